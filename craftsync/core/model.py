@@ -1,0 +1,165 @@
+"""The values everything else passes around.
+
+A path is relative to the root, uses "/" between its parts, and is the same
+string on both sides. Sizes are bytes, times are nanoseconds since the epoch
+(UTC), digests are the 32 bytes of a SHA-256. Absent is always `None`.
+
+The per-file records are named tuples, not dataclasses: a pass builds one of
+each for every file, and a named tuple costs half as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+OWN_FOLDER = ".craftsync"
+"""The folder in a root, and the key prefix in a store, that is craftsync's own."""
+
+
+class LocalFile(NamedTuple):
+    """A regular file in the root, as one look found it.
+
+    The four numbers are its fingerprint: while all stay the same, so does the
+    content (but for the racy-file rule, see `BaselineRow.racy`). ctime is part
+    of it because it moves even when a program sets mtime back.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+class RemoteObject(NamedTuple):
+    """An object in a store, as one answer of the store described it.
+
+    `version` is the store's opaque token (an ETag, for instance): equal tokens
+    mean unchanged as far as the store can tell. Listings leave the last three
+    fields `None`; `stat`, `read` and `write` fill in what the store knows:
+    `digest` of the content, `mtime_ns` of the file it was uploaded from, and
+    `operation`, the id of the write that made it.
+    """
+
+    path: str
+    size: int
+    modified_ns: int | None
+    version: str | None
+    digest: bytes | None = None
+    mtime_ns: int | None = None
+    operation: str | None = None
+
+
+class BaselineRow(NamedTuple):
+    """What root and store last agreed on for one path: same content, both looks.
+
+    `racy` marks a row whose file had changed so recently when it was looked at
+    that a further change might have left the same fingerprint; such a file is
+    hashed again before it is believed to be unchanged.
+    """
+
+    path: str
+    size: int
+    digest: bytes | None
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    racy: bool
+    modified_ns: int | None
+    version: str | None
+
+
+class Skipped(NamedTuple):
+    """Something a scan or listing met that takes no part, and why.
+
+    `subtree` says that everything below the path is unknown too: a folder that
+    could not be read proves nothing about the files in it.
+    """
+
+    path: str
+    reason: str
+    subtree: bool = False
+    failed: bool = False
+
+
+class Mode(StrEnum):
+    """Which side may change."""
+
+    TWO_WAY = "two-way"
+    PUSH = "push"
+    PULL = "pull"
+
+
+class Compare(StrEnum):
+    """How a side is told from the baseline, and the two sides from each other."""
+
+    FINGERPRINT = "fingerprint"
+    CHECKSUM = "checksum"
+    SIZE_ONLY = "size-only"
+
+
+class OnConflict(StrEnum):
+    """What becomes of a path both sides changed differently."""
+
+    BOTH = "both"
+    NEWER = "newer"
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a pass is allowed to do. `delete` concerns push and pull; two-way always carries deletions."""
+
+    mode: Mode = Mode.TWO_WAY
+    delete: bool = False
+    compare: Compare = Compare.FINGERPRINT
+    conflict: OnConflict = OnConflict.BOTH
+
+
+class Kind(StrEnum):
+    """What can be done about one path. The last two touch only the baseline."""
+
+    UPLOAD = "upload"
+    DOWNLOAD = "download"
+    DELETE_REMOTE = "delete-remote"
+    DELETE_LOCAL = "delete-local"
+    MOVE_REMOTE = "move-remote"
+    MOVE_LOCAL = "move-local"
+    RECONCILE = "reconcile"
+    ADOPT = "adopt"
+    FORGET = "forget"
+
+
+class Decision(NamedTuple):
+    """What to do about one path, and the rule that says so, for people."""
+
+    kind: Kind
+    rule: str
+
+
+class Action(NamedTuple):
+    """One step of a plan: a decision together with the looks it was based on.
+
+    `source` is the path a move comes from. Each field is checked again at the
+    moment the step is carried out.
+    """
+
+    kind: Kind
+    path: str
+    rule: str
+    local: LocalFile | None = None
+    baseline: BaselineRow | None = None
+    remote: RemoteObject | None = None
+    source: str | None = None
+
+
+class Absent(Enum):
+    """The type of `ABSENT`, the expectation that nothing is there."""
+
+    ABSENT = "absent"
+
+
+ABSENT = Absent.ABSENT

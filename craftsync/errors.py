@@ -1,0 +1,149 @@
+"""Everything craftsync raises on purpose, and the exit code each ends with.
+
+An exception means that a whole side is broken, or that one operation on one
+path could not be done. Trouble with one path is turned into a `Problem` by the
+executor and never stops the others; the rest travels up to the command line,
+which is the only place that turns an exception into a sentence and an exit
+code.
+
+    CraftsyncError                        1
+    ├── UsageError                        2   the words of the call are off
+    ├── ConfigError                      78   the configuration is invalid
+    ├── RootError                         3   root missing, or not the one it was
+    ├── LockedError                       5   another craftsync holds the root
+    ├── StateError                        7   the state database needs a person
+    ├── PathError                             one path; becomes a Problem or a Skipped
+    │   ├── PathBusy                          it changed while it was read or replaced
+    │   ├── PathRefused                       no side may hold it under this name
+    │   └── PathObstructed                    a folder is in the way of a file, or a file of a folder
+    └── StoreError                        3   the store cannot be used as asked
+        ├── StoreMissing                  3   no such bucket or folder
+        ├── StoreChanged                  3   not the store it was
+        ├── StoreDenied                   3   the credentials do not allow it
+        ├── StoreUnavailable              5   transient: the retry wrapper tries again
+        │   └── ListingBroken             5   a listing that did not end well proves nothing
+        ├── StoreFull                     1   no room left
+        ├── ObjectNotFound                    one object; nothing is there
+        └── PreconditionFailed                one object; it is not what was expected
+"""
+
+from __future__ import annotations
+
+
+class CraftsyncError(Exception):
+    """Base of every error craftsync raises; `str(error)` is a sentence for people.
+
+    `remedy`, where there is one, says in a second sentence what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class UsageError(CraftsyncError):
+    """The words of a call do not make sense together."""
+
+    exit_code = 2
+
+
+class ConfigError(CraftsyncError):
+    """The configuration is invalid; the message names key, value and remedy."""
+
+    exit_code = 78
+
+
+class RootError(CraftsyncError):
+    """The root is missing, is no folder, or is not the one it was."""
+
+    exit_code = 3
+
+
+class LockedError(CraftsyncError):
+    """Another craftsync is at work on the same root."""
+
+    exit_code = 5
+
+
+class StateError(CraftsyncError):
+    """The state database cannot be used and a person has to look at it."""
+
+    exit_code = 7
+
+
+class PathError(CraftsyncError):
+    """One path could not be handled; all others go on."""
+
+
+class PathBusy(PathError):
+    """The file changed while it was read or about to be replaced; a later pass looks again."""
+
+
+class PathRefused(PathError):
+    """The name cannot be held by a folder, or by this store; it is reported and left alone."""
+
+
+class PathObstructed(PathError):
+    """A folder stands where a file should go, or a file where a folder should."""
+
+
+class StoreError(CraftsyncError):
+    """The store cannot be used as asked; trying again does not help."""
+
+    exit_code = 3
+
+
+class StoreMissing(StoreError):
+    """The bucket, folder or environment does not exist."""
+
+
+class StoreChanged(StoreError):
+    """The store answers, but it is not the one the state database knows."""
+
+
+class StoreDenied(StoreError):
+    """The credentials are wrong, or do not allow the operation."""
+
+
+class StoreUnavailable(StoreError):
+    """A transient failure: the network, a timeout, a 5xx, throttling.
+
+    `ambiguous` is true when the request may have been carried out although no
+    answer arrived. A write or delete that failed so is settled by looking,
+    never by repeating it blindly. `retry_after` is what the server asked for,
+    in seconds.
+    """
+
+    exit_code = 5
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        ambiguous: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.ambiguous = ambiguous
+        self.retry_after = retry_after
+
+
+class ListingBroken(StoreUnavailable):
+    """A listing ended early, out of order, or was no listing at all."""
+
+
+class StoreFull(StoreError):
+    """There is no room left: disk, quota or object size."""
+
+    exit_code = 1
+
+
+class ObjectNotFound(StoreError):
+    """There is no object at this path."""
+
+
+class PreconditionFailed(StoreError):
+    """The object is not what the caller expected; nothing was changed."""

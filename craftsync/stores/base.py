@@ -1,0 +1,188 @@
+"""The contract every store keeps, checked for all of them by one test suite.
+
+Guarantees a store must give: a `write` is atomic (a reader sees the old or the
+new object, never a mixture, never a part); what was written can be read and
+listed at once; a `list` that returns normally was complete.
+
+Errors are craftsync's own (`craftsync.errors`); a library's exception that
+crosses this border is a bug. Stores do not retry: they say `StoreUnavailable`,
+and `retrying.RetryingStore` wraps any store with the same contract. All methods
+may be called from several threads at once.
+
+Differences between stores are facts in `Features`, never type checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from craftsync.core.model import Absent, RemoteObject, Skipped
+
+Expect = RemoteObject | Absent | None
+"""What a write or delete may replace: this very object, nothing, or anything (`None`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a store can do, found by probing where a server may pretend.
+
+    Without a `conditional_*` fact the store looks just before it acts instead,
+    which leaves a window as long as one request; `status` and `doctor` say so.
+    """
+
+    conditional_create: bool = False
+    """A write that expects nothing fails when something is there."""
+    conditional_replace: bool = False
+    """A write that expects a version fails when another is there."""
+    conditional_delete: bool = False
+    """A delete that expects a version fails when another is there."""
+    sorted_listing: bool = True
+    """`list` yields paths in the byte order of their UTF-8."""
+    metadata: bool = False
+    """`stat` gives back the digest, mtime and operation id of the write."""
+    md5_versions: bool = False
+    """A version of 32 hex digits is the MD5 of the content."""
+    server_side_copy: bool = False
+    """`copy` moves no bytes through this machine."""
+    ranges: bool = True
+    """`read` can start anywhere, so large objects are fetched in parallel and resumed."""
+    keeps_versions: bool = False
+    """The store itself keeps what is overwritten or deleted (bucket versioning)."""
+    folders: bool = False
+    """A name cannot be an object and a folder at once."""
+    max_path_bytes: int = 1024
+
+
+class Source(Protocol):
+    """Content to be written: of known size and digest, readable in any order and more than once."""
+
+    size: int
+    digest: bytes
+    mtime_ns: int | None
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset`; raises `PathBusy` if they are not there any more."""
+        ...
+
+    def verify(self) -> None:
+        """Raise `PathBusy` if the content may have changed since it was opened.
+
+        A store calls this after the last byte was read and before the object
+        becomes visible, so that a torn object never exists.
+        """
+        ...
+
+
+class Reader(Protocol):
+    """An object being read: its description, and its bytes in order.
+
+    Iterating may raise `StoreUnavailable`; the number of bytes is checked, so
+    a body that ends early is an error and never a short result.
+    """
+
+    object: RemoteObject
+
+    def __iter__(self) -> Iterator[bytes | memoryview]: ...
+
+
+class UploadJournal(Protocol):
+    """Remembers a large upload under way so that a restart goes on with it.
+
+    All three calls are made from worker threads and return at once; a journal
+    that forgets costs repeated work, never correctness.
+    """
+
+    def resume(self) -> tuple[str, int, dict[int, str]] | None:
+        """Return (upload id, part size in bytes, {part number: version}) of an unfinished upload of this very content."""
+        ...
+
+    def begin(self, upload_id: str, part_size: int) -> None: ...
+
+    def part_done(self, number: int, version: str) -> None: ...
+
+
+class Store(Protocol):
+    """A place that holds objects under paths."""
+
+    name: str
+    """Short, for people and for names of conflict copies: a bucket, a folder, an environment."""
+    location: str
+    """The full address, as the command line would take it."""
+    features: Features
+
+    def list(
+        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+    ) -> Iterator[RemoteObject | Skipped]:
+        """Yield every object whose path starts with `prefix`, craftsync's own folder left out.
+
+        (`prefix` may lead into craftsync's own folder; then it is listed.)
+        Complete, or raises `ListingBroken`. A key that no folder can hold is
+        yielded as `Skipped` under its raw key. `boundaries` are paths in order
+        that cut the listing into shares of like size; a store may use them to
+        list several at once, and ignores them otherwise.
+        """
+        ...
+
+    def stat(self, path: str) -> RemoteObject | None:
+        """Look directly at one path; `None` when nothing is there."""
+        ...
+
+    def read(
+        self,
+        path: str,
+        *,
+        expect: RemoteObject | None = None,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> AbstractContextManager[Reader]:
+        """Open an object, or `length` bytes of it from `offset`, for reading.
+
+        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not the one
+        expected. `Reader.object` describes the whole object even for a part.
+        """
+        ...
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+    ) -> RemoteObject:
+        """Put the content at `path` and return what the store now holds there.
+
+        Raises `PreconditionFailed` and changes nothing when the store does not
+        hold what was expected. With `keep`, the object that is replaced stays
+        to be had under `.craftsync/trash/<keep>/<path>` (or as a version, if
+        the store keeps those). `operation` is a unique id that ends up in the
+        object's metadata, so that a write whose answer was lost can be
+        recognised. `PathRefused` for a name this store cannot hold,
+        `PathObstructed` for a folder in the way.
+        """
+        ...
+
+    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+        """Remove an object; one that is not there is a success. `keep` as in `write`."""
+        ...
+
+    def copy(
+        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+    ) -> RemoteObject:
+        """Copy an object within the store, metadata included, and return the new one.
+
+        Raises `ObjectNotFound` or `PreconditionFailed` when the source is not
+        the one given, or the target not what was expected.
+        """
+        ...
+
+    def barrier(self) -> None:
+        """Return once everything written so far survives a power cut."""
+        ...
+
+    def close(self) -> None: ...

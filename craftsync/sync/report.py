@@ -1,0 +1,135 @@
+"""What a pass tells its caller: events while it runs, one report at the end.
+
+The command line, the Python API and the daemon all read the same two things;
+none of them counts anything itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import Kind, Policy
+
+
+class Issue(StrEnum):
+    """The ways one path can fail to be in step after a pass."""
+
+    PROBLEM = "problem"
+    SKIPPED = "skipped"
+    CONFLICT = "conflict"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEvent:
+    """One action was carried out (`done`), or would be (`planned`). `size` is bytes."""
+
+    action: Kind | str
+    path: str
+    size: int
+    status: str
+    rule: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "type": "action",
+            "action": str(self.action),
+            "path": self.path,
+            "size": self.size,
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class IssueEvent:
+    """One path is not in step, and why."""
+
+    issue: Issue
+    path: str
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"type": str(self.issue), "path": self.path, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """How far a pass has come. Totals are `None` until planning has ended."""
+
+    stage: str
+    """`scanning` or `transferring`."""
+    files_done: int = 0
+    files_total: int | None = None
+    bytes_done: int = 0
+    bytes_total: int | None = None
+
+
+Event = ActionEvent | IssueEvent | ProgressEvent
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a pass. Rates are bytes per second; `None` means no limit."""
+
+    policy: Policy = field(default_factory=Policy)
+    dry_run: bool = False
+    delete_limit: DeleteLimit = field(default_factory=DeleteLimit)
+    force_delete: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    transfers: int = 16
+    upload_rate: float | None = None
+    download_rate: float | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome of a pass: the fields of the JSON summary of docs and scripts."""
+
+    command: str
+    uploaded: int = 0
+    downloaded: int = 0
+    deleted_remote: int = 0
+    deleted_local: int = 0
+    moved: int = 0
+    copied: int = 0
+    adopted: int = 0
+    unchanged: int = 0
+    conflicts: int = 0
+    held: int = 0
+    problems: int = 0
+    skipped: int = 0
+    bytes_uploaded: int = 0
+    bytes_downloaded: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """The most serious of what happened: held 7, conflicts 4, problems 1, skipped 6, else 0."""
+        if self.held:
+            return 7
+        if self.conflicts:
+            return 4
+        if self.problems:
+            return 1
+        return 6 if self.skipped else 0
+
+    def as_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        del fields["dry_run"]
+        return {"type": "summary", **fields, "exit_code": self.exit_code}
+
+    def _repr_html_(self) -> str:
+        """Show the report as a table in a notebook."""
+        rows = "".join(
+            f"<tr><td>{name.replace('_', ' ')}</td><td>{value}</td></tr>"
+            for name, value in self.as_json().items()
+            if name != "type"
+        )
+        return f"<table>{rows}</table>"
