@@ -1,3 +1,84 @@
-"""craftsync keeps a local folder and a data store in step."""
+"""craftsync keeps a local folder (the root) and a data store in step.
+
+A map of the house, in the order to read it:
+
+    errors        everything raised on purpose, and the exit codes
+    core/         pure values and decisions: model, decide, merge, guard
+    stores/       the remote side; `base` is the contract every store keeps
+    local/        the root: scanning it, and changing it safely
+    state/        what both sides last agreed on: one SQLite database a pair
+    sync/         one pass: plan, execute, record; `session` is the door
+    daemon/       when to run a pass: file events, timers
+    options       the words that say how, for flags, keywords and file alike
+    config        the configuration file
+    locations     from a word such as s3://bucket to an open store
+    pairs         which root goes with which store
+    passes        one pass, from the words of a call to its report
+    datastore     the platform's five functions over any store
+    cli/          the commands; one file for each group of them
+
+Imports point upwards in this list, `core` imports nothing else of craftsync,
+and a third-party library is imported only by the room that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from craftsync.datastore import DataStore as DataStore
+    from craftsync.options import PassOptions
+    from craftsync.sync.report import Report
 
 __version__ = "0.1.0"
+__all__ = ["DataStore", "check", "pull", "push", "sync"]
+
+# The folder sync/ and the function `sync` share a name. Importing the folder
+# binds the name to it, but only the first time: so that has to happen here.
+import_module("craftsync.sync")
+
+
+def push(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
+    """Bring what changed in the root to the store; with `delete=True` the store mirrors the root.
+
+    `store` is a word as on the command line, and the options are its flags
+    (`craftsync.options.PassOptions`). Raises a `CraftsyncError` when a whole
+    side is broken; what concerns single paths is counted in the report.
+    """
+    return _run("push", root, store, options)
+
+
+def pull(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
+    """Bring what changed in the store to the root; all else as in `push`."""
+    return _run("pull", root, store, options)
+
+
+def sync(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
+    """Bring both sides in step; all else as in `push`."""
+    return _run("sync", root, store, options)
+
+
+def check(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
+    """Compare the content of both sides and change nothing; all else as in `push`."""
+    from craftsync import passes
+
+    return passes.check([os.fspath(root), store], options)
+
+
+def _run(command: str, root: str | os.PathLike[str], store: str, options: PassOptions) -> Report:
+    from craftsync import passes
+
+    return passes.run(command, [os.fspath(root), store], options)
+
+
+def __getattr__(name: str) -> Any:
+    # `DataStore` is imported when it is first asked for, so that importing craftsync is cheap.
+    if name == "DataStore":
+        from craftsync.datastore import DataStore
+
+        return DataStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,86 @@
+"""The command line: parse, call, print.
+
+Nothing is decided here. Each group of commands is a module of its own that is
+imported when one of its commands is called, so that `craftsync --version` does
+not pay for what `craftsync sync` needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from craftsync import __version__
+from craftsync.cli import failures
+
+MODULES = {
+    "push": "once",
+    "pull": "once",
+    "sync": "once",
+    "watch": "watch",
+    "status": "status",
+    "plan": "plan",
+    "apply": "plan",
+    "check": "check",
+    "history": "history",
+    "why": "history",
+    "trash": "trash",
+    "ls": "objects",
+    "stat": "objects",
+    "put": "objects",
+    "get": "objects",
+    "rm": "objects",
+}
+"""The commands in the order of the help, and the module each is defined in."""
+
+
+class Commands(click.Group):
+    """A group that imports a command's module when the command is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MODULES:
+            return None
+        module = import_module(f"craftsync.cli.{MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.command(
+    cls=Commands,
+    context_settings={
+        "auto_envvar_prefix": "CRAFTSYNC",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.version_option(
+    __version__, prog_name="craftsync", message="%(prog)s %(version)s", allow_from_autoenv=False
+)
+@click.option("--config", metavar="FILE", help="The configuration file.")
+@click.option("--state-dir", metavar="DIR", help="Where the state databases live.")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:
+    """Keep a local folder (ROOT) and a data store (STORE) in step.
+
+    A STORE is an environment of the configuration (dev, dev:folder), a URL
+    (s3://bucket/prefix, file:///folder) or a path (/…, ./…, ../…, ~…).
+    A PAIR is ROOT STORE, or the name of a folder of the configuration, or
+    nothing when there is only one.
+
+    \b
+    Examples:
+      craftsync sync ~/datasets ./backup
+      craftsync push --dry-run data s3://bucket/prefix
+      craftsync watch datasets
+    """
+    ctx.obj = {"config": config, "state_dir": state_dir}
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(failures.run(cli, sys.argv[1:]))

@@ -57,16 +57,17 @@ class BaselineRow(NamedTuple):
 
     `racy` marks a row whose file had changed so recently when it was looked at
     that a further change might have left the same fingerprint; such a file is
-    hashed again before it is believed to be unchanged.
+    hashed again before it is believed to be unchanged. The first five fields
+    are laid out as in `LocalFile`, so that one comparison tells the two apart.
     """
 
     path: str
     size: int
-    digest: bytes | None
     mtime_ns: int
     ctime_ns: int
     inode: int
     racy: bool
+    digest: bytes | None
     modified_ns: int | None
     version: str | None
 

@@ -1,0 +1,9 @@
+"""What craftsync remembers between two passes: one SQLite database for each pair.
+
+Nothing here decides or transfers anything; losing a database costs a pass that
+merges both sides without deleting, never a file (rule 8 of docs/architecture.md).
+"""
+
+from craftsync.state.pair import PairState, known_pairs, pair_folder
+
+__all__ = ["PairState", "known_pairs", "pair_folder"]

@@ -108,11 +108,12 @@ class Report:
     bytes_downloaded: int = 0
     seconds: float = 0.0
     dry_run: bool = False
+    damaged_state: bool = False
 
     @property
     def exit_code(self) -> int:
-        """The most serious of what happened: held 7, conflicts 4, problems 1, skipped 6, else 0."""
-        if self.held:
+        """The most serious of what happened: held deletes or damaged state 7, conflicts 4, problems 1, skipped 6, else 0."""
+        if self.held or self.damaged_state:
             return 7
         if self.conflicts:
             return 4
@@ -122,7 +123,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         fields = asdict(self)
-        del fields["dry_run"]
+        del fields["dry_run"], fields["damaged_state"]
         return {"type": "summary", **fields, "exit_code": self.exit_code}
 
     def _repr_html_(self) -> str:

@@ -1,0 +1,47 @@
+# Everything runs in .venv, which is made on first use and renewed when
+# pyproject.toml changes. Needs: git, make, Python 3.11 or newer with venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# $(call install,EXTRAS): make the environment if it is not there, and install into it.
+define install
+@echo "Setting up $(VENV) ($(1)); this is done once."
+@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+@touch $@
+endef
+
+.PHONY: run test check lint test-exhaustive bench clean
+
+run: $(VENV)/.test        ## See a folder and a store being kept in step.
+	@$(BIN)/python docs/demo.py
+
+test: $(VENV)/.test       ## Run the tests.
+	$(BIN)/python -m pytest
+
+check: lint test          ## Run the linters, the type checker and the tests.
+
+lint: $(VENV)/.check
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+test-exhaustive: $(VENV)/.test  ## Run the full enumerations too; takes minutes.
+	$(BIN)/python -m pytest -m "exhaustive or not exhaustive"
+
+bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" for a trial.
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:                    ## Remove everything that was made here.
+	rm -rf $(VENV) demo benchmarks/.work build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.test: pyproject.toml
+	$(call install,test)
+
+$(VENV)/.check: pyproject.toml
+	$(call install,check)
+
+$(VENV)/.bench: pyproject.toml
+	$(call install,bench)

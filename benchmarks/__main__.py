@@ -1,0 +1,54 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.scenarios import all_scenarios, measure
+from benchmarks.tools import all_tools
+
+HERE = Path(__file__).parent
+WORK = HERE / ".work"
+RESULTS = WORK / "results.json"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    tools = [tool for tool in all_tools() if tool.name in (options.tool or [tool.name])]
+    for scenario in all_scenarios(quick=options.quick):
+        if scenario.name not in (options.only or [scenario.name]):
+            continue
+        print(f"{scenario.name} …", flush=True)
+        samples = measure(scenario, tools, options.runs, WORK / scenario.name)
+        result = report.record(scenario, tools, samples)
+        print(report.table(result), end="\n\n", flush=True)
+        if not options.quick and not options.tool:
+            report.save(result, RESULTS)
+            report.publish(result, PAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measures craftsync beside its peers and writes docs/benchmarks.md.",
+    )
+    names = [scenario.name for scenario in all_scenarios(quick=True)]
+    parser.add_argument("--only", action="append", choices=names, help="one scenario; repeatable")
+    parser.add_argument(
+        "--tool",
+        action="append",
+        choices=[tool.name for tool in all_tools()],
+        help="one tool; repeatable; the tables are printed but not written",
+    )
+    parser.add_argument("--runs", type=int, default=3, help="timed runs of each tool (3)")
+    parser.add_argument(
+        "--quick", action="store_true", help="small workloads, to try the harness; writes nothing"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

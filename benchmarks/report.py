@@ -1,0 +1,108 @@
+"""Turns samples into the tables of docs/benchmarks.md, which nobody edits by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Sample
+from benchmarks.scenarios import Scenario
+from benchmarks.tools import Tool, version_of
+
+MIB = 1 << 20
+
+
+def record(
+    scenario: Scenario, tools: Iterable[Tool], samples: Mapping[str, list[Sample]]
+) -> dict[str, Any]:
+    """Return everything about one scenario's runs, ready for JSON."""
+    return {
+        "scenario": scenario.name,
+        "amount": scenario.amount,
+        "unit": scenario.unit,
+        "date": date.today().isoformat(),
+        "machine": _machine(),
+        "tools": [
+            {
+                "name": tool.name,
+                "version": version_of(tool),
+                "peer": tool.peer,
+                "samples": [asdict(sample) for sample in samples[tool.name]],
+            }
+            for tool in tools
+            if tool.name in samples
+        ],
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return one scenario's table in markdown: medians, and the wall time beside the fastest peer's."""
+    fastest = min(
+        (_median(tool, "wall") for tool in result["tools"] if tool["peer"] and _valid(tool)),
+        default=None,
+    )
+    lines = [
+        f"| tool | seconds (lowest to highest) | {result['unit']} a second "
+        "| processor seconds | peak memory, MiB | time beside the fastest peer |",
+        "|---|---|---|---|---|---|",
+        *(_row(tool, result["amount"], fastest) for tool in result["tools"]),
+    ]
+    runs = max((len(tool["samples"]) for tool in result["tools"]), default=0)
+    versions = "; ".join(f"{tool['name']}: {tool['version']}" for tool in result["tools"])
+    lines += ["", f"{result['date']}, {runs} runs each, {result['machine']}. {versions}."]
+    return "\n".join(lines)
+
+
+def save(result: Mapping[str, Any], file: Path) -> None:
+    """Put the result into the JSON file, in place of an earlier one of the same scenario."""
+    known = json.loads(file.read_text()) if file.exists() else {}
+    known[result["scenario"]] = result
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def publish(result: Mapping[str, Any], page: Path) -> None:
+    """Put the table into the page, between the two marks of its scenario; all else stays."""
+    begin, end = f"<!-- {result['scenario']}: begin -->", f"<!-- {result['scenario']}: end -->"
+    text = page.read_text()
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"{page} has no place for the table of {result['scenario']}")
+    page.write_text(pattern.sub(lambda _: f"{begin}\n{table(result)}\n{end}", text))
+
+
+def _machine() -> str:
+    return (
+        f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def _valid(tool: Mapping[str, Any]) -> bool:
+    return not any(sample["failure"] for sample in tool["samples"])
+
+
+def _median(tool: Mapping[str, Any], field: str) -> float:
+    return float(statistics.median(sample[field] for sample in tool["samples"]))
+
+
+def _row(tool: Mapping[str, Any], amount: int, fastest: float | None) -> str:
+    if not _valid(tool):
+        failure = next(sample["failure"] for sample in tool["samples"] if sample["failure"])
+        return f"| {tool['name']} | failed: {failure} | | | | |"
+    wall = _median(tool, "wall")
+    walls = [sample["wall"] for sample in tool["samples"]]
+    beside = f"{wall / fastest:.2f}" if fastest else ""
+    return (
+        f"| {tool['name']} | {wall:.3g} ({min(walls):.3g} to {max(walls):.3g}) "
+        f"| {amount / wall:,.3g} | {_median(tool, 'cpu'):.3g} "
+        f"| {_median(tool, 'rss') / MIB:,.0f} | {beside} |"
+    )

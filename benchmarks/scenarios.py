@@ -1,0 +1,233 @@
+"""What is measured: for each scenario the preparation, the timed command, and when a run counts.
+
+Every tool gets one untimed run first; then the tools take turns, so that a
+machine that grows slower grows slower for all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks import servers, workloads
+from benchmarks.measure import Sample, run
+from benchmarks.tools import Command, Tool
+
+PAGE = 1000
+"""The most objects on one page of an S3 listing."""
+Round = Callable[[Tool], Sample | None]
+"""Runs one tool once, from a fresh start; `None` when the tool cannot do the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One thing that is measured. `amount` of `unit` are handled by each run."""
+
+    name: str
+    amount: int
+    unit: str
+    open: Callable[[Path], AbstractContextManager[Round]]
+    """Makes files and servers in an empty folder, and removes the servers afterwards."""
+    most_runs: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many files of what size in bytes, in how many folders."""
+
+    folders: int
+    files: int
+    size: int
+
+
+@dataclass(slots=True)
+class Bench:
+    """The working folder of one scenario, and fresh names in it."""
+
+    work: Path
+    timeout: float
+    _numbers: Iterator[int]
+
+    @classmethod
+    def at(cls, work: Path, timeout: float) -> Bench:
+        return cls(work, timeout, itertools.count(100))
+
+    def fresh(self, stem: str) -> str:
+        return f"{stem}-{next(self._numbers)}"
+
+    def home(self) -> Path:
+        """Return a new home folder: no tool remembers anything from an earlier run."""
+        folder = self.work / self.fresh("home")
+        folder.mkdir()
+        return folder
+
+    def time(self, command: Command, endpoint: str, home: Path) -> Sample:
+        variables = servers.environment(endpoint, home)
+        return run(
+            command, environment=variables, log=self.work / "output.log", timeout=self.timeout
+        )
+
+
+def measure(
+    scenario: Scenario, tools: Iterable[Tool], runs: int, work: Path
+) -> dict[str, list[Sample]]:
+    """Return the samples of each tool. One that fails is not run again."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    samples: dict[str, list[Sample]] = {}
+    with scenario.open(work) as once:
+        contenders = list(tools)
+        for turn in range(min(runs, scenario.most_runs) + 1):
+            for tool in contenders.copy():
+                sample = once(tool)
+                if sample is not None and (turn or sample.failure):
+                    samples.setdefault(tool.name, []).append(sample)
+                if sample is None or sample.failure:
+                    contenders.remove(tool)
+            contenders.reverse()
+    shutil.rmtree(work)
+    return samples
+
+
+def upload(name: str, shape: Shape, timeout: float) -> Scenario:
+    """Bring files into a bucket that holds none of them."""
+
+    @contextmanager
+    def opened(work: Path) -> Iterator[Round]:
+        bench = Bench.at(work, timeout)
+        source, skeleton, served = _carried_files(work, shape)
+        with servers.rclone_serve(served, work / "server.log") as endpoint:
+
+            def once(tool: Tool) -> Sample:
+                bucket, home = bench.fresh("bucket"), bench.home()
+                servers.make_folders(endpoint, home, skeleton, bucket)
+                sample = bench.time(tool.upload(source, bucket), endpoint, home)
+                return _counted(sample, source, served / bucket)
+
+            yield once
+
+    return Scenario(name, shape.folders * shape.files, "files", opened)
+
+
+def download(name: str, shape: Shape, timeout: float) -> Scenario:
+    """Bring the objects of a bucket into an empty folder."""
+
+    @contextmanager
+    def opened(work: Path) -> Iterator[Round]:
+        bench = Bench.at(work, timeout)
+        source, _, served = _carried_files(work, shape)
+        source.rename(served / "bucket")
+        with servers.rclone_serve(served, work / "server.log") as endpoint:
+
+            def once(tool: Tool) -> Sample:
+                target = work / bench.fresh("target")
+                target.mkdir()
+                sample = bench.time(tool.download(target, "bucket"), endpoint, bench.home())
+                counted = _counted(sample, served / "bucket", target)
+                shutil.rmtree(target)
+                return counted
+
+            yield once
+
+    return Scenario(name, shape.folders * shape.files, "files", opened)
+
+
+def nothing_to_do(name: str, count: int, timeout: float, *, most_runs: int = 100) -> Scenario:
+    """Find out that a folder and a bucket are the same.
+
+    craftsync compares with what it recorded when it saw them last; its first,
+    untimed run is where it records that. The others record nothing.
+    """
+
+    @contextmanager
+    def opened(work: Path) -> Iterator[Round]:
+        bench = Bench.at(work, timeout)
+        root = work / "root"
+        workloads.listed_files(root, count)
+        home = bench.home()
+        with servers.static_listing(count, work / "server.log") as endpoint:
+
+            def once(tool: Tool) -> Sample:
+                before = servers.pages_listed(endpoint)
+                sample = bench.time(tool.resync(root, "bucket"), endpoint, home)
+                listed = servers.pages_listed(endpoint) - before
+                if not sample.failure and listed < count / PAGE:
+                    return replace(sample, failure=f"only {listed} pages were listed")
+                return sample
+
+            yield once
+
+    return Scenario(name, count, "paths", opened, most_runs)
+
+
+def start_up(name: str) -> Scenario:
+    """Say the version."""
+
+    @contextmanager
+    def opened(work: Path) -> Iterator[Round]:
+        bench = Bench.at(work, timeout=30)
+        home = bench.home()
+        yield lambda tool: bench.time(tool.version, "http://127.0.0.1:9", home)
+
+    return Scenario(name, 1, "starts", opened)
+
+
+def one_file(name: str) -> Scenario:
+    """Bring one new file into a folder next to it: no server, and nothing known beforehand."""
+
+    @contextmanager
+    def opened(work: Path) -> Iterator[Round]:
+        bench = Bench.at(work, timeout=30)
+        root = work / "root"
+        workloads.random_files(root, folders=1, files=1, size=4096)
+
+        def once(tool: Tool) -> Sample | None:
+            store = work / bench.fresh("store")
+            if tool.copy is None:
+                return None
+            store.mkdir()
+            sample = bench.time(tool.copy(root, store), "http://127.0.0.1:9", bench.home())
+            return _counted(sample, root, store)
+
+        yield once
+
+    return Scenario(name, 1, "files", opened)
+
+
+def all_scenarios(*, quick: bool) -> list[Scenario]:
+    """Return what is measured, in the order of docs/benchmarks.md; `quick` is a small form of each."""
+    small = Shape(folders=5 if quick else 50, files=100, size=4 << 10)
+    large = Shape(folders=1, files=4, size=(8 if quick else 128) << 20)
+    many, most = (2_000, 10_000) if quick else (200_000, 1_000_000)
+    return [
+        upload("upload-small", small, 120),
+        download("download-small", small, 120),
+        upload("upload-large", large, 120),
+        download("download-large", large, 120),
+        nothing_to_do("nothing-to-do", many, 300),
+        nothing_to_do("million", most, 600, most_runs=1),
+        start_up("start-up"),
+        one_file("one-file"),
+    ]
+
+
+def _carried_files(work: Path, shape: Shape) -> tuple[Path, Path, Path]:
+    """Write the files; return their folder, a tree of the same folders, and an empty folder to serve."""
+    source, skeleton, served = work / "source", work / "skeleton", work / "served"
+    workloads.random_files(source, folders=shape.folders, files=shape.files, size=shape.size)
+    for folder in source.iterdir():
+        (skeleton / folder.name).mkdir(parents=True)
+        (skeleton / folder.name / "already-here").write_bytes(b"x")
+    served.mkdir()
+    return source, skeleton, served
+
+
+def _counted(sample: Sample, expected: Path, actual: Path) -> Sample:
+    """A run counts only when every byte arrived."""
+    if sample.failure:
+        return sample
+    return replace(sample, failure=workloads.difference(expected, actual))

@@ -1,0 +1,115 @@
+"""The two S3 servers, on free ports of the loopback interface, ended with the scenario."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+from benchmarks.listing_server import PAGES
+from benchmarks.tools import BIN
+
+ACCESS_KEY = "benchmark"
+SECRET_KEY = "benchmark-secret"
+START_TIMEOUT = 120.0
+
+
+def environment(endpoint: str, home: Path) -> dict[str, str]:
+    """Return the variables every tool is started with; nothing of the user's own settings is read."""
+    return {
+        "HOME": str(home),
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": endpoint,
+        "S3_ENDPOINT_URL": endpoint,
+        "RCLONE_S3_ENDPOINT": endpoint,
+        "CRAFTSYNC_STATE_DIR": str(home / "state"),
+    }
+
+
+@contextmanager
+def rclone_serve(folder: Path, log: Path) -> Iterator[str]:
+    """Serve the folder's subfolders as buckets; yields the endpoint URL.
+
+    The server remembers folders: nothing may be created or deleted in them but
+    through it.
+    """
+    port = _free_port()
+    command = [
+        *(str(BIN / "rclone"), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"),
+        *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", os.devnull),
+    ]
+    with _serving(command, port, log):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def static_listing(count: int, log: Path) -> Iterator[str]:
+    """Serve a bucket that lists `count` objects; yields the endpoint URL."""
+    port = _free_port()
+    command = [sys.executable, "-m", "benchmarks.listing_server", str(count), str(port)]
+    with _serving(command, port, log):
+        yield f"http://127.0.0.1:{port}"
+
+
+def pages_listed(endpoint: str) -> int:
+    """Return how many pages the static listing has answered since it started."""
+    with urllib.request.urlopen(endpoint + PAGES, timeout=10) as answer:
+        return int(answer.read())
+
+
+def make_folders(endpoint: str, home: Path, skeleton: Path, bucket: str) -> None:
+    """Create the bucket with the folders of `skeleton` in it, one request at a time.
+
+    `rclone serve s3` answers 500 to writes that race to create a folder; every
+    client then waits before it tries again, which is not what is measured.
+    """
+    command = [
+        *(str(BIN / "rclone"), "copy", str(skeleton), f":s3:{bucket}", "--config", os.devnull),
+        *("--s3-provider", "Rclone", "--s3-env-auth", "--transfers", "1"),
+    ]
+    subprocess.run(command, env=environment(endpoint, home), check=True, timeout=120)
+
+
+@contextmanager
+def _serving(command: list[str], port: int, log: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        _await_port(server, port)
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_port(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    pause = Event()
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            pause.wait(0.05)
+        else:
+            return
+    raise RuntimeError(f"the server on port {port} did not start; its log says why")

@@ -1,0 +1,37 @@
+"""`check`: compare the content of both sides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from craftsync import passes
+from craftsync.cli import parameters as common
+from craftsync.cli.output import reporting, say, say_json, shown
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    common.pair_words, common.filter_options, common.output_options, common.access_options
+)
+def check(pair: tuple[str, ...], **flags: Any) -> int:
+    """Compare the content of root and store, and change nothing.
+
+    One line a path: = equal, - only in the store, + only in the root,
+    * different, ! could not be read.
+
+    \b
+    Examples:
+      craftsync check data s3://bucket/prefix
+      craftsync check --size-only datasets
+    """
+
+    def on_line(symbol: str, path: str) -> None:
+        if flags["json"]:
+            say_json({"type": "check", "symbol": symbol, "path": path})
+        elif not flags["quiet"]:
+            say(f"{symbol} {shown(path)}")
+
+    with reporting("check", flags) as output:
+        return output.finish(passes.check(pair, common.asked_of(flags), on_line))

@@ -1,0 +1,97 @@
+"""`history` and `why`: what was done to a path, and what would be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from craftsync import pairs, passes
+from craftsync.cli import parameters as common
+from craftsync.cli.output import say, say_json, shown, size_shown, time_shown
+from craftsync.core.model import BaselineRow, LocalFile, Mode, RemoteObject
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("path", required=False),
+    click.option("--limit", type=click.IntRange(1), default=100, show_default=True),
+    common.json_option,
+    common.path_options,
+)
+def history(path: str | None, limit: int, **flags: Any) -> None:
+    """Tell what was done, the newest first, to all files or to one.
+
+    \b
+    Examples:
+      craftsync history
+      craftsync history data/models/iris.joblib
+    """
+    asked = common.asked_of(flags)
+    pair, inside = pairs.around(path or ".", common.words_of(flags), asked)
+    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+        for row in session.history(inside if path else None, limit):
+            if flags["json"]:
+                say_json(row._asdict())
+            else:
+                reason = f": {row.reason}" if row.reason else ""
+                say(
+                    f"{time_shown(row.at_ns)} {row.command} {row.action} {row.status} "
+                    f"{shown(row.path)}{reason}"
+                )
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("path"),
+    common.mode_option,
+    common.decision_options,
+    common.json_option,
+    common.path_options,
+)
+def why(path: str, mode: str | None, **flags: Any) -> None:
+    """Tell what would happen to a file, and which rule says so.
+
+    \b
+    Examples:
+      craftsync why data/models/iris.joblib
+      craftsync why --folder datasets --mode push train.csv
+    """
+    asked = common.asked_of(flags)
+    pair, inside = pairs.around(path, common.words_of(flags), asked)
+    chosen = common.mode_of(mode) or pair.settings.mode or Mode.TWO_WAY
+    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+        told = session.why(inside, passes.options_for(pair, asked, chosen))
+    looks = {"root": told.local, "store": told.remote, "last agreed": told.baseline}
+    if flags["json"]:
+        decision = {"decision": told.decision, "rule": told.rule, "ignored_by": told.ignored_by}
+        say_json(
+            {"path": told.path, **{side: _facts(look) for side, look in looks.items()}, **decision}
+        )
+        return
+    say(shown(told.path))
+    for side, look in looks.items():
+        say(f"  {side}: {_in_words(look)}")
+    if told.ignored_by:
+        say(f"  ignored, because of {told.ignored_by}")
+    else:
+        say(f"  {told.decision or 'nothing to do'}: {told.rule}")
+
+
+Look = LocalFile | RemoteObject | BaselineRow | None
+
+
+def _facts(look: Look) -> dict[str, Any] | None:
+    if look is None:
+        return None
+    digest = None if isinstance(look, LocalFile) or look.digest is None else look.digest.hex()
+    return {"size": look.size, "modified": _modified(look), "digest": digest}
+
+
+def _in_words(look: Look) -> str:
+    return "not there" if look is None else f"{size_shown(look.size)}, modified {_modified(look)}"
+
+
+def _modified(look: LocalFile | RemoteObject | BaselineRow) -> str | None:
+    time_ns = look.modified_ns if isinstance(look, RemoteObject) else look.mtime_ns
+    return None if time_ns is None else time_shown(time_ns)

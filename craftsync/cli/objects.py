@@ -1,0 +1,108 @@
+"""`ls`, `stat`, `put`, `get` and `rm`: the data store's five functions on the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from craftsync.cli import parameters as common
+from craftsync.cli.output import say, say_json, shown
+from craftsync.core.model import Skipped
+from craftsync.datastore import DataStore, ObjectInformation
+
+
+def _store(word: str, flags: dict[str, Any]) -> DataStore:
+    return DataStore(word, **common.place_of(flags))
+
+
+def _say_object(found: ObjectInformation, *, as_json: bool) -> None:
+    if as_json:
+        say_json({name: found[name] for name in ("path", "last_modified", "size")})
+    else:
+        say(f"{found['size']:>14} {found['last_modified'] or '-':20} {shown(found['path'])}")
+
+
+@click.command(cls=common.Command)
+@common.all_of(click.argument("store"), common.json_option, common.access_options)
+def ls(store: str, **flags: Any) -> int:
+    """List the objects of a store: size in bytes, last modification (UTC), path.
+
+    \b
+    Examples:
+      craftsync ls dev:models
+      craftsync ls --json s3://bucket/prefix
+    """
+    skipped: list[Skipped] = []
+    with _store(store, flags) as opened:
+        for found in opened.iter_data_store_objects(on_skipped=skipped.append):
+            _say_object(found, as_json=flags["json"])
+    for entry in skipped:
+        say(f"skipped: {shown(entry.path)}: {entry.reason}", to_stderr=True)
+    return 6 if skipped else 0
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("store"), click.argument("path"), common.json_option, common.access_options
+)
+def stat(store: str, path: str, **flags: Any) -> None:
+    """Describe one object: size in bytes, last modification (UTC), path.
+
+    \b
+    Example:
+      craftsync stat dev models/iris.joblib
+    """
+    with _store(store, flags) as opened:
+        found = opened.get_data_store_object_information(path)
+    _say_object(found, as_json=flags["json"])
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("file"), click.argument("store"), click.argument("path"), common.access_options
+)
+def put(file: str, store: str, path: str, **flags: Any) -> None:
+    """Write a file, or standard input (-), to an object of a store.
+
+    What it replaces stays recoverable in the store.
+
+    \b
+    Examples:
+      craftsync put iris.joblib dev models/iris.joblib
+      tar c data | craftsync put - s3://bucket backup/data.tar
+    """
+    with _store(store, flags) as opened:
+        opened.upload_data_store_object(sys.stdin.buffer if file == "-" else file, path)
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("store"), click.argument("path"), click.argument("file"), common.access_options
+)
+def get(store: str, path: str, file: str, **flags: Any) -> None:
+    """Read an object of a store into a file, or to standard output (-).
+
+    \b
+    Examples:
+      craftsync get dev models/iris.joblib iris.joblib
+      craftsync get ./backup data.csv - | head
+    """
+    with _store(store, flags) as opened:
+        opened.download_data_store_object(path, sys.stdout.buffer if file == "-" else file)
+
+
+@click.command(cls=common.Command)
+@common.all_of(click.argument("store"), click.argument("path"), common.access_options)
+def rm(store: str, path: str, **flags: Any) -> None:
+    """Delete an object of a store; it stays recoverable there.
+
+    An object that is not there is no error.
+
+    \b
+    Example:
+      craftsync rm dev models/old.joblib
+    """
+    with _store(store, flags) as opened:
+        opened.delete_data_store_object(path)

@@ -1,0 +1,76 @@
+"""`push`, `pull` and `sync`: one pass over a pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from craftsync import passes
+from craftsync.cli import parameters as common
+from craftsync.cli.output import reporting
+
+_pass_options = (
+    common.pair_words,
+    common.dry_run_option,
+    common.decision_options,
+    common.transfer_options,
+    common.output_options,
+    common.access_options,
+)
+
+
+def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
+    with reporting(command, flags) as output:
+        asked = common.asked_of(flags)
+        asked["on_event"] = output.on_event
+        return output.finish(passes.run(command, pair, asked))
+
+
+@click.command(cls=common.Command)
+@common.all_of(*_pass_options)
+def push(pair: tuple[str, ...], **flags: Any) -> int:
+    """Bring what changed in the root to the store.
+
+    Nothing is deleted in the store without --delete, which makes the store
+    mirror the root. What is overwritten or deleted there stays recoverable.
+
+    \b
+    Examples:
+      craftsync push data s3://bucket/prefix
+      craftsync push --dry-run --delete data ./backup
+    """
+    return _run("push", pair, flags)
+
+
+@click.command(cls=common.Command)
+@common.all_of(*_pass_options)
+def pull(pair: tuple[str, ...], **flags: Any) -> int:
+    """Bring what changed in the store to the root.
+
+    Nothing is deleted in the root without --delete, which makes the root
+    mirror the store. What is overwritten or deleted there stays recoverable.
+    A root that is not there yet is created.
+
+    \b
+    Examples:
+      craftsync pull data s3://bucket/prefix
+      craftsync pull --exclude '*.tmp' datasets
+    """
+    return _run("pull", pair, flags)
+
+
+@click.command(cls=common.Command)
+@common.all_of(*_pass_options)
+def sync(pair: tuple[str, ...], **flags: Any) -> int:
+    """Bring root and store in step, both ways.
+
+    Deletions are carried over. Where both sides changed the same file, both
+    versions are kept, unless --conflict says otherwise.
+
+    \b
+    Examples:
+      craftsync sync ~/datasets ./backup
+      craftsync sync --conflict newer datasets
+    """
+    return _run("sync", pair, flags)

@@ -1,0 +1,190 @@
+"""What a command prints: lines for people, or one JSON object a line.
+
+Results go to stdout; progress and what is wrong go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from craftsync.cli.failures import code_of
+from craftsync.sync.report import ActionEvent, Event, IssueEvent, ProgressEvent, Report
+
+if TYPE_CHECKING:
+    from craftsync.cli.progress import Bars
+
+
+def say(line: str, *, to_stderr: bool = False) -> None:
+    """Print one line for people."""
+    click.echo(line, err=to_stderr)
+
+
+def say_json(content: Mapping[str, Any] | list[Any]) -> None:
+    """Print one value as a line of JSON, with its letters as they are where UTF-8 can hold them."""
+    line = json.dumps(content, ensure_ascii=False)
+    click.echo(line if _is_unicode(line) else json.dumps(content))
+
+
+def shown(path: str) -> str:
+    """Return a path for a line of text: what would move the cursor or break the line is escaped."""
+    return "".join(
+        letter
+        if letter.isprintable()
+        else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in path
+    )
+
+
+def size_shown(size: int) -> str:
+    """Return a number of bytes in the largest unit it fills: "1.5 MiB"."""
+    amount = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def time_shown(time_ns: int) -> str:
+    """Return a time in UTC, to the second."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Lines(Protocol):
+    """How the events and the report of a pass are printed."""
+
+    def event(self, event: ActionEvent | IssueEvent) -> None: ...
+
+    def summary(self, report: Report, exit_code: int) -> None: ...
+
+    def failure(self, command: str, exit_code: int) -> None:
+        """Close what was printed when the pass ends without a report."""
+        ...
+
+
+class JsonLines:
+    """The lines of `--json`: events as they come, and the summary last and exactly once."""
+
+    def event(self, event: ActionEvent | IssueEvent) -> None:
+        say_json(event.as_json())
+
+    def summary(self, report: Report, exit_code: int) -> None:
+        say_json({**report.as_json(), "exit_code": exit_code})
+
+    def failure(self, command: str, exit_code: int) -> None:
+        self.summary(Report(command), exit_code)
+
+
+class TextLines:
+    """Lines for people: what is wrong always, each action if wanted, and one sentence at the end."""
+
+    def __init__(self, *, quiet: bool, actions: bool) -> None:
+        self._quiet = quiet
+        self._actions = actions
+
+    def event(self, event: ActionEvent | IssueEvent) -> None:
+        if isinstance(event, IssueEvent):
+            say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
+        elif self._actions:
+            say(f"{event.action} {shown(event.path)} ({size_shown(event.size)})")
+
+    def summary(self, report: Report, exit_code: int) -> None:
+        if not self._quiet:
+            say(sentence(report))
+
+    def failure(self, command: str, exit_code: int) -> None:
+        """Leave it to the sentence of the exception."""
+
+
+class Output:
+    """Where a pass sends its events, and its report at the end."""
+
+    def __init__(self, lines: Lines, bars: Bars | None) -> None:
+        self._lines = lines
+        self._bars = bars
+
+    def on_event(self, event: Event) -> None:
+        if not isinstance(event, ProgressEvent):
+            self._lines.event(event)
+        elif self._bars:
+            self._bars.show(event)
+
+    def finish(self, report: Report) -> int:
+        """Print the summary and return the exit code."""
+        if self._bars:
+            self._bars.stop()
+        self._lines.summary(report, report.exit_code)
+        return report.exit_code
+
+
+@contextmanager
+def reporting(command: str, flags: Mapping[str, Any]) -> Iterator[Output]:
+    """Give the output that `--json`, `-q`, `-v` and `-n` ask for, with progress on a terminal."""
+    lines: Lines = JsonLines()
+    if not flags["json"]:
+        quiet = flags["quiet"]
+        wanted = flags["verbose"] or flags.get("dry_run", False)
+        lines = TextLines(quiet=quiet, actions=wanted and not quiet)
+    bars = _bars(flags)
+    try:
+        yield Output(lines, bars)
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        lines.failure(command, code_of(error))
+        raise
+    finally:
+        if bars:
+            bars.stop()
+
+
+def sentence(report: Report) -> str:
+    """Return the outcome of a pass in one line for people."""
+    parts = [
+        _counted(report.uploaded, "uploaded", report.bytes_uploaded),
+        _counted(report.downloaded, "downloaded", report.bytes_downloaded),
+        _counted(report.deleted_remote, "deleted in the store"),
+        _counted(report.deleted_local, "deleted in the root"),
+        _counted(report.moved, "moved"),
+        _counted(report.copied, "copied"),
+        _counted(report.adopted, "found equal"),
+        _counted(report.unchanged, "unchanged"),
+        _counted(report.conflicts, "in conflict"),
+        _counted(report.held, "held for approval"),
+        _counted(report.problems, "failed"),
+        _counted(report.skipped, "skipped"),
+    ]
+    done = ", ".join(part for part in parts if part) or "nothing to do"
+    dry_run = " (dry run, nothing was changed)" if report.dry_run else ""
+    return f"{report.command}{dry_run}: {done}; {report.seconds:.1f} s"
+
+
+def _counted(count: int, what: str, size: int = 0) -> str:
+    if not count:
+        return ""
+    return f"{count} {what} ({size_shown(size)})" if size else f"{count} {what}"
+
+
+def _bars(flags: Mapping[str, Any]) -> Bars | None:
+    # JSON on the same terminal would be torn apart by the bars.
+    on_screen = sys.stderr.isatty() and not (flags["json"] and sys.stdout.isatty())
+    if flags["quiet"] or not on_screen:
+        return None
+    from craftsync.cli.progress import Bars
+
+    return Bars()
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

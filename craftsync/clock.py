@@ -1,0 +1,39 @@
+"""Time as an argument: what asks for the time or waits is handed a `Clock`.
+
+So a test can stop time, turn it or take the waiting away. This is the only
+file that knows how the machine tells the time.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Three ways to meet time; all may be called from several threads."""
+
+    def now_ns(self) -> int:
+        """Return nanoseconds since the epoch (UTC). It may jump, in either direction."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary start. It never jumps and never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Return once that many seconds have passed."""
+        ...
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: TID251 (the one place that may)

@@ -1,0 +1,223 @@
+"""The configuration file: YAML in, frozen values out.
+
+Every message names the file, the key, the value and the remedy, and is a
+`ConfigError`. A secret is never in the file. What an environment stands for
+(a store) is the business of `locations`; nothing here opens anything.
+
+The file is read with the booleans and numbers of YAML 1.2: in YAML 1.1 `off`
+is false, `10:20` is 620 and `2026-11-22` is a date, and each of them is a
+likely rate or name here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from craftsync.core.model import Mode, OnConflict
+from craftsync.errors import ConfigError
+from craftsync.options import (
+    Settings,
+    choice_of,
+    parse_bwlimit,
+    parse_max_delete,
+    parse_seconds,
+    parse_transfers,
+)
+from craftsync.section import Section, flag, nearest, patterns, text, url
+
+TOKEN_ENV = "CRAFT_AI_SDK_TOKEN"
+"""The variable in which the platform's own SDK looks for the token."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEnvironment:
+    """A plain folder used as a store."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class S3Environment:
+    """A bucket and a prefix; what is `None` is left to boto3's own rules."""
+
+    bucket: str
+    prefix: str = ""
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CraftAiEnvironment:
+    """An environment of the platform; the token itself is in a variable or in a file."""
+
+    url: str
+    control_url: str | None = None
+    token_env: str = TOKEN_ENV
+    token_file: Path | None = None
+
+
+Environment = DirectoryEnvironment | S3Environment | CraftAiEnvironment
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A root, the environment it is kept in step with, and how. `environment` may end in ":folder"."""
+
+    root: Path
+    environment: str
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the file says; empty when there is no file."""
+
+    environments: Mapping[str, Environment] = field(default_factory=dict)
+    folders: Mapping[str, Folder] = field(default_factory=dict)
+
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "": ("environments", "folders"),
+    "craft-ai": ("store", "url", "control_url", "token_env", "token_file"),
+    "s3": ("store", "bucket", "prefix", "profile", "region", "endpoint_url"),
+    "directory": ("store", "path"),
+    "folder": (
+        *("root", "environment", "mode", "delete", "include", "exclude", "max_delete"),
+        *("conflict", "transfers", "bwlimit", "settle", "poll", "rescan"),
+    ),
+}
+"""Every key there is, by the section it belongs to; an environment's section is its kind of store."""
+
+
+def default_file() -> Path:
+    """Return where the configuration is looked for when no file is named."""
+    named = os.environ.get("CRAFTSYNC_CONFIG")
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_config_path
+
+    return user_config_path("craftsync") / "config.yaml"
+
+
+def default_state_dir() -> Path:
+    """Return where the state databases live when no folder is named."""
+    named = os.environ.get("CRAFTSYNC_STATE_DIR")
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_state_path
+
+    return user_state_path("craftsync")
+
+
+def load(file: str | os.PathLike[str] | None = None) -> Config:
+    """Read the configuration; without a name the user's own, which need not exist.
+
+    A file named here or by `CRAFTSYNC_CONFIG` has to exist.
+    """
+    named = file is not None or bool(os.environ.get("CRAFTSYNC_CONFIG"))
+    path = default_file() if file is None else Path(file).expanduser()
+    try:
+        content = path.read_text("utf-8")
+    except FileNotFoundError:
+        if named:
+            raise ConfigError(
+                f"{path}: there is no such file.",
+                remedy="Create it (config.example.yaml shows how) or name another with --config.",
+            ) from None
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: it cannot be read ({error}).",
+            remedy="It has to be a UTF-8 file you may read.",
+        ) from error
+    return parse(content, path)
+
+
+def parse(content: str, file: Path) -> Config:
+    """Return what the content of a configuration file says; `file` is for messages and relative paths."""
+    top = Section(file, "", _read_yaml(content, file), KEYS[""])
+    environments = {
+        name: _environment(file, f"environments.{name}", keys)
+        for name, keys in top.named("environments").items()
+    }
+    folders = {
+        name: _folder(file, f"folders.{name}", keys, environments)
+        for name, keys in top.named("folders").items()
+    }
+    return Config(environments, folders)
+
+
+def _environment(file: Path, key: str, content: Any) -> Environment:
+    kinds = [kind for kind in KEYS if kind not in {"", "folder"}]
+    kind = content.get("store") if isinstance(content, dict) else None
+    every_key = {name for kind in kinds for name in KEYS[kind]}
+    known = KEYS[kind] if isinstance(kind, str) and kind in kinds else tuple(sorted(every_key))
+    section = Section(file, key, content, known)
+    match section.required("store", text):
+        case "directory":
+            return DirectoryEnvironment(section.required("path", section.path))
+        case "s3":
+            return S3Environment(
+                bucket=section.required("bucket", text),
+                prefix=section.take("prefix", text) or "",
+                profile=section.take("profile", text),
+                region=section.take("region", text),
+                endpoint_url=section.take("endpoint_url", url),
+            )
+        case "craft-ai":
+            return CraftAiEnvironment(
+                url=section.required("url", url),
+                control_url=section.take("control_url", url),
+                token_env=section.take("token_env", text) or TOKEN_ENV,
+                token_file=section.take("token_file", section.path),
+            )
+        case _:
+            raise section.wrong_value(
+                "store", "is not a kind of store", f"Use one of {', '.join(kinds)}."
+            )
+
+
+def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Environment]) -> Folder:
+    section = Section(file, key, content, KEYS["folder"])
+    environment = section.required("environment", text)
+    name = environment.partition(":")[0]
+    if name not in environments:
+        known = ", ".join(environments) or "none yet"
+        raise section.wrong_value(
+            "environment",
+            "names no environment of this file",
+            f"{nearest(name, environments)}Known environments: {known}.",
+        )
+    return Folder(
+        root=section.required("root", section.path),
+        environment=environment,
+        settings=Settings(
+            mode=section.take("mode", choice_of(Mode, "mode")),
+            delete=section.take("delete", flag),
+            include=section.take("include", patterns) or (),
+            exclude=section.take("exclude", patterns) or (),
+            max_delete=section.take("max_delete", parse_max_delete),
+            conflict=section.take("conflict", choice_of(OnConflict, "way to settle a conflict")),
+            transfers=section.take("transfers", parse_transfers),
+            bwlimit=section.take("bwlimit", parse_bwlimit),
+            settle=section.take("settle", parse_seconds),
+            poll=section.take("poll", parse_seconds),
+            rescan=section.take("rescan", parse_seconds),
+        ),
+    )
+
+
+def _read_yaml(content: str, file: Path) -> Any:
+    from craftsync import yaml12
+
+    try:
+        return yaml12.read(content)
+    except yaml12.Malformed as error:
+        raise ConfigError(
+            f"{file}: {error}.", remedy="Correct that line; config.example.yaml shows the form."
+        ) from error

@@ -1,0 +1,270 @@
+"""The five functions of the platform's data store, over any store.
+
+Names and parameters are those of the Craft AI SDK, so that a program changes
+one line to use another store; sizes are exact bytes. The command line's ls,
+stat, put, get and rm are these same functions.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+from tempfile import TemporaryFile
+from typing import BinaryIO, Self, TypedDict, Unpack
+
+from craftsync import config as configuration
+from craftsync import locations, pairs
+from craftsync.clock import SystemClock
+from craftsync.core.model import RemoteObject, Skipped
+from craftsync.core.paths import is_own, refusal
+from craftsync.errors import ObjectNotFound, PathBusy, PathError, PathRefused, UsageError
+from craftsync.options import PairOptions
+from craftsync.stores.base import Reader, Store
+from craftsync.stores.source import FileSource
+
+FileOrPath = str | os.PathLike[str] | BinaryIO
+
+
+class ObjectInformation(TypedDict):
+    """One object: its path, when it was last written (ISO 8601, UTC), and its size in bytes."""
+
+    path: str
+    last_modified: str | None
+    size: int
+
+
+class DeletedObject(TypedDict):
+    path: str
+
+
+class DataStore:
+    """The objects of one store, named as on the command line: a URL, a path, or an environment.
+
+    The store is opened at the first call; a folder that is not there is then
+    created for an upload, and `StoreMissing` for anything else. What an upload
+    replaces or a deletion removes stays recoverable in the store, under
+    `.craftsync/trash/` or as a version. Use it in a `with`, or call `close`.
+    """
+
+    def __init__(self, store: str, **where: Unpack[PairOptions]) -> None:
+        config = configuration.load(where.get("config"))
+        self._location = locations.resolve(str(store), config, pairs.access_of(where))
+        self._exit = ExitStack()
+        self._opened: Store | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._opened = None
+        self._exit.close()
+
+    def iter_data_store_objects(
+        self,
+        folder_path: str | None = None,
+        *,
+        on_skipped: Callable[[Skipped], object] = lambda skipped: None,
+    ) -> Iterator[ObjectInformation]:
+        """Yield each object as the store lists it; with `folder_path`, those in that folder and below.
+
+        `on_skipped` hears of the keys that no folder can hold.
+        """
+        prefix = folder_path.strip("/") + "/" if folder_path and folder_path.strip("/") else ""
+        for entry in self._store().list(prefix):
+            if isinstance(entry, Skipped):
+                on_skipped(entry)
+            else:
+                yield _information(entry)
+
+    def list_data_store_objects(self, folder_path: str | None = None) -> list[ObjectInformation]:
+        return list(self.iter_data_store_objects(folder_path))
+
+    def get_data_store_object_information(self, object_path_in_datastore: str) -> ObjectInformation:
+        """Describe one object; raises `ObjectNotFound`."""
+        found = self._store().stat(_named(object_path_in_datastore))
+        if found is None:
+            raise ObjectNotFound(f"{object_path_in_datastore}: there is no such object.")
+        return _information(found)
+
+    def upload_data_store_object(
+        self, filepath_or_buffer: FileOrPath, object_path_in_datastore: str
+    ) -> None:
+        """Write a file, or the whole content of a binary file object, whatever its position.
+
+        What is there already is replaced. The content is read once before it
+        is sent: a file object that is no file on disk is copied to a temporary
+        one for that. Raises `PathBusy` when the file changes meanwhile.
+        """
+        path = _named(object_path_in_datastore)
+        if reason := refusal(path):
+            raise PathRefused(f"{path} cannot be written: {reason}.")
+        with _opened_source(filepath_or_buffer) as source:
+            store = self._store(create=True)
+            store.write(path, source, expect=None, operation=token_hex(16), keep=_stamp())
+            store.barrier()
+
+    def download_data_store_object(
+        self, object_path_in_datastore: str, filepath_or_buffer: FileOrPath
+    ) -> None:
+        """Read an object into a file, which appears complete or not at all, or into a binary file object.
+
+        A file object that can seek is left at its start. Raises
+        `ObjectNotFound`, and `StoreUnavailable` when the content ends early.
+        """
+        path = _named(object_path_in_datastore)
+        with self._store().read(path) as reader:
+            if isinstance(filepath_or_buffer, str | os.PathLike):
+                _save(reader, Path(filepath_or_buffer).expanduser())
+            elif hasattr(filepath_or_buffer, "write"):
+                _pour(reader, filepath_or_buffer)
+                if filepath_or_buffer.seekable():
+                    filepath_or_buffer.seek(0)
+            else:
+                raise _neither_path_nor_file(filepath_or_buffer)
+
+    def delete_data_store_object(self, object_path_in_datastore: str) -> DeletedObject:
+        """Remove an object; one that is not there is a success, as it is in S3."""
+        path = _named(object_path_in_datastore)
+        if is_own(path):
+            raise PathRefused(f"{path} cannot be removed: it is craftsync's own.")
+        store = self._store()
+        store.delete(path, expect=None, keep=_stamp())
+        store.barrier()
+        return {"path": path}
+
+    def _store(self, *, create: bool = False) -> Store:
+        if self._opened is None:
+            store = locations.opened(self._location, create=create)
+            self._opened = self._exit.enter_context(store)
+        return self._opened
+
+
+def _information(entry: RemoteObject) -> ObjectInformation:
+    return {"path": entry.path, "last_modified": _iso(entry.modified_ns), "size": entry.size}
+
+
+def _iso(time_ns: int | None) -> str | None:
+    if time_ns is None:
+        return None
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stamp() -> str:
+    """Return the name under which the store keeps what this moment displaces."""
+    now = datetime.fromtimestamp(SystemClock().now_ns() / 10**9, UTC)
+    return now.strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def _named(path: str) -> str:
+    if not path:
+        raise UsageError("An object needs a path.", remedy="Give one such as folder/file.csv.")
+    return path
+
+
+@contextmanager
+def _opened_source(file: FileOrPath) -> Iterator[FileSource]:
+    if isinstance(file, str | os.PathLike):
+        path = Path(file).expanduser()
+        try:
+            opened = path.open("rb")
+        except OSError as error:
+            raise PathError(f"{path} cannot be read ({error.strerror}).") from error
+        with opened, _seekable(opened) as content:
+            yield FileSource(content.fileno(), str(path))
+    elif hasattr(file, "read"):
+        if file.seekable():
+            file.seek(0)
+        with _seekable(file) as content:
+            yield FileSource(content.fileno(), getattr(file, "name", "the file object"))
+    else:
+        raise _neither_path_nor_file(file)
+
+
+@contextmanager
+def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Give the file itself if it is a plain one on disk, or else a temporary copy of what it reads.
+
+    A file object that merely has a descriptor may read something else than is
+    in that file, as a `gzip.GzipFile` does.
+    """
+    plain = isinstance(file, io.FileIO | io.BufferedReader | io.BufferedRandom)
+    if plain and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.flush()
+        yield file
+        return
+    with TemporaryFile() as copy:
+        try:
+            shutil.copyfileobj(file, copy)
+        except TypeError as error:
+            raise UsageError(
+                "The file object gives text.", remedy="Open it in binary mode."
+            ) from error
+        copy.flush()
+        yield copy
+
+
+def _pour(reader: Reader, target: BinaryIO) -> None:
+    """Write the whole object to `target`, and check its digest where the store knows it."""
+    digest = sha256()
+    for chunk in reader:
+        digest.update(chunk)
+        target.write(chunk)
+    expected = reader.object.digest
+    if expected is not None and digest.digest() != expected:
+        raise PathBusy(
+            f"{reader.object.path}: what was read is not what had been written.",
+            remedy="Try again; if it stays so, the object is damaged in the store.",
+        )
+
+
+def _save(reader: Reader, target: Path) -> None:
+    """Put the object at `target` in one step, or straight into it if it is a device or a pipe."""
+    try:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as device:
+                _pour(reader, device)
+        else:
+            _replace(reader, Path(os.path.realpath(target)))
+    except OSError as error:
+        raise PathError(f"{target} cannot be written ({error.strerror}).") from error
+
+
+def _replace(reader: Reader, target: Path) -> None:
+    part = target.with_name(f".{token_hex(8)}.craftsync-part")
+    try:
+        with part.open("xb") as file:
+            if target.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+            _pour(reader, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _neither_path_nor_file(value: object) -> UsageError:
+    return UsageError(
+        f"{type(value).__name__} is neither a path nor a binary file object.",
+        remedy='Give a path, or a file opened with mode "rb" or "wb".',
+    )

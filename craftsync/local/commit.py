@@ -1,0 +1,250 @@
+"""Puts files into place, out of the way and elsewhere, without an instant in which one can be lost.
+
+What is displaced lands in the trash by the very rename that displaces it, and
+only then is it compared with what was expected: between a look and a rename
+anybody may save the file again. What turns out to be something else is put
+back, or beside its path under the name of a conflict copy. A crash at any
+point leaves every version either at its path or in the trash.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+
+from craftsync.core.model import OWN_FOLDER, LocalFile
+from craftsync.core.paths import conflict_name
+from craftsync.errors import PathBusy, PathObstructed
+from craftsync.local import rename
+from craftsync.local.files import Temporary
+from craftsync.local.tree import LISTING, Tree
+
+TRASH = f"{OWN_FOLDER}/trash"
+UNKEPT = "replaced"
+"""The stamp under which what is not to be kept waits, for an instant, until it has been verified."""
+
+_ATTEMPTS = 8
+"""How often a folder made for a file may be removed, as empty, by somebody else before it is used."""
+
+
+def place(
+    tree: Tree, temporary: Temporary, path: str, *, expect: LocalFile | None, keep: str | None
+) -> None:
+    """Give a finished temporary its path, in the place of `expect` or of nothing."""
+    if expect is not None:
+        with _parent_for(tree, path) as target:
+            _replace(tree, temporary, target, expect, keep)
+        return
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            _create(tree, temporary, path)
+            return
+    _create(tree, temporary, path)
+
+
+def displace(tree: Tree, path: str, *, expect: LocalFile, keep: str | None) -> None:
+    """Move a file into the trash; one that is not there is a success."""
+    try:
+        with tree.parent(path) as place_of:
+            if not _is_there(place_of):
+                return
+            _check_expected(place_of, expect)
+            _displace(tree, place_of, expect, keep)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    tree.remove_empty_parents(path)
+
+
+def move(tree: Tree, source: str, target: str, *, expect: LocalFile) -> None:
+    """Rename within the tree; nothing may be at the target."""
+    try:
+        with tree.parent(source) as origin, _parent_for(tree, target) as goal:
+            _check_expected(origin, expect)
+            _rename_to_free(origin, goal, target)
+            if not _matches(_status(goal), expect):
+                _put_back(goal, origin, source)
+                raise PathBusy(f"{source} changed while it was moved.")
+    except FileNotFoundError as error:
+        raise PathBusy(f"{source} vanished while it was moved.") from error
+    tree.remove_empty_parents(source)
+
+
+_Place = tuple[int, str]
+"""A name in an open folder."""
+
+
+def _status(place_of: _Place) -> os.stat_result:
+    return os.stat(place_of[1], dir_fd=place_of[0], follow_symlinks=False)
+
+
+def _is_there(place_of: _Place) -> bool:
+    """A folder in its place means that the file is gone."""
+    try:
+        return not stat.S_ISDIR(_status(place_of).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _matches(status: os.stat_result, expect: LocalFile) -> bool:
+    """ctime is left out: the rename that displaced the file moved it."""
+    found = (status.st_size, status.st_mtime_ns, status.st_ino)
+    return stat.S_ISREG(status.st_mode) and found == (expect.size, expect.mtime_ns, expect.inode)
+
+
+def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
+    """Look once more before anything is touched, ctime included."""
+    try:
+        status = _status(place_of)
+    except FileNotFoundError as error:
+        raise PathBusy(f"{expect.path} vanished.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise PathObstructed(f"{expect.path} has become a folder.")
+    if not _matches(status, expect) or status.st_ctime_ns != expect.ctime_ns:
+        raise PathBusy(f"{expect.path} changed since it was looked at.")
+    return status
+
+
+def _create(tree: Tree, temporary: Temporary, path: str) -> None:
+    with tree.parent(temporary.path) as source, _parent_for(tree, path) as target:
+        _rename_to_free(source, target, path)
+    temporary.placed()
+
+
+@contextmanager
+def _parent_for(tree: Tree, path: str) -> Iterator[_Place]:
+    """Yield the place for a file, its folders made; what stands in the way of a folder is an obstruction."""
+    with ExitStack() as stack:
+        try:
+            place_of = stack.enter_context(tree.parent(path, make=True))
+        except NotADirectoryError as error:
+            raise PathObstructed(f"{error.filename} is in the way and is no folder.") from error
+        yield place_of
+
+
+def _rename_to_free(source: _Place, target: _Place, path: str) -> None:
+    """Rename to where nothing is; empty folders count as nothing."""
+    try:
+        rename.noreplace(*source, *target)
+    except FileExistsError as error:
+        if not stat.S_ISDIR(_status(target).st_mode):
+            raise PathBusy(f"{path} has appeared meanwhile.") from error
+        _remove_empty_folders(*target, path)
+        rename.noreplace(*source, *target)
+
+
+def _remove_empty_folders(parent: int, name: str, path: str) -> None:
+    """Remove a folder that holds nothing but empty folders; raises `PathObstructed` at anything else."""
+    listing = os.open(name, LISTING, dir_fd=parent)
+    try:
+        with os.scandir(listing) as entries:
+            for entry in list(entries):
+                if not entry.is_dir(follow_symlinks=False):
+                    raise PathObstructed(f"{path} is a folder with files in it.")
+                _remove_empty_folders(listing, entry.name, path)
+    finally:
+        os.close(listing)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _replace(
+    tree: Tree, temporary: Temporary, target: _Place, expect: LocalFile, keep: str | None
+) -> None:
+    os.fchmod(temporary.fileno(), stat.S_IMODE(_check_expected(target, expect).st_mode) & 0o777)
+    mine = os.fstat(temporary.fileno())
+    with ExitStack() as stack:
+        parent = stack.enter_context(tree.parent(temporary.path))
+        # The new file waits where the old one is to land: one swap does both.
+        slot = _stow(stack, tree, parent, expect.path, keep)
+        temporary.placed()
+        try:
+            rename.exchange(*slot, *target)
+        except OSError as error:
+            _remove(slot)
+            raise PathBusy(f"{expect.path}: {error.strerror}") from error
+        if not _matches(_status(slot), expect):
+            _swap_back(slot, target, expect.path, mine)
+            raise PathBusy(f"{expect.path} changed while it was replaced.")
+        if keep is None:
+            _remove(slot)
+
+
+def _displace(tree: Tree, origin: _Place, expect: LocalFile, keep: str | None) -> None:
+    with ExitStack() as stack:
+        try:
+            slot = _stow(stack, tree, origin, expect.path, keep)
+        except FileNotFoundError as error:
+            if _is_there(origin):
+                raise PathBusy(f"{expect.path} could not be moved to the trash.") from error
+            return
+        if not _matches(_status(slot), expect):
+            _put_back(slot, origin, expect.path)
+            raise PathBusy(f"{expect.path} changed while it was deleted.")
+        if keep is None:
+            _remove(slot)
+
+
+def _stow(stack: ExitStack, tree: Tree, source: _Place, path: str, keep: str | None) -> _Place:
+    """Rename `source` to a free place for `path` in the trash; `stack` closes the folder that is in."""
+    for number in count(1):
+        stamp = keep if number == 1 else f"{keep}-{number}"
+        slot_path = f"{stamp}/{path}" if keep else f"{UNKEPT}/{secrets.token_hex(8)}"
+        with ExitStack() as attempt:
+            try:
+                slot = attempt.enter_context(tree.parent(f"{TRASH}/{slot_path}", make=True))
+                rename.noreplace(*source, *slot)
+            except (FileExistsError, NotADirectoryError):
+                continue
+            stack.push(attempt.pop_all())
+            return slot
+    raise AssertionError  # count() does not end
+
+
+def _swap_back(slot: _Place, target: _Place, path: str, mine: os.stat_result) -> None:
+    """Undo a swap that displaced something unexpected; `mine` is the file that must come back."""
+    try:
+        rename.exchange(*slot, *target)
+    except FileNotFoundError:
+        _put_back(slot, target, path)
+        return
+    returned = _status(slot)
+    if _same_content(returned, mine):
+        _remove(slot)
+    else:
+        _put_beside(slot, target, returned)
+
+
+def _same_content(status: os.stat_result, other: os.stat_result) -> bool:
+    return (status.st_ino, status.st_size, status.st_mtime_ns) == (
+        other.st_ino,
+        other.st_size,
+        other.st_mtime_ns,
+    )
+
+
+def _put_back(slot: _Place, target: _Place, path: str) -> None:
+    """Give what was displaced by mistake its name back, or one beside it if that is taken by now."""
+    try:
+        rename.noreplace(*slot, *target)
+    except FileExistsError:
+        _put_beside(slot, target, _status(slot))
+
+
+def _put_beside(slot: _Place, target: _Place, status: os.stat_result) -> None:
+    """Give a file that has lost its name that of a conflict copy."""
+    for number in count(1):
+        label = "local" if number == 1 else f"local-{number}"
+        try:
+            rename.noreplace(
+                *slot, target[0], conflict_name(target[1], status.st_mtime_ns, label)
+            )
+        except FileExistsError:
+            continue
+        return
+
+
+def _remove(place_of: _Place) -> None:
+    os.unlink(place_of[1], dir_fd=place_of[0])

@@ -1,0 +1,293 @@
+"""Single files behind open descriptors: one being read, one being written.
+
+Both are read and written by descriptor, never again by name, so that a file
+that is swapped midway cannot mix two versions.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from types import TracebackType
+from typing import Self
+
+from craftsync.core.model import OWN_FOLDER, LocalFile
+from craftsync.errors import PathBusy, PathError, PathObstructed, PathRefused
+from craftsync.local.tree import LinkInTheWay, Tree
+
+TEMPORARIES = f"{OWN_FOLDER}/tmp"
+BLOCK = 1024 * 1024
+
+# O_NONBLOCK: opening a FIFO that was swapped in must not wait for a writer.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+
+
+@contextmanager
+def path_errors(path: str) -> Iterator[None]:
+    """Turn an `OSError` into a `PathError` about `path`, with the `OSError` as its cause."""
+    try:
+        yield
+    except OSError as error:
+        raise PathError(f"{path}: {error.strerror or error}") from error
+
+
+def local_file(path: str, status: os.stat_result) -> LocalFile:
+    return LocalFile(
+        path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    )
+
+
+def look(tree: Tree, path: str) -> LocalFile | None:
+    """Look at the regular file at `path`.
+
+    `None` when nothing regular can be there: it or a folder above it is
+    missing, or a file stands in the place of such a folder. Raises
+    `PathObstructed` for a folder, `PathRefused` for a symbolic link (there or
+    on the way, since what lies behind it is not known) or a special file, and
+    `PathError` when the look itself fails.
+    """
+    try:
+        with tree.parent(path) as (descriptor, name):
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+    except LinkInTheWay as error:
+        raise PathRefused(f"{path} lies behind the symbolic link {error.filename}.") from error
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise PathError(f"{path}: {error.strerror}") from error
+    if stat.S_ISREG(status.st_mode):
+        return local_file(path, status)
+    if stat.S_ISDIR(status.st_mode):
+        raise PathObstructed(f"{path} is a folder.")
+    raise PathRefused(f"{path} is {kind_of(status.st_mode)}.")
+
+
+def kind_of(mode: int) -> str:
+    """Name what is neither a regular file nor a folder, for people."""
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    return "a socket" if stat.S_ISSOCK(mode) else "a device"
+
+
+class OpenFile:
+    """A regular file open for reading; close it, or use it in a `with` statement."""
+
+    file: LocalFile
+    """What it was when it was opened."""
+
+    def __init__(self, tree: Tree, path: str) -> None:
+        """Raises `PathBusy` when there is no regular file at `path`, `PathError` when it cannot be read."""
+        self._tree = tree
+        self._descriptor = _open_for_reading(tree, path)
+        status = os.fstat(self._descriptor)
+        self.file = local_file(path, status)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise PathBusy(f"{path} is not a regular file any more.")
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset`; raises `PathBusy` if they are not there any more."""
+        with path_errors(self.file.path):
+            content = read_block(self._descriptor, offset, length)
+        if len(content) < length:
+            raise PathBusy(f"{self.file.path} became shorter while it was read.")
+        return content
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the content as long as it was at opening; `verify` says whether to believe it."""
+        with path_errors(self.file.path):
+            return _digest(self._descriptor, self.file)
+
+    def torn(self) -> bool:
+        """Tell whether the content may have changed since opening; a rename of the file is no change."""
+        with path_errors(self.file.path):
+            now = os.fstat(self._descriptor)
+        return (now.st_size, now.st_mtime_ns) != (self.file.size, self.file.mtime_ns)
+
+    def verify(self) -> None:
+        """Raise `PathBusy` unless the file is unchanged and its path still leads to it."""
+        path = self.file.path
+        with path_errors(path):
+            now = local_file(path, os.fstat(self._descriptor))
+        if now != self.file:
+            raise PathBusy(f"{path} changed while it was read.")
+        if look(self._tree, path) != self.file:
+            raise PathBusy(f"{path} was replaced while it was read.")
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _open_for_reading(tree: Tree, path: str) -> int:
+    try:
+        with tree.parent(path) as (parent, name):
+            return os.open(name, _READ, dir_fd=parent)
+    except OSError as error:
+        # ELOOP is a symbolic link, ENXIO a socket, or a device without a driver.
+        if error.errno in _ABSENT | {errno.ELOOP, errno.ENXIO}:
+            raise PathBusy(f"{path} is not a regular file any more.") from error
+        raise PathError(f"{path} cannot be opened: {error.strerror}") from error
+
+
+def read_block(descriptor: int, offset: int, length: int) -> bytes:
+    """Read `length` bytes from `offset`, fewer only at the end of the file."""
+    content = os.pread(descriptor, length, offset)
+    while len(content) < length:
+        more = os.pread(descriptor, length - len(content), offset + len(content))
+        if not more:
+            break
+        content += more
+    return content
+
+
+def _digest(descriptor: int, file: LocalFile) -> bytes:
+    digest, block, offset = sha256(), memoryview(bytearray(min(BLOCK, file.size))), 0
+    while offset < file.size:
+        count = os.preadv(descriptor, [block[: file.size - offset]], offset)
+        if not count:
+            raise PathBusy(f"{file.path} became shorter while it was read.")
+        digest.update(block[:count])
+        offset += count
+    return digest.digest()
+
+
+class Temporary:
+    """A file being written under `.craftsync/tmp`, until `Folder.place` gives it its path.
+
+    A named one survives `close` and is reopened by its name, so that a partial
+    download goes on; any other is gone when closed. While it is open it holds
+    an flock that keeps a sweep, of this or another process, away from it. All
+    methods raise `PathError`, whose cause is the `OSError`.
+    """
+
+    def __init__(self, tree: Tree, name: str | None) -> None:
+        self._tree = tree
+        self._lasting = name is not None
+        self.name = name if name is not None else secrets.token_hex(12)
+        self.path = f"{TEMPORARIES}/{self.name}"
+        with path_errors(self.path):
+            self._descriptor = self._open()
+
+    def _open(self) -> int:
+        flags = _WRITE if self._lasting else _WRITE | os.O_EXCL
+        with self._tree.parent(self.path, make=True) as (parent, name):
+            descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                # A sweep took it between open and lock, or it is nothing of ours.
+                raise BlockingIOError
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise PathBusy(f"{self.path} is in use.") from error
+        return descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        with path_errors(self.path), memoryview(data) as rest:
+            written = 0
+            while written < len(rest):
+                written += os.pwrite(self._descriptor, rest[written:], offset + written)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`, fewer only at the end."""
+        with path_errors(self.path):
+            return read_block(self._descriptor, offset, length)
+
+    def size(self) -> int:
+        with path_errors(self.path):
+            return os.fstat(self._descriptor).st_size
+
+    def truncate(self, size: int) -> None:
+        with path_errors(self.path):
+            os.ftruncate(self._descriptor, size)
+
+    def digest(self) -> bytes:
+        with path_errors(self.path):
+            return _digest(self._descriptor, local_file(self.path, os.fstat(self._descriptor)))
+
+    def discard(self) -> None:
+        """Remove the file, unless it was placed, and close it."""
+        self._lasting = False
+        self.close()
+
+    def placed(self) -> None:
+        """Take note that the file has left the folder of temporaries."""
+        self._lasting = True
+
+    def close(self) -> None:
+        if self._descriptor < 0:
+            return
+        if not self._lasting:
+            with suppress(OSError), self._tree.parent(self.path) as (parent, name):
+                os.unlink(name, dir_fd=parent)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def sweep_temporaries(tree: Tree, keep: Collection[str]) -> None:
+    """Remove the temporaries nobody has open, but for those named in `keep`."""
+    try:
+        listing = tree.listing(TEMPORARIES)
+    except FileNotFoundError:
+        return
+    try:
+        for name in set(os.listdir(listing)).difference(keep):
+            _remove_unless_open(listing, name)
+    finally:
+        os.close(listing)
+
+
+def _remove_unless_open(parent: int, name: str) -> None:
+    try:
+        descriptor = os.open(name, _READ, dir_fd=parent)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=parent)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)

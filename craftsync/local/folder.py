@@ -1,0 +1,245 @@
+"""A folder on disk: the root, or what a directory store keeps its objects in.
+
+The one door to the disk for everything that happens to single files. Whatever
+is done is done below the folder that was opened, even if its path leads
+elsewhere by now; `ensure_same` tells. Errors are craftsync's own: a plain
+`PathError` has the `OSError` as its cause.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from craftsync.core.model import OWN_FOLDER, LocalFile
+from craftsync.core.paths import malformed
+from craftsync.errors import LockedError, PathBusy, PathError, PathObstructed, PathRefused, RootError
+from craftsync.local import commit, files, marks, rename
+from craftsync.local.files import OpenFile, Temporary, local_file, path_errors
+from craftsync.local.sync_group import SyncGroup
+from craftsync.local.tree import Tree
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Folder:
+    """A folder held open; close it, or use it in a `with` statement.
+
+    All methods may be called from several threads at once. Nothing is made in
+    `.craftsync` before something is to be written.
+    """
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        """For `open`; takes over the descriptor."""
+        self.path = path
+        self.tree = Tree(descriptor)
+        self._locks = ExitStack()
+        self._group = SyncGroup(lambda: rename.syncfs(descriptor))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open an existing folder; raises `RootError` when there is none, or it cannot be read."""
+        name = os.path.abspath(os.fspath(path))
+        try:
+            return cls(name, os.open(name, _OPEN))
+        except (OSError, ValueError) as error:
+            raise _root_error(name, error) from error
+
+    @property
+    def stamp_step_ns(self) -> int:
+        """How far apart two changes of a file must lie to be told apart by its times, in nanoseconds."""
+        return rename.stamp_step_ns(self.tree.descriptor)
+
+    def ensure_same(self) -> None:
+        """Raise `RootError` unless the path still leads to the folder that was opened."""
+        try:
+            there = os.stat(self.path)
+        except OSError as error:
+            raise _root_error(self.path, error) from error
+        here = os.fstat(self.tree.descriptor)
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            raise RootError(
+                f"{self.path} is not the folder it was: it was moved, replaced or mounted over.",
+                remedy="Put the folder back, or start again.",
+            )
+
+    def stat(self, path: str) -> LocalFile | None:
+        """Look at the regular file at `path`.
+
+        `None` when nothing regular can be there: it or a folder above it is
+        missing, or a file stands in the place of such a folder. Raises
+        `PathObstructed` for a folder, `PathRefused` for a special file or a
+        symbolic link (there or on the way: what lies behind it is not known),
+        and `PathError` when the look itself fails.
+        """
+        _check(path)
+        return files.look(self.tree, path)
+
+    def open_file(self, path: str) -> OpenFile:
+        """Open a regular file; raises `PathBusy` when there is none, `PathError` when it cannot be read."""
+        _check(path)
+        return OpenFile(self.tree, path)
+
+    def temporary(self, name: str | None = None) -> Temporary:
+        """Make a temporary file, or open again the unfinished one of that name.
+
+        Raises `PathBusy` when one of that name is open, here or in another
+        process.
+        """
+        if name is not None:
+            _check(name)
+        return Temporary(self.tree, name)
+
+    def sweep_temporaries(self, keep: Collection[str] = ()) -> None:
+        """Remove the temporaries nobody has open, but for those named in `keep`."""
+        with path_errors(files.TEMPORARIES):
+            files.sweep_temporaries(self.tree, keep)
+
+    def place(
+        self,
+        temporary: Temporary,
+        path: str,
+        *,
+        expect: LocalFile | None,
+        mtime_ns: int | None,
+        keep: str | None,
+    ) -> LocalFile:
+        """Give a finished temporary its path and return what is there now.
+
+        `expect` is the file it replaces, which goes to the trash under the
+        stamp `keep` (or, without one, is removed once it has proven to be the
+        expected one); `None` means that nothing may be there. Raises `PathBusy`
+        when something else is there, which stays, and `PathObstructed` for a
+        folder with files in it or a file in the place of a folder. The content
+        is to be durable before: see `sync`.
+        """
+        _check(path)
+        with path_errors(path):
+            before = _dress(temporary, mtime_ns)
+            commit.place(self.tree, temporary, path, expect=expect, keep=keep)
+            after = local_file(path, os.fstat(temporary.fileno()))
+        # Were the file edited since, the times it had tell the next scan so.
+        return after._replace(size=before.st_size, mtime_ns=before.st_mtime_ns)
+
+    def displace(self, path: str, expect: LocalFile, keep: str | None) -> None:
+        """Move a file to the trash under the stamp `keep`, and remove folders left empty.
+
+        Without `keep` it is removed once it has proven to be the expected one.
+        A file that is not there is a success. Raises `PathBusy` when another
+        is there, which stays.
+        """
+        _check(path)
+        with path_errors(path):
+            commit.displace(self.tree, path, expect=expect, keep=keep)
+
+    def move(self, source: str, target: str, expect: LocalFile) -> LocalFile:
+        """Rename a file within the folder and return what is at the target; errors as in `place`."""
+        _check(source)
+        _check(target)
+        with path_errors(target):
+            commit.move(self.tree, source, target, expect=expect)
+        moved = self.stat(target)
+        if moved is None or moved.inode != expect.inode:
+            raise PathBusy(f"{target} changed while it was moved.")
+        # Were the file edited since, the times it had tell the next scan so.
+        return moved._replace(size=expect.size, mtime_ns=expect.mtime_ns)
+
+    def sync(self) -> None:
+        """Return once everything written before the call survives a power cut.
+
+        Calls at the same time share one `syncfs`. An error means that what was
+        written may be lost and is to be written again.
+        """
+        with path_errors(self.path):
+            self._group.sync()
+
+    def read_mark(self, name: str) -> bytes | None:
+        """Return the content of `.craftsync/<name>`, `None` when there is none."""
+        with path_errors(f"{OWN_FOLDER}/{name}"):
+            return marks.read_mark(self.tree, name)
+
+    def write_mark(self, name: str, content: bytes) -> None:
+        """Make `.craftsync/<name>`, durably; raises `PathBusy` when there is one already."""
+        with path_errors(f"{OWN_FOLDER}/{name}"):
+            marks.write_mark(self.tree, name, content)
+
+    def lock(self) -> None:
+        """Hold the lock of the folder until it is closed; raises `LockedError` when another holds it."""
+        try:
+            descriptor = marks.take_lock(self.tree, "lock", wait=False)
+        except BlockingIOError as error:
+            raise LockedError(
+                f"Another craftsync is at work on {self.path}.",
+                remedy="Wait until it has finished, or stop it with `craftsync stop`.",
+            ) from error
+        except OSError as error:
+            raise _root_error(self.path, error) from error
+        self._locks.callback(os.close, descriptor)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other users of `exclusive`, in any thread or process, waiting meanwhile."""
+        with path_errors(self.path):
+            descriptor = marks.take_lock(self.tree, "commit-lock", wait=True)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Give the lock back and let go of the folder; may be called twice."""
+        self._locks.close()
+        if self.tree.descriptor >= 0:
+            os.close(self.tree.descriptor)
+            self.tree.descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _check(path: str) -> None:
+    if reason := malformed(path):
+        raise PathRefused(f"{path!r} cannot be the path of a file: {reason}.")
+
+
+def _dress(temporary: Temporary, mtime_ns: int | None) -> os.stat_result:
+    """Give the temporary the times and the mode of a new file, and return its status."""
+    descriptor = temporary.fileno()
+    os.fchmod(descriptor, _new_file_mode())
+    if mtime_ns is not None:
+        # A time beyond what the kernel can express is no reason to refuse the content.
+        with suppress(OverflowError):
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+    return os.fstat(descriptor)
+
+
+@cache
+def _new_file_mode() -> int:
+    """Return 0666 less the umask, read without setting it: other threads may be making files."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("Umask:"):
+            return 0o666 & ~int(line.split()[1], 8)
+    return 0o644
+
+
+def _root_error(path: str, error: Exception) -> RootError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return RootError(
+        f"The folder {path} cannot be used: {reason}.",
+        remedy="Check the path, that its disk is mounted, and that you may read it.",
+    )

@@ -1,0 +1,139 @@
+"""The system calls Python does not offer: renames that never overwrite, swaps, and syncfs.
+
+Works on (directory descriptor, name) pairs and raises `OSError`; knows nothing
+of paths. Where the kernel or the filesystem lacks renameat2 (NFS, CIFS and FAT
+answer EINVAL) the documented fallbacks take over; each has a window of a few
+microseconds that the real call does not have.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+
+_NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE
+_EXCHANGE = 2  # linux/fs.h, RENAME_EXCHANGE
+
+_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EXDEV})
+
+_FINE_STAMPS = frozenset(
+    {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x2FC12FC1, 0xF2F52010, 0x794C7630}
+)  # ext2-4, XFS, Btrfs, tmpfs, ZFS, F2FS, overlayfs: statfs(2)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _renameat2(
+    source_fd: int, source: str, target_fd: int, target: str, flags: int
+) -> None:
+    if not hasattr(_libc, "renameat2"):  # glibc has it since 2.28
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    _check(
+        _libc.renameat2(
+            source_fd,
+            os.fsencode(source),
+            target_fd,
+            os.fsencode(target),
+            ctypes.c_uint(flags),
+        )
+    )
+
+
+def noreplace(source_fd: int, source: str, target_fd: int, target: str) -> None:
+    """Rename; raises `FileExistsError` when anything is at the target."""
+    try:
+        _renameat2(source_fd, source, target_fd, target, _NOREPLACE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        noreplace_by_link(source_fd, source, target_fd, target)
+
+
+def exchange(source_fd: int, source: str, target_fd: int, target: str) -> None:
+    """Swap two names in one step; raises `FileNotFoundError` when either is missing."""
+    try:
+        _renameat2(source_fd, source, target_fd, target, _EXCHANGE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        exchange_by_steps(source_fd, source, target_fd, target)
+
+
+def noreplace_by_link(source_fd: int, source: str, target_fd: int, target: str) -> None:
+    """Do what `noreplace` does with link and unlink.
+
+    Window: a file saved over the source between the two calls is lost. Without
+    hard links (FAT, some network shares) a look and a rename have to do, and
+    what appears at the target between those two is lost.
+    """
+    try:
+        os.link(
+            source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False
+        )
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_after_look(source_fd, source, target_fd, target)
+    else:
+        os.unlink(source, dir_fd=source_fd)
+
+
+def _rename_after_look(source_fd: int, source: str, target_fd: int, target: str) -> None:
+    try:
+        os.stat(target, dir_fd=target_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+    else:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def exchange_by_steps(source_fd: int, source: str, target_fd: int, target: str) -> None:
+    """Do what `exchange` does in three steps.
+
+    With hard links the target is never absent, and a file saved over it
+    between the first two steps is lost. Without them it is absent for an
+    instant, and what appears there meanwhile is lost. A crash midway leaves
+    what was at the target beside the source, under a name that ends in
+    `.swapped`.
+    """
+    aside = f"{secrets.token_hex(8)}.swapped"
+    os.stat(source, dir_fd=source_fd, follow_symlinks=False)
+    try:
+        os.link(
+            target, aside, src_dir_fd=target_fd, dst_dir_fd=source_fd, follow_symlinks=False
+        )
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(target, aside, src_dir_fd=target_fd, dst_dir_fd=source_fd)
+    os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+    os.rename(aside, source, src_dir_fd=source_fd, dst_dir_fd=source_fd)
+
+
+def syncfs(descriptor: int) -> None:
+    """Write everything the descriptor's filesystem holds to disk.
+
+    Since Linux 5.8 a write-back error since the descriptor was opened is
+    reported, once (syncfs(2)).
+    """
+    _check(_libc.syncfs(descriptor))
+
+
+def stamp_step_ns(descriptor: int) -> int:
+    """Return how far apart two changes must lie to get different timestamps, in nanoseconds.
+
+    A local Linux filesystem stamps with the kernel's tick (at most 10 ms
+    before multigrain timestamps); of any other, FAT's 2 s are assumed.
+    """
+    buffer = (ctypes.c_long * 64)()
+    _check(_libc.fstatfs(descriptor, buffer))
+    return 10_000_000 if buffer[0] & 0xFFFFFFFF in _FINE_STAMPS else 2_000_000_000

@@ -1,0 +1,106 @@
+"""A folder held open, and the one way to anything below it.
+
+Every path is walked name by name through directory descriptors that refuse
+symbolic links, so nothing outside the folder can be reached, whatever is
+swapped in meanwhile. No descriptor of a sub-folder outlives a call: the
+sub-folder may have been moved elsewhere. Raises `OSError`; callers know what
+that means for them, and have refused malformed paths before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a folder on the way is opened: for going through, which needs no right to list it."""
+
+LISTING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a folder is opened to be listed."""
+
+_ATTEMPTS = 16
+"""How often making a folder is tried against somebody who keeps removing empty ones."""
+
+
+class LinkInTheWay(NotADirectoryError):
+    """A symbolic link, `filename`, stands where the path needs a folder."""
+
+
+class Tree:
+    """What lies below one open directory descriptor, which stays its maker's to close."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @contextmanager
+    def parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """Yield a descriptor of the folder that `path` lies in, and its last name.
+
+        With `make`, missing folders are made. Raises `FileNotFoundError`, or
+        `NotADirectoryError` (`LinkInTheWay` for a symbolic link).
+        """
+        folder, _, name = path.rpartition("/")
+        with self.directory(folder, make=make) as descriptor:
+            yield descriptor, name
+
+    @contextmanager
+    def directory(self, path: str, *, make: bool = False) -> Iterator[int]:
+        """Yield a descriptor to reach things by (not to list) of the folder at `path`; "" is the top."""
+        descriptor = self._walk(path, make)
+        try:
+            yield descriptor
+        finally:
+            if descriptor != self.descriptor:
+                os.close(descriptor)
+
+    def listing(self, path: str) -> int:
+        """Open the folder at `path` for being listed; the caller closes the descriptor."""
+        with self.directory(path) as descriptor:
+            return os.open(".", LISTING, dir_fd=descriptor)
+
+    def remove_empty_parents(self, path: str) -> None:
+        """Remove the folders `path` lay in, from the innermost up to the first that is not empty."""
+        folder = path.rpartition("/")[0]
+        with suppress(OSError):
+            while folder:
+                with self.parent(folder) as (descriptor, name):
+                    os.rmdir(name, dir_fd=descriptor)
+                folder = folder.rpartition("/")[0]
+
+    def _walk(self, path: str, make: bool) -> int:
+        descriptor, walked = self.descriptor, ""
+        for name in path.split("/") if path else ():
+            walked = f"{walked}/{name}" if walked else name
+            try:
+                inner = _enter_or_make(descriptor, name) if make else _enter(descriptor, name)
+            except NotADirectoryError as error:
+                raise _obstacle(descriptor, name, walked) from error
+            finally:
+                if descriptor != self.descriptor:
+                    os.close(descriptor)
+            descriptor = inner
+        return descriptor
+
+
+def _enter(descriptor: int, name: str) -> int:
+    return os.open(name, WALK, dir_fd=descriptor)
+
+
+def _enter_or_make(descriptor: int, name: str) -> int:
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return _enter(descriptor, name)
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=descriptor)
+    return _enter(descriptor, name)
+
+
+def _obstacle(descriptor: int, name: str, walked: str) -> NotADirectoryError:
+    link = False
+    with suppress(OSError):
+        link = stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
+    kind = LinkInTheWay if link else NotADirectoryError
+    return kind(errno.ENOTDIR, os.strerror(errno.ENOTDIR), walked)

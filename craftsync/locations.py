@@ -1,0 +1,226 @@
+"""From the word a person uses for a store to the store itself.
+
+A word is an environment of the configuration (with an optional folder in it),
+a URL, or a path that shows that it is one. The libraries of a store are
+imported when a store of that kind is opened and not before, because boto3
+alone takes longer to import than a small push takes to run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from craftsync.config import Config, CraftAiEnvironment, DirectoryEnvironment, Environment
+from craftsync.errors import UsageError
+from craftsync.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryLocation:
+    """A plain folder used as a store; `path` is absolute."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """How to reach a bucket; what is `None` is left to boto3's own rules."""
+
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """A bucket and a prefix without a slash at its end."""
+
+    bucket: str
+    prefix: str
+    access: S3Access = S3Access()
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+Location = DirectoryLocation | S3Location
+
+
+def resolve(word: str, config: Config, access: S3Access | None = None) -> Location:
+    """Return what a STORE word stands for; raises `UsageError` for a word that stands for nothing.
+
+    `access` is for an S3 URL, and goes before what an environment says.
+    """
+    access = access or S3Access()
+    scheme = word.partition("://")[0] if "://" in word else None
+    if scheme is not None:
+        return _from_url(word, scheme, access)
+    if word.startswith(("/", "./", "../", "~")) or word in {".", ".."}:
+        return DirectoryLocation(_absolute(word))
+    name, _, folder = word.partition(":")
+    environment = config.environments.get(name)
+    if environment is None:
+        raise _unknown_word(word, name, config)
+    return _in_folder(_from_environment(name, environment, access), word, folder)
+
+
+def _from_url(word: str, scheme: str, access: S3Access) -> Location:
+    match scheme:
+        case "s3":
+            bucket, _, prefix = word.removeprefix("s3://").partition("/")
+            if not bucket:
+                raise UsageError(
+                    f"{word} names no bucket.", remedy="Write s3://bucket or s3://bucket/prefix."
+                )
+            return S3Location(bucket, prefix.rstrip("/"), access)
+        case "file":
+            url = urlsplit(word)
+            if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):
+                raise UsageError(
+                    f"{word} is not a folder of this machine.",
+                    remedy="Write file:///absolute/path.",
+                )
+            return DirectoryLocation(_absolute(unquote(url.path)))
+        case "craft-ai":
+            raise _craft_ai_comes_later(word)
+        case _:
+            raise UsageError(
+                f"{word}: there is no kind of store called {scheme}.",
+                remedy="Use s3://, file:/// or craft-ai://, a path, or an environment of the configuration.",
+            )
+
+
+def _from_environment(name: str, environment: Environment, access: S3Access) -> Location:
+    if isinstance(environment, DirectoryEnvironment):
+        return DirectoryLocation(environment.path)
+    if isinstance(environment, CraftAiEnvironment):
+        raise _craft_ai_comes_later(name)
+    return S3Location(
+        environment.bucket,
+        environment.prefix.rstrip("/"),
+        S3Access(
+            access.profile or environment.profile,
+            access.region or environment.region,
+            access.endpoint_url or environment.endpoint_url,
+        ),
+    )
+
+
+def _in_folder(location: Location, word: str, folder: str) -> Location:
+    """Return the place of a folder within a store."""
+    if not folder:
+        return location
+    if folder.startswith("/") or ".." in folder.split("/"):
+        raise UsageError(
+            f"{word}: the folder leads out of the store.",
+            remedy="Write it relative, as in dev:models/2026.",
+        )
+    if isinstance(location, DirectoryLocation):
+        return DirectoryLocation(location.path / PurePosixPath(folder))
+    return replace(location, prefix=f"{location.prefix}/{folder}".strip("/"))
+
+
+def _craft_ai_comes_later(word: str) -> UsageError:
+    return UsageError(
+        f"{word} is a Craft AI environment, and this version does not reach those yet.",
+        remedy="It comes with the extra craftsync[craft-ai] of a later version; use s3:// or a folder today.",
+    )
+
+
+def _unknown_word(word: str, name: str, config: Config) -> UsageError:
+    known = ", ".join(config.environments) or "none; there is no configuration"
+    near = get_close_matches(name, config.environments, n=1)
+    meant = f"Did you mean {near[0]}? " if near else ""
+    return UsageError(
+        f"{word!r} is not an environment of the configuration (known: {known}).",
+        remedy=f"{meant}For the folder of that name write ./{word}",
+    )
+
+
+def _absolute(word: str) -> Path:
+    return Path(os.path.abspath(Path(word).expanduser()))
+
+
+def exists(location: Location) -> bool:
+    """Tell whether a directory store is there; an S3 store is asked when it is used."""
+    return not isinstance(location, DirectoryLocation) or location.path.is_dir()
+
+
+@contextmanager
+def opened(location: Location, *, create: bool, transfers: int = 16) -> Iterator[Store]:
+    """Open a store for the length of a `with`, its transient failures retried.
+
+    A directory store that is not there is made with `create`, and is
+    `StoreMissing` without.
+    """
+    from craftsync.clock import SystemClock
+    from craftsync.stores.retrying import RetryingStore
+
+    with closing(_open(location, create=create, transfers=transfers)) as store:
+        yield RetryingStore(store, clock=SystemClock())
+
+
+def _open(location: Location, *, create: bool, transfers: int) -> Store:
+    if isinstance(location, DirectoryLocation):
+        from craftsync.stores.directory import DirectoryStore
+
+        if create and not exists(location):
+            return DirectoryStore.create(location.path)
+        return DirectoryStore(location.path)
+    from craftsync.stores.s3 import S3Store
+
+    access = location.access
+    return S3Store(
+        location.bucket,
+        location.prefix,
+        profile=access.profile,
+        region=access.region,
+        endpoint_url=access.endpoint_url,
+        transfers=transfers,
+    )
+
+
+def refuse_nesting(root: Path, location: Location) -> None:
+    """Raise `UsageError` when root and store are the same folder or one is inside the other.
+
+    Names are compared with links resolved, and folders by device and inode as
+    well, because a bind mount has two real names. What such a pair would do is
+    copy its own copies for ever.
+    """
+    if not isinstance(location, DirectoryLocation):
+        return
+    if _is_within(location.path, root) and _is_within(root, location.path):
+        relation = "is the same folder as"
+    elif _is_within(location.path, root):
+        relation = "lies inside"
+    elif _is_within(root, location.path):
+        relation = "contains"
+    else:
+        return
+    raise UsageError(
+        f"The store {location} {relation} the root {root}.",
+        remedy="Keep the two in folders beside each other.",
+    )
+
+
+def _is_within(inner: Path, outer: Path) -> bool:
+    real_inner, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+    if real_inner.is_relative_to(real_outer):
+        return True
+    return any(_same_folder(ancestor, real_outer) for ancestor in (real_inner, *real_inner.parents))
+
+
+def _same_folder(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False

@@ -1,0 +1,212 @@
+"""Which root goes with which store: from the words of a call to an open session.
+
+A pair is named by root and store, by a folder of the configuration, or by a
+path inside a root that is already known. What a session then does with the
+pair is not known here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from craftsync import config as configuration
+from craftsync import locations
+from craftsync.config import Config, Folder
+from craftsync.core.model import OWN_FOLDER
+from craftsync.errors import UsageError
+from craftsync.locations import DirectoryLocation, Location, S3Access
+from craftsync.options import PairOptions, Settings
+
+if TYPE_CHECKING:
+    from craftsync.sync.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A root (absolute), the place of its store, and what the configuration says about the two."""
+
+    root: Path
+    location: Location
+    settings: Settings = field(default_factory=Settings)
+
+
+def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
+    """Return the pair of the words `ROOT STORE`, of a folder's name, or of the only folder there is."""
+    config = configuration.load(asked.get("config"))
+    match words:
+        case [root, store]:
+            return Pair(_absolute(root), locations.resolve(store, config, access_of(asked)))
+        case [name]:
+            return _of_folder(_folder(name, config), config, access_of(asked))
+        case []:
+            return _of_folder(_only_folder(config), config, access_of(asked))
+        case _:
+            raise UsageError("Too many words.", remedy="Give ROOT STORE, or the name of a folder.")
+
+
+def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
+    """Return the pair of the words; without words that of each folder of the configuration."""
+    config = configuration.load(asked.get("config"))
+    if words or not config.folders:
+        return [resolve(words, asked)]
+    access = access_of(asked)
+    return [_of_folder(folder, config, access) for folder in config.folders.values()]
+
+
+def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
+    """Return the pair a path belongs to, and the path relative to its root.
+
+    With words they name the pair. Otherwise it is the innermost known root
+    around the path or around the current directory, or else the only folder of
+    the configuration.
+    """
+    place = _real_place(path)
+    pair = resolve(words, asked) if words else _enclosing(place, asked)
+    root = Path(os.path.realpath(pair.root))
+    if place != root and place.is_relative_to(root):
+        return pair, place.relative_to(root).as_posix()
+    return pair, path
+
+
+def access_of(asked: PairOptions) -> S3Access:
+    return S3Access(asked.get("profile"), asked.get("region"), asked.get("endpoint_url"))
+
+
+def state_dir_of(asked: PairOptions) -> Path:
+    named = asked.get("state_dir")
+    return Path(named).expanduser() if named else configuration.default_state_dir()
+
+
+@contextmanager
+def opened(
+    pair: Pair,
+    state_dir: Path,
+    *,
+    read_only: bool = False,
+    create_store: bool = False,
+    create_root: bool = False,
+    transfers: int = 16,
+) -> Iterator[Session]:
+    """Open a pair for the length of a `with`.
+
+    A root or a directory store that is not there is created where that is
+    asked for, unless the state database knows the pair: then it has gone, and
+    a new empty one would hide that. Read-only, an empty folder stands in for
+    what would be created.
+    """
+    from craftsync.sync.session import Session
+
+    locations.refuse_nesting(pair.root, pair.location)
+    root, location = pair.root, pair.location
+    create_store = create_store and not _is_known(pair, state_dir)
+    with ExitStack() as stack:
+        if read_only and create_root and not root.exists():
+            root = Path(stack.enter_context(_empty_folder()))
+        if read_only and create_store and not locations.exists(location):
+            location = DirectoryLocation(Path(stack.enter_context(_empty_folder())) / "store")
+        store = stack.enter_context(
+            locations.opened(location, create=create_store, transfers=transfers)
+        )
+        yield stack.enter_context(
+            Session.open(
+                root,
+                store,
+                state_dir=state_dir,
+                read_only=read_only,
+                create_root=create_root and not read_only,
+            )
+        )
+
+
+def _folder(name: str, config: Config) -> Folder:
+    folder = config.folders.get(name)
+    if folder is None:
+        known = ", ".join(config.folders) or "none; there is no configuration"
+        near = get_close_matches(name, config.folders, n=1)
+        meant = f"Did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"{name!r} is not a folder of the configuration (known: {known}).",
+            remedy=f"{meant}For a folder that is not in it, give ROOT STORE.",
+        )
+    return folder
+
+
+def _only_folder(config: Config) -> Folder:
+    if len(config.folders) != 1:
+        known = ", ".join(config.folders) or "none"
+        raise UsageError(
+            f"It is not clear which folder is meant (in the configuration: {known}).",
+            remedy="Give ROOT STORE, or the name of a folder.",
+        )
+    return next(iter(config.folders.values()))
+
+
+def _of_folder(folder: Folder, config: Config, access: S3Access) -> Pair:
+    location = locations.resolve(folder.environment, config, access)
+    return Pair(folder.root, location, folder.settings)
+
+
+def _enclosing(place: Path, asked: PairOptions) -> Pair:
+    config = configuration.load(asked.get("config"))
+    configured = [
+        _of_folder(folder, config, access_of(asked)) for folder in config.folders.values()
+    ]
+    known = [
+        Pair(Path(root), locations.resolve(store, config, access_of(asked)))
+        for root, store in _known_pairs(state_dir_of(asked))
+    ]
+    for start in (place, Path.cwd()):
+        for folder in (start, *start.parents):
+            if (folder / OWN_FOLDER).is_dir():
+                # The configuration goes first: it also knows how to reach the store.
+                for pairs in (configured, known):
+                    here = [pair for pair in pairs if os.path.realpath(pair.root) == str(folder)]
+                    if here:
+                        return _one_of(here)
+    return _of_folder(_only_folder(config), config, access_of(asked))
+
+
+def _one_of(pairs: list[Pair]) -> Pair:
+    if len(pairs) == 1:
+        return pairs[0]
+    stores = ", ".join(str(pair.location) for pair in pairs)
+    raise UsageError(
+        f"{pairs[0].root} is kept in step with several stores: {stores}.",
+        remedy="Say which with --root and --store.",
+    )
+
+
+def _is_known(pair: Pair, state_dir: Path) -> bool:
+    return any(
+        os.path.realpath(root) == os.path.realpath(pair.root)
+        and str(locations.resolve(store, Config())) == str(pair.location)
+        for root, store in _known_pairs(state_dir)
+    )
+
+
+def _known_pairs(state_dir: Path) -> list[tuple[str, str]]:
+    from craftsync.state import known_pairs
+
+    return [(str(root), str(store)) for root, store in known_pairs(state_dir)]
+
+
+def _empty_folder() -> TemporaryDirectory[str]:
+    """Return what stands in, until it is left, for a folder that a dry run must not create."""
+    return TemporaryDirectory(prefix="craftsync-")
+
+
+def _absolute(word: str) -> Path:
+    return Path(os.path.abspath(Path(word).expanduser()))
+
+
+def _real_place(path: str) -> Path:
+    """Return where a path leads when the links of its folders are resolved, but not one at its end."""
+    absolute = _absolute(path)
+    return Path(os.path.realpath(absolute.parent), absolute.name)

@@ -1,0 +1,60 @@
+"""The baseline table: what root and store last agreed on, path by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from craftsync.core.model import BaselineRow
+from craftsync.state.database import Database
+
+_COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version"
+_BATCH = 500
+
+
+class Baseline:
+    """Reads rows in the order of a listing and changes them inside the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database.connection
+
+    def count(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM baseline").fetchone()[0])
+
+    def rows(self) -> Iterator[BaselineRow]:
+        """Yield every row, in the byte order of the UTF-8 path."""
+        cursor = self._db.execute(f"SELECT {_COLUMNS} FROM baseline ORDER BY path")
+        return map(BaselineRow._make, cursor)
+
+    def get(self, path: str) -> BaselineRow | None:
+        row = self._db.execute(
+            f"SELECT {_COLUMNS} FROM baseline WHERE path = ?", (path,)
+        ).fetchone()
+        return None if row is None else BaselineRow._make(row)
+
+    def below(self, paths: Iterable[str]) -> Iterator[BaselineRow]:
+        """Yield the rows at each of the sorted `paths` and in the folders of that name, in order."""
+        found: dict[str, BaselineRow] = {}
+        for path in paths:
+            cursor = self._db.execute(
+                f"SELECT {_COLUMNS} FROM baseline WHERE path = ? OR (path > ? AND path < ?)",
+                (path, path + "/", path + "0"),
+            )
+            found.update((row[0], BaselineRow._make(row)) for row in cursor)
+        return iter([found[path] for path in sorted(found)])
+
+    def boundaries(self, share: int) -> list[str]:
+        """Return every `share`-th path: where to cut a listing into parts of like size."""
+        cursor = self._db.execute(
+            "SELECT path FROM (SELECT path, row_number() OVER (ORDER BY path) AS n FROM baseline)"
+            " WHERE n % ? = 0",
+            (share,),
+        )
+        return [row[0] for row in cursor]
+
+    def put(self, rows: Iterable[BaselineRow]) -> None:
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO baseline ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", rows
+        )
+
+    def forget(self, paths: Iterable[str]) -> None:
+        self._db.executemany("DELETE FROM baseline WHERE path = ?", ((path,) for path in paths))

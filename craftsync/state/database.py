@@ -1,0 +1,152 @@
+"""Opens a pair's state database: migrations, damage, durability.
+
+All methods of a `Database` belong to the control thread. A commit of recorded
+outcomes is on disk when it returns (`synchronous=FULL`), because files are
+deleted on the strength of a baseline row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from craftsync.errors import StateError
+
+_MIGRATION = re.compile(r"(\d+)-.*\.sql")
+_BUSY_SECONDS = 30.0
+
+
+class Database:
+    """A connection with the current schema. `recovered` tells that a damaged file was set aside."""
+
+    def __init__(self, connection: sqlite3.Connection, *, recovered: Path | None = None) -> None:
+        self.connection = connection
+        self.recovered = recovered
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """Open or create the database at `path`; a damaged one is renamed and a fresh one begun.
+
+        Raises `StateError` for a database of a newer craftsync, one that is
+        locked, or a disk that is full or read-only: none of these is damage,
+        and a good database must never be thrown away for them.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            return cls(_connect(str(path)))
+        except sqlite3.OperationalError as error:
+            raise _unusable(path, error) from error
+        except sqlite3.DatabaseError:
+            aside = _set_aside(path)
+            return cls(_connect(str(path)), recovered=aside)
+
+    @classmethod
+    def scratch(cls, copy_of: Path | None = None) -> Database:
+        """Make a database that is gone when closed, with the content of `copy_of` where that exists.
+
+        It spills to a temporary file, so a dry run needs no more memory than a real one.
+        """
+        connection = _connect("")
+        if copy_of is not None and copy_of.exists():
+            with contextlib.closing(_open_read_only(copy_of)) as original:
+                original.backup(connection)
+            _prepare(connection)
+        return cls(connection)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit on success, roll back on any exception."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def get(self, key: str) -> str | None:
+        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put(self, key: str, value: str) -> None:
+        self.connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        name, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA temp_store = FILE")
+    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if damage != "ok":
+        raise sqlite3.DatabaseError(damage)
+    _migrate(connection)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    current = connection.execute("PRAGMA user_version").fetchone()[0]
+    migrations = _migrations()
+    newest = max(migrations)
+    if current > newest:
+        raise StateError(
+            f"the state database has schema {current}, this craftsync knows {newest}",
+            remedy="Use the newer craftsync that wrote it.",
+        )
+    for number in range(current + 1, newest + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{migrations[number]}\nPRAGMA user_version = {number};\nCOMMIT;"
+        )
+
+
+def _migrations() -> dict[int, str]:
+    found = {}
+    for file in resources.files(__package__).joinpath("migrations").iterdir():
+        match = _MIGRATION.fullmatch(file.name)
+        if match:
+            found[int(match[1])] = file.read_text("utf-8")
+    return found
+
+
+def _unusable(path: Path, error: sqlite3.OperationalError) -> StateError:
+    return StateError(
+        f"the state database {path} cannot be used: {error}",
+        remedy="Nothing was changed. Free the disk or the lock, then run the command again.",
+    )
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged database, its journals with it, and return where it is now."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    path.rename(aside)
+    return aside

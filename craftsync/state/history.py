@@ -1,0 +1,43 @@
+"""The history table: what was done, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from craftsync.state.database import Database
+
+
+class HistoryRow(NamedTuple):
+    """One thing that was done, or could not be. `at_ns` is UTC, `size` bytes."""
+
+    at_ns: int
+    command: str
+    action: str
+    path: str
+    size: int
+    status: str
+    reason: str
+
+
+class History:
+    """Appends inside the caller's transaction; reads newest first."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database.connection
+
+    def add(self, rows: Iterable[HistoryRow]) -> None:
+        self._db.executemany(
+            "INSERT INTO history (at_ns, command, action, path, size, status, reason)"
+            " VALUES (?,?,?,?,?,?,?)",
+            rows,
+        )
+
+    def rows(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
+        where = "WHERE path = :path" if path is not None else ""
+        cursor = self._db.execute(
+            f"SELECT at_ns, command, action, path, size, status, reason FROM history {where}"
+            f" ORDER BY id DESC LIMIT :limit",
+            {"path": path, "limit": limit},
+        )
+        return map(HistoryRow._make, cursor)

@@ -1,0 +1,225 @@
+"""The plan table: the steps of the pass under way, and what a crashed pass meant to write.
+
+The plan lives in the database so that it can be larger than memory, counted,
+ordered and paired by SQL, and recognised after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
+from craftsync.state.database import Database
+
+_PAGE = 1000
+_ARRIVALS = "('upload', 'download', 'move-remote', 'move-local', 'reconcile')"
+_DELETES = "('delete-remote', 'delete-local')"
+
+
+class Step(NamedTuple):
+    """A numbered action of the plan; all steps of a stage end before the next stage begins."""
+
+    id: int
+    stage: int
+    action: Action
+
+
+class Intent(NamedTuple):
+    """A write that was about to be made when craftsync last stopped."""
+
+    operation: str
+    local: LocalFile
+
+
+class Totals(NamedTuple):
+    """How much a plan will move. `bytes` counts uploads and downloads."""
+
+    files: int
+    bytes: int
+
+
+class Plan:
+    """Adds, arranges and hands out the steps of one pass.
+
+    `new_id` returns a unique id at each call; a pass's operation ids begin with one.
+    """
+
+    def __init__(self, database: Database, new_id: Callable[[], str]) -> None:
+        self._db = database.connection
+        self._new_id = new_id
+        self._run = ""
+        self._has_intents: bool | None = None
+
+    def operation(self, step: int) -> str:
+        """Return the operation id of a step, the same before and after it was carried out."""
+        return f"{self._run}.{step}"
+
+    def begin(self) -> None:
+        """Turn what the last pass left undone into intents, and start empty."""
+        previous = self._db.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()
+        if previous:
+            self._db.execute(
+                "INSERT OR REPLACE INTO intent"
+                " SELECT path, ? || '.' || id, size, mtime_ns, ctime_ns, inode FROM plan"
+                " WHERE kind IN ('upload', 'reconcile') AND size IS NOT NULL",
+                (previous[0],),
+            )
+        self._run = self._new_id()
+        self._db.execute("DELETE FROM plan")
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?)", (self._run,))
+        self._has_intents = None
+
+    def add(self, actions: Iterable[Action]) -> None:
+        self._db.executemany(
+            "INSERT INTO plan (stage, kind, path, source, rule, size, mtime_ns, ctime_ns, inode,"
+            " remote_size, modified_ns, version) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            map(_to_row, actions),
+        )
+
+    def arrange(self) -> None:
+        """Put deletes last, but for those that stand where something else is to go."""
+        self._db.execute(
+            f"UPDATE plan SET stage = 0 WHERE id IN (SELECT d.id FROM plan a JOIN plan d"
+            f" ON d.path > a.path || '/' AND d.path < a.path || '0'"
+            f" WHERE a.kind IN {_ARRIVALS} AND d.kind IN {_DELETES})"
+        )
+        self._db.execute(
+            f"UPDATE plan AS d SET stage = 0 WHERE d.kind IN {_DELETES} AND EXISTS"
+            f" (SELECT 1 FROM plan a WHERE a.path > d.path || '/' AND a.path < d.path || '0'"
+            f" AND a.kind IN {_ARRIVALS})"
+        )
+
+    def pair_moves(self, *, by_version: bool) -> None:
+        """Replace a delete and an arrival of the same content on one side by a move on the other.
+
+        A file renamed in the root keeps inode, size and mtime; an object moved
+        in the store keeps size and version, which says something about the content
+        only where versions are made from it (`by_version`). A pair must be
+        unambiguous. The baseline of a move is the row of its source.
+        """
+        self._pair(
+            Kind.MOVE_REMOTE,
+            Kind.DELETE_REMOTE,
+            Kind.UPLOAD,
+            "b.inode = a.inode AND b.size = a.size AND b.mtime_ns = a.mtime_ns",
+        )
+        if by_version:
+            self._pair(
+                Kind.MOVE_LOCAL,
+                Kind.DELETE_LOCAL,
+                Kind.DOWNLOAD,
+                "b.version = a.version AND b.size = a.remote_size",
+            )
+
+    def _pair(self, move: Kind, delete: Kind, arrival: Kind, same: str) -> None:
+        if not self._any(delete) or not self._any(arrival):
+            return
+        pairs = self._db.execute(
+            f"SELECT min(d.id), a.id, b.path FROM plan d JOIN baseline b ON b.path = d.path"
+            f" JOIN plan a ON a.kind = ? AND {same}"
+            f" LEFT JOIN baseline taken ON taken.path = a.path"
+            f" WHERE d.kind = ? AND b.size > 0 AND taken.path IS NULL"
+            f" GROUP BY a.id HAVING count(*) = 1",
+            (arrival, delete),
+        ).fetchall()
+        seen: set[int] = set()
+        for deleted, arrived, source in pairs:
+            if deleted in seen:
+                continue
+            seen.add(deleted)
+            self._db.execute(
+                "UPDATE plan SET kind = ?, source = ?, rule = ? WHERE id = ?",
+                (move, source, f"renamed from {source}", arrived),
+            )
+            self._db.execute("DELETE FROM plan WHERE id = ?", (deleted,))
+
+    def _any(self, kind: Kind) -> bool:
+        found = self._db.execute("SELECT 1 FROM plan WHERE kind = ? LIMIT 1", (kind,))
+        return found.fetchone() is not None
+
+    def count(self, kind: Kind) -> int:
+        row = self._db.execute("SELECT count(*) FROM plan WHERE kind = ?", (kind,)).fetchone()
+        return int(row[0])
+
+    def remove(self, kind: Kind) -> Iterator[str]:
+        """Take all steps of a kind out of the plan and yield their paths."""
+        paths = self._db.execute("SELECT path FROM plan WHERE kind = ? ORDER BY path", (kind,))
+        found = [row[0] for row in paths]
+        self._db.execute("DELETE FROM plan WHERE kind = ?", (kind,))
+        yield from found
+
+    def totals(self) -> Totals:
+        files, size = self._db.execute(
+            "SELECT count(*), total(CASE kind WHEN 'upload' THEN size"
+            " WHEN 'download' THEN remote_size END) FROM plan WHERE kind NOT IN ('adopt', 'forget')"
+        ).fetchone()
+        return Totals(int(files), int(size))
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps in the order they are to be carried out, deletes deepest first.
+
+        Pages through the table, so that outcomes may be recorded meanwhile.
+        """
+        for stage, order in ((0, "DESC"), (1, "ASC"), (2, "DESC")):
+            yield from self._stage(stage, order)
+
+    def _stage(self, stage: int, order: str) -> Iterator[Step]:
+        behind = "<" if order == "DESC" else ">"
+        last = "\U0010ffff\U0010ffff" if order == "DESC" else ""
+        while True:
+            page = self._db.execute(
+                f"SELECT p.id, p.kind, p.path, p.source, p.rule, p.size, p.mtime_ns, p.ctime_ns,"
+                f" p.inode, p.remote_size, p.modified_ns, p.version,"
+                f" b.size, b.mtime_ns, b.ctime_ns, b.inode, b.racy, b.digest, b.modified_ns,"
+                f" b.version FROM plan p"
+                f" LEFT JOIN baseline b ON b.path = coalesce(p.source, p.path)"
+                f" WHERE p.stage = ? AND p.path {behind} ? ORDER BY p.path {order} LIMIT {_PAGE}",
+                (stage, last),
+            ).fetchall()
+            yield from (_to_step(stage, row) for row in page)
+            if len(page) < _PAGE:
+                return
+            last = page[-1][2]
+
+    def done(self, steps: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM plan WHERE id = ?", ((step,) for step in steps))
+
+    @property
+    def has_intents(self) -> bool:
+        """Tell whether the last pass was cut off; asked for every step, so it is cached."""
+        if self._has_intents is None:
+            found = self._db.execute("SELECT 1 FROM intent LIMIT 1").fetchone()
+            self._has_intents = found is not None
+        return self._has_intents
+
+    def intent(self, path: str) -> Intent | None:
+        row = self._db.execute(
+            "SELECT operation, path, size, mtime_ns, ctime_ns, inode FROM intent WHERE path = ?",
+            (path,),
+        ).fetchone()
+        return None if row is None else Intent(row[0], LocalFile._make(row[1:]))
+
+    def drop_intents(self) -> None:
+        """Forget the intents: every path they name was looked at since."""
+        self._db.execute("DELETE FROM intent")
+        self._has_intents = False
+
+
+_STAGES = {Kind.DELETE_REMOTE: 2, Kind.DELETE_LOCAL: 2}
+
+
+def _to_row(action: Action) -> tuple[object, ...]:
+    local = action.local[1:] if action.local else (None, None, None, None)
+    remote = action.remote[1:4] if action.remote else (None, None, None)
+    stage = _STAGES.get(action.kind, 1)
+    return (stage, action.kind, action.path, action.source, action.rule, *local, *remote)
+
+
+def _to_step(stage: int, row: tuple[object, ...]) -> Step:
+    number, kind, path, source, rule = row[:5]
+    local = None if row[5] is None else LocalFile._make((path, *row[5:9]))
+    remote = None if row[9] is None else RemoteObject(path, *row[9:12])  # type: ignore[arg-type]
+    baseline = None if row[12] is None else BaselineRow._make((source or path, *row[12:20]))
+    action = Action(Kind(kind), path, rule, local, baseline, remote, source)  # type: ignore[arg-type]
+    return Step(number, stage, action)  # type: ignore[arg-type]

@@ -1,0 +1,93 @@
+"""The tables of large transfers under way, so that a restart goes on with them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from craftsync.state.database import Database
+
+
+class SavedUpload(NamedTuple):
+    """An unfinished multipart upload; `parts` maps part numbers (from 1) to versions."""
+
+    upload_id: str
+    digest: bytes
+    part_size: int
+    parts: dict[int, str]
+
+
+class SavedDownload(NamedTuple):
+    """An unfinished download; `parts` are the part numbers (from 0) the temporary file holds."""
+
+    temporary: str
+    part_size: int
+    parts: set[int]
+
+
+class Transfers:
+    """Saves and finds unfinished transfers, inside the caller's transaction where it writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database.connection
+
+    def upload(self, path: str) -> SavedUpload | None:
+        row = self._db.execute(
+            "SELECT upload_id, digest, part_size FROM upload WHERE path = ?", (path,)
+        ).fetchone()
+        if row is None:
+            return None
+        parts = self._db.execute(
+            "SELECT number, version FROM upload_part WHERE upload_id = ?", (row[0],)
+        )
+        return SavedUpload(*row, dict(parts))
+
+    def begin_upload(self, path: str, digest: bytes, upload_id: str, part_size: int) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO upload VALUES (?, ?, ?, ?)",
+            (upload_id, path, digest, part_size),
+        )
+
+    def upload_part(self, upload_id: str, number: int, version: str) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO upload_part VALUES (?, ?, ?)", (upload_id, number, version)
+        )
+
+    def end_upload(self, path: str) -> None:
+        self._db.execute("DELETE FROM upload WHERE path = ?", (path,))
+
+    def uploads(self) -> list[tuple[str, str]]:
+        """Return (path, upload id) of every unfinished upload."""
+        return self._db.execute("SELECT path, upload_id FROM upload").fetchall()
+
+    def download(self, path: str, size: int, version: str) -> SavedDownload | None:
+        row = self._db.execute(
+            "SELECT temporary, part_size FROM download WHERE path = ? AND size = ? AND version = ?",
+            (path, size, version),
+        ).fetchone()
+        if row is None:
+            return None
+        parts = self._db.execute(
+            "SELECT number FROM download_part WHERE temporary = ?", (row[0],)
+        )
+        return SavedDownload(row[0], row[1], {number for (number,) in parts})
+
+    def begin_download(
+        self, path: str, *, temporary: str, size: int, version: str, part_size: int
+    ) -> None:
+        self._db.execute("DELETE FROM download WHERE path = ?", (path,))
+        self._db.execute(
+            "INSERT INTO download VALUES (?, ?, ?, ?, ?)",
+            (temporary, path, size, version, part_size),
+        )
+
+    def download_part(self, temporary: str, number: int) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO download_part VALUES (?, ?)", (temporary, number)
+        )
+
+    def end_download(self, path: str) -> None:
+        self._db.execute("DELETE FROM download WHERE path = ?", (path,))
+
+    def temporaries(self) -> set[str]:
+        """Return the names of temporary files that unfinished downloads still need."""
+        return {row[0] for row in self._db.execute("SELECT temporary FROM download")}

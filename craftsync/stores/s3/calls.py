@@ -1,0 +1,248 @@
+"""The requests of the S3 API that craftsync makes, each one a method.
+
+No policy and no order of steps here: a method sends one request and returns
+what it said. Also a `Carrier`, for the keys obstore cannot express and the
+answers it does not understand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from hashlib import md5
+from html import unescape
+from http.client import HTTPException, HTTPResponse
+from xml.sax.saxutils import escape
+
+from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
+from craftsync.stores.s3.errors import UploadGone, answer_of, refused, unreachable
+from craftsync.stores.s3.objects import CREATE, Condition, Found, Opened, version_of
+from craftsync.stores.s3.signing import Query, encoded_path
+from craftsync.stores.s3.wire import Wire
+
+_CHUNK = 1024 * 1024
+_META = "x-amz-meta-"
+_KEPT_HEADERS = (
+    *("content-type", "content-encoding", "content-language"),
+    *("content-disposition", "cache-control", "expires"),
+)
+"""A copy that replaces the metadata loses these unless they are sent along."""
+
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class Calls:
+    """One bucket's requests. `bucket` is its name, which the source of a copy has to mention."""
+
+    def __init__(self, wire: Wire, bucket: str, location: str) -> None:
+        self._wire = wire
+        self._bucket = bucket
+        self._location = location
+
+    def list_page(self, query: Query) -> bytes:
+        """Return one page of a listing, as it came."""
+        return self._wire.call("GET", query=[("list-type", "2"), *query]).body
+
+    def versioning(self) -> bool:
+        """Tell whether the bucket keeps old versions."""
+        body = self._wire.call("GET", query=[("versioning", "")]).body.decode(errors="replace")
+        return _text(body, "Status") == "Enabled"
+
+    def put(self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition) -> str:
+        headers = {**_meta_headers(metadata), **_demand(condition)}
+        try:
+            answer = self._wire.call("PUT", key, headers=headers, body=body)
+        except ObjectNotFound as error:
+            raise self._unmet(key) from error
+        return version_of(answer.headers.get("etag")) or ""
+
+    def head(self, key: str) -> Found | None:
+        headers = self.headers_of(key)
+        return _found(headers, int(headers.get("content-length", 0))) if headers else None
+
+    def headers_of(self, key: str) -> Mapping[str, str] | None:
+        """Return all headers of an object, `None` when there is none."""
+        try:
+            return self._wire.call("HEAD", key).headers
+        except ObjectNotFound:
+            return None
+
+    @contextmanager
+    def get(
+        self, key: str, version: str | None, offset: int, length: int | None
+    ) -> Iterator[Opened]:
+        headers = {} if version is None else {"if-match": f'"{version}"'}
+        if offset or length is not None:
+            last = "" if length is None else offset + length - 1
+            headers["range"] = f"bytes={offset}-{last}"
+        with self._wire.stream("GET", key, headers=headers) as response:
+            yield self._opened(response, key, "range" in headers)
+
+    def delete(self, key: str, condition: Condition = None) -> None:
+        """Remove an object; one that is not there is a success."""
+        try:
+            self._wire.call("DELETE", key, headers=_demand(condition))
+        except ObjectNotFound:
+            return
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove up to a thousand objects, whatever they are."""
+        rows = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+        body = f"<Delete><Quiet>true</Quiet>{rows}</Delete>".encode()
+        headers = {"content-md5": _base64(md5(body, usedforsecurity=False).digest())}
+        answer = self._wire.call("POST", query=[("delete", "")], headers=headers, body=body)
+        self._checked(answer.body, ",".join(keys))
+
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        version: str | None,
+        replace: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
+        condition: Condition = None,
+    ) -> str:
+        """Copy an object of at most 5 GiB and return the new version.
+
+        `version` is what the source has to be. `replace` is the source's
+        headers and the metadata the copy gets instead of the source's own.
+        """
+        headers = {**self._source(source, version), **_demand(condition)}
+        if replace is not None:
+            headers |= {"x-amz-metadata-directive": "REPLACE", **_kept(replace[0])}
+            headers |= _meta_headers(replace[1])
+        answer = self._wire.call("PUT", target, headers=headers)
+        return version_of(_text(self._checked(answer.body, target), "ETag")) or ""
+
+    def begin_upload(self, key: str, metadata: Mapping[str, str], source: Mapping[str, str]) -> str:
+        """Begin an upload in parts and return its id. `source` is headers to take over from a copied object."""
+        headers = {**_kept(source), **_meta_headers(metadata)}
+        answer = self._wire.call("POST", key, query=[("uploads", "")], headers=headers)
+        return _text(self._checked(answer.body, key), "UploadId")
+
+    def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+        answer = self._wire.call("PUT", key, query=_part(upload, number), body=body)
+        return version_of(answer.headers.get("etag")) or ""
+
+    def copy_part(
+        self, key: str, upload: str, number: int, source: str, version: str | None, span: range
+    ) -> str:
+        """Fill a part from an object; `span` is the bytes of it, of which there is at least one."""
+        headers = self._source(source, version)
+        headers["x-amz-copy-source-range"] = f"bytes={span.start}-{span.stop - 1}"
+        answer = self._wire.call("PUT", key, query=_part(upload, number), headers=headers)
+        return version_of(_text(self._checked(answer.body, key), "ETag")) or ""
+
+    def list_parts(self, key: str, upload: str) -> dict[int, tuple[str, int]]:
+        """Return version and size of each part that arrived; `UploadGone` for no such upload."""
+        parts: dict[int, tuple[str, int]] = {}
+        marker = "0"
+        while True:
+            query = [("uploadId", upload), ("part-number-marker", marker)]
+            text = self._wire.call("GET", key, query=query).body.decode(errors="replace")
+            for part in re.findall(r"<Part>(.*?)</Part>", text, re.DOTALL):
+                version = version_of(_text(part, "ETag")) or ""
+                parts[int(_text(part, "PartNumber"))] = version, int(_text(part, "Size"))
+            following = _text(text, "NextPartNumberMarker")
+            if _text(text, "IsTruncated") != "true" or following in ("", marker):
+                return parts
+            marker = following
+
+    def complete_upload(
+        self, key: str, upload: str, parts: Mapping[int, str], condition: Condition
+    ) -> str:
+        """Turn the parts into an object and return its version."""
+        rows = "".join(
+            f'<Part><PartNumber>{number}</PartNumber><ETag>"{parts[number]}"</ETag></Part>'
+            for number in sorted(parts)
+        )
+        body = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
+        query = [("uploadId", upload)]
+        try:
+            answer = self._wire.call(
+                "POST", key, query=query, headers=_demand(condition), body=body
+            )
+        except ObjectNotFound as error:
+            raise self._unmet(key) from error
+        return version_of(_text(self._checked(answer.body, key), "ETag")) or ""
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Drop an upload and its parts; one that is not there is a success."""
+        try:
+            self._wire.call("DELETE", key, query=[("uploadId", upload)])
+        except UploadGone:
+            return
+
+    def _unmet(self, key: str) -> PreconditionFailed:
+        return PreconditionFailed(f"{key} is not in {self._location} any more.")
+
+    def _source(self, key: str, version: str | None) -> dict[str, str]:
+        headers = {"x-amz-copy-source": encoded_path(f"/{self._bucket}/{key}")}
+        if version is not None:
+            headers["x-amz-copy-source-if-match"] = f'"{version}"'
+        return headers
+
+    def _checked(self, body: bytes, key: str) -> str:
+        """Return the body as text; S3 reports some failures after it has said 200."""
+        text = body.decode(errors="replace")
+        if "<Error>" in text:
+            raise refused(answer_of(500, text), self._location, key)
+        return text
+
+    def _opened(self, response: HTTPResponse, key: str, ranged: bool) -> Opened:
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        length = int(headers.get("content-length", 0))
+        span = _RANGE.match(headers.get("content-range", ""))
+        if span is None and ranged:
+            raise StoreError(f"{self._location} does not send parts of {key}.")
+        start, size = (int(span[1]), int(span[3])) if span else (0, length)
+        return Opened(_found(headers, size), start, length, self._chunks(response))
+
+    def _chunks(self, response: HTTPResponse) -> Iterator[bytes]:
+        try:
+            while chunk := response.read(_CHUNK):
+                yield chunk
+        except (OSError, HTTPException) as error:
+            raise unreachable(self._location, error, sent=True) from error
+
+
+def _demand(condition: Condition) -> dict[str, str]:
+    if condition is None:
+        return {}
+    return {"if-none-match": "*"} if condition == CREATE else {"if-match": f'"{condition}"'}
+
+
+def _part(upload: str, number: int) -> list[tuple[str, str]]:
+    return [("partNumber", str(number)), ("uploadId", upload)]
+
+
+def _meta_headers(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {_META + name: value for name, value in metadata.items()}
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+
+
+def _found(headers: Mapping[str, str], size: int) -> Found:
+    modified = headers.get("last-modified")
+    modified_ns = int(parsedate_to_datetime(modified).timestamp()) * 10**9 if modified else None
+    metadata = {
+        name.removeprefix(_META): value
+        for name, value in headers.items()
+        if name.startswith(_META)
+    }
+    return Found(size, modified_ns, version_of(headers.get("etag")), metadata)
+
+
+def _text(document: str, element: str) -> str:
+    match = re.search(rf"<{element}>\s*([^<]*?)\s*</{element}>", document)
+    return unescape(match.group(1)) if match else ""
+
+
+def _base64(data: bytes) -> str:
+    from base64 import b64encode
+
+    return b64encode(data).decode()

@@ -1,0 +1,162 @@
+"""What an S3 server or the network said, told in craftsync's own errors.
+
+The only place that knows S3's error codes and the words of obstore's messages.
+Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from craftsync.errors import (
+    CraftsyncError,
+    ListingBroken,
+    ObjectNotFound,
+    PathRefused,
+    PreconditionFailed,
+    StoreDenied,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreUnavailable,
+)
+
+_DENIED = {
+    "InvalidAccessKeyId": "the access key is not known there",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key",
+    "InvalidToken": "the session token is not valid",
+    "ExpiredToken": "the session token has expired",
+    "RequestTimeTooSkewed": "this machine's clock is wrong by more than 15 minutes",
+    "AccessDenied": "the credentials do not allow it",
+}
+_FULL = {
+    *("EntityTooLarge", "QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"),
+    *("XMinioStorageQuotaExceeded", "InsufficientStorage"),
+}
+_TRANSIENT = {
+    *("InternalError", "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable"),
+    *("RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"),
+    "TooManyRequests",
+}
+_NOT_DONE = {429, 503}
+"""Statuses that say the request was turned away; after any other 5xx it may have been carried out."""
+
+_CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
+_MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
+_REGION = re.compile(r"<Region>\s*([^<]*?)\s*</Region>")
+_OBSTORE_STATUS = re.compile(r"Server returned non-2xx status code: (\d{3})")
+
+
+class Answer(NamedTuple):
+    """The part of a refusal that matters. `region` is where the server says the bucket is."""
+
+    status: int
+    code: str = ""
+    message: str = ""
+    retry_after: float | None = None
+    region: str | None = None
+
+
+class Conflict(StoreUnavailable):
+    """Another request for the same key was under way; this one was not carried out."""
+
+
+class UploadGone(StoreUnavailable):
+    """There is no such upload in parts: it was completed, given up, or is too old."""
+
+
+class PartialNotMarked(StoreError):
+    """The server sends ranges with status 200, which obstore takes for the whole object."""
+
+
+def answer_of(status: int, text: str, *, retry_after: str | None = None) -> Answer:
+    """Read an error body; one that is no S3 error leaves code and message empty."""
+    code, message, region = (_found(pattern, text) for pattern in (_CODE, _MESSAGE, _REGION))
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
+    return Answer(status, code, message, seconds, region or None)
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str:
+    match = pattern.search(text)
+    return match.group(1) if match else ""
+
+
+def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
+    """Return the error an unsuccessful answer stands for."""
+    where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
+    if answer.code == "NoSuchBucket":
+        return StoreMissing(
+            f"The bucket of {location} does not exist.",
+            remedy="Check the bucket's name, the endpoint and the region.",
+        )
+    if answer.status == 412 or answer.code == "PreconditionFailed":
+        return PreconditionFailed(f"{key} in {location} is not what was expected.")
+    if answer.code == "NoSuchUpload":
+        return UploadGone(f"{where}: the upload of {key} is gone.", ambiguous=True)
+    if answer.status == 409:
+        return Conflict(f"{where}: {key} is being changed by others.", ambiguous=False)
+    if answer.status == 404:
+        return ObjectNotFound(f"There is no {key} in {location}.")
+    if answer.code == "InvalidObjectState":
+        return PathRefused(f"{key} in {location} is archived and has to be restored first.")
+    if answer.code == "KeyTooLongError":
+        return PathRefused(f"{key} is too long for a key in {location}.")
+    if answer.code in _FULL or answer.status == 507:
+        return StoreFull(f"{where}: there is no room for {key}.")
+    return _about_the_store(answer, where)
+
+
+def _about_the_store(answer: Answer, where: str) -> StoreError:
+    transient = answer.status in (408, 429) or answer.status >= 500
+    if answer.code in _TRANSIENT or (transient and answer.status != 501):
+        return StoreUnavailable(
+            f"{where}.",
+            remedy="Try again later.",
+            ambiguous=answer.status not in _NOT_DONE,
+            retry_after=answer.retry_after,
+        )
+    if answer.status in (301, 307, 308) or answer.code == "AuthorizationHeaderMalformed":
+        return _elsewhere(answer, where)
+    if answer.code in _DENIED or answer.status in (401, 403):
+        why = _DENIED.get(answer.code, "the credentials do not allow it")
+        return StoreDenied(f"{where}: {why}.", remedy="Check the credentials and their rights.")
+    return StoreError(f"{where}{': ' + answer.message if answer.message else ''}.")
+
+
+def _elsewhere(answer: Answer, where: str) -> StoreError:
+    remedy = f"Set the region to {answer.region}." if answer.region else "Check the region."
+    return StoreError(f"{where}: the bucket belongs to another region or endpoint.", remedy=remedy)
+
+
+def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
+    """Return the error for a request without an answer; `sent` when it may have arrived."""
+    return StoreUnavailable(
+        f"{location} could not be reached: {why or 'the connection was closed'}.",
+        remedy="Check the network and the endpoint.",
+        ambiguous=sent,
+    )
+
+
+def broken(location: str, why: str) -> ListingBroken:
+    """Return the error for a listing that proves nothing."""
+    return ListingBroken(f"The listing of {location} is broken: {why}.", remedy="Try again later.")
+
+
+def from_obstore(error: Exception, location: str, key: str) -> CraftsyncError:
+    """Translate an exception of obstore, whose only account of the answer is its text."""
+    text, _, debug = str(error).partition("\n\nDebug source:")
+    status = _OBSTORE_STATUS.search(text)
+    if status:
+        return refused(answer_of(int(status.group(1)), text), location, key)
+    if "credential provider" in text:
+        return StoreDenied(
+            f"There are no valid credentials for {location}.",
+            remedy="Log in again, or check the profile.",
+        )
+    if "Received non-partial response" in text:
+        return PartialNotMarked(f"{location} does not mark its partial answers.")
+    if "redirect" in text:
+        return _elsewhere(Answer(301), location)
+    why = "the time is up" if "kind: Timeout" in debug else text.rpartition(" - ")[2]
+    return unreachable(location, why.strip(), sent="kind: Connect" not in debug)

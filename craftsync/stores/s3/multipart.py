@@ -1,0 +1,187 @@
+"""Large objects: uploads and copies in parts, resumed after a crash, never left lying about.
+
+boto3's managed transfers are not used: they read the file by name for every
+part, so that a file replaced midway becomes an object that never was, and
+they cannot complete on a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import NamedTuple
+
+from craftsync.errors import StoreError, StoreUnavailable
+from craftsync.stores.base import Source, UploadJournal
+from craftsync.stores.s3.calls import Calls
+from craftsync.stores.s3.errors import Conflict, UploadGone
+from craftsync.stores.s3.objects import Condition
+
+MIB = 1024 * 1024
+SMALLEST_PART = 8 * MIB
+MOST_PARTS = 9_000
+"""S3 allows 10,000 (AWS S3 user guide, "Multipart upload limits")."""
+
+PARTS_AT_ONCE = 4
+COPIED_PART = 1024 * MIB
+
+
+class Upload(NamedTuple):
+    """An upload under way: its parts so far, by number."""
+
+    id: str
+    part_size: int
+    parts: dict[int, str]
+    resumed: bool = False
+
+
+class _NoJournal:
+    """Keeps `UploadJournal` and remembers nothing."""
+
+    def resume(self) -> None:
+        return None
+
+    def begin(self, upload_id: str, part_size: int) -> None:
+        """Nothing would read it."""
+
+    def part_done(self, number: int, version: str) -> None:
+        """Nothing would read it."""
+
+
+def part_size(size: int) -> int:
+    """Return how large the parts of an object are, in whole MiB."""
+    needed = -(-size // MOST_PARTS)
+    return max(SMALLEST_PART, -(-needed // MIB) * MIB)
+
+
+class Uploads:
+    """Sends objects in parts. The parts of all objects share one small pool, which bounds the memory."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts")
+
+    def send(
+        self,
+        key: str,
+        source: Source,
+        metadata: Mapping[str, str],
+        condition: Callable[[], Condition],
+        journal: UploadJournal | None,
+    ) -> str:
+        """Upload an object in parts and return its version.
+
+        `condition` is asked for at the very end, so that a look at what is to
+        be replaced is no older than the completion. A passing failure leaves
+        the parts for the journal to resume; any other gives the upload up.
+        """
+        notes = journal or _NoJournal()
+        upload = self._resumed(key, notes) or self._begun(key, source.size, metadata, notes)
+        try:
+            self._send_parts(key, upload, source, notes)
+            source.verify()
+            return self._calls.complete_upload(key, upload.id, upload.parts, condition())
+        except BaseException as error:
+            if journal is None or not _can_go_on(error):
+                self._give_up(key, upload)
+            raise
+
+    def copy(
+        self,
+        source: str,
+        target: str,
+        size: int,
+        version: str | None,
+        metadata: tuple[Mapping[str, str], Mapping[str, str]],
+        condition: Condition,
+    ) -> str:
+        """Copy an object in parts within the bucket and return its version; `metadata` as in `Calls.copy`."""
+        headers, own = metadata
+        step = max(COPIED_PART, part_size(size))
+        upload = Upload(self._calls.begin_upload(target, own, headers), step, {})
+        try:
+            spans = (range(start, min(start + step, size)) for start in range(0, size, step))
+            self._gather(
+                upload,
+                {
+                    number: self._pool.submit(
+                        self._calls.copy_part, target, upload.id, number, source, version, span
+                    )
+                    for number, span in enumerate(spans, 1)
+                },
+            )
+            return self._calls.complete_upload(target, upload.id, upload.parts, condition)
+        except BaseException:
+            self._give_up(target, upload)
+            raise
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _begun(
+        self, key: str, size: int, metadata: Mapping[str, str], journal: UploadJournal | _NoJournal
+    ) -> Upload:
+        upload = Upload(self._calls.begin_upload(key, metadata, {}), part_size(size), {})
+        journal.begin(upload.id, upload.part_size)
+        return upload
+
+    def _resumed(self, key: str, journal: UploadJournal | _NoJournal) -> Upload | None:
+        """Return the upload the journal knows, with the parts that both it and the server have."""
+        remembered = journal.resume()
+        if remembered is None:
+            return None
+        upload_id, size, parts = remembered
+        try:
+            arrived = self._calls.list_parts(key, upload_id)
+        except UploadGone:
+            return None
+        agreed = {
+            number: version
+            for number, version in parts.items()
+            if arrived.get(number, ("", 0))[0] == version
+        }
+        return Upload(upload_id, size, agreed, resumed=True)
+
+    def _send_parts(
+        self, key: str, upload: Upload, source: Source, journal: UploadJournal | _NoJournal
+    ) -> None:
+        def send(number: int, offset: int) -> str:
+            body = source.read_at(offset, min(upload.part_size, source.size - offset))
+            version = self._calls.upload_part(key, upload.id, number, body)
+            journal.part_done(number, version)
+            return version
+
+        offsets = enumerate(range(0, source.size, upload.part_size), 1)
+        self._gather(
+            upload,
+            {
+                number: self._pool.submit(send, number, offset)
+                for number, offset in offsets
+                if number not in upload.parts
+            },
+        )
+
+    def _gather(self, upload: Upload, futures: Mapping[int, Future[str]]) -> None:
+        """Wait for the parts; when one fails, none is under way any more once this raises."""
+        try:
+            for number, future in futures.items():
+                upload.parts[number] = future.result()
+        except BaseException:
+            for future in futures.values():
+                future.cancel()
+            wait(futures.values())
+            raise
+
+    def _give_up(self, key: str, upload: Upload) -> None:
+        """Remove the parts. An error is left alone: another one is on its way that says more."""
+        try:
+            self._calls.abort_upload(key, upload.id)
+        except StoreError:
+            return
+
+
+def _can_go_on(error: BaseException) -> bool:
+    """Tell whether the same upload may still succeed later: not after a conflict, not after a refusal."""
+    if isinstance(error, Conflict | UploadGone):
+        return False
+    return isinstance(error, StoreUnavailable) or not isinstance(error, Exception)

@@ -1,0 +1,118 @@
+"""An object as S3 describes it, and craftsync's own notes in its metadata.
+
+`mtime` is written as rclone writes it (seconds as text, with nanoseconds), so
+that the two tools understand each other's objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+from craftsync.core.model import RemoteObject
+
+DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
+
+Condition = str | None
+"""What a write demands of the object in its place: a version, `CREATE` for none at all, `None` for anything."""
+
+CREATE = "*"
+"""No version: an ETag has at least its quotes around a star."""
+
+
+class Found(NamedTuple):
+    """An object as a HEAD or GET describes it; `version` is the ETag without its quotes."""
+
+    size: int
+    modified_ns: int | None
+    version: str | None
+    metadata: Mapping[str, str]
+
+    def at(self, path: str) -> RemoteObject:
+        """Return the description under the name the caller knows the object by."""
+        return RemoteObject(
+            path,
+            self.size,
+            self.modified_ns,
+            self.version,
+            digest_of(self.metadata.get(DIGEST)),
+            mtime_of(self.metadata.get(MTIME)),
+            self.metadata.get(OPERATION),
+        )
+
+
+class Opened(NamedTuple):
+    """An object whose bytes are on their way: `length` of them from `start`."""
+
+    found: Found
+    start: int
+    length: int
+    chunks: Iterator[bytes | memoryview]
+
+
+class Carrier(Protocol):
+    """Moves the bytes of single objects. Keys are whole keys of the bucket; nothing is retried."""
+
+    def put(self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition) -> str:
+        """Store an object and return its version; `PreconditionFailed` as the condition says."""
+        ...
+
+    def head(self, key: str) -> Found | None:
+        """Look at an object; `None` when there is none."""
+        ...
+
+    def get(
+        self, key: str, version: str | None, offset: int, length: int | None
+    ) -> AbstractContextManager[Opened]:
+        """Open an object, which has to be of the version where one is given.
+
+        A reader that meets the end of the connection gets `StoreUnavailable`.
+        """
+        ...
+
+
+def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]:
+    """Return the metadata of an object craftsync writes."""
+    metadata = {DIGEST: digest.hex(), OPERATION: operation}
+    if mtime_ns is not None:
+        metadata[MTIME] = mtime_text(mtime_ns)
+    return metadata
+
+
+def mtime_text(mtime_ns: int) -> str:
+    """Return nanoseconds since the epoch as rclone writes them: seconds with nine decimals."""
+    seconds, fraction = divmod(abs(mtime_ns), 10**9)
+    return f"{'-' if mtime_ns < 0 else ''}{seconds}.{fraction:09d}"
+
+
+def mtime_of(text: str | None) -> int | None:
+    """Read seconds with any number of decimals; what is no such number is nobody's mtime."""
+    whole, _, fraction = (text or "").removeprefix("-").partition(".")
+    if not whole.isdecimal() or (fraction and not fraction.isdecimal()):
+        return None
+    value = int(whole) * 10**9 + int(fraction[:9].ljust(9, "0"))
+    return -value if text and text.startswith("-") else value
+
+
+def digest_of(text: str | None) -> bytes | None:
+    """Read a SHA-256 in hexadecimal."""
+    try:
+        digest = bytes.fromhex(text or "")
+    except ValueError:
+        return None
+    return digest if len(digest) == 32 else None
+
+
+def version_of(etag: str | None) -> str | None:
+    """Return an ETag without its quotes: some servers quote it in one answer and not in the next."""
+    return etag.strip('"') or None if etag else None
+
+
+@lru_cache(maxsize=16384)
+def modified_ns_of(text: str) -> int:
+    """Read a listing's LastModified; raises `ValueError` for anything else."""
+    moment = datetime.fromisoformat(text)
+    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000

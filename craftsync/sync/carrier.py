@@ -1,0 +1,253 @@
+"""Carries out one step: settle, verify, transfer, verify.
+
+Runs in worker threads and touches root and store only; what the state database
+has to learn is returned as an `Outcome`, never written from here. Nothing is
+overwritten or deleted that is not the thing that was looked at, and what goes
+is kept under `.craftsync/trash/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from craftsync.core.model import ABSENT, Action, BaselineRow, Kind, LocalFile, RemoteObject
+from craftsync.core.paths import conflict_name
+from craftsync.errors import (
+    CraftsyncError,
+    ObjectNotFound,
+    PathBusy,
+    PathError,
+    PathObstructed,
+    PathRefused,
+    PreconditionFailed,
+    StoreError,
+)
+from craftsync.local.folder import Folder
+from craftsync.state.plan import Intent
+from craftsync.stores.base import Store, UploadJournal
+from craftsync.sync.content import Fetcher, PartialDownload, RootSource
+from craftsync.sync.limiter import Limiter
+from craftsync.sync.outcome import Outcome, Staged, Status
+from craftsync.sync.settle import Settled, Settler
+
+
+class Task(NamedTuple):
+    """A step on its way to a worker, with what the database knows about it."""
+
+    step: int
+    action: Action
+    operation: str
+    intent: Intent | None = None
+    partial: PartialDownload | None = None
+    journal: Callable[[bytes], UploadJournal] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """Carries out steps between one root and one store.
+
+    `keep` names this pass in both trashes. `dry_run` stops after settling.
+    `strict` carries out a step only if it is still exactly what was planned.
+    """
+
+    root: Folder
+    store: Store
+    settler: Settler
+    fetcher: Fetcher
+    upload_limiter: Limiter
+    keep: str
+    dry_run: bool = False
+    strict: bool = False
+
+    def carry_out(self, task: Task) -> Outcome | Staged:
+        """Do one step and return what it left behind; trouble with the path is part of the answer."""
+        action = task.action
+        try:
+            return self._settle_and_do(task)
+        except (PathBusy, PathRefused) as error:
+            return Outcome(action, Status.SKIPPED, str(error))
+        except (PreconditionFailed, ObjectNotFound):
+            return Outcome(action, Status.SKIPPED, "changed in the store meanwhile")
+        except (PathError, StoreError) as error:
+            return Outcome(action, Status.PROBLEM, _sentence(error), error=error)
+        except OSError as error:
+            return Outcome(action, Status.PROBLEM, f"{error.strerror or error}")
+
+    def _settle_and_do(self, task: Task) -> Outcome | Staged:
+        action = task.action
+        settled = self.settler.settle(action, task.intent)
+        if settled.decision is None:
+            return self._nothing(action, settled)
+        kind, rule = settled.decision
+        if self.strict and kind is not action.kind:
+            return Outcome(action, Status.SKIPPED, "no longer what was planned")
+        action = action._replace(kind=kind, rule=rule)
+        if self.dry_run:
+            conflict = kind is Kind.RECONCILE
+            return Outcome(action, Status.CONFLICT if conflict else Status.PLANNED, rule)
+        match kind:
+            case Kind.UPLOAD:
+                return self._upload(action, task)
+            case Kind.DOWNLOAD:
+                return self._download(action, task)
+            case Kind.DELETE_REMOTE:
+                return self._delete_remote(action)
+            case Kind.DELETE_LOCAL:
+                return self._delete_local(action)
+            case Kind.MOVE_REMOTE:
+                return self._move_remote(action, task)
+            case Kind.MOVE_LOCAL:
+                return self._move_local(action)
+            case Kind.RECONCILE:
+                return self._keep_both(action, task)
+            case Kind.ADOPT:
+                return self._adopt(action)
+            case Kind.FORGET:
+                return Outcome(action, Status.UNCHANGED, forget=(action.path,))
+
+    def _nothing(self, action: Action, settled: Settled) -> Outcome:
+        rows = () if settled.row is None else (settled.row,)
+        return Outcome(action, Status.UNCHANGED, "both sides hold the same content", rows=rows)
+
+    def _adopt(self, action: Action) -> Outcome:
+        assert action.local is not None and action.remote is not None
+        row = self.settler.agree(action.local, action.remote, None)
+        return Outcome(action, Status.UNCHANGED, action.rule, rows=(row,))
+
+    def _upload(self, action: Action, task: Task) -> Outcome:
+        row, size = self._send(action.path, action.local, action.remote, task, keep=self.keep)
+        return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=size)
+
+    def _send(
+        self,
+        path: str,
+        local: LocalFile | None,
+        remote: RemoteObject | None,
+        task: Task,
+        *,
+        keep: str | None,
+    ) -> tuple[BaselineRow, int]:
+        with self.root.open_file(path) as file:
+            if local is not None and file.file != local:
+                raise PathBusy(f"{path}: changed in the root since it was looked at")
+            source = RootSource(file, self.upload_limiter)
+            found = self.store.write(
+                path,
+                source,
+                expect=ABSENT if remote is None else remote,
+                operation=task.operation,
+                keep=keep if remote is not None else None,
+                journal=task.journal(source.digest) if task.journal else None,
+            )
+            return self.settler.agree(file.file, found, source.digest), source.size
+
+    def _download(self, action: Action, task: Task) -> Staged:
+        assert action.remote is not None
+        temporary, found, digest = self.fetcher.fetch(action.remote, task.partial)
+        return Staged(action, temporary, found, digest, action.remote.size)
+
+    def place(self, staged: Staged) -> Outcome:
+        """Swap a finished download in; its bytes must be durable by now."""
+        action, remote = staged.action, staged.remote
+        try:
+            local = self.root.place(
+                staged.temporary,
+                action.path,
+                expect=action.local,
+                mtime_ns=remote.mtime_ns or remote.modified_ns,
+                keep=self.keep,
+            )
+        except PathBusy as error:
+            staged.temporary.discard()
+            return Outcome(action, Status.SKIPPED, str(error))
+        except (PathError, OSError) as error:
+            staged.temporary.discard()
+            return Outcome(action, Status.PROBLEM, str(error))
+        row = self.settler.agree(local, remote, staged.digest)
+        return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes)
+
+    def _delete_remote(self, action: Action) -> Outcome:
+        assert action.remote is not None
+        self.store.delete(action.path, expect=action.remote, keep=self.keep)
+        return Outcome(action, Status.DONE, action.rule, forget=(action.path,))
+
+    def _delete_local(self, action: Action) -> Outcome:
+        assert action.local is not None
+        if self.store.stat(action.path) is not None:
+            raise PreconditionFailed(action.path)
+        self.root.displace(action.path, expect=action.local, keep=self.keep)
+        return Outcome(action, Status.DONE, action.rule, forget=(action.path,))
+
+    def _move_remote(self, action: Action, task: Task) -> Outcome:
+        """Copy within the store, then delete; the file is hashed first, for inodes are used again."""
+        row, source = action.baseline, action.source
+        assert row is not None and source is not None and action.local is not None
+        with self.root.open_file(action.path) as file:
+            renamed = row.digest is not None and file.digest() == row.digest
+            file.verify()
+        old = RemoteObject(source, row.size, row.modified_ns, row.version)
+        if not renamed or not self.store.features.server_side_copy:
+            new, size = self._send(action.path, action.local, None, task, keep=None)
+        else:
+            found = self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
+            new, size = self.settler.agree(action.local, found, row.digest), 0
+        self.store.delete(source, expect=old, keep=None if renamed else self.keep)
+        return Outcome(
+            action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size
+        )
+
+    def _move_local(self, action: Action) -> Outcome:
+        row, source, remote = action.baseline, action.source, action.remote
+        assert row is not None and source is not None and remote is not None
+        if self.store.stat(source) is not None:
+            raise PreconditionFailed(source)
+        moved = self.root.move(source, action.path, expect=LocalFile(*row[:5]))
+        new = self.settler.agree(moved, remote, row.digest)
+        return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,))
+
+    def _keep_both(self, action: Action, task: Task) -> Outcome:
+        """Keep the local file, put the store's version beside it, and both on both sides.
+
+        The copy is named after the moment the store's version was made, so that
+        a crash in the middle does not leave a second one.
+        """
+        path, remote = action.path, action.remote
+        assert remote is not None and action.local is not None
+        copy = conflict_name(path, remote.modified_ns or 0, self.store.name)
+        self._save_copy(remote, copy)
+        there = self.store.stat(copy)
+        ours = task._replace(operation=task.operation + ".copy", journal=None)
+        copy_row, copy_size = self._send(copy, None, there, ours, keep=self.keep)
+        row, size = self._send(path, action.local, remote, task, keep=self.keep)
+        return Outcome(
+            action,
+            Status.CONFLICT,
+            f"both sides changed; the store's version is beside it as {copy.rpartition('/')[2]}",
+            rows=(row, copy_row),
+            bytes=size + copy_size,
+        )
+
+    def _save_copy(self, remote: RemoteObject, copy: str) -> None:
+        temporary, found, digest = self.fetcher.fetch(remote, None)
+        try:
+            if self.root.stat(copy) is not None:
+                with self.root.open_file(copy) as file:
+                    if file.digest() != digest:
+                        raise PathObstructed(f"{copy}: another file has the name of a conflict copy")
+                return
+            self.root.sync()
+            self.root.place(
+                temporary,
+                copy,
+                expect=None,
+                mtime_ns=found.mtime_ns or found.modified_ns,
+                keep=self.keep,
+            )
+        finally:
+            temporary.discard()
+
+
+def _sentence(error: CraftsyncError) -> str:
+    return f"{error}. {error.remedy}".removesuffix(". ") if error.remedy else str(error)

@@ -1,0 +1,77 @@
+"""Compares the content of both sides and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from craftsync.core.merge import Triple, merge
+from craftsync.core.model import LocalFile, RemoteObject, Skipped
+from craftsync.errors import CraftsyncError
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.local.scan import scan
+from craftsync.state.pair import PairState
+from craftsync.state.spool import in_order
+from craftsync.stores.base import Store
+from craftsync.sync.content import Fetcher
+from craftsync.sync.report import Report
+from craftsync.sync.settle import Contents
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """Tells for every path whether both sides hold the same bytes, by hashing, not by fingerprint."""
+
+    root: Folder
+    store: Store
+    state: PairState
+    rules: IgnoreRules
+    fetcher: Fetcher
+    workers: int
+
+    def run(self, report: Report, on_line: Callable[[str, str], None]) -> None:
+        """Call `on_line(symbol, path)` for each path, in order.
+
+        `=` equal, `*` different, `-` only in the store, `+` only in the root,
+        `!` could not be told. Anything but `=` counts as a problem, what takes
+        no part on either side as skipped.
+        """
+
+        def known(
+            stream: Iterable[LocalFile | RemoteObject | Skipped],
+        ) -> Iterator[LocalFile | RemoteObject]:
+            for entry in stream:
+                if isinstance(entry, Skipped):
+                    report.skipped += 1
+                    on_line("!", entry.path)
+                else:
+                    yield entry
+
+        listing = known(self.store.list())
+        if not self.store.features.sorted_listing:
+            listing = in_order(self.state.database, listing)  # type: ignore[arg-type]
+        triples = merge(known(scan(self.root, self.rules)), (), listing)  # type: ignore[arg-type]
+        with ThreadPoolExecutor(self.workers) as pool:
+            while batch := list(islice(triples, _BATCH)):
+                for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):
+                    if symbol is None:
+                        continue
+                    report.unchanged += symbol == "="
+                    report.problems += symbol != "="
+                    on_line(symbol, triple.path)
+
+    def _compare(self, triple: Triple) -> str | None:
+        if triple.remote is None:
+            return "+"
+        if triple.local is None:
+            return None if self.rules.ignored(triple.path) else "-"
+        contents = Contents(self.root, self.fetcher, triple.local, triple.remote)
+        try:
+            return "=" if contents.equal(self.store) else "*"
+        except (CraftsyncError, OSError):
+            return "!"

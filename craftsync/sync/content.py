@@ -1,0 +1,173 @@
+"""Content on its way between the two sides: read from the root, fetched from the store.
+
+Every byte is counted against the rate limits and hashed; nothing here decides
+or commits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from craftsync.core.model import RemoteObject
+from craftsync.errors import PreconditionFailed, StoreUnavailable
+from craftsync.local.folder import Folder, OpenFile, Temporary
+from craftsync.stores.base import Store
+from craftsync.sync.limiter import Limiter
+
+WHOLE = 16 << 20
+"""Bytes up to which a file is read, or an object fetched, in one piece."""
+PART = 16 << 20
+"""Bytes in each part of a larger download."""
+_ATTEMPTS = 3
+"""How often the body of one request is asked for again when it breaks off."""
+
+
+class RootSource:
+    """A file of the root as content for a store: hashed, rate limited, checked for changes.
+
+    A small file is read once, so that what was hashed is what is sent.
+    """
+
+    def __init__(self, file: OpenFile, limiter: Limiter) -> None:
+        self._file = file
+        self._limiter = limiter
+        self.size = file.file.size
+        self.mtime_ns: int | None = file.file.mtime_ns
+        self._content = file.read_at(0, self.size) if self.size <= WHOLE else None
+        self.digest = (
+            file.digest() if self._content is None else hashlib.sha256(self._content).digest()
+        )
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self._limiter.take(length)
+        if self._content is None:
+            return self._file.read_at(offset, length)
+        if length == self.size:
+            return self._content
+        return self._content[offset : offset + length]
+
+    def verify(self) -> None:
+        self._file.verify()
+
+
+@dataclass(frozen=True, slots=True)
+class PartialDownload:
+    """The parts of a large download that a temporary file holds already, and whom to tell of more."""
+
+    temporary: str
+    parts: frozenset[int]
+    part_done: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Brings objects into temporary files of the root."""
+
+    root: Folder
+    store: Store
+    limiter: Limiter
+    part_pool: Executor
+
+    def fetch(
+        self, remote: RemoteObject, partial: PartialDownload | None
+    ) -> tuple[Temporary, RemoteObject, bytes]:
+        """Return the object in a temporary file, its full description, and its digest.
+
+        Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
+        that was listed, `StoreUnavailable` when what arrived is damaged. An
+        unfinished large download keeps its temporary file for the next try.
+        """
+        if remote.size <= WHOLE or not self.store.features.ranges or partial is None:
+            return self._fetch_whole(remote)
+        temporary = self.root.temporary(partial.temporary)
+        try:
+            found = self._fetch_parts(remote, temporary, partial)
+            return temporary, found, self._checked(remote, found, temporary.digest(), temporary)
+        except PreconditionFailed:
+            temporary.discard()
+            raise
+        finally:
+            temporary.close()
+
+    def _fetch_whole(self, remote: RemoteObject) -> tuple[Temporary, RemoteObject, bytes]:
+        temporary = self.root.temporary()
+        try:
+            digest = hashlib.sha256()
+            offset = 0
+            with self.store.read(remote.path, expect=remote) as reader:
+                for chunk in reader:
+                    self.limiter.take(len(chunk))
+                    digest.update(chunk)
+                    temporary.write_at(offset, chunk)
+                    offset += len(chunk)
+                found = reader.object
+            self._checked(remote, found, digest.digest(), temporary)
+        except BaseException:
+            temporary.discard()
+            raise
+        finally:
+            temporary.close()
+        return temporary, found, digest.digest()
+
+    def _fetch_parts(
+        self, remote: RemoteObject, temporary: Temporary, partial: PartialDownload
+    ) -> RemoteObject:
+        missing = [n for n in range(-(-remote.size // PART)) if n not in partial.parts]
+
+        def fetch_part(number: int) -> RemoteObject:
+            found = self._fetch_part(remote, temporary, number)
+            partial.part_done(number)
+            return found
+
+        found = list(self.part_pool.map(fetch_part, missing))
+        if found:
+            return found[0]
+        return self.store.stat(remote.path) or remote
+
+    def _fetch_part(self, remote: RemoteObject, temporary: Temporary, number: int) -> RemoteObject:
+        offset = number * PART
+        end = min(offset + PART, remote.size)
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self.store.read(
+                    remote.path, expect=remote, offset=offset, length=end - offset
+                ) as reader:
+                    self._write_all(reader, temporary, offset)
+                    return reader.object
+            except StoreUnavailable:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the loop returns or raises")
+
+    def _write_all(
+        self, chunks: Iterable[bytes | memoryview], temporary: Temporary, offset: int
+    ) -> None:
+        for chunk in chunks:
+            self.limiter.take(len(chunk))
+            temporary.write_at(offset, chunk)
+            offset += len(chunk)
+
+    def _checked(
+        self, remote: RemoteObject, found: RemoteObject, digest: bytes, temporary: Temporary
+    ) -> bytes:
+        if temporary.size() != remote.size or found.digest not in (None, digest):
+            temporary.discard()
+            raise StoreUnavailable(
+                f"{remote.path}: what arrived is not what was uploaded", ambiguous=False
+            )
+        return digest
+
+    def digest(self, remote: RemoteObject) -> bytes:
+        """Return the digest of an object's content: as the store knows it, else by reading it all."""
+        found = self.store.stat(remote.path)
+        if found is not None and found.digest is not None:
+            return found.digest
+        content = hashlib.sha256()
+        with self.store.read(remote.path, expect=remote) as reader:
+            for chunk in reader:
+                self.limiter.take(len(chunk))
+                content.update(chunk)
+        return content.digest()

@@ -1,0 +1,105 @@
+"""Is this still the root, and still the store, that the state database knows?
+
+Both sides carry a mark with a random id. A missing or different mark stops
+everything: an unmounted disk, a wrong prefix or a recreated bucket must never
+look like a user who deleted all files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import uuid
+
+from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.errors import (
+    ObjectNotFound,
+    PreconditionFailed,
+    RootError,
+    StoreChanged,
+    StoreDenied,
+)
+from craftsync.local.folder import Folder
+from craftsync.state.pair import PairState
+from craftsync.stores.base import Store
+
+ROOT_MARK = "root-id"
+STORE_MARK = f"{OWN_FOLDER}/store-id"
+
+
+def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
+    """Check the root's mark against the database; with `mark`, set it on first use.
+
+    Raises `RootError` when the folder is not the one it was.
+    """
+    root.ensure_same()
+    found = root.read_mark(ROOT_MARK)
+    known = state.database.get("root_id")
+    if known is not None and (found is None or found.decode() != known):
+        what = "lost its mark" if found is None else "is not the folder it was"
+        raise RootError(
+            f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
+            remedy="Is a disk not mounted? If this really is a new folder, remove the pair"
+            "'s state database: the next pass then merges without deleting anything.",
+        )
+    if known is None and mark:
+        if found is None:
+            root.write_mark(ROOT_MARK, uuid.uuid4().hex.encode())
+            found = root.read_mark(ROOT_MARK)
+        if found is not None:
+            state.database.put("root_id", found.decode())
+
+
+def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
+    """Check the store's mark against the database; with `mark`, set it on first use.
+
+    A store that may only be read stays without a mark. Raises `StoreChanged`
+    when the store is not the one it was.
+    """
+    found = _read_mark(store)
+    known = state.database.get("store_id")
+    if known is not None and found != known:
+        what = "lost its mark" if found is None else "is not the store it was"
+        raise StoreChanged(
+            f"the store {store.location} {what} ({STORE_MARK})",
+            remedy="Check bucket, prefix and credentials. If it really is a new store, remove the"
+            " pair's state database: the next pass then merges without deleting.",
+        )
+    if known is None:
+        if found is None and mark:
+            with contextlib.suppress(StoreDenied):
+                found = _write_mark(store)
+        if found is not None:
+            state.database.put("store_id", found)
+
+
+def _read_mark(store: Store) -> str | None:
+    try:
+        with store.read(STORE_MARK) as reader:
+            return b"".join(reader).decode("ascii", "replace")
+    except ObjectNotFound:
+        return None
+
+
+def _write_mark(store: Store) -> str | None:
+    mark = uuid.uuid4().hex
+    with contextlib.suppress(PreconditionFailed):
+        store.write(STORE_MARK, _Mark(mark.encode()), expect=ABSENT, operation=mark)
+    return _read_mark(store)
+
+
+class _Mark:
+    """A few bytes as content for a store."""
+
+    mtime_ns = None
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size = len(content)
+        self.digest = hashlib.sha256(content).digest()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._content[offset : offset + length]
+
+    def verify(self) -> None:
+        """Bytes in memory do not change."""

@@ -1,0 +1,50 @@
+"""What carrying out one step left behind."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from craftsync.core.model import Action, BaselineRow, RemoteObject
+from craftsync.errors import CraftsyncError
+from craftsync.local.folder import Temporary
+
+
+class Status(StrEnum):
+    """How a step ended."""
+
+    DONE = "done"
+    PLANNED = "planned"
+    UNCHANGED = "unchanged"
+    """Nothing had to move: both sides held the same content already."""
+    CONFLICT = "conflict"
+    """Both versions were kept."""
+    SKIPPED = "skipped"
+    """It changed meanwhile, or no side may hold it; looking again may help."""
+    PROBLEM = "problem"
+
+
+class Outcome(NamedTuple):
+    """The result of one step, and what the baseline has to learn from it.
+
+    `rows` are agreed on now, `forget` are paths that no longer are. `bytes` is
+    what moved. `error` is set where a failure may concern the whole side.
+    """
+
+    action: Action
+    status: Status
+    reason: str = ""
+    rows: tuple[BaselineRow, ...] = ()
+    forget: tuple[str, ...] = ()
+    bytes: int = 0
+    error: CraftsyncError | None = None
+
+
+class Staged(NamedTuple):
+    """A finished download in a temporary file, to be swapped in once its bytes are durable."""
+
+    action: Action
+    temporary: Temporary
+    remote: RemoteObject
+    digest: bytes
+    bytes: int

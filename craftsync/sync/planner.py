@@ -1,0 +1,191 @@
+"""Plans a pass: merges the three streams, decides each path, pairs moves, holds deletes.
+
+Only looks are taken here; nothing is changed but the plan table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from craftsync.core.decide import decide, remote_is_same
+from craftsync.core.guard import SideCounts, reason_to_hold
+from craftsync.core.merge import OutOfOrder, Unknown, merge
+from craftsync.core.model import (
+    Action,
+    BaselineRow,
+    Compare,
+    Kind,
+    LocalFile,
+    RemoteObject,
+    Skipped,
+)
+from craftsync.errors import ListingBroken
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.local.scan import look, scan
+from craftsync.state.pair import PairState
+from craftsync.state.spool import in_order
+from craftsync.stores.base import Store
+from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
+
+_BATCH = 1000
+_LISTING_SHARE = 5000
+"""Keys in each part of a listing that is fetched in several streams."""
+_LOOKS_AT_ONCE = 16
+
+_Entry = TypeVar("_Entry", LocalFile, RemoteObject)
+
+
+@dataclass(slots=True)
+class Planned:
+    """What planning counted."""
+
+    here: int = 0
+    there: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    problems: int = 0
+    held: int = 0
+    deletes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans passes for one root and one store."""
+
+    root: Folder
+    store: Store
+    state: PairState
+    rules: IgnoreRules
+    options: Options
+    on_event: OnEvent
+
+    def plan(self, paths: Iterable[str] | None = None) -> Planned:
+        """Fill the plan table for all paths, or for the given ones and what lies below them.
+
+        Raises what the store raises when its listing does not end well: then
+        nothing at all is planned.
+        """
+        planned = Planned()
+        gone_here, gone_there = Unknown(), Unknown()
+        note = self._noter(planned)
+        with self.state.transaction():
+            self.state.plan.begin()
+            local, baseline, remote = self._streams(paths, gone_here, gone_there, note)
+            try:
+                actions = self._decide(merge(local, baseline, remote), gone_here, gone_there, planned)
+                self._spool(actions)
+            except OutOfOrder as error:
+                raise ListingBroken(f"a listing came out of order: {error}") from error
+            self.state.plan.pair_moves(by_version=self.store.features.md5_versions)
+            if not self.options.force_delete:
+                self._hold(planned, whole=paths is None)
+            self.state.plan.arrange()
+        planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
+        return planned
+
+    def _streams(
+        self,
+        paths: Iterable[str] | None,
+        gone_here: Unknown,
+        gone_there: Unknown,
+        note: Callable[[Skipped], None],
+    ) -> tuple[Iterable[LocalFile], Iterable[BaselineRow], Iterable[RemoteObject]]:
+        if paths is None:
+            boundaries = self.state.baseline.boundaries(_LISTING_SHARE)
+            listing = _known(self.store.list(boundaries=boundaries), gone_there, note)
+            if not self.store.features.sorted_listing:
+                listing = in_order(self.state.database, listing)
+            local = _known(scan(self.root, self.rules), gone_here, note)
+            return local, self.state.baseline.rows(), listing
+        wanted = sorted(set(paths))
+        here = list(_known(look(self.root, self.rules, wanted), gone_here, note))
+        rows = list(self.state.baseline.below(wanted))
+        names = sorted({file.path for file in here} | {row.path for row in rows} | set(wanted))
+        return here, rows, self._stat_all(names)
+
+    def _stat_all(self, names: list[str]) -> list[RemoteObject]:
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+            return [found for found in pool.map(self.store.stat, names) if found]
+
+    def _decide(
+        self,
+        triples: Iterable[tuple[str, LocalFile | None, BaselineRow | None, RemoteObject | None]],
+        gone_here: Unknown,
+        gone_there: Unknown,
+        planned: Planned,
+    ) -> Iterator[Action]:
+        policy, ignored = self.options.policy, self.rules.ignored
+        by_fingerprint = policy.compare is Compare.FINGERPRINT
+        for path, local, row, remote in triples:
+            planned.here += local is not None
+            planned.there += remote is not None
+            if (
+                by_fingerprint
+                and row is not None
+                and remote is not None
+                and local == row[:5]
+                and not row[5]
+                and remote_is_same(remote, row)
+            ):
+                planned.unchanged += 1
+                continue
+            if local is None and (path in gone_here or ignored(path)):
+                continue
+            if remote is None and path in gone_there:
+                continue
+            decision = decide(local, row, remote, policy)
+            if decision is not None:
+                yield Action(decision.kind, path, decision.rule, local, row, remote)
+            elif local is not None and remote is not None:
+                planned.unchanged += 1
+
+    def _spool(self, actions: Iterator[Action]) -> None:
+        batch: list[Action] = []
+        for action in actions:
+            batch.append(action)
+            if len(batch) == _BATCH:
+                self.state.plan.add(batch)
+                batch.clear()
+                self.on_event(ProgressEvent("scanning"))
+        self.state.plan.add(batch)
+
+    def _hold(self, planned: Planned, *, whole: bool) -> None:
+        baseline = self.state.baseline.count()
+        sides = (
+            (Kind.DELETE_REMOTE, "root", planned.here),
+            (Kind.DELETE_LOCAL, "store", planned.there),
+        )
+        for kind, side, listed in sides:
+            deletes = self.state.plan.count(kind)
+            counts = SideCounts(listed if whole else baseline, deletes, baseline)
+            reason = reason_to_hold(counts, self.options.delete_limit, side)
+            if reason is None:
+                continue
+            for path in self.state.plan.remove(kind):
+                planned.held += 1
+                self.on_event(IssueEvent(Issue.HELD, path, f"{kind} is held: {reason}"))
+
+    def _noter(self, planned: Planned) -> Callable[[Skipped], None]:
+        def note(skipped: Skipped) -> None:
+            issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
+            planned.problems += skipped.failed
+            planned.skipped += not skipped.failed
+            self.on_event(IssueEvent(issue, skipped.path, skipped.reason))
+
+        return note
+
+
+def _known(
+    stream: Iterable[_Entry | Skipped], unknown: Unknown, note: Callable[[Skipped], None]
+) -> Iterator[_Entry]:
+    """Yield the entries, and note what the stream could not tell."""
+    for entry in stream:
+        if isinstance(entry, Skipped):
+            unknown.add(entry)
+            note(entry)
+        else:
+            yield entry

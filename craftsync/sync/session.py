@@ -1,0 +1,355 @@
+"""One root and one store, opened and checked: the door to everything the engine does.
+
+A `Session` belongs to one thread. Clock, pool and ids are arguments, so that a
+test can take time, threads and chance away.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from craftsync import __version__
+from craftsync.clock import Clock, SystemClock
+from craftsync.core.model import Action
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.state.history import HistoryRow
+from craftsync.state.pair import PairState, pair_folder
+from craftsync.stores.base import Store
+from craftsync.sync import check, planfile, trash, why
+from craftsync.sync.carrier import Carrier
+from craftsync.sync.content import Fetcher
+from craftsync.sync.executor import Executor, Note
+from craftsync.sync.identity import confirm_root, confirm_store
+from craftsync.sync.limiter import Limiter
+from craftsync.sync.outcome import Outcome, Staged, Status
+from craftsync.sync.planner import Planned, Planner
+from craftsync.sync.pool import Pool, ThreadPool
+from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, Report
+from craftsync.sync.settle import Settler
+from craftsync.sync.tally import Tally
+
+_ROUNDS = 3
+"""Looks at a path that changes under our hands before it is reported as busy."""
+_ROUND_SECONDS = 0.2
+_PARTS_AT_ONCE = 4
+
+MakePool = Callable[[int], Pool[Outcome | Staged | Note]]
+
+
+def ignore_events(event: object) -> None:
+    """Listen to nothing."""
+
+
+class Session:
+    """A root and a store with what is remembered about them. Use `open`, and close it."""
+
+    def __init__(
+        self,
+        root: Folder,
+        store: Store,
+        state: PairState,
+        *,
+        read_only: bool = False,
+        clock: Clock,
+        make_pool: MakePool = ThreadPool,
+    ) -> None:
+        self.root = root
+        self.store = store
+        self.state = state
+        self.read_only = read_only
+        self.clock = clock
+        self._make_pool = make_pool
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike[str],
+        store: Store,
+        *,
+        state_dir: Path,
+        read_only: bool = False,
+        create_root: bool = False,
+        clock: Clock | None = None,
+        make_pool: MakePool = ThreadPool,
+    ) -> Session:
+        """Open the root and its state, and check that both are what they were.
+
+        `read_only` takes no lock and leaves no trace in root or store.
+        `create_root` makes a missing root, but never one that was known: that
+        one is gone, not new. Raises `RootError`, `LockedError`, `StateError`.
+        """
+        path = os.path.realpath(root)
+        if create_root and not pair_folder(state_dir, path, store.location).exists():
+            os.makedirs(path, exist_ok=True)
+        folder = Folder.open(path)
+        try:
+            if not read_only:
+                folder.lock()
+            state = PairState.open(
+                state_dir, path, store.location, new_id=_new_id, scratch=read_only
+            )
+            session = cls(
+                folder,
+                store,
+                state,
+                read_only=read_only,
+                clock=clock or SystemClock(),
+                make_pool=make_pool,
+            )
+            session._prepare()
+        except BaseException:
+            folder.close()
+            raise
+        return session
+
+    def _prepare(self) -> None:
+        confirm_root(self.root, self.state, mark=not self.read_only)
+        if not self.read_only:
+            self.root.sweep_temporaries(self.state.transfers.temporaries())
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.state.close()
+        self.root.close()
+
+    def rules(self, options: Options) -> IgnoreRules:
+        """Return which paths take part."""
+        return IgnoreRules(self.root, include=options.include, exclude=options.exclude)
+
+    def run(
+        self,
+        command: str,
+        options: Options,
+        on_event: OnEvent = ignore_events,
+        *,
+        paths: Iterable[str] | None = None,
+    ) -> Report:
+        """Make one pass over everything, or over `paths` and what lies below them.
+
+        Paths that change meanwhile are looked at again twice. Raises what broke
+        a whole side; what was done until then is recorded.
+        """
+        report = Report(command, dry_run=options.dry_run)
+        started = self.clock.monotonic()
+        self._report_recovery(report, on_event)
+        confirm_store(self.store, self.state, mark=not options.dry_run)
+        for attempt in range(1, _ROUNDS + 1):
+            tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
+            self._pass(command, options, tally, paths)
+            paths = tally.again
+            if not paths:
+                break
+            self.clock.sleep(_ROUND_SECONDS * attempt)
+        report.seconds = round(self.clock.monotonic() - started, 3)
+        if not options.dry_run:
+            self._remember(report)
+        return report
+
+    def _pass(
+        self, command: str, options: Options, tally: Tally, paths: Iterable[str] | None
+    ) -> None:
+        planner = Planner(
+            self.root, self.store, self.state, self.rules(options), options, tally.event
+        )
+        planned = planner.plan(paths)
+        tally.planned(planned, self.state.plan.totals())
+        self._execute(command, options, tally, planned)
+        if paths is None:
+            self.state.plan.drop_intents()
+
+    def _execute(
+        self,
+        command: str,
+        options: Options,
+        tally: Tally,
+        planned: Planned,
+        *,
+        strict: bool = False,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        if planned.deletes and not options.dry_run:
+            confirm_root(self.root, self.state, mark=False)
+            confirm_store(self.store, self.state, mark=False)
+        with ThreadPoolExecutor(_PARTS_AT_ONCE, "part") as parts:
+            carrier = self._carrier(options, tally, parts, strict=strict)
+            Executor(
+                root=self.root,
+                store=self.store,
+                state=self.state,
+                carrier=carrier,
+                pool=self._make_pool(options.transfers),
+                clock=self.clock,
+                command=command,
+                on_outcome=on_outcome or tally.outcome,
+                on_tick=tally.tick,
+            ).run()
+
+    def _carrier(
+        self, options: Options, tally: Tally, parts: ThreadPoolExecutor, *, strict: bool = False
+    ) -> Carrier:
+        upload = Limiter(options.upload_rate, self.clock)
+        download = Limiter(options.download_rate, self.clock)
+        tally.count_bytes(upload, download)
+        fetcher = Fetcher(self.root, self.store, download, parts)
+        settler = Settler(
+            self.root,
+            self.store,
+            options.policy,
+            fetcher,
+            self.clock,
+            read_store=not options.dry_run,
+        )
+        return Carrier(
+            self.root,
+            self.store,
+            settler,
+            fetcher,
+            upload,
+            keep=stamp(self.clock),
+            dry_run=options.dry_run,
+            strict=strict,
+        )
+
+    def _report_recovery(self, report: Report, on_event: OnEvent) -> None:
+        aside = self.state.database.recovered
+        if aside is not None:
+            self.state.database.recovered = None
+            report.damaged_state = True
+            reason = (
+                f"the state database was damaged and is now {aside}; both sides are merged"
+                " without deleting anything"
+            )
+            on_event(IssueEvent(Issue.PROBLEM, str(aside), reason))
+
+    def _remember(self, report: Report) -> None:
+        database = self.state.database
+        database.put("last_run_ns", str(self.clock.now_ns()))
+        for name in ("conflicts", "held", "problems", "skipped"):
+            database.put(f"last_{name}", str(getattr(report, name)))
+        if report.exit_code == 0:
+            database.put("last_success_ns", str(self.clock.now_ns()))
+
+    def check(self, options: Options, on_line: Callable[[str, str], None]) -> Report:
+        """Compare the content of both sides; `on_line` gets a symbol of `= - + * !` and a path."""
+        report = Report("check")
+        with ThreadPoolExecutor(_PARTS_AT_ONCE) as parts:
+            fetcher = Fetcher(self.root, self.store, Limiter(None, self.clock), parts)
+            checker = check.Checker(
+                self.root, self.store, self.state, self.rules(options), fetcher, options.transfers
+            )
+            checker.run(report, on_line)
+        return report
+
+    def write_plan(self, options: Options, out: TextIO, on_event: OnEvent = ignore_events) -> Report:
+        """Write what a pass would do, one JSON object a line; see `planfile`."""
+        report = Report("plan", dry_run=True)
+        confirm_store(self.store, self.state, mark=False)
+        tally = Tally(report, on_event, self.clock, last=True)
+        planner = Planner(
+            self.root, self.store, self.state, self.rules(options), options, tally.event
+        )
+        planned = planner.plan()
+        tally.planned(planned, self.state.plan.totals())
+        planfile.write_header(out, self.root.path, self.store.location, options)
+
+        def write(outcome: Outcome) -> None:
+            if outcome.status in (Status.PLANNED, Status.CONFLICT):
+                planfile.write_action(out, outcome.action)
+            tally.outcome(outcome)
+
+        self._execute("plan", options, tally, planned, on_outcome=write)
+        return report
+
+    def apply_plan(
+        self, actions: Iterable[Action], options: Options, on_event: OnEvent = ignore_events
+    ) -> Report:
+        """Carry out exactly these actions; one whose path changed since is skipped."""
+        report = Report("apply")
+        started = self.clock.monotonic()
+        confirm_store(self.store, self.state, mark=True)
+        with self.state.transaction():
+            self.state.plan.begin()
+            self.state.plan.add(actions)
+            self.state.plan.arrange()
+        tally = Tally(report, on_event, self.clock, last=True)
+        planned = Planned(deletes=1)
+        tally.planned(planned, self.state.plan.totals())
+        self._execute("apply", options, tally, planned, strict=True)
+        report.seconds = round(self.clock.monotonic() - started, 3)
+        self._remember(report)
+        return report
+
+    def why(self, path: str, options: Options) -> why.Explanation:
+        """Explain what would happen to one path, and which rule says so. Changes nothing."""
+        return why.explain(
+            path, self.root, self.store, self.state, self.rules(options), options.policy
+        )
+
+    def history(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
+        """Yield what was done, newest first."""
+        return self.state.history.rows(path, limit)
+
+    def trash(self) -> Iterator[trash.TrashEntry]:
+        """Yield what was displaced or deleted and can be restored, newest first."""
+        return trash.entries(self.root, self.store)
+
+    def restore(self, path: str, at: str | None = None) -> trash.TrashEntry:
+        """Put a kept version back into the root; what is there now is kept in its turn."""
+        return trash.restore(self.root, self.store, path, at, keep=stamp(self.clock))
+
+    def purge(self, older_than_days: float) -> int:
+        """Remove what has been kept for longer; return how many versions went."""
+        before = stamp(self.clock, days_ago=older_than_days)
+        return trash.purge(self.root, self.store, before)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the state database knows when no daemon runs."""
+        get = self.state.database.get
+        last = get("last_success_ns")
+        return {
+            "state": "stopped",
+            "root": str(self.root.path),
+            "store": self.store.location,
+            "mode": get("mode"),
+            "pid": None,
+            "pending": 0,
+            "conflicts": int(get("last_conflicts") or 0),
+            "held": int(get("last_held") or 0),
+            "problems": int(get("last_problems") or 0),
+            "last_success": _iso(int(last)) if last else None,
+            "watch": {"healthy": False, "reason": "not running"},
+            "version": __version__,
+        }
+
+
+def stamp(clock: Clock, *, days_ago: float = 0) -> str:
+    """Return the name under which a pass keeps what it displaces: UTC, sortable, fit for a file name."""
+    moment = clock.now_ns() - int(days_ago * 86_400e9)
+    micros = moment // 1000
+    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+def _iso(moment_ns: int) -> str:
+    return datetime.fromtimestamp(moment_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,220 @@
+"""The last look before a step is carried out: reads what a listing could not tell.
+
+A touched file is not an edit, equal content is never a conflict, and a write of
+ours whose answer was lost is no change of somebody else's. Settling finds these
+by hashing, asks the decision again with what it learned, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from craftsync.clock import Clock
+from craftsync.core.decide import Look, decide_looks, look_local, look_remote
+from craftsync.core.model import (
+    Action,
+    BaselineRow,
+    Compare,
+    Decision,
+    Kind,
+    LocalFile,
+    OnConflict,
+    Policy,
+    RemoteObject,
+)
+from craftsync.errors import ObjectNotFound, PathBusy, PathObstructed
+from craftsync.local.folder import Folder
+from craftsync.state.plan import Intent
+from craftsync.stores.base import Store
+from craftsync.sync.content import Fetcher
+
+_MD5_DIGITS = 32
+RACY_NS = 50_000_000
+"""A file that changed less than this before it was looked at may change again unseen.
+
+Kernels stamp files once a tick, 1 to 10 ms apart; coarser filesystems are named by `Folder`.
+"""
+
+
+class Settled(NamedTuple):
+    """What is to be done after all (`None`: nothing but recording `row`)."""
+
+    decision: Decision | None
+    row: BaselineRow | None
+    """What both sides agree on, where settling found that they do."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """Digests of both sides of one path, read once and only when asked for."""
+
+    root: Folder
+    fetcher: Fetcher
+    local: LocalFile | None
+    remote: RemoteObject | None
+    _local: bytes | None = None
+    _remote: bytes | None = None
+
+    def local_digest(self) -> bytes | None:
+        if self._local is None and self.local is not None:
+            with self.root.open_file(self.local.path) as file:
+                self._local = file.digest()
+                file.verify()
+        return self._local
+
+    def remote_digest(self) -> bytes | None:
+        if self._remote is None and self.remote is not None:
+            self._remote = self.fetcher.digest(self.remote)
+        return self._remote
+
+    def equal(self, store: Store) -> bool:
+        """Tell whether both sides hold the same bytes."""
+        local, remote = self.local, self.remote
+        if local is None or remote is None or local.size != remote.size:
+            return False
+        if local.size == 0:
+            return True
+        if store.features.md5_versions and _looks_like_md5(remote.version):
+            return self._local_md5() == remote.version
+        return self.local_digest() == self.remote_digest()
+
+    def _local_md5(self) -> str:
+        """Return the MD5 of the file; its digest is read in the same pass."""
+        assert self.local is not None
+        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        with self.root.open_file(self.local.path) as file:
+            for offset in range(0, self.local.size, 1 << 20):
+                block = file.read_at(offset, min(1 << 20, self.local.size - offset))
+                md5.update(block)
+                sha256.update(block)
+            file.verify()
+        self._local = sha256.digest()
+        return md5.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """Settles actions in worker threads. With `read_store` false it never reads whole objects."""
+
+    root: Folder
+    store: Store
+    policy: Policy
+    fetcher: Fetcher
+    clock: Clock
+    read_store: bool = True
+
+    def settle(self, action: Action, intent: Intent | None) -> Settled:
+        """Return what to do now; raises `PathBusy` when the root no longer holds what was planned."""
+        self._still_here(action)
+        if action.source is not None or action.kind in (Kind.ADOPT, Kind.FORGET):
+            return Settled(Decision(action.kind, action.rule), None)
+        row = self._own_write(action, intent) or action.baseline
+        contents = Contents(self.root, self.fetcher, action.local, action.remote)
+        local, remote = action.local, action.remote
+        if local is not None and remote is not None and self._may_compare(action):
+            if contents.equal(self.store):
+                return Settled(None, self.agree(local, remote, contents.local_digest()))
+        here, there = self._looks(action, row, contents)
+        decision = decide_looks(here, there, self.policy)
+        if decision is not None and decision.kind is Kind.RECONCILE:
+            decision = self._resolve(action, decision)
+        return Settled(decision, row if row is not action.baseline else None)
+
+    def agree(
+        self, local: LocalFile, remote: RemoteObject, digest: bytes | None
+    ) -> BaselineRow:
+        """Return the row that says: these two hold the same content."""
+        changed = max(local.mtime_ns, local.ctime_ns)
+        racy = abs(self.clock.now_ns() - changed) < max(RACY_NS, self.root.timestamp_tick_ns)
+        return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
+
+    def _still_here(self, action: Action) -> None:
+        path = action.path
+        try:
+            found = self.root.stat(path)
+        except PathObstructed:
+            if action.kind in (Kind.DOWNLOAD, Kind.MOVE_LOCAL, Kind.RECONCILE):
+                raise
+            found = None
+        if found != action.local:
+            raise PathBusy(f"{path}: changed in the root since it was looked at")
+
+    def _own_write(self, action: Action, intent: Intent | None) -> BaselineRow | None:
+        """Return what was agreed on by a write of ours whose recording was lost in a crash."""
+        if intent is None or action.remote is None:
+            return None
+        found = self.store.stat(action.path)
+        if found is None or found.version != action.remote.version:
+            return None
+        if self.store.features.metadata:
+            ours = found.operation == intent.operation
+        else:
+            ours = (found.size, found.mtime_ns) == intent.local[1:3]
+        return self.agree(intent.local, found, found.digest) if ours else None
+
+    def _may_compare(self, action: Action) -> bool:
+        row, remote = action.baseline, action.remote
+        if self.policy.compare is Compare.CHECKSUM or row is None:
+            changed_there = True
+        else:
+            changed_there = look_remote(remote, row, Compare.FINGERPRINT) is Look.CHANGED
+        return changed_there and (self.read_store or self._cheap(remote))
+
+    def _cheap(self, remote: RemoteObject | None) -> bool:
+        if remote is None or remote.size == 0 or self.store.features.folders:
+            return True
+        if self.store.features.md5_versions and _looks_like_md5(remote.version):
+            return True
+        found = self.store.stat(remote.path)
+        return found is not None and found.digest is not None
+
+    def _looks(
+        self, action: Action, row: BaselineRow | None, contents: Contents
+    ) -> tuple[Look, Look]:
+        here = look_local(action.local, row, Compare.FINGERPRINT)
+        there = look_remote(action.remote, row, Compare.FINGERPRINT)
+        if row is None or row.digest is None:
+            return here, there
+        if self._worth_hashing(here, action.local, row) and contents.local_digest() == row.digest:
+            here = Look.SAME
+        if there is Look.CHANGED and action.remote is not None and action.remote.size == row.size:
+            try:
+                if self.read_store and contents.remote_digest() == row.digest:
+                    there = Look.SAME
+            except ObjectNotFound as error:
+                raise PathBusy(f"{action.path}: changed in the store meanwhile") from error
+        return here, there
+
+    def _worth_hashing(self, here: Look, local: LocalFile | None, row: BaselineRow) -> bool:
+        if local is None or local.size != row.size:
+            return False
+        return here is Look.CHANGED or self.policy.compare is Compare.CHECKSUM
+
+    def _resolve(self, action: Action, decision: Decision) -> Decision:
+        """Apply `--conflict` to a path both sides changed differently."""
+        match self.policy.conflict:
+            case OnConflict.LOCAL:
+                return Decision(Kind.UPLOAD, f"{decision.rule}; --conflict local")
+            case OnConflict.REMOTE:
+                return Decision(Kind.DOWNLOAD, f"{decision.rule}; --conflict remote")
+            case OnConflict.NEWER:
+                return self._newer(action, decision)
+            case OnConflict.BOTH:
+                return decision
+
+    def _newer(self, action: Action, decision: Decision) -> Decision:
+        """Compare the file's own mtime with the one uploaded with the object, never two clocks."""
+        found = self.store.stat(action.path)
+        if found is None or found.mtime_ns is None or action.local is None:
+            return decision
+        if found.mtime_ns == action.local.mtime_ns:
+            return decision
+        newer = action.local.mtime_ns > found.mtime_ns
+        kind = Kind.UPLOAD if newer else Kind.DOWNLOAD
+        return Decision(kind, f"{decision.rule}; --conflict newer")
+
+
+def _looks_like_md5(version: str | None) -> bool:
+    return version is not None and len(version) == _MD5_DIGITS

@@ -1,0 +1,120 @@
+"""Counts what a pass does and tells its listener."""
+
+from __future__ import annotations
+
+from craftsync.clock import Clock
+from craftsync.core.model import Action, Kind
+from craftsync.state.plan import Totals
+from craftsync.sync.limiter import Limiter
+from craftsync.sync.outcome import Outcome, Status
+from craftsync.sync.planner import Planned
+from craftsync.sync.report import (
+    ActionEvent,
+    Event,
+    Issue,
+    IssueEvent,
+    OnEvent,
+    ProgressEvent,
+    Report,
+)
+
+_TICK_SECONDS = 0.1
+
+_COUNTERS = {
+    Kind.UPLOAD: "uploaded",
+    Kind.DOWNLOAD: "downloaded",
+    Kind.DELETE_REMOTE: "deleted_remote",
+    Kind.DELETE_LOCAL: "deleted_local",
+    Kind.MOVE_REMOTE: "moved",
+    Kind.MOVE_LOCAL: "moved",
+}
+
+
+class Tally:
+    """Adds one round of a pass to its report.
+
+    Steps that were skipped are kept in `again` for the next round; in the
+    `last` round they are reported instead.
+    """
+
+    def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
+        self.again: list[str] = []
+        self._report = report
+        self._on_event = on_event
+        self._clock = clock
+        self._last = last
+        self._totals = Totals(0, 0)
+        self._done = 0
+        self._limiters: tuple[Limiter, ...] = ()
+        self._ticked_at = clock.monotonic()
+
+    def event(self, event: Event) -> None:
+        self._on_event(event)
+
+    def planned(self, planned: Planned, totals: Totals) -> None:
+        report = self._report
+        report.unchanged += planned.unchanged
+        report.skipped += planned.skipped
+        report.problems += planned.problems
+        report.held += planned.held
+        self._totals = totals
+        self._progress()
+
+    def count_bytes(self, *limiters: Limiter) -> None:
+        """Take the bytes that moved from these."""
+        self._limiters = limiters
+
+    def tick(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._ticked_at >= _TICK_SECONDS:
+            self._ticked_at = now
+            self._progress()
+
+    def _progress(self) -> None:
+        moved = sum(limiter.moved for limiter in self._limiters)
+        self._on_event(
+            ProgressEvent(
+                "transferring", self._done, self._totals.files, moved, self._totals.bytes
+            )
+        )
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Count one recorded outcome and pass it on."""
+        self._done += 1
+        action, report = outcome.action, self._report
+        match outcome.status:
+            case Status.DONE | Status.PLANNED:
+                self._count(action, outcome.bytes)
+                status = str(outcome.status)
+                self._on_event(
+                    ActionEvent(action.kind, action.path, _size(action), status, action.rule)
+                )
+            case Status.UNCHANGED:
+                report.adopted += bool(outcome.rows) and action.baseline is None
+                report.unchanged += bool(outcome.rows) and action.baseline is not None
+            case Status.CONFLICT:
+                report.conflicts += 1
+                self._on_event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
+            case Status.SKIPPED if not self._last:
+                self.again.append(action.path)
+            case Status.SKIPPED:
+                report.skipped += 1
+                self._on_event(IssueEvent(Issue.SKIPPED, action.path, outcome.reason))
+            case Status.PROBLEM:
+                report.problems += 1
+                self._on_event(IssueEvent(Issue.PROBLEM, action.path, outcome.reason))
+
+    def _count(self, action: Action, moved: int) -> None:
+        report, counter = self._report, _COUNTERS[action.kind]
+        setattr(report, counter, getattr(report, counter) + 1)
+        if action.kind is Kind.DOWNLOAD:
+            report.bytes_downloaded += moved
+        else:
+            report.bytes_uploaded += moved
+
+
+def _size(action: Action) -> int:
+    if action.kind in (Kind.DOWNLOAD, Kind.DELETE_REMOTE):
+        return action.remote.size if action.remote else 0
+    seen = action.local or action.remote
+    return seen.size if seen else 0

@@ -1,0 +1,295 @@
+"""The shape of the house: which room may know which, who owns a package, how large things get.
+
+Every import counts, wherever it stands: inside a function and under
+`TYPE_CHECKING` too. Each failure names the file and the line.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+PACKAGE = PROJECT / "craftsync"
+
+GROUND = {"errors", "clock"}
+ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
+FRONT = {
+    "options",
+    "yaml12",
+    "section",
+    "config",
+    "locations",
+    "pairs",
+    "passes",
+    "planfile",
+    "datastore",
+}
+
+MAY_IMPORT = {
+    "errors": set(),
+    "clock": {"errors"},
+    "core": {"core"},
+    "state": {"state", "core"} | GROUND,
+    "local": {"local", "core"} | GROUND,
+    "stores": {"stores", "core"} | GROUND,
+    "sync": ENGINE,
+    "daemon": {"daemon"} | ENGINE,
+    "yaml12": {"errors"},
+    "options": {"sync", "core", "errors"},
+    "section": {"options", "errors"},
+    "config": {"section", "options", "yaml12", "core", "errors"},
+    "locations": {"config", "options", "stores", "core"} | GROUND,
+    "pairs": {"locations", "config", "options"} | ENGINE,
+    "passes": {"pairs", "options"} | ENGINE,
+    "planfile": {"pairs", "locations"} | ENGINE,
+    "datastore": {"pairs", "locations", "config", "options"} | ENGINE,
+    "__init__": FRONT | ENGINE,
+    "cli": {"cli", "daemon", "__init__"} | FRONT | ENGINE,
+    "__main__": {"cli"},
+}
+"""For each room, a file or folder of the package, the rooms it may import. Arrows point one way."""
+
+EXCEPTIONS = {("stores/directory.py", "local")}
+"""A directory store puts files in place with the same care as a root does."""
+
+OWNERS = {
+    "boto3": ("stores/s3",),
+    "botocore": ("stores/s3",),
+    "click": ("cli/",),
+    "obstore": ("stores/s3",),
+    "pathspec": ("local/ignore.py",),
+    "platformdirs": ("config.py", "locations.py"),
+    "rich": ("cli/",),
+    "sqlite3": ("state/",),
+    "urllib3": ("stores/s3",),
+    "watchdog": ("local/watch",),
+    "yaml": ("yaml12.py",),
+}
+"""For each package at the border, the only places that import it: starts of paths."""
+
+CORE_STDLIB = {
+    *("__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools"),
+    *("heapq", "itertools", "math", "operator", "posixpath", "re", "string", "typing"),
+    "unicodedata",
+}
+"""What a room without a clock, a disk and a logger needs of the standard library."""
+
+FILE_LIMIT = 300
+TEST_FILE_LIMIT = 600
+FUNCTION_LIMIT = 60
+LONG_FUNCTION = 40
+LONG_FUNCTIONS_ALLOWED = 2
+
+
+class Import(NamedTuple):
+    """One module named by an import statement."""
+
+    module: str
+    line: int
+
+
+def imports_of(source: str, package: str) -> Iterator[Import]:
+    """Yield every module the source imports; `package` is the one its relative imports start from."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from _imported_from(node, package)
+
+
+def _imported_from(node: ast.ImportFrom, package: str) -> Iterator[Import]:
+    module = node.module or ""
+    if node.level:
+        base = package.split(".")[: len(package.split(".")) - node.level + 1]
+        module = ".".join([*base, module]).rstrip(".")
+    if module == "craftsync":
+        yield from (Import(f"craftsync.{alias.name}", node.lineno) for alias in node.names)
+    else:
+        yield Import(module, node.lineno)
+
+
+def room_of(module: str) -> str:
+    """Return the room a module of craftsync belongs to; what the package itself offers is `__init__`."""
+    name = module.split(".")[1] if "." in module else "__init__"
+    exists = (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()
+    return name if exists else "__init__"
+
+
+class SourceFile(NamedTuple):
+    """A file of the package; `name` is its path within."""
+
+    name: str
+    room: str
+    imports: tuple[Import, ...]
+
+
+def _read(path: Path) -> SourceFile:
+    name = path.relative_to(PACKAGE)
+    package = ".".join(("craftsync", *name.parts[:-1]))
+    room = name.parts[0] if len(name.parts) > 1 else name.stem
+    return SourceFile(str(name), room, tuple(imports_of(path.read_text(), package)))
+
+
+FILES = [_read(path) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def _is_own(module: str) -> bool:
+    return module.partition(".")[0] == "craftsync"
+
+
+def test_arrows_point_one_way() -> None:
+    wrong = [
+        f"craftsync/{file.name}:{found.line} imports {found.module}: "
+        f"{file.room} may not know {room_of(found.module)}"
+        for file in FILES
+        for found in file.imports
+        if _is_own(found.module)
+        and room_of(found.module) not in MAY_IMPORT.get(file.room, set())
+        and (file.name, room_of(found.module)) not in EXCEPTIONS
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_has_its_arrows_written_down() -> None:
+    unknown = sorted({file.room for file in FILES} - MAY_IMPORT.keys())
+    assert not unknown, f"say in MAY_IMPORT what these may import: {', '.join(unknown)}"
+
+
+def test_the_written_arrows_make_no_circle() -> None:
+    open_rooms = {room: known - {room} for room, known in MAY_IMPORT.items()}
+    while leaves := [room for room, known in open_rooms.items() if not known & open_rooms.keys()]:
+        for room in leaves:
+            del open_rooms[room]
+    assert not open_rooms, f"these rooms know each other: {', '.join(sorted(open_rooms))}"
+
+
+def test_each_package_at_the_border_has_one_owner() -> None:
+    wrong = []
+    for file in FILES:
+        for found in file.imports:
+            package = found.module.partition(".")[0]
+            if _is_own(package) or (package in sys.stdlib_module_names and package not in OWNERS):
+                continue
+            if not file.name.startswith(OWNERS.get(package, ())):
+                owners = ", ".join(OWNERS.get(package, ())) or "nobody: name its owner in OWNERS"
+                wrong.append(
+                    f"craftsync/{file.name}:{found.line} imports {package}, which belongs to {owners}"
+                )
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_core_uses_only_the_pure_part_of_the_standard_library() -> None:
+    wrong = [
+        f"craftsync/{file.name}:{found.line} imports {found.module}"
+        for file in FILES
+        if file.room == "core"
+        for found in file.imports
+        if not _is_own(found.module) and found.module.partition(".")[0] not in CORE_STDLIB
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_core_never_asks_what_time_it_is() -> None:
+    wrong = [
+        f"{path.relative_to(PROJECT)}:{node.lineno} asks for .{node.attr}"
+        for path in sorted((PACKAGE / "core").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("def f():\n    import boto3.session", "boto3.session"),
+        ("if TYPE_CHECKING:\n    from craftsync.sync import report", "craftsync.sync"),
+        ("if True:\n    from craftsync import daemon", "craftsync.daemon"),
+        ("if True:\n    from . import base", "craftsync.stores"),
+        ("if True:\n    from .. import daemon", "craftsync.daemon"),
+        ("if True:\n    from ..sync.report import Report", "craftsync.sync.report"),
+    ],
+)
+def test_no_way_of_importing_goes_unseen(source: str, module: str) -> None:
+    assert list(imports_of(source, "craftsync.stores")) == [Import(module, 2)]
+
+
+def _sources() -> Iterator[Path]:
+    for folder in ("craftsync", "tests", "benchmarks", "docs"):
+        yield from sorted((PROJECT / folder).rglob("*.py"))
+
+
+def test_files_stay_small_enough_to_read() -> None:
+    wrong = []
+    for path in _sources():
+        name = path.relative_to(PROJECT)
+        limit = TEST_FILE_LIMIT if name.parts[0] == "tests" else FILE_LIMIT
+        lines = len(path.read_text().splitlines())
+        if lines > limit:
+            wrong.append(f"{name}: {lines} lines, at most {limit}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_functions_stay_small_enough_to_read() -> None:
+    lengths = [
+        (
+            node.end_lineno - node.lineno + 1,
+            f"{path.relative_to(PROJECT)}:{node.lineno} {node.name}",
+        )
+        for path in _sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
+    ]
+    long = sorted(entry for entry in lengths if entry[0] > LONG_FUNCTION)
+    shown = "\n".join(f"{place}: {length} lines" for length, place in long)
+    assert all(length <= FUNCTION_LIMIT for length, _ in long), shown
+    assert len(long) <= LONG_FUNCTIONS_ALLOWED, shown
+
+
+HEAVY = {"boto3", "botocore", "obstore", "craft_ai_sdk"}
+
+PROBE = """
+import sys
+from craftsync.cli import main
+try:
+    main()
+finally:
+    print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+def loaded_by(*arguments: str, folder: Path) -> set[str]:
+    """Run craftsync in a new interpreter; return the top-level modules it has loaded at its end."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments],
+        cwd=folder,
+        env={"HOME": str(folder), "PATH": os.defpath, "CRAFTSYNC_STATE_DIR": str(folder / "state")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(run.stderr.splitlines()[-1].split())
+
+
+def test_saying_the_version_loads_no_cloud_library(tmp_path: Path) -> None:
+    loaded = loaded_by("--version", folder=tmp_path)
+    assert "craftsync" in loaded
+    assert not loaded & HEAVY
+
+
+def test_a_push_to_a_directory_store_loads_no_cloud_library(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.txt").write_text("a")
+    (tmp_path / "store").mkdir()
+    loaded = loaded_by("push", "root", "./store", folder=tmp_path)
+    assert (tmp_path / "store" / "a.txt").read_text() == "a"
+    assert not loaded & HEAVY

@@ -1,0 +1,174 @@
+"""What the README says is true: its commands run, its picture is what `make run` prints.
+
+In a `console` block, each line after `$` is run, and the lines below it are the
+expected output, where `…` stands for anything; a command without lines below
+it only has to succeed. The blocks share one working folder, from top to bottom.
+Commands in `sh` blocks are not run; their subcommands and options must exist.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text("utf-8")
+BIN = Path(sys.executable).parent
+BLOCK = re.compile(
+    r"^(?:<!-- (?P<note>.*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.M | re.S
+)
+SEPARATOR = "\x1e"
+
+
+class Block(NamedTuple):
+    """A fenced block of the README, and the comment right above it."""
+
+    note: str
+    kind: str
+    body: str
+
+
+class Step(NamedTuple):
+    """A command of a `console` block and the output shown below it."""
+
+    command: str
+    output: str
+
+
+BLOCKS = [
+    Block(found["note"] or "", found["kind"], found["body"]) for found in BLOCK.finditer(README)
+]
+OFFLINE = [block for block in BLOCKS if block.kind == "console" and "S3" not in block.note]
+S3 = [block for block in BLOCKS if block.kind == "console" and "S3" in block.note]
+
+
+def steps_of(block: Block) -> list[Step]:
+    parts = re.split(r"^\$ ", block.body, flags=re.M)
+    return [Step(*part.partition("\n")[::2]) for part in parts[1:]]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return variables that lead to the installed program and to nobody's own settings."""
+    return {
+        "HOME": str(home),
+        "PATH": f"{BIN}:{os.defpath}",
+        "LANG": "C.UTF-8",
+        "CRAFTSYNC_STATE_DIR": str(home / "state"),
+    }
+
+
+def run_block(block: Block, folder: Path, variables: dict[str, str]) -> None:
+    """Run the block's commands in one shell; check each one's success and output."""
+    steps = steps_of(block)
+    script = "".join(f"printf {shlex.quote(SEPARATOR)}\n{step.command}\n" for step in steps)
+    run = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=folder,
+        env=variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=120,
+        check=False,
+    )
+    outputs = run.stdout.split(SEPARATOR)[1:]
+    assert run.returncode == 0, f"$ {steps[len(outputs) - 1].command}\n{outputs[-1]}"
+    for step, output in zip(steps, outputs, strict=True):
+        assert shows(step.output, output), f"$ {step.command}\n{output}"
+
+
+def shows(expected: str, output: str) -> bool:
+    """Say whether the output is the expected one, `…` standing for anything; nothing expects nothing."""
+    pattern = ".*".join(re.escape(part) for part in expected.strip().split("…"))
+    return not pattern or re.fullmatch(pattern, output.strip(), re.S) is not None
+
+
+def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
+    variables = environment(tmp_path)
+    assert OFFLINE
+    for block in OFFLINE:
+        run_block(block, tmp_path, variables)
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    (tmp_path / "project" / "datasets").mkdir(parents=True)
+    (tmp_path / "project" / "datasets" / "clients.csv").write_text("id;name\n")
+    (tmp_path / "backup").mkdir()
+    [block] = [block for block in BLOCKS if block.kind == "python"]
+    run = subprocess.run(
+        [sys.executable, "-c", block.body],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("1 files uploaded, exit code 0\n")
+    assert (tmp_path / "clients.csv").read_text() == "id;name\n"
+
+
+def test_the_picture_is_what_make_run_prints(tmp_path: Path) -> None:
+    [picture] = [block.body for block in BLOCKS if block.note.startswith("picture")]
+    run = subprocess.run(
+        [sys.executable, PROJECT / "docs" / "demo.py", tmp_path / "demo"],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert _without_times(run.stdout) == _without_times(picture)
+
+
+def _without_times(text: str) -> str:
+    return re.sub(r"after \d+\.\d s", "after … s", text)
+
+
+SHOWN = [
+    line.partition("#")[0].strip()
+    for block in BLOCKS
+    if block.kind == "sh"
+    for line in block.body.splitlines()
+]
+
+
+@pytest.mark.parametrize("line", [line for line in SHOWN if line.startswith("make ")])
+def test_the_make_targets_of_the_readme_exist(line: str) -> None:
+    subprocess.run([*shlex.split(line), "--dry-run"], cwd=PROJECT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("line", [line for line in SHOWN if line.startswith("craftsync ")])
+def test_the_commands_that_are_only_shown_exist(line: str, tmp_path: Path) -> None:
+    _, command, *words = shlex.split(line)
+    run = subprocess.run(
+        [BIN / "craftsync", command, "--help"],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    for option in (word for word in words if word.startswith("-")):
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", run.stdout), run.stdout
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
+def test_the_links_of_the_readme_lead_somewhere(target: str) -> None:
+    assert (PROJECT / target).exists()
+
+
+def test_the_ellipsis_stands_for_anything_but_the_rest_must_match() -> None:
+    assert shows("= a\n…\n", "= a\n= b\n")
+    assert shows("", "anything")
+    assert not shows("= a\n", "= a\n= b\n")
+    assert not shows("* a\n…", "= a\n")

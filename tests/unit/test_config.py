@@ -1,0 +1,243 @@
+"""The configuration file: what it may say, and what each mistake in it is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from craftsync import config
+from craftsync.config import (
+    KEYS,
+    Config,
+    CraftAiEnvironment,
+    DirectoryEnvironment,
+    S3Environment,
+)
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import Mode, OnConflict
+from craftsync.errors import ConfigError
+from craftsync.options import Rates, Settings
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+FILE = Path("/etc/craftsync.yaml")
+ENVIRONMENT = "environments: {archive: {store: directory, path: /archive}}\n"
+
+
+def folder(keys: str) -> str:
+    return f"{ENVIRONMENT}folders: {{data: {{root: /data, environment: archive, {keys}}}}}"
+
+
+def settings(keys: str) -> Settings:
+    return config.parse(folder(keys), FILE).folders["data"].settings
+
+
+def refused(text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, FILE)
+    return caught.value
+
+
+def test_the_example_says_what_the_defaults_are() -> None:
+    loaded = config.load(EXAMPLE)
+    assert loaded.environments["archive"] == DirectoryEnvironment(Path("~/archive").expanduser())
+    assert loaded.environments["prod"] == S3Environment(
+        "my-bucket", "datasets/", "prod", "eu-west-3", "https://s3.eu-west-3.amazonaws.com"
+    )
+    assert loaded.environments["dev"] == CraftAiEnvironment(
+        "https://my-env.mlops-platform.craft.ai",
+        "https://mlops-platform.craft.ai",
+        token_file=Path("~/.config/craftsync/token").expanduser(),
+    )
+    assert loaded.folders["datasets"].settings == Settings(
+        mode=Mode.TWO_WAY,
+        delete=False,
+        include=("*",),
+        exclude=("*.tmp",),
+        max_delete=DeleteLimit(files=0, share=0.1),
+        conflict=OnConflict.BOTH,
+        transfers=16,
+        bwlimit=Rates(None, None),
+        settle=0.5,
+        poll=30,
+        rescan=600,
+    )
+
+
+def test_every_key_appears_in_the_example_with_a_comment() -> None:
+    lines = EXAMPLE.read_text("utf-8").splitlines()
+    for key in sorted({key for keys in KEYS.values() for key in keys} - {"store"}):
+        line = next((line for line in lines if line.strip().startswith(f"{key}:")), None)
+        assert line is not None, f"{key} is missing"
+        assert "#" in line, f"{key} has no comment"
+
+
+def test_a_missing_file_of_ones_own_is_an_empty_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CRAFTSYNC_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert config.load() == Config()
+
+
+def test_the_file_of_ones_own_is_found_where_the_platform_keeps_such_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CRAFTSYNC_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "craftsync").mkdir()
+    (tmp_path / "craftsync" / "config.yaml").write_text(ENVIRONMENT)
+    assert list(config.load().environments) == ["archive"]
+
+
+@pytest.mark.parametrize("by", ["argument", "variable"])
+def test_a_file_that_is_named_has_to_exist(
+    by: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    missing = tmp_path / "none.yaml"
+    if by == "variable":
+        monkeypatch.setenv("CRAFTSYNC_CONFIG", str(missing))
+    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file"):
+        config.load(missing if by == "argument" else None)
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "latin.yaml"
+    file.write_bytes("# été".encode("latin-1"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(file)
+
+
+def test_an_empty_file_is_an_empty_configuration() -> None:
+    assert config.parse("# nothing yet\n", FILE) == Config()
+    assert config.parse("environments:\nfolders:\n", FILE) == Config()
+
+
+def test_a_relative_path_starts_at_the_folder_of_the_file() -> None:
+    text = "environments: {a: {store: directory, path: ../backup}}"
+    assert config.parse(text, FILE).environments["a"] == DirectoryEnvironment(Path("/backup"))
+
+
+def test_an_environment_may_be_followed_by_a_folder() -> None:
+    text = f"{ENVIRONMENT}folders: {{data: {{root: /data, environment: 'archive:models/2026'}}}}"
+    assert config.parse(text, FILE).folders["data"].environment == "archive:models/2026"
+
+
+def test_what_is_not_said_stays_open() -> None:
+    text = f"{ENVIRONMENT}folders: {{data: {{root: /data, environment: archive}}}}"
+    assert config.parse(text, FILE).folders["data"].settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("word", "limit"),
+    [
+        ("5", DeleteLimit(5, 0.0)),
+        ("0", DeleteLimit(0, 0.0)),
+        ("25%", DeleteLimit(0, 0.25)),
+        ("100%", DeleteLimit(0, 1.0)),
+    ],
+)
+def test_a_limit_of_deletes_is_taken_exactly_as_said(word: str, limit: DeleteLimit) -> None:
+    assert settings(f"max_delete: {word}").max_delete == limit
+
+
+@pytest.mark.parametrize(
+    ("word", "rates"),
+    [
+        ("10M", Rates(10 * 1024**2, 10 * 1024**2)),
+        ("10M:2K", Rates(10 * 1024**2, 2048)),
+        ("off:1.5g", Rates(None, 1.5 * 1024**3)),
+        ("10:20", Rates(10, 20)),
+        ("off", Rates(None, None)),
+        ("0", Rates(None, None)),
+        ("500", Rates(500, 500)),
+    ],
+)
+def test_a_rate_is_bytes_per_second_up_and_down(word: str, rates: Rates) -> None:
+    assert settings(f'bwlimit: "{word}"').bwlimit == rates
+
+
+def test_rates_need_no_quotes_even_where_old_yaml_read_base_sixty() -> None:
+    text = f"{ENVIRONMENT}folders:\n  data:\n    root: /data\n    environment: archive\n    bwlimit: 10:20\n"
+    assert config.parse(text, FILE).folders["data"].settings.bwlimit == Rates(10, 20)
+
+
+MISTAKES = {
+    "not a mapping": ("- a\n", "is not a section", "keys below it"),
+    "unknown section": ("folder: {}", "folder: unknown key", "Did you mean folders?"),
+    "environments as a list": ("environments: [dev]", "environments: ['dev']", "name below it"),
+    "environment as a word": ("environments: {dev: s3}", "environments.dev: 's3'", "keys below it"),
+    "name with a colon": ("environments: {'a:b': {}}", "'a:b' cannot be a name", "Use letters"),
+    "no store": ("environments: {dev: {bucket: b}}", "environments.dev.store", "Add a line"),
+    "no such store": ("environments: {dev: {store: gcs}}", "'gcs' is not a kind", "craft-ai, s3"),
+    "no bucket": ("environments: {dev: {store: s3}}", "environments.dev.bucket", "Add a line"),
+    "a key of another store": (
+        "environments: {dev: {store: s3, bucket: b, path: /x}}",
+        "environments.dev.path: unknown key (its value is '/x')",
+        "Known keys: store, bucket",
+    ),
+    "misspelt key": (
+        "environments: {dev: {store: s3, bukcet: b}}",
+        "environments.dev.bukcet",
+        "Did you mean bucket?",
+    ),
+    "bucket as a number": (
+        "environments: {dev: {store: s3, bucket: 12}}",
+        "environments.dev.bucket: 12",
+        "in quotes",
+    ),
+    "endpoint without scheme": (
+        "environments: {dev: {store: s3, bucket: b, endpoint_url: localhost}}",
+        "environments.dev.endpoint_url: 'localhost'",
+        "https://",
+    ),
+    "misspelt token_env": (
+        "environments: {dev: {store: craft-ai, url: 'https://x', token_evn: T}}",
+        "token_evn",
+        "Did you mean token_env?",
+    ),
+    "unknown environment": (
+        f"{ENVIRONMENT}folders: {{data: {{root: /d, environment: archiv}}}}",
+        "folders.data.environment: 'archiv'",
+        "Did you mean archive? Known environments: archive.",
+    ),
+    "no root": (
+        f"{ENVIRONMENT}folders: {{data: {{environment: archive}}}}",
+        "folders.data.root: it is missing",
+        "Add a line",
+    ),
+    "mode": (folder("mode: twoway"), "folders.data.mode: 'twoway'", "two-way, push, pull"),
+    "delete": (folder("delete: 'yes'"), "folders.data.delete: 'yes'", "true or false"),
+    "delete in old YAML": (folder("delete: yes"), "folders.data.delete: 'yes'", "true or false"),
+    "exclude": (folder("exclude: '*.tmp'"), "folders.data.exclude: '*.tmp'", '["*.tmp"'),
+    "max_delete": (folder("max_delete: 10M"), "folders.data.max_delete: '10M'", "10%"),
+    "max_delete share": (folder("max_delete: 101%"), "max_delete: '101%'", "10%"),
+    "max_delete below zero": (folder("max_delete: -1"), "max_delete: -1", "10%"),
+    "conflict": (folder("conflict: ask"), "folders.data.conflict: 'ask'", "both, newer"),
+    "transfers": (folder("transfers: 0"), "folders.data.transfers: 0", "from 1 to 256"),
+    "bwlimit": (folder("bwlimit: fast"), "folders.data.bwlimit: 'fast'", "10M:2M"),
+    "settle": (folder("settle: soon"), "folders.data.settle: 'soon'", "greater than 0"),
+    "poll": (folder("poll: 0"), "folders.data.poll: 0", "greater than 0"),
+    "rescan": (folder("rescan: true"), "folders.data.rescan: True", "greater than 0"),
+    "a key twice": ("folders: {}\nfolders: {}", "line 2: the key 'folders' is there twice", "line"),
+    "no YAML": ("folders: [", "line 1, column 11", "config.example.yaml"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_with_file_key_value_and_remedy(mistake: str) -> None:
+    text, message, remedy = MISTAKES[mistake]
+    error = refused(text)
+    assert str(error).startswith(f"{FILE}: ")
+    assert message in str(error)
+    assert remedy in error.remedy
+    assert error.exit_code == 78
+
+
+@pytest.mark.parametrize("key", ["token", "secret_access_key", "password", "aws_access_key_id"])
+def test_a_secret_in_the_file_is_refused_and_never_repeated(key: str) -> None:
+    text = f"environments: {{dev: {{store: craft-ai, url: 'https://x', {key}: hunter2}}}}"
+    error = refused(text)
+    assert f"environments.dev.{key}: a secret has no place" in str(error)
+    assert "token_env" in error.remedy
+    assert "hunter2" not in str(error) + error.remedy
