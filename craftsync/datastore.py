@@ -162,8 +162,9 @@ def _iso(time_ns: int | None) -> str | None:
 
 def _stamp() -> str:
     """Return the name under which the store keeps what this moment displaces."""
-    now = datetime.fromtimestamp(SystemClock().now_ns() / 10**9, UTC)
-    return now.strftime("%Y%m%dT%H%M%S.%fZ")
+    from craftsync.sync.session import stamp
+
+    return stamp(SystemClock())
 
 
 def _named(path: str) -> str:

@@ -16,7 +16,13 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from craftsync.config import Config, CraftAiEnvironment, DirectoryEnvironment, Environment
+from craftsync.config import (
+    Config,
+    CraftAiEnvironment,
+    DirectoryEnvironment,
+    Environment,
+    S3Environment,
+)
 from craftsync.errors import UsageError
 from craftsync.stores.base import Store
 
@@ -73,6 +79,20 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
     return _in_folder(_from_environment(name, environment, access), word, folder)
 
 
+def remembered(address: str, config: Config, access: S3Access) -> Location:
+    """Return the place a state database or a plan names by its address.
+
+    An address does not say how to reach a bucket: unless `access` does, an
+    environment with the same bucket is asked.
+    """
+    location = resolve(address, config, access)
+    if isinstance(location, S3Location) and access == S3Access():
+        for environment in config.environments.values():
+            if isinstance(environment, S3Environment) and environment.bucket == location.bucket:
+                return replace(location, access=_access_of(environment))
+    return location
+
+
 def _from_url(word: str, scheme: str, access: S3Access) -> Location:
     match scheme:
         case "s3":
@@ -81,7 +101,7 @@ def _from_url(word: str, scheme: str, access: S3Access) -> Location:
                 raise UsageError(
                     f"{word} names no bucket.", remedy="Write s3://bucket or s3://bucket/prefix."
                 )
-            return S3Location(bucket, prefix.rstrip("/"), access)
+            return S3Location(bucket, prefix.strip("/"), access)
         case "file":
             url = urlsplit(word)
             if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):
@@ -104,15 +124,20 @@ def _from_environment(name: str, environment: Environment, access: S3Access) -> 
         return DirectoryLocation(environment.path)
     if isinstance(environment, CraftAiEnvironment):
         raise _craft_ai_comes_later(name)
+    said = _access_of(environment)
     return S3Location(
         environment.bucket,
-        environment.prefix.rstrip("/"),
+        environment.prefix.strip("/"),
         S3Access(
-            access.profile or environment.profile,
-            access.region or environment.region,
-            access.endpoint_url or environment.endpoint_url,
+            access.profile or said.profile,
+            access.region or said.region,
+            access.endpoint_url or said.endpoint_url,
         ),
     )
+
+
+def _access_of(environment: S3Environment) -> S3Access:
+    return S3Access(environment.profile, environment.region, environment.endpoint_url)
 
 
 def _in_folder(location: Location, word: str, folder: str) -> Location:
@@ -150,13 +175,20 @@ def _absolute(word: str) -> Path:
     return Path(os.path.abspath(Path(word).expanduser()))
 
 
+def address_of(location: Location) -> str:
+    """Return the address under which the store itself and the state databases know a place."""
+    if isinstance(location, DirectoryLocation):
+        return os.path.realpath(location.path)
+    return str(location)
+
+
 def exists(location: Location) -> bool:
     """Tell whether a directory store is there; an S3 store is asked when it is used."""
     return not isinstance(location, DirectoryLocation) or location.path.is_dir()
 
 
 @contextmanager
-def opened(location: Location, *, create: bool, transfers: int = 16) -> Iterator[Store]:
+def opened(location: Location, *, create: bool) -> Iterator[Store]:
     """Open a store for the length of a `with`, its transient failures retried.
 
     A directory store that is not there is made with `create`, and is
@@ -165,11 +197,11 @@ def opened(location: Location, *, create: bool, transfers: int = 16) -> Iterator
     from craftsync.clock import SystemClock
     from craftsync.stores.retrying import RetryingStore
 
-    with closing(_open(location, create=create, transfers=transfers)) as store:
+    with closing(_open(location, create=create)) as store:
         yield RetryingStore(store, clock=SystemClock())
 
 
-def _open(location: Location, *, create: bool, transfers: int) -> Store:
+def _open(location: Location, *, create: bool) -> Store:
     if isinstance(location, DirectoryLocation):
         from craftsync.stores.directory import DirectoryStore
 
@@ -185,7 +217,6 @@ def _open(location: Location, *, create: bool, transfers: int) -> Store:
         profile=access.profile,
         region=access.region,
         endpoint_url=access.endpoint_url,
-        transfers=transfers,
     )
 
 

@@ -60,6 +60,12 @@ def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
     return [_of_folder(folder, config, access) for folder in config.folders.values()]
 
 
+def remembered(root: str, store: str, asked: PairOptions) -> Pair:
+    """Return the pair that a plan names by its addresses."""
+    config = configuration.load(asked.get("config"))
+    return Pair(Path(root), locations.remembered(store, config, access_of(asked)))
+
+
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
     """Return the pair a path belongs to, and the path relative to its root.
 
@@ -92,7 +98,6 @@ def opened(
     read_only: bool = False,
     create_store: bool = False,
     create_root: bool = False,
-    transfers: int = 16,
 ) -> Iterator[Session]:
     """Open a pair for the length of a `with`.
 
@@ -111,9 +116,8 @@ def opened(
             root = Path(stack.enter_context(_empty_folder()))
         if read_only and create_store and not locations.exists(location):
             location = DirectoryLocation(Path(stack.enter_context(_empty_folder())) / "store")
-        store = stack.enter_context(
-            locations.opened(location, create=create_store, transfers=transfers)
-        )
+        store = stack.enter_context(locations.opened(location, create=create_store))
+        store.location = locations.address_of(pair.location)
         yield stack.enter_context(
             Session.open(
                 root,
@@ -159,7 +163,7 @@ def _enclosing(place: Path, asked: PairOptions) -> Pair:
         _of_folder(folder, config, access_of(asked)) for folder in config.folders.values()
     ]
     known = [
-        Pair(Path(root), locations.resolve(store, config, access_of(asked)))
+        Pair(Path(root), locations.remembered(store, config, access_of(asked)))
         for root, store in _known_pairs(state_dir_of(asked))
     ]
     for start in (place, Path.cwd()):
@@ -186,7 +190,7 @@ def _one_of(pairs: list[Pair]) -> Pair:
 def _is_known(pair: Pair, state_dir: Path) -> bool:
     return any(
         os.path.realpath(root) == os.path.realpath(pair.root)
-        and str(locations.resolve(store, Config())) == str(pair.location)
+        and store == locations.address_of(pair.location)
         for root, store in _known_pairs(state_dir)
     )
 

@@ -59,7 +59,6 @@ def opened_for(
         read_only=options.dry_run,
         create_store=options.policy.mode is not Mode.PULL,
         create_root=options.policy.mode is Mode.PULL,
-        transfers=options.transfers,
     )
 
 

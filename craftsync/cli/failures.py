@@ -24,6 +24,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived; it ends a command in the same orderly way as Ctrl-C."""
 
 
+class ReaderGone(Exception):
+    """Whoever read what a command prints has left; nobody is there to be told anything."""
+
+
 def run(command: click.Command, words: Sequence[str]) -> int:
     """Run a command with the words of the command line and return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -39,6 +43,10 @@ def run(command: click.Command, words: Sequence[str]) -> int:
         return error.exit_code
     except click.Abort as error:
         return code_of(error.__cause__)
+    except (ReaderGone, BrokenPipeError):
+        # The interpreter flushes stdout once more on its way out, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except (CraftsyncError, OSError) as error:
         return _tell(error)
     return code if isinstance(code, int) else 0
@@ -53,20 +61,14 @@ def code_of(error: BaseException | None) -> int:
             return TERMINATED
         case KeyboardInterrupt():
             return INTERRUPTED
-        case BrokenPipeError():
-            return READER_GONE
         case _:
             return 1
 
 
 def _tell(error: CraftsyncError | OSError) -> int:
-    if isinstance(error, BrokenPipeError):
-        # The interpreter flushes stdout once more on its way out, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    else:
-        click.echo(f"craftsync: {error}", err=True)
-        if isinstance(error, CraftsyncError) and error.remedy:
-            click.echo(error.remedy, err=True)
+    click.echo(f"craftsync: {error}", err=True)
+    if isinstance(error, CraftsyncError) and error.remedy:
+        click.echo(error.remedy, err=True)
     return code_of(error)
 
 

@@ -32,6 +32,12 @@ def say_json(content: Mapping[str, Any] | list[Any]) -> None:
     click.echo(line if _is_unicode(line) else json.dumps(content))
 
 
+def say_issue(event: Event) -> None:
+    """Say on stderr which path is not in step, and why, if that is what the event is about."""
+    if isinstance(event, IssueEvent):
+        say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
+
+
 def shown(path: str) -> str:
     """Return a path for a line of text: what would move the cursor or break the line is escaped."""
     return "".join(
@@ -90,9 +96,8 @@ class TextLines:
         self._actions = actions
 
     def event(self, event: ActionEvent | IssueEvent) -> None:
-        if isinstance(event, IssueEvent):
-            say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
-        elif self._actions:
+        say_issue(event)
+        if isinstance(event, ActionEvent) and self._actions:
             say(f"{event.action} {shown(event.path)} ({size_shown(event.size)})")
 
     def summary(self, report: Report, exit_code: int) -> None:

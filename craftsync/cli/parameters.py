@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from craftsync.cli.failures import ReaderGone
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
 from craftsync.options import BadWord, PairOptions, PassOptions, Settings, choice_of
@@ -42,6 +43,13 @@ class Command(click.Command):
                 ("--state-dir", "DIR", "where the state databases live"),
             )
         ]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # click would make an exit code of 1 of it.
+            raise ReaderGone from error
 
 
 def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:
@@ -82,16 +90,12 @@ filter_options = all_of(
     click.option("--size-only", is_flag=True, help="Compare sizes only."),
 )
 
-delete_guard_options = all_of(
-    click.option("--max-delete", metavar="N|P%", help="Hold the deletes if there are more."),
-    click.option("--force-delete", is_flag=True, help="Carry out all deletes, this once."),
-)
-
 mode_option = click.option("--mode", metavar="MODE", help="two-way (the default), push or pull.")
 
 decision_options = all_of(
     click.option("--delete/--no-delete", default=None, help="Delete what the other side lost."),
-    delete_guard_options,
+    click.option("--max-delete", metavar="N|P%", help="Hold the deletes if there are more."),
+    click.option("--force-delete", is_flag=True, help="Carry out all deletes, this once."),
     filter_options,
     click.option(
         "--conflict", metavar="HOW", help="both, newer, local or remote, when both sides changed."

@@ -12,11 +12,12 @@ from typing import Any, TextIO
 
 import click
 
-from craftsync import pairs, passes, planfile
+from craftsync import pairs, passes
 from craftsync.cli import parameters as common
-from craftsync.cli.output import reporting, say, sentence
+from craftsync.cli.output import reporting, say, say_issue, sentence
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
+from craftsync.sync import planfile
 
 
 @click.command(cls=common.Command)
@@ -39,12 +40,12 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     resolved = pairs.resolve(pair, asked)
     chosen = common.mode_of(mode) or resolved.settings.mode or Mode.TWO_WAY
     options = replace(passes.options_for(resolved, asked, chosen), dry_run=True)
+    state_dir = pairs.state_dir_of(asked)
     with (
         _written(output) as lines,
-        passes.opened_for(resolved, options, asked) as session,
+        pairs.opened(resolved, state_dir, read_only=True, create_store=True) as session,
     ):
-        lines.write(planfile.header_line(resolved, options) + "\n")
-        report = session.write_plan(options, lines)
+        report = session.write_plan(options, lines, say_issue)
     say(sentence(report), to_stderr=True)
     return report.exit_code
 
@@ -52,9 +53,9 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("file"),
-    common.delete_guard_options,
     common.transfer_options,
     common.output_options,
+    common.access_options,
 )
 def apply(file: str, **flags: Any) -> int:
     """Do exactly what a plan says; a step that no longer fits is skipped and reported.
@@ -62,19 +63,14 @@ def apply(file: str, **flags: Any) -> int:
     \b
     Examples:
       craftsync apply plan.jsonl
-      craftsync plan data ./backup | craftsync apply -
     """
     asked = common.asked_of(flags)
     with reporting("apply", flags) as output, _read(file) as lines:
-        header = planfile.read_header(next(lines, ""), file)
-        options = replace(
-            passes.options_for(header.pair, asked, header.policy.mode),
-            policy=header.policy,
-            include=header.include,
-            exclude=header.exclude,
-        )
-        with passes.opened_for(header.pair, options, asked) as session:
-            return output.finish(session.apply_plan(lines, options, output.on_event))
+        read = planfile.read(lines)
+        pair = pairs.remembered(read.root, read.store, asked)
+        options = replace(passes.options_for(pair, asked, read.policy.mode), policy=read.policy)
+        with passes.opened_for(pair, options, asked) as session:
+            return output.finish(session.apply_plan(read.actions, options, output.on_event))
 
 
 @contextmanager
@@ -85,7 +81,7 @@ def _written(file: str) -> Iterator[TextIO]:
         return
     part = Path(f"{file}.part")
     try:
-        with part.open("w", encoding="utf-8", errors="surrogateescape") as stream:
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             yield stream
         os.replace(part, file)
     except OSError as error:
@@ -100,7 +96,7 @@ def _read(file: str) -> Iterator[Iterator[str]]:
         yield iter(sys.stdin)
         return
     try:
-        stream = Path(file).open(encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        stream = Path(file).open(encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror}).") from error
     with stream:

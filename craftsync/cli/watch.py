@@ -9,7 +9,6 @@ import click
 
 from craftsync import pairs, passes
 from craftsync.cli import parameters as common
-from craftsync.cli.failures import INTERRUPTED, TERMINATED
 from craftsync.cli.output import reporting
 from craftsync.core.model import Mode
 
@@ -52,12 +51,10 @@ def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
         poll_seconds=settings.poll or defaults.poll_seconds,
         rescan_seconds=settings.rescan or defaults.rescan_seconds,
     )
-    try:
-        with (
-            reporting("watch", {**flags, "verbose": True}) as output,
-            passes.opened_for(resolved, options, asked) as session,
-        ):
-            code = daemon.watch(session, times, options, output.on_event)
-    except KeyboardInterrupt:
-        return 0
-    return 0 if code in {INTERRUPTED, TERMINATED} else code
+    with reporting("watch", {**flags, "verbose": True}) as output:
+        try:
+            with passes.opened_for(resolved, options, asked) as session:
+                return daemon.watch(session, times, options, output.on_event)
+        except KeyboardInterrupt:
+            # It arrived before the loop was there to end by itself.
+            return 0

@@ -238,9 +238,7 @@ def _put_beside(slot: _Place, target: _Place, status: os.stat_result) -> None:
     for number in count(1):
         label = "local" if number == 1 else f"local-{number}"
         try:
-            rename.noreplace(
-                *slot, target[0], conflict_name(target[1], status.st_mtime_ns, label)
-            )
+            rename.noreplace(*slot, target[0], conflict_name(target[1], status.st_mtime_ns, label))
         except FileExistsError:
             continue
         return

@@ -41,9 +41,7 @@ def path_errors(path: str) -> Iterator[None]:
 
 
 def local_file(path: str, status: os.stat_result) -> LocalFile:
-    return LocalFile(
-        path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-    )
+    return LocalFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def look(tree: Tree, path: str) -> LocalFile | None:

@@ -8,11 +8,9 @@ elsewhere by now; `ensure_same` tells. Errors are craftsync's own: a plain
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-from contextlib import ExitStack, contextmanager, suppress
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +18,12 @@ from typing import Self
 
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.core.paths import malformed
-from craftsync.errors import LockedError, PathBusy, PathError, PathObstructed, PathRefused, RootError
+from craftsync.errors import (
+    LockedError,
+    PathBusy,
+    PathRefused,
+    RootError,
+)
 from craftsync.local import commit, files, marks, rename
 from craftsync.local.files import OpenFile, Temporary, local_file, path_errors
 from craftsync.local.sync_group import SyncGroup

@@ -53,15 +53,16 @@ def in_path_order(
 
 
 def _sorted(entries: list[os.DirEntry[str]]) -> list[tuple[str, Entry]]:
-    keyed: list[tuple[str, Entry]] = [
-        (name if name.isascii() else printable(name), entry)
-        if not entry.is_dir(follow_symlinks=False)
-        else (printable(name) + "/", entry)
-        for entry in entries
-        for name in (entry.name,)
-    ]
-    keyed.sort(key=itemgetter(0))
-    return keyed
+    by_key: dict[str, Entry] = {}
+    for entry in entries:
+        name = entry.name
+        if entry.is_dir(follow_symlinks=False):
+            by_key[printable(name) + "/"] = entry
+        elif name.isascii() or (key := printable(name)) == name:
+            by_key[name] = entry
+        else:
+            by_key.setdefault(key, entry)
+    return [(key, by_key[key]) for key in sorted(by_key)]
 
 
 class _Named:

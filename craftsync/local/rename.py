@@ -32,9 +32,7 @@ def _check(result: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _renameat2(
-    source_fd: int, source: str, target_fd: int, target: str, flags: int
-) -> None:
+def _renameat2(source_fd: int, source: str, target_fd: int, target: str, flags: int) -> None:
     if not hasattr(_libc, "renameat2"):  # glibc has it since 2.28
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     _check(
@@ -76,9 +74,7 @@ def noreplace_by_link(source_fd: int, source: str, target_fd: int, target: str) 
     what appears at the target between those two is lost.
     """
     try:
-        os.link(
-            source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False
-        )
+        os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -108,9 +104,7 @@ def exchange_by_steps(source_fd: int, source: str, target_fd: int, target: str) 
     aside = f"{secrets.token_hex(8)}.swapped"
     os.stat(source, dir_fd=source_fd, follow_symlinks=False)
     try:
-        os.link(
-            target, aside, src_dir_fd=target_fd, dst_dir_fd=source_fd, follow_symlinks=False
-        )
+        os.link(target, aside, src_dir_fd=target_fd, dst_dir_fd=source_fd, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

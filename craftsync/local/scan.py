@@ -8,18 +8,18 @@ its absence from the rest proves nothing.
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
+from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped
-from craftsync.core.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, malformed
+from craftsync.core.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, is_own, malformed
 from craftsync.errors import PathError, PathObstructed, PathRefused, RootError
 from craftsync.local.files import kind_of
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import FolderRules, IgnoreRules
-from craftsync.local.names import Entry, in_path_order
+from craftsync.local.names import Entry, in_path_order, printable
 from craftsync.local.tree import LISTING, LinkInTheWay
 
 VANISHED = "it changed during the scan"
@@ -48,7 +48,7 @@ def scan(
     it any more at the end: then nothing that was yielded proves an absence.
     """
     folder.ensure_same()
-    if rules is None or not (under and rules.match(under, is_folder=True)):
+    if not (rules and under and rules.ignored(under, is_folder=True)):
         with ExitStack() as stack:
             yield from _Walk(folder, rules, stack).run(under, starting)
     folder.ensure_same()
@@ -68,17 +68,11 @@ class _Walk:
             yield failure
         while self._levels:
             level = self._levels[-1]
-            descended = False
-            for found in _files(level):
-                if not isinstance(found, str):
-                    yield found
-                elif failure := self._enter(level, found):
-                    yield failure
-                else:
-                    descended = True
-                    break
-            if not descended:
+            inner = yield from _files(level)
+            if inner is None:
                 os.close(self._levels.pop().listing)
+            elif failure := self._enter(level, inner):
+                yield failure
 
     def _enter_first(self, under: str, starting: str) -> Skipped | None:
         try:
@@ -97,8 +91,6 @@ class _Walk:
         path = level.prefix + name
         try:
             listing = os.open(name, LISTING, dir_fd=level.listing)
-        except (FileNotFoundError, NotADirectoryError):
-            return Skipped(path, VANISHED, subtree=True)
         except OSError as error:
             return _unreadable(path, error)
         return self._push(listing, path, "")
@@ -122,3 +114,118 @@ class _Walk:
     def _close(self) -> None:
         for level in self._levels:
             os.close(level.listing)
+
+
+def _wanted(path: str, starting: str) -> Callable[[str], bool] | None:
+    """Return what tells which names directly in a folder count; `None` when all do."""
+    if not path:
+        return lambda name: name != OWN_FOLDER and name.startswith(starting)
+    return (lambda name: name.startswith(starting)) if starting else None
+
+
+def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
+    """Yield the files in a folder up to the next folder in it, whose name is returned (`None` at the end).
+
+    Runs once for every file there is: the ordinary case makes no calls but for the look.
+    """
+    _, prefix, entries, rules = level
+    suspects, ignores = (rules.suspects, rules.ignores) if rules else (_never, _never)
+    new = tuple.__new__  # Half the cost of LocalFile(...).
+    safe = len(prefix) <= _SAFE_LENGTH
+    for key, entry in entries:
+        if suspects(key) and ignores(key):
+            continue
+        name = key.removesuffix("/")
+        is_folder = name is not key
+        path = prefix + name
+        if name != entry.name:
+            yield Skipped(path, "the name is not valid UTF-8", subtree=is_folder)
+        elif not safe and (reason := malformed(path)):
+            yield Skipped(path, reason, subtree=is_folder)
+        elif is_folder:
+            return name
+        else:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                yield _unreadable(path, error)
+                continue
+            if S_ISREG(status.st_mode):
+                yield new(
+                    LocalFile,
+                    (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
+                )
+            else:
+                yield _no_file(path, status.st_mode)
+    return None
+
+
+def _never(_key: str) -> bool:
+    return False
+
+
+def _no_file(path: str, mode: int) -> Skipped:
+    if S_ISDIR(mode):
+        return Skipped(path, VANISHED, subtree=True)
+    # What lies behind a link is not known, so nothing below it counts as gone.
+    return Skipped(path, kind_of(mode), subtree=True)
+
+
+def _unreadable(path: str, error: OSError) -> Skipped:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Skipped(path, VANISHED, subtree=True)
+    return Skipped(path, error.strerror or str(error), subtree=True, failed=True)
+
+
+def look(
+    folder: Folder, rules: IgnoreRules | None, paths: Iterable[str]
+) -> Iterator[LocalFile | Skipped]:
+    """Yield what a scan would yield for these paths, a folder among them standing for all below it.
+
+    A path at which nothing is yielded nothing, and neither is one that takes
+    no part. All paths are looked at before the first is yielded.
+    """
+    folder.ensure_same()
+    met = sorted(filter(None, (_met(folder, rules, path) for path in set(paths))), key=_place_of)
+    walked = ""
+    for key, found in met:
+        if walked and key.startswith(walked):
+            continue
+        if found is not None:
+            yield found
+            continue
+        walked = key
+        with ExitStack() as stack:
+            yield from _Walk(folder, rules, stack).run(key[:-1], "")
+    folder.ensure_same()
+
+
+def _place_of(met: tuple[str, object]) -> str:
+    return met[0]
+
+
+def _met(
+    folder: Folder, rules: IgnoreRules | None, path: str
+) -> tuple[str, LocalFile | Skipped | None] | None:
+    """Return the sort key and what is at the path, `None` there for a folder; nothing if nothing is."""
+    if is_own(path):
+        return None
+    try:
+        file = folder.stat(path)
+    except PathObstructed:
+        ignored = rules is not None and rules.ignored(path, is_folder=True)
+        return None if ignored else (f"{path}/", None)
+    except PathRefused as error:
+        return _met_refused(path, error)
+    except PathError as error:
+        return path, Skipped(path, str(error), subtree=True, failed=True)
+    if file is None or (rules is not None and rules.ignored(path)):
+        return None
+    return path, file
+
+
+def _met_refused(path: str, error: PathRefused) -> tuple[str, Skipped]:
+    """Report a link or special file as a scan does: at its own path, even from below it."""
+    cause = error.__cause__
+    at = str(cause.filename) if isinstance(cause, LinkInTheWay) else printable(path)
+    return at, Skipped(at, str(error), subtree=True)

@@ -39,7 +39,7 @@ class Transfers:
         parts = self._db.execute(
             "SELECT number, version FROM upload_part WHERE upload_id = ?", (row[0],)
         )
-        return SavedUpload(*row, dict(parts))
+        return SavedUpload(row[0], row[1], row[2], dict(parts))
 
     def begin_upload(self, path: str, digest: bytes, upload_id: str, part_size: int) -> None:
         self._db.execute(

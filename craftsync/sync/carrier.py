@@ -160,11 +160,11 @@ class Carrier:
                 keep=self.keep,
             )
         except PathBusy as error:
-            staged.temporary.discard()
             return Outcome(action, Status.SKIPPED, str(error))
-        except (PathError, OSError) as error:
-            staged.temporary.discard()
+        except PathError as error:
             return Outcome(action, Status.PROBLEM, str(error))
+        finally:
+            staged.temporary.discard()
         row = self.settler.agree(local, remote, staged.digest)
         return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes)
 

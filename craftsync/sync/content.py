@@ -12,8 +12,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from craftsync.core.model import RemoteObject
-from craftsync.errors import PreconditionFailed, StoreUnavailable
-from craftsync.local.folder import Folder, OpenFile, Temporary
+from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
+from craftsync.local.files import OpenFile, Temporary
+from craftsync.local.folder import Folder
 from craftsync.stores.base import Store
 from craftsync.sync.limiter import Limiter
 
@@ -74,7 +75,7 @@ class Fetcher:
     def fetch(
         self, remote: RemoteObject, partial: PartialDownload | None
     ) -> tuple[Temporary, RemoteObject, bytes]:
-        """Return the object in a temporary file, its full description, and its digest.
+        """Return the object in an open temporary file, its full description, and its digest.
 
         Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
         that was listed, `StoreUnavailable` when what arrived is damaged. An
@@ -85,12 +86,15 @@ class Fetcher:
         temporary = self.root.temporary(partial.temporary)
         try:
             found = self._fetch_parts(remote, temporary, partial)
-            return temporary, found, self._checked(remote, found, temporary.digest(), temporary)
-        except PreconditionFailed:
+            digest = temporary.digest()
+            self._check(remote, found, digest, temporary)
+        except (PreconditionFailed, ObjectNotFound):
             temporary.discard()
             raise
-        finally:
+        except BaseException:
             temporary.close()
+            raise
+        return temporary, found, digest
 
     def _fetch_whole(self, remote: RemoteObject) -> tuple[Temporary, RemoteObject, bytes]:
         temporary = self.root.temporary()
@@ -104,12 +108,10 @@ class Fetcher:
                     temporary.write_at(offset, chunk)
                     offset += len(chunk)
                 found = reader.object
-            self._checked(remote, found, digest.digest(), temporary)
+            self._check(remote, found, digest.digest(), temporary)
         except BaseException:
             temporary.discard()
             raise
-        finally:
-            temporary.close()
         return temporary, found, digest.digest()
 
     def _fetch_parts(
@@ -150,15 +152,14 @@ class Fetcher:
             temporary.write_at(offset, chunk)
             offset += len(chunk)
 
-    def _checked(
+    def _check(
         self, remote: RemoteObject, found: RemoteObject, digest: bytes, temporary: Temporary
-    ) -> bytes:
+    ) -> None:
         if temporary.size() != remote.size or found.digest not in (None, digest):
             temporary.discard()
             raise StoreUnavailable(
                 f"{remote.path}: what arrived is not what was uploaded", ambiguous=False
             )
-        return digest
 
     def digest(self, remote: RemoteObject) -> bytes:
         """Return the digest of an object's content: as the store knows it, else by reading it all."""

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Protocol
 
 from craftsync.clock import Clock
 from craftsync.core.model import Kind, RemoteObject
-from craftsync.errors import CraftsyncError, StoreMissing
-from craftsync.local.folder import Folder
+from craftsync.errors import StoreMissing
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
 from craftsync.state.plan import Step
 from craftsync.state.transfers import SavedUpload
-from craftsync.stores.base import Store
 from craftsync.sync.carrier import Carrier, Task
 from craftsync.sync.content import PART, WHOLE, PartialDownload
 from craftsync.sync.outcome import Outcome, Staged, Status
 from craftsync.sync.pool import Pool
 
-_WINDOW = 1024
-"""Steps handed out and not yet recorded: enough to keep the workers busy during a group's commit."""
-_GROUP = 512
+_WINDOW = 512
+"""Steps handed out and not yet recorded: enough to keep the workers busy during a group's
+commit, and well below the 1,024 descriptors a process may open by default, for each finished
+download is an open file until it is swapped in."""
+_GROUP = 256
 _GROUP_SECONDS = 1.0
 _FAILURES_IN_A_ROW = 8
 """So many failures of the store without one success are the store's, not the paths'."""
@@ -36,31 +37,35 @@ Note = Callable[[], None]
 """Something a worker wants the database to learn, run in the control thread."""
 
 
+class Listener(Protocol):
+    """Hears of each outcome once it is recorded, and now and then that time has passed."""
+
+    def outcome(self, outcome: Outcome) -> None: ...
+
+    def tick(self) -> None: ...
+
+
 class Executor:
-    """Runs the steps of one plan. `on_outcome` hears of each once it is recorded."""
+    """Runs the steps of one plan."""
 
     def __init__(
         self,
         *,
-        root: Folder,
-        store: Store,
         state: PairState,
         carrier: Carrier,
         pool: Pool[Outcome | Staged | Note],
         clock: Clock,
         command: str,
-        on_outcome: Callable[[Outcome], None],
-        on_tick: Callable[[], None],
+        listener: Listener,
     ) -> None:
-        self._root = root
-        self._store = store
+        self._root = carrier.root
+        self._store = carrier.store
         self._state = state
         self._carrier = carrier
         self._pool = pool
         self._clock = clock
         self._command = command
-        self._on_outcome = on_outcome
-        self._on_tick = on_tick
+        self._listener = listener
         self._steps: dict[str, int] = {}
         self._finished: list[Outcome] = []
         self._staged: list[Staged] = []
@@ -146,7 +151,7 @@ class Executor:
             self._keep(result)
         if isinstance(result, Outcome):
             self._watch_failures(result)
-        self._on_tick()
+        self._listener.tick()
         waiting = len(self._finished) + len(self._staged) + len(self._parts)
         late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
         if waiting >= _GROUP or (waiting and late):
@@ -183,7 +188,7 @@ class Executor:
             self._make_durable(finished)
             self._record(finished)
             for outcome in finished:
-                self._on_outcome(outcome)
+                self._listener.outcome(outcome)
         self._flushed_at = self._clock.monotonic()
 
     def _save_parts(self) -> None:

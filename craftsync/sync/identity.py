@@ -91,10 +91,9 @@ def _write_mark(store: Store) -> str | None:
 class _Mark:
     """A few bytes as content for a store."""
 
-    mtime_ns = None
-
     def __init__(self, content: bytes) -> None:
         self._content = content
+        self.mtime_ns: int | None = None
         self.size = len(content)
         self.digest = hashlib.sha256(content).digest()
 

@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,18 +24,19 @@ from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState, pair_folder
 from craftsync.stores.base import Store
-from craftsync.sync import check, planfile, trash, why
+from craftsync.sync import check, planfile, why
 from craftsync.sync.carrier import Carrier
 from craftsync.sync.content import Fetcher
 from craftsync.sync.executor import Executor, Note
 from craftsync.sync.identity import confirm_root, confirm_store
 from craftsync.sync.limiter import Limiter
-from craftsync.sync.outcome import Outcome, Staged, Status
+from craftsync.sync.outcome import Outcome, Staged
 from craftsync.sync.planner import Planned, Planner
 from craftsync.sync.pool import Pool, ThreadPool
 from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, Report
 from craftsync.sync.settle import Settler
-from craftsync.sync.tally import Tally
+from craftsync.sync.tally import PlanWriter, Tally
+from craftsync.sync.trash import TrashEntry, entries, purge, restore
 
 _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
@@ -183,23 +185,18 @@ class Session:
         planned: Planned,
         *,
         strict: bool = False,
-        on_outcome: Callable[[Outcome], None] | None = None,
     ) -> None:
         if planned.deletes and not options.dry_run:
             confirm_root(self.root, self.state, mark=False)
             confirm_store(self.store, self.state, mark=False)
         with ThreadPoolExecutor(_PARTS_AT_ONCE, "part") as parts:
-            carrier = self._carrier(options, tally, parts, strict=strict)
             Executor(
-                root=self.root,
-                store=self.store,
                 state=self.state,
-                carrier=carrier,
+                carrier=self._carrier(options, tally, parts, strict=strict),
                 pool=self._make_pool(options.transfers),
                 clock=self.clock,
                 command=command,
-                on_outcome=on_outcome or tally.outcome,
-                on_tick=tally.tick,
+                listener=tally,
             ).run()
 
     def _carrier(
@@ -262,20 +259,9 @@ class Session:
         """Write what a pass would do, one JSON object a line; see `planfile`."""
         report = Report("plan", dry_run=True)
         confirm_store(self.store, self.state, mark=False)
-        tally = Tally(report, on_event, self.clock, last=True)
-        planner = Planner(
-            self.root, self.store, self.state, self.rules(options), options, tally.event
-        )
-        planned = planner.plan()
-        tally.planned(planned, self.state.plan.totals())
         planfile.write_header(out, self.root.path, self.store.location, options)
-
-        def write(outcome: Outcome) -> None:
-            if outcome.status in (Status.PLANNED, Status.CONFLICT):
-                planfile.write_action(out, outcome.action)
-            tally.outcome(outcome)
-
-        self._execute("plan", options, tally, planned, on_outcome=write)
+        tally = PlanWriter(report, on_event, self.clock, out)
+        self._pass("plan", replace(options, dry_run=True), tally, None)
         return report
 
     def apply_plan(
@@ -307,18 +293,18 @@ class Session:
         """Yield what was done, newest first."""
         return self.state.history.rows(path, limit)
 
-    def trash(self) -> Iterator[trash.TrashEntry]:
+    def trash(self) -> Iterator[TrashEntry]:
         """Yield what was displaced or deleted and can be restored, newest first."""
-        return trash.entries(self.root, self.store)
+        return entries(self.root, self.store)
 
-    def restore(self, path: str, at: str | None = None) -> trash.TrashEntry:
+    def restore(self, path: str, at: str | None = None) -> TrashEntry:
         """Put a kept version back into the root; what is there now is kept in its turn."""
-        return trash.restore(self.root, self.store, path, at, keep=stamp(self.clock))
+        return restore(self.root, self.store, path, at, keep=stamp(self.clock))
 
     def purge(self, older_than_days: float) -> int:
         """Remove what has been kept for longer; return how many versions went."""
         before = stamp(self.clock, days_ago=older_than_days)
-        return trash.purge(self.root, self.store, before)
+        return purge(self.root, self.store, before)
 
     def status(self) -> dict[str, Any]:
         """Return what the state database knows when no daemon runs."""

@@ -31,11 +31,6 @@ from craftsync.stores.base import Store
 from craftsync.sync.content import Fetcher
 
 _MD5_DIGITS = 32
-RACY_NS = 50_000_000
-"""A file that changed less than this before it was looked at may change again unseen.
-
-Kernels stamp files once a tick, 1 to 10 ms apart; coarser filesystems are named by `Folder`.
-"""
 
 
 class Settled(NamedTuple):
@@ -113,11 +108,12 @@ class Settler:
         row = self._own_write(action, intent) or action.baseline
         contents = Contents(self.root, self.fetcher, action.local, action.remote)
         local, remote = action.local, action.remote
-        if local is not None and remote is not None and self._may_compare(action):
-            if contents.equal(self.store):
-                return Settled(None, self.agree(local, remote, contents.local_digest()))
+        if local is not None and remote is not None and self._may_compare(action) and contents.equal(self.store):
+            return Settled(None, self.agree(local, remote, contents.local_digest()))
         here, there = self._looks(action, row, contents)
         decision = decide_looks(here, there, self.policy)
+        if local is not None and remote is not None and decision is None:
+            return Settled(None, self.agree(local, remote, contents.local_digest()))
         if decision is not None and decision.kind is Kind.RECONCILE:
             decision = self._resolve(action, decision)
         return Settled(decision, row if row is not action.baseline else None)
@@ -127,7 +123,7 @@ class Settler:
     ) -> BaselineRow:
         """Return the row that says: these two hold the same content."""
         changed = max(local.mtime_ns, local.ctime_ns)
-        racy = abs(self.clock.now_ns() - changed) < max(RACY_NS, self.root.timestamp_tick_ns)
+        racy = abs(self.clock.now_ns() - changed) < self.root.stamp_step_ns
         return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
 
     def _still_here(self, action: Action) -> None:

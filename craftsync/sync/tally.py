@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TextIO
+
 from craftsync.clock import Clock
 from craftsync.core.model import Action, Kind
 from craftsync.state.plan import Totals
+from craftsync.sync import planfile
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Outcome, Status
 from craftsync.sync.planner import Planned
@@ -111,6 +114,19 @@ class Tally:
             report.bytes_downloaded += moved
         else:
             report.bytes_uploaded += moved
+
+
+class PlanWriter(Tally):
+    """Writes each action that would be carried out to a plan file as well."""
+
+    def __init__(self, report: Report, on_event: OnEvent, clock: Clock, out: TextIO) -> None:
+        super().__init__(report, on_event, clock, last=True)
+        self._out = out
+
+    def outcome(self, outcome: Outcome) -> None:
+        if outcome.status in (Status.PLANNED, Status.CONFLICT):
+            planfile.write_action(self._out, outcome.action)
+        super().outcome(outcome)
 
 
 def _size(action: Action) -> int:

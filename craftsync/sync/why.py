@@ -39,8 +39,9 @@ def explain(
         local = root.stat(path)
     except PathError as error:
         return Explanation(path, None, row, remote, None, str(error), None)
-    ignored_by = rules.explain(path)
-    if ignored_by is not None:
+    match = rules.match(path)
+    if match is not None and match.ignored:
+        ignored_by = f"{match.pattern} ({match.source})"
         return Explanation(path, local, row, remote, None, f"ignored: {ignored_by}", ignored_by)
     decision = decide(local, row, remote, policy)
     kind = decision.kind if decision else None

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from hashlib import md5
-from html import unescape
+from html import escape, unescape
 from http.client import HTTPException, HTTPResponse
-from xml.sax.saxutils import escape
 
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.stores.s3.errors import UploadGone, answer_of, refused, unreachable
@@ -59,15 +58,16 @@ class Calls:
         return version_of(answer.headers.get("etag")) or ""
 
     def head(self, key: str) -> Found | None:
-        headers = self.headers_of(key)
-        return _found(headers, int(headers.get("content-length", 0))) if headers else None
+        seen = self.look(key)
+        return seen[0] if seen else None
 
-    def headers_of(self, key: str) -> Mapping[str, str] | None:
-        """Return all headers of an object, `None` when there is none."""
+    def look(self, key: str) -> tuple[Found, Mapping[str, str]] | None:
+        """Return an object's description and all its headers, `None` when there is none."""
         try:
-            return self._wire.call("HEAD", key).headers
+            headers = self._wire.call("HEAD", key).headers
         except ObjectNotFound:
             return None
+        return _found(headers, int(headers.get("content-length", 0))), headers
 
     @contextmanager
     def get(
@@ -89,7 +89,7 @@ class Calls:
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """Remove up to a thousand objects, whatever they are."""
-        rows = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+        rows = "".join(f"<Object><Key>{escape(key, quote=False)}</Key></Object>" for key in keys)
         body = f"<Delete><Quiet>true</Quiet>{rows}</Delete>".encode()
         headers = {"content-md5": _base64(md5(body, usedforsecurity=False).digest())}
         answer = self._wire.call("POST", query=[("delete", "")], headers=headers, body=body)
@@ -230,9 +230,7 @@ def _found(headers: Mapping[str, str], size: int) -> Found:
     modified = headers.get("last-modified")
     modified_ns = int(parsedate_to_datetime(modified).timestamp()) * 10**9 if modified else None
     metadata = {
-        name.removeprefix(_META): value
-        for name, value in headers.items()
-        if name.startswith(_META)
+        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
     }
     return Found(size, modified_ns, version_of(headers.get("etag")), metadata)
 

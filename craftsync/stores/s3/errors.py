@@ -70,6 +70,10 @@ class PartialNotMarked(StoreError):
     """The server sends ranges with status 200, which obstore takes for the whole object."""
 
 
+class RangeBeyond(StoreError):
+    """The object ends before the bytes that were asked for."""
+
+
 def answer_of(status: int, text: str, *, retry_after: str | None = None) -> Answer:
     """Read an error body; one that is no S3 error leaves code and message empty."""
     code, message, region = (_found(pattern, text) for pattern in (_CODE, _MESSAGE, _REGION))
@@ -98,6 +102,8 @@ def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
         return Conflict(f"{where}: {key} is being changed by others.", ambiguous=False)
     if answer.status == 404:
         return ObjectNotFound(f"There is no {key} in {location}.")
+    if answer.status == 416:
+        return RangeBeyond(f"{key} in {location} is shorter than expected.")
     if answer.code == "InvalidObjectState":
         return PathRefused(f"{key} in {location} is archived and has to be restored first.")
     if answer.code == "KeyTooLongError":

@@ -32,7 +32,6 @@ class Upload(NamedTuple):
     id: str
     part_size: int
     parts: dict[int, str]
-    resumed: bool = False
 
 
 class _NoJournal:
@@ -140,7 +139,7 @@ class Uploads:
             for number, version in parts.items()
             if arrived.get(number, ("", 0))[0] == version
         }
-        return Upload(upload_id, size, agreed, resumed=True)
+        return Upload(upload_id, size, agreed)
 
     def _send_parts(
         self, key: str, upload: Upload, source: Source, journal: UploadJournal | _NoJournal

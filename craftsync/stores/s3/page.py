@@ -54,7 +54,8 @@ class Page(NamedTuple):
 
     def first(self, count: int) -> Page:
         """Return the page without the entries after the first `count`."""
-        return Page(*(column[:count] for column in self[:4]), self.token)
+        keys, modified, versions, sizes = (column[:count] for column in self[:4])
+        return Page(keys, modified, versions, sizes, self.token)
 
 
 def parse(body: bytes) -> Page:
@@ -77,7 +78,7 @@ def _split(text: str) -> tuple[Columns | None, str]:
     """Return the entries of a plain page and the XML around them, or nothing and all of it."""
     pieces = _PLAIN_ENTRY.split(text)
     around = pieces[0] + pieces[-1]
-    if any(pieces[_FIELDS:-1:_FIELDS]) or "<Contents" in around:
+    if len(pieces) == 1 or any(pieces[_FIELDS:-1:_FIELDS]) or "<Contents" in around:
         return None, text
     return [pieces[group::_FIELDS] for group in range(1, _FIELDS)], around
 
@@ -148,6 +149,7 @@ def entries(page: Page, root: str, *, own: bool) -> Iterator[RemoteObject | Skip
             map(modified_ns_of, page.modified),
             (version or None for version in page.versions),
             *repeat(repeat(None), 3),
+            strict=False,  # The last three never end.
         )
         found = list(map(RemoteObject._make, fields))
     except ValueError as error:

@@ -156,14 +156,8 @@ def _plain_keys(
 def _keys_of_boto3(profile: str | None) -> Callable[[], Keys]:
     """Return boto3's credentials, which refresh themselves when less than ten minutes are left."""
     from boto3 import Session as Boto3Session
+    from botocore.credentials import Credentials
     from botocore.exceptions import BotoCoreError
-
-    def keys() -> Keys:
-        try:
-            frozen = credentials.get_frozen_credentials()
-        except BotoCoreError as error:
-            raise _no_credentials(f"could not be renewed: {error}") from error
-        return Keys(frozen.access_key or "", frozen.secret_key or "", frozen.token)
 
     try:
         credentials = Boto3Session(profile_name=profile).get_credentials()
@@ -171,6 +165,14 @@ def _keys_of_boto3(profile: str | None) -> Callable[[], Keys]:
         raise _no_credentials(f"could not be had: {error}") from error
     if credentials is None:
         raise _no_credentials("were found")
+
+    def keys(credentials: Credentials = credentials) -> Keys:
+        try:
+            frozen = credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise _no_credentials(f"could not be renewed: {error}") from error
+        return Keys(frozen.access_key or "", frozen.secret_key or "", frozen.token)
+
     return keys
 
 

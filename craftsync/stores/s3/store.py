@@ -7,47 +7,49 @@ the order of requests; how each is made is `calls` and `carrier`.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from hashlib import md5
 
 from craftsync.clock import Clock, SystemClock
-from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
+from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import MAX_PATH_BYTES
-from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed, StoreUnavailable
-from craftsync.stores.base import Expect, Features, Source, UploadJournal
+from craftsync.errors import (
+    ObjectNotFound,
+    PathObstructed,
+    PathRefused,
+    StoreError,
+    StoreUnavailable,
+)
+from craftsync.stores.base import Expect, Source, UploadJournal
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.carrier import ObstoreCarrier, can_carry
-from craftsync.stores.s3.errors import PartialNotMarked
+from craftsync.stores.s3.displacing import Checks, Displacing, Limits, check
+from craftsync.stores.s3.errors import PartialNotMarked, RangeBeyond
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.listing import Listing
-from craftsync.stores.s3.multipart import MIB, Uploads
-from craftsync.stores.s3.objects import CREATE, OPERATION, Carrier, Condition, Found, Opened, notes
-from craftsync.stores.s3.reader import ObjectReader, empty
-from craftsync.stores.s3.session import Session, open_session
+from craftsync.stores.s3.multipart import Uploads
+from craftsync.stores.s3.objects import OPERATION, Carrier, Condition, Opened, notes
+from craftsync.stores.s3.reader import ObjectReader
+from craftsync.stores.s3.session import open_session
 from craftsync.stores.s3.wire import Wire
-
-LARGEST_SINGLE_PUT = 16 * MIB
-LARGEST_SINGLE_COPY = 5 * 1024 * MIB
-"""CopyObject takes no more (AWS S3 API reference, "CopyObject")."""
-
-FRESH_LISTING_SECONDS = 2.0
 
 
 class S3Store:
     """Keeps `stores.base.Store` for the keys of a bucket that start with `prefix`.
 
     Credentials, region and endpoint come from the arguments, else from where
-    boto3 looks. Making a store sends nothing. On a server that does not check
-    conditions, a writer that gets between the look and the write is
-    overwritten: the window is one request long, and for a new object up to
-    `FRESH_LISTING_SECONDS` (a complete listing that ended no longer ago than
-    that is taken for the look). `largest_single_copy` is bytes.
+    boto3 looks. Making a store sends nothing.
+
+    Where the server does not check a condition (see `learn`), the store looks
+    at what is to be replaced just before, and a writer that gets in between is
+    overwritten. For a new object, a complete listing that began no more than
+    `Limits.fresh_listing_seconds` ago is taken for the look. `transfers` is how
+    many connections are kept.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each stands for itself and has a default)
         self,
         bucket: str,
         prefix: str = "",
@@ -55,23 +57,225 @@ class S3Store:
         profile: str | None = None,
         region: str | None = None,
         endpoint_url: str | None = None,
+        transfers: int = 16,
         facts: ProbedFacts | None = None,
         clock: Clock | None = None,
-        largest_single_copy: int = LARGEST_SINGLE_COPY,
+        limits: Limits | None = None,
     ) -> None:
         folder = prefix.strip("/")
         self.root = f"{folder}/" if folder else ""
         self.name = folder.rpartition("/")[2] or bucket
         self.location = f"s3://{bucket}/{folder}".rstrip("/")
-        self._bucket = bucket
         self._clock = clock or SystemClock()
-        self._session: Session = open_session(
-            bucket, profile=profile, region=region, endpoint_url=endpoint_url
-        )
-        self._wire = Wire(self._session, self.location, self._clock)
-        self.calls = Calls(self._wire, bucket, self.location)
-        self._largest_single_copy = largest_single_copy
-        self._listed_at: float | None = None
+        session = open_session(bucket, profile=profile, region=region, endpoint_url=endpoint_url)
+        self._wire = Wire(session, self.location, self._clock, keep=transfers)
+        self._obstore = ObstoreCarrier(session, self.location, self._clock)
         self._partial_by_wire = False
-        self._lock = threading.Lock()
+        self._limits = limits or Limits()
+        self.calls = Calls(self._wire, bucket, self.location)
+        self._uploads = Uploads(self.calls)
+        self._displacing = Displacing(
+            self.calls, self._uploads, self._clock, self._limits, key=self._key, look=self.stat
+        )
         self.learn(facts or ProbedFacts())
+
+    def learn(self, facts: ProbedFacts) -> None:
+        """Rely on these facts from now on (`probe.probe` finds them)."""
+        self.facts = facts
+        self.features = facts.features()
+
+    def list(
+        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+    ) -> Iterator[RemoteObject | Skipped]:
+        began = self._clock.monotonic()
+        listing = Listing(
+            self.calls.list_page,
+            self.root,
+            self.location,
+            in_order=self.features.sorted_listing,
+        )
+        yield from listing.entries(prefix, boundaries)
+        if not prefix:
+            self._displacing.listed(began)
+
+    def stat(self, path: str) -> RemoteObject | None:
+        key = self._key(path)
+        found = self._carrier(key).head(key)
+        return found.at(path) if found else None
+
+    @contextmanager
+    def read(
+        self,
+        path: str,
+        *,
+        expect: RemoteObject | None = None,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> Iterator[ObjectReader]:
+        try:
+            if length == 0:
+                raise RangeBeyond(f"Nothing of {path} was asked for.")
+            with self._opened(self._key(path), expect, offset, length) as opened:
+                found = opened.found.at(path)
+                check(path, found, expect)
+                rest = max(found.size - offset, 0)
+                wanted = rest if length is None else min(length, rest)
+                if (opened.start, opened.length) != (offset, wanted):
+                    raise StoreError(f"{self.location} sent other bytes of {path} than asked for.")
+                yield ObjectReader(found, opened.chunks, wanted)
+        except RangeBeyond:
+            current = self.stat(path)
+            if current is None:
+                raise ObjectNotFound(f"There is no {path} in {self.location}.") from None
+            check(path, current, expect)
+            yield ObjectReader(current, iter(()), 0)
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+    ) -> RemoteObject:
+        key = self._key(path)
+        metadata = notes(source.digest, source.mtime_ns, operation)
+        written = RemoteObject(
+            path, source.size, None, None, source.digest, source.mtime_ns, operation
+        )
+        if source.size > self._limits.single_put:
+            checks = Checks(
+                self.facts.conditional_complete_create, self.facts.conditional_complete_replace
+            )
+            version = self._uploads.send(
+                key, source, metadata, partial(self._prepared, path, expect, keep, checks), journal
+            )
+            return self._after_completion(written._replace(version=version))
+        body = source.read_at(0, source.size)
+        source.verify()
+        checks = Checks(self.features.conditional_create, self.features.conditional_replace)
+        condition = self._prepared(path, expect, keep, checks)
+        try:
+            version = self._carrier(key).put(key, body, metadata, condition)
+        except StoreUnavailable:
+            # Only the first failure says whether the write may have been carried out.
+            with suppress(StoreUnavailable):
+                self._refuse_if_obstructed(path)
+            raise
+        self._check_md5(key, body, version)
+        return written._replace(version=version or None)
+
+    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+        keep = None if self.features.keeps_versions else keep
+        checked = self.features.conditional_delete and isinstance(expect, RemoteObject)
+        current = expect
+        if not checked and (keep is not None or expect is not None):
+            current = self.stat(path)
+            if current is None:
+                return
+            check(path, current, expect)
+        version = current.version if isinstance(current, RemoteObject) else None
+        if keep is not None and isinstance(current, RemoteObject):
+            try:
+                self._displacing.keep(current, keep)
+            except ObjectNotFound:
+                return
+        self.calls.delete(self._key(path), version if self.features.conditional_delete else None)
+
+    def copy(
+        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+    ) -> RemoteObject:
+        seen = self.calls.look(self._key(source.path))
+        if seen is None:
+            raise ObjectNotFound(f"There is no {source.path} in {self.location}.")
+        found, headers = seen
+        current = found.at(source.path)
+        check(source.path, current, source)
+        metadata = {**found.metadata, OPERATION: operation}
+        condition = self._prepared(
+            target, expect, None, Checks(self.facts.conditional_copy, replace=False)
+        )
+        version = self._displacing.copied(
+            current, self._key(target), (headers, metadata), condition
+        )
+        copied = found._replace(version=version or None, metadata=metadata, modified_ns=None)
+        return copied.at(target)
+
+    def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
+        """Drop uploads in parts that nobody will resume: pairs of path and upload id."""
+        for path, upload_id in uploads:
+            self.calls.abort_upload(self._key(path), upload_id)
+
+    def barrier(self) -> None:
+        """Do nothing: what S3 has acknowledged is durable."""
+
+    def close(self) -> None:
+        self._uploads.close()
+        self._wire.close()
+
+    def _key(self, path: str) -> str:
+        key = self.root + path
+        try:
+            length = len(key.encode())
+        except UnicodeEncodeError:
+            raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
+        if length > MAX_PATH_BYTES or not path:
+            raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
+        return key
+
+    def _carrier(self, key: str) -> Carrier:
+        return self._obstore if can_carry(key) else self.calls
+
+    @contextmanager
+    def _opened(
+        self, key: str, expect: RemoteObject | None, offset: int, length: int | None
+    ) -> Iterator[Opened]:
+        version = expect.version if expect else None
+        partial = offset > 0 or length is not None
+        carrier = self.calls if partial and self._partial_by_wire else self._carrier(key)
+        with ExitStack() as stack:
+            try:
+                opened = stack.enter_context(carrier.get(key, version, offset, length))
+            except PartialNotMarked:
+                self._partial_by_wire = True
+                opened = stack.enter_context(self.calls.get(key, version, offset, length))
+            yield opened
+
+    def _refuse_if_obstructed(self, path: str) -> None:
+        """Raise `PathObstructed` when a store made of folders failed for that reason, which it does not say."""
+        if not self.features.folders:
+            return
+        parts = path.split("/")
+        above = ("/".join(parts[:count]) for count in range(1, len(parts)))
+        if any(self.stat(folder) for folder in above) or any(True for _ in self.list(path + "/")):
+            raise PathObstructed(f"{path} is in the way of a folder, or a folder in its own.")
+
+    def _prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
+        kept = None if self.features.keeps_versions else keep
+        return self._displacing.prepared(path, expect, kept, checks)
+
+    def _after_completion(self, written: RemoteObject) -> RemoteObject:
+        """Return what is there after an upload in parts.
+
+        Some servers give the object another version than the completion said
+        (rclone), and a resumed upload bears the operation it began with.
+        """
+        found = self.stat(written.path)
+        ours = found is not None and (
+            found.version == written.version or found.digest == written.digest
+        )
+        return found if found is not None and ours else written
+
+    def _check_md5(self, key: str, body: bytes, version: str) -> None:
+        """Remove what was just written and raise when the server stored something else."""
+        if not self.features.md5_versions or len(version) != 32:
+            return
+        if md5(body, usedforsecurity=False).hexdigest() != version:
+            self.calls.delete(key, version if self.features.conditional_delete else None)
+            raise StoreUnavailable(
+                f"{self.location} stored other bytes for {key} than were sent.",
+                remedy="Check the network and the store: something changes data on its way.",
+                ambiguous=False,
+            )

@@ -38,12 +38,16 @@ class Answer(NamedTuple):
 
 
 class Wire:
-    """A client for one bucket. May be used from several threads; each request takes a connection of its own."""
+    """A client for one bucket. May be used from several threads; each request takes a connection of its own.
 
-    def __init__(self, session: Session, location: str, clock: Clock) -> None:
+    At most `keep` connections wait for more work.
+    """
+
+    def __init__(self, session: Session, location: str, clock: Clock, *, keep: int) -> None:
         self._session = session
         self._location = location
         self._clock = clock
+        self._keep = keep
         self._url = urlsplit(session.url)
         self._idle: list[HTTPConnection] = []
         self._tls: ssl.SSLContext | None = None
@@ -86,7 +90,7 @@ class Wire:
             yield response
             reusable = response.isclosed() and not response.will_close
         finally:
-            if reusable:
+            if reusable and len(self._idle) < self._keep:
                 self._idle.append(connection)
             else:
                 connection.close()
@@ -107,7 +111,9 @@ class Wire:
     ) -> HTTPResponse:
         path = encoded_path(f"{self._url.path}/{key}")
         digest = sha256(body).hexdigest()
-        request = Request(method, path, query, {"host": self._url.netloc, **(headers or {})}, digest)
+        request = Request(
+            method, path, query, {"host": self._url.netloc, **(headers or {})}, digest
+        )
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC)
         signed = sign(request, self._session.keys(), self._session.region, now)
         connection.sock.settimeout(IDLE_SECONDS + len(body) / SLOWEST_BYTES_PER_SECOND)
@@ -150,9 +156,7 @@ class Wire:
         self._tls = self._tls or ssl.create_default_context(cafile=self._session.ca_bundle)
         proxy = _https_proxy(host)
         if proxy is None:
-            return HTTPSConnection(
-                host, self._url.port, timeout=CONNECT_SECONDS, context=self._tls
-            )
+            return HTTPSConnection(host, self._url.port, timeout=CONNECT_SECONDS, context=self._tls)
         via = urlsplit(proxy if "//" in proxy else "//" + proxy)
         connection = HTTPSConnection(
             via.hostname or "", via.port or 3128, timeout=CONNECT_SECONDS, context=self._tls
@@ -178,10 +182,10 @@ def _https_proxy(host: str) -> str | None:
     """Return the proxy the environment names for a host, as obstore and boto3 also take it from there."""
     if not any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ):
         return None
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    from urllib.request import getproxies, proxy_bypass
 
-    proxies = getproxies_environment()
-    if proxy_bypass_environment(host, proxies):
+    proxies = getproxies()
+    if proxy_bypass(host):
         return None
     return proxies.get("https") or proxies.get("all")
 

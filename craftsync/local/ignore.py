@@ -1,0 +1,253 @@
+"""Which paths take part: gitignore rules from the call, from `.craftsyncignore` files and by default.
+
+As in git, the last matching pattern of the most specific source decides, and
+nothing below an ignored folder takes part. From most to least specific: the
+patterns of the call, the `.craftsyncignore` of the innermost folder … of the
+root, the defaults. pathspec gives the answer; because it takes microseconds
+and most files match nothing, one regular expression asks first whether any
+pattern could match at all. (Only file importing pathspec.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple
+
+from pathspec import GitIgnoreSpec
+
+from craftsync.core.model import OWN_FOLDER
+from craftsync.core.paths import is_own
+from craftsync.errors import PathError, PathRefused, UsageError
+from craftsync.local.files import OpenFile, look
+from craftsync.local.folder import Folder
+from craftsync.local.tree import LinkInTheWay
+
+IGNORE_FILE = ".craftsyncignore"
+DEFAULTS = (
+    ".git/",
+    ".venv/",
+    "__pycache__/",
+    ".ipynb_checkpoints/",
+    ".DS_Store",
+    "*.part",
+    ".env",
+)
+
+_LARGEST = 1024 * 1024
+_NAMED_GROUP = re.compile(r"\(\?P<\w+>")
+_ANY_FOLDER = "^(?:.+/)?"
+"""What pathspec puts before a pattern that applies at any depth: nothing, when only names are asked about."""
+
+
+class Match(NamedTuple):
+    """The rule that decided about a path: a pattern and where it stands, for people."""
+
+    ignored: bool
+    pattern: str
+    source: str
+
+
+class _Patterns:
+    """The patterns of one source; they see paths relative to the folder the source stands in."""
+
+    def __init__(self, lines: Iterable[str], source: str, base: str = "") -> None:
+        """`base` is that folder with a slash behind, or "". Raises `ValueError` for an invalid pattern."""
+        self.lines = tuple(lines)
+        self.base = base
+        self._source = source
+        self._spec = GitIgnoreSpec.from_lines(self.lines)
+        self.by_name: list[str] = []
+        by_path: list[str] = []
+        for line, pattern in zip(self.lines, self._spec.patterns, strict=True):
+            if pattern.regex is None:
+                continue
+            expression = _NAMED_GROUP.sub("(?:", pattern.regex.pattern)
+            if "/" in line.rstrip().lstrip("!").rstrip("/"):
+                by_path.append(expression)
+            else:
+                self.by_name.append(expression.removeprefix(_ANY_FOLDER))
+        self._may_match_name = _any_of(self.by_name)
+        self.may_match_path = _any_of(by_path)
+
+    def match(self, path: str, key: str) -> Match | None:
+        """Decide about the path from the root whose last part is `key`."""
+        path = path[len(self.base) :]
+        if not (
+            (self._may_match_name and self._may_match_name.match(key))
+            or (self.may_match_path and self.may_match_path.match(path))
+        ):
+            return None
+        return self.covering(path)
+
+    def covering(self, path: str) -> Match | None:
+        """Decide about a path relative to `base`, matches of the folders it lies in included."""
+        result = self._spec.check_file(path)
+        if result.include is None or result.index is None:
+            return None
+        return Match(result.include, self.lines[result.index].strip(), self._source)
+
+
+def _nothing(_key: str) -> None:
+    return None
+
+
+def _any_of(expressions: list[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(f"(?:{each})" for each in expressions)) if expressions else None
+
+
+class FolderRules:
+    """The rules for what lies directly in one folder.
+
+    A *key* is a name in the folder, with a slash behind if it is a folder.
+    """
+
+    def __init__(self, prefix: str, sources: tuple[_Patterns, ...], include: _Patterns | None):
+        """`prefix` is the folder's path with a slash behind, or ""; the most specific source comes first."""
+        self.failure = ""
+        """Why the rules are not known (for people); then nothing in the folder takes part."""
+        self.blocked: Match | None = None
+        """The rule by which the folder, or one above it, takes no part."""
+        self._prefix = prefix
+        self._sources = sources
+        self._include = include
+        self.suspects = self._first_question()
+        """Asked before `ignores`, once for every file: false when the key surely takes part."""
+
+    def block(self, match: Match) -> FolderRules:
+        """Let nothing in the folder take part, and return the rules."""
+        self.blocked = match
+        self.suspects = self.ignores
+        return self
+
+    def _first_question(self) -> Callable[[str], object]:
+        if self._include or any(source.may_match_path for source in self._sources):
+            return self.ignores
+        by_name = _any_of([each for source in self._sources for each in source.by_name])
+        return by_name.match if by_name else _nothing
+
+    def inside(self, prefix: str, own: _Patterns | None) -> FolderRules:
+        """Return the rules for a folder in this one, with what its own ignore file adds."""
+        if own is None:
+            return FolderRules(prefix, self._sources, self._include)
+        return FolderRules(prefix, (self._sources[0], own, *self._sources[1:]), self._include)
+
+    def ignores(self, key: str) -> bool:
+        """Tell whether what is called `key` takes no part."""
+        match = self.match(key)
+        return match is not None and match.ignored
+
+    def match(self, key: str) -> Match | None:
+        """Return the rule that decides, or `None` when the key takes part without one."""
+        if self.blocked:
+            return self.blocked
+        path = self._prefix + key
+        match = next(filter(None, (source.match(path, key) for source in self._sources)), None)
+        if (match is not None and match.ignored) or self._include is None or key[-1] == "/":
+            return match
+        included = self._include.covering(path)
+        if included is not None and included.ignored:
+            return included._replace(ignored=False)
+        return Match(True, " ".join(self._include.lines), "not among --include")
+
+
+class IgnoreRules:
+    """All the rules of one pass over a folder; may be used from several threads.
+
+    An ignore file is read when a path below it is first asked about. One that
+    cannot be read, or holds an invalid pattern, keeps everything below its
+    folder from taking part: see `FolderRules.failure`.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        defaults: bool = True,
+    ) -> None:
+        """With `include`, only files that match one of its patterns take part. Raises `UsageError`."""
+        self._folder = folder
+        self._include = tuple(include)
+        self._call = _of_call(exclude, "--exclude")
+        self._defaults = _Patterns(DEFAULTS if defaults else (), "the defaults")
+        self._included = _of_call(self._include, "--include") if self._include else None
+        self._seen: dict[str, bytes] = {}
+        self.inside = lru_cache(maxsize=4096)(self._inside)
+        """Return the `FolderRules` of the folder at a path; "" is the root."""
+
+    def match(self, path: str, *, is_folder: bool = False) -> Match | None:
+        """Return the rule that decides about a path, whether or not anything is there."""
+        if is_own(path):
+            return Match(True, f"{OWN_FOLDER}/", "craftsync's own folder")
+        folder, _, name = path.rpartition("/")
+        return self.inside(folder).match(f"{name}/" if is_folder else name)
+
+    def ignored(self, path: str, *, is_folder: bool = False) -> bool:
+        """Tell whether a path takes no part, whether or not anything is there."""
+        folder, _, name = path.rpartition("/")
+        rules, key = self.inside(folder), f"{name}/" if is_folder else name
+        return bool(rules.suspects(key) and rules.ignores(key)) or is_own(path)
+
+    def fingerprint(self) -> str:
+        """Return a hash over all rules met so far; after a full scan it tells whether any has changed."""
+        digest = sha256(repr((self._include, self._call.lines, self._defaults.lines)).encode())
+        for path, content in sorted(self._seen.items()):
+            digest.update(repr((path, content)).encode())
+        return digest.hexdigest()
+
+    def _inside(self, path: str) -> FolderRules:
+        prefix = f"{path}/" if path else ""
+        if path:
+            above, _, name = path.rpartition("/")
+            outer = self.inside(above)
+            blocked = self._blocked(outer, name)
+            if blocked:
+                return outer.inside(prefix, None).block(blocked)
+        else:
+            outer = FolderRules("", (self._call, self._defaults), self._included)
+        return self._with_own_file(outer, prefix)
+
+    def _blocked(self, outer: FolderRules, name: str) -> Match | None:
+        match = outer.match(f"{name}/")
+        return match if match is not None and match.ignored else None
+
+    def _with_own_file(self, outer: FolderRules, prefix: str) -> FolderRules:
+        source = prefix + IGNORE_FILE
+        try:
+            content = self._read(source)
+            lines = content.decode().split("\n") if content is not None else None
+            own = _Patterns(lines, source, prefix) if lines is not None else None
+        except (PathError, ValueError) as error:
+            rules = outer.inside(prefix, None)
+            rules.failure = f"{source} cannot be used: {error}"
+            return rules.block(Match(True, "", rules.failure))
+        return outer.inside(prefix, own)
+
+    def _read(self, path: str) -> bytes | None:
+        tree = self._folder.tree
+        try:
+            if look(tree, path) is None:
+                return None
+        except PathRefused as error:
+            if isinstance(error.__cause__, LinkInTheWay):
+                return None
+            raise
+        with OpenFile(tree, path) as opened:
+            if opened.file.size > _LARGEST:
+                raise PathRefused(f"{path} is larger than {_LARGEST} bytes.")
+            content = opened.read_at(0, opened.file.size)
+        self._seen[path] = content
+        return content
+
+
+def _of_call(patterns: Iterable[str], option: str) -> _Patterns:
+    try:
+        return _Patterns(patterns, option)
+    except ValueError as error:
+        raise UsageError(
+            f"{option}: {error}.", remedy="Patterns follow the syntax of .gitignore."
+        ) from error

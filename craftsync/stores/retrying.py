@@ -1,0 +1,205 @@
+"""Any store, its passing failures tried again: the one place that retries.
+
+A request whose answer was lost may have been carried out. Repeating it blindly
+would make a conditional write fail because of its own success, and would put
+the new object into the trash in place of the old one; so it is settled by
+looking first. Knows nothing of what kind of store it wraps.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+from craftsync.clock import Clock
+from craftsync.core.model import RemoteObject, Skipped
+from craftsync.errors import PreconditionFailed, StoreUnavailable
+from craftsync.stores.base import Expect, Features, Reader, Source, Store, UploadJournal
+
+T = TypeVar("T")
+
+FIRST_WAIT_SECONDS = 0.2
+LONGEST_WAIT_SECONDS = 30.0
+
+
+class RetryingStore:
+    """Keeps the contract of `stores.base.Store` and raises `StoreUnavailable` only when patience is at an end.
+
+    An operation is tried `attempts` times within `deadline_seconds`. The waits
+    between are random up to a bound that doubles (so that many clients do not
+    come back at once), and no shorter than the server asks for. The bytes of
+    an open `read` are not retried: the caller goes on from where it stopped.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        attempts: int = 6,
+        deadline_seconds: float = 600.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.store = store
+        self.name = store.name
+        self.location = store.location
+        self._clock = clock
+        self._attempts = attempts
+        self._deadline_seconds = deadline_seconds
+        self._rng = rng or random.Random()
+
+    @property
+    def features(self) -> Features:
+        return self.store.features
+
+    def list(
+        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+    ) -> Iterator[RemoteObject | Skipped]:
+        """List as the store does; a listing in order that breaks off goes on where it was."""
+        patience = self._patience()
+        last: str | None = None
+        while True:
+            before = last
+            entries = self.store.list(prefix, boundaries=boundaries)
+            try:
+                for entry in entries if before is None else _after(before, entries):
+                    last = entry.path
+                    yield entry
+                return
+            except StoreUnavailable as error:
+                if last is not None and not self.features.sorted_listing:
+                    raise
+                if last != before:
+                    patience = self._patience()
+                patience.wait_after(error)
+
+    def stat(self, path: str) -> RemoteObject | None:
+        return self._retried(lambda: self.store.stat(path))
+
+    @contextmanager
+    def read(
+        self,
+        path: str,
+        *,
+        expect: RemoteObject | None = None,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> Iterator[Reader]:
+        with ExitStack() as stack:
+            yield self._retried(
+                lambda: stack.enter_context(
+                    self.store.read(path, expect=expect, offset=offset, length=length)
+                )
+            )
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+    ) -> RemoteObject:
+        return self._settled(
+            lambda: self.store.write(
+                path, source, expect=expect, operation=operation, keep=keep, journal=journal
+            ),
+            lambda: self._own(path, source.size, source.digest, source.mtime_ns, operation),
+        )
+
+    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+        def act() -> bool:
+            self.store.delete(path, expect=expect, keep=keep)
+            return True
+
+        self._settled(act, lambda: True if self.stat(path) is None else None)
+
+    def copy(
+        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+    ) -> RemoteObject:
+        return self._settled(
+            lambda: self.store.copy(source, target, expect=expect, operation=operation),
+            lambda: self._own(target, source.size, source.digest, source.mtime_ns, operation),
+        )
+
+    def barrier(self) -> None:
+        self._retried(self.store.barrier)
+
+    def close(self) -> None:
+        self.store.close()
+
+    def _patience(self) -> _Patience:
+        return _Patience(self._clock, self._rng, self._attempts, self._deadline_seconds)
+
+    def _retried(self, act: Callable[[], T]) -> T:
+        """Do what does no harm when it is done twice."""
+        patience = self._patience()
+        while True:
+            try:
+                return act()
+            except StoreUnavailable as error:
+                patience.wait_after(error)
+
+    def _settled(self, act: Callable[[], T], done: Callable[[], T | None]) -> T:
+        """Do what may be done only once; `done` looks whether it was, and returns what it left behind."""
+        patience = self._patience()
+        in_doubt = False
+        while True:
+            try:
+                return act()
+            except StoreUnavailable as error:
+                in_doubt = in_doubt or error.ambiguous
+                if error.ambiguous and (left := done()) is not None:
+                    return left
+                patience.wait_after(error)
+            except PreconditionFailed:
+                # It may be the first attempt, late on its way, that stands in the way of this one.
+                if in_doubt and (left := done()) is not None:
+                    return left
+                raise
+
+    def _own(
+        self, path: str, size: int, digest: bytes | None, mtime_ns: int | None, operation: str
+    ) -> RemoteObject | None:
+        """Return the object at a path if it is the one that was to be put there."""
+        found = self.stat(path)
+        if found is None or found.size != size:
+            return None
+        if found.operation is not None or found.digest is not None:
+            same_content = digest is not None and found.digest == digest
+            return found if found.operation == operation or same_content else None
+        return found if mtime_ns is not None and found.mtime_ns == mtime_ns else None
+
+
+class _Patience:
+    """How often and how long one operation is tried."""
+
+    def __init__(
+        self, clock: Clock, rng: random.Random, attempts: int, deadline_seconds: float
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._left = attempts - 1
+        self._bound = FIRST_WAIT_SECONDS
+        self._deadline = clock.monotonic() + deadline_seconds
+
+    def wait_after(self, error: StoreUnavailable) -> None:
+        """Wait for the next attempt, or raise the error when there is none."""
+        wait = max(self._rng.uniform(0.0, self._bound), error.retry_after or 0.0)
+        if self._left <= 0 or self._clock.monotonic() + wait > self._deadline:
+            raise error
+        self._left -= 1
+        self._bound = min(2 * self._bound, LONGEST_WAIT_SECONDS)
+        self._clock.sleep(wait)
+
+
+def _after(
+    last: str, entries: Iterator[RemoteObject | Skipped]
+) -> Iterator[RemoteObject | Skipped]:
+    """Pass on what comes after a path in the byte order of UTF-8; a raw key may hold what UTF-8 cannot."""
+    bound = last.encode(errors="surrogateescape")
+    return (entry for entry in entries if entry.path.encode(errors="surrogateescape") > bound)

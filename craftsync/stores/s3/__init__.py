@@ -1,0 +1,15 @@
+"""S3-compatible buckets: a store over signed requests of our own and obstore.
+
+Rooms, from the wire up: `signing` and `session` (who asks, and where), `wire`
+(HTTP), `calls` and `carrier` (requests, and bytes by obstore), `page` and
+`listing`, `multipart`, `displacing` (what a write replaces), `facts` and
+`probe` (what the server really does), and `store`, which puts them in order.
+Nothing here knows of plans or baselines.
+"""
+
+from craftsync.stores.s3.displacing import Limits
+from craftsync.stores.s3.facts import ProbedFacts
+from craftsync.stores.s3.probe import probe
+from craftsync.stores.s3.store import S3Store
+
+__all__ = ["Limits", "ProbedFacts", "S3Store", "probe"]

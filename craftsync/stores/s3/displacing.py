@@ -1,0 +1,134 @@
+"""What a write or delete displaces: looked at, kept, and then demanded of the server.
+
+Where the server checks a condition, it is left to it; where it does not, the
+look just before is all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from craftsync.clock import Clock
+from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
+from craftsync.errors import ObjectNotFound, PreconditionFailed
+from craftsync.stores.base import Expect
+from craftsync.stores.s3.calls import Calls
+from craftsync.stores.s3.multipart import MIB, Uploads
+from craftsync.stores.s3.objects import CREATE, Condition
+
+Metadata = tuple[Mapping[str, str], Mapping[str, str]]
+"""The headers of a copied object, and the metadata its copy gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where one way of doing things ends and another begins. Sizes are bytes."""
+
+    single_put: int = 16 * MIB
+    single_copy: int = 5 * 1024 * MIB
+    """CopyObject takes no more (AWS S3 API reference, "CopyObject")."""
+    fresh_listing_seconds: float = 2.0
+    """For so long after its begin, a complete listing is taken for a look at where nothing was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """Which conditions the server is known to check for one kind of write."""
+
+    create: bool
+    replace: bool
+
+
+class Displacing:
+    """Prepares writes and deletes. `key` maps a path to its key, `look` describes what is at a path."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        uploads: Uploads,
+        clock: Clock,
+        limits: Limits,
+        *,
+        key: Callable[[str], str],
+        look: Callable[[str], RemoteObject | None],
+    ) -> None:
+        self._calls = calls
+        self._uploads = uploads
+        self._clock = clock
+        self._limits = limits
+        self._key = key
+        self._look = look
+        self._listed_at: float | None = None
+
+    def listed(self, began: float) -> None:
+        """Note that a listing of the whole store, begun at that time of the clock, is complete."""
+        self._listed_at = began
+
+    def prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
+        """Do what comes before a write, and return what the write is to demand.
+
+        With `keep`, only what was kept may be replaced: should another object
+        come in between, the write fails although anything was expected.
+        """
+        if isinstance(expect, Absent):
+            if not (checks.create or self._just_listed() or self._look(path) is None):
+                raise PreconditionFailed(f"There is a {path} already.")
+            return CREATE if checks.create else None
+        current = expect
+        if (expect is None and keep is not None) or (expect is not None and not checks.replace):
+            current = self._look(path)
+            check(path, current, expect)
+        if current is None:
+            return None
+        if keep is not None:
+            try:
+                self.keep(current, keep)
+            except ObjectNotFound as error:
+                raise PreconditionFailed(f"{path} is gone.") from error
+        return current.version if checks.replace else None
+
+    def keep(self, current: RemoteObject, keep: str) -> None:
+        """Copy an object into the trash; `ObjectNotFound` when it is not there any more."""
+        self.copied(current, self._key(f"{OWN_FOLDER}/trash/{keep}/{current.path}"))
+
+    def copied(
+        self,
+        source: RemoteObject,
+        target: str,
+        replace: Metadata | None = None,
+        condition: Condition = None,
+    ) -> str:
+        """Copy an object to a key and return the new version; without `replace` the metadata stays."""
+        key = self._key(source.path)
+        if source.size <= self._limits.single_copy:
+            return self._calls.copy(
+                key, target, version=source.version, replace=replace, condition=condition
+            )
+        if replace is None:
+            seen = self._calls.look(key)
+            if seen is None:
+                raise ObjectNotFound(f"There is no {source.path}.")
+            replace = seen[1], seen[0].metadata
+        return self._uploads.copy(key, target, source.size, source.version, replace, condition)
+
+    def _just_listed(self) -> bool:
+        if self._listed_at is None:
+            return False
+        age = self._clock.monotonic() - self._listed_at
+        return age <= self._limits.fresh_listing_seconds
+
+
+def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
+    """Raise `PreconditionFailed` unless a look agrees with what was expected."""
+    if expect is None:
+        return
+    if current is None:
+        raise PreconditionFailed(f"{path} is gone.")
+    if isinstance(expect, Absent):
+        raise PreconditionFailed(f"There is a {path} already.")
+    same = current.size == expect.size and current.modified_ns == expect.modified_ns
+    if expect.version is not None:
+        same = current.version == expect.version
+    if not same:
+        raise PreconditionFailed(f"{path} has changed.")

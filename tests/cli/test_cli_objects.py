@@ -1,0 +1,96 @@
+"""`ls`, `stat`, `put`, `get` and `rm` over a directory store."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+
+from tests.support.cli import Craftsync
+
+
+def test_put_ls_stat_get_and_rm_go_together(craftsync: Craftsync) -> None:
+    craftsync.write("local.csv", "id;name\n")
+    assert craftsync("put", "local.csv", "./store", "datasets/été.csv").code == 0
+    line = r" +8 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +datasets/été\.csv\n"
+    listed = craftsync("ls", "./store")
+    assert re.fullmatch(line, listed.text)
+    assert craftsync("stat", "./store", "datasets/été.csv").text == listed.text
+    assert craftsync("get", "./store", "datasets/été.csv", "copy.csv").code == 0
+    assert (craftsync.folder / "copy.csv").read_text() == "id;name\n"
+    assert craftsync("rm", "./store", "datasets/été.csv").code == 0
+    assert craftsync("ls", "./store").text == ""
+
+
+def test_a_dash_is_standard_input_and_output(craftsync: Craftsync) -> None:
+    content = os.urandom(300_000)
+    assert craftsync("put", "-", "./store", "a", stdin=content).code == 0
+    assert craftsync("get", "./store", "a", "-").out == content
+
+
+def test_json_lines_have_exactly_the_three_fields(craftsync: Craftsync) -> None:
+    craftsync.write("store/été.csv", "x" * 123)
+    os.utime(craftsync.folder / "store" / "été.csv", (0, 1_795_342_272))
+    expected = {"path": "été.csv", "last_modified": "2026-11-22T10:11:12Z", "size": 123}
+    for words in (["ls", "./store"], ["stat", "./store", "été.csv"]):
+        run = craftsync(*words, "--json")
+        assert run.json == [expected]
+        assert "été" in run.text
+
+
+def test_a_folder_of_an_environment_can_be_listed(craftsync: Craftsync) -> None:
+    craftsync.config.write_text("environments: {dev: {store: directory, path: store}}")
+    craftsync.write("store/models/2026/a")
+    craftsync.write("store/models-old/b")
+    run = craftsync("ls", "dev:models", "--json")
+    assert [line["path"] for line in run.json] == ["2026/a"]
+
+
+def test_a_name_that_would_break_the_line_is_escaped(craftsync: Craftsync) -> None:
+    craftsync.write("store/a\nb\x1b[31m")
+    run = craftsync("ls", "./store")
+    assert run.lines[0].endswith(r"a\nb\x1b[31m")
+    assert craftsync("ls", "./store", "--json").json[0]["path"] == "a\nb\x1b[31m"
+
+
+@pytest.mark.parametrize("words", [["ls"], ["stat", "a"], ["get", "a", "-"], ["rm", "a"]])
+def test_reading_a_store_that_is_not_there_ends_with_3_and_creates_nothing(
+    craftsync: Craftsync, words: list[str]
+) -> None:
+    run = craftsync(words[0], "./store", *words[1:])
+    assert run.code == 3
+    assert run.err.startswith("craftsync: ")
+    assert not (craftsync.folder / "store").exists()
+
+
+@pytest.mark.parametrize("words", [["stat", "./store", "a"], ["get", "./store", "a", "copy"]])
+def test_an_object_that_is_not_there_is_named(craftsync: Craftsync, words: list[str]) -> None:
+    (craftsync.folder / "store").mkdir()
+    run = craftsync(*words)
+    assert run.code == 3
+    assert re.match(r"craftsync: .*\ba\b", run.err)
+    assert not (craftsync.folder / "copy").exists()
+
+
+def test_a_file_that_is_not_there_is_named(craftsync: Craftsync) -> None:
+    run = craftsync("put", "missing.csv", "./store", "a")
+    assert run.code == 1
+    assert run.err == "craftsync: missing.csv cannot be read (No such file or directory).\n"
+    assert not (craftsync.folder / "store").exists()
+
+
+def test_a_reader_that_goes_away_is_no_reason_to_complain(craftsync: Craftsync) -> None:
+    for number in range(3000):
+        craftsync.write(f"store/{number:04}-{'long' * 20}")
+    process = craftsync.start("ls", "./store", "--json")
+    assert process.stdin and process.stdout and process.stderr
+    first = process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    process.stdin.close()
+    assert process.wait(timeout=30) == 141
+    assert errors == b""
+    assert json.loads(first)["path"].startswith("0000-")

@@ -1,0 +1,235 @@
+"""`push`, `pull`, `sync`, `check`, `plan` and `apply` against directory stores."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.cli import Craftsync
+
+SUMMARY = {
+    *("type", "command", "uploaded", "downloaded", "deleted_remote", "deleted_local", "moved"),
+    *("copied", "adopted", "unchanged", "conflicts", "held", "problems", "skipped"),
+    *("bytes_uploaded", "bytes_downloaded", "seconds", "exit_code"),
+}
+
+
+def test_a_push_creates_the_store_and_brings_the_files(craftsync: Craftsync) -> None:
+    craftsync.write("root/a.txt", "a")
+    craftsync.write("root/modèles/b.bin", "b")
+    run = craftsync("push", "root", "./store")
+    assert (run.code, run.err) == (0, "")
+    assert run.text.startswith("push: 2 uploaded (2 bytes); ")
+    assert craftsync.files("store") == {"a.txt": "a", "modèles/b.bin": "b"}
+
+
+def test_a_pull_creates_the_root(craftsync: Craftsync) -> None:
+    craftsync.write("store/a.txt", "a")
+    assert craftsync("pull", "root", "./store").code == 0
+    assert craftsync.files("root") == {"a.txt": "a"}
+
+
+def test_a_sync_carries_both_ways_and_carries_deletions(craftsync: Craftsync) -> None:
+    craftsync.write("root/here", "here")
+    craftsync.write("store/there", "there")
+    assert craftsync("sync", "root", "./store").code == 0
+    assert craftsync.files("root") == craftsync.files("store") == {"here": "here", "there": "there"}
+    (craftsync.folder / "root" / "there").unlink()
+    assert craftsync("sync", "root", "./store").code == 0
+    assert craftsync.files("store") == {"here": "here"}
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [("push", "root"), ("sync", "root"), ("pull", "store"), ("check", "store")],
+)
+def test_a_side_that_is_not_there_ends_with_3(
+    craftsync: Craftsync, command: str, missing: str
+) -> None:
+    craftsync.write("store/a" if missing == "root" else "root/a")
+    run = craftsync(command, "root", "./store")
+    assert run.code == 3
+    assert run.err.startswith("craftsync: ")
+    assert not (craftsync.folder / missing).exists()
+
+
+def test_a_known_store_that_has_gone_is_not_made_anew(craftsync: Craftsync) -> None:
+    craftsync.write("root/a")
+    assert craftsync("push", "root", "./store").code == 0
+    (craftsync.folder / "store").rename(craftsync.folder / "unmounted")
+    for words in (["push", "root", "./store"], ["push", "-n", "root", "./store"]):
+        assert craftsync(*words).code == 3
+        assert not (craftsync.folder / "store").exists()
+
+
+@pytest.mark.parametrize("flag", ["-n", "--dry-run", "--dryrun"])
+def test_a_dry_run_says_what_it_would_do_and_leaves_no_trace(
+    craftsync: Craftsync, flag: str
+) -> None:
+    craftsync.write("root/a.txt", "a")
+    run = craftsync("push", flag, "root", "./store")
+    assert run.code == 0
+    assert run.lines[0] == "upload a.txt (1 bytes)"
+    assert run.lines[1].startswith("push (dry run, nothing was changed): 1 uploaded")
+    assert sorted(path.name for path in (craftsync.folder / "root").iterdir()) == ["a.txt"]
+    assert not (craftsync.folder / "store").exists()
+    planned = craftsync("push", flag, "root", "./store", "--json").json[0]
+    assert planned == {
+        **{"type": "action", "action": "upload", "path": "a.txt", "size": 1, "status": "planned"}
+    }
+
+
+def test_a_dry_pull_into_a_root_that_is_not_there_leaves_no_trace(craftsync: Craftsync) -> None:
+    craftsync.write("store/a.txt", "a")
+    assert craftsync("pull", "-n", "root", "./store").lines[0] == "download a.txt (1 bytes)"
+    assert not (craftsync.folder / "root").exists()
+    assert not (craftsync.folder / "store" / ".craftsync").exists()
+
+
+def test_json_is_one_object_a_line_and_the_summary_last(craftsync: Craftsync) -> None:
+    craftsync.write("root/été.txt", "12345")
+    run = craftsync("push", "root", "./store", "--json")
+    action, summary = run.json
+    assert action == {
+        **{"type": "action", "action": "upload", "path": "été.txt", "size": 5, "status": "done"}
+    }
+    assert "été" in run.text
+    assert summary.keys() == SUMMARY
+    assert summary["command"] == "push"
+    assert (summary["uploaded"], summary["bytes_uploaded"], summary["exit_code"]) == (1, 5, 0)
+
+
+def test_a_pass_that_could_not_be_made_still_ends_its_json_with_a_summary(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/a")
+    run = craftsync("pull", "root", "./store", "--json")
+    assert run.code == run.summary["exit_code"] == 3
+    assert run.err.startswith("craftsync: ")
+
+
+def test_quiet_says_nothing_and_verbose_each_action(craftsync: Craftsync) -> None:
+    craftsync.write("root/a", "a")
+    assert craftsync("push", "-q", "root", "./store").out == b""
+    craftsync.write("root/b", "b")
+    assert craftsync("push", "-v", "root", "./store").lines[0] == "upload b (1 bytes)"
+
+
+def test_delete_mirrors_and_the_limit_holds(craftsync: Craftsync) -> None:
+    for name in "abcdef":
+        craftsync.write(f"root/{name}", name)
+    craftsync("push", "root", "./store")
+    for name in "abc":
+        (craftsync.folder / "root" / name).unlink()
+    assert craftsync("push", "root", "./store").code == 0
+    assert len(craftsync.files("store")) == 6
+    held = craftsync("push", "--delete", "--max-delete", "2", "root", "./store", "--json")
+    assert (held.code, held.summary["held"]) == (7, 3)
+    assert len(craftsync.files("store")) == 6
+    forced = craftsync("push", "--delete", "--max-delete", "2", "--force-delete", "root", "./store")
+    assert forced.code == 0
+    assert sorted(craftsync.files("store")) == ["d", "e", "f"]
+
+
+def test_a_conflict_ends_with_4_unless_it_is_settled(craftsync: Craftsync) -> None:
+    craftsync.write("root/a", "base")
+    craftsync("sync", "root", "./store")
+    craftsync.write("root/a", "here")
+    craftsync.write("store/a", "there!")
+    run = craftsync("sync", "root", "./store", "--json")
+    assert (run.code, run.summary["conflicts"]) == (4, 1)
+    assert sorted(craftsync.files("root").values()) == ["here", "there!"]
+    craftsync.write("root/a", "here again")
+    craftsync.write("store/a", "there again!")
+    assert craftsync("sync", "--conflict", "local", "root", "./store").code == 0
+    assert craftsync.files("store")["a"] == "here again"
+
+
+def test_patterns_choose_what_takes_part(craftsync: Craftsync) -> None:
+    for path in ("a.csv", "b.tmp", "cache/c.csv", "d.log"):
+        craftsync.write(f"root/{path}")
+    craftsync.write("patterns", "# not these\ncache/\n")
+    words = ["--exclude", "*.tmp", "--exclude-from", "patterns"]
+    craftsync("push", *words, "root", "./store")
+    assert sorted(craftsync.files("store")) == ["a.csv", "d.log"]
+    craftsync("push", "--include", "*.log", "root", "./other")
+    assert sorted(craftsync.files("other")) == ["d.log"]
+
+
+def test_a_folder_of_the_configuration_is_enough(craftsync: Craftsync) -> None:
+    craftsync.config.write_text(
+        "environments: {archive: {store: directory, path: archive}}\n"
+        "folders:\n"
+        "  datasets: {root: root, environment: 'archive:datasets', exclude: ['*.tmp']}\n"
+    )
+    craftsync.write("root/a.csv")
+    craftsync.write("root/b.tmp")
+    assert craftsync("sync").code == 0
+    assert craftsync("sync", "datasets").code == 0
+    assert sorted(craftsync.files("archive")) == ["datasets/a.csv"]
+
+
+def test_check_compares_content_and_changes_nothing(craftsync: Craftsync) -> None:
+    craftsync.write("root/same", "same")
+    craftsync.write("store/same", "same")
+    craftsync.write("root/differs", "root!")
+    craftsync.write("store/differs", "store")
+    craftsync.write("root/here")
+    craftsync.write("store/there")
+    run = craftsync("check", "root", "./store")
+    assert run.code != 0
+    assert sorted(run.lines[:-1]) == ["* differs", "+ here", "- there", "= same"]
+    assert craftsync.files("root")["differs"] == "root!"
+    lines = craftsync("check", "root", "./store", "--json").json
+    assert {"type": "check", "symbol": "*", "path": "differs"} in lines
+
+
+def test_check_of_two_equal_sides_ends_with_0(craftsync: Craftsync) -> None:
+    craftsync.write("root/a")
+    craftsync("push", "root", "./store")
+    run = craftsync("check", "root", "./store")
+    assert (run.code, run.lines[0]) == (0, "= a")
+
+
+def test_a_plan_is_written_reviewed_and_applied(craftsync: Craftsync) -> None:
+    craftsync.write("root/a", "a")
+    craftsync("push", "root", "./store")
+    craftsync.write("root/b", "b")
+    (craftsync.folder / "root" / "a").unlink()
+    planned = craftsync("plan", "--mode", "push", "--delete", "root", "./store", "-o", "the.plan")
+    assert (planned.code, planned.out) == (0, b"")
+    assert craftsync.files("store") == {"a": "a"}
+    steps = [json.loads(line) for line in (craftsync.folder / "the.plan").read_text().splitlines()]
+    assert sorted(step["path"] for step in steps[1:]) == ["a", "b"]
+    craftsync.write("root/later", "later")
+    assert craftsync("apply", "the.plan").code == 0
+    assert craftsync.files("store") == {"b": "b"}
+
+
+def test_a_plan_for_a_store_that_is_not_there_yet_is_about_that_store(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/a", "a")
+    plan = craftsync("plan", "root", "./store")
+    assert plan.code == 0
+    assert not (craftsync.folder / "store").exists()
+    assert craftsync("apply", "-", stdin=plan.out).code == 0
+    assert craftsync.files("store") == {"a": "a"}
+
+
+def test_a_step_that_no_longer_fits_is_not_carried_out(craftsync: Craftsync) -> None:
+    craftsync.write("root/a", "a")
+    craftsync("plan", "root", "./store", "-o", "the.plan")
+    craftsync.write("root/a", "changed since")
+    run = craftsync("apply", "the.plan", "--json")
+    assert run.code == 6
+    assert run.summary["skipped"] == 1
+    assert craftsync.files("store") == {}
+
+
+def test_what_is_no_plan_is_refused(craftsync: Craftsync) -> None:
+    craftsync.write("not.a.plan", "hello\n")
+    run = craftsync("apply", "not.a.plan")
+    assert run.code == 2
+    assert "plan" in run.err

@@ -1,0 +1,119 @@
+"""`history`, `why`, `trash` and `status`: what is remembered, told without a daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Craftsync
+
+
+@pytest.fixture
+def in_step(craftsync: Craftsync) -> Craftsync:
+    """A root and a store after one pass."""
+    craftsync.write("root/a.csv", "one")
+    craftsync.write("root/sub/b.csv", "two")
+    assert craftsync("sync", "root", "./store").code == 0
+    return craftsync
+
+
+def test_the_history_tells_the_newest_first(in_step: Craftsync) -> None:
+    in_step.write("root/a.csv", "changed")
+    in_step("push", "root", "./store")
+    newest, *older = in_step("history", "--root", "root", "--store", "./store", "--json").json
+    assert (newest["command"], newest["action"], newest["path"]) == ("push", "upload", "a.csv")
+    assert {row["path"] for row in older} == {"a.csv", "sub/b.csv"}
+
+
+def test_the_history_of_one_path_knows_its_pair_by_the_root_around_it(in_step: Craftsync) -> None:
+    run = in_step("history", "root/sub/b.csv", "--json")
+    assert [row["path"] for row in run.json] == ["sub/b.csv"]
+    assert "sync upload done sub/b.csv" in in_step("history", "root/sub/b.csv").text
+
+
+def test_why_names_both_sides_and_the_rule(in_step: Craftsync) -> None:
+    in_step.write("root/a.csv", "changed here")
+    run = in_step("why", "root/a.csv")
+    assert run.code == 0
+    assert run.lines[0] == "a.csv"
+    assert run.lines[1].startswith("  root: 12 bytes, modified ")
+    assert run.lines[2].startswith("  store: 3 bytes, modified ")
+    assert run.lines[4].startswith("  upload: ")
+    (told,) = in_step("why", "root/a.csv", "--json").json
+    assert (told["path"], told["decision"], told["root"]["size"]) == ("a.csv", "upload", 12)
+    assert told["rule"]
+
+
+def test_why_names_the_pattern_that_leaves_a_path_out(in_step: Craftsync) -> None:
+    in_step.write("root/.craftsyncignore", "*.tmp\n")
+    in_step.write("root/x.tmp")
+    assert "*.tmp" in in_step("why", "root/x.tmp").text
+
+
+def test_what_was_deleted_can_be_listed_and_restored(in_step: Craftsync) -> None:
+    (in_step.folder / "store" / "a.csv").unlink()
+    assert in_step("sync", "root", "./store").code == 0
+    assert not (in_step.folder / "root" / "a.csv").exists()
+    pair = ["--root", "root", "--store", "./store"]
+    (entry,) = in_step("trash", "list", *pair, "--json").json
+    assert (entry["path"], entry["side"], entry["size"]) == ("a.csv", "root", 3)
+    restored = in_step("trash", "restore", "root/a.csv")
+    assert restored.code == 0
+    assert restored.text.startswith("restored a.csv ")
+    assert in_step.files("root")["a.csv"] == "one"
+
+
+def test_purge_keeps_what_is_young_unless_told_otherwise(in_step: Craftsync) -> None:
+    (in_step.folder / "root" / "a.csv").unlink()
+    in_step("sync", "root", "./store")
+    pair = ["--root", "root", "--store", "./store"]
+    assert in_step("trash", "purge", *pair).text == "0 versions removed\n"
+    assert len(in_step("trash", "list", *pair).lines) == 1
+    assert in_step("trash", "purge", "--older-than", "0", *pair).text == "1 versions removed\n"
+    assert in_step("trash", "list", *pair).lines == []
+
+
+def test_restoring_what_was_never_kept_ends_with_2(in_step: Craftsync) -> None:
+    run = in_step("trash", "restore", "root/never.csv")
+    assert run.code == 2
+    assert "never.csv" in run.err
+
+
+STATUS = {
+    *("state", "root", "store", "mode", "pid", "pending", "conflicts", "held", "problems"),
+    *("last_success", "watch", "version"),
+}
+
+
+def test_status_of_one_pair_is_one_object(in_step: Craftsync) -> None:
+    (facts,) = in_step("status", "root", "./store", "--json").json
+    assert facts.keys() >= STATUS
+    assert (facts["state"], facts["pid"]) == ("stopped", None)
+    assert facts["root"] == str((in_step.folder / "root").resolve())
+    assert facts["last_success"]
+    assert in_step("status", "root", "./store").code == 0
+
+
+def test_status_without_words_is_a_list_for_several_folders(in_step: Craftsync) -> None:
+    (in_step.folder / "other").mkdir()
+    in_step.config.write_text(
+        "environments: {archive: {store: directory, path: store}}\n"
+        "folders:\n"
+        "  one: {root: root, environment: archive}\n"
+        "  two: {root: other, environment: archive}\n"
+    )
+    (listed,) = in_step("status", "--json").json
+    assert [Path(facts["root"]).name for facts in listed] == ["root", "other"]  # type: ignore[attr-defined]
+
+
+def test_looking_leaves_no_trace(craftsync: Craftsync) -> None:
+    craftsync.write("root/a")
+    (craftsync.folder / "store").mkdir()
+    pair = ["--root", "root", "--store", "./store"]
+    for words in (["history", *pair], ["why", "a", *pair], ["trash", "list", *pair]):
+        assert craftsync(*words).code == 0
+    assert craftsync("status", "root", "./store").code == 0
+    assert [path.name for path in (craftsync.folder / "root").iterdir()] == ["a"]
+    assert not list((craftsync.folder / "store").iterdir())
+    assert not (craftsync.folder / "state").exists()

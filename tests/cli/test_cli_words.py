@@ -1,0 +1,168 @@
+"""Help, versions, and what is answered to words that make no sense."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from craftsync import __version__
+from craftsync.cli import MODULES
+from tests.support.cli import Craftsync
+
+COMMANDS = [*MODULES, "trash list", "trash restore", "trash purge"]
+
+
+def test_the_version_is_that_of_the_package(craftsync: Craftsync) -> None:
+    run = craftsync("--version")
+    assert (run.code, run.text) == (0, f"craftsync {__version__}\n")
+
+
+def test_the_package_runs_as_a_module_too(craftsync: Craftsync) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "craftsync", "--version"],
+        env=craftsync.environment,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.decode() == f"craftsync {__version__}\n"
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_help_lists_every_command(craftsync: Craftsync, word: str) -> None:
+    run = craftsync(word)
+    assert run.code == 0
+    listed = re.findall(r"^  ([a-z]+)  ", run.text, re.M)
+    assert listed == list(MODULES)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_has_an_example_of_it(craftsync: Craftsync, command: str) -> None:
+    run = craftsync(*command.split(), "--help")
+    assert run.code == 0
+    examples = run.text.partition("Example")[2].partition("Options:")[0]
+    assert f"craftsync {command}" in examples
+
+
+def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
+    craftsync: Craftsync,
+) -> None:
+    heavy = {"yaml", "rich", "pathspec", "platformdirs", "boto3", "obstore", "sqlite3"}
+    probe = "import sys, craftsync.cli as c\ntry: c.main()\nfinally: print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", probe, "--version"],
+        env=craftsync.environment,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    loaded = set(done.stdout.decode().split())
+    assert "click" in loaded
+    assert not loaded & heavy
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["frobnicate"], "No such command"),
+        (["push", "--frobnicate"], "No such option"),
+        (["push"], "not clear which folder is meant"),
+        (["push", "datasets"], "'datasets' is not a folder of the configuration"),
+        (["push", "root", "store"], "'store' is not an environment of the configuration"),
+        (["push", "root", "./store", "more"], "Too many words"),
+        (["push", "root", "gs://bucket"], "no kind of store called gs"),
+        (["push", "root", "craft-ai://"], "craft-ai:// is a Craft AI environment"),
+        (["push", "root", "./root/store"], "lies inside the root"),
+        (["push", "root", "./root"], "is the same folder as the root"),
+        (["push", "root", "./store", "--max-delete", "many"], "--max-delete: 'many'"),
+        (["push", "root", "./store", "--bwlimit", "fast"], "--bwlimit: 'fast'"),
+        (["push", "root", "./store", "--conflict", "ask"], "--conflict: 'ask'"),
+        (["push", "root", "./store", "--transfers", "0"], "--transfers: 0"),
+        (["push", "root", "./store", "-c", "--size-only"], "contradict each other"),
+        (["plan", "root", "./store", "--mode", "mirror"], "--mode: 'mirror' is not a mode"),
+        (["apply", "missing.plan"], "missing.plan cannot be read"),
+        (["why", "a", "--root", "root"], "--root and --store together"),
+        (["ls", "store"], "write ./store"),
+        (["ls"], "Missing argument"),
+    ],
+)
+def test_words_that_make_no_sense_end_with_2_and_a_sentence(
+    craftsync: Craftsync, words: list[str], sentence: str
+) -> None:
+    craftsync.write("root/a.txt")
+    run = craftsync(*words)
+    assert run.code == 2
+    assert sentence in run.err
+    assert "Traceback" not in run.err
+    assert run.out == b""
+    assert not (craftsync.folder / "store").exists()
+
+
+def test_an_invalid_configuration_ends_with_78_and_says_what_to_do(craftsync: Craftsync) -> None:
+    craftsync.config.write_text("environments: {dev: {store: s3, bukcet: b}}")
+    run = craftsync("ls", "dev")
+    assert run.code == 78
+    assert run.err.splitlines() == [
+        f"craftsync: {craftsync.config}: environments.dev.bukcet: unknown key (its value is 'b').",
+        "Did you mean bucket? Known keys: store, bucket, prefix, profile, region, endpoint_url.",
+    ]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_the_global_options_stand_before_or_after_the_command(
+    craftsync: Craftsync, after: bool
+) -> None:
+    craftsync.config.write_text("folder: {}")
+    other = craftsync.write("other.yaml", "environments: {e: {store: directory, path: store}}")
+    craftsync.write("store/a.txt")
+    words = ["--config", str(other)]
+    run = craftsync("ls", "e", *words) if after else craftsync(*words, "ls", "e")
+    assert (run.code, run.err) == (0, "")
+    assert run.text.endswith(" a.txt\n")
+
+
+def test_a_named_configuration_that_is_not_there_ends_with_78(craftsync: Craftsync) -> None:
+    run = craftsync("--config", "none.yaml", "ls", "./store")
+    assert run.code == 78
+    assert "none.yaml: there is no such file" in run.err
+
+
+def test_a_flag_goes_before_its_variable_and_that_before_the_file(craftsync: Craftsync) -> None:
+    craftsync.config.write_text(
+        "environments: {e: {store: directory, path: store}}\n"
+        "folders: {f: {root: root, environment: e, conflict: newer}}"
+    )
+    craftsync.write("root/a.txt")
+    by_variable = craftsync("push", "f", CRAFTSYNC_CONFLICT="variable")
+    assert "--conflict: 'variable'" in by_variable.err
+    by_flag = craftsync("push", "f", "--conflict", "flag", CRAFTSYNC_CONFLICT="variable")
+    assert "--conflict: 'flag'" in by_flag.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_with_its_own_code(
+    craftsync: Craftsync, number: signal.Signals, code: int
+) -> None:
+    os.mkfifo(craftsync.folder / "pipe")
+    process = craftsync.start("put", "pipe", "./store", "a")
+    # Opening returns when craftsync has opened its end: it is at work, and waits for content.
+    with (craftsync.folder / "pipe").open("wb"):
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert b"Traceback" not in err
+    assert not (craftsync.folder / "store" / "a").exists()
+
+
+def test_no_failure_ends_with_a_traceback(craftsync: Craftsync, tmp_path: Path) -> None:
+    file = craftsync.write("file")
+    run = craftsync("--state-dir", str(file), "sync", "root", "./store")
+    assert run.code != 0
+    assert "Traceback" not in run.err
+    assert run.err.startswith("craftsync: ")

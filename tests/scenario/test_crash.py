@@ -1,0 +1,132 @@
+"""The process dies at every effect in turn, before it and after it; the next pass must heal it.
+
+The child process is a fork that ends with `os._exit`, so nothing of its own is
+cleaned up: what is on disk is what a SIGKILL leaves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync.local.folder import Folder
+from craftsync.stores.base import Store
+from craftsync.stores.directory import DirectoryStore
+from craftsync.sync.pool import SerialPool
+from craftsync.sync.report import Options
+from craftsync.sync.session import Session
+from tests.support.world import World, leftovers
+
+DIED = 9
+EFFECTS = {"write", "delete", "copy", "place", "displace", "move", "write_mark", "sync", "barrier"}
+
+
+class Fuse:
+    """Ends the process at the `at`-th effect, before or after it happens."""
+
+    def __init__(self, at: int, *, after: bool) -> None:
+        self._left = at
+        self._after = after
+
+    def burn(self, effect: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            os._exit(DIED)
+        result = effect(*args, **kwargs)
+        if self._left == 0:
+            os._exit(DIED)
+        return result
+
+
+class Fused:
+    """Anything, with its effects behind a fuse."""
+
+    def __init__(self, inner: Any, fuse: Fuse) -> None:
+        self._inner = inner
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._inner, name)
+        if name not in EFFECTS:
+            return member
+        return lambda *args, **kwargs: self._fuse.burn(member, *args, **kwargs)
+
+
+def die_in_a_pass(world: World, at: int, *, after: bool) -> bool:
+    """Run a pass in a child that dies at an effect; tell whether it came that far."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            fuse = Fuse(at, after=after)
+            store: Store = Fused(world.store, fuse)
+            with world.open(make_pool=lambda _: SerialPool()) as session:
+                root: Folder = Fused(session.root, fuse)
+                Session(
+                    root, store, session.state, clock=session.clock, make_pool=lambda _: SerialPool()
+                ).run("sync", Options())
+            status = 0
+        finally:
+            os._exit(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, DIED), "the pass itself failed in the child"
+    return code == DIED
+
+
+def everything(world: World) -> None:
+    """Changes of every kind, on top of a synced state."""
+    world.write("edited", "new here")
+    world.put("fetched", "new there")
+    world.write("fresh", "only here")
+    world.put("arrived", "only there")
+    world.remove("gone")
+    world.take("taken")
+    (world.root / "old name").rename(world.root / "new name")
+    world.write("both", "mine")
+    world.put("both", "theirs")
+
+
+def prepared(folder: Path) -> World:
+    folder.mkdir()
+    world = World(folder, DirectoryStore.create(folder / "store"))
+    for path in ("edited", "fetched", "gone", "taken", "old name", "both", "still"):
+        world.write(path, f"first {path}")
+    world.run()
+    everything(world)
+    return world
+
+
+def contents(world: World) -> set[str]:
+    return {*world.here().values(), *world.there().values(), *world.kept()}
+
+
+def points() -> Iterator[tuple[int, bool]]:
+    for at in range(1, 100):
+        yield at, False
+        yield at, True
+
+
+@pytest.mark.parametrize("edit_after", [False, True], ids=["as it was", "edited after the crash"])
+def test_a_death_at_any_effect_loses_nothing_and_heals(tmp_path: Path, edit_after: bool) -> None:
+    survived = 0
+    for at, after in points():
+        world = prepared(tmp_path / f"{at}-{after}")
+        before = contents(world)
+        if not die_in_a_pass(world, at, after=after):
+            break
+        assert contents(world) >= before, (at, after)
+        if edit_after:
+            before = before - {"only here"} | {"edited again"}
+            world.write("fresh", "edited again")
+        world.run()
+        world.assert_in_step()
+        copies = [path for path in world.here() if "(conflict" in path]
+        assert len(copies) == 1, (at, after, copies)
+        assert contents(world) >= before, (at, after)
+        assert not list(leftovers(world.root)), (at, after)
+        survived += 1
+    assert survived > 20

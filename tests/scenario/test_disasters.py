@@ -1,0 +1,154 @@
+"""Everything that looks like a user who deleted all files, and is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from craftsync.errors import LockedError, RootError, StoreChanged
+from craftsync.state import pair_folder
+from craftsync.stores.directory import DirectoryStore
+from tests.support.world import World
+
+
+def fill(world: World, count: int = 40) -> None:
+    for number in range(count):
+        world.write(f"f{number:03}", str(number))
+    world.run()
+
+
+def test_too_many_deletions_are_held_while_the_rest_goes_on(world: World) -> None:
+    fill(world)
+    for number in range(30):
+        world.remove(f"f{number:03}")
+    world.write("new", "1")
+    report = world.run()
+    assert (report.held, report.uploaded, report.exit_code) == (30, 1, 7)
+    assert len(world.there()) == 41
+
+
+def test_held_deletions_go_on_when_forced(world: World) -> None:
+    fill(world)
+    for number in range(30):
+        world.remove(f"f{number:03}")
+    report = world.run(force_delete=True)
+    assert (report.deleted_remote, report.exit_code) == (30, 0)
+    world.assert_in_step()
+
+
+def test_a_store_suddenly_empty_deletes_nothing(world: World) -> None:
+    fill(world, 5)
+    for number in range(5):
+        world.take(f"f{number:03}")
+    report = world.run()
+    assert (report.held, len(world.here())) == (5, 5)
+
+
+def test_a_root_suddenly_empty_deletes_nothing(world: World) -> None:
+    fill(world, 5)
+    for number in range(5):
+        world.remove(f"f{number:03}")
+    report = world.run()
+    assert (report.held, len(world.there())) == (5, 5)
+
+
+def test_a_root_that_lost_its_mark_is_refused(world: World) -> None:
+    fill(world, 3)
+    shutil.rmtree(world.root)
+    world.root.mkdir()
+    with pytest.raises(RootError, match="lost its mark"):
+        world.run()
+    assert len(world.there()) == 3
+
+
+def test_another_folder_in_the_place_of_the_root_is_refused(world: World) -> None:
+    fill(world, 3)
+    (world.root / ".craftsync/root-id").unlink()
+    (world.root / ".craftsync/root-id").write_text("0" * 32)
+    with pytest.raises(RootError, match="is not the folder it was"):
+        world.run()
+
+
+def test_a_store_that_lost_its_mark_is_refused(world: World) -> None:
+    fill(world, 3)
+    world.store.delete(".craftsync/store-id", expect=None)
+    with pytest.raises(StoreChanged, match="lost its mark"):
+        world.run()
+    assert len(world.here()) == 3
+
+
+def test_a_missing_root_is_refused(world: World) -> None:
+    fill(world, 3)
+    shutil.rmtree(world.root)
+    with pytest.raises(RootError):
+        world.run()
+    assert len(world.there()) == 3
+
+
+def test_a_lost_database_merges_and_deletes_nothing(world: World) -> None:
+    fill(world, 3)
+    shutil.rmtree(world.state_dir)
+    world.remove("f000")
+    world.put("f001", "changed there")
+    report = world.run()
+    assert report.adopted == 1 and report.conflicts == 1
+    assert world.here()["f000"] == "0"
+    assert {"1", "changed there"} <= set(world.here().values())
+    world.assert_in_step()
+
+
+@pytest.mark.parametrize("damage", [b"", b"this is no database" * 300])
+def test_a_damaged_database_is_set_aside_and_deletes_nothing(world: World, damage: bytes) -> None:
+    fill(world, 3)
+    database = pair_folder(world.state_dir, str(world.root), world.store.location) / "state.db"
+    database.write_bytes(damage)
+    world.remove("f000")
+    report = world.run()
+    assert report.deleted_remote == 0
+    assert world.here()["f000"] == "0"
+    if damage:
+        assert report.exit_code == 7
+        assert database.with_name("state.db.damaged-1").exists()
+
+
+def test_a_second_craftsync_on_the_same_root_is_refused(world: World) -> None:
+    with world.open(), pytest.raises(LockedError):
+        world.open()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_folder_is_not_a_deletion(world: World) -> None:
+    world.write("d/a", "1")
+    world.run()
+    (world.root / "d").chmod(0)
+    try:
+        report = world.run()
+    finally:
+        (world.root / "d").chmod(0o755)
+    assert report.exit_code == 1
+    assert world.there() == {"d/a": "1"}
+
+
+def test_a_file_replaced_by_a_link_is_reported_and_not_deleted(world: World, tmp_path: Path) -> None:
+    world.write("a", "1")
+    world.run()
+    world.remove("a")
+    (tmp_path / "outside").write_text("secret")
+    (world.root / "a").symlink_to(tmp_path / "outside")
+    report = world.run()
+    assert (world.said, report.exit_code) == (["skipped a"], 6)
+    assert world.there() == {"a": "1"}
+
+
+def test_a_store_that_vanishes_is_reported_and_the_root_stays(tmp_path: Path) -> None:
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    fill(world, 3)
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "store").mkdir()
+    world.store = DirectoryStore(tmp_path / "store")
+    with pytest.raises(StoreChanged):
+        world.run()
+    assert len(world.here()) == 3

@@ -1,0 +1,203 @@
+"""Stories of a two-way sync."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from craftsync.core.model import OnConflict, Policy
+from tests.support.world import World
+
+
+def test_new_files_of_both_sides_end_up_on_both(world: World) -> None:
+    world.write("a.txt", "here")
+    world.put("b/c.txt", "there")
+    report = world.run()
+    assert world.said == ["upload a.txt", "download b/c.txt"]
+    assert world.here() == world.there() == {"a.txt": "here", "b/c.txt": "there"}
+    assert (report.uploaded, report.downloaded, report.exit_code) == (1, 1, 0)
+    world.assert_in_step()
+
+
+def test_edits_travel_and_what_they_replace_is_kept(world: World) -> None:
+    world.write("a", "1")
+    world.write("b", "1")
+    world.run()
+    world.write("a", "edited here")
+    world.put("b", "edited there")
+    world.run()
+    assert world.here() == world.there() == {"a": "edited here", "b": "edited there"}
+    assert world.kept() == {"1"}
+    world.assert_in_step()
+
+
+def test_deletions_travel_and_what_they_remove_is_kept(world: World) -> None:
+    world.write("here/a", "1")
+    world.write("b", "2")
+    world.write("c", "3")
+    world.run()
+    world.remove("here/a")
+    world.take("b")
+    world.run()
+    assert world.said == ["delete-local b", "delete-remote here/a"]
+    assert world.here() == world.there() == {"c": "3"}
+    assert world.kept() == {"1", "2"}
+    world.assert_in_step()
+
+
+def test_an_edit_beats_a_deletion_on_either_side(world: World) -> None:
+    world.write("a", "1")
+    world.write("b", "1")
+    world.run()
+    world.remove("a")
+    world.put("a", "edited there")
+    world.write("b", "edited here")
+    world.take("b")
+    world.run()
+    assert world.here() == world.there() == {"a": "edited there", "b": "edited here"}
+    world.assert_in_step()
+
+
+def test_a_conflict_keeps_both_versions_on_both_sides(world: World) -> None:
+    world.write("d/a.txt", "1")
+    world.run()
+    world.write("d/a.txt", "mine")
+    world.put("d/a.txt", "theirs")
+    report = world.run()
+    assert (report.conflicts, report.exit_code) == (1, 4)
+    copy = next(path for path in world.here() if "(conflict " in path)
+    assert copy.startswith("d/a (conflict ") and copy.endswith(f"{world.store.name}).txt")
+    assert world.here() == world.there() == {"d/a.txt": "mine", copy: "theirs"}
+    world.assert_in_step()
+
+
+@pytest.mark.parametrize(("choice", "winner"), [("local", "mine"), ("remote", "theirs")])
+def test_a_conflict_can_be_decided_beforehand(world: World, choice: str, winner: str) -> None:
+    world.write("a", "mine")
+    world.put("a", "theirs")
+    world.run(policy=Policy(conflict=OnConflict(choice)))
+    assert world.here() == world.there() == {"a": winner}
+    assert world.kept() == {"mine", "theirs"} - {winner}
+
+
+def test_equal_content_is_adopted_and_nothing_moves(world: World) -> None:
+    world.write("a", "same")
+    world.put("a", "same")
+    report = world.run()
+    assert (report.adopted, report.bytes_uploaded, report.bytes_downloaded) == (1, 0, 0)
+    world.assert_in_step()
+
+
+def test_a_touched_file_moves_no_bytes(world: World) -> None:
+    file = world.write("a", "same")
+    world.run()
+    os.utime(file, (1, 1))
+    report = world.run()
+    assert (world.said, report.unchanged, report.exit_code) == ([], 1, 0)
+    world.assert_in_step()
+
+
+def test_an_edit_of_the_same_size_with_its_mtime_set_back_is_seen(world: World) -> None:
+    file = world.write("a", "1")
+    world.run()
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_text("2")
+    os.utime(file, ns=times)
+    world.run()
+    assert world.there() == {"a": "2"}
+
+
+def test_a_rename_moves_no_bytes(world: World) -> None:
+    world.write("a/one", "content")
+    world.run()
+    (world.root / "b").mkdir()
+    (world.root / "a/one").rename(world.root / "b/two")
+    report = world.run()
+    assert world.said == ["move-remote b/two"]
+    assert (report.moved, report.bytes_uploaded) == (1, 0)
+    assert world.there() == {"b/two": "content"}
+    world.assert_in_step()
+
+
+def test_a_renamed_file_that_was_edited_too_is_uploaded_and_the_old_version_kept(
+    world: World,
+) -> None:
+    file = world.write("a", "one")
+    world.run()
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_text("two")
+    os.utime(file, ns=times)
+    file.rename(world.root / "b")
+    world.run()
+    assert world.there() == {"b": "two"}
+    assert "one" in world.kept()
+    world.assert_in_step()
+
+
+def test_a_file_that_became_a_folder_follows(world: World) -> None:
+    world.write("a", "file")
+    world.run()
+    world.remove("a")
+    world.write("a/b", "below")
+    world.run()
+    assert world.here() == world.there() == {"a/b": "below"}
+    world.assert_in_step()
+
+
+def test_a_folder_that_became_a_file_follows(world: World) -> None:
+    world.write("a/b", "below")
+    world.run()
+    world.remove("a/b")
+    (world.root / "a").rmdir()
+    world.write("a", "file")
+    world.run()
+    assert world.here() == world.there() == {"a": "file"}
+    world.assert_in_step()
+
+
+def test_a_folder_replaced_in_the_store_follows_too(world: World) -> None:
+    world.write("a/b", "below")
+    world.run()
+    world.take("a/b")
+    world.put("a", "file")
+    world.run()
+    assert world.here() == world.there() == {"a": "file"}
+    world.assert_in_step()
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_no_trace(world: World) -> None:
+    world.write("a", "1")
+    world.put("b", "2")
+    before = world.there()
+    report = world.run(dry_run=True)
+    assert world.said == ["upload a", "download b"]
+    assert (report.uploaded, report.downloaded) == (1, 1)
+    assert (world.here(), world.there()) == ({"a": "1"}, before)
+    assert not (world.root / ".craftsync").exists()
+
+
+def test_a_pass_over_named_paths_leaves_the_others_alone(world: World) -> None:
+    world.write("d/a", "1")
+    world.write("b", "1")
+    world.run(paths=["d"])
+    assert world.there() == {"d/a": "1"}
+
+
+def test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted(world: World) -> None:
+    world.write("a.log", "1")
+    world.write("b", "1")
+    world.run()
+    world.write(".craftsyncignore", "*.log\n")
+    world.remove("a.log")
+    world.put("c.log", "2")
+    world.run()
+    assert "a.log" in world.there() and "c.log" not in world.here()
+
+
+def test_accents_in_both_normal_forms_are_two_files(world: World) -> None:
+    world.write("caf\u00e9.csv", "composed")
+    world.write("cafe\u0301.csv", "decomposed")
+    world.run()
+    assert world.there() == {"caf\u00e9.csv": "composed", "cafe\u0301.csv": "decomposed"}
+    world.assert_in_step()

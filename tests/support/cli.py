@@ -1,0 +1,95 @@
+"""The installed `craftsync`, run as its users run it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(sys.executable).with_name("craftsync")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one call ended."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The last JSON line, which has to be the only summary."""
+        (summary,) = (line for line in self.json if line["type"] == "summary")
+        assert self.json[-1] == summary
+        return summary
+
+
+class Craftsync:
+    """Calls the program in a folder of the test's own, with its own configuration and state."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.yaml"
+        self.config.write_text("")
+        self.environment = {
+            "HOME": str(folder),
+            "PATH": os.defpath,
+            "CRAFTSYNC_CONFIG": str(self.config),
+            "CRAFTSYNC_STATE_DIR": str(folder / "state"),
+        }
+
+    def __call__(self, *words: str, stdin: bytes = b"", **variables: str) -> Run:
+        done = subprocess.run(
+            [SCRIPT, *words],
+            cwd=self.folder,
+            env=self.environment | variables,
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout, done.stderr.decode())
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a call without waiting for its end."""
+        return subprocess.Popen(
+            [SCRIPT, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def write(self, path: str, content: str = "content") -> Path:
+        """Put a file below the folder of the test."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        return file
+
+    def files(self, folder: str) -> dict[str, str]:
+        """Return what a folder holds, craftsync's own folder left out."""
+        top = self.folder / folder
+        return {
+            str(path.relative_to(top)): path.read_text()
+            for path in sorted(top.rglob("*"))
+            if path.is_file() and ".craftsync" not in path.relative_to(top).parts
+        }

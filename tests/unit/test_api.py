@@ -1,0 +1,75 @@
+"""The Python functions: the same words and the same report as the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import craftsync
+from craftsync.errors import RootError, UsageError
+from craftsync.sync.report import ActionEvent, Event
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    monkeypatch.setenv("CRAFTSYNC_CONFIG", str(tmp_path / "config.yaml"))
+    monkeypatch.setenv("CRAFTSYNC_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_push_pull_sync_and_check_return_a_report(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.txt").write_text("a")
+    pushed = craftsync.push("root", "./store", delete=False)
+    assert (pushed.command, pushed.uploaded, pushed.exit_code) == ("push", 1, 0)
+    assert craftsync.pull(tmp_path / "copy", "./store").downloaded == 1
+    (tmp_path / "copy" / "b.txt").write_text("b")
+    assert craftsync.sync("copy", "./store").uploaded == 1
+    assert (tmp_path / "store" / "b.txt").read_text() == "b"
+    assert craftsync.check("copy", "./store").exit_code == 0
+
+
+def test_events_are_heard(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.txt").write_text("a")
+    heard: list[Event] = []
+    craftsync.push("root", "./store", on_event=heard.append)
+    actions = [event for event in heard if isinstance(event, ActionEvent)]
+    assert [(event.action, event.path) for event in actions] == [("upload", "a.txt")]
+
+
+def test_a_report_is_a_table_in_a_notebook(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    assert "<table>" in craftsync.push("root", "./store", dry_run=True)._repr_html_()
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_unknown_keyword_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no option 'max_deletes'") as caught:
+        craftsync.push("root", "./store", max_deletes=3)  # type: ignore[call-arg]
+    assert "Did you mean max_delete?" in caught.value.remedy
+
+
+def test_a_broken_side_is_an_exception() -> None:
+    with pytest.raises(RootError):
+        craftsync.push("missing", "./store")
+
+
+def test_the_function_and_the_folder_of_the_same_name_get_along() -> None:
+    import craftsync.sync.report
+
+    assert callable(craftsync.sync)
+
+
+def test_importing_craftsync_is_cheap() -> None:
+    probe = "import sys, craftsync; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.decode().split())
+    assert "craftsync" in loaded
+    assert not loaded & {"click", "yaml", "sqlite3", "pathspec", "boto3", "obstore", "dataclasses"}

@@ -1,0 +1,69 @@
+"""One flush serves everybody who was there when it began, and nobody else."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+
+import pytest
+
+from craftsync.local.sync_group import SyncGroup
+
+
+class Flushes:
+    """Counts the flushes that began and ended; each takes real time without holding the interpreter."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.ended = 0
+
+    def __call__(self) -> None:
+        self.begun += 1
+        sha256(bytes(1_000_000))
+        self.ended += 1
+
+
+def test_every_call_is_covered_by_a_flush_that_began_after_it() -> None:
+    flushes = Flushes()
+    group = SyncGroup(flushes)
+
+    def call(_: int) -> bool:
+        begun_before = flushes.begun
+        group.sync()
+        return flushes.ended > begun_before
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, range(200)))
+
+
+def test_calls_at_the_same_time_share_a_flush() -> None:
+    flushes = Flushes()
+    group = SyncGroup(flushes)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: group.sync(), range(200)))
+    assert flushes.ended < 200
+
+
+def test_everybody_in_a_round_hears_of_its_failure_and_the_next_round_is_new() -> None:
+    fail, started, go_on = threading.Event(), threading.Event(), threading.Event()
+    fail.set()
+
+    def flush() -> None:
+        if fail.is_set():
+            started.set()
+            go_on.wait(10)
+            raise OSError(errno.EIO, "the disk is broken")
+
+    group = SyncGroup(flush)
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(group.sync)
+        assert started.wait(10)
+        follower = pool.submit(group.sync)
+        go_on.set()
+        for call in (leader, follower):
+            with pytest.raises(OSError, match="Input/output error"):
+                call.result(10)
+    fail.clear()
+    group.sync()

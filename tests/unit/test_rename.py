@@ -1,0 +1,121 @@
+"""Renames that never overwrite, swaps, and what takes their place where the kernel has none."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync.local import rename
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture(params=["kernel", "links", "no links"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The three ways a filesystem can make us take; the last two by the functions for them."""
+    if request.param == "kernel":
+        return rename.noreplace, rename.exchange
+    if request.param == "no links":
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EPERM, "links are not supported")
+
+        monkeypatch.setattr(os, "link", refuse)
+    return rename.noreplace_by_link, rename.exchange_by_steps
+
+
+def test_a_rename_to_a_free_name_moves_the_very_file(way: Any, here: int, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("A")
+    inode = (tmp_path / "a").stat().st_ino
+    way[0](here, "a", here, "b")
+    assert os.listdir(tmp_path) == ["b"]
+    assert (tmp_path / "b").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
+def test_a_rename_never_replaces_anything(
+    way: Any, here: int, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "a").write_text("A")
+    if kind == "file":
+        (tmp_path / "b").write_text("B")
+    elif kind == "folder":
+        (tmp_path / "b").mkdir()
+    else:
+        (tmp_path / "b").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        way[0](here, "a", here, "b")
+    assert (tmp_path / "a").read_text() == "A"
+    assert (tmp_path / "b").is_file() == (kind == "file")
+
+
+def test_an_exchange_swaps_two_files_and_leaves_nothing_else(
+    way: Any, here: int, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_text("A")
+    (tmp_path / "b").write_text("B")
+    way[1](here, "a", here, "b")
+    assert (tmp_path / "a").read_text() == "B"
+    assert (tmp_path / "b").read_text() == "A"
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("missing", ["a", "b"])
+def test_an_exchange_with_a_missing_file_changes_nothing(
+    way: Any, here: int, tmp_path: Path, missing: str
+) -> None:
+    other = {"a": "b", "b": "a"}[missing]
+    (tmp_path / other).write_text(other)
+    with pytest.raises(FileNotFoundError):
+        way[1](here, "a", here, "b")
+    assert os.listdir(tmp_path) == [other]
+    assert (tmp_path / other).read_text() == other
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_a_filesystem_without_renameat2_is_served_by_the_fallbacks(
+    monkeypatch: pytest.MonkeyPatch, here: int, tmp_path: Path, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(rename, "_renameat2", refuse)
+    (tmp_path / "a").write_text("A")
+    (tmp_path / "b").write_text("B")
+    rename.exchange(here, "a", here, "b")
+    rename.noreplace(here, "a", here, "c")
+    assert (tmp_path / "b").read_text() == "A"
+    assert (tmp_path / "c").read_text() == "B"
+
+
+def test_the_other_errors_of_a_rename_are_not_hidden(here: int) -> None:
+    with pytest.raises(FileNotFoundError):
+        rename.noreplace(here, "missing", here, "b")
+
+
+def test_syncfs_reports_a_failure() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        rename.syncfs(-1)
+
+
+def test_syncfs_and_the_step_of_timestamps_work_on_a_real_folder(here: int) -> None:
+    rename.syncfs(here)
+    assert rename.stamp_step_ns(here) in (10_000_000, 2_000_000_000)
+
+
+def test_an_unknown_filesystem_is_trusted_to_two_seconds_only() -> None:
+    descriptor = os.open("/proc", os.O_RDONLY)
+    try:
+        assert rename.stamp_step_ns(descriptor) == 2_000_000_000
+    finally:
+        os.close(descriptor)
