@@ -117,7 +117,8 @@ def opened(
         if read_only and create_store and not locations.exists(location):
             location = DirectoryLocation(Path(stack.enter_context(_empty_folder())) / "store")
         store = stack.enter_context(locations.opened(location, create=create_store))
-        store.location = locations.address_of(pair.location)
+        if location is not pair.location:
+            store.location = locations.address_of(pair.location)
         yield stack.enter_context(
             Session.open(
                 root,

@@ -13,10 +13,13 @@ import re
 import shlex
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from moto.server import ThreadedMotoServer
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text("utf-8")
@@ -94,6 +97,31 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     variables = environment(tmp_path)
     assert OFFLINE
     for block in OFFLINE:
+        run_block(block, tmp_path, variables)
+
+
+@pytest.fixture
+def moto_endpoint() -> Iterator[str]:
+    """Serve S3 on the loopback interface, with the bucket of the README in it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    request = urllib.request.Request(f"{endpoint}/my-bucket", method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
+    yield endpoint
+    server.stop()
+
+
+def test_the_s3_commands_of_the_readme_do_what_it_says(tmp_path: Path, moto_endpoint: str) -> None:
+    variables = environment(tmp_path) | {
+        "AWS_ENDPOINT_URL": moto_endpoint,
+        "AWS_ACCESS_KEY_ID": "readme",
+        "AWS_SECRET_ACCESS_KEY": "readme",
+        "AWS_REGION": "us-east-1",
+    }
+    assert S3
+    for block in S3:
         run_block(block, tmp_path, variables)
 
 

@@ -3,9 +3,9 @@
 As in git, the last matching pattern of the most specific source decides, and
 nothing below an ignored folder takes part. From most to least specific: the
 patterns of the call, the `.craftsyncignore` of the innermost folder … of the
-root, the defaults. pathspec gives the answer; because it takes microseconds
-and most files match nothing, one regular expression asks first whether any
-pattern could match at all. (Only file importing pathspec.)
+root, the defaults. pathspec reads the patterns; because asking them one by one
+takes microseconds and most files match none, one regular expression asks first
+whether any could match at all. (Only file importing pathspec.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.paths import is_own
@@ -50,44 +50,70 @@ class Match(NamedTuple):
     source: str
 
 
+class _Rule(NamedTuple):
+    """One pattern. Unlike a `GitIgnoreSpec`, it tells a path from the folders the path lies in."""
+
+    line: str
+    pattern: GitIgnoreSpecPattern
+
+    @property
+    def by_name(self) -> bool:
+        """Tell whether only the last part of a path matters: there is no slash but at the ends."""
+        text = self.line.rstrip().lstrip("!").removeprefix("**/")
+        return "/" not in text.rstrip("/")
+
+    def hits(self, path: str, key: str) -> bool:
+        """Tell whether the pattern means this very path, whose last part is `key`."""
+        if self.by_name:
+            return self.pattern.match_file(key) is not None
+        if self.line.endswith("/**"):  # Everything in the folder, but not the folder.
+            return self.pattern.match_file(path.rstrip("/")) is not None
+        parent = path[: -len(key)]
+        return self.pattern.match_file(path) is not None and (
+            not parent or self.pattern.match_file(parent) is None
+        )
+
+
 class _Patterns:
     """The patterns of one source; they see paths relative to the folder the source stands in."""
 
     def __init__(self, lines: Iterable[str], source: str, base: str = "") -> None:
         """`base` is that folder with a slash behind, or "". Raises `ValueError` for an invalid pattern."""
-        self.lines = tuple(lines)
-        self.base = base
+        self.lines = tuple(filter(None, lines))
+        self._base = base
         self._source = source
-        self._spec = GitIgnoreSpec.from_lines(self.lines)
-        self.by_name: list[str] = []
-        by_path: list[str] = []
-        for line, pattern in zip(self.lines, self._spec.patterns, strict=True):
-            if pattern.regex is None:
-                continue
-            expression = _NAMED_GROUP.sub("(?:", pattern.regex.pattern)
-            if "/" in line.rstrip().lstrip("!").rstrip("/"):
-                by_path.append(expression)
-            else:
-                self.by_name.append(expression.removeprefix(_ANY_FOLDER))
-        self._may_match_name = _any_of(self.by_name)
-        self.may_match_path = _any_of(by_path)
+        rules = [_Rule(line, GitIgnoreSpecPattern(line)) for line in self.lines]
+        self._rules = [rule for rule in reversed(rules) if rule.pattern.include is not None]
+        self._may_match_name = _any_of(self.by_name())
+        self.may_match_path = _any_of(
+            [_expression(rule) for rule in self._rules if not rule.by_name]
+        )
+
+    def by_name(self) -> list[str]:
+        """Return regular expressions for the names the patterns could mean at any depth."""
+        expressions = [_expression(rule) for rule in self._rules if rule.by_name]
+        return [each.removeprefix(_ANY_FOLDER) for each in expressions]
 
     def match(self, path: str, key: str) -> Match | None:
         """Decide about the path from the root whose last part is `key`."""
-        path = path[len(self.base) :]
+        path = path[len(self._base) :]
         if not (
             (self._may_match_name and self._may_match_name.match(key))
             or (self.may_match_path and self.may_match_path.match(path))
         ):
             return None
-        return self.covering(path)
+        return next((self._by(rule) for rule in self._rules if rule.hits(path, key)), None)
 
     def covering(self, path: str) -> Match | None:
-        """Decide about a path relative to `base`, matches of the folders it lies in included."""
-        result = self._spec.check_file(path)
-        if result.include is None or result.index is None:
-            return None
-        return Match(result.include, self.lines[result.index].strip(), self._source)
+        """Decide about a path relative to `base` by the patterns that mean it or a folder it lies in."""
+        return next((self._by(rule) for rule in self._rules if rule.pattern.match_file(path)), None)
+
+    def _by(self, rule: _Rule) -> Match:
+        return Match(bool(rule.pattern.include), rule.line.strip(), self._source)
+
+
+def _expression(rule: _Rule) -> str:
+    return _NAMED_GROUP.sub("(?:", rule.pattern.regex.pattern)
 
 
 def _nothing(_key: str) -> None:
@@ -125,7 +151,7 @@ class FolderRules:
     def _first_question(self) -> Callable[[str], object]:
         if self._include or any(source.may_match_path for source in self._sources):
             return self.ignores
-        by_name = _any_of([each for source in self._sources for each in source.by_name])
+        by_name = _any_of([each for source in self._sources for each in source.by_name()])
         return by_name.match if by_name else _nothing
 
     def inside(self, prefix: str, own: _Patterns | None) -> FolderRules:

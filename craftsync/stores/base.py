@@ -111,7 +111,17 @@ class Store(Protocol):
     """Short, for people and for names of conflict copies: a bucket, a folder, an environment."""
     location: str
     """The full address, as the command line would take it."""
-    features: Features
+    @property
+    def features(self) -> Features: ...
+
+    def prepare(self, saved: str | None) -> str | None:
+        """Find out what the store really does, by trying; `features` tells it from then on.
+
+        Returns what was found, as text to be handed in as `saved` next time,
+        which spares the trying; `None` when there is nothing to find out. A
+        store that may not be written to stays with the most careful features.
+        """
+        ...
 
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = ()

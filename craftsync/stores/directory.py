@@ -76,6 +76,9 @@ class DirectoryStore:
             raise _error_of(error, f"The folder {path} cannot be made") from error
         return cls(path, name=name)
 
+    def prepare(self, saved: str | None) -> str | None:
+        return None
+
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = ()
     ) -> Iterator[RemoteObject | Skipped]:

@@ -36,6 +36,9 @@ class MemoryStore:
         self._writes = 0
         self._lock = threading.RLock()
 
+    def prepare(self, saved: str | None) -> str | None:
+        return None
+
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = ()
     ) -> Iterator[RemoteObject | Skipped]:

@@ -54,6 +54,9 @@ class RetryingStore:
     def features(self) -> Features:
         return self.store.features
 
+    def prepare(self, saved: str | None) -> str | None:
+        return self._retried(lambda: self.store.prepare(saved))
+
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = ()
     ) -> Iterator[RemoteObject | Skipped]:

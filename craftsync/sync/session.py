@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from craftsync import __version__
 from craftsync.clock import Clock, SystemClock
-from craftsync.core.model import Action
+from craftsync.core.model import Action, Mode
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import HistoryRow
@@ -42,6 +42,8 @@ _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
 _ROUND_SECONDS = 0.2
 _PARTS_AT_ONCE = 4
+_FACTS_LAST_NS = 7 * 86_400 * 1_000_000_000
+"""How long what was found out about a store is relied on, for servers are upgraded: a week."""
 
 MakePool = Callable[[int], Pool[Outcome | Staged | Note]]
 
@@ -152,7 +154,7 @@ class Session:
         report = Report(command, dry_run=options.dry_run)
         started = self.clock.monotonic()
         self._report_recovery(report, on_event)
-        confirm_store(self.store, self.state, mark=not options.dry_run)
+        self._meet_store(options)
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
             self._pass(command, options, tally, paths)
@@ -164,6 +166,21 @@ class Session:
         if not options.dry_run:
             self._remember(report)
         return report
+
+    def _meet_store(self, options: Options) -> None:
+        """Confirm the store, and learn what it can do; a dry run and a pull write nothing into it."""
+        may_write = not options.dry_run and options.policy.mode is not Mode.PULL
+        confirm_store(self.store, self.state, mark=may_write)
+        database = self.state.database
+        saved, at = database.get("facts"), int(database.get("facts_at_ns") or 0)
+        stale = abs(self.clock.now_ns() - at) > _FACTS_LAST_NS
+        if may_write and (saved is None or stale):
+            found = self.store.prepare(None)
+            if found is not None:
+                database.put("facts", found)
+                database.put("facts_at_ns", str(self.clock.now_ns()))
+        elif saved is not None:
+            self.store.prepare(saved)
 
     def _pass(
         self, command: str, options: Options, tally: Tally, paths: Iterable[str] | None
@@ -258,7 +275,7 @@ class Session:
     def write_plan(self, options: Options, out: TextIO, on_event: OnEvent = ignore_events) -> Report:
         """Write what a pass would do, one JSON object a line; see `planfile`."""
         report = Report("plan", dry_run=True)
-        confirm_store(self.store, self.state, mark=False)
+        self._meet_store(replace(options, dry_run=True))
         planfile.write_header(out, self.root.path, self.store.location, options)
         tally = PlanWriter(report, on_event, self.clock, out)
         self._pass("plan", replace(options, dry_run=True), tally, None)
@@ -270,7 +287,7 @@ class Session:
         """Carry out exactly these actions; one whose path changed since is skipped."""
         report = Report("apply")
         started = self.clock.monotonic()
-        confirm_store(self.store, self.state, mark=True)
+        self._meet_store(options)
         with self.state.transaction():
             self.state.plan.begin()
             self.state.plan.add(actions)

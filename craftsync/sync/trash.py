@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped
 from craftsync.errors import ObjectNotFound, PathObstructed, UsageError
+from craftsync.local import trash as kept
 from craftsync.local.files import Temporary
 from craftsync.local.folder import Folder
 from craftsync.stores.base import Store
@@ -41,7 +42,7 @@ def _age(entry: TrashEntry) -> tuple[str, str]:
 
 
 def _in_root(root: Folder) -> Iterator[TrashEntry]:
-    for stamp, file in root.trashed():
+    for stamp, file in kept.entries(root):
         yield TrashEntry("root", stamp, file.path, file.size)
 
 
@@ -105,7 +106,7 @@ def _expected(root: Folder, path: str) -> LocalFile | None:
 
 
 def _from_root(root: Folder, entry: TrashEntry, temporary: Temporary) -> int | None:
-    with root.open_trashed(entry.stamp, entry.path) as file:
+    with kept.open_trashed(root, entry.stamp, entry.path) as file:
         for offset in range(0, file.file.size, _BLOCK):
             block = file.read_at(offset, min(_BLOCK, file.file.size - offset))
             temporary.write_at(offset, block)
@@ -126,7 +127,8 @@ def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> int | 
 
 def purge(root: Folder, store: Store, before: str) -> int:
     """Remove what was kept before the stamp `before`, on both sides; return how many versions went."""
-    gone = root.purge_trash(before)
+    gone = sum(stamp < before for stamp, _ in kept.entries(root))
+    kept.purge(root, before)
     for found in store.list(_PREFIX):
         if isinstance(found, Skipped):
             continue

@@ -54,7 +54,16 @@ def test_a_rule_in_a_folder_applies_below_that_folder_only(folder: Folder, tmp_p
     rules = IgnoreRules(folder)
     taking_part = {
         path
-        for path in ("top", "a/top", "a/b/top", "a/mid/low", "a/b/mid/low", "q.x", "a/q.x", "a/b/q.x")
+        for path in (
+            "top",
+            "a/top",
+            "a/b/top",
+            "a/mid/low",
+            "a/b/mid/low",
+            "q.x",
+            "a/q.x",
+            "a/b/q.x",
+        )
         if not rules.ignored(path)
     }
     assert taking_part == {"top", "a/b/top", "a/b/mid/low", "q.x"}
@@ -97,10 +106,10 @@ def test_exclude_wins_over_include(folder: Folder) -> None:
 
 def test_an_invalid_pattern_of_the_call_is_a_usage_error(folder: Folder) -> None:
     with pytest.raises(UsageError, match="--exclude"):
-        IgnoreRules(folder, exclude=["//"])
+        IgnoreRules(folder, exclude=["!"])
 
 
-@pytest.mark.parametrize("content", [b"//\n", b"\xff\xfe\n"])
+@pytest.mark.parametrize("content", [b"!\n", b"\xff\xfe\n"])
 def test_a_file_that_makes_no_sense_keeps_its_folder_out_and_says_why(
     folder: Folder, tmp_path: Path, content: bytes
 ) -> None:
@@ -146,7 +155,9 @@ pattern = st.builds(
 name = st.sampled_from(["a", "b", "ab", "a.x", "ba"])
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     top=st.lists(pattern, max_size=4),
     low=st.lists(pattern, max_size=3),

@@ -43,9 +43,7 @@ def test_a_rename_to_a_free_name_moves_the_very_file(way: Any, here: int, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
-def test_a_rename_never_replaces_anything(
-    way: Any, here: int, tmp_path: Path, kind: str
-) -> None:
+def test_a_rename_never_replaces_anything(way: Any, here: int, tmp_path: Path, kind: str) -> None:
     (tmp_path / "a").write_text("A")
     if kind == "file":
         (tmp_path / "b").write_text("B")

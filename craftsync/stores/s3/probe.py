@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from hashlib import md5
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
@@ -21,7 +21,9 @@ from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.objects import CREATE, Condition, notes
 from craftsync.stores.s3.page import BrokenPage, ascending, parse
-from craftsync.stores.s3.store import S3Store
+
+if TYPE_CHECKING:
+    from craftsync.stores.s3.store import S3Store
 
 T = TypeVar("T")
 

@@ -31,6 +31,7 @@ from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.listing import Listing
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import OPERATION, Carrier, Condition, Opened, notes
+from craftsync.stores.s3.probe import probe
 from craftsync.stores.s3.reader import ObjectReader
 from craftsync.stores.s3.session import open_session
 from craftsync.stores.s3.wire import Wire
@@ -83,6 +84,13 @@ class S3Store:
         """Rely on these facts from now on (`probe.probe` finds them)."""
         self.facts = facts
         self.features = facts.features()
+
+    def prepare(self, saved: str | None) -> str | None:
+        facts = ProbedFacts.from_json(saved) if saved else None
+        if facts is None:
+            facts = probe(self)
+        self.learn(facts)
+        return facts.to_json()
 
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = ()
