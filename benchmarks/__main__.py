@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import report
@@ -17,6 +20,23 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 def main() -> None:
     options = _parser().parse_args()
+    with _alone():
+        _measure_all(options)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two benchmarks at once would measure each other."""
+    WORK.mkdir(exist_ok=True)
+    with (WORK / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit("another benchmark is running here") from None
+        yield
+
+
+def _measure_all(options: argparse.Namespace) -> None:
     tools = [tool for tool in all_tools() if tool.name in (options.tool or [tool.name])]
     for scenario in all_scenarios(quick=options.quick):
         if scenario.name not in (options.only or [scenario.name]):

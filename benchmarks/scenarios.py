@@ -105,7 +105,8 @@ def upload(name: str, shape: Shape, timeout: float) -> Scenario:
             def once(tool: Tool) -> Sample:
                 bucket, home = bench.fresh("bucket"), bench.home()
                 servers.make_folders(endpoint, home, skeleton, bucket)
-                sample = bench.time(tool.upload(source, bucket), endpoint, home)
+                with _own_folder(source, home / "shelf"):
+                    sample = bench.time(tool.upload(source, bucket), endpoint, home)
                 return _counted(sample, source, served / bucket)
 
             yield once
@@ -153,7 +154,8 @@ def nothing_to_do(name: str, count: int, timeout: float, *, most_runs: int = 100
 
             def once(tool: Tool) -> Sample:
                 before = servers.pages_listed(endpoint)
-                sample = bench.time(tool.resync(root, "bucket"), endpoint, home)
+                with _own_folder(root, home / f"shelf of {tool.name}"):
+                    sample = bench.time(tool.resync(root, "bucket"), endpoint, home)
                 listed = servers.pages_listed(endpoint) - before
                 if not sample.failure and listed < count / PAGE:
                     return replace(sample, failure=f"only {listed} pages were listed")
@@ -190,7 +192,9 @@ def one_file(name: str) -> Scenario:
             if tool.copy is None:
                 return None
             store.mkdir()
-            sample = bench.time(tool.copy(root, store), "http://127.0.0.1:9", bench.home())
+            home = bench.home()
+            with _own_folder(root, home / "shelf"):
+                sample = bench.time(tool.copy(root, store), "http://127.0.0.1:9", home)
             return _counted(sample, root, store)
 
         yield once
@@ -224,6 +228,20 @@ def _carried_files(work: Path, shape: Shape) -> tuple[Path, Path, Path]:
         (skeleton / folder.name / "already-here").write_bytes(b"x")
     served.mkdir()
     return source, skeleton, served
+
+
+@contextmanager
+def _own_folder(root: Path, shelf: Path) -> Iterator[None]:
+    """Put the folder that craftsync keeps in a root back for its run, and away after it.
+
+    The other tools would take it for a part of the workload.
+    """
+    own = root / ".craftsync"
+    if shelf.exists():
+        shelf.rename(own)
+    yield
+    if own.exists():
+        own.rename(shelf)
 
 
 def _counted(sample: Sample, expected: Path, actual: Path) -> Sample:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,10 +16,29 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from craftsync.cli.failures import code_of
-from craftsync.sync.report import ActionEvent, Event, IssueEvent, ProgressEvent, Report
+from craftsync.core.model import Kind
+from craftsync.sync.report import ActionEvent, Event, Issue, IssueEvent, ProgressEvent, Report
 
 if TYPE_CHECKING:
     from craftsync.cli.progress import Bars
+
+
+_ACTION_FIELDS: Mapping[str, str] = {
+    Kind.UPLOAD: "uploaded",
+    Kind.DOWNLOAD: "downloaded",
+    Kind.DELETE_REMOTE: "deleted_remote",
+    Kind.DELETE_LOCAL: "deleted_local",
+    Kind.MOVE_REMOTE: "moved",
+    Kind.MOVE_LOCAL: "moved",
+    "copy": "copied",
+}
+_ISSUE_FIELDS = {
+    Issue.PROBLEM: "problems",
+    Issue.SKIPPED: "skipped",
+    Issue.CONFLICT: "conflicts",
+    Issue.HELD: "held",
+}
+"""The field of the summary each kind of event is counted in."""
 
 
 def say(line: str, *, to_stderr: bool = False) -> None:
@@ -76,16 +96,29 @@ class Lines(Protocol):
 
 
 class JsonLines:
-    """The lines of `--json`: events as they come, and the summary last and exactly once."""
+    """The lines of `--json`: events as they come, and the summary last and exactly once.
+
+    When a pass breaks off, no report comes: the summary then counts the events.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
 
     def event(self, event: ActionEvent | IssueEvent) -> None:
         say_json(event.as_json())
+        if isinstance(event, IssueEvent):
+            self._counts[_ISSUE_FIELDS[event.issue]] += 1
+        elif event.action in _ACTION_FIELDS:
+            field = _ACTION_FIELDS[event.action]
+            self._counts[field] += 1
+            if f"bytes_{field}" in Report.__annotations__:
+                self._counts[f"bytes_{field}"] += event.size
 
     def summary(self, report: Report, exit_code: int) -> None:
         say_json({**report.as_json(), "exit_code": exit_code})
 
     def failure(self, command: str, exit_code: int) -> None:
-        self.summary(Report(command), exit_code)
+        say_json({**Report(command).as_json(), **self._counts, "exit_code": exit_code})
 
 
 class TextLines:

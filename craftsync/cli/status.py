@@ -29,7 +29,8 @@ def status(pair: tuple[str, ...], **flags: Any) -> None:
         say_json(found[0] if len(found) == 1 else found)
         return
     for facts in found:
-        say(f"{facts['root']} and {facts['store']} ({facts['mode']}): {facts['state']}")
+        mode = f" ({facts['mode']})" if facts["mode"] else ""
+        say(f"{facts['root']} and {facts['store']}{mode}: {facts['state']}")
         for name in ("pending", "conflicts", "held", "problems"):
             say(f"  {name}: {facts[name]}")
         say(f"  last success: {facts['last_success'] or 'never'}")

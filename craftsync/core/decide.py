@@ -97,7 +97,7 @@ def decide_looks(here: Look, there: Look, policy: Policy) -> Decision | None:
     return decision and Decision(_MIRRORED[decision.kind], decision.rule)
 
 
-def _two_way(here: Look, there: Look) -> Decision | None:
+def _two_way(here: Look, there: Look) -> Decision | None:  # noqa: C901 (one arm a rule)
     match here, there:
         case (Look.SAME, Look.SAME) | (Look.NONE, Look.NONE):
             return None
@@ -130,9 +130,9 @@ def _one_way(here: Look, there: Look, delete: bool, thing: str, target: str) -> 
             return None
         case Look.GONE, Look.GONE:
             return Decision(Kind.FORGET, "gone from both sides")
-        case (Look.NONE | Look.GONE), _ if delete:
+        case ((Look.NONE | Look.GONE), _) if delete:
             return Decision(Kind.DELETE_REMOTE, f"--delete: the {target} mirrors the other side")
-        case (Look.NONE | Look.GONE), _:
+        case ((Look.NONE | Look.GONE), _):
             return None
         case _, (Look.NONE | Look.GONE):
             return Decision(Kind.UPLOAD, f"the {thing} is missing from the {target}")

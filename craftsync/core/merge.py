@@ -7,7 +7,7 @@ they come: memory does not grow with the number of paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from craftsync.core.model import BaselineRow, LocalFile, RemoteObject, Skipped
@@ -29,19 +29,6 @@ class OutOfOrder(ValueError):
     """A stream broke the promise to come sorted and without repetition."""
 
 
-_Entry = TypeVar("_Entry", LocalFile, BaselineRow, RemoteObject)
-
-
-def _advance(stream: Iterator[_Entry], last: str, side: str) -> tuple[_Entry | None, str]:
-    entry = next(stream, None)
-    if entry is None:
-        return None, _END
-    path = entry[0]
-    if path <= last:
-        raise OutOfOrder(f"{side}: {path!r} came after {last!r}")
-    return entry, path
-
-
 def merge(
     local: Iterable[LocalFile],
     baseline: Iterable[BaselineRow],
@@ -51,27 +38,46 @@ def merge(
 
     Raises `OutOfOrder` at the first entry that is not behind its predecessor.
     """
-    locals_, rows, objects = iter(local), iter(baseline), iter(remote)
-    here, here_path = _advance(locals_, "", "root")
-    row, row_path = _advance(rows, "", "baseline")
-    there, there_path = _advance(objects, "", "store")
-    while True:
-        path = min(here_path, row_path, there_path)
-        if path == _END:
-            return
-        is_here, is_row, is_there = here_path == path, row_path == path, there_path == path
-        yield Triple(
-            path,
-            here if is_here else None,
-            row if is_row else None,
-            there if is_there else None,
+    next_file, next_row, next_object = iter(local).__next__, iter(baseline).__next__, iter(remote).__next__
+    file, row, found = _first(next_file), _first(next_row), _first(next_object)
+    file_path, row_path, found_path = _path(file), _path(row), _path(found)
+    new = tuple.__new__  # Half the cost of Triple(...), in the one loop every path goes through.
+    while (path := min(file_path, row_path, found_path)) != _END:
+        is_file, is_row, is_found = file_path == path, row_path == path, found_path == path
+        yield new(
+            Triple,
+            (
+                path,
+                file if is_file else None,
+                row if is_row else None,
+                found if is_found else None,
+            ),
         )
-        if is_here:
-            here, here_path = _advance(locals_, path, "root")
+        if is_file:
+            file = _first(next_file)
+            file_path = file[0] if file is not None else _END
         if is_row:
-            row, row_path = _advance(rows, path, "baseline")
-        if is_there:
-            there, there_path = _advance(objects, path, "store")
+            row = _first(next_row)
+            row_path = row[0] if row is not None else _END
+        if is_found:
+            found = _first(next_object)
+            found_path = found[0] if found is not None else _END
+        if path >= file_path or path >= row_path or path >= found_path:
+            raise OutOfOrder(f"{min(file_path, row_path, found_path)!r} came after {path!r}")
+
+
+_Entry = TypeVar("_Entry", LocalFile, BaselineRow, RemoteObject)
+
+
+def _first(advance: Callable[[], _Entry]) -> _Entry | None:
+    try:
+        return advance()
+    except StopIteration:
+        return None
+
+
+def _path(entry: LocalFile | BaselineRow | RemoteObject | None) -> str:
+    return _END if entry is None else entry.path
 
 
 class Unknown:

@@ -124,7 +124,9 @@ class _Cycles:
 @contextmanager
 def _signals(stop: Stop) -> Iterator[None]:
     """Let SIGTERM and SIGINT ask for a clean stop, and give both back afterwards."""
-    previous = {number: signal.signal(number, stop.request) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {
+        number: signal.signal(number, stop.request) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,7 +44,7 @@ class Folder:
         self.path = path
         self.tree = Tree(descriptor)
         self._locks = ExitStack()
-        self._group = SyncGroup(lambda: rename.syncfs(descriptor))
+        self._group = SyncGroup(lambda: rename.syncfs(self.tree.descriptor))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -55,7 +55,7 @@ class Folder:
         except (OSError, ValueError) as error:
             raise _root_error(name, error) from error
 
-    @property
+    @cached_property
     def stamp_step_ns(self) -> int:
         """How far apart two changes of a file must lie to be told apart by its times, in nanoseconds."""
         return rename.stamp_step_ns(self.tree.descriptor)

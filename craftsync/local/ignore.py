@@ -113,7 +113,10 @@ class _Patterns:
 
 
 def _expression(rule: _Rule) -> str:
-    return _NAMED_GROUP.sub("(?:", rule.pattern.regex.pattern)
+    """Return the pattern as a regular expression to be matched from the start, without group names."""
+    assert rule.pattern.regex is not None  # Only a comment has none.
+    expression = _NAMED_GROUP.sub("(?:", rule.pattern.regex.pattern)
+    return expression if expression.startswith("^") else f"(?s:.*?){expression}"
 
 
 def _nothing(_key: str) -> None:

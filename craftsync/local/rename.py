@@ -101,16 +101,30 @@ def exchange_by_steps(source_fd: int, source: str, target_fd: int, target: str) 
     what was at the target beside the source, under a name that ends in
     `.swapped`.
     """
-    aside = f"{secrets.token_hex(8)}.swapped"
     os.stat(source, dir_fd=source_fd, follow_symlinks=False)
+    aside = f"{secrets.token_hex(8)}.swapped"
+    linked = _set_aside(target_fd, target, source_fd, aside)
+    try:
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+    except OSError:
+        if linked:
+            os.unlink(aside, dir_fd=source_fd)
+        else:
+            os.rename(aside, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+        raise
+    os.rename(aside, source, src_dir_fd=source_fd, dst_dir_fd=source_fd)
+
+
+def _set_aside(target_fd: int, target: str, source_fd: int, aside: str) -> bool:
+    """Give the target a second name, or where there are no links another name; tell which."""
     try:
         os.link(target, aside, src_dir_fd=target_fd, dst_dir_fd=source_fd, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         os.rename(target, aside, src_dir_fd=target_fd, dst_dir_fd=source_fd)
-    os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
-    os.rename(aside, source, src_dir_fd=source_fd, dst_dir_fd=source_fd)
+        return False
+    return True
 
 
 def syncfs(descriptor: int) -> None:

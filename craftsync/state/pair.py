@@ -65,9 +65,10 @@ def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
     found = []
     for file in sorted((state_dir / "pairs").glob(f"*/{_FILE}")):
         uri = f"{file.resolve().as_uri()}?mode=ro"
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(
-            sqlite3.connect(uri, uri=True)
-        ) as db:
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(uri, uri=True)) as db,
+        ):
             facts = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('root', 'store')"))
             if len(facts) == 2:
                 found.append((facts["root"], facts["store"]))

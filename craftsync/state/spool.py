@@ -16,4 +16,5 @@ def in_order(database: Database, objects: Iterable[RemoteObject]) -> Iterator[Re
         "CREATE TEMP TABLE listing (path TEXT PRIMARY KEY, size, modified_ns, version) WITHOUT ROWID"
     )
     db.executemany("INSERT OR REPLACE INTO listing VALUES (?,?,?,?)", (o[:4] for o in objects))
-    return map(RemoteObject._make, db.execute("SELECT * FROM listing ORDER BY path"))
+    rows = db.execute("SELECT path, size, modified_ns, version FROM listing ORDER BY path")
+    return (RemoteObject(*row) for row in rows)

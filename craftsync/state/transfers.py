@@ -66,9 +66,7 @@ class Transfers:
         ).fetchone()
         if row is None:
             return None
-        parts = self._db.execute(
-            "SELECT number FROM download_part WHERE temporary = ?", (row[0],)
-        )
+        parts = self._db.execute("SELECT number FROM download_part WHERE temporary = ?", (row[0],))
         return SavedDownload(row[0], row[1], {number for (number,) in parts})
 
     def begin_download(
@@ -81,9 +79,7 @@ class Transfers:
         )
 
     def download_part(self, temporary: str, number: int) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO download_part VALUES (?, ?)", (temporary, number)
-        )
+        self._db.execute("INSERT OR REPLACE INTO download_part VALUES (?, ?)", (temporary, number))
 
     def end_download(self, path: str) -> None:
         self._db.execute("DELETE FROM download WHERE path = ?", (path,))

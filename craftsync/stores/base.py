@@ -111,6 +111,7 @@ class Store(Protocol):
     """Short, for people and for names of conflict copies: a bucket, a folder, an environment."""
     location: str
     """The full address, as the command line would take it."""
+
     @property
     def features(self) -> Features: ...
 

@@ -18,33 +18,23 @@ from typing import Self
 from craftsync.core.model import ABSENT, OWN_FOLDER, LocalFile, RemoteObject, Skipped
 from craftsync.core.paths import is_own, malformed
 from craftsync.errors import (
-    CraftsyncError,
-    ListingBroken,
     ObjectNotFound,
     PathBusy,
-    PathError,
     PathObstructed,
     PathRefused,
     PreconditionFailed,
     RootError,
-    StoreDenied,
-    StoreFull,
-    StoreMissing,
     StoreUnavailable,
 )
 from craftsync.local.files import BLOCK, OpenFile, Temporary
 from craftsync.local.folder import Folder
 from craftsync.local.scan import scan
 from craftsync.stores.base import Expect, Features, Source, UploadJournal
+from craftsync.stores.disk_errors import error_of, listing_error, translated, whole_store_error
 
 _INTERNAL = frozenset({f"{OWN_FOLDER}/tmp", f"{OWN_FOLDER}/lock", f"{OWN_FOLDER}/commit-lock"})
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
-
-_ATTEMPTS = 16
-"""How often a write that may replace anything looks again when others keep writing."""
 
 
 class DirectoryStore:
@@ -63,7 +53,7 @@ class DirectoryStore:
         try:
             self._folder = Folder.open(path)
         except RootError as error:
-            raise _whole_store_error(error) from error
+            raise whole_store_error(error) from error
         self.location = self._folder.path
         self.name = name or Path(self.location).name or "directory"
 
@@ -73,7 +63,7 @@ class DirectoryStore:
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _error_of(error, f"The folder {path} cannot be made") from error
+            raise error_of(error, f"The folder {path} cannot be made") from error
         return cls(path, name=name)
 
     def prepare(self, saved: str | None) -> str | None:
@@ -94,7 +84,7 @@ class DirectoryStore:
                 else:
                     yield RemoteObject(entry.path, entry.size, entry.mtime_ns, _version(entry))
         except RootError as error:
-            raise _listing_error(error) from error
+            raise listing_error(error) from error
 
     def stat(self, path: str) -> RemoteObject | None:
         file = self._look(path)
@@ -111,7 +101,7 @@ class DirectoryStore:
     ) -> Iterator[_DirectoryReader]:
         if self._look(path) is None:
             raise ObjectNotFound(f"{self.name} has no object {path}.")
-        with _translated(self.name):
+        with translated(self.name):
             try:
                 opened = self._folder.open_file(path)
             except PathBusy as error:
@@ -133,7 +123,7 @@ class DirectoryStore:
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
         self._check(path, expect)
-        with _translated(self.name), self._folder.temporary() as temporary:
+        with translated(self.name), self._folder.temporary() as temporary:
             for offset in range(0, source.size, BLOCK):
                 block = source.read_at(offset, min(BLOCK, source.size - offset))
                 temporary.write_at(offset, block)
@@ -143,7 +133,7 @@ class DirectoryStore:
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
         if self._look(path) is None:
             return
-        with _translated(self.name), self._folder.exclusive():
+        with translated(self.name), self._folder.exclusive():
             current = self._expected(path, expect)
             if current is not None:
                 with _preconditions(path):
@@ -155,7 +145,7 @@ class DirectoryStore:
         self._check(target, expect)
         with (
             self.read(source.path, expect=source) as reader,
-            _translated(self.name),
+            translated(self.name),
             self._folder.temporary() as temporary,
         ):
             _copy_content(reader.opened, temporary)
@@ -164,7 +154,7 @@ class DirectoryStore:
             return self._commit(temporary, target, expect, reader.opened.file.mtime_ns, None)
 
     def barrier(self) -> None:
-        with _translated(self.name):
+        with translated(self.name):
             self._folder.sync()
 
     def close(self) -> None:
@@ -174,7 +164,7 @@ class DirectoryStore:
         """Look at a path; when nothing is there, make sure that it is missing from the right folder."""
         if malformed(path) or _is_internal(path):
             return None
-        with _translated(self.name):
+        with translated(self.name):
             try:
                 file = self._folder.stat(path)
             except PathObstructed:
@@ -214,20 +204,23 @@ class DirectoryStore:
     ) -> RemoteObject:
         """Make what was written durable, and then visible."""
         self._folder.sync()
-        for attempt in range(_ATTEMPTS):
-            with self._folder.exclusive():
-                current = self._expected(path, expect)
-                try:
-                    file = self._folder.place(
-                        temporary, path, expect=current, mtime_ns=mtime_ns, keep=keep
-                    )
-                except PathBusy as error:
-                    # A program that knows nothing of the lock was faster.
-                    if expect is not None or attempt == _ATTEMPTS - 1:
-                        raise _changed(path) from error
-                    continue
-                return _described(file)
-        raise _changed(path)
+        if expect is ABSENT:
+            with _preconditions(path):
+                return _described(
+                    self._folder.place(temporary, path, expect=None, mtime_ns=mtime_ns, keep=keep)
+                )
+        with self._folder.exclusive():
+            current = self._expected(path, expect)
+            try:
+                file = self._folder.place(
+                    temporary, path, expect=current, mtime_ns=mtime_ns, keep=keep
+                )
+            except PathBusy as error:
+                # A program that knows nothing of the lock was faster.
+                if expect is not None:
+                    raise _changed(path) from error
+                raise StoreUnavailable(f"{self.name}: {error}", ambiguous=False) from error
+        return _described(file)
 
 
 class _DirectoryReader:
@@ -241,7 +234,7 @@ class _DirectoryReader:
         self._end = end
 
     def __iter__(self) -> Iterator[bytes]:
-        with _translated(self._store):
+        with translated(self._store):
             for offset in range(self._offset, self._end, BLOCK):
                 try:
                     yield self.opened.read_at(offset, min(BLOCK, self._end - offset))
@@ -297,41 +290,3 @@ def _preconditions(path: str) -> Iterator[None]:
         yield
     except PathBusy as error:
         raise _changed(path) from error
-
-
-@contextmanager
-def _translated(store: str) -> Iterator[None]:
-    """Turn what went wrong with the folder or the disk into an error of the store."""
-    try:
-        yield
-    except RootError as error:
-        raise _whole_store_error(error) from error
-    except OSError as error:
-        raise _error_of(error, store) from error
-    except PathError as error:
-        if not isinstance(error.__cause__, OSError) or type(error) is not PathError:
-            raise
-        raise _error_of(error.__cause__, f"{store}: {error}") from error
-
-
-def _error_of(error: OSError, what: str) -> CraftsyncError:
-    sentence = f"{what}: {error.strerror}."
-    if error.errno in _FULL:
-        return StoreFull(sentence, remedy="Make room on its disk.")
-    if error.errno in _DENIED:
-        return StoreDenied(sentence, remedy="Check the owner and the permissions of the folder.")
-    return StoreUnavailable(sentence, ambiguous=False)
-
-
-def _whole_store_error(error: RootError) -> CraftsyncError:
-    cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno in _DENIED:
-        return StoreDenied(str(error), remedy=error.remedy)
-    return StoreMissing(str(error), remedy=error.remedy)
-
-
-def _listing_error(error: RootError) -> CraftsyncError:
-    cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno not in _DENIED | {errno.ENOENT, errno.ENOTDIR}:
-        return ListingBroken(str(error), remedy=error.remedy)
-    return _whole_store_error(error)

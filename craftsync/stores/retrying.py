@@ -20,6 +20,8 @@ from craftsync.stores.base import Expect, Features, Reader, Source, Store, Uploa
 
 T = TypeVar("T")
 
+ATTEMPTS = 6
+DEADLINE_SECONDS = 600.0
 FIRST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 30.0
 
@@ -38,8 +40,8 @@ class RetryingStore:
         store: Store,
         *,
         clock: Clock,
-        attempts: int = 6,
-        deadline_seconds: float = 600.0,
+        attempts: int = ATTEMPTS,
+        deadline_seconds: float = DEADLINE_SECONDS,
         rng: random.Random | None = None,
     ) -> None:
         self.store = store
@@ -135,17 +137,11 @@ class RetryingStore:
     def close(self) -> None:
         self.store.close()
 
-    def _patience(self) -> _Patience:
-        return _Patience(self._clock, self._rng, self._attempts, self._deadline_seconds)
+    def _patience(self) -> Patience:
+        return Patience(self._clock, self._rng, self._attempts, self._deadline_seconds)
 
     def _retried(self, act: Callable[[], T]) -> T:
-        """Do what does no harm when it is done twice."""
-        patience = self._patience()
-        while True:
-            try:
-                return act()
-            except StoreUnavailable as error:
-                patience.wait_after(error)
+        return self._patience().retried(act)
 
     def _settled(self, act: Callable[[], T], done: Callable[[], T | None]) -> T:
         """Do what may be done only once; `done` looks whether it was, and returns what it left behind."""
@@ -178,14 +174,18 @@ class RetryingStore:
         return found if mtime_ns is not None and found.mtime_ns == mtime_ns else None
 
 
-class _Patience:
-    """How often and how long one operation is tried."""
+class Patience:
+    """How often and how long one operation is tried; the defaults are everybody's."""
 
     def __init__(
-        self, clock: Clock, rng: random.Random, attempts: int, deadline_seconds: float
+        self,
+        clock: Clock,
+        rng: random.Random | None = None,
+        attempts: int = ATTEMPTS,
+        deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self._clock = clock
-        self._rng = rng
+        self._rng = rng or random.Random()
         self._left = attempts - 1
         self._bound = FIRST_WAIT_SECONDS
         self._deadline = clock.monotonic() + deadline_seconds
@@ -198,6 +198,14 @@ class _Patience:
         self._left -= 1
         self._bound = min(2 * self._bound, LONGEST_WAIT_SECONDS)
         self._clock.sleep(wait)
+
+    def retried(self, act: Callable[[], T]) -> T:
+        """Do what does no harm when it is done twice."""
+        while True:
+            try:
+                return act()
+            except StoreUnavailable as error:
+                self.wait_after(error)
 
 
 def _after(

@@ -75,7 +75,7 @@ class Carrier:
         except OSError as error:
             return Outcome(action, Status.PROBLEM, f"{error.strerror or error}")
 
-    def _settle_and_do(self, task: Task) -> Outcome | Staged:
+    def _settle_and_do(self, task: Task) -> Outcome | Staged:  # noqa: C901 (one arm a kind)
         action = task.action
         settled = self.settler.settle(action, task.intent)
         if settled.decision is None:
@@ -194,9 +194,7 @@ class Carrier:
             found = self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
             new, size = self.settler.agree(action.local, found, row.digest), 0
         self.store.delete(source, expect=old, keep=None if renamed else self.keep)
-        return Outcome(
-            action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size
-        )
+        return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size)
 
     def _move_local(self, action: Action) -> Outcome:
         row, source, remote = action.baseline, action.source, action.remote
@@ -235,7 +233,9 @@ class Carrier:
             if self.root.stat(copy) is not None:
                 with self.root.open_file(copy) as file:
                     if file.digest() != digest:
-                        raise PathObstructed(f"{copy}: another file has the name of a conflict copy")
+                        raise PathObstructed(
+                            f"{copy}: another file has the name of a conflict copy"
+                        )
                 return
             self.root.sync()
             self.root.place(

@@ -126,7 +126,10 @@ class Executor:
         if saved is not None and saved.part_size == PART:
             name, parts = saved.temporary, frozenset(saved.parts)
         else:
-            name, parts = f"download-{self._state.plan.operation(0)}-{len(self._steps)}", frozenset()
+            name, parts = (
+                f"download-{self._state.plan.operation(0)}-{len(self._steps)}",
+                frozenset(),
+            )
             transfers.begin_download(
                 path, temporary=name, size=remote.size, version=remote.version, part_size=PART
             )
@@ -268,6 +271,4 @@ def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:
     action = outcome.action
     seen = action.remote if action.kind is Kind.DOWNLOAD else action.local or action.remote
     size = seen.size if seen else 0
-    return HistoryRow(
-        now, command, action.kind, action.path, size, outcome.status, outcome.reason
-    )
+    return HistoryRow(now, command, action.kind, action.path, size, outcome.status, outcome.reason)

@@ -229,7 +229,7 @@ class Session:
             options.policy,
             fetcher,
             self.clock,
-            read_store=not options.dry_run,
+            dry_run=options.dry_run,
         )
         return Carrier(
             self.root,
@@ -272,7 +272,9 @@ class Session:
             checker.run(report, on_line)
         return report
 
-    def write_plan(self, options: Options, out: TextIO, on_event: OnEvent = ignore_events) -> Report:
+    def write_plan(
+        self, options: Options, out: TextIO, on_event: OnEvent = ignore_events
+    ) -> Report:
         """Write what a pass would do, one JSON object a line; see `planfile`."""
         report = Report("plan", dry_run=True)
         self._meet_store(replace(options, dry_run=True))

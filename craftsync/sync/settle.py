@@ -25,6 +25,7 @@ from craftsync.core.model import (
     RemoteObject,
 )
 from craftsync.errors import ObjectNotFound, PathBusy, PathObstructed
+from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.state.plan import Intent
 from craftsync.stores.base import Store
@@ -54,10 +55,18 @@ class Contents:
 
     def local_digest(self) -> bytes | None:
         if self._local is None and self.local is not None:
-            with self.root.open_file(self.local.path) as file:
+            with self._open() as file:
                 self._local = file.digest()
                 file.verify()
         return self._local
+
+    def _open(self) -> OpenFile:
+        assert self.local is not None
+        file = self.root.open_file(self.local.path)
+        if file.file != self.local:
+            file.close()
+            raise PathBusy(f"{self.local.path}: changed in the root since it was looked at")
+        return file
 
     def remote_digest(self) -> bytes | None:
         if self._remote is None and self.remote is not None:
@@ -79,7 +88,7 @@ class Contents:
         """Return the MD5 of the file; its digest is read in the same pass."""
         assert self.local is not None
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-        with self.root.open_file(self.local.path) as file:
+        with self._open() as file:
             for offset in range(0, self.local.size, 1 << 20):
                 block = file.read_at(offset, min(1 << 20, self.local.size - offset))
                 md5.update(block)
@@ -91,14 +100,14 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Settler:
-    """Settles actions in worker threads. With `read_store` false it never reads whole objects."""
+    """Settles actions in worker threads. A dry run reads no whole objects of a distant store."""
 
     root: Folder
     store: Store
     policy: Policy
     fetcher: Fetcher
     clock: Clock
-    read_store: bool = True
+    dry_run: bool = False
 
     def settle(self, action: Action, intent: Intent | None) -> Settled:
         """Return what to do now; raises `PathBusy` when the root no longer holds what was planned."""
@@ -108,7 +117,12 @@ class Settler:
         row = self._own_write(action, intent) or action.baseline
         contents = Contents(self.root, self.fetcher, action.local, action.remote)
         local, remote = action.local, action.remote
-        if local is not None and remote is not None and self._may_compare(action) and contents.equal(self.store):
+        if (
+            local is not None
+            and remote is not None
+            and self._may_compare(action)
+            and contents.equal(self.store)
+        ):
             return Settled(None, self.agree(local, remote, contents.local_digest()))
         here, there = self._looks(action, row, contents)
         decision = decide_looks(here, there, self.policy)
@@ -118,9 +132,7 @@ class Settler:
             decision = self._resolve(action, decision)
         return Settled(decision, row if row is not action.baseline else None)
 
-    def agree(
-        self, local: LocalFile, remote: RemoteObject, digest: bytes | None
-    ) -> BaselineRow:
+    def agree(self, local: LocalFile, remote: RemoteObject, digest: bytes | None) -> BaselineRow:
         """Return the row that says: these two hold the same content."""
         changed = max(local.mtime_ns, local.ctime_ns)
         racy = abs(self.clock.now_ns() - changed) < self.root.stamp_step_ns
@@ -128,6 +140,8 @@ class Settler:
 
     def _still_here(self, action: Action) -> None:
         path = action.path
+        if action.kind is Kind.UPLOAD and not self.dry_run:
+            return  # It is compared when it is opened, which saves a look for every file.
         try:
             found = self.root.stat(path)
         except PathObstructed:
@@ -156,10 +170,13 @@ class Settler:
             changed_there = True
         else:
             changed_there = look_remote(remote, row, Compare.FINGERPRINT) is Look.CHANGED
-        return changed_there and (self.read_store or self._cheap(remote))
+        return changed_there and remote is not None and self._readable(remote)
 
-    def _cheap(self, remote: RemoteObject | None) -> bool:
-        if remote is None or remote.size == 0 or self.store.features.folders:
+    def _readable(self, remote: RemoteObject) -> bool:
+        return not self.dry_run or self._cheap(remote)
+
+    def _cheap(self, remote: RemoteObject) -> bool:
+        if remote.size == 0 or self.store.features.folders:
             return True
         if self.store.features.md5_versions and _looks_like_md5(remote.version):
             return True
@@ -177,7 +194,7 @@ class Settler:
             here = Look.SAME
         if there is Look.CHANGED and action.remote is not None and action.remote.size == row.size:
             try:
-                if self.read_store and contents.remote_digest() == row.digest:
+                if self._readable(action.remote) and contents.remote_digest() == row.digest:
                     there = Look.SAME
             except ObjectNotFound as error:
                 raise PathBusy(f"{action.path}: changed in the store meanwhile") from error

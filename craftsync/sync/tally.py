@@ -76,9 +76,7 @@ class Tally:
     def _progress(self) -> None:
         moved = sum(limiter.moved for limiter in self._limiters)
         self._on_event(
-            ProgressEvent(
-                "transferring", self._done, self._totals.files, moved, self._totals.bytes
-            )
+            ProgressEvent("transferring", self._done, self._totals.files, moved, self._totals.bytes)
         )
 
     def outcome(self, outcome: Outcome) -> None:

@@ -53,9 +53,7 @@ def _in_store(store: Store) -> Iterator[TrashEntry]:
             yield TrashEntry("store", stamp, path, found.size)
 
 
-def restore(
-    root: Folder, store: Store, path: str, at: str | None, *, keep: str
-) -> TrashEntry:
+def restore(root: Folder, store: Store, path: str, at: str | None, *, keep: str) -> TrashEntry:
     """Put the newest kept version of `path`, or the newest not after `at`, back into the root.
 
     `at` is the beginning of a stamp, or a moment in ISO 8601 (UTC). What the

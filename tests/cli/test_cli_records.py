@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -103,8 +104,8 @@ def test_status_without_words_is_a_list_for_several_folders(in_step: Craftsync) 
         "  one: {root: root, environment: archive}\n"
         "  two: {root: other, environment: archive}\n"
     )
-    (listed,) = in_step("status", "--json").json
-    assert [Path(facts["root"]).name for facts in listed] == ["root", "other"]  # type: ignore[attr-defined]
+    listed = json.loads(in_step("status", "--json").out)
+    assert [Path(facts["root"]).name for facts in listed] == ["root", "other"]
 
 
 def test_looking_leaves_no_trace(craftsync: Craftsync) -> None:

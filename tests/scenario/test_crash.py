@@ -67,7 +67,11 @@ def die_in_a_pass(world: World, at: int, *, after: bool) -> bool:
             with world.open(make_pool=lambda _: SerialPool()) as session:
                 root: Folder = Fused(session.root, fuse)
                 Session(
-                    root, store, session.state, clock=session.clock, make_pool=lambda _: SerialPool()
+                    root,
+                    store,
+                    session.state,
+                    clock=session.clock,
+                    make_pool=lambda _: SerialPool(),
                 ).run("sync", Options())
             status = 0
         finally:

@@ -132,7 +132,9 @@ def test_an_unreadable_folder_is_not_a_deletion(world: World) -> None:
     assert world.there() == {"d/a": "1"}
 
 
-def test_a_file_replaced_by_a_link_is_reported_and_not_deleted(world: World, tmp_path: Path) -> None:
+def test_a_file_replaced_by_a_link_is_reported_and_not_deleted(
+    world: World, tmp_path: Path
+) -> None:
     world.write("a", "1")
     world.run()
     world.remove("a")

@@ -34,7 +34,15 @@ def remote_object(path: str, content: int) -> RemoteObject:
 
 def row(path: str, content: int) -> BaselineRow:
     return BaselineRow(
-        path, content + 1, content, content, content, False, bytes([content]), content, f"v{content}"
+        path,
+        content + 1,
+        content,
+        content,
+        content,
+        False,
+        bytes([content]),
+        content,
+        f"v{content}",
     )
 
 

@@ -80,6 +80,26 @@ def test_an_exchange_with_a_missing_file_changes_nothing(
     assert (tmp_path / other).read_text() == other
 
 
+def test_an_exchange_that_fails_midway_leaves_both_where_they_were(
+    way: Any, here: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way[1] is rename.exchange:
+        pytest.skip("the kernel does it in one step")
+    (tmp_path / "a").write_text("A")
+    (tmp_path / "b").write_text("B")
+    real = os.rename
+
+    def fail_for_a(source: str, target: str, **folders: int) -> None:
+        if source == "a":
+            raise OSError(errno.EIO, "the disk is broken")
+        real(source, target, **folders)
+
+    monkeypatch.setattr(os, "rename", fail_for_a)
+    with pytest.raises(OSError, match="broken"):
+        way[1](here, "a", here, "b")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "A", "b": "B"}
+
+
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
 def test_a_filesystem_without_renameat2_is_served_by_the_fallbacks(
     monkeypatch: pytest.MonkeyPatch, here: int, tmp_path: Path, number: int

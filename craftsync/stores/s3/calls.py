@@ -54,6 +54,8 @@ class Calls:
         try:
             answer = self._wire.call("PUT", key, headers=headers, body=body)
         except ObjectNotFound as error:
+            if condition is None:
+                raise StoreError(f"{self._location} takes no object {key!r}.") from error
             raise self._unmet(key) from error
         return version_of(answer.headers.get("etag")) or ""
 

@@ -18,7 +18,8 @@ from craftsync.core.paths import is_own
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.page import BrokenPage, Page, ascending, entries, parse
 
-FetchPage = Callable[[list[tuple[str, str]]], bytes]
+Parameters = list[tuple[str, str]]
+FetchPage = Callable[[Parameters], bytes]
 """Sends one listing request with these parameters."""
 
 PAGES_AHEAD = 8
@@ -90,7 +91,7 @@ class Listing:
                 # Nobody asked for trash and temporary objects, of which there may be many.
                 token, after = None, own_folder + _LAST
 
-    def _query(self, prefix: str, after: str, token: str | None) -> list[tuple[str, str]]:
+    def _query(self, prefix: str, after: str, token: str | None) -> Parameters:
         query = [("encoding-type", "url"), ("max-keys", "1000")]
         if prefix:
             query.append(("prefix", prefix))

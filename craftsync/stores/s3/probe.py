@@ -31,10 +31,10 @@ _BODY = b"craftsync"
 _NOBODY = "0" * 32
 """A version no object has."""
 
-_NAMES = ("o!", "o/x", "o\uffff", "o\U0001f600")
+_NAMES = ("p!", "p/x", "p\uffff", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
 
-_FILE, _BELOW = "p", "p/x"
+_FILE, _BELOW = "pq", "pq/x"
 """Two objects that cannot be together where a store is made of folders, or where one then hides the other."""
 
 
@@ -108,7 +108,7 @@ class _Probe:
             self._put(self._folder + _BELOW)
 
     def _listed(self) -> Sequence[str]:
-        query = [("encoding-type", "url"), ("prefix", self._folder)]
+        query = [("encoding-type", "url"), ("prefix", self._folder + "p")]
         try:
             return parse(self._calls.list_page(query)).keys
         except BrokenPage as error:

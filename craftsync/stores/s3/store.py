@@ -23,12 +23,13 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.stores.base import Expect, Source, UploadJournal
+from craftsync.stores.retrying import Patience
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.carrier import ObstoreCarrier, can_carry
 from craftsync.stores.s3.displacing import Checks, Displacing, Limits, check
 from craftsync.stores.s3.errors import PartialNotMarked, RangeBeyond
 from craftsync.stores.s3.facts import ProbedFacts
-from craftsync.stores.s3.listing import Listing
+from craftsync.stores.s3.listing import Listing, Parameters
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import OPERATION, Carrier, Condition, Opened, notes
 from craftsync.stores.s3.probe import probe
@@ -97,7 +98,7 @@ class S3Store:
     ) -> Iterator[RemoteObject | Skipped]:
         began = self._clock.monotonic()
         listing = Listing(
-            self.calls.list_page,
+            self._page,
             self.root,
             self.location,
             in_order=self.features.sorted_listing,
@@ -222,6 +223,16 @@ class S3Store:
     def close(self) -> None:
         self._uploads.close()
         self._wire.close()
+
+    def _page(self, query: Parameters) -> bytes:
+        """Fetch a page of a listing.
+
+        A later one is tried again in its place, and only it: a listing of ten
+        thousand pages that began anew at each failure would never end.
+        """
+        if any(name in ("continuation-token", "start-after") for name, _ in query):
+            return Patience(self._clock).retried(partial(self.calls.list_page, query))
+        return self.calls.list_page(query)
 
     def _key(self, path: str) -> str:
         key = self.root + path

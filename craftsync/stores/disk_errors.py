@@ -1,0 +1,59 @@
+"""What the disk says of a folder, as errors of the directory store that lives in it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from craftsync.errors import (
+    CraftsyncError,
+    ListingBroken,
+    PathError,
+    RootError,
+    StoreDenied,
+    StoreFull,
+    StoreMissing,
+    StoreUnavailable,
+)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@contextmanager
+def translated(store: str) -> Iterator[None]:
+    """Turn what went wrong with the folder or the disk into an error of the store."""
+    try:
+        yield
+    except RootError as error:
+        raise whole_store_error(error) from error
+    except OSError as error:
+        raise error_of(error, store) from error
+    except PathError as error:
+        if not isinstance(error.__cause__, OSError) or type(error) is not PathError:
+            raise
+        raise error_of(error.__cause__, f"{store}: {error}") from error
+
+
+def error_of(error: OSError, what: str) -> CraftsyncError:
+    sentence = f"{what}: {error.strerror}."
+    if error.errno in _FULL:
+        return StoreFull(sentence, remedy="Make room on its disk.")
+    if error.errno in _DENIED:
+        return StoreDenied(sentence, remedy="Check the owner and the permissions of the folder.")
+    return StoreUnavailable(sentence, ambiguous=False)
+
+
+def whole_store_error(error: RootError) -> CraftsyncError:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in _DENIED:
+        return StoreDenied(str(error), remedy=error.remedy)
+    return StoreMissing(str(error), remedy=error.remedy)
+
+
+def listing_error(error: RootError) -> CraftsyncError:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno not in _DENIED | {errno.ENOENT, errno.ENOTDIR}:
+        return ListingBroken(str(error), remedy=error.remedy)
+    return whole_store_error(error)

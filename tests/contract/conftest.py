@@ -1,0 +1,132 @@
+"""The stores the contract is checked for: each test gets an empty one of every kind."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from craftsync.stores.base import Store
+from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
+from tests.support import servers
+from tests.support.servers import S3Server
+
+BUCKET = "craftsync-contract"
+S3_SERVERS = ["moto", "rclone", *(["external"] if servers.named_by_environment() else [])]
+OpenS3 = Callable[..., S3Store]
+
+
+@pytest.fixture(autouse=True)
+def no_credentials_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep tests away from the profiles and the instance metadata of wherever they run."""
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[S3Server]:
+    with servers.moto() as server:
+        server.make_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with servers.rclone(tmp_path_factory.mktemp("rclone")) as server:
+        server.make_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def external_server() -> S3Server:
+    server = servers.named_by_environment()
+    assert server is not None
+    server.make_bucket(BUCKET)
+    return server
+
+
+@pytest.fixture(scope="session")
+def probed() -> dict[str, ProbedFacts]:
+    """What was found out about each server so far."""
+    return {}
+
+
+@pytest.fixture
+def use_keys_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Server], None]:
+    def use(server: S3Server) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+
+    return use
+
+
+@pytest.fixture
+def open_s3(
+    probed: dict[str, ProbedFacts], use_keys_of: Callable[[S3Server], None]
+) -> Iterator[OpenS3]:
+    """Return a function that opens a store on a server, under a prefix nobody else uses."""
+    opened: list[S3Store] = []
+    prefix = f"{uuid.uuid4().hex}/données"
+
+    def open_store(server: S3Server, **options: object) -> S3Store:
+        use_keys_of(server)
+        # No listing is taken for a look: each test sees the store at its most careful.
+        settings = {"limits": Limits(fresh_listing_seconds=0.0), "prefix": prefix, **options}
+        store = S3Store(BUCKET, endpoint_url=server.endpoint, **settings)  # type: ignore[arg-type]
+        opened.append(store)
+        if "facts" not in options:
+            if server.name not in probed:
+                probed[server.name] = probe(store)
+            store.learn(probed[server.name])
+        return store
+
+    yield open_store
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(params=S3_SERVERS)
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    server: S3Server = request.getfixturevalue(f"{request.param}_server")
+    return server
+
+
+@pytest.fixture
+def s3_store(s3_server: S3Server, open_s3: OpenS3) -> S3Store:
+    return open_s3(s3_server)
+
+
+@pytest.fixture
+def moto_store(moto_server: S3Server, open_s3: OpenS3) -> S3Store:
+    return open_s3(moto_server)
+
+
+@pytest.fixture(params=["directory", "memory", *(f"s3-{name}" for name in S3_SERVERS)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    kind, _, server = request.param.partition("-")
+    if kind == "s3":
+        opened = request.getfixturevalue("open_s3")
+        yield opened(request.getfixturevalue(f"{server}_server"))
+    elif kind == "directory":
+        from craftsync.stores.directory import DirectoryStore
+
+        directory = DirectoryStore.create(tmp_path / "store")
+        yield directory
+        directory.close()
+    else:
+        from craftsync.stores.memory import MemoryStore
+
+        yield MemoryStore()
+
+
+@pytest.fixture
+def operation() -> Callable[[], str]:
+    """Return a function that returns another operation id each time."""
+    numbers = itertools.count(1)
+    return lambda: f"operation-{next(numbers)}"

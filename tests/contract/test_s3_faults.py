@@ -1,0 +1,339 @@
+"""Failures between an S3 store and its server: what is said, and what is healed."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.errors import (
+    CraftsyncError,
+    PreconditionFailed,
+    StoreDenied,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreUnavailable,
+)
+from craftsync.stores.retrying import RetryingStore
+from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
+from tests.contract.conftest import OpenS3
+from tests.support.clock import FakeClock
+from tests.support.fake_s3 import Answer, Drop, Request, Script, error, proxied, scripted
+from tests.support.servers import S3Server, free_port
+from tests.support.world import Bytes
+
+CAREFUL = ProbedFacts(metadata=True)
+CHECKED = ProbedFacts(
+    conditional_create=True, conditional_replace=True, conditional_delete=True, metadata=True
+)
+LARGE = 17 * 1024 * 1024
+NO_SUCH = S3Server("none", f"http://127.0.0.1:{free_port()}")
+
+
+def patient(store: S3Store) -> RetryingStore:
+    return RetryingStore(store, clock=FakeClock(), rng=random.Random(0))
+
+
+def first(method: str, part: str, fault: object) -> Script:
+    """Return a script with one fault: for the first request of a method with `part` in its target."""
+    left = [fault]
+    lock = threading.Lock()
+
+    def script(request: Request) -> object:
+        with lock:
+            if left and request.method == method and part in request.target:
+                return left.pop()
+        return None
+
+    return script  # type: ignore[return-value]
+
+
+def content_of(store: RetryingStore, path: str) -> bytes:
+    with store.read(path) as reader:
+        return b"".join(reader)
+
+
+@pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
+@pytest.mark.parametrize("path", ["plain", "tab\tname"])
+def test_a_write_whose_answer_is_lost_is_a_success(
+    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, path: str
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=facts))
+        name = "name" if "\t" in path else "plain"
+        proxy.script = first("PUT", name, Drop())
+        created = store.write(path, Bytes(b"one"), expect=ABSENT, operation="op-1")
+        assert (created.operation, content_of(store, path)) == ("op-1", b"one")
+        proxy.script = first("PUT", name, Drop())
+        replaced = store.write(path, Bytes(b"two"), expect=created, operation="op-2", keep="k")
+        assert (replaced.operation, content_of(store, path)) == ("op-2", b"two")
+        assert content_of(store, f"{OWN_FOLDER}/trash/k/{path}") == b"one"
+        puts = [r for r in proxy.requests if r.method == "PUT" and "copy-source" not in str(r.headers).lower()]
+        assert len(puts) == 2
+
+
+def test_a_write_whose_answer_is_lost_never_puts_itself_into_the_trash(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CAREFUL))
+        store.write("object", Bytes(b"old"), expect=ABSENT, operation="op-1")
+        proxy.script = first("PUT", "es/object", Drop())
+        store.write("object", Bytes(b"new"), expect=None, operation="op-2", keep="k")
+        assert content_of(store, f"{OWN_FOLDER}/trash/k/object") == b"old"
+
+
+def test_a_write_that_did_not_arrive_is_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(moto_server, first("PUT", "object", Drop(delivered=False))) as (server, _):
+        store = patient(open_s3(server, facts=CHECKED))
+        store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        assert content_of(store, "object") == b"one"
+
+
+def test_somebody_elses_object_is_not_taken_for_the_lost_write(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    theirs = open_s3(moto_server, facts=CHECKED)
+
+    def overtaken(request: Request) -> Drop:
+        theirs.write("object", Bytes(b"theirs"), expect=ABSENT, operation="theirs")
+        return Drop(delivered=False)
+
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED))
+        once = first("PUT", "object", True)
+        proxy.script = lambda request: overtaken(request) if once(request) else None
+        with pytest.raises(PreconditionFailed):
+            store.write("object", Bytes(b"mine"), expect=ABSENT, operation="mine")
+        assert content_of(store, "object") == b"theirs"
+
+
+@pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
+@pytest.mark.parametrize("keep", [None, "k"])
+def test_a_delete_whose_answer_is_lost_is_a_success(
+    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, keep: str | None
+) -> None:
+    with proxied(moto_server, first("DELETE", "object", Drop())) as (server, _):
+        store = patient(open_s3(server, facts=facts))
+        written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        store.delete("object", expect=written, keep=keep)
+        assert store.stat("object") is None
+
+
+def test_a_copy_whose_answer_is_lost_is_a_success(moto_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(moto_server, first("PUT", "target", Drop())) as (server, _):
+        store = patient(open_s3(server, facts=CHECKED))
+        source = store.write("source", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        copied = store.copy(source, "target", expect=ABSENT, operation="op-2")
+        assert (copied.path, copied.operation) == ("target", "op-2")
+
+
+def test_a_large_write_whose_completion_is_lost_is_a_success(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    facts = ProbedFacts(conditional_complete_create=True, metadata=True)
+    with proxied(moto_server, first("POST", "uploadId", Drop())) as (server, proxy):
+        store = patient(open_s3(server, facts=facts))
+        written = store.write("object", Bytes(bytes(LARGE)), expect=ABSENT, operation="op-1")
+        assert (written.size, written.operation) == (LARGE, "op-1")
+        assert sum("partNumber" in r.target for r in proxy.requests) == 3
+
+
+@pytest.mark.parametrize("status", [(503, "SlowDown"), (500, "InternalError"), (429, "")])
+def test_a_storm_of_refusals_is_sat_out(
+    moto_server: S3Server, open_s3: OpenS3, status: tuple[int, str]
+) -> None:
+    turns: dict[str, int] = {}
+
+    def stormy(request: Request) -> Answer | None:
+        turn = turns[request.method] = turns.get(request.method, 0) + 1
+        return error(*status) if turn % 4 else None
+
+    with proxied(moto_server, stormy) as (server, _):
+        store = patient(open_s3(server, facts=CHECKED))
+        written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        assert [entry.path for entry in store.list()] == ["object"]
+        assert content_of(store, "object") == b"one"
+        store.delete("object", expect=written)
+        assert store.stat("object") is None
+
+
+def test_the_wait_is_no_shorter_than_the_server_asks_for(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    clock = FakeClock()
+    fault = error(503, "SlowDown", ("Retry-After", "7"))
+    with proxied(moto_server, first("GET", "list-type", fault)) as (server, _):
+        store = RetryingStore(open_s3(server, facts=CAREFUL), clock=clock)
+        assert list(store.list()) == []
+    assert len(clock.slept) == 1 and clock.slept[0] >= 7
+
+
+def test_patience_ends(open_s3: OpenS3) -> None:
+    clock = FakeClock()
+    with scripted(lambda _: error(503, "SlowDown")) as (server, proxy):
+        store = RetryingStore(open_s3(server, facts=CAREFUL), clock=clock, attempts=4)
+        with pytest.raises(StoreUnavailable):
+            store.stat("object")
+        assert (len(proxy.requests), len(clock.slept)) == (4, 3)
+        hurried = RetryingStore(
+            open_s3(server, facts=CAREFUL), clock=clock, attempts=1_000, deadline_seconds=60
+        )
+        began = clock.monotonic()
+        with pytest.raises(StoreUnavailable):
+            hurried.stat("object")
+        assert clock.monotonic() - began <= 60
+
+
+def test_a_download_that_ends_early_is_no_download(moto_server: S3Server, open_s3: OpenS3) -> None:
+    def cut(answer: Answer) -> Answer:
+        return answer._replace(cut=max(0, len(answer.body) - 1))
+
+    for path, size in [("small", 10), ("large", 3 * 1024 * 1024), ("tab\tname", 10)]:
+        with proxied(moto_server, lambda _: None) as (server, proxy):
+            store = open_s3(server, facts=CAREFUL)
+            store.write(path, Bytes(bytes(size)), expect=None, operation="op")
+            proxy.script = lambda request: cut if request.method == "GET" else None
+            with pytest.raises(StoreUnavailable), store.read(path) as reader:
+                for _ in reader:
+                    pass
+
+
+def test_a_range_with_the_wrong_bytes_is_noticed(moto_server: S3Server, open_s3: OpenS3) -> None:
+    def whole(request: Request) -> Answer | None:
+        return Answer(200, b"0123456789", (("ETag", '"e"'),)) if request.method == "GET" else None
+
+    def elsewhere(request: Request) -> Answer | None:
+        headers = (("ETag", '"e"'), ("Content-Range", "bytes 3-5/10"))
+        return Answer(206, b"345", headers) if request.method == "GET" else None
+
+    for lie in (whole, elsewhere):
+        with proxied(moto_server, lie) as (server, _):
+            store = open_s3(server, facts=CAREFUL)
+            with pytest.raises(StoreError), store.read("object", offset=2, length=3) as reader:
+                list(reader)
+
+
+def test_an_object_that_was_stored_wrong_does_not_stay(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    def flipped(request: Request) -> Callable[[Answer], Answer] | None:
+        if request.method != "PUT":
+            return None
+        return lambda answer: answer._replace(headers=(("ETag", f'"{"0" * 32}"'),))
+
+    with proxied(moto_server, flipped) as (server, _):
+        store = open_s3(server, facts=ProbedFacts(md5_versions=True))
+        with pytest.raises(StoreUnavailable) as failure:
+            store.write("object", Bytes(b"content"), expect=ABSENT, operation="op")
+        assert not failure.value.ambiguous
+        assert store.stat("object") is None
+
+
+def test_an_unreachable_server_is_unavailable_and_nothing_is_in_doubt(open_s3: OpenS3) -> None:
+    store = open_s3(NO_SUCH, facts=CAREFUL)
+    actions: list[Callable[[], object]] = [
+        lambda: store.stat("carried"),
+        lambda: store.stat("signed\there"),
+        lambda: list(store.list()),
+        lambda: store.write("a", Bytes(b""), expect=None, operation="op"),
+    ]
+    for action in actions:
+        with pytest.raises(StoreUnavailable) as failure:
+            action()
+        assert not failure.value.ambiguous
+
+
+REFUSALS = [
+    (error(404, "NoSuchBucket"), StoreMissing),
+    (error(403, "AccessDenied"), StoreDenied),
+    (error(403, "InvalidAccessKeyId"), StoreDenied),
+    (error(403, "SignatureDoesNotMatch"), StoreDenied),
+    (error(400, "ExpiredToken"), StoreDenied),
+    (error(403, "RequestTimeTooSkewed"), StoreDenied),
+    (error(401, ""), StoreDenied),
+    (error(400, "EntityTooLarge"), StoreFull),
+    (error(507, ""), StoreFull),
+    (error(400, "RequestTimeout"), StoreUnavailable),
+    (error(503, "SlowDown"), StoreUnavailable),
+    (error(502, ""), StoreUnavailable),
+    (Answer(502, b"<html>Bad gateway</html>"), StoreUnavailable),
+    (error(409, "ConditionalRequestConflict"), StoreUnavailable),
+    (error(412, "PreconditionFailed"), PreconditionFailed),
+    (error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3")), StoreError),
+    (error(501, "NotImplemented"), StoreError),
+    (error(400, "InvalidArgument"), StoreError),
+]
+
+
+@pytest.mark.parametrize("path", ["carried", "signed\there"])
+@pytest.mark.parametrize(("answer", "kind"), REFUSALS, ids=lambda value: str(value)[:60])
+def test_a_refused_write_says_what_it_means_in_a_sentence(
+    open_s3: OpenS3, answer: Answer, kind: type[CraftsyncError], path: str
+) -> None:
+    with scripted(lambda _: answer) as (server, _):
+        store = open_s3(server, facts=CHECKED)
+        with pytest.raises(CraftsyncError) as refused:
+            store.write(path, Bytes(b"x"), expect=ABSENT, operation="op")
+    assert isinstance(refused.value, kind)
+    assert kind is not StoreError or type(refused.value) is StoreError
+    message = str(refused.value)
+    assert message.endswith(".") and "\n" not in message
+    assert not any(word in message for word in ("Debug", "Retry", "{", "<"))
+
+
+def test_the_region_of_a_bucket_that_is_elsewhere_is_named(open_s3: OpenS3) -> None:
+    answer = error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3"))
+    with scripted(lambda _: answer) as (server, _):
+        with pytest.raises(StoreError) as refused:
+            list(open_s3(server, facts=CAREFUL).list())
+    assert "eu-west-3" in refused.value.remedy
+
+
+def test_a_copy_that_fails_after_it_was_accepted_has_failed(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = open_s3(server, facts=CHECKED)
+        source = store.write("source", Bytes(b"x"), expect=None, operation="op")
+        proxy.script = first("PUT", "target", error(200, "InternalError"))
+        with pytest.raises(StoreUnavailable):
+            store.copy(source, "target", expect=ABSENT, operation="op")
+
+
+def test_connections_the_server_has_closed_meanwhile_are_not_used_again(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    def closing(answer: Answer) -> Answer:
+        return answer._replace(cut=len(answer.body))
+
+    with proxied(moto_server, lambda _: closing) as (server, _):
+        store = open_s3(server, facts=CAREFUL)
+        for _ in range(3):
+            assert list(store.list()) == []
+
+
+def test_a_just_finished_listing_spares_the_look_for_a_while(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    clock = FakeClock()
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = open_s3(
+            server, facts=CAREFUL, clock=clock, limits=Limits(fresh_listing_seconds=2.0)
+        )
+        looks = lambda: sum(r.method == "HEAD" for r in proxy.requests)  # noqa: E731
+        store.write("a", Bytes(b"x"), expect=ABSENT, operation="op")
+        assert looks() == 1
+        list(store.list("dir/"))
+        store.write("b", Bytes(b"x"), expect=ABSENT, operation="op")
+        assert looks() == 2
+        list(store.list())
+        store.write("c", Bytes(b"x"), expect=ABSENT, operation="op")
+        assert looks() == 2
+        clock.advance(2.5)
+        store.write("d", Bytes(b"x"), expect=ABSENT, operation="op")
+        assert looks() == 3

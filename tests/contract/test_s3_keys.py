@@ -1,0 +1,71 @@
+"""Keys that no folder can hold, on a server that holds any key."""
+
+from __future__ import annotations
+
+import pytest
+
+from craftsync.core.model import ABSENT, RemoteObject, Skipped
+from craftsync.stores.s3 import S3Store
+from craftsync.stores.s3.carrier import can_carry
+from tests.support.world import Bytes
+
+HOSTILE = [
+    *("../x", "/x", "a//b", "..", ".", "../../etc/passwd", "a/../b", "a/./b", "a/b/.."),
+    *("é" * 128, "x" * 256, "a/" + "y" * 256 + "/b", "nul\0byte"),
+]
+
+
+@pytest.fixture
+def bucket(moto_store: S3Store) -> S3Store:
+    """Return a store whose prefix ends in the slash that hostile keys follow upon."""
+    return moto_store
+
+
+def put(store: S3Store, path: str, body: bytes = b"x") -> None:
+    store.calls.put(store.root + path, body, {}, None)
+
+
+def test_hostile_keys_are_all_named_and_none_is_lost(bucket: S3Store) -> None:
+    ordinary = ["a", "a/b", "dir/file", "tab\tname", "été"]
+    for path in [*HOSTILE, *ordinary]:
+        put(bucket, path)
+    entries = list(bucket.list())
+    assert {e.path for e in entries if isinstance(e, Skipped)} == set(HOSTILE)
+    assert [e.path for e in entries if isinstance(e, RemoteObject)] == sorted(ordinary)
+    assert all(e.reason for e in entries if isinstance(e, Skipped))
+
+
+def test_an_object_beside_a_folder_of_its_name_hides_nothing(bucket: S3Store) -> None:
+    for path in ("a", "a/b", "a!"):
+        put(bucket, path)
+    assert [entry.path for entry in bucket.list()] == ["a", "a!", "a/b"]
+
+
+def test_a_marker_is_left_alone_and_a_marker_with_content_is_named(bucket: S3Store) -> None:
+    put(bucket, "empty/", b"")
+    put(bucket, "full/", b"x")
+    put(bucket, "", b"")
+    assert [(type(e), e.path) for e in bucket.list()] == [(Skipped, "full/")]
+
+
+def test_a_skipped_object_can_still_be_removed_by_its_key(bucket: S3Store) -> None:
+    for path in HOSTILE:
+        put(bucket, path)
+    for entry in list(bucket.list()):
+        found = bucket.stat(entry.path)
+        assert found is not None and found.size == 1
+        with bucket.read(entry.path) as reader:
+            assert b"".join(reader) == b"x"
+        bucket.delete(entry.path, expect=found)
+    assert list(bucket.list()) == []
+
+
+@pytest.mark.parametrize("code", [*range(0x20, 0x7F), 0x85, 0xA0, 0x200B, 0xFFFE, 0x1F600])
+def test_obstore_sends_the_very_key_wherever_it_is_trusted_to(bucket: S3Store, code: int) -> None:
+    if chr(code) in "/":
+        pytest.skip("it parts the names")
+    path = f"before{chr(code)}after/{chr(code)}x{chr(code)}"
+    assert can_carry(bucket.root + path)
+    bucket.write(path, Bytes(b"x"), expect=ABSENT, operation="op")
+    assert bucket.calls.head(bucket.root + path) is not None
+    assert [entry.path for entry in bucket.list()] == [path]

@@ -1,0 +1,297 @@
+"""What an S3 listing makes of what servers send."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from craftsync.core.model import RemoteObject, Skipped
+from craftsync.errors import ListingBroken, StoreMissing, StoreUnavailable
+from craftsync.stores.retrying import RetryingStore
+from craftsync.stores.s3 import ProbedFacts, S3Store
+from craftsync.stores.s3.page import BrokenPage, parse
+from tests.contract.conftest import OpenS3
+from tests.support.clock import FakeClock
+from tests.support.fake_s3 import (
+    NAMESPACE,
+    Answer,
+    Drop,
+    Proxy,
+    Request,
+    Script,
+    error,
+    listing_of,
+    listing_page,
+    scripted,
+)
+
+Serve = Callable[..., tuple[S3Store, Proxy]]
+IN_ORDER, ANY_ORDER = ProbedFacts(), ProbedFacts(sorted_listing=False)
+
+
+@pytest.fixture
+def serve(open_s3: OpenS3) -> Serve:
+    """Return a function that opens a store, at the top of a bucket, on a server with that script."""
+    stack = ExitStack()
+
+    def start(script: Script, facts: ProbedFacts = IN_ORDER) -> tuple[S3Store, Proxy]:
+        server, proxy = stack.enter_context(scripted(script))
+        return open_s3(server, prefix="", facts=facts, clock=FakeClock()), proxy
+
+    with stack:
+        yield start  # type: ignore[misc]
+
+
+def paths(store: S3Store | RetryingStore, prefix: str = "", **options: object) -> list[str]:
+    return [entry.path for entry in store.list(prefix, **options)]  # type: ignore[arg-type]
+
+
+def numbered(count: int) -> list[str]:
+    return [f"dir/{number:06d}" for number in range(count)]
+
+
+BROKEN = {
+    "truncated XML": lambda page: page[:-10],
+    "cut within an entry": lambda page: page[: page.rindex(b"<Size>")],
+    "a web page": lambda page: b"<html><head></head><body>Log in</body></html>",
+    "a web page that is no XML": lambda page: b"<!doctype html><html><br><body>Log in",
+    "an error with status 200": lambda page: error(200, "InternalError").body,
+    "nothing": lambda page: b"",
+    "no word of more": lambda page: page.replace(b"IsTruncated", b"Else"),
+    "a size that is none": lambda page: page.replace(b"<Size>10<", b"<Size>ten<", 1),
+    "a time that is none": lambda page: page.replace(b"2026-11", b"2026-99", 1),
+    "an entry without a key": lambda page: page.replace(b"Key>", b"Nokey>"),
+}
+
+
+@pytest.mark.parametrize("bad_page", [1, 2, 3])
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_listing_with_a_broken_page_is_no_listing(
+    serve: Serve, fault: str, bad_page: int
+) -> None:
+    good = listing_of(numbered(30), page=10)
+    count = 0
+
+    def script(request: Request) -> Answer:
+        nonlocal count
+        count += 1
+        answer = good(request)
+        return answer._replace(body=BROKEN[fault](answer.body)) if count == bad_page else answer
+
+    store, _ = serve(script)
+    with pytest.raises(ListingBroken):
+        paths(store)
+
+
+@pytest.mark.parametrize(
+    ("second", "token", "truncated"),
+    [
+        (["b"], "same", True),
+        (["b"], None, True),
+        (["a"], None, False),
+        (["0"], None, False),
+        (["c", "b"], None, False),
+        (["b", "b"], None, False),
+        (["\U0001f600", "\uffff"], None, False),
+    ],
+    ids=["token again", "no token", "key again", "backwards", "disorder", "twice", "utf-16 order"],
+)
+def test_a_listing_that_does_not_go_on_as_it_should_is_no_listing(
+    serve: Serve, second: list[str], token: str | None, truncated: bool
+) -> None:
+    def script(request: Request) -> Answer:
+        if "continuation-token" not in request.query:
+            return Answer(200, listing_page(["a"], "same"))
+        return Answer(200, listing_page(second, token, truncated=truncated))
+
+    store, _ = serve(script)
+    with pytest.raises(ListingBroken):
+        paths(store)
+
+
+def test_empty_pages_that_never_end_are_no_listing(serve: Serve) -> None:
+    count = 0
+
+    def script(request: Request) -> Answer:
+        nonlocal count
+        count += 1
+        return Answer(200, listing_page([], f"token-{count}"))
+
+    store, _ = serve(script)
+    with pytest.raises(ListingBroken):
+        paths(store)
+
+
+def test_a_server_without_an_order_is_listed_in_its_own(serve: Serve) -> None:
+    def script(request: Request) -> Answer:
+        if "continuation-token" not in request.query:
+            return Answer(200, listing_page(["b", ".craftsync/x", "a"], "more"))
+        return Answer(200, listing_page(["d", "c"]))
+
+    store, _ = serve(script, ANY_ORDER)
+    assert paths(store, boundaries=["b"]) == ["b", "a", "d", "c"]
+
+
+def test_keys_are_taken_as_they_are_from_a_server_that_does_not_encode_them(serve: Serve) -> None:
+    keys = ["100%41+b", "<a>&amp;", "é"]
+    store, _ = serve(lambda _: Answer(200, listing_page(keys, encoded=False)))
+    assert paths(store) == keys
+
+
+def test_craftsyncs_own_folder_is_not_fetched_page_by_page(serve: Serve) -> None:
+    own = [f".craftsync/trash/{number:05d}" for number in range(5_000)]
+    store, proxy = serve(listing_of(["-first", *own, "dir/a", "dir/b"]))
+    assert paths(store) == ["-first", "dir/a", "dir/b"]
+    assert len(proxy.requests) == 2
+    assert paths(store, ".craftsync/") == own
+
+
+@pytest.mark.parametrize(
+    "boundaries",
+    [
+        ["dir/000500"],
+        ["dir/000099", "dir/000100"],
+        numbered(900)[::90],
+        ["", "a", "z"],
+        ["dir/0003x"],
+    ],
+)
+def test_ranges_listed_at_once_are_the_whole_listing_in_order(
+    serve: Serve, boundaries: list[str]
+) -> None:
+    store, _ = serve(listing_of(numbered(900), page=100))
+    assert paths(store, boundaries=boundaries) == numbered(900)
+    assert paths(store, "dir/0003", boundaries=boundaries) == numbered(400)[300:]
+
+
+def test_an_abandoned_listing_leaves_no_thread_behind(serve: Serve) -> None:
+    store, _ = serve(listing_of(numbered(5_000), page=100))
+    with closing(store.list(boundaries=numbered(5_000)[::300])) as entries:  # type: ignore[type-var]
+        next(entries)
+    for thread in threading.enumerate():
+        if thread.name == "listing":
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("boundaries", [[], ["dir/000250", "dir/000700"]])
+def test_a_listing_survives_failures_on_the_way(serve: Serve, boundaries: list[str]) -> None:
+    good, seen = listing_of(numbered(2_000), page=100), 0
+
+    def script(request: Request) -> Answer | Drop:
+        nonlocal seen
+        seen += 1
+        if seen % 3 == 0:
+            return error(503, "SlowDown")
+        return Drop(delivered=False) if seen % 4 == 0 else good(request)
+
+    store, _ = serve(script)
+    patient = RetryingStore(store, clock=FakeClock())
+    assert paths(patient, boundaries=boundaries) == numbered(2_000)
+
+
+@pytest.mark.parametrize("boundaries", [[], ["dir/000250", "dir/000700"]])
+def test_a_listing_that_breaks_goes_on_behind_what_it_gave(
+    serve: Serve, boundaries: list[str]
+) -> None:
+    good, seen = listing_of(numbered(900), page=100), 0
+
+    def script(request: Request) -> Answer:
+        nonlocal seen
+        seen += 1
+        answer = good(request)
+        return answer._replace(body=answer.body[:-1]) if seen in (5, 9) else answer
+
+    store, _ = serve(script)
+    patient = RetryingStore(store, clock=FakeClock())
+    assert paths(patient, boundaries=boundaries) == numbered(900)
+
+
+def test_a_listing_without_an_order_that_breaks_off_is_not_gone_on_with(serve: Serve) -> None:
+    def script(request: Request) -> Answer:
+        if "continuation-token" not in request.query:
+            return Answer(200, listing_page(["b", "a"], "more"))
+        return error(503, "SlowDown")
+
+    store, _ = serve(script, ANY_ORDER)
+    with pytest.raises(StoreUnavailable):
+        paths(RetryingStore(store, clock=FakeClock()))
+
+
+def test_a_missing_bucket_is_no_empty_listing(serve: Serve) -> None:
+    store, _ = serve(lambda _: error(404, "NoSuchBucket"))
+    with pytest.raises(StoreMissing):
+        paths(store)
+
+
+HOSTILE = [
+    *("../x", "/x", "a//b", "dir/sub/../../x", "./x", "x/.", "y/..", "trailing/", "nul\0byte"),
+    *("l" * 256, "é" * 128, "//", "/"),
+]
+
+
+@pytest.mark.parametrize("neighbour", ["plain", "née"])
+@pytest.mark.parametrize("key", HOSTILE)
+def test_a_key_no_folder_can_hold_is_named_and_its_neighbours_are_not_lost(
+    serve: Serve, key: str, neighbour: str
+) -> None:
+    keys = sorted([key, "a", "zz", neighbour], key=str.encode)
+    store, _ = serve(lambda _: Answer(200, listing_page(keys)))
+    entries = list(store.list())
+    assert [entry.path for entry in entries] == keys
+    assert [type(entry) for entry in entries if entry.path == key] == [Skipped]
+    assert sum(isinstance(entry, RemoteObject) for entry in entries) == 3
+
+
+def test_a_key_that_is_not_utf_8_is_skipped(serve: Serve) -> None:
+    page = listing_page(["plain", "x"]).replace(b"<Key>x<", b"<Key>%E9t%E9<")
+    store, _ = serve(lambda _: Answer(200, page))
+    entries = list(store.list())
+    assert isinstance(entries[1], Skipped) and "UTF-8" in entries[1].reason
+
+
+def test_folder_markers_are_left_alone_unless_they_hold_something(serve: Serve) -> None:
+    page = listing_page(["full/", "marker/", "marker/file"])
+    page = page.replace(b"<Key>marker/</Key>", b"<Key>marker/</Key><Key2/>")
+    empty = page.index(b"<Size>10", page.index(b"<Key2/>"))
+    page = page[:empty] + page[empty:].replace(b"<Size>10", b"<Size>0", 1)
+    store, _ = serve(lambda _: Answer(200, page))
+    entries = list(store.list())
+    assert [entry.path for entry in entries] == ["full/", "marker/file"]
+    assert isinstance(entries[0], Skipped)
+
+
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12
+)
+
+
+@given(st.lists(TEXT, unique=True, max_size=20), st.booleans())
+def test_the_quick_way_through_a_page_and_the_parser_agree(keys: list[str], encoded: bool) -> None:
+    keys.sort(key=str.encode)
+    plain = listing_page(keys, "token", encoded=encoded)
+    # An owner, as some servers add it, makes a page one for the parser.
+    spelled_out = plain.replace(b"</Contents>", b"<Owner><ID>me</ID></Owner></Contents>")
+    assert parse(plain) == parse(spelled_out)
+    if encoded:
+        assert parse(plain).keys == keys
+
+
+@given(st.integers(0, 3_000))
+def test_no_part_of_a_page_passes_for_the_whole(length: int) -> None:
+    page = listing_page(["a", "b/ü", "c"], "token")
+    if length < len(page):
+        with pytest.raises(BrokenPage):
+            parse(page[:length])
+
+
+def test_a_page_in_which_only_some_entries_are_plain_loses_none() -> None:
+    page = listing_page(["a", "b", "c"])
+    odd = page.replace(b"<Contents><Key>b", b"<Contents><Extra>1</Extra><Key>b")
+    assert parse(odd) == parse(page)
+    assert NAMESPACE.encode() in page

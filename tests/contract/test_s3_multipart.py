@@ -1,0 +1,253 @@
+"""Large objects on S3: resumed after a crash, given up without a trace, copied in parts."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from xml.etree import ElementTree
+
+import pytest
+
+from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.errors import PathBusy, PreconditionFailed, StoreUnavailable
+from craftsync.stores.retrying import RetryingStore
+from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
+from craftsync.stores.s3.multipart import MIB, MOST_PARTS, part_size
+from tests.contract.conftest import OpenS3
+from tests.support.clock import FakeClock
+from tests.support.fake_s3 import Drop, Request, error, proxied
+from tests.support.servers import S3Server
+from tests.support.world import Bytes
+
+CONTENT = random.Random(7).randbytes(33 * MIB)
+FACTS = ProbedFacts(conditional_complete_create=True, metadata=True)
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class Journal:
+    """An `UploadJournal` that outlives the process it is written by, as a database does."""
+
+    def __init__(self) -> None:
+        self.upload: tuple[str, int] | None = None
+        self.parts: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def resume(self) -> tuple[str, int, dict[int, str]] | None:
+        return (*self.upload, dict(self.parts)) if self.upload else None
+
+    def begin(self, upload_id: str, part_size: int) -> None:
+        self.upload, self.parts = (upload_id, part_size), {}
+
+    def part_done(self, number: int, version: str) -> None:
+        with self._lock:
+            self.parts[number] = version
+
+
+class Crashing(Bytes):
+    """Content during whose upload the process dies: at this part, or before the end."""
+
+    def __init__(self, content: bytes, at: int | None) -> None:
+        super().__init__(content)
+        self._at = at
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if self._at is not None and offset == self._at * 8 * MIB:
+            raise Crash
+        return super().read_at(offset, length)
+
+    def verify(self) -> None:
+        if self._at is None:
+            raise Crash
+
+
+def uploads(store: S3Store) -> list[str]:
+    """Return the ids of all unfinished uploads below the store's prefix, as the server tells them."""
+    answer = store._wire.call("GET", query=[("uploads", ""), ("prefix", store.root)])
+    root = ElementTree.fromstring(answer.body)
+    return [e.text or "" for e in root.iter() if e.tag.endswith("UploadId")]
+
+
+def content_of(store: S3Store, path: str) -> bytes:
+    with store.read(path) as reader:
+        return b"".join(reader)
+
+
+@pytest.fixture
+def proxy_parts(moto_server: S3Server) -> Iterator[tuple[S3Server, Callable[[], list[str]]]]:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        yield server, lambda: [
+            r.query["partNumber"] for r in proxy.requests if "partNumber" in r.target
+        ]
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, None])
+def test_an_upload_goes_on_after_a_crash(
+    proxy_parts: tuple[S3Server, Callable[[], list[str]]], open_s3: OpenS3, at: int | None
+) -> None:
+    server, sent = proxy_parts
+    journal = Journal()
+    with pytest.raises(Crash):
+        open_s3(server, facts=FACTS).write(
+            "large", Crashing(CONTENT, at), expect=ABSENT, operation="before", journal=journal
+        )
+    before = len(sent())
+    store = open_s3(server, facts=FACTS)
+    assert store.stat("large") is None and len(uploads(store)) == 1
+    done = len(journal.parts)
+    written = store.write(
+        "large", Bytes(CONTENT), expect=ABSENT, operation="after", journal=journal
+    )
+    assert len(sent()) - before == 5 - done
+    assert content_of(store, "large") == CONTENT
+    assert written == store.stat("large")
+    assert uploads(store) == []
+
+
+@pytest.mark.parametrize("tampered", ["unknown upload", "part the server lost", "other part"])
+def test_a_journal_that_is_wrong_costs_work_and_nothing_else(
+    moto_store: S3Store, tampered: str
+) -> None:
+    journal = Journal()
+    with pytest.raises(Crash):
+        moto_store.write(
+            "large", Crashing(CONTENT, None), expect=ABSENT, operation="before", journal=journal
+        )
+    assert journal.upload is not None
+    abandoned = journal.upload[0]
+    if tampered == "unknown upload":
+        journal.upload = ("no-such-upload", 8 * MIB)
+    elif tampered == "part the server lost":
+        journal.parts[9] = journal.parts[1]
+    else:
+        journal.parts[1] = journal.parts[2]
+    moto_store.write("large", Bytes(CONTENT), expect=ABSENT, operation="after", journal=journal)
+    assert content_of(moto_store, "large") == CONTENT
+    moto_store.abort_stale([("large", abandoned)])
+    assert uploads(moto_store) == []
+
+
+def test_abandoned_uploads_are_dropped_and_dropping_them_twice_is_no_error(
+    s3_store: S3Store,
+) -> None:
+    journal = Journal()
+    with pytest.raises(Crash):
+        s3_store.write(
+            "large", Crashing(CONTENT, None), expect=ABSENT, operation="op", journal=journal
+        )
+    assert journal.upload is not None
+    for _ in range(2):
+        s3_store.abort_stale([("large", journal.upload[0])])
+    with pytest.raises(StoreUnavailable):
+        s3_store.calls.list_parts(s3_store.root + "large", journal.upload[0])
+    assert s3_store.stat("large") is None
+
+
+class Busy(Bytes):
+    def verify(self) -> None:
+        raise PathBusy("the file changed while it was read")
+
+
+@pytest.mark.parametrize("journal", [None, Journal()], ids=["no journal", "journal"])
+def test_an_upload_that_is_given_up_leaves_no_parts(
+    moto_store: S3Store, journal: Journal | None
+) -> None:
+    with pytest.raises(PathBusy):
+        moto_store.write(
+            "large", Busy(CONTENT), expect=ABSENT, operation="op", journal=journal
+        )
+    moto_store.write("large", Bytes(b"theirs"), expect=None, operation="theirs")
+    with pytest.raises(PreconditionFailed):
+        moto_store.write(
+            "large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=journal
+        )
+    assert content_of(moto_store, "large") == b"theirs"
+    assert uploads(moto_store) == []
+
+
+def test_a_failing_part_ends_the_upload_without_a_journal_and_is_resumed_with_one(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    def failing(request: Request) -> object:
+        return error(503, "SlowDown") if "partNumber=3" in request.target else None
+
+    with proxied(moto_server, failing) as (server, proxy):  # type: ignore[arg-type]
+        store = open_s3(server, facts=FACTS)
+        with pytest.raises(StoreUnavailable):
+            store.write("large", Bytes(CONTENT), expect=ABSENT, operation="op")
+        assert uploads(store) == []
+        journal = Journal()
+        with pytest.raises(StoreUnavailable):
+            store.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=journal)
+        assert len(uploads(store)) == 1 and 3 not in journal.parts
+        proxy.script = lambda _: None
+        store.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=journal)
+        assert content_of(store, "large") == CONTENT
+
+
+def test_a_completion_that_meets_another_write_begins_anew(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    conflicts = [error(409, "ConditionalRequestConflict")]
+
+    def script(request: Request) -> object:
+        completes = request.method == "POST" and "uploadId" in request.target
+        return conflicts.pop() if completes and conflicts else None
+
+    with proxied(moto_server, script) as (server, proxy):  # type: ignore[arg-type]
+        store = open_s3(server, facts=FACTS)
+        patient = RetryingStore(store, clock=FakeClock())
+        patient.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=Journal())
+        assert sum("partNumber" in r.target for r in proxy.requests) == 10
+        assert content_of(store, "large") == CONTENT
+        assert uploads(store) == []
+
+
+def test_parts_lost_on_the_way_are_sent_again_and_no_others(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    dropped: set[str] = set()
+
+    def script(request: Request) -> Drop | None:
+        number = request.query.get("partNumber", "")
+        if number in ("2", "4") and number not in dropped:
+            dropped.add(number)
+            return Drop(delivered=False)
+        return None
+
+    with proxied(moto_server, script) as (server, _):
+        store = open_s3(server, facts=FACTS)
+        patient = RetryingStore(store, clock=FakeClock())
+        patient.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=Journal())
+        assert content_of(store, "large") == CONTENT
+
+
+def test_objects_beyond_the_limit_of_a_copy_are_copied_and_kept_in_parts(
+    moto_server: S3Server, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craftsync.stores.s3.multipart.COPIED_PART", 8 * MIB)
+    store = open_s3(
+        moto_server,
+        facts=ProbedFacts(metadata=True),
+        limits=Limits(single_copy=10 * MIB, fresh_listing_seconds=0.0),
+    )
+    content = CONTENT[: 20 * MIB]
+    source = store.write("source", Bytes(content, 1), expect=None, operation="op-1")
+    copied = store.copy(source, "target", expect=ABSENT, operation="op-2")
+    looked = store.stat("target")
+    assert looked is not None and looked.version == copied.version
+    assert looked[4:] == (source.digest, 1, "op-2")
+    store.write("target", Bytes(b"new"), expect=looked, operation="op-3", keep="k")
+    assert content_of(store, f"{OWN_FOLDER}/trash/k/target") == content
+    with pytest.raises(PreconditionFailed):
+        store.copy(source._replace(version="0" * 32), "other", expect=ABSENT, operation="op-4")
+    assert uploads(store) == []
+
+
+def test_parts_are_as_small_as_may_be_and_never_too_many() -> None:
+    sizes = [17 * MIB, 70_000 * MIB, 72_000 * MIB + 1, 5 * 1024**4]
+    assert [part_size(size) // MIB for size in sizes] == [8, 8, 9, 583]
+    assert all(-(-size // part_size(size)) <= MOST_PARTS for size in sizes)

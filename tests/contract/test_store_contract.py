@@ -1,0 +1,351 @@
+"""What every store promises (`craftsync.stores.base`), checked for each kind of store."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+
+import pytest
+
+from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
+from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
+from craftsync.stores.base import Store
+from tests.support.world import Bytes
+
+MTIME = 1_700_000_000_123_456_789
+MULTIPART = 17 * 1024 * 1024 + 1
+
+AWKWARD = [
+    "deux mots.csv",
+    "données/été.txt",
+    "e\u0301te\u0301/decomposed",
+    "é/composed",
+    "plus+and%25percent/100%.txt",
+    "a&b=c;d,e:@!$().txt",
+    "quote\"s and 'apostrophes'",
+    "~home/*star?question#hash",
+    "[brackets]{braces}^|\\backslash`",
+    " leading and trailing ",
+    "😀/emoji.bin",
+    "tab\tin name",
+    "newline\nin name",
+    "\x01\x7f control",
+    "...dots/.hidden/..almost/a..b",
+    "x" * 255,
+    "/".join(["deep"] * 100),
+]
+
+
+class Changing(Bytes):
+    """Content that is found to have changed once it was read."""
+
+    def verify(self) -> None:
+        raise PathBusy("the file changed while it was read")
+
+
+def put(store: Store, path: str, content: bytes = b"content") -> RemoteObject:
+    return store.write(path, Bytes(content, MTIME), expect=None, operation="put")
+
+
+def content_of(store: Store, path: str, **options: object) -> bytes:
+    with store.read(path, **options) as reader:  # type: ignore[arg-type]
+        return b"".join(reader)
+
+
+def paths(store: Store, prefix: str = "", **options: object) -> list[str]:
+    return [entry.path for entry in store.list(prefix, **options)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, MULTIPART])
+def test_what_was_written_is_read_back(store: Store, size: int) -> None:
+    content = random.Random(size).randbytes(size)
+    written = store.write("a/b", Bytes(content, MTIME), expect=ABSENT, operation="one")
+    assert (written.path, written.size) == ("a/b", size)
+    with store.read("a/b", expect=written) as reader:
+        assert reader.object.size == size
+        assert hashlib.sha256(b"".join(reader)).digest() == hashlib.sha256(content).digest()
+
+
+@pytest.mark.parametrize("size", [5, MULTIPART])
+def test_a_write_a_listing_and_a_look_agree_on_the_version(store: Store, size: int) -> None:
+    written = put(store, "a", bytes(size))
+    (listed,) = store.list()
+    looked = store.stat("a")
+    assert looked is not None and isinstance(listed, RemoteObject)
+    assert written.version == listed.version == looked.version is not None
+
+
+@pytest.mark.parametrize("size", [5, MULTIPART])
+def test_metadata_comes_back_where_the_store_says_so(store: Store, size: int) -> None:
+    content = Bytes(bytes(size), MTIME)
+    store.write("a", content, expect=ABSENT, operation="the operation")
+    looked = store.stat("a")
+    assert looked is not None
+    if store.features.metadata:
+        assert looked[4:] == (content.digest, MTIME, "the operation")
+
+
+def test_another_content_is_another_version(store: Store) -> None:
+    first, second = put(store, "a", b"first"), put(store, "a", b"other")
+    assert first.version != second.version
+
+
+def test_nothing_is_nothing(store: Store) -> None:
+    assert store.stat("no/such") is None
+    assert paths(store) == []
+    with pytest.raises(ObjectNotFound):
+        content_of(store, "no/such")
+
+
+@pytest.mark.parametrize("path", AWKWARD)
+def test_awkward_names_round_trip(store: Store, path: str, request: pytest.FixtureRequest) -> None:
+    if "\n" in path and "moto" in request.node.name:
+        pytest.skip("moto's router does not know a newline")
+    put(store, path, path.encode())
+    assert paths(store) == [path]
+    assert content_of(store, path) == path.encode()
+    looked = store.stat(path)
+    assert looked is not None and looked.path == path
+    store.delete(path, expect=looked)
+    assert paths(store) == []
+
+
+@pytest.mark.parametrize("path", ["not-utf-8-\udce9", "x/" * 512 + "y"])
+def test_a_name_that_cannot_be_held_is_refused(store: Store, path: str) -> None:
+    with pytest.raises(PathRefused):
+        put(store, path)
+    assert paths(store) == []
+
+
+def test_a_write_that_expects_nothing_overwrites_nothing(store: Store) -> None:
+    put(store, "a", b"theirs")
+    with pytest.raises(PreconditionFailed):
+        store.write("a", Bytes(b"mine"), expect=ABSENT, operation="mine")
+    assert content_of(store, "a") == b"theirs"
+
+
+def test_a_write_replaces_the_object_it_expects(store: Store) -> None:
+    first = put(store, "a", b"first")
+    store.write("a", Bytes(b"second"), expect=first, operation="second")
+    assert content_of(store, "a") == b"second"
+
+
+def test_a_write_replaces_no_other_object(store: Store) -> None:
+    first = put(store, "a", b"first")
+    put(store, "a", b"theirs")
+    with pytest.raises(PreconditionFailed):
+        store.write("a", Bytes(b"mine"), expect=first, operation="mine")
+    assert content_of(store, "a") == b"theirs"
+
+
+def test_a_write_that_expects_an_object_makes_no_new_one(store: Store) -> None:
+    first = put(store, "a")
+    store.delete("a", expect=first)
+    with pytest.raises(PreconditionFailed):
+        store.write("a", Bytes(b"mine"), expect=first, operation="mine")
+    assert paths(store) == []
+
+
+def test_a_large_write_replaces_only_what_it_expects(store: Store) -> None:
+    first = put(store, "a", b"first")
+    theirs = put(store, "a", b"theirs")
+    large = Bytes(bytes(MULTIPART))
+    for expect in (ABSENT, first):
+        with pytest.raises(PreconditionFailed):
+            store.write("a", large, expect=expect, operation="mine")
+    assert content_of(store, "a") == b"theirs"
+    assert store.write("a", large, expect=theirs, operation="mine").size == MULTIPART
+
+
+@pytest.mark.parametrize("size", [5, MULTIPART])
+def test_content_that_changes_while_it_is_read_leaves_nothing(store: Store, size: int) -> None:
+    with pytest.raises(PathBusy):
+        store.write("a", Changing(bytes(size)), expect=ABSENT, operation="one")
+    assert store.stat("a") is None
+    assert paths(store) == []
+
+
+@pytest.mark.parametrize("path", ["a/b", "tab\tname"])
+def test_what_a_write_replaces_is_kept(store: Store, path: str) -> None:
+    old = put(store, path, b"old")
+    store.write(path, Bytes(b"new"), expect=old, operation="new", keep="pass-1")
+    assert content_of(store, path) == b"new"
+    assert content_of(store, f"{OWN_FOLDER}/trash/pass-1/{path}") == b"old"
+
+
+def test_what_a_write_of_anything_replaces_is_kept(store: Store) -> None:
+    put(store, "a", b"old")
+    store.write("a", Bytes(b"new"), expect=None, operation="new", keep="pass-1")
+    assert content_of(store, "a") == b"new"
+    assert content_of(store, f"{OWN_FOLDER}/trash/pass-1/a") == b"old"
+
+
+def test_what_is_deleted_is_kept(store: Store) -> None:
+    old = put(store, "a/b", b"old")
+    store.delete("a/b", expect=old, keep="pass-1")
+    assert store.stat("a/b") is None
+    assert content_of(store, f"{OWN_FOLDER}/trash/pass-1/a/b") == b"old"
+
+
+def test_keeping_where_nothing_was_is_no_error(store: Store) -> None:
+    store.write("a", Bytes(b"new"), expect=ABSENT, operation="new", keep="pass-1")
+    store.delete("b", expect=None, keep="pass-1")
+    assert paths(store) == ["a"]
+
+
+def test_a_delete_removes_the_object_it_expects(store: Store) -> None:
+    store.delete("a", expect=put(store, "a"))
+    assert store.stat("a") is None
+
+
+def test_a_delete_removes_no_other_object(store: Store) -> None:
+    first = put(store, "a", b"first")
+    put(store, "a", b"theirs")
+    for keep in (None, "pass-1"):
+        with pytest.raises(PreconditionFailed):
+            store.delete("a", expect=first, keep=keep)
+    assert content_of(store, "a") == b"theirs"
+
+
+def test_deleting_twice_is_a_success(store: Store) -> None:
+    written = put(store, "a")
+    for expect in (written, written, None):
+        store.delete("a", expect=expect)
+    store.delete("a", expect=written, keep="pass-1")
+    assert paths(store) == []
+
+
+def test_a_listing_has_what_was_just_written_and_not_what_was_just_deleted(store: Store) -> None:
+    put(store, "kept")
+    gone = put(store, "gone")
+    store.delete("gone", expect=gone)
+    assert paths(store) == ["kept"]
+
+
+def test_a_listing_is_in_the_byte_order_of_the_paths(store: Store) -> None:
+    names = ["a!", "a/b", "a/b!", "a/b0", "a0", "B", "é", "e\u0301", "\uffff", "😀", "a b", "a-b"]
+    for name in names:
+        put(store, name)
+    assert store.features.sorted_listing
+    assert paths(store) == sorted(names, key=str.encode)
+
+
+def test_a_listing_leaves_craftsyncs_own_folder_out_unless_led_there(store: Store) -> None:
+    for name in ("-before", ".craftsyncignore", f"{OWN_FOLDER}/trash/x", "behind"):
+        put(store, name)
+    assert paths(store) == ["-before", ".craftsyncignore", "behind"]
+    assert paths(store, f"{OWN_FOLDER}/trash/") == [f"{OWN_FOLDER}/trash/x"]
+
+
+def test_a_listing_of_a_prefix_has_what_starts_with_it(store: Store) -> None:
+    for name in (
+        ("data", "data/a", "data/b/c", "data-2/a", "été/a")
+        if not store.features.folders
+        else (*("data/a", "data/b/c", "data-2/a", "été/a"),)
+    ):
+        put(store, name)
+    assert paths(store, "data/") == ["data/a", "data/b/c"]
+    assert paths(store, "data/b") == ["data/b/c"]
+    assert paths(store, "été/") == ["été/a"]
+    assert paths(store, "no") == []
+
+
+def test_boundaries_change_nothing(store: Store) -> None:
+    names = [f"{letter}/{number}" for letter in "abcé" for number in range(7)]
+    for name in names:
+        put(store, name)
+    plain = list(store.list())
+    cases = (
+        ["b/3"],
+        ["a/0", "b", "c/6", "z"],
+        ["z", "a", "a", "b/2"],
+        ["é/3", "no/such", ""],
+        names,
+    )
+    for boundaries in cases:
+        assert list(store.list(boundaries=boundaries)) == plain
+    assert paths(store, "b/", boundaries=["a/2", "b/3", "c/1"]) == names[7:14]
+
+
+def test_a_listing_goes_beyond_a_page(store: Store) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from craftsync.clock import SystemClock
+    from craftsync.stores.retrying import RetryingStore
+
+    names = [f"d{number % 7}/{number:05d}" for number in range(1_050)]
+    patient = RetryingStore(store, clock=SystemClock())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: put(patient, name, b""), names))
+    assert paths(store) == sorted(names)
+    assert paths(store, boundaries=["d2/00100", "d5"]) == sorted(names)
+
+
+def test_ranges_are_read_exactly(store: Store) -> None:
+    content = random.Random(1).randbytes(10_000)
+    written = put(store, "a", content)
+    cases = [(0, None), (0, 1), (1, 9_999), (9_999, 1), (5_000, None), (9_000, 5_000), (0, 0)]
+    cases += [(10_000, None), (10_000, 5), (20_000, None), (20_000, 1)]
+    for offset, length in cases:
+        end = None if length is None else offset + length
+        with store.read("a", expect=written, offset=offset, length=length) as reader:
+            assert b"".join(reader) == content[offset:end], (offset, length)
+            assert reader.object.size == 10_000
+
+
+def test_a_range_of_an_empty_object_is_empty(store: Store) -> None:
+    put(store, "a", b"")
+    assert content_of(store, "a", length=10) == b""
+
+
+def test_a_read_of_another_object_is_refused(store: Store) -> None:
+    first = put(store, "a", b"first")
+    put(store, "a", b"other")
+    for part in ({}, {"offset": 1}, {"offset": 99}, {"length": 0}):
+        with pytest.raises(PreconditionFailed):
+            content_of(store, "a", expect=first, **part)
+    store.delete("a", expect=None)
+    with pytest.raises(ObjectNotFound):
+        content_of(store, "a", expect=first)
+
+
+@pytest.mark.parametrize(("source", "target"), [("a", "b/c"), ("tab\tname", "é\tè")])
+def test_a_copy_is_the_same_under_another_name(
+    store: Store, source: str, target: str, operation: Callable[[], str]
+) -> None:
+    written = put(store, source, b"content")
+    copied = store.copy(written, target, expect=ABSENT, operation=operation())
+    assert copied.path == target
+    looked = store.stat(target)
+    assert looked is not None and looked.version == copied.version
+    assert content_of(store, target) == content_of(store, source) == b"content"
+    if store.features.metadata:
+        assert looked[4:] == (written.digest, MTIME, "operation-1")
+
+
+def test_a_copy_takes_only_the_source_it_was_given(store: Store) -> None:
+    first = put(store, "a", b"first")
+    put(store, "a", b"other")
+    with pytest.raises(PreconditionFailed):
+        store.copy(first, "b", expect=ABSENT, operation="copy")
+    store.delete("a", expect=None)
+    with pytest.raises(ObjectNotFound):
+        store.copy(first, "b", expect=ABSENT, operation="copy")
+    assert paths(store) == []
+
+
+def test_a_copy_replaces_only_what_it_expects(store: Store) -> None:
+    source, target = put(store, "a", b"new"), put(store, "b", b"theirs")
+    for expect in (ABSENT, source._replace(path="b")):
+        with pytest.raises(PreconditionFailed):
+            store.copy(source, "b", expect=expect, operation="copy")
+    assert content_of(store, "b") == b"theirs"
+    store.copy(source, "b", expect=target, operation="copy")
+    assert content_of(store, "b") == b"new"
+
+
+def test_a_listing_describes_files_a_root_can_hold_and_skips_nothing(store: Store) -> None:
+    put(store, "a")
+    store.barrier()
+    assert not any(isinstance(entry, Skipped) for entry in store.list())

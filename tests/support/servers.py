@@ -1,0 +1,114 @@
+"""S3 servers as subprocesses on loopback: two of different make, and one of the caller's choice."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ACCESS_KEY, SECRET_KEY = "craftsync-tests", "only-for-tests-on-loopback"
+START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server. `checks_keys` tells whether it refuses wrong credentials."""
+
+    name: str
+    endpoint: str
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
+    checks_keys: bool = False
+
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket with boto3, so that what is tested does not prepare its own test."""
+        import boto3
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+        )
+        try:
+            client.create_bucket(Bucket=name)
+        finally:
+            client.close()
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def moto() -> Iterator[S3Server]:
+    """Run moto: close to AWS, and holds any key; takes any credentials."""
+    port = free_port()
+    command = [_tool("moto_server"), "--host", "127.0.0.1", "--port", str(port)]
+    with _running(command, port):
+        yield S3Server("moto", f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def rclone(folder: Path) -> Iterator[S3Server]:
+    """Run `rclone serve s3` over an empty folder: independent of AWS's code, ignores conditions."""
+    port = free_port()
+    command = [
+        *(_tool("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"),
+        *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", "", str(folder)),
+    ]
+    with _running(command, port):
+        yield S3Server("rclone", f"http://127.0.0.1:{port}", checks_keys=True)
+
+
+def named_by_environment() -> S3Server | None:
+    """Return the server CRAFTSYNC_TEST_S3_ENDPOINT names, with the usual AWS_* keys for it."""
+    endpoint = os.environ.get("CRAFTSYNC_TEST_S3_ENDPOINT")
+    if not endpoint:
+        return None
+    keys = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    return S3Server("external", endpoint, *keys)
+
+
+def _tool(name: str) -> str:
+    """Return a program that was installed beside this Python."""
+    return str(Path(sys.executable).parent / name)
+
+
+@contextmanager
+def _running(command: list[str], port: int) -> Iterator[None]:
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for(process, port)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)  # noqa: TID251 (a server tells nobody when it is ready)
+    raise RuntimeError(f"{process.args} did not listen on port {port}")

@@ -1,0 +1,307 @@
+"""An editor, an attacker or another craftsync at work on the same path at the same time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync.errors import PathBusy, PathError
+from craftsync.local import rename, trash
+from craftsync.local.folder import Folder
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Repeat `work` in a thread during the `with` statement; its failure is the test's."""
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.is_set():
+            work()
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(repeat)
+        try:
+            yield
+        finally:
+            stop.set()
+        done.result()
+
+
+class Editor:
+    """Saves `path` again and again by a swap, and so knows of every version what became of it."""
+
+    def __init__(self, root: Path, path: str) -> None:
+        self._folder = os.open(root, os.O_RDONLY)
+        self._root, self._path = root, path
+        self.saved: set[str] = set()
+        self.displaced: set[str] = set()
+
+    def save(self) -> None:
+        content = f"edit {len(self.saved)}"
+        (self._root / "scratch").write_text(content)
+        with suppress(FileNotFoundError):
+            rename.exchange(self._folder, "scratch", self._folder, self._path)
+            self.saved.add(content)
+            self.displaced.add((self._root / "scratch").read_text())
+            return
+        with suppress(FileExistsError):
+            rename.noreplace(self._folder, "scratch", self._folder, self._path)
+            self.saved.add(content)
+
+
+def everything(folder: Folder, root: Path) -> set[str]:
+    kept = {path.read_text() for path in root.iterdir() if path.is_file()}
+    for stamp, file in trash.entries(folder):
+        with trash.open_trashed(folder, stamp, file.path) as opened:
+            kept.add(opened.read_at(0, file.size).decode())
+    return kept
+
+
+@pytest.mark.parametrize("replacing", [True, False], ids=["replacing", "deleting"])
+def test_no_version_of_an_editor_is_lost(tmp_path: Path, replacing: bool) -> None:
+    editor = Editor(tmp_path, "a")
+    placed: set[str] = set()
+    with Folder.open(tmp_path) as folder, meanwhile(editor.save):
+        for number in range(400):
+            with suppress(PathBusy):
+                current = folder.stat("a")
+                if current is None:
+                    continue
+                if replacing:
+                    with folder.temporary() as temporary:
+                        temporary.write_at(0, b"sync %d" % number)
+                        folder.place(temporary, "a", expect=current, mtime_ns=None, keep="t1")
+                    placed.add(f"sync {number}")
+                else:
+                    folder.displace("a", current, "t1")
+    with Folder.open(tmp_path) as folder:
+        assert editor.saved | placed <= everything(folder, tmp_path) | editor.displaced
+
+
+Step = tuple[str, Callable[[Path], object]]
+
+
+def save(content: str) -> Callable[[Path], object]:
+    """Save as editors do: a new file takes the place of the old."""
+
+    def work(path: Path) -> None:
+        path.with_name("scratch").write_text(content)
+        path.with_name("scratch").replace(path)
+
+    return work
+
+
+@pytest.fixture
+def just_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, list[Step]], None]:
+    """Let somebody act in the instant before a rename: the one window no look can close."""
+
+    def install(path: Path, steps: list[Step]) -> None:
+        for name in ("exchange", "noreplace"):
+            real = getattr(rename, name)
+
+            def act_first(*names: int | str, name: str = name, real: Any = real) -> None:
+                if steps and steps[0][0] == name and path.name in names:
+                    steps.pop(0)[1](path)
+                real(*names)
+
+            monkeypatch.setattr(rename, name, act_first)
+
+    return install
+
+
+def contents(root: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in root.iterdir() if path.is_file()}
+
+
+CONFLICT = "a (conflict 1970-01-01 00-00-01 local).txt"
+
+
+def dated(content: str) -> Callable[[Path], object]:
+    def work(path: Path) -> None:
+        save(content)(path)
+        os.utime(path, (1, 1))
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        ([("exchange", save("edit"))], {"a.txt": "edit"}),
+        ([("exchange", Path.unlink)], {}),
+        ([("exchange", save("edit")), ("exchange", Path.unlink)], {"a.txt": "edit"}),
+        (
+            [("exchange", save("edit")), ("exchange", dated("later edit"))],
+            {"a.txt": "edit", CONFLICT: "later edit"},
+        ),
+        (
+            [
+                ("exchange", save("edit")),
+                ("exchange", Path.unlink),
+                ("noreplace", save("later edit")),
+            ],
+            {"a.txt": "later edit", "a (conflict": "edit"},
+        ),
+    ],
+    ids=["saved", "deleted", "saved, then deleted", "saved twice", "saved, deleted, saved"],
+)
+def test_a_file_saved_in_the_instant_of_its_replacement_is_kept(
+    tmp_path: Path,
+    just_before: Callable[[Path, list[Step]], None],
+    steps: list[Step],
+    left: dict[str, str],
+) -> None:
+    steps = list(steps)
+    (tmp_path / "a.txt").write_text("old")
+    with Folder.open(tmp_path) as folder:
+        scanned = folder.stat("a.txt")
+        just_before(tmp_path / "a.txt", steps)
+        with folder.temporary() as temporary, pytest.raises(PathBusy):
+            temporary.write_at(0, b"new")
+            folder.place(temporary, "a.txt", expect=scanned, mtime_ns=None, keep="t1")
+        assert not steps
+        assert shortened(contents(tmp_path), left) == left
+        assert not list(trash.entries(folder))
+
+
+def shortened(found: dict[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Cut the time out of the names of conflict copies where the expectation has none."""
+    return {
+        next((name for name in names if each.startswith(name)), each): content
+        for each, content in found.items()
+    }
+
+
+def test_an_edit_of_the_new_version_before_it_is_taken_back_is_kept(
+    tmp_path: Path, just_before: Callable[[Path, list[Step]], None]
+) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    steps: list[Step] = [("exchange", save("edit")), ("exchange", lambda path: append(path))]
+    with Folder.open(tmp_path) as folder:
+        scanned = folder.stat("a.txt")
+        just_before(tmp_path / "a.txt", steps)
+        with folder.temporary() as temporary, pytest.raises(PathBusy):
+            temporary.write_at(0, b"new")
+            folder.place(temporary, "a.txt", expect=scanned, mtime_ns=None, keep="t1")
+    assert sorted(contents(tmp_path).values()) == ["edit", "new and improved"]
+
+
+def append(path: Path) -> None:
+    with path.open("a") as file:
+        file.write(" and improved")
+
+
+@pytest.mark.parametrize("operation", ["delete", "move"])
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        ([("noreplace", dated("edit"))], {"a.txt": "edit"}),
+        (
+            [("noreplace", dated("edit")), ("noreplace", save("later edit"))],
+            {"a.txt": "later edit", CONFLICT: "edit"},
+        ),
+    ],
+    ids=["saved", "saved twice"],
+)
+def test_a_file_saved_in_the_instant_of_its_removal_is_kept(
+    tmp_path: Path,
+    just_before: Callable[[Path, list[Step]], None],
+    operation: str,
+    steps: list[Step],
+    left: dict[str, str],
+) -> None:
+    steps = list(steps)
+    (tmp_path / "a.txt").write_text("old")
+    with Folder.open(tmp_path) as folder:
+        scanned = folder.stat("a.txt")
+        assert scanned is not None
+        just_before(tmp_path / "a.txt", steps)
+        with pytest.raises(PathBusy):
+            if operation == "delete":
+                folder.displace("a.txt", scanned, "t1")
+            else:
+                folder.move("a.txt", "b.txt", scanned)
+        assert not steps
+        assert contents(tmp_path) == left
+        assert not list(trash.entries(folder))
+
+
+def test_an_edit_right_after_a_file_was_placed_does_not_look_like_the_placed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = rename.noreplace
+
+    def then_edit(*names: Any) -> None:
+        real(*names)
+        (tmp_path / "a.txt").write_text("edit")
+
+    with Folder.open(tmp_path) as folder, folder.temporary() as temporary:
+        temporary.write_at(0, b"new!")
+        monkeypatch.setattr(rename, "noreplace", then_edit)
+        placed = folder.place(temporary, "a.txt", expect=None, mtime_ns=1, keep=None)
+        assert placed != folder.stat("a.txt")
+
+
+def test_a_folder_that_keeps_turning_into_a_link_leads_nowhere(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (outside / "a").write_text("secret")
+    (root / "d").mkdir()
+    (root / "d/other").write_text("so that the folder is not removed as empty")
+    (root / "link").symlink_to(outside)
+    descriptor = os.open(root, os.O_RDONLY)
+    with Folder.open(root) as folder:
+        swap = meanwhile(lambda: rename.exchange(descriptor, "d", descriptor, "link"))
+        with swap:
+            for _ in range(400):
+                with suppress(PathError), folder.open_file("d/a") as opened:
+                    assert opened.read_at(0, opened.file.size) != b"secret"
+                with suppress(PathError), folder.temporary() as temporary:
+                    temporary.write_at(0, b"inside")
+                    file = folder.place(temporary, "d/a", expect=None, mtime_ns=None, keep=None)
+                    folder.displace("d/a", file, None)
+    os.close(descriptor)
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"a": "secret"}
+
+
+def test_of_many_that_create_the_same_file_one_succeeds(tmp_path: Path) -> None:
+    ready = threading.Barrier(8)
+
+    def create(number: int) -> bool:
+        with Folder.open(tmp_path) as folder, folder.temporary() as temporary:
+            temporary.write_at(0, b"%d" % number)
+            ready.wait()
+            try:
+                folder.place(temporary, "x/y/a", expect=None, mtime_ns=None, keep=None)
+            except PathBusy:
+                return False
+            return True
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            won = list(pool.map(create, range(8)))
+            assert won.count(True) == 1
+            assert (tmp_path / "x/y/a").read_text() == str(won.index(True))
+            (tmp_path / "x/y/a").unlink()
+
+
+def test_files_are_placed_while_their_empty_folders_are_being_removed(tmp_path: Path) -> None:
+    def come_and_go(number: int) -> None:
+        path = f"x/y/{number}"
+        for _ in range(50):
+            with folder.temporary() as temporary:
+                file = folder.place(temporary, path, expect=None, mtime_ns=None, keep=None)
+            folder.displace(path, file, None)
+
+    with Folder.open(tmp_path) as folder, ThreadPoolExecutor(4) as pool:
+        list(pool.map(come_and_go, range(4)))
+    assert not (tmp_path / "x").exists()

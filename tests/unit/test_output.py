@@ -1,0 +1,67 @@
+"""What is printed: lines that keep their shape whatever a name contains, and honest summaries."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from craftsync.cli.output import JsonLines, sentence, shown, size_shown
+from craftsync.core.model import Kind
+from craftsync.sync.report import ActionEvent, Issue, IssueEvent, Report
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("été/a b.csv", "été/a b.csv"),
+        ("a\nb\tc", r"a\nb\tc"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("caf\udce9", r"caf\udce9"),
+        ("right\u202eleft", r"right\u202eleft"),
+    ],
+)
+def test_a_name_cannot_break_the_line_it_stands_on(path: str, line: str) -> None:
+    assert shown(path) == line
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 KiB"),
+        (15 * 1024**3, "15.0 GiB"),
+        (5 * 1024**4, "5.0 TiB"),
+    ],
+)
+def test_sizes_are_told_in_the_largest_unit_they_fill(size: int, words: str) -> None:
+    assert size_shown(size) == words
+
+
+def test_the_sentence_at_the_end_names_only_what_happened() -> None:
+    report = Report("sync", uploaded=2, bytes_uploaded=2048, conflicts=1, seconds=1.25)
+    assert sentence(report) == "sync: 2 uploaded (2.0 KiB), 1 in conflict; 1.2 s"
+    assert sentence(Report("push")) == "push: nothing to do; 0.0 s"
+
+
+def test_the_summary_of_a_pass_that_broke_off_counts_what_was_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = JsonLines()
+    lines.event(ActionEvent(Kind.UPLOAD, "a", 5, "done"))
+    lines.event(ActionEvent(Kind.MOVE_LOCAL, "b", 7, "done"))
+    lines.event(IssueEvent(Issue.SKIPPED, "c", "busy"))
+    lines.failure("sync", 130)
+    *_, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert {name: value for name, value in summary.items() if value} == {
+        **{"type": "summary", "command": "sync", "uploaded": 1, "bytes_uploaded": 5},
+        **{"moved": 1, "skipped": 1, "exit_code": 130},
+    }
+
+
+def test_a_name_that_is_not_unicode_still_makes_valid_json(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    JsonLines().event(IssueEvent(Issue.SKIPPED, "caf\udce9", "not UTF-8"))
+    assert json.loads(capsysbinary.readouterr().out)["path"] == "caf\udce9"

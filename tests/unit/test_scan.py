@@ -1,0 +1,309 @@
+"""Scans of real trees: what is found, in which order, and what is said of the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from craftsync.core.model import LocalFile, Skipped
+from craftsync.errors import RootError
+from craftsync.local import names
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.local.scan import VANISHED, look, scan
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A folder any user could enter, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def folder(root: Path) -> Iterator[Folder]:
+    with Folder.open(root) as opened:
+        yield opened
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Do without the rights of root, to whom no file is unreadable."""
+    if os.geteuid() == 0:
+        os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+    else:
+        yield
+
+
+def make(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(path)
+
+
+def paths(entries: Iterator[LocalFile | Skipped]) -> list[str]:
+    return [entry.path for entry in entries if isinstance(entry, LocalFile)]
+
+
+def skipped(entries: Iterator[LocalFile | Skipped]) -> list[Skipped]:
+    return [entry for entry in entries if isinstance(entry, Skipped)]
+
+
+def test_files_come_in_the_byte_order_of_their_paths(folder: Folder, root: Path) -> None:
+    make(root, "a/b", "a.txt", "a-", "a0", "A", "é", "z/z/z", "\U0001f600", "\uffee", "a b/c")
+    found = paths(scan(folder, None))
+    assert found == sorted(found, key=str.encode)
+    assert found[:6] == ["A", "a b/c", "a-", "a.txt", "a/b", "a0"]
+    assert len(found) == 10
+
+
+def test_a_file_is_described_as_a_direct_look_describes_it(folder: Folder, root: Path) -> None:
+    make(root, "d/a")
+    assert list(scan(folder, None)) == [folder.stat("d/a")]
+
+
+def test_craftsyncs_own_folder_is_left_out_at_the_top_only(folder: Folder, root: Path) -> None:
+    make(root, ".craftsync/tmp/x", "a/.craftsync/y", ".craftsyncignore")
+    assert paths(scan(folder, None)) == [".craftsyncignore", "a/.craftsync/y"]
+    assert paths(scan(folder, None, ".craftsync")) == [".craftsync/tmp/x"]
+
+
+def test_a_part_of_the_tree_is_scanned_alone(folder: Folder, root: Path) -> None:
+    make(root, "a/b/c", "a/b/d/e", "a/bc", "x")
+    assert paths(scan(folder, None, "a/b")) == ["a/b/c", "a/b/d/e"]
+    assert paths(scan(folder, None, "a", starting="b")) == ["a/b/c", "a/b/d/e", "a/bc"]
+    assert paths(scan(folder, None, "a", starting="bc")) == ["a/bc"]
+    assert paths(scan(folder, None, "missing")) == []
+    assert paths(scan(folder, None, "x")) == []
+
+
+def test_ignored_files_and_folders_are_not_even_looked_into(folder: Folder, root: Path) -> None:
+    make(root, "a", "b.tmp", "d/.git/config", "d/e/f", "d/e/g.tmp", "n/x")
+    (root / ".craftsyncignore").write_text("*.tmp\n")
+    (root / "n/.craftsyncignore").write_text("*\n!/.craftsyncignore\n")
+    rules = IgnoreRules(folder)
+    expected = [".craftsyncignore", "a", "d/e/f", "n/.craftsyncignore"]
+    assert list(paths(scan(folder, rules))) == expected
+    assert [path for path in paths(scan(folder, None)) if not rules.ignored(path)] == expected
+    assert paths(scan(folder, rules, "d/.git")) == []
+
+
+def test_links_and_special_files_are_skipped_with_a_reason(
+    folder: Folder, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "target/file")
+    (root / "link").symlink_to("target")
+    (root / "dangling").symlink_to("nowhere")
+    os.mkfifo(root / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(root)
+        server.bind("socket")
+    found = list(scan(folder, None))
+    assert paths(iter(found)) == ["target/file"]
+    assert skipped(iter(found)) == [
+        Skipped("dangling", "a symbolic link", subtree=True),
+        Skipped("link", "a symbolic link", subtree=True),
+        Skipped("pipe", "a named pipe", subtree=True),
+        Skipped("socket", "a socket", subtree=True),
+    ]
+
+
+def test_a_name_that_is_not_utf8_is_skipped_under_a_printable_one(
+    folder: Folder, root: Path
+) -> None:
+    (root / "d").mkdir()
+    Path(os.fsdecode(os.fsencode(root / "d") + b"/caf\xe9")).write_text("x")
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff")).mkdir()
+    assert list(scan(folder, None)) == [
+        Skipped("\\xff", "the name is not valid UTF-8", subtree=True),
+        Skipped("d/caf\\xe9", "the name is not valid UTF-8"),
+    ]
+
+
+def test_a_path_that_is_too_long_is_skipped_and_the_longest_allowed_is_not(
+    folder: Folder, root: Path
+) -> None:
+    deep = "/".join(["d" * 200] * 5)
+    make(root, f"{deep}/{'f' * 19}", f"{deep}/{'f' * 20}")
+    found = list(scan(folder, None))
+    assert paths(iter(found)) == [f"{deep}/{'f' * 19}"]
+    assert [(entry.path, entry.subtree) for entry in skipped(iter(found))] == [
+        (f"{deep}/{'f' * 20}", False)
+    ]
+
+
+def test_a_tree_deeper_than_the_stack_is_scanned(folder: Folder, root: Path) -> None:
+    path = "d/" * 500 + "f"
+    make(root, path)
+    assert paths(scan(folder, None)) == [path]
+
+
+def test_what_cannot_be_read_is_unknown_and_the_rest_goes_on(folder: Folder, root: Path) -> None:
+    make(root, "a", "closed/x", "unsearchable/x", "z")
+    (root / "closed").chmod(0)
+    (root / "unsearchable").chmod(0o744)
+    with as_nobody():
+        found = list(scan(folder, None))
+    assert paths(iter(found)) == ["a", "z"]
+    assert skipped(iter(found)) == [
+        Skipped("closed", "Permission denied", subtree=True, failed=True),
+        Skipped("unsearchable/x", "Permission denied", subtree=True, failed=True),
+    ]
+
+
+def test_a_root_that_cannot_be_listed_is_an_error(folder: Folder, root: Path) -> None:
+    root.chmod(0o711)
+    with as_nobody(), pytest.raises(RootError):
+        list(scan(folder, None))
+
+
+def test_what_vanishes_during_the_scan_is_unknown_and_not_absent(
+    folder: Folder, root: Path
+) -> None:
+    make(root, "a", "b", "c/x", "d/x", "e")
+    entries = scan(folder, None)
+    assert next(entries) == folder.stat("a")
+    (root / "b").unlink()
+    shutil.rmtree(root / "c")
+    shutil.rmtree(root / "d")
+    (root / "d").symlink_to("/etc")
+    assert list(entries) == [
+        Skipped("b", VANISHED, subtree=True),
+        Skipped("c", VANISHED, subtree=True),
+        Skipped("d", VANISHED, subtree=True),
+        folder.stat("e"),
+    ]
+
+
+def test_a_scan_of_a_root_that_was_moved_away_midway_is_an_error(
+    folder: Folder, root: Path
+) -> None:
+    make(root, "a", "b")
+    entries = scan(folder, None)
+    next(entries)
+    root.rename(root.with_name(root.name + "-moved"))
+    root.mkdir()
+    with pytest.raises(RootError):
+        list(entries)
+    shutil.rmtree(root.with_name(root.name + "-moved"))
+
+
+def test_an_unreadable_ignore_file_makes_its_folder_unknown(folder: Folder, root: Path) -> None:
+    make(root, "a/x", "b/x")
+    (root / "a/.craftsyncignore").write_bytes(b"\xff")
+    found = list(scan(folder, IgnoreRules(folder)))
+    assert paths(iter(found)) == ["b/x"]
+    assert [(entry.path, entry.subtree, entry.failed) for entry in skipped(iter(found))] == [
+        ("a", True, True)
+    ]
+
+
+def test_a_scan_that_is_abandoned_leaves_no_descriptor_open(folder: Folder, root: Path) -> None:
+    make(root, "a/b/c/d", "a/b/c/e")
+    before = len(os.listdir("/proc/self/fd"))
+    entries = scan(folder, None)
+    next(entries)
+    assert len(os.listdir("/proc/self/fd")) > before
+    entries.close()  # type: ignore[attr-defined]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_huge_folder_is_merged_from_runs(
+    folder: Folder, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "RUN", 7)
+    monkeypatch.setattr(names, "_CHUNK", 16)
+    make(root, *(f"f{number}" for number in range(40)), "f1.d/x", "f1 /y", "new\nline", "é")
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff")).touch()
+    found = list(scan(folder, None))
+    assert paths(iter(found)) == sorted(paths(iter(found)), key=str.encode)
+    assert len(found) == 45
+    monkeypatch.undo()
+    assert list(scan(folder, None)) == found
+
+
+# Looking at single paths
+
+
+@pytest.mark.parametrize(
+    "dirty",
+    [
+        ["a/b"],
+        ["a"],
+        ["a", "a/b"],
+        ["a", "a.txt", "a0", "gone"],
+        ["z", "a/b/c", "a"],
+        [".craftsync/x"],
+    ],
+)
+def test_a_look_yields_what_a_scan_yields_for_these_paths(
+    folder: Folder, root: Path, dirty: list[str]
+) -> None:
+    make(root, "a/b/c", "a/d", "a.txt", "a0", "z", ".craftsync/x")
+    (root / "a/link").symlink_to("d")
+    expected = [
+        entry
+        for entry in scan(folder, None)
+        if any(entry.path == path or entry.path.startswith(path + "/") for path in dirty)
+    ]
+    assert list(look(folder, None, dirty)) == expected
+
+
+def test_a_look_heeds_the_ignore_rules(folder: Folder, root: Path) -> None:
+    make(root, ".git/config", "a.part", "a", "b/.venv/x", "b/y")
+    rules = IgnoreRules(folder)
+    assert paths(look(folder, rules, [".git", ".git/config", "a.part", "a", "b"])) == ["a", "b/y"]
+
+
+def test_a_look_behind_a_link_reports_the_link(folder: Folder, root: Path) -> None:
+    make(root, "target/x")
+    (root / "link").symlink_to("target")
+    (found,) = skipped(look(folder, None, ["link/x"]))
+    assert (found.path, found.subtree) == ("link", True)
+
+
+def test_a_look_into_what_cannot_be_read_is_unknown(folder: Folder, root: Path) -> None:
+    make(root, "closed/x")
+    (root / "closed").chmod(0)
+    with as_nobody():
+        (found,) = skipped(look(folder, None, ["closed/x"]))
+    assert found.failed
+
+
+segments = st.text(st.sampled_from("ab./- é\n~"), min_size=1, max_size=3).filter(
+    lambda name: name not in (".", "..") and "/" not in name
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.lists(segments, min_size=1, max_size=3).map("/".join), max_size=15))
+def test_every_file_of_any_tree_is_found_once_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, wanted: set[str]
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    made = set()
+    for path in wanted:
+        try:
+            make(root, path)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            continue
+        made.add(path)
+    with Folder.open(root) as folder:
+        assert paths(scan(folder, None)) == sorted(made, key=str.encode)
