@@ -147,3 +147,7 @@ class ObjectNotFound(StoreError):
 
 class PreconditionFailed(StoreError):
     """The object is not what the caller expected; nothing was changed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The pass was told to stop. Like any KeyboardInterrupt it is no `Exception`: nothing handles it on the way."""

@@ -1,20 +1,22 @@
-"""Keeps root and store in step until stopped: when to make a pass, and over which paths.
+"""Keeps roots and stores in step until stopped: when to make a pass, and over which paths.
 
 Events of the root name dirty paths; timers ask for a listing of the store and
-for a full scan, on which alone correctness rests.
+for a full scan, on which alone correctness rests. Each pair has a thread of its
+own, which is its session's one control thread.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from craftsync.errors import ListingBroken, StoreUnavailable
+from craftsync.errors import Interrupted, StoreUnavailable
 from craftsync.local.watch import DirtyPaths, Watcher
-from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options
+from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options
 from craftsync.sync.session import Session
 
 _LONGEST_UNREST = 30.0
@@ -31,85 +33,99 @@ class WatchSettings:
     rescan_seconds: float = 600.0
 
 
-class Stop:
-    """A request to end, made by a signal handler."""
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A pair to be kept in step, and how."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.requested = False
-        self._wake = wake
-
-    def request(self, number: int = 0, frame: FrameType | None = None) -> None:
-        self.requested = True
-        self._wake()
+    session: Session
+    settings: WatchSettings
+    options: Options
 
 
-def watch(
-    session: Session,
-    settings: WatchSettings,
-    options: Options,
-    on_event: OnEvent,
-    *,
-    on_ready: Callable[[], None] = lambda: None,
-) -> int:
+def watch(pairs: Sequence[Watched], on_event: OnEvent) -> int:
     """Make passes until SIGTERM or SIGINT; returns 0 after a clean stop.
 
-    The observer starts before the first scan, so that nothing falls between
-    the two. `on_ready` is called once both sides are in step for the first
-    time. Raises what needs a person; an unreachable store is waited for.
+    An unreachable store is waited for. Whatever needs a person ends the watch
+    of all pairs and is raised. `on_event` is called from each pair's thread.
     """
-    dirty = DirtyPaths(session.clock.monotonic)
-    watcher = Watcher(str(session.root.path), dirty)
-    stop = Stop(dirty.wake)
+    stop = threading.Event()
+    errors: list[BaseException] = []
+    cycles = [_Cycles(pair, on_event, stop) for pair in pairs]
     with _signals(stop):
-        watcher.start()
-        try:
-            _Cycles(session, settings, options, on_event, dirty).run(stop, on_ready)
-        finally:
-            watcher.stop()
+        threads = [
+            threading.Thread(target=cycle.guarded, args=(errors,), name="watch") for cycle in cycles
+        ]
+        for thread in threads:
+            thread.start()
+        stop.wait()
+        for cycle in cycles:
+            cycle.wake()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
     return 0
 
 
 class _Cycles:
-    """The loop: wait for a reason, make the smallest pass that answers it."""
+    """The loop over one pair: wait for a reason, make the smallest pass that answers it."""
 
-    def __init__(
-        self,
-        session: Session,
-        settings: WatchSettings,
-        options: Options,
-        on_event: OnEvent,
-        dirty: DirtyPaths,
-    ) -> None:
-        self._session = session
-        self._settings = settings
-        self._options = options
-        self._on_event = on_event
-        self._dirty = dirty
+    def __init__(self, pair: Watched, on_event: OnEvent, stop: threading.Event) -> None:
+        self._session = pair.session
+        self._settings = pair.settings
+        self._options = pair.options
+        self._listener = on_event
+        self._stop = stop
+        self._dirty = DirtyPaths(pair.session.clock.monotonic)
         self._full_at = 0.0
         self._backoff = 0.0
 
-    def run(self, stop: Stop, on_ready: Callable[[], None]) -> None:
-        self._pass(None)
-        on_ready()
-        while not stop.requested:
-            self._dirty.wait(
-                settle=self._settings.settle_seconds,
-                longest=_LONGEST_UNREST,
-                timeout=max(0.0, self._full_at - self._session.clock.monotonic()),
-            )
-            if stop.requested:
-                return
-            paths = self._dirty.take()
-            if self._session.clock.monotonic() >= self._full_at:
-                paths = None
-            if paths is None or paths:
-                self._pass(paths)
+    def wake(self) -> None:
+        """Make the loop look whether it is to stop."""
+        self._dirty.wake()
+
+    def guarded(self, errors: list[BaseException]) -> None:
+        """Run the loop in this thread; an error is handed over and stops the other pairs."""
+        try:
+            self._run()
+        except Interrupted:
+            pass
+        except BaseException as error:  # noqa: BLE001 (it is raised again in the main thread)
+            errors.append(error)
+        finally:
+            self._stop.set()
+
+    def _run(self) -> None:
+        """Watch before the first scan, so that nothing falls between the two."""
+        watcher = Watcher(str(self._session.root.path), self._dirty)
+        watcher.start()
+        try:
+            self._pass(None)
+            while not self._stop.is_set():
+                self._wait_and_pass()
+        finally:
+            watcher.stop()
+
+    def _wait_and_pass(self) -> None:
+        now = self._session.clock.monotonic
+        self._dirty.wait(
+            settle=self._settings.settle_seconds,
+            longest=_LONGEST_UNREST,
+            timeout=max(0.0, self._full_at - now()),
+        )
+        if self._stop.is_set():
+            return
+        paths = self._dirty.take()
+        if now() >= self._full_at:
+            paths = None
+        if paths is None or paths:
+            self._pass(paths)
 
     def _pass(self, paths: set[str] | None) -> None:
         """Make one pass; when the store cannot be reached, look at everything again later."""
         try:
             self._session.run("watch", self._options, self._on_event, paths=paths)
-        except (StoreUnavailable, ListingBroken) as error:
+        except StoreUnavailable as error:
             self._backoff = min(_LONGEST_BACKOFF, max(1.0, self._backoff * 2))
             self._full_at = self._session.clock.monotonic() + self._backoff
             reason = f"offline, next try in {self._backoff:.0f} s: {error}"
@@ -120,13 +136,22 @@ class _Cycles:
             period = min(self._settings.poll_seconds, self._settings.rescan_seconds)
             self._full_at = self._session.clock.monotonic() + period
 
+    def _on_event(self, event: Event) -> None:
+        """Pass an event on, and end the pass that reports it when a stop was asked for."""
+        if self._stop.is_set():
+            raise Interrupted
+        self._listener(event)
+
 
 @contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
+def _signals(stop: threading.Event) -> Iterator[None]:
     """Let SIGTERM and SIGINT ask for a clean stop, and give both back afterwards."""
-    previous = {
-        number: signal.signal(number, stop.request) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, request) for number in numbers}
     try:
         yield
     finally:

@@ -75,6 +75,11 @@ class Carrier:
         except OSError as error:
             return Outcome(action, Status.PROBLEM, f"{error.strerror or error}")
 
+    def cancel(self) -> None:
+        """End the transfers under way as soon as they ask for more bytes."""
+        self.upload_limiter.cancel()
+        self.fetcher.limiter.cancel()
+
     def _settle_and_do(self, task: Task) -> Outcome | Staged:  # noqa: C901 (one arm a kind)
         action = task.action
         settled = self.settler.settle(action, task.intent)

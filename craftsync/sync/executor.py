@@ -8,12 +8,13 @@ All database work happens here, in the control thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from craftsync.clock import Clock
 from craftsync.core.model import Kind, RemoteObject
-from craftsync.errors import StoreMissing
+from craftsync.errors import Interrupted, StoreMissing
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
 from craftsync.state.plan import Step
@@ -86,6 +87,9 @@ class Executor:
                 while self._in_flight >= _WINDOW:
                     self._collect()
             self._drain()
+        except BaseException:
+            self._carrier.cancel()
+            raise
         finally:
             self._close()
 
@@ -101,8 +105,13 @@ class Executor:
     def _close(self) -> None:
         """Let the steps under way end, and record whatever was finished, also after an error."""
         self._pool.close()
-        while (result := self._pool.take(0)) is not None:
-            self._keep(result)
+        waiting = True
+        while waiting:
+            with suppress(Interrupted):
+                result = self._pool.take(0)
+                waiting = result is not None
+                if result is not None:
+                    self._keep(result)
         self._flush()
 
     def _task(self, step: Step) -> Task:

@@ -37,6 +37,8 @@ _BATCH = 1000
 _LISTING_SHARE = 5000
 """Keys in each part of a listing that is fetched in several streams."""
 _LOOKS_AT_ONCE = 16
+_TICK = 8192
+"""Paths after which a long scan says that it is alive, which is also when it can be interrupted."""
 
 _Entry = TypeVar("_Entry", LocalFile, RemoteObject)
 
@@ -135,6 +137,8 @@ class Planner:
                 and remote_is_same(remote, row)
             ):
                 unchanged += 1
+                if not unchanged % _TICK:
+                    self.on_event(ProgressEvent("scanning", unchanged))
                 continue
             planned.here += local is not None
             planned.there += remote is not None

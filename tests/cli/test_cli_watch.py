@@ -1,0 +1,115 @@
+"""`craftsync watch`, as a service would run it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from tests.support.cli import Craftsync
+
+DEADLINE = 30.0
+
+
+@contextmanager
+def watching(craftsync: Craftsync, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = craftsync.start("watch", "--json", "--settle", "0.1", "--poll", "1", *words)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something the service does in its own time; fail when it does not."""
+    end = time.monotonic() + DEADLINE
+    pause = Event()
+    while not condition():
+        assert time.monotonic() < end, f"still waiting: {what}"
+        pause.wait(0.02)
+
+
+@pytest.fixture
+def pair(craftsync: Craftsync, tmp_path: Path) -> tuple[Path, Path]:
+    root, store = tmp_path / "root", tmp_path / "store"
+    root.mkdir()
+    (root / "first").write_text("1")
+    return root, store
+
+
+def test_changes_of_both_sides_arrive_while_it_runs(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    with watching(craftsync, str(root), str(store)) as process:
+        until(lambda: (store / "first").exists(), "the first pass")
+        (root / "d").mkdir()
+        (root / "d/new").write_text("made while watching")
+        until(lambda: (store / "d/new").exists(), "a new file")
+        (root / "d/new").rename(root / "d/renamed")
+        until(lambda: (store / "d/renamed").exists() and not (store / "d/new").exists(), "a rename")
+        (root / "first").unlink()
+        until(lambda: not (store / "first").exists(), "a deletion")
+        (store / "from there").write_text("2")
+        until(lambda: (root / "from there").exists(), "a new object")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 0
+
+
+def test_sigterm_ends_it_at_once_with_a_transfer_under_way_and_the_next_run_goes_on(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    (root / "large").write_bytes(bytes(24 << 20))
+    with watching(craftsync, "--bwlimit", "1M", str(root), str(store)) as process:
+        until(lambda: any((store / ".craftsync/tmp").glob("*")), "the transfer")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 0
+    assert not (store / "large").exists()
+    assert craftsync("sync", str(root), str(store)).code == 0
+    assert (store / "large").stat().st_size == 24 << 20
+
+
+def test_without_words_one_process_watches_every_folder_of_the_configuration(
+    craftsync: Craftsync, tmp_path: Path
+) -> None:
+    folders = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}-store").mkdir()
+        folders.append(
+            f"  {name}: {{root: {tmp_path / name}, environment: {name}-store, mode: push}}"
+        )
+    stores = [
+        f"  {name}-store: {{store: directory, path: {tmp_path / name}-store}}"
+        for name in ("one", "two")
+    ]
+    craftsync.config.write_text("\n".join(["environments:", *stores, "folders:", *folders, ""]))
+    with watching(craftsync) as process:
+        for name in ("one", "two"):
+            (tmp_path / name / "file").write_text(name)
+        until(
+            lambda: all((tmp_path / f"{name}-store" / "file").exists() for name in ("one", "two")),
+            "both folders",
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 0
+
+
+def test_a_root_that_vanishes_ends_it_with_3_and_the_store_keeps_everything(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, store = pair
+    with watching(craftsync, str(root), str(store)) as process:
+        until(lambda: (store / "first").exists(), "the first pass")
+        root.rename(tmp_path / "moved away")
+        assert process.wait(DEADLINE) == 3
+    assert (store / "first").read_text() == "1"
