@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +43,9 @@ def _measure_all(options: argparse.Namespace) -> None:
         if scenario.name not in (options.only or [scenario.name]):
             continue
         print(f"{scenario.name} …", flush=True)
+        load = os.getloadavg()[0]
         samples = measure(scenario, tools, options.runs, WORK / scenario.name)
-        result = report.record(scenario, tools, samples)
+        result = report.record(scenario, tools, samples, load)
         print(report.table(result), end="\n\n", flush=True)
         if not options.quick and not options.tool:
             report.save(result, RESULTS)

@@ -21,15 +21,19 @@ MIB = 1 << 20
 
 
 def record(
-    scenario: Scenario, tools: Iterable[Tool], samples: Mapping[str, list[Sample]]
+    scenario: Scenario, tools: Iterable[Tool], samples: Mapping[str, list[Sample]], load: float
 ) -> dict[str, Any]:
-    """Return everything about one scenario's runs, ready for JSON."""
+    """Return everything about one scenario's runs, ready for JSON.
+
+    `load` is the load average before the first run: what else the machine was doing.
+    """
     return {
         "scenario": scenario.name,
         "amount": scenario.amount,
         "unit": scenario.unit,
         "date": date.today().isoformat(),
         "machine": _machine(),
+        "load": load,
         "tools": [
             {
                 "name": tool.name,
@@ -57,7 +61,11 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     runs = max((len(tool["samples"]) for tool in result["tools"]), default=0)
     versions = "; ".join(f"{tool['name']}: {tool['version']}" for tool in result["tools"])
-    lines += ["", f"{result['date']}, {runs} runs each, {result['machine']}. {versions}."]
+    conditions = (
+        f"{result['date']}, {runs} runs each, {result['machine']}, "
+        f"load average before it {result['load']:.1f}. {versions}."
+    )
+    lines += ["", conditions]
     return "\n".join(lines)
 
 

@@ -11,11 +11,15 @@ import pytest
 
 from craftsync.stores.base import Store
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
+from craftsync.stores.s3.multipart import MIB
 from tests.support import servers
 from tests.support.servers import S3Server
 
 BUCKET = "craftsync-contract"
 S3_SERVERS = ["moto", "rclone", *(["external"] if servers.named_by_environment() else [])]
+LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, fresh_listing_seconds=0.0)
+"""The smallest parts any server takes; and no listing is taken for a look, so that a store is at its most careful."""
+
 OpenS3 = Callable[..., S3Store]
 
 
@@ -76,8 +80,7 @@ def open_s3(
 
     def open_store(server: S3Server, **options: object) -> S3Store:
         use_keys_of(server)
-        # No listing is taken for a look: each test sees the store at its most careful.
-        settings = {"limits": Limits(fresh_listing_seconds=0.0), "prefix": prefix, **options}
+        settings = {"limits": LIMITS, "prefix": prefix, **options}
         store = S3Store(BUCKET, endpoint_url=server.endpoint, **settings)  # type: ignore[arg-type]
         opened.append(store)
         if "facts" not in options:

@@ -30,7 +30,7 @@ CAREFUL = ProbedFacts(metadata=True)
 CHECKED = ProbedFacts(
     conditional_create=True, conditional_replace=True, conditional_delete=True, metadata=True
 )
-LARGE = 17 * 1024 * 1024
+LARGE = 11 * 1024 * 1024
 NO_SUCH = S3Server("none", f"http://127.0.0.1:{free_port()}")
 
 
@@ -72,7 +72,11 @@ def test_a_write_whose_answer_is_lost_is_a_success(
         replaced = store.write(path, Bytes(b"two"), expect=created, operation="op-2", keep="k")
         assert (replaced.operation, content_of(store, path)) == ("op-2", b"two")
         assert content_of(store, f"{OWN_FOLDER}/trash/k/{path}") == b"one"
-        puts = [r for r in proxy.requests if r.method == "PUT" and "copy-source" not in str(r.headers).lower()]
+        puts = [
+            r
+            for r in proxy.requests
+            if r.method == "PUT" and "copy-source" not in str(r.headers).lower()
+        ]
         assert len(puts) == 2
 
 
@@ -288,9 +292,8 @@ def test_a_refused_write_says_what_it_means_in_a_sentence(
 
 def test_the_region_of_a_bucket_that_is_elsewhere_is_named(open_s3: OpenS3) -> None:
     answer = error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3"))
-    with scripted(lambda _: answer) as (server, _):
-        with pytest.raises(StoreError) as refused:
-            list(open_s3(server, facts=CAREFUL).list())
+    with scripted(lambda _: answer) as (server, _), pytest.raises(StoreError) as refused:
+        list(open_s3(server, facts=CAREFUL).list())
     assert "eu-west-3" in refused.value.remedy
 
 

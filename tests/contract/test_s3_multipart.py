@@ -20,7 +20,9 @@ from tests.support.fake_s3 import Drop, Request, error, proxied
 from tests.support.servers import S3Server
 from tests.support.world import Bytes
 
-CONTENT = random.Random(7).randbytes(33 * MIB)
+PART = 64 * 1024
+CONTENT = random.Random(7).randbytes(4 * PART + 1)
+SMALL_PARTS = Limits(single_put=PART, smallest_part=PART, fresh_listing_seconds=0.0)
 FACTS = ProbedFacts(conditional_complete_create=True, metadata=True)
 
 
@@ -55,7 +57,7 @@ class Crashing(Bytes):
         self._at = at
 
     def read_at(self, offset: int, length: int) -> bytes:
-        if self._at is not None and offset == self._at * 8 * MIB:
+        if self._at is not None and offset == self._at * PART:
             raise Crash
         return super().read_at(offset, length)
 
@@ -77,11 +79,17 @@ def content_of(store: S3Store, path: str) -> bytes:
 
 
 @pytest.fixture
+def store(moto_server: S3Server, open_s3: OpenS3) -> S3Store:
+    return open_s3(moto_server, limits=SMALL_PARTS)
+
+
+@pytest.fixture
 def proxy_parts(moto_server: S3Server) -> Iterator[tuple[S3Server, Callable[[], list[str]]]]:
     with proxied(moto_server, lambda _: None) as (server, proxy):
-        yield server, lambda: [
-            r.query["partNumber"] for r in proxy.requests if "partNumber" in r.target
-        ]
+        yield (
+            server,
+            lambda: [r.query["partNumber"] for r in proxy.requests if "partNumber" in r.target],
+        )
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, None])
@@ -91,11 +99,11 @@ def test_an_upload_goes_on_after_a_crash(
     server, sent = proxy_parts
     journal = Journal()
     with pytest.raises(Crash):
-        open_s3(server, facts=FACTS).write(
+        open_s3(server, facts=FACTS, limits=SMALL_PARTS).write(
             "large", Crashing(CONTENT, at), expect=ABSENT, operation="before", journal=journal
         )
     before = len(sent())
-    store = open_s3(server, facts=FACTS)
+    store = open_s3(server, facts=FACTS, limits=SMALL_PARTS)
     assert store.stat("large") is None and len(uploads(store)) == 1
     done = len(journal.parts)
     written = store.write(
@@ -108,42 +116,40 @@ def test_an_upload_goes_on_after_a_crash(
 
 
 @pytest.mark.parametrize("tampered", ["unknown upload", "part the server lost", "other part"])
-def test_a_journal_that_is_wrong_costs_work_and_nothing_else(
-    moto_store: S3Store, tampered: str
-) -> None:
+def test_a_journal_that_is_wrong_costs_work_and_nothing_else(store: S3Store, tampered: str) -> None:
     journal = Journal()
     with pytest.raises(Crash):
-        moto_store.write(
+        store.write(
             "large", Crashing(CONTENT, None), expect=ABSENT, operation="before", journal=journal
         )
     assert journal.upload is not None
     abandoned = journal.upload[0]
     if tampered == "unknown upload":
-        journal.upload = ("no-such-upload", 8 * MIB)
+        journal.upload = ("no-such-upload", PART)
     elif tampered == "part the server lost":
         journal.parts[9] = journal.parts[1]
     else:
         journal.parts[1] = journal.parts[2]
-    moto_store.write("large", Bytes(CONTENT), expect=ABSENT, operation="after", journal=journal)
-    assert content_of(moto_store, "large") == CONTENT
-    moto_store.abort_stale([("large", abandoned)])
-    assert uploads(moto_store) == []
+    store.write("large", Bytes(CONTENT), expect=ABSENT, operation="after", journal=journal)
+    assert content_of(store, "large") == CONTENT
+    store.abort_stale([("large", abandoned)])
+    assert uploads(store) == []
 
 
 def test_abandoned_uploads_are_dropped_and_dropping_them_twice_is_no_error(
-    s3_store: S3Store,
+    s3_server: S3Server, open_s3: OpenS3
 ) -> None:
-    journal = Journal()
+    store, journal = open_s3(s3_server, limits=SMALL_PARTS), Journal()
     with pytest.raises(Crash):
-        s3_store.write(
+        store.write(
             "large", Crashing(CONTENT, None), expect=ABSENT, operation="op", journal=journal
         )
     assert journal.upload is not None
     for _ in range(2):
-        s3_store.abort_stale([("large", journal.upload[0])])
+        store.abort_stale([("large", journal.upload[0])])
     with pytest.raises(StoreUnavailable):
-        s3_store.calls.list_parts(s3_store.root + "large", journal.upload[0])
-    assert s3_store.stat("large") is None
+        store.calls.list_parts(store.root + "large", journal.upload[0])
+    assert store.stat("large") is None
 
 
 class Busy(Bytes):
@@ -153,19 +159,15 @@ class Busy(Bytes):
 
 @pytest.mark.parametrize("journal", [None, Journal()], ids=["no journal", "journal"])
 def test_an_upload_that_is_given_up_leaves_no_parts(
-    moto_store: S3Store, journal: Journal | None
+    store: S3Store, journal: Journal | None
 ) -> None:
     with pytest.raises(PathBusy):
-        moto_store.write(
-            "large", Busy(CONTENT), expect=ABSENT, operation="op", journal=journal
-        )
-    moto_store.write("large", Bytes(b"theirs"), expect=None, operation="theirs")
+        store.write("large", Busy(CONTENT), expect=ABSENT, operation="op", journal=journal)
+    store.write("large", Bytes(b"theirs"), expect=None, operation="theirs")
     with pytest.raises(PreconditionFailed):
-        moto_store.write(
-            "large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=journal
-        )
-    assert content_of(moto_store, "large") == b"theirs"
-    assert uploads(moto_store) == []
+        store.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=journal)
+    assert content_of(store, "large") == b"theirs"
+    assert uploads(store) == []
 
 
 def test_a_failing_part_ends_the_upload_without_a_journal_and_is_resumed_with_one(
@@ -175,7 +177,7 @@ def test_a_failing_part_ends_the_upload_without_a_journal_and_is_resumed_with_on
         return error(503, "SlowDown") if "partNumber=3" in request.target else None
 
     with proxied(moto_server, failing) as (server, proxy):  # type: ignore[arg-type]
-        store = open_s3(server, facts=FACTS)
+        store = open_s3(server, facts=FACTS, limits=SMALL_PARTS)
         with pytest.raises(StoreUnavailable):
             store.write("large", Bytes(CONTENT), expect=ABSENT, operation="op")
         assert uploads(store) == []
@@ -198,7 +200,7 @@ def test_a_completion_that_meets_another_write_begins_anew(
         return conflicts.pop() if completes and conflicts else None
 
     with proxied(moto_server, script) as (server, proxy):  # type: ignore[arg-type]
-        store = open_s3(server, facts=FACTS)
+        store = open_s3(server, facts=FACTS, limits=SMALL_PARTS)
         patient = RetryingStore(store, clock=FakeClock())
         patient.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=Journal())
         assert sum("partNumber" in r.target for r in proxy.requests) == 10
@@ -219,7 +221,7 @@ def test_parts_lost_on_the_way_are_sent_again_and_no_others(
         return None
 
     with proxied(moto_server, script) as (server, _):
-        store = open_s3(server, facts=FACTS)
+        store = open_s3(server, facts=FACTS, limits=SMALL_PARTS)
         patient = RetryingStore(store, clock=FakeClock())
         patient.write("large", Bytes(CONTENT), expect=ABSENT, operation="op", journal=Journal())
         assert content_of(store, "large") == CONTENT
@@ -228,13 +230,13 @@ def test_parts_lost_on_the_way_are_sent_again_and_no_others(
 def test_objects_beyond_the_limit_of_a_copy_are_copied_and_kept_in_parts(
     moto_server: S3Server, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("craftsync.stores.s3.multipart.COPIED_PART", 8 * MIB)
+    monkeypatch.setattr("craftsync.stores.s3.multipart.COPIED_PART", PART)
     store = open_s3(
         moto_server,
         facts=ProbedFacts(metadata=True),
-        limits=Limits(single_copy=10 * MIB, fresh_listing_seconds=0.0),
+        limits=Limits(single_copy=2 * PART, smallest_part=PART, fresh_listing_seconds=0.0),
     )
-    content = CONTENT[: 20 * MIB]
+    content = CONTENT[: 3 * PART]
     source = store.write("source", Bytes(content, 1), expect=None, operation="op-1")
     copied = store.copy(source, "target", expect=ABSENT, operation="op-2")
     looked = store.stat("target")

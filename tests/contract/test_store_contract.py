@@ -14,7 +14,7 @@ from craftsync.stores.base import Store
 from tests.support.world import Bytes
 
 MTIME = 1_700_000_000_123_456_789
-MULTIPART = 17 * 1024 * 1024 + 1
+MULTIPART = 11 * 1024 * 1024 + 1
 
 AWKWARD = [
     "deux mots.csv",

@@ -53,10 +53,10 @@ def free_port() -> int:
 
 @contextmanager
 def moto() -> Iterator[S3Server]:
-    """Run moto: close to AWS, and holds any key; takes any credentials."""
+    """Run moto: close to AWS, and holds any key; takes any credentials, and parts of any size."""
     port = free_port()
     command = [_tool("moto_server"), "--host", "127.0.0.1", "--port", str(port)]
-    with _running(command, port):
+    with _running(command, port, S3_UPLOAD_PART_MIN_SIZE="1"):
         yield S3Server("moto", f"http://127.0.0.1:{port}")
 
 
@@ -87,9 +87,13 @@ def _tool(name: str) -> str:
 
 
 @contextmanager
-def _running(command: list[str], port: int) -> Iterator[None]:
+def _running(command: list[str], port: int, **environment: str) -> Iterator[None]:
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         _wait_for(process, port)

@@ -14,7 +14,7 @@ from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed
 from craftsync.stores.base import Expect
 from craftsync.stores.s3.calls import Calls
-from craftsync.stores.s3.multipart import MIB, Uploads
+from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
 from craftsync.stores.s3.objects import CREATE, Condition
 
 Metadata = tuple[Mapping[str, str], Mapping[str, str]]
@@ -26,6 +26,8 @@ class Limits:
     """Where one way of doing things ends and another begins. Sizes are bytes."""
 
     single_put: int = 16 * MIB
+    smallest_part: int = SMALLEST_PART
+    """Of an upload in parts; AWS takes no parts under 5 MiB but the last."""
     single_copy: int = 5 * 1024 * MIB
     """CopyObject takes no more (AWS S3 API reference, "CopyObject")."""
     fresh_listing_seconds: float = 2.0

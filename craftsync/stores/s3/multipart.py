@@ -47,17 +47,18 @@ class _NoJournal:
         """Nothing would read it."""
 
 
-def part_size(size: int) -> int:
-    """Return how large the parts of an object are, in whole MiB."""
+def part_size(size: int, smallest: int = SMALLEST_PART) -> int:
+    """Return how large the parts of an object are: as small as allowed, or in whole MiB."""
     needed = -(-size // MOST_PARTS)
-    return max(SMALLEST_PART, -(-needed // MIB) * MIB)
+    return smallest if needed <= smallest else -(-needed // MIB) * MIB
 
 
 class Uploads:
     """Sends objects in parts. The parts of all objects share one small pool, which bounds the memory."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, smallest_part: int) -> None:
         self._calls = calls
+        self._smallest_part = smallest_part
         self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts")
 
     def send(
@@ -120,7 +121,8 @@ class Uploads:
     def _begun(
         self, key: str, size: int, metadata: Mapping[str, str], journal: UploadJournal | _NoJournal
     ) -> Upload:
-        upload = Upload(self._calls.begin_upload(key, metadata, {}), part_size(size), {})
+        upload_id = self._calls.begin_upload(key, metadata, {})
+        upload = Upload(upload_id, part_size(size, self._smallest_part), {})
         journal.begin(upload.id, upload.part_size)
         return upload
 

@@ -31,7 +31,7 @@ _BODY = b"craftsync"
 _NOBODY = "0" * 32
 """A version no object has."""
 
-_NAMES = ("p!", "p/x", "p\uffff", "p\U0001f600")
+_NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
 
 _FILE, _BELOW = "pq", "pq/x"

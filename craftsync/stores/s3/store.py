@@ -75,7 +75,7 @@ class S3Store:
         self._partial_by_wire = False
         self._limits = limits or Limits()
         self.calls = Calls(self._wire, bucket, self.location)
-        self._uploads = Uploads(self.calls)
+        self._uploads = Uploads(self.calls, self._limits.smallest_part)
         self._displacing = Displacing(
             self.calls, self._uploads, self._clock, self._limits, key=self._key, look=self.stat
         )

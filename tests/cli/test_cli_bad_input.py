@@ -1,0 +1,265 @@
+"""Everything that can be wrong from outside: a clear sentence, the exit code of the contract, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.support import servers
+from tests.support.cli import Craftsync, Run
+from tests.support.servers import S3Server
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
+    with servers.moto() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(moto: S3Server, request: pytest.FixtureRequest) -> str:
+    name = f"bucket-{abs(hash(request.node.name)) % 10**9}"
+    moto.make_bucket(name)
+    return name
+
+
+def access(server: S3Server, **other: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "AWS_REGION": "us-east-1",
+        **other,
+    }
+
+
+def put(server: S3Server, bucket: str, key: str, content: bytes) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+    )
+    client.put_object(Bucket=bucket, Key=key, Body=content)
+    client.close()
+
+
+def root_with(craftsync: Craftsync, **files: str) -> Path:
+    root = craftsync.folder / "root"
+    root.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (root / name).write_text(content)
+    return root
+
+
+def issues(run: Run) -> dict[str, str]:
+    return {line["path"]: line["type"] for line in run.json if line["type"] != "summary"}
+
+
+def test_a_bucket_that_is_not_there_ends_with_3(craftsync: Craftsync, moto: S3Server) -> None:
+    root_with(craftsync, a="1")
+    run = craftsync("push", "root", "s3://no-such-bucket", **access(moto))
+    assert run.code == 3
+    assert "no-such-bucket" in run.err
+
+
+def test_wrong_credentials_end_with_3_and_name_the_remedy(
+    craftsync: Craftsync, tmp_path: Path
+) -> None:
+    root_with(craftsync, a="1")
+    (tmp_path / "served").mkdir()
+    with servers.rclone(tmp_path / "served") as server:
+        server.make_bucket("bucket")
+        wrong = access(server, AWS_SECRET_ACCESS_KEY="not-the-one")
+        run = craftsync("push", "root", "s3://bucket", **wrong)
+    assert run.code == 3
+    assert "credential" in run.err.lower() or "key" in run.err.lower()
+
+
+@contextmanager
+def answering(body: bytes, kind: str) -> Iterator[str]:
+    """Serve one and the same page, whatever is asked for."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404 if "store-id" in self.path else 200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output clean."""
+
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<html><body>Please sign in to this hotel's network</body></html>", "text/html"),
+        (b"<?xml version='1.0'?><ListBucketResult><Contents><Key>a</Ke", "application/xml"),
+    ],
+    ids=["HTML", "broken off"],
+)
+def test_a_listing_that_is_none_deletes_nothing_and_ends_with_5(
+    craftsync: Craftsync, body: bytes, kind: str
+) -> None:
+    root_with(craftsync, a="1")
+    with answering(body, kind) as endpoint:
+        server = S3Server("page", endpoint)
+        words = ("pull", "--delete", "--force-delete", "root", "s3://bucket")
+        run = craftsync(*words, **access(server))
+    assert run.code == 5
+    assert (craftsync.folder / "root/a").read_text() == "1"
+    assert "Traceback" not in run.err
+
+
+HOSTILE = ["../x", "/x", "a//b", "./c", "d/..", "n" * 300, ".craftsync/lock/x"]
+
+
+def test_keys_no_folder_can_hold_are_listed_and_left_alone(
+    craftsync: Craftsync, moto: S3Server, bucket: str
+) -> None:
+    for key in [*HOSTILE, "good", "nul\x00key"]:
+        put(moto, bucket, key, b"content")
+    run = craftsync("pull", "--json", "root", f"s3://{bucket}", **access(moto))
+    assert run.code == 6
+    found = issues(run)
+    for key in HOSTILE[:-1]:
+        assert found[key] == "skipped", key
+    assert any("nul" in path and kind == "skipped" for path, kind in found.items())
+    here = {path.name for path in (craftsync.folder / "root").iterdir()}
+    assert here == {"good", ".craftsync"}
+    assert not (craftsync.folder / "x").exists()
+    again = craftsync("sync", "--json", "root", f"s3://{bucket}", **access(moto))
+    assert again.code == 6
+    assert again.summary["deleted_remote"] == 0
+
+
+def test_an_empty_folder_marker_is_no_matter_but_one_with_content_is_reported(
+    craftsync: Craftsync, moto: S3Server, bucket: str
+) -> None:
+    put(moto, bucket, "empty/", b"")
+    assert craftsync("pull", "root", f"s3://{bucket}", **access(moto)).code == 0
+    put(moto, bucket, "full/", b"content")
+    run = craftsync("pull", "--json", "root", f"s3://{bucket}", **access(moto))
+    assert (run.code, issues(run)) == (6, {"full/": "skipped"})
+
+
+def test_a_key_beside_a_folder_of_its_name_is_reported_and_both_stay(
+    craftsync: Craftsync, moto: S3Server, bucket: str
+) -> None:
+    put(moto, bucket, "a", b"file")
+    put(moto, bucket, "a/b", b"below")
+    run = craftsync("sync", "--json", "root", f"s3://{bucket}", **access(moto))
+    root_with(craftsync)
+    run = craftsync("sync", "--json", "root", f"s3://{bucket}", **access(moto))
+    assert run.code == 1
+    assert len(issues(run)) >= 1
+    again = craftsync("sync", "--json", "root", f"s3://{bucket}", **access(moto))
+    assert (again.summary["deleted_remote"], again.summary["deleted_local"]) == (0, 0)
+    listed = craftsync("ls", f"s3://{bucket}", "--json", **access(moto))
+    assert {line["path"] for line in listed.json} == {"a", "a/b"}
+
+
+def test_a_name_that_is_no_utf8_and_a_pipe_are_skipped_with_a_reason(craftsync: Craftsync) -> None:
+    root = root_with(craftsync, good="1")
+    (root / os.fsdecode(b"caf\xe9")).write_text("latin-1")
+    os.mkfifo(root / "pipe")
+    run = craftsync("push", "--json", "root", "./store")
+    assert run.code == 6
+    assert len([line for line in run.json if line["type"] == "skipped"]) == 2
+    assert run.summary["uploaded"] == 1
+
+
+def test_a_second_craftsync_on_the_same_root_ends_with_5(craftsync: Craftsync) -> None:
+    root_with(craftsync, a="1")
+    (craftsync.folder / "store").mkdir()
+    first = craftsync.start("watch", "--json", "root", "./store")
+    assert first.stdout is not None
+    first.stdout.readline()
+    try:
+        run = craftsync("sync", "root", "./other")
+    finally:
+        first.terminate()
+        first.communicate()
+    assert run.code == 5
+    assert "root" in run.err
+
+
+@pytest.mark.parametrize("store", ["root/store", "root", "."])
+def test_a_store_that_overlaps_the_root_ends_with_2(craftsync: Craftsync, store: str) -> None:
+    root_with(craftsync, a="1")
+    run = craftsync("push", "root", f"./{store}")
+    assert run.code == 2
+    assert not (craftsync.folder / "root/.craftsync").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_in_the_root_keeps_what_is_there(
+    craftsync: Craftsync, small_disk: Path
+) -> None:
+    store = craftsync.folder / "store"
+    store.mkdir()
+    (store / "large").write_bytes(bytes(4 << 20))
+    (store / "small").write_text("fits")
+    (small_disk / "mine").write_text("stays")
+    run = craftsync("sync", "--json", str(small_disk), str(store))
+    assert (run.code, issues(run)["large"]) == (1, "problem")
+    assert (small_disk / "small").read_text() == "fits"
+    assert (small_disk / "mine").read_text() == "stays"
+    assert not (small_disk / "large").exists()
+    assert not list((small_disk / ".craftsync/tmp").iterdir())
+
+
+def test_a_full_disk_in_the_store_keeps_what_is_there(
+    craftsync: Craftsync, small_disk: Path
+) -> None:
+    root = root_with(craftsync, small="fits")
+    (root / "large").write_bytes(bytes(4 << 20))
+    run = craftsync("push", "--json", "root", str(small_disk))
+    assert (run.code, issues(run)["large"]) == (1, "problem")
+    assert (small_disk / "small").read_text() == "fits"
+    assert not (small_disk / "large").exists()
+
+
+def test_an_unreadable_folder_is_reported_and_nothing_is_deleted(craftsync: Craftsync) -> None:
+    root = root_with(craftsync)
+    (root / "closed").mkdir()
+    (root / "closed/file").write_text("1")
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    craftsync("sync", "root", "./store")
+    (root / "closed").chmod(0)
+    run = craftsync("sync", "--json", "root", "./store")
+    (root / "closed").chmod(0o755)
+    assert (run.code, issues(run)) == (1, {"closed": "problem"})
+    assert (craftsync.folder / "store/closed/file").exists()

@@ -1,0 +1,152 @@
+"""The retry wrapper over stores that fail on purpose; what a lost answer on the wire does is in test_s3_faults."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync.core.model import ABSENT
+from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreDenied, StoreUnavailable
+from craftsync.stores.directory import DirectoryStore
+from craftsync.stores.memory import MemoryStore
+from craftsync.stores.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, RetryingStore
+from tests.support.clock import FakeClock
+from tests.support.world import Bytes
+
+LOST = StoreUnavailable("the answer was lost", ambiguous=True)
+REFUSED = StoreUnavailable("the request did not arrive", ambiguous=False)
+
+
+class Failing:
+    """A store whose next calls fail: after they were carried out when the answer is lost, before otherwise."""
+
+    def __init__(self, store: Any, **faults: list[Exception]) -> None:
+        self._store = store
+        self._faults = faults
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        target = getattr(self._store, name)
+        if not callable(target):
+            return target
+
+        def call(*args: Any, **options: Any) -> Any:
+            self.calls.append(name)
+            fault = self._faults[name].pop(0) if self._faults.get(name) else None
+            result = target(*args, **options) if fault in (None, LOST) else None
+            if fault is not None:
+                raise fault
+            return result
+
+        return call
+
+
+def patient(store: Failing, clock: FakeClock | None = None) -> RetryingStore:
+    return RetryingStore(store, clock=clock or FakeClock(), rng=random.Random(0))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[DirectoryStore]:
+    store = DirectoryStore.create(tmp_path / "store")
+    yield store
+    store.close()
+
+
+def test_a_lost_write_is_recognised_by_its_time_where_there_is_no_metadata(
+    directory: DirectoryStore,
+) -> None:
+    store = Failing(directory, write=[LOST])
+    written = patient(store).write("a", Bytes(b"one", 10**18), expect=ABSENT, operation="op")
+    assert written == directory.stat("a")
+    assert store.calls == ["write", "stat"]
+
+
+def test_without_metadata_and_time_a_lost_write_is_not_taken_for_done(
+    directory: DirectoryStore,
+) -> None:
+    store = Failing(directory, write=[LOST])
+    with pytest.raises(PreconditionFailed):
+        patient(store).write("a", Bytes(b"one"), expect=ABSENT, operation="op")
+
+
+def test_an_object_of_the_same_size_is_not_the_lost_write() -> None:
+    memory = MemoryStore()
+    memory.write("a", Bytes(b"old"), expect=None, operation="theirs")
+    store = Failing(memory, write=[StoreUnavailable("no answer", ambiguous=True)])
+    written = patient(store).write("a", Bytes(b"new"), expect=memory.stat("a"), operation="mine")
+    assert written.operation == "mine"
+    assert store.calls == ["write", "stat", "write"]
+
+
+def test_the_same_content_under_another_operation_is_the_lost_write() -> None:
+    memory = MemoryStore()
+    memory.write("a", Bytes(b"same"), expect=None, operation="begun before a crash")
+    store = Failing(memory, write=[StoreUnavailable("no answer", ambiguous=True)])
+    written = patient(store).write("a", Bytes(b"same"), expect=ABSENT, operation="after")
+    assert written.operation == "begun before a crash"
+
+
+def test_a_write_that_was_refused_is_repeated_without_a_look() -> None:
+    store = Failing(MemoryStore(), write=[REFUSED, REFUSED])
+    patient(store).write("a", Bytes(b"one"), expect=ABSENT, operation="op")
+    assert store.calls == ["write", "write", "write"]
+
+
+def test_a_look_that_fails_too_is_repeated_before_the_write_is() -> None:
+    store = Failing(MemoryStore(), write=[LOST], stat=[REFUSED, REFUSED])
+    patient(store).write("a", Bytes(b"one"), expect=ABSENT, operation="op")
+    assert store.calls == ["write", "stat", "stat", "stat"]
+
+
+def test_a_precondition_that_fails_at_once_is_not_looked_into() -> None:
+    memory = MemoryStore()
+    memory.write("a", Bytes(b"same"), expect=None, operation="theirs")
+    store = Failing(memory)
+    with pytest.raises(PreconditionFailed):
+        patient(store).write("a", Bytes(b"same"), expect=ABSENT, operation="mine")
+    assert store.calls == ["write"]
+
+
+def test_opening_is_retried_and_reading_is_not() -> None:
+    memory = MemoryStore()
+    memory.write("a", Bytes(b"one"), expect=None, operation="op")
+    store = Failing(memory, read=[REFUSED, REFUSED])
+    with patient(store).read("a") as reader:
+        assert b"".join(reader) == b"one"
+    with pytest.raises(StoreUnavailable), patient(store).read("a"):
+        raise StoreUnavailable("while it was read")
+    assert store.calls == ["read"] * 4
+
+
+@pytest.mark.parametrize("error", [StoreDenied("no"), ObjectNotFound("no")])
+def test_what_will_not_pass_is_raised_at_once(error: Exception) -> None:
+    store = Failing(MemoryStore(), stat=[error])
+    with pytest.raises(type(error)):
+        patient(store).stat("a")
+    assert store.calls == ["stat"]
+
+
+def test_waits_are_random_and_their_bound_doubles() -> None:
+    clock = FakeClock()
+    store = RetryingStore(
+        Failing(MemoryStore(), stat=[REFUSED] * 12),  # type: ignore[arg-type]
+        clock=clock,
+        attempts=13,
+        rng=random.Random(1),
+    )
+    store.stat("a")
+    bounds = [min(FIRST_WAIT_SECONDS * 2**n, LONGEST_WAIT_SECONDS) for n in range(12)]
+    assert all(wait <= bound for wait, bound in zip(clock.slept, bounds, strict=True))
+    assert max(clock.slept) > LONGEST_WAIT_SECONDS / 4
+    assert len(set(clock.slept)) == 12
+
+
+def test_preparing_and_the_barrier_are_retried() -> None:
+    store = Failing(MemoryStore(), prepare=[REFUSED], barrier=[REFUSED])
+    patient(store).prepare(None)
+    patient(store).barrier()
+    assert store.calls == ["prepare"] * 2 + ["barrier"] * 2
