@@ -7,6 +7,7 @@ file that knows how the machine tells the time.
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -37,3 +38,17 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: TID251 (the one place that may)
+
+
+def stamp(clock: Clock, *, days_ago: float = 0) -> str:
+    """Name a moment so that names sort by age and fit a file name: UTC, to the microsecond."""
+    micros = (clock.now_ns() - int(days_ago * 86_400e9)) // 1000
+    moment = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(
+        microsecond=micros % 1_000_000
+    )
+    return moment.strftime("%Y%m%dT%H%M%S%fZ")
+
+
+def iso(moment_ns: int) -> str:
+    """Write nanoseconds since the epoch as `2026-11-22T10:11:12Z`."""
+    return datetime.fromtimestamp(moment_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -162,7 +162,7 @@ def _iso(time_ns: int | None) -> str | None:
 
 def _stamp() -> str:
     """Return the name under which the store keeps what this moment displaces."""
-    from craftsync.sync.session import stamp
+    from craftsync.clock import stamp
 
     return stamp(SystemClock())
 

@@ -38,7 +38,11 @@ def merge(
 
     Raises `OutOfOrder` at the first entry that is not behind its predecessor.
     """
-    next_file, next_row, next_object = iter(local).__next__, iter(baseline).__next__, iter(remote).__next__
+    next_file, next_row, next_object = (
+        iter(local).__next__,
+        iter(baseline).__next__,
+        iter(remote).__next__,
+    )
     file, row, found = _first(next_file), _first(next_row), _first(next_object)
     file_path, row_path, found_path = _path(file), _path(row), _path(found)
     new = tuple.__new__  # Half the cost of Triple(...), in the one loop every path goes through.

@@ -11,41 +11,34 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from craftsync import __version__
-from craftsync.clock import Clock, SystemClock
+from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState, pair_folder
 from craftsync.stores.base import Store
-from craftsync.sync import check, planfile, why
-from craftsync.sync.carrier import Carrier
+from craftsync.sync import check, planfile, status, why
 from craftsync.sync.content import Fetcher
-from craftsync.sync.executor import Executor, Note
 from craftsync.sync.identity import confirm_root, confirm_store
 from craftsync.sync.limiter import Limiter
-from craftsync.sync.outcome import Outcome, Staged
-from craftsync.sync.planner import Planned, Planner
-from craftsync.sync.pool import Pool, ThreadPool
+from craftsync.sync.planner import Planned
+from craftsync.sync.pool import ThreadPool
 from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, Report
-from craftsync.sync.settle import Settler
+from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
 from craftsync.sync.trash import TrashEntry, entries, purge, restore
 
 _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
 _ROUND_SECONDS = 0.2
-_PARTS_AT_ONCE = 4
+_COMPARED_AT_ONCE = 4
 _FACTS_LAST_NS = 7 * 86_400 * 1_000_000_000
 """How long what was found out about a store is relied on, for servers are upgraded: a week."""
-
-MakePool = Callable[[int], Pool[Outcome | Staged | Note]]
 
 
 def ignore_events(event: object) -> None:
@@ -157,14 +150,14 @@ class Session:
         self._meet_store(options)
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
-            self._pass(command, options, tally, paths)
+            self._round(command, options).run(tally, paths)
             paths = tally.again
             if not paths:
                 break
             self.clock.sleep(_ROUND_SECONDS * attempt)
         report.seconds = round(self.clock.monotonic() - started, 3)
         if not options.dry_run:
-            self._remember(report)
+            self._remember(report, options)
         return report
 
     def _meet_store(self, options: Options) -> None:
@@ -182,64 +175,16 @@ class Session:
         elif saved is not None:
             self.store.prepare(saved)
 
-    def _pass(
-        self, command: str, options: Options, tally: Tally, paths: Iterable[str] | None
-    ) -> None:
-        planner = Planner(
-            self.root, self.store, self.state, self.rules(options), options, tally.event
-        )
-        planned = planner.plan(paths)
-        tally.planned(planned, self.state.plan.totals())
-        self._execute(command, options, tally, planned)
-        if paths is None:
-            self.state.plan.drop_intents()
-
-    def _execute(
-        self,
-        command: str,
-        options: Options,
-        tally: Tally,
-        planned: Planned,
-        *,
-        strict: bool = False,
-    ) -> None:
-        if planned.deletes and not options.dry_run:
-            confirm_root(self.root, self.state, mark=False)
-            confirm_store(self.store, self.state, mark=False)
-        with ThreadPoolExecutor(_PARTS_AT_ONCE, "part") as parts:
-            Executor(
-                state=self.state,
-                carrier=self._carrier(options, tally, parts, strict=strict),
-                pool=self._make_pool(options.transfers),
-                clock=self.clock,
-                command=command,
-                listener=tally,
-            ).run()
-
-    def _carrier(
-        self, options: Options, tally: Tally, parts: ThreadPoolExecutor, *, strict: bool = False
-    ) -> Carrier:
-        upload = Limiter(options.upload_rate, self.clock)
-        download = Limiter(options.download_rate, self.clock)
-        tally.count_bytes(upload, download)
-        fetcher = Fetcher(self.root, self.store, download, parts)
-        settler = Settler(
+    def _round(self, command: str, options: Options) -> Round:
+        return Round(
             self.root,
             self.store,
-            options.policy,
-            fetcher,
+            self.state,
+            self.rules(options),
             self.clock,
-            dry_run=options.dry_run,
-        )
-        return Carrier(
-            self.root,
-            self.store,
-            settler,
-            fetcher,
-            upload,
-            keep=stamp(self.clock),
-            dry_run=options.dry_run,
-            strict=strict,
+            self._make_pool,
+            command,
+            options,
         )
 
     def _report_recovery(self, report: Report, on_event: OnEvent) -> None:
@@ -253,18 +198,14 @@ class Session:
             )
             on_event(IssueEvent(Issue.PROBLEM, str(aside), reason))
 
-    def _remember(self, report: Report) -> None:
-        database = self.state.database
-        database.put("last_run_ns", str(self.clock.now_ns()))
-        for name in ("conflicts", "held", "problems", "skipped"):
-            database.put(f"last_{name}", str(getattr(report, name)))
-        if report.exit_code == 0:
-            database.put("last_success_ns", str(self.clock.now_ns()))
+    def _remember(self, report: Report, options: Options) -> None:
+        now = self.clock.now_ns()
+        status.remember(self.state.database, report, options.policy.mode, now)
 
     def check(self, options: Options, on_line: Callable[[str, str], None]) -> Report:
         """Compare the content of both sides; `on_line` gets a symbol of `= - + * !` and a path."""
         report = Report("check")
-        with ThreadPoolExecutor(_PARTS_AT_ONCE) as parts:
+        with ThreadPoolExecutor(_COMPARED_AT_ONCE) as parts:
             fetcher = Fetcher(self.root, self.store, Limiter(None, self.clock), parts)
             checker = check.Checker(
                 self.root, self.store, self.state, self.rules(options), fetcher, options.transfers
@@ -280,7 +221,7 @@ class Session:
         self._meet_store(replace(options, dry_run=True))
         planfile.write_header(out, self.root.path, self.store.location, options)
         tally = PlanWriter(report, on_event, self.clock, out)
-        self._pass("plan", replace(options, dry_run=True), tally, None)
+        self._round("plan", replace(options, dry_run=True)).run(tally)
         return report
 
     def apply_plan(
@@ -295,11 +236,10 @@ class Session:
             self.state.plan.add(actions)
             self.state.plan.arrange()
         tally = Tally(report, on_event, self.clock, last=True)
-        planned = Planned(deletes=1)
-        tally.planned(planned, self.state.plan.totals())
-        self._execute("apply", options, tally, planned, strict=True)
+        tally.planned(Planned(), self.state.plan.totals())
+        self._round("apply", options).carry_out(tally, deletes=True, strict=True)
         report.seconds = round(self.clock.monotonic() - started, 3)
-        self._remember(report)
+        self._remember(report, options)
         return report
 
     def why(self, path: str, options: Options) -> why.Explanation:
@@ -326,34 +266,8 @@ class Session:
         return purge(self.root, self.store, before)
 
     def status(self) -> dict[str, Any]:
-        """Return what the state database knows when no daemon runs."""
-        get = self.state.database.get
-        last = get("last_success_ns")
-        return {
-            "state": "stopped",
-            "root": str(self.root.path),
-            "store": self.store.location,
-            "mode": get("mode"),
-            "pid": None,
-            "pending": 0,
-            "conflicts": int(get("last_conflicts") or 0),
-            "held": int(get("last_held") or 0),
-            "problems": int(get("last_problems") or 0),
-            "last_success": _iso(int(last)) if last else None,
-            "watch": {"healthy": False, "reason": "not running"},
-            "version": __version__,
-        }
-
-
-def stamp(clock: Clock, *, days_ago: float = 0) -> str:
-    """Return the name under which a pass keeps what it displaces: UTC, sortable, fit for a file name."""
-    moment = clock.now_ns() - int(days_ago * 86_400e9)
-    micros = moment // 1000
-    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y%m%dT%H%M%S%fZ")
-
-
-def _iso(moment_ns: int) -> str:
-    return datetime.fromtimestamp(moment_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        """Return what the state database knows when no daemon runs, as `status --json` shows it."""
+        return status.of_stopped(self.root.path, self.store.location, self.state.database)
 
 
 def _new_id() -> str:

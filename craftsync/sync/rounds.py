@@ -1,0 +1,92 @@
+"""One round of a pass: plan it, then carry it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from craftsync.clock import Clock, stamp
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.state.pair import PairState
+from craftsync.stores.base import Store
+from craftsync.sync.carrier import Carrier
+from craftsync.sync.content import Fetcher
+from craftsync.sync.executor import Executor, Note
+from craftsync.sync.identity import confirm_root, confirm_store
+from craftsync.sync.limiter import Limiter
+from craftsync.sync.outcome import Outcome, Staged
+from craftsync.sync.planner import Planner
+from craftsync.sync.pool import Pool
+from craftsync.sync.report import Options
+from craftsync.sync.settle import Settler
+from craftsync.sync.tally import Tally
+
+_PARTS_AT_ONCE = 4
+
+MakePool = Callable[[int], Pool[Outcome | Staged | Note]]
+"""Makes the workers; a test may hand in one that makes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Plans and carries out with one set of options; `command` is what the history calls it."""
+
+    root: Folder
+    store: Store
+    state: PairState
+    rules: IgnoreRules
+    clock: Clock
+    make_pool: MakePool
+    command: str
+    options: Options
+
+    def run(self, tally: Tally, paths: Iterable[str] | None = None) -> None:
+        """Bring everything, or `paths` and what lies below them, in step as far as the options say."""
+        planner = Planner(self.root, self.store, self.state, self.rules, self.options, tally.event)
+        planned = planner.plan(paths)
+        tally.planned(planned, self.state.plan.totals())
+        self.carry_out(tally, deletes=planned.deletes > 0)
+        if paths is None:
+            self.state.plan.drop_intents()
+
+    def carry_out(self, tally: Tally, *, deletes: bool, strict: bool = False) -> None:
+        """Carry out the plan table; before any delete both sides are confirmed once more."""
+        if deletes and not self.options.dry_run:
+            confirm_root(self.root, self.state, mark=False)
+            confirm_store(self.store, self.state, mark=False)
+        with ThreadPoolExecutor(_PARTS_AT_ONCE, "part") as parts:
+            Executor(
+                state=self.state,
+                carrier=self._carrier(tally, parts, strict=strict),
+                pool=self.make_pool(self.options.transfers),
+                clock=self.clock,
+                command=self.command,
+                listener=tally,
+            ).run()
+
+    def _carrier(self, tally: Tally, parts: ThreadPoolExecutor, *, strict: bool) -> Carrier:
+        options = self.options
+        upload = Limiter(options.upload_rate, self.clock)
+        download = Limiter(options.download_rate, self.clock)
+        tally.count_bytes(upload, download)
+        fetcher = Fetcher(self.root, self.store, download, parts)
+        settler = Settler(
+            self.root,
+            self.store,
+            options.policy,
+            fetcher,
+            self.clock,
+            dry_run=options.dry_run,
+        )
+        return Carrier(
+            self.root,
+            self.store,
+            settler,
+            fetcher,
+            upload,
+            keep=stamp(self.clock),
+            dry_run=options.dry_run,
+            strict=strict,
+        )
