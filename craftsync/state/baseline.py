@@ -44,12 +44,13 @@ class Baseline:
 
     def boundaries(self, share: int) -> list[str]:
         """Return every `share`-th path: where to cut a listing into parts of like size."""
-        cursor = self._db.execute(
-            "SELECT path FROM (SELECT path, row_number() OVER (ORDER BY path) AS n FROM baseline)"
-            " WHERE n % ? = 0",
-            (share,),
-        )
-        return [row[0] for row in cursor]
+        found: list[str] = []
+        query = "SELECT path FROM baseline WHERE path > ? ORDER BY path LIMIT 1 OFFSET ?"
+        last = ""
+        while row := self._db.execute(query, (last, share - 1)).fetchone():
+            last = row[0]
+            found.append(last)
+        return found
 
     def put(self, rows: Iterable[BaselineRow]) -> None:
         self._db.executemany(

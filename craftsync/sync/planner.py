@@ -28,6 +28,7 @@ from craftsync.errors import ListingBroken
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import look, scan
+from craftsync.local.scan_process import scan_aside, worth_it
 from craftsync.state.pair import PairState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
@@ -105,13 +106,19 @@ class Planner:
             listing = _known(self.store.list(boundaries=boundaries), gone_there, note)
             if not self.store.features.sorted_listing:
                 listing = in_order(self.state.database, listing)
-            local = _known(scan(self.root, self.rules), gone_here, note)
+            local = _known(self._scan(), gone_here, note)
             return local, self.state.baseline.rows(), listing
         wanted = sorted(set(paths))
         here = list(_known(look(self.root, self.rules, wanted), gone_here, note))
         rows = list(self.state.baseline.below(wanted))
         names = sorted({file.path for file in here} | {row.path for row in rows} | set(wanted))
         return here, rows, self._stat_all(names)
+
+    def _scan(self) -> Iterator[LocalFile | Skipped]:
+        if worth_it(self.state.baseline.count()):
+            options = self.options
+            return scan_aside(self.root, include=options.include, exclude=options.exclude)
+        return scan(self.root, self.rules)
 
     def _stat_all(self, names: list[str]) -> list[RemoteObject]:
         with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:

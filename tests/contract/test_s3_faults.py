@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import threading
 from collections.abc import Callable
 
@@ -318,6 +319,8 @@ def test_connections_the_server_has_closed_meanwhile_are_not_used_again(
         store = open_s3(server, facts=CAREFUL)
         for _ in range(3):
             assert list(store.list()) == []
+            for connection in store._wire._idle:
+                assert select.select([connection.sock], [], [], 10)[0], "it was not closed"
 
 
 def test_a_just_finished_listing_spares_the_look_for_a_while(

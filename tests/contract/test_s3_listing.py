@@ -114,6 +114,12 @@ def test_a_listing_that_does_not_go_on_as_it_should_is_no_listing(
         paths(store)
 
 
+def test_a_server_without_an_order_that_goes_round_in_circles_is_noticed(serve: Serve) -> None:
+    store, _ = serve(lambda _: Answer(200, listing_page(["b", "a"], "same")), ANY_ORDER)
+    with pytest.raises(ListingBroken):
+        paths(store)
+
+
 def test_empty_pages_that_never_end_are_no_listing(serve: Serve) -> None:
     count = 0
 

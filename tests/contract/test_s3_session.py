@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from craftsync.errors import ConfigError, StoreDenied
 from craftsync.stores.s3 import S3Store
+from craftsync.stores.s3.carrier import credential_provider
 from craftsync.stores.s3.session import open_session
 from craftsync.stores.s3.signing import Keys, Request, encoded_path, encoded_query, sign
 from tests.contract.conftest import BUCKET
+from tests.support.clock import FakeClock
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, S3Server
 
 
@@ -136,6 +138,20 @@ def test_keys_that_expire_come_from_boto3_and_work_everywhere(
     assert store.stat("signed\there") is None
     assert list(store.list()) == []
     store.close()
+
+
+def test_obstore_asks_again_for_keys_that_expire(files: Path) -> None:
+    clock = FakeClock()
+    credential_process(files)
+    keys = credential_provider(open_session(BUCKET), clock)()
+    now = datetime.fromtimestamp(clock.now_ns() / 1e9, UTC)
+    assert keys["expires_at"] is not None
+    # It asks when less than five minutes are left, and boto3 gives out keys for ten at least.
+    assert timedelta(minutes=5) < keys["expires_at"] - now < timedelta(minutes=10)
+    (files / "config").write_text(
+        "[default]\naws_access_key_id = id\naws_secret_access_key = secret\n"
+    )
+    assert credential_provider(open_session(BUCKET), clock)()["expires_at"] is None
 
 
 def test_keys_that_cannot_be_renewed_are_denied(files: Path, rclone_server: S3Server) -> None:

@@ -9,7 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
-from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
+from craftsync.errors import (
+    ObjectNotFound,
+    PathBusy,
+    PathObstructed,
+    PathRefused,
+    PreconditionFailed,
+)
 from craftsync.stores.base import Store
 from tests.support.world import Bytes
 
@@ -139,11 +145,12 @@ def test_a_write_replaces_no_other_object(store: Store) -> None:
     assert content_of(store, "a") == b"theirs"
 
 
-def test_a_write_that_expects_an_object_makes_no_new_one(store: Store) -> None:
-    first = put(store, "a")
-    store.delete("a", expect=first)
+@pytest.mark.parametrize("path", ["a", "tab\tname"])
+def test_a_write_that_expects_an_object_makes_no_new_one(store: Store, path: str) -> None:
+    first = put(store, path)
+    store.delete(path, expect=first)
     with pytest.raises(PreconditionFailed):
-        store.write("a", Bytes(b"mine"), expect=first, operation="mine")
+        store.write(path, Bytes(b"mine"), expect=first, operation="mine")
     assert paths(store) == []
 
 
@@ -214,6 +221,18 @@ def test_deleting_twice_is_a_success(store: Store) -> None:
         store.delete("a", expect=expect)
     store.delete("a", expect=written, keep="pass-1")
     assert paths(store) == []
+
+
+def test_an_object_below_an_object_is_held_or_refused(store: Store) -> None:
+    put(store, "a", b"above")
+    if not store.features.folders:
+        put(store, "a/b/c", b"below")
+        assert paths(store) == ["a", "a/b/c"]
+        return
+    with pytest.raises(PathObstructed):
+        put(store, "a/b/c", b"below")
+    assert paths(store) == ["a"]
+    assert content_of(store, "a") == b"above"
 
 
 def test_a_listing_has_what_was_just_written_and_not_what_was_just_deleted(store: Store) -> None:

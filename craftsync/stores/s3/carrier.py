@@ -132,11 +132,13 @@ def _bucket(session: Session, clock: Clock, waits: ClientConfig) -> ObstoreBucke
         skip_signature=False,
         client_options=options,
         retry_config={"max_retries": 0},
-        credential_provider=_provider(session, clock),
+        credential_provider=credential_provider(session, clock),
     )
 
 
-def _provider(session: Session, clock: Clock) -> Callable[[], S3Credential]:
+def credential_provider(session: Session, clock: Clock) -> Callable[[], S3Credential]:
+    """Return what obstore asks for keys: at once, and again before they have expired."""
+
     def credential() -> S3Credential:
         keys = session.keys()
         now = datetime.fromtimestamp(clock.now_ns() / 1e9, UTC)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -50,6 +51,7 @@ class Wire:
         self._keep = keep
         self._url = urlsplit(session.url)
         self._idle: list[HTTPConnection] = []
+        self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
 
     def call(
@@ -90,15 +92,22 @@ class Wire:
             yield response
             reusable = response.isclosed() and not response.will_close
         finally:
-            if reusable and len(self._idle) < self._keep:
-                self._idle.append(connection)
-            else:
+            if not (reusable and self._kept(connection)):
                 connection.close()
 
     def close(self) -> None:
-        """Close the connections that wait for more work."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close the connections that wait for more work, and from now on each one after its request."""
+        with self._lock:
+            self._keep = 0
+            while self._idle:
+                self._idle.pop().close()
+
+    def _kept(self, connection: HTTPConnection) -> bool:
+        with self._lock:
+            if len(self._idle) >= self._keep:
+                return False
+            self._idle.append(connection)
+            return True
 
     def _exchange(
         self,
@@ -137,17 +146,20 @@ class Wire:
         raise refused(answer._replace(region=region), self._location, key)
 
     def _connection(self) -> HTTPConnection:
-        while self._idle:
-            connection = self._idle.pop()
-            if _is_open(connection):
-                return connection
-            connection.close()
+        while (waiting := self._waiting()) is not None:
+            if _is_open(waiting):
+                return waiting
+            waiting.close()
         connection = self._fresh()
         try:
             connection.connect()
         except (OSError, HTTPException) as error:
             raise unreachable(self._location, error, sent=False) from error
         return connection
+
+    def _waiting(self) -> HTTPConnection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
     def _fresh(self) -> HTTPConnection:
         host = self._url.hostname or ""

@@ -1,0 +1,55 @@
+"""A scan in another process tells the same, and never less without saying so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from craftsync.errors import RootError
+from craftsync.local import scan_process
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.local.scan import scan
+from craftsync.local.scan_process import scan_aside
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    for number in range(5000):
+        folder = root / f"d{number % 7}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"é{number}").touch()
+    (root / "link").symlink_to("d0")
+    (root / "left out.tmp").touch()
+    return root
+
+
+def test_both_scans_yield_the_same(root: Path) -> None:
+    with Folder.open(root) as folder:
+        rules = IgnoreRules(folder, exclude=["*.tmp"])
+        assert list(scan_aside(folder, include=(), exclude=["*.tmp"])) == list(scan(folder, rules))
+
+
+def test_a_root_that_goes_away_raises_as_a_scan_would(root: Path) -> None:
+    with Folder.open(root) as folder:
+        root.rename(root.with_name("elsewhere"))
+        with pytest.raises(RootError):
+            list(scan_aside(folder, include=(), exclude=()))
+
+
+def test_a_child_that_dies_is_not_taken_for_the_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Folder.open(root) as folder:
+        monkeypatch.setattr(scan_process.sys, "executable", "/bin/false")
+        with pytest.raises(RootError, match="ended early"):
+            list(scan_aside(folder, include=(), exclude=()))
+
+
+def test_a_scan_that_is_given_up_leaves_no_process_behind(root: Path) -> None:
+    with Folder.open(root) as folder:
+        entries = scan_aside(folder, include=(), exclude=())
+        next(entries)
+        entries.close()  # Under `filterwarnings = error` a child that still runs fails the test.
