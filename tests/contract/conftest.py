@@ -17,8 +17,8 @@ from tests.support.servers import S3Server
 
 BUCKET = "craftsync-contract"
 S3_SERVERS = ["moto", "rclone", *(["external"] if servers.named_by_environment() else [])]
-LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, fresh_listing_seconds=0.0)
-"""The smallest parts any server takes; and no listing is taken for a look, so that a store is at its most careful."""
+LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=100, fresh_listing_seconds=0.0)
+"""The smallest parts any server takes, short pages, and no listing taken for a look: a store at its most careful."""
 
 OpenS3 = Callable[..., S3Store]
 

@@ -102,6 +102,27 @@ def test_a_look_that_fails_too_is_repeated_before_the_write_is() -> None:
     assert store.calls == ["write", "stat", "stat", "stat"]
 
 
+class Late(MemoryStore):
+    """A store that carries its first write out only when the second one arrives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._under_way: list[dict[str, Any]] = []
+
+    def write(self, path: str, source: Any, **options: Any) -> Any:
+        if not self._under_way:
+            self._under_way.append(options)
+            raise StoreUnavailable("no answer", ambiguous=True)
+        super().write(path, source, **self._under_way[0])
+        return super().write(path, source, **options)
+
+
+def test_a_write_that_arrives_after_the_look_for_it_is_still_known_for_its_own() -> None:
+    store = Late()
+    written = patient(Failing(store)).write("a", Bytes(b"x"), expect=ABSENT, operation="op")
+    assert written == store.stat("a")
+
+
 def test_a_precondition_that_fails_at_once_is_not_looked_into() -> None:
     memory = MemoryStore()
     memory.write("a", Bytes(b"same"), expect=None, operation="theirs")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed
 from craftsync.stores.base import Expect
+from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
 from craftsync.stores.s3.objects import CREATE, Condition
@@ -30,6 +30,8 @@ class Limits:
     """Of an upload in parts; AWS takes no parts under 5 MiB but the last."""
     single_copy: int = 5 * 1024 * MIB
     """CopyObject takes no more (AWS S3 API reference, "CopyObject")."""
+    page: int = 1000
+    """Keys asked for at once when listing; S3 never gives more."""
     fresh_listing_seconds: float = 2.0
     """For so long after its begin, a complete listing is taken for a look at where nothing was."""
 
@@ -49,23 +51,18 @@ class Displacing:
         self,
         calls: Calls,
         uploads: Uploads,
-        clock: Clock,
         limits: Limits,
         *,
         key: Callable[[str], str],
         look: Callable[[str], RemoteObject | None],
+        absence: Absence,
     ) -> None:
         self._calls = calls
         self._uploads = uploads
-        self._clock = clock
         self._limits = limits
         self._key = key
         self._look = look
-        self._listed_at: float | None = None
-
-    def listed(self, began: float) -> None:
-        """Note that a listing of the whole store, begun at that time of the clock, is complete."""
-        self._listed_at = began
+        self._absence = absence
 
     def prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
         """Do what comes before a write, and return what the write is to demand.
@@ -74,7 +71,7 @@ class Displacing:
         come in between, the write fails although anything was expected.
         """
         if isinstance(expect, Absent):
-            if not (checks.create or self._just_listed() or self._look(path) is None):
+            if not (checks.create or self._absence.is_sure(path) or self._look(path) is None):
                 raise PreconditionFailed(f"There is a {path} already.")
             return CREATE if checks.create else None
         current = expect
@@ -113,12 +110,6 @@ class Displacing:
                 raise ObjectNotFound(f"There is no {source.path}.")
             replace = seen[1], seen[0].metadata
         return self._uploads.copy(key, target, source.size, source.version, replace, condition)
-
-    def _just_listed(self) -> bool:
-        if self._listed_at is None:
-            return False
-        age = self._clock.monotonic() - self._listed_at
-        return age <= self._limits.fresh_listing_seconds
 
 
 def check(path: str, current: RemoteObject | None, expect: Expect) -> None:

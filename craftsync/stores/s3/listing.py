@@ -39,14 +39,18 @@ class Range(NamedTuple):
 
 
 class Listing:
-    """Lists the keys of a bucket below `root`, the prefix that a store keeps its objects under."""
+    """Lists the keys of a bucket below `root`, the prefix that a store keeps its objects under.
+
+    `page` is keys per request; without `in_order` the server promises no order.
+    """
 
     def __init__(
-        self, fetch: FetchPage, root: str, location: str, *, in_order: bool = True
+        self, fetch: FetchPage, root: str, location: str, *, page: int, in_order: bool
     ) -> None:
         self._fetch = fetch
         self._root = root
         self._location = location
+        self._page = page
         self._in_order = in_order
 
     def entries(
@@ -92,7 +96,7 @@ class Listing:
                 token, after = None, own_folder + _LAST
 
     def _query(self, prefix: str, after: str, token: str | None) -> Parameters:
-        query = [("encoding-type", "url"), ("max-keys", "1000")]
+        query = [("encoding-type", "url"), ("max-keys", str(self._page))]
         if prefix:
             query.append(("prefix", prefix))
         if token is not None:

@@ -24,6 +24,7 @@ from craftsync.errors import (
 )
 from craftsync.stores.base import Expect, Source, UploadJournal
 from craftsync.stores.retrying import Patience
+from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.carrier import ObstoreCarrier, can_carry
 from craftsync.stores.s3.displacing import Checks, Displacing, Limits, check
@@ -76,8 +77,14 @@ class S3Store:
         self._limits = limits or Limits()
         self.calls = Calls(self._wire, bucket, self.location)
         self._uploads = Uploads(self.calls, self._limits.smallest_part)
+        self._absence = Absence(self._all_paths, self._clock, self._limits.fresh_listing_seconds)
         self._displacing = Displacing(
-            self.calls, self._uploads, self._clock, self._limits, key=self._key, look=self.stat
+            self.calls,
+            self._uploads,
+            self._limits,
+            key=self._key,
+            look=self.stat,
+            absence=self._absence,
         )
         self.learn(facts or ProbedFacts())
 
@@ -101,11 +108,24 @@ class S3Store:
             self._page,
             self.root,
             self.location,
+            page=self._limits.page,
             in_order=self.features.sorted_listing,
         )
         yield from listing.entries(prefix, boundaries)
         if not prefix:
-            self._displacing.listed(began)
+            self._absence.listed(began)
+
+    def _listing(self) -> Listing:
+        return Listing(
+            self.calls.list_page,
+            self.root,
+            self.location,
+            page=self._limits.page,
+            in_order=self.features.sorted_listing,
+        )
+
+    def _all_paths(self) -> set[str]:
+        return {entry.path for entry in self._listing().entries("")}
 
     def stat(self, path: str) -> RemoteObject | None:
         key = self._key(path)

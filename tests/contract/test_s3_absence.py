@@ -1,0 +1,38 @@
+"""A listing of a moment ago stands in for looks at new paths, but never shows what came since as absent."""
+
+from __future__ import annotations
+
+import pytest
+
+from craftsync.stores.s3.absence import Absence
+from tests.support.clock import FakeClock
+
+
+def test_it_is_sure_only_while_a_listing_is_fresh_and_repeats_a_cheap_one() -> None:
+    clock, held, listings = FakeClock(), {"there"}, 0
+
+    def list_paths() -> set[str]:
+        nonlocal listings
+        listings += 1
+        return set(held)
+
+    absence = Absence(list_paths, clock, 2.0)
+    assert not absence.is_sure("new")
+    absence.listed(clock.monotonic())
+    assert absence.is_sure("new")
+    held.add("came since")
+    clock.advance(3.0)
+    assert not absence.is_sure("came since")
+    assert absence.is_sure("new")
+    assert listings == 1
+
+
+def test_a_listing_that_takes_long_is_not_repeated() -> None:
+    clock = FakeClock()
+    absence = Absence(lambda: pytest.fail("it was listed again"), clock, 2.0)
+    began = clock.monotonic()
+    clock.advance(1.0)
+    absence.listed(began)
+    assert absence.is_sure("new")
+    clock.advance(2.0)
+    assert not absence.is_sure("new")
