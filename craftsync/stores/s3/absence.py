@@ -1,8 +1,8 @@
 """Tells that nothing is at a path from a listing of a moment ago, where the server checks no condition.
 
-Looking at each new path costs as much as writing it. One listing shows a
-thousand paths at once, so while a whole listing is cheap it is repeated
-instead; where it is not, each path is looked at.
+Looking at each new path costs as much as writing it. One page of a listing
+shows a thousand paths at once, so a small store is listed again instead; in a
+large one each path is looked at.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from craftsync.clock import Clock
 
-_CHEAP = 0.25
-"""The share of the time it serves that making a listing may take."""
+_MOST_PATHS = 20_000
+"""A listing of twenty pages is cheaper than looking at the paths that are written while it serves."""
 
 
 class Absence:
@@ -29,13 +29,13 @@ class Absence:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._began: float | None = None
-        self._took = 0.0
+        self._count = 0
         self._paths: set[str] = set()
 
-    def listed(self, began: float) -> None:
+    def listed(self, began: float, count: int) -> None:
         """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""
         with self._lock:
-            self._note(began, set())
+            self._began, self._count, self._paths = began, count, set()
 
     def is_sure(self, path: str) -> bool:
         """Tell whether nothing is at a path; False when only a look can tell."""
@@ -44,12 +44,8 @@ class Absence:
                 return False
             now = self._clock.monotonic()
             if now - self._began > self._seconds:
-                if self._took > self._seconds * _CHEAP:
+                if self._count > _MOST_PATHS:
                     return False
-                self._note(now, self._list_paths())
+                self._began, self._paths = now, self._list_paths()
+                self._count = len(self._paths)
             return path not in self._paths
-
-    def _note(self, began: float, paths: set[str]) -> None:
-        self._began = began
-        self._took = self._clock.monotonic() - began
-        self._paths = paths
