@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from craftsync.errors import Interrupted, StoreUnavailable
+from craftsync.errors import Interrupted, StoreMissing, StoreUnavailable
 from craftsync.local.watch import DirtyPaths, Watcher
 from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options
 from craftsync.sync.session import Session
@@ -125,7 +125,7 @@ class _Cycles:
         """Make one pass; when the store cannot be reached, look at everything again later."""
         try:
             self._session.run("watch", self._options, self._on_event, paths=paths)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreMissing) as error:
             self._backoff = min(_LONGEST_BACKOFF, max(1.0, self._backoff * 2))
             self._full_at = self._session.clock.monotonic() + self._backoff
             reason = f"offline, next try in {self._backoff:.0f} s: {error}"

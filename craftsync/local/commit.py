@@ -12,15 +12,16 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.core.paths import conflict_name
 from craftsync.errors import PathBusy, PathObstructed
 from craftsync.local import rename
-from craftsync.local.files import Temporary
+from craftsync.local.temporary import Temporary
 from craftsync.local.tree import LISTING, Tree
 
 TRASH = f"{OWN_FOLDER}/trash"
@@ -64,7 +65,7 @@ def move(tree: Tree, source: str, target: str, *, expect: LocalFile) -> None:
     try:
         with tree.parent(source) as origin, _parent_for(tree, target) as goal:
             _check_expected(origin, expect)
-            _rename_to_free(origin, goal, target)
+            _move_to_free(partial(rename.noreplace, *origin), goal, target)
             if not _matches(_status(goal), expect):
                 _put_back(goal, origin, source)
                 raise PathBusy(f"{source} changed while it was moved.")
@@ -75,6 +76,9 @@ def move(tree: Tree, source: str, target: str, *, expect: LocalFile) -> None:
 
 _Place = tuple[int, str]
 """A name in an open folder."""
+
+_MoveTo = Callable[[int, str], None]
+"""Gives a file a free place; raises `FileExistsError` when anything is there."""
 
 
 def _status(place_of: _Place) -> os.stat_result:
@@ -109,31 +113,32 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
 
 
 def _create(tree: Tree, temporary: Temporary, path: str) -> None:
-    with tree.parent(temporary.path) as source, _parent_for(tree, path) as target:
-        _rename_to_free(source, target, path)
-    temporary.placed()
+    with _parent_for(tree, path) as target:
+        _move_to_free(temporary.give_name, target, path)
 
 
 @contextmanager
 def _parent_for(tree: Tree, path: str) -> Iterator[_Place]:
     """Yield the place for a file, its folders made; what stands in the way of a folder is an obstruction."""
-    with ExitStack() as stack:
-        try:
-            place_of = stack.enter_context(tree.parent(path, make=True))
-        except NotADirectoryError as error:
-            raise PathObstructed(f"{error.filename} is in the way and is no folder.") from error
-        yield place_of
-
-
-def _rename_to_free(source: _Place, target: _Place, path: str) -> None:
-    """Rename to where nothing is; empty folders count as nothing."""
     try:
-        rename.noreplace(*source, *target)
+        place_of = tree.open_parent(path, make=True)
+    except NotADirectoryError as error:
+        raise PathObstructed(f"{error.filename} is in the way and is no folder.") from error
+    try:
+        yield place_of
+    finally:
+        tree.release(place_of[0])
+
+
+def _move_to_free(move_to: _MoveTo, target: _Place, path: str) -> None:
+    """Move to where nothing is; empty folders count as nothing."""
+    try:
+        move_to(*target)
     except FileExistsError as error:
         if not stat.S_ISDIR(_status(target).st_mode):
             raise PathBusy(f"{path} has appeared meanwhile.") from error
         _remove_empty_folders(*target, path)
-        rename.noreplace(*source, *target)
+        move_to(*target)
 
 
 def _remove_empty_folders(parent: int, name: str, path: str) -> None:
@@ -156,10 +161,8 @@ def _replace(
     os.fchmod(temporary.fileno(), stat.S_IMODE(_check_expected(target, expect).st_mode) & 0o777)
     mine = os.fstat(temporary.fileno())
     with ExitStack() as stack:
-        parent = stack.enter_context(tree.parent(temporary.path))
         # The new file waits where the old one is to land: one swap does both.
-        slot = _stow(stack, tree, parent, expect.path, keep)
-        temporary.placed()
+        slot = _stow(stack, tree, temporary.give_name, expect.path, keep)
         try:
             rename.exchange(*slot, *target)
         except OSError as error:
@@ -175,7 +178,7 @@ def _replace(
 def _displace(tree: Tree, origin: _Place, expect: LocalFile, keep: str | None) -> None:
     with ExitStack() as stack:
         try:
-            slot = _stow(stack, tree, origin, expect.path, keep)
+            slot = _stow(stack, tree, partial(rename.noreplace, *origin), expect.path, keep)
         except FileNotFoundError as error:
             if _is_there(origin):
                 raise PathBusy(f"{expect.path} could not be moved to the trash.") from error
@@ -187,15 +190,15 @@ def _displace(tree: Tree, origin: _Place, expect: LocalFile, keep: str | None) -
             _remove(slot)
 
 
-def _stow(stack: ExitStack, tree: Tree, source: _Place, path: str, keep: str | None) -> _Place:
-    """Rename `source` to a free place for `path` in the trash; `stack` closes the folder that is in."""
+def _stow(stack: ExitStack, tree: Tree, move_to: _MoveTo, path: str, keep: str | None) -> _Place:
+    """Move a file to a free place for `path` in the trash; `stack` closes the folder that is in."""
     for number in count(1):
         stamp = keep if number == 1 else f"{keep}-{number}"
         slot_path = f"{stamp}/{path}" if keep else f"{UNKEPT}/{secrets.token_hex(8)}"
         with ExitStack() as attempt:
             try:
                 slot = attempt.enter_context(tree.parent(f"{TRASH}/{slot_path}", make=True))
-                rename.noreplace(*source, *slot)
+                move_to(*slot)
             except (FileExistsError, NotADirectoryError):
                 continue
             stack.push(attempt.pop_all())

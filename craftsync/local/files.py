@@ -1,43 +1,51 @@
-"""Single files behind open descriptors: one being read, one being written.
+"""Looking at single files, and reading them behind open descriptors.
 
-Both are read and written by descriptor, never again by name, so that a file
-that is swapped midway cannot mix two versions.
+A file is read by descriptor, never again by name, so that one that is swapped
+midway cannot mix two versions.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import secrets
 import stat
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
-from craftsync.core.model import OWN_FOLDER, LocalFile
+from craftsync.core.model import LocalFile
 from craftsync.errors import PathBusy, PathError, PathObstructed, PathRefused
 from craftsync.local.tree import LinkInTheWay, Tree
 
-TEMPORARIES = f"{OWN_FOLDER}/tmp"
 BLOCK = 1024 * 1024
 
 # O_NONBLOCK: opening a FIFO that was swapped in must not wait for a writer.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a file is opened to be read."""
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
-@contextmanager
-def path_errors(path: str) -> Iterator[None]:
+def path_errors(path: str) -> AbstractContextManager[None]:
     """Turn an `OSError` into a `PathError` about `path`, with the `OSError` as its cause."""
-    try:
-        yield
-    except OSError as error:
-        raise PathError(f"{path}: {error.strerror or error}") from error
+    return _PathErrors(path)
+
+
+class _PathErrors:
+    """A class, since several are entered for each file and a generator takes three times as long."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise PathError(f"{self._path}: {error.strerror or error}") from error
 
 
 def local_file(path: str, status: os.stat_result) -> LocalFile:
@@ -108,7 +116,7 @@ class OpenFile:
     def digest(self) -> bytes:
         """Return the SHA-256 of the content as long as it was at opening; `verify` says whether to believe it."""
         with path_errors(self.file.path):
-            return _digest(self._descriptor, self.file)
+            return digest_of(self._descriptor, self.file)
 
     def torn(self) -> bool:
         """Tell whether the content may have changed since opening; a rename of the file is no change."""
@@ -146,7 +154,7 @@ class OpenFile:
 def _open_for_reading(tree: Tree, path: str) -> int:
     try:
         with tree.parent(path) as (parent, name):
-            return os.open(name, _READ, dir_fd=parent)
+            return os.open(name, READ, dir_fd=parent)
     except OSError as error:
         # ELOOP is a symbolic link, ENXIO a socket, or a device without a driver.
         if error.errno in _ABSENT | {errno.ELOOP, errno.ENXIO}:
@@ -165,7 +173,8 @@ def read_block(descriptor: int, offset: int, length: int) -> bytes:
     return content
 
 
-def _digest(descriptor: int, file: LocalFile) -> bytes:
+def digest_of(descriptor: int, file: LocalFile) -> bytes:
+    """Return the SHA-256 of as many bytes as `file` has; raises `PathBusy` when there are fewer."""
     digest, block, offset = sha256(), memoryview(bytearray(min(BLOCK, file.size))), 0
     while offset < file.size:
         count = os.preadv(descriptor, [block[: file.size - offset]], offset)
@@ -174,118 +183,3 @@ def _digest(descriptor: int, file: LocalFile) -> bytes:
         digest.update(block[:count])
         offset += count
     return digest.digest()
-
-
-class Temporary:
-    """A file being written under `.craftsync/tmp`, until `Folder.place` gives it its path.
-
-    A named one survives `close` and is reopened by its name, so that a partial
-    download goes on; any other is gone when closed. While it is open it holds
-    an flock that keeps a sweep, of this or another process, away from it. All
-    methods raise `PathError`, whose cause is the `OSError`.
-    """
-
-    def __init__(self, tree: Tree, name: str | None) -> None:
-        self._tree = tree
-        self._lasting = name is not None
-        self.name = name if name is not None else secrets.token_hex(12)
-        self.path = f"{TEMPORARIES}/{self.name}"
-        with path_errors(self.path):
-            self._descriptor = self._open()
-
-    def _open(self) -> int:
-        flags = _WRITE if self._lasting else _WRITE | os.O_EXCL
-        with self._tree.parent(self.path, make=True) as (parent, name):
-            descriptor = os.open(name, flags, 0o600, dir_fd=parent)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-                # A sweep took it between open and lock, or it is nothing of ours.
-                raise BlockingIOError
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise PathBusy(f"{self.path} is in use.") from error
-        return descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        with path_errors(self.path), memoryview(data) as rest:
-            written = 0
-            while written < len(rest):
-                written += os.pwrite(self._descriptor, rest[written:], offset + written)
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset`, fewer only at the end."""
-        with path_errors(self.path):
-            return read_block(self._descriptor, offset, length)
-
-    def size(self) -> int:
-        with path_errors(self.path):
-            return os.fstat(self._descriptor).st_size
-
-    def truncate(self, size: int) -> None:
-        with path_errors(self.path):
-            os.ftruncate(self._descriptor, size)
-
-    def digest(self) -> bytes:
-        with path_errors(self.path):
-            return _digest(self._descriptor, local_file(self.path, os.fstat(self._descriptor)))
-
-    def discard(self) -> None:
-        """Remove the file, unless it was placed, and close it."""
-        self._lasting = False
-        self.close()
-
-    def placed(self) -> None:
-        """Take note that the file has left the folder of temporaries."""
-        self._lasting = True
-
-    def close(self) -> None:
-        if self._descriptor < 0:
-            return
-        if not self._lasting:
-            with suppress(OSError), self._tree.parent(self.path) as (parent, name):
-                os.unlink(name, dir_fd=parent)
-        os.close(self._descriptor)
-        self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def sweep_temporaries(tree: Tree, keep: Collection[str]) -> None:
-    """Remove the temporaries nobody has open, but for those named in `keep`."""
-    try:
-        listing = tree.listing(TEMPORARIES)
-    except FileNotFoundError:
-        return
-    try:
-        for name in set(os.listdir(listing)).difference(keep):
-            _remove_unless_open(listing, name)
-    finally:
-        os.close(listing)
-
-
-def _remove_unless_open(parent: int, name: str) -> None:
-    try:
-        descriptor = os.open(name, _READ, dir_fd=parent)
-    except OSError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=parent)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ elsewhere by now; `ensure_same` tells. Errors are craftsync's own: a plain
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, cached_property
@@ -25,8 +26,9 @@ from craftsync.errors import (
     RootError,
 )
 from craftsync.local import commit, files, marks, rename
-from craftsync.local.files import OpenFile, Temporary, local_file, path_errors
+from craftsync.local.files import OpenFile, local_file, path_errors
 from craftsync.local.sync_group import SyncGroup
+from craftsync.local.temporary import TEMPORARIES, Temporary, is_nameless, sweep_temporaries
 from craftsync.local.tree import Tree
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -102,8 +104,13 @@ class Folder:
 
     def sweep_temporaries(self, keep: Collection[str] = ()) -> None:
         """Remove the temporaries nobody has open, but for those named in `keep`."""
-        with path_errors(files.TEMPORARIES):
-            files.sweep_temporaries(self.tree, keep)
+        with path_errors(TEMPORARIES):
+            sweep_temporaries(self.tree, frozenset(keep).__contains__)
+
+    def sweep_nameless(self) -> None:
+        """Remove the temporaries nobody has open that were not asked for by name."""
+        with path_errors(TEMPORARIES):
+            sweep_temporaries(self.tree, lambda name: not is_nameless(name))
 
     def place(
         self,
@@ -221,14 +228,16 @@ def _check(path: str) -> None:
 
 
 def _dress(temporary: Temporary, mtime_ns: int | None) -> os.stat_result:
-    """Give the temporary the times and the mode of a new file, and return its status."""
+    """Give the temporary the times and the mode of a new file; return its size and times."""
     descriptor = temporary.fileno()
-    os.fchmod(descriptor, _new_file_mode())
     if mtime_ns is not None:
         # A time beyond what the kernel can express is no reason to refuse the content.
         with suppress(OverflowError):
             os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-    return os.fstat(descriptor)
+    status = os.fstat(descriptor)
+    if stat.S_IMODE(status.st_mode) != _new_file_mode():
+        os.fchmod(descriptor, _new_file_mode())
+    return status
 
 
 @cache

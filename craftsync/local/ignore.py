@@ -82,7 +82,7 @@ class _Patterns:
         self.lines = tuple(filter(None, lines))
         self._base = base
         self._source = source
-        rules = [_Rule(line, GitIgnoreSpecPattern(line)) for line in self.lines]
+        rules = [_Rule(line, _compiled(line)) for line in self.lines]
         self._rules = [rule for rule in reversed(rules) if rule.pattern.include is not None]
         self._may_match_name = _any_of(self.by_name())
         self.may_match_path = _any_of(
@@ -117,6 +117,13 @@ def _expression(rule: _Rule) -> str:
     assert rule.pattern.regex is not None  # Only a comment has none.
     expression = _NAMED_GROUP.sub("(?:", rule.pattern.regex.pattern)
     return expression if expression.startswith("^") else f"(?s:.*?){expression}"
+
+
+def _compiled(line: str) -> GitIgnoreSpecPattern:
+    try:
+        return GitIgnoreSpecPattern(line)
+    except re.error as error:
+        raise ValueError(f"{line!r} is no pattern: {error}") from error
 
 
 def _nothing(_key: str) -> None:

@@ -10,8 +10,8 @@ import os
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PathBusy
-from craftsync.local import rename
-from craftsync.local.files import Temporary, read_block
+from craftsync.local.files import read_block
+from craftsync.local.temporary import Temporary
 from craftsync.local.tree import Tree
 
 _LARGEST = 65_536
@@ -39,12 +39,11 @@ def write_mark(tree: Tree, name: str, content: bytes) -> None:
         temporary.write_at(0, content)
         os.fchmod(temporary.fileno(), 0o644)
         os.fsync(temporary.fileno())
-        with tree.parent(temporary.path) as source, tree.parent(path, make=True) as target:
+        with tree.parent(path, make=True) as target:
             try:
-                rename.noreplace(*source, *target)
+                temporary.give_name(*target)
             except FileExistsError as error:
                 raise PathBusy(f"{path} is there already.") from error
-        temporary.placed()
     listing = tree.listing(OWN_FOLDER)
     try:
         os.fsync(listing)

@@ -1,4 +1,4 @@
-"""The system calls Python does not offer: renames that never overwrite, swaps, and syncfs.
+"""The system calls Python does not offer: renames that never overwrite, swaps, openat2, syncfs.
 
 Works on (directory descriptor, name) pairs and raises `OSError`; knows nothing
 of paths. Where the kernel or the filesystem lacks renameat2 (NFS, CIFS and FAT
@@ -12,9 +12,14 @@ import ctypes
 import errno
 import os
 import secrets
+from functools import cache
 
 _NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE
 _EXCHANGE = 2  # linux/fs.h, RENAME_EXCHANGE
+
+_OPENAT2 = 437  # its number on every architecture Python is built for, but alpha and mips
+_NO_SYMLINKS = 0x04  # linux/openat2.h, RESOLVE_NO_SYMLINKS
+_BENEATH = 0x08  # linux/openat2.h, RESOLVE_BENEATH
 
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK, errno.EXDEV})
@@ -24,6 +29,17 @@ _FINE_STAMPS = frozenset(
 )  # ext2-4, XFS, Btrfs, tmpfs, ZFS, F2FS, overlayfs: statfs(2)
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class _OpenHow(ctypes.Structure):
+    """linux/openat2.h, struct open_how."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
 
 
 def _check(result: int) -> None:
@@ -64,6 +80,43 @@ def exchange(source_fd: int, source: str, target_fd: int, target: str) -> None:
         if error.errno not in _UNSUPPORTED:
             raise
         exchange_by_steps(source_fd, source, target_fd, target)
+
+
+@cache
+def _how(flags: int, mode: int) -> _OpenHow:
+    return _OpenHow(flags, mode, _NO_SYMLINKS | _BENEATH)
+
+
+def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open a path below a folder in one call that follows no symbolic link, on the way or at its end.
+
+    openat2(2), Linux 5.6. Where it is missing, or a sandbox forbids it, this
+    raises `OSError`: to be told from other failures only by walking.
+    """
+    opened: int = _libc.syscall(
+        ctypes.c_long(_OPENAT2),
+        ctypes.c_int(descriptor),
+        os.fsencode(path),
+        ctypes.byref(_how(flags, mode)),
+        ctypes.c_size_t(ctypes.sizeof(_OpenHow)),
+    )
+    _check(opened < 0)
+    return opened
+
+
+@cache
+def can_link_unnamed() -> bool:
+    """Tell whether `link_unnamed` has the /proc it needs."""
+    return os.path.exists("/proc/self/fd")
+
+
+def link_unnamed(descriptor: int, target_fd: int, target: str) -> None:
+    """Name an open file that has no name; raises `FileExistsError` when anything is at the target.
+
+    The way open(2) gives for a file made with O_TMPFILE.
+    """
+    source = f"/proc/self/fd/{descriptor}"
+    os.link(source, target, dst_dir_fd=target_fd, follow_symlinks=True)
 
 
 def noreplace_by_link(source_fd: int, source: str, target_fd: int, target: str) -> None:

@@ -1,10 +1,11 @@
 """A folder held open, and the one way to anything below it.
 
-Every path is walked name by name through directory descriptors that refuse
-symbolic links, so nothing outside the folder can be reached, whatever is
-swapped in meanwhile. No descriptor of a sub-folder outlives a call: the
-sub-folder may have been moved elsewhere. Raises `OSError`; callers know what
-that means for them, and have refused malformed paths before.
+Every path is walked from there, by the kernel in one openat2 or name by name
+through directory descriptors, and no symbolic link is followed, so nothing
+outside the folder can be reached, whatever is swapped in meanwhile. No
+descriptor of a sub-folder outlives a call: the sub-folder may have been moved
+elsewhere. Raises `OSError`; callers know what that means for them, and have
+refused malformed paths before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+from craftsync.local import rename
 
 WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder on the way is opened: for going through, which needs no right to list it."""
@@ -42,19 +45,29 @@ class Tree:
         With `make`, missing folders are made. Raises `FileNotFoundError`, or
         `NotADirectoryError` (`LinkInTheWay` for a symbolic link).
         """
-        folder, _, name = path.rpartition("/")
-        with self.directory(folder, make=make) as descriptor:
+        descriptor, name = self.open_parent(path, make=make)
+        try:
             yield descriptor, name
+        finally:
+            self.release(descriptor)
 
     @contextmanager
     def directory(self, path: str, *, make: bool = False) -> Iterator[int]:
         """Yield a descriptor to reach things by (not to list) of the folder at `path`; "" is the top."""
-        descriptor = self._walk(path, make)
+        descriptor = self._open(path, make)
         try:
             yield descriptor
         finally:
-            if descriptor != self.descriptor:
-                os.close(descriptor)
+            self.release(descriptor)
+
+    def open_parent(self, path: str, *, make: bool = False) -> tuple[int, str]:
+        """Return what `parent` yields; the caller gives the descriptor to `release` at once."""
+        folder, _, name = path.rpartition("/")
+        return self._open(folder, make), name
+
+    def release(self, descriptor: int) -> None:
+        if descriptor != self.descriptor:
+            os.close(descriptor)
 
     def listing(self, path: str) -> int:
         """Open the folder at `path` for being listed; the caller closes the descriptor."""
@@ -70,9 +83,18 @@ class Tree:
                     os.rmdir(name, dir_fd=descriptor)
                 folder = folder.rpartition("/")[0]
 
+    def _open(self, path: str, make: bool) -> int:
+        if not path:
+            return self.descriptor
+        try:
+            return rename.open_beneath(self.descriptor, path, WALK)
+        except OSError:
+            # Walking makes what is missing, tells what is in the way, and needs no openat2.
+            return self._walk(path, make)
+
     def _walk(self, path: str, make: bool) -> int:
         descriptor, walked = self.descriptor, ""
-        for name in path.split("/") if path else ():
+        for name in path.split("/"):
             walked = f"{walked}/{name}" if walked else name
             try:
                 inner = _enter_or_make(descriptor, name) if make else _enter(descriptor, name)

@@ -52,12 +52,17 @@ class Transfers:
             "INSERT OR REPLACE INTO upload_part VALUES (?, ?, ?)", (upload_id, number, version)
         )
 
-    def end_upload(self, path: str) -> None:
-        self._db.execute("DELETE FROM upload WHERE path = ?", (path,))
+    def end_upload(self, path: str, digest: bytes | None) -> None:
+        """Forget the upload of this content; one of another content at the path is stale."""
+        self._db.execute("DELETE FROM upload WHERE path = ? AND digest = ?", (path, digest))
 
-    def uploads(self) -> list[tuple[str, str]]:
-        """Return (path, upload id) of every unfinished upload."""
-        return self._db.execute("SELECT path, upload_id FROM upload").fetchall()
+    def take_stale_uploads(self) -> list[tuple[str, str]]:
+        """Forget the uploads that the last plan did not go on with; return (path, upload id) of each."""
+        stale = self._db.execute(
+            "SELECT path, upload_id FROM upload WHERE path NOT IN (SELECT path FROM plan)"
+        ).fetchall()
+        self._db.executemany("DELETE FROM upload WHERE upload_id = ?", ((u,) for _, u in stale))
+        return stale
 
     def download(self, path: str, size: int, version: str) -> SavedDownload | None:
         row = self._db.execute(
@@ -83,6 +88,10 @@ class Transfers:
 
     def end_download(self, path: str) -> None:
         self._db.execute("DELETE FROM download WHERE path = ?", (path,))
+
+    def drop_stale_downloads(self) -> None:
+        """Forget the downloads that the last plan did not go on with; their files are swept later."""
+        self._db.execute("DELETE FROM download WHERE path NOT IN (SELECT path FROM plan)")
 
     def temporaries(self) -> set[str]:
         """Return the names of temporary files that unfinished downloads still need."""

@@ -14,7 +14,7 @@ Differences between stores are facts in `Features`, never type checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -190,6 +190,10 @@ class Store(Protocol):
         Raises `ObjectNotFound` or `PreconditionFailed` when the source is not
         the one given, or the target not what was expected.
         """
+        ...
+
+    def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
+        """Drop unfinished uploads that nobody will resume: pairs of path and upload id, as journals know them."""
         ...
 
     def barrier(self) -> None:

@@ -8,9 +8,8 @@ only one that may know `craftsync.local`.)
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -26,15 +25,14 @@ from craftsync.errors import (
     RootError,
     StoreUnavailable,
 )
-from craftsync.local.files import BLOCK, OpenFile, Temporary
+from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.scan import scan
+from craftsync.local.temporary import Temporary, copy_content
 from craftsync.stores.base import Expect, Features, Source, UploadJournal
 from craftsync.stores.disk_errors import error_of, listing_error, translated, whole_store_error
 
 _INTERNAL = frozenset({f"{OWN_FOLDER}/tmp", f"{OWN_FOLDER}/lock", f"{OWN_FOLDER}/commit-lock"})
-
-_NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 
 class DirectoryStore:
@@ -56,6 +54,7 @@ class DirectoryStore:
             raise whole_store_error(error) from error
         self.location = self._folder.path
         self.name = name or Path(self.location).name or "directory"
+        self._swept = False
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], *, name: str | None = None) -> Self:
@@ -67,6 +66,7 @@ class DirectoryStore:
         return cls(path, name=name)
 
     def prepare(self, saved: str | None) -> str | None:
+        self._swept = False
         return None
 
     def list(
@@ -123,7 +123,7 @@ class DirectoryStore:
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
         self._check(path, expect)
-        with translated(self.name), self._folder.temporary() as temporary:
+        with translated(self.name), self._temporary() as temporary:
             for offset in range(0, source.size, BLOCK):
                 block = source.read_at(offset, min(BLOCK, source.size - offset))
                 temporary.write_at(offset, block)
@@ -146,12 +146,15 @@ class DirectoryStore:
         with (
             self.read(source.path, expect=source) as reader,
             translated(self.name),
-            self._folder.temporary() as temporary,
+            self._temporary() as temporary,
         ):
-            _copy_content(reader.opened, temporary)
+            copy_content(reader.opened, temporary)
             if reader.opened.torn():
                 raise _changed(source.path)
             return self._commit(temporary, target, expect, reader.opened.file.mtime_ns, None)
+
+    def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
+        """Do nothing: no upload outlives its call here."""
 
     def barrier(self) -> None:
         with translated(self.name):
@@ -193,6 +196,14 @@ class DirectoryStore:
         ):
             raise _changed(path)
         return current
+
+    def _temporary(self) -> Temporary:
+        """Make a temporary; the first time in a pass, remove what a crash may have left of others."""
+        if not self._swept:
+            # Not those with a name: the folder may be somebody's root, with downloads to go on with.
+            self._folder.sweep_nameless()
+            self._swept = True
+        return self._folder.temporary()
 
     def _commit(
         self,
@@ -259,25 +270,6 @@ def _version(file: LocalFile) -> str:
 
 def _described(file: LocalFile) -> RemoteObject:
     return RemoteObject(file.path, file.size, file.mtime_ns, _version(file), mtime_ns=file.mtime_ns)
-
-
-def _copy_content(source: OpenFile, target: Temporary) -> None:
-    """Let the kernel copy, which on Btrfs and XFS shares the blocks; by hand where it cannot."""
-    offset, size = 0, source.file.size
-    while offset < size:
-        try:
-            count = os.copy_file_range(
-                source.fileno(), target.fileno(), size - offset, offset, offset
-            )
-        except OSError as error:
-            if error.errno not in _NO_KERNEL_COPY:
-                raise
-            block = source.read_at(offset, min(BLOCK, size - offset))
-            target.write_at(offset, block)
-            count = len(block)
-        if not count:
-            return
-        offset += count
 
 
 def _changed(path: str) -> PreconditionFailed:

@@ -6,7 +6,7 @@ Its times are made up (one second per write), so that runs repeat exactly.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 
@@ -104,6 +104,9 @@ class MemoryStore:
             described, content = self._held(source.path, source)
             self._check_expected(target, expect)
             return self._put(target, content, described.mtime_ns, operation)
+
+    def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
+        """Do nothing: no upload outlives its call here."""
 
     def barrier(self) -> None:
         pass

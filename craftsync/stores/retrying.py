@@ -9,7 +9,7 @@ looking first. Knows nothing of what kind of store it wraps.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
@@ -130,6 +130,10 @@ class RetryingStore:
             lambda: self.store.copy(source, target, expect=expect, operation=operation),
             lambda: self._own(target, source.size, source.digest, source.mtime_ns, operation),
         )
+
+    def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
+        stale = list(uploads)
+        self._retried(lambda: self.store.abort_stale(stale))
 
     def barrier(self) -> None:
         self._retried(self.store.barrier)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 from craftsync.core.model import ABSENT, Action, BaselineRow, Kind, LocalFile, RemoteObject
@@ -19,7 +20,6 @@ from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
     PathError,
-    PathObstructed,
     PathRefused,
     PreconditionFailed,
     StoreError,
@@ -31,6 +31,8 @@ from craftsync.sync.content import Fetcher, PartialDownload, RootSource
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Outcome, Staged, Status
 from craftsync.sync.settle import Settled, Settler
+
+_DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
 
 
 class Task(NamedTuple):
@@ -88,6 +90,8 @@ class Carrier:
         kind, rule = settled.decision
         if self.strict and kind is not action.kind:
             return Outcome(action, Status.SKIPPED, "no longer what was planned")
+        if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
+            return self._learned(action, settled)
         action = action._replace(kind=kind, rule=rule)
         if self.dry_run:
             conflict = kind is Kind.RECONCILE
@@ -111,6 +115,11 @@ class Carrier:
                 return self._adopt(action)
             case Kind.FORGET:
                 return Outcome(action, Status.UNCHANGED, forget=(action.path,))
+
+    def _learned(self, action: Action, settled: Settled) -> Outcome:
+        """Leave a delete that was not planned to the next look: the guard has not seen it."""
+        rows = () if settled.row is None else (settled.row,)
+        return Outcome(action, Status.SKIPPED, "a deletion, to be looked at again", rows=rows)
 
     def _nothing(self, action: Action, settled: Settled) -> Outcome:
         rows = () if settled.row is None else (settled.row,)
@@ -137,6 +146,7 @@ class Carrier:
         with self.root.open_file(path) as file:
             if local is not None and file.file != local:
                 raise PathBusy(f"{path}: changed in the root since it was looked at")
+            looked_ns = self.settler.clock.now_ns()
             source = RootSource(file, self.upload_limiter)
             found = self.store.write(
                 path,
@@ -146,7 +156,8 @@ class Carrier:
                 keep=keep if remote is not None else None,
                 journal=task.journal(source.digest) if task.journal else None,
             )
-            return self.settler.agree(file.file, found, source.digest), source.size
+            row = self.settler.agree(file.file, found, source.digest, looked_ns=looked_ns)
+            return row, source.size
 
     def _download(self, action: Action, task: Task) -> Staged:
         assert action.remote is not None
@@ -218,8 +229,7 @@ class Carrier:
         """
         path, remote = action.path, action.remote
         assert remote is not None and action.local is not None
-        copy = conflict_name(path, remote.modified_ns or 0, self.store.name)
-        self._save_copy(remote, copy)
+        copy = self._save_copy(remote)
         there = self.store.stat(copy)
         ours = task._replace(operation=task.operation + ".copy", journal=None)
         copy_row, copy_size = self._send(copy, None, there, ours, keep=self.keep)
@@ -232,26 +242,35 @@ class Carrier:
             bytes=size + copy_size,
         )
 
-    def _save_copy(self, remote: RemoteObject, copy: str) -> None:
+    def _save_copy(self, remote: RemoteObject) -> str:
+        """Put the store's version beside the file, unless it is there already; return its path."""
         temporary, found, digest = self.fetcher.fetch(remote, None)
         try:
-            if self.root.stat(copy) is not None:
-                with self.root.open_file(copy) as file:
-                    if file.digest() != digest:
-                        raise PathObstructed(
-                            f"{copy}: another file has the name of a conflict copy"
-                        )
-                return
-            self.root.sync()
-            self.root.place(
-                temporary,
-                copy,
-                expect=None,
-                mtime_ns=found.mtime_ns or found.modified_ns,
-                keep=self.keep,
-            )
+            copy, is_there = self._copy_name(remote, digest)
+            if not is_there:
+                self.root.sync()
+                self.root.place(
+                    temporary,
+                    copy,
+                    expect=None,
+                    mtime_ns=found.mtime_ns or found.modified_ns,
+                    keep=self.keep,
+                )
+            return copy
         finally:
             temporary.discard()
+
+    def _copy_name(self, remote: RemoteObject, digest: bytes) -> tuple[str, bool]:
+        """Return the first name for a conflict copy that is free, or holds this very content."""
+        for number in count(1):
+            name = self.store.name if number == 1 else f"{self.store.name} {number}"
+            copy = conflict_name(remote.path, remote.modified_ns or 0, name)
+            if self.root.stat(copy) is None:
+                return copy, False
+            with self.root.open_file(copy) as file:
+                if file.digest() == digest:
+                    return copy, True
+        raise AssertionError("counting has no end")
 
 
 def _sentence(error: CraftsyncError) -> str:

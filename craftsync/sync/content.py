@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
-from craftsync.local.files import OpenFile, Temporary
+from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary
 from craftsync.stores.base import Store
 from craftsync.sync.limiter import Limiter
 

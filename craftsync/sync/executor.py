@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from craftsync.clock import Clock
-from craftsync.core.model import Kind, RemoteObject
+from craftsync.core.model import Kind
 from craftsync.errors import Interrupted, StoreMissing
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
@@ -116,7 +116,7 @@ class Executor:
 
     def _task(self, step: Step) -> Task:
         action, plan = step.action, self._state.plan
-        resumable = self._resumable(action.remote) if action.kind is Kind.DOWNLOAD else None
+        resumable = self._resumable(step) if action.kind is Kind.DOWNLOAD else None
         large = action.local is not None and action.local.size > WHOLE
         return Task(
             step.id,
@@ -127,7 +127,8 @@ class Executor:
             self._journals(action.path) if large else None,
         )
 
-    def _resumable(self, remote: RemoteObject | None) -> PartialDownload | None:
+    def _resumable(self, step: Step) -> PartialDownload | None:
+        remote = step.action.remote
         if remote is None or remote.size <= WHOLE or remote.version is None:
             return None
         transfers, path = self._state.transfers, remote.path
@@ -135,10 +136,7 @@ class Executor:
         if saved is not None and saved.part_size == PART:
             name, parts = saved.temporary, frozenset(saved.parts)
         else:
-            name, parts = (
-                f"download-{self._state.plan.operation(0)}-{len(self._steps)}",
-                frozenset(),
-            )
+            name, parts = f"download-{self._state.plan.operation(step.id)}", frozenset()
             transfers.begin_download(
                 path, temporary=name, size=remote.size, version=remote.version, part_size=PART
             )
@@ -239,7 +237,8 @@ class Executor:
 
     def _forget_transfer(self, outcome: Outcome) -> None:
         if outcome.bytes > WHOLE and outcome.status in (Status.DONE, Status.CONFLICT):
-            self._state.transfers.end_upload(outcome.action.path)
+            for row in outcome.rows:
+                self._state.transfers.end_upload(row.path, row.digest)
             self._state.transfers.end_download(outcome.action.path)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, RemoteObject
 from craftsync.errors import CraftsyncError
-from craftsync.local.files import Temporary
+from craftsync.local.temporary import Temporary
 
 
 class Status(StrEnum):

@@ -48,8 +48,14 @@ class Round:
         planned = planner.plan(paths)
         tally.planned(planned, self.state.plan.totals())
         self.carry_out(tally, deletes=planned.deletes > 0)
-        if paths is None:
-            self.state.plan.drop_intents()
+        if paths is None and not self.options.dry_run:
+            self._clear_up()
+
+    def _clear_up(self) -> None:
+        """Drop what a complete round has shown to be of no use any more."""
+        self.state.plan.drop_intents()
+        self.state.transfers.drop_stale_downloads()
+        self.store.abort_stale(self.state.transfers.take_stale_uploads())
 
     def carry_out(self, tally: Tally, *, deletes: bool, strict: bool = False) -> None:
         """Carry out the plan table; before any delete both sides are confirmed once more."""

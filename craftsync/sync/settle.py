@@ -39,7 +39,7 @@ class Settled(NamedTuple):
 
     decision: Decision | None
     row: BaselineRow | None
-    """What both sides agree on, where settling found that they do."""
+    """What the baseline should say of the path, where settling learned more than it does."""
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class Settler:
             and contents.equal(self.store)
         ):
             return Settled(None, self.agree(local, remote, contents.local_digest()))
-        here, there = self._looks(action, row, contents)
+        here, there, row = self._looks(action, row, contents)
         decision = decide_looks(here, there, self.policy)
         if local is not None and remote is not None and decision is None:
             return Settled(None, self.agree(local, remote, contents.local_digest()))
@@ -132,10 +132,22 @@ class Settler:
             decision = self._resolve(action, decision)
         return Settled(decision, row if row is not action.baseline else None)
 
-    def agree(self, local: LocalFile, remote: RemoteObject, digest: bytes | None) -> BaselineRow:
-        """Return the row that says: these two hold the same content."""
-        changed = max(local.mtime_ns, local.ctime_ns)
-        racy = abs(self.clock.now_ns() - changed) < self.root.stamp_step_ns
+    def agree(
+        self,
+        local: LocalFile,
+        remote: RemoteObject,
+        digest: bytes | None,
+        *,
+        looked_ns: int | None = None,
+    ) -> BaselineRow:
+        """Return the row that says: these two hold the same content.
+
+        `looked_ns` is when the file was looked at, now by default. A write
+        moves mtime, so only a file whose mtime was that of the look's own tick
+        could be written to again without a trace.
+        """
+        age = (looked_ns or self.clock.now_ns()) - local.mtime_ns
+        racy = abs(age) < self.root.stamp_step_ns
         return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
 
     def _still_here(self, action: Action) -> None:
@@ -185,25 +197,35 @@ class Settler:
 
     def _looks(
         self, action: Action, row: BaselineRow | None, contents: Contents
-    ) -> tuple[Look, Look]:
-        here = look_local(action.local, row, Compare.FINGERPRINT)
-        there = look_remote(action.remote, row, Compare.FINGERPRINT)
+    ) -> tuple[Look, Look, BaselineRow | None]:
+        """Return the looks by content, and the baseline row as it should have been for them."""
+        local, remote = action.local, action.remote
+        here = look_local(local, row, Compare.FINGERPRINT)
+        there = look_remote(remote, row, Compare.FINGERPRINT)
         if row is None or row.digest is None:
-            return here, there
-        if self._worth_hashing(here, action.local, row) and contents.local_digest() == row.digest:
-            here = Look.SAME
-        if there is Look.CHANGED and action.remote is not None and action.remote.size == row.size:
-            try:
-                if self._readable(action.remote) and contents.remote_digest() == row.digest:
-                    there = Look.SAME
-            except ObjectNotFound as error:
-                raise PathBusy(f"{action.path}: changed in the store meanwhile") from error
-        return here, there
+            return here, there, row
+        if local is not None and self._hashes_to(row, here, local, contents):
+            here, row = Look.SAME, _seen_again(row, local=local)
+        if remote is not None and there is Look.CHANGED and self._holds(row, action, contents):
+            there, row = Look.SAME, _seen_again(row, remote=remote)
+        return here, there, row
 
-    def _worth_hashing(self, here: Look, local: LocalFile | None, row: BaselineRow) -> bool:
-        if local is None or local.size != row.size:
+    def _hashes_to(
+        self, row: BaselineRow, here: Look, local: LocalFile, contents: Contents
+    ) -> bool:
+        """Tell whether the file has the recorded content, where that is in doubt."""
+        doubtful = here is Look.CHANGED or self.policy.compare is Compare.CHECKSUM
+        return doubtful and local.size == row.size and contents.local_digest() == row.digest
+
+    def _holds(self, row: BaselineRow, action: Action, contents: Contents) -> bool:
+        """Tell whether the object has the recorded content, if that can be told."""
+        remote = action.remote
+        if remote is None or remote.size != row.size or not self._readable(remote):
             return False
-        return here is Look.CHANGED or self.policy.compare is Compare.CHECKSUM
+        try:
+            return contents.remote_digest() == row.digest
+        except ObjectNotFound as error:
+            raise PathBusy(f"{action.path}: changed in the store meanwhile") from error
 
     def _resolve(self, action: Action, decision: Decision) -> Decision:
         """Apply `--conflict` to a path both sides changed differently."""
@@ -227,6 +249,17 @@ class Settler:
         newer = action.local.mtime_ns > found.mtime_ns
         kind = Kind.UPLOAD if newer else Kind.DOWNLOAD
         return Decision(kind, f"{decision.rule}; --conflict newer")
+
+
+def _seen_again(
+    row: BaselineRow, *, local: LocalFile | None = None, remote: RemoteObject | None = None
+) -> BaselineRow:
+    """Return the row with a new look at one side whose content is still the recorded one."""
+    here = local or LocalFile(*row[:5])
+    modified_ns, version = (
+        (remote.modified_ns, remote.version) if remote else (row.modified_ns, row.version)
+    )
+    return BaselineRow(*here, row.racy, row.digest, modified_ns, version)
 
 
 def _looks_like_md5(version: str | None) -> bool:

@@ -95,6 +95,7 @@ class Tally:
                 report.unchanged += bool(outcome.rows) and action.baseline is not None
             case Status.CONFLICT:
                 report.conflicts += 1
+                report.bytes_uploaded += outcome.bytes
                 self._on_event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
             case Status.SKIPPED if not self._last:
                 self.again.append(action.path)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped
 from craftsync.errors import ObjectNotFound, PathObstructed, UsageError
 from craftsync.local import trash as kept
-from craftsync.local.files import Temporary
 from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary
 from craftsync.stores.base import Store
 
 _PREFIX = f"{OWN_FOLDER}/trash/"

@@ -323,7 +323,7 @@ def test_connections_the_server_has_closed_meanwhile_are_not_used_again(
                 assert select.select([connection.sock], [], [], 10)[0], "it was not closed"
 
 
-def test_a_just_finished_listing_spares_the_look_for_a_while(
+def test_a_listing_of_a_moment_ago_spares_the_look_and_an_older_one_is_repeated(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     clock = FakeClock()
@@ -331,15 +331,25 @@ def test_a_just_finished_listing_spares_the_look_for_a_while(
         store = open_s3(
             server, facts=CAREFUL, clock=clock, limits=Limits(fresh_listing_seconds=2.0)
         )
-        looks = lambda: sum(r.method == "HEAD" for r in proxy.requests)  # noqa: E731
-        store.write("a", Bytes(b"x"), expect=ABSENT, operation="op")
+
+        def looks() -> int:
+            return sum(request.method == "HEAD" for request in proxy.requests)
+
+        def create(path: str) -> None:
+            store.write(path, Bytes(b"x"), expect=ABSENT, operation="op")
+
+        create("a")
         assert looks() == 1
         list(store.list("dir/"))
-        store.write("b", Bytes(b"x"), expect=ABSENT, operation="op")
+        create("b")
         assert looks() == 2
         list(store.list())
-        store.write("c", Bytes(b"x"), expect=ABSENT, operation="op")
+        create("c")
         assert looks() == 2
+        open_s3(moto_server, facts=CAREFUL).write("d", Bytes(b""), expect=None, operation="theirs")
         clock.advance(2.5)
-        store.write("d", Bytes(b"x"), expect=ABSENT, operation="op")
-        assert looks() == 3
+        with pytest.raises(PreconditionFailed):
+            create("d")
+        proxy.requests.clear()
+        create("e")
+        assert [request.method for request in proxy.requests] == ["PUT"]

@@ -16,6 +16,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from craftsync.core.model import ABSENT
 from craftsync.errors import ConfigError, StoreDenied
 from craftsync.stores.s3 import S3Store
 from craftsync.stores.s3.carrier import credential_provider
@@ -24,6 +25,7 @@ from craftsync.stores.s3.signing import Keys, Request, encoded_path, encoded_que
 from tests.contract.conftest import BUCKET
 from tests.support.clock import FakeClock
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.support.world import Bytes
 
 
 @pytest.fixture
@@ -137,6 +139,34 @@ def test_keys_that_expire_come_from_boto3_and_work_everywhere(
     assert store.stat("carried/by-obstore") is None
     assert store.stat("signed\there") is None
     assert list(store.list()) == []
+    store.close()
+
+
+def test_what_obstore_would_take_from_the_environment_changes_nothing(
+    files: Path, rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (files / "credentials").write_text(
+        f"[mine]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+    )
+    elsewhere = {
+        "AWS_ACCESS_KEY_ID": "other",
+        "AWS_SECRET_ACCESS_KEY": "other",
+        "AWS_SESSION_TOKEN": "other",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+        "AWS_REGION": "mars-north-1",
+        "AWS_BUCKET": "other",
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+    }
+    for name, value in elsewhere.items():
+        monkeypatch.setenv(name, value)
+    store = S3Store(BUCKET, "own", profile="mine", endpoint_url=rclone_server.endpoint)
+    store.write("a", Bytes(b"x"), expect=ABSENT, operation="op")
+    assert [entry.path for entry in store.list()] == ["a"]
+    with store.read("a") as reader:
+        assert b"".join(reader) == b"x"
+    store.delete("a", expect=None)
     store.close()
 
 

@@ -21,8 +21,10 @@ from craftsync.errors import (
     RootError,
 )
 from craftsync.local import trash
-from craftsync.local.files import Temporary
 from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary
+
+pytestmark = pytest.mark.usefixtures("kernel")
 
 
 @pytest.fixture
@@ -303,6 +305,49 @@ def test_a_nameless_or_discarded_temporary_is_gone_when_closed(folder: Folder, r
 def test_a_temporary_is_open_only_once(folder: Folder) -> None:
     with folder.temporary("part"), pytest.raises(PathBusy, match="in use"):
         folder.temporary("part")
+
+
+def test_a_nameless_temporary_has_no_name_for_a_crash_to_leave(
+    folder: Folder, root: Path, kernel: str
+) -> None:
+    with finished(folder, "x"):
+        assert len(leftovers(root)) == (0 if kernel == "new" else 1)
+
+
+def test_a_temporary_is_not_made_outside_when_its_folder_was_moved_there(
+    folder: Folder, root: Path
+) -> None:
+    finished(folder, "x").close()
+    outside = root.with_name("outside")
+    (root / ".craftsync").rename(outside)
+    finished(folder, "x").close()
+    assert (root / ".craftsync/tmp").is_dir()
+    (root / ".craftsync/tmp").rmdir()
+    (root / ".craftsync").rmdir()
+    (root / ".craftsync").symlink_to(outside)
+    with pytest.raises(PathError):
+        folder.temporary()
+    with pytest.raises(PathError):
+        folder.temporary("part")
+    assert os.listdir(outside / "tmp") == []
+
+
+def test_a_discarded_temporary_leaves_its_placed_file_alone(folder: Folder, root: Path) -> None:
+    for number, name in enumerate([None, "part"]):
+        with folder.temporary(name) as temporary:
+            folder.place(temporary, f"a{number}", expect=None, mtime_ns=None, keep=None)
+            temporary.discard()
+    assert sorted(tree(root)) == ["a0", "a1"]
+    assert not leftovers(root)
+
+
+def test_a_sweep_of_the_nameless_spares_those_with_a_name(folder: Folder, root: Path) -> None:
+    folder.temporary("part").close()
+    put(root, ".craftsync/tmp/0123456789abcdef01234567", "x")
+    with finished(folder, "x"):
+        open_ones = set(leftovers(root)) - {"part", "0123456789abcdef01234567"}
+        folder.sweep_nameless()
+        assert set(leftovers(root)) == {"part", *open_ones}
 
 
 def test_a_sweep_spares_what_is_open_and_what_is_to_be_kept(folder: Folder, root: Path) -> None:

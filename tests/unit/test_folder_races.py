@@ -15,6 +15,9 @@ import pytest
 from craftsync.errors import PathBusy, PathError
 from craftsync.local import rename, trash
 from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary
+
+pytestmark = pytest.mark.usefixtures("kernel")
 
 
 @contextmanager
@@ -237,15 +240,15 @@ def test_a_file_saved_in_the_instant_of_its_removal_is_kept(
 def test_an_edit_right_after_a_file_was_placed_does_not_look_like_the_placed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = rename.noreplace
+    real = Temporary.give_name
 
-    def then_edit(*names: Any) -> None:
-        real(*names)
+    def then_edit(*place: Any) -> None:
+        real(*place)
         (tmp_path / "a.txt").write_text("edit")
 
     with Folder.open(tmp_path) as folder, folder.temporary() as temporary:
         temporary.write_at(0, b"new!")
-        monkeypatch.setattr(rename, "noreplace", then_edit)
+        monkeypatch.setattr(Temporary, "give_name", then_edit)
         placed = folder.place(temporary, "a.txt", expect=None, mtime_ns=1, keep=None)
         assert placed != folder.stat("a.txt")
 

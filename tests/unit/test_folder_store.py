@@ -136,6 +136,18 @@ def test_a_source_that_changed_leaves_nothing(store: DirectoryStore, place: Path
     assert files(place) == []
 
 
+def test_what_a_crash_left_is_removed_with_the_first_write(
+    store: DirectoryStore, place: Path
+) -> None:
+    (place / ".craftsync/tmp").mkdir(parents=True)
+    for name in ("0123456789abcdef01234567", "download-1"):
+        (place / ".craftsync/tmp" / name).touch()
+    listed(store)
+    assert len(os.listdir(place / ".craftsync/tmp")) == 2
+    write(store, "a", "A")
+    assert os.listdir(place / ".craftsync/tmp") == ["download-1"]
+
+
 def test_what_is_not_kept_leaves_nothing_and_what_is_kept_is_in_the_trash(
     store: DirectoryStore, place: Path
 ) -> None:

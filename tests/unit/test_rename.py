@@ -136,3 +136,29 @@ def test_an_unknown_filesystem_is_trusted_to_two_seconds_only() -> None:
         assert rename.stamp_step_ns(descriptor) == 2_000_000_000
     finally:
         os.close(descriptor)
+
+
+def test_a_file_without_a_name_gets_one_only_where_nothing_is(here: int, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("T")
+    (tmp_path / "link").symlink_to("nowhere")
+    unnamed = os.open(tmp_path, os.O_TMPFILE | os.O_WRONLY)
+    os.write(unnamed, b"U")
+    for name in ("taken", "link"):
+        with pytest.raises(FileExistsError):
+            rename.link_unnamed(unnamed, here, name)
+    rename.link_unnamed(unnamed, here, "free")
+    os.close(unnamed)
+    assert (tmp_path / "free").read_text() == "U"
+    assert (tmp_path / "taken").read_text() == "T"
+
+
+@pytest.mark.parametrize("path", ["link", "link/in", "d/link", "../outside", "/", "d/../../x"])
+def test_what_is_opened_beneath_a_folder_is_beneath_it(
+    here: int, tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "d/in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("d")
+    (tmp_path / "d/link").symlink_to("in")
+    os.close(rename.open_beneath(here, "d/in", os.O_PATH | os.O_DIRECTORY))
+    with pytest.raises(OSError, match=r"cross-device|symbolic links"):
+        rename.open_beneath(here, path, os.O_PATH | os.O_DIRECTORY)

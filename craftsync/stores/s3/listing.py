@@ -42,6 +42,7 @@ class Listing:
     """Lists the keys of a bucket below `root`, the prefix that a store keeps its objects under.
 
     `page` is keys per request; without `in_order` the server promises no order.
+    `count` is how many keys the server has named so far.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Listing:
         self._location = location
         self._page = page
         self._in_order = in_order
+        self.count = 0
 
     def entries(
         self, prefix: str, boundaries: Sequence[str] = ()
@@ -68,6 +70,7 @@ class Listing:
         ranges = [Range(after, last) for after, last in bounds]
         try:
             for page in _fetched_ahead([self._pages(prefix, span, own=own) for span in ranges]):
+                self.count += len(page.keys)
                 yield from entries(page, self._root, own=own)
         except BrokenPage as error:
             raise broken(self._location, str(error)) from error

@@ -8,7 +8,7 @@ the order of requests; how each is made is `calls` and `carrier`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import md5
 
@@ -26,15 +26,16 @@ from craftsync.stores.base import Expect, Source, UploadJournal
 from craftsync.stores.retrying import Patience
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
-from craftsync.stores.s3.carrier import ObstoreCarrier, can_carry
+from craftsync.stores.s3.carrier import ObstoreCarrier
 from craftsync.stores.s3.displacing import Checks, Displacing, Limits, check
-from craftsync.stores.s3.errors import PartialNotMarked, RangeBeyond
+from craftsync.stores.s3.errors import RangeBeyond
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.listing import Listing, Parameters
 from craftsync.stores.s3.multipart import Uploads
-from craftsync.stores.s3.objects import OPERATION, Carrier, Condition, Opened, notes
+from craftsync.stores.s3.objects import OPERATION, Condition, notes
 from craftsync.stores.s3.probe import probe
 from craftsync.stores.s3.reader import ObjectReader
+from craftsync.stores.s3.routing import RoutingCarrier
 from craftsync.stores.s3.session import open_session
 from craftsync.stores.s3.wire import Wire
 
@@ -72,10 +73,11 @@ class S3Store:
         self._clock = clock or SystemClock()
         session = open_session(bucket, profile=profile, region=region, endpoint_url=endpoint_url)
         self._wire = Wire(session, self.location, self._clock, keep=transfers)
-        self._obstore = ObstoreCarrier(session, self.location, self._clock)
-        self._partial_by_wire = False
         self._limits = limits or Limits()
         self.calls = Calls(self._wire, bucket, self.location)
+        self._carrier = RoutingCarrier(
+            ObstoreCarrier(session, self.location, self._clock), self.calls
+        )
         self._uploads = Uploads(self.calls, self._limits.smallest_part)
         self._absence = Absence(self._all_paths, self._clock, self._limits.fresh_listing_seconds)
         self._displacing = Displacing(
@@ -104,32 +106,14 @@ class S3Store:
         self, prefix: str = "", *, boundaries: Sequence[str] = ()
     ) -> Iterator[RemoteObject | Skipped]:
         began = self._clock.monotonic()
-        listing = Listing(
-            self._page,
-            self.root,
-            self.location,
-            page=self._limits.page,
-            in_order=self.features.sorted_listing,
-        )
+        listing = self._listing()
         yield from listing.entries(prefix, boundaries)
         if not prefix:
-            self._absence.listed(began)
-
-    def _listing(self) -> Listing:
-        return Listing(
-            self.calls.list_page,
-            self.root,
-            self.location,
-            page=self._limits.page,
-            in_order=self.features.sorted_listing,
-        )
-
-    def _all_paths(self) -> set[str]:
-        return {entry.path for entry in self._listing().entries("")}
+            self._absence.listed(began, listing.count)
 
     def stat(self, path: str) -> RemoteObject | None:
         key = self._key(path)
-        found = self._carrier(key).head(key)
+        found = self._carrier.head(key)
         return found.at(path) if found else None
 
     @contextmanager
@@ -144,7 +128,8 @@ class S3Store:
         try:
             if length == 0:
                 raise RangeBeyond(f"Nothing of {path} was asked for.")
-            with self._opened(self._key(path), expect, offset, length) as opened:
+            version = expect.version if expect else None
+            with self._carrier.get(self._key(path), version, offset, length) as opened:
                 found = opened.found.at(path)
                 check(path, found, expect)
                 rest = max(found.size - offset, 0)
@@ -187,7 +172,7 @@ class S3Store:
         checks = Checks(self.features.conditional_create, self.features.conditional_replace)
         condition = self._prepared(path, expect, keep, checks)
         try:
-            version = self._carrier(key).put(key, body, metadata, condition)
+            version = self._carrier.put(key, body, metadata, condition)
         except StoreUnavailable:
             # Only the first failure says whether the write may have been carried out.
             with suppress(StoreUnavailable):
@@ -244,6 +229,18 @@ class S3Store:
         self._uploads.close()
         self._wire.close()
 
+    def _listing(self) -> Listing:
+        return Listing(
+            self._page,
+            self.root,
+            self.location,
+            page=self._limits.page,
+            in_order=self.features.sorted_listing,
+        )
+
+    def _all_paths(self) -> set[str]:
+        return {entry.path for entry in self._listing().entries("")}
+
     def _page(self, query: Parameters) -> bytes:
         """Fetch a page of a listing.
 
@@ -263,24 +260,6 @@ class S3Store:
         if length > MAX_PATH_BYTES or not path:
             raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
         return key
-
-    def _carrier(self, key: str) -> Carrier:
-        return self._obstore if can_carry(key) else self.calls
-
-    @contextmanager
-    def _opened(
-        self, key: str, expect: RemoteObject | None, offset: int, length: int | None
-    ) -> Iterator[Opened]:
-        version = expect.version if expect else None
-        partial = offset > 0 or length is not None
-        carrier = self.calls if partial and self._partial_by_wire else self._carrier(key)
-        with ExitStack() as stack:
-            try:
-                opened = stack.enter_context(carrier.get(key, version, offset, length))
-            except PartialNotMarked:
-                self._partial_by_wire = True
-                opened = stack.enter_context(self.calls.get(key, version, offset, length))
-            yield opened
 
     def _refuse_if_obstructed(self, path: str) -> None:
         """Raise `PathObstructed` when a store made of folders failed for that reason, which it does not say."""

@@ -1,0 +1,215 @@
+"""Files being written, in `.craftsync/tmp`, until they are given their place.
+
+Written by descriptor, and without a name where the filesystem can do that
+(O_TMPFILE): then nothing needs to be locked, swept or removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from craftsync.core.model import OWN_FOLDER
+from craftsync.errors import PathBusy
+from craftsync.local import rename
+from craftsync.local.files import (
+    BLOCK,
+    READ,
+    OpenFile,
+    digest_of,
+    local_file,
+    path_errors,
+    read_block,
+)
+from craftsync.local.tree import Tree
+
+TEMPORARIES = f"{OWN_FOLDER}/tmp"
+
+_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+# open(2): EISDIR from kernels before 3.11 and what imitates them.
+_NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.EISDIR})
+_NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+
+_NAMELESS = re.compile(r"[0-9a-f]{24}")
+"""The names that are given where the filesystem cannot do without."""
+
+
+class Temporary:
+    """A file being written under `.craftsync/tmp`, until `Folder.place` gives it its path.
+
+    One that was asked for by name survives `close` and is reopened by its
+    name, so that a partial download goes on. Any other is gone when closed, and
+    has no name at all where the filesystem can do that: a crash leaves nothing
+    of it. One with a name holds an flock while it is open, which keeps a sweep,
+    of this or another process, away from it. All methods but `give_name` raise
+    `PathError`, whose cause is the `OSError`.
+    """
+
+    def __init__(self, tree: Tree, name: str | None) -> None:
+        self._tree = tree
+        self._lasting = name is not None
+        self._path = f"{TEMPORARIES}/{name}" if name is not None else None
+        with path_errors(self._where):
+            self._descriptor = _open_unnamed(tree) if self._path is None else -1
+            if self._descriptor < 0:
+                self._path = self._path or f"{TEMPORARIES}/{secrets.token_hex(12)}"
+                self._descriptor = _open_named(tree, self._path)
+
+    @property
+    def _where(self) -> str:
+        return self._path or TEMPORARIES
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        with path_errors(self._where), memoryview(data) as rest:
+            written = 0
+            while written < len(rest):
+                written += os.pwrite(self._descriptor, rest[written:], offset + written)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`, fewer only at the end."""
+        with path_errors(self._where):
+            return read_block(self._descriptor, offset, length)
+
+    def size(self) -> int:
+        with path_errors(self._where):
+            return os.fstat(self._descriptor).st_size
+
+    def truncate(self, size: int) -> None:
+        with path_errors(self._where):
+            os.ftruncate(self._descriptor, size)
+
+    def digest(self) -> bytes:
+        with path_errors(self._where):
+            return digest_of(self._descriptor, local_file(self._where, os.fstat(self._descriptor)))
+
+    def give_name(self, parent: int, name: str) -> None:
+        """Give it a place outside `.craftsync/tmp`, for good; raises `OSError`.
+
+        `FileExistsError` says that something is there already, which stays.
+        """
+        if self._path is None:
+            rename.link_unnamed(self._descriptor, parent, name)
+            return
+        with self._tree.parent(self._path) as source:
+            rename.noreplace(*source, parent, name)
+        self._path = None
+
+    def discard(self) -> None:
+        """Remove the file, unless it was placed, and close it."""
+        self._lasting = False
+        self.close()
+
+    def close(self) -> None:
+        if self._descriptor < 0:
+            return
+        if self._path is not None and not self._lasting:
+            with suppress(OSError), self._tree.parent(self._path) as (parent, name):
+                os.unlink(name, dir_fd=parent)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def copy_content(source: OpenFile, target: Temporary) -> None:
+    """Let the kernel copy, which on Btrfs and XFS shares the blocks; by hand where it cannot."""
+    offset, size = 0, source.file.size
+    while offset < size:
+        try:
+            count = os.copy_file_range(
+                source.fileno(), target.fileno(), size - offset, offset, offset
+            )
+        except OSError as error:
+            if error.errno not in _NO_KERNEL_COPY:
+                raise
+            block = source.read_at(offset, min(BLOCK, size - offset))
+            target.write_at(offset, block)
+            count = len(block)
+        if not count:
+            return
+        offset += count
+
+
+def _open_unnamed(tree: Tree) -> int:
+    """Open a new file without a name; -1 where the filesystem has none."""
+    if not rename.can_link_unnamed():
+        return -1
+    # The usual mode now saves a chmod later; without a name nobody can open it before.
+    with suppress(OSError):
+        return rename.open_beneath(tree.descriptor, TEMPORARIES, _UNNAMED, 0o666)
+    with tree.directory(TEMPORARIES, make=True) as folder:
+        try:
+            return os.open(".", _UNNAMED, 0o666, dir_fd=folder)
+        except OSError as error:
+            if error.errno in _NO_UNNAMED:
+                return -1
+            raise
+
+
+def _open_named(tree: Tree, path: str) -> int:
+    with tree.parent(path, make=True) as (parent, name):
+        descriptor = os.open(name, _WRITE, 0o600, dir_fd=parent)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            # A sweep took it between open and lock, or it is nothing of ours.
+            raise BlockingIOError
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise PathBusy(f"{path} is in use.") from error
+    return descriptor
+
+
+def is_nameless(name: str) -> bool:
+    """Tell whether a temporary of that name is of no use to anybody once it is closed."""
+    return _NAMELESS.fullmatch(name) is not None
+
+
+def sweep_temporaries(tree: Tree, wanted: Callable[[str], bool]) -> None:
+    """Remove the temporaries nobody has open, but for those whose names are `wanted`."""
+    try:
+        listing = tree.listing(TEMPORARIES)
+    except FileNotFoundError:
+        return
+    try:
+        for name in os.listdir(listing):
+            if not wanted(name):
+                _remove_unless_open(listing, name)
+    finally:
+        os.close(listing)
+
+
+def _remove_unless_open(parent: int, name: str) -> None:
+    try:
+        descriptor = os.open(name, READ, dir_fd=parent)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=parent)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)

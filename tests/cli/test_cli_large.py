@@ -1,0 +1,131 @@
+"""Large files: moved in parts, and gone on with after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.support import servers
+from tests.support.cli import Craftsync
+from tests.support.servers import S3Server
+
+SIZE = 72 << 20
+DEADLINE = 60.0
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
+    with servers.moto() as server:
+        server.make_bucket("large")
+        yield server
+
+
+@pytest.fixture
+def on_moto(craftsync: Craftsync, moto: S3Server) -> Craftsync:
+    craftsync.environment |= {
+        "AWS_ENDPOINT_URL": moto.endpoint,
+        "AWS_ACCESS_KEY_ID": moto.access_key,
+        "AWS_SECRET_ACCESS_KEY": moto.secret_key,
+        "AWS_REGION": "us-east-1",
+    }
+    return craftsync
+
+
+@pytest.fixture
+def client(moto: S3Server) -> Iterator[Any]:
+    with closing(
+        boto3.client(
+            "s3",
+            endpoint_url=moto.endpoint,
+            aws_access_key_id=moto.access_key,
+            aws_secret_access_key=moto.secret_key,
+            region_name="us-east-1",
+        )
+    ) as client:
+        yield client
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    end, pause = time.monotonic() + DEADLINE, Event()
+    while not condition():
+        assert time.monotonic() < end, f"still waiting: {what}"
+        pause.wait(0.05)
+
+
+def rows(state: Path, query: str) -> list[Any]:
+    found = list(state.glob("pairs/*/state.db"))
+    if not found:
+        return []
+    try:
+        with closing(sqlite3.connect(f"{found[0].as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []
+
+
+def test_an_upload_that_was_killed_goes_on_with_the_parts_that_arrived(
+    on_moto: Craftsync, client: Any, tmp_path: Path
+) -> None:
+    content = os.urandom(SIZE)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/big").write_bytes(content)
+    state = tmp_path / "state"
+    first = on_moto.start("push", "--bwlimit", "20M", "root", "s3://large/up")
+    until(lambda: rows(state, "SELECT 1 FROM upload_part"), "a part to be recorded")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    (begun,) = rows(state, "SELECT upload_id FROM upload")
+    (run,) = rows(state, "SELECT value FROM meta WHERE key = 'run'")
+    done = on_moto("push", "root", "s3://large/up")
+    assert done.code == 0, done.err
+    found = client.get_object(Bucket="large", Key="up/big")
+    assert found["Body"].read() == content
+    assert found["Metadata"]["craftsync-operation"].startswith(run[0]), "it began anew"
+    left = client.list_multipart_uploads(Bucket="large").get("Uploads", [])
+    assert begun[0] not in {upload["UploadId"] for upload in left}
+    assert rows(state, "SELECT * FROM upload") == []
+
+
+def test_a_download_that_was_killed_goes_on_in_the_file_it_began(
+    on_moto: Craftsync, client: Any, tmp_path: Path
+) -> None:
+    content = os.urandom(SIZE)
+    client.put_object(Bucket="large", Key="down/big", Body=content)
+    state = tmp_path / "state"
+    first = on_moto.start("pull", "--bwlimit", "1G:20M", "root", "s3://large/down")
+    until(lambda: rows(state, "SELECT 1 FROM download_part"), "a part to be recorded")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    (temporary,) = (tmp_path / "root/.craftsync/tmp").glob("**/download-*")
+    inode = temporary.stat().st_ino
+    done = on_moto("pull", "root", "s3://large/down")
+    assert done.code == 0, done.err
+    assert (tmp_path / "root/big").read_bytes() == content
+    assert (tmp_path / "root/big").stat().st_ino == inode, "it began anew"
+    assert rows(state, "SELECT * FROM download") == []
+
+
+def test_an_upload_whose_file_is_gone_by_then_is_aborted(
+    on_moto: Craftsync, client: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/big").write_bytes(os.urandom(SIZE))
+    state = tmp_path / "state"
+    first = on_moto.start("push", "--bwlimit", "20M", "root", "s3://large/gone")
+    until(lambda: rows(state, "SELECT 1 FROM upload_part"), "a part to be recorded")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    (tmp_path / "root/big").unlink()
+    assert on_moto("push", "root", "s3://large/gone").code == 0
+    left = client.list_multipart_uploads(Bucket="large", Prefix="gone/").get("Uploads", [])
+    assert left == []

@@ -1,0 +1,122 @@
+"""Attacks that succeeded once: each story ends as the promises say, whatever died or was damaged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.model import RemoteObject
+from craftsync.stores.directory import DirectoryStore
+from craftsync.sync import content, executor
+from craftsync.sync.report import Report
+from tests.support.world import World
+
+
+class _ControlThreadDies(BaseException):
+    """Stands for a SIGKILL at a moment when uploads were made and none was recorded."""
+
+
+def test_deletes_decided_at_the_last_look_go_through_the_guard(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploaded, never recorded, then gone from the root: still more deletes than one pass may make."""
+    world.write("keep", "k")
+    world.run()
+    for number in range(100):
+        world.write(f"new/{number}", f"content {number}")
+
+    def die(*_: object) -> None:
+        raise _ControlThreadDies
+
+    with monkeypatch.context() as death:
+        death.setattr(executor.Executor, "_record", die)
+        with pytest.raises(_ControlThreadDies):
+            world.run()
+    uploaded = _objects(world)
+    assert len(uploaded) > 50
+    shutil.rmtree(world.root / "new")
+
+    report = world.run()
+
+    assert report.deleted_remote <= 20
+    assert report.exit_code == 7 or report.downloaded
+
+
+def test_many_large_downloads_among_many_files_have_temporaries_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (content, executor):
+        monkeypatch.setattr(module, "WHOLE", 1000)
+        monkeypatch.setattr(module, "PART", 500)
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    for number in range(900):
+        (tmp_path / "store" / f"{number:04}").write_bytes(b"%04d" % number * 300)
+
+    report = world.run()
+
+    assert report.exit_code == 0
+    assert report.downloaded == 900
+
+
+@pytest.mark.parametrize("pattern", ["[z-a]", "*.[9-0]"])
+def test_an_ignore_file_with_an_invalid_pattern_is_reported(world: World, pattern: str) -> None:
+    world.write(".craftsyncignore", f"{pattern}\n")
+    world.write("data.csv", "1")
+
+    report: Report = world.run()
+
+    assert report.exit_code != 0
+    assert any("cannot be used" in str(event) for event in world.events)
+
+
+def test_the_temporary_of_a_download_that_became_pointless_is_removed(tmp_path: Path) -> None:
+    """A large download died midway, and the object was deleted from the store since."""
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    with world.open() as session, session.state.transaction():
+        session.state.transfers.begin_download(
+            "gone.bin", temporary="download-x", size=1 << 30, version="v", part_size=1 << 24
+        )
+    temporaries = world.root / ".craftsync" / "tmp"
+    temporaries.mkdir(exist_ok=True)
+    (temporaries / "download-x").write_bytes(b"half a gigabyte")
+
+    world.run()
+    world.run()
+
+    assert not list(temporaries.iterdir())
+
+
+def test_temporaries_a_crash_left_in_a_folder_as_store_are_removed(tmp_path: Path) -> None:
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    world.run()
+    temporaries = tmp_path / "store" / ".craftsync" / "tmp"
+    temporaries.mkdir(exist_ok=True)
+    (temporaries / "e65a12a9cae27e888ddf4f2d").write_bytes(b"half a file")
+    world.write("new", "n")
+
+    world.run()
+
+    assert not list(temporaries.iterdir())
+
+
+def test_two_conflicts_about_versions_of_the_same_second_are_both_kept(tmp_path: Path) -> None:
+    """S3 tells no finer times, and two machines resolve conflicts at once."""
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    theirs = tmp_path / "store" / "notes.txt"
+    world.write("notes.txt", "agreed")
+    world.run()
+    for number in range(2):
+        world.write("notes.txt", f"mine {number}")
+        theirs.write_text(f"theirs {number}")
+        os.utime(theirs, (1_700_000_000, 1_700_000_000))
+        assert world.run().exit_code == 4
+
+    contents = {path.read_text() for path in world.root.glob("notes*")}
+    assert {"mine 1", "theirs 0", "theirs 1"} <= contents
+
+
+def _objects(world: World) -> list[RemoteObject]:
+    return [found for found in world.store.list() if isinstance(found, RemoteObject)]

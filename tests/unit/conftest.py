@@ -1,0 +1,30 @@
+"""What tests of single rooms share."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import pytest
+
+from craftsync.local import rename
+
+
+@pytest.fixture(params=["new", "old"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kernel as it is, and one without openat2 and files that have no name."""
+    if request.param == "old":
+        real = os.open
+
+        def refuse(*_: object) -> int:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        def without_unnamed(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            return real(path, flags, *rest, **named)
+
+        monkeypatch.setattr(rename, "open_beneath", refuse)
+        monkeypatch.setattr(os, "open", without_unnamed)
+    return str(request.param)
