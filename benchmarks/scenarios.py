@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks import servers, workloads
 from benchmarks.measure import Sample, run
@@ -99,8 +100,11 @@ def upload(name: str, shape: Shape, timeout: float) -> Scenario:
     @contextmanager
     def opened(work: Path) -> Iterator[Round]:
         bench = Bench.at(work, timeout)
-        source, skeleton, served = _carried_files(work, shape)
-        with servers.rclone_serve(served, work / "server.log") as endpoint:
+        source, skeleton = _carried_files(work, shape)
+        with (
+            _served_folder() as served,
+            servers.rclone_serve(served, work / "server.log") as endpoint,
+        ):
 
             def once(tool: Tool) -> Sample:
                 bucket, home = bench.fresh("bucket"), bench.home()
@@ -120,17 +124,18 @@ def download(name: str, shape: Shape, timeout: float) -> Scenario:
     @contextmanager
     def opened(work: Path) -> Iterator[Round]:
         bench = Bench.at(work, timeout)
-        source, _, served = _carried_files(work, shape)
-        source.rename(served / "bucket")
-        with servers.rclone_serve(served, work / "server.log") as endpoint:
+        source, _ = _carried_files(work, shape)
+        with (
+            _served_folder() as served,
+            servers.rclone_serve(served, work / "server.log") as endpoint,
+        ):
+            shutil.move(source, served / "bucket")
 
             def once(tool: Tool) -> Sample:
                 target = work / bench.fresh("target")
                 target.mkdir()
                 sample = bench.time(tool.download(target, "bucket"), endpoint, bench.home())
-                counted = _counted(sample, served / "bucket", target)
-                shutil.rmtree(target)
-                return counted
+                return _counted(sample, served / "bucket", target)
 
             yield once
 
@@ -219,15 +224,27 @@ def all_scenarios(*, quick: bool) -> list[Scenario]:
     ]
 
 
-def _carried_files(work: Path, shape: Shape) -> tuple[Path, Path, Path]:
-    """Write the files; return their folder, a tree of the same folders, and an empty folder to serve."""
-    source, skeleton, served = work / "source", work / "skeleton", work / "served"
+def _carried_files(work: Path, shape: Shape) -> tuple[Path, Path]:
+    """Write the files; return their folder, and a tree of the same folders."""
+    source, skeleton = work / "source", work / "skeleton"
     workloads.random_files(source, folders=shape.folders, files=shape.files, size=shape.size)
     for folder in source.iterdir():
         (skeleton / folder.name).mkdir(parents=True)
         (skeleton / folder.name / "already-here").write_bytes(b"x")
-    served.mkdir()
-    return source, skeleton, served
+    return source, skeleton
+
+
+@contextmanager
+def _served_folder() -> Iterator[Path]:
+    """Make the folder that is served, in memory where that can be.
+
+    The server's disk is not what is measured, and on some filesystems (ext4
+    without a journal) creating files after a mass delete takes many times as
+    long for some seconds, whoever comes next.
+    """
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @contextmanager

@@ -187,7 +187,7 @@ class Folder:
         except BlockingIOError as error:
             raise LockedError(
                 f"Another craftsync is at work on {self.path}.",
-                remedy="Wait until it has finished, or stop it with `craftsync stop`.",
+                remedy="Wait until it has finished, or end it.",
             ) from error
         except OSError as error:
             raise _root_error(self.path, error) from error

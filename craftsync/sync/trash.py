@@ -7,7 +7,9 @@ is the moment of the pass in UTC.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped
@@ -19,6 +21,7 @@ from craftsync.stores.base import Store
 
 _PREFIX = f"{OWN_FOLDER}/trash/"
 _BLOCK = 1 << 20
+_STAMP = re.compile(r"\d{8}T\d*Z?")
 
 
 class TrashEntry(NamedTuple):
@@ -72,7 +75,19 @@ def restore(root: Folder, store: Store, path: str, at: str | None, *, keep: str)
 
 
 def _stamp_of(at: str) -> str:
-    return "".join(c for c in at if c not in "-: .").replace("+0000", "Z").rstrip("Z")
+    """Return the beginning of a stamp for a stamp, a day, or a moment in ISO 8601."""
+    if _STAMP.fullmatch(at):
+        return at.rstrip("Z")
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        raise UsageError(
+            f"{at!r} is no moment", remedy="Write it as 2026-11-22 or 2026-11-22T14:59:37."
+        ) from None
+    if len(at) <= len("2026-11-22"):
+        return moment.strftime("%Y%m%d")
+    utc = moment.astimezone(UTC) if moment.tzinfo else moment
+    return utc.strftime("%Y%m%dT%H%M%S")
 
 
 def _put_back(root: Folder, store: Store, entry: TrashEntry, keep: str) -> None:
