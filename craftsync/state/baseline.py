@@ -8,7 +8,6 @@ from craftsync.core.model import BaselineRow
 from craftsync.state.database import Database
 
 _COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version"
-_BATCH = 500
 
 
 class Baseline:

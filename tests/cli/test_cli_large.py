@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import boto3
 import pytest
 
 from tests.support import servers
-from tests.support.cli import Craftsync
+from tests.support.cli import Craftsync, until
 from tests.support.servers import S3Server
 
 SIZE = 72 << 20
-DEADLINE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +50,6 @@ def client(moto: S3Server) -> Iterator[Any]:
         )
     ) as client:
         yield client
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    end, pause = time.monotonic() + DEADLINE, Event()
-    while not condition():
-        assert time.monotonic() < end, f"still waiting: {what}"
-        pause.wait(0.05)
 
 
 def rows(state: Path, query: str) -> list[Any]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
 
 import pytest
 
-from tests.support.cli import Craftsync
-
-DEADLINE = 30.0
+from tests.support.cli import DEADLINE, Craftsync, until
 
 
 @contextmanager
@@ -26,15 +22,6 @@ def watching(craftsync: Craftsync, *words: str) -> Iterator[subprocess.Popen[byt
         if process.poll() is None:
             process.kill()
         process.communicate()
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something the service does in its own time; fail when it does not."""
-    end = time.monotonic() + DEADLINE
-    pause = Event()
-    while not condition():
-        assert time.monotonic() < end, f"still waiting: {what}"
-        pause.wait(0.02)
 
 
 @pytest.fixture

@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 SCRIPT = Path(sys.executable).with_name("craftsync")
@@ -93,3 +96,15 @@ class Craftsync:
             for path in sorted(top.rglob("*"))
             if path.is_file() and ".craftsync" not in path.relative_to(top).parts
         }
+
+
+DEADLINE = 60.0
+"""Seconds after which something a running program does in its own time counts as not done."""
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for something a running program does in its own time; fail when it does not."""
+    end, pause = time.monotonic() + DEADLINE, Event()
+    while not condition():
+        assert time.monotonic() < end, f"still waiting: {what}"
+        pause.wait(0.02)
