@@ -3,6 +3,7 @@
 A map of the house, in the order to read it:
 
     errors        everything raised on purpose, and the exit codes
+    blocking      how calls that wait let others go on
     core/         pure values and decisions: model, decide, merge, guard
     stores/       the remote side; `base` is the contract every store keeps
     local/        the root: scanning it, and changing it safely
@@ -10,11 +11,14 @@ A map of the house, in the order to read it:
     sync/         one pass: plan, execute, record; `session` is the door
     daemon/       when to run a pass: file events, timers
     options       the words that say how, for flags, keywords and file alike
-    config        the configuration file
+    config        the configuration file; `tokens` and `dotenv`: secrets and a project's variables
+    platform      the environments of the Craft AI platform as places for a store
     locations     from a word such as s3://bucket to an open store
     pairs         which root goes with which store
     passes        one pass, from the words of a call to its report
     datastore     the platform's five functions over any store
+    serve/        a data store server for the platform's SDK, over any store
+    doctor/       what could keep craftsync from working here
     cli/          the commands; one file for each group of them
 
 Imports point upwards in this list, `core` imports nothing else of craftsync,

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
+
+from craftsync.blocking import blocking
 
 
 class Clock(Protocol):
@@ -37,7 +40,7 @@ class SystemClock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)  # noqa: TID251 (the one place that may)
+        blocking(partial(time.sleep, seconds))  # noqa: TID251 (the one place that may)
 
 
 def stamp(clock: Clock, *, days_ago: float = 0) -> str:

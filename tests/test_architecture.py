@@ -19,16 +19,18 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
-GROUND = {"errors", "clock"}
+GROUND = {"errors", "blocking", "clock", "hashing"}
 ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
 FRONT = {
-    *("options", "yaml12", "section", "config", "locations", "pairs", "passes"),
-    "datastore",
+    *("options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
+    *("locations", "pairs", "passes", "datastore"),
 }
 
 MAY_IMPORT = {
     "errors": set(),
-    "clock": {"errors"},
+    "blocking": set(),
+    "clock": {"errors", "blocking"},
+    "hashing": set(),
     "core": {"core"},
     "state": {"state", "core"} | GROUND,
     "local": {"local", "core"} | GROUND,
@@ -36,15 +38,20 @@ MAY_IMPORT = {
     "sync": ENGINE,
     "daemon": {"daemon"} | ENGINE,
     "yaml12": {"errors"},
+    "dotenv": {"errors"},
+    "tokens": {"dotenv", "errors"},
     "options": {"sync", "core", "errors"},
     "section": {"options", "errors"},
-    "config": {"section", "options", "yaml12", "core", "errors"},
-    "locations": {"config", "options", "stores", "core"} | GROUND,
+    "config": {"section", "options", "tokens", "yaml12", "core", "errors"},
+    "platform": {"config", "dotenv", "tokens", "stores", "errors"},
+    "locations": {"config", "options", "platform", "stores", "core"} | GROUND,
     "pairs": {"locations", "config", "options"} | ENGINE,
     "passes": {"pairs", "options"} | ENGINE,
     "datastore": {"pairs", "locations", "config", "options"} | ENGINE,
     "__init__": FRONT | ENGINE,
-    "cli": {"cli", "daemon", "__init__"} | FRONT | ENGINE,
+    "serve": {"serve", "stores", "core"} | GROUND,
+    "doctor": {"doctor", "locations", "platform", "config", "options"} | ENGINE,
+    "cli": {"cli", "daemon", "serve", "doctor", "__init__"} | FRONT | ENGINE,
     "__main__": {"cli"},
 }
 """For each room, a file or folder of the package, the rooms it may import. Arrows point one way."""
@@ -56,12 +63,19 @@ OWNERS = {
     "boto3": ("stores/s3",),
     "botocore": ("stores/s3",),
     "click": ("cli/",),
+    "craft_ai_sdk": ("stores/craftai",),
+    "greenlet": ("sync/pool.py",),
+    "jwt": ("serve/",),
     "obstore": ("stores/s3",),
     "pathspec": ("local/ignore.py",),
     "platformdirs": ("config.py", "locations.py"),
+    "python_multipart": ("serve/",),
+    "requests": ("stores/craftai",),
     "rich": ("cli/",),
     "sqlite3": ("state/",),
-    "urllib3": ("stores/s3",),
+    "starlette": ("serve/",),
+    "urllib3": ("stores/s3", "stores/craftai"),
+    "uvicorn": ("serve/",),
     "watchdog": ("local/watch",),
     "yaml": ("yaml12.py",),
 }

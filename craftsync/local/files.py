@@ -62,8 +62,7 @@ def look(tree: Tree, path: str) -> LocalFile | None:
     `PathError` when the look itself fails.
     """
     try:
-        with tree.parent(path) as (descriptor, name):
-            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        status = tree.status(path)
     except LinkInTheWay as error:
         raise PathRefused(f"{path} lies behind the symbolic link {error.filename}.") from error
     except OSError as error:
@@ -127,12 +126,13 @@ class OpenFile:
     def verify(self) -> None:
         """Raise `PathBusy` unless the file is unchanged and its path still leads to it."""
         path = self.file.path
+        if look(self._tree, path) == self.file:
+            return
         with path_errors(path):
             now = local_file(path, os.fstat(self._descriptor))
         if now != self.file:
             raise PathBusy(f"{path} changed while it was read.")
-        if look(self._tree, path) != self.file:
-            raise PathBusy(f"{path} was replaced while it was read.")
+        raise PathBusy(f"{path} was replaced while it was read.")
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -153,8 +153,7 @@ class OpenFile:
 
 def _open_for_reading(tree: Tree, path: str) -> int:
     try:
-        with tree.parent(path) as (parent, name):
-            return os.open(name, READ, dir_fd=parent)
+        return tree.open(path, READ)
     except OSError as error:
         # ELOOP is a symbolic link, ENXIO a socket, or a device without a driver.
         if error.errno in _ABSENT | {errno.ELOOP, errno.ENXIO}:

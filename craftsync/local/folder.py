@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from craftsync.blocking import blocking
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.core.paths import malformed
 from craftsync.errors import (
@@ -168,7 +169,7 @@ class Folder:
         written may be lost and is to be written again.
         """
         with path_errors(self.path):
-            self._group.sync()
+            blocking(self._group.sync)
 
     def read_mark(self, name: str) -> bytes | None:
         """Return the content of `.craftsync/<name>`, `None` when there is none."""

@@ -29,7 +29,11 @@ _FINE_STAMPS = frozenset(
 )  # ext2-4, XFS, Btrfs, tmpfs, ZFS, F2FS, overlayfs: statfs(2)
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
+_openat2 = ctypes.CFUNCTYPE(
+    *(ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p),
+    ctypes.c_size_t,
+    use_errno=True,
+)(("syscall", _libc))
 
 
 class _OpenHow(ctypes.Structure):
@@ -82,9 +86,24 @@ def exchange(source_fd: int, source: str, target_fd: int, target: str) -> None:
         exchange_by_steps(source_fd, source, target_fd, target)
 
 
+def can_exchange(descriptor: int, one: str, other: str) -> bool:
+    """Tell whether a filesystem swaps two names in one step, by swapping these; raises `OSError`."""
+    try:
+        _renameat2(descriptor, one, descriptor, other, _EXCHANGE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+_HOW_SIZE = ctypes.sizeof(_OpenHow)
+
+
 @cache
-def _how(flags: int, mode: int) -> _OpenHow:
-    return _OpenHow(flags, mode, _NO_SYMLINKS | _BENEATH)
+def _how(flags: int, mode: int) -> ctypes.Array[ctypes.c_char]:
+    how = _OpenHow(flags, mode, _NO_SYMLINKS | _BENEATH)
+    return ctypes.create_string_buffer(bytes(how), _HOW_SIZE)
 
 
 def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
@@ -93,13 +112,8 @@ def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
     openat2(2), Linux 5.6. Where it is missing, or a sandbox forbids it, this
     raises `OSError`: to be told from other failures only by walking.
     """
-    opened: int = _libc.syscall(
-        ctypes.c_long(_OPENAT2),
-        ctypes.c_int(descriptor),
-        os.fsencode(path),
-        ctypes.byref(_how(flags, mode)),
-        ctypes.c_size_t(ctypes.sizeof(_OpenHow)),
-    )
+    how = _how(flags, mode)
+    opened: int = _openat2(_OPENAT2, descriptor, os.fsencode(path), how, _HOW_SIZE)
     _check(opened < 0)
     return opened
 

@@ -24,6 +24,8 @@ WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LISTING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder is opened to be listed."""
 
+_LOOKED_AT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
 _ATTEMPTS = 16
 """How often making a folder is tried against somebody who keeps removing empty ones."""
 
@@ -67,6 +69,28 @@ class Tree:
 
     def release(self, descriptor: int) -> None:
         if descriptor != self.descriptor:
+            os.close(descriptor)
+
+    def open(self, path: str, flags: int) -> int:
+        """Open the file at `path`; the caller closes the descriptor."""
+        try:
+            return rename.open_beneath(self.descriptor, path, flags)
+        except OSError:
+            with self.parent(path) as (descriptor, name):
+                return os.open(name, flags, dir_fd=descriptor)
+
+    def status(self, path: str) -> os.stat_result:
+        """Look at what is at `path`, whatever it is."""
+        try:
+            descriptor = rename.open_beneath(self.descriptor, path, _LOOKED_AT)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            with self.parent(path) as (folder, name):
+                return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        try:
+            return os.fstat(descriptor)
+        finally:
             os.close(descriptor)
 
     def listing(self, path: str) -> int:

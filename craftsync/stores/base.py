@@ -14,7 +14,7 @@ Differences between stores are facts in `Features`, never type checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,8 +60,12 @@ class Source(Protocol):
     """Content to be written: of known size and digest, readable in any order and more than once."""
 
     size: int
-    digest: bytes
     mtime_ns: int | None
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the content; a source may read all of it when it is first asked."""
+        ...
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes from `offset`; raises `PathBusy` if they are not there any more."""
@@ -196,8 +200,12 @@ class Store(Protocol):
         """Drop unfinished uploads that nobody will resume: pairs of path and upload id, as journals know them."""
         ...
 
-    def barrier(self) -> None:
-        """Return once everything written so far survives a power cut."""
+    def barrier(self) -> Mapping[str, RemoteObject]:
+        """Return once everything written so far survives a power cut.
+
+        A store whose `write` left version and time open returns what it has
+        found since, by path; a path that could not be told apart is left out.
+        """
         ...
 
     def close(self) -> None: ...

@@ -9,7 +9,7 @@ only one that may know `craftsync.local`.)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -156,9 +156,10 @@ class DirectoryStore:
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Do nothing: no upload outlives its call here."""
 
-    def barrier(self) -> None:
+    def barrier(self) -> Mapping[str, RemoteObject]:
         with translated(self.name):
             self._folder.sync()
+        return {}
 
     def close(self) -> None:
         self._folder.close()

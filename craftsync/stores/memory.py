@@ -6,7 +6,7 @@ Its times are made up (one second per write), so that runs repeat exactly.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 
@@ -108,8 +108,8 @@ class MemoryStore:
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Do nothing: no upload outlives its call here."""
 
-    def barrier(self) -> None:
-        pass
+    def barrier(self) -> Mapping[str, RemoteObject]:
+        return {}
 
     def close(self) -> None:
         pass

@@ -9,7 +9,7 @@ looking first. Knows nothing of what kind of store it wraps.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
@@ -135,8 +135,8 @@ class RetryingStore:
         stale = list(uploads)
         self._retried(lambda: self.store.abort_stale(stale))
 
-    def barrier(self) -> None:
-        self._retried(self.store.barrier)
+    def barrier(self) -> Mapping[str, RemoteObject]:
+        return self._retried(self.store.barrier)
 
     def close(self) -> None:
         self.store.close()

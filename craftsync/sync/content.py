@@ -6,13 +6,14 @@ or commits.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from hashlib import sha256
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
+from craftsync.hashing import fed
 from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
@@ -40,7 +41,7 @@ class RootSource:
         self.mtime_ns: int | None = file.file.mtime_ns
         self._content = file.read_at(0, self.size) if self.size <= WHOLE else None
         self.digest = (
-            file.digest() if self._content is None else hashlib.sha256(self._content).digest()
+            file.digest() if self._content is None else fed(sha256(), self._content).digest()
         )
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -100,12 +101,12 @@ class Fetcher:
     def _fetch_whole(self, remote: RemoteObject) -> tuple[Temporary, RemoteObject, bytes]:
         temporary = self.root.temporary()
         try:
-            digest = hashlib.sha256()
+            digest = sha256()
             offset = 0
             with self.store.read(remote.path, expect=remote) as reader:
                 for chunk in reader:
                     self.limiter.take(len(chunk))
-                    digest.update(chunk)
+                    fed(digest, chunk)
                     temporary.write_at(offset, chunk)
                     offset += len(chunk)
                 found = reader.object
@@ -167,7 +168,7 @@ class Fetcher:
         found = self.store.stat(remote.path)
         if found is not None and found.digest is not None:
             return found.digest
-        content = hashlib.sha256()
+        content = sha256()
         with self.store.read(remote.path, expect=remote) as reader:
             for chunk in reader:
                 self.limiter.take(len(chunk))

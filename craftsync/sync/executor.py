@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from craftsync.clock import Clock
-from craftsync.core.model import Kind
+from craftsync.core.model import Action, Kind
 from craftsync.errors import Interrupted, StoreMissing
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
@@ -24,6 +24,8 @@ from craftsync.sync.content import PART, WHOLE, PartialDownload
 from craftsync.sync.outcome import Outcome, Staged, Status
 from craftsync.sync.pool import Pool
 
+_SHORT = 1 << 20
+"""Bytes up to which hashing and copying a file holds up the other short tasks for a millisecond at most."""
 _WINDOW = 512
 """Steps handed out and not yet recorded: enough to keep the workers busy during a group's
 commit, and well below the 1,024 descriptors a process may open by default, for each finished
@@ -82,7 +84,8 @@ class Executor:
                 if step.stage != stage:
                     self._drain()
                     stage = step.stage
-                self._pool.submit(partial(self._carrier.carry_out, self._task(step)))
+                task = partial(self._carrier.carry_out, self._task(step))
+                self._pool.submit(task, long=_is_long(step.action))
                 self._steps[step.action.path] = step.id
                 while self._in_flight >= _WINDOW:
                     self._collect()
@@ -195,7 +198,7 @@ class Executor:
             self._staged.clear()
         finished, self._finished = self._finished, []
         if finished:
-            self._make_durable(finished)
+            finished = self._made_durable(finished)
             self._record(finished)
             for outcome in finished:
                 self._listener.outcome(outcome)
@@ -208,12 +211,15 @@ class Executor:
                 self._state.transfers.download_part(temporary, number)
         self._parts.clear()
 
-    def _make_durable(self, finished: list[Outcome]) -> None:
+    def _made_durable(self, finished: list[Outcome]) -> list[Outcome]:
+        """Return the outcomes once they survive a power cut, with what the store tells only then."""
         done = {outcome.action.kind for outcome in finished if outcome.rows or outcome.forget}
         if done & {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}:
             self._root.sync()
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
-            self._store.barrier()
+            learned = self._store.barrier()
+            finished = [outcome.completed(learned) for outcome in finished]
+        return finished
 
     def _record(self, finished: list[Outcome]) -> None:
         now = self._clock.now_ns()
@@ -273,6 +279,11 @@ class Journal:
 
     def part_done(self, number: int, version: str) -> None:
         self._pool.post(partial(self._transfers.upload_part, self._upload_id, number, version))
+
+
+def _is_long(action: Action) -> bool:
+    sides = (action.local, action.remote, action.baseline)
+    return any(side is not None and side.size > _SHORT for side in sides)
 
 
 def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:

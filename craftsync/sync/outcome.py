@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -38,6 +39,18 @@ class Outcome(NamedTuple):
     forget: tuple[str, ...] = ()
     bytes: int = 0
     error: CraftsyncError | None = None
+
+    def completed(self, learned: Mapping[str, RemoteObject]) -> Outcome:
+        """Return the outcome with version and time where a write left both open."""
+        if not learned:
+            return self
+        rows = (
+            row._replace(modified_ns=found.modified_ns, version=found.version)
+            if row.version is None and row.modified_ns is None and (found := learned.get(row.path))
+            else row
+            for row in self.rows
+        )
+        return self._replace(rows=tuple(rows))
 
 
 class Staged(NamedTuple):

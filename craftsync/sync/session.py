@@ -19,6 +19,7 @@ from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
+from craftsync.state.facts import FACTS_LAST_NS
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState, pair_folder
 from craftsync.stores.base import Store
@@ -27,7 +28,7 @@ from craftsync.sync.content import Fetcher
 from craftsync.sync.identity import confirm_root, confirm_store
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.planner import Planned
-from craftsync.sync.pool import ThreadPool
+from craftsync.sync.pool import TaskPool
 from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, Report
 from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
@@ -37,8 +38,6 @@ _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
 _ROUND_SECONDS = 0.2
 _COMPARED_AT_ONCE = 4
-_FACTS_LAST_NS = 7 * 86_400 * 1_000_000_000
-"""How long what was found out about a store is relied on, for servers are upgraded: a week."""
 
 
 def ignore_events(event: object) -> None:
@@ -56,7 +55,7 @@ class Session:
         *,
         read_only: bool = False,
         clock: Clock,
-        make_pool: MakePool = ThreadPool,
+        make_pool: MakePool = TaskPool,
     ) -> None:
         self.root = root
         self.store = store
@@ -75,7 +74,7 @@ class Session:
         read_only: bool = False,
         create_root: bool = False,
         clock: Clock | None = None,
-        make_pool: MakePool = ThreadPool,
+        make_pool: MakePool = TaskPool,
     ) -> Session:
         """Open the root and its state, and check that both are what they were.
 
@@ -166,7 +165,7 @@ class Session:
         confirm_store(self.store, self.state, mark=may_write)
         database = self.state.database
         saved, at = database.get("facts"), int(database.get("facts_at_ns") or 0)
-        stale = abs(self.clock.now_ns() - at) > _FACTS_LAST_NS
+        stale = abs(self.clock.now_ns() - at) > FACTS_LAST_NS
         if may_write and (saved is None or stale):
             found = self.store.prepare(None)
             if found is not None:

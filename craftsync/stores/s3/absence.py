@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
+from craftsync.blocking import blocking
 from craftsync.clock import Clock
 
 _MOST_PATHS = 20_000
@@ -35,17 +37,25 @@ class Absence:
     def listed(self, began: float, count: int) -> None:
         """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""
         with self._lock:
-            self._began, self._count, self._paths = began, count, set()
+            self._paths, self._count, self._began = set(), count, began
 
     def is_sure(self, path: str) -> bool:
         """Tell whether nothing is at a path; False when only a look can tell."""
+        if self._began is None:
+            return False
+        if self._is_fresh():
+            return path not in self._paths
+        return blocking(partial(self._is_sure_after_listing, path))
+
+    def _is_fresh(self) -> bool:
+        return self._began is not None and self._clock.monotonic() - self._began <= self._seconds
+
+    def _is_sure_after_listing(self, path: str) -> bool:
+        """List again, unless another thread just did or the store is too large for it."""
         with self._lock:
-            if self._began is None:
-                return False
-            now = self._clock.monotonic()
-            if now - self._began > self._seconds:
+            if not self._is_fresh():
                 if self._count > _MOST_PATHS:
                     return False
-                self._began, self._paths = now, self._list_paths()
-                self._count = len(self._paths)
+                now, paths = self._clock.monotonic(), self._list_paths()
+                self._paths, self._count, self._began = paths, len(paths), now
             return path not in self._paths

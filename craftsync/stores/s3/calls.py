@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from hashlib import md5
 from html import escape, unescape
 from http.client import HTTPException, HTTPResponse
 
+from craftsync.blocking import blocking
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.stores.s3.errors import UploadGone, answer_of, refused, unreachable
 from craftsync.stores.s3.objects import CREATE, Condition, Found, Opened, version_of
@@ -204,7 +206,7 @@ class Calls:
 
     def _chunks(self, response: HTTPResponse) -> Iterator[bytes]:
         try:
-            while chunk := response.read(_CHUNK):
+            while chunk := blocking(partial(response.read, _CHUNK)):
                 yield chunk
         except (OSError, HTTPException) as error:
             raise unreachable(self._location, error, sent=True) from error

@@ -18,6 +18,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store as ObstoreBucket
 
+from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.errors import CraftsyncError, PreconditionFailed, StoreMissing
 from craftsync.stores.s3.errors import Conflict, from_obstore
@@ -60,8 +61,10 @@ class ObstoreCarrier:
             mode = "create" if condition == CREATE else {"e_tag": f'"{condition}"'}
         attributes: Attributes = dict(metadata)
         try:
-            result = obstore.put(
-                bucket, key, body, attributes=attributes, mode=mode, use_multipart=False
+            result = blocking(
+                lambda: obstore.put(
+                    bucket, key, body, attributes=attributes, mode=mode, use_multipart=False
+                )
             )
         except (AlreadyExistsError, PreconditionError) as error:
             raise self._contradicted(error, key) from error
@@ -71,7 +74,7 @@ class ObstoreCarrier:
 
     def head(self, key: str) -> Found | None:
         try:
-            return _found(obstore.get(self._quick, key, options={"head": True}))
+            return _found(blocking(lambda: obstore.get(self._quick, key, options={"head": True})))
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
                 raise from_obstore(error, self._location, key) from error
@@ -91,18 +94,24 @@ class ObstoreCarrier:
         elif offset:
             options["range"] = {"offset": offset}
         try:
-            result = obstore.get(self._quick, key, options=options)
+            result, body = blocking(lambda: self._got(key, options))
         except _ERRORS as error:
             raise from_obstore(error, self._location, key) from error
         start, stop = result.range
-        yield Opened(_found(result), start, stop - start, self._chunks(result, key, stop - start))
+        chunks = self._chunks(result, key) if body is None else iter((body,))
+        yield Opened(_found(result), start, stop - start, chunks)
 
-    def _chunks(self, result: GetResult, key: str, length: int) -> Iterator[bytes | memoryview]:
+    def _got(self, key: str, options: GetOptions) -> tuple[GetResult, memoryview | None]:
+        """Return the head of an answer, and its body too if that is small: two waits in one."""
+        result = obstore.get(self._quick, key, options=options)
+        start, stop = result.range
+        return result, memoryview(result.bytes()) if stop - start <= CHUNK else None
+
+    def _chunks(self, result: GetResult, key: str) -> Iterator[memoryview]:
         try:
-            if length <= CHUNK:
-                yield memoryview(result.bytes())
-            else:
-                yield from result.stream(min_chunk_size=CHUNK)
+            stream = iter(result.stream(min_chunk_size=CHUNK))
+            while (chunk := blocking(lambda: next(stream, None))) is not None:
+                yield memoryview(chunk)
         except _ERRORS as error:
             raise from_obstore(error, self._location, key) from error
 

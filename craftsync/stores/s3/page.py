@@ -22,13 +22,13 @@ from craftsync.core.paths import is_own, malformed
 from craftsync.stores.s3.objects import modified_ns_of, version_of
 
 _PLAIN_ENTRY = re.compile(
-    r"<Contents><Key>([^<&]*+)</Key>"
-    r"<LastModified>([^<&]*+)</LastModified>"
-    r"<ETag>(?:&quot;|&#34;|\")?+([^<&\"]*+)(?:&quot;|&#34;|\")?+</ETag>"
-    r"(?:<ChecksumAlgorithm>[^<&]*+</ChecksumAlgorithm>)*+"
-    r"(?:<ChecksumType>[^<&]*+</ChecksumType>)?+"
-    r"<Size>(\d++)</Size>"
-    r"(?:<StorageClass>[^<&]*+</StorageClass>)?+</Contents>"
+    r"<Contents>\s*+<Key>([^<&]*+)</Key>\s*+"
+    r"<LastModified>([^<&]*+)</LastModified>\s*+"
+    r"<ETag>(?:&quot;|&#34;|\")?+([^<&\"]*+)(?:&quot;|&#34;|\")?+</ETag>\s*+"
+    r"(?:<ChecksumAlgorithm>[^<&]*+</ChecksumAlgorithm>\s*+)*+"
+    r"(?:<ChecksumType>[^<&]*+</ChecksumType>\s*+)?+"
+    r"<Size>(\d++)</Size>\s*+"
+    r"(?:<StorageClass>[^<&]*+</StorageClass>\s*+)?+</Contents>\s*+"
 )
 _FIELDS = 5
 """What splitting by `_PLAIN_ENTRY` leaves per entry: the text before it, and its four groups."""

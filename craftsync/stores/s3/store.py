@@ -7,7 +7,7 @@ the order of requests; how each is made is `calls` and `carrier`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import md5
@@ -22,6 +22,7 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
+from craftsync.hashing import fed
 from craftsync.stores.base import Expect, Source, UploadJournal
 from craftsync.stores.retrying import Patience
 from craftsync.stores.s3.absence import Absence
@@ -75,9 +76,8 @@ class S3Store:
         self._wire = Wire(session, self.location, self._clock, keep=transfers)
         self._limits = limits or Limits()
         self.calls = Calls(self._wire, bucket, self.location)
-        self._carrier = RoutingCarrier(
-            ObstoreCarrier(session, self.location, self._clock), self.calls
-        )
+        quick = ObstoreCarrier(session, self.location, self._clock)
+        self._carrier = RoutingCarrier(quick, self.calls)
         self._uploads = Uploads(self.calls, self._limits.smallest_part)
         self._absence = Absence(self._all_paths, self._clock, self._limits.fresh_listing_seconds)
         self._displacing = Displacing(
@@ -222,8 +222,9 @@ class S3Store:
         for path, upload_id in uploads:
             self.calls.abort_upload(self._key(path), upload_id)
 
-    def barrier(self) -> None:
-        """Do nothing: what S3 has acknowledged is durable."""
+    def barrier(self) -> Mapping[str, RemoteObject]:
+        """Return nothing new: what S3 has acknowledged is durable."""
+        return {}
 
     def close(self) -> None:
         self._uploads.close()
@@ -290,7 +291,7 @@ class S3Store:
         """Remove what was just written and raise when the server stored something else."""
         if not self.features.md5_versions or len(version) != 32:
             return
-        if md5(body, usedforsecurity=False).hexdigest() != version:
+        if fed(md5(usedforsecurity=False), body).hexdigest() != version:
             self.calls.delete(key, version if self.features.conditional_delete else None)
             raise StoreUnavailable(
                 f"{self.location} stored other bytes for {key} than were sent.",

@@ -15,11 +15,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.stores.s3.errors import answer_of, refused, unreachable
 from craftsync.stores.s3.session import Session
@@ -64,9 +66,7 @@ class Wire:
         body: bytes = b"",
     ) -> Answer:
         """Send one request and return its answer; raises the error an unsuccessful one stands for."""
-        with self.stream(method, key, query=query, headers=headers, body=body) as response:
-            content = self._read(response)
-            return Answer(_lowered(response), content)
+        return blocking(partial(self._call, method, key, query=query, headers=headers, body=body))
 
     @contextmanager
     def stream(
@@ -83,17 +83,30 @@ class Wire:
         What goes wrong while the body is read reaches the reader as `OSError`
         or `HTTPException`; `unreachable` tells what to make of it.
         """
-        connection = self._connection()
+        connection = blocking(self._connection)
         reusable = False
         try:
-            response = self._exchange(connection, method, key, encoded_query(query), headers, body)
-            if response.status >= 300:
-                self._refuse(response, key)
+            response = blocking(
+                partial(self._exchange, connection, method, key, query, headers, body)
+            )
             yield response
             reusable = response.isclosed() and not response.will_close
         finally:
             if not (reusable and self._kept(connection)):
                 connection.close()
+
+    def _call(
+        self,
+        method: str,
+        key: str,
+        *,
+        query: Query,
+        headers: Mapping[str, str] | None,
+        body: bytes,
+    ) -> Answer:
+        with self.stream(method, key, query=query, headers=headers, body=body) as response:
+            content = self._read(response)
+            return Answer(_lowered(response), content)
 
     def close(self) -> None:
         """Close the connections that wait for more work, and from now on each one after its request."""
@@ -110,6 +123,21 @@ class Wire:
             return True
 
     def _exchange(
+        self,
+        connection: HTTPConnection,
+        method: str,
+        key: str,
+        query: Query,
+        headers: Mapping[str, str] | None,
+        body: bytes,
+    ) -> HTTPResponse:
+        """Return the answer to a request if it is a success, its body unread."""
+        response = self._sent(connection, method, key, encoded_query(query), headers, body)
+        if response.status >= 300:
+            self._refuse(response, key)
+        return response
+
+    def _sent(
         self,
         connection: HTTPConnection,
         method: str,

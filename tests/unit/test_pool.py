@@ -1,0 +1,130 @@
+"""The pool steps are carried out in: short tasks by turns, long ones beside them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from craftsync.blocking import blocking
+from craftsync.errors import Interrupted
+from craftsync.sync.pool import TaskPool
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def pool() -> Iterator[TaskPool[object]]:
+    pool: TaskPool[object] = TaskPool(2)
+    yield pool
+    pool.close()
+
+
+def meeting(parties: int) -> Callable[[], object]:
+    """Return a call that ends only once as many callers are in it."""
+    return partial(threading.Barrier(parties, timeout=PATIENCE).wait)
+
+
+def test_short_tasks_share_the_calling_thread_and_their_waits_do_not(
+    pool: TaskPool[object],
+) -> None:
+    def task() -> tuple[int, int]:
+        waited = blocking(threading.get_ident)
+        return threading.get_ident(), waited
+
+    pool.submit(task)
+    result = pool.take(PATIENCE)
+
+    assert isinstance(result, tuple)
+    assert result[0] == threading.get_ident()
+    assert result[1] != threading.get_ident()
+
+
+def test_the_waits_of_two_short_tasks_overlap(pool: TaskPool[object]) -> None:
+    meet = meeting(2)
+    for _ in range(2):
+        pool.submit(lambda: blocking(meet))
+
+    assert {pool.take(PATIENCE), pool.take(PATIENCE)} == {0, 1}
+
+
+def test_a_long_task_runs_beside_the_calling_thread(pool: TaskPool[object]) -> None:
+    meet = meeting(2)
+    pool.submit(meet, long=True)
+
+    assert {meet(), pool.take(PATIENCE)} == {0, 1}
+
+
+def test_what_a_wait_raises_arrives_in_the_task_that_waits(pool: TaskPool[object]) -> None:
+    def refused() -> None:
+        raise ConnectionRefusedError
+
+    def task() -> str:
+        try:
+            blocking(refused)
+        except ConnectionRefusedError:
+            return "told"
+        return "not told"
+
+    pool.submit(task)
+
+    assert pool.take(PATIENCE) == "told"
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("error", [ValueError, Interrupted])
+def test_what_escapes_a_task_comes_out_of_take(
+    pool: TaskPool[object], long: bool, error: type[BaseException]
+) -> None:
+    def task() -> None:
+        raise error
+
+    pool.submit(task, long=long)
+
+    with pytest.raises(error):
+        pool.take(PATIENCE)
+
+
+def test_what_a_task_posts_is_taken_before_what_it_returns(pool: TaskPool[object]) -> None:
+    def task() -> str:
+        blocking(lambda: pool.post("noted"))
+        return "done"
+
+    pool.submit(task)
+
+    assert [pool.take(PATIENCE), pool.take(PATIENCE)] == ["noted", "done"]
+
+
+def test_more_tasks_than_the_pool_starts_at_once_are_all_done(pool: TaskPool[object]) -> None:
+    for number in range(500):
+        pool.submit(lambda number=number: blocking(lambda: number))  # type: ignore[misc]
+
+    assert {pool.take(PATIENCE) for _ in range(500)} == set(range(500))
+
+
+def test_closing_lets_tasks_under_way_end_and_drops_the_others() -> None:
+    pool: TaskPool[object] = TaskPool(1)
+    held, ended = threading.Event(), []
+
+    def task(number: int) -> int:
+        blocking(lambda: held.wait(PATIENCE))
+        blocking(lambda: ended.append(number))
+        return number
+
+    for number in range(100):
+        pool.submit(partial(task, number))
+    held.set()
+    pool.close()
+
+    results = list(iter(lambda: pool.take(0), None))
+    assert results
+    assert len(results) < 100
+    assert sorted(results) == sorted(ended)
+
+
+def test_a_pool_that_was_closed_leaves_waits_to_the_thread_itself() -> None:
+    TaskPool[object](1).close()
+
+    assert blocking(threading.get_ident) == threading.get_ident()
