@@ -6,7 +6,7 @@ or commits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,7 +14,7 @@ from hashlib import sha256
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.hashing import fed
-from craftsync.local.files import OpenFile
+from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 from craftsync.stores.base import Store
@@ -87,8 +87,7 @@ class Fetcher:
             return self._fetch_whole(remote)
         temporary = self.root.temporary(partial.temporary)
         try:
-            found = self._fetch_parts(remote, temporary, partial)
-            digest = temporary.digest()
+            found, digest = self._fetch_parts(remote, temporary, partial)
             self._check(remote, found, digest, temporary)
         except (PreconditionFailed, ObjectNotFound):
             temporary.discard()
@@ -118,18 +117,23 @@ class Fetcher:
 
     def _fetch_parts(
         self, remote: RemoteObject, temporary: Temporary, partial: PartialDownload
-    ) -> RemoteObject:
-        missing = [n for n in range(-(-remote.size // PART)) if n not in partial.parts]
+    ) -> tuple[RemoteObject, bytes]:
+        """Fetch what is missing, several parts at once, and hash each part while later ones are on their way."""
 
-        def fetch_part(number: int) -> RemoteObject:
+        def fetch_part(number: int) -> RemoteObject | None:
+            if number in partial.parts:
+                return None
             found = self._fetch_part(remote, temporary, number)
             partial.part_done(number)
             return found
 
-        found = list(self.part_pool.map(fetch_part, missing))
-        if found:
-            return found[0]
-        return self.store.stat(remote.path) or remote
+        described, digest = None, sha256()
+        parts = self.part_pool.map(fetch_part, range(-(-remote.size // PART)))
+        for number, found in enumerate(parts):
+            described = described or found
+            for block in _blocks(temporary, number * PART):
+                digest.update(block)
+        return described or self.store.stat(remote.path) or remote, digest.digest()
 
     def _fetch_part(self, remote: RemoteObject, temporary: Temporary, number: int) -> RemoteObject:
         offset = number * PART
@@ -174,3 +178,11 @@ class Fetcher:
                 self.limiter.take(len(chunk))
                 content.update(chunk)
         return content.digest()
+
+
+def _blocks(temporary: Temporary, offset: int) -> Iterator[bytes]:
+    """Read one part of a download back, which is still in the page cache."""
+    end = offset + PART
+    while offset < end and (block := temporary.read_at(offset, min(BLOCK, end - offset))):
+        yield block
+        offset += len(block)

@@ -23,7 +23,7 @@ from craftsync.sync.report import Options
 from craftsync.sync.settle import Settler
 from craftsync.sync.tally import Tally
 
-_PARTS_AT_ONCE = 4
+_PARTS_AT_ONCE = 8
 
 MakePool = Callable[[int], Pool[Outcome | Staged | Note]]
 """Makes the workers; a test may hand in one that makes none."""
