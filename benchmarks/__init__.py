@@ -8,7 +8,8 @@ would start it, like the others.
     measure.py     one command: wall time, processor time, peak memory
     tools.py       the command lines of each tool
     workloads.py   the files
-    servers.py     the two S3 servers
+    servers.py     what they talk to
     scenarios.py   what is measured, and when a run counts
+    craft_ai.py    the same for a Craft AI data store, beside loops over the SDK (sdk_loop.py)
     report.py      samples to tables
 """

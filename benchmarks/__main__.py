@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.scenarios import all_scenarios, measure
+from benchmarks import craft_ai, report, scenarios
+from benchmarks.scenarios import Scenario, measure
 from benchmarks.tools import all_tools
 
 HERE = Path(__file__).parent
@@ -38,10 +38,10 @@ def _alone() -> Iterator[None]:
 
 
 def _measure_all(options: argparse.Namespace) -> None:
-    tools = [tool for tool in all_tools() if tool.name in (options.tool or [tool.name])]
-    for scenario in all_scenarios(quick=options.quick):
+    for scenario in _all_scenarios(quick=options.quick):
         if scenario.name not in (options.only or [scenario.name]):
             continue
+        tools = [tool for tool in scenario.tools() if tool.name in (options.tool or [tool.name])]
         print(f"{scenario.name} …", flush=True)
         load = os.getloadavg()[0]
         samples = measure(scenario, tools, options.runs, WORK / scenario.name)
@@ -52,17 +52,21 @@ def _measure_all(options: argparse.Namespace) -> None:
             report.publish(result, PAGE)
 
 
+def _all_scenarios(*, quick: bool) -> list[Scenario]:
+    return [*scenarios.all_scenarios(quick=quick), *craft_ai.all_scenarios(quick=quick)]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures craftsync beside its peers and writes docs/benchmarks.md.",
     )
-    names = [scenario.name for scenario in all_scenarios(quick=True)]
+    names = [scenario.name for scenario in _all_scenarios(quick=True)]
     parser.add_argument("--only", action="append", choices=names, help="one scenario; repeatable")
     parser.add_argument(
         "--tool",
         action="append",
-        choices=[tool.name for tool in all_tools()],
+        choices=list(dict.fromkeys(tool.name for tool in (*all_tools(), *craft_ai.tools()))),
         help="one tool; repeatable; all without it",
     )
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each tool (3)")

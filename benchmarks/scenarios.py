@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks import servers, workloads
 from benchmarks.measure import Sample, run
-from benchmarks.tools import Command, Tool
+from benchmarks.tools import Command, Tool, all_tools
 
 PAGE = 1000
 """The most objects on one page of an S3 listing."""
@@ -34,6 +34,7 @@ class Scenario:
     open: Callable[[Path], AbstractContextManager[Round]]
     """Makes files and servers in an empty folder, and removes the servers afterwards."""
     most_runs: int = 100
+    tools: Callable[[], list[Tool]] = all_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class Shape:
     folders: int
     files: int
     size: int
+
+    @property
+    def bytes(self) -> int:
+        return self.folders * self.files * self.size
 
 
 @dataclass(slots=True)
@@ -102,16 +107,16 @@ def upload(name: str, shape: Shape, timeout: float) -> Scenario:
         bench = Bench.at(work, timeout)
         source, skeleton = _carried_files(work, shape)
         with (
-            _served_folder() as served,
+            served_folder() as served,
             servers.rclone_serve(served, work / "server.log") as endpoint,
         ):
 
             def once(tool: Tool) -> Sample:
                 bucket, home = bench.fresh("bucket"), bench.home()
                 servers.make_folders(endpoint, home, skeleton, bucket)
-                with _own_folder(source, home / "shelf"):
+                with own_folder(source, home / "shelf"):
                     sample = bench.time(tool.upload(source, bucket), endpoint, home)
-                return _counted(sample, source, served / bucket)
+                return counted(sample, source, served / bucket)
 
             yield once
 
@@ -126,7 +131,7 @@ def download(name: str, shape: Shape, timeout: float) -> Scenario:
         bench = Bench.at(work, timeout)
         source, _ = _carried_files(work, shape)
         with (
-            _served_folder() as served,
+            served_folder() as served,
             servers.rclone_serve(served, work / "server.log") as endpoint,
         ):
             shutil.move(source, served / "bucket")
@@ -135,7 +140,7 @@ def download(name: str, shape: Shape, timeout: float) -> Scenario:
                 target = work / bench.fresh("target")
                 target.mkdir()
                 sample = bench.time(tool.download(target, "bucket"), endpoint, bench.home())
-                return _counted(sample, served / "bucket", target)
+                return counted(sample, served / "bucket", target)
 
             yield once
 
@@ -157,9 +162,11 @@ def nothing_to_do(name: str, count: int, timeout: float, *, most_runs: int = 100
         home = bench.home()
         with servers.static_listing(count, work / "server.log") as endpoint:
 
-            def once(tool: Tool) -> Sample:
+            def once(tool: Tool) -> Sample | None:
+                if tool.resync is None:
+                    return None
                 before = servers.pages_listed(endpoint)
-                with _own_folder(root, home / f"shelf of {tool.name}"):
+                with own_folder(root, home / f"shelf of {tool.name}"):
                     sample = bench.time(tool.resync(root, "bucket"), endpoint, home)
                 listed = servers.pages_listed(endpoint) - before
                 if not sample.failure and listed < count / PAGE:
@@ -198,9 +205,9 @@ def one_file(name: str) -> Scenario:
                 return None
             store.mkdir()
             home = bench.home()
-            with _own_folder(root, home / "shelf"):
+            with own_folder(root, home / "shelf"):
                 sample = bench.time(tool.copy(root, store), "http://127.0.0.1:9", home)
-            return _counted(sample, root, store)
+            return counted(sample, root, store)
 
         yield once
 
@@ -235,20 +242,21 @@ def _carried_files(work: Path, shape: Shape) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _served_folder() -> Iterator[Path]:
-    """Make the folder that is served, in memory where that can be.
+def served_folder(size: int = 0) -> Iterator[Path]:
+    """Make the folder that is served, in memory where that has room for twice its `size` in bytes.
 
     The server's disk is not what is measured, and on some filesystems (ext4
     without a journal) creating files after a mass delete takes many times as
     long for some seconds, whoever comes next.
     """
     memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+    fits = memory.is_dir() and shutil.disk_usage(memory).free > 2 * size
+    with TemporaryDirectory(dir=memory if fits else None) as folder:
         yield Path(folder)
 
 
 @contextmanager
-def _own_folder(root: Path, shelf: Path) -> Iterator[None]:
+def own_folder(root: Path, shelf: Path) -> Iterator[None]:
     """Put the folder that craftsync keeps in a root back for its run, and away after it.
 
     The other tools would take it for a part of the workload.
@@ -261,7 +269,7 @@ def _own_folder(root: Path, shelf: Path) -> Iterator[None]:
         own.rename(shelf)
 
 
-def _counted(sample: Sample, expected: Path, actual: Path) -> Sample:
+def counted(sample: Sample, expected: Path, actual: Path) -> Sample:
     """A run counts only when every byte arrived."""
     if sample.failure:
         return sample

@@ -1,4 +1,4 @@
-"""The two S3 servers, on free ports of the loopback interface, ended with the scenario."""
+"""The two S3 servers and the one of the Craft AI kind, on free ports of the loopback interface, ended with the scenario."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ def environment(endpoint: str, home: Path) -> dict[str, str]:
         "AWS_ENDPOINT_URL": endpoint,
         "S3_ENDPOINT_URL": endpoint,
         "RCLONE_S3_ENDPOINT": endpoint,
+        "CRAFT_AI_SDK_TOKEN": SECRET_KEY,
+        "CRAFT_AI_ENVIRONMENT_URL": endpoint,
+        "CRAFT_AI_CONTROL_URL": endpoint,
         "CRAFTSYNC_STATE_DIR": str(home / "state"),
     }
 
@@ -60,6 +63,18 @@ def static_listing(count: int, log: Path) -> Iterator[str]:
     """Serve a bucket that lists `count` objects; yields the endpoint URL."""
     port = _free_port()
     command = [sys.executable, "-m", "benchmarks.listing_server", str(count), str(port)]
+    with _serving(command, port, log):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def craftsync_serve(folder: Path, log: Path) -> Iterator[str]:
+    """Serve the folder as the data store of an environment; yields its address."""
+    port = _free_port()
+    command = [
+        *(str(BIN / "craftsync"), "serve", str(folder), "--port", str(port)),
+        *("--token", SECRET_KEY),
+    ]
     with _serving(command, port, log):
         yield f"http://127.0.0.1:{port}"
 

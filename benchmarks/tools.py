@@ -28,7 +28,7 @@ class Tool:
     version: Command
     upload: Transfer
     download: Transfer
-    resync: Transfer
+    resync: Transfer | None = None
     """Upload what differs, where nothing does."""
     copy: Callable[[Path, Path], Command] | None = None
     """Bring one folder into another, without any server."""

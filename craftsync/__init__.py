@@ -18,6 +18,7 @@ A map of the house, in the order to read it:
     passes        one pass, from the words of a call to its report
     datastore     the platform's five functions over any store
     serve/        a data store server for the platform's SDK, over any store
+    migrate/      from one store to another: the engine with a store on both sides
     doctor/       what could keep craftsync from working here
     cli/          the commands; one file for each group of them
 
@@ -35,15 +36,19 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from craftsync.datastore import DataStore as DataStore
+    from craftsync.migrate.command import MigrateOptions
+    from craftsync.migrate.options import MigrationReport
     from craftsync.options import PassOptions
     from craftsync.sync.report import Report
 
 __version__ = "0.1.0"
-__all__ = ["DataStore", "check", "pull", "push", "sync"]
+__all__ = ["DataStore", "check", "migrate", "pull", "push", "sync"]
 
-# The folder sync/ and the function `sync` share a name. Importing the folder
-# binds the name to it, but only the first time: so that has to happen here.
+# The folder sync/ and the function `sync` share a name, and so do migrate/ and
+# `migrate`. Importing the folder binds the name to it, but only the first time:
+# so that has to happen here.
 import_module("craftsync.sync")
+import_module("craftsync.migrate")
 
 
 def push(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
@@ -67,10 +72,27 @@ def sync(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions
 
 
 def check(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
-    """Compare the content of both sides and change nothing; all else as in `push`."""
-    from craftsync import passes
+    """Compare the content of both sides and change nothing; all else as in `push`.
 
-    return passes.check([os.fspath(root), store], options)
+    A store in the place of the root is compared in the same way.
+    """
+    from craftsync import passes
+    from craftsync.migrate import command
+
+    words = [os.fspath(root), store]
+    compare = command.check if command.are_stores(words, options) else passes.check
+    return compare(words, options)
+
+
+def migrate(source: str, target: str, **options: Unpack[MigrateOptions]) -> MigrationReport:
+    """Copy what one store has and the other has not; with `delete=True` the target mirrors the source.
+
+    Both are words as on the command line, and the options are its flags
+    (`craftsync.migrate.command.MigrateOptions`). Errors are as in `push`.
+    """
+    from craftsync.migrate import command
+
+    return command.run(source, target, options)
 
 
 def _run(command: str, root: str | os.PathLike[str], store: str, options: PassOptions) -> Report:

@@ -19,18 +19,17 @@ from typing import Any
 
 from craftsync.core.model import Mode, OnConflict
 from craftsync.errors import ConfigError
-from craftsync.options import (
-    Settings,
+from craftsync.options import Settings
+from craftsync.section import Section, argv, flag, nearest, patterns, text, url
+from craftsync.tokens import TOKEN_ENV
+from craftsync.words import (
     choice_of,
     parse_bwlimit,
     parse_max_delete,
     parse_seconds,
     parse_transfers,
+    parse_windows,
 )
-from craftsync.section import Section, flag, nearest, patterns, text, url
-
-TOKEN_ENV = "CRAFT_AI_SDK_TOKEN"
-"""The variable in which the platform's own SDK looks for the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +78,20 @@ class Config:
 
     environments: Mapping[str, Environment] = field(default_factory=dict)
     folders: Mapping[str, Folder] = field(default_factory=dict)
+    metrics: Path | None = None
+    """The file in which `watch` keeps its figures for Prometheus."""
+    notify: tuple[str, ...] = ()
+    """The words of a command that `watch` calls when something waits for a person."""
 
 
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("environments", "folders"),
+    "": ("environments", "folders", "metrics", "notify"),
     "craft-ai": ("store", "url", "control_url", "token_env", "token_file"),
     "s3": ("store", "bucket", "prefix", "profile", "region", "endpoint_url"),
     "directory": ("store", "path"),
     "folder": (
         *("root", "environment", "mode", "delete", "include", "exclude", "max_delete"),
-        *("conflict", "transfers", "bwlimit", "settle", "poll", "rescan"),
+        *("conflict", "transfers", "bwlimit", "windows", "settle", "poll", "rescan"),
     ),
 }
 """Every key there is, by the section it belongs to; an environment's section is its kind of store."""
@@ -149,7 +152,12 @@ def parse(content: str, file: Path) -> Config:
         name: _folder(file, f"folders.{name}", keys, environments)
         for name, keys in top.named("folders").items()
     }
-    return Config(environments, folders)
+    return Config(
+        environments,
+        folders,
+        metrics=top.take("metrics", top.path),
+        notify=top.take("notify", argv) or (),
+    )
 
 
 def _environment(file: Path, key: str, content: Any) -> Environment:
@@ -205,6 +213,7 @@ def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Envir
             conflict=section.take("conflict", choice_of(OnConflict, "way to settle a conflict")),
             transfers=section.take("transfers", parse_transfers),
             bwlimit=section.take("bwlimit", parse_bwlimit),
+            windows=section.take("windows", parse_windows),
             settle=section.take("settle", parse_seconds),
             poll=section.take("poll", parse_seconds),
             rescan=section.take("rescan", parse_seconds),

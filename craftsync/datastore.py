@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -22,13 +22,15 @@ from typing import BinaryIO, Self, TypedDict, Unpack
 
 from craftsync import config as configuration
 from craftsync import locations, pairs
-from craftsync.clock import SystemClock
+from craftsync.clock import SystemClock, stamp
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import is_own, refusal
 from craftsync.errors import ObjectNotFound, PathBusy, PathError, PathRefused, UsageError
 from craftsync.options import PairOptions
+from craftsync.state.facts import known_facts
 from craftsync.stores.base import Reader, Store
 from craftsync.stores.source import FileSource
+from craftsync.sync.identity import STORE_MARK
 
 FileOrPath = str | os.PathLike[str] | BinaryIO
 
@@ -52,13 +54,20 @@ class DataStore:
     created for an upload, and `StoreMissing` for anything else. What an upload
     replaces or a deletion removes stays recoverable in the store, under
     `.craftsync/trash/` or as a version. Use it in a `with`, or call `close`.
+
+    A store is not probed for the sake of single objects: where no pass over it
+    has found out lately which conditions it checks, each write and deletion
+    looks just before it acts, and what somebody else writes in that moment is
+    overwritten.
     """
 
     def __init__(self, store: str, **where: Unpack[PairOptions]) -> None:
         config = configuration.load(where.get("config"))
         self._location = locations.resolve(str(store), config, pairs.access_of(where))
+        self._state_dir = pairs.state_dir_of(where)
         self._exit = ExitStack()
         self._opened: Store | None = None
+        self._learned = False
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +76,7 @@ class DataStore:
         self.close()
 
     def close(self) -> None:
-        self._opened = None
+        self._opened, self._learned = None, False
         self._exit.close()
 
     def iter_data_store_objects(
@@ -110,7 +119,7 @@ class DataStore:
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
         with _opened_source(filepath_or_buffer) as source:
-            store = self._store(create=True)
+            store = self._store_to_change(create=True)
             store.write(path, source, expect=None, operation=token_hex(16), keep=_stamp())
             store.barrier()
 
@@ -138,7 +147,7 @@ class DataStore:
         path = _named(object_path_in_datastore)
         if is_own(path):
             raise PathRefused(f"{path} cannot be removed: it is craftsync's own.")
-        store = self._store()
+        store = self._store_to_change()
         store.delete(path, expect=None, keep=_stamp())
         store.barrier()
         return {"path": path}
@@ -148,6 +157,26 @@ class DataStore:
             store = locations.opened(self._location, create=create)
             self._opened = self._exit.enter_context(store)
         return self._opened
+
+    def _store_to_change(self, *, create: bool = False) -> Store:
+        """Open the store, and the first time rely on what passes over it have found out."""
+        store = self._store(create=create)
+        if not self._learned:
+            self._learned = True
+            _learn(store, self._state_dir)
+        return store
+
+
+def _learn(store: Store, state_dir: Path) -> None:
+    known = dict(known_facts(state_dir, store.location, now_ns=SystemClock().now_ns()))
+    with suppress(ObjectNotFound):
+        if known and (text := known.get(_mark_of(store))):
+            store.prepare(text)
+
+
+def _mark_of(store: Store) -> str:
+    with store.read(STORE_MARK) as reader:
+        return b"".join(reader).decode("ascii", "replace")
 
 
 def _information(entry: RemoteObject) -> ObjectInformation:
@@ -162,8 +191,6 @@ def _iso(time_ns: int | None) -> str | None:
 
 def _stamp() -> str:
     """Return the name under which the store keeps what this moment displaces."""
-    from craftsync.clock import stamp
-
     return stamp(SystemClock())
 
 

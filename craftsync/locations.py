@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from craftsync import platform
 from craftsync.config import (
     Config,
     CraftAiEnvironment,
@@ -24,6 +25,7 @@ from craftsync.config import (
     S3Environment,
 )
 from craftsync.errors import UsageError
+from craftsync.platform import CraftAiLocation
 from craftsync.stores.base import Store
 
 
@@ -58,7 +60,7 @@ class S3Location:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-Location = DirectoryLocation | S3Location
+Location = DirectoryLocation | S3Location | CraftAiLocation
 
 
 def resolve(word: str, config: Config, access: S3Access | None = None) -> Location:
@@ -68,6 +70,8 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
     """
     access = access or S3Access()
     scheme = word.partition("://")[0] if "://" in word else None
+    if scheme is not None and scheme.startswith("craft-ai"):
+        return _on_the_platform(word, config)
     if scheme is not None:
         return _from_url(word, scheme, access)
     if word.startswith(("/", "./", "../", "~")) or word in {".", ".."}:
@@ -110,8 +114,6 @@ def _from_url(word: str, scheme: str, access: S3Access) -> Location:
                     remedy="Write file:///absolute/path.",
                 )
             return DirectoryLocation(_absolute(unquote(url.path)))
-        case "craft-ai":
-            raise _craft_ai_comes_later(word)
         case _:
             raise UsageError(
                 f"{word}: there is no kind of store called {scheme}.",
@@ -119,11 +121,16 @@ def _from_url(word: str, scheme: str, access: S3Access) -> Location:
             )
 
 
+def _on_the_platform(word: str, config: Config) -> Location:
+    location, folder = platform.of_url(word, config)
+    return _in_folder(location, word, folder)
+
+
 def _from_environment(name: str, environment: Environment, access: S3Access) -> Location:
     if isinstance(environment, DirectoryEnvironment):
         return DirectoryLocation(environment.path)
     if isinstance(environment, CraftAiEnvironment):
-        raise _craft_ai_comes_later(name)
+        return platform.of_environment(environment)
     said = _access_of(environment)
     return S3Location(
         environment.bucket,
@@ -151,14 +158,9 @@ def _in_folder(location: Location, word: str, folder: str) -> Location:
         )
     if isinstance(location, DirectoryLocation):
         return DirectoryLocation(location.path / PurePosixPath(folder))
+    if isinstance(location, CraftAiLocation):
+        return replace(location, folder=f"{location.folder}/{folder}".strip("/"))
     return replace(location, prefix=f"{location.prefix}/{folder}".strip("/"))
-
-
-def _craft_ai_comes_later(word: str) -> UsageError:
-    return UsageError(
-        f"{word} is a Craft AI environment, and this version does not reach those yet.",
-        remedy="It comes with the extra craftsync[craft-ai] of a later version; use s3:// or a folder today.",
-    )
 
 
 def _unknown_word(word: str, name: str, config: Config) -> UsageError:
@@ -183,31 +185,34 @@ def address_of(location: Location) -> str:
 
 
 def exists(location: Location) -> bool:
-    """Tell whether a directory store is there; an S3 store is asked when it is used."""
+    """Tell whether a directory store is there; any other store is asked when it is used."""
     return not isinstance(location, DirectoryLocation) or location.path.is_dir()
 
 
 @contextmanager
-def opened(location: Location, *, create: bool) -> Iterator[Store]:
+def opened(location: Location, *, create: bool, raw_keys: bool = False) -> Iterator[Store]:
     """Open a store for the length of a `with`, its transient failures retried.
 
     A directory store that is not there is made with `create`, and is
-    `StoreMissing` without.
+    `StoreMissing` without. With `raw_keys`, a bucket shows keys that no folder
+    can hold like all others.
     """
     from craftsync.clock import SystemClock
     from craftsync.stores.retrying import RetryingStore
 
-    with closing(_open(location, create=create)) as store:
+    with closing(_open(location, create=create, raw_keys=raw_keys)) as store:
         yield RetryingStore(store, clock=SystemClock())
 
 
-def _open(location: Location, *, create: bool) -> Store:
+def _open(location: Location, *, create: bool, raw_keys: bool) -> Store:
     if isinstance(location, DirectoryLocation):
         from craftsync.stores.directory import DirectoryStore
 
         if create and not exists(location):
             return DirectoryStore.create(location.path)
         return DirectoryStore(location.path)
+    if isinstance(location, CraftAiLocation):
+        return platform.open_store(location)
     from craftsync.stores.s3 import S3Store
 
     access = location.access
@@ -217,6 +222,7 @@ def _open(location: Location, *, create: bool) -> Store:
         profile=access.profile,
         region=access.region,
         endpoint_url=access.endpoint_url,
+        raw_keys=raw_keys,
     )
 
 
@@ -227,20 +233,21 @@ def refuse_nesting(root: Path, location: Location) -> None:
     well, because a bind mount has two real names. What such a pair would do is
     copy its own copies for ever.
     """
-    if not isinstance(location, DirectoryLocation):
-        return
-    if _is_within(location.path, root) and _is_within(root, location.path):
-        relation = "is the same folder as"
-    elif _is_within(location.path, root):
-        relation = "lies inside"
-    elif _is_within(root, location.path):
-        relation = "contains"
-    else:
-        return
-    raise UsageError(
-        f"The store {location} {relation} the root {root}.",
-        remedy="Keep the two in folders beside each other.",
-    )
+    found = relation(location.path, root) if isinstance(location, DirectoryLocation) else None
+    if found is not None:
+        raise UsageError(
+            f"The store {location} {found} the root {root}.",
+            remedy="Keep the two in folders beside each other.",
+        )
+
+
+def relation(one: Path, other: Path) -> str | None:
+    """Return how a folder overlaps with another, as words to stand between the two, or `None`."""
+    if _is_within(one, other) and _is_within(other, one):
+        return "is the same folder as"
+    if _is_within(one, other):
+        return "lies inside"
+    return "contains" if _is_within(other, one) else None
 
 
 def _is_within(inner: Path, outer: Path) -> bool:

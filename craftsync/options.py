@@ -1,47 +1,34 @@
 """What can be asked of a pass, in words, and the values those words stand for.
 
 The command line, the Python API and the configuration file all speak these
-words; each of them turns a `BadWord` into an error of its own that also names
-where the word was found. This room knows no file, no flag and no store.
+options. This room knows no file, no flag and no store.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Compare, Mode, OnConflict, Policy
+from craftsync.core.timetable import Timetable, Windows
 from craftsync.errors import UsageError
-from craftsync.sync.report import OnEvent, Options
+from craftsync.sync.report import OnEvent, Options, Rate
+from craftsync.words import (
+    BadWord,
+    RateByTime,
+    Rates,
+    choice_of,
+    parse_bwlimit,
+    parse_max_delete,
+    parse_transfers,
+)
 
 T = TypeVar("T")
-Word = TypeVar("Word", bound=StrEnum)
-
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-
-
-class BadWord(ValueError):
-    """A word that means nothing here; `remedy` says which would."""
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem)
-        self.remedy = remedy
-
-
-class Rates(NamedTuple):
-    """Bytes per second; `None` is no limit."""
-
-    upload: float | None
-    download: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +42,8 @@ class Settings:
     max_delete: DeleteLimit | None = None
     conflict: OnConflict | None = None
     transfers: int | None = None
-    bwlimit: Rates | None = None
+    bwlimit: Rates | Timetable[Rates] | None = None
+    windows: Windows | None = None
     settle: float | None = None
     poll: float | None = None
     rescan: float | None = None
@@ -114,65 +102,9 @@ class PassOptions(PairOptions, total=False):
     transfers: int | None
     """How many files travel at once."""
     bwlimit: str | int | None
-    """Bytes per second, with K, M or G: "10M" for both ways, "10M:2M" for up and down."""
+    """Bytes per second, with K, M or G: "10M", "10M:2M" for up and down, or by time "08:00,1M 19:00,off"."""
     on_event: OnEvent
     """Is called with each event while the pass runs."""
-
-
-def choice_of(kind: type[Word], what: str) -> Callable[[object], Word]:
-    """Return a parser for the words of an enumeration; `what` is the noun for its message."""
-
-    def parse(word: object) -> Word:
-        if isinstance(word, str) and word in set(kind):
-            return kind(word)
-        raise BadWord(f"is not a {what}", f"Use one of {', '.join(kind)}.")
-
-    return parse
-
-
-def parse_max_delete(word: object) -> DeleteLimit:
-    """Read `5` as five files and "10%" as a tenth of the files known, exactly as said."""
-    text = str(word).strip()
-    if text.isascii() and text.isdigit() and not isinstance(word, bool):
-        return DeleteLimit(files=int(text), share=0.0)
-    share = _SHARE.fullmatch(text)
-    if share and float(share[1]) <= 100:
-        return DeleteLimit(files=0, share=float(share[1]) / 100)
-    raise BadWord(
-        "is not a limit of deletes", "Use a number of files such as 50, or a share such as 10%."
-    )
-
-
-def parse_bwlimit(word: object) -> Rates:
-    """Read "10M" as a limit both ways and "10M:2M" as one for up and one for down."""
-    up, colon, down = str(word).partition(":")
-    return Rates(_parse_rate(up), _parse_rate(down if colon else up))
-
-
-def _parse_rate(word: str) -> float | None:
-    if word.strip().lower() in {"off", "0"}:
-        return None
-    rate = _RATE.fullmatch(word.strip())
-    if rate and float(rate[1]) > 0:
-        return float(rate[1]) * _UNITS[rate[2].upper()]
-    raise BadWord(
-        "is not a rate in bytes per second",
-        "Use a number with K, M or G such as 10M, two of them for up and down such as 10M:2M, or off.",
-    )
-
-
-def parse_transfers(word: object) -> int:
-    """Read how many files may travel at once: 1 to 256."""
-    if isinstance(word, int) and not isinstance(word, bool) and 1 <= word <= 256:
-        return word
-    raise BadWord("is not a number of transfers", "Use a whole number from 1 to 256.")
-
-
-def parse_seconds(word: object) -> float:
-    """Read a time of more than no seconds."""
-    if isinstance(word, int | float) and not isinstance(word, bool) and 0 < word < float("inf"):
-        return float(word)
-    raise BadWord("is not a time", "Use a number of seconds greater than 0.")
 
 
 def settings_of(asked: PassOptions) -> Settings:
@@ -196,7 +128,7 @@ def settings_of(asked: PassOptions) -> Settings:
 
 def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
     """Return the options of a pass: what this call asks, and `settings` for all it is silent about."""
-    rates = settings.bwlimit or Rates(None, None)
+    up, down = _rates_of(settings.bwlimit or Rates(None, None))
     defaults = Options()
     return Options(
         policy=Policy(
@@ -211,17 +143,21 @@ def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
         include=settings.include,
         exclude=settings.exclude,
         transfers=settings.transfers or defaults.transfers,
-        upload_rate=rates.upload,
-        download_rate=rates.download,
+        upload_rate=up,
+        download_rate=down,
     )
+
+
+def _rates_of(limit: Rates | Timetable[Rates]) -> tuple[Rate, Rate]:
+    if isinstance(limit, Rates):
+        return limit
+    return RateByTime(limit, "upload"), RateByTime(limit, "download")
 
 
 def _compare(asked: PassOptions) -> Compare:
     checksum, size_only = asked.get("checksum", False), asked.get("size_only", False)
     if checksum and size_only:
-        raise UsageError(
-            "--checksum and --size-only contradict each other.", remedy="Give one of them."
-        )
+        raise UsageError("--checksum and --size-only contradict each other.", remedy="Give one.")
     if checksum:
         return Compare.CHECKSUM
     return Compare.SIZE_ONLY if size_only else Compare.FINGERPRINT

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from craftsync.errors import ConfigError
-from craftsync.options import BadWord
+from craftsync.words import BadWord
 
 T = TypeVar("T")
 
@@ -133,3 +133,11 @@ def patterns(value: Any) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(pattern, str) for pattern in value):
         return tuple(value)
     raise BadWord("is not a list of patterns", 'Use a list such as ["*.tmp", "cache/"].')
+
+
+def argv(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    raise BadWord(
+        "is not a command", 'Use a list of its words, such as ["/usr/local/bin/tell-me", "--now"].'
+    )

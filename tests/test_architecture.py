@@ -22,7 +22,7 @@ PACKAGE = PROJECT / "craftsync"
 GROUND = {"errors", "blocking", "clock", "hashing"}
 ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
 FRONT = {
-    *("options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
+    *("words", "options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
     *("locations", "pairs", "passes", "datastore"),
 }
 
@@ -40,18 +40,20 @@ MAY_IMPORT = {
     "yaml12": {"errors"},
     "dotenv": {"errors"},
     "tokens": {"dotenv", "errors"},
-    "options": {"sync", "core", "errors"},
-    "section": {"options", "errors"},
-    "config": {"section", "options", "tokens", "yaml12", "core", "errors"},
+    "words": {"core"},
+    "options": {"words", "sync", "core", "errors"},
+    "section": {"words", "errors"},
+    "config": {"section", "words", "options", "tokens", "yaml12", "core", "errors"},
     "platform": {"config", "dotenv", "tokens", "stores", "errors"},
     "locations": {"config", "options", "platform", "stores", "core"} | GROUND,
     "pairs": {"locations", "config", "options"} | ENGINE,
     "passes": {"pairs", "options"} | ENGINE,
     "datastore": {"pairs", "locations", "config", "options"} | ENGINE,
-    "__init__": FRONT | ENGINE,
+    "__init__": {"migrate"} | FRONT | ENGINE,
     "serve": {"serve", "stores", "core"} | GROUND,
+    "migrate": {"migrate", "locations", "platform", "pairs", "config", "options", "words"} | ENGINE,
     "doctor": {"doctor", "locations", "platform", "config", "options"} | ENGINE,
-    "cli": {"cli", "daemon", "serve", "doctor", "__init__"} | FRONT | ENGINE,
+    "cli": {"cli", "daemon", "serve", "doctor", "migrate", "__init__"} | FRONT | ENGINE,
     "__main__": {"cli"},
 }
 """For each room, a file or folder of the package, the rooms it may import. Arrows point one way."""
@@ -60,8 +62,8 @@ EXCEPTIONS = {("stores/directory.py", "local")}
 """A directory store puts files in place with the same care as a root does."""
 
 OWNERS = {
-    "boto3": ("stores/s3",),
-    "botocore": ("stores/s3",),
+    "boto3": ("stores/s3", "daemon/queue_events.py"),
+    "botocore": ("stores/s3", "daemon/queue_events.py"),
     "click": ("cli/",),
     "craft_ai_sdk": ("stores/craftai",),
     "greenlet": ("sync/pool.py",),
@@ -76,7 +78,7 @@ OWNERS = {
     "starlette": ("serve/",),
     "urllib3": ("stores/s3", "stores/craftai"),
     "uvicorn": ("serve/",),
-    "watchdog": ("local/watch",),
+    "watchdog": ("local/watching/inotify.py",),
     "yaml": ("yaml12.py",),
 }
 """For each package at the border, the only places that import it: starts of paths."""

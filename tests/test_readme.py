@@ -11,15 +11,19 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from moto.server import ThreadedMotoServer
+
+from tests.support.cli import until
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text("utf-8")
@@ -48,7 +52,8 @@ class Step(NamedTuple):
 BLOCKS = [
     Block(found["note"] or "", found["kind"], found["body"]) for found in BLOCK.finditer(README)
 ]
-OFFLINE = [block for block in BLOCKS if block.kind == "console" and "S3" not in block.note]
+OFFLINE = [block for block in BLOCKS if block.kind == "console" and not block.note]
+CRAFT_AI = [block for block in BLOCKS if block.note.startswith("Craft AI")]
 S3 = [block for block in BLOCKS if block.kind == "console" and "S3" in block.note]
 
 
@@ -85,6 +90,21 @@ def run_block(block: Block, folder: Path, variables: dict[str, str]) -> None:
     assert run.returncode == 0, f"$ {steps[len(outputs) - 1].command}\n{outputs[-1]}"
     for step, output in zip(steps, outputs, strict=True):
         assert shows(step.output, output), f"$ {step.command}\n{output}"
+
+
+def run_python(block: Block, folder: Path, variables: dict[str, str]) -> str:
+    """Run the block as a program of its own; return what it printed."""
+    run = subprocess.run(
+        [sys.executable, "-c", block.body],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def shows(expected: str, output: str) -> bool:
@@ -129,19 +149,78 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "project" / "datasets").mkdir(parents=True)
     (tmp_path / "project" / "datasets" / "clients.csv").write_text("id;name\n")
     (tmp_path / "backup").mkdir()
-    [block] = [block for block in BLOCKS if block.kind == "python"]
-    run = subprocess.run(
-        [sys.executable, "-c", block.body],
+    [block] = [block for block in BLOCKS if block.kind == "python" and not block.note]
+    printed = run_python(block, tmp_path, environment(tmp_path))
+    assert printed.startswith("1 files uploaded, exit code 0\n")
+    assert (tmp_path / "clients.csv").read_text() == "id;name\n"
+
+
+def craft_ai_block(note: str) -> str:
+    """Return the content of the only block whose note is "Craft AI: " and this."""
+    [body] = [block.body for block in CRAFT_AI if block.note == f"Craft AI: {note}"]
+    return body
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Start the server as the README does, but on a free port; give the variables it prints."""
+    words = shlex.split(craft_ai_block("started by tests/test_readme.py"))[1:]
+    (tmp_path / "datastore").mkdir()
+    with subprocess.Popen(
+        [BIN / "craftsync", *words, "--port", "0"],
         cwd=tmp_path,
         env=environment(tmp_path),
-        capture_output=True,
         text=True,
-        timeout=60,
-        check=False,
+        stdout=subprocess.PIPE,
+    ) as server:
+        try:
+            assert server.stdout
+            printed = [server.stdout.readline() for _ in range(3)]
+            expected = craft_ai_block("what serve prints").replace("8790", "…")
+            assert shows(expected, "".join(printed)), printed
+            settings = [shlex.split(line)[1].partition("=") for line in printed]
+            yield {name: value for name, _, value in settings}
+        finally:
+            server.terminate()
+
+
+def watch_until_stopped(folder: Path, variables: dict[str, str]) -> None:
+    """Start what keeps folder and store in step, see a new file arrive, and press Ctrl-C."""
+    words = shlex.split(craft_ai_block("started and stopped by tests/test_readme.py"))[1:]
+    watching = subprocess.Popen([BIN / "craftsync", *words], cwd=folder, env=variables)
+    try:
+        (folder / "project" / "new.csv").write_text("new")
+        until((folder / "datastore" / "new.csv").exists, "the new file to arrive")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(60) == 0
+    finally:
+        watching.kill()
+        watching.wait()
+
+
+def test_the_craft_ai_chapter_works_with_the_real_sdk_beside_it(
+    tmp_path: Path, served: dict[str, str]
+) -> None:
+    address, example = served["CRAFT_AI_ENVIRONMENT_URL"], "https://my-env.mlops-platform.craft.ai"
+    variables = environment(tmp_path) | {"CRAFTSYNC_CONFIG": str(tmp_path / "config.yaml")}
+    dotenv = craft_ai_block("the file .env").replace(example, address)
+    dotenv = dotenv.replace("<your token>", served["CRAFT_AI_SDK_TOKEN"])
+    (tmp_path / ".env").write_text(f"{dotenv}CRAFT_AI_CONTROL_URL={address}\n")
+    config = craft_ai_block("the configuration")
+    (tmp_path / "config.yaml").write_text(
+        config.replace(f"url: {example}", f"url: {address}, control_url: {address}")
     )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith("1 files uploaded, exit code 0\n")
-    assert (tmp_path / "clients.csv").read_text() == "id;name\n"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "iris.joblib").write_text("weights")
+    for block in CRAFT_AI:
+        if block.kind == "console":
+            run_block(block, tmp_path, variables)
+    watch_until_stopped(tmp_path, variables)
+    bring, unchanged = [block for block in CRAFT_AI if block.kind == "python"]
+    run_python(bring, tmp_path, variables)
+    assert (tmp_path / "data" / "clients.csv").read_text() == "id;name\n"
+    assert (tmp_path / "datastore" / "models" / "iris.joblib").read_text() == "weights"
+    assert "'datasets/copy.csv'" in run_python(unchanged, tmp_path, variables | served)
 
 
 def test_the_picture_is_what_make_run_prints(tmp_path: Path) -> None:
@@ -188,6 +267,12 @@ def test_the_commands_that_are_only_shown_exist(line: str, tmp_path: Path) -> No
     )
     for option in (word for word in words if word.startswith("-")):
         assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", run.stdout), run.stdout
+
+
+@pytest.mark.parametrize("line", [line for line in SHOWN if line.startswith("pip ")])
+def test_the_extras_of_the_readme_exist(line: str) -> None:
+    [extra] = re.findall(r"craftsync\[([\w-]+)\]", line)
+    assert extra in metadata("craftsync").get_all("Provides-Extra", [])
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))

@@ -10,7 +10,8 @@ import click
 from craftsync.cli.failures import ReaderGone
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
-from craftsync.options import BadWord, PairOptions, PassOptions, Settings, choice_of
+from craftsync.options import PairOptions, PassOptions, Settings
+from craftsync.words import BadWord, choice_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]

@@ -71,10 +71,13 @@ class ProgressEvent:
 Event = ActionEvent | IssueEvent | ProgressEvent
 OnEvent = Callable[[Event], None]
 
+Rate = float | Callable[[int], float | None] | None
+"""Bytes per second, or a function that tells them at a time (nanoseconds since the epoch); `None` is no limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run a pass. Rates are bytes per second; `None` means no limit."""
+    """How to run a pass."""
 
     policy: Policy = field(default_factory=Policy)
     dry_run: bool = False
@@ -83,8 +86,8 @@ class Options:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     transfers: int = 16
-    upload_rate: float | None = None
-    download_rate: float | None = None
+    upload_rate: Rate = None
+    download_rate: Rate = None
 
 
 @dataclass(slots=True)

@@ -77,7 +77,7 @@ def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
         (["push", "root", "store"], "'store' is not an environment of the configuration"),
         (["push", "root", "./store", "more"], "Too many words"),
         (["push", "root", "gs://bucket"], "no kind of store called gs"),
-        (["push", "root", "craft-ai://"], "craft-ai:// is a Craft AI environment"),
+        (["push", "root", "craft-ai://"], "CRAFT_AI_ENVIRONMENT_URL is not set"),
         (["push", "root", "./root/store"], "lies inside the root"),
         (["push", "root", "./root"], "is the same folder as the root"),
         (["push", "root", "./store", "--max-delete", "many"], "--max-delete: 'many'"),

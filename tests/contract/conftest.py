@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from craftsync.stores import craftai
 from craftsync.stores.base import Store
+from craftsync.stores.craftai import Access, CraftAiStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
 from craftsync.stores.s3.multipart import MIB
 from tests.support import servers
@@ -20,7 +24,12 @@ S3_SERVERS = ["moto", "rclone", *(["external"] if servers.named_by_environment()
 LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=100, fresh_listing_seconds=0.0)
 """The smallest parts any server takes, short pages, and no listing taken for a look: a store at its most careful."""
 
+CRAFTAI_LIMITS = craftai.Limits(
+    single_post=5 * MIB, smallest_part=5 * MIB, fresh_listing_seconds=0.0, looks_later=False
+)
+
 OpenS3 = Callable[..., S3Store]
+OpenCraftAi = Callable[..., CraftAiStore]
 
 
 @pytest.fixture(autouse=True)
@@ -110,12 +119,55 @@ def moto_store(moto_server: S3Server, open_s3: OpenS3) -> S3Store:
     return open_s3(moto_server)
 
 
-@pytest.fixture(params=["directory", "memory", *(f"s3-{name}" for name in S3_SERVERS)])
+SERVE_MEMORY = """
+from craftsync.clock import SystemClock
+from craftsync.serve import server
+from craftsync.stores.memory import MemoryStore
+
+with server.listen("127.0.0.1", 0) as listener:
+    print(server.address_of(listener), flush=True)
+    settings = server.Settings(sdk_token="the token")
+    server.serve(MemoryStore(), listener, settings, clock=SystemClock(), log=print)
+"""
+
+
+@pytest.fixture(scope="session")
+def platform_url() -> Iterator[str]:
+    """The address of a server that speaks the platform's API over a store that holds any key."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE_MEMORY], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.fixture
+def open_craftai(platform_url: str) -> Iterator[OpenCraftAi]:
+    """Return a function that opens an environment's store, below a folder nobody else uses."""
+    opened: list[CraftAiStore] = []
+    folder = f"{uuid.uuid4().hex}/données"
+
+    def open_store(**options: object) -> CraftAiStore:
+        access = Access(platform_url, lambda: "the token", platform_url)
+        settings = {"limits": CRAFTAI_LIMITS, "folder": folder, **options}
+        store = CraftAiStore(access, **settings)  # type: ignore[arg-type]
+        opened.append(store)
+        return store
+
+    yield open_store
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(params=["directory", "memory", "craftai", *(f"s3-{name}" for name in S3_SERVERS)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     kind, _, server = request.param.partition("-")
     if kind == "s3":
         opened = request.getfixturevalue("open_s3")
         yield opened(request.getfixturevalue(f"{server}_server"))
+    elif kind == "craftai":
+        yield request.getfixturevalue("open_craftai")()
     elif kind == "directory":
         from craftsync.stores.directory import DirectoryStore
 

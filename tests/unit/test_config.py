@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from craftsync.config import (
 )
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Mode, OnConflict
+from craftsync.core.timetable import Timetable, Windows
 from craftsync.errors import ConfigError
-from craftsync.options import Rates, Settings
+from craftsync.options import Settings
+from craftsync.words import Rates
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 FILE = Path("/etc/craftsync.yaml")
@@ -58,6 +61,7 @@ def test_the_example_says_what_the_defaults_are() -> None:
         conflict=OnConflict.BOTH,
         transfers=16,
         bwlimit=Rates(None, None),
+        windows=Windows(tuple((day * 1440, 1440) for day in range(7))),
         settle=0.5,
         poll=30,
         rescan=600,
@@ -162,6 +166,19 @@ def test_rates_need_no_quotes_even_where_old_yaml_read_base_sixty() -> None:
     assert config.parse(text, FILE).folders["data"].settings.bwlimit == Rates(10, 20)
 
 
+def test_a_rate_may_depend_on_the_time() -> None:
+    table = settings("bwlimit: '08:00,1M 19:00,off'").bwlimit
+    assert isinstance(table, Timetable)
+    assert table.at(datetime(2026, 11, 22, 18, 59)) == Rates(1024**2, 1024**2)
+    assert table.at(datetime(2026, 11, 22, 19, 0)) == Rates(None, None)
+
+
+def test_where_the_figures_go_and_who_is_told_stand_at_the_top() -> None:
+    loaded = config.parse("metrics: craftsync.prom\nnotify: [/bin/tell, --now]\n", FILE)
+    assert loaded.metrics == Path("/etc/craftsync.prom")
+    assert loaded.notify == ("/bin/tell", "--now")
+
+
 MISTAKES = {
     "not a mapping": ("- a\n", "is not a section", "keys below it"),
     "unknown section": ("folder: {}", "folder: unknown key", "Did you mean folders?"),
@@ -216,6 +233,12 @@ MISTAKES = {
     "conflict": (folder("conflict: ask"), "folders.data.conflict: 'ask'", "both, newer"),
     "transfers": (folder("transfers: 0"), "folders.data.transfers: 0", "from 1 to 256"),
     "bwlimit": (folder("bwlimit: fast"), "folders.data.bwlimit: 'fast'", "10M:2M"),
+    "timetable": (folder("bwlimit: '8 o clock,1M'"), "has the entry '8'", "08:00,1M 19:00,off"),
+    "rate in a timetable": (folder("bwlimit: '08:00,fast'"), "is not a rate", "10M:2M"),
+    "windows": (folder("windows: '22:00-06:00'"), "is not a list of windows", '["22:00-06:00"'),
+    "window": (folder("windows: [at night]"), "is not a window", '["22:00-06:00"'),
+    "window at no time": (folder("windows: ['25:00-26:00']"), "no time of day: '25:00'", "list"),
+    "notify": ("notify: mail me", "notify: 'mail me' is not a command", "list of its words"),
     "settle": (folder("settle: soon"), "folders.data.settle: 'soon'", "greater than 0"),
     "poll": (folder("poll: 0"), "folders.data.poll: 0", "greater than 0"),
     "rescan": (folder("rescan: true"), "folders.data.rescan: True", "greater than 0"),

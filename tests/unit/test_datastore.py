@@ -23,6 +23,9 @@ from craftsync.errors import (
     StoreMissing,
     UsageError,
 )
+from craftsync.state.facts import FACTS_LAST_NS as WEEK
+from craftsync.state.facts import known_facts
+from craftsync.state.pair import PairState
 from craftsync.stores.source import FileSource
 
 
@@ -258,3 +261,28 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
             source.read_at(0, 10)
         with pytest.raises(PathBusy, match="changed while it was read"):
             source.verify()
+
+
+def test_what_passes_found_out_is_known_for_a_week_under_its_own_address_and_mark(
+    tmp_path: Path,
+) -> None:
+    now = 1_795_342_272_000_000_000
+    for store, mark, age_ns in (("s3://a", "1", 0), ("s3://b", "2", 0), ("s3://a", "3", 2 * WEEK)):
+        state = PairState.open(tmp_path, f"/root{mark}", store, new_id=lambda: "id")
+        for key, value in (("store_id", mark), ("facts", f"facts {mark}")):
+            state.database.put(key, value)
+        state.database.put("facts_at_ns", str(now - age_ns))
+        state.close()
+    assert list(known_facts(tmp_path, "s3://a", now_ns=now)) == [("1", "facts 1")]
+    assert list(known_facts(tmp_path / "nowhere", "s3://a", now_ns=now)) == []
+
+
+def test_a_damaged_state_database_is_nothing_an_upload_stumbles_over(
+    tmp_path: Path, folder: Path
+) -> None:
+    damaged = tmp_path / "state" / "pairs" / "one" / "state.db"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no database" * 100)
+    with DataStore(str(folder), state_dir=tmp_path / "state") as store:
+        store.upload_data_store_object(io.BytesIO(b"x"), "a")
+    assert (folder / "a").read_bytes() == b"x"

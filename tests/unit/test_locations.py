@@ -10,15 +10,25 @@ from craftsync import locations
 from craftsync.config import Config, CraftAiEnvironment, DirectoryEnvironment, S3Environment
 from craftsync.errors import UsageError
 from craftsync.locations import DirectoryLocation, Location, S3Access, S3Location
+from craftsync.platform import CraftAiAccess, CraftAiLocation
 
 CONFIG = Config(
     environments={
         "archive": DirectoryEnvironment(Path("/archive")),
         "prod": S3Environment("bucket", "datasets/", "me", "eu-west-3", "https://s3.example"),
-        "dev": CraftAiEnvironment("https://my-env.example"),
+        "dev": CraftAiEnvironment("https://my-env.example/"),
+        "lab": CraftAiEnvironment(
+            "https://my-env.example/lab", "https://control.example", "LAB_TOKEN", Path("/token")
+        ),
     }
 )
+LAB = CraftAiAccess("https://control.example", "LAB_TOKEN", Path("/token"))
 PROD = S3Access("me", "eu-west-3", "https://s3.example")
+
+
+@pytest.fixture(autouse=True)
+def no_environment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CRAFT_AI_ENVIRONMENT_URL", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +47,20 @@ PROD = S3Access("me", "eu-west-3", "https://s3.example")
         ("file:///mnt/my%20disk", DirectoryLocation(Path("/mnt/my disk"))),
         ("/mnt/disk/", DirectoryLocation(Path("/mnt/disk"))),
         ("/mnt/a:b", DirectoryLocation(Path("/mnt/a:b"))),
+        ("dev", CraftAiLocation("https://my-env.example")),
+        ("dev:models/été/", CraftAiLocation("https://my-env.example", "models/été")),
+        ("lab:a", CraftAiLocation("https://my-env.example/lab", "a", LAB)),
+        ("craft-ai+https://my-env.example", CraftAiLocation("https://my-env.example")),
+        ("craft-ai+https://my-env.example/a/b", CraftAiLocation("https://my-env.example", "a/b")),
+        (
+            "craft-ai+https://my-env.example/lab/a",
+            CraftAiLocation("https://my-env.example/lab", "a", LAB),
+        ),
+        (
+            "craft-ai+https://my-env.example/labels",
+            CraftAiLocation("https://my-env.example", "labels"),
+        ),
+        ("craft-ai+http://127.0.0.1:8790/a", CraftAiLocation("http://127.0.0.1:8790", "a")),
     ],
 )
 def test_a_word_stands_for_a_place(word: str, location: Location) -> None:
@@ -70,16 +94,19 @@ def test_a_flag_goes_before_what_the_environment_says() -> None:
 @pytest.mark.parametrize(
     ("word", "message", "remedy"),
     [
-        ("store", "(known: archive, prod, dev)", "write ./store"),
+        ("store", "(known: archive, prod, dev, lab)", "write ./store"),
         ("data/store", "'data/store' is not an environment", "write ./data/store"),
         ("archiv:models", "'archiv:models' is not", "Did you mean archive?"),
         ("", "'' is not an environment", "./"),
         ("s3://", "names no bucket", "s3://bucket"),
         ("file://host/x", "not a folder of this machine", "file:///"),
         ("gs://bucket", "no kind of store called gs", "s3://"),
-        ("craft-ai://", "craft-ai:// is a Craft AI environment", "craftsync[craft-ai]"),
-        ("craft-ai://models", "is a Craft AI environment", "craftsync[craft-ai]"),
-        ("dev", "dev is a Craft AI environment", "craftsync[craft-ai]"),
+        ("craft-ai://", "CRAFT_AI_ENVIRONMENT_URL is not set", ".env file here"),
+        ("craft-ai://models", "CRAFT_AI_ENVIRONMENT_URL is not set", "in the configuration"),
+        ("craft-ai+https://", "is not the address of an environment", "https://my-env"),
+        ("craft-ai+ftp://host", "is not the address of an environment", "https://my-env"),
+        ("craft-ai+https://me:secret@host", "is not the address", "https://my-env"),
+        ("dev:../x", "leads out of the store", "dev:models"),
         ("archive:../x", "leads out of the store", "dev:models"),
         ("prod:/x", "leads out of the store", "dev:models"),
     ],
@@ -91,6 +118,36 @@ def test_a_word_that_stands_for_nothing_is_answered_with_a_way_on(
         locations.resolve(word, CONFIG)
     assert message in str(caught.value)
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("in_a_file", [False, True], ids=["environment", ".env"])
+def test_the_variables_of_the_sdk_name_an_environment(
+    in_a_file: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if in_a_file:
+        Path(".env").write_text('export CRAFT_AI_ENVIRONMENT_URL="https://other.example/" # mine\n')
+    else:
+        monkeypatch.setenv("CRAFT_AI_ENVIRONMENT_URL", "https://other.example/")
+    other = CraftAiLocation("https://other.example")
+    assert locations.resolve("craft-ai://", CONFIG) == other
+    assert locations.resolve("craft-ai://a/b/", CONFIG) == CraftAiLocation(other.url, "a/b")
+
+
+@pytest.mark.parametrize("word", ["dev", "lab:models/2026", "prod:a", "archive"])
+def test_an_address_leads_back_to_where_it_came_from(word: str) -> None:
+    location = locations.resolve(word, CONFIG)
+    assert locations.remembered(locations.address_of(location), CONFIG, S3Access()) == location
+
+
+def test_two_environments_have_two_addresses_and_neither_says_how_to_get_in() -> None:
+    dev, lab = (
+        locations.address_of(locations.resolve(word, CONFIG)) for word in ("dev:a", "lab:a")
+    )
+    assert (dev, lab) == (
+        "craft-ai+https://my-env.example/a",
+        "craft-ai+https://my-env.example/lab/a",
+    )
 
 
 def test_without_a_configuration_the_answer_says_so() -> None:
@@ -124,3 +181,4 @@ def test_folders_beside_each_other_are_fine(store: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     locations.refuse_nesting(tmp_path / "data", DirectoryLocation(tmp_path / store))
     locations.refuse_nesting(tmp_path / "data", S3Location("data", ""))
+    locations.refuse_nesting(tmp_path / "data", CraftAiLocation("https://data"))

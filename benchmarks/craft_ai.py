@@ -1,0 +1,114 @@
+"""A Craft AI data store: craftsync beside loops over the functions of the platform's own SDK.
+
+The platform is `craftsync serve` over a folder in memory. Each run of an upload
+has a server and a folder of its own, made before the clock starts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import servers, workloads
+from benchmarks.measure import Sample
+from benchmarks.scenarios import (
+    Bench,
+    Round,
+    Scenario,
+    Shape,
+    counted,
+    own_folder,
+    served_folder,
+)
+from benchmarks.tools import BIN, Tool
+
+_LOOP = Path(__file__).with_name("sdk_loop.py")
+_SDK_VERSION = "import importlib.metadata as m; print('craft-ai-sdk', m.version('craft-ai-sdk'))"
+_SECONDS = 300
+
+
+def tools() -> list[Tool]:
+    """Return what can carry files to and from an environment."""
+    return [_craftsync(), _sdk("SDK, one thread", 1), _sdk("SDK, 16 threads", 16)]
+
+
+def _craftsync() -> Tool:
+    program = str(BIN / "craftsync")
+    return Tool(
+        name="craftsync",
+        version=[program, "--version"],
+        upload=lambda folder, _: [program, "push", str(folder), "craft-ai://", "-q"],
+        download=lambda folder, _: [program, "pull", str(folder), "craft-ai://", "-q"],
+        peer=False,
+    )
+
+
+def _sdk(name: str, threads: int) -> Tool:
+    loop = [sys.executable, str(_LOOP)]
+    return Tool(
+        name=name,
+        version=[sys.executable, "-c", _SDK_VERSION],
+        upload=lambda folder, _: [*loop, "upload", str(folder), str(threads)],
+        download=lambda folder, _: [*loop, "download", str(folder), str(threads)],
+    )
+
+
+def upload(name: str, shape: Shape) -> Scenario:
+    """Bring files into an environment that holds none of them."""
+
+    @contextmanager
+    def opened(work: Path) -> Iterator[Round]:
+        bench = Bench.at(work, _SECONDS)
+        source = work / "source"
+        workloads.random_files(source, folders=shape.folders, files=shape.files, size=shape.size)
+
+        def once(tool: Tool) -> Sample:
+            home = bench.home()
+            with (
+                served_folder(shape.bytes) as served,
+                servers.craftsync_serve(served, work / "server.log") as address,
+            ):
+                with own_folder(source, home / "shelf"):
+                    sample = bench.time(tool.upload(source, ""), address, home)
+                return counted(sample, source, served)
+
+        yield once
+
+    return Scenario(name, shape.folders * shape.files, "files", opened, tools=tools)
+
+
+def download(name: str, shape: Shape) -> Scenario:
+    """Bring the objects of an environment into an empty folder."""
+
+    @contextmanager
+    def opened(work: Path) -> Iterator[Round]:
+        bench = Bench.at(work, _SECONDS)
+        with served_folder(shape.bytes) as served:
+            workloads.random_files(
+                served, folders=shape.folders, files=shape.files, size=shape.size
+            )
+            with servers.craftsync_serve(served, work / "server.log") as address:
+
+                def once(tool: Tool) -> Sample:
+                    target = work / bench.fresh("target")
+                    target.mkdir()
+                    sample = bench.time(tool.download(target, ""), address, bench.home())
+                    return counted(sample, served, target)
+
+                yield once
+
+    return Scenario(name, shape.folders * shape.files, "files", opened, tools=tools)
+
+
+def all_scenarios(*, quick: bool) -> list[Scenario]:
+    """Return what is measured; `quick` is a small form of each."""
+    small = Shape(folders=1 if quick else 10, files=20 if quick else 100, size=64 << 10)
+    large = Shape(folders=1, files=2, size=(12 if quick else 300) << 20)
+    return [
+        upload("craft-ai-small-up", small),
+        download("craft-ai-small-down", small),
+        upload("craft-ai-large-up", large),
+        download("craft-ai-large-down", large),
+    ]

@@ -1,0 +1,66 @@
+"""`doctor`: what could keep craftsync from working here, each with its remedy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import click
+
+from craftsync import pairs
+from craftsync.cli import parameters as common
+from craftsync.cli.output import reporting, say, say_json, shown
+from craftsync.clock import SystemClock
+from craftsync.doctor.examination import examine
+from craftsync.doctor.findings import Finding, Level, exit_code_of
+from craftsync.sync.report import Report
+
+
+@click.command(cls=common.Command)
+@common.all_of(click.argument("store", required=False), common.json_option, common.access_options)
+def doctor(store: str | None, **flags: Any) -> int:
+    """Examine this machine and a store, or every root and store of the configuration.
+
+    Each finding comes with what to do about it. Nothing is left otherwise
+    than it was; in a store, small objects under .craftsync/ are written and
+    removed again. The exit code is that of the gravest error.
+
+    \b
+    Examples:
+      craftsync doctor
+      craftsync doctor s3://bucket/prefix
+    """
+    asked = common.place_of(flags)
+    clock = SystemClock()
+    began = clock.monotonic()
+    found = []
+    with reporting("doctor", {**flags, "quiet": True, "verbose": False}):
+        for finding in examine(
+            store,
+            config_file=asked.get("config"),
+            state_dir=pairs.state_dir_of(asked),
+            access=pairs.access_of(asked),
+        ):
+            found.append(finding)
+            _say(finding, as_json=flags["json"])
+        code = exit_code_of(found)
+    _say_summary(found, code, round(clock.monotonic() - began, 3), as_json=flags["json"])
+    return code
+
+
+def _say(finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        say_json(finding.as_json())
+        return
+    say(f"{finding.level:8} {shown(finding.name)}: {shown(finding.detail)}")
+    if finding.remedy and finding.level is not Level.OK:
+        say(f"{'':8} {shown(finding.remedy)}")
+
+
+def _say_summary(found: list[Finding], code: int, seconds: float, *, as_json: bool) -> None:
+    counts = Counter(finding.level for finding in found)
+    if as_json:
+        report = Report("doctor", problems=counts[Level.ERROR], seconds=seconds)
+        say_json({**report.as_json(), "exit_code": code})
+        return
+    say(", ".join(f"{counts[level]} {level}" for level in Level) + f"; {seconds:.1f} s")

@@ -1,0 +1,93 @@
+"""Which subjects are examined, and in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from craftsync import config as configuration
+from craftsync import locations
+from craftsync.clock import SystemClock
+from craftsync.config import Config
+from craftsync.core.model import OWN_FOLDER
+from craftsync.doctor import contract, folder, machine, store
+from craftsync.doctor.findings import Finding, examined, failed
+from craftsync.errors import ConfigError, CraftsyncError, UsageError
+from craftsync.locations import DirectoryLocation, Location, S3Access
+from craftsync.platform import CraftAiLocation
+from craftsync.sync.identity import STORE_MARK
+
+
+def examine(
+    word: str | None,
+    *,
+    config_file: str | os.PathLike[str] | None,
+    state_dir: Path,
+    access: S3Access,
+) -> Iterator[Finding]:
+    """Examine this machine, then the store a word names; without one, every root and store of the config.
+
+    Raises nothing that a check could meet: what goes wrong is a finding.
+    """
+    config, broken = _loaded(config_file)
+    roots = {} if word is not None else {name: each.root for name, each in config.folders.items()}
+    subject = machine.Machine(config, broken, state_dir, tuple(roots.values()))
+    yield from examined("", subject, machine.CHECKS)
+    for name, root in roots.items():
+        yield from examined(name, root, folder.ROOT_CHECKS)
+    for name in [word] if word is not None else config.environments:
+        yield from _named_store(name, config, broken, access)
+
+
+def _loaded(file: str | os.PathLike[str] | None) -> tuple[Config, ConfigError | None]:
+    try:
+        return configuration.load(file), None
+    except ConfigError as error:
+        return Config(), error
+
+
+def _named_store(
+    word: str, config: Config, broken: ConfigError | None, access: S3Access
+) -> Iterator[Finding]:
+    try:
+        location = locations.resolve(word, config, access)
+    except UsageError as error:
+        # In a configuration that cannot be read, nobody knows what is missing.
+        if broken is None:
+            yield failed(word, error)
+    except CraftsyncError as error:
+        yield failed(word, error)
+    else:
+        yield from _store(word, location)
+
+
+def _store(word: str, location: Location) -> Iterator[Finding]:
+    try:
+        with _without_trace(location), locations.opened(location, create=False) as opened:
+            if isinstance(location, CraftAiLocation):
+                yield from examined(word, location, contract.CHECKS)
+            yield from examined(word, store.OpenStore(opened, SystemClock()), store.CHECKS)
+            if isinstance(location, DirectoryLocation):
+                yield from examined(word, location.path, folder.DISK_CHECKS)
+    except CraftsyncError as error:
+        yield failed(f"{word}: reachable", error)
+
+
+@contextmanager
+def _without_trace(location: Location) -> Iterator[None]:
+    """Remove what a directory store made for itself meanwhile, if nobody had used it before."""
+    if not isinstance(location, DirectoryLocation) or (location.path / OWN_FOLDER).exists():
+        yield
+        return
+    try:
+        yield
+    finally:
+        # With a mark in it, the store has come into use meanwhile.
+        if not (location.path / STORE_MARK).exists():
+            own = location.path / OWN_FOLDER
+            (own / "commit-lock").unlink(missing_ok=True)
+            for inner, _, _ in os.walk(own, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(inner)

@@ -1,0 +1,231 @@
+"""Checks of one open store: is it there, may it be written, what does it promise.
+
+Knows the contract of `stores.base` and no kind of store. What is written is
+below `.craftsync/probe/` and is removed again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice, pairwise
+from typing import NamedTuple
+
+from craftsync.clock import Clock
+from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
+from craftsync.doctor.findings import Check, Finding, Level, note, ok, warning
+from craftsync.errors import StoreDenied, StoreError
+from craftsync.stores.base import Store
+from craftsync.sync.identity import STORE_MARK
+
+_LISTED = 1000
+_CONTENT = b"craftsync doctor\n"
+_SIGNATURE_NS = 300 * 1_000_000_000
+"""S3 refuses requests signed more than 15 minutes from its own time; a third of it is a warning."""
+
+_ONE_WRITER = (
+    "Let only one machine at a time write to a path, or use a server that checks If-Match and"
+    " If-None-Match."
+)
+
+
+@dataclass(slots=True)
+class OpenStore:
+    """A store under examination. `writable` is known once it was tried."""
+
+    store: Store
+    clock: Clock
+    writable: bool = False
+
+
+class Promise(NamedTuple):
+    """A fact of `Features` in plain words: what it gives, and what is so without it."""
+
+    fact: str
+    kept: str
+    missing: str
+    level: Level = Level.NOTE
+    remedy: str = ""
+
+
+PROMISES = (
+    Promise(
+        "conditional_create",
+        "a new object never overwrites one that appears meanwhile",
+        "an object that somebody else makes in the moment before a new one is written is overwritten",
+        Level.WARNING,
+        _ONE_WRITER,
+    ),
+    Promise(
+        "conditional_replace",
+        "an object is replaced only while it is the one that was seen",
+        "a change that somebody else makes in the moment before an object is replaced is overwritten",
+        Level.WARNING,
+        _ONE_WRITER,
+    ),
+    Promise(
+        "conditional_delete",
+        "an object is deleted only while it is the one that was seen",
+        "a change that somebody else makes in the moment before an object is deleted goes with it",
+        Level.WARNING,
+        _ONE_WRITER,
+    ),
+    Promise(
+        "md5_versions",
+        "the store's checksum confirms that what arrived is what was sent",
+        "the store gives no checksum of what it holds; content is compared by reading it",
+    ),
+    Promise(
+        "metadata",
+        "the digest of a file is kept with its object",
+        "nothing can be kept with an object; when the state database is lost, content is compared by reading it",
+    ),
+    Promise(
+        "server_side_copy",
+        "a renamed file is moved within the store",
+        "a renamed file is sent again",
+    ),
+    Promise(
+        "ranges",
+        "large objects are fetched in parallel, and an interrupted download goes on where it was",
+        "an interrupted download begins anew",
+    ),
+    Promise(
+        "sorted_listing",
+        "objects are listed in order, in as much memory for a million as for a thousand",
+        "objects are listed in no order, and are sorted in a temporary table first",
+    ),
+    Promise(
+        "keeps_versions",
+        "the store keeps what is replaced or deleted as versions",
+        f"what is replaced or deleted is copied to {OWN_FOLDER}/trash in the store",
+    ),
+)
+
+
+def _reachable(opened: OpenStore) -> Iterator[Finding]:
+    began = opened.clock.monotonic()
+    mark = opened.store.stat(STORE_MARK)
+    milliseconds = 1000 * (opened.clock.monotonic() - began)
+    used = "used by craftsync before" if mark else "not used by craftsync yet"
+    yield ok("reachable", f"{opened.store.location} answered in {milliseconds:.0f} ms; {used}")
+
+
+def _listing(opened: OpenStore) -> Iterator[Finding]:
+    entries = list(islice(opened.store.list(), _LISTED))
+    names = [entry.path.encode(errors="surrogateescape") for entry in entries]
+    skipped = [entry for entry in entries if isinstance(entry, Skipped)]
+    shown = f"the first {_LISTED}" if len(entries) == _LISTED else f"all {len(entries)}"
+    if opened.store.features.sorted_listing and any(one >= two for one, two in pairwise(names)):
+        raise StoreError(
+            "the listing is not in the order the store promises",
+            remedy="Please report this with the name and the version of the server.",
+        )
+    yield ok("listing", f"{shown} objects were listed")
+    if skipped:
+        yield warning(
+            "keys",
+            f"{len(skipped)} of them take no part in a sync, the first {skipped[0].path!r}:"
+            f" {skipped[0].reason}",
+            "Rename them in the store, or leave them where they are.",
+        )
+
+
+def _writing(opened: OpenStore) -> Iterator[Finding]:
+    store, path = opened.store, f"{OWN_FOLDER}/probe/doctor-{uuid.uuid4().hex}"
+    try:
+        before = opened.clock.now_ns()
+        store.write(path, _Content(), expect=ABSENT, operation=uuid.uuid4().hex)
+        after = opened.clock.now_ns()
+        opened.writable = True
+        yield _read_back(store, path)
+        written = store.stat(path)
+        yield _clock(written, before, after)
+    except StoreDenied as error:
+        yield warning(
+            "writing",
+            f"the store may only be read ({error})",
+            error.remedy
+            or "`pull` works; for `push`, `sync` and `watch` allow it to write and delete.",
+        )
+        return
+    finally:
+        with suppress(StoreError):
+            store.delete(path, expect=None)
+    if store.stat(path) is not None:
+        raise StoreError(
+            f"{path} could be written but not deleted",
+            remedy="Allow the credentials to delete, then delete it.",
+        )
+
+
+def _read_back(store: Store, path: str) -> Finding:
+    with store.read(path) as reader:
+        content = b"".join(reader)
+    if content != _CONTENT:
+        raise StoreError(
+            f"the store gave back other bytes for {path} than were sent",
+            remedy="Check the network and the store: something changes data on its way.",
+        )
+    return ok("writing", "an object was written, read back and deleted")
+
+
+def _clock(written: RemoteObject | None, before: int, after: int) -> Finding:
+    """Compare clocks. The engine never does: each side is compared only with what it said before."""
+    if written is None or written.modified_ns is None:
+        return note("clock", "the store does not tell when an object was written")
+    # Stores round to the second, so a second more is no difference.
+    ahead = written.modified_ns - after
+    behind = before - written.modified_ns - 1_000_000_000
+    skew = ahead if ahead > 0 else -max(behind, 0)
+    seconds = f"{abs(skew) / 1e9:.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
+    if abs(skew) < 1_000_000_000:
+        return ok("clock", "the store's and this machine's agree")
+    if abs(skew) < _SIGNATURE_NS:
+        return note("clock", f"the store's is {seconds}; nothing depends on it")
+    return warning(
+        "clock",
+        f"the store's is {seconds}: no decision depends on it, but a service may refuse to log in",
+        "Set the clock: timedatectl set-ntp true",
+    )
+
+
+def _promises(opened: OpenStore) -> Iterator[Finding]:
+    opened.store.prepare(None)
+    features = opened.store.features
+    if not opened.writable:
+        yield note("promises", "not tried, because nothing may be written")
+        return
+    for promise in PROMISES:
+        name = promise.fact.replace("_", " ")
+        if getattr(features, promise.fact):
+            yield ok(name, promise.kept)
+        else:
+            yield Finding(name, promise.level, promise.missing, promise.remedy)
+
+
+def _path_rules(opened: OpenStore) -> Iterator[Finding]:
+    features = opened.store.features
+    yield ok("paths", f"up to {features.max_path_bytes} bytes of UTF-8")
+    if features.folders:
+        yield note("folders", "a name cannot be an object and a folder at once, as on a disk")
+
+
+CHECKS: tuple[Check[OpenStore], ...] = (_reachable, _listing, _writing, _promises, _path_rules)
+
+
+class _Content:
+    """A few bytes as the content of a probe object."""
+
+    size = len(_CONTENT)
+    digest = sha256(_CONTENT).digest()
+    mtime_ns: int | None = None
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return _CONTENT[offset : offset + length]
+
+    def verify(self) -> None:
+        """Bytes in memory do not change."""

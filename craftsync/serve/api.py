@@ -1,0 +1,252 @@
+"""The platform's JSON calls: tokens, listings, and the signed URLs for the bytes.
+
+Routes, methods and the encoding of each body are the platform's; what the SDK
+reads in an answer is there, and nothing it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from craftsync.clock import Clock
+from craftsync.core.model import RemoteObject
+from craftsync.core.paths import malformed
+from craftsync.errors import ObjectNotFound, PathRefused
+from craftsync.serve.listings import Listings
+from craftsync.serve.multipart import MOST_PARTS, ListedPart, Uploads
+from craftsync.serve.objects import STORE
+from craftsync.serve.presigned import Signer
+from craftsync.serve.refused import Refused
+from craftsync.serve.tokens import Tokens
+from craftsync.serve.writes import delete, write
+from craftsync.stores.base import Store
+
+_BODY_LIMIT = 4 * 1024 * 1024
+"""The end of an upload lists up to 10,000 parts of some 80 bytes."""
+
+
+class Api:
+    """The handlers of the platform's calls."""
+
+    def __init__(
+        self, store: Store, tokens: Tokens, signer: Signer, uploads: Uploads, *, clock: Clock
+    ) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._signer = signer
+        self._uploads = uploads
+        self._clock = clock
+        self.listings = Listings(store, clock)
+        self._started_ns = clock.now_ns()
+
+    async def refresh(self, request: Request) -> Response:
+        """Exchange the SDK token for an access token."""
+        token = self._tokens.refresh((await _json(request)).get("refresh_token"))
+        return JSONResponse({"access_token": token})
+
+    async def who_am_i(self, request: Request) -> Response:
+        self._check(request)
+        return JSONResponse({"id": "local", "name": "craftsync serve", "email": "local@localhost"})
+
+    async def environment_info(self, request: Request) -> Response:
+        """Describe the environment; like the platform, to anybody."""
+        environment_id = str(uuid.uuid5(uuid.NAMESPACE_URL, self._store.location))
+        return JSONResponse(
+            {
+                "environment_id": environment_id,
+                "environment_status": "ready",
+                "version": "craftsync serve",
+                "gpu_enabled": False,
+                "supported_base_images": [],
+            }
+        )
+
+    async def environment_summary(self, request: Request) -> Response:
+        self._check(request)
+        return JSONResponse(
+            {
+                "environment_status": "ready",
+                "environment_status_updated_at": _iso(self._started_ns),
+            }
+        )
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"data-store": {"status": "up", "info": {}}})
+
+    async def list_objects(self, request: Request) -> Response:
+        """Give one page of the objects in a folder and below."""
+        self._check(request)
+        folder = (request.query_params.get("folder_path") or "").strip("/")
+        prefix = f"{_named(folder)}/" if folder else ""
+        token = request.query_params.get("continuation_token")
+        content = await run_in_threadpool(self._page, prefix, token)
+        return Response(content, media_type="application/json")
+
+    async def information(self, request: Request) -> Response:
+        self._check(request)
+        path = _path_of(await _json(request))
+        found = await run_in_threadpool(self._store.stat, path)
+        if found is None:
+            raise ObjectNotFound(f"There is no object {path}.")
+        return JSONResponse(_described(found))
+
+    async def upload(self, request: Request) -> Response:
+        """Sign a form for one object."""
+        self._check(request)
+        path = _path_of(request.query_params)
+        fields = {"key": path, **self._signer.grant("POST", path)}
+        return JSONResponse({"signed_url": f"{_base(request)}{STORE}", "fields": fields})
+
+    async def download(self, request: Request) -> Response:
+        self._check(request)
+        path = _path_of(await _form(request))
+        url = _url(request, path, self._signer.grant("GET", path))
+        return JSONResponse({"signed_url": url})
+
+    async def delete_object(self, request: Request) -> Response:
+        """Remove an object; as in S3, one that is not there is a success."""
+        self._check(request)
+        path = _path_of(await _form(request))
+        await run_in_threadpool(delete, self._store, self._clock, path)
+        return JSONResponse({"path": path})
+
+    async def multipart_begin(self, request: Request) -> Response:
+        self._check(request)
+        path = _path_of(await _json(request))
+        upload_id = await run_in_threadpool(self._uploads.begin, path)
+        return JSONResponse({"upload_id": upload_id})
+
+    async def multipart_part(self, request: Request) -> Response:
+        """Sign a URL for one part; the total size comes with the last one."""
+        self._check(request)
+        asked = await _json(request)
+        path, upload_id = _path_of(asked), _upload_of(asked)
+        upload = self._uploads.find(upload_id, path)
+        number = _whole(asked, "part_number")
+        if not 1 <= number <= MOST_PARTS:
+            raise Refused(400, "InvalidArgument", f"part_number is not within 1 and {MOST_PARTS}.")
+        if asked.get("size") is not None:
+            upload.total = _whole(asked, "size")
+        fields = self._signer.grant("PUT", path, upload=upload_id, part=number)
+        return JSONResponse({"signed_url": _url(request, path, fields), "headers": {}})
+
+    async def multipart_end(self, request: Request) -> Response:
+        self._check(request)
+        asked = await _json(request)
+        path, upload_id = _path_of(asked), _upload_of(asked)
+        await run_in_threadpool(self._put_together, path, upload_id, _parts_of(asked))
+        return JSONResponse({"path": path})
+
+    def _check(self, request: Request) -> None:
+        self._tokens.check(request.headers.get("authorization", ""))
+
+    def _page(self, prefix: str, token: str | None) -> bytes:
+        page = self.listings.page(prefix, token)
+        content: dict[str, Any] = {"items": [_described(found) for found in page.objects]}
+        if page.token is not None:
+            content["continuation_token"] = page.token
+        return json.dumps(content, ensure_ascii=False).encode()
+
+    def _put_together(self, path: str, upload_id: str, parts: list[ListedPart]) -> None:
+        """Write the parts as one object; the upload stays open when that fails."""
+        with self._uploads.find(upload_id, path).ending:
+            content = self._uploads.find(upload_id, path).content(parts)
+            write(self._store, self._clock, path, content)
+            self._uploads.drop(upload_id)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _BODY_LIMIT:
+            raise Refused(413, "EntityTooLarge", f"The body is longer than {_BODY_LIMIT} bytes.")
+    return bytes(body)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        content = json.loads(await _body(request))
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "InvalidBody", "The body is not JSON.") from error
+    if not isinstance(content, dict):
+        raise Refused(400, "InvalidBody", "The body is not a JSON object.")
+    return content
+
+
+async def _form(request: Request) -> dict[str, str]:
+    try:
+        fields = parse_qs((await _body(request)).decode(), errors="strict", max_num_fields=16)
+    except ValueError as error:
+        raise Refused(400, "InvalidBody", "The body is not a form.") from error
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _path_of(asked: Mapping[str, Any]) -> str:
+    path = asked.get("path_to_object")
+    if not isinstance(path, str):
+        raise Refused(400, "InvalidArgument", "path_to_object is missing.")
+    return _named(path)
+
+
+def _named(path: str) -> str:
+    """Return a path no store would misunderstand; raises `PathRefused`."""
+    if reason := malformed(path):
+        raise PathRefused(f"{path!r} cannot be an object: {reason}.")
+    return path
+
+
+def _upload_of(asked: Mapping[str, Any]) -> str:
+    configuration = asked.get("multipart_upload_configuration")
+    upload_id = configuration.get("upload_id") if isinstance(configuration, dict) else None
+    if not isinstance(upload_id, str):
+        raise Refused(
+            400, "InvalidArgument", "multipart_upload_configuration is not what was answered."
+        )
+    return upload_id
+
+
+def _parts_of(asked: Mapping[str, Any]) -> list[ListedPart]:
+    listed = asked.get("parts")
+    if not isinstance(listed, list) or not all(isinstance(part, dict) for part in listed):
+        raise Refused(400, "InvalidArgument", "parts is not a list of parts.")
+    return [ListedPart(_whole(part, "number"), str(part.get("metadata"))) for part in listed]
+
+
+def _whole(asked: Mapping[str, Any], name: str) -> int:
+    value = asked.get(name)
+    if not isinstance(value, int):
+        raise Refused(400, "InvalidArgument", f"{name} is not a whole number.")
+    return value
+
+
+def _url(request: Request, path: str, fields: Mapping[str, str]) -> str:
+    return f"{_base(request)}{STORE}/{quote(path)}?{urlencode(fields)}"
+
+
+def _base(request: Request) -> str:
+    """Return the server's address as the caller knows it; a proxy in front says if that is https."""
+    headers = request.headers
+    scheme = "https" if headers.get("x-forwarded-proto") == "https" else "http"
+    return f"{scheme}://{headers.get('host', 'localhost')}"
+
+
+def _described(found: RemoteObject) -> dict[str, Any]:
+    modified = None if found.modified_ns is None else _iso(found.modified_ns)
+    return {"path": found.path, "last_modified": modified, "size": found.size}
+
+
+def _iso(moment_ns: int) -> str:
+    """Write nanoseconds since the epoch as `2026-11-22T10:11:12.345Z`."""
+    seconds, milliseconds = divmod(moment_ns // 1_000_000, 1000)
+    # strftime would take a third of the time a listing takes.
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03}Z"

@@ -1,0 +1,89 @@
+"""Content on its way into the store, in a temporary file that has no name.
+
+A crash leaves nothing of it. Where the file lies, TMPDIR says.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from itertools import accumulate
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+from craftsync.errors import PathBusy
+
+BLOCK = 1024 * 1024
+
+
+class Extent(NamedTuple):
+    """A run of bytes in a temporary file."""
+
+    offset: int
+    length: int
+
+
+class Scratch:
+    """A temporary file without a name, written at given offsets by several threads at once.
+
+    It is closed when nobody refers to it any more, and not before: a late write
+    must not meet a descriptor that has become another file's.
+    """
+
+    def __init__(self) -> None:
+        with TemporaryFile(buffering=0) as file:
+            self.descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        with memoryview(data) as rest:
+            written = 0
+            while written < len(rest):
+                written += os.pwrite(self.descriptor, rest[written:], offset + written)
+
+
+class Content:
+    """Extents of a temporary file, one after the other, as `stores.base.Source` asks for them.
+
+    Nobody else can reach the file, so it cannot change.
+    """
+
+    mtime_ns: int | None = None
+
+    def __init__(self, scratch: Scratch, extents: Sequence[Extent]) -> None:
+        self._scratch = scratch
+        self._extents = extents
+        self._ends = list(accumulate(extent.length for extent in extents))
+        self.size = self._ends[-1] if extents else 0
+        self._digest: bytes | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """Read it all, the first time: not every store needs to know."""
+        if self._digest is None:
+            digest = sha256()
+            for offset in range(0, self.size, BLOCK):
+                digest.update(self.read_at(offset, min(BLOCK, self.size - offset)))
+            self._digest = digest.digest()
+        return self._digest
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        content = b"".join(self._pieces(offset, length))
+        if len(content) < length:
+            raise PathBusy("A temporary file of the server became shorter.")
+        return content
+
+    def verify(self) -> None:
+        """Do nothing: the file has no name by which it could be changed."""
+
+    def _pieces(self, offset: int, length: int) -> Iterator[bytes]:
+        index = bisect_right(self._ends, offset)
+        while length and index < len(self._extents):
+            extent = self._extents[index]
+            within = offset - (self._ends[index] - extent.length)
+            count = min(length, extent.length - within)
+            yield os.pread(self._scratch.descriptor, count, extent.offset + within)
+            offset, length, index = offset + count, length - count, index + 1

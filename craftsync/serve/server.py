@@ -1,0 +1,122 @@
+"""Runs the application: the socket, the signals, and what has to be tidied up from time to time."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.concurrency import run_in_threadpool
+
+from craftsync.clock import Clock
+from craftsync.errors import UsageError
+from craftsync.serve.api import Api
+from craftsync.serve.app import application, logged
+from craftsync.serve.multipart import Uploads
+from craftsync.serve.objects import Objects
+from craftsync.serve.presigned import Signer
+from craftsync.serve.tokens import Tokens
+from craftsync.stores.base import Store
+
+_BACKLOG = 512
+_KEEP_ALIVE_SECONDS = 65
+"""Longer than the 60 seconds after which clients and proxies commonly let go of a connection."""
+_TIDY_SECONDS = 30
+_STOP_SECONDS = 2
+"""What is still under way this long after a stop was asked for is broken off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The token that opens the server, and how long what it gives out holds."""
+
+    sdk_token: str
+    access_token_seconds: float = 3600.0
+    signed_url_seconds: float = 3600.0
+    log_requests: bool = False
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine's own and no other can reach it."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 takes a free one. Raises `UsageError`."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        # Without the protocol asyncio would leave Nagle's algorithm on, which costs 40 ms an answer.
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can listen on port {port} of {host} ({error.strerror}).",
+            remedy="Choose another one with --port, or --port 0 for any that is free.",
+        ) from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL of a listening socket; one that listens everywhere is named as this machine reaches it."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def ensure_there(store: Store) -> None:
+    """Look at the store once, so that one that is missing is reported before anybody asks for it."""
+    next(iter(store.list()), None)
+
+
+def serve(
+    store: Store,
+    listener: socket.socket,
+    settings: Settings,
+    *,
+    clock: Clock,
+    log: Callable[[str], None],
+) -> None:
+    """Answer requests until SIGTERM or SIGINT, which is raised again at the end as `KeyboardInterrupt`."""
+    tokens = Tokens(settings.sdk_token, clock=clock, lifetime_seconds=settings.access_token_seconds)
+    signer = Signer(clock=clock, lifetime_seconds=settings.signed_url_seconds)
+    uploads = Uploads(clock)
+    api = Api(store, tokens, signer, uploads, clock=clock)
+    objects = Objects(store, signer, uploads, clock=clock, log=log)
+    app = application(api, objects)
+
+    async def tidy() -> None:
+        await run_in_threadpool(uploads.drop_stale)
+        await run_in_threadpool(api.listings.close_resting)
+
+    # A malformed form, a download that broke off, a transfer that ends with the server: none is
+    # a defect, and whom it concerns is told otherwise.
+    for chatty in ("python_multipart", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    config = uvicorn.Config(
+        logged(app, log) if settings.log_requests else app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+        callback_notify=tidy,
+        timeout_notify=_TIDY_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,7 @@
+"""The data store of a Craft AI environment, through the platform's API and an SDK token."""
+
+from craftsync.stores.craftai.access import CONTROL_URL, Access
+from craftsync.stores.craftai.store import CraftAiStore
+from craftsync.stores.craftai.writing import Limits
+
+__all__ = ["CONTROL_URL", "Access", "CraftAiStore", "Limits"]

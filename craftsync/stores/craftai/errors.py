@@ -1,0 +1,205 @@
+"""What went wrong, in craftsync's own words: the one place that reads the platform's refusals.
+
+Two servers answer: the platform with JSON, the storage behind the signed URLs
+with XML. Neither a signed URL nor a token ever becomes part of a message,
+because messages end up in logs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from craftsync.errors import (
+    CraftsyncError,
+    ListingBroken,
+    ObjectNotFound,
+    PathRefused,
+    PreconditionFailed,
+    StoreDenied,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreUnavailable,
+)
+
+_FULL = {"EntityTooLarge", "QuotaExceeded", "StorageFull", "XMinioStorageFull"}
+_EXPIRED = {"ExpiredToken", "RequestTimeTooSkewed", "RequestExpired"}
+_TRANSIENT = {
+    *("SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "Throttling"),
+    *("TooManyRequests", "OperationAborted"),
+}
+_NOT_DONE = {401, 403, 425, 429, 503}
+"""Statuses that say a request was turned away; after any other failure it may have been carried out."""
+
+_GATEWAY = {502, 503, 504}
+_CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
+_MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
+_LONGEST_MESSAGE = 300
+
+
+class Answer(NamedTuple):
+    """The part of an unsuccessful answer that matters.
+
+    `structured` says that it is an error as that server writes them, and not,
+    for instance, the web page of something in between.
+    """
+
+    status: int
+    code: str = ""
+    message: str = ""
+    retry_after: float | None = None
+    structured: bool = False
+
+
+class UrlExpired(StoreUnavailable):
+    """The signed URL is not valid any more; a new one helps."""
+
+
+class UploadGone(StoreUnavailable):
+    """There is no such upload in parts: it was completed, or is too old."""
+
+
+class RangeBeyond(StoreError):
+    """The object ends before the bytes that were asked for."""
+
+
+def platform_answer(status: int, headers: Mapping[str, str], content: Any) -> Answer:
+    """Read the platform's refusal; `content` is what its body holds as JSON, `None` if it is none."""
+    seconds = _seconds(headers.get("Retry-After"))
+    if not isinstance(content, dict):
+        return Answer(status, retry_after=seconds)
+    code, message = (_text(content.get(name)) for name in ("name", "message"))
+    return Answer(status, code, message, seconds, structured=True)
+
+
+def storage_answer(status: int, headers: Mapping[str, str], body: str) -> Answer:
+    """Read the refusal of the storage behind a signed URL."""
+    code, message = (_found(pattern, body) for pattern in (_CODE, _MESSAGE))
+    seconds = _seconds(headers.get("Retry-After"))
+    return Answer(status, code, message, seconds, structured=bool(code))
+
+
+def _text(value: object) -> str:
+    return " ".join(str(value).split())[:_LONGEST_MESSAGE] if value else ""
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str:
+    match = pattern.search(text)
+    return _text(match.group(1)) if match else ""
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text and text.isdecimal() else None
+
+
+def refused(answer: Answer, location: str, path: str) -> CraftsyncError:
+    """Return the error an unsuccessful answer about one path stands for."""
+    where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
+    if answer.status == 412 or answer.code == "PreconditionFailed":
+        return PreconditionFailed(f"{path} in {location} is not what was expected.")
+    if answer.code == "NoSuchUpload":
+        return UploadGone(f"{where}: the upload of {path} is gone.", ambiguous=True)
+    if answer.code == "NoSuchBucket":
+        return StoreMissing(f"{where}: the data store is gone.", remedy="Look at the platform.")
+    if answer.status == 404 and answer.structured:
+        return ObjectNotFound(f"There is no {path} in {location}.")
+    if answer.status == 416:
+        return RangeBeyond(f"{path} in {location} is shorter than expected.")
+    if answer.code in _FULL or answer.status in (413, 507):
+        return StoreFull(f"{where}: there is no room for {path}.")
+    if answer.code in _EXPIRED or (answer.status == 403 and "expired" in answer.message.lower()):
+        return UrlExpired(f"{where}: the signed URL for {path} has expired.", ambiguous=False)
+    if answer.status in (400, 422) and answer.structured and answer.code not in _TRANSIENT:
+        return PathRefused(f"{location} takes no {path!r}: {answer.message or answer.code}.")
+    return about_the_store(answer, location)
+
+
+def about_the_store(answer: Answer, location: str) -> StoreError:
+    """Return the error an unsuccessful answer stands for, whatever the path was."""
+    where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
+    if answer.code in _TRANSIENT or answer.status in (408, 425, 429) or answer.status >= 500:
+        return _unavailable(answer, where)
+    if answer.status in (401, 403):
+        return StoreDenied(
+            f"{where}: {answer.message or 'the token does not allow it'}.",
+            remedy="Check the SDK token and its rights; a token that was regenerated makes the old one"
+            " worthless. Inside an execution some functions are forbidden.",
+        )
+    if 300 <= answer.status < 400:
+        return StoreError(
+            f"{where}: it sends its callers elsewhere.",
+            remedy="Write the environment's address as the platform shows it, with https://.",
+        )
+    if answer.status == 404:
+        return StoreMissing(
+            f"{where}: there is no data store at this address.",
+            remedy="Check the environment's address, and that the environment still exists.",
+        )
+    return StoreError(f"{where}{': ' + answer.message if answer.message else ''}.")
+
+
+def _unavailable(answer: Answer, where: str) -> StoreUnavailable:
+    remedy = "Try again later."
+    if answer.status in _GATEWAY:
+        remedy = (
+            "The environment may be in standby or restarting: resume it on the platform, or wait."
+        )
+    return StoreUnavailable(
+        f"{where}{': ' + answer.message if answer.message else ''}.",
+        remedy=remedy,
+        ambiguous=answer.status not in _NOT_DONE,
+        retry_after=answer.retry_after,
+    )
+
+
+def unreachable(location: str, error: BaseException, *, sent: bool) -> StoreUnavailable:
+    """Return the error for a request without an answer; `sent` when it may have arrived.
+
+    Only the kind of failure is told: the text of the libraries' exceptions may
+    hold the signed URL.
+    """
+    return StoreUnavailable(
+        f"{location} could not be reached: {_kind(error)}.",
+        remedy="Check the network and the environment's address.",
+        ambiguous=sent,
+    )
+
+
+_KINDS = (
+    ("NameResolution", "its name could not be resolved"),
+    ("ConnectTimeout", "no connection within the time"),
+    ("Timeout", "no answer within the time"),
+    ("SSL", "the certificate or the encryption was not accepted"),
+    ("NewConnection", "the connection was refused"),
+    ("Proxy", "the proxy did not let it through"),
+    ("IncompleteRead", "the answer ended early"),
+    ("Chunked", "the answer ended early"),
+)
+
+
+def _kind(error: BaseException | None) -> str:
+    """Say what happened in the words of the innermost exception we have words for."""
+    names: list[str] = []
+    while error is not None and len(names) < 8:
+        names.append(type(error).__name__ + "".join(type(arg).__name__ for arg in error.args))
+        reason = getattr(error, "reason", None)
+        names.append(type(reason).__name__)
+        error = error.__cause__ or error.__context__
+    text = " ".join(names)
+    return next((words for mark, words in _KINDS if mark in text), "the connection was closed")
+
+
+def unintelligible(location: str, what: str) -> StoreUnavailable:
+    """Return the error for an answer that says success and holds something else."""
+    return StoreUnavailable(
+        f"{location} answered something that is no {what}.",
+        remedy="Is there a proxy or a login page in between? Otherwise see `craftsync doctor`.",
+        ambiguous=True,
+    )
+
+
+def broken(location: str, why: str) -> ListingBroken:
+    """Return the error for a listing that proves nothing."""
+    return ListingBroken(f"The listing of {location} is broken: {why}.", remedy="Try again later.")

@@ -1,0 +1,214 @@
+"""Objects on their way here: through signed URLs that are kept while they serve, counted and compared.
+
+A body is believed only when the storage sends as many bytes as the platform
+said the object has, and when the object bears the time it is expected to bear;
+what the storage does not say, the platform is asked. So the page of a proxy, or
+an object that was replaced meanwhile, never passes for the one expected.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+from craftsync.blocking import blocking
+from craftsync.core.model import RemoteObject
+from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
+from craftsync.stores.craftai.bodies import CHUNK
+from craftsync.stores.craftai.calls import Calls
+from craftsync.stores.craftai.errors import RangeBeyond, UrlExpired, unintelligible
+from craftsync.stores.craftai.objects import check, is_same, same_second
+from craftsync.stores.craftai.storage import Body
+
+_URLS_KEPT = 64
+
+
+class Grant(NamedTuple):
+    """A signed URL for an object, and the ETag it was found to have when it was compared."""
+
+    url: str
+    object: RemoteObject
+    etag: str | None = None
+
+
+class Incoming:
+    """Keeps `stores.base.Reader`: hands the bytes on and raises unless all of them came."""
+
+    def __init__(
+        self, found: RemoteObject, chunks: Iterator[bytes], length: int, *, to_end: bool = True
+    ) -> None:
+        self.object = found
+        self._chunks = chunks
+        self._length = length
+        self._to_end = to_end
+
+    def __iter__(self) -> Iterator[bytes]:
+        missing = self._length
+        while missing:
+            chunk = blocking(partial(next, self._chunks, b""))[:missing]
+            if not chunk:
+                raise self._wrong(f"{self._length - missing} of {self._length} bytes came")
+            missing -= len(chunk)
+            yield chunk
+        if self._to_end and next(self._chunks, b""):
+            raise self._wrong(f"more than {self._length} bytes came")
+
+    def arrived(self) -> Incoming:
+        """Return the same, with all bytes here."""
+        return Incoming(self.object, iter([b"".join(self)]), self._length)
+
+    def _wrong(self, what: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.object.path} did not arrive as announced: {what}.", remedy="Try again later."
+        )
+
+
+class Reading:
+    """Opens objects. `key` maps a path to its key, `look` describes what is at a path."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        location: str,
+        *,
+        key: Callable[[str], str],
+        look: Callable[[str], RemoteObject | None],
+    ) -> None:
+        self._calls = calls
+        self._location = location
+        self._key = key
+        self._look = look
+        self._lock = threading.Lock()
+        self._grants: dict[str, Grant] = {}
+
+    @contextmanager
+    def open(
+        self, path: str, expect: RemoteObject | None, offset: int, length: int | None
+    ) -> Iterator[Incoming]:
+        """Open an object or a part of it, as `Store.read` does."""
+        known = expect if expect is not None and _identified(expect) else self._found(path, expect)
+        rest = max(known.size - offset, 0)
+        wanted = rest if length is None else min(length, rest)
+        if wanted == 0:
+            yield Incoming(self._found(path, known), iter(()), 0)
+            return
+        with self._opened(known, offset, wanted) as body:
+            to_end = offset + wanted == known.size
+            incoming = Incoming(known, _trimmed(body, offset), wanted, to_end=to_end)
+            yield incoming.arrived() if wanted <= CHUNK else incoming
+
+    def _found(self, path: str, expect: RemoteObject | None) -> RemoteObject:
+        found = self._look(path)
+        if found is None:
+            raise ObjectNotFound(f"There is no {path} in {self._location}.")
+        check(path, found, expect)
+        return found
+
+    @contextmanager
+    def _opened(self, known: RemoteObject, offset: int, wanted: int) -> Iterator[Body]:
+        """Open a body that was found to be of the known object; a URL that expired is replaced once."""
+        grant = self._granted(known)
+        try:
+            opened = self._asked(grant, offset, wanted)
+            body = opened.__enter__()
+        except UrlExpired:
+            grant = self._granted(known, anew=True)
+            opened = self._asked(grant, offset, wanted)
+            body = opened.__enter__()
+        try:
+            self._compare(grant, body, offset, wanted)
+            yield body
+        finally:
+            opened.__exit__(None, None, None)
+
+    @contextmanager
+    def _asked(self, grant: Grant, offset: int, wanted: int) -> Iterator[Body]:
+        """Send the request; what it is refused for is told from a look at the object."""
+        known = grant.object
+        length = None if offset + wanted == known.size else wanted
+        try:
+            with self._calls.get(
+                grant.url, self._key(known.path), etag=grant.etag, offset=offset, length=length
+            ) as body:
+                yield body
+        except (ObjectNotFound, PreconditionFailed, RangeBeyond) as error:
+            self._drop(known.path)
+            self._found(known.path, known)
+            raise StoreUnavailable(
+                f"{self._location} shows {known.path} and does not give it out.", ambiguous=False
+            ) from error
+
+    def _compare(self, grant: Grant, body: Body, offset: int, wanted: int) -> None:
+        """Raise unless the body is the known object's."""
+        known = grant.object
+        part = body.start == offset and body.length in (None, wanted)
+        whole = body.start == 0 and body.length in (None, known.size)
+        if body.size not in (None, known.size) or not (part or whole):
+            self._drop(known.path)
+            self._found(known.path, known)
+            raise unintelligible(self._location, f"part of {known.path}")
+        if grant.etag is not None and body.etag == grant.etag:
+            return
+        if not same_second(body.modified_ns, known.modified_ns):
+            self._drop(known.path)
+            self._found(known.path, known)
+        with self._lock:
+            self._grants[known.path] = grant._replace(etag=body.etag)
+
+    def _granted(self, known: RemoteObject, *, anew: bool = False) -> Grant:
+        """Return a signed URL for an object; the parts of one object share it."""
+        with self._lock:
+            grant = self._grants.get(known.path)
+        if grant is not None and not anew and is_same(grant.object, known):
+            return grant._replace(object=known)
+        grant = Grant(self._calls.download_url(self._key(known.path)), known)
+        with self._lock:
+            while len(self._grants) >= _URLS_KEPT:
+                del self._grants[next(iter(self._grants))]
+            self._grants[known.path] = grant
+        return grant
+
+    def _drop(self, path: str) -> None:
+        with self._lock:
+            self._grants.pop(path, None)
+
+
+def _identified(expect: RemoteObject) -> bool:
+    return expect.version is not None or expect.modified_ns is not None
+
+
+def _trimmed(body: Body, offset: int) -> Iterator[bytes]:
+    """Leave out what a storage without ranges sends before the bytes that were asked for."""
+    before = offset - body.start
+    for chunk in body.chunks:
+        if before >= len(chunk):
+            before -= len(chunk)
+            continue
+        yield chunk[before:] if before else chunk
+        before = 0
+
+
+class StoredSource:
+    """An object of the store as content to be written to it again: read in parts, never held as a whole.
+
+    Keeps `stores.base.Source`, but its digest is unknown: nothing the platform
+    keeps would bear it.
+    """
+
+    digest = b""
+    mtime_ns: int | None = None
+
+    def __init__(self, reading: Reading, found: RemoteObject) -> None:
+        self._reading = reading
+        self._found = found
+        self.size = found.size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        with self._reading.open(self._found.path, self._found, offset, length) as incoming:
+            return b"".join(incoming)
+
+    def verify(self) -> None:
+        """Each read was compared with the object already."""

@@ -1,0 +1,130 @@
+"""Single words of a call or of the configuration, and the values they stand for.
+
+Whoever reads a word turns a `BadWord` into an error of its own that also names
+where the word was found. This room knows no file, no flag and no store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, NamedTuple, TypeVar
+
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
+
+Word = TypeVar("Word", bound=StrEnum)
+
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+
+class BadWord(ValueError):
+    """A word that means nothing here; `remedy` says which would."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+
+
+class Rates(NamedTuple):
+    """Bytes per second; `None` is no limit."""
+
+    upload: float | None
+    download: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateByTime:
+    """The rate of one direction, as a timetable says for a time (nanoseconds since the epoch)."""
+
+    timetable: Timetable[Rates]
+    direction: Literal["upload", "download"]
+
+    def __call__(self, now_ns: int) -> float | None:
+        rates = self.timetable.at(datetime.fromtimestamp(now_ns // 10**9))
+        return rates.upload if self.direction == "upload" else rates.download
+
+
+def choice_of(kind: type[Word], what: str) -> Callable[[object], Word]:
+    """Return a parser for the words of an enumeration; `what` is the noun for its message."""
+
+    def parse(word: object) -> Word:
+        if isinstance(word, str) and word in set(kind):
+            return kind(word)
+        raise BadWord(f"is not a {what}", f"Use one of {', '.join(kind)}.")
+
+    return parse
+
+
+def parse_max_delete(word: object) -> DeleteLimit:
+    """Read `5` as five files and "10%" as a tenth of the files known, exactly as said."""
+    text = str(word).strip()
+    if text.isascii() and text.isdigit() and not isinstance(word, bool):
+        return DeleteLimit(files=int(text), share=0.0)
+    share = _SHARE.fullmatch(text)
+    if share and float(share[1]) <= 100:
+        return DeleteLimit(files=0, share=float(share[1]) / 100)
+    raise BadWord(
+        "is not a limit of deletes", "Use a number of files such as 50, or a share such as 10%."
+    )
+
+
+def parse_bwlimit(word: object) -> Rates | Timetable[Rates]:
+    """Read "10M" as a limit both ways, "10M:2M" as one for up and one for down, and a timetable of them."""
+    try:
+        words = str(word)
+        return parse_timetable(words, parse_rates) if "," in words else parse_rates(words)
+    except BadWord:
+        raise
+    except ValueError as error:
+        raise BadWord(
+            str(error), "Write it as in 08:00,1M 19:00,off or Mon-08:00,1M:2M."
+        ) from error
+
+
+def parse_rates(word: str) -> Rates:
+    """Read "10M" as a limit both ways and "10M:2M" as one for up and one for down."""
+    up, colon, down = word.partition(":")
+    return Rates(_parse_rate(up), _parse_rate(down if colon else up))
+
+
+def parse_windows(value: object) -> Windows:
+    """Read a list of windows such as "22:00-06:00" and "Sat-Sun 00:00-24:00"."""
+    try:
+        if isinstance(value, list) and value:
+            return Windows(tuple(span for word in value for span in parse_window(str(word))))
+        problem = "is not a list of windows"
+    except ValueError as error:
+        problem = str(error)
+    raise BadWord(problem, 'Use a list such as ["22:00-06:00", "Sat-Sun 00:00-24:00"].')
+
+
+def _parse_rate(word: str) -> float | None:
+    if word.strip().lower() in {"off", "0"}:
+        return None
+    rate = _RATE.fullmatch(word.strip())
+    if rate and float(rate[1]) > 0:
+        return float(rate[1]) * _UNITS[rate[2].upper()]
+    raise BadWord(
+        "is not a rate in bytes per second",
+        "Use a number with K, M or G such as 10M, two of them for up and down such as 10M:2M, or off.",
+    )
+
+
+def parse_transfers(word: object) -> int:
+    """Read how many files may travel at once: 1 to 256."""
+    if isinstance(word, int) and not isinstance(word, bool) and 1 <= word <= 256:
+        return word
+    raise BadWord("is not a number of transfers", "Use a whole number from 1 to 256.")
+
+
+def parse_seconds(word: object) -> float:
+    """Read a time of more than no seconds."""
+    if isinstance(word, int | float) and not isinstance(word, bool) and 0 < word < float("inf"):
+        return float(word)
+    raise BadWord("is not a time", "Use a number of seconds greater than 0.")

@@ -1,0 +1,137 @@
+"""Craft AI environments on the command line, with the real SDK against `craftsync serve`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Craftsync
+from tests.support.serving import Serving, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(tmp_path_factory.mktemp("served"), token="a-secret-token") as server:
+        yield server
+
+
+@pytest.fixture
+def store(craftsync: Craftsync, server: Serving, request: pytest.FixtureRequest) -> str:
+    """The word for a folder of the environment that is this test's own."""
+    lines = [
+        f"export {name}='{value}'  # as in a project" for name, value in server.variables.items()
+    ]
+    craftsync.write(".env", "\n".join(lines))
+    return f"craft-ai://{request.node.name}"
+
+
+def test_a_folder_is_pushed_changed_and_pulled(craftsync: Craftsync, store: str) -> None:
+    for number in range(30):
+        craftsync.write(f"root/données/{number}.csv", f"été {number}")
+    assert craftsync("push", "root", store).code == 0
+    again = craftsync("sync", "root", store, "--json")
+    assert again.summary["unchanged"] == 30
+    assert len(again.json) == 1
+    craftsync.write("root/données/1.csv", "changed")
+    (craftsync.folder / "root/données/2.csv").unlink()
+    assert craftsync("sync", "root", store).code == 0
+    assert craftsync("pull", "copy", store).code == 0
+    assert craftsync.files("copy") == craftsync.files("root")
+
+
+def test_what_was_displaced_can_be_restored(craftsync: Craftsync, store: str) -> None:
+    craftsync.write("root/a", "first")
+    craftsync("push", "root", store)
+    craftsync.write("root/a", "second")
+    craftsync("push", "root", store)
+    assert craftsync("trash", "restore", "a", "--root", "root", "--store", store).code == 0
+    assert craftsync.files("root") == {"a": "first"}
+
+
+def test_a_large_file_goes_up_and_down_in_parts(craftsync: Craftsync, store: str) -> None:
+    content = random.Random(1).randbytes(40 * 1024 * 1024 + 1)
+    craftsync.write("root/small")
+    (craftsync.folder / "root" / "large.bin").write_bytes(content)
+    assert craftsync("push", "root", store).code == 0
+    assert craftsync("pull", "copy", store).code == 0
+    assert (craftsync.folder / "copy" / "large.bin").read_bytes() == content
+
+
+def test_both_versions_of_a_conflict_are_kept(craftsync: Craftsync, store: str) -> None:
+    for root in ("root", "other"):
+        craftsync.write(f"{root}/shared", "old")
+        craftsync("sync", root, store)
+    craftsync.write("other/shared", "theirs")
+    assert craftsync("sync", "other", store).code == 0
+    craftsync.write("root/shared", "mine is longer")
+    assert craftsync("sync", "root", store).code == 4
+    assert sorted(craftsync.files("root").values()) == ["mine is longer", "theirs"]
+
+
+def test_the_five_functions_work_on_an_environment(craftsync: Craftsync, store: str) -> None:
+    craftsync.write("iris.csv", "1,2,3")
+    assert craftsync("put", "iris.csv", store, "data/iris.csv").code == 0
+    (listed,) = craftsync("ls", store, "--json").json
+    (found,) = craftsync("stat", store, "data/iris.csv", "--json").json
+    assert listed == found
+    assert (found["path"], found["size"]) == ("data/iris.csv", 5)
+    assert craftsync("get", store, "data/iris.csv", "-").out == b"1,2,3"
+    assert craftsync("rm", store, "data/iris.csv").code == 0
+    assert craftsync("ls", store).out == b""
+
+
+@pytest.mark.parametrize("kept", ["token_env: LAB_TOKEN", "token_file: token"])
+def test_an_environment_of_the_configuration_needs_no_variables(
+    craftsync: Craftsync, server: Serving, kept: str
+) -> None:
+    craftsync.write("token", f"{server.token}\n")
+    craftsync.config.write_text(
+        f"environments: {{lab: {{store: craft-ai, url: '{server.url}',"
+        f" control_url: '{server.url}', {kept}}}}}"
+    )
+    craftsync.write("root/a", "content")
+    folder = f"lab:{kept.partition(':')[0]}"
+    assert craftsync("push", "root", folder, LAB_TOKEN=server.token).code == 0
+    (listed,) = craftsync("ls", folder, "--json", LAB_TOKEN=server.token).json
+    assert listed["path"] == "a"
+
+
+def test_a_token_that_is_not_accepted_ends_with_3_and_shows_nowhere(
+    craftsync: Craftsync, store: str
+) -> None:
+    craftsync.write("root/a")
+    run = craftsync("push", "root", store, CRAFT_AI_SDK_TOKEN="an-old-secret")
+    assert run.code == 3
+    assert "does not accept the SDK token" in run.err
+    assert "Copy the SDK token" in run.err
+    assert "an-old-secret" not in run.err + run.text
+    assert "Traceback" not in run.err
+
+
+def test_the_token_is_written_nowhere(craftsync: Craftsync, server: Serving, store: str) -> None:
+    craftsync.write("root/a")
+    run = craftsync("push", "root", store, "-v")
+    assert run.code == 0
+    written = [
+        path for path in craftsync.folder.rglob("*") if path.is_file() and path.name != ".env"
+    ]
+    assert any(Path("state") in path.relative_to(craftsync.folder).parents for path in written)
+    assert not [path for path in written if server.token.encode() in path.read_bytes()]
+    assert server.token not in run.err + run.text
+
+
+def test_an_environment_that_is_not_there_ends_with_5(craftsync: Craftsync, store: str) -> None:
+    away = "http://127.0.0.1:9"
+    run = craftsync("ls", store, CRAFT_AI_ENVIRONMENT_URL=away, CRAFT_AI_CONTROL_URL=away)
+    assert run.code == 5
+    assert "the connection was refused" in run.err
+
+
+def test_without_a_token_the_call_is_off(craftsync: Craftsync) -> None:
+    run = craftsync("ls", "craft-ai://", CRAFT_AI_ENVIRONMENT_URL="http://127.0.0.1:9")
+    assert run.code == 2
+    assert "CRAFT_AI_SDK_TOKEN is not set" in run.err
+    assert ".env file here" in run.err

@@ -1,0 +1,289 @@
+"""`doctor`, as the installed program: what it finds, what it leaves behind, how it ends."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import servers
+from tests.support.cli import Craftsync, Run
+from tests.support.servers import S3Server, free_port
+from tests.support.serving import serving
+
+Findings = dict[str, dict[str, Any]]
+
+
+def findings(run: Run) -> Findings:
+    """Return the findings of a `--json` run by their names, each of which comes once."""
+    lines = [line for line in run.json if line["type"] == "finding"]
+    assert len({line["name"] for line in lines}) == len(lines)
+    assert run.summary["command"] == "doctor"
+    assert run.summary["exit_code"] == run.code
+    assert run.err == ""
+    return {line["name"]: line for line in lines}
+
+
+def levels(found: Findings, level: str) -> list[str]:
+    return [name for name, line in found.items() if line["level"] == level]
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def in_bucket(server: S3Server, bucket: str) -> set[str]:
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+    )
+    try:
+        return {entry["Key"] for entry in client.list_objects(Bucket=bucket).get("Contents", ())}
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
+    with servers.moto() as server:
+        yield server
+
+
+def aws(server: S3Server, **others: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "AWS_REGION": "us-east-1",
+        **others,
+    }
+
+
+def test_without_a_store_machine_config_roots_and_environments_are_examined(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/sub/a")
+    craftsync.write("archive/b")
+    craftsync.config.write_text(
+        "environments: {archive: {store: directory, path: archive}}\n"
+        "folders: {datasets: {root: root, environment: archive}}\n"
+    )
+    run = craftsync("doctor", "--json")
+    found = findings(run)
+    assert run.code == 0
+    for name in ("versions", "config", "state folder", "watches", "open files"):
+        assert found[name]["level"] == "ok", found[name]
+    assert "craftsync 0" in found["versions"]["detail"]
+    assert found["watches"]["detail"].endswith("have 2")
+    assert {"datasets: filesystem", "archive: writing", "archive: clock"} <= found.keys()
+    assert levels(found, "error") == levels(found, "warning") == []
+
+
+def test_for_people_it_prints_a_line_for_each_finding_and_the_remedy_below(
+    craftsync: Craftsync,
+) -> None:
+    run = craftsync("doctor", "./missing")
+    assert run.code == 3
+    lines = run.lines
+    (place,) = (number for number, line in enumerate(lines) if line.startswith("error"))
+    assert lines[place].startswith("error    ./missing: reachable: ")
+    assert lines[place + 1].startswith("         Check the path")
+    assert ", 1 error; " in lines[-1]
+
+
+def test_a_store_nobody_has_used_is_left_as_it_was(craftsync: Craftsync) -> None:
+    craftsync.write("store/a")
+    found = findings(craftsync("doctor", "./store", "--json"))
+    assert found["./store: writing"]["level"] == "ok"
+    assert tree(craftsync.folder / "store") == ["a"]
+    assert not (craftsync.folder / "state").exists()
+
+
+def files(folder: Path) -> list[str]:
+    """Return all files but the lock of a directory store, which its first use makes."""
+    return [
+        name
+        for name in tree(folder)
+        if (folder / name).is_file() and not name.endswith("/commit-lock")
+    ]
+
+
+def test_a_root_and_a_store_in_use_are_left_as_they_were(craftsync: Craftsync) -> None:
+    craftsync.write("root/a")
+    craftsync.config.write_text(
+        "environments: {archive: {store: directory, path: archive}}\n"
+        "folders: {datasets: {root: root, environment: archive}}\n"
+    )
+    assert craftsync("sync").code == 0
+    before = files(craftsync.folder)
+    found = findings(craftsync("doctor", "--json"))
+    assert {"datasets: swapping", "archive: swapping"} <= found.keys()
+    assert files(craftsync.folder) == before
+    assert craftsync("sync", "--json").summary["unchanged"] == 1
+
+
+def test_a_configuration_that_cannot_be_read_is_the_gravest_error(craftsync: Craftsync) -> None:
+    craftsync.config.write_text("environmets: {}\n")
+    run = craftsync("doctor", "./missing", "--json")
+    found = findings(run)
+    assert run.code == 78
+    assert levels(found, "error") == ["config", "./missing: reachable"]
+    assert "environments" in found["config"]["remedy"]
+    assert run.summary["problems"] == 2
+
+
+def test_every_store_of_the_config_is_examined_even_if_one_is_missing(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("there/a")
+    craftsync.config.write_text(
+        "environments:\n"
+        "  gone: {store: directory, path: gone}\n"
+        "  there: {store: directory, path: there}\n"
+        "folders: {datasets: {root: no-root, environment: there}}\n"
+    )
+    run = craftsync("doctor", "--json")
+    found = findings(run)
+    assert run.code == 3
+    assert found["gone: reachable"]["level"] == "error"
+    assert found["datasets: folder"]["level"] == "error"
+    assert found["there: writing"]["level"] == "ok"
+
+
+def test_a_word_that_names_no_store_is_an_error_with_a_remedy(craftsync: Craftsync) -> None:
+    run = craftsync("doctor", "nowhere", "--json")
+    assert run.code == 2
+    assert "./nowhere" in findings(run)["nowhere"]["remedy"]
+
+
+def test_a_state_folder_that_cannot_be_made_needs_a_person(craftsync: Craftsync) -> None:
+    craftsync.write("file")
+    craftsync.write("store/a")
+    run = craftsync("doctor", "./store", "--json", "--state-dir", "file/state")
+    assert run.code == 7
+    assert "--state-dir" in findings(run)["state folder"]["remedy"]
+
+
+def test_a_token_others_can_read_is_a_warning(craftsync: Craftsync) -> None:
+    craftsync.write("token", "secret").chmod(0o644)
+    craftsync.config.write_text(
+        "environments: {dev: {store: craft-ai, url: 'http://127.0.0.1:9', token_file: token}}\n"
+    )
+    found = findings(craftsync("doctor", ".", "--json"))
+    assert found["token of dev"]["level"] == "warning"
+    assert "chmod 600" in found["token of dev"]["remedy"]
+    assert "secret" not in str(found)
+
+
+def test_of_a_bucket_the_promises_are_tried_and_nothing_is_left(
+    craftsync: Craftsync, moto: S3Server
+) -> None:
+    moto.make_bucket("examined")
+    run = craftsync("doctor", "s3://examined/some/prefix", "--json", **aws(moto))
+    found = findings(run)
+    assert run.code == 0
+    for fact in ("conditional create", "conditional replace", "md5 versions", "metadata"):
+        assert found[f"s3://examined/some/prefix: {fact}"]["level"] == "ok"
+    assert found["s3://examined/some/prefix: keeps versions"]["level"] == "note"
+    assert in_bucket(moto, "examined") == set()
+
+
+def test_a_server_that_ignores_conditions_is_told_from_one_that_checks_them(
+    craftsync: Craftsync,
+) -> None:
+    (craftsync.folder / "served").mkdir()
+    with servers.rclone(craftsync.folder / "served") as server:
+        server.make_bucket("bucket")
+        run = craftsync("doctor", "s3://bucket", "--json", **aws(server))
+    found = findings(run)
+    assert run.code == 0
+    create = found["s3://bucket: conditional create"]
+    assert create["level"] == "warning"
+    assert "If-None-Match" in create["remedy"]
+    assert found["s3://bucket: folders"]["level"] == "note"
+
+
+def test_a_bucket_that_is_not_there_and_one_nobody_answers_for_end_differently(
+    craftsync: Craftsync, moto: S3Server
+) -> None:
+    missing = craftsync("doctor", "s3://never-made", "--json", **aws(moto))
+    assert missing.code == 3
+    assert levels(findings(missing), "error") == ["s3://never-made: listing"]
+    nobody = S3Server("nobody", f"http://127.0.0.1:{free_port()}")
+    silent = craftsync("doctor", "s3://bucket", "--json", **aws(nobody))
+    assert silent.code == 5
+    assert levels(findings(silent), "error") == ["s3://bucket: reachable"]
+
+
+def test_keys_no_folder_can_hold_are_a_warning(craftsync: Craftsync, moto: S3Server) -> None:
+    import boto3
+
+    moto.make_bucket("odd-keys")
+    client = boto3.client(
+        "s3",
+        endpoint_url=moto.endpoint,
+        aws_access_key_id=moto.access_key,
+        aws_secret_access_key=moto.secret_key,
+        region_name="us-east-1",
+    )
+    client.put_object(Bucket="odd-keys", Key="a//b", Body=b"x")
+    client.close()
+    found = findings(craftsync("doctor", "s3://odd-keys", "--json", **aws(moto)))
+    assert found["s3://odd-keys: keys"]["level"] == "warning"
+    assert "a//b" in found["s3://odd-keys: keys"]["detail"]
+
+
+def test_examining_a_store_while_it_is_in_use_disturbs_nothing(craftsync: Craftsync) -> None:
+    for number in range(200):
+        craftsync.write(f"root/{number}")
+    craftsync.write("store/.keep")
+    for _ in range(3):
+        shutil.rmtree(craftsync.folder / "store" / ".craftsync", ignore_errors=True)
+        shutil.rmtree(craftsync.folder / "state", ignore_errors=True)
+        pushing = craftsync.start("push", "root", "./store")
+        examined = craftsync("doctor", "./store", "--json")
+        pushing.communicate(timeout=60)
+        assert pushing.returncode == 0
+        assert examined.code == 0
+        assert (craftsync.folder / "store" / ".craftsync" / "store-id").exists()
+
+
+def test_of_an_environment_the_platform_is_checked_too_and_nothing_is_left(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("served/datasets/a")
+    with serving(craftsync.folder / "served") as server:
+        run = craftsync("doctor", "craft-ai://datasets", "--json", **server.variables)
+        wrong = {**server.variables, "CRAFT_AI_SDK_TOKEN": "another"}
+        denied = craftsync("doctor", "craft-ai://", "--json", **wrong)
+        silent = server.variables
+    found = findings(run)
+    assert run.code == 0
+    for name in ("platform, token", "platform, listing", "reachable", "writing"):
+        assert found[f"craft-ai://datasets: {name}"]["level"] == "ok", found
+    assert found["craft-ai://datasets: conditional replace"]["level"] == "warning"
+    assert found["craft-ai://datasets: metadata"]["level"] == "note"
+    assert craftsync("ls", "./served").text.endswith("datasets/a\n")
+    assert len(craftsync("ls", "./served").lines) == 1
+    assert denied.code == 3
+    assert levels(findings(denied), "error") == ["craft-ai://: reachable"]
+    gone = craftsync("doctor", "craft-ai://", "--json", **silent)
+    assert gone.code == 5
+    assert "another" not in denied.text and server.token not in run.text
+
+
+def test_without_a_token_the_remedy_says_where_it_is_looked_for(craftsync: Craftsync) -> None:
+    run = craftsync(
+        "doctor", "craft-ai://", "--json", CRAFT_AI_ENVIRONMENT_URL="http://127.0.0.1:9"
+    )
+    assert run.code == 2
+    (name,) = levels(findings(run), "error")
+    assert "CRAFT_AI_SDK_TOKEN" in findings(run)[name]["remedy"]

@@ -1,0 +1,331 @@
+"""A Craft AI store as a pass uses it: what it costs, what it knows of its own writes, when it falls back."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import craft_ai_sdk
+import pytest
+
+from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.errors import PreconditionFailed, StoreError, StoreUnavailable, UsageError
+from craftsync.stores.craftai import Access, CraftAiStore, Limits
+from craftsync.stores.craftai.contract import check_contract
+from craftsync.stores.craftai.multipart import MOST_PARTS, PART_STEP, part_size
+from craftsync.stores.craftai.objects import NoDescription, described, moment_of
+from tests.support.platform import FaultyPlatform, faulty_platform
+from tests.support.platform import faults as fault
+from tests.support.platform.wire import Answer
+from tests.support.world import Bytes, World
+
+Open = Callable[..., CraftAiStore]
+
+
+@pytest.fixture
+def platform() -> Iterator[FaultyPlatform]:
+    with faulty_platform() as platform:
+        yield platform
+
+
+@pytest.fixture
+def open_store(platform: FaultyPlatform) -> Iterator[Open]:
+    """Return a function that opens the store as the command line does."""
+    opened: list[CraftAiStore] = []
+
+    def open_it(folder: str = "", **options: object) -> CraftAiStore:
+        access = Access(platform.url, lambda: platform.token, platform.url)
+        opened.append(CraftAiStore(access, folder, **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield open_it
+    for store in opened:
+        store.close()
+
+
+def content_of(store: CraftAiStore, path: str) -> bytes:
+    with store.read(path) as reader:
+        return b"".join(reader)
+
+
+def test_a_new_file_costs_two_requests_and_little_more(
+    platform: FaultyPlatform, open_store: Open, tmp_path: Path
+) -> None:
+    world = World(tmp_path, open_store())
+    for number in range(100):
+        world.write(f"data/{number}", f"content {number}")
+    world.run()
+    assert len(platform.paths()) == 101
+    assert platform.count("upload") == platform.count("form") == 101
+    assert platform.count("list", "information", "download", "get") < 40
+
+
+def test_what_was_uploaded_is_known_by_the_next_pass_without_reading_it(
+    platform: FaultyPlatform, open_store: Open, tmp_path: Path
+) -> None:
+    world = World(tmp_path, open_store())
+    for number in range(30):
+        world.write(f"data/{number}", f"content {number}")
+    world.run()
+    platform.heal()
+    report = world.run()
+    assert (report.unchanged, world.said) == (30, [])
+    mark = platform.count("get")
+    assert mark <= 1, "only the store's mark is read"
+
+
+def test_an_object_written_right_after_ours_is_not_taken_for_ours(
+    platform: FaultyPlatform, open_store: Open, tmp_path: Path
+) -> None:
+    """The look after a write comes later, and finds another client's object of the same size."""
+    world = World(tmp_path, open_store())
+    world.run()
+    platform.bucket.tick = 10.0
+    theirs_first = fault.before(lambda: platform.put("a", b"theirs"))
+    platform.inject(
+        "information", theirs_first, skip=1, when=lambda request: b'"a"' in request.body
+    )
+    world.write("a", "mine, ")
+    world.run()
+    world.run()
+    assert world.here() == {"a": "theirs"}
+    assert "mine, " in world.kept()
+
+
+def test_a_write_that_was_acknowledged_and_is_not_there_whole_stops_the_pass(
+    platform: FaultyPlatform, open_store: Open
+) -> None:
+    store = open_store()
+    list(store.list())
+    kept = platform.bucket.put
+
+    def put(path: str, content: bytes, **options: object) -> object:
+        """Acknowledge all of it, and hold less."""
+        stored = kept(path, content)
+        platform.bucket.objects[path] = stored._replace(content=content[:-1])
+        return stored
+
+    platform.bucket.put = put  # type: ignore[method-assign, assignment]
+    store.write("a", Bytes(b"content"), expect=ABSENT, operation="one")
+    with pytest.raises(StoreError, match="acknowledged 7 bytes of a and holds 6"):
+        store.barrier()
+
+
+def test_a_listing_that_cannot_be_had_leaves_the_writes_to_the_next_pass(
+    platform: FaultyPlatform, open_store: Open
+) -> None:
+    store = open_store()
+    list(store.list())
+    written = store.write("a", Bytes(b"content"), expect=ABSENT, operation="one")
+    assert (written.version, written.modified_ns) == (None, None)
+    platform.standby()
+    assert store.barrier() == {}
+
+
+def test_a_path_written_twice_in_a_row_is_overwritten_only_on_purpose(open_store: Open) -> None:
+    store = open_store()
+    list(store.list())
+    for number in range(20):
+        store.write(f"{number}", Bytes(b"first"), expect=ABSENT, operation="one")
+    for number in range(20):
+        with pytest.raises(PreconditionFailed):
+            store.write(f"{number}", Bytes(b"second"), expect=ABSENT, operation="two")
+
+
+def test_an_object_larger_than_a_part_is_kept_without_being_held_in_memory(
+    platform: FaultyPlatform, open_store: Open
+) -> None:
+    store = open_store(limits=Limits(single_post=PART_STEP, smallest_part=PART_STEP))
+    content = bytes(range(256)) * (3 * PART_STEP // 256) + b"end"
+    platform.put("a", content)
+    store.delete("a", expect=store.stat("a"), keep="pass-1")
+    assert platform.paths() == [f"{OWN_FOLDER}/trash/pass-1/a"]
+    assert platform.content(f"{OWN_FOLDER}/trash/pass-1/a") == content
+    asked = [
+        request.headers.get("range") for request in platform.requests if request.endpoint == "get"
+    ]
+    assert len(asked) == 4 and None not in asked
+
+
+def test_two_environments_are_told_apart_by_their_address(open_store: Open) -> None:
+    here = open_store("models/2026")
+    there = Access("https://my-env.example/", lambda: "token")
+    assert here.location.endswith("/models/2026")
+    assert (there.location, there.name) == ("craft-ai+https://my-env.example", "my-env")
+    assert here.name == "2026"
+
+
+def test_the_token_shows_nowhere(
+    platform: FaultyPlatform, open_store: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform.token = "a-secret-nobody-may-see"
+    store = open_store()
+    with caplog.at_level(logging.INFO):
+        store.write("a", Bytes(b"content"), expect=None, operation="one")
+        platform.inject("get", fault.status(403), times=10)
+        platform.inject("information", fault.connection_lost, times=10)
+        errors = []
+        for act in (lambda: content_of(store, "a"), lambda: store.stat("a")):
+            with pytest.raises(StoreError) as caught:
+                act()
+            errors.append(caught.value)
+    said = [caplog.text, store.location, repr(Access(platform.url, lambda: platform.token))]
+    said += [f"{error} {error.remedy}" for error in errors]
+    assert platform.token not in " ".join(said)
+    assert "Signature" not in " ".join(said)
+
+
+def test_the_sdk_leaves_the_filters_for_warnings_as_they_were() -> None:
+    code = (
+        "import warnings, requests; before = list(warnings.filters)\n"
+        "from craftsync.stores.craftai import Access, CraftAiStore\n"
+        "CraftAiStore(Access('http://127.0.0.1:9', lambda: 'token')).close()\n"
+        "assert warnings.filters == before, warnings.filters\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_without_the_extra_the_remedy_is_to_install_it() -> None:
+    code = (
+        "import sys; sys.modules['craft_ai_sdk'] = None\n"
+        "from craftsync.errors import UsageError\n"
+        "from craftsync.stores.craftai import Access, CraftAiStore\n"
+        "try: CraftAiStore(Access('http://127.0.0.1:9', lambda: 'token'))\n"
+        "except UsageError as error: print(error.remedy)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.stdout.strip() == "pip install 'craftsync[craft-ai]'", run.stderr
+
+
+def test_an_sdk_that_is_another_inside_is_used_from_outside(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(craft_ai_sdk.CraftAiSdk, "_delete")
+    monkeypatch.setattr(craft_ai_sdk.CraftAiSdk, "__abstractmethods__", frozenset())
+    monkeypatch.delattr(craft_ai_sdk.sdk.BaseCraftAiSdk, "_delete")
+    with caplog.at_level(logging.WARNING):
+        store = open_store()
+    assert "changed: _delete" in caplog.text
+    assert not store.features.ranges
+    assert store.prepare(None) == "public"
+
+
+def test_a_platform_that_answers_in_another_form_is_used_through_the_public_functions(
+    platform: FaultyPlatform, open_store: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform.inject("list", fault.answering(fault.json_answer({"objects": []})))
+    store = open_store()
+    assert store.features.ranges
+    with caplog.at_level(logging.WARNING):
+        saved = store.prepare(None)
+    assert saved == "public"
+    assert "a page holds no items" in caplog.text
+    assert not store.features.ranges
+    assert open_store().prepare(saved) == "wire", "what was found to be another is looked at again"
+
+
+def test_a_platform_that_is_away_at_the_start_is_no_reason_to_fall_back(
+    platform: FaultyPlatform, open_store: Open
+) -> None:
+    platform.standby()
+    store = open_store()
+    assert store.prepare(None) is None
+    assert store.features.ranges
+
+
+def test_what_was_found_once_is_not_asked_for_again(
+    platform: FaultyPlatform, open_store: Open
+) -> None:
+    saved = open_store().prepare(None)
+    platform.heal()
+    assert open_store().prepare(saved) == saved
+    assert platform.requests == []
+
+
+def test_the_findings_say_what_was_checked(platform: FaultyPlatform) -> None:
+    platform.put("a", b"content")
+    access = Access(platform.url, lambda: platform.token, platform.url)
+    found = {finding.name: finding for finding in check_contract(access)}
+    assert all(finding.ok for finding in found.values())
+    assert list(found) == ["SDK version", "SDK inside", "token", "listing", "description"]
+    refused = check_contract(replace(access, token=lambda: "another"))[-1]
+    assert (refused.name, refused.ok) == ("token", None)
+    assert "does not accept the SDK token" in refused.detail
+
+
+def test_one_look_serves_all_who_wait_for_a_token(
+    platform: FaultyPlatform, open_store: Open
+) -> None:
+    store = open_store()
+    gate = threading.Barrier(16)
+
+    def look() -> None:
+        gate.wait()
+        assert store.stat("a") is None
+
+    threads = [threading.Thread(target=look) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert platform.count("refresh") == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (1, 16 << 20),
+        (16 << 20, 16 << 20),
+        (MOST_PARTS * (16 << 20), 16 << 20),
+        (MOST_PARTS * (16 << 20) + 1, (16 << 20) + PART_STEP),
+        (1 << 40, 420 * PART_STEP),
+    ],
+)
+def test_parts_are_as_large_as_they_have_to_be(size: int, expected: int) -> None:
+    assert part_size(size) == expected
+    assert expected % PART_STEP == 0 and -(-size // expected) <= MOST_PARTS
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("2026-11-22T10:11:12Z", 1795342272_000_000_000),
+        ("2026-11-22T10:11:12.345Z", 1795342272_345_000_000),
+        ("2026-11-22T11:11:12+01:00", 1795342272_000_000_000),
+        ("2026-11-22T10:11:12", 1795342272_000_000_000),
+        ("last Sunday", None),
+    ],
+)
+def test_a_time_is_utc_unless_it_says_otherwise(text: str, nanoseconds: int | None) -> None:
+    assert moment_of(text)[0] == nanoseconds
+
+
+@pytest.mark.parametrize("size", ["1.00 KB", None, True, -1, 1.5, [], "1"])
+def test_a_size_that_is_no_number_of_bytes_is_not_believed(size: object) -> None:
+    entry = {"path": "a", "last_modified": "2026-11-22T10:11:12Z", "size": size}
+    with pytest.raises(NoDescription):
+        described(entry)
+
+
+def test_no_token_is_an_error_of_the_call() -> None:
+    def missing() -> str:
+        raise UsageError("There is no SDK token")
+
+    with pytest.raises(UsageError):
+        CraftAiStore(Access("http://127.0.0.1:9", missing))
+
+
+def test_an_answer_from_somebody_else_is_no_success(
+    platform: FaultyPlatform, open_store: Open
+) -> None:
+    """What is there afterwards has the right size, because it is what was to be replaced."""
+    store = open_store()
+    platform.put("a", b"before")
+    platform.inject("form", fault.answering(Answer(200)), when=lambda r: b"trash" not in r.body)
+    with pytest.raises(StoreUnavailable):
+        store.write("a", Bytes(b"behind"), expect=store.stat("a"), operation="one", keep="k")

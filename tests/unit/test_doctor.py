@@ -1,0 +1,195 @@
+"""The checks of `doctor` one by one: what the machine at hand cannot show, and checks that fail."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from craftsync.clock import SystemClock
+from craftsync.core.model import RemoteObject
+from craftsync.doctor import folder, mounts
+from craftsync.doctor import store as of_store
+from craftsync.doctor.findings import (
+    Finding,
+    Level,
+    examined,
+    exit_code_of,
+    failed,
+    ok,
+)
+from craftsync.errors import (
+    ConfigError,
+    CraftsyncError,
+    StoreDenied,
+    StoreError,
+    StoreMissing,
+    StoreUnavailable,
+)
+from craftsync.stores.base import Reader
+from craftsync.stores.memory import MemoryStore
+
+
+def store_findings(store: MemoryStore) -> dict[str, Finding]:
+    subject = of_store.OpenStore(store, SystemClock())
+    return {finding.name: finding for finding in examined("", subject, of_store.CHECKS)}
+
+
+def test_a_check_that_fails_is_a_finding_and_the_next_one_is_run() -> None:
+    def _dividing(subject: int) -> Iterator[Finding]:
+        yield ok("before", "fine")
+        yield ok("never", str(1 // subject))
+
+    def _after(subject: int) -> Iterator[Finding]:
+        yield ok("after", "fine")
+
+    before, dividing, after = examined("here", 0, (_dividing, _after))
+    assert (before.name, after.name) == ("here: before", "here: after")
+    assert (dividing.name, dividing.level, dividing.exit_code) == ("here: dividing", "error", 1)
+    assert "report" in dividing.remedy
+
+
+def test_after_a_store_that_does_not_answer_nothing_more_is_asked() -> None:
+    def _asking(subject: None) -> Iterator[Finding]:
+        raise StoreUnavailable("nobody answers")
+        yield
+
+    def _asking_more(subject: None) -> Iterator[Finding]:
+        raise AssertionError("asked again")
+        yield
+
+    (finding,) = examined("", None, (_asking, _asking_more))
+    assert (finding.detail, finding.exit_code) == ("nobody answers", 5)
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([], 0),
+        ([StoreUnavailable("a"), StoreMissing("b")], 3),
+        ([StoreMissing("a"), ConfigError("b"), StoreUnavailable("c")], 78),
+        ([StoreUnavailable("a"), OSError(5, "b")], 5),
+        ([ValueError("a")], 1),
+        ([CraftsyncError("of no special kind")], 1),
+    ],
+)
+def test_the_exit_code_is_that_of_the_gravest_error(errors: list[Exception], code: int) -> None:
+    found = [failed("name", error) for error in errors]
+    assert exit_code_of([ok("fine", ""), *found]) == code
+
+
+def test_a_clock_that_is_far_off_is_a_warning_and_its_objects_are_removed() -> None:
+    store = MemoryStore()
+    found = store_findings(store)
+    assert found["clock"].level is Level.WARNING
+    assert "behind this machine's" in found["clock"].detail
+    assert "timedatectl" in found["clock"].remedy
+    assert found["writing"].level is Level.OK
+    assert list(store.list(".craftsync/")) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level"), [(0, Level.OK), (20, Level.NOTE), (-20, Level.NOTE), (400, Level.WARNING)]
+)
+def test_a_difference_of_clocks_is_as_grave_as_it_is_large(seconds: int, level: Level) -> None:
+    now = 1_795_342_272_500_000_000
+    second = now // 10**9 * 10**9
+    written = RemoteObject("a", 0, second + seconds * 10**9, None)
+    assert of_store._clock(written, now, now + 1000).level is level
+
+
+class ReadOnlyStore(MemoryStore):
+    """Lets nobody write."""
+
+    def write(self, *_: object, **__: object) -> RemoteObject:
+        raise StoreDenied("you may not write", remedy="Ask for it.")
+
+
+def test_a_store_that_may_only_be_read_is_no_error() -> None:
+    found = store_findings(ReadOnlyStore())
+    assert found["writing"].level is Level.WARNING
+    assert found["writing"].remedy == "Ask for it."
+    assert found["promises"].level is Level.NOTE
+    assert "conditional create" not in found
+
+
+class KeepingStore(MemoryStore):
+    """Takes deletions and does not carry them out."""
+
+    def delete(self, *_: object, **__: object) -> None:
+        pass
+
+
+def test_a_store_that_does_not_delete_is_an_error() -> None:
+    finding = store_findings(KeepingStore())["writing"]
+    assert finding.level is Level.ERROR
+    assert "not deleted" in finding.detail
+
+
+class DistortingStore(MemoryStore):
+    """Gives back what nobody wrote, as a captive portal does."""
+
+    @contextmanager
+    def read(self, path: str, **_: object) -> Iterator[Reader]:  # type: ignore[override]
+        portal = io.BytesIO(b"<html>Welcome</html>")
+        yield portal  # type: ignore[misc]
+
+
+def test_a_store_that_gives_back_other_bytes_is_an_error() -> None:
+    finding = store_findings(DistortingStore())["writing"]
+    assert finding.level is Level.ERROR
+    assert "other bytes" in finding.detail
+
+
+class UnsortedStore(MemoryStore):
+    """Lists backwards and says that it does not."""
+
+    def list(self, *arguments: object, **others: object) -> Iterator[RemoteObject]:  # type: ignore[override]
+        for name in ("b", "a"):
+            yield RemoteObject(name, 1, None, None)
+
+
+def test_a_listing_out_of_the_promised_order_is_an_error() -> None:
+    assert store_findings(UnsortedStore())["listing"].level is Level.ERROR
+
+
+def test_every_fact_of_a_store_is_told() -> None:
+    from dataclasses import fields
+
+    from craftsync.stores.base import Features
+
+    told = {promise.fact for promise in of_store.PROMISES} | {"folders", "max_path_bytes"}
+    assert told == {field.name for field in fields(Features)}
+
+
+def test_the_filesystem_of_a_folder_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
+    assert mounts.kind_of(Path("/proc/self")) == "proc"
+    assert mounts.kind_of(tmp_path / "not there") == mounts.kind_of(tmp_path) != "unknown"
+    assert mounts.is_network("nfs4")
+    assert not mounts.is_network("ext4")
+
+
+def test_folders_are_counted_without_following_links_and_up_to_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / ".craftsync" / "tmp").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert folder.count_folders(tmp_path, most=100) == 3
+    assert folder.count_folders(tmp_path, most=2) == 2
+
+
+def test_a_link_in_place_of_the_own_folder_is_not_followed(tmp_path: Path) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    root.mkdir()
+    (root / ".craftsync").symlink_to(outside)
+    found = {finding.name: finding for finding in examined("", root, folder.ROOT_CHECKS)}
+    assert found["names"].level is Level.NOTE
+    assert "swapping" not in found
+
+
+def test_a_failure_of_the_store_has_its_remedy() -> None:
+    finding = failed("name", StoreError("it is so", remedy="Do this."))
+    assert (finding.detail, finding.remedy, finding.exit_code) == ("it is so", "Do this.", 3)

@@ -1,0 +1,93 @@
+"""`.env` files as people write them, and where else a token may be."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from craftsync import dotenv
+from craftsync.errors import ConfigError, UsageError
+from craftsync.tokens import TOKEN_ENV, find_token
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Start in a folder of the test's own, without a token."""
+    monkeypatch.chdir(tmp_path)
+    for name in (TOKEN_ENV, "CRAFT_AI_ACCESS_TOKEN", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("NAME=value", "value"),
+        ("  export NAME = value  ", "value"),
+        ("NAME='two words' # a comment", "two words"),
+        ('NAME="a \\"quote\\" # and\\nmore"', 'a "quote" # and\nmore'),
+        ("NAME='no \\n escape'", "no \\n escape"),
+        ("NAME=https://host/a#b?c=d", "https://host/a#b?c=d"),
+        ("NAME=value # a comment", "value"),
+        ("NAME=a b  c", "a b  c"),
+        ("NAME=", ""),
+        ("NAME=''", ""),
+        ("\ufeffNAME=value", "value"),
+        ("NAME=value\r", "value"),
+        ("NAME=first\nNAME=second", "second"),
+    ],
+)
+def test_an_assignment_is_read_as_it_is_meant(line: str, value: str) -> None:
+    Path(".env").write_text(line, newline="")
+    assert dotenv.read(Path(".env")) == {"NAME": value}
+
+
+@pytest.mark.parametrize("line", ["# NAME=value", "NAME", "1NAME=value", "NAME: value", "", "="])
+def test_what_is_no_assignment_is_passed_over(line: str) -> None:
+    Path(".env").write_text(f"{line}\nOTHER=1\n")
+    assert dotenv.read(Path(".env")) == {"OTHER": "1"}
+
+
+def test_a_file_that_is_no_text_is_an_error_of_the_configuration() -> None:
+    Path(".env").write_bytes(b"NAME=\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        dotenv.variable("NAME")
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(f"{TOKEN_ENV}=from-file\n")
+    assert find_token(TOKEN_ENV, None) == "from-file"
+    monkeypatch.setenv(TOKEN_ENV, "from-environment")
+    assert find_token(TOKEN_ENV, None) == "from-environment"
+
+
+def test_a_named_file_goes_before_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN_ENV, "from-environment")
+    Path("token").write_text("from-file\n")
+    assert find_token(TOKEN_ENV, Path("token")) == "from-file"
+
+
+def test_a_service_finds_its_credential(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "LAB_TOKEN").write_text("from-systemd\n")
+    assert find_token("LAB_TOKEN", None) == "from-systemd"
+
+
+def test_the_old_name_is_accepted_with_a_hint(caplog: pytest.LogCaptureFixture) -> None:
+    Path(".env").write_text("CRAFT_AI_ACCESS_TOKEN=old\n")
+    with caplog.at_level(logging.WARNING):
+        assert find_token(TOKEN_ENV, None) == "old"
+    assert TOKEN_ENV in caplog.text
+    with pytest.raises(UsageError):
+        find_token("LAB_TOKEN", None)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"), [(None, "SOME_TOKEN is not set"), ("gone", "gone"), ("empty", "is empty")]
+)
+def test_a_missing_token_is_named(file: str | None, message: str) -> None:
+    Path("empty").write_text(" \n")
+    with pytest.raises(UsageError, match=message) as caught:
+        find_token("SOME_TOKEN", Path(file) if file else None)
+    assert caught.value.remedy

@@ -1,0 +1,130 @@
+"""Rates: kept by all together, changed while transfers wait, and by the time of the week."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
+from craftsync.errors import Interrupted
+from craftsync.sync.limiter import Limiter
+from craftsync.words import RateByTime, Rates, parse_bwlimit
+from tests.support.clock import FakeClock
+
+MONDAY = datetime(2026, 11, 23)
+
+
+def test_bytes_wait_for_those_before_them() -> None:
+    clock = FakeClock()
+    limiter = Limiter(1000, clock)
+    limiter.take(500)
+    assert clock.monotonic() == 0
+    limiter.take(1500)
+    assert clock.monotonic() == pytest.approx(0.5)
+    limiter.take(1)
+    assert clock.monotonic() == pytest.approx(2)
+    assert limiter.moved == 2001
+
+
+def test_a_pause_is_no_credit_for_later() -> None:
+    clock = FakeClock()
+    limiter = Limiter(1000, clock)
+    clock.advance(3600)
+    limiter.take(1000)
+    limiter.take(1)
+    assert clock.monotonic() == pytest.approx(3601)
+
+
+def test_no_limit_never_waits() -> None:
+    clock = FakeClock()
+    limiter = Limiter(None, clock)
+    for _ in range(10):
+        limiter.take(1 << 40)
+    assert not clock.slept
+
+
+def test_a_new_rate_counts_at_once_for_who_waits_already() -> None:
+    clock = FakeClock()
+    rates = iter([10.0] * 6)
+    limiter = Limiter(lambda now_ns: next(rates, None), clock)
+    limiter.take(10**9)
+    limiter.take(1)
+    assert clock.monotonic() < 2
+
+
+def test_who_waits_ends_when_it_is_cancelled() -> None:
+    class Cancelling(FakeClock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            limiter.cancel()
+
+    limiter = Limiter(1, Cancelling())
+    limiter.take(10**9)
+    with pytest.raises(Interrupted):
+        limiter.take(1)
+
+
+def at(day: int, hour: int, minute: int = 0) -> datetime:
+    return MONDAY.replace(day=MONDAY.day + day, hour=hour, minute=minute)
+
+
+@pytest.mark.parametrize(
+    ("moment", "upload"),
+    [
+        (at(0, 0), None),
+        (at(0, 7, 59), None),
+        (at(0, 8), 1024**2),
+        (at(4, 18, 59), 1024**2),
+        (at(4, 19), None),
+    ],
+)
+def test_a_timetable_of_a_day_holds_every_day(moment: datetime, upload: float | None) -> None:
+    table = parse_bwlimit("08:00,1M 19:00,off")
+    assert isinstance(table, Timetable)
+    assert table.at(moment).upload == upload
+
+
+def test_a_timetable_with_days_holds_until_its_next_entry_and_over_the_end_of_the_week() -> None:
+    table = parse_timetable("Mon-08:00,slow Fri-19:00,fast", str)
+    assert [table.at(moment) for moment in (at(0, 9), at(4, 18), at(6, 23), at(0, 7))] == [
+        *("slow", "slow", "fast", "fast"),
+    ]
+
+
+def test_a_timetable_says_both_directions_for_a_local_time() -> None:
+    table = parse_bwlimit("00:00,1K:2K")
+    assert isinstance(table, Timetable)
+    now_ns = int(MONDAY.timestamp()) * 10**9
+    assert RateByTime(table, "upload")(now_ns) == 1024
+    assert RateByTime(table, "download")(now_ns) == 2048
+    assert table.at(MONDAY) == Rates(1024, 2048)
+
+
+@pytest.mark.parametrize(
+    ("words", "opened", "closed"),
+    [
+        ("12:00-14:00", at(3, 12), at(3, 14)),
+        ("22:00-06:00", at(0, 5, 59), at(0, 6)),
+        ("Sat-Sun 00:00-24:00", at(6, 23, 59), at(0, 0)),
+        ("Sun 23:00-01:00", at(0, 0, 59), at(0, 1)),
+        ("Fri-Mon 10:00-11:00", at(6, 10), at(1, 10)),
+        ("Fri 10:00-11:00", at(4, 10), at(5, 10)),
+    ],
+)
+def test_a_window_is_open_from_its_start_to_its_end(
+    words: str, opened: datetime, closed: datetime
+) -> None:
+    windows = Windows(parse_window(words))
+    assert windows.open_at(opened)
+    assert not windows.open_at(closed)
+
+
+def test_without_windows_it_is_always_open() -> None:
+    assert Windows().open_at(MONDAY)
+
+
+@pytest.mark.parametrize("words", ["", "noon", "10:00", "Xyz 10:00-11:00", "10:60-11:00"])
+def test_what_is_no_window_is_refused(words: str) -> None:
+    with pytest.raises(ValueError, match=r"window|day"):
+        parse_window(words)

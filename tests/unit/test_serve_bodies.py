@@ -1,0 +1,282 @@
+"""How `serve` takes content in: forms, parts of uploads, and ranges on the way out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from hashlib import md5, sha256
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from craftsync.serve.content import Content, Extent, Scratch
+from craftsync.serve.form import Form
+from craftsync.serve.multipart import LIFETIME_SECONDS, MOST_UPLOADS, ListedPart, Upload, Uploads
+from craftsync.serve.ranges import range_of
+from craftsync.serve.refused import Refused
+from tests.support.clock import FakeClock
+
+BOUNDARY = "----limit"
+TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def part(name: str, content: bytes, *, file: bool = False) -> bytes:
+    filename = '; filename="f"' if file else ""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n\r\n'
+    return head.encode() + content + b"\r\n"
+
+
+def body(*parts: bytes) -> bytes:
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def whole(content: Content) -> bytes:
+    return content.read_at(0, content.size)
+
+
+def permit_all(fields: Mapping[str, str]) -> None:
+    """Permit whatever is asked."""
+
+
+def taken(*pieces: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the fields and the file of a form that arrives in these pieces."""
+    form = Form(TYPE, Scratch(), permit_all)
+    for piece in pieces:
+        form.feed([piece])
+    return form.fields, whole(form.content())
+
+
+@given(
+    st.binary(max_size=300).filter(lambda content: b"\r\n--" + BOUNDARY.encode() not in content),
+    st.sets(st.integers(0, 600), max_size=8),
+)
+def test_a_form_is_the_same_however_it_is_cut(content: bytes, cuts: set[int]) -> None:
+    sent = body(part("key", "é/f".encode()), part("file", content, file=True))
+    edges = [0, *sorted(cut for cut in cuts if cut < len(sent)), len(sent)]
+    pieces = [sent[start:end] for start, end in pairwise(edges)]
+    assert taken(*pieces) == ({"key": "é/f"}, content)
+
+
+@pytest.mark.parametrize("near", [b"\r\n--", b"\r\n------limi", b"--" + BOUNDARY.encode()])
+def test_what_looks_like_the_end_of_the_file_is_part_of_it(near: bytes) -> None:
+    content = near * 3 + b"x" + near
+    assert taken(body(part("file", content, file=True)))[1] == content
+
+
+def test_every_form_that_ends_early_is_refused() -> None:
+    sent = body(part("key", b"k"), part("file", b"content", file=True))
+    for end in range(len(sent) - 2):
+        with pytest.raises(Refused):
+            taken(sent[:end])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"nonsense",
+        body(),
+        body(part("key", b"k")),
+        body(part("file", b"1", file=True), part("file", b"2", file=True)),
+        body(part("key", bytes(70_000)), part("file", b"1", file=True)),
+        body(*(part(f"k{number}", b"") for number in range(3000)), part("file", b"1")),
+    ],
+)
+def test_what_is_no_form_with_one_file_is_refused(sent: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        taken(sent)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data", f"{TYPE}{'x' * 500}"])
+def test_a_body_of_another_type_is_refused(kind: str) -> None:
+    with pytest.raises(Refused) as refused:
+        Form(kind, Scratch(), permit_all)
+    assert refused.value.status == 400
+
+
+def test_nothing_of_a_file_is_kept_before_its_fields_permit_it() -> None:
+    def refuse(fields: Mapping[str, str]) -> None:
+        assert fields == {"key": "k"}
+        raise Refused(403, "No", "No.")
+
+    scratch = Scratch()
+    form = Form(TYPE, scratch, refuse)
+    with pytest.raises(Refused):
+        form.feed([body(part("key", b"k"), part("file", b"content", file=True))])
+    assert os.fstat(scratch.descriptor).st_size == 0
+
+
+def test_a_field_after_the_file_changes_nothing() -> None:
+    sent = body(part("key", b"k"), part("file", b"1", file=True), part("key", b"other"))
+    assert taken(sent) == ({"key": "k"}, b"1")
+
+
+def put(upload: Upload, number: int, content: bytes) -> ListedPart:
+    with upload.receiving(number, len(content)) as arrival:
+        arrival.feed([content[:3], content[3:]])
+    return ListedPart(number, f'"{arrival.etag()}"')
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.randoms())
+def test_parts_in_any_order_and_sent_again_make_the_content_in_order(
+    contents: list[bytes], random: st.DataObject
+) -> None:
+    upload = Upload("p")
+    order = [*range(len(contents)), *range(len(contents))]
+    random.shuffle(order)  # type: ignore[attr-defined]
+    listed = {number: put(upload, number + 1, contents[number]) for number in order}
+    content = upload.content([listed[number] for number in sorted(listed)])
+    assert whole(content) == b"".join(contents)
+    assert content.digest == sha256(b"".join(contents)).digest()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(0, 50), st.integers(0, 50))
+def test_content_is_read_from_any_place(lengths: list[int], offset: int, length: int) -> None:
+    scratch, expected, extents = Scratch(), b"", []
+    for index, size in enumerate(lengths):
+        piece = bytes([65 + index]) * size
+        scratch.write_at(100 * index, piece)
+        extents.append(Extent(100 * index, size))
+        expected += piece
+    length = max(0, min(length, len(expected) - offset))
+    assert Content(scratch, extents).read_at(offset, length) == expected[offset : offset + length]
+
+
+def test_a_part_answers_with_its_md5() -> None:
+    assert put(Upload("p"), 1, b"content").etag == f'"{md5(b"content").hexdigest()}"'
+
+
+@pytest.mark.parametrize("sent", [b"12345", b"1234567"])
+def test_a_part_of_another_length_than_announced_does_not_count(sent: bytes) -> None:
+    upload = Upload("p")
+    with pytest.raises(Refused), upload.receiving(1, 6) as arrival:
+        arrival.feed([sent])
+    with pytest.raises(Refused):
+        upload.content([ListedPart(1, arrival.etag())])
+
+
+def test_a_part_that_breaks_off_leaves_the_one_that_was_there() -> None:
+    upload = Upload("p")
+    first = put(upload, 1, b"first!")
+    with pytest.raises(ConnectionError), upload.receiving(1, 6) as arrival:
+        arrival.feed([b"sec"])
+        raise ConnectionError
+    assert whole(upload.content([first])) == b"first!"
+
+
+def test_parts_sent_again_and_again_take_no_more_room() -> None:
+    upload = Upload("p")
+    for _ in range(50):
+        put(upload, 1, b"0123456789")
+    assert os.fstat(upload.scratch.descriptor).st_size <= 20
+
+
+def test_a_part_sent_while_the_upload_is_put_together_changes_nothing_of_it() -> None:
+    upload = Upload("p")
+    put(upload, 1, b"older")
+    listed = put(upload, 1, b"newer")
+    with upload.ending:
+        content = upload.content([listed])
+        for late in (b"late1", b"late2"):
+            put(upload, 1, late)
+        assert whole(content) == b"newer"
+
+
+def test_the_end_of_an_upload_must_name_what_arrived() -> None:
+    upload = Upload("p")
+    one, two = put(upload, 1, b"one"), put(upload, 2, b"two")
+    for listed in (
+        [],
+        [two, one],
+        [one, one],
+        [one, ListedPart(3, two.etag)],
+        [one._replace(etag="None")],
+    ):
+        with pytest.raises(Refused) as refused:
+            upload.content(listed)
+        assert refused.value.status == 400
+    assert whole(upload.content([two])) == b"two"
+
+
+def test_parts_that_are_less_than_the_announced_total_are_refused() -> None:
+    upload = Upload("p")
+    one = put(upload, 1, b"one")
+    upload.total = 4
+    with pytest.raises(Refused, match="3 bytes of the 4"):
+        upload.content([one])
+
+
+def test_an_upload_that_rests_for_a_day_is_dropped_and_one_that_does_not_stays() -> None:
+    clock = FakeClock()
+    uploads = Uploads(clock)
+    resting, busy = uploads.begin("a"), uploads.begin("b")
+    clock.advance(LIFETIME_SECONDS - 1)
+    uploads.find(busy, "b")
+    clock.advance(2)
+    uploads.drop_stale()
+    with pytest.raises(Refused):
+        uploads.find(resting, "a")
+    assert uploads.find(busy, "b").path == "b"
+
+
+def test_an_upload_is_found_only_under_its_own_path() -> None:
+    uploads = Uploads(FakeClock())
+    upload_id = uploads.begin("a")
+    for wrong in ((upload_id, "b"), ("", "a"), (None, "a"), (7, "a")):
+        with pytest.raises(Refused) as refused:
+            uploads.find(*wrong)
+        assert refused.value.status == 404
+
+
+def test_unfinished_uploads_are_limited_in_number() -> None:
+    uploads = Uploads(FakeClock())
+    first, *_ = [uploads.begin("a") for _ in range(MOST_UPLOADS)]
+    with pytest.raises(Refused) as refused:
+        uploads.begin("a")
+    assert refused.value.status == 503
+    uploads.drop(first)
+    uploads.begin("a")
+
+
+def test_a_late_write_never_meets_the_file_of_another_upload() -> None:
+    uploads = Uploads(FakeClock())
+    upload_id = uploads.begin("a")
+    with uploads.find(upload_id, "a").receiving(1, 4) as arrival:
+        uploads.drop(upload_id)
+        other = Scratch()
+        arrival.feed([b"late"])
+    assert os.fstat(other.descriptor).st_size == 0
+
+
+RANGES = """
+bytes=0-0     10  0 1
+bytes=0-      10  0 10
+bytes=3-5     10  3 3
+bytes=3-99    10  3 7
+bytes=9-9     10  9 1
+bytes=-4      10  6 4
+bytes=-99     10  0 10
+bytes=5-3     10  all
+bytes=-       10  all
+bytes=0-1,3-4 10  all
+items=0-1     10  all
+bytes=a-b     10  all
+bytes=10-     10  416
+bytes=0-0     0   416
+bytes=-0      10  416
+"""
+
+
+@pytest.mark.parametrize("row", [line.split() for line in RANGES.strip().splitlines()])
+def test_a_range_header_asks_for(row: list[str]) -> None:
+    header, size, *expected = row
+    try:
+        found = range_of(header, int(size))
+    except Refused as refused:
+        assert [str(refused.status)] == expected
+        assert refused.headers == {"content-range": f"bytes */{size}"}
+    else:
+        assert (list(map(str, found)) if found else ["all"]) == expected
