@@ -52,7 +52,7 @@ class WireStore:
             self._list_all, self._look, self._etag, clock, limits.fresh_listing_seconds
         )
         self._writing = Writing(
-            self.calls, self._reading, self._looks, limits, key=self._key, look=self._look
+            self.calls, self._reading, self._looks, limits, clock, key=self._key, look=self._look
         )
         self._displacing = Displacing(self._reading, self._writing, self._looks, self._look)
 

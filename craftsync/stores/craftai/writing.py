@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from hashlib import md5, sha256
 from typing import NamedTuple
 
-from craftsync.core.model import RemoteObject
+from craftsync.clock import Clock, stamp
+from craftsync.core.model import OWN_FOLDER, RemoteObject
 from craftsync.core.paths import is_own
 from craftsync.errors import StoreUnavailable
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.craftai.calls import Calls
 from craftsync.stores.craftai.looks import Looks, Written
 from craftsync.stores.craftai.multipart import MIB, PART_SIZE, Order, Uploads
-from craftsync.stores.craftai.reading import Reading
+from craftsync.stores.craftai.reading import Reading, StoredSource
 from craftsync.stores.craftai.storage import Receipt
 
 
@@ -59,10 +60,12 @@ class Writing:
         reading: Reading,
         looks: Looks,
         limits: Limits,
+        clock: Clock,
         *,
         key: Callable[[str], str],
         look: Callable[[str], RemoteObject | None],
     ) -> None:
+        self._clock = clock
         self._calls = calls
         self._reading = reading
         self._looks = looks
@@ -186,9 +189,15 @@ class Writing:
             for chunk in incoming:
                 digest.update(chunk)
         if source.digest and digest.digest() != source.digest:
-            self._calls.delete(self._key(found.path))
+            self._set_aside(found)
             raise StoreUnavailable(
-                f"{found.path} was stored as something else than was sent, and was removed again.",
+                f"{found.path} was stored as something else than was sent, and is in the trash now.",
                 remedy="Check the network and the store: something changes data on its way.",
                 ambiguous=False,
             )
+
+    def _set_aside(self, found: RemoteObject) -> None:
+        """Move an object to the trash: it may be damaged, or another client's that came in between."""
+        kept = f"{OWN_FOLDER}/trash/{stamp(self._clock)}/{found.path}"
+        self.write(kept, StoredSource(self._reading, found), kept, before=lambda: None)
+        self._calls.delete(self._key(found.path))
