@@ -74,17 +74,13 @@ class TaskPool(Generic[Result]):
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"transfer-{n}", daemon=True)
-            for n in range(workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._workers = workers
+        self._threads: list[threading.Thread] = []
         wait_through(self)
 
     def submit(self, task: Callable[[], Result], *, long: bool = False) -> None:
         if long:
-            self._calls.put(_Call(None, task))
+            self._hand_over(_Call(None, task))
         else:
             self._queued.append(task)
             self._start_queued()
@@ -128,9 +124,17 @@ class TaskPool(Generic[Result]):
         task = getcurrent()
         if task is self._home or self._closing:
             return call()
-        self._calls.put(_Call(task, call))
+        self._hand_over(_Call(task, call))
         returned: T = _returned(self._home.switch())
         return returned
+
+    def _hand_over(self, call: _Call) -> None:
+        """Queue a call, and start another worker if none is free to take it."""
+        self._calls.put(call)
+        if len(self._threads) < self._workers and not self._calls.empty():
+            name = f"transfer-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+            self._threads[-1].start()
 
     def _start_queued(self) -> None:
         while self._queued and self._under_way < self._most_under_way:
