@@ -24,6 +24,8 @@ from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import scan
 
 _BATCH = 2000
+_LENGTH = 8
+"""Bytes that tell the length of what follows."""
 
 
 def scan_aside(
@@ -62,7 +64,9 @@ def _received(pipe: IO[bytes], root: str) -> Iterator[LocalFile | Skipped]:
 
 def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | None:
     try:
-        batch: list[Any] | str | None = marshal.load(pipe)
+        # From a file, marshal would ask for each value by itself, which costs more than all else here.
+        length = int.from_bytes(pipe.read(_LENGTH), "little")
+        batch: list[Any] | str | None = marshal.loads(pipe.read(length))
     except (EOFError, ValueError, TypeError) as error:
         raise RootError(f"The scan of {root} ended early.", remedy="Run it again.") from error
     if isinstance(batch, str):
@@ -78,11 +82,17 @@ def _serve(asked: IO[bytes], answer: IO[bytes]) -> None:
         try:
             entries = scan(folder, rules)
             while batch := [tuple(entry) for entry in islice(entries, _BATCH)]:
-                marshal.dump(batch, answer)
-            marshal.dump(None, answer)
+                _send(batch, answer)
+            _send(None, answer)
         except (CraftsyncError, OSError) as error:
-            marshal.dump(str(error), answer)
+            _send(str(error), answer)
     answer.flush()
+
+
+def _send(batch: list[Any] | str | None, answer: IO[bytes]) -> None:
+    content = marshal.dumps(batch)
+    answer.write(len(content).to_bytes(_LENGTH, "little"))
+    answer.write(content)
 
 
 def worth_it(files: int) -> bool:
