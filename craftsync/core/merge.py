@@ -7,8 +7,8 @@ they come: memory does not grow with the number of paths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from craftsync.core.model import BaselineRow, LocalFile, RemoteObject, Skipped
 
@@ -16,13 +16,25 @@ _END = "\U0010ffff\U0010ffff"
 """Sorts behind every path: U+10FFFF is a noncharacter no file name carries twice in front."""
 
 
-class Triple(NamedTuple):
+Entry = tuple[Any, ...]
+"""A named tuple whose first field is its path."""
+
+_Here = TypeVar("_Here", bound=Entry)
+_Agreed = TypeVar("_Agreed", bound=Entry)
+_There = TypeVar("_There", bound=Entry)
+
+
+class Joined(NamedTuple, Generic[_Here, _Agreed, _There]):
     """One path and what each of the three streams holds for it."""
 
     path: str
-    local: LocalFile | None
-    baseline: BaselineRow | None
-    remote: RemoteObject | None
+    local: _Here | None
+    baseline: _Agreed | None
+    remote: _There | None
+
+
+Triple = Joined[LocalFile, BaselineRow, RemoteObject]
+"""A path of a root and a store."""
 
 
 class OutOfOrder(ValueError):
@@ -30,26 +42,22 @@ class OutOfOrder(ValueError):
 
 
 def merge(
-    local: Iterable[LocalFile],
-    baseline: Iterable[BaselineRow],
-    remote: Iterable[RemoteObject],
-) -> Iterator[Triple]:
-    """Yield one `Triple` for every path that any of the streams holds, in order.
+    local: Iterable[_Here],
+    baseline: Iterable[_Agreed],
+    remote: Iterable[_There],
+) -> Iterator[Joined[_Here, _Agreed, _There]]:
+    """Yield one `Joined` for every path that any of the streams holds, in order.
 
     Raises `OutOfOrder` at the first entry that is not behind its predecessor.
     """
-    next_file, next_row, next_object = (
-        iter(local).__next__,
-        iter(baseline).__next__,
-        iter(remote).__next__,
-    )
-    file, row, found = _first(next_file), _first(next_row), _first(next_object)
+    files, rows, objects = iter(local), iter(baseline), iter(remote)
+    file, row, found = next(files, None), next(rows, None), next(objects, None)
     file_path, row_path, found_path = _path(file), _path(row), _path(found)
-    new = tuple.__new__  # Half the cost of Triple(...), in the one loop every path goes through.
+    new = tuple.__new__  # Half the cost of Joined(...), in the one loop every path goes through.
     while (path := min(file_path, row_path, found_path)) != _END:
         is_file, is_row, is_found = file_path == path, row_path == path, found_path == path
         yield new(
-            Triple,
+            Joined,
             (
                 path,
                 file if is_file else None,
@@ -58,30 +66,20 @@ def merge(
             ),
         )
         if is_file:
-            file = _first(next_file)
+            file = next(files, None)
             file_path = file[0] if file is not None else _END
         if is_row:
-            row = _first(next_row)
+            row = next(rows, None)
             row_path = row[0] if row is not None else _END
         if is_found:
-            found = _first(next_object)
+            found = next(objects, None)
             found_path = found[0] if found is not None else _END
         if path >= file_path or path >= row_path or path >= found_path:
             raise OutOfOrder(f"{min(file_path, row_path, found_path)!r} came after {path!r}")
 
 
-_Entry = TypeVar("_Entry", LocalFile, BaselineRow, RemoteObject)
-
-
-def _first(advance: Callable[[], _Entry]) -> _Entry | None:
-    try:
-        return advance()
-    except StopIteration:
-        return None
-
-
-def _path(entry: LocalFile | BaselineRow | RemoteObject | None) -> str:
-    return _END if entry is None else entry.path
+def _path(entry: Entry | None) -> str:
+    return _END if entry is None else str(entry[0])
 
 
 class Unknown:
