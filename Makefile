@@ -13,7 +13,7 @@ define install
 @touch $@
 endef
 
-.PHONY: run test check lint test-exhaustive bench clean
+.PHONY: run test check lint test-exhaustive campaign bench clean
 
 run: $(VENV)/.test        ## See a folder and a store being kept in step.
 	@$(BIN)/python docs/demo.py
@@ -29,7 +29,10 @@ lint: $(VENV)/.check
 	$(BIN)/mypy
 
 test-exhaustive: $(VENV)/.test  ## Run the full enumerations too; takes minutes.
-	$(BIN)/python -m pytest -m "exhaustive or not exhaustive"
+	$(BIN)/python -m pytest -m "not campaign"
+
+campaign: $(VENV)/.test    ## Run at full size what the tests try in small; takes minutes.
+	$(BIN)/python -m pytest -m campaign
 
 bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" for a trial.
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -92,6 +92,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "folder": (
         *("root", "environment", "mode", "delete", "include", "exclude", "max_delete"),
         *("conflict", "transfers", "bwlimit", "windows", "settle", "poll", "rescan"),
+        "events",
     ),
 }
 """Every key there is, by the section it belongs to; an environment's section is its kind of store."""
@@ -217,6 +218,7 @@ def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Envir
             settle=section.take("settle", parse_seconds),
             poll=section.take("poll", parse_seconds),
             rescan=section.take("rescan", parse_seconds),
+            events=section.take("events", text),
         ),
     )
 

@@ -47,6 +47,7 @@ class Settings:
     settle: float | None = None
     poll: float | None = None
     rescan: float | None = None
+    events: str | None = None
 
     def over(self, base: Settings) -> Settings:
         """Return these settings, with those of `base` where they are silent; patterns add up."""

@@ -66,6 +66,7 @@ OWNERS = {
     "botocore": ("stores/s3", "daemon/queue_events.py"),
     "click": ("cli/",),
     "craft_ai_sdk": ("stores/craftai",),
+    "distributed": ("migrate/fleet.py",),
     "greenlet": ("sync/pool.py",),
     "jwt": ("serve/",),
     "obstore": ("stores/s3",),

@@ -1,16 +1,20 @@
-"""`status`: how things stand, from the state database."""
+"""`status`: how things stand, from the daemon, or from the state database when none runs."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from craftsync import pairs
+from craftsync.cli import control
 from craftsync.cli import parameters as common
-from craftsync.cli.output import say, say_json
+from craftsync.cli.output import say, say_json, shown, size_shown
 from craftsync.options import PairOptions
+
+Facts = Mapping[str, Any]
 
 
 @click.command(cls=common.Command)
@@ -24,19 +28,61 @@ def status(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync status --json data ./backup
     """
     asked = common.asked_of(flags)
-    found = [_status(one, asked) for one in pairs.every(pair, asked)]
+    found = [_facts(one, asked) for one in pairs.every(pair, asked)]
     if flags["json"]:
         say_json(found[0] if len(found) == 1 else found)
-        return
-    for facts in found:
-        mode = f" ({facts['mode']})" if facts["mode"] else ""
-        say(f"{facts['root']} and {facts['store']}{mode}: {facts['state']}")
-        for name in ("pending", "conflicts", "held", "problems"):
-            say(f"  {name}: {facts[name]}")
-        say(f"  last success: {facts['last_success'] or 'never'}")
+    elif sys.stdout.isatty():
+        from craftsync.cli.picture import show
+
+        show(found)
+    else:
+        for facts in found:
+            for line in lines_of(facts):
+                say(line)
 
 
-def _status(pair: pairs.Pair, asked: PairOptions) -> Mapping[str, Any]:
+def _facts(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any]:
+    running: dict[str, Any] | None = control.tell(pair, asked, "status")
+    if running is not None:
+        return running
     with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
-        facts: Mapping[str, Any] = session.status()
-        return facts
+        return session.status()
+
+
+def lines_of(facts: Facts) -> list[str]:
+    """Return how one pair stands, line by line, without any decoration."""
+    mode = f" ({facts['mode']})" if facts["mode"] else ""
+    lines = [f"{shown(facts['root'])} and {shown(facts['store'])}{mode}: {facts['state']}"]
+    lines += [f"  {shown(remark)}" for remark in remarks_of(facts)]
+    lines += [f"  {name}: {facts[name]}" for name in ("pending", "conflicts", "held", "problems")]
+    lines += [
+        f"    {issue['type']}: {shown(issue['path'])}: {shown(issue['reason'])}"
+        for issue in facts.get("waiting", ())
+    ]
+    return [*lines, f"  last success: {facts['last_success'] or 'never'}"]
+
+
+def remarks_of(facts: Facts) -> list[str]:
+    """Return what a person should know beside the counts, most serious first."""
+    remarks = [facts["reason"]] if facts.get("reason") else []
+    running = facts["pid"] is not None
+    if running and not facts["watch"]["healthy"] and facts["watch"]["reason"]:
+        remarks.append(f"changes are found by scans only: {facts['watch']['reason']}")
+    limits = facts.get("bwlimit") or {}
+    if any(limits.values()):
+        shares = [
+            f"{way} {'no limit' if rate is None else size_shown(int(rate)) + '/s'}"
+            for way, rate in limits.items()
+        ]
+        remarks.append(f"limited: {', '.join(shares)}")
+    moving = moving_of(facts)
+    return [*remarks, *([moving] if moving else [])]
+
+
+def moving_of(facts: Facts) -> str | None:
+    """Return how far the pass under way has come, if one moves anything."""
+    progress = facts.get("progress")
+    if not progress or not progress["files_total"]:
+        return None
+    size = f"{size_shown(progress['bytes_done'])} of {size_shown(progress['bytes_total'] or 0)}"
+    return f"moving: {progress['files_done']} of {progress['files_total']} files, {size}"

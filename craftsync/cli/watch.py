@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import pairs, passes
+from craftsync import config, locations, pairs, passes
+from craftsync.cli import control, logs
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting
 from craftsync.core.model import Mode
+from craftsync.errors import ConfigError
 from craftsync.options import PassOptions, Settings
+from craftsync.sync.report import OnEvent
 
 if TYPE_CHECKING:
-    from craftsync.daemon.watch import Watched
+    from craftsync.daemon.queue_events import EventSource
+    from craftsync.daemon.setup import Setup, Watched
+
+_STDIN = 0
+"""By number, for a service may be started without."""
 
 _seconds = click.FloatRange(0, min_open=True)
+
+MakeListener = Callable[[str], OnEvent]
+"""Makes what the events of one root are told to."""
 
 
 @click.command(cls=common.Command)
@@ -29,6 +41,7 @@ _seconds = click.FloatRange(0, min_open=True)
     common.decision_options,
     common.transfer_options,
     common.output_options,
+    click.option("--log-json", is_flag=True, help="Write the log as one JSON object a line."),
     common.access_options,
 )
 def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
@@ -36,41 +49,101 @@ def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
 
     Without words every folder of the configuration is kept so, by one process.
 
-    This is what the service runs. Ctrl-C or SIGTERM ends it in good order.
+    This is what the service runs. Ctrl-C, SIGTERM or `craftsync stop` ends it
+    in good order; SIGHUP makes it read the configuration again.
 
     \b
     Examples:
       craftsync watch datasets
       craftsync watch --mode push ~/datasets s3://bucket/prefix
     """
+    from craftsync.clock import SystemClock
+    from craftsync.daemon.systemd import ServiceManager
     from craftsync.daemon.watch import watch as watch_all
 
-    asked = common.asked_of(flags)
-    settings = common.watch_settings_of(flags)
-    with reporting("watch", {**flags, "verbose": True}) as output, ExitStack() as opened:
+    manager = ServiceManager(os.environ)
+    logs.configure(as_json=flags["log_json"], quiet=flags["quiet"])
+    with _listening(flags) as make_listener:
+
+        def load() -> Setup:
+            return _setup(pair, mode, flags, make_listener)
+
         try:
-            watched = [
-                _opened(one, settings, mode, asked, opened) for one in pairs.every(pair, asked)
-            ]
-            return watch_all(watched, output.on_event)
+            return watch_all(load, SystemClock(), manager, hangup_ends=os.isatty(_STDIN))
         except KeyboardInterrupt:
             # It arrived before the loop was there to end by itself.
             return 0
 
 
-def _opened(
-    pair: pairs.Pair, flags: Settings, mode: str | None, asked: PassOptions, stack: ExitStack
+def _setup(
+    words: tuple[str, ...], mode: str | None, flags: dict[str, Any], make_listener: MakeListener
+) -> Setup:
+    """Return what the words, the flags and the configuration of now ask for."""
+    from craftsync.daemon.setup import Setup
+
+    asked = common.asked_of(flags)
+    settings = common.watch_settings_of(flags)
+    known = config.load(asked.get("config"))
+    watched = [
+        _watched(one, settings, mode, asked, make_listener) for one in pairs.every(words, asked)
+    ]
+    return Setup(tuple(watched), known.metrics, known.notify)
+
+
+def _watched(
+    pair: pairs.Pair,
+    flags: Settings,
+    mode: str | None,
+    asked: PassOptions,
+    make_listener: MakeListener,
 ) -> Watched:
-    """Open one pair to be watched; what the call is silent about its folder says."""
-    from craftsync.daemon.watch import Watched, WatchSettings
+    """Return how one pair is to be watched; what the call is silent about its folder says."""
+    from craftsync.core.timetable import Windows
+    from craftsync.daemon.cycles import WatchSettings
+    from craftsync.daemon.setup import Watched
 
     settings = flags.over(pair.settings)
-    chosen = common.mode_of(mode) or settings.mode or Mode.TWO_WAY
-    options = passes.options_for(pair, asked, chosen)
+    options = passes.options_for(pair, asked, common.mode_of(mode) or settings.mode or Mode.TWO_WAY)
     default = WatchSettings()
-    times = WatchSettings(
-        settings.settle or default.settle_seconds,
-        settings.poll or default.poll_seconds,
-        settings.rescan or default.rescan_seconds,
+    return Watched(
+        root=os.path.realpath(pair.root),
+        store=locations.address_of(pair.location),
+        control=control.folder_of(pair, asked),
+        told=pair,
+        settings=WatchSettings(
+            settings.settle or default.settle_seconds,
+            settings.poll or default.poll_seconds,
+            settings.rescan or default.rescan_seconds,
+        ),
+        options=options,
+        open=lambda: passes.opened_for(pair, options, asked),
+        on_event=make_listener(str(pair.root)),
+        windows=settings.windows or Windows(),
+        events=_events_of(settings.events, pair.location),
     )
-    return Watched(stack.enter_context(passes.opened_for(pair, options, asked)), times, options)
+
+
+@contextmanager
+def _listening(flags: dict[str, Any]) -> Iterator[MakeListener]:
+    """Give what makes the listeners: to JSON on stdout, or to the log."""
+    if flags["json"]:
+        with reporting("watch", {**flags, "quiet": True}) as output:
+            yield lambda root: output.on_event
+    else:
+        yield logs.listener
+
+
+def _events_of(url: str | None, location: locations.Location) -> EventSource | None:
+    """Return the queue that tells of changes in the store, if the configuration names one."""
+    from craftsync.daemon.queue_events import EventSource
+
+    if url is None:
+        return None
+    if not isinstance(location, locations.S3Location):
+        raise ConfigError(
+            f"events: {url!r} tells of a bucket, and the store is none.",
+            remedy="Remove the key, or name an environment with store: s3.",
+        )
+    prefix = f"{location.prefix}/" if location.prefix else ""
+    access = location.access
+    return EventSource(url, location.bucket, prefix, access.profile, access.region)

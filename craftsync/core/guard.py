@@ -16,9 +16,11 @@ class DeleteLimit:
 
     files: int = 20
     share: float = 0.10
+    spent: int = 0
+    """Deletes of passes just before this one: a slow disaster comes in many small passes."""
 
     def allows(self, deletes: int, baseline: int) -> bool:
-        return deletes <= max(self.files, int(self.share * baseline))
+        return deletes + self.spent <= max(self.files, int(self.share * baseline))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ def reason_to_hold(counts: SideCounts, limit: DeleteLimit, side: str) -> str | N
         return f"the {side} is suddenly empty"
     if not limit.allows(counts.deletes, counts.baseline):
         return (
-            f"{counts.deletes} paths are gone from the {side} at once, "
+            f"{counts.deletes + limit.spent} paths are gone from the {side}"
+            f" {'within a short time' if limit.spent else 'at once'}, "
             f"more than the larger of {limit.files} files and {limit.share:.0%}"
         )
     return None

@@ -1,159 +1,249 @@
-"""Keeps roots and stores in step until stopped: when to make a pass, and over which paths.
+"""The process that keeps pairs in step until stopped: signals, the control socket, systemd, figures.
 
-Events of the root name dirty paths; timers ask for a listing of the store and
-for a full scan, on which alone correctness rests. Each pair has a thread of its
-own, which is its session's one control thread.
+One loop in the main thread does all of it and never waits for anything but the
+next thing to do; each pair has a thread of its own (`keeper`). It knows no
+configuration file: it is handed a function that reads one, and calls it again
+on SIGHUP.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import socket
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from craftsync.errors import Interrupted, StoreMissing, StoreUnavailable
-from craftsync.local.watch import DirtyPaths, Watcher
-from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options
-from craftsync.sync.session import Session
+from craftsync.clock import Clock
+from craftsync.daemon import metrics
+from craftsync.daemon.control import Control
+from craftsync.daemon.hook import Hook
+from craftsync.daemon.keeper import Keeper
+from craftsync.daemon.setup import Setup, Watched
+from craftsync.daemon.systemd import ServiceManager
+from craftsync.errors import CraftsyncError
 
-_LONGEST_UNREST = 30.0
-"""Seconds after which a path that never rests is looked at all the same."""
-_LONGEST_BACKOFF = 60.0
+_TICK_SECONDS = 1.0
+_METRICS_SECONDS = 15.0
 
-
-@dataclass(frozen=True, slots=True)
-class WatchSettings:
-    """Seconds of quiet before a change is acted on, between listings, and between full scans."""
-
-    settle_seconds: float = 0.5
-    poll_seconds: float = 30.0
-    rescan_seconds: float = 600.0
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A pair to be kept in step, and how."""
+def watch(
+    load: Callable[[], Setup], clock: Clock, manager: ServiceManager, *, hangup_ends: bool = False
+) -> int:
+    """Keep the pairs in step until SIGTERM, SIGINT or the last one is stopped; returns 0 then.
 
-    session: Session
-    settings: WatchSettings
-    options: Options
-
-
-def watch(pairs: Sequence[Watched], on_event: OnEvent) -> int:
-    """Make passes until SIGTERM or SIGINT; returns 0 after a clean stop.
-
-    An unreachable store is waited for. Whatever needs a person ends the watch
-    of all pairs and is raised. `on_event` is called from each pair's thread.
+    `load` says what to do, and again on SIGHUP; what it refuses then leaves
+    everything as it was. With `hangup_ends` SIGHUP means the terminal is gone,
+    and ends it too. A pair that needs a person halts and is tried again while
+    the others go on. When all have halted, the first error is raised, unless a
+    service manager would only start everything anew.
     """
-    stop = threading.Event()
-    errors: list[BaseException] = []
-    cycles = [_Cycles(pair, on_event, stop) for pair in pairs]
-    with _signals(stop):
-        threads = [
-            threading.Thread(target=cycle.guarded, args=(errors,), name="watch") for cycle in cycles
-        ]
-        for thread in threads:
-            thread.start()
-        stop.wait()
-        for cycle in cycles:
-            cycle.wake()
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
+    with _Signals(hangup_ends) as signals:
+        daemon = _Daemon(load, clock, manager, signals)
+        try:
+            daemon.run()
+        finally:
+            daemon.close()
     return 0
 
 
-class _Cycles:
-    """The loop over one pair: wait for a reason, make the smallest pass that answers it."""
+class _Signals:
+    """What signals have asked for so far; a byte arrives in `reader` with each of them, and with `wake`."""
 
-    def __init__(self, pair: Watched, on_event: OnEvent, stop: threading.Event) -> None:
-        self._session = pair.session
-        self._settings = pair.settings
-        self._options = pair.options
-        self._listener = on_event
-        self._stop = stop
-        self._dirty = DirtyPaths(pair.session.clock.monotonic)
-        self._full_at = 0.0
-        self._backoff = 0.0
+    def __init__(self, hangup_ends: bool) -> None:
+        self.stop = False
+        self.reload = False
+        self.reader, self._writer = socket.socketpair()
+        self._hangup_ends = hangup_ends
+
+    def __enter__(self) -> _Signals:
+        for end in (self.reader, self._writer):
+            end.setblocking(False)
+        self._woken = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._previous = {
+            number: signal.signal(number, self._note)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._woken)
+        self.reader.close()
+        self._writer.close()
 
     def wake(self) -> None:
-        """Make the loop look whether it is to stop."""
-        self._dirty.wake()
+        """Make the loop look at once; any thread may ask for it."""
+        with suppress(BlockingIOError):
+            self._writer.send(b"\0")
 
-    def guarded(self, errors: list[BaseException]) -> None:
-        """Run the loop in this thread; an error is handed over and stops the other pairs."""
-        try:
-            self._run()
-        except Interrupted:
-            pass
-        except BaseException as error:  # noqa: BLE001 (it is raised again in the main thread)
-            errors.append(error)
-        finally:
-            self._stop.set()
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and not self._hangup_ends:
+            self.reload = True
+        else:
+            self.stop = True
 
-    def _run(self) -> None:
-        """Watch before the first scan, so that nothing falls between the two."""
-        watcher = Watcher(str(self._session.root.path), self._dirty)
-        watcher.start()
-        try:
-            self._pass(None)
-            while not self._stop.is_set():
-                self._wait_and_pass()
-        finally:
-            watcher.stop()
 
-    def _wait_and_pass(self) -> None:
-        now = self._session.clock.monotonic
-        self._dirty.wait(
-            settle=self._settings.settle_seconds,
-            longest=_LONGEST_UNREST,
-            timeout=max(0.0, self._full_at - now()),
-        )
-        if self._stop.is_set():
+class _Daemon:
+    """The pairs that are wanted, and the keepers there are."""
+
+    def __init__(
+        self,
+        load: Callable[[], Setup],
+        clock: Clock,
+        manager: ServiceManager,
+        signals: _Signals,
+    ) -> None:
+        self._load = load
+        self._clock = clock
+        self._manager = manager
+        self._signals = signals
+        self._setup = load()
+        self._wanted: dict[Path, Watched] = {}
+        self._keepers: dict[Path, Keeper] = {}
+        self._hook = Hook(self._setup.notify, clock)
+        self._control = Control(clock)
+        self._control.wake_by(signals.reader)
+        self._status = ""
+        self._remark = ""
+        self._is_ready = False
+        self._metrics_at = 0.0
+
+    def run(self) -> None:
+        """Go on until nothing is left to be kept in step."""
+        self._wanted = {watched.control: watched for watched in self._setup.pairs}
+        for watched in self._wanted.values():
+            self._start(watched)
+        while self._keepers:
+            self._tick()
+            self._control.serve(self._patience())
+
+    def close(self) -> None:
+        """End what runs still, and let go of everything."""
+        for keeper in self._keepers.values():
+            keeper.stop()
+        for keeper in self._keepers.values():
+            self._control.remove(keeper.endpoint.socket)
+            keeper.close()
+        self._write_metrics()
+        self._control.close()
+        self._hook.close()
+
+    def _tick(self) -> None:
+        if self._signals.stop and self._wanted:
+            self._wanted.clear()
+            self._manager.tell("STOPPING=1")
+        if self._signals.reload:
+            self._signals.reload = False
+            self._reload()
+        for keeper in self._keepers.values():
+            keeper.tick()
+        self._raise_what_ends_it()
+        self._reconcile()
+        self._hook.tick()
+        self._report()
+
+    def _patience(self) -> float:
+        """Return the seconds to the next look, if nothing happens before."""
+        return min(_TICK_SECONDS, (self._manager.watchdog_seconds or 2 * _TICK_SECONDS) / 2)
+
+    def _raise_what_ends_it(self) -> None:
+        keepers = list(self._keepers.values())
+        for keeper in keepers:
+            if keeper.defect is not None:
+                raise keeper.defect
+        if self._manager.is_there or not self._wanted:
             return
-        paths = self._dirty.take()
-        if now() >= self._full_at:
-            paths = None
-        if paths is None or paths:
-            self._pass(paths)
+        if keepers and all(keeper.is_halted for keeper in keepers):
+            raise next(keeper.error for keeper in keepers if keeper.error is not None)
 
-    def _pass(self, paths: set[str] | None) -> None:
-        """Make one pass; when the store cannot be reached, look at everything again later."""
+    def _reconcile(self) -> None:
+        """Bring the keepers nearer to what is wanted; what takes time is looked at again."""
+        for folder, keeper in list(self._keepers.items()):
+            if keeper.has_ended:
+                self._let_go(folder, keeper)
+            elif self._wanted.get(folder) != keeper.watched:
+                keeper.stop()
+        for folder, watched in list(self._wanted.items()):
+            if folder not in self._keepers:
+                try:
+                    self._start(watched)
+                except CraftsyncError as error:
+                    _log.error("%s: not watched: %s", watched.root, error)
+                    del self._wanted[folder]
+
+    def _let_go(self, folder: Path, keeper: Keeper) -> None:
+        if self._wanted.get(folder) == keeper.watched:
+            # It was stopped through its socket, and not to be replaced by another.
+            del self._wanted[folder]
+        del self._keepers[folder]
+        self._control.remove(keeper.endpoint.socket)
+        keeper.close()
+        _log.info("%s: stopped", keeper.watched.root)
+
+    def _start(self, watched: Watched) -> None:
+        keeper = Keeper(watched, self._clock, self._hook.tell, self._signals.wake)
+        self._keepers[watched.control] = keeper
+        self._control.add(keeper.endpoint.socket, keeper.answer)
+
+    def _reload(self) -> None:
+        """Read the configuration again; keepers whose pair is the same are not disturbed."""
+        now_us = int(self._clock.monotonic() * 1e6)
+        self._manager.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
         try:
-            self._session.run("watch", self._options, self._on_event, paths=paths)
-        except (StoreUnavailable, StoreMissing) as error:
-            self._backoff = min(_LONGEST_BACKOFF, max(1.0, self._backoff * 2))
-            self._full_at = self._session.clock.monotonic() + self._backoff
-            reason = f"offline, next try in {self._backoff:.0f} s: {error}"
-            self._on_event(IssueEvent(Issue.PROBLEM, self._session.store.location, reason))
+            setup = self._load()
+        except CraftsyncError as error:
+            self._remark = f"new configuration refused: {error}"
+            _log.error("the new configuration is refused, and the old one kept: %s", error)
+        else:
+            self._remark = ""
+            self._setup = setup
+            self._wanted = {watched.control: watched for watched in setup.pairs}
+            self._hook.words = setup.notify
+            _log.info("the configuration was read again")
+        self._manager.tell("READY=1")
+
+    def _report(self) -> None:
+        """Tell systemd how it goes, and write the figures when it is time."""
+        if not self._is_ready and all(keeper.has_begun for keeper in self._keepers.values()):
+            self._is_ready = True
+            self._manager.tell("READY=1")
+        status = _sentence([keeper.status() for keeper in self._keepers.values()], self._remark)
+        if status != self._status:
+            self._status = status
+            self._manager.tell(f"STATUS={status}")
+        if self._manager.watchdog_seconds is not None:
+            self._manager.tell("WATCHDOG=1")
+        if self._clock.monotonic() >= self._metrics_at:
+            self._metrics_at = self._clock.monotonic() + _METRICS_SECONDS
+            self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        if self._setup.metrics is None:
             return
-        self._backoff = 0.0
-        if paths is None:
-            period = min(self._settings.poll_seconds, self._settings.rescan_seconds)
-            self._full_at = self._session.clock.monotonic() + period
-
-    def _on_event(self, event: Event) -> None:
-        """Pass an event on, and end the pass that reports it when a stop was asked for."""
-        if self._stop.is_set():
-            raise Interrupted
-        self._listener(event)
+        try:
+            statuses = [keeper.status() for keeper in self._keepers.values()]
+            metrics.write(self._setup.metrics, statuses)
+        except OSError as error:
+            _log.warning("the figures cannot be written to %s: %s", self._setup.metrics, error)
 
 
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask for a clean stop, and give both back afterwards."""
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    previous = {number: signal.signal(number, request) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _sentence(statuses: list[dict[str, Any]], remark: str) -> str:
+    """Return in one line what all pairs do, and how much waits for a person."""
+    states = Counter(str(status["state"]) for status in statuses)
+    parts = [f"{count} {state}" for state, count in sorted(states.items())]
+    for name, what in (("conflicts", "in conflict"), ("held", "held"), ("problems", "failed")):
+        total = sum(status[name] for status in statuses)
+        parts += [f"{total} {what}"] if total else []
+    reasons = {str(status["reason"]) for status in statuses if status["reason"]}
+    return "; ".join(
+        [", ".join(parts) or "stopped", *sorted(reasons), *([remark] if remark else [])]
+    )

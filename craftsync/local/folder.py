@@ -187,12 +187,24 @@ class Folder:
             descriptor = marks.take_lock(self.tree, "lock", wait=False)
         except BlockingIOError as error:
             raise LockedError(
-                f"Another craftsync is at work on {self.path}.",
+                f"Another craftsync{self._holder()} is at work on {self.path}.",
                 remedy="Wait until it has finished, or end it.",
             ) from error
         except OSError as error:
             raise _root_error(self.path, error) from error
         self._locks.callback(os.close, descriptor)
+        with suppress(OSError):
+            # For people only: what excludes others is the lock, and a full disk is met elsewhere.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+    def _holder(self) -> str:
+        """Return which process holds the lock, as words for a message, if the file says so."""
+        with suppress(OSError):
+            pid = (marks.read_mark(self.tree, "lock") or b"").strip()
+            if pid.isdigit():
+                return f" (process {pid.decode()})"
+        return ""
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

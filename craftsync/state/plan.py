@@ -120,6 +120,9 @@ class Plan:
             f" JOIN plan a ON a.kind = ? AND {same}"
             f" LEFT JOIN baseline taken ON taken.path = a.path"
             f" WHERE d.kind = ? AND b.size > 0 AND taken.path IS NULL"
+            # A folder cannot stand in the place of the very file that is to be moved into it.
+            f" AND NOT (a.path > b.path || '/' AND a.path < b.path || '0')"
+            f" AND NOT (b.path > a.path || '/' AND b.path < a.path || '0')"
             f" GROUP BY a.id HAVING count(*) = 1",
             (arrival, delete),
         ).fetchall()

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from craftsync.clock import Clock
 from craftsync.core.model import Action, Kind
-from craftsync.errors import Interrupted, StoreMissing
+from craftsync.errors import Interrupted, PathError, StoreMissing
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
 from craftsync.state.plan import Step
@@ -180,6 +180,8 @@ class Executor:
                 note()
 
     def _watch_failures(self, outcome: Outcome) -> None:
+        if isinstance(outcome.error, PathError):
+            return
         if outcome.error is None:
             self._failures = 0
             return

@@ -284,7 +284,9 @@ def test_the_quick_way_through_a_page_and_the_parser_agree(keys: list[str], enco
     plain = listing_page(keys, "token", encoded=encoded)
     # An owner, as some servers add it, makes a page one for the parser.
     spelled_out = plain.replace(b"</Contents>", b"<Owner><ID>me</ID></Owner></Contents>")
-    indented = re.sub(rb"(<Contents>|</(?:Key|LastModified|ETag|Size|Contents)>)", rb"\1\n  ", plain)
+    indented = re.sub(
+        rb"(<Contents>|</(?:Key|LastModified|ETag|Size|Contents)>)", rb"\1\n  ", plain
+    )
     assert parse(plain) == parse(spelled_out) == parse(indented)
     if encoded:
         assert parse(plain).keys == keys

@@ -65,6 +65,7 @@ def test_the_example_says_what_the_defaults_are() -> None:
         settle=0.5,
         poll=30,
         rescan=600,
+        events="sqs://my-queue",
     )
 
 

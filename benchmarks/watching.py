@@ -1,0 +1,189 @@
+"""Measures the daemon: from an edit to the store, idle over many files, and a burst of new ones.
+
+    python -m benchmarks.watching [--files N] [--idle SECONDS] [--burst N] [--edits N]
+
+Runs the installed program as its users run it. The figures go to the terminal;
+the page of the benchmarks does not hold them, for they are craftsync's alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+from benchmarks import servers
+from benchmarks.tools import BIN
+from benchmarks.workloads import listed_files
+
+BUCKET = "watched"
+TIMEOUT = 600.0
+
+Arrived = Callable[[str], bool]
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        work = Path(name)
+        _say("edit → a directory store", _latency_to_a_folder(work / "folder", options.edits))
+        _say("edit → rclone serve s3", _latency_to_s3(work / "s3", options.edits))
+        _say("idle", _idle(work / "idle", options.files, options.idle))
+        _say("burst", _burst(work / "burst", options.burst))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.watching")
+    parser.add_argument("--edits", type=int, default=30, help="edits whose way is timed (30)")
+    parser.add_argument("--files", type=int, default=100_000, help="files to be idle over (100000)")
+    parser.add_argument("--idle", type=float, default=600, help="seconds to be idle (600)")
+    parser.add_argument("--burst", type=int, default=20_000, help="files made at once (20000)")
+    parser.add_argument("--folder", help="where to work; the system's temporary folder without it")
+    return parser
+
+
+def _say(what: str, figures: str) -> None:
+    sys.stdout.write(f"{what}: {figures} (load {os.getloadavg()[0]:.1f})\n")
+    sys.stdout.flush()
+
+
+def _latency_to_a_folder(work: Path, edits: int) -> str:
+    (work / "root").mkdir(parents=True)
+    with _watching(work, str(work / "store"), {}):
+        return _latency(work / "root", lambda name: (work / "store" / name).exists(), edits)
+
+
+def _latency_to_s3(work: Path, edits: int) -> str:
+    import boto3
+
+    (work / "root").mkdir(parents=True)
+    (work / "served" / BUCKET).mkdir(parents=True)
+    with servers.rclone_serve(work / "served", work / "server.log") as endpoint:
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=servers.ACCESS_KEY,
+            aws_secret_access_key=servers.SECRET_KEY,
+            region_name="us-east-1",
+        )
+
+        def arrived(name: str) -> bool:
+            listed = client.list_objects_v2(Bucket=BUCKET, Prefix=name)
+            return any(each["Key"] == name for each in listed.get("Contents", ()))
+
+        variables = servers.environment(endpoint, work)
+        with _watching(work, f"s3://{BUCKET}", variables):
+            return _latency(work / "root", arrived, edits)
+
+
+def _latency(root: Path, arrived: Arrived, edits: int) -> str:
+    """Time single edits, each after the daemon has come to rest."""
+    _until(lambda: _edit(root, "first") and arrived("first"))
+    waits = []
+    for number in range(edits):
+        _pause(0.7)
+        started = time.monotonic()
+        name = f"edit-{number}"
+        _edit(root, name)
+        _until(lambda name=name: arrived(name))  # type: ignore[misc]
+        waits.append(time.monotonic() - started)
+    return f"median {statistics.median(waits):.3f} s, worst {max(waits):.3f} s of {edits}"
+
+
+def _edit(root: Path, name: str) -> bool:
+    if not (root / name).exists():
+        (root / name).write_text("content")
+    return True
+
+
+def _idle(work: Path, files: int, seconds: float) -> str:
+    """Keep many files in step that nobody touches; say what that takes."""
+    (work / "root").mkdir(parents=True)
+    listed_files(work / "root", files)
+    first = [str(BIN / "craftsync"), "push", "--quiet", str(work / "root"), str(work / "store")]
+    subprocess.run(first, env=_variables(work), check=True, timeout=TIMEOUT)
+    with _watching(work, str(work / "store"), {}) as process:
+        (work / "root/ready").write_text("ready")
+        _until((work / "store/ready").exists)
+        _pause(1.0)
+        before = _cpu(process.pid)
+        _pause(seconds)
+        share = (_cpu(process.pid) - before) / seconds
+        return f"{files} files, {seconds:.0f} s: {share:.2%} of a core, {_memory(process.pid)} MB"
+
+
+def _burst(work: Path, files: int) -> str:
+    (work / "root/first").mkdir(parents=True)
+    (work / "root/first/file").write_text("content")
+    with _watching(work, str(work / "store"), {}):
+        _until((work / "store/first/file").exists)
+        started = time.monotonic()
+        for number in range(files):
+            folder = work / f"root/{number % 50:02}"
+            if number < 50:
+                folder.mkdir()
+            (folder / str(number)).write_bytes(b"content")
+        made = time.monotonic() - started
+        _until(lambda: sum(1 for _ in (work / "store").glob("[0-9]*/*")) == files, every=0.5)
+        return f"{files} files made in {made:.1f} s, all there after {time.monotonic() - started:.1f} s"
+
+
+@contextmanager
+def _watching(
+    work: Path, store: str, variables: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [str(BIN / "craftsync"), "watch", "--quiet", str(work / "root"), store]
+    with (work / "watch.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=_variables(work) | variables, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+        if process.poll() is not None:
+            raise SystemExit(f"the daemon ended: {(work / 'watch.log').read_text()[-500:]}")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(TIMEOUT)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _variables(work: Path) -> dict[str, str]:
+    return {"HOME": str(work), "PATH": os.defpath, "CRAFTSYNC_STATE_DIR": str(work / "state")}
+
+
+def _cpu(pid: int) -> float:
+    """Return the seconds of CPU a process and its ended children have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(pid: int) -> int:
+    """Return the resident memory of a process in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000
+
+
+def _until(condition: Callable[[], bool], every: float = 0.005) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit("the daemon did not do it in time")
+        _pause(every)
+
+
+def _pause(seconds: float) -> None:
+    Event().wait(seconds)
+
+
+if __name__ == "__main__":
+    main()

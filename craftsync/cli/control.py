@@ -1,0 +1,144 @@
+"""`pause`, `resume`, `stop`, `rescan`, `bwlimit`: steer the daemon that keeps a pair in step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from craftsync import locations, pairs
+from craftsync.cli import parameters as common
+from craftsync.cli.output import say, shown
+from craftsync.errors import CraftsyncError, StateError, UsageError
+from craftsync.options import PairOptions
+from craftsync.words import BadWord, Rates, parse_rates
+
+_STOP_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.pair_words, common.access_options)
+def pause(pair: tuple[str, ...], **flags: Any) -> None:
+    """Start no more transfers until `resume`, not even after a restart.
+
+    What is under way is given up, and goes on where it was.
+
+    \b
+    Examples:
+      craftsync pause
+      craftsync pause datasets
+    """
+    _tell_every(pair, flags, "pause", "paused")
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.pair_words, common.access_options)
+def resume(pair: tuple[str, ...], **flags: Any) -> None:
+    """Go on after `pause`, with a look at everything."""
+    _tell_every(pair, flags, "resume", "goes on")
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.pair_words, common.access_options)
+def rescan(pair: tuple[str, ...], **flags: Any) -> None:
+    """Make the running daemon look at everything now."""
+    _tell_every(pair, flags, "sync", "looks at everything")
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("rate", metavar="RATE[:RATE]"), common.pair_words, common.access_options
+)
+def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
+    """Change the limit of a running daemon at once, until it ends.
+
+    RATE is bytes per second with K, M or G, `off`, or `default` for what the
+    configuration says.
+
+    \b
+    Examples:
+      craftsync bwlimit 2M
+      craftsync bwlimit 2M:off datasets
+    """
+    if rate == "default":
+        _tell_every(pair, flags, "bwlimit", "limited as configured", configured=True)
+        return
+    try:
+        rates = parse_rates(rate)
+    except BadWord as bad:
+        raise UsageError(f"{rate!r} {bad}.", remedy=bad.remedy) from bad
+    _tell_every(pair, flags, "bwlimit", _limits(rates), **rates._asdict())
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.pair_words, common.access_options)
+def stop(pair: tuple[str, ...], **flags: Any) -> None:
+    """End the daemon in good order, and return once it has ended.
+
+    With a PAIR only that one; the process ends with its last.
+    """
+    asked = common.asked_of(flags)
+    for one in pairs.every(pair, asked):
+        if tell(one, asked, "stop") is None:
+            say(f"{shown(str(one.root))}: was not running")
+        else:
+            _wait_for_end(folder_of(one, asked))
+            say(f"{shown(str(one.root))}: stopped")
+
+
+def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
+    """Return where the daemon of a pair can be spoken to, if there is one."""
+    from craftsync.daemon.endpoint import folder_of as below
+
+    root, store = os.path.realpath(pair.root), locations.address_of(pair.location)
+    return below(pairs.state_dir_of(asked), root, store)
+
+
+def tell(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> Any:
+    """Return what the daemon of a pair answers, `None` when none runs."""
+    from craftsync.daemon.client import ask
+
+    return ask(folder_of(pair, asked), verb, **arguments)
+
+
+def _tell_every(
+    words: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
+) -> None:
+    """Tell each pair's daemon, and say how it went; one that does not run is an error in the end."""
+    asked = common.asked_of(flags)
+    missing = []
+    for pair in pairs.every(words, asked):
+        if tell(pair, asked, verb, **arguments) is None:
+            missing.append(str(pair.root))
+        else:
+            say(f"{shown(str(pair.root))}: {done}")
+    if missing:
+        raise CraftsyncError(
+            f"No daemon runs for {shown(', '.join(missing))}.",
+            remedy="Start one with craftsync watch, or craftsync service install.",
+        )
+
+
+def _limits(rates: Rates) -> str:
+    up, down = ("no limit" if rate is None else f"{rate:.0f} bytes/s" for rate in rates)
+    return f"up {up}, down {down}"
+
+
+def _wait_for_end(folder: Path) -> None:
+    """Return once nobody listens any more: what was open is closed by then."""
+    from craftsync.clock import SystemClock
+    from craftsync.daemon.endpoint import connect
+
+    clock = SystemClock()
+    deadline = clock.monotonic() + _STOP_SECONDS
+    while (peer := connect(folder, _STOP_SECONDS)) is not None:
+        peer.close()
+        if clock.monotonic() > deadline:
+            raise StateError(
+                f"The daemon has not ended within {_STOP_SECONDS:.0f} s.",
+                remedy="See what it does with craftsync status.",
+            )
+        clock.sleep(_LOOK_SECONDS)

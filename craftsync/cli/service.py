@@ -1,0 +1,275 @@
+"""`service`: hand `craftsync watch` over to systemd, and take it back."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from craftsync import config as configuration
+from craftsync import pairs
+from craftsync.cli import parameters as common
+from craftsync.cli.output import say
+from craftsync.errors import ConfigError, CraftsyncError, UsageError
+from craftsync.locations import DirectoryLocation
+
+_UNIT, _TEMPLATE = "craftsync.service", "craftsync@.service"
+_PACKAGED = "/usr/bin/craftsync"
+"""What stands for the program in the unit files."""
+_SYSTEM_CONFIG = Path("/etc/craftsync/config.yaml")
+_SYSTEM_STATE = "/var/lib/craftsync"
+_SYSTEM_UNITS = Path("/etc/systemd/system")
+
+_INSTANCE = re.compile(r"[A-Za-z0-9_.-]+")
+
+_which = common.all_of(
+    click.argument("folder", required=False),
+    click.option(
+        "--system", is_flag=True, help=f"For the machine: one FOLDER of {_SYSTEM_CONFIG}."
+    ),
+)
+
+
+@click.group()
+def service() -> None:
+    """Run in the background by systemd, from start-up on.
+
+    \b
+    Examples:
+      craftsync service install
+      sudo craftsync service install --system datasets
+      craftsync service status
+    """
+
+
+@service.command(cls=common.Command)
+@_which
+def install(folder: str | None, system: bool, **flags: Any) -> None:
+    """Write the unit file, and start the service now and at each start-up."""
+    unit = unit_of(folder, system)
+    unit.check_config(flags["config"])
+    unit.ask("show", "--property=Version")
+    for file, content in unit.files(flags):
+        _write(file, content)
+    unit.ask("daemon-reload")
+    unit.ask("enable", unit.name)
+    unit.ask("restart", unit.name)
+    say(f"{unit.name} runs, and starts with {'the machine' if system else 'your session'}.")
+    for line in unit.hints():
+        say(line)
+
+
+@service.command(cls=common.Command)
+@_which
+def uninstall(folder: str | None, system: bool, **flags: Any) -> None:
+    """Stop the service and remove its unit file; folders, stores and state stay."""
+    unit = unit_of(folder, system)
+    unit.ask("show", "--property=Version")
+    if not unit.is_installed:
+        raise CraftsyncError(f"{unit.name} is not installed.")
+    unit.ask("disable", "--now", unit.name)
+    for file in unit.own_files():
+        file.unlink()
+        say(f"removed {file}")
+    with suppress(OSError):
+        unit.drop_in.parent.rmdir()
+    unit.ask("daemon-reload")
+
+
+@service.command(cls=common.Command)
+@_which
+def status(folder: str | None, system: bool, **flags: Any) -> int:
+    """Tell what systemd knows of the service; `craftsync status` tells how folders stand."""
+    unit = unit_of(folder, system)
+    unit.ask("show", "--property=Version")
+    command = [*unit.systemctl, "--no-pager", "status", unit.name]
+    return 1 if subprocess.run(command, check=False).returncode else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One service of a service manager: the user's own, or with `folder` the machine's."""
+
+    folder: str | None
+
+    @property
+    def name(self) -> str:
+        return f"craftsync@{self.folder}.service" if self.folder else _UNIT
+
+    @property
+    def systemctl(self) -> list[str]:
+        return ["systemctl"] if self.folder else ["systemctl", "--user"]
+
+    @property
+    def place(self) -> Path:
+        """Where its unit file goes."""
+        if self.folder:
+            return _SYSTEM_UNITS / _TEMPLATE
+        home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+        return Path(home).expanduser() / "systemd" / "user" / _UNIT
+
+    @property
+    def drop_in(self) -> Path:
+        """Where what is true of this service alone goes."""
+        return self.place.with_name(f"{self.name}.d") / "craftsync.conf"
+
+    @property
+    def is_installed(self) -> bool:
+        return (self.drop_in if self.folder else self.place).exists()
+
+    def own_files(self) -> list[Path]:
+        """Return what `uninstall` removes; the template may serve other folders still."""
+        served = set(self.place.parent.glob("craftsync@*.service.d/craftsync.conf"))
+        alone = not self.folder or served <= {self.drop_in}
+        return [file for file in (self.drop_in, *([self.place] * alone)) if file.exists()]
+
+    def ask(self, *words: str) -> None:
+        """Have systemctl do something; raises `CraftsyncError` with its own words when it cannot."""
+        try:
+            done = subprocess.run(
+                [*self.systemctl, *words], capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError as error:
+            raise _no_systemd("systemctl is not there") from error
+        said = (done.stderr or done.stdout).strip()
+        if done.returncode and ("connect to bus" in said or "not been booted" in said):
+            raise _no_systemd(said)
+        if done.returncode:
+            raise CraftsyncError(
+                f"systemctl {' '.join(words)}: {said}",
+                remedy=f"See {self.journal} for what the service itself says.",
+            )
+
+    @property
+    def journal(self) -> str:
+        return f"journalctl {'' if self.folder else '--user '}--unit {self.name}"
+
+    def check_config(self, named: str | None) -> None:
+        """Raise `ConfigError` unless the configuration the service will read names a folder."""
+        config = configuration.load(_SYSTEM_CONFIG if self.folder else named)
+        if not config.folders:
+            raise ConfigError(
+                "The configuration names no folder, so there is nothing to be kept in step.",
+                remedy="Add one below folders: (config.example.yaml shows how).",
+            )
+
+    def files(self, flags: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+        """Yield the files of the service with their content."""
+        text = _unit_file(_TEMPLATE if self.folder else _UNIT)
+        yield self.place, text.replace(_PACKAGED, _program())
+        if self.folder:
+            yield self.drop_in, _system_drop_in(self.folder)
+        elif settings := _user_settings(flags):
+            yield self.drop_in, settings
+        else:
+            self.drop_in.unlink(missing_ok=True)
+
+    def hints(self) -> Iterator[str]:
+        """Yield what to know from now on."""
+        yield f"Its log:     {self.journal} --follow"
+        if self.folder:
+            options = f"--config {_SYSTEM_CONFIG} --state-dir {_SYSTEM_STATE}/{self.folder}"
+            yield f"How it is:   craftsync {options} status {self.folder}"
+            return
+        yield "How it is:   craftsync status"
+        user = pwd.getpwuid(os.getuid()).pw_name
+        if not Path("/var/lib/systemd/linger", user).exists():
+            yield f"To keep it running while you are not logged in: sudo loginctl enable-linger {user}"
+
+
+def unit_of(folder: str | None, system: bool) -> Unit:
+    """Return the service the words of a call mean; raises `UsageError` when they mean none."""
+    if not system:
+        if folder is not None:
+            raise UsageError(
+                "A user's service keeps every folder of the configuration in step.",
+                remedy="Leave the folder out, or add --system.",
+            )
+        return Unit(None)
+    known = list(configuration.load(_SYSTEM_CONFIG).folders)
+    name = folder or (known[0] if len(known) == 1 else "")
+    if name not in known:
+        raise UsageError(
+            f"{name!r} is not a folder of {_SYSTEM_CONFIG} (known: {', '.join(known) or 'none'}).",
+            remedy="Give the name of one that is.",
+        )
+    if not _INSTANCE.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a service.",
+            remedy="Give the folder a name of letters without accents, digits, dots and dashes.",
+        )
+    return Unit(name)
+
+
+def _user_settings(flags: dict[str, Any]) -> str:
+    """Return a drop-in with the places this call was given, so that the service uses the same."""
+    named = {"CRAFTSYNC_CONFIG": flags["config"], "CRAFTSYNC_STATE_DIR": flags["state_dir"]}
+    lines = [
+        f"Environment={_quoted(f'{name}={os.path.abspath(os.path.expanduser(value))}')}"
+        for name in named
+        if (value := named[name] or os.environ.get(name))
+    ]
+    return "\n".join(["[Service]", *lines, ""]) if lines else ""
+
+
+def _system_drop_in(name: str) -> str:
+    """Return who runs the service of a folder, and what it may write."""
+    pair = pairs.resolve([name], {"config": _SYSTEM_CONFIG})
+    writable = [pair.root]
+    if isinstance(pair.location, DirectoryLocation):
+        writable.append(pair.location.path)
+    for path in writable:
+        if not path.is_dir():
+            raise UsageError(
+                f"{path} is not there.", remedy="Make it, and give it to the user who is to own it."
+            )
+    owner = pwd.getpwuid(pair.root.stat().st_uid).pw_name
+    paths = [f"ReadWritePaths={_quoted(str(path))}" for path in writable]
+    return "\n".join(["[Service]", f"User={owner}", *paths, ""])
+
+
+def _unit_file(name: str) -> str:
+    """Return a unit file: it lies beside the package in a checkout, and within it when installed."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "systemd", package.parent / "systemd"):
+        if (folder / name).is_file():
+            return (folder / name).read_text("utf-8")
+    raise CraftsyncError(
+        f"The unit file {name} did not come with this installation.",
+        remedy="Install craftsync anew.",
+    )
+
+
+def _program() -> str:
+    """Return the program that was called, as a unit file names it."""
+    called = shutil.which(sys.argv[0]) or sys.argv[0]
+    return _quoted(os.path.abspath(called).replace("$", "$$"))
+
+
+def _quoted(word: str) -> str:
+    """Return a word as a unit file has it (systemd.syntax(7); "%" as in systemd.unit(5), "Specifiers")."""
+    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{plain}"' if re.search(r"[\s\"'\\;]", plain) else plain
+
+
+def _write(file: Path, content: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content, "utf-8")
+    say(f"wrote {file}")
+
+
+def _no_systemd(reason: str) -> CraftsyncError:
+    return CraftsyncError(
+        f"There is no systemd to hand the service to: {reason}.",
+        remedy="Start craftsync watch by whatever starts services here.",
+    )

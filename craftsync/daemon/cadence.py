@@ -1,0 +1,132 @@
+"""How long to wait until the next look, and what many small passes add up to.
+
+Pure: time and chance are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from random import Random
+
+from craftsync.core.guard import DeleteLimit
+from craftsync.sync.report import Report
+
+_QUIETEST = 4.0
+_WORTH = 200.0
+"""A look that takes a second is worth a wait of so many."""
+_JITTER = 0.1
+_FIRST_BACKOFF = 1.0
+_LONGEST_BACKOFF = 60.0
+_FIRST_RETRY = 5.0
+_NEVER = float("inf")
+
+EPISODE_SECONDS = 60.0
+"""Deletions that follow each other more closely than this are one event for the guard."""
+
+
+class Cadence:
+    """Seconds between looks at a store: `base` after a change, up to four times that while it is quiet.
+
+    While it is quiet the looks take no more than half a percent of the time
+    either, unless that would make them rarer than every `longest` seconds. A
+    tenth either way is left to chance, or everybody who started at the same
+    hour would ask at the same second.
+    """
+
+    def __init__(self, base: float, longest: float, random: Random) -> None:
+        self._base = base
+        self._longest = longest
+        self._random = random
+        self._interval = base
+        self._cost = 0.0
+
+    def took(self, seconds: float) -> None:
+        """Learn what a look takes."""
+        self._cost = seconds
+
+    def next(self, *, changed: bool) -> float:
+        """Return the seconds until the next look, after one that met a change or none."""
+        wait = self._base if changed else self._interval
+        self._interval = min(self._base * _QUIETEST, wait * 2)
+        if not changed:
+            wait = max(wait, min(self._longest, self._cost * _WORTH))
+        return wait * self._random.uniform(1 - _JITTER, 1 + _JITTER)
+
+
+class Backoff:
+    """Seconds until something that failed is tried again: they double, with chance, up to a bound."""
+
+    def __init__(self, random: Random, *, first: float = _FIRST_BACKOFF) -> None:
+        self._random = random
+        self._first = first
+        self._wait = 0.0
+
+    def next(self, longest: float = _LONGEST_BACKOFF) -> float:
+        self._wait = min(longest, max(self._first, self._wait * 2))
+        return self._wait * self._random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        self._wait = 0.0
+
+
+class Retries:
+    """Paths that could not be handled, and when they are tried again: ever more rarely."""
+
+    def __init__(self, random: Random) -> None:
+        self._backoff = Backoff(random, first=_FIRST_RETRY)
+        self._paths: set[str] = set()
+        self.at = _NEVER
+        """When the next attempt is due, on the clock that `plan` is asked with."""
+
+    def forget(self, paths: Set[str] | None) -> None:
+        """A pass begins over these paths, or over everything."""
+        self._paths = set() if paths is None else self._paths - paths
+
+    def note(self, path: str) -> None:
+        self._paths.add(path)
+
+    def plan(self, now: float, longest: float) -> None:
+        """A pass has ended: say when to try what is left."""
+        if not self._paths:
+            self._backoff.reset()
+            self.at = _NEVER
+        elif self.at == _NEVER:
+            self.at = now + self._backoff.next(longest)
+
+    def take(self, now: float) -> set[str]:
+        """Return what is to be tried by now."""
+        if now < self.at:
+            return set()
+        self.at = _NEVER
+        return set(self._paths)
+
+
+class RecentDeletions:
+    """Adds up the deletions of passes that follow each other closely.
+
+    A folder that is being removed slowly reaches the daemon in many small
+    passes, each of them harmless. The guard is to see them as one. As long as
+    it holds any, all of them count on: only a person ends that.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last_at = 0.0
+        self._holding = False
+
+    def limit(self, asked: DeleteLimit, now: float) -> DeleteLimit:
+        """Return what is left of a pass's limit."""
+        if not self._holding and now - self._last_at >= EPISODE_SECONDS:
+            self._count = 0
+        return DeleteLimit(asked.files, asked.share, self._count)
+
+    def add(self, report: Report, asked: DeleteLimit, baseline: int, now: float) -> None:
+        """Count what a pass has deleted; more than its own limit means that a person had allowed it."""
+        deleted = max(report.deleted_local, report.deleted_remote)
+        if deleted and DeleteLimit(asked.files, asked.share).allows(deleted, baseline):
+            self._count += deleted
+            self._last_at = now
+
+    def hold(self, held: int, *, complete: bool) -> None:
+        """Note how many deletions a pass has held; only a complete one can tell that there are none."""
+        self._holding = held > 0 or (self._holding and not complete)

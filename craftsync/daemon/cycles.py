@@ -1,0 +1,299 @@
+"""The loop over one pair: waits for a reason, and makes the smallest pass that answers it.
+
+Events of the root name dirty paths, a listing of the store names what changed
+there, and a timer asks for a look at everything, on which alone correctness
+rests. Knows nothing of processes, signals or sockets: those who do call it
+from their own threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from craftsync.clock import Clock
+from craftsync.core.model import RemoteObject
+from craftsync.daemon.cadence import Backoff, Cadence, RecentDeletions, Retries
+from craftsync.daemon.changes import changed_here, changed_there, with_obstacles, with_rules_applied
+from craftsync.errors import CraftsyncError, Interrupted, StoreMissing, StoreUnavailable
+from craftsync.local.folder import Folder
+from craftsync.local.watching import DirtyPaths, Supervisor
+from craftsync.local.watching.supervisor import Watch
+from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, ProgressEvent, Report
+from craftsync.sync.session import Session
+
+_FOREVER = 3600.0
+_UNWATCHED_SECONDS = 5.0
+"""Between full passes while the watching cannot be relied on …"""
+_UNWATCHED_SHARE = 20
+"""… or so many times what such a pass takes, whichever is longer."""
+_FEW_PATHS = 1_000
+_LISTED_AT_ONCE = 100
+"""Looking at one path is one request, a listing is one for a thousand of them."""
+_MOST_REMEMBERED = 100_000
+_MOST_NAMED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """Seconds of quiet before a change is acted on, between listings, and between full scans."""
+
+    settle_seconds: float = 0.5
+    poll_seconds: float = 30.0
+    rescan_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class CycleState:
+    """What the loop is doing, at one instant.
+
+    `state` is a word of `status --json`: `watching`, `scanning`, `transferring`,
+    `paused`, `offline`, `halted` or `stopped`; `reason` says why it is offline
+    or halted. `pending` counts paths known to wait for a pass or a transfer.
+    """
+
+    state: str = "stopped"
+    reason: str | None = None
+    pending: int = 0
+    last_success_ns: int | None = None
+    watch_healthy: bool = False
+    watch_reason: str | None = None
+    next_full_scan: float = 0.0
+    """When everything is looked at again, on the session's monotonic clock; changes with each full pass."""
+    progress: ProgressEvent | None = None
+    """How far the pass under way has come, `None` between passes."""
+    last_report: Report | None = None
+    """The outcome of the last pass that ended."""
+
+
+MakeWatch = Callable[[Folder, DirtyPaths, Clock], Watch]
+
+
+class Cycles:
+    """Keeps one pair in step until `stop` is set. `run` belongs to one thread, all else to any."""
+
+    def __init__(
+        self,
+        session: Session,
+        settings: WatchSettings,
+        options: Options,
+        on_event: OnEvent,
+        stop: threading.Event,
+        *,
+        random: Random | None = None,
+        make_watch: MakeWatch = Supervisor,
+    ) -> None:
+        self.options = options
+        """What passes are made with; a change counts from the next pass on."""
+        self._session = session
+        self._settings = settings
+        self._listener = on_event
+        self._stop = stop
+        self._now = session.clock.monotonic
+        self._dirty = DirtyPaths(self._now, settings.settle_seconds)
+        self._watch = make_watch(session.root, self._dirty, session.clock)
+        self._state = CycleState()
+        self._paused = False
+        random = random or Random()
+        self._cadence = Cadence(settings.poll_seconds, settings.rescan_seconds, random)
+        self._offline = Backoff(random)
+        self._retries = Retries(random)
+        self._deletions = RecentDeletions()
+        self._names = threading.Lock()
+        self._named: set[str] = set()
+        self._again = True
+        self._differing: dict[str, RemoteObject | None] = {}
+        self._full_at = self._poll_at = 0.0
+
+    @property
+    def state(self) -> CycleState:
+        """What it is doing now; a value that does not change any more."""
+        state, health = self._state, self._watch.health
+        progress = state.progress
+        moving = (progress.files_total or 0) - progress.files_done if progress else 0
+        return replace(
+            state,
+            pending=len(self._dirty) + moving,
+            watch_healthy=health.healthy,
+            watch_reason=health.reason,
+        )
+
+    def wake(self) -> None:
+        """Make the loop look whether it is to stop."""
+        self._dirty.wake()
+
+    def look_again(self) -> None:
+        """Ask for a pass over everything, now; one under way does not count."""
+        self._again = True
+        self._dirty.wake()
+
+    def look_at(self, paths: Iterable[str]) -> None:
+        """Ask for a pass over these paths, now: somebody says that they changed in the store."""
+        with self._names:
+            self._named.update(paths)
+            if len(self._named) > _MOST_NAMED:
+                self._named.clear()
+                self._again = True
+        self._dirty.wake()
+
+    def pause(self) -> None:
+        """Make no passes until `resume`; one under way ends as if it were stopped."""
+        self._paused = True
+        self._dirty.wake()
+
+    def resume(self) -> None:
+        """Go on, with a pass over everything."""
+        self._paused = False
+        self.look_again()
+
+    def run(self) -> None:
+        """Watch, and make passes until `stop` is set.
+
+        An unreachable store is waited for. Whatever needs a person is raised.
+        """
+        # Before the first scan, so that nothing falls between the two.
+        self._watch.start()
+        try:
+            while not self._stop.is_set():
+                self.turn()
+                self._wait()
+            self._set("stopped")
+        except Interrupted:
+            self._set("stopped")
+        except CraftsyncError as error:
+            self._set("halted", str(error))
+            raise
+        finally:
+            self._watch.stop()
+
+    def turn(self) -> None:
+        """Do what is due by now; nothing, if nothing is."""
+        if self._paused:
+            self._set("paused")
+            return
+        try:
+            self._answer()
+        except (StoreUnavailable, StoreMissing) as error:
+            self._wait_for_store(error)
+        except Interrupted:
+            if self._stop.is_set():
+                raise
+            self._again = True
+            self._set("paused")
+
+    def _wait(self) -> None:
+        due = min(self._full_at, self._poll_at, self._retries.at) - self._now()
+        if self._paused:
+            self._dirty.wait(_FOREVER)
+        elif not self._again:
+            self._dirty.wait(max(0.0, due))
+
+    def _answer(self) -> None:
+        again, self._again = self._again, False
+        dirty = self._dirty.take()
+        if again or dirty.everything or self._now() >= self._full_at:
+            self._look_at_everything()
+            return
+        paths = self._asked_for()
+        if self._now() >= self._poll_at:
+            paths |= self._new_there()
+        here = with_rules_applied(dirty.paths)
+        if here is None:
+            self._look_at_everything()
+        elif here or paths:
+            self._look_at_some(here, paths)
+
+    def _asked_for(self) -> set[str]:
+        """Take the paths somebody named, and those that are to be tried again."""
+        with self._names:
+            named, self._named = self._named, set()
+        return named | self._retries.take(self._now())
+
+    def _look_at_everything(self) -> None:
+        self._asked_for()
+        self._watch.refresh()
+        self._pass(None)
+
+    def _plan_looks(self, report: Report, took: float) -> None:
+        """Say when the next look at everything is due, and the next listing."""
+        period = self._settings.rescan_seconds
+        if not self._watch.health.healthy:
+            period = min(period, max(_UNWATCHED_SECONDS, took * _UNWATCHED_SHARE))
+        self._full_at = self._now() + period
+        changed = report.downloaded + report.deleted_local + report.conflicts > 0
+        self._poll_at = self._now() + self._cadence.next(changed=changed)
+
+    def _look_at_some(self, here: set[str], there: set[str]) -> None:
+        rules = self._session.rules(self.options)
+        paths = with_obstacles(self._session, there | changed_here(self._session, rules, here))
+        baseline = self._session.state.baseline.count()
+        # Only a look at everything can tell that a side is suddenly empty.
+        could_be_all = len(paths) >= baseline > 1
+        if could_be_all or len(paths) > _FEW_PATHS + baseline // _LISTED_AT_ONCE:
+            self._look_at_everything()
+        elif paths:
+            self._pass(paths)
+
+    def _new_there(self) -> set[str]:
+        """List the store; return what differs from the baseline and did not already do so."""
+        self._set("scanning")
+        started = self._now()
+        found = changed_there(self._session, self._session.rules(self.options))
+        self._cadence.took(self._now() - started)
+        new = {path for path in found if self._differing.get(path, self) != found[path]}
+        self._differing = found if len(found) <= _MOST_REMEMBERED else {}
+        self._poll_at = self._now() + self._cadence.next(changed=bool(new))
+        self._set("watching")
+        return new
+
+    def _pass(self, paths: set[str] | None) -> None:
+        """Make one pass over these paths, or over everything."""
+        self._set("scanning")
+        started, baseline = self._now(), self._session.state.baseline.count()
+        self._retries.forget(paths)
+        report = self._session.run("watch", self._limited(), self._on_event, paths=paths)
+        self._deletions.add(report, self.options.delete_limit, baseline, self._now())
+        self._deletions.hold(report.held, complete=paths is None)
+        if paths is None:
+            self._plan_looks(report, self._now() - started)
+        self._retries.plan(self._now(), self._settings.rescan_seconds)
+        self._offline.reset()
+        success = self._session.clock.now_ns() if report.exit_code == 0 else None
+        self._set(
+            "watching",
+            last_report=report,
+            last_success_ns=success or self._state.last_success_ns,
+            next_full_scan=self._full_at if paths is None else self._state.next_full_scan,
+        )
+
+    def _limited(self) -> Options:
+        """Return the options with what earlier passes have left of the limit for deletions."""
+        limit = self._deletions.limit(self.options.delete_limit, self._now())
+        return replace(self.options, delete_limit=limit)
+
+    def _wait_for_store(self, error: CraftsyncError) -> None:
+        """Look at everything once the store can be reached again."""
+        wait = self._offline.next()
+        self._full_at = self._now() + wait
+        self._poll_at = float("inf")
+        reason = f"offline, next try in {wait:.0f} s: {error}"
+        self._set("offline", reason)
+        self._listener(IssueEvent(Issue.PROBLEM, self._session.store.location, reason))
+
+    def _set(self, state: str, reason: str | None = None, **more: Any) -> None:
+        self._state = replace(self._state, state=state, reason=reason, progress=None, **more)
+
+    def _on_event(self, event: Event) -> None:
+        """Pass an event on, and end the pass that reports it when a stop or a pause was asked for."""
+        if self._stop.is_set() or self._paused:
+            raise Interrupted
+        if isinstance(event, ProgressEvent):
+            moving = event.stage == "transferring" and bool(event.files_total)
+            word = "transferring" if moving else "scanning"
+            self._state = replace(self._state, state=word, progress=event)
+        elif isinstance(event, IssueEvent) and event.issue is Issue.PROBLEM:
+            self._retries.note(event.path)
+        self._listener(event)

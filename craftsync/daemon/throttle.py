@@ -1,0 +1,37 @@
+"""The rates of one pair, which can be changed while transfers run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from craftsync.sync.report import Options, Rate
+
+
+class Throttle:
+    """What the options say, until `set` says otherwise. Any thread may call it."""
+
+    def __init__(self, options: Options) -> None:
+        self._configured: tuple[Rate, Rate] = (options.upload_rate, options.download_rate)
+        self._rates = self._configured
+
+    def set(self, upload: float | None, download: float | None) -> None:
+        """Allow so many bytes per second from now on; `None` is no limit."""
+        self._rates = (upload, download)
+
+    def reset(self) -> None:
+        """Go back to what the options say."""
+        self._rates = self._configured
+
+    def upload(self, now_ns: int) -> float | None:
+        return _at(self._rates[0], now_ns)
+
+    def download(self, now_ns: int) -> float | None:
+        return _at(self._rates[1], now_ns)
+
+    def over(self, options: Options) -> Options:
+        """Return these options with rates that follow this throttle."""
+        return replace(options, upload_rate=self.upload, download_rate=self.download)
+
+
+def _at(rate: Rate, now_ns: int) -> float | None:
+    return rate(now_ns) if callable(rate) else rate

@@ -1,0 +1,261 @@
+"""Keeps the watching of a root alive, and says whether it can be relied on.
+
+Watches die in silence: the reading thread, a kernel that allows no more, a
+root that was moved, replaced or unmounted. A look every second notices what
+can be seen, and a canary, a file of our own that is touched now and then,
+notices the rest. What has died is started again, with pauses that grow.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event, Lock
+from typing import Protocol
+
+from craftsync.clock import Clock
+from craftsync.core.model import OWN_FOLDER
+from craftsync.errors import RootError
+from craftsync.local.folder import Folder
+from craftsync.local.tree import Tree
+from craftsync.local.watching.dirty import DirtyPaths
+from craftsync.local.watching.inotify import CANARY, Inotify
+
+_LOOK_SECONDS = 1.0
+_CANARY_SECONDS = 60.0
+_CANARY_ANSWER = 5.0
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+"""Between attempts to watch again; after so long a life the next pause is the first once more."""
+_CANARY_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether changes are noticed as they happen; if not, `reason` says why and what helps."""
+
+    healthy: bool
+    reason: str | None = None
+
+
+class Watch(Protocol):
+    """What marks the dirty paths of a root, from `start` to `stop`."""
+
+    @property
+    def health(self) -> Health: ...
+
+    def start(self) -> None: ...
+
+    def refresh(self) -> None:
+        """Watch what has come without being noticed; called before everything is looked at."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+MakeReader = Callable[[Tree, DirtyPaths, Callable[[], float]], Inotify]
+
+
+class Supervisor:
+    """Watches a root through a reader that is replaced when it dies. Keeps `Watch`."""
+
+    def __init__(
+        self,
+        root: Folder,
+        dirty: DirtyPaths,
+        clock: Clock,
+        *,
+        make_reader: MakeReader = Inotify,
+        every: float = _LOOK_SECONDS,
+    ) -> None:
+        """`every` is in seconds: how often to look whether the watching lives."""
+        self._root = root
+        self._dirty = dirty
+        self._clock = clock
+        self._make_reader = make_reader
+        self._every = every
+        self._reader: Inotify | None = None
+        self._guard = Lock()
+        self._stopped = Event()
+        self._thread: threading.Thread | None = None
+        self._health = Health(False, "it has not begun")
+        self._pause = _FIRST_PAUSE / 2
+        self._retry_at = 0.0
+        self._calm_at = float("inf")
+        self._canary = _Canary(root.tree, clock)
+
+    @property
+    def health(self) -> Health:
+        return self._health
+
+    def start(self) -> None:
+        """Begin to watch, and to look every second whether the watching lives."""
+        with self._guard:
+            self._begin()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End everything; may be called twice."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._guard:
+            self._end()
+
+    def refresh(self) -> None:
+        with self._guard:
+            if self._reader is not None:
+                self._reader.cover()
+
+    def check(self) -> None:
+        """Look once whether the watching lives, and do what is to be done about it."""
+        with self._guard:
+            if self._reader is None:
+                self._begin_when_due()
+            elif trouble := self._trouble(self._reader):
+                self._end()
+                self._later(trouble)
+            else:
+                self._reader.drop_lost()
+                self._retry_exhausted(self._reader)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every):
+            try:
+                self.check()
+            except Exception as error:  # noqa: BLE001 (the supervisor itself must not die in silence)
+                self._health = Health(False, f"the supervisor failed: {error}")
+
+    def _begin_when_due(self) -> None:
+        if self._clock.monotonic() < self._retry_at:
+            return
+        self._begin()
+        # Whatever happened meanwhile was not seen.
+        self._dirty.everything()
+
+    def _begin(self) -> None:
+        try:
+            self._root.ensure_same()
+            reader = self._make_reader(self._root.tree, self._dirty, self._clock.monotonic)
+        except (OSError, RootError) as error:
+            self._later(_advice(error))
+            return
+        self._reader = reader
+        reader.start()
+        reader.cover()
+        self._canary.begin()
+        self._judge(reader)
+
+    def _judge(self, reader: Inotify) -> None:
+        """Say how far a living reader can be relied on."""
+        if reader.exhausted:
+            self._health = Health(False, _too_few_watches(len(reader)))
+            self._retry_at = self._clock.monotonic() + _LONGEST_PAUSE
+        else:
+            self._health = Health(True)
+            self._calm_at = self._clock.monotonic() + _LONGEST_PAUSE
+
+    def _end(self) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader.join()
+            self._reader = None
+
+    def _later(self, reason: str) -> None:
+        """Let the watching rest, and look at everything meanwhile."""
+        now = self._clock.monotonic()
+        calm = now >= self._calm_at
+        self._pause = _FIRST_PAUSE if calm else min(_LONGEST_PAUSE, self._pause * 2)
+        self._calm_at = float("inf")
+        self._retry_at = now + self._pause
+        self._health = Health(False, reason)
+        self._dirty.everything()
+
+    def _trouble(self, reader: Inotify) -> str | None:
+        """Return why the reader cannot be trusted any more, `None` while it can."""
+        try:
+            self._root.ensure_same()
+        except RootError as error:
+            return str(error)
+        if reader.root_left:
+            return f"the root {self._root.path} was moved, removed or unmounted"
+        if reader.failure or not reader.is_alive():
+            return f"the watching has died ({reader.failure or 'its thread has ended'})"
+        if not self._canary.is_answered(reader):
+            return "the watching has died (the kernel tells of no events any more)"
+        return None
+
+    def _retry_exhausted(self, reader: Inotify) -> None:
+        if reader.exhausted and self._clock.monotonic() >= self._retry_at:
+            self._retry_at = self._clock.monotonic() + _LONGEST_PAUSE
+            reader.cover()
+        if reader.exhausted == self._health.healthy:
+            self._judge(reader)
+            self._dirty.everything()
+
+
+class _Canary:
+    """A file of our own that is touched now and then, and whose event has to come."""
+
+    def __init__(self, tree: Tree, clock: Clock) -> None:
+        self._tree = tree
+        self._clock = clock
+        self._touched_at = 0.0
+        self._waiting_since: tuple[int, int] | None = None
+
+    def begin(self) -> None:
+        """Start over with a new reader."""
+        self._waiting_since = None
+        self._touched_at = self._clock.monotonic() - _CANARY_SECONDS
+
+    def is_answered(self, reader: Inotify) -> bool:
+        """Touch the canary when it is time; tell whether the reader hears of it, or is still allowed to be late."""
+        now = self._clock.monotonic()
+        if self._waiting_since is not None:
+            canaries, handled = self._waiting_since
+            if reader.canaries != canaries:
+                self._waiting_since = None
+            elif now - self._touched_at >= _CANARY_ANSWER:
+                # One that has handled other events since is busy, not dead.
+                self._waiting_since = (canaries, reader.handled)
+                self._touched_at = now
+                return reader.handled != handled
+        elif reader.hears_canary and now - self._touched_at >= _CANARY_SECONDS:
+            self._waiting_since = (reader.canaries, reader.handled)
+            self._touched_at = now
+            if not self._touch():
+                self._waiting_since = None
+        return True
+
+    def _touch(self) -> bool:
+        """Give the canary new times; without a place to write there is nothing to wait for."""
+        try:
+            with self._tree.parent(f"{OWN_FOLDER}/{CANARY}", make=True) as (folder, name):
+                descriptor = os.open(name, _CANARY_FLAGS, 0o600, dir_fd=folder)
+            try:
+                os.utime(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return False
+        return True
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return (
+            "the kernel allows no more inotify instances; raise the limit with"
+            " sysctl fs.inotify.max_user_instances=512"
+        )
+    return str(error)
+
+
+def _too_few_watches(watched: int) -> str:
+    return (
+        f"the kernel allows no more inotify watches: {watched} folders are watched, the others are"
+        " not; raise the limit with sysctl fs.inotify.max_user_watches=1048576"
+    )

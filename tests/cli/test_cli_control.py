@@ -1,0 +1,298 @@
+"""`pause`, `resume`, `stop`, `rescan`, `bwlimit` and SIGHUP, on a running daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import SCRIPT, Craftsync, until
+from tests.support.daemons import running
+
+
+@pytest.fixture
+def pair(craftsync: Craftsync, tmp_path: Path) -> tuple[Path, Path]:
+    """Name a root and a directory store `data` in the configuration."""
+    root, store = tmp_path / "root", tmp_path / "store"
+    for folder in (root, store):
+        folder.mkdir()
+    (root / "first").write_text("1")
+    configure(craftsync, "")
+    return root, store
+
+
+def configure(craftsync: Craftsync, keys: str, top: str = "") -> None:
+    here = craftsync.folder
+    craftsync.config.write_text(
+        f"environments: {{store: {{store: directory, path: {here}/store}}}}\n"
+        f"folders: {{data: {{root: {here}/root, environment: store{keys}}}}}\n{top}"
+    )
+
+
+def test_while_paused_nothing_moves_and_after_resume_all_of_it(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first pass")
+        assert craftsync("pause").code == 0
+        assert "craftsync resume" in daemon.until_state("paused")["reason"]
+        (root / "second").write_text("2")
+        until(lambda: daemon.status()["pending"] == 1, "the change to be noticed")
+        assert not (store / "second").exists()
+        assert craftsync("resume").code == 0
+        until((store / "second").exists, "the second file")
+
+
+def test_a_pause_outlives_the_daemon(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
+    root, store = pair
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first pass")
+        craftsync("pause")
+        daemon.process.kill()
+    (root / "second").write_text("2")
+    with running(craftsync) as daemon:
+        daemon.until_state("paused")
+        assert not (store / "second").exists()
+        craftsync("resume")
+        until((store / "second").exists, "the second file")
+
+
+def test_a_pause_in_a_transfer_leaves_no_part_of_it_behind_and_resume_completes_it(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    (root / "large").write_bytes(bytes(24 << 20))
+    with running(craftsync, "--bwlimit", "1M") as daemon:
+        daemon.until_state("transferring")
+        craftsync("pause")
+        daemon.until_state("paused")
+        assert not (store / "large").exists()
+        craftsync("bwlimit", "off")
+        craftsync("resume")
+        until((store / "large").exists, "the large file")
+    assert (store / "large").stat().st_size == 24 << 20
+
+
+def test_the_limit_can_be_changed_while_a_transfer_waits_for_it(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    (root / "large").write_bytes(bytes(8 << 20))
+    with running(craftsync, "--bwlimit", "1K") as daemon:
+        assert daemon.until_state("transferring")["bwlimit"] == {"upload": 1024, "download": 1024}
+        assert craftsync("bwlimit", "off:2M").lines == [
+            f"{root}: up no limit, down 2097152 bytes/s"
+        ]
+        until((store / "large").exists, "the large file")
+        assert daemon.status()["bwlimit"] == {"upload": None, "download": 2 << 20}
+        craftsync("bwlimit", "default")
+        assert daemon.status()["bwlimit"] == {"upload": 1024, "download": 1024}
+
+
+@pytest.mark.parametrize("rate", ["fast", "-1", "0.0", "1M:2M:3M"])
+def test_a_limit_that_is_none_is_refused(craftsync: Craftsync, rate: str) -> None:
+    run = craftsync("bwlimit", "--", rate)
+    assert run.code == 2
+    assert rate in run.err
+
+
+def test_stop_returns_once_root_and_store_are_free_again(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    _, store = pair
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first pass")
+        assert craftsync("stop").lines == [f"{pair[0]}: stopped"]
+        assert craftsync("sync", "data").code == 0
+        assert daemon.process.wait(60) == 0
+    assert craftsync("stop").lines == [f"{pair[0]}: was not running"]
+
+
+def test_rescan_makes_it_look_now(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
+    root, store = pair
+    with running(craftsync, "--poll", "3600", "--rescan", "3600"):
+        until((store / "first").exists, "the first pass")
+        (store / "there").write_text("2")
+        assert craftsync("rescan").code == 0
+        until((root / "there").exists, "the object")
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "rescan"])
+def test_without_a_daemon_there_is_nobody_to_tell(
+    craftsync: Craftsync, pair: tuple[Path, Path], command: str
+) -> None:
+    run = craftsync(command)
+    assert run.code == 1
+    assert "No daemon runs" in run.err
+    assert "craftsync watch" in run.err
+
+
+def test_a_second_daemon_is_refused_and_told_which_process_is_the_first(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    with running(craftsync) as daemon:
+        daemon.until_state("watching")
+        run = craftsync("watch")
+        assert run.code == 5
+        assert f"process {daemon.process.pid}" in run.err
+        assert daemon.status()["state"] == "watching"
+
+
+def test_a_pass_over_a_root_that_is_kept_in_step_is_told_which_process_does_so(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    with running(craftsync) as daemon:
+        daemon.until_state("watching")
+        for store in ("data", f"{pair[0]} ./another"):
+            run = craftsync("sync", *store.split())
+            assert run.code == 5
+            assert f"process {daemon.process.pid}" in run.err
+
+
+def test_sighup_reads_the_configuration_again_and_an_invalid_one_changes_nothing(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first pass")
+        configure(craftsync, ", mode: sideways")
+        daemon.hang_up()
+        daemon.until_logged("'sideways' is not a mode")
+        (store / "there").write_text("2")
+        until((root / "there").exists, "an object, which comes in the old mode only")
+        configure(craftsync, ", mode: push")
+        daemon.hang_up()
+        until(lambda: daemon.status()["mode"] == "push", "the new mode")
+        assert daemon.process.poll() is None
+
+
+def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, store = pair
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first pass")
+        uploaded = daemon.status("data")["totals"]["uploaded"]
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "file").write_text("3")
+        text = craftsync.config.read_text().replace(
+            "folders: {", f"folders: {{more: {{root: {tmp_path}/more, environment: 'store:more'}}, "
+        )
+        craftsync.config.write_text(text)
+        daemon.hang_up()
+        until((store / "more" / "file").exists, "the file of the new folder")
+        assert daemon.status("data")["totals"]["uploaded"] >= uploaded == 1
+        craftsync("stop", "more")
+        assert daemon.status("data")["state"] != "stopped"
+        assert daemon.status("more")["state"] == "stopped"
+
+
+def test_outside_its_windows_it_waits(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
+    _, store = pair
+    configure(craftsync, f', windows: ["{another_day()} 12:00-12:01"]')
+    with running(craftsync) as daemon:
+        assert daemon.until_state("paused")["reason"] == "outside its windows"
+        assert not (store / "first").exists()
+        configure(craftsync, ', windows: ["00:00-24:00"]')
+        daemon.hang_up()
+        until((store / "first").exists, "the first pass")
+
+
+def another_day() -> str:
+    """Return the name of a day that is half a week away."""
+    return (datetime.now(UTC) + timedelta(days=3)).strftime("%a")
+
+
+def test_a_folder_that_is_broken_halts_and_the_others_go_on(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, store = pair
+    text = craftsync.config.read_text()
+    craftsync.config.write_text(
+        text.replace(
+            "folders: {", f"folders: {{gone: {{root: {tmp_path}/gone, environment: 'store:x'}}, "
+        )
+    )
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first pass of the other")
+        assert f"{tmp_path}/gone" in daemon.until_state("halted", "gone")["reason"]
+        (root / "second").write_text("2")
+        until((store / "second").exists, "the second file of the other")
+        assert daemon.end() == 0
+
+
+def test_a_command_of_ones_own_is_called_without_a_shell_for_what_waits_for_a_person(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, store = pair
+    hook = craftsync.write("hook", '#!/bin/sh\nenv | grep CRAFTSYNC_NOTIFY > "$1"\n')
+    hook.chmod(0o755)
+    noted = tmp_path / "noted; $(touch never)"
+    (store / "first").write_text("another")
+    configure(craftsync, "", f"notify: {json.dumps([str(hook), str(noted)])}\n")
+    with running(craftsync):
+        until(lambda: noted.exists() and noted.read_text().count("\n") == 6, "the call")
+    variables = dict(line.split("=", 1) for line in noted.read_text().splitlines())
+    assert variables["CRAFTSYNC_NOTIFY_EVENT"] == "conflict"
+    assert variables["CRAFTSYNC_NOTIFY_ROOT"] == str(root)
+    assert variables["CRAFTSYNC_NOTIFY_PATH"] == "first"
+    assert variables["CRAFTSYNC_NOTIFY_COUNT"] == "1"
+
+
+def test_the_figures_are_in_the_file_for_prometheus(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, store = pair
+    file = tmp_path / "figures" / "craftsync.prom"
+    configure(craftsync, "", f"metrics: {file}\n")
+    labels = f'{{root="{root}",store="{store}"}}'
+    with running(craftsync):
+        until((store / "first").exists, "the first pass")
+        until(file.exists, "the figures")
+        until(lambda: f"craftsync_up{labels} 1" in file.read_text(), "the pair in the figures")
+        text = file.read_text()
+        assert f"craftsync_conflicts{labels} 0" in text
+        names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+        assert len(names) == len(set(names)) > 10
+
+
+def test_the_log_can_be_json(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
+    root, _ = pair
+    with running(craftsync, "--log-json") as daemon:
+        daemon.until_logged("upload first")
+        daemon.end()
+        lines = [json.loads(line) for line in daemon.log.splitlines()]
+    [upload] = [line for line in lines if line.get("event", {}).get("action") == "upload"]
+    assert upload["level"] == "info"
+    assert upload["root"] == str(root)
+    assert upload["event"]["path"] == "first"
+
+
+def test_the_journal_is_told_how_serious_each_line_is(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    (store / "first").write_text("another")
+    words = shlex.join(["watch", str(root), str(store)])
+    # As systemd does: the variable names the file that stderr is.
+    script = f'exec 2>journal; export JOURNAL_STREAM=$(stat -L -c %d:%i journal); exec "$0" {words}'
+    pid = os.spawnve(
+        os.P_NOWAIT,
+        "/bin/sh",
+        ["sh", "-c", f"cd {shlex.quote(str(craftsync.folder))}; {script}", str(SCRIPT)],
+        craftsync.environment,
+    )
+    try:
+        journal = craftsync.folder / "journal"
+        until(lambda: journal.exists() and "conflict" in journal.read_text(), "the conflict")
+        assert craftsync("stop", str(root), str(store)).code == 0
+    finally:
+        os.waitpid(pid, 0)
+    lines = journal.read_text().splitlines()
+    assert any(line.startswith(f"<4>{root}: conflict: first") for line in lines)
+    assert lines[-1] == f"<6>{root}: stopped"

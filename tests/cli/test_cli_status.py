@@ -1,0 +1,145 @@
+"""`craftsync status`: from the daemon, from the state database, and on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from craftsync import __version__
+from tests.support.cli import SCRIPT, Craftsync, until
+from tests.support.daemons import running
+
+FIELDS = {
+    *("state", "root", "store", "mode", "pid", "pending", "conflicts", "held", "problems"),
+    *("last_success", "watch", "version"),
+}
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, str]:
+    root, store = tmp_path / "root", tmp_path / "store"
+    for folder in (root, store):
+        folder.mkdir()
+    (root / "first").write_text("1")
+    return str(root), str(store)
+
+
+def test_a_running_daemon_tells_how_it_is(craftsync: Craftsync, pair: tuple[str, str]) -> None:
+    with running(craftsync, *pair) as daemon:
+        until(Path(pair[1], "first").exists, "the first pass")
+        facts = daemon.until_state("watching", *pair)
+    assert facts.keys() >= FIELDS
+    assert (facts["root"], facts["store"], facts["mode"]) == (*pair, "two-way")
+    assert facts["pid"] == daemon.process.pid
+    assert facts["version"] == __version__
+    assert facts["watch"] == {"healthy": True, "reason": None}
+    assert facts["last_success"].endswith("Z")
+    assert [facts[name] for name in ("pending", "conflicts", "held", "problems")] == [0] * 4
+
+
+def test_after_a_crash_the_database_tells_what_was(
+    craftsync: Craftsync, pair: tuple[str, str]
+) -> None:
+    with running(craftsync, *pair) as daemon:
+        until(Path(pair[1], "first").exists, "the first pass")
+        daemon.until_state("watching", *pair)
+        daemon.process.kill()
+    run = craftsync("status", "--json", *pair)
+    facts = json.loads(run.out)
+    assert facts.keys() >= FIELDS
+    assert (facts["state"], facts["pid"]) == ("stopped", None)
+    assert facts["last_success"]
+
+
+def test_what_waits_for_a_person_is_named_until_it_is_settled(
+    craftsync: Craftsync, pair: tuple[str, str]
+) -> None:
+    root, store = map(Path, pair)
+    for number in range(50):
+        (root / f"many-{number}").write_text("x")
+    with running(craftsync, *pair) as daemon:
+        until(lambda: len(list(store.glob("many-*"))) == 50, "the first pass")
+        daemon.until_state("watching", *pair)
+        for number in range(50):
+            (root / f"many-{number}").unlink()
+        until(lambda: daemon.status(*pair)["held"] > 0, "the deletes to be held")
+        (root / "other").write_text("goes on")
+        until((store / "other").exists, "the rest to go on")
+        facts = daemon.status(*pair)
+        assert facts["held"] == len(list(store.glob("many-*")))
+        assert {issue["type"] for issue in facts["waiting"]} == {"held"}
+        assert f"held: {facts['waiting'][0]['path']}: " in craftsync("status", *pair).text
+        assert craftsync("rescan", *pair).code == 0
+        (root / "last").write_text("")
+        until((store / "last").exists, "a pass after the full one")
+        assert daemon.log.count(f": {facts['waiting'][0]['path']}: delete-remote is held") == 1
+
+
+def on_a_terminal(craftsync: Craftsync, *words: str) -> str:
+    """Return what a call prints when its output is a terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [SCRIPT, *words],
+            cwd=craftsync.folder,
+            env={**craftsync.environment, "TERM": "xterm", "COLUMNS": "120"},
+            stdout=theirs,
+            timeout=60,
+            check=True,
+        )
+        return os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_on_a_terminal_it_is_a_picture_and_elsewhere_plain(
+    craftsync: Craftsync, pair: tuple[str, str]
+) -> None:
+    craftsync("sync", *pair)
+    picture = on_a_terminal(craftsync, "status", *pair)
+    assert "In step" in picture
+    assert "\x1b[" in picture
+    plain = craftsync("status", *pair).text
+    assert "last success" in plain
+    assert "\x1b[" not in plain
+
+
+def test_a_picture_of_a_transfer_shows_how_far_it_has_come(
+    craftsync: Craftsync, pair: tuple[str, str]
+) -> None:
+    Path(pair[0], "large").write_bytes(bytes(24 << 20))
+    with running(craftsync, "--bwlimit", "1M", *pair) as daemon:
+        daemon.until_state("transferring", *pair)
+        picture = on_a_terminal(craftsync, "status", *pair)
+    assert "moving: " in picture
+    assert "of 24.0 MiB" in picture
+
+
+def test_names_cannot_disturb_the_terminal(craftsync: Craftsync, tmp_path: Path) -> None:
+    root, store = tmp_path / "ro\x1b[2Jot[red]", tmp_path / "store"
+    root.mkdir()
+    store.mkdir()
+    craftsync("sync", str(root), str(store))
+    picture = on_a_terminal(craftsync, "status", str(root), str(store))
+    assert "\x1b[2J" not in picture
+    assert "\\x1b[2Jot[red]" in picture
+
+
+def test_several_folders_are_a_list(craftsync: Craftsync, tmp_path: Path) -> None:
+    for name in ("one", "two", "store"):
+        (tmp_path / name).mkdir()
+    craftsync.config.write_text(
+        f"environments: {{s: {{store: directory, path: {tmp_path}/store}}}}\nfolders:\n"
+        f"  one: {{root: {tmp_path}/one, environment: 's:one'}}\n"
+        f"  two: {{root: {tmp_path}/two, environment: 's:two'}}\n"
+    )
+    for name in ("one", "two"):
+        assert craftsync("sync", name).code == 0
+    found = json.loads(craftsync("status", "--json").out)
+    assert [facts["root"] for facts in found] == [f"{tmp_path}/one", f"{tmp_path}/two"]

@@ -1,0 +1,294 @@
+"""Changes in a bucket that arrive through an SQS queue: from a real bucket's notification to the root."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from craftsync.daemon.queue_events import QueueEvents, SqsQueue
+from craftsync.errors import ConfigError, StoreUnavailable
+from craftsync.stores.s3 import S3Store, probe
+from tests.support.cli import Craftsync, until
+from tests.support.servers import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.support.watching import NoWatch, kept
+from tests.support.world import World
+
+REGION = "us-east-1"
+PREFIX = "données/"
+
+
+@dataclass
+class Notifying:
+    """A bucket that tells a queue of every change, and clients of both."""
+
+    bucket: str
+    queue: str
+    endpoint: str
+    s3: Any
+    sqs: Any
+
+    def open(self, url: str | None = None) -> SqsQueue:
+        return SqsQueue.open(
+            url or f"sqs://{self.queue}", region=REGION, endpoint_url=self.endpoint
+        )
+
+    def left(self) -> int:
+        """Return how many messages the queue still holds, those handed out among them."""
+        url = self.sqs.get_queue_url(QueueName=self.queue)["QueueUrl"]
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def say(self, body: str) -> None:
+        url = self.sqs.get_queue_url(QueueName=self.queue)["QueueUrl"]
+        self.sqs.send_message(QueueUrl=url, MessageBody=body)
+
+
+@pytest.fixture
+def notifying(
+    moto_server: S3Server, use_keys_of: Callable[[S3Server], None]
+) -> Iterator[Notifying]:
+    use_keys_of(moto_server)
+    name = f"events-{uuid.uuid4().hex}"
+    clients = [
+        boto3.client(service, endpoint_url=moto_server.endpoint, region_name=REGION)
+        for service in ("s3", "sqs")
+    ]
+    s3, sqs = clients
+    s3.create_bucket(Bucket=name)
+    sqs.create_queue(QueueName=name)
+    told = {
+        "QueueArn": f"arn:aws:sqs:{REGION}:123456789012:{name}",
+        "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"],
+    }
+    s3.put_bucket_notification_configuration(
+        Bucket=name, NotificationConfiguration={"QueueConfigurations": [told]}
+    )
+    # S3 greets a queue with a message that tells of nothing.
+    sqs.purge_queue(QueueUrl=sqs.get_queue_url(QueueName=name)["QueueUrl"])
+    yield Notifying(name, name, moto_server.endpoint, s3, sqs)
+    for client in clients:
+        client.close()
+
+
+@dataclass
+class Ears:
+    """The events of a queue, and the paths they have named."""
+
+    events: QueueEvents
+    paths: set[str]
+    stop: threading.Event
+
+    def hear(self) -> set[str]:
+        self.events.hear(self.stop)
+        return self.paths
+
+
+@pytest.fixture
+def ears(notifying: Notifying) -> Ears:
+    paths: set[str] = set()
+    events = QueueEvents(notifying.open(), notifying.bucket, PREFIX, paths.update)
+    return Ears(events, paths, threading.Event())
+
+
+def test_a_changed_object_is_in_the_root_without_a_listing(
+    notifying: Notifying, tmp_path: Path
+) -> None:
+    store = S3Store(notifying.bucket, endpoint_url=notifying.endpoint, prefix=PREFIX.rstrip("/"))
+    store.learn(probe(store))
+    world = World(tmp_path, store)
+    for number in range(5):
+        world.write(f"{number}", "old")
+    with kept(world, NoWatch) as at_work:
+        stop = threading.Event()
+        events = QueueEvents(notifying.open(), notifying.bucket, PREFIX, at_work.cycles.look_at)
+        while notifying.left():
+            events.hear(stop)
+        at_work.turn(0)
+        at_work.passes.clear()
+        notifying.s3.put_object(
+            Bucket=notifying.bucket, Key=f"{PREFIX}été/un nom + deux.txt", Body=b"new"
+        )
+        events.hear(stop)
+        at_work.turn(0)
+        assert at_work.passes == [{"été/un nom + deux.txt"}]
+        assert world.here()["été/un nom + deux.txt"] == "new"
+        notifying.s3.delete_object(Bucket=notifying.bucket, Key=f"{PREFIX}3")
+        events.hear(stop)
+        at_work.turn(0)
+        assert "3" not in world.here()
+    store.close()
+
+
+def test_what_lies_elsewhere_or_is_our_own_is_no_business_of_the_root(
+    notifying: Notifying, ears: Ears
+) -> None:
+    for key in ("elsewhere", f"{PREFIX}.craftsync/trash/x", f"{PREFIX}a//b", PREFIX):
+        notifying.s3.put_object(Bucket=notifying.bucket, Key=key, Body=b"x")
+    assert ears.hear() == set()
+    assert notifying.left() == 0
+
+
+RECORD = {"s3": {"bucket": {"name": "BUCKET"}, "object": {"key": "donn%C3%A9es/a+b"}}}
+EVENT_BRIDGE = {
+    "detail-type": "Object Created",
+    "detail": {"bucket": {"name": "BUCKET"}, "object": {"key": "données/a b"}},
+}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"Records": [RECORD]},
+        {"Type": "Notification", "Message": json.dumps({"Records": [RECORD]})},
+        EVENT_BRIDGE,
+        {"Type": "Notification", "Message": json.dumps(EVENT_BRIDGE)},
+    ],
+    ids=["from S3", "through SNS", "from EventBridge", "from EventBridge through SNS"],
+)
+def test_every_form_of_notification_is_understood(
+    notifying: Notifying, ears: Ears, message: object
+) -> None:
+    notifying.say(json.dumps(message).replace("BUCKET", notifying.bucket))
+    assert ears.hear() == {"a b"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no JSON",
+        "[]",
+        "7",
+        "null",
+        '{"Service": "Amazon S3", "Event": "s3:TestEvent"}',
+        '{"Records": [{"s3": null}]}',
+        '{"Records": 7}',
+        '{"detail": []}',
+        '{"Message": "{"}',
+        '{"Records": [{"s3": {"bucket": {"name": "another"}, "object": {"key": "données/a"}}}]}',
+    ],
+)
+def test_a_message_that_is_none_of_ours_is_removed_and_does_no_harm(
+    notifying: Notifying, ears: Ears, body: str
+) -> None:
+    notifying.say(body)
+    assert ears.hear() == set()
+    assert notifying.left() == 0
+
+
+def test_a_message_that_was_not_handed_on_stays_in_the_queue(
+    notifying: Notifying, ears: Ears
+) -> None:
+    notifying.s3.put_object(Bucket=notifying.bucket, Key=f"{PREFIX}a", Body=b"x")
+    ears.stop.set()
+    assert ears.hear() == set()
+    assert notifying.left() == 1
+
+
+def test_a_queue_that_cannot_be_reached_is_waited_for_and_its_reason_kept(
+    notifying: Notifying,
+) -> None:
+    tries = threading.Semaphore(0)
+
+    class Gone:
+        def receive(self) -> list[tuple[str, str]]:
+            tries.release()
+            raise StoreUnavailable("the queue of the events cannot be used: gone")
+
+        def remove(self, receipts: list[str]) -> None:
+            raise AssertionError(receipts)
+
+    stop = threading.Event()
+    events = QueueEvents(Gone(), notifying.bucket, PREFIX, lambda _: None)
+    thread = threading.Thread(target=events.run, args=(stop,))
+    thread.start()
+    assert tries.acquire(timeout=60)
+    assert tries.acquire(timeout=60)
+    stop.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert events.failure == "the queue of the events cannot be used: gone"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqs://", "https://queue", "sqs://a/b", "sqs://a//b", "sqs:///a/b"]
+)
+def test_an_address_of_no_queue_is_refused(notifying: Notifying, url: str) -> None:
+    with pytest.raises(ConfigError, match="names no queue"):
+        notifying.open(url)
+
+
+def test_a_queue_that_does_not_exist_is_refused(notifying: Notifying) -> None:
+    with pytest.raises(ConfigError, match="there is no queue 'nowhere'"):
+        notifying.open("sqs://nowhere")
+
+
+def test_a_queue_is_found_by_its_full_address_too(notifying: Notifying) -> None:
+    url = notifying.sqs.get_queue_url(QueueName=notifying.queue)["QueueUrl"]
+    notifying.say(json.dumps({"Records": []}))
+    assert len(notifying.open("sqs://" + url.partition("://")[2]).receive()) == 1
+
+
+CONFIG = """
+environments: {{bucket: {{store: s3, bucket: {bucket}, prefix: données}}}}
+folders: {{ours: {{root: {root}, environment: bucket, poll: 3600, events: "sqs://{bucket}"}}}}
+"""
+
+
+def test_the_daemon_hears_of_a_change_through_the_queue_of_the_configuration(
+    notifying: Notifying, tmp_path: Path
+) -> None:
+    craftsync = Craftsync(tmp_path)
+    craftsync.environment |= {
+        "AWS_ENDPOINT_URL": notifying.endpoint,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    root = craftsync.write("root/first", "first").parent
+    craftsync.config.write_text(CONFIG.format(bucket=notifying.bucket, root=root))
+    process = craftsync.start("watch", "ours")
+    try:
+        until(lambda: not notifying.left() and holds(notifying, "first"), "the first pass")
+        notifying.s3.put_object(Bucket=notifying.bucket, Key=f"{PREFIX}new", Body=b"new")
+        until((root / "new").exists, "the new object")
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def holds(notifying: Notifying, path: str) -> bool:
+    found = notifying.s3.list_objects_v2(Bucket=notifying.bucket, Prefix=PREFIX + path)
+    return bool(found["KeyCount"])
+
+
+@pytest.mark.parametrize(
+    ("store", "url", "said"),
+    [
+        ("store: directory, path: elsewhere", "sqs://queue", "the store is none"),
+        ("store: s3, bucket: ours", "https://queue", "names no queue"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused_with_78(
+    tmp_path: Path, store: str, url: str, said: str
+) -> None:
+    craftsync = Craftsync(tmp_path)
+    craftsync.write("root/first")
+    craftsync.config.write_text(
+        f"environments: {{e: {{{store}}}}}\n"
+        f'folders: {{f: {{root: root, environment: e, events: "{url}"}}}}\n'
+    )
+    run = craftsync("watch")
+    assert run.code == 78
+    assert said in run.err

@@ -1,0 +1,204 @@
+"""Whatever happens to a root, and whatever part of it is heard: the end is that of one pass over it all.
+
+Random operations under the real kernel, seeded; of what the kernel tells, a
+share chosen at random is dropped. The ordinary run is a short one; the marker
+`campaign` makes a hundred thousand operations.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from craftsync.clock import Clock
+from craftsync.local.folder import Folder
+from craftsync.local.watching import DirtyPaths
+from craftsync.stores.directory import DirectoryStore
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync.report import Options
+from tests.support.watching import SENTINELS, Heard, Hearing, kept
+from tests.support.world import World
+
+NAMES = [f"{letter}{number}" for letter in "abcd" for number in range(6)]
+
+
+class Lossy(Heard):
+    """Hears everything and passes on only a part of it, and now and then something that never was."""
+
+    def __init__(self, inner: DirtyPaths, clock: Clock, random: Random, loss: float) -> None:
+        super().__init__(clock.monotonic, inner)
+        self._random = random
+        self._loss = loss
+
+    def _drops(self) -> bool:
+        return self._random.random() < self._loss
+
+    def change(self, path: str) -> None:
+        if self._drops():
+            self.paths.add(path)
+        else:
+            super().change(path)
+
+    def delete(self, path: str) -> None:
+        if self._drops():
+            self.paths.add(path)
+        else:
+            super().delete(path)
+
+    def depart(self, path: str) -> None:
+        if self._drops():
+            super().delete(f"{path}/phantom")
+        else:
+            super().depart(path)
+
+    def move(self, source: str, target: str) -> None:
+        if self._drops():
+            self.paths.update((source, target))
+        else:
+            super().move(source, target)
+
+
+class Life:
+    """Random things that happen to a root, and what it holds after them."""
+
+    def __init__(self, root: Path, random: Random) -> None:
+        self._root = root
+        self._random = random
+        self._count = 0
+        self._operations = [
+            *[self.write] * 6,
+            *[self.edit_and_hide_it] * 2,
+            *[self.replace] * 2,
+            *[self.append] * 2,
+            *[self.rename] * 4,
+            *[self.delete] * 3,
+            self.delete_folder,
+            self.swap,
+        ]
+
+    def goes_on(self) -> None:
+        """Let one thing happen; what cannot happen does not."""
+        try:
+            self._random.choice(self._operations)()
+        except OSError:
+            return
+
+    def _path(self) -> Path:
+        depth = self._random.choice((1, 1, 2, 2, 3))
+        return self._root.joinpath(*self._random.choices(NAMES, k=depth))
+
+    def _content(self) -> str:
+        self._count += 1
+        return f"version {self._count:08}"
+
+    def write(self) -> None:
+        path = self._path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self._content())
+
+    def edit_and_hide_it(self) -> None:
+        """Same size, same times."""
+        path = self._path()
+        before = path.stat()
+        with path.open("r+") as file:
+            file.write(self._content())
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def replace(self) -> None:
+        path = self._path()
+        beside = path.with_name("temporary")
+        beside.write_text(self._content())
+        beside.replace(path)
+
+    def append(self) -> None:
+        with self._path().open("a") as file:
+            file.write(self._content())
+
+    def rename(self) -> None:
+        self._path().rename(self._path())
+
+    def delete(self) -> None:
+        self._path().unlink()
+
+    def delete_folder(self) -> None:
+        path = self._path()
+        if path.is_dir():
+            shutil.rmtree(path)
+
+    def swap(self) -> None:
+        """A file becomes a folder, or the other way round."""
+        path = self._path()
+        if path.is_dir():
+            shutil.rmtree(path)
+            path.write_text(self._content())
+        elif path.exists():
+            path.unlink()
+            path.mkdir()
+            (path / "inner").write_text(self._content())
+
+
+def without_sentinels(files: dict[str, str]) -> dict[str, str]:
+    return {path: content for path, content in files.items() if not path.endswith(".sentinel")}
+
+
+def live(folder: Path, seed: int, operations: int, loss: float) -> None:
+    """Let a root live, keep it in step by what is heard, and compare the end with one pass."""
+    random = Random(seed)
+    world = World(folder, MemoryStore())
+    life = Life(world.root, random)
+    life.write()
+
+    def lossy(root: Folder, dirty: DirtyPaths, clock: Clock) -> Hearing:
+        return Hearing(root, Lossy(dirty, clock, random, loss), clock)
+
+    options = Options(transfers=4, exclude=(SENTINELS,), force_delete=True)
+    make_watch: Callable[[Folder, DirtyPaths, Clock], Hearing] = lossy
+    with kept(world, make_watch, options=options) as at_work:
+        left = operations
+        while left > 0:
+            at_once = min(left, random.choice((1, 5, 20, 100, 400)))
+            for _ in range(at_once):
+                life.goes_on()
+            left -= at_once
+            at_work.watch.check()
+            at_work.turn(random.choice((0.1, 0.6, 2.0, 31.0)))
+        at_work.watch.catch_up()
+        if not loss:
+            # Nothing was dropped, so nothing is left for the look at everything.
+            at_work.turn()
+            assert without_sentinels(world.there()) == without_sentinels(world.here())
+        at_work.turn(600)
+        assert at_work.watch.health.healthy
+        small = [paths for paths in at_work.passes if paths is not None]
+    if loss < 1:
+        assert small
+    for sentinel in world.root.glob(SENTINELS):
+        sentinel.unlink()
+    another = DirectoryStore.create(folder / "another")
+    once = World(folder, another)
+    once.state_dir = folder / "another state"
+    here = world.here()
+    assert (world.there(), len(here) > 0) == (here, True)
+    shutil.copytree(world.root, folder / "copy", ignore=shutil.ignore_patterns(".craftsync"))
+    once.root = folder / "copy"
+    once.run()
+    assert once.there() == here
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_end_is_that_of_one_pass_whatever_part_is_heard(
+    tmp_path: Path, seed: int, loss: float
+) -> None:
+    live(tmp_path, seed, operations=600, loss=loss)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(10))
+def test_a_hundred_thousand_operations_end_as_one_pass_does(tmp_path: Path, seed: int) -> None:
+    live(tmp_path, 1_000 + seed, operations=10_000, loss=seed / 10)

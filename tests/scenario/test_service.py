@@ -1,0 +1,302 @@
+"""The service under a real systemd: started, killed, starved, stopped, taken away."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from craftsync import config
+from craftsync.cli import service
+from tests.support.cli import SCRIPT, Craftsync, until
+from tests.support.serving import TOKEN, serving
+from tests.support.systemd import UserManager, user_manager
+
+UNITS = Path(__file__).parents[2] / "systemd"
+USER, SYSTEM = UNITS / "craftsync.service", UNITS / "craftsync@.service"
+
+needs_analyze = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd is not installed"
+)
+
+
+@pytest.fixture
+def craftsync(tmp_path: Path) -> Craftsync:
+    """Give a user with one folder in the configuration; `data` is kept in step with `store`."""
+    craftsync = Craftsync(tmp_path)
+    for name in ("data", "store"):
+        (tmp_path / name).mkdir()
+    configure(craftsync)
+    return craftsync
+
+
+@pytest.fixture
+def manager(craftsync: Craftsync) -> Iterator[UserManager]:
+    with user_manager(craftsync) as manager:
+        yield manager
+
+
+def configure(craftsync: Craftsync, keys: str = "") -> None:
+    here = craftsync.folder
+    craftsync.config.write_text(
+        f"environments: {{store: {{store: directory, path: {here}/store}}}}\n"
+        f"folders: {{data: {{root: {here}/data, environment: store{keys}}}}}\n"
+    )
+
+
+def arrives(craftsync: Craftsync, name: str) -> None:
+    """Make a file in the root, and wait until the store has it."""
+    craftsync.write(f"data/{name}")
+    until((craftsync.folder / "store" / name).exists, f"{name} to arrive")
+
+
+def installed(craftsync: Craftsync) -> None:
+    run = craftsync("service", "install")
+    assert run.code == 0, run.err
+    assert "journalctl --user --unit craftsync.service" in run.text
+
+
+def test_installed_it_runs_and_uninstalled_it_is_gone(
+    craftsync: Craftsync, manager: UserManager
+) -> None:
+    installed(craftsync)
+    assert manager.shows("SubState") == "running"
+    assert manager.systemctl("is-enabled", "craftsync") == "enabled"
+    arrives(craftsync, "first")
+    manager.until_shows("StatusText", "1 watching")
+    run = craftsync("service", "status")
+    assert (run.code, "active (running)" in run.text) == (0, True)
+    assert craftsync("service", "uninstall").code == 0
+    assert manager.shows("LoadState") == "not-found"
+    assert not list((craftsync.folder / ".config/systemd/user").glob("craftsync.service*"))
+    assert craftsync("service", "status").code == 1
+    assert (craftsync.folder / "store" / "first").exists()
+
+
+def test_killed_it_is_started_again(craftsync: Craftsync, manager: UserManager) -> None:
+    manager.set_up("RestartSec=0.1")
+    installed(craftsync)
+    arrives(craftsync, "first")
+    os.kill(manager.pid, signal.SIGKILL)
+    manager.until_shows("NRestarts", "1")
+    arrives(craftsync, "second")
+
+
+def test_hung_it_is_killed_and_started_again(craftsync: Craftsync, manager: UserManager) -> None:
+    manager.set_up("RestartSec=0.1", "WatchdogSec=2", "TimeoutAbortSec=1")
+    installed(craftsync)
+    arrives(craftsync, "first")
+    os.kill(manager.pid, signal.SIGSTOP)
+    manager.until_shows("NRestarts", "1")
+    arrives(craftsync, "second")
+
+
+def test_in_a_long_transfer_the_watchdog_is_fed(craftsync: Craftsync, manager: UserManager) -> None:
+    manager.set_up("WatchdogSec=1")
+    configure(craftsync, ", bwlimit: 2M")
+    (craftsync.folder / "data/large").write_bytes(bytes(8 << 20))
+    installed(craftsync)
+    until((craftsync.folder / "store/large").exists, "the large file")
+    assert manager.shows("NRestarts") == "0"
+
+
+def test_stopped_in_a_transfer_it_ends_cleanly_and_goes_on_when_started(
+    craftsync: Craftsync, manager: UserManager
+) -> None:
+    configure(craftsync, ", bwlimit: 1M")
+    (craftsync.folder / "data/large").write_bytes(bytes(24 << 20))
+    installed(craftsync)
+    manager.until_shows("StatusText", "1 transferring")
+    manager.systemctl("stop", "craftsync")
+    assert (manager.shows("Result"), manager.shows("ExecMainStatus")) == ("success", "0")
+    assert not (craftsync.folder / "store/large").exists()
+    configure(craftsync)
+    manager.systemctl("start", "craftsync")
+    until((craftsync.folder / "store/large").exists, "the large file")
+
+
+def test_reloaded_with_an_invalid_configuration_it_keeps_the_old_one_and_says_so(
+    craftsync: Craftsync, manager: UserManager
+) -> None:
+    installed(craftsync)
+    pid = manager.pid
+    configure(craftsync, ", mode: sideways")
+    manager.systemctl("reload", "craftsync")
+    until(lambda: "'sideways' is not a mode" in manager.shows("StatusText"), "the refusal")
+    arrives(craftsync, "first")
+    configure(craftsync, ", mode: push")
+    manager.systemctl("reload", "craftsync")
+    until(lambda: "refused" not in manager.shows("StatusText"), "the new configuration")
+    arrives(craftsync, "second")
+    assert manager.pid == pid
+
+
+def test_an_invalid_configuration_is_not_tried_again_and_again(
+    craftsync: Craftsync, manager: UserManager
+) -> None:
+    installed(craftsync)
+    manager.set_up("RestartSec=0.1")
+    craftsync.config.write_text("folders: nonsense")
+    manager.systemctl("restart", "craftsync", check=False)
+    assert manager.shows("ActiveState") == "failed"
+    assert manager.shows("ExecMainStatus") == "78"
+    assert manager.shows("NRestarts") == "0"
+
+
+def test_a_root_that_goes_away_halts_it_until_it_is_back(
+    craftsync: Craftsync, manager: UserManager
+) -> None:
+    installed(craftsync)
+    arrives(craftsync, "first")
+    pid = manager.pid
+    (craftsync.folder / "data").rename(craftsync.folder / "elsewhere")
+    until(lambda: manager.shows("StatusText").startswith("1 halted"), "the halt")
+    assert (craftsync.folder / "store/first").exists()
+    (craftsync.folder / "elsewhere").rename(craftsync.folder / "data")
+    assert craftsync("rescan").code == 0
+    arrives(craftsync, "second")
+    assert manager.pid == pid
+
+
+KERNEL = (
+    "MemoryDenyWriteExecute=",
+    "SystemCallFilter=",
+    "RestrictAddressFamilies=",
+    "PrivateUsers=",
+)
+
+
+@pytest.fixture
+def platform(craftsync: Craftsync) -> Iterator[None]:
+    """Serve the store as the platform does, and keep the folder in step with that."""
+    with serving(craftsync.folder / "store") as server:
+        access = f"store: craft-ai, url: '{server.url}', control_url: '{server.url}'"
+        craftsync.config.write_text(
+            f"environments: {{dev: {{{access}}}}}\n"
+            f"folders: {{data: {{root: {craftsync.folder}/data, environment: dev}}}}\n"
+        )
+        yield
+
+
+def test_the_machines_service_needs_nothing_that_it_is_forbidden(
+    craftsync: Craftsync, platform: None, manager: UserManager
+) -> None:
+    """Those of its lines that a user's manager can bring about too, with the store that needs most."""
+    lines = [line for line in SYSTEM.read_text().splitlines() if line.startswith(KERNEL)]
+    assert len(lines) == 5
+    manager.set_up(f"Environment=CRAFT_AI_SDK_TOKEN={TOKEN}", *lines)
+    installed(craftsync)
+    arrives(craftsync, "first")
+
+
+def test_a_token_may_come_as_a_credential_of_systemd(
+    craftsync: Craftsync, platform: None, manager: UserManager
+) -> None:
+    credential = f"LoadCredential=CRAFT_AI_SDK_TOKEN:{craftsync.write('token', TOKEN)}"
+    if not manager.hands_over(credential, "CRAFT_AI_SDK_TOKEN"):
+        pytest.skip("this machine lets systemd mount nothing, so it hands over no credentials")
+    manager.set_up(credential)
+    installed(craftsync)
+    arrives(craftsync, "first")
+
+
+def test_nothing_is_installed_for_a_configuration_without_folders(craftsync: Craftsync) -> None:
+    craftsync.config.write_text("")
+    run = craftsync("service", "install")
+    assert run.code == 78
+    assert "names no folder" in run.err
+    assert not (craftsync.folder / ".config").exists()
+
+
+def test_without_systemd_it_says_so_and_leaves_nothing(craftsync: Craftsync) -> None:
+    run = craftsync("service", "install", XDG_RUNTIME_DIR=str(craftsync.folder / "none"))
+    assert run.code == 1
+    assert "There is no systemd" in run.err
+    assert "craftsync watch" in run.err
+    assert not (craftsync.folder / ".config").exists()
+
+
+def test_a_users_service_takes_no_folder(craftsync: Craftsync) -> None:
+    run = craftsync("service", "install", "data")
+    assert run.code == 2
+    assert "--system" in run.err
+
+
+@needs_analyze
+def test_the_units_are_what_systemd_expects(tmp_path: Path) -> None:
+    assert verified(tmp_path / USER.name, USER, "--user") == ""
+    assert verified(tmp_path / SYSTEM.name, SYSTEM) == ""
+
+
+@needs_analyze
+def test_the_service_of_the_machine_is_exposed_to_little(tmp_path: Path) -> None:
+    run = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(SYSTEM)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    level = re.search(r"Overall exposure level for \S+: ([\d.]+)", run.stdout)
+    assert level, run.stderr
+    assert float(level[1]) <= 3.0
+
+
+@needs_analyze
+def test_the_service_of_the_machine_is_who_owns_the_folder_and_may_write_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed for real it needs a machine that was booted by systemd; its files do not."""
+    root, store, units = tmp_path / "my 100% data", tmp_path / "store", tmp_path / "units"
+    for folder in (root, store, units):
+        folder.mkdir()
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"environments: {{store: {{store: directory, path: {store}}}}}\n"
+        f"folders: {{data: {{root: {root}, environment: store}}}}\n"
+    )
+    monkeypatch.setattr(service, "_SYSTEM_CONFIG", file)
+    monkeypatch.setattr(service, "_SYSTEM_UNITS", units)
+    monkeypatch.setattr("sys.argv", [str(SCRIPT)])
+    unit = service.unit_of(None, True)
+    for place, content in unit.files({}):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(content)
+    drop_in = (units / "craftsync@data.service.d" / "craftsync.conf").read_text().splitlines()
+    assert drop_in == [
+        "[Service]",
+        f"User={getpass.getuser()}",
+        f'ReadWritePaths="{tmp_path}/my 100%% data"',
+        f"ReadWritePaths={store}",
+    ]
+    assert verified(units / "craftsync@data.service", units / "craftsync@.service") == ""
+
+
+def test_the_configuration_the_readme_shows_is_one() -> None:
+    shown = (UNITS.parent / "README.md").read_text().partition("<!-- the daemon's keys")[2]
+    text = shown.partition("```yaml\n")[2].partition("```")[0]
+    loaded = config.parse(text, Path("/etc/craftsync/config.yaml"))
+    assert loaded.folders["datasets"].settings.windows
+    assert loaded.metrics
+    assert loaded.notify
+
+
+def verified(unit: Path, content: Path, *words: str) -> str:
+    """Return what systemd finds wrong with a unit file of this content."""
+    unit.write_text(content.read_text().replace("/usr/bin/craftsync", str(SCRIPT)))
+    run = subprocess.run(
+        ["systemd-analyze", "verify", *words, str(unit)],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(unit.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return run.stdout + run.stderr

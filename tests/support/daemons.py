@@ -1,0 +1,70 @@
+"""A running `craftsync watch`, for tests that steer it or look at it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.cli import DEADLINE, SCRIPT, Craftsync, until
+
+
+class Daemon:
+    """The process, and what can be asked of it; its log is in `log`."""
+
+    def __init__(self, craftsync: Craftsync, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._craftsync = craftsync
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def status(self, *pair: str) -> dict[str, Any]:
+        run = self._craftsync("status", "--json", *pair)
+        assert run.code == 0, run.err
+        facts: dict[str, Any] = json.loads(run.out)
+        return facts
+
+    def until_state(self, state: str, *pair: str) -> dict[str, Any]:
+        """Wait until `status` shows this state, and return what it shows."""
+        until(lambda: self.status(*pair)["state"] == state, f"the state {state}")
+        return self.status(*pair)
+
+    def until_logged(self, words: str) -> None:
+        until(lambda: words in self.log, f"{words!r} in the log")
+
+    def hang_up(self) -> None:
+        self.process.send_signal(signal.SIGHUP)
+
+    def end(self) -> int:
+        """End it as a service manager does, and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE)
+
+
+@contextmanager
+def running(craftsync: Craftsync, *words: str, **variables: str) -> Iterator[Daemon]:
+    """Run `craftsync watch`, away from any terminal, until the test is done with it."""
+    log = craftsync.folder / "watch.log"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            [SCRIPT, "watch", "--settle", "0.1", "--poll", "1", *words],
+            cwd=craftsync.folder,
+            env=craftsync.environment | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        ) as process,
+    ):
+        try:
+            yield Daemon(craftsync, process, log)
+        finally:
+            if process.poll() is None:
+                process.kill()

@@ -1,0 +1,242 @@
+"""The control socket: who gets in, what is answered, and that nobody can bring it to a halt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync.daemon.client import ask
+from craftsync.daemon.control import Control, Refused
+from craftsync.daemon.endpoint import Endpoint, connect, folder_of
+from craftsync.errors import LockedError, StateError, UsageError
+from tests.support.clock import FakeClock
+
+Connect = Callable[[], socket.socket]
+
+
+def answer(request: Mapping[str, Any]) -> Any:
+    if request.get("verb") != "status":
+        raise Refused(f"there is no verb {request.get('verb')!r}")
+    return {"state": "watching"}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clock: FakeClock) -> Iterator[Path]:
+    """Serve a pair's folder in a thread of its own."""
+    folder = tmp_path / "control"
+    endpoint, control = Endpoint(folder), Control(clock)
+    waker, woken = socket.socketpair()
+    woken.setblocking(False)
+    control.add(endpoint.socket, answer)
+    control.wake_by(woken)
+    ended = threading.Event()
+
+    def serve() -> None:
+        while not ended.is_set():
+            control.serve(60)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield folder
+    ended.set()
+    waker.send(b"\0")
+    thread.join(60)
+    control.close()
+    endpoint.close()
+    for end in (waker, woken):
+        end.close()
+
+
+@pytest.fixture
+def connected(folder: Path) -> Iterator[Connect]:
+    """Give a function that connects; what it opened is closed in the end."""
+    opened: list[socket.socket] = []
+
+    def dial() -> socket.socket:
+        peer = connect(folder, 60)
+        assert peer is not None
+        opened.append(peer)
+        return peer
+
+    yield dial
+    for peer in opened:
+        peer.close()
+
+
+def said(peer: socket.socket, line: bytes) -> dict[str, Any]:
+    peer.sendall(line + b"\n")
+    answered: dict[str, Any] = json.loads(peer.makefile("rb").readline())
+    return answered
+
+
+def test_a_question_is_answered(folder: Path) -> None:
+    assert ask(folder, "status") == {"state": "watching"}
+
+
+def test_the_socket_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        endpoint = Endpoint(tmp_path / "control")
+    finally:
+        os.umask(previous)
+    modes = [(tmp_path / name).stat().st_mode for name in ("control", "control/control")]
+    endpoint.close()
+    assert [stat.S_IMODE(mode) for mode in modes] == [0o700, 0o600]
+    assert stat.S_ISSOCK(modes[1])
+
+
+def test_a_state_folder_may_be_deeper_than_the_address_of_a_socket_is_long(tmp_path: Path) -> None:
+    state = tmp_path / ("a" * 100) / ("b" * 100)
+    endpoint = Endpoint(folder_of(state, "/root", "/store"))
+    peer = connect(folder_of(state, "/root", "/store"), 10)
+    assert peer is not None
+    peer.close()
+    endpoint.close()
+
+
+def test_two_pairs_have_two_sockets(tmp_path: Path) -> None:
+    folders = {folder_of(tmp_path, root, "/store") for root in ("/one", "/two")}
+    endpoints = [Endpoint(folder) for folder in folders]
+    assert len(endpoints) == 2
+    for endpoint in endpoints:
+        endpoint.close()
+
+
+def test_a_second_daemon_is_told_the_process_that_listens(folder: Path) -> None:
+    with pytest.raises(LockedError, match=rf"process {os.getpid()}\b"):
+        Endpoint(folder)
+    assert ask(folder, "status") == {"state": "watching"}
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from craftsync.daemon.endpoint import Endpoint
+endpoint = Endpoint(Path(sys.argv[1]))
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_socket_of_a_killed_process_is_replaced_and_that_of_a_living_one_is_not(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "control"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"listening\n"
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(LockedError, match=f"process {process.pid}"):
+            Endpoint(folder)
+        process.kill()
+    assert (folder / "control").is_socket()
+    assert connect(folder, 10) is None
+    Endpoint(folder).close()
+
+
+def test_where_nobody_listens_nobody_answers(tmp_path: Path) -> None:
+    assert ask(tmp_path / "none", "status") is None
+    Endpoint(tmp_path / "control").close()
+    assert ask(tmp_path / "control", "status") is None
+
+
+def test_a_folder_that_cannot_hold_a_socket_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError) as caught:
+        Endpoint(tmp_path / "file" / "control")
+    assert caught.value.remedy
+
+
+def test_an_unknown_verb_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="there is no verb 'reboot'"):
+        ask(folder, "reboot")
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"", "not JSON"),
+        (b"hello", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 30_000, "not JSON"),
+        (b'["status"]', "JSON object"),
+        (b"{}", "no verb None"),
+        (b'{"verb": ["status"]}', "no verb"),
+    ],
+)
+def test_nonsense_is_refused_and_the_conversation_goes_on(
+    connected: Connect, line: bytes, error: str
+) -> None:
+    peer = connected()
+    assert error in said(peer, line)["error"]
+    assert said(peer, b'{"verb": "status"}') == {"answer": {"state": "watching"}}
+
+
+def test_a_client_that_says_nothing_holds_up_nobody_and_is_cut_off_in_time(
+    folder: Path, connected: Connect, clock: FakeClock
+) -> None:
+    silent = connected()
+    silent.sendall(b'{"verb": ')
+    assert ask(folder, "status") == {"state": "watching"}
+    clock.advance(11)
+    assert ask(folder, "status") == {"state": "watching"}
+    assert silent.recv(1) == b""
+
+
+def test_a_line_without_an_end_is_cut_off(folder: Path, connected: Connect) -> None:
+    flooding = connected()
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        for _ in range(100):
+            flooding.sendall(bytes(1 << 20))
+    assert ask(folder, "status") == {"state": "watching"}
+
+
+def test_a_client_that_asks_and_never_listens_holds_up_nobody(
+    folder: Path, connected: Connect
+) -> None:
+    deaf = connected()
+    deaf.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            deaf.send(b'{"verb": "status"}\n' * 1000)
+    assert ask(folder, "status") == {"state": "watching"}
+
+
+def test_a_crowd_gives_way_to_whoever_comes_next(folder: Path, connected: Connect) -> None:
+    crowd = [connected() for _ in range(100)]
+    assert ask(folder, "status") == {"state": "watching"}
+    assert crowd[0].recv(1) == b""
+
+
+def test_a_daemon_that_goes_away_in_mid_answer_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    folder = tmp_path / "control"
+    endpoint = Endpoint(folder)
+
+    def hang_up() -> None:
+        endpoint.socket.setblocking(True)
+        endpoint.socket.accept()[0].close()
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    with pytest.raises(StateError, match="does not answer"):
+        ask(folder, "status")
+    thread.join(60)
+    endpoint.close()

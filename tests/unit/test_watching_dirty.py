@@ -1,0 +1,260 @@
+"""When a path that may have changed has come to rest. Time stands still unless it is told to pass."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from craftsync.local.watching.dirty import LONGEST_UNREST, MOST_PATHS, Dirty, DirtyPaths
+from tests.support.clock import FakeClock
+
+NOTHING = Dirty(frozenset(), everything=False)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def dirty(clock: FakeClock) -> DirtyPaths:
+    return DirtyPaths(clock.monotonic, settle=0.5)
+
+
+def taken(dirty: DirtyPaths) -> set[str]:
+    found = dirty.take()
+    assert not found.everything
+    return set(found.paths)
+
+
+def test_a_path_is_handed_out_once_after_half_a_second_of_quiet(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    dirty.change("a")
+    clock.advance(0.4)
+    assert taken(dirty) == set()
+    dirty.change("a")
+    clock.advance(0.4)
+    assert taken(dirty) == set()
+    clock.advance(0.1)
+    assert taken(dirty) == {"a"}
+    clock.advance(60)
+    assert dirty.take() == NOTHING
+
+
+def test_each_path_settles_for_itself(dirty: DirtyPaths, clock: FakeClock) -> None:
+    dirty.change("quiet")
+    dirty.change("busy")
+    clock.advance(0.4)
+    dirty.change("busy")
+    clock.advance(0.1)
+    assert taken(dirty) == {"quiet"}
+    assert len(dirty) == 1
+
+
+def test_a_file_that_never_rests_is_handed_out_after_thirty_seconds(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    rounds = 0
+    while not taken(dirty):
+        dirty.change("log")
+        clock.advance(0.25)
+        rounds += 1
+    assert rounds * 0.25 == LONGEST_UNREST
+
+
+def test_a_deletion_rests_longer_than_an_edit(dirty: DirtyPaths, clock: FakeClock) -> None:
+    dirty.delete("a")
+    dirty.change("b")
+    clock.advance(0.5)
+    assert taken(dirty) == {"b"}
+    clock.advance(0.9)
+    assert taken(dirty) == set()
+    clock.advance(0.1)
+    assert taken(dirty) == {"a"}
+
+
+def test_what_is_deleted_and_made_again_is_one_edit(dirty: DirtyPaths, clock: FakeClock) -> None:
+    dirty.delete("a")
+    clock.advance(1.2)
+    dirty.change("a")
+    clock.advance(0.5)
+    assert taken(dirty) == {"a"}
+    clock.advance(60)
+    assert dirty.take() == NOTHING
+
+
+def test_both_ends_of_a_rename_are_handed_out_together(dirty: DirtyPaths, clock: FakeClock) -> None:
+    dirty.depart("old")
+    dirty.move("old", "new")
+    clock.advance(0.4)
+    dirty.change("new")
+    clock.advance(0.4)
+    assert taken(dirty) == set()
+    clock.advance(0.1)
+    assert taken(dirty) == {"old", "new"}
+
+
+def test_all_places_of_a_file_that_was_renamed_twice_are_handed_out_together(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    dirty.depart("a")
+    dirty.move("a", "b")
+    clock.advance(0.4)
+    dirty.depart("b")
+    dirty.move("b", "c")
+    clock.advance(0.4)
+    assert taken(dirty) == set()
+    clock.advance(0.1)
+    assert taken(dirty) == {"a", "b", "c"}
+
+
+def test_two_files_that_changed_places_are_handed_out_together(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    dirty.depart("a")
+    dirty.move("a", "b")
+    dirty.depart("b")
+    dirty.move("b", "a")
+    clock.advance(0.5)
+    assert taken(dirty) == {"a", "b"}
+    assert len(dirty) == 0
+
+
+def test_a_place_that_was_left_and_taken_again_settles_for_itself(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    dirty.depart("a")
+    dirty.move("a", "a~")
+    dirty.change("a")
+    clock.advance(0.4)
+    dirty.change("a~")
+    clock.advance(0.1)
+    assert taken(dirty) == {"a"}
+    clock.advance(0.4)
+    assert taken(dirty) == {"a~"}
+
+
+def test_what_departed_for_an_unknown_place_goes_with_what_arrives_meanwhile(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    dirty.depart("a")
+    dirty.change("a new folder that was not watched yet")
+    clock.advance(0.5)
+    assert taken(dirty) == {"a", "a new folder that was not watched yet"}
+
+
+def test_a_rename_that_never_rests_is_handed_out_whole_after_thirty_seconds(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    dirty.depart("a")
+    dirty.move("a", "b")
+    found: set[str] = set()
+    while not found:
+        dirty.change("b")
+        clock.advance(0.25)
+        found = taken(dirty)
+    assert found == {"a", "b"}
+    assert clock.monotonic() == LONGEST_UNREST
+
+
+def test_a_crowd_in_one_folder_becomes_the_folder(clock: FakeClock) -> None:
+    dirty = DirtyPaths(clock.monotonic, settle=0.5, most=300)
+    for number in range(10_000):
+        dirty.change(f"d/{number}")
+    dirty.change("alone")
+    assert len(dirty) <= 300
+    clock.advance(0.5)
+    assert taken(dirty) == {"d", "alone"}
+
+
+def test_a_crowd_of_folders_becomes_everything(clock: FakeClock) -> None:
+    dirty = DirtyPaths(clock.monotonic, settle=0.5, most=300)
+    for number in range(1_000):
+        dirty.change(f"{number}/a")
+    clock.advance(0.5)
+    assert dirty.take().everything
+    dirty.change("next")
+    clock.advance(0.5)
+    assert taken(dirty) == {"next"}
+
+
+def test_both_ends_of_a_rename_into_a_crowd_are_still_handed_out(clock: FakeClock) -> None:
+    dirty = DirtyPaths(clock.monotonic, settle=0.5, most=300)
+    dirty.depart("old")
+    dirty.move("old", "d/new")
+    for number in range(400):
+        dirty.change(f"d/{number}")
+    clock.advance(30)
+    assert taken(dirty) == {"old", "d"}
+
+
+def test_a_million_events_take_no_more_room_than_the_bound(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    most = 0
+    for number in range(1_000_000):
+        dirty.change(f"{number % 20_011}/{number}")
+        if not number % 1000:
+            most = max(most, len(dirty))
+    assert most <= MOST_PATHS
+    clock.advance(LONGEST_UNREST)
+    assert dirty.take().everything
+
+
+def test_in_a_burst_nothing_is_handed_out_before_most_of_it_has_settled(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    for number in range(4_000):
+        dirty.change(f"d/{number}")
+        clock.advance(0.0002)
+        if not number % 100:
+            assert taken(dirty) == set()
+    clock.advance(0.5)
+    assert len(taken(dirty)) == 4_000
+
+
+def test_a_burst_that_does_not_end_is_not_waited_for_beyond_thirty_seconds(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    found: set[str] = set()
+    while not found:
+        for number in range(2_000):
+            dirty.change(str(number))
+        clock.advance(0.25)
+        found = taken(dirty)
+    assert clock.monotonic() == LONGEST_UNREST
+    assert len(found) == 2_000
+
+
+def test_everything_swallows_the_paths_and_waits_for_quiet_too(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    dirty.change("a")
+    dirty.everything()
+    clock.advance(0.4)
+    dirty.change("b")
+    clock.advance(0.4)
+    assert dirty.take() == NOTHING
+    clock.advance(0.1)
+    assert dirty.take() == Dirty(frozenset(), everything=True)
+    clock.advance(60)
+    assert dirty.take() == NOTHING
+
+
+def test_waiting_ends_when_woken(dirty: DirtyPaths) -> None:
+    waiter = threading.Thread(target=dirty.wait, args=(3600.0,))
+    waiter.start()
+    dirty.wake()
+    waiter.join(60)
+    assert not waiter.is_alive()
+
+
+def test_waiting_ends_at_once_when_something_has_settled(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
+    dirty.change("a")
+    clock.advance(0.5)
+    dirty.wait(3600.0)
+    assert taken(dirty) == {"a"}
