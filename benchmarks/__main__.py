@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import craft_ai, report, scenarios
+from benchmarks import craft_ai, migrate, report, scenarios
 from benchmarks.scenarios import Scenario, measure
 from benchmarks.tools import all_tools
 
@@ -53,7 +53,8 @@ def _measure_all(options: argparse.Namespace) -> None:
 
 
 def _all_scenarios(*, quick: bool) -> list[Scenario]:
-    return [*scenarios.all_scenarios(quick=quick), *craft_ai.all_scenarios(quick=quick)]
+    rooms = (scenarios, craft_ai, migrate)
+    return [scenario for room in rooms for scenario in room.all_scenarios(quick=quick)]
 
 
 def _parser() -> argparse.ArgumentParser:

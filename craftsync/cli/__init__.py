@@ -31,6 +31,7 @@ MODULES = {
     "plan": "plan",
     "apply": "plan",
     "check": "check",
+    "migrate": "migrate",
     "history": "history",
     "why": "history",
     "trash": "trash",

@@ -9,6 +9,7 @@ import click
 from craftsync import passes
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting, say, say_json, shown
+from craftsync.migrate import command
 
 
 @click.command(cls=common.Command)
@@ -19,12 +20,14 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
     """Compare the content of root and store, and change nothing.
 
     One line a path: = equal, - only in the store, + only in the root,
-    * different, ! could not be read.
+    * different, ! could not be read. Two stores are compared in the same way,
+    the first one in the place of the root.
 
     \b
     Examples:
       craftsync check data s3://bucket/prefix
       craftsync check --size-only datasets
+      craftsync check dev s3://bucket/prefix
     """
 
     def on_line(symbol: str, path: str) -> None:
@@ -34,4 +37,6 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
             say(f"{symbol} {shown(path)}")
 
     with reporting("check", flags) as output:
-        return output.finish(passes.check(pair, common.asked_of(flags), on_line))
+        asked = common.asked_of(flags)
+        compare = command.check if command.are_stores(pair, asked) else passes.check
+        return output.finish(compare(pair, asked, on_line))

@@ -17,12 +17,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from craftsync.core.model import Absent, RemoteObject, Skipped
 
 Expect = RemoteObject | Absent | None
 """What a write or delete may replace: this very object, nothing, or anything (`None`)."""
+
+
+class Origin(NamedTuple):
+    """Where one store's objects are for others: those of the same server and account can copy them.
+
+    `place` is how that server knows the store; places begin with those they lie in.
+    """
+
+    server: str
+    account: str
+    place: str
+
+    def is_near(self, other: Origin) -> bool:
+        return (self.server, self.account) == (other.server, other.account)
+
+    def overlaps(self, other: Origin) -> bool:
+        """Tell whether one store is the other, or a part of it."""
+        nested = self.place.startswith(other.place) or other.place.startswith(self.place)
+        return self.server == other.server and nested
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,10 @@ class Features:
     folders: bool = False
     """A name cannot be an object and a folder at once."""
     max_path_bytes: int = 1024
+    raw_keys: bool = False
+    """Every key is an object, also one that no folder can hold, such as `a//b`; none is `Skipped` for its name."""
+    origin: Origin | None = None
+    """Set for a `CopyingStore`."""
 
 
 class Source(Protocol):
@@ -64,7 +87,11 @@ class Source(Protocol):
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of the content; a source may read all of it when it is first asked."""
+        """The SHA-256 of the content; a source may read all of it when it is first asked.
+
+        Empty while it is not known: a source that is read only once tells it
+        after the last byte.
+        """
         ...
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -209,3 +236,24 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class CopyingStore(Store, Protocol):
+    """A store that copies objects of others without moving their bytes through here: those its `origin` is near to."""
+
+    def copy_from(
+        self,
+        origin: Origin,
+        source: RemoteObject,
+        *,
+        expect: Expect,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+    ) -> RemoteObject:
+        """Copy an object of another store to the same path in this one, all that belongs to it included.
+
+        Content type, metadata and tags stay as they are, so the copy bears no
+        operation id. Raises `ObjectNotFound` or `PreconditionFailed` when the
+        source is not the one given, or the target not what was expected.
+        """
+        ...

@@ -22,7 +22,8 @@ _FIRST_TIME = 1_700_000_000 * _SECOND
 class MemoryStore:
     """The `Store` contract over a dictionary; like an object store it holds any key up to 1024 bytes."""
 
-    def __init__(self, name: str = "memory") -> None:
+    def __init__(self, name: str = "memory", *, raw_keys: bool = False) -> None:
+        """With `raw_keys`, keys that no folder can hold are listed like all others."""
         self.name = name
         self.location = f"memory://{name}"
         self.features = Features(
@@ -31,6 +32,7 @@ class MemoryStore:
             conditional_delete=True,
             metadata=True,
             server_side_copy=True,
+            raw_keys=raw_keys,
         )
         self._objects: dict[str, tuple[RemoteObject, bytes]] = {}
         self._writes = 0
@@ -48,7 +50,7 @@ class MemoryStore:
             path = described.path
             if not path.startswith(prefix) or (is_own(path) and not is_own(prefix)):
                 continue
-            if reason := malformed(path):
+            if (reason := malformed(path)) and not self.features.raw_keys:
                 yield Skipped(path, reason)
             else:
                 yield described._replace(digest=None, mtime_ns=None, operation=None)
@@ -84,7 +86,7 @@ class MemoryStore:
         _check(path)
         content = source.read_at(0, source.size)
         source.verify()
-        if sha256(content).digest() != source.digest:
+        if source.digest not in (b"", sha256(content).digest()):
             raise PathBusy(f"{path}: the content is not what its digest says.")
         with self._lock:
             self._keep(path, self._check_expected(path, expect), keep)

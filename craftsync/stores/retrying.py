@@ -11,12 +11,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import PreconditionFailed, StoreUnavailable
-from craftsync.stores.base import Expect, Features, Reader, Source, Store, UploadJournal
+from craftsync.stores.base import (
+    CopyingStore,
+    Expect,
+    Features,
+    Origin,
+    Reader,
+    Source,
+    Store,
+    UploadJournal,
+)
 
 T = TypeVar("T")
 
@@ -131,6 +140,21 @@ class RetryingStore:
             lambda: self._own(target, source.size, source.digest, source.mtime_ns, operation),
         )
 
+    def copy_from(
+        self,
+        origin: Origin,
+        source: RemoteObject,
+        *,
+        expect: Expect,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+    ) -> RemoteObject:
+        store = cast(CopyingStore, self.store)  # Its features name an origin.
+        return self._settled(
+            lambda: store.copy_from(origin, source, expect=expect, keep=keep, journal=journal),
+            lambda: self._copied(source),
+        )
+
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         stale = list(uploads)
         self._retried(lambda: self.store.abort_stale(stale))
@@ -164,6 +188,12 @@ class RetryingStore:
                 if in_doubt and (left := done()) is not None:
                     return left
                 raise
+
+    def _copied(self, source: RemoteObject) -> RemoteObject | None:
+        """Return the object at the path of a source if its version proves it to be a copy of that."""
+        found = self.stat(source.path)
+        same = found is not None and (found.size, found.version) == (source.size, source.version)
+        return found if same and source.version is not None else None
 
     def _own(
         self, path: str, size: int, digest: bytes | None, mtime_ns: int | None, operation: str

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 from craftsync.core.merge import Triple, merge
-from craftsync.core.model import LocalFile, RemoteObject, Skipped
+from craftsync.core.model import BaselineRow, LocalFile, RemoteObject, Skipped
 from craftsync.errors import CraftsyncError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -21,6 +22,8 @@ from craftsync.sync.report import Report
 from craftsync.sync.settle import Contents
 
 _BATCH = 256
+
+_Entry = TypeVar("_Entry", LocalFile, RemoteObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,7 @@ class Checker:
         no part on either side as skipped.
         """
 
-        def known(
-            stream: Iterable[LocalFile | RemoteObject | Skipped],
-        ) -> Iterator[LocalFile | RemoteObject]:
+        def known(stream: Iterable[_Entry | Skipped]) -> Iterator[_Entry]:
             for entry in stream:
                 if isinstance(entry, Skipped):
                     report.skipped += 1
@@ -54,8 +55,9 @@ class Checker:
 
         listing = known(self.store.list())
         if not self.store.features.sorted_listing:
-            listing = in_order(self.state.database, listing)  # type: ignore[arg-type]
-        triples = merge(known(scan(self.root, self.rules)), (), listing)  # type: ignore[arg-type]
+            listing = in_order(self.state.database, listing)
+        nothing_agreed: tuple[BaselineRow, ...] = ()
+        triples = merge(known(scan(self.root, self.rules)), nothing_agreed, listing)
         with ThreadPoolExecutor(self.workers) as pool:
             while batch := list(islice(triples, _BATCH)):
                 for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):

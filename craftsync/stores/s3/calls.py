@@ -15,11 +15,12 @@ from functools import partial
 from hashlib import md5
 from html import escape, unescape
 from http.client import HTTPException, HTTPResponse
+from urllib.parse import urlencode
 
 from craftsync.blocking import blocking
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
-from craftsync.stores.s3.errors import UploadGone, answer_of, refused, unreachable
-from craftsync.stores.s3.objects import CREATE, Condition, Found, Opened, version_of
+from craftsync.stores.s3.errors import PartsNotCopied, UploadGone, answer_of, refused, unreachable
+from craftsync.stores.s3.objects import CREATE, Condition, Found, Opened, Original, version_of
 from craftsync.stores.s3.signing import Query, encoded_path
 from craftsync.stores.s3.wire import Wire
 
@@ -27,7 +28,7 @@ _CHUNK = 1024 * 1024
 _META = "x-amz-meta-"
 _KEPT_HEADERS = (
     *("content-type", "content-encoding", "content-language"),
-    *("content-disposition", "cache-control", "expires"),
+    *("content-disposition", "cache-control", "expires", "x-amz-tagging"),
 )
 """A copy that replaces the metadata loses these unless they are sent along."""
 
@@ -84,6 +85,12 @@ class Calls:
         with self._wire.stream("GET", key, headers=headers) as response:
             yield self._opened(response, key, "range" in headers)
 
+    def tags(self, key: str) -> str:
+        """Return an object's tags as the header of a new object takes them: `name=value&…`."""
+        text = self._wire.call("GET", key, query=[("tagging", "")]).body.decode(errors="replace")
+        tags = re.findall(r"<Tag>(.*?)</Tag>", self._checked(text.encode(), key), re.DOTALL)
+        return urlencode([(_text(tag, "Key"), _text(tag, "Value")) for tag in tags])
+
     def delete(self, key: str, condition: Condition = None) -> None:
         """Remove an object; one that is not there is a success."""
         try:
@@ -105,15 +112,17 @@ class Calls:
         target: str,
         *,
         version: str | None,
+        bucket: str | None = None,
         replace: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
         condition: Condition = None,
     ) -> str:
         """Copy an object of at most 5 GiB and return the new version.
 
-        `version` is what the source has to be. `replace` is the source's
-        headers and the metadata the copy gets instead of the source's own.
+        `version` is what the source has to be, `bucket` where it is if not in
+        this one. `replace` is the source's headers and the metadata the copy
+        gets instead of the source's own.
         """
-        headers = {**self._source(source, version), **_demand(condition)}
+        headers = {**self._source(source, version, bucket), **_demand(condition)}
         if replace is not None:
             headers |= {"x-amz-metadata-directive": "REPLACE", **_kept(replace[0])}
             headers |= _meta_headers(replace[1])
@@ -130,14 +139,22 @@ class Calls:
         answer = self._wire.call("PUT", key, query=_part(upload, number), body=body)
         return version_of(answer.headers.get("etag")) or ""
 
-    def copy_part(
-        self, key: str, upload: str, number: int, source: str, version: str | None, span: range
-    ) -> str:
-        """Fill a part from an object; `span` is the bytes of it, of which there is at least one."""
-        headers = self._source(source, version)
+    def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
+        """Fill a part from an object; `span` is the bytes of it, of which there is at least one.
+
+        Raises `PartsNotCopied` for a server that took the request for the
+        upload of an empty part (rclone 1.75 does).
+        """
+        headers = self._source(source.key, source.version, source.bucket)
         headers["x-amz-copy-source-range"] = f"bytes={span.start}-{span.stop - 1}"
         answer = self._wire.call("PUT", key, query=_part(upload, number), headers=headers)
-        return version_of(_text(self._checked(answer.body, key), "ETag")) or ""
+        version = version_of(_text(self._checked(answer.body, key), "ETag"))
+        if version is None:
+            raise PartsNotCopied(
+                f"{self._location} does not copy parts of objects.",
+                remedy="Let the bytes go through here: craftsync migrate --stream.",
+            )
+        return version
 
     def list_parts(self, key: str, upload: str) -> dict[int, tuple[str, int]]:
         """Return version and size of each part that arrived; `UploadGone` for no such upload."""
@@ -182,8 +199,8 @@ class Calls:
     def _unmet(self, key: str) -> PreconditionFailed:
         return PreconditionFailed(f"{key} is not in {self._location} any more.")
 
-    def _source(self, key: str, version: str | None) -> dict[str, str]:
-        headers = {"x-amz-copy-source": encoded_path(f"/{self._bucket}/{key}")}
+    def _source(self, key: str, version: str | None, bucket: str | None) -> dict[str, str]:
+        headers = {"x-amz-copy-source": encoded_path(f"/{bucket or self._bucket}/{key}")}
         if version is not None:
             headers["x-amz-copy-source-if-match"] = f'"{version}"'
         return headers

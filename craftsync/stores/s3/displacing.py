@@ -14,8 +14,9 @@ from craftsync.errors import ObjectNotFound, PreconditionFailed
 from craftsync.stores.base import Expect
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
+from craftsync.stores.s3.facts import Checks
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
-from craftsync.stores.s3.objects import CREATE, Condition
+from craftsync.stores.s3.objects import CREATE, Condition, Original
 
 Metadata = tuple[Mapping[str, str], Mapping[str, str]]
 """The headers of a copied object, and the metadata its copy gets."""
@@ -30,18 +31,12 @@ class Limits:
     """Of an upload in parts; AWS takes no parts under 5 MiB but the last."""
     single_copy: int = 5 * 1024 * MIB
     """CopyObject takes no more (AWS S3 API reference, "CopyObject")."""
+    quick_copy: int = 1024 * MIB
+    """Of another bucket's object: a larger one is copied in several parts at once, which can be resumed."""
     page: int = 1000
     """Keys asked for at once when listing; S3 never gives more."""
     fresh_listing_seconds: float = 2.0
     """For so long after its begin, a complete listing is taken for a look at where nothing was."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """Which conditions the server is known to check for one kind of write."""
-
-    create: bool
-    replace: bool
 
 
 class Displacing:
@@ -109,7 +104,8 @@ class Displacing:
             if seen is None:
                 raise ObjectNotFound(f"There is no {source.path}.")
             replace = seen[1], seen[0].metadata
-        return self._uploads.copy(key, target, source.size, source.version, replace, condition)
+        original = Original(key, source.size, source.version)
+        return self._uploads.copy(original, target, replace, lambda: condition)
 
 
 def check(path: str, current: RemoteObject | None, expect: Expect) -> None:

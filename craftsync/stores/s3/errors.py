@@ -66,6 +66,10 @@ class UploadGone(StoreUnavailable):
     """There is no such upload in parts: it was completed, given up, or is too old."""
 
 
+class PartsNotCopied(StoreError):
+    """The server cannot fill a part of an upload from an object."""
+
+
 class PartialNotMarked(StoreError):
     """The server sends ranges with status 200, which obstore takes for the whole object."""
 

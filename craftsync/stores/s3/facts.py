@@ -9,6 +9,14 @@ from craftsync.stores.base import Features
 
 
 @dataclass(frozen=True, slots=True)
+class Checks:
+    """Which conditions the server is known to check for one kind of write."""
+
+    create: bool
+    replace: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ProbedFacts:
     """Facts about one bucket on one server. Without any, the most careful way is taken.
 
@@ -36,6 +44,15 @@ class ProbedFacts:
         """Return the part of the facts that every store states."""
         shared = {field.name for field in fields(Features)} & {field.name for field in fields(self)}
         return Features(**{name: getattr(self, name) for name in shared})
+
+    def put_checks(self) -> Checks:
+        return Checks(self.conditional_create, self.conditional_replace)
+
+    def completion_checks(self) -> Checks:
+        return Checks(self.conditional_complete_create, self.conditional_complete_replace)
+
+    def copy_checks(self) -> Checks:
+        return Checks(self.conditional_copy, replace=False)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

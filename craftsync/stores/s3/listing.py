@@ -10,11 +10,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import is_own
+from craftsync.stores.retrying import Patience
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.page import BrokenPage, Page, ascending, entries, parse
 
@@ -38,21 +41,44 @@ class Range(NamedTuple):
     last: str | None = None
 
 
+def patient(fetch: FetchPage, clock: Clock) -> FetchPage:
+    """Return what fetches a page and tries a later one again in its place, and only it.
+
+    A listing of ten thousand pages that began anew at each failure would never end.
+    """
+
+    def fetched(query: Parameters) -> bytes:
+        if any(name in ("continuation-token", "start-after") for name, _ in query):
+            return Patience(clock).retried(partial(fetch, query))
+        return fetch(query)
+
+    return fetched
+
+
 class Listing:
     """Lists the keys of a bucket below `root`, the prefix that a store keeps its objects under.
 
-    `page` is keys per request; without `in_order` the server promises no order.
+    `page` is keys per request; without `in_order` the server promises no order;
+    with `raw` keys are taken as they are (see `page.entries`).
     `count` is how many keys the server has named so far.
     """
 
     def __init__(
-        self, fetch: FetchPage, root: str, location: str, *, page: int, in_order: bool
+        self,
+        fetch: FetchPage,
+        root: str,
+        location: str,
+        *,
+        page: int,
+        in_order: bool,
+        raw: bool = False,
     ) -> None:
         self._fetch = fetch
         self._root = root
         self._location = location
         self._page = page
         self._in_order = in_order
+        self._raw = raw
         self.count = 0
 
     def entries(
@@ -71,7 +97,7 @@ class Listing:
         try:
             for page in _fetched_ahead([self._pages(prefix, span, own=own) for span in ranges]):
                 self.count += len(page.keys)
-                yield from entries(page, self._root, own=own)
+                yield from entries(page, self._root, own=own, raw=self._raw)
         except BrokenPage as error:
             raise broken(self._location, str(error)) from error
 

@@ -15,7 +15,7 @@ from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
-from craftsync.stores.s3.objects import Condition
+from craftsync.stores.s3.objects import Condition, Original
 
 MIB = 1024 * 1024
 SMALLEST_PART = 8 * MIB
@@ -23,7 +23,8 @@ MOST_PARTS = 9_000
 """S3 allows 10,000 (AWS S3 user guide, "Multipart upload limits")."""
 
 PARTS_AT_ONCE = 4
-COPIED_PART = 1024 * MIB
+COPIED_PART = 256 * MIB
+"""Large enough to be worth a request, small enough for several of one object at once."""
 
 
 class Upload(NamedTuple):
@@ -88,32 +89,52 @@ class Uploads:
 
     def copy(
         self,
-        source: str,
+        source: Original,
         target: str,
-        size: int,
-        version: str | None,
         metadata: tuple[Mapping[str, str], Mapping[str, str]],
-        condition: Condition,
+        condition: Callable[[], Condition],
+        journal: UploadJournal | None = None,
     ) -> str:
-        """Copy an object in parts within the bucket and return its version; `metadata` as in `Calls.copy`."""
+        """Copy an object in parts on the server and return its version.
+
+        `metadata` is as `replace` of `Calls.copy`; `condition` and the end of
+        the upload after a failure are as in `send`.
+        """
+        notes = journal or _NoJournal()
         headers, own = metadata
-        step = max(COPIED_PART, part_size(size))
-        upload = Upload(self._calls.begin_upload(target, own, headers), step, {})
+        upload = self._resumed(target, notes)
+        if upload is None:
+            step = max(COPIED_PART, part_size(source.size))
+            upload = Upload(self._calls.begin_upload(target, own, headers), step, {})
+            notes.begin(upload.id, step)
         try:
-            spans = (range(start, min(start + step, size)) for start in range(0, size, step))
-            self._gather(
-                upload,
-                {
-                    number: self._pool.submit(
-                        self._calls.copy_part, target, upload.id, number, source, version, span
-                    )
-                    for number, span in enumerate(spans, 1)
-                },
-            )
-            return self._calls.complete_upload(target, upload.id, upload.parts, condition)
-        except BaseException:
-            self._give_up(target, upload)
+            self._copy_parts(target, upload, source, notes)
+            return self._calls.complete_upload(target, upload.id, upload.parts, condition())
+        except BaseException as error:
+            if journal is None or not _can_go_on(error):
+                self._give_up(target, upload)
             raise
+
+    def _copy_parts(
+        self, target: str, upload: Upload, source: Original, notes: UploadJournal | _NoJournal
+    ) -> None:
+        def copy(number: int, start: int) -> str:
+            span = range(start, min(start + upload.part_size, source.size))
+            version = self._calls.copy_part(target, upload.id, number, source, span)
+            notes.part_done(number, version)
+            return version
+
+        self._gather(upload, self._missing(upload, source.size, copy))
+
+    def _missing(
+        self, upload: Upload, size: int, fill: Callable[[int, int], str]
+    ) -> dict[int, Future[str]]:
+        """Have the parts filled that the upload lacks; `fill` is given the number and the offset of each."""
+        return {
+            number: self._pool.submit(fill, number, offset)
+            for number, offset in enumerate(range(0, size, upload.part_size), 1)
+            if number not in upload.parts
+        }
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -152,15 +173,7 @@ class Uploads:
             journal.part_done(number, version)
             return version
 
-        offsets = enumerate(range(0, source.size, upload.part_size), 1)
-        self._gather(
-            upload,
-            {
-                number: self._pool.submit(send, number, offset)
-                for number, offset in offsets
-                if number not in upload.parts
-            },
-        )
+        self._gather(upload, self._missing(upload, source.size, send))
 
     def _gather(self, upload: Upload, futures: Mapping[int, Future[str]]) -> None:
         """Wait for the parts; when one fails, none is under way any more once this raises."""

@@ -44,6 +44,15 @@ class Found(NamedTuple):
         )
 
 
+class Original(NamedTuple):
+    """An object to be copied in parts; `bucket` is `None` for the copy's own."""
+
+    key: str
+    size: int
+    version: str | None
+    bucket: str | None = None
+
+
 class Opened(NamedTuple):
     """An object whose bytes are on their way: `length` of them from `start`."""
 
@@ -75,8 +84,8 @@ class Carrier(Protocol):
 
 
 def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]:
-    """Return the metadata of an object craftsync writes."""
-    metadata = {DIGEST: digest.hex(), OPERATION: operation}
+    """Return the metadata of an object craftsync writes; a digest that is not known yet is left out."""
+    metadata = {DIGEST: digest.hex(), OPERATION: operation} if digest else {OPERATION: operation}
     if mtime_ns is not None:
         metadata[MTIME] = mtime_text(mtime_ns)
     return metadata

@@ -136,8 +136,12 @@ def ascending(keys: Sequence[str]) -> bool:
     return all(map(lt, raw, islice(raw, 1, None)))
 
 
-def entries(page: Page, root: str, *, own: bool) -> Iterator[RemoteObject | Skipped]:
+def entries(
+    page: Page, root: str, *, own: bool, raw: bool = False
+) -> Iterator[RemoteObject | Skipped]:
     """Yield what a page means under the prefix `root`; `own` includes craftsync's own folder.
+
+    With `raw`, names that no folder can hold are as good as any.
 
     Raises `BrokenPage` for an entry whose time or size cannot be read.
     """
@@ -156,7 +160,7 @@ def entries(page: Page, root: str, *, own: bool) -> Iterator[RemoteObject | Skip
         raise BrokenPage("an entry has a time or size that is none") from error
     if _all_ordinary(paths):
         return iter(found)
-    return (entry for item in found if (entry := _judged(item, own)) is not None)
+    return (entry for item in found if (entry := _judged(item, own, raw)) is not None)
 
 
 def _all_ordinary(paths: list[str]) -> bool:
@@ -180,10 +184,12 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _judged(item: RemoteObject, own: bool) -> RemoteObject | Skipped | None:
+def _judged(item: RemoteObject, own: bool, raw: bool) -> RemoteObject | Skipped | None:
     """Return what an entry counts as; the marker of a folder counts as nothing."""
     if is_own(item.path) and not own:
         return None
+    if raw and item.path and _is_utf8(item.path):
+        return item
     if item.size == 0 and (not item.path or item.path.endswith("/")):
         return None
     reason = malformed(item.path)

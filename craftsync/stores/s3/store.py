@@ -7,37 +7,36 @@ the order of requests; how each is made is `calls` and `carrier`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
-from hashlib import md5
 
 from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import RemoteObject, Skipped
-from craftsync.core.paths import MAX_PATH_BYTES
 from craftsync.errors import (
     ObjectNotFound,
     PathObstructed,
-    PathRefused,
     StoreError,
     StoreUnavailable,
 )
-from craftsync.hashing import fed
-from craftsync.stores.base import Expect, Source, UploadJournal
-from craftsync.stores.retrying import Patience
+from craftsync.stores.base import Expect, Origin, Source, UploadJournal
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.carrier import ObstoreCarrier
-from craftsync.stores.s3.displacing import Checks, Displacing, Limits, check
+from craftsync.stores.s3.crossing import Crossing, origin_of
+from craftsync.stores.s3.displacing import Displacing, Limits, check
 from craftsync.stores.s3.errors import RangeBeyond
-from craftsync.stores.s3.facts import ProbedFacts
-from craftsync.stores.s3.listing import Listing, Parameters
+from craftsync.stores.s3.facts import Checks, ProbedFacts
+from craftsync.stores.s3.keys import folders_above, key_of
+from craftsync.stores.s3.listing import Listing, patient
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import OPERATION, Condition, notes
 from craftsync.stores.s3.probe import probe
 from craftsync.stores.s3.reader import ObjectReader
 from craftsync.stores.s3.routing import RoutingCarrier
-from craftsync.stores.s3.session import open_session
+from craftsync.stores.s3.session import Session, open_session
+from craftsync.stores.s3.verifying import is_other_content, is_ours, stored_otherwise
 from craftsync.stores.s3.wire import Wire
 
 
@@ -51,7 +50,8 @@ class S3Store:
     at what is to be replaced just before, and a writer that gets in between is
     overwritten. For a new object, a complete listing that began no more than
     `Limits.fresh_listing_seconds` ago is taken for the look. `transfers` is how
-    many connections are kept.
+    many connections are kept. With `raw_keys`, keys that no folder can hold are
+    listed like all others.
     """
 
     def __init__(  # noqa: PLR0913 (each stands for itself and has a default)
@@ -66,19 +66,30 @@ class S3Store:
         facts: ProbedFacts | None = None,
         clock: Clock | None = None,
         limits: Limits | None = None,
+        raw_keys: bool = False,
     ) -> None:
         folder = prefix.strip("/")
         self.root = f"{folder}/" if folder else ""
         self.name = folder.rpartition("/")[2] or bucket
         self.location = f"s3://{bucket}/{folder}".rstrip("/")
         self._clock = clock or SystemClock()
-        session = open_session(bucket, profile=profile, region=region, endpoint_url=endpoint_url)
+        self._raw_keys = raw_keys
+        session_of = partial(
+            open_session, profile=profile, region=region, endpoint_url=endpoint_url
+        )
+        session = session_of(bucket)
+        self._origin = origin_of(session, bucket, self.root, profile)
         self._wire = Wire(session, self.location, self._clock, keep=transfers)
         self._limits = limits or Limits()
         self.calls = Calls(self._wire, bucket, self.location)
         quick = ObstoreCarrier(session, self.location, self._clock)
         self._carrier = RoutingCarrier(quick, self.calls)
+        self._open_for_writing(session_of)
+        self.learn(facts or ProbedFacts())
+
+    def _open_for_writing(self, session_of: Callable[[str], Session]) -> None:
         self._uploads = Uploads(self.calls, self._limits.smallest_part)
+        self._crossing = Crossing(self.calls, self._uploads, self._limits, session_of, self._clock)
         self._absence = Absence(self._all_paths, self._clock, self._limits.fresh_listing_seconds)
         self._displacing = Displacing(
             self.calls,
@@ -88,12 +99,13 @@ class S3Store:
             look=self.stat,
             absence=self._absence,
         )
-        self.learn(facts or ProbedFacts())
 
     def learn(self, facts: ProbedFacts) -> None:
         """Rely on these facts from now on (`probe.probe` finds them)."""
         self.facts = facts
-        self.features = facts.features()
+        self.features = replace(
+            facts.features(), raw_keys=self._raw_keys and not facts.folders, origin=self._origin
+        )
 
     def prepare(self, saved: str | None) -> str | None:
         facts = ProbedFacts.from_json(saved) if saved else None
@@ -160,17 +172,13 @@ class S3Store:
             path, source.size, None, None, source.digest, source.mtime_ns, operation
         )
         if source.size > self._limits.single_put:
-            checks = Checks(
-                self.facts.conditional_complete_create, self.facts.conditional_complete_replace
-            )
-            version = self._uploads.send(
-                key, source, metadata, partial(self._prepared, path, expect, keep, checks), journal
-            )
-            return self._after_completion(written._replace(version=version))
+            prepared = partial(self._prepared, path, expect, keep, self.facts.completion_checks())
+            version = self._uploads.send(key, source, metadata, prepared, journal)
+            digest = source.digest or None  # Read only now, it may have been unknown before.
+            return self._after_completion(written._replace(version=version, digest=digest))
         body = source.read_at(0, source.size)
         source.verify()
-        checks = Checks(self.features.conditional_create, self.features.conditional_replace)
-        condition = self._prepared(path, expect, keep, checks)
+        condition = self._prepared(path, expect, keep, self.facts.put_checks())
         try:
             version = self._carrier.put(key, body, metadata, condition)
         except StoreUnavailable:
@@ -208,14 +216,29 @@ class S3Store:
         current = found.at(source.path)
         check(source.path, current, source)
         metadata = {**found.metadata, OPERATION: operation}
-        condition = self._prepared(
-            target, expect, None, Checks(self.facts.conditional_copy, replace=False)
-        )
+        condition = self._prepared(target, expect, None, self.facts.copy_checks())
         version = self._displacing.copied(
             current, self._key(target), (headers, metadata), condition
         )
         copied = found._replace(version=version or None, metadata=metadata, modified_ns=None)
         return copied.at(target)
+
+    def copy_from(
+        self,
+        origin: Origin,
+        source: RemoteObject,
+        *,
+        expect: Expect,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+    ) -> RemoteObject:
+        in_parts = source.size > self._limits.quick_copy
+        checks = self.facts.completion_checks() if in_parts else self.facts.copy_checks()
+        condition = partial(self._prepared, source.path, expect, keep, checks)
+        key = self._key(source.path)
+        version = self._crossing.copied(origin, source, key, condition, journal)
+        copied = RemoteObject(source.path, source.size, None, version or None)
+        return self._after_completion(copied) if in_parts else copied
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Drop uploads in parts that nobody will resume: pairs of path and upload id."""
@@ -232,43 +255,26 @@ class S3Store:
 
     def _listing(self) -> Listing:
         return Listing(
-            self._page,
+            patient(self.calls.list_page, self._clock),
             self.root,
             self.location,
             page=self._limits.page,
             in_order=self.features.sorted_listing,
+            raw=self._raw_keys,
         )
 
     def _all_paths(self) -> set[str]:
         return {entry.path for entry in self._listing().entries("")}
 
-    def _page(self, query: Parameters) -> bytes:
-        """Fetch a page of a listing.
-
-        A later one is tried again in its place, and only it: a listing of ten
-        thousand pages that began anew at each failure would never end.
-        """
-        if any(name in ("continuation-token", "start-after") for name, _ in query):
-            return Patience(self._clock).retried(partial(self.calls.list_page, query))
-        return self.calls.list_page(query)
-
     def _key(self, path: str) -> str:
-        key = self.root + path
-        try:
-            length = len(key.encode())
-        except UnicodeEncodeError:
-            raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
-        if length > MAX_PATH_BYTES or not path:
-            raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
-        return key
+        return key_of(self.root, path)
 
     def _refuse_if_obstructed(self, path: str) -> None:
         """Raise `PathObstructed` when a store made of folders failed for that reason, which it does not say."""
         if not self.features.folders:
             return
-        parts = path.split("/")
-        above = ("/".join(parts[:count]) for count in range(1, len(parts)))
-        if any(self.stat(folder) for folder in above) or any(True for _ in self.list(path + "/")):
+        in_the_way = any(self.stat(folder) for folder in folders_above(path))
+        if in_the_way or any(True for _ in self.list(path + "/")):
             raise PathObstructed(f"{path} is in the way of a folder, or a folder in its own.")
 
     def _prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
@@ -276,25 +282,12 @@ class S3Store:
         return self._displacing.prepared(path, expect, kept, checks)
 
     def _after_completion(self, written: RemoteObject) -> RemoteObject:
-        """Return what is there after an upload in parts.
-
-        Some servers give the object another version than the completion said
-        (rclone), and a resumed upload bears the operation it began with.
-        """
+        """Return what is there after an upload in parts."""
         found = self.stat(written.path)
-        ours = found is not None and (
-            found.version == written.version or found.digest == written.digest
-        )
-        return found if found is not None and ours else written
+        return found if found is not None and is_ours(found, written) else written
 
     def _check_md5(self, key: str, body: bytes, version: str) -> None:
         """Remove what was just written and raise when the server stored something else."""
-        if not self.features.md5_versions or len(version) != 32:
-            return
-        if fed(md5(usedforsecurity=False), body).hexdigest() != version:
+        if self.features.md5_versions and is_other_content(body, version):
             self.calls.delete(key, version if self.features.conditional_delete else None)
-            raise StoreUnavailable(
-                f"{self.location} stored other bytes for {key} than were sent.",
-                remedy="Check the network and the store: something changes data on its way.",
-                ambiguous=False,
-            )
+            raise stored_otherwise(self.location, key)

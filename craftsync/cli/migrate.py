@@ -1,0 +1,92 @@
+"""`migrate`: from one store to another."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, cast
+
+import click
+
+from craftsync.cli import parameters as common
+from craftsync.cli.output import reporting, say, size_shown
+from craftsync.migrate import command
+from craftsync.migrate.options import MigrationReport
+
+_options = (
+    click.argument("source"),
+    click.argument("target"),
+    common.dry_run_option,
+    click.option("--delete", is_flag=True, help="Delete in the target what the source lacks."),
+    click.option("--max-delete", metavar="N|P%", help="Hold the deletes if there are more."),
+    click.option("--force-delete", is_flag=True, help="Carry out all deletes, this once."),
+    click.option("--no-overwrite", is_flag=True, help="Leave alone what the target has already."),
+    click.option("--verify", metavar="HOW", help="checksum (the default), or full: read it back."),
+    click.option("--shard", metavar="I/N", help="Only the I-th of N shares of the keys."),
+    click.option("--dask", metavar="ADDRESS", help="Let a Dask cluster do it: tcp://host:8786."),
+    click.option("--stream", is_flag=True, help="Never let the server copy by itself."),
+    click.option("--manifest", metavar="FILE", help="Where to write the list of what was copied."),
+    click.option("--manifest-in-target", is_flag=True, help="Put it into the target, too, last."),
+    common.transfer_options,
+    click.option("--bandwidth", metavar="RATE", default="100M", help="What -n reckons with."),
+    common.output_options,
+    common.access_options,
+    click.option("--source-profile", metavar="PROFILE", help="As --profile, for the source."),
+    click.option("--source-region", metavar="REGION", help="As --region, for the source."),
+    click.option("--source-endpoint-url", metavar="URL", help="As --endpoint-url, for the source."),
+)
+
+
+@click.command(cls=common.Command)
+@common.all_of(*_options)
+def migrate(source: str, target: str, **flags: Any) -> int:
+    """Copy what SOURCE has and TARGET has not, from store to store, and prove it.
+
+    The bytes pass through memory, or not at all where one server holds both
+    stores. Killed and started again, it goes on where it was; run again, it
+    copies what has changed. What it overwrites or deletes in the target stays
+    recoverable there; the source is only read.
+
+    \b
+    Examples:
+      craftsync migrate -n dev prod
+      craftsync migrate dev prod
+      craftsync migrate --delete --verify full s3://old/data s3://new/data
+    """
+    rate = command.parse_bandwidth(flags["bandwidth"])
+    with reporting("migrate", flags) as output:
+        names = command.MigrateOptions.__annotations__
+        asked = cast(
+            command.MigrateOptions,
+            {name: value for name, value in flags.items() if name in names},
+        )
+        asked["on_event"] = output.on_event
+        report = command.run(source, target, asked)
+        code = output.finish(report)
+    if not flags["json"] and not flags["quiet"]:
+        _say_more(report, rate)
+    return code
+
+
+def _say_more(report: MigrationReport, rate: float) -> None:
+    """Say what only a migration has to say."""
+    if report.dry_run:
+        say(
+            f"to copy: {report.copied} objects, {size_shown(report.bytes_copied)},"
+            f" about {report.requests} requests;"
+            f" at {size_shown(int(rate))}/s {_time_shown(report.bytes_copied / rate)}"
+        )
+        return
+    for how, count in sorted(report.verified.items()):
+        say(f"verified by {how}: {count}")
+    if report.manifest is not None:
+        say(f"manifest: {shlex.quote(report.manifest)}")
+
+
+def _time_shown(seconds: float) -> str:
+    """Return a time in the two largest units it fills."""
+    minutes, hours, days = (int(seconds // size) for size in (60, 3600, 86_400))
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {seconds % 60:.0f} s" if minutes else f"{seconds:.1f} s"

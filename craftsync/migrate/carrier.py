@@ -1,0 +1,283 @@
+"""Carries out one step of a migration: look again, copy, verify.
+
+Runs as a task of the pool and touches the two stores only; what the state has
+to learn is returned as a `CopyOutcome`. Of the source, exactly the version
+that was listed is copied; in the target, nothing is replaced or deleted that
+is not the thing that was looked at, and what goes is kept under
+`.craftsync/trash/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from hashlib import md5, sha256
+from typing import NamedTuple, cast
+
+from craftsync.core.model import ABSENT, Kind, RemoteObject
+from craftsync.errors import (
+    CraftsyncError,
+    ObjectNotFound,
+    PathBusy,
+    PathError,
+    PathObstructed,
+    PathRefused,
+    PreconditionFailed,
+    StoreError,
+)
+from craftsync.hashing import fed
+from craftsync.migrate.content import (
+    LARGE_SHARE,
+    WHOLE,
+    Content,
+    Room,
+    Stream,
+    damaged,
+    digest_of,
+    is_md5,
+    read_whole,
+)
+from craftsync.migrate.options import Verified, Verify
+from craftsync.migrate.outcome import CopyOutcome
+from craftsync.state.migration import CopiedRow, CopyStep
+from craftsync.stores.base import CopyingStore, Expect, Store, UploadJournal
+from craftsync.sync.limiter import Limiter
+from craftsync.sync.outcome import Status
+
+SHORT = 256 * 1024
+"""Bytes up to which an object is copied by the thread that runs all short tasks."""
+
+
+class Proof(NamedTuple):
+    """How it is known that both sides hold the same content, and its digest where it was read."""
+
+    how: Verified
+    digest: bytes | None
+
+
+class Task(NamedTuple):
+    """A step on its way to a worker; the journal is for a large object."""
+
+    step: CopyStep
+    journal: UploadJournal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """Carries out steps from one store to another.
+
+    `keep` names this run in the target's trash; operation ids are made from
+    `name`, which is the migration's. With `server_side` the target copies by
+    itself. A dry run stops after looking.
+    """
+
+    source: Store
+    target: Store
+    incoming: Limiter
+    outgoing: Limiter
+    room: Room
+    keep: str
+    name: str
+    verify: Verify = Verify.CHECKSUM
+    no_overwrite: bool = False
+    server_side: bool = False
+    dry_run: bool = False
+
+    def carry_out(self, task: Task) -> CopyOutcome:
+        """Do one step and return what it left behind; trouble with the path is part of the answer."""
+        step = task.step
+        try:
+            return self._do(task)
+        except (PathRefused, PathObstructed) as error:
+            reason = f"the target cannot hold it: {error}"
+            return CopyOutcome(step, Status.SKIPPED, reason, final=True)
+        except PathBusy as error:
+            return CopyOutcome(step, Status.SKIPPED, str(error))
+        except (PreconditionFailed, ObjectNotFound):
+            return CopyOutcome(
+                step, Status.SKIPPED, "changed in the source or the target meanwhile"
+            )
+        except (PathError, StoreError) as error:
+            return CopyOutcome(step, Status.PROBLEM, _sentence(error), error=error)
+
+    def cancel(self) -> None:
+        """End the transfers under way as soon as they ask for more bytes."""
+        self.incoming.cancel()
+        self.outgoing.cancel()
+
+    def operation(self, source: RemoteObject) -> str:
+        """Return the id of the write that copies this version: the same before and after a crash."""
+        parts = (self.name, *map(str, source[:4]))
+        return fed(sha256(), "\0".join(parts).encode()).hexdigest()[:32]
+
+    def _do(self, task: Task) -> CopyOutcome:
+        step = task.step
+        if step.kind is Kind.FORGET:
+            return CopyOutcome(step, Status.UNCHANGED, forget=True)
+        if step.kind is Kind.DELETE_REMOTE:
+            return self._delete(step)
+        if step.target is not None:
+            proof = self._found_equal(step)
+            if proof is not None:
+                row = self._row(step, step.target, proof)
+                return CopyOutcome(step, Status.UNCHANGED, "both hold the same content", row)
+            if self.no_overwrite:
+                reason = "--no-overwrite: the target holds something else"
+                return CopyOutcome(step, Status.SKIPPED, reason, final=True)
+        if self.dry_run:
+            return CopyOutcome(step, Status.PLANNED, step.rule, bytes=_source(step).size)
+        return self._copy(task)
+
+    def _delete(self, step: CopyStep) -> CopyOutcome:
+        if self.dry_run:
+            return CopyOutcome(step, Status.PLANNED, step.rule)
+        if self.source.stat(step.path) is not None:
+            raise PreconditionFailed(step.path)
+        self.target.delete(step.path, expect=step.target, keep=self.keep)
+        return CopyOutcome(step, Status.DONE, step.rule, forget=True)
+
+    def _copy(self, task: Task) -> CopyOutcome:
+        step = task.step
+        source = _source(step)
+        if self.server_side:
+            written, proof = self._copied_by_server(source, step.target, task.journal)
+        elif source.size <= SHORT:
+            written, proof = self._sent_whole(source, step.target)
+        elif source.size <= WHOLE:
+            with self.room.taken(source.size):
+                written, proof = self._sent_whole(source, step.target)
+        else:
+            with self.room.taken(LARGE_SHARE):
+                written, proof = self._sent_in_parts(source, step.target, task.journal)
+        if self.verify is Verify.FULL:
+            proof = self._read_back(source, written, proof.digest)
+        row = self._row(step, written, proof)
+        return CopyOutcome(step, Status.DONE, step.rule, row, bytes=source.size)
+
+    def _copied_by_server(
+        self, source: RemoteObject, target: RemoteObject | None, journal: UploadJournal | None
+    ) -> tuple[RemoteObject, Proof]:
+        origin = self.source.features.origin
+        assert origin is not None
+        store = cast(CopyingStore, self.target)  # Its features name an origin, which is near.
+        written = store.copy_from(
+            origin, source, expect=_expect(target), keep=self._kept(target), journal=journal
+        )
+        if is_md5(source.version) and written.version == source.version:
+            return written, Proof(Verified.CHECKSUM, None)
+        found = self.target.stat(source.path)
+        if found is None or found.size != source.size:
+            raise PathBusy(f"{source.path}: the copy the server made is not there")
+        return written, Proof(Verified.SERVER, None)
+
+    def _sent_whole(
+        self, source: RemoteObject, target: RemoteObject | None
+    ) -> tuple[RemoteObject, Proof]:
+        content, _ = read_whole(self.source, source, self.incoming)
+        self.outgoing.take(content.size)
+        written = self.target.write(
+            source.path,
+            content,
+            expect=_expect(target),
+            operation=self.operation(source),
+            keep=self._kept(target),
+        )
+        checked = is_md5(written.version) and written.version == _md5(content)
+        how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
+        return written, Proof(how, content.digest)
+
+    def _sent_in_parts(
+        self, source: RemoteObject, target: RemoteObject | None, journal: UploadJournal | None
+    ) -> tuple[RemoteObject, Proof]:
+        found = self.source.stat(source.path)
+        if found is None or found[1:4] != source[1:4]:
+            raise PathBusy(f"{source.path}: changed in the source meanwhile")
+        hash_parts = self.target.features.md5_versions
+        stream = Stream(self.source, found, self.incoming, self.outgoing, hash_parts=hash_parts)
+        written = self.target.write(
+            source.path,
+            stream,
+            expect=_expect(target),
+            operation=self.operation(source),
+            keep=self._kept(target),
+            journal=journal,
+        )
+        stream.verify()
+        checked = hash_parts and stream.is_version(written.version)
+        how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
+        return written, Proof(how, stream.digest)
+
+    def _kept(self, target: RemoteObject | None) -> str | None:
+        return None if target is None else self.keep
+
+    def _row(self, step: CopyStep, target: RemoteObject, proof: Proof) -> CopiedRow:
+        source = _source(step)
+        return CopiedRow(
+            step.path,
+            source.size,
+            source.modified_ns,
+            source.version,
+            target.modified_ns,
+            target.version,
+            proof.digest,
+            proof.how,
+        )
+
+    def _read_back(self, source: RemoteObject, target: RemoteObject, digest: bytes | None) -> Proof:
+        """Read what the target holds now, and compare; raises the error for an object that is another."""
+        if target.version is None and target.modified_ns is None:
+            # A write may leave them open; then whatever is there now is what is to be verified.
+            target = self.target.stat(target.path) or target
+        expected = digest or digest_of(self.source, source, self.incoming)
+        if digest_of(self.target, target, self.outgoing) != expected:
+            raise damaged(self.target, target.path)
+        return Proof(Verified.READ_BACK, expected)
+
+    def _found_equal(self, step: CopyStep) -> Proof | None:
+        """Return how it is known that the target holds the source's content already, if it does.
+
+        Reads both only where nothing cheaper tells; a dry run never does.
+        """
+        source, target = _source(step), step.target
+        assert target is not None
+        if source.size != target.size:
+            return None
+        if self.verify is Verify.FULL and not self.dry_run:
+            return self._compared(source, target)
+        md5s = self.target.features.md5_versions and is_md5(target.version)
+        if md5s and source.version == target.version:
+            return Proof(Verified.CHECKSUM, None)
+        found = self.target.stat(target.path)
+        if found is None or found[1:4] != target[1:4]:
+            raise PreconditionFailed(target.path)
+        if found.operation == self.operation(source):
+            return Proof(Verified.ACKNOWLEDGED, found.digest)
+        looked = self.source.stat(source.path)
+        if looked is None or looked[1:4] != source[1:4]:
+            raise PreconditionFailed(source.path)
+        if looked.digest is not None and found.digest is not None:
+            same = looked.digest == found.digest
+            return Proof(Verified.DIGEST, found.digest) if same else None
+        return None if self.dry_run else self._compared(source, target)
+
+    def _compared(self, source: RemoteObject, target: RemoteObject) -> Proof | None:
+        read = partial(digest_of, limiter=self.incoming)
+        digest = read(self.source, source)
+        return Proof(Verified.READ_BACK, digest) if read(self.target, target) == digest else None
+
+
+def _expect(target: RemoteObject | None) -> Expect:
+    return ABSENT if target is None else target
+
+
+def _source(step: CopyStep) -> RemoteObject:
+    assert step.source is not None
+    return step.source
+
+
+def _md5(content: Content) -> str:
+    return fed(md5(usedforsecurity=False), content.body).hexdigest()
+
+
+def _sentence(error: CraftsyncError) -> str:
+    return f"{error}. {error.remedy}".removesuffix(". ") if error.remedy else str(error)

@@ -1,0 +1,104 @@
+"""Compares the content of two stores and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from craftsync.clock import SystemClock
+from craftsync.core.merge import Joined, merge
+from craftsync.core.model import BaselineRow, RemoteObject, Skipped
+from craftsync.errors import CraftsyncError
+from craftsync.migrate.content import digest_of, is_md5
+from craftsync.state.database import Database
+from craftsync.state.spool import in_order
+from craftsync.stores.base import Store
+from craftsync.sync.limiter import Limiter
+from craftsync.sync.report import Report
+
+_BATCH = 256
+_READ_AT_ONCE = 8
+"""Each of them holds a part of its object in memory."""
+
+_Triple = Joined[RemoteObject, BaselineRow, RemoteObject]
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """Tells for every path whether both stores hold the same bytes.
+
+    By checksums where both stores are on one server and have true ones, which
+    is known only of a server that was tried; else by reading both.
+    """
+
+    source: Store
+    target: Store
+    workers: int
+
+    def run(self, on_line: Callable[[str, str], None]) -> Report:
+        """Call `on_line(symbol, path)` for each path, in order.
+
+        `=` equal, `*` different, `-` only in the target, `+` only in the
+        source, `!` could not be told. Anything but `=` counts as a problem,
+        what takes no part on either side as skipped.
+        """
+        report = Report("check")
+        clock = SystemClock()
+        started = clock.monotonic()
+        nothing_agreed: tuple[BaselineRow, ...] = ()
+        database = Database.scratch()
+        listings = [
+            self._listed(store, database, name, report, on_line)
+            for store, name in ((self.source, "source"), (self.target, "target"))
+        ]
+        triples = merge(listings[0], nothing_agreed, listings[1])
+        with ThreadPoolExecutor(min(self.workers, _READ_AT_ONCE)) as pool:
+            while batch := list(islice(triples, _BATCH)):
+                for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):
+                    report.unchanged += symbol == "="
+                    report.problems += symbol != "="
+                    on_line(symbol, triple.path)
+        database.close()
+        report.seconds = round(clock.monotonic() - started, 3)
+        return report
+
+    def _listed(
+        self,
+        store: Store,
+        database: Database,
+        name: str,
+        report: Report,
+        on_line: Callable[[str, str], None],
+    ) -> Iterator[RemoteObject]:
+        def known(entries: Iterable[RemoteObject | Skipped]) -> Iterator[RemoteObject]:
+            for entry in entries:
+                if isinstance(entry, Skipped):
+                    report.skipped += 1
+                    on_line("!", entry.path)
+                else:
+                    yield entry
+
+        listing = known(store.list())
+        return listing if store.features.sorted_listing else in_order(database, listing, name=name)
+
+    def _compare(self, triple: _Triple) -> str:
+        if triple.remote is None:
+            return "+"
+        if triple.local is None:
+            return "-"
+        try:
+            return "=" if self._are_equal(triple.local, triple.remote) else "*"
+        except (CraftsyncError, OSError):
+            return "!"
+
+    def _are_equal(self, source: RemoteObject, target: RemoteObject) -> bool:
+        if source.size != target.size:
+            return False
+        features = self.source.features, self.target.features
+        true_md5s = all(side.md5_versions for side in features) and is_md5(source.version)
+        if true_md5s and source.version == target.version:
+            return True
+        limiter = Limiter(None, SystemClock())
+        return digest_of(self.source, source, limiter) == digest_of(self.target, target, limiter)

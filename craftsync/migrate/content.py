@@ -1,0 +1,294 @@
+"""An object of one store as content for another: hashed on its way, never whole in memory unless it is small.
+
+Every byte read is counted against the rate of the source. Nothing here decides
+or writes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import md5, sha256
+
+from craftsync.core.model import RemoteObject
+from craftsync.errors import ObjectNotFound, PathBusy, PreconditionFailed, StoreUnavailable
+from craftsync.hashing import fed
+from craftsync.stores.base import Store
+from craftsync.sync.limiter import Limiter
+
+MIB = 1024 * 1024
+WHOLE = 16 * MIB
+"""Bytes up to which an object is in memory as a whole: what every store writes with one request."""
+PART = 8 * MIB
+"""Bytes asked for at once of a larger object, but for a target that wants more in one piece."""
+LARGE_SHARE = 32 * MIB
+"""Room one large object takes: parts on their way, and parts read before it was their turn to be hashed."""
+_BLOCK = 4 * MIB
+_BLOCKS = 4
+"""Read ahead for targets that take small pieces, several parts of an object at once."""
+_EARLY = 16 * MIB
+_ATTEMPTS = 3
+"""How often the body of one request is asked for again when it breaks off."""
+_MD5_DIGITS = 32
+
+
+class Content:
+    """Bytes in memory as content for a store."""
+
+    def __init__(self, body: bytes, mtime_ns: int | None = None) -> None:
+        self.body = body
+        self.size = len(body)
+        self.mtime_ns = mtime_ns
+        self.digest = fed(sha256(), body).digest()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.body if length == self.size else self.body[offset : offset + length]
+
+    def verify(self) -> None:
+        """Bytes in memory do not change."""
+
+
+class Room:
+    """Memory for transfers, shared out: whoever asks waits until there is enough.
+
+    Only for tasks with a thread of their own (`sync.pool`).
+    """
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._size = size
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        wanted = min(size, self._size)
+        with self._freed:
+            self._freed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._free += wanted
+                self._freed.notify_all()
+
+
+def is_md5(version: str | None) -> bool:
+    """Tell whether a version looks like the MD5 of a content."""
+    return version is not None and len(version) == _MD5_DIGITS
+
+
+def read_whole(
+    store: Store, source: RemoteObject, limiter: Limiter
+) -> tuple[Content, RemoteObject]:
+    """Return a small object's content and full description.
+
+    Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
+    given, and `StoreUnavailable` when what arrived is not what the source
+    itself says it is.
+    """
+    body, found = _read(store, source, limiter, 0, source.size)
+    content = Content(body, found.mtime_ns or found.modified_ns)
+    if found.digest not in (None, content.digest) or _is_other_md5(store, found, body):
+        raise damaged(store, source.path)
+    return content, found
+
+
+def digest_of(store: Store, found: RemoteObject, limiter: Limiter) -> bytes:
+    """Return the digest of an object's content by reading all of it, a piece at a time in memory.
+
+    A body that breaks off is gone on with where it ended.
+    """
+    digest = sha256()
+    offset, left = 0, _ATTEMPTS
+    while offset < found.size or not found.size:
+        try:
+            with store.read(found.path, expect=found, offset=offset) as reader:
+                for chunk in reader:
+                    limiter.take(len(chunk))
+                    fed(digest, chunk)
+                    offset, left = offset + len(chunk), _ATTEMPTS if chunk else left
+            if offset != found.size:
+                raise PreconditionFailed(f"{found.path} has changed.")
+            break
+        except StoreUnavailable:
+            left -= 1
+            if not left:
+                raise
+    return digest.digest()
+
+
+def damaged(store: Store, path: str) -> StoreUnavailable:
+    """Return the error for content that is not what its store says it is."""
+    return StoreUnavailable(
+        f"{path}: what was read from {store.location} is not what was once written there.",
+        remedy="Try again; if it stays so, the object is damaged.",
+        ambiguous=False,
+    )
+
+
+class Stream:
+    """A large object as content for a store.
+
+    Unless the source knows the digest, it is known only after `verify`, which
+    reads again what could not be hashed on its way: the parts a resumed upload
+    did not ask for, and those that came far out of turn.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        source: RemoteObject,
+        incoming: Limiter,
+        outgoing: Limiter,
+        *,
+        hash_parts: bool,
+    ) -> None:
+        """`source` is a full description, as `stat` gives it; `hash_parts` makes `is_version` work."""
+        self.size = source.size
+        self.mtime_ns = source.mtime_ns or source.modified_ns
+        self._parts: dict[int, tuple[int, bytes]] = {}
+        self._store = store
+        self._source = source
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._hash_parts = hash_parts
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._hash = _InOrder(self._fetch)
+        self._digest = source.digest or b""
+
+    @property
+    def digest(self) -> bytes:
+        return self._digest
+
+    def is_version(self, version: str | None) -> bool:
+        """Tell whether an object of this version was put together from just the parts that were read.
+
+        The MD5 of the MD5s of the parts, and how many they were: what most
+        servers make the ETag of an upload in parts from.
+        """
+        end = 0
+        digests = []
+        for offset, (length, digest) in sorted(self._parts.items()):
+            if offset != end:
+                return False
+            end += length
+            digests.append(digest)
+        whole = md5(b"".join(digests), usedforsecurity=False).hexdigest()
+        return end == self.size and version == f"{whole}-{len(digests)}"
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self._outgoing.take(length)
+        if length < _BLOCK and offset + length < self.size:
+            return self._from_blocks(offset, length)
+        content = self._fetch(offset, length)
+        if self._hash_parts:
+            self._parts[offset] = length, md5(content, usedforsecurity=False).digest()
+        self._hash.add(offset, content)
+        return content
+
+    def verify(self) -> None:
+        """Raise unless all that was read is one version of the object, and what its store says it is."""
+        digest = self._hash.finished(self.size)
+        if self._digest not in (b"", digest):
+            raise damaged(self._store, self._source.path)
+        self._digest = digest
+
+    def _from_blocks(self, offset: int, length: int) -> bytes:
+        """Serve a small piece out of larger ones, which are asked for once."""
+        pieces = []
+        while length:
+            start = offset - offset % _BLOCK
+            block = self._blocks.get(start)
+            if block is None:
+                block = self._fetch(start, min(_BLOCK, self.size - start))
+                self._hash.add(start, block)
+                self._blocks[start] = block
+                while len(self._blocks) > _BLOCKS:
+                    self._blocks.popitem(last=False)
+            piece = block[offset - start : offset - start + length]
+            pieces.append(piece)
+            offset += len(piece)
+            length -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _fetch(self, offset: int, length: int) -> bytes:
+        try:
+            return _read(self._store, self._source, self._incoming, offset, length)[0]
+        except (PreconditionFailed, ObjectNotFound) as error:
+            # The target would take these for its own.
+            raise PathBusy(f"{self._source.path}: changed in the source meanwhile") from error
+
+
+class _InOrder:
+    """A SHA-256 over pieces that come nearly in order; `fetch` reads again what did not fit.
+
+    Pieces may overlap what was hashed already. Used from several threads.
+    """
+
+    def __init__(self, fetch: Callable[[int, int], bytes]) -> None:
+        self._fetch = fetch
+        self._hash = sha256()
+        self._at = 0
+        self._early: dict[int, bytes] = {}
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def add(self, offset: int, piece: bytes) -> None:
+        with self._lock:
+            if offset > self._at:
+                if offset not in self._early and self._held + len(piece) <= _EARLY:
+                    self._early[offset] = piece
+                    self._held += len(piece)
+                return
+            self._take(offset, piece)
+            self._take_early()
+
+    def finished(self, size: int) -> bytes:
+        with self._lock:
+            while self._at < size:
+                end = min(self._early, default=size)
+                self._take(self._at, self._fetch(self._at, min(PART, end - self._at)))
+                self._take_early()
+            return self._hash.digest()
+
+    def _take(self, offset: int, piece: bytes) -> None:
+        new = memoryview(piece)[self._at - offset :]
+        self._hash.update(new)
+        self._at += len(new)
+
+    def _take_early(self) -> None:
+        while self._early and (first := min(self._early)) <= self._at:
+            piece = self._early.pop(first)
+            self._held -= len(piece)
+            self._take(first, piece)
+
+
+def _read(
+    store: Store, source: RemoteObject, limiter: Limiter, offset: int, length: int
+) -> tuple[bytes, RemoteObject]:
+    """Return `length` bytes of this very object, and its full description."""
+    rest = None if length == source.size else length
+    for attempt in range(_ATTEMPTS):
+        try:
+            with store.read(source.path, expect=source, offset=offset, length=rest) as reader:
+                chunks = []
+                for chunk in reader:
+                    limiter.take(len(chunk))
+                    chunks.append(chunk)
+                body = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+                if len(body) != length:
+                    raise PreconditionFailed(f"{source.path} has changed.")
+                return body, reader.object
+        except StoreUnavailable:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
+def _is_other_md5(store: Store, found: RemoteObject, body: bytes) -> bool:
+    if not store.features.md5_versions or not is_md5(found.version):
+        return False
+    return fed(md5(usedforsecurity=False), body).hexdigest() != found.version

@@ -1,0 +1,29 @@
+"""How many requests a plan takes, about: what many providers charge for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from craftsync.core.model import Kind
+from craftsync.migrate.content import PART, WHOLE
+from craftsync.state.migration import CopyStep
+
+_PER_LARGE_OBJECT = 4
+"""A look at the source, and the begin, the end and a look after it in the target."""
+
+
+def requests(steps: Iterable[CopyStep], *, server_side: bool) -> int:
+    """Return how many requests both stores get for these steps, listings and repetitions left out."""
+    return sum(_of(step, server_side) for step in steps)
+
+
+def _of(step: CopyStep, server_side: bool) -> int:
+    if step.kind is Kind.FORGET:
+        return 0
+    if step.kind is Kind.DELETE_REMOTE:
+        return 3
+    keeping = 2 if step.target is not None else 0
+    if server_side:
+        return 1 + keeping
+    size = step.source.size if step.source else 0
+    return keeping + (2 if size <= WHOLE else 2 * -(-size // PART) + _PER_LARGE_OBJECT)

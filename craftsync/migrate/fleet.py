@@ -1,0 +1,119 @@
+"""A migration on a Dask cluster: many shares of the keys, each copied by whichever worker is free. The only importer of distributed.
+
+A share is a migration of its own (`shards`), so one that was lost with its
+worker is simply done again, and finds what is there already. Workers find the
+stores as this process does: by their own configuration, variables and
+credentials. What they report is added up here, and their manifests follow one
+another, for the shares are in the order of the keys.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distributed import Client, as_completed
+
+from craftsync.errors import StoreUnavailable
+from craftsync.migrate.options import MigrationReport
+from craftsync.sync.report import Event, IssueEvent, OnEvent, ProgressEvent
+
+SHARES_PER_WORKER = 4
+"""More shares than workers, so that a slow one does not keep the others waiting for long."""
+_RETRIES = 3
+_CONNECT_SECONDS = 5
+
+_one_at_a_time = threading.Lock()
+"""A worker may have several threads, but the memory of one migration."""
+
+RunShare = Callable[[int, int, OnEvent], MigrationReport]
+"""Copies the share `number` of `count`; it travels to the workers, so it has to be picklable."""
+
+_ADDED = (
+    *("copied", "deleted_remote", "adopted", "unchanged", "held", "problems", "skipped"),
+    *("bytes_copied", "requests", "damaged_state"),
+)
+
+
+class Done(NamedTuple):
+    """What a share comes back with: its report, what was wrong with single paths, and its manifest."""
+
+    number: int
+    report: dict[str, Any]
+    issues: list[IssueEvent]
+    manifest: bytes
+
+
+class Fleet:
+    """The workers of one scheduler."""
+
+    def __init__(self, address: str) -> None:
+        """Raises `StoreUnavailable` when no scheduler answers, or it has no workers."""
+        try:
+            self._client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise StoreUnavailable(
+                f"No Dask scheduler answers at {address} ({error}).",
+                remedy="Check the address, and that a scheduler runs there.",
+            ) from error
+        self.workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
+        if not self.workers:
+            self._client.close()
+            raise StoreUnavailable(
+                f"The Dask scheduler at {address} has no workers.", remedy="Start some first."
+            )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def run(self, run_share: RunShare, on_event: OnEvent) -> tuple[MigrationReport, bytes]:
+        """Copy all shares; return what they report together, and their manifests as one.
+
+        Raises what a share raised, after all the others have ended.
+        """
+        count = SHARES_PER_WORKER * self.workers
+        share = partial(_share, run_share, count)
+        futures = self._client.map(share, range(1, count + 1), pure=False, retries=_RETRIES)
+        report, manifests = MigrationReport("migrate"), [b""] * count
+        failure: Exception | None = None
+        for ended in as_completed(futures, loop=self._client.loop):
+            try:
+                done: Done = ended.result()
+            except Exception as error:  # noqa: BLE001 (whatever it is, the other shares end first)
+                failure = error
+                continue
+            _add(report, done.report)
+            manifests[done.number - 1] = done.manifest
+            for issue in done.issues:
+                on_event(issue)
+            files = report.copied + report.adopted + report.unchanged
+            on_event(ProgressEvent("transferring", files, None, report.bytes_copied))
+        if failure is not None:
+            raise failure
+        return report, b"".join(manifests)
+
+
+def _share(run_share: RunShare, count: int, number: int) -> Done:
+    """Copy one share, in a worker."""
+    issues: list[IssueEvent] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, IssueEvent):
+            issues.append(event)
+
+    with _one_at_a_time:
+        report = run_share(number, count, note)
+    manifest = Path(report.manifest).read_bytes() if report.manifest else b""
+    return Done(number, asdict(report), issues, manifest)
+
+
+def _add(report: MigrationReport, other: dict[str, Any]) -> None:
+    """Add what a share counted to the report of all of them."""
+    for name in _ADDED:
+        setattr(report, name, getattr(report, name) + other[name])
+    for how, number in other["verified"].items():
+        report.verified[how] = report.verified.get(how, 0) + number

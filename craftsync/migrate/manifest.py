@@ -1,0 +1,65 @@
+"""The list of what was copied, and how each copy is known to be good: JSON lines, in the order of the paths.
+
+Written to a temporary file first, so that there is a whole one or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from craftsync.core.model import OWN_FOLDER
+from craftsync.errors import CraftsyncError
+from craftsync.state.migration import CopiedRow
+from craftsync.stores.base import Store
+from craftsync.stores.source import FileSource
+
+IN_TARGET = f"{OWN_FOLDER}/manifest.jsonl"
+"""Where a target holds the manifest of the last run that left nothing undone."""
+
+
+def write(rows: Iterable[CopiedRow], file: Path) -> None:
+    """Write a manifest and make it durable; raises `CraftsyncError` where that cannot be done."""
+    write_lines((f"{line}\n" for line in lines(rows)), file)
+
+
+def write_lines(text: Iterable[str], file: Path) -> None:
+    """Write the lines of a manifest, each with its end."""
+    part = file.with_name(f".{file.name}.craftsync-part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as out:
+            out.writelines(text)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+    except OSError as error:
+        raise CraftsyncError(
+            f"The manifest {file} cannot be written ({error.strerror}).",
+            remedy="Everything was copied all the same; run it again with another --manifest.",
+        ) from error
+
+
+def lines(rows: Iterable[CopiedRow]) -> Iterator[str]:
+    """Yield the line of each object."""
+    for row in rows:
+        yield json.dumps(
+            {
+                "path": row.path,
+                "size": row.size,
+                "sha256": row.digest.hex() if row.digest else None,
+                "source_version": row.source_version,
+                "target_version": row.target_version,
+                "verified": row.verified,
+            },
+            ensure_ascii=False,
+        )
+
+
+def send(file: Path, target: Store, operation: str) -> None:
+    """Put a manifest into the target in the place of the last one."""
+    with file.open("rb") as opened:
+        source = FileSource(opened.fileno(), str(file))
+        target.write(IN_TARGET, source, expect=None, operation=operation)

@@ -1,0 +1,171 @@
+"""Two open stores and what is known about them: the door to one migration.
+
+A `Migration` belongs to one thread. Clock and pool are arguments, so that a
+test can take time and threads away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from craftsync.clock import Clock, SystemClock, stamp
+from craftsync.migrate import estimate, manifest
+from craftsync.migrate.carrier import Carrier
+from craftsync.migrate.content import MIB, Room
+from craftsync.migrate.executor import Executor, Note
+from craftsync.migrate.identity import confirm
+from craftsync.migrate.options import MigrationOptions, MigrationReport
+from craftsync.migrate.outcome import CopyOutcome
+from craftsync.migrate.planner import Planner
+from craftsync.migrate.shards import Span, span_of
+from craftsync.migrate.tally import Tally
+from craftsync.state.facts import FACTS_LAST_NS
+from craftsync.state.migration import MigrationState
+from craftsync.stores.base import Store
+from craftsync.sync.limiter import Limiter
+from craftsync.sync.pool import Pool, TaskPool
+from craftsync.sync.report import Issue, IssueEvent, OnEvent
+
+_ROUNDS = 3
+_ROUND_SECONDS = 0.5
+"""What changed meanwhile is given this long to settle, and twice that before the last round."""
+_ROOM = 64 * MIB
+"""Memory for the objects on their way that are larger than `carrier.SHORT`."""
+
+MakePool = Callable[[int], Pool[CopyOutcome | Note]]
+"""Makes the workers; a test may hand in one that makes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One source, one target and what was copied between them so far. `folder` is where the manifest goes."""
+
+    source: Store
+    target: Store
+    state: MigrationState
+    folder: Path
+    clock: Clock = field(default_factory=SystemClock)
+    make_pool: MakePool = TaskPool
+
+    def run(self, options: MigrationOptions, on_event: OnEvent) -> MigrationReport:
+        """Bring the target up to date with the source, as far as the options say.
+
+        What changes meanwhile is looked at again twice. Raises what broke a
+        whole side; what was done until then is recorded, and the next run goes
+        on from there.
+        """
+        dry_run = options.run.dry_run
+        report = MigrationReport("migrate", dry_run=dry_run)
+        started = self.clock.monotonic()
+        self._report_recovery(report, on_event)
+        confirm(self.source, self.target, self.state, mark=not dry_run)
+        self._learn_facts(dry_run=dry_run)
+        span = self._span(options)
+        paths: list[str] | None = None
+        for attempt in range(1, _ROUNDS + 1):
+            tally = Tally(report, on_event, self.clock, last=dry_run or attempt == _ROUNDS)
+            self._round(options, span, tally, report, paths)
+            paths = tally.again
+            if not paths:
+                break
+            self.clock.sleep(_ROUND_SECONDS * attempt)
+        if not dry_run:
+            self._finish(options, report)
+        report.seconds = round(self.clock.monotonic() - started, 3)
+        return report
+
+    def _learn_facts(self, *, dry_run: bool) -> None:
+        """Learn what the target can do. The source is never tried: it is known as far as it is the same server."""
+        database = self.state.database
+        saved, at = database.get("facts"), int(database.get("facts_at_ns") or 0)
+        if not dry_run and (saved is None or abs(self.clock.now_ns() - at) > FACTS_LAST_NS):
+            saved = self.target.prepare(None)
+            if saved is not None:
+                database.put("facts", saved)
+                database.put("facts_at_ns", str(self.clock.now_ns()))
+        elif saved is not None:
+            self.target.prepare(saved)
+        if saved is not None and self._are_neighbours():
+            self.source.prepare(saved)
+
+    def _are_neighbours(self) -> bool:
+        """Tell whether one server holds both stores, for the same credentials."""
+        origin, there = self.source.features.origin, self.target.features.origin
+        return origin is not None and there is not None and origin.is_near(there)
+
+    def _by_server(self, options: MigrationOptions) -> bool:
+        """Tell whether the target copies by itself; whether it really does is not known before the first real run."""
+        known = options.run.dry_run or self.target.features.server_side_copy
+        return options.server_side and known and self._are_neighbours()
+
+    def _span(self, options: MigrationOptions) -> Span:
+        if options.shard is None:
+            return Span()
+        dry_run = options.run.dry_run
+        return span_of(options.shard, self.source, self.target, read_only=dry_run)
+
+    def _round(
+        self,
+        options: MigrationOptions,
+        span: Span,
+        tally: Tally,
+        report: MigrationReport,
+        paths: list[str] | None,
+    ) -> None:
+        planner = Planner(self.source, self.target, self.state, options, span, tally.event)
+        planned = planner.plan(paths)
+        tally.planned(planned, self.state.totals())
+        if options.run.dry_run:
+            server_side = self._by_server(options)
+            report.requests += estimate.requests(self.state.steps(), server_side=server_side)
+        elif planned.deletes:
+            confirm(self.source, self.target, self.state, mark=False)
+        carrier = self._carrier(options)
+        tally.count_bytes(None if carrier.server_side else carrier.outgoing)
+        Executor(
+            state=self.state,
+            carrier=carrier,
+            pool=self.make_pool(options.run.transfers),
+            clock=self.clock,
+            listener=tally,
+        ).run()
+        if paths is None and not options.run.dry_run:
+            self.target.abort_stale(self.state.take_stale_uploads())
+
+    def _carrier(self, options: MigrationOptions) -> Carrier:
+        addresses = f"{self.source.location}\0{self.target.location}"
+        return Carrier(
+            self.source,
+            self.target,
+            Limiter(options.run.download_rate, self.clock),
+            Limiter(options.run.upload_rate, self.clock),
+            Room(_ROOM),
+            keep=stamp(self.clock),
+            name=hashlib.sha256(addresses.encode()).hexdigest(),
+            verify=options.verify,
+            no_overwrite=options.no_overwrite,
+            server_side=self._by_server(options),
+            dry_run=options.run.dry_run,
+        )
+
+    def _finish(self, options: MigrationOptions, report: MigrationReport) -> None:
+        """Write the manifest, and put it into the target if nothing is left to do there."""
+        file = options.manifest or self.folder / "manifest.jsonl"
+        manifest.write(self.state.finished_rows(), file)
+        report.manifest = str(file)
+        if options.manifest_in_target and report.exit_code == 0:
+            manifest.send(file, self.target, f"manifest-{stamp(self.clock)}")
+
+    def _report_recovery(self, report: MigrationReport, on_event: OnEvent) -> None:
+        aside = self.state.database.recovered
+        if aside is not None:
+            self.state.database.recovered = None
+            report.damaged_state = True
+            reason = (
+                f"the state database was damaged and is now {aside}; what the target holds"
+                " is compared anew"
+            )
+            on_event(IssueEvent(Issue.PROBLEM, str(aside), reason))

@@ -1,0 +1,256 @@
+"""Plans a run: joins both listings with what was copied before, decides each path, holds deletes.
+
+Only looks are taken here; nothing is changed but the plan table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from craftsync.core.decide import decide_looks, look_remote
+from craftsync.core.guard import SideCounts, reason_to_hold
+from craftsync.core.merge import OutOfOrder, Unknown, merge
+from craftsync.core.model import BaselineRow, Compare, Kind, Mode, Policy, RemoteObject, Skipped
+from craftsync.core.paths import malformed
+from craftsync.errors import ListingBroken
+from craftsync.migrate.options import MigrationOptions, Verified, Verify
+from craftsync.migrate.shards import Span
+from craftsync.state.migration import CopiedRow, CopyStep, MigrationState
+from craftsync.state.spool import in_order
+from craftsync.stores.base import Store
+from craftsync.sync.report import Issue, IssueEvent, OnEvent, ProgressEvent
+
+_BATCH = 1000
+_LISTING_SHARE = 5000
+"""Keys in each part of a listing that is fetched in several streams."""
+_LOOKS_AT_ONCE = 16
+
+
+@dataclass(slots=True)
+class Planned:
+    """What planning counted. Sizes are bytes."""
+
+    source: int = 0
+    source_bytes: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    problems: int = 0
+    held: int = 0
+    deletes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans runs for one source and one target, within one range of paths."""
+
+    source: Store
+    target: Store
+    state: MigrationState
+    options: MigrationOptions
+    span: Span
+    on_event: OnEvent
+
+    def plan(self, paths: Sequence[str] | None = None) -> Planned:
+        """Fill the plan table for all paths of the range, or for the given ones.
+
+        Raises what a store raises when its listing does not end well: then
+        nothing at all is planned.
+        """
+        planned = Planned()
+        with self.state.transaction():
+            self.state.begin(anew=paths is None)
+            source, rows, target = self._streams(paths, planned)
+            try:
+                self._spool(self._decide(source, rows, target, planned), planned)
+            except OutOfOrder as error:
+                raise ListingBroken(f"a listing came out of order: {error}") from error
+            if not self.options.run.force_delete:
+                self._hold(planned, whole=paths is None)
+        planned.deletes = self.state.count(Kind.DELETE_REMOTE)
+        return planned
+
+    def _streams(
+        self, paths: Sequence[str] | None, planned: Planned
+    ) -> tuple[_Side, Iterable[CopiedRow], _Side]:
+        note = self._noter(planned)
+        if paths is None:
+            boundaries = self.state.boundaries(_LISTING_SHARE)
+            rows = (row for row in self.state.rows() if self.span.holds(row.path))
+            source = _Side(note)
+            source.entries = self._listed(self.source, boundaries, source, 0)
+            # What takes no part over there only matters where it is in the way.
+            target = _Side(note if self.options.run.policy.delete else _only_failures(note))
+            target.entries = self._listed(self.target, boundaries, target, 1)
+            return source, rows, target
+        wanted = sorted(set(paths))
+        found = [row for path in wanted if (row := self.state.row(path))]
+        sides = (_Side(note, self._stat_all(store, wanted)) for store in (self.source, self.target))
+        source, target = sides
+        return source, found, target
+
+    def _listed(
+        self, store: Store, boundaries: Sequence[str], side: _Side, number: int
+    ) -> Iterable[RemoteObject]:
+        is_sorted = store.features.sorted_listing
+        listing = self.span.of(store.list(boundaries=boundaries), in_order=is_sorted)
+        known = side.known(listing)
+        if is_sorted:
+            return known
+        return in_order(self.state.database, known, name=f"listing_{number}")
+
+    def _stat_all(self, store: Store, names: list[str]) -> list[RemoteObject]:
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+            return [found for found in pool.map(store.stat, names) if found]
+
+    def _decide(
+        self, source: _Side, rows: Iterable[CopiedRow], target: _Side, planned: Planned
+    ) -> Iterator[CopyStep]:
+        for path, here, row, there in merge(source.entries, rows, target.entries):
+            if here is not None:
+                self._seen(here, planned)
+                if self._refused(path, there, target, planned):
+                    continue
+            elif path in source.unknown:
+                continue
+            step = self._step(path, here, row, there)
+            if step is not None:
+                yield step
+            if here is not None and (step is None or step.kind is Kind.ADOPT):
+                planned.unchanged += 1
+
+    def _seen(self, here: RemoteObject, planned: Planned) -> None:
+        planned.source += 1
+        planned.source_bytes += here.size
+        if not planned.source % _BATCH:
+            self.on_event(ProgressEvent("scanning", planned.source, None, planned.source_bytes))
+
+    def _wants_proof(self, row: CopiedRow) -> bool:
+        return self.options.verify is Verify.FULL and row.verified != Verified.READ_BACK
+
+    def _refused(
+        self, path: str, there: RemoteObject | None, target: _Side, planned: Planned
+    ) -> bool:
+        """Tell whether the target cannot hold this path, and say why."""
+        reason = None if self.target.features.raw_keys else malformed(path)
+        if reason is not None:
+            reason = f"the target cannot hold it: {reason}"
+        elif there is None and path in target.unknown:
+            reason = "the target holds something else under this name"
+        if reason is not None:
+            planned.skipped += 1
+            self.on_event(IssueEvent(Issue.SKIPPED, path, reason))
+        return reason is not None
+
+    def _step(
+        self,
+        path: str,
+        here: RemoteObject | None,
+        row: CopiedRow | None,
+        there: RemoteObject | None,
+    ) -> CopyStep | None:
+        if row is not None and _is_as_recorded(here, row, there):
+            proof = self._wants_proof(row)
+            return CopyStep(0, Kind.ADOPT, path, _RULES[Kind.ADOPT], here, there) if proof else None
+        source_row, target_row = (None, None) if row is None else _as_baseline(row)
+        decision = decide_looks(
+            look_remote(here, source_row, Compare.FINGERPRINT),
+            look_remote(there, target_row, Compare.FINGERPRINT),
+            Policy(Mode.PUSH, delete=self.options.run.policy.delete),
+        )
+        if decision is not None:
+            return CopyStep(0, decision.kind, path, _RULES[decision.kind], here, there)
+        if here is None and row is not None:
+            return CopyStep(0, Kind.FORGET, path, "gone from the source", None, there)
+        return None
+
+    def _spool(self, steps: Iterator[CopyStep], planned: Planned) -> None:
+        batch: list[CopyStep] = []
+        for step in steps:
+            batch.append(step)
+            if len(batch) == _BATCH:
+                self.state.add(batch)
+                batch.clear()
+        self.state.add(batch)
+
+    def _hold(self, planned: Planned, *, whole: bool) -> None:
+        deletes, known = self.state.count(Kind.DELETE_REMOTE), self.state.count_rows()
+        # Of a share that is empty, the source as a whole says more.
+        is_empty = whole and not planned.source and next(iter(self.source.list()), None) is None
+        counts = SideCounts(0 if is_empty else max(planned.source, 1), deletes, known)
+        reason = reason_to_hold(counts, self.options.run.delete_limit, "source")
+        if deletes and is_empty:
+            reason = "the source is empty"
+        if reason is None:
+            return
+        for path in self.state.remove(Kind.DELETE_REMOTE):
+            planned.held += 1
+            event = IssueEvent(Issue.HELD, path, f"{Kind.DELETE_REMOTE} is held: {reason}")
+            self.on_event(event)
+
+    def _noter(self, planned: Planned) -> Callable[[Skipped], None]:
+        def note(skipped: Skipped) -> None:
+            issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
+            planned.problems += skipped.failed
+            planned.skipped += not skipped.failed
+            self.on_event(IssueEvent(issue, skipped.path, skipped.reason))
+
+        return note
+
+
+class _Side:
+    """What one store holds, and what it could not tell."""
+
+    def __init__(
+        self, note: Callable[[Skipped], None], entries: Iterable[RemoteObject] = ()
+    ) -> None:
+        self.unknown = Unknown()
+        self.entries = entries
+        self._note = note
+
+    def known(self, stream: Iterable[RemoteObject | Skipped]) -> Iterator[RemoteObject]:
+        for entry in stream:
+            if isinstance(entry, Skipped):
+                self.unknown.add(entry)
+                self._note(entry)
+            else:
+                yield entry
+
+
+_RULES = {
+    Kind.ADOPT: "--verify full: both are to be read",
+    Kind.UPLOAD: "the source has it, the target has not, or something else",
+    Kind.DELETE_REMOTE: "--delete: the target mirrors the source",
+    Kind.FORGET: "gone from both sides",
+}
+
+
+def _only_failures(note: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
+    def note_failure(skipped: Skipped) -> None:
+        if skipped.failed:
+            note(skipped)
+
+    return note_failure
+
+
+def _is_as_recorded(here: RemoteObject | None, row: CopiedRow, there: RemoteObject | None) -> bool:
+    """Tell quickly what `look_remote` would tell of two sides with versions."""
+    return (
+        here is not None
+        and there is not None
+        and here.version is not None
+        and there.version is not None
+        and here.version == row.source_version
+        and there.version == row.target_version
+        and here.size == row.size == there.size
+    )
+
+
+def _as_baseline(row: CopiedRow) -> tuple[BaselineRow, BaselineRow]:
+    """Return what was copied as the rules of the core know it, once for each side."""
+    path, size = row.path, row.size
+    return (
+        BaselineRow(path, size, 0, 0, 0, False, None, row.source_modified_ns, row.source_version),
+        BaselineRow(path, size, 0, 0, 0, False, None, row.target_modified_ns, row.target_version),
+    )

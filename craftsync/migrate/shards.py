@@ -1,0 +1,120 @@
+"""A share of a migration: the keys of one range, so that several machines can work side by side.
+
+The bounds come from a listing of the source and are agreed on through the
+target: whoever is first puts them there, and all others, now and in later
+runs, take them from there. So every key is in exactly one share, also when the
+source changes between two listings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple, TypeVar
+
+from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
+from craftsync.errors import ObjectNotFound, PreconditionFailed, StateError
+from craftsync.migrate.content import Content
+from craftsync.stores.base import Store
+
+_Entry = TypeVar("_Entry", bound=RemoteObject | Skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The share `number` (from 1) of `count`."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+class Span(NamedTuple):
+    """The paths after `after` up to and including `last`; `None` for no bound."""
+
+    after: str | None = None
+    last: str | None = None
+
+    def holds(self, path: str) -> bool:
+        return (self.after is None or path > self.after) and (
+            self.last is None or path <= self.last
+        )
+
+    def of(self, entries: Iterable[_Entry], *, in_order: bool) -> Iterator[_Entry]:
+        """Yield the entries within; what comes in order is read no further than the last of them."""
+        for entry in entries:
+            if self.holds(entry.path):
+                yield entry
+            elif in_order and self.last is not None and entry.path > self.last:
+                return
+
+
+def span_of(shard: Shard, source: Store, target: Store, *, read_only: bool) -> Span:
+    """Return the range of a share. Unless `read_only`, bounds that are not agreed on yet are put into the target."""
+    place = _place(shard, source)
+    bounds = _agreed(target, place)
+    if bounds is None:
+        bounds = _even_bounds(source, shard.count)
+        if not read_only:
+            try:
+                content = Content(json.dumps(bounds).encode())
+                target.write(place, content, expect=ABSENT, operation=content.digest.hex()[:32])
+            except PreconditionFailed:
+                # Another share was faster: its bounds hold.
+                bounds = _agreed(target, place) or bounds
+    after = [None, *bounds][shard.number - 1]
+    return Span(after, [*bounds, None][shard.number - 1])
+
+
+def _place(shard: Shard, source: Store) -> str:
+    name = sha256(source.location.encode()).hexdigest()[:16]
+    return f"{OWN_FOLDER}/shards/{name}-{shard.count}.json"
+
+
+def _agreed(target: Store, place: str) -> list[str] | None:
+    try:
+        with target.read(place) as reader:
+            bounds = json.loads(b"".join(reader))
+    except ObjectNotFound:
+        return None
+    except ValueError:
+        bounds = None
+    if not isinstance(bounds, list) or not all(isinstance(bound, str) for bound in bounds):
+        raise StateError(
+            f"{place} in {target.location} holds no bounds of shares.",
+            remedy="Remove it once no share is being copied; new bounds are then agreed on.",
+        )
+    return bounds
+
+
+def _even_bounds(source: Store, count: int) -> list[str]:
+    """Return the last path of each share but the last one, from every so-many-th path of a listing.
+
+    Only some thousand paths are kept: when there are more, every other one is
+    dropped, and from then on half as many are taken.
+    """
+    kept: list[str] = []
+    every = 1
+    for number, entry in enumerate(source.list()):
+        if number % every == 0:
+            kept.append(entry.path)
+        if len(kept) > _KEPT * count:
+            kept = kept[::2]
+            every *= 2
+    kept.sort(key=lambda path: path.encode(errors="surrogateescape"))
+    cuts = {kept[max(len(kept) * number // count - 1, 0)] for number in range(1, count) if kept}
+    return _padded(sorted(cuts), count - 1)
+
+
+_KEPT = 100
+"""Paths looked at for each share: so a share is off by a percent or so."""
+
+
+def _padded(bounds: list[str], length: int) -> list[str]:
+    """Return as many bounds as there must be; shares between two equal ones are empty."""
+    filler = bounds[-1] if bounds else ""
+    return bounds + [filler] * (length - len(bounds))

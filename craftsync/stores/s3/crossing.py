@@ -1,0 +1,91 @@
+"""Copies from other buckets of the same server, which moves the bytes itself.
+
+The server is asked to keep all that belongs to an object; for a copy in parts,
+which keeps nothing by itself, it is read and sent along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from craftsync.clock import Clock
+from craftsync.core.model import RemoteObject
+from craftsync.errors import ObjectNotFound
+from craftsync.stores.base import Origin, UploadJournal
+from craftsync.stores.s3.calls import Calls
+from craftsync.stores.s3.displacing import Limits
+from craftsync.stores.s3.errors import PartsNotCopied
+from craftsync.stores.s3.multipart import Uploads
+from craftsync.stores.s3.objects import Condition, Original
+from craftsync.stores.s3.session import Session
+from craftsync.stores.s3.wire import Wire
+
+_TAGS = "x-amz-tagging"
+
+
+def origin_of(session: Session, bucket: str, root: str, profile: str | None) -> Origin:
+    """Return where a store's objects are for others with the same endpoint and credentials."""
+    endpoint = session.url.removesuffix(f"/{bucket}").replace(f"//{bucket}.", "//")
+    # Keys that have to be fetched are not fetched for this: the same profile gives the same ones.
+    who = f"profile {profile}" if session.refreshable else session.keys().access
+    return Origin(endpoint, who, f"{bucket}/{root}")
+
+
+class Crossing:
+    """Copies into one bucket; `session_of` tells how to reach another."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        uploads: Uploads,
+        limits: Limits,
+        session_of: Callable[[str], Session],
+        clock: Clock,
+    ) -> None:
+        self._calls = calls
+        self._uploads = uploads
+        self._limits = limits
+        self._session_of = session_of
+        self._clock = clock
+
+    def copied(
+        self,
+        origin: Origin,
+        source: RemoteObject,
+        target: str,
+        condition: Callable[[], Condition],
+        journal: UploadJournal | None,
+    ) -> str:
+        """Copy an object to a key and return the new version."""
+        bucket, _, root = origin.place.partition("/")
+        original = Original(root + source.path, source.size, source.version, bucket)
+        if source.size > self._limits.quick_copy:
+            try:
+                return self._copied_in_parts(original, target, condition, journal)
+            except PartsNotCopied:
+                if source.size > self._limits.single_copy:
+                    raise
+        return self._calls.copy(
+            original.key,
+            target,
+            version=original.version,
+            bucket=original.bucket,
+            condition=condition(),
+        )
+
+    def _copied_in_parts(
+        self,
+        original: Original,
+        target: str,
+        condition: Callable[[], Condition],
+        journal: UploadJournal | None,
+    ) -> str:
+        bucket = original.bucket or ""
+        there = Calls(Wire(self._session_of(bucket), bucket, self._clock, keep=0), bucket, bucket)
+        seen = there.look(original.key)
+        if seen is None:
+            raise ObjectNotFound(f"There is no {original.key} in {bucket}.")
+        found, headers = seen
+        if int(headers.get("x-amz-tagging-count", 0)):
+            headers = {**headers, _TAGS: there.tags(original.key)}
+        return self._uploads.copy(original, target, (headers, found.metadata), condition, journal)

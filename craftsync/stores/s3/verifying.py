@@ -1,0 +1,41 @@
+"""What a server says it holds after a write, compared with what was sent: pure."""
+
+from __future__ import annotations
+
+from hashlib import md5
+
+from craftsync.core.model import RemoteObject
+from craftsync.errors import StoreUnavailable
+from craftsync.hashing import fed
+
+_MD5_DIGITS = 32
+
+
+def is_other_content(body: bytes, version: str) -> bool:
+    """Tell whether a version that is an MD5 is that of other bytes."""
+    if len(version) != _MD5_DIGITS:
+        return False
+    return fed(md5(usedforsecurity=False), body).hexdigest() != version
+
+
+def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
+    """Tell whether what a look found is what was just written.
+
+    Some servers give the object of an upload in parts another version than
+    the completion said (rclone), and a resumed upload bears the operation it
+    began with.
+    """
+    return (
+        found.version == written.version
+        or (found.digest is not None and found.digest == written.digest)
+        or (found.operation is not None and found.operation == written.operation)
+    )
+
+
+def stored_otherwise(location: str, key: str) -> StoreUnavailable:
+    """Return the error for an object that is not what was sent; it has been removed again."""
+    return StoreUnavailable(
+        f"{location} stored other bytes for {key} than were sent.",
+        remedy="Check the network and the store: something changes data on its way.",
+        ambiguous=False,
+    )

@@ -1,0 +1,190 @@
+"""`migrate` and `check` between two stores, by the installed program."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+import craftsync as package
+from craftsync.errors import UsageError
+from tests.support.cli import Craftsync, until
+from tests.support.serving import serving
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and ".craftsync" not in file.parts
+    }
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "old"
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "iris").write_bytes(b"model" * 1000)
+    (folder / "données.csv").write_bytes(b"a,b\n")
+    return folder
+
+
+def test_a_folder_is_copied_and_the_manifest_named(craftsync: Craftsync, source: Path) -> None:
+    run = craftsync("migrate", "./old", "./new")
+    assert (run.code, files(craftsync.folder / "new")) == (0, files(source))
+    assert run.lines[0].startswith("migrate: 2 copied;")
+    assert run.lines[1] == "verified by acknowledged: 2"
+    manifest = Path(run.lines[2].removeprefix("manifest: "))
+    assert len(manifest.read_text().splitlines()) == 2
+
+
+def test_a_dry_run_says_what_it_would_take(craftsync: Craftsync, source: Path) -> None:
+    run = craftsync("migrate", "-n", "--bandwidth", "1K", "./old", "./new")
+    assert run.code == 0
+    assert run.lines[-1] == "to copy: 2 objects, 4.9 KiB, about 4 requests; at 1.0 KiB/s 4.9 s"
+    assert not (craftsync.folder / "new").exists()
+
+
+def test_json_ends_with_one_summary(craftsync: Craftsync, source: Path) -> None:
+    run = craftsync("migrate", "--json", "./old", "./new")
+    actions = [line for line in run.json if line["type"] == "action"]
+    assert sorted(line["path"] for line in actions) == ["données.csv", "models/iris"]
+    assert {line["action"] for line in actions} == {"copy"}
+    summary = run.summary
+    assert (summary["command"], summary["copied"], summary["bytes_copied"]) == ("migrate", 2, 5004)
+
+
+def test_the_manifest_goes_where_it_is_asked_for(craftsync: Craftsync, source: Path) -> None:
+    run = craftsync(
+        *("migrate", "--manifest", "proof/list.jsonl", "--manifest-in-target", "./old", "./new"),
+        *("--verify", "full"),
+    )
+    assert run.code == 0
+    written = (craftsync.folder / "proof" / "list.jsonl").read_bytes()
+    assert (craftsync.folder / "new" / ".craftsync" / "manifest.jsonl").read_bytes() == written
+    assert {json.loads(line)["verified"] for line in written.splitlines()} == {"read back"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("./old", "./old"), 2, "is the same folder as"),
+        (("./old", "./old/models"), 2, "contains"),
+        (("./old/models", "./old"), 2, "lies inside"),
+        (("./missing", "./new"), 3, "missing"),
+        (("--shard", "3/2", "./old", "./new"), 2, "--shard: '3/2' is not a share"),
+        (("--verify", "hope", "./old", "./new"), 2, "--verify: 'hope'"),
+        (("--bandwidth", "off", "./old", "./new"), 2, "--bandwidth: 'off'"),
+        (("--transfers", "0", "./old", "./new"), 2, "--transfers: 0"),
+        (("s3://bucket/a", "s3://bucket/a/b"), 2, "overlap"),
+        (("s3://bucket", "s3://bucket/a"), 2, "overlap"),
+        (("old", "./new"), 2, "'old' is not an environment"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_done(
+    craftsync: Craftsync, source: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    before = files(craftsync.folder)
+    run = craftsync("migrate", *words, AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")
+    assert (run.code, said in run.err) == (code, True), run.err
+    assert files(craftsync.folder) == before
+
+
+def test_the_shares_of_a_job_array_make_the_whole(craftsync: Craftsync, source: Path) -> None:
+    for number in range(20):
+        (source / f"{number}").write_text(f"{number}")
+    for share in ("1/3", "2/3", "3/3"):
+        assert craftsync("migrate", "--shard", share, "./old", "./new").code == 0
+    assert files(craftsync.folder / "new") == files(source)
+
+
+def test_a_killed_run_is_gone_on_with(craftsync: Craftsync, source: Path) -> None:
+    for number in range(300):
+        (source / f"{number}").write_bytes(b"x" * 4096)
+    process = craftsync.start("migrate", "--bwlimit", "200K", "./old", "./new")
+    until(lambda: len(files(craftsync.folder / "new")) > 20, "twenty objects are copied")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    run = craftsync("migrate", "./old", "./new")
+    assert run.code == 0
+    assert files(craftsync.folder / "new") == files(source)
+
+
+def test_check_compares_two_stores(craftsync: Craftsync, source: Path) -> None:
+    craftsync.config.write_text(f"environments:\n  dev: {{store: directory, path: {source}}}\n")
+    new = craftsync.folder / "new"
+    assert craftsync("migrate", "dev", "./new").code == 0
+    (source / "only here").write_text("x")
+    (new / "only there").write_text("x")
+    (new / "models" / "iris").write_bytes(b"maybe" * 1000)
+    for first in (f"file://{source}", "dev"):
+        run = craftsync("check", first, "./new")
+        assert run.code == 1
+        assert run.lines[:-1] == [
+            "= données.csv",
+            "* models/iris",
+            "+ only here",
+            "- only there",
+        ]
+
+
+def test_python_migrates_and_checks_with_the_words_of_the_command_line(
+    craftsync: Craftsync, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRAFTSYNC_STATE_DIR", str(craftsync.folder / "state"))
+    monkeypatch.setenv("CRAFTSYNC_CONFIG", str(craftsync.config))
+    new = craftsync.folder / "new"
+    report = package.migrate(str(source), str(new), verify="full")
+    assert (report.copied, report.verified, files(new)) == (2, {"read back": 2}, files(source))
+    assert package.check(f"file://{source}", str(new)).exit_code == 0
+    with pytest.raises(UsageError, match="There is no option 'verifi'"):
+        package.migrate(str(source), str(new), verifi="full")  # type: ignore[call-arg]
+
+
+README = Path(__file__).parent.parent.parent / "README.md"
+CHAPTER = re.compile(r"^<!-- Migration: run .*?```console\n(.*?)^```$", re.M | re.S)
+
+
+def test_the_chapter_of_the_readme_is_true(craftsync: Craftsync, source: Path) -> None:
+    (source / "third").write_bytes(b"3")
+    (block,) = CHAPTER.findall(README.read_text("utf-8"))
+    prod = craftsync.folder / "prod"
+    prod.mkdir()
+    with serving(source) as one, serving(prod) as other:
+        for name, served in (("dev", one), ("prod", other)):
+            with craftsync.config.open("a") as config:
+                config.write("environments:\n" if name == "dev" else "")
+                config.write(
+                    f"  {name}: {{store: craft-ai, url: {served.url!r},"
+                    f" control_url: {served.url!r}, token_env: {name.upper()}_TOKEN}}\n"
+                )
+            craftsync.environment[f"{name.upper()}_TOKEN"] = served.token
+        for step in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, _, shown = step.partition("\n")
+            run = craftsync(*command.split()[1:])
+            pattern = ".*".join(re.escape(part) for part in shown.strip().split("…"))
+            assert re.match(pattern, run.text, re.S), f"$ {command}\n{run.text}{run.err}"
+    assert files(prod) == files(source)
+
+
+def test_one_environment_is_brought_to_another(craftsync: Craftsync, source: Path) -> None:
+    (source / "large").write_bytes(bytes(range(256)) * (17 << 12))
+    prod = craftsync.folder / "prod"
+    prod.mkdir()
+    with serving(source) as one, serving(prod) as other:
+        craftsync.config.write_text(
+            "environments:\n"
+            f"  dev: {{store: craft-ai, url: {one.url!r}, control_url: {one.url!r}}}\n"
+            f"  prod: {{store: craft-ai, url: {other.url!r}, control_url: {other.url!r}}}\n"
+        )
+        craftsync.environment["CRAFT_AI_SDK_TOKEN"] = one.token
+        run = craftsync("migrate", "dev", "prod")
+        assert (run.code, files(prod)) == (0, files(source)), run.err
+        assert craftsync("migrate", "dev", "prod").lines[0].startswith("migrate: 3 unchanged")
+        check = craftsync("check", "dev", "prod")
+        assert (check.code, check.lines[0]) == (0, "= données.csv")
+        again = craftsync("migrate", "dev", "dev")
+        assert (again.code, "is the same as" in again.err) == (2, True)

@@ -1,0 +1,101 @@
+"""A migration dies at every change it makes, in turn; the next run must bring everything over all the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.model import Policy
+from craftsync.migrate.migration import Migration
+from craftsync.migrate.options import MigrationOptions
+from craftsync.state.migration import MigrationState
+from craftsync.stores.directory import DirectoryStore
+from craftsync.sync.pool import SerialPool
+from craftsync.sync.report import Options
+from tests.scenario.test_crash import DIED, Fuse, Fused
+from tests.support import servers
+from tests.support.moving import Moving, held, kept
+from tests.support.world import leftovers
+
+PROJECT = Path(__file__).parent.parent.parent
+
+
+def die_in_a_run(moving: Moving, at: int, *, after: bool) -> bool:
+    """Run in a child that dies at a change of the target; tell whether it came that far."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            folder = moving.folder / "state"
+            fused = Fused(moving.target, Fuse(at, after=after))
+            state = MigrationState.open(folder)
+            migration = Migration(
+                moving.source, fused, state, folder, make_pool=lambda _: SerialPool()
+            )
+            options = MigrationOptions(Options(Policy(delete=True)))
+            migration.run(options, lambda event: None)
+            status = 0
+        finally:
+            os._exit(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, DIED), "the run itself failed in the child"
+    return code == DIED
+
+
+def points() -> Iterator[tuple[int, bool]]:
+    for at in range(1, 100):
+        yield at, False
+        yield at, True
+
+
+def prepared(folder: Path) -> Moving:
+    source = DirectoryStore.create(folder / "source")
+    moving = Moving(folder, source, DirectoryStore.create(folder / "target"))
+    for path in ("a", "edited", "fresh", "z"):
+        moving.put(source, path, f"{path} of the source")
+    for path in ("edited", "gone"):
+        moving.put(moving.target, path, f"{path} of the target")
+    return moving
+
+
+def test_a_death_at_any_change_loses_nothing_and_heals(tmp_path: Path) -> None:
+    survived = 0
+    for at, after in points():
+        moving = prepared(tmp_path / f"{at}-{after}")
+        if not die_in_a_run(moving, at, after=after):
+            break
+        moving.run(delete=True)
+        assert held(moving.target) == held(moving.source), (at, after)
+        assert kept(moving.target) == {b"edited of the target", b"gone of the target"}
+        assert moving.run(delete=True).copied == 0
+        assert not list(leftovers(moving.folder / "target")), (at, after)
+        survived += 1
+    assert survived > 10
+
+
+@pytest.mark.parametrize(("way", "changes"), [("stream", 10), ("server", 8)])
+def test_a_death_after_any_request_between_two_buckets_heals(way: str, changes: int) -> None:
+    with servers.moto() as server:
+        for side in ("source", "target"):
+            server.make_bucket(f"craftsync-{side}")
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.support.dying", server.endpoint, way],
+            cwd=PROJECT,
+            env={
+                **os.environ,
+                "AWS_ACCESS_KEY_ID": server.access_key,
+                "AWS_SECRET_ACCESS_KEY": server.secret_key,
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) >= changes

@@ -1,0 +1,226 @@
+"""A migration between two buckets of one real server: streamed through here, and copied by the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from craftsync.errors import Interrupted, StoreUnavailable
+from craftsync.migrate.options import Verify
+from craftsync.stores.retrying import RetryingStore
+from craftsync.stores.s3 import Limits, S3Store
+from tests.support import servers
+from tests.support.clock import FakeClock
+from tests.support.moving import Moving, held, kept
+from tests.support.servers import S3Server
+
+MIB = 1024 * 1024
+LARGE = bytes(range(256)) * (17 << 12)
+WAYS = pytest.mark.parametrize("server_side", [False, True], ids=["streamed", "by the server"])
+
+
+@pytest.fixture(scope="module", params=["moto", "rclone"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3Server]:
+    folder = tmp_path_factory.mktemp("buckets")
+    with servers.moto() if request.param == "moto" else servers.rclone(folder) as running:
+        for bucket in ("here", "there"):
+            running.make_bucket(bucket)
+        yield running
+
+
+@pytest.fixture
+def moving(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moving]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+    open_bucket = partial(
+        S3Store,
+        prefix=f"{tmp_path.name}",
+        endpoint_url=server.endpoint,
+        limits=Limits(quick_copy=16 * MIB, fresh_listing_seconds=0.0),
+        raw_keys=True,
+    )
+    with closing(open_bucket("here")) as source, closing(open_bucket("there")) as target:
+        yield Moving(tmp_path, source, target)
+
+
+@pytest.fixture
+def s3(server: S3Server) -> Iterator[Any]:
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+    )
+    yield client
+    client.close()
+
+
+@WAYS
+@pytest.mark.parametrize("verify", list(Verify))
+def test_everything_arrives_and_a_second_run_has_nothing_to_do(
+    moving: Moving, server_side: bool, verify: Verify
+) -> None:
+    content = {"a": b"1", "b/c": b"", "é à": b"accents", "large": LARGE}
+    for path, body in content.items():
+        moving.put(moving.source, path, body)
+    report = moving.run(server_side=server_side, verify=verify)
+    assert held(moving.target) == content
+    assert (report.copied, report.exit_code, sum(report.verified.values())) == (4, 0, 4)
+    assert moving.run(server_side=server_side).unchanged == 4
+
+
+@WAYS
+def test_what_is_replaced_or_deleted_in_the_target_is_kept(
+    moving: Moving, server_side: bool
+) -> None:
+    moving.put(moving.source, "a", "from the source")
+    moving.put(moving.target, "a", "its own")
+    moving.put(moving.target, "extra", "only there")
+    moving.run(server_side=server_side, delete=True)
+    assert held(moving.target) == {"a": b"from the source"}
+    assert kept(moving.target) == {b"its own", b"only there"}
+
+
+def test_equal_objects_on_one_server_are_found_equal_without_reading(moving: Moving) -> None:
+    for store in (moving.source, moving.target):
+        moving.put(store, "a", "same")
+    report = moving.run()
+    assert (report.adopted, report.verified, kept(moving.target)) == (1, {"checksum": 1}, set())
+
+
+@WAYS
+def test_an_interrupted_large_object_goes_on_with_the_parts_that_arrived(
+    aws_like: None, moving: Moving, server_side: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craftsync.stores.s3.multipart.COPIED_PART", 6 * MIB)
+    moving.put(moving.source, "large", LARGE)
+    effect = "copy_part" if server_side else "upload_part"
+    sent: list[int] = []
+
+    def watched(store: S3Store, most: int) -> None:
+        original = getattr(type(store.calls), effect)
+
+        def counted(key: str, upload: str, number: int, *rest: Any) -> str:
+            if len(sent) >= most:
+                raise Interrupted
+            sent.append(number)
+            version: str = original(store.calls, key, upload, number, *rest)
+            return version
+
+        setattr(store.calls, effect, counted)
+
+    assert isinstance(moving.target, S3Store)
+    moving.target.prepare(None)
+    facts = moving.target.facts.to_json()
+    monkeypatch.setattr(S3Store, "prepare", lambda store, saved: facts)
+    watched(moving.target, 2)
+    with pytest.raises(Interrupted):
+        moving.run(server_side=server_side)
+    assert len(sent) == 2
+    watched(moving.target, 3)
+    moving.run(server_side=server_side)
+    assert sorted(sent) == [1, 2, 3]
+    assert held(moving.target) == {"large": LARGE}
+
+
+@pytest.fixture
+def aws_like(server: S3Server) -> None:
+    if server.name != "moto":
+        pytest.skip("this server keeps objects in folders, and copies no parts of them")
+
+
+@WAYS
+def test_keys_that_no_folder_can_hold_are_copied_byte_for_byte(
+    aws_like: None, moving: Moving, server_side: bool
+) -> None:
+    source = moving.source
+    assert isinstance(source, S3Store)
+    keys = [
+        "../x",
+        "/lead",
+        "a",
+        "a//b",
+        "a/b",
+        "a/./b",
+        "bell\x07",
+        "dir/",
+        "tab\tx",
+        "x%2Fy",
+        "+ &",
+    ]
+    for key in keys:
+        source.calls.put(source.root + key, key.encode(), {}, None)
+    report = moving.run(server_side=server_side)
+    assert (report.copied, report.exit_code) == (len(keys), 0)
+    assert held(moving.target) == {key: key.encode() for key in keys}
+
+
+@pytest.mark.parametrize("size", [5, len(LARGE)], ids=["in one piece", "in parts"])
+def test_a_copy_by_the_server_keeps_all_that_belongs_to_an_object(
+    aws_like: None, moving: Moving, s3: Any, size: int
+) -> None:
+    prefix = moving.folder.name
+    s3.put_object(
+        Bucket="here",
+        Key=f"{prefix}/a",
+        Body=LARGE[:size],
+        ContentType="text/csv",
+        CacheControl="no-cache",
+        Metadata={"who": "me"},
+        Tagging="colour=dark+red&n=1%2B2",
+    )
+    moving.run()
+    found = s3.head_object(Bucket="there", Key=f"{prefix}/a")
+    assert (found["ContentType"], found["CacheControl"]) == ("text/csv", "no-cache")
+    assert found["Metadata"] == {"who": "me"}
+    tags = s3.get_object_tagging(Bucket="there", Key=f"{prefix}/a")["TagSet"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {"colour": "dark red", "n": "1+2"}
+
+
+def test_a_copy_by_the_server_is_of_the_version_that_was_listed(
+    aws_like: None, moving: Moving
+) -> None:
+    moving.put(moving.source, "a", "first")
+    target = moving.target
+    assert isinstance(target, S3Store)
+    copy, meddled = target.calls.copy, []
+
+    def late(source: str, to: str, **how: Any) -> str:
+        if not meddled:
+            meddled.append(moving.put(moving.source, "a", "second"))
+        return copy(source, to, **how)
+
+    target.calls.copy = late  # type: ignore[method-assign]
+    report = moving.run()
+    assert held(target) == {"a": b"second"}
+    assert (report.copied, report.exit_code) == (1, 0)
+
+
+def test_a_copy_whose_answer_was_lost_is_recognised(aws_like: None, moving: Moving) -> None:
+    moving.put(moving.source, "a", "new")
+    moving.put(moving.target, "a", "old")
+    target = moving.target
+    assert isinstance(target, S3Store)
+    copy, lost = target.calls.copy, []
+
+    def losing(source: str, to: str, **how: Any) -> str:
+        version = copy(source, to, **how)
+        if to.endswith(f"{moving.folder.name}/a") and not lost:
+            lost.append(to)
+            raise StoreUnavailable("The answer was lost.")
+        return version
+
+    target.calls.copy = losing  # type: ignore[method-assign]
+    moving.target = RetryingStore(target, clock=FakeClock())
+    report = moving.run()
+    assert lost and report.exit_code == 0
+    assert (held(target), kept(target)) == ({"a": b"new"}, {b"old"})

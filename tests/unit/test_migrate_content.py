@@ -1,0 +1,180 @@
+"""Content on its way from store to store: hashed whatever the order it is asked for in."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from craftsync.clock import SystemClock
+from craftsync.core.model import RemoteObject
+from craftsync.errors import PathBusy, StoreUnavailable
+from craftsync.migrate import content
+from craftsync.migrate.content import Room, Stream, digest_of, read_whole
+from craftsync.stores.craftai.writing import Limits as CraftAiLimits
+from craftsync.stores.memory import MemoryStore
+from craftsync.stores.s3 import Limits
+from craftsync.sync.limiter import Limiter
+from tests.support.world import Bytes
+
+MIB = 1024 * 1024
+BODY = bytes(range(256)) * (5 << 12)
+
+
+def no_limit() -> Limiter:
+    return Limiter(None, SystemClock())
+
+
+class Breaking(MemoryStore):
+    """Lets each of the next `breaks` bodies end after its first `after` bytes."""
+
+    breaks = 0
+    after = MIB
+
+    def read(self, path: str, **how: Any) -> Any:
+        opened = super().read(path, **how)
+        if not self.breaks:
+            return opened
+        self.breaks -= 1
+        return _Broken(opened, self.after)
+
+
+class _Broken:
+    def __init__(self, opened: Any, after: int) -> None:
+        self._opened = opened
+        self._after = after
+
+    def __enter__(self) -> _Broken:
+        self._reader = self._opened.__enter__()
+        self.object = self._reader.object
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"".join(self._reader)[: self._after]
+        raise StoreUnavailable("The connection broke.")
+
+
+@pytest.fixture
+def store() -> Breaking:
+    return Breaking()
+
+
+def put(store: MemoryStore, body: bytes = BODY) -> RemoteObject:
+    return store.write("a", Bytes(body), expect=None, operation="op")
+
+
+def streamed(store: MemoryStore, found: RemoteObject) -> Stream:
+    return Stream(store, found._replace(digest=None), no_limit(), no_limit(), hash_parts=True)
+
+
+@given(st.permutations(range(5)), st.sets(st.integers(0, 4)))
+@settings(max_examples=40, deadline=None)
+def test_the_digest_is_that_of_the_content_whatever_was_read_in_whatever_order(
+    order: list[int], unread: set[int]
+) -> None:
+    store = MemoryStore()
+    stream = streamed(store, put(store))
+    for number in order:
+        if number not in unread:
+            part = BODY[number * MIB : (number + 1) * MIB]
+            assert stream.read_at(number * MIB, MIB) == part
+    assert stream.digest == b""
+    stream.verify()
+    assert stream.digest == hashlib.sha256(BODY).digest()
+
+
+def test_pieces_of_any_size_make_the_content(store: Breaking) -> None:
+    body = BODY * 2
+    stream = streamed(store, put(store, body))
+    pieces = [
+        stream.read_at(offset, min(700_001, len(body) - offset))
+        for offset in range(0, len(body), 700_001)
+    ]
+    assert b"".join(pieces) == body
+    stream.verify()
+    assert stream.digest == hashlib.sha256(body).digest()
+
+
+def test_an_upload_in_parts_is_known_by_the_hash_of_the_hashes(store: Breaking) -> None:
+    body = bytes(17 * MIB)
+    stream = streamed(store, put(store, body))
+    spans = [(0, 8 * MIB), (8 * MIB, 8 * MIB), (16 * MIB, MIB)]
+    for offset, length in spans:
+        stream.read_at(offset, length)
+    parts = b"".join(hashlib.md5(body[o : o + n]).digest() for o, n in spans)
+    assert stream.is_version(f"{hashlib.md5(parts).hexdigest()}-3")
+    assert not stream.is_version(f"{hashlib.md5(parts).hexdigest()}-2")
+    assert not stream.is_version(hashlib.md5(body).hexdigest())
+
+
+def test_content_that_is_not_what_the_source_says_is_refused(store: Breaking) -> None:
+    found = put(store)._replace(digest=bytes(32))
+    stream = Stream(store, found, no_limit(), no_limit(), hash_parts=False)
+    stream.read_at(0, len(BODY))
+    with pytest.raises(StoreUnavailable, match="not what was once written"):
+        stream.verify()
+
+
+def test_another_version_is_never_mixed_in(store: Breaking) -> None:
+    stream = streamed(store, put(store))
+    stream.read_at(0, 4 * MIB)
+    put(store, BODY[::-1])
+    with pytest.raises(PathBusy):
+        stream.read_at(4 * MIB, MIB)
+
+
+def test_a_body_that_breaks_off_is_asked_for_again(store: Breaking) -> None:
+    found = put(store)
+    store.breaks = 2
+    assert read_whole(store, found, no_limit())[0].body == BODY
+    store.breaks = 2
+    assert digest_of(store, found, no_limit()) == found.digest
+
+
+def test_a_body_that_always_breaks_off_is_given_up(store: Breaking) -> None:
+    found = put(store)
+    store.breaks, store.after = 99, 0
+    with pytest.raises(StoreUnavailable):
+        read_whole(store, found, no_limit())
+    with pytest.raises(StoreUnavailable):
+        digest_of(store, found, no_limit())
+
+
+@pytest.mark.parametrize("body", [b"", b"x"])
+def test_the_smallest_objects_have_digests_too(store: Breaking, body: bytes) -> None:
+    assert digest_of(store, put(store, body), no_limit()) == hashlib.sha256(body).digest()
+
+
+def test_no_more_than_the_room_is_ever_taken() -> None:
+    room, held, most = Room(10), [0], [0]
+    lock = threading.Lock()
+
+    def take(size: int) -> None:
+        for _ in range(50):
+            with room.taken(size):
+                with lock:
+                    held[0] += min(size, 10)
+                    most[0] = max(most[0], held[0])
+                with lock:
+                    held[0] -= min(size, 10)
+
+    threads = [threading.Thread(target=take, args=(size,)) for size in (3, 4, 7, 99)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert 0 < most[0] <= 10
+
+
+def test_the_sizes_fit_what_stores_write_at_once() -> None:
+
+    assert Limits().single_put >= content.WHOLE
+    assert CraftAiLimits().single_post >= content.WHOLE
