@@ -37,14 +37,26 @@ def pause(pair: tuple[str, ...], **flags: Any) -> None:
 @click.command(cls=common.Command)
 @common.all_of(common.pair_words, common.access_options)
 def resume(pair: tuple[str, ...], **flags: Any) -> None:
-    """Go on after `pause`, with a look at everything."""
+    """Go on after `pause`, with a look at everything.
+
+    \b
+    Examples:
+      craftsync resume
+      craftsync resume datasets
+    """
     _tell_every(pair, flags, "resume", "goes on")
 
 
 @click.command(cls=common.Command)
 @common.all_of(common.pair_words, common.access_options)
 def rescan(pair: tuple[str, ...], **flags: Any) -> None:
-    """Make the running daemon look at everything now."""
+    """Make the running daemon look at everything now.
+
+    \b
+    Examples:
+      craftsync rescan
+      craftsync rescan datasets
+    """
     _tell_every(pair, flags, "sync", "looks at everything")
 
 
@@ -79,6 +91,11 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
     """End the daemon in good order, and return once it has ended.
 
     With a PAIR only that one; the process ends with its last.
+
+    \b
+    Examples:
+      craftsync stop
+      craftsync stop datasets
     """
     asked = common.asked_of(flags)
     for one in pairs.every(pair, asked):

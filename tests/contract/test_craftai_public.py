@@ -132,7 +132,8 @@ def children() -> set[int]:
     """Return the processes this one has started and not ended."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
-        found.update(map(int, (task / "children").read_text().split()))
+        with suppress(FileNotFoundError):  # A thread may end meanwhile.
+            found.update(map(int, (task / "children").read_text().split()))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from craftsync.core.model import OWN_FOLDER
@@ -145,5 +147,6 @@ def test_prepared_once_a_store_needs_no_probing(moto_server: S3Server, open_s3: 
     with proxied(moto_server, lambda _: None) as (server, proxy):
         again = open_s3(server, facts=CAREFUL)
         assert again.prepare(saved) == saved
-        assert again.features == store.features
+        # The two reach the server under different names, which is part of an origin.
+        assert replace(again.features, origin=None) == replace(store.features, origin=None)
         assert proxy.requests == []
