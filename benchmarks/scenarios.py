@@ -7,6 +7,7 @@ machine that grows slower grows slower for all of them.
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -73,6 +74,8 @@ class Bench:
 
     def time(self, command: Command, endpoint: str, home: Path) -> Sample:
         variables = servers.environment(endpoint, home)
+        # A tool that makes its downloads durable would write those of the one before it to disk, too.
+        os.sync()
         return run(
             command, environment=variables, log=self.work / "output.log", timeout=self.timeout
         )
