@@ -7,7 +7,7 @@ they come: memory does not grow with the number of paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from craftsync.core.model import BaselineRow, LocalFile, RemoteObject, Skipped
@@ -110,3 +110,18 @@ class Unknown:
                 return True
             end = path.find("/", end + 1)
         return False
+
+
+_Found = TypeVar("_Found", LocalFile, RemoteObject)
+
+
+def known(
+    stream: Iterable[_Found | Skipped], unknown: Unknown, note: Callable[[Skipped], None]
+) -> Iterator[_Found]:
+    """Yield the entries, and note what the stream could not tell."""
+    for entry in stream:
+        if isinstance(entry, Skipped):
+            unknown.add(entry)
+            note(entry)
+        else:
+            yield entry

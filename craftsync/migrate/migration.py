@@ -15,7 +15,7 @@ from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.migrate import estimate, manifest
 from craftsync.migrate.carrier import Carrier
 from craftsync.migrate.content import MIB, Room
-from craftsync.migrate.executor import Executor, Note
+from craftsync.migrate.executor import Executor
 from craftsync.migrate.identity import confirm
 from craftsync.migrate.options import MigrationOptions, MigrationReport
 from craftsync.migrate.outcome import CopyOutcome
@@ -28,6 +28,7 @@ from craftsync.stores.base import Store
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.pool import Pool, TaskPool
 from craftsync.sync.report import Issue, IssueEvent, OnEvent
+from craftsync.sync.runner import Note
 
 _ROUNDS = 3
 _ROUND_SECONDS = 0.5

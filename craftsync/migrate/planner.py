@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from craftsync.core.decide import decide_looks, look_remote
 from craftsync.core.guard import SideCounts, reason_to_hold
-from craftsync.core.merge import OutOfOrder, Unknown, merge
+from craftsync.core.merge import OutOfOrder, Unknown, known, merge
 from craftsync.core.model import BaselineRow, Compare, Kind, Mode, Policy, RemoteObject, Skipped
 from craftsync.core.paths import malformed
 from craftsync.errors import ListingBroken
@@ -95,10 +95,10 @@ class Planner:
     ) -> Iterable[RemoteObject]:
         is_sorted = store.features.sorted_listing
         listing = self.span.of(store.list(boundaries=boundaries), in_order=is_sorted)
-        known = side.known(listing)
+        entries = known(listing, side.unknown, side.note)
         if is_sorted:
-            return known
-        return in_order(self.state.database, known, name=f"listing_{number}")
+            return entries
+        return in_order(self.state.database, entries, name=f"listing_{number}")
 
     def _stat_all(self, store: Store, names: list[str]) -> list[RemoteObject]:
         with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
@@ -207,15 +207,7 @@ class _Side:
     ) -> None:
         self.unknown = Unknown()
         self.entries = entries
-        self._note = note
-
-    def known(self, stream: Iterable[RemoteObject | Skipped]) -> Iterator[RemoteObject]:
-        for entry in stream:
-            if isinstance(entry, Skipped):
-                self.unknown.add(entry)
-                self._note(entry)
-            else:
-                yield entry
+        self.note = note
 
 
 _RULES = {

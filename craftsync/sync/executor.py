@@ -7,37 +7,24 @@ All database work happens here, in the control thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
 from craftsync.clock import Clock
 from craftsync.core.model import Action, Kind
-from craftsync.errors import Interrupted, PathError, StoreMissing
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
 from craftsync.state.plan import Step
-from craftsync.state.transfers import SavedUpload
 from craftsync.sync.carrier import Carrier, Task
 from craftsync.sync.content import PART, WHOLE, PartialDownload
+from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Outcome, Staged, Status
 from craftsync.sync.pool import Pool
+from craftsync.sync.runner import Note, Runner
 
 _SHORT = 1 << 20
 """Bytes up to which hashing and copying a file holds up the other short tasks for a millisecond at most."""
-_WINDOW = 512
-"""Steps handed out and not yet recorded: enough to keep the workers busy during a group's
-commit, and well below the 1,024 descriptors a process may open by default, for each finished
-download is an open file until it is swapped in."""
-_GROUP = 256
-_GROUP_SECONDS = 1.0
-_FAILURES_IN_A_ROW = 8
-"""So many failures of the store without one success are the store's, not the paths'."""
-_POLL_SECONDS = 0.2
-
-Note = Callable[[], None]
-"""Something a worker wants the database to learn, run in the control thread."""
 
 
 class Listener(Protocol):
@@ -48,7 +35,7 @@ class Listener(Protocol):
     def tick(self) -> None: ...
 
 
-class Executor:
+class Executor(Runner[Step, Outcome | Staged]):
     """Runs the steps of one plan."""
 
     def __init__(
@@ -61,63 +48,45 @@ class Executor:
         command: str,
         listener: Listener,
     ) -> None:
+        super().__init__(pool, clock, listener.tick)
         self._root = carrier.root
         self._store = carrier.store
         self._state = state
         self._carrier = carrier
-        self._pool = pool
-        self._clock = clock
         self._command = command
         self._listener = listener
-        self._steps: dict[str, int] = {}
+        self._ids: dict[str, int] = {}
         self._finished: list[Outcome] = []
         self._staged: list[Staged] = []
         self._parts: list[tuple[str, int]] = []
-        self._flushed_at = clock.monotonic()
-        self._failures = 0
 
-    def run(self) -> None:
-        """Carry out every step. Raises what broke a whole side, after recording what was done."""
-        stage = 0
-        try:
-            for step in self._state.plan.steps():
-                if step.stage != stage:
-                    self._drain()
-                    stage = step.stage
-                task = partial(self._carrier.carry_out, self._task(step))
-                self._pool.submit(task, long=_is_long(step.action))
-                self._steps[step.action.path] = step.id
-                while self._in_flight >= _WINDOW:
-                    self._collect()
-            self._drain()
-        except BaseException:
-            self._carrier.cancel()
-            raise
-        finally:
-            self._close()
+    def _steps(self) -> Iterable[Step]:
+        return self._state.plan.steps()
 
-    @property
-    def _in_flight(self) -> int:
-        return len(self._steps) - len(self._finished) - len(self._staged)
+    def _stage(self, step: Step) -> int:
+        return step.stage
 
-    def _drain(self) -> None:
-        while self._in_flight:
-            self._collect()
-        self._flush()
+    def _task(self, step: Step) -> tuple[Callable[[], Outcome | Staged], bool]:
+        self._ids[step.action.path] = step.id
+        return partial(self._carrier.carry_out, self._known(step)), _is_long(step.action)
 
-    def _close(self) -> None:
-        """Let the steps under way end, and record whatever was finished, also after an error."""
-        self._pool.close()
-        waiting = True
-        while waiting:
-            with suppress(Interrupted):
-                result = self._pool.take(0)
-                waiting = result is not None
-                if result is not None:
-                    self._keep(result)
-        self._flush()
+    def _cancel(self) -> None:
+        self._carrier.cancel()
 
-    def _task(self, step: Step) -> Task:
+    def _keep(self, result: Outcome | Staged) -> None:
+        if isinstance(result, Staged):
+            self._staged.append(result)
+        else:
+            self._finished.append(result)
+
+    def _ended(self, result: Outcome | Staged) -> Outcome | None:
+        return None if isinstance(result, Staged) else result
+
+    def _waiting(self) -> int:
+        return len(self._finished) + len(self._staged) + len(self._parts)
+
+    def _known(self, step: Step) -> Task:
+        """Return a step with what the database knows about it."""
         action, plan = step.action, self._state.plan
         resumable = self._resumable(step) if action.kind is Kind.DOWNLOAD else None
         large = action.local is not None and action.local.size > WHOLE
@@ -145,7 +114,7 @@ class Executor:
             )
 
         def part_done(number: int) -> None:
-            self._pool.post(lambda: self._parts.append((name, number)))
+            self._pool.post(Note(lambda: self._parts.append((name, number))))
 
         return PartialDownload(name, parts, part_done)
 
@@ -154,43 +123,12 @@ class Executor:
 
         def open_journal(digest: bytes) -> Journal:
             same = saved is not None and saved.digest == digest
-            return Journal(self._state, self._pool, path, digest, saved if same else None)
+            transfers = self._state.transfers
+            return Journal(transfers, self._pool, path, digest, saved if same else None)
 
         return open_journal
 
-    def _collect(self) -> None:
-        result = self._pool.take(_POLL_SECONDS)
-        if result is not None:
-            self._keep(result)
-        if isinstance(result, Outcome):
-            self._watch_failures(result)
-        self._listener.tick()
-        waiting = len(self._finished) + len(self._staged) + len(self._parts)
-        late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
-        if waiting >= _GROUP or (waiting and late):
-            self._flush()
-
-    def _keep(self, result: Outcome | Staged | Note) -> None:
-        match result:
-            case Staged():
-                self._staged.append(result)
-            case Outcome():
-                self._finished.append(result)
-            case note:
-                note()
-
-    def _watch_failures(self, outcome: Outcome) -> None:
-        if isinstance(outcome.error, PathError):
-            return
-        if outcome.error is None:
-            self._failures = 0
-            return
-        self._failures += 1
-        if self._failures >= _FAILURES_IN_A_ROW or isinstance(outcome.error, StoreMissing):
-            raise outcome.error
-
-    def _flush(self) -> None:
-        """Make the group durable and record it."""
+    def _record_group(self) -> None:
         if self._staged or self._parts:
             self._root.sync()
         if self._parts:
@@ -204,7 +142,6 @@ class Executor:
             self._record(finished)
             for outcome in finished:
                 self._listener.outcome(outcome)
-        self._flushed_at = self._clock.monotonic()
 
     def _save_parts(self) -> None:
         """Record parts of large downloads, now that their bytes are on disk."""
@@ -239,7 +176,7 @@ class Executor:
 
     def _settled_steps(self, finished: list[Outcome]) -> Iterator[int]:
         for outcome in finished:
-            step = self._steps.pop(outcome.action.path)
+            step = self._ids.pop(outcome.action.path)
             if outcome.status is not Status.PROBLEM:
                 yield step
 
@@ -248,39 +185,6 @@ class Executor:
             for row in outcome.rows:
                 self._state.transfers.end_upload(row.path, row.digest)
             self._state.transfers.end_download(outcome.action.path)
-
-
-class Journal:
-    """Remembers one large upload; called from workers, writes in the control thread."""
-
-    def __init__(
-        self,
-        state: PairState,
-        pool: Pool[Outcome | Staged | Note],
-        path: str,
-        digest: bytes,
-        saved: SavedUpload | None,
-    ) -> None:
-        self._transfers = state.transfers
-        self._pool = pool
-        self._path = path
-        self._digest = digest
-        self._saved = saved
-        self._upload_id = saved.upload_id if saved else ""
-
-    def resume(self) -> tuple[str, int, dict[int, str]] | None:
-        """Return the unfinished upload of this very content, if there is one."""
-        saved = self._saved
-        return None if saved is None else (saved.upload_id, saved.part_size, saved.parts)
-
-    def begin(self, upload_id: str, part_size: int) -> None:
-        self._upload_id = upload_id
-        self._pool.post(
-            partial(self._transfers.begin_upload, self._path, self._digest, upload_id, part_size)
-        )
-
-    def part_done(self, number: int, version: str) -> None:
-        self._pool.post(partial(self._transfers.upload_part, self._upload_id, number, version))
 
 
 def _is_long(action: Action) -> bool:

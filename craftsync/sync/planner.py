@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from craftsync.core.decide import decide, remote_is_same
 from craftsync.core.guard import SideCounts, reason_to_hold
-from craftsync.core.merge import OutOfOrder, Unknown, merge
+from craftsync.core.merge import OutOfOrder, Unknown, known, merge
 from craftsync.core.model import (
     Action,
     BaselineRow,
@@ -40,8 +39,6 @@ _LISTING_SHARE = 5000
 _LOOKS_AT_ONCE = 16
 _TICK = 8192
 """Paths after which a long scan says that it is alive, which is also when it can be interrupted."""
-
-_Entry = TypeVar("_Entry", LocalFile, RemoteObject)
 
 
 @dataclass(slots=True)
@@ -103,13 +100,13 @@ class Planner:
     ) -> tuple[Iterable[LocalFile], Iterable[BaselineRow], Iterable[RemoteObject]]:
         if paths is None:
             boundaries = self.state.baseline.boundaries(_LISTING_SHARE)
-            listing = _known(self.store.list(boundaries=boundaries), gone_there, note)
+            listing = known(self.store.list(boundaries=boundaries), gone_there, note)
             if not self.store.features.sorted_listing:
                 listing = in_order(self.state.database, listing)
-            local = _known(self._scan(), gone_here, note)
+            local = known(self._scan(), gone_here, note)
             return local, self.state.baseline.rows(), listing
         wanted = sorted(set(paths))
-        here = list(_known(look(self.root, self.rules, wanted), gone_here, note))
+        here = list(known(look(self.root, self.rules, wanted), gone_here, note))
         rows = list(self.state.baseline.below(wanted))
         names = sorted({file.path for file in here} | {row.path for row in rows} | set(wanted))
         return here, rows, self._stat_all(names)
@@ -208,15 +205,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _known(
-    stream: Iterable[_Entry | Skipped], unknown: Unknown, note: Callable[[Skipped], None]
-) -> Iterator[_Entry]:
-    """Yield the entries, and note what the stream could not tell."""
-    for entry in stream:
-        if isinstance(entry, Skipped):
-            unknown.add(entry)
-            note(entry)
-        else:
-            yield entry

@@ -13,13 +13,14 @@ from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 from craftsync.sync.carrier import Carrier
 from craftsync.sync.content import Fetcher
-from craftsync.sync.executor import Executor, Note
+from craftsync.sync.executor import Executor
 from craftsync.sync.identity import confirm_root, confirm_store
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Outcome, Staged
 from craftsync.sync.planner import Planner
 from craftsync.sync.pool import Pool
 from craftsync.sync.report import Options
+from craftsync.sync.runner import Note
 from craftsync.sync.settle import Settler
 from craftsync.sync.tally import Tally
 

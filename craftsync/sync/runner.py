@@ -1,0 +1,158 @@
+"""Hands the steps of a plan to workers and records what they end in, a group at a time.
+
+What a pass and a migration have in common. What a step is, and what makes its
+result durable and recorded, the two executors say. All of it happens in the
+control thread.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from craftsync.clock import Clock
+from craftsync.errors import CraftsyncError, Interrupted, PathError, StoreMissing
+from craftsync.sync.pool import Pool
+
+_WINDOW = 512
+"""Steps handed out and not yet taken back: enough to keep the workers busy during a group's
+commit, and well below the 1,024 descriptors a process may open by default, for each finished
+download is an open file until it is swapped in."""
+_GROUP = 256
+_GROUP_SECONDS = 1.0
+_FAILURES_IN_A_ROW = 8
+"""So many failures of a store without one success are the store's, not the paths'."""
+_POLL_SECONDS = 0.2
+
+
+class Note(NamedTuple):
+    """Something a worker wants the database to learn: a call for the control thread."""
+
+    learn: Callable[[], None]
+
+
+class Ended(Protocol):
+    """How a step ended."""
+
+    @property
+    def error(self) -> CraftsyncError | None: ...
+
+
+Step = TypeVar("Step")
+Result = TypeVar("Result")
+
+
+class Runner(ABC, Generic[Step, Result]):
+    """Runs every step of one plan. `tick` is called now and then, to say that time has passed."""
+
+    def __init__(self, pool: Pool[Result | Note], clock: Clock, tick: Callable[[], None]) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._tick = tick
+        self._in_flight = 0
+        self._flushed_at = clock.monotonic()
+        self._failures = 0
+
+    def run(self) -> None:
+        """Carry out every step. Raises what broke a whole side, after recording what was done."""
+        stage: Hashable = None
+        try:
+            for step in self._steps():
+                if self._stage(step) != stage:
+                    self._drain()
+                    stage = self._stage(step)
+                task, long = self._task(step)
+                self._pool.submit(task, long=long)
+                self._in_flight += 1
+                while self._in_flight >= _WINDOW:
+                    self._collect()
+            self._drain()
+        except BaseException:
+            self._cancel()
+            raise
+        finally:
+            self._close()
+
+    @abstractmethod
+    def _steps(self) -> Iterable[Step]: ...
+
+    @abstractmethod
+    def _stage(self, step: Step) -> Hashable:
+        """Return the stage of a step; one begins when all of the one before has been recorded."""
+
+    @abstractmethod
+    def _task(self, step: Step) -> tuple[Callable[[], Result], bool]:
+        """Return what carries out a step, and whether that is long."""
+
+    @abstractmethod
+    def _cancel(self) -> None:
+        """End the transfers under way as soon as they ask for more bytes."""
+
+    @abstractmethod
+    def _keep(self, result: Result) -> None:
+        """Take a result in until its group is recorded."""
+
+    @abstractmethod
+    def _ended(self, result: Result) -> Ended | None:
+        """Return how a step ended; `None` for a result that is only half of it."""
+
+    @abstractmethod
+    def _waiting(self) -> int:
+        """Count what waits to be recorded."""
+
+    @abstractmethod
+    def _record_group(self) -> None:
+        """Make what waits durable and record it."""
+
+    def _drain(self) -> None:
+        while self._in_flight:
+            self._collect()
+        self._flush()
+
+    def _close(self) -> None:
+        """Let the steps under way end, and record whatever was finished, also after an error."""
+        self._pool.close()
+        waiting = True
+        while waiting:
+            with suppress(Interrupted):
+                result = self._pool.take(0)
+                waiting = result is not None
+                if result is not None:
+                    self._take_in(result)
+        self._flush()
+
+    def _collect(self) -> None:
+        result = self._pool.take(_POLL_SECONDS)
+        if result is not None:
+            self._take_in(result)
+        if result is not None and not isinstance(result, Note):
+            self._watch_failures(result)
+        self._tick()
+        waiting = self._waiting()
+        late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
+        if waiting >= _GROUP or (waiting and late):
+            self._flush()
+
+    def _take_in(self, result: Result | Note) -> None:
+        if isinstance(result, Note):
+            result.learn()
+        else:
+            self._in_flight -= 1
+            self._keep(result)
+
+    def _watch_failures(self, result: Result) -> None:
+        ended = self._ended(result)
+        if ended is None or isinstance(ended.error, PathError):
+            return
+        if ended.error is None:
+            self._failures = 0
+            return
+        self._failures += 1
+        if self._failures >= _FAILURES_IN_A_ROW or isinstance(ended.error, StoreMissing):
+            raise ended.error
+
+    def _flush(self) -> None:
+        self._record_group()
+        self._flushed_at = self._clock.monotonic()
