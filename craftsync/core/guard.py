@@ -7,7 +7,8 @@ paired, and holds the deletes of the suspicious side; everything else goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,13 @@ class DeleteLimit:
     files: int = 20
     share: float = 0.10
     spent: int = 0
-    """Deletes of passes just before this one: a slow disaster comes in many small passes."""
+    """Deletes just before these: a slow disaster comes in many small passes, or rounds of one."""
+    emptied: frozenset[str] = frozenset()
+    """Sides that the complete look these deletes follow from has found empty."""
+
+    def after(self, deletes: int, emptied: Iterable[str]) -> DeleteLimit:
+        """Return what is left of the limit for the next round of a pass."""
+        return replace(self, spent=self.spent + deletes, emptied=self.emptied.union(emptied))
 
     def allows(self, deletes: int, baseline: int) -> bool:
         return deletes + self.spent <= max(self.files, int(self.share * baseline))
@@ -34,6 +41,10 @@ class SideCounts:
     baseline: int
     """Rows of the baseline before the pass."""
 
+    @property
+    def emptied(self) -> bool:
+        return self.listed == 0 and self.baseline > 1
+
 
 def reason_to_hold(counts: SideCounts, limit: DeleteLimit, side: str) -> str | None:
     """Return why the deletes must be held, as words for people, or `None` when they may go on.
@@ -42,7 +53,7 @@ def reason_to_hold(counts: SideCounts, limit: DeleteLimit, side: str) -> str | N
     """
     if not counts.deletes:
         return None
-    if counts.listed == 0 and counts.baseline > 1:
+    if counts.emptied or side in limit.emptied:
         return f"the {side} is suddenly empty"
     if not limit.allows(counts.deletes, counts.baseline):
         return (

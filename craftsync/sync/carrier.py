@@ -178,7 +178,7 @@ class Carrier:
         except PathBusy as error:
             return Outcome(action, Status.SKIPPED, str(error))
         except PathError as error:
-            return Outcome(action, Status.PROBLEM, str(error))
+            return Outcome(action, Status.PROBLEM, str(error), error=error)
         finally:
             staged.temporary.discard()
         row = self.settler.agree(local, remote, staged.digest)

@@ -9,7 +9,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from craftsync.core.decide import decide, remote_is_same
 from craftsync.core.guard import SideCounts, reason_to_hold
@@ -52,6 +52,8 @@ class Planned:
     problems: int = 0
     held: int = 0
     deletes: int = 0
+    emptied: set[str] = field(default_factory=set)
+    """Sides that hold nothing at all although they did: "root", "store"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,8 @@ class Planner:
         for kind, side, listed in sides:
             deletes = self.state.plan.count(kind)
             counts = SideCounts(listed if whole else baseline, deletes, baseline)
+            if counts.emptied:
+                planned.emptied.add(side)
             reason = reason_to_hold(counts, self.options.delete_limit, side)
             if reason is None:
                 continue

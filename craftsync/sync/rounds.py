@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from craftsync.clock import Clock, stamp
+from craftsync.core.guard import DeleteLimit
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.pair import PairState
@@ -43,14 +44,18 @@ class Round:
     command: str
     options: Options
 
-    def run(self, tally: Tally, paths: Iterable[str] | None = None) -> None:
-        """Bring everything, or `paths` and what lies below them, in step as far as the options say."""
+    def run(self, tally: Tally, paths: Iterable[str] | None = None) -> DeleteLimit:
+        """Bring everything, or `paths` and what lies below them, in step as far as the options say.
+
+        Returns how much of the limit of deletes the round has left to the next.
+        """
         planner = Planner(self.root, self.store, self.state, self.rules, self.options, tally.event)
         planned = planner.plan(paths)
         tally.planned(planned, self.state.plan.totals())
         self.carry_out(tally, deletes=planned.deletes > 0)
         if paths is None and not self.options.dry_run:
             self._clear_up()
+        return self.options.delete_limit.after(planned.deletes, planned.emptied)
 
     def _clear_up(self) -> None:
         """Drop what a complete round has shown to be of no use any more."""

@@ -149,8 +149,9 @@ class Session:
         self._meet_store(options)
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
-            self._round(command, options).run(tally, paths)
-            paths = tally.again
+            limit = self._round(command, options).run(tally, paths)
+            options = replace(options, delete_limit=limit)
+            paths = tally.again()
             if not paths:
                 break
             self.clock.sleep(_ROUND_SECONDS * attempt)

@@ -146,9 +146,11 @@ class Settler:
         moves mtime, so only a file whose mtime was that of the look's own tick
         could be written to again without a trace.
         """
-        age = (looked_ns or self.clock.now_ns()) - local.mtime_ns
-        racy = abs(age) < self.root.stamp_step_ns
+        racy = self._is_racy(local, looked_ns or self.clock.now_ns())
         return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
+
+    def _is_racy(self, local: LocalFile, looked_ns: int) -> bool:
+        return abs(looked_ns - local.mtime_ns) < self.root.stamp_step_ns
 
     def _still_here(self, action: Action) -> None:
         path = action.path
@@ -204,7 +206,11 @@ class Settler:
         there = look_remote(remote, row, Compare.FINGERPRINT)
         if row is None or row.digest is None:
             return here, there, row
+        looked_ns = self.clock.now_ns()
         if local is not None and self._hashes_to(row, here, local, contents):
+            # Read just now, it is as good as recorded just now: a row that stayed racy would be
+            # doubted at every look, and a deletion on the other side would never follow.
+            row = row._replace(racy=self._is_racy(local, looked_ns))
             here, row = Look.SAME, _seen_again(row, local=local)
         if remote is not None and there is Look.CHANGED and self._holds(row, action, contents):
             there, row = Look.SAME, _seen_again(row, remote=remote)

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from craftsync.clock import Clock
 from craftsync.core.model import Action, Kind
+from craftsync.errors import PathObstructed
 from craftsync.state.plan import Totals
 from craftsync.sync import planfile
 from craftsync.sync.limiter import Limiter
@@ -36,12 +37,13 @@ _COUNTERS = {
 class Tally:
     """Adds one round of a pass to its report.
 
-    Steps that were skipped are kept in `again` for the next round; in the
-    `last` round they are reported instead.
+    Steps that were skipped are kept for the next round; in the `last` round
+    they are reported instead.
     """
 
     def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
-        self.again: list[str] = []
+        self._again: list[str] = []
+        self._obstructed: list[Outcome] = []
         self._report = report
         self._on_event = on_event
         self._clock = clock
@@ -98,13 +100,30 @@ class Tally:
                 report.bytes_uploaded += outcome.bytes
                 self._on_event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
             case Status.SKIPPED if not self._last:
-                self.again.append(action.path)
+                self._again.append(action.path)
             case Status.SKIPPED:
                 report.skipped += 1
                 self._on_event(IssueEvent(Issue.SKIPPED, action.path, outcome.reason))
+            case Status.PROBLEM if isinstance(outcome.error, PathObstructed) and not self._last:
+                self._obstructed.append(outcome)
             case Status.PROBLEM:
-                report.problems += 1
-                self._on_event(IssueEvent(Issue.PROBLEM, action.path, outcome.reason))
+                self._problem(outcome)
+
+    def again(self) -> list[str]:
+        """Return what the next round has to look at.
+
+        That is also a path with another one in its way, as long as any is looked
+        at again: what obstructs it may be about to go. Else it is reported.
+        """
+        if not self._again:
+            for outcome in self._obstructed:
+                self._problem(outcome)
+            return []
+        return self._again + [outcome.action.path for outcome in self._obstructed]
+
+    def _problem(self, outcome: Outcome) -> None:
+        self._report.problems += 1
+        self._on_event(IssueEvent(Issue.PROBLEM, outcome.action.path, outcome.reason))
 
     def _count(self, action: Action, moved: int) -> None:
         report, counter = self._report, _COUNTERS[action.kind]

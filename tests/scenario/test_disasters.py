@@ -11,6 +11,8 @@ import pytest
 from craftsync.errors import LockedError, RootError, StoreChanged
 from craftsync.state import pair_folder
 from craftsync.stores.directory import DirectoryStore
+from craftsync.stores.memory import MemoryStore
+from tests.support.clock import FakeClock
 from tests.support.world import World
 
 
@@ -45,6 +47,38 @@ def test_a_store_suddenly_empty_deletes_nothing(world: World) -> None:
         world.take(f"f{number:03}")
     report = world.run()
     assert (report.held, len(world.here())) == (5, 5)
+
+
+def test_a_store_suddenly_empty_deletes_nothing_that_needs_a_second_look_either(
+    tmp_path: Path,
+) -> None:
+    """Files written in the tick they were looked at in are hashed first, and decided in a later round."""
+    clock = FakeClock()
+    world = World(tmp_path, MemoryStore(), clock=clock)
+    for number in range(5):
+        file = world.write(f"f{number:03}", str(number))
+        os.utime(file, ns=(clock.now_ns(), clock.now_ns()))
+    world.run()
+    clock.advance(60)
+    for number in range(5):
+        world.take(f"f{number:03}")
+    report = world.run()
+    assert (report.held, len(world.here())) == (5, 5)
+
+
+def test_deletions_that_needed_a_second_look_are_added_to_those_before(tmp_path: Path) -> None:
+    clock = FakeClock()
+    world = World(tmp_path, MemoryStore(), clock=clock)
+    for number in range(40):
+        file = world.write(f"f{number:03}", str(number))
+        if number < 15:
+            os.utime(file, ns=(clock.now_ns(), clock.now_ns()))
+    world.run()
+    clock.advance(60)
+    for number in range(30):
+        world.take(f"f{number:03}")
+    report = world.run()
+    assert (report.deleted_local, report.held) == (15, 15)
 
 
 def test_a_root_suddenly_empty_deletes_nothing(world: World) -> None:

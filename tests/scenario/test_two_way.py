@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from craftsync.core.model import OnConflict, Policy
+from craftsync.stores.memory import MemoryStore
+from tests.support.clock import FakeClock
 from tests.support.world import World
 
 
@@ -201,3 +204,33 @@ def test_accents_in_both_normal_forms_are_two_files(world: World) -> None:
     world.run()
     assert world.there() == {"caf\u00e9.csv": "composed", "cafe\u0301.csv": "decomposed"}
     world.assert_in_step()
+
+
+def test_a_deletion_follows_also_for_a_file_looked_at_in_the_tick_it_was_written_in(
+    tmp_path: Path,
+) -> None:
+    """Its row does not prove that it is unchanged, so it is hashed; that settles it for good."""
+    clock = FakeClock()
+    world = World(tmp_path, MemoryStore(), clock=clock)
+    for name in ("deleted", "kept"):
+        world.write(name, name)
+        os.utime(world.root / name, ns=(clock.now_ns(), clock.now_ns()))
+    world.run()
+    clock.advance(60)
+    world.take("deleted")
+    world.run()
+    assert world.here() == world.there() == {"kept": "kept"}
+
+
+def test_a_folder_whose_deletion_needs_a_second_look_makes_way_for_a_file(tmp_path: Path) -> None:
+    clock = FakeClock()
+    world = World(tmp_path, MemoryStore(), clock=clock)
+    world.write("a/b", "below")
+    os.utime(world.root / "a/b", ns=(clock.now_ns(), clock.now_ns()))
+    world.run()
+    clock.advance(60)
+    world.take("a/b")
+    world.put("a", "file")
+    report = world.run()
+    assert world.here() == world.there() == {"a": "file"}
+    assert report.exit_code == 0
