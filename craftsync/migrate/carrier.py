@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from hashlib import md5, sha256
+from hashlib import sha256
 from typing import NamedTuple, cast
 
 from craftsync.core.model import ABSENT, Kind, RemoteObject
@@ -29,7 +29,6 @@ from craftsync.hashing import fed
 from craftsync.migrate.content import (
     LARGE_SHARE,
     WHOLE,
-    Content,
     Room,
     Stream,
     damaged,
@@ -90,7 +89,7 @@ class Carrier:
             return self._do(task)
         except (PathRefused, PathObstructed) as error:
             reason = f"the target cannot hold it: {error}"
-            return CopyOutcome(step, Status.SKIPPED, reason, final=True)
+            return CopyOutcome(step, Status.SKIPPED, reason, final=True, error=error)
         except PathBusy as error:
             return CopyOutcome(step, Status.SKIPPED, str(error))
         except (PreconditionFailed, ObjectNotFound):
@@ -182,7 +181,7 @@ class Carrier:
             operation=self.operation(source),
             keep=self._kept(target),
         )
-        checked = is_md5(written.version) and written.version == _md5(content)
+        checked = is_md5(written.version) and written.version == content.md5
         how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
         return written, Proof(how, content.digest)
 
@@ -273,10 +272,6 @@ def _expect(target: RemoteObject | None) -> Expect:
 def _source(step: CopyStep) -> RemoteObject:
     assert step.source is not None
     return step.source
-
-
-def _md5(content: Content) -> str:
-    return fed(md5(usedforsecurity=False), content.body).hexdigest()
 
 
 def _sentence(error: CraftsyncError) -> str:

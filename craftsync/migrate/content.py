@@ -10,7 +10,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from hashlib import md5, sha256
+from io import BytesIO
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, PathBusy, PreconditionFailed, StoreUnavailable
@@ -42,6 +44,10 @@ class Content:
         self.size = len(body)
         self.mtime_ns = mtime_ns
         self.digest = fed(sha256(), body).digest()
+
+    @cached_property
+    def md5(self) -> str:
+        return fed(md5(usedforsecurity=False), self.body).hexdigest()
 
     def read_at(self, offset: int, length: int) -> bytes:
         return self.body if length == self.size else self.body[offset : offset + length]
@@ -91,7 +97,8 @@ def read_whole(
     """
     body, found = _read(store, source, limiter, 0, source.size)
     content = Content(body, found.mtime_ns or found.modified_ns)
-    if found.digest not in (None, content.digest) or _is_other_md5(store, found, body):
+    has_md5 = store.features.md5_versions and is_md5(found.version)
+    if found.digest not in (None, content.digest) or (has_md5 and found.version != content.md5):
         raise damaged(store, source.path)
     return content, found
 
@@ -274,11 +281,12 @@ def _read(
     for attempt in range(_ATTEMPTS):
         try:
             with store.read(source.path, expect=source, offset=offset, length=rest) as reader:
-                chunks = []
+                # Unlike a list to be joined, this holds every byte but once.
+                gathered = BytesIO()
                 for chunk in reader:
                     limiter.take(len(chunk))
-                    chunks.append(chunk)
-                body = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+                    gathered.write(chunk)
+                body = gathered.getvalue()
                 if len(body) != length:
                     raise PreconditionFailed(f"{source.path} has changed.")
                 return body, reader.object
@@ -286,9 +294,3 @@ def _read(
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("the loop returns or raises")
-
-
-def _is_other_md5(store: Store, found: RemoteObject, body: bytes) -> bool:
-    if not store.features.md5_versions or not is_md5(found.version):
-        return False
-    return fed(md5(usedforsecurity=False), body).hexdigest() != found.version

@@ -5,9 +5,9 @@ Written to a temporary file first, so that there is a whole one or none.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
+from json.encoder import encode_basestring as quoted
 from pathlib import Path
 
 from craftsync.core.model import OWN_FOLDER
@@ -43,19 +43,19 @@ def write_lines(text: Iterable[str], file: Path) -> None:
 
 
 def lines(rows: Iterable[CopiedRow]) -> Iterator[str]:
-    """Yield the line of each object."""
+    """Yield the line of each object; put together here, for `json.dumps` took a tenth of a small run."""
     for row in rows:
-        yield json.dumps(
-            {
-                "path": row.path,
-                "size": row.size,
-                "sha256": row.digest.hex() if row.digest else None,
-                "source_version": row.source_version,
-                "target_version": row.target_version,
-                "verified": row.verified,
-            },
-            ensure_ascii=False,
+        yield (
+            f'{{"path": {quoted(row.path)}, "size": {row.size},'
+            f' "sha256": {_optional(row.digest.hex() if row.digest else None)},'
+            f' "source_version": {_optional(row.source_version)},'
+            f' "target_version": {_optional(row.target_version)},'
+            f' "verified": "{row.verified}"}}'
         )
+
+
+def _optional(text: str | None) -> str:
+    return "null" if text is None else quoted(text)
 
 
 def send(file: Path, target: Store, operation: str) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import TypeVar, cast
 
 from craftsync.clock import Clock
@@ -92,7 +93,6 @@ class RetryingStore:
     def stat(self, path: str) -> RemoteObject | None:
         return self._retried(lambda: self.store.stat(path))
 
-    @contextmanager
     def read(
         self,
         path: str,
@@ -100,13 +100,11 @@ class RetryingStore:
         expect: RemoteObject | None = None,
         offset: int = 0,
         length: int | None = None,
-    ) -> Iterator[Reader]:
-        with ExitStack() as stack:
-            yield self._retried(
-                lambda: stack.enter_context(
-                    self.store.read(path, expect=expect, offset=offset, length=length)
-                )
-            )
+    ) -> AbstractContextManager[Reader]:
+        return _Opening(
+            lambda: self.store.read(path, expect=expect, offset=offset, length=length),
+            self._patience(),
+        )
 
     def write(
         self,
@@ -240,6 +238,31 @@ class Patience:
                 return act()
             except StoreUnavailable as error:
                 self.wait_after(error)
+
+
+class _Opening(AbstractContextManager[Reader]):
+    """Opens an object as often as it takes; made by hand, for a generator costs more than it says."""
+
+    def __init__(
+        self, read: Callable[[], AbstractContextManager[Reader]], patience: Patience
+    ) -> None:
+        self._read = read
+        self._patience = patience
+
+    def __enter__(self) -> Reader:
+        return self._patience.retried(self._open)
+
+    def _open(self) -> Reader:
+        self._opened = self._read()
+        return self._opened.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._opened.__exit__(kind, error, traceback)
 
 
 def _after(

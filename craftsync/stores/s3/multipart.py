@@ -22,7 +22,7 @@ SMALLEST_PART = 8 * MIB
 MOST_PARTS = 9_000
 """S3 allows 10,000 (AWS S3 user guide, "Multipart upload limits")."""
 
-PARTS_AT_ONCE = 4
+PARTS_AT_ONCE = 8
 COPIED_PART = 256 * MIB
 """Large enough to be worth a request, small enough for several of one object at once."""
 

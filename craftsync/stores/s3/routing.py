@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from craftsync.stores.s3.carrier import can_carry
 from craftsync.stores.s3.errors import PartialNotMarked
@@ -24,12 +24,18 @@ class RoutingCarrier:
     def head(self, key: str) -> Found | None:
         return self._for(key).head(key)
 
-    @contextmanager
     def get(
         self, key: str, version: str | None, offset: int, length: int | None
+    ) -> AbstractContextManager[Opened]:
+        if offset > 0 or length is not None:
+            return self._get_part(key, version, offset, length)
+        return self._for(key).get(key, version, offset, length)
+
+    @contextmanager
+    def _get_part(
+        self, key: str, version: str | None, offset: int, length: int | None
     ) -> Iterator[Opened]:
-        partial = offset > 0 or length is not None
-        carrier = self._own if partial and self._partial_by_own else self._for(key)
+        carrier = self._own if self._partial_by_own else self._for(key)
         with ExitStack() as stack:
             try:
                 opened = stack.enter_context(carrier.get(key, version, offset, length))
