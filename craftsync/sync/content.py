@@ -88,32 +88,37 @@ class Fetcher:
         temporary = self.root.temporary(partial.temporary)
         try:
             found, digest = self._fetch_parts(remote, temporary, partial)
-            self._check(remote, found, digest, temporary)
         except (PreconditionFailed, ObjectNotFound):
             temporary.discard()
             raise
         except BaseException:
             temporary.close()
             raise
+        try:
+            _check(remote, found, digest, temporary.size())
+        except StoreUnavailable:
+            temporary.discard()
+            raise
         return temporary, found, digest
 
     def _fetch_whole(self, remote: RemoteObject) -> tuple[Temporary, RemoteObject, bytes]:
         temporary = self.root.temporary()
         try:
-            digest = sha256()
+            hashed = sha256()
             offset = 0
             with self.store.read(remote.path, expect=remote) as reader:
                 for chunk in reader:
                     self.limiter.take(len(chunk))
-                    fed(digest, chunk)
+                    fed(hashed, chunk)
                     temporary.write_at(offset, chunk)
                     offset += len(chunk)
                 found = reader.object
-            self._check(remote, found, digest.digest(), temporary)
+            digest = hashed.digest()
+            _check(remote, found, digest, offset)
         except BaseException:
             temporary.discard()
             raise
-        return temporary, found, digest.digest()
+        return temporary, found, digest
 
     def _fetch_parts(
         self, remote: RemoteObject, temporary: Temporary, partial: PartialDownload
@@ -158,15 +163,6 @@ class Fetcher:
             temporary.write_at(offset, chunk)
             offset += len(chunk)
 
-    def _check(
-        self, remote: RemoteObject, found: RemoteObject, digest: bytes, temporary: Temporary
-    ) -> None:
-        if temporary.size() != remote.size or found.digest not in (None, digest):
-            temporary.discard()
-            raise StoreUnavailable(
-                f"{remote.path}: what arrived is not what was uploaded", ambiguous=False
-            )
-
     def digest(self, remote: RemoteObject) -> bytes:
         """Return the digest of an object's content: as the store knows it, else by reading it all."""
         found = self.store.stat(remote.path)
@@ -186,3 +182,11 @@ def _blocks(temporary: Temporary, offset: int) -> Iterator[bytes]:
     while offset < end and (block := temporary.read_at(offset, min(BLOCK, end - offset))):
         yield block
         offset += len(block)
+
+
+def _check(remote: RemoteObject, found: RemoteObject, digest: bytes, size: int) -> None:
+    """Raise unless what arrived is as long as was listed, and what was uploaded where that is known."""
+    if size != remote.size or found.digest not in (None, digest):
+        raise StoreUnavailable(
+            f"{remote.path}: what arrived is not what was uploaded", ambiguous=False
+        )

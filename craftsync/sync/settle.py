@@ -32,6 +32,8 @@ from craftsync.stores.base import Store
 from craftsync.sync.content import Fetcher
 
 _MD5_DIGITS = 32
+_FETCHED_UNASKED = 64 * 1024
+"""Bytes of an object that costs less to fetch than it costs to look first."""
 
 
 class Settled(NamedTuple):
@@ -112,7 +114,7 @@ class Settler:
     def settle(self, action: Action, intent: Intent | None) -> Settled:
         """Return what to do now; raises `PathBusy` when the root no longer holds what was planned."""
         self._still_here(action)
-        if action.source is not None or action.kind in (Kind.ADOPT, Kind.FORGET):
+        if _has_nothing_to_learn(action, intent):
             return Settled(Decision(action.kind, action.rule), None)
         row = self._own_write(action, intent) or action.baseline
         contents = Contents(self.root, self.fetcher, action.local, action.remote)
@@ -154,8 +156,8 @@ class Settler:
 
     def _still_here(self, action: Action) -> None:
         path = action.path
-        if action.kind is Kind.UPLOAD and not self.dry_run:
-            return  # It is compared when it is opened, which saves a look for every file.
+        if not self.dry_run and _is_looked_at_later(action):
+            return
         try:
             found = self.root.stat(path)
         except PathObstructed:
@@ -255,6 +257,26 @@ class Settler:
         newer = action.local.mtime_ns > found.mtime_ns
         kind = Kind.UPLOAD if newer else Kind.DOWNLOAD
         return Decision(kind, f"{decision.rule}; --conflict newer")
+
+
+def _has_nothing_to_learn(action: Action, intent: Intent | None) -> bool:
+    """Tell whether the plan stands as it is: no content is known that this could be compared with."""
+    if action.source is not None or action.kind in (Kind.ADOPT, Kind.FORGET):
+        return True
+    one_sided = (action.local is None) != (action.remote is None)
+    return one_sided and action.baseline is None and intent is None
+
+
+def _is_looked_at_later(action: Action) -> bool:
+    """Tell whether carrying it out compares the root anyway, which saves a look for every file.
+
+    A file to be uploaded is compared when it is opened, and a file where there
+    was none is made only if there still is none. A large object is not fetched
+    before it is known that it has a place to go to.
+    """
+    if action.kind is Kind.DOWNLOAD and action.remote is not None:
+        return action.local is None and action.remote.size <= _FETCHED_UNASKED
+    return action.kind is Kind.UPLOAD
 
 
 def _seen_again(
