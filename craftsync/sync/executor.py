@@ -7,7 +7,7 @@ All database work happens here, in the control thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -129,26 +129,31 @@ class Executor(Runner[Step, Outcome | Staged]):
         return open_journal
 
     def _record_group(self) -> None:
-        if self._staged or self._parts:
-            self._root.sync()
-        if self._parts:
-            self._save_parts()
-        if self._staged:
-            self._finished += [self._carrier.place(staged) for staged in self._staged]
-            self._staged.clear()
+        # What arrives while this waits for the disk belongs to the next group.
         finished, self._finished = self._finished, []
+        staged, self._staged = self._staged, []
+        parts, self._parts = self._parts, []
+        try:
+            if staged or parts:
+                self._root.sync()
+            self._save_parts(parts)
+            finished += map(self._carrier.place, staged)
+        finally:
+            for download in staged:
+                download.temporary.close()
         if finished:
             finished = self._made_durable(finished)
             self._record(finished)
             for outcome in finished:
                 self._listener.outcome(outcome)
 
-    def _save_parts(self) -> None:
+    def _save_parts(self, parts: Sequence[tuple[str, int]]) -> None:
         """Record parts of large downloads, now that their bytes are on disk."""
+        if not parts:
+            return
         with self._state.transaction():
-            for temporary, number in self._parts:
+            for temporary, number in parts:
                 self._state.transfers.download_part(temporary, number)
-        self._parts.clear()
 
     def _made_durable(self, finished: list[Outcome]) -> list[Outcome]:
         """Return the outcomes once they survive a power cut, with what the store tells only then."""

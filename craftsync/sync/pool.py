@@ -30,6 +30,10 @@ class Pool(Protocol[Result]):
         """Take on a task; a `long` one reads or writes so much that it should have a thread to itself."""
         ...
 
+    def begin(self, task: Callable[[], Result]) -> None:
+        """Start a task at once, before those that were submitted and have not been started."""
+        ...
+
     def post(self, result: Result) -> None:
         """Hand something to the caller of `take`; may be called from inside a task."""
         ...
@@ -85,6 +89,10 @@ class TaskPool(Generic[Result]):
             self._queued.append(task)
             self._start_queued()
 
+    def begin(self, task: Callable[[], Result]) -> None:
+        self._under_way += 1
+        greenlet(self._run_short, self._home).switch(task)
+
     def post(self, result: Result) -> None:
         self._answers.put(_Answer(None, result))
 
@@ -138,8 +146,7 @@ class TaskPool(Generic[Result]):
 
     def _start_queued(self) -> None:
         while self._queued and self._under_way < self._most_under_way:
-            self._under_way += 1
-            greenlet(self._run_short, self._home).switch(self._queued.popleft())
+            self.begin(self._queued.popleft())
 
     def _run_short(self, task: Callable[[], Result]) -> None:
         """Run a task. A signal that arrives in it ends the work of the whole thread, as it would elsewhere."""
@@ -164,6 +171,9 @@ class SerialPool(Generic[Result]):
         self._results: list[Result] = []
 
     def submit(self, task: Callable[[], Result], *, long: bool = False) -> None:
+        self._results.append(task())
+
+    def begin(self, task: Callable[[], Result]) -> None:
         self._results.append(task())
 
     def post(self, result: Result) -> None:

@@ -16,10 +16,10 @@ from craftsync.clock import Clock
 from craftsync.errors import CraftsyncError, Interrupted, PathError, StoreMissing
 from craftsync.sync.pool import Pool
 
-_WINDOW = 512
-"""Steps handed out and not yet taken back: enough to keep the workers busy during a group's
-commit, and well below the 1,024 descriptors a process may open by default, for each finished
-download is an open file until it is swapped in."""
+_WINDOW = 768
+"""Steps handed out and not yet recorded: enough to keep the workers busy while a group is, and
+well below the 1,024 descriptors a process may open by default, for each finished download is an
+open file until it is swapped in."""
 _GROUP = 256
 _GROUP_SECONDS = 1.0
 _FAILURES_IN_A_ROW = 8
@@ -52,6 +52,7 @@ class Runner(ABC, Generic[Step, Result]):
         self._clock = clock
         self._tick = tick
         self._in_flight = 0
+        self._in_record = 0
         self._flushed_at = clock.monotonic()
         self._failures = 0
 
@@ -66,7 +67,7 @@ class Runner(ABC, Generic[Step, Result]):
                 task, long = self._task(step)
                 self._pool.submit(task, long=long)
                 self._in_flight += 1
-                while self._in_flight >= _WINDOW:
+                while self._unrecorded() >= _WINDOW:
                     self._collect()
             self._drain()
         except BaseException:
@@ -104,15 +105,19 @@ class Runner(ABC, Generic[Step, Result]):
 
     @abstractmethod
     def _record_group(self) -> None:
-        """Make what waits durable and record it."""
+        """Take what waits, make it durable and record it."""
+
+    def _unrecorded(self) -> int:
+        return self._in_flight + self._waiting() + self._in_record
 
     def _drain(self) -> None:
-        while self._in_flight:
+        while self._unrecorded():
+            if not self._in_flight:
+                self._flush()
             self._collect()
-        self._flush()
 
     def _close(self) -> None:
-        """Let the steps under way end, and record whatever was finished, also after an error."""
+        """Let what is under way end, and record whatever was finished, also after an error."""
         self._pool.close()
         waiting = True
         while waiting:
@@ -121,7 +126,7 @@ class Runner(ABC, Generic[Step, Result]):
                 waiting = result is not None
                 if result is not None:
                     self._take_in(result)
-        self._flush()
+        self._record_group()
 
     def _collect(self) -> None:
         result = self._pool.take(_POLL_SECONDS)
@@ -154,5 +159,19 @@ class Runner(ABC, Generic[Step, Result]):
             raise ended.error
 
     def _flush(self) -> None:
-        self._record_group()
-        self._flushed_at = self._clock.monotonic()
+        """Begin to record what waits, unless that is under way; its waits for the disk hold up nobody."""
+        if not self._in_record:
+            self._in_record = self._waiting()
+            self._flushed_at = self._clock.monotonic()
+            self._pool.begin(self._recorded)
+
+    def _recorded(self) -> Note:
+        try:
+            self._record_group()
+        finally:
+            self._in_record = 0
+        return Note(_nothing)
+
+
+def _nothing() -> None:
+    """Recording tells by ending that it has ended."""

@@ -128,3 +128,13 @@ def test_a_pool_that_was_closed_leaves_waits_to_the_thread_itself() -> None:
     TaskPool[object](1).close()
 
     assert blocking(threading.get_ident) == threading.get_ident()
+
+
+def test_a_task_that_is_begun_passes_by_those_in_the_queue(pool: TaskPool[object]) -> None:
+    gate = threading.Event()
+    for _ in range(50):
+        pool.submit(lambda: blocking(partial(gate.wait, PATIENCE)))
+    pool.begin(lambda: "begun")
+
+    assert pool.take(PATIENCE) == "begun"
+    gate.set()

@@ -1,0 +1,53 @@
+"""Making a group of transfers durable takes its time; the others go on meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from craftsync.blocking import blocking
+from craftsync.core.model import RemoteObject
+from craftsync.stores.memory import MemoryStore
+from tests.support.world import World
+
+PATIENCE = 30.0
+FILES = 600
+"""More than two groups."""
+
+
+class SlowlyDurable(MemoryStore):
+    """Its first barrier ends only once objects are written that came after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.went_on: bool | None = None
+        self._begun = threading.Event()
+        self._more = threading.Event()
+
+    def write(self, path: str, *arguments: Any, **options: Any) -> RemoteObject:
+        if self._begun.is_set():
+            self._more.set()
+        blocking(threading.get_ident)
+        return super().write(path, *arguments, **options)
+
+    def barrier(self) -> Mapping[str, RemoteObject]:
+        if not self._begun.is_set():
+            self._begun.set()
+            self.went_on = blocking(partial(self._more.wait, PATIENCE))
+        return super().barrier()
+
+
+def test_transfers_go_on_while_a_group_of_them_is_made_durable(tmp_path: Path) -> None:
+    store = SlowlyDurable()
+    world = World(tmp_path, store)
+    for number in range(FILES):
+        world.write(f"{number:03}", "content")
+
+    report = world.run()
+
+    assert store.went_on
+    assert (report.uploaded, report.exit_code) == (FILES, 0)
+    world.assert_in_step()
