@@ -11,7 +11,6 @@ import os
 import stat
 from contextlib import AbstractContextManager
 from hashlib import sha256
-from types import TracebackType
 from typing import Self
 
 from craftsync.core.model import LocalFile
@@ -142,12 +141,7 @@ class OpenFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
