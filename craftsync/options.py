@@ -7,7 +7,7 @@ options. This room knows no file, no flag and no store.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -77,54 +77,69 @@ class PairOptions(TypedDict, total=False):
     endpoint_url: str | None
 
 
-class PassOptions(PairOptions, total=False):
-    """How to run a pass: the keywords of `push`, `pull`, `sync` and `check`, and the flags of the same names."""
+class RunOptions(PairOptions, total=False):
+    """How to run what brings one side in step with the other: what a pass and a migration are asked alike."""
 
     dry_run: bool
     """Say what would be done, and do nothing."""
     delete: bool | None
-    """Push and pull: also delete what is gone from the other side."""
+    """Also delete what is gone from the other side (of a migration: from the source); `sync` always does."""
     max_delete: str | int | None
     """Hold the deletes when there are more: a number of files, or a share such as "10%"."""
     force_delete: bool
-    """Carry out all deletes of this one pass, however many."""
+    """Carry out all deletes of this one run, however many."""
     include: Sequence[str]
     """Take only what matches one of these gitignore patterns."""
     exclude: Sequence[str]
     """Leave out what matches one of these gitignore patterns."""
     exclude_from: Sequence[str | os.PathLike[str]]
     """Files of patterns to leave out."""
+    transfers: int | None
+    """How many files travel at once."""
+    bwlimit: str | int | None
+    """Bytes per second, with K, M or G: "10M", "10M:2M" for up and down, or by time "08:00,1M 19:00,off".
+
+    Of a migration, up is into the target, and down is out of the source.
+    """
+    on_event: OnEvent
+    """Is called with each event while the run goes on."""
+
+
+class PassOptions(RunOptions, total=False):
+    """How to run a pass: the keywords of `push`, `pull`, `sync` and `check`, and the flags of the same names."""
+
     checksum: bool
     """Read all content instead of trusting sizes and times."""
     size_only: bool
     """Look at sizes only."""
     conflict: str | None
     """When both sides changed: both, newer, local or remote."""
-    transfers: int | None
-    """How many files travel at once."""
-    bwlimit: str | int | None
-    """Bytes per second, with K, M or G: "10M", "10M:2M" for up and down, or by time "08:00,1M 19:00,off"."""
-    on_event: OnEvent
-    """Is called with each event while the pass runs."""
 
 
 def settings_of(asked: PassOptions) -> Settings:
     """Return what the flags or keywords of one call say; raises `UsageError` for one that means nothing."""
-    for name in asked:
-        if name not in PassOptions.__annotations__:
-            near = get_close_matches(name, PassOptions.__annotations__, n=1)
-            meant = f"Did you mean {near[0]}? " if near else ""
-            known = ", ".join(PassOptions.__annotations__)
-            raise UsageError(f"There is no option {name!r}.", remedy=f"{meant}Options: {known}.")
+    refuse_unknown(asked, PassOptions)
     return Settings(
         delete=asked.get("delete"),
         include=_words(asked, "include"),
         exclude=_words(asked, "exclude") + _patterns_from(asked),
-        max_delete=_read(asked, "max_delete", parse_max_delete),
-        conflict=_read(asked, "conflict", choice_of(OnConflict, "way to settle a conflict")),
-        transfers=_read(asked, "transfers", parse_transfers),
-        bwlimit=_read(asked, "bwlimit", parse_bwlimit),
+        max_delete=read(asked, "max_delete", parse_max_delete),
+        conflict=read(asked, "conflict", choice_of(OnConflict, "way to settle a conflict")),
+        transfers=read(asked, "transfers", parse_transfers),
+        bwlimit=read(asked, "bwlimit", parse_bwlimit),
     )
+
+
+def refuse_unknown(asked: Mapping[str, object], known: type) -> None:
+    """Raise `UsageError` for a keyword that is none of those a class of options names."""
+    names = known.__annotations__
+    for name in asked:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            meant = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                f"There is no option {name!r}.", remedy=f"{meant}Options: {', '.join(names)}."
+            )
 
 
 def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
@@ -164,7 +179,8 @@ def _compare(asked: PassOptions) -> Compare:
     return Compare.SIZE_ONLY if size_only else Compare.FINGERPRINT
 
 
-def _read(asked: PassOptions, name: str, parse: Callable[[object], T]) -> T | None:
+def read(asked: Mapping[str, object], name: str, parse: Callable[[object], T]) -> T | None:
+    """Return what the word of an option stands for, `None` if there is none; raises `UsageError`."""
     word = asked.get(name)
     if word is None:
         return None

@@ -9,7 +9,7 @@ import click
 
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting, say, size_shown
-from craftsync.migrate import command
+from craftsync.migrate import command, words
 from craftsync.migrate.options import MigrationReport
 
 _options = (
@@ -19,10 +19,15 @@ _options = (
     click.option("--delete", is_flag=True, help="Delete in the target what the source lacks."),
     click.option("--max-delete", metavar="N|P%", help="Hold the deletes if there are more."),
     click.option("--force-delete", is_flag=True, help="Carry out all deletes, this once."),
+    common.pattern_options,
     click.option("--no-overwrite", is_flag=True, help="Leave alone what the target has already."),
     click.option("--verify", metavar="HOW", help="checksum (the default), or full: read it back."),
     click.option("--shard", metavar="I/N", help="Only the I-th of N shares of the keys."),
     click.option("--dask", metavar="ADDRESS", help="Let a Dask cluster do it: tcp://host:8786."),
+    click.option(
+        "--storage-class", metavar="CLASS", help="Of what is written to S3; source: as it was."
+    ),
+    click.option("--tags", is_flag=True, help="Keep tags from one server to another, too."),
     click.option("--stream", is_flag=True, help="Never let the server copy by itself."),
     click.option("--manifest", metavar="FILE", help="Where to write the list of what was copied."),
     click.option("--manifest-in-target", is_flag=True, help="Put it into the target, too, last."),
@@ -51,12 +56,13 @@ def migrate(source: str, target: str, **flags: Any) -> int:
       craftsync migrate -n dev prod
       craftsync migrate dev prod
       craftsync migrate --delete --verify full s3://old/data s3://new/data
+      craftsync migrate --exclude "*.tmp" --storage-class source s3://old s3://new
     """
-    rate = command.parse_bandwidth(flags["bandwidth"])
+    rate = words.parse_bandwidth(flags["bandwidth"])
     with reporting("migrate", flags) as output:
-        names = command.MigrateOptions.__annotations__
+        names = words.MigrateOptions.__annotations__
         asked = cast(
-            command.MigrateOptions,
+            words.MigrateOptions,
             {name: value for name, value in flags.items() if name in names},
         )
         asked["on_event"] = output.on_event
@@ -78,6 +84,8 @@ def _say_more(report: MigrationReport, rate: float) -> None:
         return
     for how, count in sorted(report.verified.items()):
         say(f"verified by {how}: {count}")
+    if report.held:
+        say("held deletes: look at what they name; --force-delete carries them out")
     if report.manifest is not None:
         say(f"manifest: {shlex.quote(report.manifest)}")
 

@@ -3,26 +3,21 @@
 As in git, the last matching pattern of the most specific source decides, and
 nothing below an ignored folder takes part. From most to least specific: the
 patterns of the call, the `.craftsyncignore` of the innermost folder … of the
-root, the defaults. pathspec reads the patterns; because asking them one by one
-takes microseconds and most files match none, one regular expression asks first
-whether any could match at all. (Only file importing pathspec.)
+root, the defaults.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple
-
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.paths import is_own
-from craftsync.errors import PathError, PathRefused, UsageError
+from craftsync.errors import PathError, PathRefused
 from craftsync.local.files import OpenFile, look
 from craftsync.local.folder import Folder
+from craftsync.local.patterns import Match, Patterns, any_of, narrowed, of_call
 from craftsync.local.tree import LinkInTheWay
 
 IGNORE_FILE = ".craftsyncignore"
@@ -37,101 +32,10 @@ DEFAULTS = (
 )
 
 _LARGEST = 1024 * 1024
-_NAMED_GROUP = re.compile(r"\(\?P<\w+>")
-_ANY_FOLDER = "^(?:.+/)?"
-"""What pathspec puts before a pattern that applies at any depth: nothing, when only names are asked about."""
-
-
-class Match(NamedTuple):
-    """The rule that decided about a path: a pattern and where it stands, for people."""
-
-    ignored: bool
-    pattern: str
-    source: str
-
-
-class _Rule(NamedTuple):
-    """One pattern. Unlike a `GitIgnoreSpec`, it tells a path from the folders the path lies in."""
-
-    line: str
-    pattern: GitIgnoreSpecPattern
-
-    @property
-    def by_name(self) -> bool:
-        """Tell whether only the last part of a path matters: there is no slash but at the ends."""
-        text = self.line.rstrip().lstrip("!").removeprefix("**/")
-        return "/" not in text.rstrip("/")
-
-    def hits(self, path: str, key: str) -> bool:
-        """Tell whether the pattern means this very path, whose last part is `key`."""
-        if self.by_name:
-            return self.pattern.match_file(key) is not None
-        if self.line.endswith("/**"):  # Everything in the folder, but not the folder.
-            return self.pattern.match_file(path.rstrip("/")) is not None
-        parent = path[: -len(key)]
-        return self.pattern.match_file(path) is not None and (
-            not parent or self.pattern.match_file(parent) is None
-        )
-
-
-class _Patterns:
-    """The patterns of one source; they see paths relative to the folder the source stands in."""
-
-    def __init__(self, lines: Iterable[str], source: str, base: str = "") -> None:
-        """`base` is that folder with a slash behind, or "". Raises `ValueError` for an invalid pattern."""
-        self.lines = tuple(filter(None, lines))
-        self._base = base
-        self._source = source
-        rules = [_Rule(line, _compiled(line)) for line in self.lines]
-        self._rules = [rule for rule in reversed(rules) if rule.pattern.include is not None]
-        self._may_match_name = _any_of(self.by_name())
-        self.may_match_path = _any_of(
-            [_expression(rule) for rule in self._rules if not rule.by_name]
-        )
-
-    def by_name(self) -> list[str]:
-        """Return regular expressions for the names the patterns could mean at any depth."""
-        expressions = [_expression(rule) for rule in self._rules if rule.by_name]
-        return [each.removeprefix(_ANY_FOLDER) for each in expressions]
-
-    def match(self, path: str, key: str) -> Match | None:
-        """Decide about the path from the root whose last part is `key`."""
-        path = path[len(self._base) :]
-        if not (
-            (self._may_match_name and self._may_match_name.match(key))
-            or (self.may_match_path and self.may_match_path.match(path))
-        ):
-            return None
-        return next((self._by(rule) for rule in self._rules if rule.hits(path, key)), None)
-
-    def covering(self, path: str) -> Match | None:
-        """Decide about a path relative to `base` by the patterns that mean it or a folder it lies in."""
-        return next((self._by(rule) for rule in self._rules if rule.pattern.match_file(path)), None)
-
-    def _by(self, rule: _Rule) -> Match:
-        return Match(bool(rule.pattern.include), rule.line.strip(), self._source)
-
-
-def _expression(rule: _Rule) -> str:
-    """Return the pattern as a regular expression to be matched from the start, without group names."""
-    assert rule.pattern.regex is not None  # Only a comment has none.
-    expression = _NAMED_GROUP.sub("(?:", rule.pattern.regex.pattern)
-    return expression if expression.startswith("^") else f"(?s:.*?){expression}"
-
-
-def _compiled(line: str) -> GitIgnoreSpecPattern:
-    try:
-        return GitIgnoreSpecPattern(line)
-    except re.error as error:
-        raise ValueError(f"{line!r} is no pattern: {error}") from error
 
 
 def _nothing(_key: str) -> None:
     return None
-
-
-def _any_of(expressions: list[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(f"(?:{each})" for each in expressions)) if expressions else None
 
 
 class FolderRules:
@@ -140,7 +44,7 @@ class FolderRules:
     A *key* is a name in the folder, with a slash behind if it is a folder.
     """
 
-    def __init__(self, prefix: str, sources: tuple[_Patterns, ...], include: _Patterns | None):
+    def __init__(self, prefix: str, sources: tuple[Patterns, ...], include: Patterns | None):
         """`prefix` is the folder's path with a slash behind, or ""; the most specific source comes first."""
         self.failure = ""
         """Why the rules are not known (for people); then nothing in the folder takes part."""
@@ -161,10 +65,10 @@ class FolderRules:
     def _first_question(self) -> Callable[[str], object]:
         if self._include or any(source.may_match_path for source in self._sources):
             return self.ignores
-        by_name = _any_of([each for source in self._sources for each in source.by_name()])
+        by_name = any_of([each for source in self._sources for each in source.by_name()])
         return by_name.match if by_name else _nothing
 
-    def inside(self, prefix: str, own: _Patterns | None) -> FolderRules:
+    def inside(self, prefix: str, own: Patterns | None) -> FolderRules:
         """Return the rules for a folder in this one, with what its own ignore file adds."""
         if own is None:
             return FolderRules(prefix, self._sources, self._include)
@@ -181,12 +85,7 @@ class FolderRules:
             return self.blocked
         path = self._prefix + key
         match = next(filter(None, (source.match(path, key) for source in self._sources)), None)
-        if (match is not None and match.ignored) or self._include is None or key[-1] == "/":
-            return match
-        included = self._include.covering(path)
-        if included is not None and included.ignored:
-            return included._replace(ignored=False)
-        return Match(True, " ".join(self._include.lines), "not among --include")
+        return narrowed(match, path, key, self._include)
 
 
 class IgnoreRules:
@@ -208,9 +107,9 @@ class IgnoreRules:
         """With `include`, only files that match one of its patterns take part. Raises `UsageError`."""
         self._folder = folder
         self._include = tuple(include)
-        self._call = _of_call(exclude, "--exclude")
-        self._defaults = _Patterns(DEFAULTS if defaults else (), "the defaults")
-        self._included = _of_call(self._include, "--include") if self._include else None
+        self._call = of_call(exclude, "--exclude")
+        self._defaults = Patterns(DEFAULTS if defaults else (), "the defaults")
+        self._included = of_call(self._include, "--include") if self._include else None
         self._seen: dict[str, bytes] = {}
         self.inside = lru_cache(maxsize=4096)(self._inside)
         """Return the `FolderRules` of the folder at a path; "" is the root."""
@@ -256,7 +155,7 @@ class IgnoreRules:
         try:
             content = self._read(source)
             lines = content.decode().split("\n") if content is not None else None
-            own = _Patterns(lines, source, prefix) if lines is not None else None
+            own = Patterns(lines, source, prefix) if lines is not None else None
         except (PathError, ValueError) as error:
             rules = outer.inside(prefix, None)
             rules.failure = f"{source} cannot be used: {error}"
@@ -278,12 +177,3 @@ class IgnoreRules:
             content = opened.read_at(0, opened.file.size)
         self._seen[path] = content
         return content
-
-
-def _of_call(patterns: Iterable[str], option: str) -> _Patterns:
-    try:
-        return _Patterns(patterns, option)
-    except ValueError as error:
-        raise UsageError(
-            f"{option}: {error}.", remedy="Patterns follow the syntax of .gitignore."
-        ) from error

@@ -16,7 +16,6 @@ from typing import NamedTuple, cast
 
 from craftsync.core.model import ABSENT, Kind, RemoteObject
 from craftsync.errors import (
-    CraftsyncError,
     ObjectNotFound,
     PathBusy,
     PathError,
@@ -36,12 +35,13 @@ from craftsync.migrate.content import (
     is_md5,
     read_whole,
 )
+from craftsync.migrate.keeping import Keeping
 from craftsync.migrate.options import Verified, Verify
 from craftsync.migrate.outcome import CopyOutcome
 from craftsync.state.migration import CopiedRow, CopyStep
 from craftsync.stores.base import CopyingStore, Expect, Store, UploadJournal
 from craftsync.sync.limiter import Limiter
-from craftsync.sync.outcome import Status
+from craftsync.sync.outcome import Status, sentence
 
 SHORT = 256 * 1024
 """Bytes up to which an object is copied by the thread that runs all short tasks."""
@@ -75,6 +75,7 @@ class Carrier:
     incoming: Limiter
     outgoing: Limiter
     room: Room
+    keeping: Keeping
     keep: str
     name: str
     verify: Verify = Verify.CHECKSUM
@@ -97,7 +98,7 @@ class Carrier:
                 step, Status.SKIPPED, "changed in the source or the target meanwhile"
             )
         except (PathError, StoreError) as error:
-            return CopyOutcome(step, Status.PROBLEM, _sentence(error), error=error)
+            return CopyOutcome(step, Status.PROBLEM, sentence(error), error=error)
 
     def cancel(self) -> None:
         """End the transfers under way as soon as they ask for more bytes."""
@@ -160,7 +161,12 @@ class Carrier:
         assert origin is not None
         store = cast(CopyingStore, self.target)  # Its features name an origin, which is near.
         written = store.copy_from(
-            origin, source, expect=_expect(target), keep=self._kept(target), journal=journal
+            origin,
+            source,
+            expect=_expect(target),
+            keep=self._kept(target),
+            journal=journal,
+            storage_class=self.keeping.class_of_copy(source),
         )
         if is_md5(source.version) and written.version == source.version:
             return written, Proof(Verified.CHECKSUM, None)
@@ -172,9 +178,9 @@ class Carrier:
     def _sent_whole(
         self, source: RemoteObject, target: RemoteObject | None
     ) -> tuple[RemoteObject, Proof]:
-        content, _ = read_whole(self.source, source, self.incoming)
+        content, reader = read_whole(self.source, source, self.incoming)
         self.outgoing.take(content.size)
-        written = self.target.write(
+        written = self.keeping.writer(source, reader)(
             source.path,
             content,
             expect=_expect(target),
@@ -189,11 +195,11 @@ class Carrier:
         self, source: RemoteObject, target: RemoteObject | None, journal: UploadJournal | None
     ) -> tuple[RemoteObject, Proof]:
         found = self.source.stat(source.path)
-        if found is None or found[1:4] != source[1:4]:
+        if found is None or not _is_as_listed(found, source):
             raise PathBusy(f"{source.path}: changed in the source meanwhile")
         hash_parts = self.target.features.md5_versions
         stream = Stream(self.source, found, self.incoming, self.outgoing, hash_parts=hash_parts)
-        written = self.target.write(
+        written = self.keeping.writer(source)(
             source.path,
             stream,
             expect=_expect(target),
@@ -247,12 +253,13 @@ class Carrier:
         if md5s and source.version == target.version:
             return Proof(Verified.CHECKSUM, None)
         found = self.target.stat(target.path)
-        if found is None or found[1:4] != target[1:4]:
+        if found is None or not _is_as_listed(found, target):
             raise PreconditionFailed(target.path)
-        if found.operation == self.operation(source):
+        # An upload in parts was begun before its digest was known; the manifest is to tell it.
+        if found.operation == self.operation(source) and (found.digest or self.dry_run):
             return Proof(Verified.ACKNOWLEDGED, found.digest)
         looked = self.source.stat(source.path)
-        if looked is None or looked[1:4] != source[1:4]:
+        if looked is None or not _is_as_listed(looked, source):
             raise PreconditionFailed(source.path)
         if looked.digest is not None and found.digest is not None:
             same = looked.digest == found.digest
@@ -265,6 +272,13 @@ class Carrier:
         return Proof(Verified.READ_BACK, digest) if read(self.target, target) == digest else None
 
 
+def _is_as_listed(found: RemoteObject, listed: RemoteObject) -> bool:
+    """Tell whether a look found what a listing told, which some servers give finer times in than in a look."""
+    if None not in (found.version, listed.version):
+        return (found.size, found.version) == (listed.size, listed.version)
+    return found[1:4] == listed[1:4]
+
+
 def _expect(target: RemoteObject | None) -> Expect:
     return ABSENT if target is None else target
 
@@ -272,7 +286,3 @@ def _expect(target: RemoteObject | None) -> Expect:
 def _source(step: CopyStep) -> RemoteObject:
     assert step.source is not None
     return step.source
-
-
-def _sentence(error: CraftsyncError) -> str:
-    return f"{error}. {error.remedy}".removesuffix(". ") if error.remedy else str(error)

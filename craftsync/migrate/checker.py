@@ -11,6 +11,7 @@ from craftsync.clock import SystemClock
 from craftsync.core.merge import Joined, merge
 from craftsync.core.model import BaselineRow, RemoteObject, Skipped
 from craftsync.errors import CraftsyncError
+from craftsync.local.patterns import CallRules
 from craftsync.migrate.content import digest_of, is_md5
 from craftsync.state.database import Database
 from craftsync.state.spool import in_order
@@ -29,13 +30,15 @@ _Triple = Joined[RemoteObject, BaselineRow, RemoteObject]
 class Checker:
     """Tells for every path whether both stores hold the same bytes.
 
-    By checksums where both stores are on one server and have true ones, which
+    With `size_only`, whether they hold as many. By checksums where both stores are on one server and have true ones, which
     is known only of a server that was tried; else by reading both.
     """
 
     source: Store
     target: Store
+    rules: CallRules
     workers: int
+    size_only: bool = False
 
     def run(self, on_line: Callable[[str, str], None]) -> Report:
         """Call `on_line(symbol, path)` for each path, in order.
@@ -80,7 +83,7 @@ class Checker:
                 else:
                     yield entry
 
-        listing = known(store.list())
+        listing = known(self.rules.of(store.list()))
         return listing if store.features.sorted_listing else in_order(database, listing, name=name)
 
     def _compare(self, triple: _Triple) -> str:
@@ -94,8 +97,8 @@ class Checker:
             return "!"
 
     def _are_equal(self, source: RemoteObject, target: RemoteObject) -> bool:
-        if source.size != target.size:
-            return False
+        if source.size != target.size or self.size_only:
+            return source.size == target.size
         features = self.source.features, self.target.features
         true_md5s = all(side.md5_versions for side in features) and is_md5(source.version)
         if true_md5s and source.version == target.version:

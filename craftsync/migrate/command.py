@@ -3,75 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from craftsync import config as configuration
 from craftsync import pairs
 from craftsync.clock import SystemClock, stamp
-from craftsync.core.model import Mode
+from craftsync.core.model import Compare, Mode
 from craftsync.errors import UsageError
-from craftsync.locations import S3Access
+from craftsync.local.patterns import CallRules
+from craftsync.locations import Location, S3Access, S3Location
 from craftsync.migrate import places
-from craftsync.migrate.shards import Shard
+from craftsync.migrate.words import MigrateOptions, options_for
 from craftsync.options import PairOptions, PassOptions, options_of, settings_of
 from craftsync.state.migration import MigrationState, migration_folder
 from craftsync.sync.report import Event, Report
-from craftsync.words import BadWord, choice_of, parse_rates
 
 if TYPE_CHECKING:
     from craftsync.migrate.fleet import Fleet
     from craftsync.migrate.options import MigrationOptions, MigrationReport
-
-_MOST_SHARDS = 10_000
-_SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
-_OF_A_PASS = (
-    *("dry_run", "delete", "max_delete", "force_delete", "transfers", "bwlimit", "on_event"),
-    *PairOptions.__annotations__,
-)
-"""What a pass and a migration are asked alike."""
-
-
-class MigrateOptions(PairOptions, total=False):
-    """How to run a migration: the keywords of `migrate`, and the flags of the same names."""
-
-    dry_run: bool
-    """Say what would be done, and do nothing."""
-    delete: bool | None
-    """Also delete in the target what the source does not have."""
-    max_delete: str | int | None
-    """Hold the deletes when there are more: a number of files, or a share such as "10%"."""
-    force_delete: bool
-    """Carry out all deletes of this one run, however many."""
-    transfers: int | None
-    """How many objects travel at once."""
-    bwlimit: str | int | None
-    """As for a pass; up is into the target, down is out of the source."""
-    on_event: Callable[[Event], None]
-    """Is called with each event while the run goes on."""
-    no_overwrite: bool
-    """Leave alone what the target holds already."""
-    verify: str | None
-    """"checksum", or "full": read the target back."""
-    shard: str | None
-    """Only a share of the keys, such as "1/4"."""
-    manifest: str | os.PathLike[str] | None
-    """Where to write the manifest."""
-    manifest_in_target: bool
-    """Put the manifest into the target, too."""
-    dask: str | None
-    """The address of a Dask scheduler whose workers are to do it: "tcp://host:8786"."""
-    stream: bool
-    """Let the bytes go through here even where the server could copy."""
-    source_profile: str | None
-    """For a source given by URL, where it is not as for the target."""
-    source_region: str | None
-    source_endpoint_url: str | None
 
 
 def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
@@ -82,7 +34,7 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
     if asked.get("dask"):
         return _run_on_fleet(source, target, asked, options)
     dry_run = options.run.dry_run
-    place, other = places.resolve(source, target, *_access(asked))
+    place, other = _places(source, target, asked, options)
     with places.opened(place, other, create=not dry_run, stand_in=dry_run) as (store, to):
         folder = migration_folder(
             pairs.state_dir_of(asked), store.location, to.location, str(options.shard or "")
@@ -111,7 +63,7 @@ def _run_on_fleet(
             "--dask divides one rate among the workers, not a timetable.",
             remedy="Give --bwlimit a rate such as 100M.",
         )
-    place, other = places.resolve(source, target, *_access(asked))
+    place, other = _places(source, target, asked, options)
     started = SystemClock().monotonic()
     with (
         places.opened(place, other, create=True, stand_in=False) as (store, to),
@@ -153,9 +105,13 @@ def _fleet(address: str) -> Fleet:
 
 
 def _for_a_share(asked: MigrateOptions, options: MigrationOptions, workers: int) -> MigrateOptions:
-    """Return what each share is asked: all the same, but for the rates, which the workers divide."""
-    mine = {"dask", "on_event", "manifest", "manifest_in_target", "bwlimit"}
+    """Return what each share is asked: all the same, but for the rates, which the workers divide.
+
+    The files of `exclude_from` are this machine's; what they say is in the options.
+    """
+    mine = {"dask", "on_event", "manifest", "manifest_in_target", "bwlimit", "exclude_from"}
     shared = {name: value for name, value in asked.items() if name not in mine}
+    shared["exclude"] = options.run.exclude
     if asked.get("bwlimit") is not None:
         rates = (options.run.upload_rate, options.run.download_rate)
         shared["bwlimit"] = ":".join(
@@ -190,51 +146,23 @@ def check(
     access = pairs.access_of(asked)
     source, target = words
     place, other = places.resolve(source, target, asked.get("config"), access, access)
-    transfers = options_of(asked, settings_of(asked), Mode.PUSH).transfers
+    options = options_of(asked, settings_of(asked), Mode.PUSH)
+    rules = CallRules(options.include, options.exclude)
+    size_only = options.policy.compare is Compare.SIZE_ONLY
     with places.opened(place, other, create=False, stand_in=False) as (store, to):
-        return Checker(store, to, transfers).run(on_line)
+        return Checker(store, to, rules, options.transfers, size_only).run(on_line)
 
 
-def options_for(asked: MigrateOptions) -> MigrationOptions:
-    """Return the options of a run; raises `UsageError` for a word that means nothing."""
-    from craftsync.migrate.options import MigrationOptions, Verify
-
-    for name in asked:
-        if name not in MigrateOptions.__annotations__:
-            near = get_close_matches(name, MigrateOptions.__annotations__, n=1)
-            meant = f"Did you mean {near[0]}? " if near else ""
-            known = ", ".join(MigrateOptions.__annotations__)
-            raise UsageError(f"There is no option {name!r}.", remedy=f"{meant}Options: {known}.")
-    shared = cast(PassOptions, {name: asked[name] for name in _OF_A_PASS if name in asked})  # type: ignore[literal-required]
-    manifest = asked.get("manifest")
-    return MigrationOptions(
-        run=options_of(shared, settings_of(shared), Mode.PUSH),
-        no_overwrite=asked.get("no_overwrite", False),
-        verify=_read(asked, "verify", choice_of(Verify, "way to verify")) or Verify.CHECKSUM,
-        shard=_read(asked, "shard", parse_shard),
-        manifest=Path(manifest).expanduser() if manifest else None,
-        manifest_in_target=asked.get("manifest_in_target", False),
-        server_side=not asked.get("stream", False),
-    )
-
-
-def parse_shard(word: object) -> Shard:
-    """Read "2/8" as the second of eight shares."""
-    found = _SHARD.fullmatch(word) if isinstance(word, str) else None
-    if found and 1 <= int(found[1]) <= int(found[2]) <= _MOST_SHARDS:
-        return Shard(int(found[1]), int(found[2]))
-    raise BadWord("is not a share", f"Use I/N with I from 1 to N, N up to {_MOST_SHARDS}: 1/4.")
-
-
-def parse_bandwidth(word: str) -> float:
-    """Read how many bytes per second a dry run reckons with."""
-    try:
-        rate = parse_rates(word).upload
-        if rate is None:
-            raise BadWord("is no bandwidth", "Use bytes per second with K, M or G such as 100M.")
-    except BadWord as bad:
-        raise UsageError(f"--bandwidth: {word!r} {bad}.", remedy=bad.remedy) from bad
-    return rate
+def _places(
+    source: str, target: str, asked: MigrateOptions, options: MigrationOptions
+) -> tuple[Location, Location]:
+    place, other = places.resolve(source, target, *_access(asked))
+    if options.storage_class is not None and not isinstance(other, S3Location):
+        raise UsageError(
+            f"--storage-class: the target {other} is not in S3 and has no storage classes.",
+            remedy="Leave it out.",
+        )
+    return place, other
 
 
 def _access(asked: MigrateOptions) -> tuple[Any, S3Access, S3Access]:
@@ -245,16 +173,6 @@ def _access(asked: MigrateOptions) -> tuple[Any, S3Access, S3Access]:
         asked.get("source_endpoint_url") or target.endpoint_url,
     )
     return asked.get("config"), source, target
-
-
-def _read(asked: MigrateOptions, name: str, parse: Callable[[object], Any]) -> Any:
-    word = asked.get(name)
-    if word is None:
-        return None
-    try:
-        return parse(word)
-    except BadWord as bad:
-        raise UsageError(f"--{name}: {word!r} {bad}.", remedy=bad.remedy) from bad
 
 
 def _ignore(event: Event) -> None:

@@ -17,7 +17,7 @@ from io import BytesIO
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, PathBusy, PreconditionFailed, StoreUnavailable
 from craftsync.hashing import fed
-from craftsync.stores.base import Store
+from craftsync.stores.base import Reader, Store
 from craftsync.sync.limiter import Limiter
 
 MIB = 1024 * 1024
@@ -86,21 +86,20 @@ def is_md5(version: str | None) -> bool:
     return version is not None and len(version) == _MD5_DIGITS
 
 
-def read_whole(
-    store: Store, source: RemoteObject, limiter: Limiter
-) -> tuple[Content, RemoteObject]:
-    """Return a small object's content and full description.
+def read_whole(store: Store, source: RemoteObject, limiter: Limiter) -> tuple[Content, Reader]:
+    """Return a small object's content, and the reader it came from.
 
     Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
     given, and `StoreUnavailable` when what arrived is not what the source
     itself says it is.
     """
-    body, found = _read(store, source, limiter, 0, source.size)
+    body, reader = _read(store, source, limiter, 0, source.size)
+    found = reader.object
     content = Content(body, found.mtime_ns or found.modified_ns)
     has_md5 = store.features.md5_versions and is_md5(found.version)
     if found.digest not in (None, content.digest) or (has_md5 and found.version != content.md5):
         raise damaged(store, source.path)
-    return content, found
+    return content, reader
 
 
 def digest_of(store: Store, found: RemoteObject, limiter: Limiter) -> bytes:
@@ -275,8 +274,8 @@ class _InOrder:
 
 def _read(
     store: Store, source: RemoteObject, limiter: Limiter, offset: int, length: int
-) -> tuple[bytes, RemoteObject]:
-    """Return `length` bytes of this very object, and its full description."""
+) -> tuple[bytes, Reader]:
+    """Return `length` bytes of this very object, and the reader they came from."""
     rest = None if length == source.size else length
     for attempt in range(_ATTEMPTS):
         try:
@@ -289,7 +288,7 @@ def _read(
                 body = gathered.getvalue()
                 if len(body) != length:
                     raise PreconditionFailed(f"{source.path} has changed.")
-                return body, reader.object
+                return body, reader
         except StoreUnavailable:
             if attempt == _ATTEMPTS - 1:
                 raise

@@ -12,9 +12,12 @@ _PER_LARGE_OBJECT = 4
 """A look at the source, and the begin, the end and a look after it in the target."""
 
 
-def requests(steps: Iterable[CopyStep], *, server_side: bool) -> int:
-    """Return how many requests both stores get for these steps, listings and repetitions left out."""
-    return sum(_of(step, server_side) for step in steps)
+def requests(steps: Iterable[CopyStep], *, server_side: bool, asks: bool) -> int:
+    """Return how many requests both stores get for these steps, listings and repetitions left out.
+
+    `asks` says whether each object is asked for its properties.
+    """
+    return sum(_of(step, server_side) + (asks and step.kind is Kind.UPLOAD) for step in steps)
 
 
 def _of(step: CopyStep, server_side: bool) -> int:

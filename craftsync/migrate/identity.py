@@ -32,13 +32,17 @@ def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) 
     ids = [
         _confirmed(store, state, name) for store, name in ((source, "source"), (target, "target"))
     ]
+    if ids[1] is None and mark:
+        ids[1] = _marked(target)
+        # A place without a mark has one now, also under its other name.
+        ids[0] = _mark_of(source)
     if ids[0] is not None and ids[0] == ids[1]:
         raise UsageError(
             f"{source.location} and {target.location} are the same store ({STORE_MARK}).",
             remedy="If one was copied from the other by another tool, remove the target's mark.",
         )
-    if ids[1] is None and mark:
-        state.database.put("target_id", _marked(target))
+    if ids[1] is not None:
+        state.database.put("target_id", ids[1])
 
 
 def _confirmed(store: Store, state: MigrationState, name: str) -> str | None:

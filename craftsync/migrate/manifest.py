@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 
@@ -27,19 +28,33 @@ def write(rows: Iterable[CopiedRow], file: Path) -> None:
 
 def write_lines(text: Iterable[str], file: Path) -> None:
     """Write the lines of a manifest, each with its end."""
-    part = file.with_name(f".{file.name}.craftsync-part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as out:
-            out.writelines(text)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
+        if file.exists() and not file.is_file():
+            # A device such as /dev/stdout takes the lines; nothing may come in its place.
+            with file.open("w", encoding="utf-8") as out:
+                out.writelines(text)
+        else:
+            _write_whole(text, file)
     except OSError as error:
         raise CraftsyncError(
             f"The manifest {file} cannot be written ({error.strerror}).",
             remedy="Everything was copied all the same; run it again with another --manifest.",
         ) from error
+
+
+def _write_whole(text: Iterable[str], file: Path) -> None:
+    part = file.with_name(f".{file.name}.craftsync-part")
+    try:
+        with part.open("w", encoding="utf-8") as out:
+            out.writelines(text)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
 def lines(rows: Iterable[CopiedRow]) -> Iterator[str]:

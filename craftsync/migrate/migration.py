@@ -8,33 +8,38 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from craftsync.clock import Clock, SystemClock, stamp
+from craftsync.core.guard import DeleteLimit
 from craftsync.migrate import estimate, manifest
 from craftsync.migrate.carrier import Carrier
 from craftsync.migrate.content import MIB, Room
 from craftsync.migrate.executor import Executor
 from craftsync.migrate.identity import confirm
+from craftsync.migrate.keeping import Keeping
+from craftsync.migrate.memory import give_back_large_blocks
 from craftsync.migrate.options import MigrationOptions, MigrationReport
 from craftsync.migrate.outcome import CopyOutcome
 from craftsync.migrate.planner import Planner
 from craftsync.migrate.shards import Span, span_of
 from craftsync.migrate.tally import Tally
-from craftsync.state.facts import FACTS_LAST_NS
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
 from craftsync.sync.limiter import Limiter
+from craftsync.sync.opening import learn, report_recovery
 from craftsync.sync.pool import Pool, TaskPool
-from craftsync.sync.report import Issue, IssueEvent, OnEvent
+from craftsync.sync.report import OnEvent
 from craftsync.sync.runner import Note
 
 _ROUNDS = 3
 _ROUND_SECONDS = 0.5
 """What changed meanwhile is given this long to settle, and twice that before the last round."""
-_ROOM = 64 * MIB
+_ROOM = 96 * MIB
 """Memory for the objects on their way that are larger than `carrier.SHORT`."""
+
+_BEGUN_ANEW = "what the target holds is compared anew"
 
 MakePool = Callable[[int], Pool[CopyOutcome | Note]]
 """Makes the workers; a test may hand in one that makes none."""
@@ -61,15 +66,17 @@ class Migration:
         dry_run = options.run.dry_run
         report = MigrationReport("migrate", dry_run=dry_run)
         started = self.clock.monotonic()
-        self._report_recovery(report, on_event)
+        give_back_large_blocks()
+        report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         confirm(self.source, self.target, self.state, mark=not dry_run)
         self._learn_facts(dry_run=dry_run)
         span = self._span(options)
         paths: list[str] | None = None
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=dry_run or attempt == _ROUNDS)
-            self._round(options, span, tally, report, paths)
-            paths = tally.again
+            limit = self._round(options, span, tally, report, paths)
+            options = replace(options, run=replace(options.run, delete_limit=limit))
+            paths = tally.again()
             if not paths:
                 break
             self.clock.sleep(_ROUND_SECONDS * attempt)
@@ -80,15 +87,7 @@ class Migration:
 
     def _learn_facts(self, *, dry_run: bool) -> None:
         """Learn what the target can do. The source is never tried: it is known as far as it is the same server."""
-        database = self.state.database
-        saved, at = database.get("facts"), int(database.get("facts_at_ns") or 0)
-        if not dry_run and (saved is None or abs(self.clock.now_ns() - at) > FACTS_LAST_NS):
-            saved = self.target.prepare(None)
-            if saved is not None:
-                database.put("facts", saved)
-                database.put("facts_at_ns", str(self.clock.now_ns()))
-        elif saved is not None:
-            self.target.prepare(saved)
+        saved = learn(self.target, self.state.database, self.clock, may_write=not dry_run)
         if saved is not None and self._are_neighbours():
             self.source.prepare(saved)
 
@@ -115,13 +114,17 @@ class Migration:
         tally: Tally,
         report: MigrationReport,
         paths: list[str] | None,
-    ) -> None:
+    ) -> DeleteLimit:
+        """Plan and carry out; return how much of the limit of deletes is left to the next round."""
         planner = Planner(self.source, self.target, self.state, options, span, tally.event)
         planned = planner.plan(paths)
         tally.planned(planned, self.state.totals())
         if options.run.dry_run:
             server_side = self._by_server(options)
-            report.requests += estimate.requests(self.state.steps(), server_side=server_side)
+            asks = self._keeping(options).asks(server_side=server_side)
+            report.requests += estimate.requests(
+                self.state.steps(), server_side=server_side, asks=asks
+            )
         elif planned.deletes:
             confirm(self.source, self.target, self.state, mark=False)
         carrier = self._carrier(options)
@@ -135,6 +138,7 @@ class Migration:
         ).run()
         if paths is None and not options.run.dry_run:
             self.target.abort_stale(self.state.take_stale_uploads())
+        return options.run.delete_limit.after(planned.deletes, planned.emptied)
 
     def _carrier(self, options: MigrationOptions) -> Carrier:
         addresses = f"{self.source.location}\0{self.target.location}"
@@ -144,6 +148,7 @@ class Migration:
             Limiter(options.run.download_rate, self.clock),
             Limiter(options.run.upload_rate, self.clock),
             Room(_ROOM),
+            self._keeping(options),
             keep=stamp(self.clock),
             name=hashlib.sha256(addresses.encode()).hexdigest(),
             verify=options.verify,
@@ -152,21 +157,13 @@ class Migration:
             dry_run=options.run.dry_run,
         )
 
+    def _keeping(self, options: MigrationOptions) -> Keeping:
+        return Keeping(self.source, self.target, options.storage_class, options.tags)
+
     def _finish(self, options: MigrationOptions, report: MigrationReport) -> None:
         """Write the manifest, and put it into the target if nothing is left to do there."""
         file = options.manifest or self.folder / "manifest.jsonl"
-        manifest.write(self.state.finished_rows(), file)
+        manifest.write(options.rules.of(self.state.finished_rows()), file)
         report.manifest = str(file)
         if options.manifest_in_target and report.exit_code == 0:
             manifest.send(file, self.target, f"manifest-{stamp(self.clock)}")
-
-    def _report_recovery(self, report: MigrationReport, on_event: OnEvent) -> None:
-        aside = self.state.database.recovered
-        if aside is not None:
-            self.state.database.recovered = None
-            report.damaged_state = True
-            reason = (
-                f"the state database was damaged and is now {aside}; what the target holds"
-                " is compared anew"
-            )
-            on_event(IssueEvent(Issue.PROBLEM, str(aside), reason))

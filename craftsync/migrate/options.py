@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from craftsync.local.patterns import CallRules
 from craftsync.migrate.shards import Shard
 from craftsync.sync.report import Options, Report
 
@@ -43,6 +44,8 @@ class MigrationOptions:
     """
 
     run: Options = field(default_factory=Options)
+    rules: CallRules = field(default_factory=CallRules)
+    """Which paths take part, on both sides; all others stay as they are."""
     no_overwrite: bool = False
     """Leave alone what the target holds already, whatever it is."""
     verify: Verify = Verify.CHECKSUM
@@ -52,6 +55,10 @@ class MigrationOptions:
     manifest_in_target: bool = False
     server_side: bool = True
     """Let the server copy where it can."""
+    storage_class: str | None = None
+    """The S3 storage class of every copy, or `keeping.SOURCE`."""
+    tags: bool = False
+    """Keep the tags of objects whose bytes pass through here, too."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ Only looks are taken here; nothing is changed but the plan table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from craftsync.core.decide import decide_looks, look_remote
@@ -20,25 +19,16 @@ from craftsync.migrate.shards import Span
 from craftsync.state.migration import CopiedRow, CopyStep, MigrationState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
+from craftsync.sync import planning
 from craftsync.sync.report import Issue, IssueEvent, OnEvent, ProgressEvent
-
-_BATCH = 1000
-_LISTING_SHARE = 5000
-"""Keys in each part of a listing that is fetched in several streams."""
-_LOOKS_AT_ONCE = 16
 
 
 @dataclass(slots=True)
-class Planned:
-    """What planning counted. Sizes are bytes."""
+class Planned(planning.Planned):
+    """What planning a migration counted. Sizes are bytes."""
 
     source: int = 0
     source_bytes: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    problems: int = 0
-    held: int = 0
-    deletes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +53,8 @@ class Planner:
             self.state.begin(anew=paths is None)
             source, rows, target = self._streams(paths, planned)
             try:
-                self._spool(self._decide(source, rows, target, planned), planned)
+                for batch in planning.in_batches(self._decide(source, rows, target, planned)):
+                    self.state.add(batch)
             except OutOfOrder as error:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
             if not self.options.run.force_delete:
@@ -74,10 +65,12 @@ class Planner:
     def _streams(
         self, paths: Sequence[str] | None, planned: Planned
     ) -> tuple[_Side, Iterable[CopiedRow], _Side]:
-        note = self._noter(planned)
+        note = planned.noter(self.on_event)
         if paths is None:
-            boundaries = self.state.boundaries(_LISTING_SHARE)
-            rows = (row for row in self.state.rows() if self.span.holds(row.path))
+            boundaries = self.state.boundaries(planning.LISTING_SHARE)
+            rows = self.options.rules.of(
+                row for row in self.state.rows() if self.span.holds(row.path)
+            )
             source = _Side(note)
             source.entries = self._listed(self.source, boundaries, source, 0)
             # What takes no part over there only matters where it is in the way.
@@ -86,7 +79,9 @@ class Planner:
             return source, rows, target
         wanted = sorted(set(paths))
         found = [row for path in wanted if (row := self.state.row(path))]
-        sides = (_Side(note, self._stat_all(store, wanted)) for store in (self.source, self.target))
+        sides = (
+            _Side(note, planning.stat_all(store, wanted)) for store in (self.source, self.target)
+        )
         source, target = sides
         return source, found, target
 
@@ -95,14 +90,10 @@ class Planner:
     ) -> Iterable[RemoteObject]:
         is_sorted = store.features.sorted_listing
         listing = self.span.of(store.list(boundaries=boundaries), in_order=is_sorted)
-        entries = known(listing, side.unknown, side.note)
+        entries = known(self.options.rules.of(listing), side.unknown, side.note)
         if is_sorted:
             return entries
         return in_order(self.state.database, entries, name=f"listing_{number}")
-
-    def _stat_all(self, store: Store, names: list[str]) -> list[RemoteObject]:
-        with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
-            return [found for found in pool.map(store.stat, names) if found]
 
     def _decide(
         self, source: _Side, rows: Iterable[CopiedRow], target: _Side, planned: Planned
@@ -110,9 +101,12 @@ class Planner:
         for path, here, row, there in merge(source.entries, rows, target.entries):
             if here is not None:
                 self._seen(here, planned)
-                if self._refused(path, there, target, planned):
-                    continue
-            elif path in source.unknown:
+                left_out = self._refused(path, there, target, planned)
+            else:
+                left_out = path in source.unknown
+            if left_out:
+                if row is not None:
+                    self.state.leave_out(path)
                 continue
             step = self._step(path, here, row, there)
             if step is not None:
@@ -123,7 +117,7 @@ class Planner:
     def _seen(self, here: RemoteObject, planned: Planned) -> None:
         planned.source += 1
         planned.source_bytes += here.size
-        if not planned.source % _BATCH:
+        if not planned.source % planning.BATCH:
             self.on_event(ProgressEvent("scanning", planned.source, None, planned.source_bytes))
 
     def _wants_proof(self, row: CopiedRow) -> bool:
@@ -165,38 +159,19 @@ class Planner:
             return CopyStep(0, Kind.FORGET, path, "gone from the source", None, there)
         return None
 
-    def _spool(self, steps: Iterator[CopyStep], planned: Planned) -> None:
-        batch: list[CopyStep] = []
-        for step in steps:
-            batch.append(step)
-            if len(batch) == _BATCH:
-                self.state.add(batch)
-                batch.clear()
-        self.state.add(batch)
-
     def _hold(self, planned: Planned, *, whole: bool) -> None:
         deletes, known = self.state.count(Kind.DELETE_REMOTE), self.state.count_rows()
         # Of a share that is empty, the source as a whole says more.
         is_empty = whole and not planned.source and next(iter(self.source.list()), None) is None
         counts = SideCounts(0 if is_empty else max(planned.source, 1), deletes, known)
+        if is_empty:
+            planned.emptied.add("source")
         reason = reason_to_hold(counts, self.options.run.delete_limit, "source")
         if deletes and is_empty:
             reason = "the source is empty"
-        if reason is None:
-            return
-        for path in self.state.remove(Kind.DELETE_REMOTE):
-            planned.held += 1
-            event = IssueEvent(Issue.HELD, path, f"{Kind.DELETE_REMOTE} is held: {reason}")
-            self.on_event(event)
-
-    def _noter(self, planned: Planned) -> Callable[[Skipped], None]:
-        def note(skipped: Skipped) -> None:
-            issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
-            planned.problems += skipped.failed
-            planned.skipped += not skipped.failed
-            self.on_event(IssueEvent(issue, skipped.path, skipped.reason))
-
-        return note
+        if reason is not None:
+            kind = Kind.DELETE_REMOTE
+            planned.hold(kind, self.state.remove(kind), reason, self.on_event)
 
 
 class _Side:

@@ -6,64 +6,38 @@ from craftsync.clock import Clock
 from craftsync.core.model import Kind
 from craftsync.migrate.options import MigrationReport
 from craftsync.migrate.outcome import CopyOutcome
-from craftsync.migrate.planner import Planned
-from craftsync.state.plan import Totals
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Status
-from craftsync.sync.report import ActionEvent, Issue, IssueEvent, OnEvent, ProgressEvent
+from craftsync.sync.report import ActionEvent, Issue, OnEvent
+from craftsync.sync.tally import RoundTally
 
-_TICK_SECONDS = 0.1
 
-
-class Tally:
-    """Adds one round of a run to its report.
-
-    Steps that were skipped and may succeed later are kept in `again` for the
-    next round; in the `last` round they are reported instead.
-    """
+class Tally(RoundTally):
+    """Adds one round of a run to its report."""
 
     def __init__(
         self, report: MigrationReport, on_event: OnEvent, clock: Clock, *, last: bool
     ) -> None:
-        self.again: list[str] = []
-        self.event = on_event
-        self._report = report
-        self._clock = clock
-        self._last = last
-        self._totals = Totals(0, 0)
-        self._done = 0
+        super().__init__(report, on_event, clock, last=last)
+        self._copies = report
         self._copied = 0
+        self._has_removed = False
         self._moving: Limiter | None = None
-        self._ticked_at = clock.monotonic()
-
-    def planned(self, planned: Planned, totals: Totals) -> None:
-        report = self._report
-        report.unchanged += planned.unchanged
-        report.skipped += planned.skipped
-        report.problems += planned.problems
-        report.held += planned.held
-        self._totals = totals
-        self._progress()
 
     def count_bytes(self, moving: Limiter | None) -> None:
         """Take the bytes that moved from here; where none move, from what is done."""
         self._moving = moving
 
-    def tick(self) -> None:
-        now = self._clock.monotonic()
-        if now - self._ticked_at >= _TICK_SECONDS:
-            self._ticked_at = now
-            self._progress()
+    def _moved(self) -> int:
+        return self._copied if self._moving is None else self._moving.moved
 
-    def _progress(self) -> None:
-        moved = self._copied if self._moving is None else self._moving.moved
-        self.event(
-            ProgressEvent("transferring", self._done, self._totals.files, moved, self._totals.bytes)
-        )
+    def _is_worth_it(self) -> bool:
+        """Deletes come last, and may have cleared the way for what was obstructed."""
+        return self._has_removed or super()._is_worth_it()
 
     def outcome(self, outcome: CopyOutcome) -> None:
         """Count one recorded outcome and pass it on."""
-        step, report = outcome.step, self._report
+        step, report = outcome.step, self._copies
         self._done += step.kind is not Kind.FORGET
         self._copied += outcome.bytes
         if outcome.row is not None:
@@ -74,20 +48,18 @@ class Tally:
                 self._count(outcome)
             case Status.UNCHANGED if outcome.row is not None:
                 report.adopted += step.kind is not Kind.ADOPT
-            case Status.SKIPPED if not (self._last or outcome.final):
-                self.again.append(step.path)
             case Status.SKIPPED:
-                report.skipped += 1
-                self.event(IssueEvent(Issue.SKIPPED, step.path, outcome.reason))
+                final = outcome.final
+                self._undone(step.path, Issue.SKIPPED, outcome.reason, outcome.error, final=final)
             case Status.PROBLEM:
-                report.problems += 1
-                self.event(IssueEvent(Issue.PROBLEM, step.path, outcome.reason))
+                self._undone(step.path, Issue.PROBLEM, outcome.reason, outcome.error, final=True)
 
     def _count(self, outcome: CopyOutcome) -> None:
-        step, report = outcome.step, self._report
+        step, report = outcome.step, self._copies
         copied = step.kind is not Kind.DELETE_REMOTE
         report.copied += copied
         report.deleted_remote += not copied
+        self._has_removed = self._has_removed or not copied
         report.bytes_copied += outcome.bytes
         action = "copy" if copied else Kind.DELETE_REMOTE
         size = step.source.size if step.source else step.target.size if step.target else 0

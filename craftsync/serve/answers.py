@@ -20,6 +20,7 @@ from craftsync.errors import (
     CraftsyncError,
     ObjectNotFound,
     PathBusy,
+    PathError,
     PathObstructed,
     PathRefused,
     PreconditionFailed,
@@ -43,6 +44,8 @@ _ANSWERS: tuple[tuple[type[CraftsyncError], int, str], ...] = (
     (StoreMissing, 503, "StoreMissing"),
     (StoreChanged, 503, "StoreChanged"),
     (StoreFull, 507, "InsufficientStorage"),
+    # What is left of them concerns one object, such as one that is archived, and stays so.
+    (PathError, 409, "ObjectUnusable"),
 )
 """For each error of craftsync the status, and a name for programs (that of S3 where it has one)."""
 

@@ -77,6 +77,8 @@ class Features:
     """Every key is an object, also one that no folder can hold, such as `a//b`; none is `Skipped` for its name."""
     origin: Origin | None = None
     """Set for a `CopyingStore`."""
+    properties: bool = False
+    """Set for a `properties.DescribingStore`."""
 
 
 class Source(Protocol):
@@ -249,11 +251,12 @@ class CopyingStore(Store, Protocol):
         expect: Expect,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        storage_class: str | None = None,
     ) -> RemoteObject:
         """Copy an object of another store to the same path in this one, all that belongs to it included.
 
         Content type, metadata and tags stay as they are, so the copy bears no
-        operation id. Raises `ObjectNotFound` or `PreconditionFailed` when the
+        operation id. Its storage class is the one given, or the store's usual one. Raises `ObjectNotFound` or `PreconditionFailed` when the
         source is not the one given, or the target not what was expected.
         """
         ...

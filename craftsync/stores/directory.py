@@ -23,6 +23,7 @@ from craftsync.errors import (
     PathRefused,
     PreconditionFailed,
     RootError,
+    StoreError,
     StoreUnavailable,
 )
 from craftsync.local.files import BLOCK, OpenFile
@@ -61,6 +62,11 @@ class DirectoryStore:
         """Open a folder, making it first if it is not there."""
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreError(
+                f"The folder {path} cannot be made: a file is in the way.",
+                remedy="Name another folder.",
+            ) from error
         except OSError as error:
             raise error_of(error, f"The folder {path} cannot be made") from error
         return cls(path, name=name)

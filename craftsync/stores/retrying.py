@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
+from functools import partial
 from typing import TypeVar, cast
 
 from craftsync.clock import Clock
@@ -27,6 +27,8 @@ from craftsync.stores.base import (
     Store,
     UploadJournal,
 )
+from craftsync.stores.opening import Opening
+from craftsync.stores.properties import DescribingStore, Properties
 
 T = TypeVar("T")
 
@@ -101,10 +103,15 @@ class RetryingStore:
         offset: int = 0,
         length: int | None = None,
     ) -> AbstractContextManager[Reader]:
-        return _Opening(
-            lambda: self.store.read(path, expect=expect, offset=offset, length=length),
-            self._patience(),
+        return Opening(
+            lambda enter: self._retried(
+                lambda: enter(self.store.read(path, expect=expect, offset=offset, length=length))
+            )
         )
+
+    def properties(self, expect: RemoteObject) -> Properties:
+        store = cast(DescribingStore, self.store)  # Its features say so.
+        return self._retried(lambda: store.properties(expect))
 
     def write(
         self,
@@ -115,9 +122,14 @@ class RetryingStore:
         operation: str,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        properties: Properties | None = None,
     ) -> RemoteObject:
+        write = self.store.write
+        if properties is not None:
+            describing = cast(DescribingStore, self.store)  # Its features say so.
+            write = partial(describing.write, properties=properties)
         return self._settled(
-            lambda: self.store.write(
+            lambda: write(
                 path, source, expect=expect, operation=operation, keep=keep, journal=journal
             ),
             lambda: self._own(path, source.size, source.digest, source.mtime_ns, operation),
@@ -146,10 +158,18 @@ class RetryingStore:
         expect: Expect,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        storage_class: str | None = None,
     ) -> RemoteObject:
         store = cast(CopyingStore, self.store)  # Its features name an origin.
         return self._settled(
-            lambda: store.copy_from(origin, source, expect=expect, keep=keep, journal=journal),
+            lambda: store.copy_from(
+                origin,
+                source,
+                expect=expect,
+                keep=keep,
+                journal=journal,
+                storage_class=storage_class,
+            ),
             lambda: self._copied(source),
         )
 
@@ -238,31 +258,6 @@ class Patience:
                 return act()
             except StoreUnavailable as error:
                 self.wait_after(error)
-
-
-class _Opening(AbstractContextManager[Reader]):
-    """Opens an object as often as it takes; made by hand, for a generator costs more than it says."""
-
-    def __init__(
-        self, read: Callable[[], AbstractContextManager[Reader]], patience: Patience
-    ) -> None:
-        self._read = read
-        self._patience = patience
-
-    def __enter__(self) -> Reader:
-        return self._patience.retried(self._open)
-
-    def _open(self) -> Reader:
-        self._opened = self._read()
-        return self._opened.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return self._opened.__exit__(kind, error, traceback)
 
 
 def _after(

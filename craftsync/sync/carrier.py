@@ -16,7 +16,6 @@ from typing import NamedTuple
 from craftsync.core.model import ABSENT, Action, BaselineRow, Kind, LocalFile, RemoteObject
 from craftsync.core.paths import conflict_name
 from craftsync.errors import (
-    CraftsyncError,
     ObjectNotFound,
     PathBusy,
     PathError,
@@ -29,7 +28,7 @@ from craftsync.state.plan import Intent
 from craftsync.stores.base import Store, UploadJournal
 from craftsync.sync.content import Fetcher, PartialDownload, RootSource
 from craftsync.sync.limiter import Limiter
-from craftsync.sync.outcome import Outcome, Staged, Status
+from craftsync.sync.outcome import Outcome, Staged, Status, sentence
 from craftsync.sync.settle import Settled, Settler
 
 _DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
@@ -41,7 +40,7 @@ class Task(NamedTuple):
     step: int
     action: Action
     operation: str
-    intent: Intent | None = None
+    intents: tuple[Intent, ...] = ()
     partial: PartialDownload | None = None
     journal: Callable[[bytes], UploadJournal] | None = None
 
@@ -73,7 +72,7 @@ class Carrier:
         except (PreconditionFailed, ObjectNotFound):
             return Outcome(action, Status.SKIPPED, "changed in the store meanwhile")
         except (PathError, StoreError) as error:
-            return Outcome(action, Status.PROBLEM, _sentence(error), error=error)
+            return Outcome(action, Status.PROBLEM, sentence(error), error=error)
         except OSError as error:
             return Outcome(action, Status.PROBLEM, f"{error.strerror or error}")
 
@@ -84,7 +83,7 @@ class Carrier:
 
     def _settle_and_do(self, task: Task) -> Outcome | Staged:  # noqa: C901 (one arm a kind)
         action = task.action
-        settled = self.settler.settle(action, task.intent)
+        settled = self.settler.settle(action, task.intents)
         if settled.decision is None:
             return self._nothing(action, settled)
         kind, rule = settled.decision
@@ -271,7 +270,3 @@ class Carrier:
                 if file.digest() == digest:
                     return copy, True
         raise AssertionError("counting has no end")
-
-
-def _sentence(error: CraftsyncError) -> str:
-    return f"{error}. {error.remedy}".removesuffix(". ") if error.remedy else str(error)

@@ -25,6 +25,11 @@ class Status(StrEnum):
     PROBLEM = "problem"
 
 
+def sentence(error: CraftsyncError) -> str:
+    """Return what went wrong and what to do about it, in one line."""
+    return f"{str(error).removesuffix('.')}. {error.remedy}" if error.remedy else str(error)
+
+
 class Outcome(NamedTuple):
     """The result of one step, and what the baseline has to learn from it.
 

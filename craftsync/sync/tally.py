@@ -6,12 +6,12 @@ from typing import TextIO
 
 from craftsync.clock import Clock
 from craftsync.core.model import Action, Kind
-from craftsync.errors import PathObstructed
+from craftsync.errors import CraftsyncError, PathObstructed
 from craftsync.state.plan import Totals
 from craftsync.sync import planfile
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Outcome, Status
-from craftsync.sync.planner import Planned
+from craftsync.sync.planning import Planned
 from craftsync.sync.report import (
     ActionEvent,
     Event,
@@ -34,8 +34,8 @@ _COUNTERS = {
 }
 
 
-class Tally:
-    """Adds one round of a pass to its report.
+class RoundTally:
+    """Adds one round to its report: what a pass and a migration count alike.
 
     Steps that were skipped are kept for the next round; in the `last` round
     they are reported instead.
@@ -43,14 +43,13 @@ class Tally:
 
     def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
         self._again: list[str] = []
-        self._obstructed: list[Outcome] = []
+        self._obstructed: list[tuple[str, Issue, str]] = []
         self._report = report
         self._on_event = on_event
         self._clock = clock
         self._last = last
         self._totals = Totals(0, 0)
         self._done = 0
-        self._limiters: tuple[Limiter, ...] = ()
         self._ticked_at = clock.monotonic()
 
     def event(self, event: Event) -> None:
@@ -65,21 +64,66 @@ class Tally:
         self._totals = totals
         self._progress()
 
-    def count_bytes(self, *limiters: Limiter) -> None:
-        """Take the bytes that moved from these."""
-        self._limiters = limiters
-
     def tick(self) -> None:
         now = self._clock.monotonic()
         if now - self._ticked_at >= _TICK_SECONDS:
             self._ticked_at = now
             self._progress()
 
+    def again(self) -> list[str]:
+        """Return what the next round has to look at.
+
+        That is also a path with another one in its way, as long as any is looked
+        at again: what obstructs it may be about to go. Else it is reported.
+        """
+        if not self._is_worth_it():
+            for path, issue, reason in self._obstructed:
+                self._tell(path, issue, reason)
+            return []
+        return self._again + [path for path, _, _ in self._obstructed]
+
+    def _is_worth_it(self) -> bool:
+        """Tell whether another round may find something that this one has not."""
+        return bool(self._again)
+
+    def _moved(self) -> int:
+        """Return the bytes that this round has moved so far."""
+        raise NotImplementedError
+
     def _progress(self) -> None:
-        moved = sum(limiter.moved for limiter in self._limiters)
-        self._on_event(
-            ProgressEvent("transferring", self._done, self._totals.files, moved, self._totals.bytes)
-        )
+        done, totals = self._done, self._totals
+        self.event(ProgressEvent("transferring", done, totals.files, self._moved(), totals.bytes))
+
+    def _undone(
+        self, path: str, issue: Issue, reason: str, error: CraftsyncError | None, *, final: bool
+    ) -> None:
+        """Take in a step that changed nothing; one that is not `final` may succeed in the next round."""
+        if isinstance(error, PathObstructed) and not self._last:
+            self._obstructed.append((path, issue, reason))
+        elif final or self._last:
+            self._tell(path, issue, reason)
+        else:
+            self._again.append(path)
+
+    def _tell(self, path: str, issue: Issue, reason: str) -> None:
+        self._report.problems += issue is Issue.PROBLEM
+        self._report.skipped += issue is Issue.SKIPPED
+        self.event(IssueEvent(issue, path, reason))
+
+
+class Tally(RoundTally):
+    """Adds one round of a pass to its report."""
+
+    def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
+        super().__init__(report, on_event, clock, last=last)
+        self._limiters: tuple[Limiter, ...] = ()
+
+    def count_bytes(self, *limiters: Limiter) -> None:
+        """Take the bytes that moved from these."""
+        self._limiters = limiters
+
+    def _moved(self) -> int:
+        return sum(limiter.moved for limiter in self._limiters)
 
     def outcome(self, outcome: Outcome) -> None:
         """Count one recorded outcome and pass it on."""
@@ -89,7 +133,7 @@ class Tally:
             case Status.DONE | Status.PLANNED:
                 self._count(action, outcome.bytes)
                 status = str(outcome.status)
-                self._on_event(
+                self.event(
                     ActionEvent(action.kind, action.path, _size(action), status, action.rule)
                 )
             case Status.UNCHANGED:
@@ -98,32 +142,11 @@ class Tally:
             case Status.CONFLICT:
                 report.conflicts += 1
                 report.bytes_uploaded += outcome.bytes
-                self._on_event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
-            case Status.SKIPPED if not self._last:
-                self._again.append(action.path)
+                self.event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
             case Status.SKIPPED:
-                report.skipped += 1
-                self._on_event(IssueEvent(Issue.SKIPPED, action.path, outcome.reason))
-            case Status.PROBLEM if isinstance(outcome.error, PathObstructed) and not self._last:
-                self._obstructed.append(outcome)
+                self._undone(action.path, Issue.SKIPPED, outcome.reason, outcome.error, final=False)
             case Status.PROBLEM:
-                self._problem(outcome)
-
-    def again(self) -> list[str]:
-        """Return what the next round has to look at.
-
-        That is also a path with another one in its way, as long as any is looked
-        at again: what obstructs it may be about to go. Else it is reported.
-        """
-        if not self._again:
-            for outcome in self._obstructed:
-                self._problem(outcome)
-            return []
-        return self._again + [outcome.action.path for outcome in self._obstructed]
-
-    def _problem(self, outcome: Outcome) -> None:
-        self._report.problems += 1
-        self._on_event(IssueEvent(Issue.PROBLEM, outcome.action.path, outcome.reason))
+                self._undone(action.path, Issue.PROBLEM, outcome.reason, outcome.error, final=True)
 
     def _count(self, action: Action, moved: int) -> None:
         report, counter = self._report, _COUNTERS[action.kind]

@@ -131,6 +131,32 @@ def test_check_compares_two_stores(craftsync: Craftsync, source: Path) -> None:
         ]
 
 
+def test_patterns_leave_paths_out_on_both_sides(craftsync: Craftsync, source: Path) -> None:
+    for path in ("cache/a.csv", "notes.tmp", "models/draft", ".git/config"):
+        (source / path).parent.mkdir(exist_ok=True)
+        (source / path).write_text("x")
+    craftsync.write("patterns", "# not yet\n\nmodels/draft\n")
+    craftsync.write("new/cache/old", "stays")
+    craftsync.write("new/old", "goes")
+    words = ("--exclude", "*.tmp", "--exclude", "cache/", "--exclude-from", "patterns")
+    assert craftsync("migrate", "--delete", *words, "./old", "./new").code == 0
+    arrived = {".git/config", "données.csv", "models/iris"}
+    assert set(files(craftsync.folder / "new")) == {*arrived, "cache/old"}
+    check = craftsync("check", *words, f"file://{source}", "./new")
+    assert (check.code, check.lines[:-1]) == (0, [f"= {path}" for path in sorted(arrived)])
+    only = craftsync("migrate", "--include", "*.csv", "--json", "./old", "./other")
+    assert only.summary["copied"] == 2
+    assert set(files(craftsync.folder / "other")) == {"cache/a.csv", "données.csv"}
+
+
+def test_check_may_look_at_sizes_only(craftsync: Craftsync, source: Path) -> None:
+    assert craftsync("migrate", "./old", "./new").code == 0
+    (craftsync.folder / "new" / "models" / "iris").write_bytes(b"maybe" * 1000)
+    words = (f"file://{source}", "./new")
+    assert craftsync("check", *words).lines[1] == "* models/iris"
+    assert craftsync("check", "--size-only", *words).lines[1] == "= models/iris"
+
+
 def test_python_migrates_and_checks_with_the_words_of_the_command_line(
     craftsync: Craftsync, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from craftsync.core.model import ABSENT, OWN_FOLDER
 from craftsync.errors import (
     CraftsyncError,
+    PathError,
     PreconditionFailed,
     StoreDenied,
     StoreError,
@@ -60,16 +61,17 @@ def content_of(store: RetryingStore, path: str) -> bytes:
 
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
 @pytest.mark.parametrize("path", ["plain", "tab\tname"])
+@pytest.mark.parametrize("loss", [Drop(), Drop(reset=True)], ids=["closed", "reset"])
 def test_a_write_whose_answer_is_lost_is_a_success(
-    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, path: str
+    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, path: str, loss: Drop
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=facts))
         name = "name" if "\t" in path else "plain"
-        proxy.script = first("PUT", name, Drop())
+        proxy.script = first("PUT", name, loss)
         created = store.write(path, Bytes(b"one"), expect=ABSENT, operation="op-1")
         assert (created.operation, content_of(store, path)) == ("op-1", b"one")
-        proxy.script = first("PUT", name, Drop())
+        proxy.script = first("PUT", name, loss)
         replaced = store.write(path, Bytes(b"two"), expect=created, operation="op-2", keep="k")
         assert (replaced.operation, content_of(store, path)) == ("op-2", b"two")
         assert content_of(store, f"{OWN_FOLDER}/trash/k/{path}") == b"one"
@@ -261,6 +263,9 @@ REFUSALS = [
     (error(400, "ExpiredToken"), StoreDenied),
     (error(403, "RequestTimeTooSkewed"), StoreDenied),
     (error(401, ""), StoreDenied),
+    (error(403, "InvalidObjectState"), PathError),
+    (error(403, "ObjectNotInActiveTierError"), PathError),
+    (error(400, "InvalidStorageClass"), StoreError),
     (error(400, "EntityTooLarge"), StoreFull),
     (error(507, ""), StoreFull),
     (error(400, "RequestTimeout"), StoreUnavailable),

@@ -48,6 +48,21 @@ def test_a_marker_is_left_alone_and_a_marker_with_content_is_named(bucket: S3Sto
     assert [(type(e), e.path) for e in bucket.list()] == [(Skipped, "full/")]
 
 
+@pytest.mark.parametrize("value", ["prénom".encode().decode("latin-1"), "=?UTF-8?B?w6k=?=", ""])
+def test_metadata_of_any_bytes_is_read_and_written_as_it_is(bucket: S3Store, value: str) -> None:
+    bucket.calls.put(f"{bucket.root}a", b"x", {"who": value}, None)
+    assert bucket.stat("a") is not None
+    with bucket.read("a") as reader:
+        assert b"".join(reader) == b"x"
+        properties = reader.properties
+    assert properties.metadata == {"who": value}
+    bucket.write("b", Bytes(b"x"), expect=ABSENT, operation="1", properties=properties)
+    with bucket.read("b") as reader:
+        assert reader.properties == properties
+    with bucket.read("a", offset=0, length=1) as reader:
+        assert b"".join(reader) == b"x"
+
+
 def test_a_skipped_object_can_still_be_removed_by_its_key(bucket: S3Store) -> None:
     for path in HOSTILE:
         put(bucket, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,15 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import StoreUnavailable
 from craftsync.stores.s3 import ProbedFacts, S3Store, probe
 from tests.contract.conftest import OpenS3
-from tests.support.fake_s3 import Answer, Request, error, proxied
+from tests.support.fake_s3 import Answer, Drop, Request, error, proxied
 from tests.support.servers import S3Server
 
 CAREFUL = ProbedFacts()
+CONDITIONS = ("if-match", "if-none-match")
+
+
+def conditional(request: Request) -> bool:
+    return any(name.lower() in CONDITIONS for name in request.headers)
 
 
 def test_moto_checks_all_conditions_but_two(moto_server: S3Server, open_s3: OpenS3) -> None:
@@ -61,6 +67,46 @@ def test_it_cleans_up_where_several_objects_cannot_be_removed_at_once(
         assert list(store.list(f"{OWN_FOLDER}/")) == []
 
 
+def test_it_cleans_up_although_every_removal_fails_at_first(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    refused: set[str] = set()
+
+    def script(request: Request) -> Answer | None:
+        removal = request.method == "DELETE" or request.target.endswith("?delete=")
+        removal = removal and not conditional(request)
+        if not removal or request.target in refused:
+            return None
+        refused.add(request.target)
+        return error(503, "SlowDown")
+
+    with proxied(moto_server, script) as (server, _):
+        store = open_s3(server, facts=CAREFUL)
+        probe(store)
+        assert list(store.list(f"{OWN_FOLDER}/")) == []
+    assert len(refused) > 1
+
+
+@pytest.mark.parametrize("failing", range(14))
+def test_one_that_fails_leaves_nothing_behind(
+    moto_server: S3Server, open_s3: OpenS3, failing: int
+) -> None:
+    changes: list[str] = []
+
+    def script(request: Request) -> Drop | None:
+        if request.method not in ("PUT", "POST") or request.target.endswith("?delete="):
+            return None
+        changes.append(request.target)
+        return Drop() if len(changes) == failing + 1 else None
+
+    with proxied(moto_server, script) as (server, _):
+        store = open_s3(server, facts=CAREFUL)
+        with suppress(StoreUnavailable):
+            probe(store)
+        assert list(store.list(f"{OWN_FOLDER}/")) == []
+    assert len(changes) > failing
+
+
 def test_where_nothing_may_be_written_the_most_careful_facts_hold(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
@@ -69,13 +115,6 @@ def test_where_nothing_may_be_written_the_most_careful_facts_hold(
 
     with proxied(moto_server, script) as (server, _):
         assert probe(open_s3(server, facts=CAREFUL)) == CAREFUL
-
-
-CONDITIONS = ("if-match", "if-none-match")
-
-
-def conditional(request: Request) -> bool:
-    return any(name.lower() in CONDITIONS for name in request.headers)
 
 
 def test_a_server_that_knows_no_conditions_is_not_sent_any(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from craftsync.core.guard import DeleteLimit
-from craftsync.core.model import RemoteObject
+from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import (
     LockedError,
     StoreChanged,
@@ -20,12 +20,14 @@ from craftsync.errors import (
     StoreMissing,
     UsageError,
 )
+from craftsync.local.patterns import CallRules
 from craftsync.migrate.options import Verify
 from craftsync.migrate.shards import Shard
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
+from craftsync.sync.pool import TaskPool
 from tests.support.moving import Moving, held, kept
 
 LARGE = bytes(range(256)) * (17 << 12)
@@ -137,6 +139,107 @@ def test_many_deletes_are_held(moving: Moving) -> None:
     assert held(moving.target) == {"a": b"1"}
 
 
+def test_what_is_excluded_stays_as_it_is_on_both_sides(moving: Moving) -> None:
+    for path in ("data/a.csv", "data/a.tmp", "cache/b.csv"):
+        moving.put(moving.source, path, "new")
+    for path in ("data/a.tmp", "cache/old.csv", "old.csv"):
+        moving.put(moving.target, path, "old")
+    rules = CallRules(include=["*.csv"], exclude=["cache/"])
+    report = moving.run(rules=rules, delete=True)
+    assert held(moving.target) == {
+        "data/a.csv": b"new",
+        "data/a.tmp": b"old",
+        "cache/old.csv": b"old",
+    }
+    assert moving.said == ["copy data/a.csv", "delete-remote old.csv"]
+    assert report.manifest is not None
+    assert len(Path(report.manifest).read_text().splitlines()) == 1
+
+
+def test_what_was_copied_and_is_excluded_now_is_left_alone(moving: Moving) -> None:
+    for path in ("a", "b"):
+        moving.put(moving.source, path, "1")
+    moving.run()
+    moving.source.delete("b", expect=None)
+    excluded = moving.run(rules=CallRules(exclude=["b"]), delete=True)
+    assert (set(held(moving.target)), excluded.unchanged) == ({"a", "b"}, 1)
+    assert excluded.manifest is not None
+    assert len(Path(excluded.manifest).read_text().splitlines()) == 1
+    moving.run(delete=True)
+    assert set(held(moving.target)) == {"a"}
+
+
+def test_a_folder_that_cannot_be_read_keeps_its_copies_whatever_is_included(tmp_path: Path) -> None:
+    moving = Moving(tmp_path, Unread("source"), MemoryStore("target"))
+    for path in ("a.csv", "secret/b.csv"):
+        moving.put(moving.source, path, "1")
+        moving.put(moving.target, path, "1")
+    assert isinstance(moving.source, Unread)
+    moving.source.unread = "secret"
+    rules = CallRules(include=["*.csv"])
+    report = moving.run(rules=rules, delete=True, force_delete=True)
+    assert set(held(moving.target)) == {"a.csv", "secret/b.csv"}
+    assert (report.problems, moving.said) == (1, ["problem secret"])
+
+
+class Unread(MemoryStore):
+    """Cannot read one folder."""
+
+    unread = ""
+
+    def list(self, *what: Any, **how: Any) -> Any:
+        for entry in super().list(*what, **how):
+            if not self.unread or not entry.path.startswith(f"{self.unread}/"):
+                yield entry
+        if self.unread:
+            yield Skipped(self.unread, "it cannot be read", subtree=True, failed=True)
+
+
+def test_what_stands_in_the_way_is_deleted_and_the_copy_follows_in_the_same_run(
+    tmp_path: Path,
+) -> None:
+    target = DirectoryStore.create(tmp_path / "target")
+    moving = Moving(tmp_path, MemoryStore("source"), target)
+    moving.put(target, "name", "a file")
+    moving.put(moving.source, "name/below", "an object below it")
+    report = moving.run(delete=True)
+    assert held(target) == {"name/below": b"an object below it"}
+    assert (report.copied, report.deleted_remote, report.exit_code) == (1, 1, 0)
+    assert kept(target) == {b"a file"}
+
+
+def test_what_stays_in_the_way_is_reported_once(tmp_path: Path) -> None:
+    target = DirectoryStore.create(tmp_path / "target")
+    moving = Moving(tmp_path, MemoryStore("source"), target)
+    moving.put(target, "name", "a file")
+    moving.put(moving.source, "name/below", "an object below it")
+    report = moving.run()
+    assert (report.skipped, moving.said) == (1, ["skipped name/below"])
+    assert "cannot hold it" in moving.reason("name/below")
+
+
+def test_the_deletes_of_all_rounds_of_a_run_share_one_limit(tmp_path: Path) -> None:
+    source = Meddled("source")
+    moving = Moving(tmp_path, source, MemoryStore("target"))
+    paths = [f"{number:02}" for number in range(30)]
+    for path in ["a", *paths]:
+        moving.put(source, path, "1")
+    moving.run()
+
+    def vanish() -> None:
+        for path in ["a", *paths[20:]]:
+            source.delete(path, expect=None)
+
+    for path in paths[:20]:
+        source.delete(path, expect=None)
+    moving.put(source, "a", "2")
+    source.meddle = vanish
+    limit = DeleteLimit(files=20, share=0.0)
+    report = moving.run(delete=True, delete_limit=limit)
+    assert (report.deleted_remote, report.held, report.exit_code) == (20, 1, 7)
+    assert set(held(moving.target)) == {"a", *paths[20:]}
+
+
 def test_an_empty_source_never_empties_a_target(moving: Moving) -> None:
     moving.put(moving.target, "a", "1")
     report = moving.run(delete=True)
@@ -161,6 +264,35 @@ def test_the_manifest_names_every_object_and_its_proof(moving: Moving, verify: V
     assert {line["verified"] for line in lines} == {proof}
     sent = held(moving.target, ".craftsync/manifest")
     assert sent == {".craftsync/manifest.jsonl": Path(report.manifest).read_bytes()}
+
+
+def test_times_that_a_listing_tells_more_finely_than_a_look_are_no_change(tmp_path: Path) -> None:
+    moving = Moving(tmp_path, Finely("source", raw_keys=True), MemoryStore("target"))
+    moving.put(moving.source, "large", LARGE)
+    rounds: list[int] = []
+    assert moving.run(make_pool=counted(rounds)).copied == 1
+    assert len(rounds) == 1
+
+
+class Finely(MemoryStore):
+    """Lists times to the millisecond and shows them to the second, as MinIO does."""
+
+    def list(self, *words: Any, **more: Any) -> Iterator[RemoteObject | Skipped]:
+        for entry in super().list(*words, **more):
+            if isinstance(entry, RemoteObject) and entry.modified_ns is not None:
+                yield entry._replace(modified_ns=entry.modified_ns + 123_000_000)
+            else:
+                yield entry
+
+
+def counted(rounds: list[int]) -> Callable[[int], TaskPool[Any]]:
+    """Make the usual pools, and note each."""
+
+    def make(workers: int) -> TaskPool[Any]:
+        rounds.append(workers)
+        return TaskPool(workers)
+
+    return make
 
 
 def test_full_verification_reads_back_what_an_earlier_run_copied(in_memory: Moving) -> None:
@@ -349,6 +481,26 @@ def test_one_store_under_two_names_is_refused(tmp_path: Path) -> None:
     moving.source = DirectoryStore(tmp_path / "alias")
     with pytest.raises(UsageError, match="the same store"):
         moving.run()
+
+
+def test_the_upload_of_this_version_is_found_beside_one_of_another(tmp_path: Path) -> None:
+    state = MigrationState.open(tmp_path)
+    with state.transaction():
+        for name in ("a", "b"):
+            state.transfers.begin_upload("large", name.encode(), f"upload {name}", 8)
+    found = [state.upload("large", version) for version in (b"a", b"b", b"c")]
+    state.close()
+    assert [saved and saved.upload_id for saved in found] == ["upload a", "upload b", None]
+
+
+def test_one_store_that_has_no_mark_yet_is_known_by_the_one_it_gets(tmp_path: Path) -> None:
+    store = MemoryStore("one")
+    moving = Moving(tmp_path, store, store)
+    moving.put(store, "a", "1")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="same store"):
+            moving.run()
+    assert held(store) == {"a": b"1"}
 
 
 def test_two_runs_of_one_migration_do_not_meet(in_memory: Moving) -> None:

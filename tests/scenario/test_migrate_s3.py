@@ -11,8 +11,10 @@ from typing import Any
 import boto3
 import pytest
 
-from craftsync.errors import Interrupted, StoreUnavailable
+from craftsync.core.model import RemoteObject
+from craftsync.errors import Interrupted, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.migrate.options import Verify
+from craftsync.stores.properties import Properties
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, S3Store
 from tests.support import servers
@@ -164,9 +166,13 @@ def test_keys_that_no_folder_can_hold_are_copied_byte_for_byte(
     assert held(moving.target) == {key: key.encode() for key in keys}
 
 
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [(None, None), ("source", "ONEZONE_IA"), ("STANDARD_IA", "STANDARD_IA")],
+)
 @pytest.mark.parametrize("size", [5, len(LARGE)], ids=["in one piece", "in parts"])
 def test_a_copy_by_the_server_keeps_all_that_belongs_to_an_object(
-    aws_like: None, moving: Moving, s3: Any, size: int
+    aws_like: None, moving: Moving, s3: Any, size: int, asked: str | None, given: str | None
 ) -> None:
     prefix = moving.folder.name
     s3.put_object(
@@ -177,13 +183,40 @@ def test_a_copy_by_the_server_keeps_all_that_belongs_to_an_object(
         CacheControl="no-cache",
         Metadata={"who": "me"},
         Tagging="colour=dark+red&n=1%2B2",
+        StorageClass="ONEZONE_IA",
     )
-    moving.run()
+    moving.run(storage_class=asked)
     found = s3.head_object(Bucket="there", Key=f"{prefix}/a")
     assert (found["ContentType"], found["CacheControl"]) == ("text/csv", "no-cache")
     assert found["Metadata"] == {"who": "me"}
+    assert found.get("StorageClass") == given
     tags = s3.get_object_tagging(Bucket="there", Key=f"{prefix}/a")["TagSet"]
     assert {tag["Key"]: tag["Value"] for tag in tags} == {"colour": "dark red", "n": "1+2"}
+
+
+def test_small_objects_are_streamed_with_their_metadata_in_no_more_requests(
+    moving: Moving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moving.put(moving.source, "a", "1")
+
+    def asked(store: S3Store, expect: RemoteObject) -> Properties:
+        raise AssertionError("a request that nobody needs")
+
+    monkeypatch.setattr(S3Store, "properties", asked)
+    assert moving.run(server_side=False).copied == 1
+
+
+def test_properties_are_those_of_the_object_that_was_listed(aws_like: None, moving: Moving) -> None:
+    source = moving.source
+    assert isinstance(source, S3Store)
+    first = moving.put(source, "a", "first")
+    assert source.properties(first).metadata == {}
+    moving.put(source, "a", "second")
+    with pytest.raises(PreconditionFailed):
+        source.properties(first)
+    source.delete("a", expect=None)
+    with pytest.raises(ObjectNotFound):
+        source.properties(first)
 
 
 def test_a_copy_by_the_server_is_of_the_version_that_was_listed(

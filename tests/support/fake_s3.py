@@ -7,6 +7,9 @@ function of the test, so that nothing depends on time or chance.
 from __future__ import annotations
 
 import http.client
+import os
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,9 +42,10 @@ class Answer(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """Close the connection without an answer, after the request was `delivered` or instead."""
+    """Close the connection without an answer, after the request was `delivered` or instead; or `reset` it."""
 
     delivered: bool = True
+    reset: bool = False
 
 
 Script = Callable[[Request], Answer | Drop | Callable[[Answer], Answer] | None]
@@ -57,18 +61,18 @@ class Proxy:
         self._behind = urlsplit(server.endpoint).netloc if server else None
         self._lock = threading.Lock()
 
-    def handle(self, request: Request) -> Answer | None:
-        """Return the answer, or `None` to close the connection."""
+    def handle(self, request: Request) -> Answer | Drop:
+        """Return the answer, or how to close the connection without one."""
         with self._lock:
             self.requests.append(request)
         step = self.script(request)
         if isinstance(step, Answer):
             return step
         if isinstance(step, Drop) and not step.delivered:
-            return None
+            return step
         answer = self._forward(request)
         if isinstance(step, Drop):
-            return None
+            return step
         return step(answer) if step else answer
 
     def _forward(self, request: Request) -> Answer:
@@ -111,8 +115,10 @@ def _serving(proxy: Proxy) -> Iterator[str]:
             length = int(self.headers.get("content-length", 0))
             body = self.rfile.read(length)
             answer = proxy.handle(Request(self.command, self.path, dict(self.headers), body))
-            if answer is None:
+            if isinstance(answer, Drop):
                 self.close_connection = True
+                if answer.reset:
+                    _reset(self.connection)
             else:
                 self._send(answer)
 
@@ -146,6 +152,12 @@ def _serving(proxy: Proxy) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _reset(connection: socket.socket) -> None:
+    """Close a connection so that the other end is told of it as an error."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
 
 
 ERROR = b"<?xml version='1.0'?><Error><Code>%s</Code><Message>as scripted</Message></Error>"

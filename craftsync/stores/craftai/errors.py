@@ -169,10 +169,13 @@ def unreachable(location: str, error: BaseException, *, sent: bool) -> StoreUnav
 
 _KINDS = (
     ("NameResolution", "its name could not be resolved"),
+    ("gaierror", "its name could not be resolved"),
     ("ConnectTimeout", "no connection within the time"),
+    ("NotConnectedTimeout", "no connection within the time"),
     ("Timeout", "no answer within the time"),
     ("SSL", "the certificate or the encryption was not accepted"),
     ("NewConnection", "the connection was refused"),
+    ("NotConnected", "the connection was refused"),
     ("Proxy", "the proxy did not let it through"),
     ("IncompleteRead", "the answer ended early"),
     ("Chunked", "the answer ended early"),

@@ -128,8 +128,15 @@ class Looks:
         try:
             with ThreadPoolExecutor(_LOOKS_AT_ONCE, "look") as pool:
                 found = self._found(written, pool)
-                ours = pool.map(lambda path: self._is_ours(found.get(path), written[path]), written)
-                return {path: found[path] for path, own in zip(written, ours, strict=True) if own}
+                # Handing a path to another thread costs more than this comparison.
+                doubtful = [
+                    path for path in written if not _is_in_time(found.get(path), written[path])
+                ]
+                ours = pool.map(
+                    lambda path: self._is_ours(found.get(path), written[path]), doubtful
+                )
+                others = {path for path, own in zip(doubtful, ours, strict=True) if not own}
+                return {path: found[path] for path in written if path not in others}
         except StoreUnavailable:
             return {}
 
@@ -148,21 +155,13 @@ class Looks:
         return objects
 
     def _is_ours(self, found: RemoteObject | None, written: Written) -> bool:
-        """Tell whether an object is the one that was written, and not one that came right after.
-
-        Another client's of the same size bears a later time than the answer to
-        our write, unless it came within two seconds; what bears a later time is
-        asked for its ETag.
-        """
+        """Tell whether an object that does not bear the time of a write is the one that was written, by its ETag."""
         if found is None:
             return False
         if found.size != written.size:
             self._refuse_if_damaged(found, written)
             return False
-        if found.modified_ns is None or written.date_ns is None:
-            return self._etag(found.path) == written.etag
-        in_time = found.modified_ns <= written.date_ns + _DATES_DIFFER_NS
-        return in_time or self._etag(found.path) == written.etag
+        return self._etag(found.path) == written.etag
 
     def _refuse_if_damaged(self, found: RemoteObject, written: Written) -> None:
         """Raise when an object of another size is still the one that was written."""
@@ -171,3 +170,16 @@ class Looks:
                 f"The store acknowledged {written.size} bytes of {found.path} and holds {found.size}.",
                 remedy="Report this to the platform: what it says it has taken is not there.",
             )
+
+
+def _is_in_time(found: RemoteObject | None, written: Written) -> bool:
+    """Tell whether an object is the one that was written, and not one that came right after, by its time.
+
+    Another client's of the same size bears a later time than the answer to our
+    write, unless it came within two seconds.
+    """
+    if found is None or found.size != written.size:
+        return False
+    if found.modified_ns is None or written.date_ns is None:
+        return False
+    return found.modified_ns <= written.date_ns + _DATES_DIFFER_NS

@@ -38,17 +38,26 @@ class Incoming:
     """Keeps `stores.base.Reader`: hands the bytes on and raises unless all of them came."""
 
     def __init__(
-        self, found: RemoteObject, chunks: Iterator[bytes], length: int, *, to_end: bool = True
+        self,
+        found: RemoteObject,
+        chunks: Iterator[bytes],
+        length: int,
+        *,
+        to_end: bool = True,
+        here: bool = False,
     ) -> None:
+        """`here` says that no chunk has to be waited for any more."""
         self.object = found
         self._chunks = chunks
         self._length = length
         self._to_end = to_end
+        self._here = here
 
     def __iter__(self) -> Iterator[bytes]:
         missing = self._length
         while missing:
-            chunk = blocking(partial(next, self._chunks, b""))[:missing]
+            take = partial(next, self._chunks, b"")
+            chunk = (take() if self._here else blocking(take))[:missing]
             if not chunk:
                 raise self._wrong(f"{self._length - missing} of {self._length} bytes came")
             missing -= len(chunk)
@@ -58,7 +67,7 @@ class Incoming:
 
     def arrived(self) -> Incoming:
         """Return the same, with all bytes here."""
-        return Incoming(self.object, iter([b"".join(self)]), self._length)
+        return Incoming(self.object, iter([b"".join(self)]), self._length, here=True)
 
     def _wrong(self, what: str) -> StoreUnavailable:
         return StoreUnavailable(

@@ -15,9 +15,6 @@ from itertools import chain
 from typing import NamedTuple
 from uuid import uuid4
 
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError
-
 from craftsync.stores.base import Source
 from craftsync.stores.craftai.bodies import CHUNK, Content, form
 from craftsync.stores.craftai.errors import (
@@ -27,7 +24,7 @@ from craftsync.stores.craftai.errors import (
     unintelligible,
     unreachable,
 )
-from craftsync.stores.craftai.transport import TIMEOUT, Connections
+from craftsync.stores.craftai.transport import TIMEOUT, TRANSPORT_ERRORS, Connections, Response
 
 _RESUME_INCOMPLETE = 308
 """What Google Cloud Storage answers to every part but the last
@@ -142,9 +139,9 @@ class Storage:
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None = None,
         incomplete: bool = False,
-    ) -> Iterator[BaseHTTPResponse]:
+    ) -> Iterator[Response]:
         """Send a request and hand out its successful answer; a connection with bytes left over is closed."""
-        sent = {"Accept-Encoding": "identity", **headers}
+        sent = {"Accept-Encoding": "identity", "User-Agent": "craftsync", **headers}
         response = self._connections.send(method, url, sent, body, TIMEOUT)
         try:
             if not 200 <= response.status < 300 and not (
@@ -154,17 +151,19 @@ class Storage:
                 answer = storage_answer(response.status, response.headers, text)
                 raise refused(answer, self._location, path)
             yield response
-        except HTTPError as error:
-            raise unreachable(self._location, error, sent=True) from error
         finally:
             if response.length_remaining == 0:
                 response.release_conn()
             else:
                 response.close()
 
-    def _receipt(self, response: BaseHTTPResponse, content: Content) -> Receipt:
+    def _receipt(self, response: Response, content: Content) -> Receipt:
         """Read the answer to an upload; one with a web page in it comes from somebody else."""
-        if b"<html" in response.read(CHUNK)[:1024].lower():
+        try:
+            beginning = response.read(CHUNK)[:1024]
+        except TRANSPORT_ERRORS as error:
+            raise unreachable(self._location, error, sent=True) from error
+        if b"<html" in beginning.lower():
             raise unintelligible(self._location, "answer of a storage")
         etag = response.headers.get("ETag")
         return Receipt(
@@ -174,21 +173,21 @@ class Storage:
             complete=response.status != _RESUME_INCOMPLETE,
         )
 
-    def _chunks(self, response: BaseHTTPResponse) -> Iterator[bytes]:
+    def _chunks(self, response: Response) -> Iterator[bytes]:
         try:
             while chunk := response.read(CHUNK):
                 yield chunk
-        except (HTTPError, OSError) as error:
+        except TRANSPORT_ERRORS as error:
             raise unreachable(self._location, error, sent=True) from error
 
-    def _text(self, response: BaseHTTPResponse) -> str:
+    def _text(self, response: Response) -> str:
         try:
             return response.read(CHUNK).decode(errors="replace")
-        except (HTTPError, OSError):
+        except TRANSPORT_ERRORS:
             return ""
 
 
-def _intact(response: BaseHTTPResponse, etag: str | None, md5_hex: str) -> bool | None:
+def _intact(response: Response, etag: str | None, md5_hex: str) -> bool | None:
     """Compare the ETag with the MD5 of what was sent, where it may be one.
 
     With keys of its own the storage gives an ETag that only looks like an MD5
@@ -202,7 +201,7 @@ def _intact(response: BaseHTTPResponse, etag: str | None, md5_hex: str) -> bool 
     return match.group(1) == md5_hex
 
 
-def _body(response: BaseHTTPResponse, chunks: Iterator[bytes]) -> Body:
+def _body(response: Response, chunks: Iterator[bytes]) -> Body:
     headers = response.headers
     length = _number(headers.get("Content-Length"))
     span = _RANGE.fullmatch(headers.get("Content-Range", ""))

@@ -20,17 +20,23 @@ from urllib.parse import urlencode
 from craftsync.blocking import blocking
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.stores.s3.errors import PartsNotCopied, UploadGone, answer_of, refused, unreachable
-from craftsync.stores.s3.objects import CREATE, Condition, Found, Opened, Original, version_of
+from craftsync.stores.s3.objects import (
+    CREATE,
+    HEADERS,
+    NO_HEADERS,
+    STORAGE_CLASS,
+    TAGS,
+    Condition,
+    Found,
+    Opened,
+    Original,
+    version_of,
+)
 from craftsync.stores.s3.signing import Query, encoded_path
 from craftsync.stores.s3.wire import Wire
 
 _CHUNK = 1024 * 1024
 _META = "x-amz-meta-"
-_KEPT_HEADERS = (
-    *("content-type", "content-encoding", "content-language"),
-    *("content-disposition", "cache-control", "expires", "x-amz-tagging"),
-)
-"""A copy that replaces the metadata loses these unless they are sent along."""
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -52,10 +58,17 @@ class Calls:
         body = self._wire.call("GET", query=[("versioning", "")]).body.decode(errors="replace")
         return _text(body, "Status") == "Enabled"
 
-    def put(self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition) -> str:
-        headers = {**_meta_headers(metadata), **_demand(condition)}
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        metadata: Mapping[str, str],
+        condition: Condition,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> str:
+        sent = {**headers, **_meta_headers(metadata), **_demand(condition)}
         try:
-            answer = self._wire.call("PUT", key, headers=headers, body=body)
+            answer = self._wire.call("PUT", key, headers=sent, body=body)
         except ObjectNotFound as error:
             if condition is None:
                 raise StoreError(f"{self._location} takes no object {key!r}.") from error
@@ -73,6 +86,10 @@ class Calls:
         except ObjectNotFound:
             return None
         return _found(headers, int(headers.get("content-length", 0))), headers
+
+    def tags_of(self, key: str, headers: Mapping[str, str]) -> str:
+        """Return the tags of an object that was looked at; they are asked for if there are any."""
+        return self.tags(key) if int(headers.get("x-amz-tagging-count", 0)) else ""
 
     @contextmanager
     def get(
@@ -115,6 +132,7 @@ class Calls:
         bucket: str | None = None,
         replace: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
         condition: Condition = None,
+        storage_class: str | None = None,
     ) -> str:
         """Copy an object of at most 5 GiB and return the new version.
 
@@ -123,16 +141,21 @@ class Calls:
         gets instead of the source's own.
         """
         headers = {**self._source(source, version, bucket), **_demand(condition)}
+        if storage_class is not None:
+            headers[STORAGE_CLASS] = storage_class
         if replace is not None:
-            headers |= {"x-amz-metadata-directive": "REPLACE", **_kept(replace[0])}
+            # A copy that replaces the metadata loses these unless they are sent along.
+            headers |= {"x-amz-metadata-directive": "REPLACE", **kept(replace[0])}
             headers |= _meta_headers(replace[1])
         answer = self._wire.call("PUT", target, headers=headers)
         return version_of(_text(self._checked(answer.body, target), "ETag")) or ""
 
-    def begin_upload(self, key: str, metadata: Mapping[str, str], source: Mapping[str, str]) -> str:
-        """Begin an upload in parts and return its id. `source` is headers to take over from a copied object."""
-        headers = {**_kept(source), **_meta_headers(metadata)}
-        answer = self._wire.call("POST", key, query=[("uploads", "")], headers=headers)
+    def begin_upload(
+        self, key: str, metadata: Mapping[str, str], headers: Mapping[str, str]
+    ) -> str:
+        """Begin an upload in parts and return its id. `headers` are what else S3 is to keep with the object."""
+        sent = {**headers, **_meta_headers(metadata)}
+        answer = self._wire.call("POST", key, query=[("uploads", "")], headers=sent)
         return _text(self._checked(answer.body, key), "UploadId")
 
     def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
@@ -243,8 +266,9 @@ def _meta_headers(metadata: Mapping[str, str]) -> dict[str, str]:
     return {_META + name: value for name, value in metadata.items()}
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+def kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those of an answer's headers that S3 keeps with an object, and tags if they were added."""
+    return {name: headers[name] for name in (*HEADERS, TAGS) if name in headers}
 
 
 def _found(headers: Mapping[str, str], size: int) -> Found:
@@ -253,7 +277,8 @@ def _found(headers: Mapping[str, str], size: int) -> Found:
     metadata = {
         name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
     }
-    return Found(size, modified_ns, version_of(headers.get("etag")), metadata)
+    told = {name: headers[name] for name in (*HEADERS, STORAGE_CLASS) if name in headers}
+    return Found(size, modified_ns, version_of(headers.get("etag")), metadata, told)
 
 
 def _text(document: str, element: str) -> str:

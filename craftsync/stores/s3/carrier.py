@@ -22,7 +22,16 @@ from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.errors import CraftsyncError, PreconditionFailed, StoreMissing
 from craftsync.stores.s3.errors import Conflict, from_obstore
-from craftsync.stores.s3.objects import CREATE, Condition, Found, Opened, version_of
+from craftsync.stores.s3.objects import (
+    CREATE,
+    HEADERS,
+    NO_HEADERS,
+    STORAGE_CLASS,
+    Condition,
+    Found,
+    Opened,
+    version_of,
+)
 from craftsync.stores.s3.session import Session
 
 if TYPE_CHECKING:
@@ -34,6 +43,13 @@ LARGE_BODY = 256 * 1024
 KEYS_LAST = timedelta(minutes=9)
 """boto3's keys are good for ten minutes more; obstore asks again when less than five are left."""
 
+_ATTRIBUTES = {
+    **{name: name.title() for name in HEADERS if name != "expires"},
+    STORAGE_CLASS: "Storage-Class",
+}
+"""What obstore calls a header; every other name is metadata to it."""
+_HEADERS = {attribute: name for name, attribute in _ATTRIBUTES.items()}
+
 _NOT_CARRIED = re.compile(r"[\x00-\x1f\x7f]|//|(?:^|/)\.{1,2}(?:/|$)|^/|/$|^$")
 _ERRORS = (BaseError, FileNotFoundError, ValueError)
 """obstore raises Python's own error for what is not there, and ValueError for a key it cannot parse."""
@@ -42,6 +58,12 @@ _ERRORS = (BaseError, FileNotFoundError, ValueError)
 def can_carry(key: str) -> bool:
     """Tell whether obstore sends this very key, which a test checks for obstore 0.12."""
     return _NOT_CARRIED.search(key) is None
+
+
+def can_send(headers: Mapping[str, str], metadata: Mapping[str, str]) -> bool:
+    """Tell whether obstore knows these headers, and sends all values as they came; it encodes what is no ASCII anew."""
+    values = (*headers.values(), *metadata.values())
+    return headers.keys() <= _ATTRIBUTES.keys() and all(map(str.isascii, values))
 
 
 class ObstoreCarrier:
@@ -54,12 +76,20 @@ class ObstoreCarrier:
         self._quick = _bucket(session, clock, {"timeout": "1day", "read_timeout": "60s"})
         self._patient = _bucket(session, clock, {"timeout": "15min"})
 
-    def put(self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition) -> str:
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        metadata: Mapping[str, str],
+        condition: Condition,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> str:
         bucket = self._patient if len(body) > LARGE_BODY else self._quick
         mode: PutMode = "overwrite"
         if condition is not None:
             mode = "create" if condition == CREATE else {"e_tag": f'"{condition}"'}
         attributes: Attributes = dict(metadata)
+        attributes.update((_ATTRIBUTES[name], value) for name, value in headers.items())
         try:
             result = blocking(
                 lambda: obstore.put(
@@ -164,4 +194,10 @@ def credential_provider(session: Session, clock: Clock) -> Callable[[], S3Creden
 def _found(result: GetResult) -> Found:
     meta: ObjectMeta = result.meta
     modified_ns = int(meta["last_modified"].timestamp()) * 10**9
-    return Found(meta["size"], modified_ns, version_of(meta["e_tag"]), result.attributes)
+    metadata, headers = {}, {}
+    for name, value in result.attributes.items():
+        if name in _HEADERS:
+            headers[_HEADERS[name]] = value
+        else:
+            metadata[name] = value
+    return Found(meta["size"], modified_ns, version_of(meta["e_tag"]), metadata, headers)

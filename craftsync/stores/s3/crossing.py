@@ -16,11 +16,9 @@ from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.displacing import Limits
 from craftsync.stores.s3.errors import PartsNotCopied
 from craftsync.stores.s3.multipart import Uploads
-from craftsync.stores.s3.objects import Condition, Original
+from craftsync.stores.s3.objects import Condition, Original, headers_of
 from craftsync.stores.s3.session import Session
 from craftsync.stores.s3.wire import Wire
-
-_TAGS = "x-amz-tagging"
 
 
 def origin_of(session: Session, bucket: str, root: str, profile: str | None) -> Origin:
@@ -55,13 +53,14 @@ class Crossing:
         target: str,
         condition: Callable[[], Condition],
         journal: UploadJournal | None,
+        storage_class: str | None,
     ) -> str:
         """Copy an object to a key and return the new version."""
         bucket, _, root = origin.place.partition("/")
         original = Original(root + source.path, source.size, source.version, bucket)
         if source.size > self._limits.quick_copy:
             try:
-                return self._copied_in_parts(original, target, condition, journal)
+                return self._copied_in_parts(original, target, condition, journal, storage_class)
             except PartsNotCopied:
                 if source.size > self._limits.single_copy:
                     raise
@@ -71,6 +70,7 @@ class Crossing:
             version=original.version,
             bucket=original.bucket,
             condition=condition(),
+            storage_class=storage_class,
         )
 
     def _copied_in_parts(
@@ -79,6 +79,7 @@ class Crossing:
         target: str,
         condition: Callable[[], Condition],
         journal: UploadJournal | None,
+        storage_class: str | None,
     ) -> str:
         bucket = original.bucket or ""
         there = Calls(Wire(self._session_of(bucket), bucket, self._clock, keep=0), bucket, bucket)
@@ -86,6 +87,7 @@ class Crossing:
         if seen is None:
             raise ObjectNotFound(f"There is no {original.key} in {bucket}.")
         found, headers = seen
-        if int(headers.get("x-amz-tagging-count", 0)):
-            headers = {**headers, _TAGS: there.tags(original.key)}
-        return self._uploads.copy(original, target, (headers, found.metadata), condition, journal)
+        tags = there.tags_of(original.key, headers)
+        properties = found.properties._replace(tags=tags, storage_class=storage_class)
+        metadata = headers_of(properties), found.metadata
+        return self._uploads.copy(original, target, metadata, condition, journal)

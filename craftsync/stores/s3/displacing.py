@@ -13,7 +13,7 @@ from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed
 from craftsync.stores.base import Expect
 from craftsync.stores.s3.absence import Absence
-from craftsync.stores.s3.calls import Calls
+from craftsync.stores.s3.calls import Calls, kept
 from craftsync.stores.s3.facts import Checks
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
 from craftsync.stores.s3.objects import CREATE, Condition, Original
@@ -104,8 +104,9 @@ class Displacing:
             if seen is None:
                 raise ObjectNotFound(f"There is no {source.path}.")
             replace = seen[1], seen[0].metadata
+        headers, metadata = replace
         original = Original(key, source.size, source.version)
-        return self._uploads.copy(original, target, replace, lambda: condition)
+        return self._uploads.copy(original, target, (kept(headers), metadata), lambda: condition)
 
 
 def check(path: str, current: RemoteObject | None, expect: Expect) -> None:

@@ -13,6 +13,7 @@ from craftsync.errors import (
     CraftsyncError,
     ListingBroken,
     ObjectNotFound,
+    PathError,
     PathRefused,
     PreconditionFailed,
     StoreDenied,
@@ -30,6 +31,8 @@ _DENIED = {
     "RequestTimeTooSkewed": "this machine's clock is wrong by more than 15 minutes",
     "AccessDenied": "the credentials do not allow it",
 }
+_ARCHIVED = {"InvalidObjectState", "ObjectNotInActiveTierError"}
+"""The second is what a copy says (AWS S3 API reference, "CopyObject")."""
 _FULL = {
     *("EntityTooLarge", "QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"),
     *("XMinioStorageQuotaExceeded", "InsufficientStorage"),
@@ -74,6 +77,10 @@ class PartialNotMarked(StoreError):
     """The server sends ranges with status 200, which obstore takes for the whole object."""
 
 
+class MetadataNotRead(StoreError):
+    """An object's metadata is no ASCII, at which obstore gives up; some servers send it so."""
+
+
 class RangeBeyond(StoreError):
     """The object ends before the bytes that were asked for."""
 
@@ -108,8 +115,11 @@ def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
         return ObjectNotFound(f"There is no {key} in {location}.")
     if answer.status == 416:
         return RangeBeyond(f"{key} in {location} is shorter than expected.")
-    if answer.code == "InvalidObjectState":
-        return PathRefused(f"{key} in {location} is archived and has to be restored first.")
+    if answer.code in _ARCHIVED:
+        return PathError(
+            f"{key} in {location} is archived and cannot be read.",
+            remedy="Restore it there (RestoreObject) and run this again, or leave it out (--exclude).",
+        )
     if answer.code == "KeyTooLongError":
         return PathRefused(f"{key} is too long for a key in {location}.")
     if answer.code in _FULL or answer.status == 507:
@@ -125,6 +135,10 @@ def _about_the_store(answer: Answer, where: str) -> StoreError:
             remedy="Try again later.",
             ambiguous=answer.status not in _NOT_DONE,
             retry_after=answer.retry_after,
+        )
+    if answer.code == "InvalidStorageClass":
+        return StoreError(
+            f"{where}: there is no such storage class.", remedy="Give one that this server has."
         )
     if answer.status in (301, 307, 308) or answer.code == "AuthorizationHeaderMalformed":
         return _elsewhere(answer, where)
@@ -166,7 +180,10 @@ def from_obstore(error: Exception, location: str, key: str) -> CraftsyncError:
         )
     if "Received non-partial response" in text:
         return PartialNotMarked(f"{location} does not mark its partial answers.")
+    if "contained non UTF-8 characters" in text:
+        return MetadataNotRead(f"The metadata of {key} in {location} cannot be read.")
     if "redirect" in text:
         return _elsewhere(Answer(301), location)
     why = "the time is up" if "kind: Timeout" in debug else text.rpartition(" - ")[2]
-    return unreachable(location, why.strip(), sent="kind: Connect" not in debug)
+    # With the comma: a connection that was made and then reset is a `kind: ConnectionReset`.
+    return unreachable(location, why.strip(), sent="kind: Connect," not in debug)

@@ -66,13 +66,14 @@ class Uploads:
         self,
         key: str,
         source: Source,
-        metadata: Mapping[str, str],
+        metadata: tuple[Mapping[str, str], Mapping[str, str]],
         condition: Callable[[], Condition],
         journal: UploadJournal | None,
     ) -> str:
         """Upload an object in parts and return its version.
 
-        `condition` is asked for at the very end, so that a look at what is to
+        `metadata` is what the object gets: headers that S3 keeps, and metadata
+        of its own. `condition` is asked for at the very end, so that a look at what is to
         be replaced is no older than the completion. A passing failure leaves
         the parts for the journal to resume; any other gives the upload up.
         """
@@ -97,8 +98,8 @@ class Uploads:
     ) -> str:
         """Copy an object in parts on the server and return its version.
 
-        `metadata` is as `replace` of `Calls.copy`; `condition` and the end of
-        the upload after a failure are as in `send`.
+        `metadata`, `condition` and the end of the upload after a failure are as
+        in `send`.
         """
         notes = journal or _NoJournal()
         headers, own = metadata
@@ -140,9 +141,14 @@ class Uploads:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _begun(
-        self, key: str, size: int, metadata: Mapping[str, str], journal: UploadJournal | _NoJournal
+        self,
+        key: str,
+        size: int,
+        metadata: tuple[Mapping[str, str], Mapping[str, str]],
+        journal: UploadJournal | _NoJournal,
     ) -> Upload:
-        upload_id = self._calls.begin_upload(key, metadata, {})
+        headers, own = metadata
+        upload_id = self._calls.begin_upload(key, own, headers)
         upload = Upload(upload_id, part_size(size, self._smallest_part), {})
         journal.begin(upload.id, upload.part_size)
         return upload

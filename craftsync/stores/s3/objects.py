@@ -10,11 +10,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from craftsync.core.model import RemoteObject
+from craftsync.stores.properties import Properties
 
 DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
+_NOTES = {DIGEST, OPERATION, MTIME}
+TAGS, STORAGE_CLASS = "x-amz-tagging", "x-amz-storage-class"
+HEADERS = (
+    *("content-type", "content-encoding", "content-language"),
+    *("content-disposition", "cache-control", "expires"),
+)
+"""Of HTTP, those that S3 keeps with an object."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 Condition = str | None
 """What a write demands of the object in its place: a version, `CREATE` for none at all, `None` for anything."""
@@ -24,12 +34,25 @@ CREATE = "*"
 
 
 class Found(NamedTuple):
-    """An object as a HEAD or GET describes it; `version` is the ETag without its quotes."""
+    """An object as a HEAD or GET describes it; `version` is the ETag without its quotes.
+
+    `headers` are those of `HEADERS`, and the storage class if it was told.
+    """
 
     size: int
     modified_ns: int | None
     version: str | None
     metadata: Mapping[str, str]
+    headers: Mapping[str, str] = NO_HEADERS
+
+    @property
+    def properties(self) -> Properties:
+        """What belongs to the object as far as this answer tells."""
+        return Properties(
+            {name: value for name, value in self.headers.items() if name != STORAGE_CLASS},
+            {name: value for name, value in self.metadata.items() if name not in _NOTES},
+            storage_class=self.headers.get(STORAGE_CLASS),
+        )
 
     def at(self, path: str) -> RemoteObject:
         """Return the description under the name the caller knows the object by."""
@@ -65,8 +88,18 @@ class Opened(NamedTuple):
 class Carrier(Protocol):
     """Moves the bytes of single objects. Keys are whole keys of the bucket; nothing is retried."""
 
-    def put(self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition) -> str:
-        """Store an object and return its version; `PreconditionFailed` as the condition says."""
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        metadata: Mapping[str, str],
+        condition: Condition,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> str:
+        """Store an object and return its version; `PreconditionFailed` as the condition says.
+
+        `headers` are what else S3 is to keep with it.
+        """
         ...
 
     def head(self, key: str) -> Found | None:
@@ -89,6 +122,14 @@ def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]
     if mtime_ns is not None:
         metadata[MTIME] = mtime_text(mtime_ns)
     return metadata
+
+
+def headers_of(properties: Properties | None) -> dict[str, str]:
+    """Return the headers that give properties to a new object, all but its metadata."""
+    if properties is None:
+        return {}
+    more = {TAGS: properties.tags, STORAGE_CLASS: properties.storage_class}
+    return {**properties.headers, **{name: value for name, value in more.items() if value}}
 
 
 def mtime_text(mtime_ns: int) -> str:

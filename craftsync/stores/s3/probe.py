@@ -31,6 +31,9 @@ _BODY = b"craftsync"
 _NOBODY = "0" * 32
 """A version no object has."""
 
+_REMOVALS = 4
+"""Attempts to remove something of ours; no later probe knows its name."""
+
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
 
@@ -62,10 +65,10 @@ class _Probe:
     def facts(self) -> ProbedFacts:
         versioning = self._pool.submit(self._unless_refused, self._calls.versioning, False)
         try:
-            version = self._put(self._object)
-        except StoreDenied:
-            return ProbedFacts(keeps_versions=versioning.result())
-        try:
+            try:
+                version = self._put(self._object)
+            except StoreDenied:
+                return ProbedFacts(keeps_versions=versioning.result())
             return self._tried(version, keeps_versions=versioning.result())
         finally:
             self._clean_up()
@@ -143,13 +146,13 @@ class _Probe:
         upload = self._unless_refused(lambda: self._calls.begin_upload(key, self._notes, {}), "")
         if not upload:
             return False, False
-        parts = {1: self._calls.upload_part(key, upload, 1, _BODY)}
-        complete = partial(self._calls.complete_upload, key, upload, parts)
-        create = self._is_unmet(lambda: complete(CREATE))
-        replace = create and self._is_unmet(lambda: complete(_NOBODY))
-        if create:
-            self._calls.abort_upload(key, upload)
-        return create, replace
+        try:
+            parts = {1: self._calls.upload_part(key, upload, 1, _BODY)}
+            complete = partial(self._calls.complete_upload, key, upload, parts)
+            create = self._is_unmet(lambda: complete(CREATE))
+            return create, create and self._is_unmet(lambda: complete(_NOBODY))
+        finally:
+            self._remove(partial(self._calls.abort_upload, key, upload))
 
     def _is_unmet(self, act: Callable[[], object]) -> bool:
         """Tell whether the server finds the condition unmet, as it should."""
@@ -174,10 +177,19 @@ class _Probe:
 
     def _clean_up(self) -> None:
         """Remove everything again. A failure is left alone: the facts are what was asked for."""
+        # What is under way when another attempt has failed would come after the removal.
+        self._pool.shutdown(cancel_futures=True)
         names = ("object", "copy", _FILE, _BELOW, *_NAMES)
         keys = [self._folder + name for name in names]
         try:
             self._calls.delete_many(keys)
         except StoreError:
             for key in keys:
-                self._is_unmet(partial(self._calls.delete, key))
+                self._remove(partial(self._calls.delete, key))
+
+    def _remove(self, act: Callable[[], object]) -> None:
+        """Remove one thing, for good: nobody above would try again."""
+        for _ in range(_REMOVALS):
+            with suppress(StoreUnavailable):
+                self._is_unmet(act)
+                return

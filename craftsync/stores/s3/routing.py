@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
-from craftsync.stores.s3.carrier import can_carry
-from craftsync.stores.s3.errors import PartialNotMarked
-from craftsync.stores.s3.objects import Carrier, Condition, Found, Opened
+from craftsync.stores.opening import Enter, Opening
+from craftsync.stores.s3.carrier import can_carry, can_send
+from craftsync.stores.s3.errors import MetadataNotRead, PartialNotMarked
+from craftsync.stores.s3.objects import NO_HEADERS, Carrier, Condition, Found, Opened
 
 
 class RoutingCarrier:
@@ -18,31 +19,39 @@ class RoutingCarrier:
         self._own = own
         self._partial_by_own = False
 
-    def put(self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition) -> str:
-        return self._for(key).put(key, body, metadata, condition)
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        metadata: Mapping[str, str],
+        condition: Condition,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> str:
+        carrier = self._for(key) if can_send(headers, metadata) else self._own
+        return carrier.put(key, body, metadata, condition, headers)
 
     def head(self, key: str) -> Found | None:
-        return self._for(key).head(key)
+        try:
+            return self._for(key).head(key)
+        except MetadataNotRead:
+            return self._own.head(key)
 
     def get(
         self, key: str, version: str | None, offset: int, length: int | None
     ) -> AbstractContextManager[Opened]:
-        if offset > 0 or length is not None:
-            return self._get_part(key, version, offset, length)
-        return self._for(key).get(key, version, offset, length)
+        return Opening(lambda enter: self._opened(enter, key, version, offset, length))
 
-    @contextmanager
-    def _get_part(
-        self, key: str, version: str | None, offset: int, length: int | None
-    ) -> Iterator[Opened]:
-        carrier = self._own if self._partial_by_own else self._for(key)
-        with ExitStack() as stack:
-            try:
-                opened = stack.enter_context(carrier.get(key, version, offset, length))
-            except PartialNotMarked:
-                self._partial_by_own = True
-                opened = stack.enter_context(self._own.get(key, version, offset, length))
-            yield opened
+    def _opened(
+        self, enter: Enter[Opened], key: str, version: str | None, offset: int, length: int | None
+    ) -> Opened:
+        """Open an object, and once more by requests of our own after an answer obstore did not understand."""
+        is_part = offset > 0 or length is not None
+        carrier = self._own if is_part and self._partial_by_own else self._for(key)
+        try:
+            return enter(carrier.get(key, version, offset, length))
+        except (PartialNotMarked, MetadataNotRead) as error:
+            self._partial_by_own = self._partial_by_own or isinstance(error, PartialNotMarked)
+            return enter(self._own.get(key, version, offset, length))
 
     def _for(self, key: str) -> Carrier:
         return self._obstore if can_carry(key) else self._own

@@ -56,7 +56,8 @@ def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, 
         headers["x-amz-security-token"] = keys.token
     signed = ";".join(sorted(headers))
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
-    digest = sha256(_canonical(request, headers, signed).encode()).hexdigest()
+    # What is no ASCII goes out as http.client encodes it, and so is what the server will see.
+    digest = sha256(_canonical(request, headers, signed).encode("latin-1")).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
     signature = hmac.new(_signing_key(keys.secret, stamp[:8], region), text.encode(), "sha256")
     headers["authorization"] = (

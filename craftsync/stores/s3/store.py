@@ -8,7 +8,7 @@ the order of requests; how each is made is `calls` and `carrier`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -17,23 +17,22 @@ from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import (
     ObjectNotFound,
     PathObstructed,
-    StoreError,
     StoreUnavailable,
 )
 from craftsync.stores.base import Expect, Origin, Source, UploadJournal
+from craftsync.stores.properties import Properties
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.carrier import ObstoreCarrier
 from craftsync.stores.s3.crossing import Crossing, origin_of
 from craftsync.stores.s3.displacing import Displacing, Limits, check
-from craftsync.stores.s3.errors import RangeBeyond
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.keys import folders_above, key_of
 from craftsync.stores.s3.listing import Listing, patient
 from craftsync.stores.s3.multipart import Uploads
-from craftsync.stores.s3.objects import OPERATION, Condition, notes
+from craftsync.stores.s3.objects import OPERATION, Condition, headers_of, notes
 from craftsync.stores.s3.probe import probe
-from craftsync.stores.s3.reader import ObjectReader
+from craftsync.stores.s3.reader import ObjectReader, Reading
 from craftsync.stores.s3.routing import RoutingCarrier
 from craftsync.stores.s3.session import Session, open_session
 from craftsync.stores.s3.verifying import is_other_content, is_ours, stored_otherwise
@@ -84,6 +83,7 @@ class S3Store:
         self.calls = Calls(self._wire, bucket, self.location)
         quick = ObstoreCarrier(session, self.location, self._clock)
         self._carrier = RoutingCarrier(quick, self.calls)
+        self._reading = Reading(self._carrier, self.location)
         self._open_for_writing(session_of)
         self.learn(facts or ProbedFacts())
 
@@ -104,7 +104,10 @@ class S3Store:
         """Rely on these facts from now on (`probe.probe` finds them)."""
         self.facts = facts
         self.features = replace(
-            facts.features(), raw_keys=self._raw_keys and not facts.folders, origin=self._origin
+            facts.features(),
+            raw_keys=self._raw_keys and not facts.folders,
+            origin=self._origin,
+            properties=True,
         )
 
     def prepare(self, saved: str | None) -> str | None:
@@ -128,7 +131,6 @@ class S3Store:
         found = self._carrier.head(key)
         return found.at(path) if found else None
 
-    @contextmanager
     def read(
         self,
         path: str,
@@ -136,25 +138,17 @@ class S3Store:
         expect: RemoteObject | None = None,
         offset: int = 0,
         length: int | None = None,
-    ) -> Iterator[ObjectReader]:
-        try:
-            if length == 0:
-                raise RangeBeyond(f"Nothing of {path} was asked for.")
-            version = expect.version if expect else None
-            with self._carrier.get(self._key(path), version, offset, length) as opened:
-                found = opened.found.at(path)
-                check(path, found, expect)
-                rest = max(found.size - offset, 0)
-                wanted = rest if length is None else min(length, rest)
-                if (opened.start, opened.length) != (offset, wanted):
-                    raise StoreError(f"{self.location} sent other bytes of {path} than asked for.")
-                yield ObjectReader(found, opened.chunks, wanted)
-        except RangeBeyond:
-            current = self.stat(path)
-            if current is None:
-                raise ObjectNotFound(f"There is no {path} in {self.location}.") from None
-            check(path, current, expect)
-            yield ObjectReader(current, iter(()), 0)
+    ) -> AbstractContextManager[ObjectReader]:
+        return self._reading.opened(path, self._key(path), expect, offset, length)
+
+    def properties(self, expect: RemoteObject) -> Properties:
+        key = self._key(expect.path)
+        seen = self.calls.look(key)
+        if seen is None:
+            raise ObjectNotFound(f"There is no {expect.path} in {self.location}.")
+        found, headers = seen
+        check(expect.path, found.at(expect.path), expect)
+        return found.properties._replace(tags=self.calls.tags_of(key, headers))
 
     def write(
         self,
@@ -165,22 +159,25 @@ class S3Store:
         operation: str,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        properties: Properties | None = None,
     ) -> RemoteObject:
-        key = self._key(path)
+        key, headers = self._key(path), headers_of(properties)
         metadata = notes(source.digest, source.mtime_ns, operation)
+        if properties is not None:
+            metadata = {**properties.metadata, **metadata}
         written = RemoteObject(
             path, source.size, None, None, source.digest, source.mtime_ns, operation
         )
         if source.size > self._limits.single_put:
             prepared = partial(self._prepared, path, expect, keep, self.facts.completion_checks())
-            version = self._uploads.send(key, source, metadata, prepared, journal)
+            version = self._uploads.send(key, source, (headers, metadata), prepared, journal)
             digest = source.digest or None  # Read only now, it may have been unknown before.
             return self._after_completion(written._replace(version=version, digest=digest))
         body = source.read_at(0, source.size)
         source.verify()
         condition = self._prepared(path, expect, keep, self.facts.put_checks())
         try:
-            version = self._carrier.put(key, body, metadata, condition)
+            version = self._carrier.put(key, body, metadata, condition, headers)
         except StoreUnavailable:
             # Only the first failure says whether the write may have been carried out.
             with suppress(StoreUnavailable):
@@ -231,12 +228,13 @@ class S3Store:
         expect: Expect,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        storage_class: str | None = None,
     ) -> RemoteObject:
         in_parts = source.size > self._limits.quick_copy
         checks = self.facts.completion_checks() if in_parts else self.facts.copy_checks()
         condition = partial(self._prepared, source.path, expect, keep, checks)
         key = self._key(source.path)
-        version = self._crossing.copied(origin, source, key, condition, journal)
+        version = self._crossing.copied(origin, source, key, condition, journal, storage_class)
         copied = RemoteObject(source.path, source.size, None, version or None)
         return self._after_completion(copied) if in_parts else copied
 

@@ -1,0 +1,116 @@
+"""What can be asked of a migration, in words, and the values those words stand for.
+
+What is asked of a pass in the same way is in `craftsync.options`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import cast
+
+from craftsync.core.model import Mode
+from craftsync.errors import UsageError
+from craftsync.local.patterns import CallRules
+from craftsync.migrate.keeping import UNREADABLE
+from craftsync.migrate.options import MigrationOptions, Verify
+from craftsync.migrate.shards import Shard
+from craftsync.options import (
+    PassOptions,
+    RunOptions,
+    options_of,
+    read,
+    refuse_unknown,
+    settings_of,
+)
+from craftsync.words import BadWord, choice_of, parse_rates
+
+_MOST_SHARDS = 10_000
+_STORAGE_CLASS = re.compile(r"source|[A-Z][A-Z0-9_-]{0,63}")
+_SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
+
+
+class MigrateOptions(RunOptions, total=False):
+    """How to run a migration: the keywords of `migrate`, and the flags of the same names."""
+
+    no_overwrite: bool
+    """Leave alone what the target holds already."""
+    verify: str | None
+    """"checksum", or "full": read the target back."""
+    shard: str | None
+    """Only a share of the keys, such as "1/4"."""
+    manifest: str | os.PathLike[str] | None
+    """Where to write the manifest."""
+    manifest_in_target: bool
+    """Put the manifest into the target, too."""
+    dask: str | None
+    """The address of a Dask scheduler whose workers are to do it: "tcp://host:8786"."""
+    stream: bool
+    """Let the bytes go through here even where the server could copy."""
+    storage_class: str | None
+    """The S3 storage class of what is written, or "source": that of each object."""
+    tags: bool
+    """Keep tags also where the server does not copy, which is a request more for each object."""
+    source_profile: str | None
+    """For a source given by URL, where it is not as for the target."""
+    source_region: str | None
+    source_endpoint_url: str | None
+
+
+def options_for(asked: MigrateOptions) -> MigrationOptions:
+    """Return the options of a run; raises `UsageError` for a word that means nothing."""
+    refuse_unknown(asked, MigrateOptions)
+    shared = cast(
+        PassOptions,
+        {name: value for name, value in asked.items() if name in RunOptions.__annotations__},
+    )
+    manifest = asked.get("manifest")
+    run = options_of(shared, settings_of(shared), Mode.PUSH)
+    verify = read(asked, "verify", choice_of(Verify, "way to verify")) or Verify.CHECKSUM
+    storage_class = read(asked, "storage_class", parse_storage_class)
+    if storage_class in UNREADABLE and verify is Verify.FULL:
+        raise UsageError(
+            f"--verify full: an object of the class {storage_class} cannot be read back.",
+            remedy="Verify by checksum, or give --storage-class another class.",
+        )
+    return MigrationOptions(
+        run=run,
+        rules=CallRules(run.include, run.exclude),
+        no_overwrite=asked.get("no_overwrite", False),
+        verify=verify,
+        shard=read(asked, "shard", parse_shard),
+        manifest=Path(manifest).expanduser() if manifest else None,
+        manifest_in_target=asked.get("manifest_in_target", False),
+        server_side=not asked.get("stream", False),
+        storage_class=storage_class,
+        tags=asked.get("tags", False),
+    )
+
+
+def parse_shard(word: object) -> Shard:
+    """Read "2/8" as the second of eight shares."""
+    found = _SHARD.fullmatch(word) if isinstance(word, str) else None
+    if found and 1 <= int(found[1]) <= int(found[2]) <= _MOST_SHARDS:
+        return Shard(int(found[1]), int(found[2]))
+    raise BadWord("is not a share", f"Use I/N with I from 1 to N, N up to {_MOST_SHARDS}: 1/4.")
+
+
+def parse_storage_class(word: object) -> str:
+    """Read the name of a storage class, of which servers have their own, or "source"."""
+    if not isinstance(word, str) or not _STORAGE_CLASS.fullmatch(word):
+        raise BadWord(
+            "is not a storage class", 'Use a name such as STANDARD_IA, or "source" to keep each.'
+        )
+    return word
+
+
+def parse_bandwidth(word: str) -> float:
+    """Read how many bytes per second a dry run reckons with."""
+    try:
+        rate = parse_rates(word).upload
+        if rate is None:
+            raise BadWord("is no bandwidth", "Use bytes per second with K, M or G such as 100M.")
+    except BadWord as bad:
+        raise UsageError(f"--bandwidth: {word!r} {bad}.", remedy=bad.remedy) from bad
+    return rate

@@ -1,0 +1,67 @@
+"""What all planning has in common: counting what is noted, looking at single paths, filling the plan table.
+
+A pass and a migration each have a planner, which says what is merged and what
+is decided; this room knows neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from craftsync.core.model import Kind, RemoteObject, Skipped
+from craftsync.stores.base import Store
+from craftsync.sync.report import Issue, IssueEvent, OnEvent
+
+BATCH = 1000
+"""Steps put into the plan table at once."""
+LISTING_SHARE = 5000
+"""Keys in each part of a listing that is fetched in several streams."""
+_LOOKS_AT_ONCE = 16
+
+_Step = TypeVar("_Step")
+
+
+@dataclass(slots=True)
+class Planned:
+    """What planning counted, and how the listener hears of what it noted."""
+
+    unchanged: int = 0
+    skipped: int = 0
+    problems: int = 0
+    held: int = 0
+    deletes: int = 0
+    emptied: set[str] = field(default_factory=set)
+    """Sides that hold nothing at all although they did: "root", "store", "source"."""
+
+    def noter(self, on_event: OnEvent) -> Callable[[Skipped], None]:
+        """Return what counts and tells each thing a listing could not say."""
+
+        def note(skipped: Skipped) -> None:
+            issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
+            self.problems += skipped.failed
+            self.skipped += not skipped.failed
+            on_event(IssueEvent(issue, skipped.path, skipped.reason))
+
+        return note
+
+    def hold(self, kind: Kind, paths: Iterable[str], reason: str, on_event: OnEvent) -> None:
+        """Count and tell the deletes that wait for a person."""
+        for path in paths:
+            self.held += 1
+            on_event(IssueEvent(Issue.HELD, path, f"{kind} is held: {reason}"))
+
+
+def stat_all(store: Store, names: Sequence[str]) -> list[RemoteObject]:
+    """Look at single paths, several at once, and return what is there, in their order."""
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        return [found for found in pool.map(store.stat, names) if found]
+
+
+def in_batches(steps: Iterator[_Step]) -> Iterator[list[_Step]]:
+    """Yield the steps in lists of a size that the plan table takes well."""
+    while batch := list(islice(steps, BATCH)):
+        yield batch

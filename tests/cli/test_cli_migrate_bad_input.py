@@ -1,0 +1,252 @@
+"""A migration that cannot go as asked: refused, or ended with a clear word, nothing lost, and gone on with later."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support import servers
+from tests.support.cli import Craftsync, until
+from tests.support.platform import faulty_platform
+
+MIB = 1024 * 1024
+
+
+class Sides(NamedTuple):
+    """The folders of a test, source and target."""
+
+    old: Path
+    new: Path
+
+    def arrived(self) -> dict[str, bytes]:
+        return held(self.new)
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    """Return what a folder holds, craftsync's own left out."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and ".craftsync" not in file.relative_to(folder).parts
+    }
+
+
+def trashed(folder: Path) -> set[bytes]:
+    files = (folder / ".craftsync" / "trash").rglob("*")
+    return {file.read_bytes() for file in files if file.is_file()}
+
+
+@pytest.fixture
+def sides(craftsync: Craftsync) -> Sides:
+    sides = Sides(craftsync.folder / "old", craftsync.folder / "new")
+    sides.old.mkdir()
+    return sides
+
+
+def fill(folder: Path, count: int) -> dict[str, bytes]:
+    """Put many small files into a folder and return what it holds then."""
+    for number in range(count):
+        (folder / f"{number:03}").write_bytes(b"%4d" % number * 1024)
+    return held(folder)
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors.decode()
+
+
+def test_one_store_under_two_names_is_refused(craftsync: Craftsync, sides: Sides) -> None:
+    (craftsync.folder / "link").symlink_to("old")
+    (sides.old / "sub").mkdir()
+    before = held(craftsync.folder)
+    for words in (("./link", "./old"), ("./old", "./link/sub"), (f"file://{sides.old}", "./link")):
+        run = craftsync("migrate", *words)
+        assert run.code == 2
+        assert "Name two stores that share nothing" in run.err
+    assert held(craftsync.folder) == before
+
+
+def test_one_bucket_is_refused_whatever_the_prefixes(craftsync: Craftsync) -> None:
+    craftsync.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    for source, target in (("a", "a"), ("a/", "a"), ("a", "a/b"), ("a/b", "a"), ("", "")):
+        run = craftsync("migrate", f"s3://bucket/{source}", f"s3://bucket/{target}")
+        assert run.code == 2
+        assert "overlap" in run.err
+
+
+def test_what_a_target_holds_already_stays_or_stays_recoverable(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    sides.new.mkdir()
+    for path in ("both", "same"):
+        (sides.old / path).write_text("from the source")
+    (sides.new / "same").write_text("from the source")
+    for path in ("both", "only there"):
+        (sides.new / path).write_text("its own")
+    kept = craftsync("migrate", "--no-overwrite", "./old", "./new")
+    assert (kept.code, (sides.new / "both").read_text()) == (6, "its own")
+    assert "both: --no-overwrite: the target holds something else" in kept.err
+    assert craftsync("migrate", "./old", "./new").code == 0
+    assert sides.arrived() == {
+        "both": b"from the source",
+        "same": b"from the source",
+        "only there": b"its own",
+    }
+    assert trashed(sides.new) == {b"its own"}
+
+
+def test_many_deletes_wait_for_a_person_who_is_told_how_to_go_on(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    shutil.copytree(sides.old, sides.new)
+    fill(sides.new, 30)
+    (sides.old / "a").write_text("1")
+    run = craftsync("migrate", "--delete", "./old", "./new")
+    assert (run.code, len(sides.arrived())) == (7, 31)
+    assert any("--force-delete" in line for line in run.lines)
+    forced = craftsync("migrate", "--delete", "--force-delete", "./old", "./new")
+    assert (forced.code, sides.arrived()) == (0, {"a": b"1"})
+    assert len(trashed(sides.new)) == 30
+
+
+def test_a_source_that_vanishes_midway_ends_the_run_and_the_next_goes_on(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    content = fill(sides.old, 200)
+    process = craftsync.start("migrate", "--delete", "--bwlimit", "200K", "./old", "./new")
+    until(lambda: len(sides.arrived()) > 20, "twenty objects are copied")
+    shutil.rmtree(sides.old)
+    code, errors = ended(process)
+    assert code == 3
+    assert "cannot be used: No such file or directory" in errors
+    assert "Check the path, that its disk is mounted" in errors
+    assert "Traceback" not in errors
+    arrived = sides.arrived()
+    assert arrived.items() <= content.items()
+    gone = craftsync("migrate", "--delete", "--force-delete", "./old", "./new")
+    assert (gone.code, sides.arrived()) == (3, arrived)
+    sides.old.mkdir()
+    fill(sides.old, 200)
+    assert craftsync("migrate", "./old", "./new").code == 0
+    assert sides.arrived() == content
+
+
+def test_a_bucket_that_is_not_there_is_said_to_be_missing(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    (sides.old / "a").write_text("1")
+    with servers.moto() as server:
+        craftsync.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        for words in (("s3://none", "./new"), ("./old", "s3://none")):
+            run = craftsync("migrate", *words, "--endpoint-url", server.endpoint)
+            assert run.code == 3
+            assert "The bucket of s3://none does not exist" in run.err
+
+
+def test_a_token_that_is_withdrawn_midway_ends_the_run_and_a_fresh_one_goes_on(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    content = {f"{number:03}": b"%4d" % number * 1024 for number in range(200)}
+    with faulty_platform() as platform:
+        for path, body in content.items():
+            platform.put(path, body)
+        craftsync.environment["DEV_TOKEN"] = platform.token
+        craftsync.config.write_text(
+            "environments:\n  dev: {store: craft-ai, token_env: DEV_TOKEN,"
+            f" url: {platform.url!r}, control_url: {platform.url!r}}}\n"
+        )
+        process = craftsync.start("migrate", "--bwlimit", "off:200K", "dev", "./new")
+        until(lambda: len(sides.arrived()) > 20, "twenty objects are copied")
+        platform.revoke()  # An access token that expires is fetched anew, and nobody notices.
+        until(lambda: len(sides.arrived()) > 40, "forty objects are copied")
+        platform.regenerate()
+        code, errors = ended(process)
+        assert (code, "Traceback" in errors) == (3, False), errors
+        assert "SDK token" in errors
+        assert len(sides.arrived()) < len(content)
+        assert sides.arrived().items() <= content.items()
+        craftsync.environment["DEV_TOKEN"] = platform.token
+        run = craftsync("migrate", "dev", "./new")
+        assert (run.code, sides.arrived()) == (0, content), run.err
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """Let programs started meanwhile meet a disk that is full for all but small files."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [4 * MIB, 20 * MIB], ids=["in one piece", "in parts"])
+def test_a_full_target_takes_what_has_room_and_names_the_rest(
+    craftsync: Craftsync, sides: Sides, size: int
+) -> None:
+    fill(sides.old, 5)
+    (sides.old / "large").write_bytes(bytes(size))
+    with no_file_longer_than(3 * MIB):
+        run = craftsync("migrate", "./old", "./new")
+    assert run.code == 1
+    assert "large: " in run.err
+    assert "Make room on its disk" in run.err
+    assert set(sides.arrived()) == {"000", "001", "002", "003", "004"}
+    again = craftsync("migrate", "./old", "./new")
+    assert (again.code, again.lines[0].split(";")[0]) == (0, "migrate: 1 copied, 5 unchanged")
+    assert sides.arrived() == held(sides.old)
+
+
+def test_a_file_in_the_place_of_the_target_is_refused(craftsync: Craftsync, sides: Sides) -> None:
+    craftsync.write("file", "content")
+    for target in ("./file", "./file/below"):
+        run = craftsync("migrate", "./old", target)
+        assert (run.code, "a file is in the way" in run.err) == (3, True)
+    assert (craftsync.folder / "file").read_text() == "content"
+
+
+def test_a_manifest_for_a_device_does_not_take_its_place(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    fill(sides.old, 1)
+    pipe = craftsync.folder / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    run = craftsync("migrate", str(sides.old), str(sides.new), "--manifest", str(pipe))
+    assert run.code == 0
+    assert json.loads(os.read(reader, 4096))["path"] == "000"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_manifest_that_cannot_be_written_leaves_nothing_behind(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    fill(sides.old, 1)
+    (folder := craftsync.folder / "manifests").mkdir()
+    (taken := folder / "m").mkdir()
+    run = craftsync("migrate", str(sides.old), str(sides.new), "--manifest", str(taken))
+    assert run.code == 1
+    assert list(folder.iterdir()) == [taken]
+
+
+def test_many_objects_of_some_size_fit_into_little_memory(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    for number in range(24):
+        (sides.old / f"{number}").write_bytes(bytes([number]) * 15 * MIB)
+    with craftsync.start("migrate", str(sides.old), str(sides.new)) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert (process.returncode, used.ru_maxrss < 200 * 1024) == (0, True)
+    assert held(sides.new) == held(sides.old)

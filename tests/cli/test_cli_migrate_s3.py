@@ -1,0 +1,270 @@
+"""What an object's copy keeps besides its content, by the installed program: between buckets of one server, and of two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import boto3
+import pytest
+
+import craftsync as package
+from tests.support import servers
+from tests.support.cli import Craftsync
+from tests.support.servers import S3Server
+
+LARGE = bytes(range(256)) * (17 << 12)
+"""17 MiB: more than is ever sent in one piece."""
+SIZES = pytest.mark.parametrize("size", [5, len(LARGE)], ids=["in one piece", "in parts"])
+
+
+@pytest.fixture(scope="module")
+def two_servers() -> Iterator[tuple[S3Server, S3Server]]:
+    with servers.moto() as one, servers.moto() as other:
+        yield one, other
+
+
+class Buckets(NamedTuple):
+    """A client for each of the two servers, and what makes the program talk to them."""
+
+    source: Any
+    target: Any
+    within: tuple[str, ...]
+    """Words for a migration within the first server, from bucket `here` to `there`."""
+    across: tuple[str, ...]
+    """Words for one to the bucket `there` of the second."""
+
+
+@pytest.fixture
+def buckets(
+    two_servers: tuple[S3Server, S3Server], craftsync: Craftsync, request: pytest.FixtureRequest
+) -> Iterator[Buckets]:
+    craftsync.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    one, other = two_servers
+    clients = [
+        boto3.client(
+            "s3",
+            endpoint_url=server.endpoint,
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+            region_name="us-east-1",
+        )
+        for server in two_servers
+    ]
+    source, target = clients
+    for client, name in ((source, "here"), (source, "there"), (target, "there")):
+        _empty(client, name)
+        client.create_bucket(Bucket=name)
+    words = "s3://here", "s3://there", "--endpoint-url"
+    across = (*words, other.endpoint, "--source-endpoint-url", one.endpoint)
+    yield Buckets(source, target, (*words, one.endpoint), across)
+    for client in clients:
+        client.close()
+
+
+def _empty(client: Any, bucket: str) -> None:
+    if bucket not in {found["Name"] for found in client.list_buckets()["Buckets"]}:
+        return
+    for found in client.list_objects_v2(Bucket=bucket).get("Contents", ()):
+        client.delete_object(Bucket=bucket, Key=found["Key"])
+
+
+def classes(client: Any, bucket: str) -> dict[str, str]:
+    listing = client.list_objects_v2(Bucket=bucket).get("Contents", ())
+    return {
+        found["Key"]: found["StorageClass"]
+        for found in listing
+        if not found["Key"].startswith(".craftsync/")
+    }
+
+
+def tags(client: Any, bucket: str, key: str) -> dict[str, str]:
+    found = client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+    return {tag["Key"]: tag["Value"] for tag in found}
+
+
+WAYS = pytest.mark.parametrize(
+    "way", [(), ("--stream",), None], ids=["by the server", "streamed", "to another server"]
+)
+
+
+def migrated(
+    craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None, *words: str
+) -> tuple[Any, Any]:
+    """Migrate in one of the ways; return how the call ended, and a client for the target."""
+    if way is None:
+        return craftsync("migrate", *buckets.across, *words), buckets.target
+    return craftsync("migrate", *buckets.within, *way, *words), buckets.source
+
+
+@WAYS
+def test_every_copy_gets_the_storage_class_that_was_asked_for(
+    craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
+) -> None:
+    buckets.source.put_object(Bucket="here", Key="small", Body=b"1", StorageClass="ONEZONE_IA")
+    buckets.source.put_object(Bucket="here", Key="large", Body=LARGE)
+    run, target = migrated(craftsync, buckets, way, "--storage-class", "STANDARD_IA")
+    assert run.code == 0, run.err
+    assert classes(target, "there") == {"small": "STANDARD_IA", "large": "STANDARD_IA"}
+
+
+@WAYS
+def test_each_copy_keeps_its_storage_class_where_asked(
+    craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
+) -> None:
+    buckets.source.put_object(Bucket="here", Key="small", Body=b"1", StorageClass="ONEZONE_IA")
+    buckets.source.put_object(Bucket="here", Key="usual", Body=b"1")
+    buckets.source.put_object(Bucket="here", Key="large", Body=LARGE, StorageClass="STANDARD_IA")
+    run, target = migrated(craftsync, buckets, way, "--storage-class", "source")
+    assert run.code == 0, run.err
+    assert classes(target, "there") == {
+        "small": "ONEZONE_IA",
+        "usual": "STANDARD",
+        "large": "STANDARD_IA",
+    }
+
+
+@WAYS
+def test_unasked_a_copy_is_of_the_usual_class(
+    craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
+) -> None:
+    buckets.source.put_object(Bucket="here", Key="small", Body=b"1", StorageClass="ONEZONE_IA")
+    run, target = migrated(craftsync, buckets, way)
+    assert (run.code, classes(target, "there")) == (0, {"small": "STANDARD"})
+
+
+@SIZES
+@WAYS
+def test_a_copy_keeps_type_headers_and_metadata(
+    craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None, size: int
+) -> None:
+    headers = {
+        "ContentType": "text/csv",
+        "CacheControl": "no-cache",
+        "ContentDisposition": 'attachment; filename="a b.csv"',
+        "ContentEncoding": "gzip",
+        "ContentLanguage": "fr",
+    }
+    metadata = {"who": "me", "craftsync-sha256": "not ours", "mtime": "1.500000000"}
+    buckets.source.put_object(
+        Bucket="here", Key="données", Body=LARGE[:size], Metadata=metadata, **headers
+    )
+    run, target = migrated(craftsync, buckets, way)
+    assert run.code == 0, run.err
+    found = target.head_object(Bucket="there", Key="données")
+    assert {name: found[name] for name in headers} == headers
+    assert (found["Metadata"]["who"], found["Metadata"]["mtime"]) == ("me", "1.500000000")
+    if way != ():  # The server knows nothing of notes, and copies what is there.
+        assert found["Metadata"].get("craftsync-sha256") != "not ours"
+
+
+@SIZES
+@pytest.mark.parametrize("way", [("--stream",), None], ids=["streamed", "to another server"])
+def test_tags_are_kept_on_the_way_through_where_asked(
+    craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None, size: int
+) -> None:
+    for key, tagging in (("a", "colour=dark+red&n=1%2B2"), ("b", "")):
+        buckets.source.put_object(Bucket="here", Key=key, Body=LARGE[:size], Tagging=tagging)
+    run, target = migrated(craftsync, buckets, way, "--tags")
+    assert run.code == 0, run.err
+    assert tags(target, "there", "a") == {"colour": "dark red", "n": "1+2"}
+    assert tags(target, "there", "b") == {}
+
+
+def test_a_dry_run_counts_the_questions_it_would_ask(
+    craftsync: Craftsync, buckets: Buckets
+) -> None:
+    buckets.source.put_object(Bucket="here", Key="a", Body=b"1")
+    for words, requests in (((), 2), (("--tags",), 3), (("--storage-class", "source"), 3)):
+        run = craftsync("migrate", "-n", *buckets.across, *words)
+        assert f"about {requests} requests" in run.lines[-1]
+
+
+@WAYS
+def test_an_archived_object_is_a_problem_with_a_remedy_and_the_others_arrive(
+    craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
+) -> None:
+    for key, storage_class in (("a", "STANDARD"), ("b", "GLACIER"), ("c", "DEEP_ARCHIVE")):
+        buckets.source.put_object(Bucket="here", Key=key, Body=b"1", StorageClass=storage_class)
+    run, target = migrated(craftsync, buckets, way)
+    assert (run.code, classes(target, "there")) == (1, {"a": "STANDARD"})
+    for key in ("b", "c"):
+        (line,) = (line for line in run.err.splitlines() if f" {key}: " in line)
+        assert "is archived and cannot be read. Restore it there" in line
+    assert "Traceback" not in run.err
+    left_out, _ = migrated(craftsync, buckets, way, "--exclude", "[bc]")
+    assert left_out.code == 0
+
+
+def test_a_copy_may_be_archived_at_once(craftsync: Craftsync, buckets: Buckets) -> None:
+    buckets.source.put_object(Bucket="here", Key="a", Body=b"1")
+    for way in ((), ("--stream",)):
+        run, target = migrated(craftsync, buckets, way, "--storage-class", "GLACIER")
+        assert (run.code, classes(target, "there")) == (0, {"a": "GLACIER"})
+        again, _ = migrated(craftsync, buckets, way, "--storage-class", "GLACIER")
+        assert (again.code, again.lines[0].split(";")[0]) == (0, "migrate: 1 unchanged")
+        target.delete_object(Bucket="there", Key="a")
+
+
+def test_a_class_the_server_does_not_have_is_said_to_be_one(
+    craftsync: Craftsync, buckets: Buckets
+) -> None:
+    buckets.source.put_object(Bucket="here", Key="a", Body=b"1")
+    for way in ((), ("--stream",)):
+        run, target = migrated(craftsync, buckets, way, "--storage-class", "COLD")
+        assert (run.code, classes(target, "there")) == (1, {})
+        assert "there is no such storage class. Give one that this server has." in run.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--storage-class", "standard ia"), "--storage-class: 'standard ia' is not a storage"),
+        (("--storage-class", "GLACIER", "--verify", "full"), "cannot be read back"),
+        (("--exclude", "!"), "--exclude: Invalid git pattern: '!'"),
+    ],
+)
+def test_words_that_make_no_sense_are_refused(
+    craftsync: Craftsync, buckets: Buckets, words: tuple[str, ...], said: str
+) -> None:
+    run = craftsync("migrate", *buckets.within, *words)
+    assert (run.code, said in run.err) == (2, True), run.err
+    assert classes(buckets.source, "there") == {}
+
+
+def test_a_target_without_classes_is_refused_one(craftsync: Craftsync, buckets: Buckets) -> None:
+    words = "--endpoint-url", buckets.within[-1], "--storage-class", "STANDARD_IA"
+    run = craftsync("migrate", "s3://here", "./folder", *words)
+    assert (run.code, "has no storage classes" in run.err) == (2, True)
+    assert not (craftsync.folder / "folder").exists()
+
+
+def test_a_folder_brings_no_class_of_its_own(craftsync: Craftsync, buckets: Buckets) -> None:
+    craftsync.write("folder/a")
+    for asked, given in (("source", "STANDARD"), ("STANDARD_IA", "STANDARD_IA")):
+        words = "--endpoint-url", buckets.within[-1], "--storage-class", asked
+        assert craftsync("migrate", "./folder", "s3://there", *words).code == 0
+        assert classes(buckets.source, "there") == {"a": given}
+        buckets.source.delete_object(Bucket="there", Key="a")
+
+
+def test_python_asks_for_class_and_tags_alike(
+    craftsync: Craftsync, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in craftsync.environment.items():
+        monkeypatch.setenv(name, value)
+    buckets.source.put_object(
+        Bucket="here", Key="a", Body=b"1", Tagging="a=b", StorageClass="ONEZONE_IA"
+    )
+    endpoint, origin = buckets.across[-3], buckets.across[-1]
+    report = package.migrate(
+        "s3://here",
+        "s3://there",
+        endpoint_url=endpoint,
+        source_endpoint_url=origin,
+        storage_class="source",
+        tags=True,
+        exclude=["*.tmp"],
+    )
+    assert (report.copied, classes(buckets.target, "there")) == (1, {"a": "ONEZONE_IA"})
+    assert tags(buckets.target, "there", "a") == {"a": "b"}

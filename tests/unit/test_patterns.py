@@ -1,0 +1,72 @@
+"""The patterns of one call about the keys of a store: the answers of a folder without ignore files, for any key."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from craftsync.core.model import RemoteObject, Skipped
+from craftsync.errors import UsageError
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.local.patterns import CallRules
+from tests.unit.test_ignore import name, pattern
+
+
+@settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    include=st.lists(pattern, max_size=2),
+    exclude=st.lists(pattern, max_size=3),
+    paths=st.lists(st.lists(name, min_size=1, max_size=4).map("/".join), min_size=1, max_size=6),
+)
+def test_a_store_and_a_folder_get_the_same_answers(
+    tmp_path_factory: pytest.TempPathFactory,
+    include: list[str],
+    exclude: list[str],
+    paths: list[str],
+) -> None:
+    with Folder.open(tmp_path_factory.getbasetemp()) as folder:
+        of_folder = IgnoreRules(folder, include=include, exclude=exclude, defaults=False)
+        rules = CallRules(include, exclude)
+        assert [rules.ignored(path) for path in paths] == [
+            of_folder.ignored(path) for path in paths
+        ]
+
+
+@pytest.mark.parametrize(
+    ("key", "exclude", "ignored"),
+    [
+        ("a//b.csv", "*.csv", True),
+        ("a//b.csv", "*.bin", False),
+        ("../x.csv", "*.csv", True),
+        ("/lead.csv", "lead.csv", True),
+        ("dir/", "dir/", True),
+        ("dir/", "*.csv", False),
+        ("tab\there.csv", "*.csv", True),
+        ("line\nhere.csv", "*.csv", True),
+        ("/" * 1024, "*.csv", False),
+        ("a/" * 511 + "x.csv", "*.csv", True),
+        ("bad\udcff.csv", "*.csv", True),
+    ],
+)
+def test_any_key_gets_an_answer(key: str, exclude: str, ignored: bool) -> None:
+    assert CallRules(exclude=[exclude]).ignored(key) is ignored
+    assert CallRules(include=[exclude]).ignored(key) is not ignored
+
+
+def test_only_an_excluded_folder_is_known_to_matter_to_nobody() -> None:
+    unread = Skipped("secret", "cannot be read", subtree=True, failed=True)
+    wanted, unwanted = RemoteObject("a.csv", 1, 0, "v"), RemoteObject("a.bin", 1, 0, "v")
+    entries = [wanted, unwanted, unread]
+    assert list(CallRules(include=["*.csv"]).of(entries)) == [wanted, unread]
+    assert list(CallRules(exclude=["secret/", "*.bin"]).of(entries)) == [wanted]
+    assert list(CallRules().of(entries)) == entries
+
+
+@pytest.mark.parametrize("option", ["include", "exclude"])
+def test_an_invalid_pattern_is_a_usage_error(option: str) -> None:
+    with pytest.raises(UsageError, match=f"--{option}"):
+        CallRules(**{option: ["!"]})
