@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from craftsync.datastore import DataStore as DataStore
-    from craftsync.migrate.command import MigrateOptions
     from craftsync.migrate.options import MigrationReport
+    from craftsync.migrate.words import MigrateOptions
     from craftsync.options import PassOptions
     from craftsync.sync.report import Report
 
@@ -88,7 +88,7 @@ def migrate(source: str, target: str, **options: Unpack[MigrateOptions]) -> Migr
     """Copy what one store has and the other has not; with `delete=True` the target mirrors the source.
 
     Both are words as on the command line, and the options are its flags
-    (`craftsync.migrate.command.MigrateOptions`). Errors are as in `push`.
+    (`craftsync.migrate.words.MigrateOptions`). Errors are as in `push`.
     """
     from craftsync.migrate import command
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from craftsync import config as configuration
 from craftsync import locations
-from craftsync.config import Config, Folder
+from craftsync.config import Config
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import UsageError
 from craftsync.locations import DirectoryLocation, Location, S3Access
@@ -35,6 +35,8 @@ class Pair:
     root: Path
     location: Location
     settings: Settings = field(default_factory=Settings)
+    folder: str | None = None
+    """What the configuration calls the pair, if it is in there."""
 
 
 def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
@@ -44,7 +46,7 @@ def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
         case [root, store]:
             return Pair(_absolute(root), locations.resolve(store, config, access_of(asked)))
         case [name]:
-            return _of_folder(_folder(name, config), config, access_of(asked))
+            return _of_folder(_checked(name, config), config, access_of(asked))
         case []:
             return _of_folder(_only_folder(config), config, access_of(asked))
         case _:
@@ -57,7 +59,7 @@ def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
     if words or not config.folders:
         return [resolve(words, asked)]
     access = access_of(asked)
-    return [_of_folder(folder, config, access) for folder in config.folders.values()]
+    return [_of_folder(name, config, access) for name in config.folders]
 
 
 def remembered(root: str, store: str, asked: PairOptions) -> Pair:
@@ -130,9 +132,9 @@ def opened(
         )
 
 
-def _folder(name: str, config: Config) -> Folder:
-    folder = config.folders.get(name)
-    if folder is None:
+def _checked(name: str, config: Config) -> str:
+    """Return the name of a folder of the configuration."""
+    if name not in config.folders:
         known = ", ".join(config.folders) or "none; there is no configuration"
         near = get_close_matches(name, config.folders, n=1)
         meant = f"Did you mean {near[0]}? " if near else ""
@@ -140,29 +142,29 @@ def _folder(name: str, config: Config) -> Folder:
             f"{name!r} is not a folder of the configuration (known: {known}).",
             remedy=f"{meant}For a folder that is not in it, give ROOT STORE.",
         )
-    return folder
+    return name
 
 
-def _only_folder(config: Config) -> Folder:
+def _only_folder(config: Config) -> str:
     if len(config.folders) != 1:
         known = ", ".join(config.folders) or "none"
+        named = "the name of a folder" if config.folders else "name a folder with craftsync init"
         raise UsageError(
             f"It is not clear which folder is meant (in the configuration: {known}).",
-            remedy="Give ROOT STORE, or the name of a folder.",
+            remedy=f"Give ROOT STORE, or {named}.",
         )
-    return next(iter(config.folders.values()))
+    return next(iter(config.folders))
 
 
-def _of_folder(folder: Folder, config: Config, access: S3Access) -> Pair:
+def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
+    folder = config.folders[name]
     location = locations.resolve(folder.environment, config, access)
-    return Pair(folder.root, location, folder.settings)
+    return Pair(folder.root, location, folder.settings, name)
 
 
 def _enclosing(place: Path, asked: PairOptions) -> Pair:
     config = configuration.load(asked.get("config"))
-    configured = [
-        _of_folder(folder, config, access_of(asked)) for folder in config.folders.values()
-    ]
+    configured = [_of_folder(name, config, access_of(asked)) for name in config.folders]
     known = [
         Pair(Path(root), locations.remembered(store, config, access_of(asked)))
         for root, store in _known_pairs(state_dir_of(asked))

@@ -70,7 +70,7 @@ OWNERS = {
     "greenlet": ("sync/pool.py",),
     "jwt": ("serve/",),
     "obstore": ("stores/s3",),
-    "pathspec": ("local/ignore.py",),
+    "pathspec": ("local/patterns.py",),
     "platformdirs": ("config.py", "locations.py"),
     "python_multipart": ("serve/",),
     "requests": ("stores/craftai",),

@@ -32,6 +32,8 @@ MODULES = {
     "apply": "plan",
     "check": "check",
     "migrate": "migrate",
+    "deletes": "deletes",
+    "conflicts": "conflicts",
     "history": "history",
     "why": "history",
     "trash": "trash",
@@ -41,6 +43,7 @@ MODULES = {
     "get": "objects",
     "rm": "objects",
     "serve": "serve",
+    "init": "init",
     "doctor": "doctor",
 }
 """The commands in the order of the help, and the module each is defined in."""

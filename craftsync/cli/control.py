@@ -135,7 +135,8 @@ def _tell_every(
     if missing:
         raise CraftsyncError(
             f"No daemon runs for {shown(', '.join(missing))}.",
-            remedy="Start one with craftsync watch, or craftsync service install.",
+            remedy="Start one with craftsync watch, or craftsync service install; "
+            "craftsync service status says how one is that was installed.",
         )
 
 

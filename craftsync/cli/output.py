@@ -39,6 +39,8 @@ _ISSUE_FIELDS = {
     Issue.HELD: "held",
 }
 """The field of the summary each kind of event is counted in."""
+_REMEMBERED = {"push", "pull", "sync"}
+"""The passes whose conflicts and held deletes a later command can list."""
 
 
 def say(line: str, *, to_stderr: bool = False) -> None:
@@ -136,6 +138,10 @@ class TextLines:
     def summary(self, report: Report, exit_code: int) -> None:
         if not self._quiet:
             say(sentence(report))
+        if report.command in _REMEMBERED and not report.dry_run:
+            for count, command in ((report.conflicts, "conflicts"), (report.held, "deletes")):
+                if count:
+                    say(f"See craftsync {command} list", to_stderr=True)
 
     def failure(self, command: str, exit_code: int) -> None:
         """Leave it to the sentence of the exception."""

@@ -81,12 +81,16 @@ path_options = all_of(
     access_options,
 )
 
-filter_options = all_of(
+pattern_options = all_of(
     click.option("--include", multiple=True, metavar="PATTERN", help="Take only what matches."),
     click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches."),
     click.option(
         "--exclude-from", multiple=True, metavar="FILE", help="Leave out what matches its lines."
     ),
+)
+
+filter_options = all_of(
+    pattern_options,
     click.option("-c", "--checksum", is_flag=True, help="Read all content, trust no time."),
     click.option("--size-only", is_flag=True, help="Compare sizes only."),
 )

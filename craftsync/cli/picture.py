@@ -17,11 +17,6 @@ _COLOURS = {
     **{"watching": "green", "scanning": "cyan", "transferring": "cyan", "paused": "yellow"},
     **{"offline": "yellow", "halted": "red", "stopped": "dim"},
 }
-_REMEDIES = {
-    "conflict": "craftsync history PATH tells what was kept",
-    "held": "craftsync sync --force-delete carries them out",
-    "problem": "see the reason; it is tried again by itself",
-}
 _MOST_SHOWN = 10
 
 
@@ -48,6 +43,8 @@ def _rows(facts: Facts) -> Iterator[RenderableType]:
     if moving_of(facts) and progress:
         yield ProgressBar(progress["bytes_total"] or 1, progress["bytes_done"])
     yield from _waiting(facts)
+    for command in facts["next"]:
+        yield Text(f"See {shown(command)}", style="bold")
 
 
 def _headline(facts: Facts) -> Text:
@@ -65,10 +62,14 @@ def _waiting(facts: Facts) -> Iterator[RenderableType]:
     if not issues:
         return
     table = Table("waits for you", "path", "why", box=None, pad_edge=False)
+    last = None
     for issue in issues[:_MOST_SHOWN]:
-        table.add_row(*(Text(shown(issue[name])) for name in ("type", "path", "reason")))
+        # Held deletes have one reason for all of them.
+        why = issue["reason"] if issue["reason"] != last else "〃"
+        last = issue["reason"]
+        table.add_row(*(Text(shown(word)) for word in (issue["type"], issue["path"], why)))
     yield table
     if len(issues) > _MOST_SHOWN:
         yield Text(f"… and more: craftsync status --json shows up to {len(issues)}", style="dim")
-    for kind in sorted({issue["type"] for issue in issues}):
-        yield Text(f"{kind}: {_REMEDIES[kind]}", style="dim")
+    if any(issue["type"] == "problem" for issue in issues):
+        yield Text("A problem is tried again by itself.", style="dim")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,7 +67,7 @@ def install(folder: str | None, system: bool, **flags: Any) -> None:
     unit.ask("enable", unit.name)
     unit.ask("restart", unit.name)
     say(f"{unit.name} runs, and starts with {'the machine' if system else 'your session'}.")
-    for line in unit.hints():
+    for line in unit.hints(flags):
         say(line)
 
 
@@ -160,7 +162,7 @@ class Unit:
         if not config.folders:
             raise ConfigError(
                 "The configuration names no folder, so there is nothing to be kept in step.",
-                remedy="Add one below folders: (config.example.yaml shows how).",
+                remedy="Add one with craftsync init ROOT STORE.",
             )
 
     def files(self, flags: dict[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -174,14 +176,14 @@ class Unit:
         else:
             self.drop_in.unlink(missing_ok=True)
 
-    def hints(self) -> Iterator[str]:
+    def hints(self, flags: dict[str, Any]) -> Iterator[str]:
         """Yield what to know from now on."""
         yield f"Its log:     {self.journal} --follow"
         if self.folder:
             options = f"--config {_SYSTEM_CONFIG} --state-dir {_SYSTEM_STATE}/{self.folder}"
             yield f"How it is:   craftsync {options} status {self.folder}"
             return
-        yield "How it is:   craftsync status"
+        yield f"How it is:   {shlex.join(['craftsync', *_places(flags), 'status'])}"
         user = pwd.getpwuid(os.getuid()).pw_name
         if not Path("/var/lib/systemd/linger", user).exists():
             yield f"To keep it running while you are not logged in: sudo loginctl enable-linger {user}"
@@ -201,7 +203,8 @@ def unit_of(folder: str | None, system: bool) -> Unit:
     if name not in known:
         raise UsageError(
             f"{name!r} is not a folder of {_SYSTEM_CONFIG} (known: {', '.join(known) or 'none'}).",
-            remedy="Give the name of one that is.",
+            remedy="Give the name of one that is, or add one: "
+            f"sudo craftsync --config {_SYSTEM_CONFIG} init NAME ROOT STORE",
         )
     if not _INSTANCE.fullmatch(name):
         raise UsageError(
@@ -209,6 +212,13 @@ def unit_of(folder: str | None, system: bool) -> Unit:
             remedy="Give the folder a name of letters without accents, digits, dots and dashes.",
         )
     return Unit(name)
+
+
+def _places(flags: dict[str, Any]) -> Iterator[str]:
+    """Yield the flags that lead another call to the same configuration and state."""
+    for flag, name in (("--config", "config"), ("--state-dir", "state_dir")):
+        if flags[name] and flags[name] != os.environ.get(f"CRAFTSYNC_{name.upper()}"):
+            yield from (flag, os.path.abspath(os.path.expanduser(flags[name])))
 
 
 def _user_settings(flags: dict[str, Any]) -> str:
@@ -233,9 +243,22 @@ def _system_drop_in(name: str) -> str:
             raise UsageError(
                 f"{path} is not there.", remedy="Make it, and give it to the user who is to own it."
             )
-    owner = pwd.getpwuid(pair.root.stat().st_uid).pw_name
+    owner = pwd.getpwuid(pair.root.stat().st_uid)
+    _refuse_unreadable(owner)
     paths = [f"ReadWritePaths={_quoted(str(path))}" for path in writable]
-    return "\n".join(["[Service]", f"User={owner}", *paths, ""])
+    return "\n".join(["[Service]", f"User={owner.pw_name}", *paths, ""])
+
+
+def _refuse_unreadable(owner: pwd.struct_passwd) -> None:
+    """Raise `UsageError` unless the service can read its configuration as that user."""
+    for place, bit in ((_SYSTEM_CONFIG, stat.S_IROTH), (_SYSTEM_CONFIG.parent, stat.S_IXOTH)):
+        found = place.stat()
+        if found.st_uid != owner.pw_uid and not found.st_mode & (bit | (bit << 3)):
+            raise UsageError(
+                f"{place} cannot be read by {owner.pw_name}, who owns the folder.",
+                remedy=f"sudo chmod a+rX {_SYSTEM_CONFIG.parent} {_SYSTEM_CONFIG}"
+                " (a configuration holds no secret).",
+            )
 
 
 def _unit_file(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +15,7 @@ from craftsync.cli import control
 from craftsync.cli import parameters as common
 from craftsync.cli.output import say, say_json, shown, size_shown
 from craftsync.options import PairOptions
+from craftsync.state import known_conflicts
 
 Facts = Mapping[str, Any]
 
@@ -42,11 +45,37 @@ def status(pair: tuple[str, ...], **flags: Any) -> None:
 
 
 def _facts(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any]:
-    running: dict[str, Any] | None = control.tell(pair, asked, "status")
-    if running is not None:
-        return running
-    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
-        return session.status()
+    facts: dict[str, Any] | None = control.tell(pair, asked, "status")
+    if facts is None:
+        with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+            facts = session.status()
+    else:
+        # A daemon counts those of its last passes; a copy that nobody settled is one still.
+        copies = known_conflicts(pairs.state_dir_of(asked), facts["root"], facts["store"])
+        facts["conflicts"] = max(facts["conflicts"], copies)
+    return {**facts, "next": _next_steps(pair, asked, facts)}
+
+
+def _next_steps(pair: pairs.Pair, asked: PairOptions, facts: Facts) -> list[str]:
+    """Return the commands that show what waits for a person."""
+    flags = {
+        "--folder": pair.folder,
+        "--root": None if pair.folder else facts["root"],
+        "--store": None if pair.folder else facts["store"],
+        "--config": asked.get("config"),
+        "--state-dir": asked.get("state_dir"),
+    }
+    # What a variable says, the next call is told by it as well.
+    known = {os.environ.get("CRAFTSYNC_CONFIG"), os.environ.get("CRAFTSYNC_STATE_DIR"), None}
+    place = [
+        word for flag, value in flags.items() if value not in known for word in (flag, str(value))
+    ]
+    commands = {"conflicts": "conflicts", "held": "deletes"}
+    return [
+        shlex.join(["craftsync", command, "list", *place])
+        for count, command in commands.items()
+        if facts[count]
+    ]
 
 
 def lines_of(facts: Facts) -> list[str]:
@@ -59,6 +88,7 @@ def lines_of(facts: Facts) -> list[str]:
         f"    {issue['type']}: {shown(issue['path'])}: {shown(issue['reason'])}"
         for issue in facts.get("waiting", ())
     ]
+    lines += [f"  see: {shown(command)}" for command in facts["next"]]
     return [*lines, f"  last success: {facts['last_success'] or 'never'}"]
 
 
@@ -66,6 +96,12 @@ def remarks_of(facts: Facts) -> list[str]:
     """Return what a person should know beside the counts, most serious first."""
     remarks = [facts["reason"]] if facts.get("reason") else []
     running = facts["pid"] is not None
+    if not running:
+        remarks.append(
+            "no daemon keeps it in step: craftsync watch or craftsync service install starts one"
+        )
+    if facts["state"] == "halted":
+        remarks.append("it is tried again every minute; craftsync rescan tries it now")
     if running and not facts["watch"]["healthy"] and facts["watch"]["reason"]:
         remarks.append(f"changes are found by scans only: {facts['watch']['reason']}")
     limits = facts.get("bwlimit") or {}

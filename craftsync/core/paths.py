@@ -20,6 +20,14 @@ MAX_NAME_BYTES = 255
 _LAST_SECOND = 253_402_300_799
 """9999-12-31 23:59:59 UTC: a file may carry a later time, `datetime` cannot."""
 
+_WIDEST = 4
+"""Bytes of the widest character in UTF-8."""
+
+_CONFLICT = re.compile(
+    r"(?P<stem>.+) \(conflict \d{4}-\d\d-\d\d \d\d-\d\d-\d\d [\w.-]+\)(?P<extension>\.[^.]*)?",
+    re.DOTALL,
+)
+
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
@@ -72,6 +80,27 @@ def conflict_name(path: str, when_ns: int, store_name: str) -> str:
     tail = f" (conflict {time} {label}){extension}"
     room = min(MAX_NAME_BYTES, MAX_PATH_BYTES - len(folder.encode()) - 1) - len(tail.encode())
     return posixpath.join(folder, _shortened(stem, max(room, 1)) + tail)
+
+
+def conflict_original(path: str) -> str | None:
+    """Return the path that a conflict copy stands beside, or `None` for any other path.
+
+    Of a name that had to be shortened it is what was left of it (`may_be_shortened`).
+    """
+    folder, name = posixpath.split(path)
+    match = _CONFLICT.fullmatch(name)
+    return match and posixpath.join(folder, match["stem"] + (match["extension"] or ""))
+
+
+def may_be_shortened(copy: str) -> bool:
+    """Tell whether the name of a conflict copy is so long that its stem may be a part of the file's only."""
+    whole, last = len(copy.encode()), len(posixpath.basename(copy).encode())
+    return last > MAX_NAME_BYTES - _WIDEST or whole > MAX_PATH_BYTES - _WIDEST
+
+
+def settled_name(copy: str) -> str:
+    """Return the path for a conflict copy that is to stay: the same, but for the word."""
+    return " (".join(copy.rsplit(" (conflict ", 1))
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -105,12 +105,16 @@ class RecentDeletions:
     """Adds up the deletions of passes that follow each other closely.
 
     A folder that is being removed slowly reaches the daemon in many small
-    passes, each of them harmless. The guard is to see them as one. As long as
-    it holds any, all of them count on: only a person ends that.
+    passes, each of them harmless. The guard is to see them as one. Files that
+    are new make up for as many that went before them, or a folder where files
+    come and go all day would look like one that is being removed. As long as
+    the guard holds any, all of them count on: only a person ends that.
     """
 
     def __init__(self) -> None:
         self._count = 0
+        self._baseline = _NEVER
+        """Rows the baseline has if nothing has come since."""
         self._last_at = 0.0
         self._holding = False
 
@@ -121,7 +125,13 @@ class RecentDeletions:
         return DeleteLimit(asked.files, asked.share, self._count)
 
     def add(self, report: Report, asked: DeleteLimit, baseline: int, now: float) -> None:
-        """Count what a pass has deleted; more than its own limit means that a person had allowed it."""
+        """Count what a pass has deleted; more than its own limit means that a person had allowed it.
+
+        `baseline` is the number of its rows before the pass.
+        """
+        if not self._holding:
+            self._count -= int(min(self._count, max(0, baseline - self._baseline)))
+        self._baseline = baseline - report.deleted_local - report.deleted_remote
         deleted = max(report.deleted_local, report.deleted_remote)
         if deleted and DeleteLimit(asked.files, asked.share).allows(deleted, baseline):
             self._count += deleted

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from craftsync.daemon.endpoint import connect
+from craftsync.daemon.endpoint import connect, process_of
 from craftsync.errors import CraftsyncError, StateError, UsageError
 
 _TIMEOUT = 10.0
@@ -22,23 +22,25 @@ def ask(folder: Path, verb: str, **arguments: Any) -> Any:
     peer = connect(folder, _TIMEOUT)
     if peer is None:
         return None
+    process = process_of(peer)
     try:
         with peer, peer.makefile("rwb") as stream:
             stream.write(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
             stream.flush()
             answer = json.loads(stream.readline() or b"null")
     except (OSError, ValueError) as error:
-        raise _silent(folder) from error
+        raise _silent(process) from error
     if answer is None:
         # It ended, or closed the line, between the question and the answer.
-        raise _silent(folder)
+        raise _silent(process)
     if "error" in answer:
         raise UsageError(f"The daemon refuses: {answer['error']}.")
     return answer["answer"]
 
 
-def _silent(folder: Path) -> CraftsyncError:
+def _silent(process: int) -> CraftsyncError:
     return StateError(
-        f"The daemon that listens in {folder} does not answer.",
-        remedy="Ask again; if it stays so, end it (its process holds that folder open) and start it anew.",
+        f"The daemon (process {process}) does not answer.",
+        remedy="Ask again in a minute: a service that hangs is started anew by then. "
+        f"If it stays so, end it with kill -9 {process} and start it anew.",
     )

@@ -18,10 +18,12 @@ from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.cadence import Backoff, Cadence, RecentDeletions, Retries
 from craftsync.daemon.changes import changed_here, changed_there, with_obstacles, with_rules_applied
+from craftsync.daemon.requests import Requests
 from craftsync.errors import CraftsyncError, Interrupted, StoreMissing, StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.local.watching import DirtyPaths, Supervisor
 from craftsync.local.watching.supervisor import Watch
+from craftsync.sync.held import Verdict
 from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, ProgressEvent, Report
 from craftsync.sync.session import Session
 
@@ -34,7 +36,6 @@ _FEW_PATHS = 1_000
 _LISTED_AT_ONCE = 100
 """Looking at one path is one request, a listing is one for a thousand of them."""
 _MOST_REMEMBERED = 100_000
-_MOST_NAMED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,7 @@ class Cycles:
         self._offline = Backoff(random)
         self._retries = Retries(random)
         self._deletions = RecentDeletions()
-        self._names = threading.Lock()
-        self._named: set[str] = set()
+        self._requests = Requests()
         self._again = True
         self._differing: dict[str, RemoteObject | None] = {}
         self._full_at = self._poll_at = 0.0
@@ -132,12 +132,14 @@ class Cycles:
 
     def look_at(self, paths: Iterable[str]) -> None:
         """Ask for a pass over these paths, now: somebody says that they changed in the store."""
-        with self._names:
-            self._named.update(paths)
-            if len(self._named) > _MOST_NAMED:
-                self._named.clear()
-                self._again = True
+        if self._requests.look_at(paths):
+            self._again = True
         self._dirty.wake()
+
+    def judge(self, verdict: Verdict) -> None:
+        """Ask that held deletes be carried out or undone, now, and for a look at everything after it."""
+        self._requests.judge(verdict)
+        self.look_again()
 
     def pause(self) -> None:
         """Make no passes until `resume`; one under way ends as if it were stopped."""
@@ -192,6 +194,7 @@ class Cycles:
             self._dirty.wait(max(0.0, due))
 
     def _answer(self) -> None:
+        self._requests.carry_out(self._session, self.options, self._on_event)
         again, self._again = self._again, False
         dirty = self._dirty.take()
         if again or dirty.everything or self._now() >= self._full_at:
@@ -208,9 +211,7 @@ class Cycles:
 
     def _asked_for(self) -> set[str]:
         """Take the paths somebody named, and those that are to be tried again."""
-        with self._names:
-            named, self._named = self._named, set()
-        return named | self._retries.take(self._now())
+        return self._requests.paths() | self._retries.take(self._now())
 
     def _look_at_everything(self) -> None:
         self._asked_for()

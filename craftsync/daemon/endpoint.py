@@ -105,15 +105,18 @@ def _opened(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def process_of(peer: socket.socket) -> int:
+    """Return the id of the process that listens at the other end."""
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[0])
+
+
 def _taken(folder: Path) -> LockedError:
     peer = connect(folder, 1.0)
     who = "Another craftsync"
     if peer is not None:
         with peer:
-            pid, _, _ = _CREDENTIALS.unpack(
-                peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            )
-        who = f"Another craftsync (process {pid})"
+            who = f"Another craftsync (process {process_of(peer)})"
     return LockedError(
         f"{who} keeps this root and store in step already.",
         remedy="See what it does with craftsync status, or end it with craftsync stop.",

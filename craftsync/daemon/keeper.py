@@ -23,11 +23,13 @@ from craftsync.daemon.control import Refused
 from craftsync.daemon.cycles import Cycles, CycleState
 from craftsync.daemon.endpoint import Endpoint
 from craftsync.daemon.hook import Notice
+from craftsync.daemon.requests import verdict_of
 from craftsync.daemon.setup import Watched
 from craftsync.daemon.throttle import Throttle
 from craftsync.daemon.waiting import Waiting
 from craftsync.errors import CraftsyncError, Interrupted
-from craftsync.sync.report import Event, Issue, Report
+from craftsync.sync.held import Verdict
+from craftsync.sync.report import Event, Issue, IssueEvent, Report
 from craftsync.sync.session import Session
 
 _PAUSED = "paused"
@@ -127,7 +129,9 @@ class Keeper:
             case "sync":
                 self._look_again()
             case "bwlimit":
-                self._set_rates(request)
+                self._throttle.obey(request)
+            case "approve" | "reject":
+                self._judge(verdict_of(request))
             case verb:
                 raise Refused(f"there is no verb {verb!r}")
         return {"pid": os.getpid()}
@@ -161,8 +165,9 @@ class Keeper:
 
     def _reason(self) -> str | None:
         """Return why nothing moves, as words for people."""
-        if self.is_halted:
-            return str(self.error)
+        if self.is_halted and self.error is not None:
+            remedy = getattr(self.error, "remedy", "")
+            return f"{str(self.error).removesuffix('.')}. {remedy}".rstrip()
         if self._paused:
             return "paused on request; craftsync resume goes on"
         if self._held:
@@ -171,6 +176,8 @@ class Keeper:
 
     def _started(self) -> threading.Thread:
         self.error = None
+        if self._cycles is not None:
+            self._last_success_ns = self._cycles.state.last_success_ns or self._last_success_ns
         self._cycles = None
         self._opened.clear()
         self._ended.clear()
@@ -223,7 +230,9 @@ class Keeper:
     def _listen(self, event: Event) -> None:
         self._take_report()
         with self._lock:
-            self._waiting.note(event)
+            if not isinstance(event, IssueEvent) or event.path != self.watched.store:
+                # That the store cannot be reached is its state, and none of its paths.
+                self._waiting.note(event)
             is_old = self._waiting.knows(event)
         if not is_old:
             self.watched.on_event(event)
@@ -284,17 +293,8 @@ class Keeper:
         if self._cycles is not None:
             self._cycles.look_again()
 
-    def _set_rates(self, request: Mapping[str, Any]) -> None:
-        if request.get("configured") is True:
-            self._throttle.reset()
-            return
-        self._throttle.set(_rate(request, "upload"), _rate(request, "download"))
-
-
-def _rate(request: Mapping[str, Any], direction: str) -> float | None:
-    rate = request.get(direction)
-    if rate is None:
-        return None
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-        raise Refused(f"{direction} has to be bytes per second above 0, or null for no limit")
-    return float(rate)
+    def _judge(self, verdict: Verdict) -> None:
+        """Do with held deletes what a person said, in the pair's own thread."""
+        if self._cycles is None or self.is_halted or self._held:
+            raise Refused(f"it is {self._reason() or 'not ready yet'}")
+        self._cycles.judge(verdict)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from craftsync.daemon.control import Refused
 from craftsync.sync.report import Options, Rate
 
 
@@ -13,6 +16,13 @@ class Throttle:
     def __init__(self, options: Options) -> None:
         self._configured: tuple[Rate, Rate] = (options.upload_rate, options.download_rate)
         self._rates = self._configured
+
+    def obey(self, request: Mapping[str, Any]) -> None:
+        """Do what the verb `bwlimit` asks for; raises `Refused` for rates that are none."""
+        if request.get("configured") is True:
+            self.reset()
+        else:
+            self.set(_asked(request, "upload"), _asked(request, "download"))
 
     def set(self, upload: float | None, download: float | None) -> None:
         """Allow so many bytes per second from now on; `None` is no limit."""
@@ -31,6 +41,15 @@ class Throttle:
     def over(self, options: Options) -> Options:
         """Return these options with rates that follow this throttle."""
         return replace(options, upload_rate=self.upload, download_rate=self.download)
+
+
+def _asked(request: Mapping[str, Any], direction: str) -> float | None:
+    rate = request.get(direction)
+    if rate is None:
+        return None
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+        raise Refused(f"{direction} has to be bytes per second above 0, or null for no limit")
+    return float(rate)
 
 
 def _at(rate: Rate, now_ns: int) -> float | None:

@@ -9,6 +9,9 @@ from craftsync.state.database import Database
 
 _COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version"
 
+_DIGIT = "[0-9]"
+_CONFLICT_COPY = f"* (conflict {_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2} {_DIGIT * 2}-* *)*"
+
 
 class Baseline:
     """Reads rows in the order of a listing and changes them inside the caller's transaction."""
@@ -18,6 +21,11 @@ class Baseline:
 
     def count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM baseline").fetchone()[0])
+
+    def conflict_copies(self) -> int:
+        """Count the paths that are named as conflict copies are (`core.paths.conflict_name`)."""
+        query = f"SELECT count(*) FROM baseline WHERE path GLOB '{_CONFLICT_COPY}'"
+        return int(self._db.execute(query).fetchone()[0])
 
     def rows(self) -> Iterator[BaselineRow]:
         """Yield every row, in the byte order of the UTF-8 path."""
@@ -55,6 +63,19 @@ class Baseline:
         self._db.executemany(
             f"INSERT OR REPLACE INTO baseline ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", rows
         )
+
+    def set_aside(self, paths: Iterable[str]) -> None:
+        """Forget these rows until `bring_back`, or for good if the process ends before."""
+        self._db.execute("CREATE TEMP TABLE aside AS SELECT * FROM baseline WHERE 0")
+        self._db.executemany(
+            "INSERT INTO aside SELECT * FROM baseline WHERE path = ?", ((path,) for path in paths)
+        )
+        self._db.execute("DELETE FROM baseline WHERE path IN (SELECT path FROM aside)")
+
+    def bring_back(self) -> None:
+        """Remember what was set aside, but for paths that were agreed on meanwhile."""
+        self._db.execute("INSERT OR IGNORE INTO baseline SELECT * FROM aside")
+        self._db.execute("DROP TABLE aside")
 
     def forget(self, paths: Iterable[str]) -> None:
         self._db.executemany("DELETE FROM baseline WHERE path = ?", ((path,) for path in paths))

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from craftsync.errors import StateError
 
@@ -20,11 +21,38 @@ _MIGRATION = re.compile(r"(\d+)-.*\.sql")
 _BUSY_SECONDS = 30.0
 
 
+class _Connection(sqlite3.Connection):
+    """Says `StateError` when the disk, not the content, is what fails: a full one must not look like a defect."""
+
+    place = ""
+    """The file, for messages."""
+
+    def execute(self, *words: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*words)
+        except sqlite3.OperationalError as error:
+            raise _unusable(self.place, error) from error
+
+    def executemany(self, *words: Any) -> sqlite3.Cursor:
+        try:
+            return super().executemany(*words)
+        except sqlite3.OperationalError as error:
+            raise _unusable(self.place, error) from error
+
+
 class Database:
     """A connection with the current schema. `recovered` tells that a damaged file was set aside."""
 
-    def __init__(self, connection: sqlite3.Connection, *, recovered: Path | None = None) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path | None = None,
+        *,
+        recovered: Path | None = None,
+    ) -> None:
         self.connection = connection
+        self.path = path
+        """The file, for messages; of a copy that of the original."""
         self.recovered = recovered
 
     @classmethod
@@ -37,12 +65,12 @@ class Database:
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            return cls(_connect(str(path)))
+            return cls(_connect(str(path)), path)
         except sqlite3.OperationalError as error:
             raise _unusable(path, error) from error
         except sqlite3.DatabaseError:
             aside = _set_aside(path)
-            return cls(_connect(str(path)), recovered=aside)
+            return cls(_connect(str(path)), path, recovered=aside)
 
     @classmethod
     def scratch(cls, copy_of: Path | None = None) -> Database:
@@ -52,10 +80,13 @@ class Database:
         """
         connection = _connect("")
         if copy_of is not None and copy_of.exists():
-            with contextlib.closing(_open_read_only(copy_of)) as original:
-                original.backup(connection)
+            try:
+                with contextlib.closing(_open_read_only(copy_of)) as original:
+                    original.backup(connection)
+            except sqlite3.OperationalError as error:
+                raise _unusable(copy_of, error) from error
             _prepare(connection)
-        return cls(connection)
+        return cls(connection, copy_of)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -63,10 +94,12 @@ class Database:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield self.connection
+            self.connection.execute("COMMIT")
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            # SQLite has rolled back by itself where the disk was full.
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             raise
-        self.connection.execute("COMMIT")
 
     def get(self, key: str) -> str | None:
         row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -84,8 +117,13 @@ class Database:
 
 def _connect(name: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        name, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        name,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Connection,
     )
+    connection.place = name
     try:
         _prepare(connection)
     except BaseException:
@@ -133,10 +171,11 @@ def _migrations() -> dict[int, str]:
     return found
 
 
-def _unusable(path: Path, error: sqlite3.OperationalError) -> StateError:
+def _unusable(path: str | Path, error: sqlite3.OperationalError) -> StateError:
     return StateError(
         f"the state database {path} cannot be used: {error}",
-        remedy="Nothing was changed. Free the disk or the lock, then run the command again.",
+        remedy="Free its disk or the lock, then run the command again; what was done and could not"
+        " be recorded is recognised then.",
     )
 
 

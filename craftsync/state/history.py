@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
 
@@ -34,6 +35,8 @@ class History:
         )
 
     def rows(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
+        if path is not None and malformed(path):
+            return iter(())
         where = "WHERE path = :path" if path is not None else ""
         cursor = self._db.execute(
             f"SELECT at_ns, command, action, path, size, status, reason FROM history {where}"

@@ -190,10 +190,16 @@ class MigrationState:
             "UPDATE copy_step SET undone = 1 WHERE id = ?", ((step,) for step in steps)
         )
 
+    def leave_out(self, path: str) -> None:
+        """Note that a path which was copied once is not known to be in step any more."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO copy_step (kind, path, rule, undone) VALUES (?, ?, '', 1)",
+            (Kind.FORGET, path),
+        )
+
     def upload(self, path: str, identity: bytes) -> SavedUpload | None:
         """Return the unfinished upload of one version of a source object."""
-        saved = self.transfers.upload(path)
-        return saved if saved is not None and saved.digest == identity else None
+        return self.transfers.upload(path, identity)
 
     def take_stale_uploads(self) -> list[tuple[str, str]]:
         """Forget the uploads that no step of the plan is left to go on with; return (path, upload id) of each."""

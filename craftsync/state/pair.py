@@ -10,6 +10,7 @@ from pathlib import Path
 
 from craftsync.state.baseline import Baseline
 from craftsync.state.database import Database
+from craftsync.state.held import Held
 from craftsync.state.history import History
 from craftsync.state.plan import Plan
 from craftsync.state.transfers import Transfers
@@ -24,6 +25,7 @@ class PairState:
         self.database = database
         self.baseline = Baseline(database)
         self.plan = Plan(database, new_id)
+        self.held = Held(database)
         self.history = History(database)
         self.transfers = Transfers(database)
 
@@ -58,6 +60,17 @@ def pair_folder(state_dir: Path, root: str, location: str) -> Path:
     """Return the folder that holds a pair's database; its name is made from both addresses."""
     name = hashlib.sha256(f"{root}\0{location}".encode()).hexdigest()[:24]
     return state_dir / "pairs" / name
+
+
+def known_conflicts(state_dir: Path, root: str, location: str) -> int:
+    """Count the conflict copies of a pair as a look from outside, while another process works with it."""
+    uri = f"{(pair_folder(state_dir, root, location) / _FILE).resolve().as_uri()}?mode=ro"
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(uri, uri=True)) as connection,
+    ):
+        return Baseline(Database(connection)).conflict_copies()
+    return 0
 
 
 def known_pairs(state_dir: Path) -> list[tuple[str, str]]:

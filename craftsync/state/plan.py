@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 class Intent(NamedTuple):
-    """A write that was about to be made when craftsync last stopped."""
+    """A write that was about to be made when craftsync was cut off."""
 
     operation: str
     local: LocalFile
@@ -56,9 +56,15 @@ class Plan:
         return f"{self._run}.{step}"
 
     def begin(self) -> None:
-        """Turn what the last pass left undone into intents, and start empty."""
+        """Turn what the last pass left undone into intents, and start empty.
+
+        Those of the passes before it stay, except where it saw that nothing was in the store.
+        """
         previous = self._db.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()
         if previous:
+            self._db.execute(
+                "DELETE FROM intent WHERE path IN (SELECT path FROM plan WHERE remote_size IS NULL)"
+            )
             self._db.execute(
                 "INSERT OR REPLACE INTO intent"
                 " SELECT path, ? || '.' || id, size, mtime_ns, ctime_ns, inode FROM plan"
@@ -196,12 +202,12 @@ class Plan:
             self._has_intents = found is not None
         return self._has_intents
 
-    def intent(self, path: str) -> Intent | None:
-        row = self._db.execute(
+    def intents(self, path: str) -> tuple[Intent, ...]:
+        rows = self._db.execute(
             "SELECT operation, path, size, mtime_ns, ctime_ns, inode FROM intent WHERE path = ?",
             (path,),
-        ).fetchone()
-        return None if row is None else Intent(row[0], LocalFile._make(row[1:]))
+        )
+        return tuple(Intent(row[0], LocalFile._make(row[1:])) for row in rows)
 
     def drop_intents(self) -> None:
         """Forget the intents: every path they name was looked at since."""

@@ -30,9 +30,12 @@ class Transfers:
     def __init__(self, database: Database) -> None:
         self._db = database.connection
 
-    def upload(self, path: str) -> SavedUpload | None:
+    def upload(self, path: str, digest: bytes | None = None) -> SavedUpload | None:
+        """Return an unfinished upload at a path: that of this content, or, where none is named, any."""
         row = self._db.execute(
-            "SELECT upload_id, digest, part_size FROM upload WHERE path = ?", (path,)
+            "SELECT upload_id, digest, part_size FROM upload"
+            " WHERE path = ? AND digest = coalesce(?, digest)",
+            (path, digest),
         ).fetchone()
         if row is None:
             return None

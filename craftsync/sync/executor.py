@@ -94,7 +94,7 @@ class Executor(Runner[Step, Outcome | Staged]):
             step.id,
             action,
             plan.operation(step.id),
-            plan.intent(action.path) if plan.has_intents else None,
+            plan.intents(action.path) if plan.has_intents else (),
             resumable,
             self._journals(action.path) if large else None,
         )
@@ -171,6 +171,9 @@ class Executor(Runner[Step, Outcome | Staged]):
             self._state.baseline.forget(path for o in finished for path in o.forget)
             self._state.baseline.put(row for o in finished for row in o.rows)
             self._state.plan.done(self._settled_steps(finished))
+            self._state.held.release(
+                path for o in finished for path in (*o.forget, *(row.path for row in o.rows))
+            )
             self._state.history.add(
                 _history(outcome, now, self._command)
                 for outcome in finished

@@ -39,8 +39,9 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
         what = "lost its mark" if found is None else "is not the folder it was"
         raise RootError(
             f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
-            remedy="Is a disk not mounted? If this really is a new folder, remove the pair"
-            "'s state database: the next pass then merges without deleting anything.",
+            remedy="Is a disk not mounted? If this really is a new folder, remove what is"
+            f" remembered of the old one, {state.database.path}: the next pass then merges"
+            " without deleting anything.",
         )
     if known is None and mark:
         if found is None:
@@ -62,8 +63,9 @@ def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
         what = "lost its mark" if found is None else "is not the store it was"
         raise StoreChanged(
             f"the store {store.location} {what} ({STORE_MARK})",
-            remedy="Check bucket, prefix and credentials. If it really is a new store, remove the"
-            " pair's state database: the next pass then merges without deleting.",
+            remedy="Check bucket, prefix and credentials. If it really is a new store, remove what is"
+            f" remembered of the old one, {state.database.path}: the next pass then merges"
+            " without deleting anything.",
         )
     if known is None:
         if found is None and mark:

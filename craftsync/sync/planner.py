@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from craftsync.core.decide import decide, remote_is_same
 from craftsync.core.guard import SideCounts, reason_to_hold
@@ -31,29 +30,19 @@ from craftsync.local.scan_process import scan_aside, worth_it
 from craftsync.state.pair import PairState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
-from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
+from craftsync.sync import planning
+from craftsync.sync.report import OnEvent, Options, ProgressEvent
 
-_BATCH = 1000
-_LISTING_SHARE = 5000
-"""Keys in each part of a listing that is fetched in several streams."""
-_LOOKS_AT_ONCE = 16
 _TICK = 8192
 """Paths after which a long scan says that it is alive, which is also when it can be interrupted."""
 
 
 @dataclass(slots=True)
-class Planned:
-    """What planning counted."""
+class Planned(planning.Planned):
+    """What planning a pass counted."""
 
     here: int = 0
     there: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    problems: int = 0
-    held: int = 0
-    deletes: int = 0
-    emptied: set[str] = field(default_factory=set)
-    """Sides that hold nothing at all although they did: "root", "store"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +55,7 @@ class Planner:
     rules: IgnoreRules
     options: Options
     on_event: OnEvent
+    now_ns: int
 
     def plan(self, paths: Iterable[str] | None = None) -> Planned:
         """Fill the plan table for all paths, or for the given ones and what lies below them.
@@ -75,7 +65,7 @@ class Planner:
         """
         planned = Planned()
         gone_here, gone_there = Unknown(), Unknown()
-        note = self._noter(planned)
+        note = planned.noter(self.on_event)
         with self.state.transaction(), _no_garbage_collection():
             self.state.plan.begin()
             local, baseline, remote = self._streams(paths, gone_here, gone_there, note)
@@ -87,6 +77,8 @@ class Planner:
             except OutOfOrder as error:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
             self.state.plan.pair_moves(by_version=self.store.features.md5_versions)
+            if paths is None:
+                self.state.held.keep_planned()
             if not self.options.force_delete:
                 self._hold(planned, whole=paths is None)
             self.state.plan.arrange()
@@ -101,7 +93,7 @@ class Planner:
         note: Callable[[Skipped], None],
     ) -> tuple[Iterable[LocalFile], Iterable[BaselineRow], Iterable[RemoteObject]]:
         if paths is None:
-            boundaries = self.state.baseline.boundaries(_LISTING_SHARE)
+            boundaries = self.state.baseline.boundaries(planning.LISTING_SHARE)
             listing = known(self.store.list(boundaries=boundaries), gone_there, note)
             if not self.store.features.sorted_listing:
                 listing = in_order(self.state.database, listing)
@@ -111,17 +103,13 @@ class Planner:
         here = list(known(look(self.root, self.rules, wanted), gone_here, note))
         rows = list(self.state.baseline.below(wanted))
         names = sorted({file.path for file in here} | {row.path for row in rows} | set(wanted))
-        return here, rows, self._stat_all(names)
+        return here, rows, planning.stat_all(self.store, names)
 
     def _scan(self) -> Iterator[LocalFile | Skipped]:
         if worth_it(self.state.baseline.count()):
             options = self.options
             return scan_aside(self.root, include=options.include, exclude=options.exclude)
         return scan(self.root, self.rules)
-
-    def _stat_all(self, names: list[str]) -> list[RemoteObject]:
-        with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
-            return [found for found in pool.map(self.store.stat, names) if found]
 
     def _decide(
         self,
@@ -162,17 +150,12 @@ class Planner:
         planned.unchanged += unchanged
 
     def _spool(self, actions: Iterator[Action]) -> None:
-        batch: list[Action] = []
-        for action in actions:
-            batch.append(action)
-            if len(batch) == _BATCH:
-                self.state.plan.add(batch)
-                batch.clear()
-                self.on_event(ProgressEvent("scanning"))
-        self.state.plan.add(batch)
+        for batch in planning.in_batches(actions):
+            self.state.plan.add(batch)
+            self.on_event(ProgressEvent("scanning"))
 
     def _hold(self, planned: Planned, *, whole: bool) -> None:
-        baseline = self.state.baseline.count()
+        baseline, limit = self.state.baseline.count(), self.options.delete_limit
         sides = (
             (Kind.DELETE_REMOTE, "root", planned.here),
             (Kind.DELETE_LOCAL, "store", planned.there),
@@ -182,21 +165,11 @@ class Planner:
             counts = SideCounts(listed if whole else baseline, deletes, baseline)
             if counts.emptied:
                 planned.emptied.add(side)
-            reason = reason_to_hold(counts, self.options.delete_limit, side)
-            if reason is None:
+            reason = reason_to_hold(counts, limit, side) or self.state.held.standing(kind, limit)
+            if reason is None or not deletes:
                 continue
-            for path in self.state.plan.remove(kind):
-                planned.held += 1
-                self.on_event(IssueEvent(Issue.HELD, path, f"{kind} is held: {reason}"))
-
-    def _noter(self, planned: Planned) -> Callable[[Skipped], None]:
-        def note(skipped: Skipped) -> None:
-            issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
-            planned.problems += skipped.failed
-            planned.skipped += not skipped.failed
-            self.on_event(IssueEvent(issue, skipped.path, skipped.reason))
-
-        return note
+            self.state.held.add(kind, reason, self.options.policy.mode, limit, self.now_ns)
+            planned.hold(kind, self.state.plan.remove(kind), reason, self.on_event)
 
 
 @contextmanager

@@ -49,7 +49,15 @@ class Round:
 
         Returns how much of the limit of deletes the round has left to the next.
         """
-        planner = Planner(self.root, self.store, self.state, self.rules, self.options, tally.event)
+        planner = Planner(
+            self.root,
+            self.store,
+            self.state,
+            self.rules,
+            self.options,
+            tally.event,
+            self.clock.now_ns(),
+        )
         planned = planner.plan(paths)
         tally.planned(planned, self.state.plan.totals())
         self.carry_out(tally, deletes=planned.deletes > 0)

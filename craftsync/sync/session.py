@@ -10,26 +10,28 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
-from craftsync.state.facts import FACTS_LAST_NS
+from craftsync.state.held import HeldDelete
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState, pair_folder
 from craftsync.stores.base import Store
 from craftsync.sync import check, planfile, status, why
 from craftsync.sync.content import Fetcher
+from craftsync.sync.held import Verdict, as_new
 from craftsync.sync.identity import confirm_root, confirm_store
 from craftsync.sync.limiter import Limiter
+from craftsync.sync.opening import learn, report_recovery
 from craftsync.sync.planner import Planned
 from craftsync.sync.pool import TaskPool
-from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, Report
+from craftsync.sync.report import OnEvent, Options, Report
 from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
 from craftsync.sync.trash import TrashEntry, entries, purge, restore
@@ -38,6 +40,7 @@ _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
 _ROUND_SECONDS = 0.2
 _COMPARED_AT_ONCE = 4
+_BEGUN_ANEW = "both sides are merged without deleting anything"
 
 
 def ignore_events(event: object) -> None:
@@ -114,12 +117,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -145,7 +143,7 @@ class Session:
         """
         report = Report(command, dry_run=options.dry_run)
         started = self.clock.monotonic()
-        self._report_recovery(report, on_event)
+        report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         self._meet_store(options)
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
@@ -164,16 +162,7 @@ class Session:
         """Confirm the store, and learn what it can do; a dry run and a pull write nothing into it."""
         may_write = not options.dry_run and options.policy.mode is not Mode.PULL
         confirm_store(self.store, self.state, mark=may_write)
-        database = self.state.database
-        saved, at = database.get("facts"), int(database.get("facts_at_ns") or 0)
-        stale = abs(self.clock.now_ns() - at) > FACTS_LAST_NS
-        if may_write and (saved is None or stale):
-            found = self.store.prepare(None)
-            if found is not None:
-                database.put("facts", found)
-                database.put("facts_at_ns", str(self.clock.now_ns()))
-        elif saved is not None:
-            self.store.prepare(saved)
+        learn(self.store, self.state.database, self.clock, may_write=may_write)
 
     def _round(self, command: str, options: Options) -> Round:
         return Round(
@@ -186,17 +175,6 @@ class Session:
             command,
             options,
         )
-
-    def _report_recovery(self, report: Report, on_event: OnEvent) -> None:
-        aside = self.state.database.recovered
-        if aside is not None:
-            self.state.database.recovered = None
-            report.damaged_state = True
-            reason = (
-                f"the state database was damaged and is now {aside}; both sides are merged"
-                " without deleting anything"
-            )
-            on_event(IssueEvent(Issue.PROBLEM, str(aside), reason))
 
     def _remember(self, report: Report, options: Options) -> None:
         now = self.clock.now_ns()
@@ -228,7 +206,14 @@ class Session:
         self, actions: Iterable[Action], options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
         """Carry out exactly these actions; one whose path changed since is skipped."""
-        report = Report("apply")
+        report = self._carry_out("apply", actions, options, on_event)
+        self._remember(report, options)
+        return report
+
+    def _carry_out(
+        self, command: str, actions: Iterable[Action], options: Options, on_event: OnEvent
+    ) -> Report:
+        report = Report(command)
         started = self.clock.monotonic()
         self._meet_store(options)
         with self.state.transaction():
@@ -237,10 +222,26 @@ class Session:
             self.state.plan.arrange()
         tally = Tally(report, on_event, self.clock, last=True)
         tally.planned(Planned(), self.state.plan.totals())
-        self._round("apply", options).carry_out(tally, deletes=True, strict=True)
+        self._round(command, options).carry_out(tally, deletes=True, strict=True)
         report.seconds = round(self.clock.monotonic() - started, 3)
-        self._remember(report, options)
         return report
+
+    def held(self, paths: Iterable[str] | None = None) -> Iterator[HeldDelete]:
+        """Yield the deletes that wait for a person: all, or those at `paths` and below them."""
+        return self.state.held.rows(paths)
+
+    def judge(
+        self, verdict: Verdict, options: Options, on_event: OnEvent = ignore_events
+    ) -> Report:
+        """Do with held deletes what a person said; one whose path changed since is skipped."""
+        paths = verdict.paths
+        first = next(self.held(paths), None)
+        policy = verdict.policy(first.mode if first else options.policy.mode)
+        with nullcontext() if verdict.approved else as_new(self.state, self.held(paths)):
+            actions = map(verdict.action, self.held(paths))
+            return self._carry_out(
+                verdict.command, actions, replace(options, policy=policy), on_event
+            )
 
     def why(self, path: str, options: Options) -> why.Explanation:
         """Explain what would happen to one path, and which rule says so. Changes nothing."""
@@ -267,7 +268,7 @@ class Session:
 
     def status(self) -> dict[str, Any]:
         """Return what the state database knows when no daemon runs, as `status --json` shows it."""
-        return status.of_stopped(self.root.path, self.store.location, self.state.database)
+        return status.of_stopped(self.root.path, self.store.location, self.state)
 
 
 def _new_id() -> str:

@@ -8,6 +8,7 @@ by hashing, asks the decision again with what it learned, and changes nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -111,12 +112,12 @@ class Settler:
     clock: Clock
     dry_run: bool = False
 
-    def settle(self, action: Action, intent: Intent | None) -> Settled:
+    def settle(self, action: Action, intents: Sequence[Intent]) -> Settled:
         """Return what to do now; raises `PathBusy` when the root no longer holds what was planned."""
         self._still_here(action)
-        if _has_nothing_to_learn(action, intent):
+        if _has_nothing_to_learn(action, intents):
             return Settled(Decision(action.kind, action.rule), None)
-        row = self._own_write(action, intent) or action.baseline
+        row = self._own_write(action, intents) or action.baseline
         contents = Contents(self.root, self.fetcher, action.local, action.remote)
         local, remote = action.local, action.remote
         if (
@@ -167,18 +168,22 @@ class Settler:
         if found != action.local:
             raise PathBusy(f"{path}: changed in the root since it was looked at")
 
-    def _own_write(self, action: Action, intent: Intent | None) -> BaselineRow | None:
+    def _own_write(self, action: Action, intents: Sequence[Intent]) -> BaselineRow | None:
         """Return what was agreed on by a write of ours whose recording was lost in a crash."""
-        if intent is None or action.remote is None:
+        if not intents or action.remote is None:
             return None
         found = self.store.stat(action.path)
         if found is None or found.version != action.remote.version:
             return None
+        for intent in intents:
+            if self._is_of(intent, found):
+                return self.agree(intent.local, found, found.digest)
+        return None
+
+    def _is_of(self, intent: Intent, found: RemoteObject) -> bool:
         if self.store.features.metadata:
-            ours = found.operation == intent.operation
-        else:
-            ours = (found.size, found.mtime_ns) == intent.local[1:3]
-        return self.agree(intent.local, found, found.digest) if ours else None
+            return found.operation == intent.operation
+        return (found.size, found.mtime_ns) == intent.local[1:3]
 
     def _may_compare(self, action: Action) -> bool:
         row, remote = action.baseline, action.remote
@@ -259,12 +264,12 @@ class Settler:
         return Decision(kind, f"{decision.rule}; --conflict newer")
 
 
-def _has_nothing_to_learn(action: Action, intent: Intent | None) -> bool:
+def _has_nothing_to_learn(action: Action, intents: Sequence[Intent]) -> bool:
     """Tell whether the plan stands as it is: no content is known that this could be compared with."""
     if action.source is not None or action.kind in (Kind.ADOPT, Kind.FORGET):
         return True
     one_sided = (action.local is None) != (action.remote is None)
-    return one_sided and action.baseline is None and intent is None
+    return one_sided and action.baseline is None and not intents
 
 
 def _is_looked_at_later(action: Action) -> bool:

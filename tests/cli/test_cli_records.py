@@ -33,6 +33,11 @@ def test_the_history_of_one_path_knows_its_pair_by_the_root_around_it(in_step: C
     assert "sync upload done sub/b.csv" in in_step("history", "root/sub/b.csv").text
 
 
+def test_a_path_that_nothing_can_have_has_no_history(in_step: Craftsync) -> None:
+    run = in_step("history", "--root", "root", "--store", "./store", "a\udcff")
+    assert (run.code, run.text) == (0, "")
+
+
 def test_why_names_both_sides_and_the_rule(in_step: Craftsync) -> None:
     in_step.write("root/a.csv", "changed here")
     run = in_step("why", "root/a.csv")

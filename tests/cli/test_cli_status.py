@@ -42,6 +42,41 @@ def test_a_running_daemon_tells_how_it_is(craftsync: Craftsync, pair: tuple[str,
     assert [facts[name] for name in ("pending", "conflicts", "held", "problems")] == [0] * 4
 
 
+def test_that_the_store_was_away_is_no_problem_once_it_is_back(
+    craftsync: Craftsync, pair: tuple[str, str]
+) -> None:
+    root, store = map(Path, pair)
+    with running(craftsync, *pair) as daemon:
+        until((store / "first").exists, "the first pass")
+        store.rename(store.with_name("elsewhere"))
+        (root / "second").write_text("2")
+        assert "next try in" in daemon.until_state("offline", *pair)["reason"]
+        store.with_name("elsewhere").rename(store)
+        until((store / "second").exists, "what had changed meanwhile")
+        facts = daemon.until_state("watching", *pair)
+    assert (facts["problems"], facts["waiting"]) == (0, [])
+
+
+def test_why_it_has_halted_is_told_with_what_to_do(
+    craftsync: Craftsync, pair: tuple[str, str]
+) -> None:
+    other = craftsync.folder / "other"
+    other.mkdir()
+    craftsync.config.write_text(
+        f"environments: {{s: {{store: directory, path: {pair[1]}}}}}\nfolders:\n"
+        f"  lost: {{root: {pair[0]}, environment: 's:one'}}\n"
+        f"  fine: {{root: {other}, environment: 's:two'}}\n"
+    )
+    with running(craftsync) as daemon:
+        until((Path(pair[1]) / "one/first").exists, "the first pass")
+        Path(pair[0]).rename(craftsync.folder / "elsewhere")
+        daemon.until_state("halted", "lost")
+        lines = craftsync("status", "lost").lines
+    assert "that its disk is mounted" in lines[1]
+    assert lines[2] == "  it is tried again every minute; craftsync rescan tries it now"
+    assert "no daemon keeps it in step" in craftsync("status", "fine").lines[1]
+
+
 def test_after_a_crash_the_database_tells_what_was(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:

@@ -134,3 +134,21 @@ def test_a_death_at_any_effect_loses_nothing_and_heals(tmp_path: Path, edit_afte
         assert not list(leftovers(world.root)), (at, after)
         survived += 1
     assert survived > 20
+
+
+def test_a_second_death_before_it_is_healed_makes_no_conflict_of_an_own_write(
+    tmp_path: Path,
+) -> None:
+    survived = 0
+    for at, after in points():
+        world = prepared(tmp_path / f"{at}-{after}")
+        if not die_in_a_pass(world, at, after=after):
+            break
+        world.write("fresh", "edited again")
+        die_in_a_pass(world, 1, after=False)
+        world.run()
+        world.assert_in_step()
+        copies = [path for path in world.here() if "(conflict" in path]
+        assert len(copies) == 1, (at, after, copies)
+        survived += 1
+    assert survived > 20

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 
 from craftsync import config
 from craftsync.cli import service
+from craftsync.errors import UsageError
 from tests.support.cli import SCRIPT, Craftsync, until
 from tests.support.serving import TOKEN, serving
 from tests.support.systemd import UserManager, user_manager
@@ -207,11 +210,39 @@ def test_a_token_may_come_as_a_credential_of_systemd(
     arrives(craftsync, "first")
 
 
+def test_installed_for_another_state_folder_it_says_how_to_ask_that_one(
+    craftsync: Craftsync, manager: UserManager
+) -> None:
+    run = craftsync("service", "install", "--state-dir", "my state")
+    assert run.code == 0, run.err
+    (line,) = (line for line in run.lines if line.startswith("How it is:"))
+    words = shlex.split(line.partition("craftsync ")[2])
+    assert words == ["--state-dir", f"{craftsync.folder}/my state", "status"]
+    until(lambda: "watching" in craftsync(*words).text, "the service to be found")
+
+
+def test_a_configuration_that_the_owner_of_the_folder_cannot_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "etc" / "config.yaml"
+    file.parent.mkdir(mode=0o700)
+    file.touch(0o600)
+    monkeypatch.setattr(service, "_SYSTEM_CONFIG", file)
+    nobody = pwd.getpwnam("nobody")
+    for place, mode in ((file, 0o644), (file.parent, 0o755)):
+        with pytest.raises(UsageError, match=f"{place} cannot be read by nobody") as caught:
+            service._refuse_unreadable(nobody)
+        assert "chmod a+rX" in caught.value.remedy
+        place.chmod(mode)
+    service._refuse_unreadable(nobody)
+
+
 def test_nothing_is_installed_for_a_configuration_without_folders(craftsync: Craftsync) -> None:
     craftsync.config.write_text("")
     run = craftsync("service", "install")
     assert run.code == 78
     assert "names no folder" in run.err
+    assert "craftsync init" in run.err
     assert not (craftsync.folder / ".config").exists()
 
 

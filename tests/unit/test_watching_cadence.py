@@ -57,13 +57,24 @@ def deleted(count: int, held: int = 0) -> Report:
 
 def test_deletions_that_trickle_in_are_held_as_if_they_had_come_at_once() -> None:
     asked, recent = DeleteLimit(files=20, share=0.1), RecentDeletions()
-    for moment in (0.0, 10.0, 20.0, 30.0):
+    for moment, baseline in [(0.0, 100), (10.0, 95), (20.0, 90), (30.0, 85)]:
         limit = recent.limit(asked, moment)
         assert held(limit, 5) is None
-        recent.add(deleted(5), asked, 100, moment)
+        recent.add(deleted(5), asked, baseline, moment)
     reason = held(recent.limit(asked, 40.0), 5)
     assert reason is not None
     assert "25 paths are gone from the root within a short time" in reason
+
+
+def test_what_is_new_makes_up_for_what_went_before_it_and_not_for_what_goes_later() -> None:
+    asked, recent = DeleteLimit(files=20, share=0.1), RecentDeletions()
+    recent.add(deleted(0), asked, 100, 0.0)
+    recent.add(deleted(15), asked, 150, 1.0)
+    recent.add(deleted(0), asked, 145, 2.0)
+    assert recent.limit(asked, 3.0).spent == 5
+    recent.hold(1, complete=True)
+    recent.add(deleted(0), asked, 200, 4.0)
+    assert recent.limit(asked, 5.0).spent == 5
 
 
 def test_after_a_minute_without_deletions_the_limit_is_whole_again() -> None:

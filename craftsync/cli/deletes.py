@@ -1,0 +1,201 @@
+"""`deletes`: the deletes that wait for a person, and what is to become of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from craftsync import pairs, passes
+from craftsync.cli import control
+from craftsync.cli import parameters as common
+from craftsync.cli.output import reporting, say, say_json, shown, size_shown, time_shown
+from craftsync.core.model import Kind, Mode
+from craftsync.core.paths import malformed
+from craftsync.errors import UsageError
+from craftsync.options import PassOptions
+from craftsync.sync.report import Report
+
+if TYPE_CHECKING:
+    from craftsync.state.held import HeldDelete
+
+_IN_WORDS = {
+    Kind.DELETE_REMOTE: "gone from the root, to be deleted in the store",
+    Kind.DELETE_LOCAL: "gone from the store, to be deleted in the root",
+}
+_NOTHING = "No delete is held."
+_MOST_AT_ONCE = 20
+"""Paths told to a daemon in one request, which may have 64 KiB."""
+
+_which = common.all_of(
+    click.argument("paths", nargs=-1, metavar="[PATH]..."),
+    click.option("--all", "everything", is_flag=True, help="All that are held."),
+    common.output_options,
+    common.path_options,
+)
+
+
+@click.group()
+def deletes() -> None:
+    """List, carry out or undo the deletes that wait for a person.
+
+    They wait because many paths were gone at once, or a whole side was empty.
+    One that is held stays so until it is approved, rejected or no longer asked
+    for, or until a pass with another --max-delete or with --force-delete.
+
+    \b
+    Examples:
+      craftsync deletes list
+      craftsync deletes approve models/old
+      craftsync deletes reject --all
+    """
+
+
+@deletes.command("list", cls=common.Command)
+@common.all_of(common.json_option, common.path_options)
+def list_(**flags: Any) -> None:
+    """List the deletes that are held, and why.
+
+    \b
+    Examples:
+      craftsync deletes list
+      craftsync deletes list --json --folder datasets
+    """
+    asked = common.asked_of(flags)
+    pair, _ = pairs.around(".", common.words_of(flags), asked)
+    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+        if flags["json"]:
+            for one in session.held():
+                say_json(_facts(one))
+        else:
+            for line in _lines(session.held()):
+                say(line)
+
+
+@deletes.command(cls=common.Command)
+@_which
+def approve(paths: tuple[str, ...], everything: bool, **flags: Any) -> int:
+    """Carry out held deletes: those at each PATH and below it, or --all.
+
+    One whose file or object is not the one it was when it was held is left,
+    and looked at again. What goes can be got back with `craftsync trash`.
+
+    \b
+    Examples:
+      craftsync deletes approve models/old
+      craftsync deletes approve --all --folder datasets
+    """
+    return _judge("approve", paths, everything, flags)
+
+
+@deletes.command(cls=common.Command)
+@_which
+def reject(paths: tuple[str, ...], everything: bool, **flags: Any) -> int:
+    """Undo held deletes: copy what survives at each PATH and below it, or --all, back.
+
+    \b
+    Examples:
+      craftsync deletes reject models/final.bin
+      craftsync deletes reject --all --folder datasets
+    """
+    return _judge("reject", paths, everything, flags)
+
+
+def _judge(verb: str, paths: tuple[str, ...], everything: bool, flags: dict[str, Any]) -> int:
+    """Have the daemon of the pair do it, or do it here when none runs."""
+    if everything == bool(paths):
+        raise click.UsageError("Give each PATH, or --all.")
+    asked = common.asked_of(flags)
+    pair, inside = _placed(paths, flags, asked)
+    count = _count(pair, asked, inside)
+    if not count and not flags["json"]:
+        say(_NOTHING)
+        return 0
+    if _told(pair, asked, verb, inside):
+        _say_handed_over(pair, verb, count, flags)
+        return 0
+    return _judge_here(pair, asked, verb, inside, flags)
+
+
+def _placed(
+    paths: tuple[str, ...], flags: dict[str, Any], asked: PassOptions
+) -> tuple[pairs.Pair, tuple[str, ...] | None]:
+    """Return the pair that is meant, and the paths within its root; `None` for all."""
+    words = common.words_of(flags)
+    placed = [pairs.around(path, words, asked) for path in paths or (".",)]
+    if any(pair != placed[0][0] for pair, _ in placed):
+        raise UsageError(
+            "The paths belong to several pairs.", remedy="Name those of one at a time."
+        )
+    return placed[0][0], tuple(inside for _, inside in placed) if paths else None
+
+
+def _count(pair: pairs.Pair, asked: PassOptions, paths: tuple[str, ...] | None) -> int:
+    """Count the held deletes that are meant; raises `UsageError` for a path that means none."""
+    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+        for path in paths or ():
+            if malformed(path) or next(session.held([path]), None) is None:
+                raise UsageError(
+                    f"No delete of {shown(path)} is held.",
+                    remedy="See craftsync deletes list for those that are.",
+                )
+        return sum(1 for _ in session.held(paths))
+
+
+def _told(pair: pairs.Pair, asked: PassOptions, verb: str, paths: tuple[str, ...] | None) -> bool:
+    """Hand it to the daemon; return whether one runs."""
+    if paths is None:
+        return control.tell(pair, asked, verb, paths=None) is not None
+    batches = [paths[at : at + _MOST_AT_ONCE] for at in range(0, len(paths), _MOST_AT_ONCE)]
+    return all(control.tell(pair, asked, verb, paths=batch) is not None for batch in batches)
+
+
+def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, Any]) -> None:
+    if flags["json"]:
+        say_json({"type": "handed-over", "command": verb, "held": count})
+        say_json(Report(verb).as_json())
+    elif not flags["quiet"]:
+        say(f"{shown(str(pair.root))}: {verb} of {count} held deletes handed to the daemon")
+        say("craftsync deletes list tells what is left, craftsync history what was done.")
+
+
+def _judge_here(
+    pair: pairs.Pair,
+    asked: PassOptions,
+    verb: str,
+    paths: tuple[str, ...] | None,
+    flags: dict[str, Any],
+) -> int:
+    from craftsync.sync.held import Verdict
+
+    options = passes.options_for(pair, asked, pair.settings.mode or Mode.TWO_WAY)
+    with (
+        reporting(verb, flags) as output,
+        pairs.opened(pair, pairs.state_dir_of(asked)) as session,
+    ):
+        verdict = Verdict(verb == "approve", paths)
+        return output.finish(session.judge(verdict, options, output.on_event))
+
+
+def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:
+    """Yield held deletes for people, those with one reason below it."""
+    what = None
+    for one in held:
+        if what != (one.kind, one.reason):
+            what = one.kind, one.reason
+            yield f"{_IN_WORDS[one.kind]}, held because {one.reason}:"
+        yield f"  {shown(one.path)} ({size_shown(one.size)}), since {time_shown(one.since_ns)}"
+    if what is None:
+        yield _NOTHING
+
+
+def _facts(one: HeldDelete) -> dict[str, Any]:
+    return {
+        "type": "held",
+        "path": one.path,
+        "action": one.kind,
+        "size": one.size,
+        "reason": one.reason,
+        "since": time_shown(one.since_ns),
+    }

@@ -1,0 +1,105 @@
+"""The held table: the deletes that wait for a person, and what they would have deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import Kind, LocalFile, Mode, RemoteObject
+from craftsync.state.database import Database
+
+_LOOKS = "size, mtime_ns, ctime_ns, inode, remote_size, modified_ns, version"
+
+
+class HeldDelete(NamedTuple):
+    """One delete that waits. `since_ns` is UTC.
+
+    What survives, and would go, is `local` or `remote`, as the look that held
+    it found it.
+    """
+
+    path: str
+    kind: Kind
+    mode: Mode
+    reason: str
+    since_ns: int
+    local: LocalFile | None
+    remote: RemoteObject | None
+
+    @property
+    def size(self) -> int:
+        """Bytes that would go."""
+        survivor = self.local or self.remote
+        return survivor.size if survivor else 0
+
+
+class Held:
+    """Changes rows inside the caller's transaction; reads them as they come."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database.connection
+
+    def count(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM held").fetchone()[0])
+
+    def rows(self, paths: Iterable[str] | None = None) -> Iterator[HeldDelete]:
+        """Yield all of them, or those at `paths` and in the folders of that name."""
+        query = f"SELECT path, kind, mode, reason, since_ns, {_LOOKS} FROM held"
+        if paths is None:
+            yield from map(_held, self._db.execute(f"{query} ORDER BY kind, path"))
+            return
+        last = None
+        for path in sorted(paths, key=lambda path: path.split("/")):
+            # What lies below another of the paths was yielded with that one.
+            if last is None or not (path + "/").startswith(last + "/"):
+                last = path
+                below = (path, path + "/", path + "0")
+                where = "WHERE path = ? OR (path > ? AND path < ?) ORDER BY path"
+                yield from map(_held, self._db.execute(f"{query} {where}", below))
+
+    def add(self, kind: Kind, reason: str, mode: Mode, limit: DeleteLimit, now_ns: int) -> None:
+        """Take in all steps of a kind that the plan has; one that was held before keeps its `since_ns`."""
+        self._db.execute(
+            f"INSERT INTO held (path, kind, mode, reason, since_ns, limit_files, limit_share, {_LOOKS})"
+            f" SELECT path, kind, ?, ?, ?, ?, ?, {_LOOKS} FROM plan WHERE kind = ?"
+            f" ON CONFLICT DO UPDATE SET kind = excluded.kind, mode = excluded.mode,"
+            f" reason = excluded.reason, limit_files = excluded.limit_files,"
+            f" limit_share = excluded.limit_share, size = excluded.size,"
+            f" mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, inode = excluded.inode,"
+            f" remote_size = excluded.remote_size, modified_ns = excluded.modified_ns,"
+            f" version = excluded.version",
+            (mode, reason, now_ns, limit.files, limit.share, kind),
+        )
+
+    def keep_planned(self) -> None:
+        """Drop what the plan of a complete look no longer asks for."""
+        self._db.execute(
+            "DELETE FROM held WHERE NOT EXISTS"
+            " (SELECT 1 FROM plan WHERE plan.path = held.path AND plan.kind = held.kind)"
+        )
+
+    def standing(self, kind: Kind, limit: DeleteLimit) -> str | None:
+        """Return why deletes of a kind are held already, under this limit; `None` when none are.
+
+        They stay held when some of them were let go or came back: else the
+        rest would slip under the limit. A different limit is a person's word,
+        and begins anew.
+        """
+        found = self._db.execute(
+            "SELECT reason FROM held WHERE kind = ? AND limit_files = ? AND limit_share = ? LIMIT 1",
+            (kind, limit.files, limit.share),
+        ).fetchone()
+        return None if found is None else str(found[0])
+
+    def release(self, paths: Iterable[str]) -> None:
+        """Drop the rows of paths about which something new was agreed on."""
+        if self._db.execute("SELECT 1 FROM held LIMIT 1").fetchone():
+            self._db.executemany("DELETE FROM held WHERE path = ?", ((path,) for path in paths))
+
+
+def _held(row: tuple[str, str, str, str, int, *tuple[int | None, ...]]) -> HeldDelete:
+    path, kind, mode, reason, since_ns, *looks = row
+    local = None if looks[0] is None else LocalFile._make((path, *looks[:4]))
+    remote = None if looks[4] is None else RemoteObject._make((path, *looks[4:], None, None, None))
+    return HeldDelete(path, Kind(kind), Mode(mode), reason, since_ns, local, remote)

@@ -1,0 +1,133 @@
+"""The conflict copies of a root: which there are, and how a person settles one.
+
+A copy is known by its name alone, so this needs neither the store nor the state
+database, and works beside a running daemon: what it does are changes of the
+root like any other, which the next look finds.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from craftsync.core.model import LocalFile, Skipped
+from craftsync.core.paths import conflict_original, may_be_shortened, settled_name
+from craftsync.errors import PathError, UsageError
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.local.scan import scan
+from craftsync.local.temporary import copy_content
+
+
+class Keep(StrEnum):
+    """Which version a person wants."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+    BOTH = "both"
+
+
+class Conflict(NamedTuple):
+    """Two versions of `path`: the root's own, if it is there still, and the store's in a copy beside it."""
+
+    path: str
+    local: LocalFile | None
+    copy: LocalFile
+
+
+def find(root: Folder, rules: IgnoreRules, under: str = "") -> Iterator[Conflict]:
+    """Yield the conflicts of the root, or of a folder in it, in order of the copies' paths."""
+    for entry in scan(root, rules, under):
+        if not isinstance(entry, Skipped):
+            path = conflict_original(entry.path)
+            if path is not None:
+                yield _conflict(root, rules, path, entry)
+
+
+def at(root: Folder, rules: IgnoreRules, path: str) -> list[Conflict]:
+    """Return the conflicts of a file, or the one of a copy; raises `UsageError` when there is none."""
+    found = [
+        conflict
+        for conflict in find(root, rules, posixpath.dirname(path))
+        if path in (conflict.path, conflict.copy.path)
+    ]
+    if not found:
+        raise UsageError(
+            f"There is no conflict copy of {path}.",
+            remedy="See craftsync conflicts list for those there are.",
+        )
+    return found
+
+
+def resolve(root: Folder, conflicts: Sequence[Conflict], keep: Keep, stamp: str) -> list[str]:
+    """Settle these conflicts of one file, and return the paths that are there in the end.
+
+    What goes lies in the root's trash under the stamp. Raises `PathBusy` when
+    a file is not the one that was found.
+    """
+    if keep is Keep.REMOTE and len(conflicts) > 1:
+        copies = ", ".join(conflict.copy.path for conflict in conflicts)
+        raise UsageError(
+            f"{conflicts[0].path} has several conflict copies: {copies}.",
+            remedy="Name the one to keep; the others are settled by --keep local after that.",
+        )
+    stays = [conflict.path for conflict in conflicts[:1] if keep is Keep.REMOTE or conflict.local]
+    for conflict in conflicts:
+        match keep:
+            case Keep.LOCAL:
+                root.displace(conflict.copy.path, conflict.copy, stamp)
+            case Keep.REMOTE:
+                _take_copy(root, conflict, stamp)
+            case Keep.BOTH:
+                stays.append(settled_name(conflict.copy.path))
+                root.move(conflict.copy.path, stays[-1], conflict.copy)
+    root.sync()
+    return stays
+
+
+def _take_copy(root: Folder, conflict: Conflict, stamp: str) -> None:
+    """Swap the copy's content in, in one step; only then the copy goes."""
+    temporary = root.temporary()
+    try:
+        with root.open_file(conflict.copy.path) as file:
+            copy_content(file, temporary)
+            file.verify()
+        root.sync()
+        root.place(
+            temporary,
+            conflict.path,
+            expect=conflict.local,
+            mtime_ns=conflict.copy.mtime_ns,
+            keep=stamp,
+        )
+        root.sync()
+    finally:
+        temporary.discard()
+    root.displace(conflict.copy.path, conflict.copy, stamp)
+
+
+def _conflict(root: Folder, rules: IgnoreRules, path: str, copy: LocalFile) -> Conflict:
+    try:
+        local = root.stat(path)
+    except PathError:
+        local = None
+    if local is None and may_be_shortened(copy.path):
+        local = _longer(root, rules, path)
+    return Conflict(local.path if local else path, local, copy)
+
+
+def _longer(root: Folder, rules: IgnoreRules, path: str) -> LocalFile | None:
+    """Return the one file that this path may be what was left of, if it is but one."""
+    folder = posixpath.dirname(path)
+    stem, extension = posixpath.splitext(path)
+    found = [
+        file
+        for file in scan(root, rules, folder, starting=posixpath.basename(stem))
+        if not isinstance(file, Skipped)
+        and posixpath.dirname(file.path) == folder
+        and file.path.endswith(extension)
+        and conflict_original(file.path) is None
+    ]
+    return found[0] if len(found) == 1 else None

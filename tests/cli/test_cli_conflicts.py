@@ -1,0 +1,173 @@
+"""`craftsync conflicts`: which files have two versions, what differs, and which of them stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.paths import conflict_name, conflict_original
+from tests.support.cli import Craftsync, until
+from tests.support.daemons import running
+
+PAIR = ("--root", "root", "--store", "./store")
+
+
+@pytest.fixture
+def split(craftsync: Craftsync) -> Craftsync:
+    """Give a root in which `sub/a.txt` was changed here and there, both versions kept."""
+    disagree(craftsync, "sub/a.txt", "one\nhere\n", "one\nthere\n")
+    return craftsync
+
+
+def disagree(craftsync: Craftsync, name: str, here: str, there: str) -> None:
+    craftsync.write(f"root/{name}", "at first")
+    assert craftsync("sync", "root", "./store").code == 0
+    craftsync.write(f"root/{name}", here)
+    craftsync.write(f"store/{name}", there)
+    assert craftsync("sync", "root", "./store").code == 4
+
+
+def copy_of(craftsync: Craftsync, name: str = "sub/a.txt") -> str:
+    (found,) = (
+        row["remote"]["path"]
+        for row in craftsync("conflicts", "list", "--json", *PAIR).json
+        if row["path"] == name
+    )
+    return str(found)
+
+
+def trashed(craftsync: Craftsync) -> set[str]:
+    trash = craftsync.folder / "root/.craftsync/trash"
+    return {file.read_text() for file in trash.rglob("*") if file.is_file()}
+
+
+def settled(craftsync: Craftsync, expected: dict[str, str]) -> None:
+    """Check that the next pass brings this to both sides, and that nothing is in conflict any more."""
+    assert craftsync("sync", "root", "./store").code == 0
+    assert craftsync.files("root") == craftsync.files("store") == expected
+    assert craftsync("conflicts", "list", *PAIR).text == "No conflict copy is there.\n"
+    assert json.loads(craftsync("status", "--json", "root", "./store").out)["conflicts"] == 0
+
+
+def test_a_conflict_is_listed_with_both_versions(split: Craftsync) -> None:
+    (found,) = split("conflicts", "list", "--json", *PAIR).json
+    assert (found["type"], found["path"]) == ("conflict", "sub/a.txt")
+    assert (found["local"]["size"], found["remote"]["size"]) == (9, 10)
+    assert found["remote"]["path"].startswith("sub/a (conflict 20")
+    assert found["local"]["modified"].endswith("Z")
+    lines = split("conflicts", "list", *PAIR).lines
+    assert lines[0] == "sub/a.txt"
+    assert lines[1].startswith("  local   9 bytes, modified ")
+    assert found["remote"]["path"] in lines[2]
+
+
+@pytest.mark.parametrize("by", ["the file", "the copy"])
+def test_of_short_texts_it_shows_what_differs(split: Craftsync, by: str) -> None:
+    path = "sub/a.txt" if by == "the file" else copy_of(split)
+    run = split("conflicts", "show", path, *PAIR)
+    assert run.code == 0
+    assert run.lines[-3:] == [" one", "-here", "+there"]
+    assert "SHA-256 " in run.lines[1]
+    (found,) = split("conflicts", "show", path, *PAIR, "--json").json
+    assert len(found["local"]["sha256"]) == 64
+    assert found["diff"][-2:] == ["-here", "+there"]
+
+
+def test_what_is_no_text_is_shown_without_a_difference(craftsync: Craftsync) -> None:
+    disagree(craftsync, "b", "\0here", "\0there!")
+    (found,) = craftsync("conflicts", "show", "b", *PAIR, "--json").json
+    assert found["diff"] is None
+    assert len(craftsync("conflicts", "show", "b", *PAIR).lines) == 3
+
+
+def test_a_text_cannot_disturb_the_terminal(craftsync: Craftsync) -> None:
+    disagree(craftsync, "t", "a\tb\n", "a\t\x1b[2J\n")
+    assert "+a\t\\x1b[2J" in craftsync("conflicts", "show", "t", *PAIR).lines
+
+
+def test_the_local_version_stays_and_the_other_can_be_got_back(split: Craftsync) -> None:
+    run = split("conflicts", "resolve", "sub/a.txt", "--keep", "local", *PAIR)
+    assert (run.code, run.lines[0]) == (0, "kept: sub/a.txt")
+    assert trashed(split) >= {"one\nthere\n"}
+    settled(split, {"sub/a.txt": "one\nhere\n"})
+
+
+def test_the_remote_version_takes_the_place_and_the_local_one_can_be_got_back(
+    split: Craftsync,
+) -> None:
+    assert split("conflicts", "resolve", "root/sub/a.txt", "--keep", "remote").code == 0
+    assert trashed(split) >= {"one\nhere\n"}
+    settled(split, {"sub/a.txt": "one\nthere\n"})
+
+
+def test_both_stay_under_two_names(split: Craftsync) -> None:
+    copy = copy_of(split)
+    assert split("conflicts", "resolve", "sub/a.txt", "--keep", "both", *PAIR).code == 0
+    plain = copy.replace("(conflict ", "(")
+    settled(split, {plain: "one\nthere\n", "sub/a.txt": "one\nhere\n"})
+
+
+def test_nothing_is_overwritten_by_keeping_both(split: Craftsync) -> None:
+    plain = copy_of(split).replace("(conflict ", "(")
+    split.write(f"root/{plain}", "in the way")
+    assert split("conflicts", "resolve", "sub/a.txt", "--keep", "both", *PAIR).code == 1
+    assert sorted(split.files("root").values()) == ["in the way", "one\nhere\n", "one\nthere\n"]
+
+
+def test_of_several_copies_the_one_to_take_is_named(split: Craftsync) -> None:
+    first = copy_of(split)
+    second = "sub/a (conflict 2030-01-01 00-00-00 store).txt"
+    split.write(f"root/{second}", "third")
+    run = split("conflicts", "resolve", "sub/a.txt", "--keep", "remote", *PAIR)
+    assert (run.code, second in run.err, first in run.err) == (2, True, True)
+    assert split("conflicts", "resolve", second, "--keep", "remote", *PAIR).code == 0
+    assert split("conflicts", "resolve", "sub/a.txt", "--keep", "local", *PAIR).code == 0
+    settled(split, {"sub/a.txt": "third"})
+
+
+def test_of_a_file_that_is_gone_the_copy_can_take_the_place(split: Craftsync) -> None:
+    (split.folder / "root/sub/a.txt").unlink()
+    assert "not there any more" in split("conflicts", "list", *PAIR).text
+    assert split("conflicts", "resolve", "sub/a.txt", "--keep", "remote", *PAIR).code == 0
+    settled(split, {"sub/a.txt": "one\nthere\n"})
+
+
+def test_a_conflict_of_a_name_that_had_to_be_shortened_finds_its_file(craftsync: Craftsync) -> None:
+    name = "é" * 120 + ".csv"
+    disagree(craftsync, name, "here", "there")
+    assert craftsync("conflicts", "resolve", f"root/{name}", "--keep", "remote").code == 0
+    settled(craftsync, {name: "there"})
+
+
+def test_where_there_is_no_conflict_it_says_so(split: Craftsync) -> None:
+    for words in (("show", "nothing"), ("resolve", "nothing", "--keep", "local")):
+        run = split("conflicts", *words, *PAIR)
+        assert (run.code, "no conflict copy of nothing" in run.err) == (2, True)
+    assert split("conflicts", "resolve", "sub/a.txt", *PAIR).code == 2
+
+
+def test_a_daemon_that_runs_carries_it_to_the_store_and_knows_of_old_conflicts(
+    split: Craftsync,
+) -> None:
+    with running(split, "root", "./store") as daemon:
+        daemon.until_state("watching", "root", "./store")
+        facts = daemon.status("root", "./store")
+        assert facts["conflicts"] == 1
+        (command,) = facts["next"]
+        assert command.startswith("craftsync conflicts list --root ")
+        assert split("conflicts", "resolve", "sub/a.txt", "--keep", "remote", *PAIR).code == 0
+        until(
+            lambda: split.files("store") == {"sub/a.txt": "one\nthere\n"}, "the store to be settled"
+        )
+        until(lambda: daemon.status("root", "./store")["conflicts"] == 0, "no conflict any more")
+
+
+@pytest.mark.parametrize("path", ["a.csv", "d/a.tar.gz", ".env", "LICENCE", "été (2).txt", "a b/c"])
+@pytest.mark.parametrize("store", ["dev", "my/bucket: x", "été 2", "///"])
+def test_the_name_of_a_copy_leads_back_to_the_file(path: str, store: str) -> None:
+    copy = conflict_name(path, 1_790_000_000 * 10**9, store)
+    assert conflict_original(copy) == path
+    assert conflict_original(path) is None
+    assert conflict_original(str(Path(copy).with_name("a (conflict).txt"))) is None

@@ -1,0 +1,243 @@
+"""`craftsync deletes`: what is held is listed, carried out or undone, with a daemon and without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Craftsync, Run, until
+from tests.support.daemons import Daemon, running
+
+COUNT = 30
+NAMES = [f"old/{number:02}" for number in range(COUNT)]
+
+
+@pytest.fixture
+def held(craftsync: Craftsync) -> Craftsync:
+    """Give a folder `data` of the configuration whose root lost 30 of 35 files, which is held."""
+    craftsync.config.write_text(
+        f"environments: {{store: {{store: directory, path: {craftsync.folder}/store}}}}\n"
+        f"folders: {{data: {{root: {craftsync.folder}/data, environment: store}}}}\n"
+    )
+    for name in (*NAMES, *(f"new/{number}" for number in range(5))):
+        craftsync.write(f"data/{name}", name)
+    assert craftsync("sync").code == 0
+    lose(craftsync)
+    assert craftsync("sync", "-q").code == 7
+    return craftsync
+
+
+def lose(craftsync: Craftsync) -> None:
+    for name in NAMES:
+        (craftsync.folder / "data" / name).unlink()
+
+
+def listed(craftsync: Craftsync) -> set[str]:
+    return {row["path"] for row in craftsync("deletes", "list", "--json").json}
+
+
+def in_store(craftsync: Craftsync) -> set[str]:
+    return {name for name in craftsync.files("store") if name.startswith("old/")}
+
+
+def test_what_is_held_is_listed_with_the_reason_and_since_when(held: Craftsync) -> None:
+    (first, *others) = held("deletes", "list", "--json").json
+    assert (first["path"], first["action"], first["size"]) == ("old/00", "delete-remote", 6)
+    assert "30 paths are gone from the root at once" in first["reason"]
+    assert first["since"].endswith("Z")
+    assert len(others) == COUNT - 1
+    text = held("deletes", "list").lines
+    assert text[0].startswith("gone from the root, to be deleted in the store, held because 30 ")
+    assert text[1].startswith("  old/00 (6 bytes), since 20")
+    held("sync", "-q")
+    assert held("deletes", "list", "--json").json[0]["since"] == first["since"]
+
+
+def test_approved_deletes_are_carried_out_and_no_others(held: Craftsync) -> None:
+    run = held("deletes", "approve", "old/00", "data/old/01", "--json")
+    assert (run.code, run.summary["deleted_remote"]) == (0, 2)
+    assert in_store(held) == set(NAMES[2:]) == listed(held)
+    trashed = {row["path"] for row in held("trash", "list", "--json").json}
+    assert trashed == {"old/00", "old/01"}
+
+
+def test_what_is_left_after_most_were_approved_does_not_slip_under_the_limit(
+    held: Craftsync,
+) -> None:
+    held("deletes", "approve", *NAMES[:25])
+    run = held("sync", "--json")
+    assert (run.code, run.summary["held"], run.summary["deleted_remote"]) == (7, 5, 0)
+    assert in_store(held) == set(NAMES[25:])
+
+
+def test_a_file_that_comes_to_an_empty_root_lets_none_of_the_held_deletes_go(
+    craftsync: Craftsync,
+) -> None:
+    for number in range(10):
+        craftsync.write(f"root/{number}")
+    pair = ("root", "./store")
+    craftsync("sync", *pair)
+    for number in range(10):
+        (craftsync.folder / "root" / str(number)).unlink()
+    assert craftsync("sync", "-q", *pair).code == 7
+    craftsync.write("root/new")
+    assert craftsync("sync", "-q", *pair).code == 7
+    assert len(craftsync.files("store")) == 11
+
+
+def test_another_limit_is_a_persons_word(held: Craftsync) -> None:
+    assert held("sync", "--max-delete", "50").code == 0
+    assert in_store(held) == set() == listed(held)
+
+
+def test_what_is_not_what_it_was_when_it_was_held_is_left(held: Craftsync) -> None:
+    held.write("store/old/00", "edited by a colleague")
+    held.write("data/old/01", "it is back")
+    run = held("deletes", "approve", "old")
+    assert run.code == 6
+    assert "old/00: changed in the store meanwhile" in run.err
+    assert "old/01: changed in the root" in run.err
+    assert in_store(held) == {"old/00", "old/01"}
+    assert held("sync").code == 0
+    assert held.files("data")["old/00"] == "edited by a colleague"
+    assert held.files("store")["old/01"] == "it is back"
+    assert listed(held) == set()
+
+
+def test_rejected_deletes_are_undone(held: Craftsync) -> None:
+    run = held("deletes", "reject", "old/07", "--json")
+    assert (run.code, run.summary["downloaded"]) == (0, 1)
+    assert held.files("data")["old/07"] == "old/07"
+    assert held("deletes", "reject", "--all").code == 0
+    run = held("sync", "--json")
+    assert (run.code, run.summary["unchanged"]) == (0, COUNT + 5)
+    assert listed(held) == set()
+
+
+def test_what_the_store_lost_is_brought_back_to_the_store(craftsync: Craftsync) -> None:
+    pair = ("--root", "root", "--store", "./store")
+    for name in NAMES:
+        craftsync.write(f"root/{name}", name)
+    craftsync("sync", "root", "./store")
+    for name in NAMES:
+        (craftsync.folder / "store" / name).unlink()
+    assert craftsync("sync", "-q", "root", "./store").code == 7
+    assert {row["action"] for row in craftsync("deletes", "list", *pair, "--json").json} == {
+        "delete-local"
+    }
+    assert craftsync("deletes", "reject", "old/00", *pair).code == 0
+    assert craftsync("deletes", "approve", "--all", *pair).code == 0
+    assert craftsync.files("root") == craftsync.files("store") == {"old/00": "old/00"}
+
+
+def test_a_rejected_path_that_changed_meanwhile_is_as_before_to_the_next_pass(
+    held: Craftsync,
+) -> None:
+    held.write("store/old/00", "edited")
+    run = held("deletes", "reject", "old/00")
+    assert (run.code, "changed in the store" in run.err) == (6, True)
+    assert "last agreed: 6 bytes" in held("why", "--folder", "data", "old/00").text
+    held("sync", "-q")
+    assert held.files("data")["old/00"] == "edited"
+
+
+def test_deletes_of_a_mirror_are_carried_out_and_undone_as_well(craftsync: Craftsync) -> None:
+    """The store holds what the root never had: only --delete can mean its deletion."""
+    craftsync.write("root/kept")
+    for name in NAMES:
+        craftsync.write(f"store/{name}", name)
+    words = ("push", "--delete", "-q", "root", "./store")
+    pair = ("--root", "root", "--store", "./store")
+    assert craftsync("push", "root", "./store").code == 0
+    assert craftsync(*words, "--max-delete", "5").code == 7
+    assert craftsync("deletes", "reject", "old/00", *pair).code == 0
+    assert craftsync.files("root")["old/00"] == "old/00"
+    assert craftsync("deletes", "approve", "--all", *pair).code == 0
+    assert set(craftsync.files("store")) == {"kept", "old/00"}
+
+
+@pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", "../old", ".", "", "a\udcff"])
+def test_what_is_not_held_cannot_be_approved(held: Craftsync, path: str) -> None:
+    run = held("deletes", "approve", "old/00", path)
+    assert (run.code, "is held" in run.err) == (2, True)
+    assert "craftsync deletes list" in run.err
+    assert len(in_store(held)) == COUNT
+
+
+@pytest.mark.parametrize("words", [(), ("--all", "old/00")])
+def test_it_has_to_be_clear_which_are_meant(held: Craftsync, words: tuple[str, ...]) -> None:
+    assert held("deletes", "approve", *words).code == 2
+    assert len(in_store(held)) == COUNT
+
+
+def test_when_nothing_is_held_it_says_so(craftsync: Craftsync) -> None:
+    craftsync.write("root/a")
+    pair = ("--root", "root", "--store", "./store")
+    craftsync("sync", "root", "./store")
+    for words in (("list",), ("approve", "--all"), ("reject", "--all")):
+        run = craftsync("deletes", *words, *pair)
+        assert (run.code, run.text) == (0, "No delete is held.\n")
+    assert craftsync("deletes", "list", *pair, "--json").text == ""
+    assert craftsync("deletes", "approve", "--all", *pair, "--json").summary["deleted_remote"] == 0
+
+
+def test_a_pass_and_status_name_the_command(held: Craftsync) -> None:
+    assert "craftsync deletes list" in held("sync").err
+    facts = json.loads(held("status", "--json").out)
+    assert (facts["held"], facts["next"]) == (COUNT, ["craftsync deletes list --folder data"])
+    assert "  see: craftsync deletes list --folder data" in held("status").lines
+
+
+@pytest.fixture
+def watched(held: Craftsync) -> Iterator[Daemon]:
+    with running(held) as daemon:
+        until(lambda: daemon.status()["held"] == COUNT, "the deletes to be held")
+        yield daemon
+
+
+def handed_over(run: Run) -> None:
+    assert run.code == 0, run.err
+    assert "handed to the daemon" in run.text
+
+
+def test_a_running_daemon_carries_out_what_is_approved_and_no_more(
+    held: Craftsync, watched: Daemon
+) -> None:
+    handed_over(held("deletes", "approve", *NAMES[:25]))
+    until(lambda: in_store(held) == set(NAMES[25:]), "the approved deletes")
+    handed_over(held("deletes", "reject", NAMES[25]))
+    until((held.folder / "data" / NAMES[25]).exists, "the path that was brought back")
+    until(lambda: watched.status()["held"] == 4, "the daemon to know what is left")
+    held("rescan")
+    held.write("data/last")
+    until((held.folder / "store/last").exists, "a later change")
+    assert in_store(held) == set(NAMES[25:])
+    assert held("deletes", "approve", "--all", "--json").summary["exit_code"] == 0
+    until(lambda: watched.status()["held"] == 0, "the rest")
+    assert in_store(held) == {NAMES[25]}
+    assert "approve delete-remote done old/00" in held("history", "--limit", "500").text
+
+
+def test_a_paused_daemon_refuses_and_says_why(held: Craftsync, watched: Daemon) -> None:
+    held("pause")
+    run = held("deletes", "approve", "--all")
+    assert (run.code, "craftsync resume" in run.err) == (2, True)
+    assert len(in_store(held)) == COUNT
+
+
+def test_what_no_daemon_understands_is_refused(held: Craftsync, watched: Daemon) -> None:
+    from craftsync.daemon.client import ask
+    from craftsync.daemon.endpoint import folder_of
+    from craftsync.errors import UsageError
+
+    here = Path(held.folder).resolve()
+    folder = folder_of(here / "state", f"{here}/data", f"{here}/store")
+    wrong: list[dict[str, object]] = [{}, {"paths": []}, {"paths": "old"}]
+    wrong += [{"paths": ["old", word]} for word in (1, None, "", "../old", "\udcff", "a\0")]
+    for arguments in wrong:
+        with pytest.raises(UsageError, match="a list of paths, or null"):
+            ask(folder, "approve", **arguments)
+    assert len(in_store(held)) == COUNT

@@ -1,0 +1,167 @@
+"""`craftsync init`: a pair is added to the configuration, and nothing that is there is changed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from craftsync import config
+from craftsync.config import CraftAiEnvironment, DirectoryEnvironment, S3Environment
+from tests.support.cli import SCRIPT, Craftsync
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+
+
+@pytest.fixture
+def fresh(craftsync: Craftsync) -> Craftsync:
+    """Give a user who has no configuration yet."""
+    craftsync.config.unlink()
+    return craftsync
+
+
+def loaded(craftsync: Craftsync) -> config.Config:
+    return config.load(craftsync.config)
+
+
+def test_a_first_call_makes_a_configuration_that_works(fresh: Craftsync) -> None:
+    fresh.write("data/a")
+    run = fresh("init", "data", "./store")
+    assert run.code == 0, run.err
+    assert "craftsync service install" in run.text
+    assert stat.S_IMODE(fresh.config.stat().st_mode) == 0o600
+    assert fresh.config.read_text().startswith("# The configuration of craftsync")
+    assert fresh("sync", "data").code == 0
+    assert fresh.files("store") == {"a": "content"}
+
+
+def test_folders_that_are_not_there_are_made_and_nothing_is_left_to_complain_of(
+    fresh: Craftsync,
+) -> None:
+    assert fresh("init", "~/new/data", "./store").code == 0
+    assert (fresh.folder / "new/data").is_dir()
+    assert (fresh.folder / "store").is_dir()
+    assert fresh("doctor").code == 0
+    assert loaded(fresh).folders["data"].root == fresh.folder / "new/data"
+
+
+def test_each_kind_of_store_becomes_an_environment(fresh: Craftsync) -> None:
+    calls = {
+        "plain": ("plain", "./a folder"),
+        "bucket": ("bucket", "s3://my-bucket/some/prefix", "--profile", "prod"),
+        "ai": ("ai", "craft-ai://models"),
+        "known": ("known", "bucket:2026"),
+    }
+    url = "https://my-env.mlops-platform.craft.ai"
+    for name, (root, *words) in calls.items():
+        run = fresh("init", name, root, *words, CRAFT_AI_ENVIRONMENT_URL=url)
+        assert run.code == 0, run.err
+    found = loaded(fresh)
+    assert found.environments == {
+        "plain": DirectoryEnvironment(fresh.folder / "a folder"),
+        "bucket": S3Environment("my-bucket", "some/prefix", profile="prod"),
+        "ai": CraftAiEnvironment(url),
+    }
+    assert {name: folder.environment for name, folder in found.folders.items()} == {
+        "plain": "plain",
+        "bucket": "bucket",
+        "ai": "ai:models",
+        "known": "bucket:2026",
+    }
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        EXAMPLE.read_text(),
+        "environments: # names\n\n    # one\n    old: {store: directory, path: x}\n",
+        "folders:\n  old: {root: r, environment: old}\nenvironments:\n  old: {store: directory, path: x}",
+        "notify: [a]\n",
+        "",
+    ],
+)
+def test_what_the_file_says_already_stays_as_it_is(craftsync: Craftsync, before: str) -> None:
+    craftsync.config.write_text(before)
+    craftsync.config.chmod(0o640)
+    old = loaded(craftsync)
+    assert craftsync("init", "mine", "data", "./store").code == 0
+    new = loaded(craftsync)
+    assert new.folders.items() - old.folders.items() == {("mine", new.folders["mine"])}
+    assert new.environments.items() >= old.environments.items()
+    assert (new.metrics, new.notify) == (old.metrics, old.notify)
+    lines = craftsync.config.read_text().splitlines()
+    assert [line for line in before.splitlines() if line not in lines] == []
+    assert stat.S_IMODE(craftsync.config.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("old", "data", "./store"), 2, "has a folder 'old' already"),
+        (("a:b", "data", "./store"), 2, "'a:b' cannot be a NAME"),
+        (("data", "./data/store"), 2, "lies inside the root"),
+        (("data", "nowhere"), 2, "'nowhere' is not an environment"),
+        (("data",), 2, "Give [NAME] ROOT STORE"),
+        ((), 2, "Give [NAME] ROOT STORE"),
+    ],
+)
+def test_what_cannot_be_meant_changes_nothing(
+    craftsync: Craftsync, words: tuple[str, ...], code: int, said: str
+) -> None:
+    before = (
+        "environments: {old: {store: directory, path: x}}\nfolders:\n"
+        "  old: {root: r, environment: old}\n"
+    )
+    craftsync.config.write_text(before)
+    run = craftsync("init", *words)
+    assert (run.code, said in run.err) == (code, True), run.err
+    assert craftsync.config.read_text() == before
+    assert not (craftsync.folder / "data").exists()
+
+
+def test_a_file_it_cannot_extend_is_left_and_what_to_add_is_said(craftsync: Craftsync) -> None:
+    before = "environments: {old: {store: directory, path: x}}\n"
+    craftsync.config.write_text(before)
+    run = craftsync("init", "data", "./store")
+    assert run.code == 78
+    assert "Add this by hand" in run.err
+    assert f"data: {{store: directory, path: {craftsync.folder}/store}}" in run.err
+    assert craftsync.config.read_text() == before
+
+
+def test_an_invalid_file_is_left_as_it_is(craftsync: Craftsync) -> None:
+    craftsync.config.write_text("folders: nonsense\n")
+    assert craftsync("init", "data", "./store").code == 78
+    assert craftsync.config.read_text() == "folders: nonsense\n"
+
+
+def test_a_link_to_the_configuration_stays_one(craftsync: Craftsync) -> None:
+    target = craftsync.write("dotfiles/craftsync.yaml", "")
+    craftsync.config.unlink()
+    craftsync.config.symlink_to(target)
+    assert craftsync("init", "data", "./store").code == 0
+    assert craftsync.config.is_symlink()
+    assert "data" in config.load(target).folders
+
+
+def test_on_a_terminal_it_asks(fresh: Craftsync) -> None:
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(
+        [SCRIPT, "init"],
+        cwd=fresh.folder,
+        env=fresh.environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as process:
+        os.write(screen, b"data\n./store\nmine\n")
+        assert process.wait(60) == 0
+    os.close(terminal)
+    shown = os.read(screen, 65536).decode()
+    os.close(screen)
+    assert "Folder to be kept in step" in shown
+    assert loaded(fresh).folders["mine"].root == fresh.folder / "data"

@@ -1,0 +1,63 @@
+"""The state database when its disk fails: an error for people, and nothing half done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from craftsync.errors import StateError
+from craftsync.state.database import Database
+from craftsync.sync.report import Options
+from tests.support.world import World
+
+
+def fill_disk(database: Database) -> None:
+    """Leave SQLite no page more than it has: what it then says is what a full disk makes it say."""
+    pages = database.connection.execute("PRAGMA page_count").fetchone()[0]
+    database.connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def free_disk(database: Database) -> None:
+    database.connection.execute("PRAGMA max_page_count = 1000000")
+
+
+def test_a_full_disk_is_an_error_for_people_and_nothing_is_half_done(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "state.db")
+    fill_disk(database)
+    with (
+        pytest.raises(StateError, match=r"state\.db cannot be used: .*full"),
+        database.transaction(),
+    ):
+        database.put("first", "x")
+        database.put("second", "x" * 1_000_000)
+    assert database.get("first") is None
+    free_disk(database)
+    with database.transaction():
+        database.put("first", "y")
+    assert database.get("first") == "y"
+    database.close()
+
+
+def test_a_pass_that_a_full_disk_ended_goes_on_when_there_is_room(world: World) -> None:
+    world.run()
+    for number in range(2000):
+        world.write(f"a-rather-long-name-so-that-rows-fill-pages-{number}", str(number))
+    with world.open() as session:
+        fill_disk(session.state.database)
+        with pytest.raises(StateError) as caught:
+            session.run("sync", Options(transfers=4))
+    assert "Free its disk" in caught.value.remedy
+    report = world.run()
+    assert (report.exit_code, report.conflicts) == (0, 0)
+    world.assert_in_step()
+
+
+def test_a_copy_to_look_at_that_cannot_be_made_is_an_error_for_people(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    Database.open(file).close()
+    shutil.move(file, tmp_path / "elsewhere")
+    file.mkdir()
+    with pytest.raises(StateError, match="cannot be used"):
+        Database.scratch(file)
