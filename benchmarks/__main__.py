@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import craft_ai, migrate, report, scenarios
+from benchmarks import craft_ai, fleet, migrate, report, scenarios
 from benchmarks.scenarios import Scenario, measure
-from benchmarks.tools import all_tools
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
@@ -53,7 +52,7 @@ def _measure_all(options: argparse.Namespace) -> None:
 
 
 def _all_scenarios(*, quick: bool) -> list[Scenario]:
-    rooms = (scenarios, craft_ai, migrate)
+    rooms = (scenarios, craft_ai, migrate, fleet)
     return [scenario for room in rooms for scenario in room.all_scenarios(quick=quick)]
 
 
@@ -62,12 +61,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Measures craftsync beside its peers and writes docs/benchmarks.md.",
     )
-    names = [scenario.name for scenario in _all_scenarios(quick=True)]
+    known = _all_scenarios(quick=True)
+    names = [scenario.name for scenario in known]
+    tools = dict.fromkeys(tool.name for scenario in known for tool in scenario.tools())
     parser.add_argument("--only", action="append", choices=names, help="one scenario; repeatable")
     parser.add_argument(
         "--tool",
         action="append",
-        choices=list(dict.fromkeys(tool.name for tool in (*all_tools(), *craft_ai.tools()))),
+        choices=list(tools),
         help="one tool; repeatable; all without it",
     )
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each tool (3)")

@@ -78,10 +78,7 @@ def between_buckets(name: str, shape: Shape, *, streamed: bool) -> Scenario:
         ):
             full = served / _SOURCE
             workloads.random_files(full, folders=shape.folders, files=shape.files, size=shape.size)
-            skeleton = work / "skeleton"
-            for folder in full.iterdir():
-                (skeleton / folder.name).mkdir(parents=True)
-                (skeleton / folder.name / "already-here").write_bytes(b"x")
+            skeleton = workloads.skeleton(full, work / "skeleton")
 
             def once(tool: Tool) -> Sample:
                 bucket, home = bench.fresh("target"), bench.home()

@@ -31,6 +31,7 @@ def record(
         "scenario": scenario.name,
         "amount": scenario.amount,
         "unit": scenario.unit,
+        "alone": scenario.alone,
         "date": date.today().isoformat(),
         "machine": _machine(),
         "load": load,
@@ -48,25 +49,45 @@ def record(
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Return one scenario's table in markdown: medians, and the wall time beside the fastest peer's."""
-    fastest = min(
-        (_median(tool, "wall") for tool in result["tools"] if tool["peer"] and _valid(tool)),
-        default=None,
-    )
-    lines = [
-        f"| tool | seconds (lowest to highest) | {result['unit']} a second "
-        "| processor seconds | peak memory, MiB | time beside the fastest peer |",
-        "|---|---|---|---|---|---|",
-        *(_row(tool, result["amount"], fastest) for tool in result["tools"]),
-    ]
+    """Return one scenario's table in markdown, and under what conditions it was made."""
+    lines = _growth(result) if result.get("alone") else _contest(result)
     runs = max((len(tool["samples"]) for tool in result["tools"]), default=0)
     versions = "; ".join(f"{tool['name']}: {tool['version']}" for tool in result["tools"])
     conditions = (
         f"{result['date']}, {runs} runs each, {result['machine']}, "
         f"load average before it {result['load']:.1f}. {versions}."
     )
-    lines += ["", conditions]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", conditions])
+
+
+def _contest(result: Mapping[str, Any]) -> list[str]:
+    """Return the lines for tools beside each other: medians, and the wall time beside the fastest peer's."""
+    fastest = min(
+        (_median(tool, "wall") for tool in result["tools"] if tool["peer"] and _valid(tool)),
+        default=None,
+    )
+    return [
+        f"| tool | seconds (lowest to highest) | {result['unit']} a second "
+        "| processor seconds | peak memory, MiB | time beside the fastest peer |",
+        "|---|---|---|---|---|---|",
+        *(_row(tool, result["amount"], fastest) for tool in result["tools"]),
+    ]
+
+
+def _growth(result: Mapping[str, Any]) -> list[str]:
+    """Return the lines for one program on more and more machines: medians, and how often one machine's speed.
+
+    Processor time and memory are left out: what is measured is the process that waits for the others.
+    """
+    alone = next(
+        (_median(tool, "wall") for tool in result["tools"] if tool["name"] == result["alone"]),
+        None,
+    )
+    return [
+        f"|  | seconds (lowest to highest) | {result['unit']} a second | speed-up |",
+        "|---|---|---|---|",
+        *(_growth_row(tool, result["amount"], alone) for tool in result["tools"]),
+    ]
 
 
 def save(result: Mapping[str, Any], file: Path) -> None:
@@ -104,13 +125,27 @@ def _median(tool: Mapping[str, Any], field: str) -> float:
 
 def _row(tool: Mapping[str, Any], amount: int, fastest: float | None) -> str:
     if not _valid(tool):
-        failure = next(sample["failure"] for sample in tool["samples"] if sample["failure"])
-        return f"| {tool['name']} | failed: {failure} | | | | |"
+        return f"| {tool['name']} | failed: {_failure(tool)} | | | | |"
     wall = _median(tool, "wall")
-    walls = [sample["wall"] for sample in tool["samples"]]
     beside = f"{wall / fastest:.2f}" if fastest else ""
     return (
-        f"| {tool['name']} | {wall:.3g} ({min(walls):.3g} to {max(walls):.3g}) "
-        f"| {amount / wall:,.3g} | {_median(tool, 'cpu'):.3g} "
+        f"| {tool['name']} | {_walls(tool)} | {amount / wall:,.3g} | {_median(tool, 'cpu'):.3g} "
         f"| {_median(tool, 'rss') / MIB:,.0f} | {beside} |"
     )
+
+
+def _growth_row(tool: Mapping[str, Any], amount: int, alone: float | None) -> str:
+    if not _valid(tool):
+        return f"| {tool['name']} | failed: {_failure(tool)} | | |"
+    wall = _median(tool, "wall")
+    speed_up = f"{alone / wall:.2f}" if alone else ""
+    return f"| {tool['name']} | {_walls(tool)} | {amount / wall:,.3g} | {speed_up} |"
+
+
+def _walls(tool: Mapping[str, Any]) -> str:
+    walls = [sample["wall"] for sample in tool["samples"]]
+    return f"{_median(tool, 'wall'):.3g} ({min(walls):.3g} to {max(walls):.3g})"
+
+
+def _failure(tool: Mapping[str, Any]) -> str:
+    return str(next(sample["failure"] for sample in tool["samples"] if sample["failure"]))

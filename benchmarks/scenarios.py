@@ -36,6 +36,8 @@ class Scenario:
     """Makes files and servers in an empty folder, and removes the servers afterwards."""
     most_runs: int = 100
     tools: Callable[[], list[Tool]] = all_tools
+    alone: str = ""
+    """The tool whose speed the others multiply, where they are one program on more machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +238,9 @@ def all_scenarios(*, quick: bool) -> list[Scenario]:
 
 def _carried_files(work: Path, shape: Shape) -> tuple[Path, Path]:
     """Write the files; return their folder, and a tree of the same folders."""
-    source, skeleton = work / "source", work / "skeleton"
+    source = work / "source"
     workloads.random_files(source, folders=shape.folders, files=shape.files, size=shape.size)
-    for folder in source.iterdir():
-        (skeleton / folder.name).mkdir(parents=True)
-        (skeleton / folder.name / "already-here").write_bytes(b"x")
-    return source, skeleton
+    return source, workloads.skeleton(source, work / "skeleton")
 
 
 @contextmanager

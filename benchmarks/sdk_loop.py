@@ -1,11 +1,15 @@
 """What a careful user writes with the platform's SDK to carry a folder: a loop, or a pool of threads.
 
     python sdk_loop.py upload|download FOLDER THREADS
+    python sdk_loop.py move FOLDER THREADS TARGET
 
-The environment is the one of the CRAFT_AI_* variables. Run as a process of its
+The environment is the one of the CRAFT_AI_* variables. `move` copies its
+objects to another one, whose address is TARGET, through files in the folder:
+the platform's documentation knows no other way. Run as a process of its
 own, so that start-up, processor time and memory are measured as they are for
-any other tool. All threads share one SDK object; it is asked for a listing
-first, because without an access token at the start every thread would fetch one.
+any other tool. All threads share one SDK object for each environment; it is
+asked for a listing first, because without an access token at the start every
+thread would fetch one.
 """
 
 from __future__ import annotations
@@ -19,13 +23,15 @@ from pathlib import Path
 from craft_ai_sdk import CraftAiSdk
 
 
-def main(direction: str, folder: Path, threads: int) -> None:
+def main(direction: str, folder: Path, threads: int, target: str = "") -> None:
     sdk = CraftAiSdk(verbose_log=False)  # type: ignore[no-untyped-call]
     listed = [found["path"] for found in sdk.list_data_store_objects()]
     if direction == "upload":
         paths, carry = _files(folder), _uploading(sdk, folder)
-    else:
+    elif direction == "download":
         paths, carry = listed, _downloading(sdk, folder)
+    else:
+        paths, carry = listed, _moving(sdk, folder, _other(target))
     if threads == 1:
         for path in paths:
             carry(path)
@@ -57,5 +63,23 @@ def _downloading(sdk: CraftAiSdk, folder: Path) -> Callable[[str], None]:
     return carry
 
 
+def _moving(sdk: CraftAiSdk, folder: Path, other: CraftAiSdk) -> Callable[[str], None]:
+    download, upload = _downloading(sdk, folder), _uploading(other, folder)
+
+    def carry(path: str) -> None:
+        download(path)
+        upload(path)
+        (folder / path).unlink()
+
+    return carry
+
+
+def _other(target: str) -> CraftAiSdk:
+    """Return an SDK object for the environment at an address of its own, with a token to begin with."""
+    sdk = CraftAiSdk(environment_url=target, control_url=target, verbose_log=False)  # type: ignore[no-untyped-call]
+    sdk.list_data_store_objects()
+    return sdk
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -1,4 +1,4 @@
-"""The two S3 servers and the one of the Craft AI kind, on free ports of the loopback interface, ended with the scenario."""
+"""The servers: of S3, of the Craft AI kind, of a Dask cluster; on free ports of loopback, ended with the scenario."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -79,6 +79,29 @@ def craftsync_serve(folder: Path, log: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@contextmanager
+def delayed(endpoint: str, seconds: float, log: Path) -> Iterator[str]:
+    """Listen on the way to a server and hold each request back for a while; yields the longer way's URL."""
+    port = _free_port()
+    upstream_port = endpoint.rpartition(":")[2]
+    delay = [str(port), upstream_port, str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.delay", *delay]
+    with _serving(command, port, log):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def dask_scheduler(log: Path) -> Iterator[str]:
+    """Run a scheduler that has no workers yet; yields its address."""
+    port = _free_port()
+    command = [
+        *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"),
+        *("--port", str(port), "--dashboard-address", "127.0.0.1:0"),
+    ]
+    with _serving(command, port, log):
+        yield f"tcp://127.0.0.1:{port}"
+
+
 def pages_listed(endpoint: str) -> int:
     """Return how many pages the static listing has answered since it started."""
     with urllib.request.urlopen(endpoint + PAGES, timeout=10) as answer:
@@ -99,15 +122,24 @@ def make_folders(endpoint: str, home: Path, skeleton: Path, bucket: str) -> None
 
 
 @contextmanager
-def _serving(command: list[str], port: int, log: Path) -> Iterator[None]:
+def process(
+    command: list[str], log: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until the `with` ends, and then kill it."""
     with log.open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output)
+        running = subprocess.Popen(command, env=variables, stdout=output, stderr=output)
     try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+@contextmanager
+def _serving(command: list[str], port: int, log: Path) -> Iterator[None]:
+    with process(command, log) as server:
         _await_port(server, port)
         yield
-    finally:
-        server.kill()
-        server.wait()
 
 
 def _free_port() -> int:

@@ -10,24 +10,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 
 from benchmarks import servers
-from benchmarks.tools import BIN
+from benchmarks.daemon import CRAFTSYNC, TIMEOUT, own_variables, pause, until, watching
 from benchmarks.workloads import listed_files
 
 BUCKET = "watched"
-TIMEOUT = 600.0
 
 Arrived = Callable[[str], bool]
 
@@ -59,7 +54,7 @@ def _say(what: str, figures: str) -> None:
 
 def _latency_to_a_folder(work: Path, edits: int) -> str:
     (work / "root").mkdir(parents=True)
-    with _watching(work, str(work / "store"), {}):
+    with watching(work, str(work / "store"), {}):
         return _latency(work / "root", lambda name: (work / "store" / name).exists(), edits)
 
 
@@ -82,20 +77,20 @@ def _latency_to_s3(work: Path, edits: int) -> str:
             return any(each["Key"] == name for each in listed.get("Contents", ()))
 
         variables = servers.environment(endpoint, work)
-        with _watching(work, f"s3://{BUCKET}", variables):
+        with watching(work, f"s3://{BUCKET}", variables):
             return _latency(work / "root", arrived, edits)
 
 
 def _latency(root: Path, arrived: Arrived, edits: int) -> str:
     """Time single edits, each after the daemon has come to rest."""
-    _until(lambda: _edit(root, "first") and arrived("first"))
+    until(lambda: _edit(root, "first") and arrived("first"))
     waits = []
     for number in range(edits):
-        _pause(0.7)
+        pause(0.7)
         started = time.monotonic()
         name = f"edit-{number}"
         _edit(root, name)
-        _until(lambda name=name: arrived(name))  # type: ignore[misc]
+        until(lambda name=name: arrived(name))  # type: ignore[misc]
         waits.append(time.monotonic() - started)
     return f"median {statistics.median(waits):.3f} s, worst {max(waits):.3f} s of {edits}"
 
@@ -110,23 +105,23 @@ def _idle(work: Path, files: int, seconds: float) -> str:
     """Keep many files in step that nobody touches; say what that takes."""
     (work / "root").mkdir(parents=True)
     listed_files(work / "root", files)
-    first = [str(BIN / "craftsync"), "push", "--quiet", str(work / "root"), str(work / "store")]
-    subprocess.run(first, env=_variables(work), check=True, timeout=TIMEOUT)
-    with _watching(work, str(work / "store"), {}) as process:
+    first = [CRAFTSYNC, "push", "--quiet", str(work / "root"), str(work / "store")]
+    subprocess.run(first, env=own_variables(work), check=True, timeout=TIMEOUT)
+    with watching(work, str(work / "store"), {}) as daemon:
         (work / "root/ready").write_text("ready")
-        _until((work / "store/ready").exists)
-        _pause(1.0)
-        before = _cpu(process.pid)
-        _pause(seconds)
-        share = (_cpu(process.pid) - before) / seconds
-        return f"{files} files, {seconds:.0f} s: {share:.2%} of a core, {_memory(process.pid)} MB"
+        until((work / "store/ready").exists)
+        pause(1.0)
+        before = daemon.cpu()
+        pause(seconds)
+        share = (daemon.cpu() - before) / seconds
+        return f"{files} files, {seconds:.0f} s: {share:.2%} of a core, {daemon.usage().memory} MB"
 
 
 def _burst(work: Path, files: int) -> str:
     (work / "root/first").mkdir(parents=True)
     (work / "root/first/file").write_text("content")
-    with _watching(work, str(work / "store"), {}):
-        _until((work / "store/first/file").exists)
+    with watching(work, str(work / "store"), {}):
+        until((work / "store/first/file").exists)
         started = time.monotonic()
         for number in range(files):
             folder = work / f"root/{number % 50:02}"
@@ -134,55 +129,8 @@ def _burst(work: Path, files: int) -> str:
                 folder.mkdir()
             (folder / str(number)).write_bytes(b"content")
         made = time.monotonic() - started
-        _until(lambda: sum(1 for _ in (work / "store").glob("[0-9]*/*")) == files, every=0.5)
+        until(lambda: sum(1 for _ in (work / "store").glob("[0-9]*/*")) == files, every=0.5)
         return f"{files} files made in {made:.1f} s, all there after {time.monotonic() - started:.1f} s"
-
-
-@contextmanager
-def _watching(
-    work: Path, store: str, variables: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(BIN / "craftsync"), "watch", "--quiet", str(work / "root"), store]
-    with (work / "watch.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=_variables(work) | variables, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        yield process
-        if process.poll() is not None:
-            raise SystemExit(f"the daemon ended: {(work / 'watch.log').read_text()[-500:]}")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(TIMEOUT)
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _variables(work: Path) -> dict[str, str]:
-    return {"HOME": str(work), "PATH": os.defpath, "CRAFTSYNC_STATE_DIR": str(work / "state")}
-
-
-def _cpu(pid: int) -> float:
-    """Return the seconds of CPU a process and its ended children have used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory(pid: int) -> int:
-    """Return the resident memory of a process in MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000
-
-
-def _until(condition: Callable[[], bool], every: float = 0.005) -> None:
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit("the daemon did not do it in time")
-        _pause(every)
-
-
-def _pause(seconds: float) -> None:
-    Event().wait(seconds)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,14 @@ def random_files(folder: Path, *, folders: int, files: int, size: int) -> None:
             _write_random(parent / f"f{inner:05d}.bin", source, size)
 
 
+def skeleton(source: Path, target: Path) -> Path:
+    """Make the folders of `source` in `target`, with one small file in each; return `target`."""
+    for folder in source.iterdir():
+        (target / folder.name).mkdir(parents=True)
+        (target / folder.name / "already-here").write_bytes(b"x")
+    return target
+
+
 def _write_random(path: Path, source: random.Random, size: int) -> None:
     """Write in small pieces: the memory of this process is a floor for what `measure` sees."""
     with path.open("wb") as file:
