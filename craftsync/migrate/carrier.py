@@ -89,7 +89,8 @@ class Carrier:
         try:
             return self._do(task)
         except (PathRefused, PathObstructed) as error:
-            reason = f"the target cannot hold it: {error}"
+            it = "a kept version of it" if step.kind is Kind.DELETE_REMOTE else "it"
+            reason = f"the target cannot hold {it}: {error}"
             return CopyOutcome(step, Status.SKIPPED, reason, final=True, error=error)
         except PathBusy as error:
             return CopyOutcome(step, Status.SKIPPED, str(error))

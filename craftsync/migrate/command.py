@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from craftsync import config as configuration
@@ -68,12 +70,13 @@ def _run_on_fleet(
     with (
         places.opened(place, other, create=True, stand_in=False) as (store, to),
         closing(_fleet(str(asked.get("dask")))) as fleet,
+        TemporaryDirectory() as manifests,
     ):
         share = partial(run_share, source, target, _for_a_share(asked, options, fleet.workers))
-        report, lines = fleet.run(share, asked.get("on_event", _ignore))
+        report = fleet.run(share, asked.get("on_event", _ignore), Path(manifests))
         folder = migration_folder(pairs.state_dir_of(asked), store.location, to.location)
         file = options.manifest or folder / "manifest.jsonl"
-        manifest.write_lines([lines.decode()], file)
+        manifest.write_lines(manifest.lines_of(Path(manifests)), file)
         report.manifest = str(file)
         if options.manifest_in_target and report.exit_code == 0:
             manifest.send(file, to, f"manifest-{stamp(SystemClock())}")

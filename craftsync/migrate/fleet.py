@@ -70,15 +70,16 @@ class Fleet:
     def close(self) -> None:
         self._client.close()
 
-    def run(self, run_share: RunShare, on_event: OnEvent) -> tuple[MigrationReport, bytes]:
-        """Copy all shares; return what they report together, and their manifests as one.
+    def run(self, run_share: RunShare, on_event: OnEvent, manifests: Path) -> MigrationReport:
+        """Copy all shares and return what they report together; their manifests go into a folder.
 
-        Raises what a share raised, after all the others have ended.
+        Their file names sort as their keys do. Raises what a share raised,
+        after all the others have ended.
         """
         count = SHARES_PER_WORKER * self.workers
         share = partial(_share, run_share, count)
         futures = self._client.map(share, range(1, count + 1), pure=False, retries=_RETRIES)
-        report, manifests = MigrationReport("migrate"), [b""] * count
+        report = MigrationReport("migrate")
         failure: Exception | None = None
         for ended in as_completed(futures, loop=self._client.loop):
             try:
@@ -87,14 +88,15 @@ class Fleet:
                 failure = error
                 continue
             _add(report, done.report)
-            manifests[done.number - 1] = done.manifest
+            (manifests / f"{done.number:06}").write_bytes(done.manifest)
+            ended.release()
             for issue in done.issues:
                 on_event(issue)
             files = report.copied + report.adopted + report.unchanged
             on_event(ProgressEvent("transferring", files, None, report.bytes_copied))
         if failure is not None:
             raise failure
-        return report, b"".join(manifests)
+        return report
 
 
 def _share(run_share: RunShare, count: int, number: int) -> Done:

@@ -69,6 +69,13 @@ def lines(rows: Iterable[CopiedRow]) -> Iterator[str]:
         )
 
 
+def lines_of(folder: Path) -> Iterator[str]:
+    """Yield the lines, with their ends, of all manifests in a folder, in the order of the files' names."""
+    for part in sorted(folder.iterdir()):
+        with part.open(encoding="utf-8") as opened:
+            yield from opened
+
+
 def _optional(text: str | None) -> str:
     return "null" if text is None else quoted(text)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from craftsync.core.model import Kind, RemoteObject
-from craftsync.errors import LockedError
+from craftsync.errors import LockedError, StateError
 from craftsync.state.database import Database
 from craftsync.state.plan import Totals
 from craftsync.state.transfers import SavedUpload, Transfers
@@ -67,13 +67,20 @@ class MigrationState:
     def open(cls, folder: Path, *, scratch: bool = False) -> MigrationState:
         """Open the database in a folder (`migration_folder`), or with `scratch` a copy that is gone when closed.
 
-        Raises `LockedError` when another process is at work on it.
+        Raises `LockedError` when another process is at work on it, and
+        `StateError` when the folder cannot be used.
         """
         file = folder / "state.db"
         if scratch:
             return cls(Database.scratch(file))
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("w")
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise StateError(
+                f"The state folder {folder} cannot be used: {error.strerror}.",
+                remedy="Check that it may be written to, or name another with --state-dir.",
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return cls(Database.open(file), lock)

@@ -250,3 +250,9 @@ def test_many_objects_of_some_size_fit_into_little_memory(
         process.returncode = os.waitstatus_to_exitcode(status)
     assert (process.returncode, used.ru_maxrss < 200 * 1024) == (0, True)
     assert held(sides.new) == held(sides.old)
+
+
+def test_a_state_folder_that_cannot_be_used_is_named(craftsync: Craftsync, sides: Sides) -> None:
+    (craftsync.folder / "file").write_text("no folder")
+    run = craftsync("--state-dir", "file/state", "migrate", "./old", "./new")
+    assert (run.code, "--state-dir" in run.err) == (7, True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,3 +180,42 @@ def test_the_sizes_fit_what_stores_write_at_once() -> None:
 
     assert Limits().single_put >= content.WHOLE
     assert CraftAiLimits().single_post >= content.WHOLE
+
+
+class Encrypted(MemoryStore):
+    """Its versions look like MD5s and are none; `bodies` are what readings get, one after another."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        super().__init__()
+        self.features = replace(self.features, md5_versions=True)
+        self.bodies = bodies
+
+    @contextmanager
+    def read(self, path: str, **how: Any) -> Iterator[Any]:
+        body, *rest = self.bodies
+        self.bodies = tuple(rest)
+        with super().read(path, **how) as reader:
+            found = reader.object._replace(version="e" * 32, digest=None)
+            yield _Reader(found, body)
+
+
+class _Reader:
+    def __init__(self, found: RemoteObject, body: bytes) -> None:
+        self.object = found
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+
+def test_a_version_that_only_looks_like_an_md5_is_no_sign_of_damage() -> None:
+    store = Encrypted(b"content", b"content")
+    found = put(store, b"content")
+    assert read_whole(store, found, no_limit())[0].body == b"content"
+
+
+def test_content_that_is_another_at_each_reading_is_damaged() -> None:
+    store = Encrypted(b"content", b"CONTENT")
+    found = put(store, b"content")
+    with pytest.raises(StoreUnavailable, match="not what was once written"):
+        read_whole(store, found, no_limit())
