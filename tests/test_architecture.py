@@ -19,7 +19,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
-GROUND = {"errors", "blocking", "clock", "hashing"}
+GROUND = {"errors", "blocking", "clock", "hashing", "memory"}
 ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
 FRONT = {
     *("words", "options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "blocking": set(),
     "clock": {"errors", "blocking"},
     "hashing": set(),
+    "memory": set(),
     "core": {"core"},
     "state": {"state", "core"} | GROUND,
     "local": {"local", "core"} | GROUND,

@@ -96,14 +96,6 @@ class Executor(Runner[CopyStep, CopyOutcome]):
             self._state.put(outcome.row for outcome in finished if outcome.row)
             self._state.done(o.step.id for o in finished if _is_settled(o))
             self._state.leave(o.step.id for o in finished if not _is_settled(o))
-            for outcome in finished:
-                if outcome.row is not None and outcome.row.size > WHOLE:
-                    self._end_upload(outcome.step)
-
-    def _end_upload(self, step: CopyStep) -> None:
-        assert step.source is not None
-        identity = self._carrier.operation(step.source).encode()
-        self._state.transfers.end_upload(step.path, identity)
 
 
 def _is_long(step: CopyStep) -> bool:

@@ -19,7 +19,6 @@ from craftsync.migrate.content import MIB, Room
 from craftsync.migrate.executor import Executor
 from craftsync.migrate.identity import confirm
 from craftsync.migrate.keeping import Keeping
-from craftsync.migrate.memory import give_back_large_blocks
 from craftsync.migrate.options import MigrationOptions, MigrationReport
 from craftsync.migrate.outcome import CopyOutcome
 from craftsync.migrate.planner import Planner
@@ -66,7 +65,6 @@ class Migration:
         dry_run = options.run.dry_run
         report = MigrationReport("migrate", dry_run=dry_run)
         started = self.clock.monotonic()
-        give_back_large_blocks()
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         confirm(self.source, self.target, self.state, mark=not dry_run)
         self._learn_facts(dry_run=dry_run)
@@ -137,7 +135,9 @@ class Migration:
             listener=tally,
         ).run()
         if paths is None and not options.run.dry_run:
-            self.target.abort_stale(self.state.take_stale_uploads())
+            stale = self.state.stale_uploads()
+            self.target.abort_stale(stale)
+            self.state.transfers.forget_uploads(upload_id for _, upload_id in stale)
         return options.run.delete_limit.after(planned.deletes, planned.emptied)
 
     def _carrier(self, options: MigrationOptions) -> Carrier:

@@ -81,7 +81,7 @@ class Database:
         connection = _connect("")
         if copy_of is not None and copy_of.exists():
             try:
-                with contextlib.closing(_open_read_only(copy_of)) as original:
+                with contextlib.closing(_open_to_copy(copy_of)) as original:
                     original.backup(connection)
             except sqlite3.OperationalError as error:
                 raise _unusable(copy_of, error) from error
@@ -132,8 +132,15 @@ def _connect(name: str) -> sqlite3.Connection:
     return connection
 
 
-def _open_read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+def _open_to_copy(path: Path) -> sqlite3.Connection:
+    """Open a database so that looking at it leaves nothing behind.
+
+    A reader that may not write makes the two files of the log and cannot
+    remove them; one that may would work a log that is there into the database.
+    """
+    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "rw"
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

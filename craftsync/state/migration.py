@@ -206,15 +206,11 @@ class MigrationState:
 
     def upload(self, path: str, identity: bytes) -> SavedUpload | None:
         """Return the unfinished upload of one version of a source object."""
-        return self.transfers.upload(path, identity)
+        return self.transfers.uploads(path).get(identity)
 
-    def take_stale_uploads(self) -> list[tuple[str, str]]:
-        """Forget the uploads that no step of the plan is left to go on with; return (path, upload id) of each."""
-        stale = self._db.execute(
-            "SELECT path, upload_id FROM upload WHERE path NOT IN (SELECT path FROM copy_step)"
-        ).fetchall()
-        self._db.executemany("DELETE FROM upload WHERE upload_id = ?", ((u,) for _, u in stale))
-        return stale
+    def stale_uploads(self) -> list[tuple[str, str]]:
+        """Return (path, upload id) of the uploads that no step of the plan is left to go on with."""
+        return self.transfers.stale_uploads("copy_step")
 
 
 def migration_folder(state_dir: Path, source: str, target: str, shard: str = "") -> Path:

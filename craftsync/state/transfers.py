@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from craftsync.state.database import Database
@@ -30,21 +31,26 @@ class Transfers:
     def __init__(self, database: Database) -> None:
         self._db = database.connection
 
-    def upload(self, path: str, digest: bytes | None = None) -> SavedUpload | None:
-        """Return an unfinished upload at a path: that of this content, or, where none is named, any."""
-        row = self._db.execute(
-            "SELECT upload_id, digest, part_size FROM upload"
-            " WHERE path = ? AND digest = coalesce(?, digest)",
-            (path, digest),
-        ).fetchone()
-        if row is None:
-            return None
-        parts = self._db.execute(
-            "SELECT number, version FROM upload_part WHERE upload_id = ?", (row[0],)
+    def uploads(self, path: str) -> dict[bytes, SavedUpload]:
+        """Return the unfinished uploads at a path, by their digests."""
+        rows = self._db.execute(
+            "SELECT upload_id, digest, part_size FROM upload WHERE path = ?", (path,)
+        ).fetchall()
+        return {
+            digest: SavedUpload(upload_id, digest, part_size, self._parts(upload_id))
+            for upload_id, digest, part_size in rows
+        }
+
+    def _parts(self, upload_id: str) -> dict[int, str]:
+        return dict(
+            self._db.execute(
+                "SELECT number, version FROM upload_part WHERE upload_id = ?", (upload_id,)
+            )
         )
-        return SavedUpload(row[0], row[1], row[2], dict(parts))
 
     def begin_upload(self, path: str, digest: bytes, upload_id: str, part_size: int) -> None:
+        """Remember an upload in the place of an earlier one of this content, which the store has lost."""
+        self._db.execute("DELETE FROM upload WHERE path = ? AND digest = ?", (path, digest))
         self._db.execute(
             "INSERT OR REPLACE INTO upload VALUES (?, ?, ?, ?)",
             (upload_id, path, digest, part_size),
@@ -55,17 +61,15 @@ class Transfers:
             "INSERT OR REPLACE INTO upload_part VALUES (?, ?, ?)", (upload_id, number, version)
         )
 
-    def end_upload(self, path: str, digest: bytes | None) -> None:
-        """Forget the upload of this content; one of another content at the path is stale."""
-        self._db.execute("DELETE FROM upload WHERE path = ? AND digest = ?", (path, digest))
-
-    def take_stale_uploads(self) -> list[tuple[str, str]]:
-        """Forget the uploads that the last plan did not go on with; return (path, upload id) of each."""
-        stale = self._db.execute(
-            "SELECT path, upload_id FROM upload WHERE path NOT IN (SELECT path FROM plan)"
+    def stale_uploads(self, plan: str = "plan") -> list[tuple[str, str]]:
+        """Return (path, upload id) of the uploads that no step of the plan is left to go on with."""
+        return self._db.execute(
+            f"SELECT path, upload_id FROM upload WHERE path NOT IN (SELECT path FROM {plan})"
         ).fetchall()
-        self._db.executemany("DELETE FROM upload WHERE upload_id = ?", ((u,) for _, u in stale))
-        return stale
+
+    def forget_uploads(self, upload_ids: Iterable[str]) -> None:
+        """Forget uploads that have ended, in whatever way."""
+        self._db.executemany("DELETE FROM upload WHERE upload_id = ?", ((u,) for u in upload_ids))
 
     def download(self, path: str, size: int, version: str) -> SavedDownload | None:
         row = self._db.execute(

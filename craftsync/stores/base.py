@@ -124,7 +124,7 @@ class Reader(Protocol):
 class UploadJournal(Protocol):
     """Remembers a large upload under way so that a restart goes on with it.
 
-    All three calls are made from worker threads and return at once; a journal
+    All four calls are made from worker threads and return at once; a journal
     that forgets costs repeated work, never correctness.
     """
 
@@ -135,6 +135,10 @@ class UploadJournal(Protocol):
     def begin(self, upload_id: str, part_size: int) -> None: ...
 
     def part_done(self, number: int, version: str) -> None: ...
+
+    def end(self) -> None:
+        """Forget the upload: it has become an object."""
+        ...
 
 
 class Store(Protocol):

@@ -119,12 +119,11 @@ class Executor(Runner[Step, Outcome | Staged]):
         return PartialDownload(name, parts, part_done)
 
     def _journals(self, path: str) -> Callable[[bytes], Journal]:
-        saved = self._state.transfers.upload(path)
+        transfers = self._state.transfers
+        saved = transfers.uploads(path)
 
         def open_journal(digest: bytes) -> Journal:
-            same = saved is not None and saved.digest == digest
-            transfers = self._state.transfers
-            return Journal(transfers, self._pool, path, digest, saved if same else None)
+            return Journal(transfers, self._pool, path, digest, saved.get(digest))
 
         return open_journal
 
@@ -180,19 +179,14 @@ class Executor(Runner[Step, Outcome | Staged]):
                 if outcome.status is not Status.UNCHANGED
             )
             for outcome in finished:
-                self._forget_transfer(outcome)
+                if outcome.status is Status.DONE and outcome.bytes > WHOLE:
+                    self._state.transfers.end_download(outcome.action.path)
 
     def _settled_steps(self, finished: list[Outcome]) -> Iterator[int]:
         for outcome in finished:
             step = self._ids.pop(outcome.action.path)
             if outcome.status is not Status.PROBLEM:
                 yield step
-
-    def _forget_transfer(self, outcome: Outcome) -> None:
-        if outcome.bytes > WHOLE and outcome.status in (Status.DONE, Status.CONFLICT):
-            for row in outcome.rows:
-                self._state.transfers.end_upload(row.path, row.digest)
-            self._state.transfers.end_download(outcome.action.path)
 
 
 def _is_long(action: Action) -> bool:

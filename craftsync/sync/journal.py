@@ -46,3 +46,9 @@ class Journal:
         self._saved.parts[number] = version
         upload_id = self._saved.upload_id
         self._pool.post(Note(partial(self._transfers.upload_part, upload_id, number, version)))
+
+    def end(self) -> None:
+        if self._saved is not None:
+            ended = [self._saved.upload_id]
+            self._saved = None
+            self._pool.post(Note(partial(self._transfers.forget_uploads, ended)))

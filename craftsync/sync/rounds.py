@@ -68,8 +68,11 @@ class Round:
     def _clear_up(self) -> None:
         """Drop what a complete round has shown to be of no use any more."""
         self.state.plan.drop_intents()
-        self.state.transfers.drop_stale_downloads()
-        self.store.abort_stale(self.state.transfers.take_stale_uploads())
+        transfers = self.state.transfers
+        transfers.drop_stale_downloads()
+        stale = transfers.stale_uploads()
+        self.store.abort_stale(stale)
+        transfers.forget_uploads(upload_id for _, upload_id in stale)
 
     def carry_out(self, tally: Tally, *, deletes: bool, strict: bool = False) -> None:
         """Carry out the plan table; before any delete both sides are confirmed once more."""

@@ -14,6 +14,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from craftsync.clock import Clock
 from craftsync.errors import CraftsyncError, Interrupted, PathError, StoreMissing
+from craftsync.memory import give_back_large_blocks
 from craftsync.sync.pool import Pool
 
 _WINDOW = 768
@@ -58,6 +59,7 @@ class Runner(ABC, Generic[Step, Result]):
 
     def run(self) -> None:
         """Carry out every step. Raises what broke a whole side, after recording what was done."""
+        give_back_large_blocks()
         stage: Hashable = None
         try:
             for step in self._steps():

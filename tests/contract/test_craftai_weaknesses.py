@@ -99,6 +99,9 @@ class Journal:
         assert self.saved is not None
         self.saved[2][number] = version
 
+    def end(self) -> None:
+        self.saved = None
+
 
 def write(store: CraftAiStore | RetryingStore, path: str, content: bytes) -> RemoteObject:
     return store.write(path, Bytes(content), expect=ABSENT, operation=f"write {path}")

@@ -48,6 +48,9 @@ class Journal:
         with self._lock:
             self.parts[number] = version
 
+    def end(self) -> None:
+        self.upload, self.parts = None, {}
+
 
 class Crashing(Bytes):
     """Content during whose upload the process dies: at this part, or before the end."""

@@ -483,16 +483,6 @@ def test_one_store_under_two_names_is_refused(tmp_path: Path) -> None:
         moving.run()
 
 
-def test_the_upload_of_this_version_is_found_beside_one_of_another(tmp_path: Path) -> None:
-    state = MigrationState.open(tmp_path)
-    with state.transaction():
-        for name in ("a", "b"):
-            state.transfers.begin_upload("large", name.encode(), f"upload {name}", 8)
-    found = [state.upload("large", version) for version in (b"a", b"b", b"c")]
-    state.close()
-    assert [saved and saved.upload_id for saved in found] == ["upload a", "upload b", None]
-
-
 def test_one_store_that_has_no_mark_yet_is_known_by_the_one_it_gets(tmp_path: Path) -> None:
     store = MemoryStore("one")
     moving = Moving(tmp_path, store, store)

@@ -61,3 +61,31 @@ def test_a_copy_to_look_at_that_cannot_be_made_is_an_error_for_people(tmp_path: 
     file.mkdir()
     with pytest.raises(StateError, match="cannot be used"):
         Database.scratch(file)
+
+
+def left_in(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Return content and time of each file of a folder."""
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+
+
+def test_a_look_at_a_database_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    Database.open(file).connection.close()
+    before = left_in(tmp_path)
+    Database.scratch(file).connection.close()
+    assert left_in(tmp_path) == before
+
+
+def test_a_look_at_a_database_whose_writer_was_killed_leaves_its_log_alone(tmp_path: Path) -> None:
+    writer = Database.open(tmp_path / "state.db")
+    writer.put("word", "in the log")
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in ("state.db", "state.db-wal"):
+        shutil.copy2(tmp_path / name, killed / name)
+    before = left_in(killed)
+    copy = Database.scratch(killed / "state.db")
+    assert copy.get("word") == "in the log"
+    copy.connection.close()
+    after = left_in(killed)
+    assert {name: after[name] for name in before} == before

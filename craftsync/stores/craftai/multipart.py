@@ -142,6 +142,8 @@ class Uploads:
                 order.in_doubt(upload.etag())
             raise self._not_ended(error, order, upload) from error
         self._unfinished.pop(order.name, None)
+        if order.journal is not None:
+            order.journal.end()
         return upload
 
     def close(self) -> None:

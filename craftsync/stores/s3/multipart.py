@@ -47,6 +47,9 @@ class _NoJournal:
     def part_done(self, number: int, version: str) -> None:
         """Nothing would read it."""
 
+    def end(self) -> None:
+        """There is nothing to forget."""
+
 
 def part_size(size: int, smallest: int = SMALLEST_PART) -> int:
     """Return how large the parts of an object are: as small as allowed, or in whole MiB."""
@@ -82,7 +85,7 @@ class Uploads:
         try:
             self._send_parts(key, upload, source, notes)
             source.verify()
-            return self._calls.complete_upload(key, upload.id, upload.parts, condition())
+            return self._completed(key, upload, condition(), notes)
         except BaseException as error:
             if journal is None or not _can_go_on(error):
                 self._give_up(key, upload)
@@ -110,11 +113,18 @@ class Uploads:
             notes.begin(upload.id, step)
         try:
             self._copy_parts(target, upload, source, notes)
-            return self._calls.complete_upload(target, upload.id, upload.parts, condition())
+            return self._completed(target, upload, condition(), notes)
         except BaseException as error:
             if journal is None or not _can_go_on(error):
                 self._give_up(target, upload)
             raise
+
+    def _completed(
+        self, key: str, upload: Upload, condition: Condition, notes: UploadJournal | _NoJournal
+    ) -> str:
+        version = self._calls.complete_upload(key, upload.id, upload.parts, condition)
+        notes.end()
+        return version
 
     def _copy_parts(
         self, target: str, upload: Upload, source: Original, notes: UploadJournal | _NoJournal

@@ -1,0 +1,51 @@
+"""What is remembered about large uploads: until they are objects, or are given up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from craftsync.state.migration import MigrationState
+from craftsync.sync.journal import Journal
+from craftsync.sync.pool import SerialPool
+from craftsync.sync.runner import Note
+
+
+def learned(pool: SerialPool[Note]) -> None:
+    """Let the database learn what was posted."""
+    while (note := pool.take(0)) is not None:
+        note.learn()
+
+
+def test_the_upload_of_this_version_is_found_beside_one_of_another(tmp_path: Path) -> None:
+    state = MigrationState.open(tmp_path)
+    with state.transaction():
+        for name in ("a", "b"):
+            state.transfers.begin_upload("large", name.encode(), f"upload {name}", 8)
+    found = [state.upload("large", version) for version in (b"a", b"b", b"c")]
+    state.close()
+    assert [saved and saved.upload_id for saved in found] == ["upload a", "upload b", None]
+
+
+def test_an_upload_that_ended_is_forgotten_and_no_other(tmp_path: Path) -> None:
+    state, pool = MigrationState.open(tmp_path), SerialPool[Note]()
+    for name in (b"old", b"new"):
+        Journal(state.transfers, pool, "large", name, None).begin(f"upload {name!r}", 8)
+    learned(pool)
+    ended = Journal(state.transfers, pool, "large", b"new", state.upload("large", b"new"))
+    ended.end()
+    learned(pool)
+    stale = state.stale_uploads()
+    again = state.stale_uploads()
+    state.close()
+    assert stale == again == [("large", "upload b'old'")]
+
+
+def test_an_upload_the_store_has_lost_gives_its_place_to_the_next(tmp_path: Path) -> None:
+    state, pool = MigrationState.open(tmp_path), SerialPool[Note]()
+    for number in (1, 2):
+        saved = state.upload("large", b"content")
+        Journal(state.transfers, pool, "large", b"content", saved).begin(f"upload {number}", 8)
+        learned(pool)
+    stale = state.stale_uploads()
+    state.close()
+    assert stale == [("large", "upload 2")]
