@@ -12,7 +12,7 @@ from craftsync.core.guard import DeleteLimit
 from craftsync.sync.report import Report
 
 _QUIETEST = 4.0
-_WORTH = 200.0
+_WORTH = 300.0
 """A look that takes a second is worth a wait of so many."""
 _JITTER = 0.1
 _FIRST_BACKOFF = 1.0
@@ -27,9 +27,9 @@ EPISODE_SECONDS = 60.0
 class Cadence:
     """Seconds between looks at a store: `base` after a change, up to four times that while it is quiet.
 
-    While it is quiet the looks take no more than half a percent of the time
-    either, unless that would make them rarer than every `longest` seconds. A
-    tenth either way is left to chance, or everybody who started at the same
+    While it is quiet the looks take no more than a third of a percent of the
+    time either, unless that would make them rarer than every `longest` seconds.
+    A tenth either way is left to chance, or everybody who started at the same
     hour would ask at the same second.
     """
 

@@ -28,7 +28,7 @@ def test_costly_looks_at_a_quiet_store_are_rarer_still_and_a_change_is_followed_
     None
 ):
     cadence = Cadence(30, 600, Middle())
-    cadence.took(1.5)
+    cadence.took(1.0)
     assert [cadence.next(changed=False), cadence.next(changed=True)] == [300, 30]
     cadence.took(100)
     assert cadence.next(changed=False) == 600
