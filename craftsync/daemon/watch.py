@@ -69,7 +69,7 @@ class _Signals:
         self._previous = {
             number: signal.signal(number, self._note)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-            if signal.getsignal(number) is not signal.SIG_IGN
+            if self._is_heard(number)
         }
         return self
 
@@ -84,6 +84,14 @@ class _Signals:
         """Make the loop look at once; any thread may ask for it."""
         with suppress(BlockingIOError):
             self._writer.send(b"\0")
+
+    def _is_heard(self, number: signal.Signals) -> bool:
+        """Return whether a signal is for us; nohup and shells' background jobs have some ignored.
+
+        A SIGHUP that only reads the configuration again ends nothing, whoever had it ignored.
+        """
+        reloads = number == signal.SIGHUP and not self._hangup_ends
+        return reloads or signal.getsignal(number) is not signal.SIG_IGN
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and not self._hangup_ends:

@@ -171,6 +171,17 @@ def test_sighup_reads_the_configuration_again_and_an_invalid_one_changes_nothing
         assert daemon.process.poll() is None
 
 
+def test_sighup_is_heard_although_whoever_started_it_ignores_hangups(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    _, store = pair
+    with running(craftsync, under=("nohup",)) as daemon:
+        until((store / "first").exists, "the first pass")
+        configure(craftsync, ", mode: push")
+        daemon.hang_up()
+        until(lambda: daemon.status()["mode"] == "push", "the new mode")
+
+
 def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

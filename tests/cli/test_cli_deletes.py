@@ -194,6 +194,8 @@ def test_a_pass_and_status_name_the_command(held: Craftsync) -> None:
 @pytest.fixture
 def watched(held: Craftsync) -> Iterator[Daemon]:
     with running(held) as daemon:
+        # The state database knows what is held, and `status` tells it, before any daemon answers.
+        daemon.until_state("watching")
         until(lambda: daemon.status()["held"] == COUNT, "the deletes to be held")
         yield daemon
 

@@ -49,13 +49,18 @@ class Daemon:
 
 
 @contextmanager
-def running(craftsync: Craftsync, *words: str, **variables: str) -> Iterator[Daemon]:
-    """Run `craftsync watch`, away from any terminal, until the test is done with it."""
+def running(
+    craftsync: Craftsync, *words: str, under: tuple[str, ...] = (), **variables: str
+) -> Iterator[Daemon]:
+    """Run `craftsync watch`, away from any terminal, until the test is done with it.
+
+    `under` is a program that becomes it, as `nohup` does.
+    """
     log = craftsync.folder / "watch.log"
     with (
         log.open("wb") as stderr,
         subprocess.Popen(
-            [SCRIPT, "watch", "--settle", "0.1", "--poll", "1", *words],
+            [*under, SCRIPT, "watch", "--settle", "0.1", "--poll", "1", *words],
             cwd=craftsync.folder,
             env=craftsync.environment | variables,
             stdin=subprocess.DEVNULL,
