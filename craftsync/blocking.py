@@ -6,12 +6,15 @@ each transfer spends more on handing the interpreter over than on all of them
 one of them waits the others go on. Whoever makes a call that waits makes it
 through `blocking`; where nobody takes care of waits, that is a plain call.
 
-No lock may be held around `blocking`: the next task to ask for it may be in
-the same thread, and would wait for itself.
+A wait for a socket needs no thread at all: `until_ready`.
+
+No lock may be held around either: the next task to ask for it may be in the
+same thread, and would wait for itself.
 """
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -20,9 +23,15 @@ T = TypeVar("T")
 
 
 class Waiter(Protocol):
-    """Makes a call elsewhere and lets other tasks of this thread go on until it returns."""
+    """Lets other tasks of this thread go on while one of them waits."""
 
-    def wait_for(self, call: Callable[[], T]) -> T: ...
+    def wait_for(self, call: Callable[[], T]) -> T:
+        """Make a call elsewhere, and return what it returns."""
+        ...
+
+    def wait_until_ready(self, descriptor: int, events: int, seconds: float) -> bool:
+        """Return once the descriptor is ready; False when the time was up before."""
+        ...
 
 
 class _Here(threading.local):
@@ -36,6 +45,21 @@ def blocking(call: Callable[[], T]) -> T:
     """Return what `call` returns, or raise what it raises; it may run in another thread."""
     waiter = _here.waiter
     return call() if waiter is None else waiter.wait_for(call)
+
+
+def until_ready(descriptor: int, events: int, seconds: float) -> None:
+    """Wait until a descriptor is ready for `events`, those of `select.poll`; raises `TimeoutError`."""
+    waiter = _here.waiter
+    wait = is_ready if waiter is None else waiter.wait_until_ready
+    if not wait(descriptor, events, seconds):
+        raise TimeoutError(f"nothing came for {seconds:.0f} seconds")
+
+
+def is_ready(descriptor: int, events: int, seconds: float) -> bool:
+    """Tell whether a descriptor becomes ready within so many seconds, holding up the whole thread."""
+    poll = select.poll()
+    poll.register(descriptor, events)
+    return bool(poll.poll(seconds * 1000))
 
 
 def wait_through(waiter: Waiter | None) -> None:

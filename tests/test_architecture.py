@@ -19,7 +19,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
-GROUND = {"errors", "blocking", "clock", "hashing", "memory"}
+GROUND = {"errors", "blocking", "clock", "connection", "hashing", "memory"}
 ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
 FRONT = {
     *("words", "options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "errors": set(),
     "blocking": set(),
     "clock": {"errors", "blocking"},
+    "connection": {"blocking"},
     "hashing": set(),
     "memory": set(),
     "core": {"core"},
@@ -70,7 +71,6 @@ OWNERS = {
     "distributed": ("migrate/fleet.py",),
     "greenlet": ("sync/pool.py",),
     "jwt": ("serve/",),
-    "obstore": ("stores/s3",),
     "pathspec": ("local/patterns.py",),
     "platformdirs": ("config.py", "locations.py"),
     "python_multipart": ("serve/",),
@@ -268,7 +268,7 @@ def test_functions_stay_small_enough_to_read() -> None:
     assert len(long) <= LONG_FUNCTIONS_ALLOWED, shown
 
 
-HEAVY = {"boto3", "botocore", "obstore", "craft_ai_sdk"}
+HEAVY = {"boto3", "botocore", "craft_ai_sdk"}
 
 PROBE = """
 import sys

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -83,8 +83,16 @@ def test_one_connection_serves_one_request_after_the_other(connections: Connecti
 
 
 def test_a_connection_the_server_has_ended_is_not_used_again(connections: Connections) -> None:
-    with answering(saying(OK), saying(OK)) as place:
+    ended = Event()
+
+    def ending(client: socket.socket) -> None:
+        saying(OK)(client)
+        client.close()
+        ended.set()
+
+    with answering(ending, saying(OK)) as place:
         assert fetched(connections, f"http://{place}/") == b"ok"
+        assert ended.wait(10)
         assert fetched(connections, f"http://{place}/") == b"ok"
         connections.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import select
 import threading
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ from craftsync.errors import (
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
 from tests.contract.conftest import OpenS3
+from tests.support.cli import until
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import Answer, Drop, Request, Script, error, proxied, scripted
 from tests.support.servers import S3Server, free_port
@@ -200,7 +200,7 @@ def test_a_download_that_ends_early_is_no_download(moto_server: S3Server, open_s
     def cut(answer: Answer) -> Answer:
         return answer._replace(cut=max(0, len(answer.body) - 1))
 
-    for path, size in [("small", 10), ("large", 3 * 1024 * 1024), ("tab\tname", 10)]:
+    for path, size in [("small", 10), ("large", 3 * 1024 * 1024)]:
         with proxied(moto_server, lambda _: None) as (server, proxy):
             store = open_s3(server, facts=CAREFUL)
             store.write(path, Bytes(bytes(size)), expect=None, operation="op")
@@ -244,8 +244,7 @@ def test_an_object_that_was_stored_wrong_does_not_stay(
 def test_an_unreachable_server_is_unavailable_and_nothing_is_in_doubt(open_s3: OpenS3) -> None:
     store = open_s3(NO_SUCH, facts=CAREFUL)
     actions: list[Callable[[], object]] = [
-        lambda: store.stat("carried"),
-        lambda: store.stat("signed\there"),
+        lambda: store.stat("a"),
         lambda: list(store.list()),
         lambda: store.write("a", Bytes(b""), expect=None, operation="op"),
     ]
@@ -280,15 +279,14 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize("path", ["carried", "signed\there"])
 @pytest.mark.parametrize(("answer", "kind"), REFUSALS, ids=lambda value: str(value)[:60])
 def test_a_refused_write_says_what_it_means_in_a_sentence(
-    open_s3: OpenS3, answer: Answer, kind: type[CraftsyncError], path: str
+    open_s3: OpenS3, answer: Answer, kind: type[CraftsyncError]
 ) -> None:
     with scripted(lambda _: answer) as (server, _):
         store = open_s3(server, facts=CHECKED)
         with pytest.raises(CraftsyncError) as refused:
-            store.write(path, Bytes(b"x"), expect=ABSENT, operation="op")
+            store.write("a", Bytes(b"x"), expect=ABSENT, operation="op")
     assert isinstance(refused.value, kind)
     assert kind is not StoreError or type(refused.value) is StoreError
     message = str(refused.value)
@@ -325,7 +323,7 @@ def test_connections_the_server_has_closed_meanwhile_are_not_used_again(
         for _ in range(3):
             assert list(store.list()) == []
             for connection in store._wire._idle:
-                assert select.select([connection.sock], [], [], 10)[0], "it was not closed"
+                until(lambda: not connection.is_quiet(), "the end of the connection")  # noqa: B023
 
 
 def test_a_listing_of_a_moment_ago_spares_the_look_and_an_older_one_is_repeated(

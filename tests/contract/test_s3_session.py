@@ -19,11 +19,9 @@ from hypothesis import strategies as st
 from craftsync.core.model import ABSENT
 from craftsync.errors import ConfigError, StoreDenied
 from craftsync.stores.s3 import S3Store
-from craftsync.stores.s3.carrier import credential_provider
 from craftsync.stores.s3.session import open_session
 from craftsync.stores.s3.signing import Keys, Request, encoded_path, encoded_query, sign
 from tests.contract.conftest import BUCKET
-from tests.support.clock import FakeClock
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.support.world import Bytes
 
@@ -136,13 +134,12 @@ def test_keys_that_expire_come_from_boto3_and_work_everywhere(
     credential_process(files)
     assert open_session(BUCKET).refreshable
     store = S3Store(BUCKET, "refreshable", endpoint_url=rclone_server.endpoint)
-    assert store.stat("carried/by-obstore") is None
-    assert store.stat("signed\there") is None
+    assert store.stat("a") is None
     assert list(store.list()) == []
     store.close()
 
 
-def test_what_obstore_would_take_from_the_environment_changes_nothing(
+def test_what_other_clients_take_from_the_environment_changes_nothing(
     files: Path, rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (files / "credentials").write_text(
@@ -170,20 +167,6 @@ def test_what_obstore_would_take_from_the_environment_changes_nothing(
     store.close()
 
 
-def test_obstore_asks_again_for_keys_that_expire(files: Path) -> None:
-    clock = FakeClock()
-    credential_process(files)
-    keys = credential_provider(open_session(BUCKET), clock)()
-    now = datetime.fromtimestamp(clock.now_ns() / 1e9, UTC)
-    assert keys["expires_at"] is not None
-    # It asks when less than five minutes are left, and boto3 gives out keys for ten at least.
-    assert timedelta(minutes=5) < keys["expires_at"] - now < timedelta(minutes=10)
-    (files / "config").write_text(
-        "[default]\naws_access_key_id = id\naws_secret_access_key = secret\n"
-    )
-    assert credential_provider(open_session(BUCKET), clock)()["expires_at"] is None
-
-
 def test_keys_that_cannot_be_renewed_are_denied(files: Path, rclone_server: S3Server) -> None:
     credential_process(files, fails=True)
     with pytest.raises(StoreDenied):
@@ -192,14 +175,12 @@ def test_keys_that_cannot_be_renewed_are_denied(files: Path, rclone_server: S3Se
     store = S3Store(BUCKET, endpoint_url=rclone_server.endpoint)
     credential_process(files, fails=True)
     with pytest.raises(StoreDenied):
-        store.stat("carried/by-obstore")
-    with pytest.raises(StoreDenied):
-        store.stat("signed\there")
+        store.stat("a")
     store.close()
 
 
 @pytest.mark.parametrize("wrong", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-def test_wrong_keys_are_denied_by_every_road(
+def test_wrong_keys_are_denied(
     files: Path, rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -207,9 +188,7 @@ def test_wrong_keys_are_denied_by_every_road(
     monkeypatch.setenv(wrong, "wrong")
     store = S3Store(BUCKET, "denied", endpoint_url=rclone_server.endpoint)
     with pytest.raises(StoreDenied):
-        store.stat("carried/by-obstore")
-    with pytest.raises(StoreDenied):
-        store.stat("signed\there")
+        store.stat("a")
     with pytest.raises(StoreDenied):
         list(store.list())
     store.close()

@@ -1,7 +1,7 @@
 """A process whose children die in a migration between two buckets, at each request in turn.
 
-A process of its own, because a child of one that has moved bytes through
-obstore before inherits its threads only by name. Run with the endpoint of a
+A process of its own, because a child of one with threads inherits them only by
+name. Run with the endpoint of a
 server that holds any key, and `stream` or `server`; prints how many deaths
 were survived.
 """
@@ -127,10 +127,8 @@ def lay_fuse(store: S3Store, at: int) -> None:
 
         return burn
 
-    for place in (store.calls, store._carrier._obstore):
-        for name in EFFECTS:
-            if hasattr(place, name):
-                setattr(place, name, fused(getattr(place, name)))
+    for name in EFFECTS:
+        setattr(store.calls, name, fused(getattr(store.calls, name)))
 
 
 def read(store: S3Store, path: str) -> bytes:

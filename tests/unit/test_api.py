@@ -72,4 +72,4 @@ def test_importing_craftsync_is_cheap() -> None:
     )
     loaded = set(done.stdout.decode().split())
     assert "craftsync" in loaded
-    assert not loaded & {"click", "yaml", "sqlite3", "pathspec", "boto3", "obstore", "dataclasses"}
+    assert not loaded & {"click", "yaml", "sqlite3", "pathspec", "boto3", "dataclasses"}

@@ -1,8 +1,7 @@
-"""S3-compatible buckets: a store over signed requests of our own and obstore.
+"""S3-compatible buckets: a store over signed requests of our own.
 
 Rooms, from the wire up: `signing` and `session` (who asks, and where), `wire`
-(HTTP), `calls` and `carrier` (requests, and bytes by obstore), `routing`
-(which of the two), `page` and `listing`, `multipart`, `absence` and
+(HTTP), `calls` (the requests), `page` and `listing`, `multipart`, `absence` and
 `displacing` (what a write replaces), `facts` and `probe` (what the server
 really does), and `store`, which puts them in order.
 Nothing here knows of plans or baselines.

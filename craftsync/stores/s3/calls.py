@@ -1,8 +1,7 @@
 """The requests of the S3 API that craftsync makes, each one a method.
 
 No policy and no order of steps here: a method sends one request and returns
-what it said. Also a `Carrier`, for the keys obstore cannot express and the
-answers it does not understand.
+what it said. Keys are whole keys of the bucket, and nothing is retried.
 """
 
 from __future__ import annotations
@@ -10,34 +9,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
-from functools import partial
 from hashlib import md5
 from html import escape, unescape
-from http.client import HTTPException, HTTPResponse
 from urllib.parse import urlencode
 
-from craftsync.blocking import blocking
+from craftsync.connection import Response
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.stores.s3.errors import PartsNotCopied, UploadGone, answer_of, refused, unreachable
 from craftsync.stores.s3.objects import (
     CREATE,
-    HEADERS,
     NO_HEADERS,
     STORAGE_CLASS,
-    TAGS,
     Condition,
     Found,
     Opened,
     Original,
+    found_in,
+    kept,
+    meta_headers,
     version_of,
 )
 from craftsync.stores.s3.signing import Query, encoded_path
 from craftsync.stores.s3.wire import Wire
 
 _CHUNK = 1024 * 1024
-_META = "x-amz-meta-"
-
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -65,10 +60,16 @@ class Calls:
         metadata: Mapping[str, str],
         condition: Condition,
         headers: Mapping[str, str] = NO_HEADERS,
+        digest: bytes = b"",
     ) -> str:
-        sent = {**headers, **_meta_headers(metadata), **_demand(condition)}
+        """Store an object and return its version.
+
+        `headers` are what else S3 is to keep with it, `digest` is the SHA-256
+        of the body, if that is known.
+        """
+        sent = {**headers, **meta_headers(metadata), **_demand(condition)}
         try:
-            answer = self._wire.call("PUT", key, headers=sent, body=body)
+            answer = self._wire.call("PUT", key, headers=sent, body=body, digest=digest)
         except ObjectNotFound as error:
             if condition is None:
                 raise StoreError(f"{self._location} takes no object {key!r}.") from error
@@ -76,6 +77,7 @@ class Calls:
         return version_of(answer.headers.get("etag")) or ""
 
     def head(self, key: str) -> Found | None:
+        """Look at an object; `None` when there is none."""
         seen = self.look(key)
         return seen[0] if seen else None
 
@@ -85,7 +87,7 @@ class Calls:
             headers = self._wire.call("HEAD", key).headers
         except ObjectNotFound:
             return None
-        return _found(headers, int(headers.get("content-length", 0))), headers
+        return found_in(headers, int(headers.get("content-length", 0))), headers
 
     def tags_of(self, key: str, headers: Mapping[str, str]) -> str:
         """Return the tags of an object that was looked at; they are asked for if there are any."""
@@ -95,6 +97,10 @@ class Calls:
     def get(
         self, key: str, version: str | None, offset: int, length: int | None
     ) -> Iterator[Opened]:
+        """Open an object, which has to be of the version where one is given.
+
+        A reader that meets the end of the connection gets `StoreUnavailable`.
+        """
         headers = {} if version is None else {"if-match": f'"{version}"'}
         if offset or length is not None:
             last = "" if length is None else offset + length - 1
@@ -146,7 +152,7 @@ class Calls:
         if replace is not None:
             # A copy that replaces the metadata loses these unless they are sent along.
             headers |= {"x-amz-metadata-directive": "REPLACE", **kept(replace[0])}
-            headers |= _meta_headers(replace[1])
+            headers |= meta_headers(replace[1])
         answer = self._wire.call("PUT", target, headers=headers)
         return version_of(_text(self._checked(answer.body, target), "ETag")) or ""
 
@@ -154,7 +160,7 @@ class Calls:
         self, key: str, metadata: Mapping[str, str], headers: Mapping[str, str]
     ) -> str:
         """Begin an upload in parts and return its id. `headers` are what else S3 is to keep with the object."""
-        sent = {**headers, **_meta_headers(metadata)}
+        sent = {**headers, **meta_headers(metadata)}
         answer = self._wire.call("POST", key, query=[("uploads", "")], headers=sent)
         return _text(self._checked(answer.body, key), "UploadId")
 
@@ -235,20 +241,20 @@ class Calls:
             raise refused(answer_of(500, text), self._location, key)
         return text
 
-    def _opened(self, response: HTTPResponse, key: str, ranged: bool) -> Opened:
-        headers = {name.lower(): value for name, value in response.getheaders()}
+    def _opened(self, response: Response, key: str, ranged: bool) -> Opened:
+        headers = response.headers
         length = int(headers.get("content-length", 0))
         span = _RANGE.match(headers.get("content-range", ""))
         if span is None and ranged:
             raise StoreError(f"{self._location} does not send parts of {key}.")
         start, size = (int(span[1]), int(span[3])) if span else (0, length)
-        return Opened(_found(headers, size), start, length, self._chunks(response))
+        return Opened(found_in(headers, size), start, length, self._chunks(response))
 
-    def _chunks(self, response: HTTPResponse) -> Iterator[bytes]:
+    def _chunks(self, response: Response) -> Iterator[bytes]:
         try:
-            while chunk := blocking(partial(response.read, _CHUNK)):
+            while chunk := response.read(_CHUNK):
                 yield chunk
-        except (OSError, HTTPException) as error:
+        except OSError as error:
             raise unreachable(self._location, error, sent=True) from error
 
 
@@ -260,25 +266,6 @@ def _demand(condition: Condition) -> dict[str, str]:
 
 def _part(upload: str, number: int) -> list[tuple[str, str]]:
     return [("partNumber", str(number)), ("uploadId", upload)]
-
-
-def _meta_headers(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {_META + name: value for name, value in metadata.items()}
-
-
-def kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those of an answer's headers that S3 keeps with an object, and tags if they were added."""
-    return {name: headers[name] for name in (*HEADERS, TAGS) if name in headers}
-
-
-def _found(headers: Mapping[str, str], size: int) -> Found:
-    modified = headers.get("last-modified")
-    modified_ns = int(parsedate_to_datetime(modified).timestamp()) * 10**9 if modified else None
-    metadata = {
-        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
-    }
-    told = {name: headers[name] for name in (*HEADERS, STORAGE_CLASS) if name in headers}
-    return Found(size, modified_ns, version_of(headers.get("etag")), metadata, told)
 
 
 def _text(document: str, element: str) -> str:

@@ -13,10 +13,10 @@ from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed
 from craftsync.stores.base import Expect
 from craftsync.stores.s3.absence import Absence
-from craftsync.stores.s3.calls import Calls, kept
+from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.facts import Checks
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
-from craftsync.stores.s3.objects import CREATE, Condition, Original
+from craftsync.stores.s3.objects import CREATE, Condition, Original, kept
 
 Metadata = tuple[Mapping[str, str], Mapping[str, str]]
 """The headers of a copied object, and the metadata its copy gets."""

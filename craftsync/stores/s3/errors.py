@@ -1,6 +1,6 @@
 """What an S3 server or the network said, told in craftsync's own errors.
 
-The only place that knows S3's error codes and the words of obstore's messages.
+The only place that knows S3's error codes.
 Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
 
@@ -40,7 +40,7 @@ _FULL = {
 _TRANSIENT = {
     *("InternalError", "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable"),
     *("RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"),
-    "TooManyRequests",
+    *("TooManyRequests", "XAmzContentSHA256Mismatch", "BadDigest"),
 }
 _NOT_DONE = {429, 503}
 """Statuses that say the request was turned away; after any other 5xx it may have been carried out."""
@@ -48,7 +48,6 @@ _NOT_DONE = {429, 503}
 _CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
 _REGION = re.compile(r"<Region>\s*([^<]*?)\s*</Region>")
-_OBSTORE_STATUS = re.compile(r"Server returned non-2xx status code: (\d{3})")
 
 
 class Answer(NamedTuple):
@@ -71,14 +70,6 @@ class UploadGone(StoreUnavailable):
 
 class PartsNotCopied(StoreError):
     """The server cannot fill a part of an upload from an object."""
-
-
-class PartialNotMarked(StoreError):
-    """The server sends ranges with status 200, which obstore takes for the whole object."""
-
-
-class MetadataNotRead(StoreError):
-    """An object's metadata is no ASCII, at which obstore gives up; some servers send it so."""
 
 
 class RangeBeyond(StoreError):
@@ -165,25 +156,3 @@ def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
 def broken(location: str, why: str) -> ListingBroken:
     """Return the error for a listing that proves nothing."""
     return ListingBroken(f"The listing of {location} is broken: {why}.", remedy="Try again later.")
-
-
-def from_obstore(error: Exception, location: str, key: str) -> CraftsyncError:
-    """Translate an exception of obstore, whose only account of the answer is its text."""
-    text, _, debug = str(error).partition("\n\nDebug source:")
-    status = _OBSTORE_STATUS.search(text)
-    if status:
-        return refused(answer_of(int(status.group(1)), text), location, key)
-    if "credential provider" in text:
-        return StoreDenied(
-            f"There are no valid credentials for {location}.",
-            remedy="Log in again, or check the profile.",
-        )
-    if "Received non-partial response" in text:
-        return PartialNotMarked(f"{location} does not mark its partial answers.")
-    if "contained non UTF-8 characters" in text:
-        return MetadataNotRead(f"The metadata of {key} in {location} cannot be read.")
-    if "redirect" in text:
-        return _elsewhere(Answer(301), location)
-    why = "the time is up" if "kind: Timeout" in debug else text.rpartition(" - ")[2]
-    # With the comma: a connection that was made and then reset is a `kind: ConnectionReset`.
-    return unreachable(location, why.strip(), sent="kind: Connect," not in debug)

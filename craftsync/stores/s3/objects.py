@@ -7,16 +7,17 @@ that the two tools understand each other's objects.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from craftsync.core.model import RemoteObject
 from craftsync.stores.properties import Properties
 
 DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
+_META = "x-amz-meta-"
 _NOTES = {DIGEST, OPERATION, MTIME}
 TAGS, STORAGE_CLASS = "x-amz-tagging", "x-amz-storage-class"
 HEADERS = (
@@ -82,38 +83,24 @@ class Opened(NamedTuple):
     found: Found
     start: int
     length: int
-    chunks: Iterator[bytes | memoryview]
+    chunks: Iterator[bytes]
 
 
-class Carrier(Protocol):
-    """Moves the bytes of single objects. Keys are whole keys of the bucket; nothing is retried."""
+def found_in(headers: Mapping[str, str], size: int) -> Found:
+    """Read the description of an object of so many bytes from the headers of an answer."""
+    modified = headers.get("last-modified")
+    modified_ns = _moment(modified) if modified else None
+    metadata = {
+        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
+    }
+    told = {name: headers[name] for name in (*HEADERS, STORAGE_CLASS) if name in headers}
+    return Found(size, modified_ns, version_of(headers.get("etag")), metadata, told)
 
-    def put(
-        self,
-        key: str,
-        body: bytes,
-        metadata: Mapping[str, str],
-        condition: Condition,
-        headers: Mapping[str, str] = NO_HEADERS,
-    ) -> str:
-        """Store an object and return its version; `PreconditionFailed` as the condition says.
 
-        `headers` are what else S3 is to keep with it.
-        """
-        ...
-
-    def head(self, key: str) -> Found | None:
-        """Look at an object; `None` when there is none."""
-        ...
-
-    def get(
-        self, key: str, version: str | None, offset: int, length: int | None
-    ) -> AbstractContextManager[Opened]:
-        """Open an object, which has to be of the version where one is given.
-
-        A reader that meets the end of the connection gets `StoreUnavailable`.
-        """
-        ...
+@lru_cache(maxsize=1024)
+def _moment(text: str) -> int:
+    """Read a date of HTTP, which is to the second, as nanoseconds since the epoch."""
+    return int(parsedate_to_datetime(text).timestamp()) * 10**9
 
 
 def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]:
@@ -130,6 +117,16 @@ def headers_of(properties: Properties | None) -> dict[str, str]:
         return {}
     more = {TAGS: properties.tags, STORAGE_CLASS: properties.storage_class}
     return {**properties.headers, **{name: value for name, value in more.items() if value}}
+
+
+def meta_headers(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that give an object its metadata."""
+    return {_META + name: value for name, value in metadata.items()}
+
+
+def kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those of an answer's headers that S3 keeps with an object, and tags if they were added."""
+    return {name: headers[name] for name in (*HEADERS, TAGS) if name in headers}
 
 
 def mtime_text(mtime_ns: int) -> str:

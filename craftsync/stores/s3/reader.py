@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, StoreError, StoreUnavailable
 from craftsync.stores.properties import Properties
+from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.displacing import check
 from craftsync.stores.s3.errors import RangeBeyond
-from craftsync.stores.s3.objects import Carrier, Found
+from craftsync.stores.s3.objects import Found
 
 
 class ObjectReader:
@@ -20,7 +21,7 @@ class ObjectReader:
         self,
         described: RemoteObject,
         found: Found,
-        chunks: Iterator[bytes | memoryview],
+        chunks: Iterator[bytes],
         length: int,
     ) -> None:
         self.object = described
@@ -32,7 +33,7 @@ class ObjectReader:
     def properties(self) -> Properties:
         return self._found.properties
 
-    def __iter__(self) -> Iterator[bytes | memoryview]:
+    def __iter__(self) -> Iterator[bytes]:
         missing = self._length
         for chunk in self._chunks:
             missing -= len(chunk)
@@ -50,8 +51,8 @@ class ObjectReader:
 class Reading:
     """Opens objects of one store for reading."""
 
-    def __init__(self, carrier: Carrier, location: str) -> None:
-        self._carrier = carrier
+    def __init__(self, calls: Calls, location: str) -> None:
+        self._calls = calls
         self._location = location
 
     @contextmanager
@@ -63,7 +64,7 @@ class Reading:
             if length == 0:
                 raise RangeBeyond(f"Nothing of {path} was asked for.")
             version = expect.version if expect else None
-            with self._carrier.get(key, version, offset, length) as opened:
+            with self._calls.get(key, version, offset, length) as opened:
                 described = opened.found.at(path)
                 check(path, described, expect)
                 rest = max(described.size - offset, 0)
@@ -72,7 +73,7 @@ class Reading:
                     raise StoreError(f"{self._location} sent other bytes of {path} than asked for.")
                 yield ObjectReader(described, opened.found, opened.chunks, wanted)
         except RangeBeyond:
-            found = self._carrier.head(key)
+            found = self._calls.head(key)
             if found is None:
                 raise ObjectNotFound(f"There is no {path} in {self._location}.") from None
             described = found.at(path)

@@ -50,28 +50,30 @@ def encoded_query(query: Query) -> str:
 
 def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, str]:
     """Return the request's headers, completed by those that prove who asks; `now` is in UTC."""
-    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    stamp = _stamp(now)
     headers = {**request.headers, "x-amz-date": stamp, "x-amz-content-sha256": request.body_digest}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
-    signed = ";".join(sorted(headers))
+    names = sorted(headers)
+    signed = ";".join(names)
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     # What is no ASCII goes out as http.client encodes it, and so is what the server will see.
-    digest = sha256(_canonical(request, headers, signed).encode("latin-1")).hexdigest()
+    lines = "".join([f"{name}:{' '.join(headers[name].split())}\n" for name in names])
+    canonical = f"{request.method}\n{request.path}\n{request.query}\n{lines}\n{signed}\n{request.body_digest}"
+    digest = sha256(canonical.encode("latin-1")).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-    signature = hmac.new(_signing_key(keys.secret, stamp[:8], region), text.encode(), "sha256")
+    key = _signing_key(keys.secret, stamp[:8], region)
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
     headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={keys.access}/{scope}, "
-        f"SignedHeaders={signed}, Signature={signature.hexdigest()}"
+        f"SignedHeaders={signed}, Signature={signature}"
     )
     return headers
 
 
-def _canonical(request: Request, headers: Mapping[str, str], signed: str) -> str:
-    lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))
-    return "\n".join(
-        (request.method, request.path, request.query, lines, signed, request.body_digest)
-    )
+@lru_cache(maxsize=8)
+def _stamp(now: datetime) -> str:
+    return now.strftime("%Y%m%dT%H%M%SZ")
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 
 What a write may replace is left to the server where it was found to check it
 (`ProbedFacts`), and looked at just before where it was not. This file decides
-the order of requests; how each is made is `calls` and `carrier`.
+the order of requests; how each is made is `calls`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from craftsync.stores.base import Expect, Origin, Source, UploadJournal
 from craftsync.stores.properties import Properties
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
-from craftsync.stores.s3.carrier import ObstoreCarrier
 from craftsync.stores.s3.crossing import Crossing, origin_of
 from craftsync.stores.s3.displacing import Displacing, Limits, check
 from craftsync.stores.s3.facts import Checks, ProbedFacts
@@ -33,7 +32,6 @@ from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import OPERATION, Condition, headers_of, notes
 from craftsync.stores.s3.probe import probe
 from craftsync.stores.s3.reader import ObjectReader, Reading
-from craftsync.stores.s3.routing import RoutingCarrier
 from craftsync.stores.s3.session import Session, open_session
 from craftsync.stores.s3.verifying import is_other_content, is_ours, stored_otherwise
 from craftsync.stores.s3.wire import Wire
@@ -81,9 +79,7 @@ class S3Store:
         self._wire = Wire(session, self.location, self._clock, keep=transfers)
         self._limits = limits or Limits()
         self.calls = Calls(self._wire, bucket, self.location)
-        quick = ObstoreCarrier(session, self.location, self._clock)
-        self._carrier = RoutingCarrier(quick, self.calls)
-        self._reading = Reading(self._carrier, self.location)
+        self._reading = Reading(self.calls, self.location)
         self._open_for_writing(session_of)
         self.learn(facts or ProbedFacts())
 
@@ -128,7 +124,7 @@ class S3Store:
 
     def stat(self, path: str) -> RemoteObject | None:
         key = self._key(path)
-        found = self._carrier.head(key)
+        found = self.calls.head(key)
         return found.at(path) if found else None
 
     def read(
@@ -177,7 +173,7 @@ class S3Store:
         source.verify()
         condition = self._prepared(path, expect, keep, self.facts.put_checks())
         try:
-            version = self._carrier.put(key, body, metadata, condition, headers)
+            version = self.calls.put(key, body, metadata, condition, headers, source.digest)
         except StoreUnavailable:
             # Only the first failure says whether the write may have been carried out.
             with suppress(StoreUnavailable):

@@ -1,0 +1,295 @@
+"""HTTP/1.1 over one connection: what is read is what was sent, however it arrives, and nothing else."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from craftsync.connection import Connection, Garbled, Response
+from craftsync.sync.pool import TaskPool
+
+PATIENCE = 10.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Connection, socket.socket]]:
+    """Give a connection, and the other end of it."""
+    near, far = socket.socketpair()
+    connection = Connection(near)
+    far.settimeout(PATIENCE)
+    yield connection, far
+    connection.close()
+    far.close()
+
+
+def answered(answer: bytes, method: str = "GET", *, ended: bool = True) -> Response:
+    """Return the response made of these bytes, with its body read."""
+    near, far = socket.socketpair()
+    connection = Connection(near)
+    with closing(connection), far:
+        far.sendall(answer)
+        if ended:
+            far.shutdown(socket.SHUT_WR)
+        response = connection.request(method, "/", {}, b"", PATIENCE)
+        response.body = response.read()  # type: ignore[attr-defined]
+    return response
+
+
+class Fed(io.BytesIO):
+    """What http.client takes for a socket."""
+
+    def makefile(self, *_: object) -> io.BytesIO:
+        return self
+
+
+def by_http_client(answer: bytes, method: str) -> tuple[int, dict[str, str], bytes]:
+    response = http.client.HTTPResponse(Fed(answer), method=method)  # type: ignore[arg-type]
+    response.begin()
+    return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+
+
+NAMES = st.sampled_from(["ETag", "x-amz-meta-note", "Server", "last-modified", "Date"])
+VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20).map(str.strip)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> bytes:
+    """Make an answer with a body of known length, in chunks, or up to the end of the connection."""
+    body = draw(st.binary(max_size=300))
+    lines = [f"{name}: {draw(VALUES)}" for name in draw(st.lists(NAMES, unique=True))]
+    framing = draw(st.sampled_from(["length", "chunks", "end"]))
+    sent = body
+    if framing == "length":
+        lines.append(f"Content-Length:{' ' * draw(st.integers(0, 2))}{len(body)}")
+    elif framing == "chunks":
+        lines.append("Transfer-Encoding: chunked")
+        cuts = sorted(draw(st.sets(st.integers(1, max(1, len(body))), max_size=4)) | {len(body)})
+        pieces = [body[a:b] for a, b in zip([0, *cuts], cuts, strict=False) if a < b]
+        sent = b"".join(b"%x;note=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        sent += b"0\r\nTrailer: x\r\n\r\n"
+    status = draw(st.sampled_from(["200 OK", "206 Partial Content", "404 Not Found", "503 "]))
+    head = "\r\n".join([f"HTTP/1.1 {status}", *lines])
+    return f"{head}\r\n\r\n".encode() + sent
+
+
+@given(answers(), st.data())
+def test_an_answer_is_read_as_http_client_reads_it_in_whatever_pieces_it_comes(
+    answer: bytes, data: st.DataObject
+) -> None:
+    method = data.draw(st.sampled_from(["GET", "PUT", "HEAD"]))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(answer)), max_size=6)) | {len(answer)})
+    most = data.draw(st.sampled_from([None, 1, 7, 100]))
+    near, far = socket.socketpair()
+    connection = Connection(near)
+
+    def send() -> None:
+        with far:
+            far.recv(65_536)
+            for start, end in zip([0, *cuts], cuts, strict=False):
+                far.send(answer[start:end])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with closing(connection):
+        response = connection.request(method, "/", {}, b"", PATIENCE)
+        pieces = [response.read(most)]
+        while piece := response.read(most):
+            pieces.append(piece)
+        sender.join(PATIENCE)
+    read = response.status, response.headers, b"".join(pieces)
+    assert read == by_http_client(answer, method)
+    assert response.left == 0
+
+
+def test_one_connection_takes_one_request_after_the_other(
+    ends: tuple[Connection, socket.socket],
+) -> None:
+    connection, far = ends
+    for _ in range(3):
+        far.sendall(OK)
+        response = connection.request("PUT", "/key?a=b", {"host": "h"}, b"body", PATIENCE)
+        assert far.recv(1000) == (
+            b"PUT /key?a=b HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbody"
+        )
+        assert (response.read(), response.is_complete) == (b"ok", True)
+        assert connection.is_quiet()
+
+
+def test_a_connection_with_something_left_on_it_is_not_quiet(
+    ends: tuple[Connection, socket.socket],
+) -> None:
+    connection, far = ends
+    far.sendall(OK + b"more")
+    assert connection.request("GET", "/", {}, b"", PATIENCE).read() == b"ok"
+    assert not connection.is_quiet()
+
+
+@pytest.mark.parametrize(
+    ("head", "reusable"),
+    [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0", True),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close", False),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0", False),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive", True),
+        ("HTTP/1.1 200 OK", False),
+        ("HTTP/1.1 204 No Content", True),
+    ],
+)
+def test_whether_the_connection_takes_another_request(head: str, reusable: bool) -> None:
+    assert answered(f"{head}\r\n\r\n".encode()).is_complete is reusable
+
+
+def test_what_comes_before_the_answer_is_passed_over() -> None:
+    early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    response = answered(early + OK)
+    assert (response.status, response.headers) == (200, {"content-length": "2"})
+
+
+def test_values_that_come_twice_are_joined() -> None:
+    response = answered(b"HTTP/1.1 200 OK\r\nA: 1\r\na:2\r\nContent-Length: 0\r\n\r\n")
+    assert response.headers["a"] == "1, 2"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/1.1 99 Low\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n folded: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nspace : x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"a" * 70_000,
+    ],
+)
+def test_what_is_no_whole_answer_is_refused(answer: bytes) -> None:
+    with pytest.raises(Garbled):
+        answered(answer)
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("/a b", {}),
+        ("/a\r\nx: y", {}),
+        ("/a", {"x": "1\r\ny: 2"}),
+        ("/a", {"x": "1\n"}),
+        ("/a", {"x\r": "1"}),
+        ("/a", {"x": "\u20ac"}),
+    ],
+)
+def test_a_request_holds_nothing_but_itself(
+    ends: tuple[Connection, socket.socket], target: str, headers: dict[str, str]
+) -> None:
+    connection, far = ends
+    with pytest.raises(ValueError):
+        connection.request("GET", target, headers, b"", PATIENCE)
+    far.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        far.recv(1)
+
+
+def test_who_refuses_a_large_body_and_hangs_up_is_heard(
+    ends: tuple[Connection, socket.socket],
+) -> None:
+    connection, far = ends
+    far.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+    far.close()
+    response = connection.request("PUT", "/", {}, bytes(8 << 20), PATIENCE)
+    assert (response.status, response.read()) == (403, b"no")
+
+
+def test_silence_ends_after_a_while(ends: tuple[Connection, socket.socket]) -> None:
+    with pytest.raises(TimeoutError):
+        ends[0].request("GET", "/", {}, b"", 0.01)
+
+
+def test_a_body_in_pieces_goes_out_whole(ends: tuple[Connection, socket.socket]) -> None:
+    connection, far = ends
+    pieces = [bytes([number]) * 300_000 for number in range(4)]
+    received = bytearray()
+
+    def take() -> None:
+        while len(received) < 1_200_000 or b"\r\n\r\n" not in received:
+            received.extend(far.recv(1 << 20))
+        far.sendall(OK)
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    headers = {"content-length": "1200000"}
+    response = connection.request("PUT", "/", headers, iter(pieces), PATIENCE)
+    taker.join(PATIENCE)
+    assert response.status == 200
+    assert received.partition(b"\r\n\r\n")[2] == b"".join(pieces)
+
+
+def test_tasks_of_one_thread_wait_for_their_sockets_together() -> None:
+    """Each answer is sent only once all requests have arrived."""
+    pairs = [socket.socketpair() for _ in range(4)]
+    connections = [Connection(near) for near, _ in pairs]
+
+    def serve() -> None:
+        for _, far in pairs:
+            far.recv(1000)
+        for _, far in reversed(pairs):
+            far.sendall(OK)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    pool: TaskPool[Any] = TaskPool(4)
+
+    def task(connection: Connection) -> tuple[int, bytes]:
+        response = connection.request("GET", "/", {}, b"", PATIENCE)
+        return threading.get_ident(), response.read()
+
+    for connection in connections:
+        pool.submit(lambda connection=connection: task(connection))
+    taken = [pool.take(PATIENCE) for _ in pairs]
+    pool.close()
+    server.join(PATIENCE)
+    for connection, (_, far) in zip(connections, pairs, strict=True):
+        connection.close()
+        far.close()
+    assert taken == [(threading.get_ident(), b"ok")] * 4
+
+
+def test_a_task_that_waits_too_long_for_its_socket_is_told() -> None:
+    near, far = socket.socketpair()
+    pool: TaskPool[Any] = TaskPool(1)
+    with closing(Connection(near)) as connection, far:
+        pool.submit(lambda: connection.request("GET", "/", {}, b"", 0.01))
+        with pytest.raises(TimeoutError):
+            pool.take(PATIENCE)
+        pool.close()
+
+
+def test_closing_a_pool_lets_a_task_get_its_answer() -> None:
+    near, far = socket.socketpair()
+    pool: TaskPool[Any] = TaskPool(1)
+    with closing(Connection(near)) as connection, far:
+        pool.submit(lambda: connection.request("GET", "/", {}, b"", PATIENCE).read())
+        assert select.select([far], [], [], PATIENCE)[0]
+        far.sendall(OK)
+        pool.close()
+        assert pool.take(0) == b"ok"
