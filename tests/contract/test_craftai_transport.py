@@ -7,7 +7,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,6 +14,7 @@ import pytest
 
 from craftsync.errors import StoreUnavailable
 from craftsync.stores.craftai.transport import TRANSPORT_ERRORS, Connections
+from tests.support.certificates import vouched_for
 
 TIMEOUT = (5.0, 5.0)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -238,40 +238,3 @@ def test_a_server_is_believed_only_when_an_authority_vouches_for_it(
     with answering(saying(OK), context=context) as place:
         assert fetched(connections, f"https://{place}/") == b"ok"
         connections.close()
-
-
-def vouched_for(folder: Path) -> Path:
-    """Make a key and a certificate for this machine that vouches for itself."""
-    from ipaddress import IPv4Address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "store")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    written = folder / "certificate"
-    written.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return written

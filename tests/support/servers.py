@@ -61,15 +61,21 @@ def moto() -> Iterator[S3Server]:
 
 
 @contextmanager
-def rclone(folder: Path) -> Iterator[S3Server]:
-    """Run `rclone serve s3` over an empty folder: independent of AWS's code, ignores conditions."""
+def rclone(folder: Path, *, certificate: Path | None = None) -> Iterator[S3Server]:
+    """Run `rclone serve s3` over an empty folder: independent of AWS's code, ignores conditions.
+
+    With a certificate, beside which its `key` lies, it speaks TLS only.
+    """
     port = free_port()
     command = [
         *(_tool("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"),
         *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", "", str(folder)),
     ]
+    if certificate is not None:
+        command += ["--cert", str(certificate), "--key", str(certificate.with_name("key"))]
+    scheme = "http" if certificate is None else "https"
     with _running(command, port):
-        yield S3Server("rclone", f"http://127.0.0.1:{port}", checks_keys=True)
+        yield S3Server("rclone", f"{scheme}://127.0.0.1:{port}", checks_keys=True)
 
 
 def named_by_environment() -> S3Server | None:
