@@ -120,12 +120,16 @@ class TaskPool(Generic[Result]):
     a greenlet of the thread that made the pool, which steps aside while it
     waits (`blocking`). As many are under way at once as there are workers.
     All methods but `post` belong to that thread.
+
+    A greenlet runs one task after the other, for each new one is given 16 KiB
+    by the system and gives them back at its end.
     """
 
     def __init__(self, workers: int) -> None:
         self._home = getcurrent()
         self._queued: deque[Callable[[], Result]] = deque()
         self._under_way = 0
+        self._resting: list[greenlet] = []
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._answers: deque[_Answer] = deque()
         self._sockets = _Sockets()
@@ -144,7 +148,8 @@ class TaskPool(Generic[Result]):
 
     def begin(self, task: Callable[[], Result]) -> None:
         self._under_way += 1
-        greenlet(self._run_short, self._home).switch(task)
+        runner = self._resting.pop() if self._resting else greenlet(self._run_short, self._home)
+        runner.switch(task)
 
     def post(self, result: Result) -> None:
         self._answer(_Answer(None, result))
@@ -189,6 +194,8 @@ class TaskPool(Generic[Result]):
             else:
                 answer.task.switch(answer)
         self._answers = results
+        for runner in self._resting:
+            runner.switch(None)
         self._sockets.close()
         wait_through(None)
 
@@ -234,14 +241,17 @@ class TaskPool(Generic[Result]):
         while self._queued and self._under_way < self._workers:
             self.begin(self._queued.popleft())
 
-    def _run_short(self, task: Callable[[], Result]) -> None:
-        """Run a task. A signal that arrives in it ends the work of the whole thread, as it would elsewhere."""
-        try:
-            self._answers.append(_Answer(None, task()))
-        except (Exception, Interrupted) as error:  # noqa: BLE001 (it is raised again by take)
-            self._answers.append(_Answer(None, None, error))
-        finally:
+    def _run_short(self, task: Callable[[], Result] | None) -> None:
+        """Run tasks. A signal that arrives in one ends the work of the whole thread, as it would elsewhere."""
+        while task is not None:
+            try:
+                answer = _Answer(None, task())
+            except (Exception, Interrupted) as error:  # noqa: BLE001 (it is raised again by take)
+                answer = _Answer(None, None, error)
+            self._answers.append(answer)
             self._under_way -= 1
+            self._resting.append(getcurrent())
+            task = self._home.switch()
 
     def _answer(self, answer: _Answer) -> None:
         """Bring an answer from any thread."""
