@@ -118,7 +118,7 @@ class Response:
     """An answer: its head, and its body as it arrives. Header names are lower-case."""
 
     def __init__(self, connection: Connection, method: str) -> None:
-        self._connection = connection
+        self.connection = connection
         self.headers: dict[str, str] = {}
         self.status = 100
         while 100 <= self.status < 200:
@@ -181,22 +181,22 @@ class Response:
 
     def _take(self, most: int) -> bytes:
         """Return what has arrived already, or else the next that does."""
-        received = self._connection.received
+        received = self.connection.received
         if not received:
-            return self._connection.receive(min(max(most, 1), _LARGE_PIECE))
+            return self.connection.receive(min(max(most, 1), _LARGE_PIECE))
         piece = bytes(received[:most])
         del received[:most]
         return piece
 
     def _line(self) -> bytes:
-        line, _, self._connection.received = self._through(b"\r\n").partition(b"\r\n")
+        line, _, self.connection.received = self._through(b"\r\n").partition(b"\r\n")
         return bytes(line)
 
     def _through(self, end: bytes) -> bytearray:
         """Return all that was received once that holds `end`."""
-        received = self._connection.received
+        received = self.connection.received
         while end not in received:
-            piece = self._connection.receive(_PIECE)
+            piece = self.connection.receive(_PIECE)
             if not piece:
                 raise Garbled("the connection was closed" if received else "")
             received += piece
@@ -205,7 +205,7 @@ class Response:
         return received
 
     def _read_head(self) -> None:
-        head, _, self._connection.received = self._through(_HEAD_END).partition(_HEAD_END)
+        head, _, self.connection.received = self._through(_HEAD_END).partition(_HEAD_END)
         first, *lines = head.decode("latin-1").split("\r\n")
         status = _STATUS.match(first)
         if status is None:

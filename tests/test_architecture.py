@@ -19,7 +19,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
-GROUND = {"errors", "blocking", "clock", "connection", "hashing", "memory"}
+GROUND = {"errors", "blocking", "clock", "connection", "hosts", "hashing", "memory"}
 ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
 FRONT = {
     *("words", "options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "blocking": set(),
     "clock": {"errors", "blocking"},
     "connection": {"blocking"},
+    "hosts": {"connection", "blocking"},
     "hashing": set(),
     "memory": set(),
     "core": {"core"},
@@ -78,7 +79,6 @@ OWNERS = {
     "rich": ("cli/",),
     "sqlite3": ("state/",),
     "starlette": ("serve/",),
-    "urllib3": ("stores/s3", "stores/craftai"),
     "uvicorn": ("serve/",),
     "watchdog": ("local/watching/inotify.py",),
     "yaml": ("yaml12.py",),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,12 +13,12 @@ from greenlet import getcurrent, greenlet
 
 from craftsync.blocking import is_ready, wait_through
 from craftsync.errors import Interrupted
+from craftsync.sync.sockets import Sockets
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
 _LOOK_SECONDS = 1.0
-"""How often it is looked whether a wait for a socket has lasted too long."""
 
 
 class Pool(Protocol[Result]):
@@ -63,54 +61,6 @@ class _Answer(NamedTuple):
     error: BaseException | None = None
 
 
-class _Sockets:
-    """The short tasks that wait for a socket, and the one place to wait for all of them; any thread may `wake` it."""
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._bell, select.EPOLLIN)
-        self._waiting: dict[int, tuple[greenlet, float]] = {}
-        self._looked_at = monotonic()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def add(self, task: greenlet, descriptor: int, events: int, seconds: float) -> None:
-        """Have a task wait for what `select.poll` calls `events`."""
-        self._waiting[descriptor] = task, monotonic() + seconds
-        try:
-            self._epoll.modify(descriptor, events | select.EPOLLONESHOT)
-        except FileNotFoundError:
-            self._epoll.register(descriptor, events | select.EPOLLONESHOT)
-
-    def wake(self) -> None:
-        os.eventfd_write(self._bell, 1)
-
-    def ready(self, seconds: float) -> list[tuple[greenlet, bool]]:
-        """Return, as soon as there are any, the tasks that may go on, and those whose time is up with False."""
-        seconds = min(seconds, _LOOK_SECONDS) if self._waiting else seconds
-        found = []
-        for descriptor, _ in self._epoll.poll(seconds):
-            if descriptor == self._bell:
-                os.eventfd_read(self._bell)
-            elif descriptor in self._waiting:
-                found.append((self._waiting.pop(descriptor)[0], True))
-        return found or self._late()
-
-    def close(self) -> None:
-        self._epoll.close()
-        os.close(self._bell)
-
-    def _late(self) -> list[tuple[greenlet, bool]]:
-        now = monotonic()
-        if now - self._looked_at < _LOOK_SECONDS:
-            return []
-        self._looked_at = now
-        late = [fd for fd, (_, deadline) in self._waiting.items() if deadline <= now]
-        return [(self._waiting.pop(descriptor)[0], False) for descriptor in late]
-
-
 class TaskPool(Generic[Result]):
     """Short tasks share the calling thread; they wait for their sockets together, and workers make their other waits.
 
@@ -132,7 +82,7 @@ class TaskPool(Generic[Result]):
         self._resting: list[greenlet] = []
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._answers: deque[_Answer] = deque()
-        self._sockets = _Sockets()
+        self._sockets: Sockets[greenlet] = Sockets()
         self._sleeping = False
         self._closing = False
         self._workers = workers

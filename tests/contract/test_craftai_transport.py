@@ -13,7 +13,7 @@ from threading import Event, Thread
 import pytest
 
 from craftsync.errors import StoreUnavailable
-from craftsync.stores.craftai.transport import TRANSPORT_ERRORS, Connections
+from craftsync.stores.craftai.transport import Connections
 from tests.support.certificates import vouched_for
 
 TIMEOUT = (5.0, 5.0)
@@ -66,7 +66,7 @@ def saying(*answers: bytes) -> Serve:
 
 
 def fetched(connections: Connections, url: str) -> bytes:
-    return connections.whole("GET", url, {}, None, TIMEOUT).content
+    return connections.whole("GET", url, {}, timeout=TIMEOUT).content
 
 
 @pytest.fixture
@@ -109,9 +109,8 @@ def test_a_body_that_is_left_unread_is_not_taken_for_the_next_answer(
     connections: Connections,
 ) -> None:
     with answering(saying(OK), saying(OK)) as place:
-        first = connections.send("GET", f"http://{place}/", {}, None, TIMEOUT)
-        assert first.length_remaining == 2
-        first.close()
+        with connections.sent("GET", f"http://{place}/", {}) as first:
+            assert first.left == 2
         assert fetched(connections, f"http://{place}/") == b"ok"
         connections.close()
 
@@ -136,12 +135,14 @@ def test_an_answer_that_breaks_off_leaves_open_what_was_done(
 
 
 def test_a_body_read_in_pieces_that_ends_early_raises(connections: Connections) -> None:
-    with answering(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort")) as place:
-        answer = connections.send("GET", f"http://{place}/", {}, None, TIMEOUT)
+    short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"
+    with (
+        answering(saying(short)) as place,
+        connections.sent("GET", f"http://{place}/", {}) as answer,
+    ):
         assert answer.read(100) == b"short"
-        with pytest.raises(TRANSPORT_ERRORS):
+        with pytest.raises(OSError, match="4 bytes before its end"):
             answer.read(100)
-        answer.close()
 
 
 def test_a_server_that_nobody_runs_was_sent_nothing(connections: Connections) -> None:
@@ -169,13 +170,11 @@ def test_the_refusal_of_a_body_is_heard_although_the_server_hangs_up(
     headers = {"Content-Length": str(64 << 20)}
     with answering(serve) as place:
         try:
-            answer = connections.send("POST", f"http://{place}/", headers, body(), TIMEOUT)
+            with connections.sent("POST", f"http://{place}/", headers, body()) as answer:
+                assert answer.status == 413
         except StoreUnavailable as error:
             # The hanging up may be faster than the answer; then nothing is known.
             assert error.ambiguous
-        else:
-            assert answer.status == 413
-            answer.close()
 
 
 def test_a_packed_answer_is_unpacked(connections: Connections) -> None:

@@ -322,7 +322,7 @@ def test_connections_the_server_has_closed_meanwhile_are_not_used_again(
         store = open_s3(server, facts=CAREFUL)
         for _ in range(3):
             assert list(store.list()) == []
-            for connection in store._wire._idle:
+            for connection in store._wire.host.idle:
                 until(lambda: not connection.is_quiet(), "the end of the connection")  # noqa: B023
 
 

@@ -67,7 +67,7 @@ class RangeBeyond(StoreError):
 
 def platform_answer(status: int, headers: Mapping[str, str], content: Any) -> Answer:
     """Read the platform's refusal; `content` is what its body holds as JSON, `None` if it is none."""
-    seconds = _seconds(headers.get("Retry-After"))
+    seconds = _seconds(headers.get("retry-after"))
     if not isinstance(content, dict):
         return Answer(status, retry_after=seconds)
     code, message = (_text(content.get(name)) for name in ("name", "message"))
@@ -77,7 +77,7 @@ def platform_answer(status: int, headers: Mapping[str, str], content: Any) -> An
 def storage_answer(status: int, headers: Mapping[str, str], body: str) -> Answer:
     """Read the refusal of the storage behind a signed URL."""
     code, message = (_found(pattern, body) for pattern in (_CODE, _MESSAGE))
-    seconds = _seconds(headers.get("Retry-After"))
+    seconds = _seconds(headers.get("retry-after"))
     return Answer(status, code, message, seconds, structured=bool(code))
 
 

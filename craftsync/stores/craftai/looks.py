@@ -11,8 +11,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
+from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.errors import StoreError, StoreUnavailable
@@ -64,9 +66,12 @@ class Looks:
         self._clock = clock
         self._seconds = seconds
         self._lock = threading.Lock()
+        self._relisting = threading.Lock()
+        """Held while the store is listed again; whoever may have to wait for it does so by `blocking`."""
         self._began: float | None = None
         self._count = self._pages = self._agreed = 0
         self._paths: set[str] = set()
+        self._touched: set[str] = set()
         self._written: dict[str, Written] = {}
 
     def listed(self, began: float, count: int, pages: int) -> None:
@@ -94,20 +99,24 @@ class Looks:
 
     def _shows_nothing_at(self, path: str) -> bool:
         with self._lock:
-            if self._began is None or self._agreed < _LOOKS_THAT_AGREE:
+            began = self._began
+            if began is None or self._agreed < _LOOKS_THAT_AGREE:
                 return False
-            if self._clock.monotonic() - self._began > self._seconds:
-                if self._count > _MOST_PATHS:
-                    self._began, self._paths = None, set()
-                    return False
-                self._list_again()
-            return path not in self._paths
+            if self._clock.monotonic() - began <= self._seconds:
+                return path not in self._paths
+            if self._count > _MOST_PATHS:
+                self._began, self._paths = None, set()
+                return False
+        blocking(partial(self._list_after, began))
+        with self._lock:
+            return self._began is not None and path not in self._paths
 
     def touched(self, path: str) -> None:
         """Note that a path is being written to, so that no older listing speaks for it."""
         with self._lock:
             if self._began is not None:
                 self._paths.add(path)
+                self._touched.add(path)
             self._written.pop(path, None)
 
     def look_later(self, path: str, written: Written) -> None:
@@ -144,14 +153,24 @@ class Looks:
         self, written: Mapping[str, Written], pool: ThreadPoolExecutor
     ) -> Mapping[str, RemoteObject]:
         if self._began is not None and self._pages * _LOOKS_PER_PAGE <= len(written):
-            with self._lock:
+            with self._relisting:
                 return self._list_again()
         return {found.path: found for found in pool.map(self._look, written) if found}
 
+    def _list_after(self, began: float) -> None:
+        """List again, unless that was done since the listing begun at that time."""
+        with self._relisting:
+            if self._began == began:
+                self._list_again()
+
     def _list_again(self) -> Mapping[str, RemoteObject]:
         began = self._clock.monotonic()
-        objects, self._pages = self._list_all()
-        self._began, self._count, self._paths = began, len(objects), set(objects)
+        with self._lock:
+            self._touched = set()
+        objects, pages = self._list_all()
+        with self._lock:
+            self._began, self._count, self._pages = began, len(objects), pages
+            self._paths = set(objects) | self._touched
         return objects
 
     def _is_ours(self, found: RemoteObject | None, written: Written) -> bool:

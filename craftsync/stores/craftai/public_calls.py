@@ -13,9 +13,11 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
+from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.errors import (
     CraftsyncError,
@@ -145,7 +147,8 @@ class PublicCalls:
         self, function: str, size: int = 0, *, ambiguous: bool = False, **order: str
     ) -> Any:
         """Order a function that has one result, and return it."""
-        (result,) = self._call(function, size, ambiguous=ambiguous, **order)
+        call = partial(self._call, function, size, ambiguous=ambiguous, **order)
+        (result,) = blocking(lambda: list(call()))
         return result
 
     def _call(

@@ -11,10 +11,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
 
-from craftsync.blocking import blocking
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.stores.craftai.bodies import CHUNK
@@ -44,20 +42,16 @@ class Incoming:
         length: int,
         *,
         to_end: bool = True,
-        here: bool = False,
     ) -> None:
-        """`here` says that no chunk has to be waited for any more."""
         self.object = found
         self._chunks = chunks
         self._length = length
         self._to_end = to_end
-        self._here = here
 
     def __iter__(self) -> Iterator[bytes]:
         missing = self._length
         while missing:
-            take = partial(next, self._chunks, b"")
-            chunk = (take() if self._here else blocking(take))[:missing]
+            chunk = next(self._chunks, b"")[:missing]
             if not chunk:
                 raise self._wrong(f"{self._length - missing} of {self._length} bytes came")
             missing -= len(chunk)
@@ -67,7 +61,7 @@ class Incoming:
 
     def arrived(self) -> Incoming:
         """Return the same, with all bytes here."""
-        return Incoming(self.object, iter([b"".join(self)]), self._length, here=True)
+        return Incoming(self.object, iter([b"".join(self)]), self._length)
 
     def _wrong(self, what: str) -> StoreUnavailable:
         return StoreUnavailable(

@@ -12,8 +12,10 @@ import threading
 import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.errors import StoreDenied, StoreMissing, StoreUnavailable, UsageError
 from craftsync.stores.craftai.access import Access
@@ -102,12 +104,9 @@ class Session:
         self._connections.close()
 
     def ensure_token(self) -> None:
-        """Have a token that is good for a while; however many threads ask, one request is made."""
-        if self._clock.monotonic() < self._renew_at:
-            return
-        with self._lock:
-            if self._clock.monotonic() >= self._renew_at:
-                self._renew()
+        """Have a token that is good for a while; however many ask, one request is made."""
+        if self._clock.monotonic() >= self._renew_at:
+            blocking(self._renew_once)
 
     def lifetime(self) -> float:
         """Return for how many seconds the platform says its tokens are good."""
@@ -120,7 +119,7 @@ class Session:
         used = self._token
         response, content = self._sent(send, route, body)
         if response.status_code == 401:
-            self._replace_token(used)
+            blocking(partial(self._replace_token, used))
             response, content = self._sent(send, route, body)
         if 200 <= response.status_code < 300:
             if isinstance(content, _Unread | bytes):
@@ -148,8 +147,13 @@ class Session:
         assert self._transport.last is not None
         return self._transport.last, content
 
+    def _renew_once(self) -> None:
+        with self._lock:
+            if self._clock.monotonic() >= self._renew_at:
+                self._renew()
+
     def _replace_token(self, refused_token: str | None) -> None:
-        """Renew the token that was refused, unless another thread has done so."""
+        """Renew the token that was refused, unless somebody else has done so."""
         with self._lock:
             if self._token == refused_token:
                 self._renew()

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import NamedTuple
 from uuid import uuid4
 
+from craftsync.connection import Response
 from craftsync.stores.base import Source
 from craftsync.stores.craftai.bodies import CHUNK, Content, form
 from craftsync.stores.craftai.errors import (
@@ -24,7 +25,7 @@ from craftsync.stores.craftai.errors import (
     unintelligible,
     unreachable,
 )
-from craftsync.stores.craftai.transport import TIMEOUT, TRANSPORT_ERRORS, Connections, Response
+from craftsync.stores.craftai.transport import TIMEOUT, Connections
 
 _RESUME_INCOMPLETE = 308
 """What Google Cloud Storage answers to every part but the last
@@ -77,13 +78,14 @@ class Storage:
         boundary = uuid4().hex
         head, tail = form(boundary, fields)
         content = Content(source, range(source.size), held=True)
-        headers = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Content-Length": str(len(head) + source.size + len(tail)),
-        }
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         pieces = chain([head], content, [tail])
-        # One write to the connection costs a third of what several do.
-        body = b"".join(pieces) if source.size <= CHUNK else pieces
+        body: bytes | Iterable[bytes] = pieces
+        if source.size <= CHUNK:
+            # One write to the connection costs a third of what several do.
+            body = b"".join(pieces)
+        else:
+            headers["Content-Length"] = str(len(head) + source.size + len(tail))
         with self._exchange("POST", url, path, headers=headers, body=body) as response:
             return self._receipt(response, content)
 
@@ -137,13 +139,12 @@ class Storage:
         path: str,
         *,
         headers: Mapping[str, str],
-        body: bytes | Iterable[bytes] | None = None,
+        body: bytes | Iterable[bytes] = b"",
         incomplete: bool = False,
     ) -> Iterator[Response]:
-        """Send a request and hand out its successful answer; a connection with bytes left over is closed."""
+        """Send a request and hand out its successful answer."""
         sent = {"Accept-Encoding": "identity", "User-Agent": "craftsync", **headers}
-        response = self._connections.send(method, url, sent, body, TIMEOUT)
-        try:
+        with self._connections.sent(method, url, sent, body, TIMEOUT) as response:
             if not 200 <= response.status < 300 and not (
                 incomplete and response.status == _RESUME_INCOMPLETE
             ):
@@ -151,24 +152,19 @@ class Storage:
                 answer = storage_answer(response.status, response.headers, text)
                 raise refused(answer, self._location, path)
             yield response
-        finally:
-            if response.length_remaining == 0:
-                response.release_conn()
-            else:
-                response.close()
 
     def _receipt(self, response: Response, content: Content) -> Receipt:
         """Read the answer to an upload; one with a web page in it comes from somebody else."""
         try:
             beginning = response.read(CHUNK)[:1024]
-        except TRANSPORT_ERRORS as error:
+        except OSError as error:
             raise unreachable(self._location, error, sent=True) from error
         if b"<html" in beginning.lower():
             raise unintelligible(self._location, "answer of a storage")
-        etag = response.headers.get("ETag")
+        etag = response.headers.get("etag")
         return Receipt(
             etag,
-            _moment(response.headers.get("Date")),
+            _moment(response.headers.get("date")),
             _intact(response, etag, content.md5()),
             complete=response.status != _RESUME_INCOMPLETE,
         )
@@ -177,13 +173,13 @@ class Storage:
         try:
             while chunk := response.read(CHUNK):
                 yield chunk
-        except TRANSPORT_ERRORS as error:
+        except OSError as error:
             raise unreachable(self._location, error, sent=True) from error
 
     def _text(self, response: Response) -> str:
         try:
             return response.read(CHUNK).decode(errors="replace")
-        except TRANSPORT_ERRORS:
+        except OSError:
             return ""
 
 
@@ -203,9 +199,9 @@ def _intact(response: Response, etag: str | None, md5_hex: str) -> bool | None:
 
 def _body(response: Response, chunks: Iterator[bytes]) -> Body:
     headers = response.headers
-    length = _number(headers.get("Content-Length"))
-    span = _RANGE.fullmatch(headers.get("Content-Range", ""))
-    etag, modified = headers.get("ETag"), _moment(headers.get("Last-Modified"))
+    length = _number(headers.get("content-length"))
+    span = _RANGE.fullmatch(headers.get("content-range", ""))
+    etag, modified = headers.get("etag"), _moment(headers.get("last-modified"))
     if span is None:
         return Body(0, length, length, etag, modified, chunks)
     start, last, size = (int(number) for number in span.groups())

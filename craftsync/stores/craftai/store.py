@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager
 
-from craftsync.blocking import blocking
 from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.stores.base import Expect, Features, Reader, Source, Store, UploadJournal
@@ -80,9 +78,8 @@ class CraftAiStore:
         return self._backend.list(prefix, boundaries=boundaries)
 
     def stat(self, path: str) -> RemoteObject | None:
-        return blocking(partial(self._backend.stat, path))
+        return self._backend.stat(path)
 
-    @contextmanager
     def read(
         self,
         path: str,
@@ -90,10 +87,8 @@ class CraftAiStore:
         expect: RemoteObject | None = None,
         offset: int = 0,
         length: int | None = None,
-    ) -> Iterator[Reader]:
-        with ExitStack() as stack:
-            opened = self._backend.read(path, expect=expect, offset=offset, length=length)
-            yield blocking(partial(stack.enter_context, opened))
+    ) -> AbstractContextManager[Reader]:
+        return self._backend.read(path, expect=expect, offset=offset, length=length)
 
     def write(
         self,
@@ -105,17 +100,17 @@ class CraftAiStore:
         keep: str | None = None,
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
-        write = partial(self._backend.write, expect=expect, operation=operation, keep=keep)
-        return blocking(partial(write, path, source, journal=journal))
+        return self._backend.write(
+            path, source, expect=expect, operation=operation, keep=keep, journal=journal
+        )
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
-        blocking(partial(self._backend.delete, path, expect=expect, keep=keep))
+        self._backend.delete(path, expect=expect, keep=keep)
 
     def copy(
         self, source: RemoteObject, target: str, *, expect: Expect, operation: str
     ) -> RemoteObject:
-        copy = partial(self._backend.copy, expect=expect, operation=operation)
-        return blocking(partial(copy, source, target))
+        return self._backend.copy(source, target, expect=expect, operation=operation)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         self._backend.abort_stale(uploads)

@@ -1,4 +1,4 @@
-"""Connections to the platform and to its storage: kept, shared by all threads, and never waited for without end.
+"""Requests to the platform and to its storage, on connections that are kept and never waited for without end.
 
 Also what stands in for the `requests` session of the SDK: that one knows no
 timeouts, follows redirects with another method, prefers `~/.netrc` to the
@@ -10,30 +10,28 @@ from __future__ import annotations
 import gzip
 import json as jsons
 import os
-import threading
+import re
 import zlib
-from collections.abc import Iterable, Mapping
-from http.client import HTTPException
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from ssl import SSLContext, create_default_context
 from typing import Any
-from urllib.parse import SplitResult, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote, urlencode, urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from craftsync.stores.craftai.direct import Direct, DirectAnswer, NotConnected
+from craftsync.connection import Response
+from craftsync.hosts import Host, NotConnected
 from craftsync.stores.craftai.errors import unreachable
 
 TIMEOUT = (10.0, 60.0)
 """Seconds for a connection, and for each wait for bytes."""
 CONNECTIONS = 32
-TRANSPORT_ERRORS = (HTTPError, HTTPException, OSError)
-"""What a request or the reading of its answer may raise."""
 
-Response = DirectAnswer | BaseHTTPResponse
-"""An answer: `status`, `headers`, `read`, and `length_remaining` until `release_conn` or `close`."""
+_NOT_IN_A_TARGET = re.compile("[^!-~]")
+_SAFE = "!#$%&'()*+,/:;=?@[]~"
+"""Punctuation that is left as it is in a target; a percent sign is one of an escape already."""
 
 
 class Connections:
@@ -41,82 +39,70 @@ class Connections:
 
     def __init__(self, location: str) -> None:
         self._location = location
-        self._lock = threading.Lock()
-        self._direct: dict[str, Direct] = {}
-        self._proxied: dict[str, PoolManager] = {}
+        self._hosts: dict[str, Host] = {}
 
-    def send(
+    @contextmanager
+    def sent(
         self,
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | Iterable[bytes] | None,
-        timeout: tuple[float, float],
-    ) -> Response:
-        """Send a request; its answer is still to be read. Raises `StoreUnavailable`."""
+        body: bytes | Iterable[bytes] = b"",
+        timeout: tuple[float, float] = TIMEOUT,
+    ) -> Iterator[Response]:
+        """Send a request and hand out its answer, the body of which is still to be read.
+
+        A connection with bytes left over is closed. Raises `StoreUnavailable`
+        for a request without an answer; what breaks off later reaches the
+        reader as `OSError`.
+        """
         parts = urlsplit(url)
         place = f"{parts.scheme}://{parts.netloc}"
-        if place not in self._direct and place not in self._proxied:
-            self._find_way(place, parts)
+        host = self._hosts.get(place)
+        if host is None:
+            host = self._hosts.setdefault(place, Host(urlsplit(place), CONNECTIONS, _encryption))
+        target = _escaped(
+            f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        )
+        connect, patience = timeout
+        told = {"host": parts.netloc.rpartition("@")[2], **headers}
         try:
-            if place in self._direct:
-                target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-                return self._direct[place].request(method, target, headers, body, timeout)
-            return self._proxied[place].request(
-                method,
-                url,
-                body=body,
-                headers=headers,
-                preload_content=False,
-                decode_content=False,
-                redirect=False,
-                retries=False,
-                timeout=Timeout(connect=timeout[0], read=timeout[1]),
-            )
-        except (NotConnected, NewConnectionError, ConnectTimeoutError) as error:
-            raise unreachable(self._location, error, sent=False) from error
-        except TRANSPORT_ERRORS as error:
-            raise unreachable(self._location, error, sent=True) from error
+            response = host.request(method, target, told, body, patience, connect)
+        except OSError as error:
+            sent = not isinstance(error, NotConnected)
+            raise unreachable(self._location, error, sent=sent) from error
+        try:
+            yield response
+        finally:
+            host.take_back(response)
 
     def whole(
         self,
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | None,
-        timeout: tuple[float, float],
+        body: bytes = b"",
+        timeout: tuple[float, float] = TIMEOUT,
     ) -> Answer:
         """Send a request and return its answer with all of its body."""
-        response = self.send(method, url, {**headers, "Accept-Encoding": "gzip"}, body, timeout)
-        try:
-            content = response.read()
-            if response.headers.get("Content-Encoding", "").lower() == "gzip":
-                content = gzip.decompress(content)
-        except (*TRANSPORT_ERRORS, EOFError, zlib.error) as error:
-            response.close()
-            raise unreachable(self._location, error, sent=True) from error
-        response.release_conn()
-        return Answer(response.status, response.headers, content)
+        packed = {**headers, "Accept-Encoding": "gzip"}
+        with self.sent(method, url, packed, body, timeout) as response:
+            try:
+                content = response.read()
+                if response.headers.get("content-encoding", "").lower() == "gzip":
+                    content = gzip.decompress(content)
+            except (OSError, EOFError, zlib.error) as error:
+                raise unreachable(self._location, error, sent=True) from error
+            return Answer(response.status, response.headers, content)
 
     def close(self) -> None:
-        for direct in self._direct.values():
-            direct.close()
-        for proxied in self._proxied.values():
-            proxied.clear()
+        for host in self._hosts.values():
+            host.close()
 
-    def _find_way(self, place: str, parts: SplitResult) -> None:
-        """Find out how a host is reached: directly, or through the proxy the environment names for it."""
-        host = parts.hostname or ""
-        proxies = getproxies()
-        proxy = proxies.get(parts.scheme) or proxies.get("all")
-        with self._lock:
-            if proxy is None or proxy_bypass(host):
-                context = _encryption() if parts.scheme == "https" else None
-                self._direct.setdefault(place, Direct(parts, CONNECTIONS, context))
-            else:
-                url = proxy if "//" in proxy else f"http://{proxy}"
-                manager = ProxyManager(url, maxsize=CONNECTIONS, ca_certs=_authorities())
-                self._proxied.setdefault(place, manager)
+
+def _escaped(target: str) -> str:
+    """Return what may stand in a request for a path and query that somebody else may not have encoded."""
+    return quote(target, safe=_SAFE) if _NOT_IN_A_TARGET.search(target) else target
 
 
 def _authorities() -> str:
@@ -149,20 +135,22 @@ class Answer:
         return jsons.loads(self.content)
 
 
+_last: ContextVar[Answer | None] = ContextVar("last", default=None)
+
+
 class SdkTransport:
-    """Stands in for the SDK's session. `last` is the answer to this thread's last request, `None` if there was none."""
+    """Stands in for the SDK's session. `last` is the answer to this task's last request, `None` if there was none."""
 
     def __init__(self, connections: Connections, headers: Mapping[str, str]) -> None:
         self._connections = connections
         self._headers = headers
-        self._here = threading.local()
 
     @property
     def last(self) -> Answer | None:
-        return getattr(self._here, "last", None)
+        return _last.get()
 
     def forget(self) -> None:
-        self._here.last = None
+        _last.set(None)
 
     def get(self, url: str, **request: Any) -> Answer:
         return self._send("GET", url, **request)
@@ -187,7 +175,7 @@ class SdkTransport:
     ) -> Answer:
         """Send a request of the API; bodies are encoded as `requests` does it."""
         sent = {**self._headers, **(headers or {})}
-        body = None
+        body = b""
         if json is not None:
             sent["Content-Type"] = "application/json"
             body = jsons.dumps(json).encode()
@@ -196,5 +184,5 @@ class SdkTransport:
             body = urlencode(data).encode()
         target = f"{url}?{urlencode(params)}" if params else url
         answer = self._connections.whole(method, target, sent, body, timeout or TIMEOUT)
-        self._here.last = answer
+        _last.set(answer)
         return answer

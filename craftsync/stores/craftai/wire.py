@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import MAX_PATH_BYTES
@@ -119,7 +120,7 @@ class WireStore:
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         """Look at what was written and not yet looked at; what the platform acknowledged is durable."""
-        return self._looks.catch_up()
+        return blocking(self._looks.catch_up)
 
     def close(self) -> None:
         self._writing.close()

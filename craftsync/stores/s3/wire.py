@@ -7,25 +7,23 @@ no success is raised as one of craftsync's errors.
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from types import MappingProxyType
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from craftsync.blocking import blocking
 from craftsync.clock import Clock
-from craftsync.connection import Connection, Response
+from craftsync.connection import Response
+from craftsync.hosts import Host, NotConnected
 from craftsync.stores.s3.errors import answer_of, refused, unreachable
 from craftsync.stores.s3.session import Session
 from craftsync.stores.s3.signing import Query, Request, encoded_path, encoded_query, sign
 
-CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0
 """A connection on which nothing moves for so long counts as dead."""
 
@@ -40,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Wire:
-    """A client for one bucket. May be used from several threads; each request takes a connection of its own.
+    """A client for one bucket. May be used from several threads.
 
     At most `keep` connections wait for more work.
     """
@@ -49,11 +47,9 @@ class Wire:
         self._session = session
         self._location = location
         self._clock = clock
-        self._keep = keep
         self._url = urlsplit(session.url)
-        # Taken from and put back at its end, which needs no lock.
-        self._idle: list[Connection] = []
-        self._tls: ssl.SSLContext | None = None
+        trust = partial(ssl.create_default_context, cafile=session.ca_bundle)
+        self.host = Host(self._url, keep, trust)
 
     def call(
         self,
@@ -93,33 +89,29 @@ class Wire:
         path, parameters = encoded_path(f"{self._url.path}/{key}"), encoded_query(query)
         hashed = digest.hex() if digest else sha256(body).hexdigest()
         request = Request(method, path, parameters, {"host": self._url.netloc, **headers}, hashed)
-        connection = self._waiting() or blocking(self._fresh)
-        response = None
+        response = self._sent(request, body)
         try:
-            response = self._sent(connection, request, body)
             if response.status >= 300:
                 self._refuse(response, key)
             yield response
         finally:
-            if response is not None and response.is_complete and len(self._idle) < self._keep:
-                self._idle.append(connection)
-            else:
-                connection.close()
+            self.host.take_back(response)
 
     def close(self) -> None:
         """Close the connections that wait for more work, and from now on each one after its request."""
-        self._keep = 0
-        while self._idle:
-            self._idle.pop().close()
+        self.host.close()
 
-    def _sent(self, connection: Connection, request: Request, body: bytes) -> Response:
+    def _sent(self, request: Request, body: bytes) -> Response:
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC)
         signed = sign(request, self._session.keys(), self._session.region, now)
         target = f"{request.path}?{request.query}" if request.query else request.path
         try:
-            return connection.request(request.method, target, signed, body, IDLE_SECONDS)
+            # Proxies may change this one, so it is not signed.
+            sent = {**signed, "accept-encoding": "identity"}
+            return self.host.request(request.method, target, sent, body, IDLE_SECONDS)
         except OSError as error:
-            raise unreachable(self._location, error, sent=True) from error
+            sent_out = not isinstance(error, NotConnected)
+            raise unreachable(self._location, error, sent=sent_out) from error
 
     def _read(self, response: Response) -> bytes:
         try:
@@ -133,59 +125,3 @@ class Wire:
         answer = answer_of(response.status, text, retry_after=headers.get("retry-after"))
         region = answer.region or headers.get("x-amz-bucket-region")
         raise refused(answer._replace(region=region), self._location, key)
-
-    def _waiting(self) -> Connection | None:
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return None
-            if connection.is_quiet():
-                return connection
-            connection.close()
-        return None
-
-    def _fresh(self) -> Connection:
-        client = self._client()
-        try:
-            client.connect()
-        except (OSError, HTTPException) as error:
-            raise unreachable(self._location, error, sent=False) from error
-        return Connection(client.sock)
-
-    def _client(self) -> HTTPConnection:
-        """Return what makes a connection; it is used for nothing else."""
-        host = self._url.hostname or ""
-        if self._url.scheme == "http":
-            return HTTPConnection(host, self._url.port, timeout=CONNECT_SECONDS)
-        self._tls = self._tls or ssl.create_default_context(cafile=self._session.ca_bundle)
-        proxy = _https_proxy(host)
-        if proxy is None:
-            return HTTPSConnection(host, self._url.port, timeout=CONNECT_SECONDS, context=self._tls)
-        via = urlsplit(proxy if "//" in proxy else "//" + proxy)
-        connection = HTTPSConnection(
-            via.hostname or "", via.port or 3128, timeout=CONNECT_SECONDS, context=self._tls
-        )
-        connection.set_tunnel(host, self._url.port or 443, _proxy_login(via.username, via.password))
-        return connection
-
-
-def _https_proxy(host: str) -> str | None:
-    """Return the proxy the environment names for a host, as boto3 also takes it from there."""
-    if not any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ):
-        return None
-    from urllib.request import getproxies, proxy_bypass
-
-    proxies = getproxies()
-    if proxy_bypass(host):
-        return None
-    return proxies.get("https") or proxies.get("all")
-
-
-def _proxy_login(user: str | None, password: str | None) -> dict[str, str]:
-    if user is None:
-        return {}
-    from base64 import b64encode
-
-    pair = f"{unquote(user)}:{unquote(password or '')}"
-    return {"Proxy-Authorization": "Basic " + b64encode(pair.encode()).decode()}
