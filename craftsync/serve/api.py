@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -26,6 +25,7 @@ from craftsync.serve.multipart import MOST_PARTS, ListedPart, Uploads
 from craftsync.serve.objects import STORE
 from craftsync.serve.presigned import Signer
 from craftsync.serve.refused import Refused
+from craftsync.serve.threads import in_thread
 from craftsync.serve.tokens import Tokens
 from craftsync.serve.writes import delete, write
 from craftsync.stores.base import Store
@@ -88,13 +88,13 @@ class Api:
         folder = (request.query_params.get("folder_path") or "").strip("/")
         prefix = f"{_named(folder)}/" if folder else ""
         token = request.query_params.get("continuation_token")
-        content = await run_in_threadpool(self._page, prefix, token)
+        content = await in_thread(self._page, prefix, token)
         return Response(content, media_type="application/json")
 
     async def information(self, request: Request) -> Response:
         self._check(request)
         path = _path_of(await _json(request))
-        found = await run_in_threadpool(self._store.stat, path)
+        found = await in_thread(self._store.stat, path)
         if found is None:
             raise ObjectNotFound(f"There is no object {path}.")
         return JSONResponse(_described(found))
@@ -116,13 +116,13 @@ class Api:
         """Remove an object; as in S3, one that is not there is a success."""
         self._check(request)
         path = _path_of(await _form(request))
-        await run_in_threadpool(delete, self._store, self._clock, path)
+        await in_thread(delete, self._store, self._clock, path)
         return JSONResponse({"path": path})
 
     async def multipart_begin(self, request: Request) -> Response:
         self._check(request)
         path = _path_of(await _json(request))
-        upload_id = await run_in_threadpool(self._uploads.begin, path)
+        upload_id = await in_thread(self._uploads.begin, path)
         return JSONResponse({"upload_id": upload_id})
 
     async def multipart_part(self, request: Request) -> Response:
@@ -143,7 +143,7 @@ class Api:
         self._check(request)
         asked = await _json(request)
         path, upload_id = _path_of(asked), _upload_of(asked)
-        await run_in_threadpool(self._put_together, path, upload_id, _parts_of(asked))
+        await in_thread(self._put_together, path, upload_id, _parts_of(asked))
         return JSONResponse({"path": path})
 
     def _check(self, request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Content on its way into the store, in a temporary file that has no name.
+"""Content on its way into the store, in memory or in a temporary file that has no name.
 
 A crash leaves nothing of it. Where the file lies, TMPDIR says.
 """
@@ -44,16 +44,44 @@ class Scratch:
             while written < len(rest):
                 written += os.pwrite(self.descriptor, rest[written:], offset + written)
 
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes."""
+        return os.pread(self.descriptor, length, offset)
+
+
+class SmallScratch:
+    """The same for one thread at a time, and without a file for as long as the content is small."""
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+        self._file: Scratch | None = None
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        if self._file is None and offset + len(data) > BLOCK:
+            self._file = Scratch()
+            self._file.write_at(0, bytes(self._memory))
+            self._memory.clear()
+        if self._file is not None:
+            self._file.write_at(offset, data)
+        else:
+            self._memory[offset : offset + len(data)] = data
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes."""
+        if self._file is not None:
+            return self._file.read_at(offset, length)
+        return bytes(self._memory[offset : offset + length])
+
 
 class Content:
-    """Extents of a temporary file, one after the other, as `stores.base.Source` asks for them.
+    """Extents of what was received, one after the other, as `stores.base.Source` asks for them.
 
-    Nobody else can reach the file, so it cannot change.
+    Nobody else can reach it, so it cannot change.
     """
 
     mtime_ns: int | None = None
 
-    def __init__(self, scratch: Scratch, extents: Sequence[Extent]) -> None:
+    def __init__(self, scratch: Scratch | SmallScratch, extents: Sequence[Extent]) -> None:
         self._scratch = scratch
         self._extents = extents
         self._ends = list(accumulate(extent.length for extent in extents))
@@ -77,7 +105,7 @@ class Content:
         return content
 
     def verify(self) -> None:
-        """Do nothing: the file has no name by which it could be changed."""
+        """Do nothing: nobody could have changed it."""
 
     def _pieces(self, offset: int, length: int) -> Iterator[bytes]:
         index = bisect_right(self._ends, offset)
@@ -85,5 +113,5 @@ class Content:
             extent = self._extents[index]
             within = offset - (self._ends[index] - extent.length)
             count = min(length, extent.length - within)
-            yield os.pread(self._scratch.descriptor, count, extent.offset + within)
+            yield self._scratch.read_at(extent.offset + within, count)
             offset, length, index = offset + count, length - count, index + 1

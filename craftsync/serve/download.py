@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import CraftsyncError
 from craftsync.serve.ranges import ByteRange
+from craftsync.serve.threads import in_thread
 from craftsync.stores.base import Store
 
 
@@ -97,12 +97,12 @@ class Download:
                 )
                 if block.last:
                     return
-                block = await run_in_threadpool(self._body.take)
+                block = await in_thread(self._body.take)
         except (CraftsyncError, OSError) as error:
             self._log(f"A download of {self._body.object.path!r} broke off: {error}")
         finally:
             gone.cancel()
-            await run_in_threadpool(self._body.close)
+            await in_thread(self._body.close)
 
 
 async def _departure(receive: Receive) -> None:

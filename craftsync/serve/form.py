@@ -11,7 +11,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from craftsync.serve.content import Content, Extent, Scratch
+from craftsync.serve.content import Content, Extent, Scratch, SmallScratch
 from craftsync.serve.refused import Refused
 
 _FILE = "file"
@@ -28,7 +28,10 @@ class Form:
     """
 
     def __init__(
-        self, content_type: str, scratch: Scratch, permit: Callable[[Mapping[str, str]], None]
+        self,
+        content_type: str,
+        scratch: Scratch | SmallScratch,
+        permit: Callable[[Mapping[str, str]], None],
     ) -> None:
         """Raises `Refused` (400) when the Content-Type is not that of a form."""
         kind, options = parse_options_header(content_type)

@@ -11,20 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from urllib.parse import unquote
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
-from craftsync.serve.content import BLOCK, Scratch
+from craftsync.serve.content import BLOCK, SmallScratch
 from craftsync.serve.download import Body, Download
 from craftsync.serve.form import Form
 from craftsync.serve.multipart import LARGEST_PART, Uploads
 from craftsync.serve.presigned import Signer
 from craftsync.serve.ranges import range_of
 from craftsync.serve.refused import Refused
+from craftsync.serve.threads import in_thread
 from craftsync.serve.writes import write
 from craftsync.stores.base import Store
 
@@ -52,9 +52,9 @@ class Objects:
 
     async def post(self, request: Request) -> Response:
         """Take a form with `key`, the fields that permit it, and the file."""
-        form = Form(request.headers.get("content-type", ""), Scratch(), self._permit_form)
+        form = Form(request.headers.get("content-type", ""), SmallScratch(), self._permit_form)
         last = await _pour(request, form.feed)
-        written = await run_in_threadpool(self._store_form, form, last)
+        written = await in_thread(self._store_form, form, last)
         return Response(status_code=204, headers=_etag(written))
 
     async def put(self, request: Request) -> Response:
@@ -63,15 +63,13 @@ class Objects:
         upload = self._uploads.find(query.get("upload"), path)
         with upload.receiving(int(query["part"]), _length_of(request)) as arrival:
             last = await _pour(request, arrival.feed)
-            await run_in_threadpool(arrival.feed, last)
+            await in_thread(arrival.feed, last)
         return Response(headers={"etag": f'"{arrival.etag()}"'})
 
     async def get(self, request: Request) -> Download:
         """Give an object, or a range of it."""
         path, headers = self._permitted(request), request.headers
-        return await run_in_threadpool(
-            self._opened, path, headers.get("range"), headers.get("if-match")
-        )
+        return await in_thread(self._opened, path, headers.get("range"), headers.get("if-match"))
 
     def _permit_form(self, fields: Mapping[str, str]) -> None:
         self._signer.check("POST", fields.get("key", ""), fields)
@@ -143,7 +141,7 @@ async def _pour(request: Request, feed: Callable[[Sequence[bytes]], None]) -> Se
             if size >= BLOCK:
                 if feeding:
                     await feeding
-                feeding = asyncio.create_task(run_in_threadpool(feed, pieces))
+                feeding = asyncio.create_task(in_thread(feed, pieces))
                 pieces, size = [], 0
             pieces.append(piece)
             size += len(piece)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvicorn
-from starlette.concurrency import run_in_threadpool
 
 from craftsync.clock import Clock
 from craftsync.errors import UsageError
@@ -18,6 +17,7 @@ from craftsync.serve.app import application, logged
 from craftsync.serve.multipart import Uploads
 from craftsync.serve.objects import Objects
 from craftsync.serve.presigned import Signer
+from craftsync.serve.threads import in_thread
 from craftsync.serve.tokens import Tokens
 from craftsync.stores.base import Store
 
@@ -99,8 +99,8 @@ def serve(
     app = application(api, objects)
 
     async def tidy() -> None:
-        await run_in_threadpool(uploads.drop_stale)
-        await run_in_threadpool(api.listings.close_resting)
+        await in_thread(uploads.drop_stale)
+        await in_thread(api.listings.close_resting)
 
     # A malformed form, a download that broke off, a transfer that ends with the server: none is
     # a defect, and whom it concerns is told otherwise.
