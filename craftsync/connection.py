@@ -21,7 +21,8 @@ from craftsync.blocking import until_ready
 _HEAD_END = b"\r\n\r\n"
 _LONGEST_HEAD = 65_536
 _PIECE = 65_536
-_LARGE_PIECE = 1024 * 1024
+_LARGE_PIECE = 256 * 1024
+"""Larger blocks are mapped and unmapped for each piece, which costs more than asking more often."""
 _ONE_SEND = 64 * 1024
 """Bytes of a body that are sent together with the head: one system call in place of two."""
 
