@@ -46,7 +46,7 @@ class Sockets(Generic[Task]):
                 os.eventfd_read(self._bell)
             elif descriptor in self._waiting:
                 found.append((self._waiting.pop(descriptor)[0], True))
-        return found or self._late()
+        return found + self._late()
 
     def close(self) -> None:
         self._epoll.close()

@@ -293,3 +293,28 @@ def test_closing_a_pool_lets_a_task_get_its_answer() -> None:
         far.sendall(OK)
         pool.close()
         assert pool.take(0) == b"ok"
+
+
+def test_a_wait_that_lasts_too_long_ends_while_others_go_on() -> None:
+    silent, _keep_open = socket.socketpair()
+    busy, far = socket.socketpair()
+    pool: TaskPool[Any] = TaskPool(2)
+
+    def late() -> str:
+        try:
+            connection.request("GET", "/", {}, b"", 0.01)
+        except TimeoutError:
+            return "late"
+        return "answered"
+
+    with closing(Connection(silent)) as connection, closing(Connection(busy)) as other, far:
+        pool.submit(late)
+        results = []
+        while "late" not in results and len(results) < 1_000_000:
+            far.sendall(OK)
+            pool.submit(lambda: other.request("GET", "/", {}, b"", PATIENCE).read())
+            results.append(pool.take(PATIENCE))
+            far.recv(1000)
+        pool.close()
+    _keep_open.close()
+    assert results[-1] == "late"
