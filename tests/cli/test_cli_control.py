@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from craftsync.daemon.client import ask
+from craftsync.daemon.endpoint import folder_of
+from craftsync.errors import UsageError
 from tests.support.cli import SCRIPT, Craftsync, until
 from tests.support.daemons import running
 
@@ -46,6 +49,19 @@ def test_while_paused_nothing_moves_and_after_resume_all_of_it(
         assert not (store / "second").exists()
         assert craftsync("resume").code == 0
         until((store / "second").exists, "the second file")
+
+
+def test_a_rate_beyond_all_floats_is_refused_and_ends_nothing(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first pass")
+        folder = folder_of(craftsync.folder / "state", str(root), str(store))
+        with pytest.raises(UsageError, match="upload has to be bytes per second"):
+            ask(folder, "bwlimit", upload=10**400)
+        assert craftsync("bwlimit", "9" * 400).code == 2
+        assert daemon.status()["bwlimit"] == {"upload": None, "download": None}
 
 
 def test_a_pause_outlives_the_daemon(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
