@@ -157,6 +157,19 @@ def test_patterns_choose_what_takes_part(craftsync: Craftsync) -> None:
     assert sorted(craftsync.files("other")) == ["d.log"]
 
 
+def test_the_marks_and_the_trash_of_a_root_inside_the_root_stay_where_they_are(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/inner/b", "b")
+    assert craftsync("sync", "root/inner", "./inner-store").code == 0
+    assert craftsync("sync", "root", "./store").code == 0
+    assert not (craftsync.folder / "store/inner/.craftsync").exists()
+    craftsync.write("store/inner/.craftsync/root-id", "another")
+    mark = (craftsync.folder / "root/inner/.craftsync/root-id").read_text()
+    assert craftsync("pull", "--conflict", "remote", "--delete", "root", "./store").code == 0
+    assert (craftsync.folder / "root/inner/.craftsync/root-id").read_text() == mark
+
+
 def test_a_folder_of_the_configuration_is_enough(craftsync: Craftsync) -> None:
     craftsync.config.write_text(
         "environments: {archive: {store: directory, path: archive}}\n"
