@@ -13,7 +13,7 @@ import pytest
 from craftsync.daemon.client import ask
 from craftsync.daemon.endpoint import folder_of
 from craftsync.errors import UsageError
-from tests.support.cli import SCRIPT, Craftsync, until
+from tests.support.cli import DEADLINE, SCRIPT, Craftsync, until
 from tests.support.daemons import running
 
 
@@ -269,6 +269,22 @@ def test_a_command_of_ones_own_is_called_without_a_shell_for_what_waits_for_a_pe
     assert variables["CRAFTSYNC_NOTIFY_ROOT"] == str(root)
     assert variables["CRAFTSYNC_NOTIFY_PATH"] == "first"
     assert variables["CRAFTSYNC_NOTIFY_COUNT"] == "1"
+
+
+def test_what_a_command_of_ones_own_prints_is_not_among_the_lines_of_json(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store = pair[1]
+    noted = tmp_path / "noted"
+    (store / "first").write_text("another")
+    program = f"echo not JSON; touch {noted}"
+    configure(craftsync, "", f"notify: {json.dumps(['/bin/sh', '-c', program])}\n")
+    with craftsync.start("watch", "--json") as process:
+        until(noted.exists, "the call")
+        process.terminate()
+        lines, log = process.communicate(timeout=DEADLINE)
+    assert [json.loads(line)["type"] for line in lines.splitlines()] == ["conflict"]
+    assert b"not JSON" in log
 
 
 def test_the_figures_are_in_the_file_for_prometheus(
