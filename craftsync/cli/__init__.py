@@ -15,6 +15,7 @@ import click
 
 from craftsync import __version__
 from craftsync.cli import failures
+from craftsync.cli.groups import Group
 
 MODULES = {
     "push": "once",
@@ -49,7 +50,7 @@ MODULES = {
 """The commands in the order of the help, and the module each is defined in."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """A group that imports a command's module when the command is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -42,6 +42,13 @@ def test_the_help_lists_every_command(craftsync: Craftsync, word: str) -> None:
     assert listed == list(MODULES)
 
 
+@pytest.mark.parametrize("words", [[], ["conflicts"], ["deletes"], ["service"], ["trash"]])
+def test_no_sentence_of_the_help_is_cut_off(craftsync: Craftsync, words: list[str]) -> None:
+    listed = craftsync(*words, "--help", COLUMNS="80").text.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_each_command_has_an_example_of_it(craftsync: Craftsync, command: str) -> None:
     run = craftsync(*command.split(), "--help")
@@ -72,7 +79,9 @@ def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
     [
         (["frobnicate"], "No such command"),
         (["push", "--frobnicate"], "No such option"),
-        (["push"], "not clear which folder is meant"),
+        (["pusch", "root", "./store"], "No such command 'pusch'. Did you mean push?"),
+        (["deletes", "aprove"], "Did you mean approve?"),
+        (["push"], "No folder is named, and there is none in the configuration"),
         (["push", "datasets"], "'datasets' is not a folder of the configuration"),
         (["push", "root", "store"], "'store' is not an environment of the configuration"),
         (["push", "root", "./store", "more"], "Too many words"),
