@@ -13,7 +13,7 @@ import pytest
 
 from craftsync import __version__
 from craftsync.cli import MODULES
-from tests.support.cli import Craftsync
+from tests.support.cli import SCRIPT, Craftsync
 
 COMMANDS = [*MODULES, "trash list", "trash restore", "trash purge"]
 
@@ -175,3 +175,39 @@ def test_no_failure_ends_with_a_traceback(craftsync: Craftsync, tmp_path: Path) 
     assert run.code != 0
     assert "Traceback" not in run.err
     assert run.err.startswith("craftsync: ")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(craftsync: Craftsync, closed: str) -> None:
+    craftsync.write("root/a", "content")
+    for words in ("sync root ./store", "get ./store a -", "ls ./store", "--version"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{SCRIPT} {words} {closed}"],
+            cwd=craftsync.folder,
+            env=craftsync.environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert craftsync.files("store") == {"a": "content"}
+
+
+@pytest.mark.parametrize("words", ["sync root ./store", "ls --json ./store", "status root ./store"])
+def test_an_output_that_takes_nothing_is_told_and_no_success(
+    craftsync: Craftsync, words: str
+) -> None:
+    craftsync.write("root/a", "content")
+    craftsync("push", "root", "./store")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [SCRIPT, *words.split()],
+            cwd=craftsync.folder,
+            env=craftsync.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert b"What there is to say cannot be written: No space left on device" in done.stderr
