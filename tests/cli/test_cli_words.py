@@ -211,3 +211,16 @@ def test_an_output_that_takes_nothing_is_told_and_no_success(
         )
     assert done.returncode == 1
     assert b"What there is to say cannot be written: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/proc/1"])
+def test_a_home_that_is_none_is_no_configuration_and_the_state_has_to_be_elsewhere(
+    craftsync: Craftsync, home: str
+) -> None:
+    craftsync.write("root/a", "content")
+    nowhere = {"HOME": home, "CRAFTSYNC_CONFIG": "", "CRAFTSYNC_STATE_DIR": ""}
+    run = craftsync("sync", "root", "./store", **nowhere)
+    assert run.code == 7
+    assert f"the folder {home}/.local/state/craftsync/pairs/" in run.err
+    assert "--state-dir" in run.err
+    assert craftsync("--state-dir", "state", "sync", "root", "./store", **nowhere).code == 0
