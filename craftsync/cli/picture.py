@@ -52,7 +52,8 @@ def _headline(facts: Facts) -> Text:
     if facts["pending"]:
         waiting.append(f"{facts['pending']} pending")
     since = f"last in step {facts['last_success'] or 'never'}"
-    if waiting or facts["state"] not in ("watching", "stopped") or not facts["last_success"]:
+    if waiting or facts["state"] != "watching" or not facts["last_success"]:
+        # Nobody has looked since a daemon stopped, so that it is in step is not known.
         return Text(", ".join([*waiting, since]), style="bold yellow" if waiting else "bold")
     return Text(f"In step; {since}", style="bold green")
 

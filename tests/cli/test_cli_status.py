@@ -91,6 +91,35 @@ def test_after_a_crash_the_database_tells_what_was(
     assert facts["last_success"]
 
 
+def test_while_none_runs_a_root_or_store_that_is_away_is_told_beside_the_other_folders(
+    craftsync: Craftsync,
+) -> None:
+    here, names = craftsync.folder, ("fine", "rootless", "storeless")
+    craftsync.config.write_text(
+        "environments:\n"
+        + "".join(f"  s-{name}: {{store: directory, path: s-{name}}}\n" for name in names)
+        + "folders:\n"
+        + "".join(f"  {name}: {{root: {name}, environment: s-{name}}}\n" for name in names)
+        + "  never: {root: never, environment: s-fine}\n"
+    )
+    for name in names:
+        craftsync.write(f"{name}/file")
+        assert craftsync("sync", name).code == 0
+    (here / "rootless").rename(here / "moved")
+    (here / "s-storeless").rename(here / "moved-too")
+    run = craftsync("status", "--json")
+    assert run.code == 0, run.err
+    fine, rootless, storeless, never = json.loads(run.out)
+    assert fine["reason"] is None
+    assert f"{here}/rootless cannot be used" in rootless["reason"]
+    assert "that its disk is mounted" in rootless["reason"]
+    assert storeless["reason"].startswith("The store is not there.")
+    assert all(facts["last_success"] for facts in (fine, rootless, storeless))
+    assert (never["last_success"], never["mode"]) == (None, None)
+    assert f"{here}/never cannot be used" in never["reason"]
+    assert craftsync("status", "mistyped", "./s-fine").code == 3
+
+
 def test_what_waits_for_a_person_is_named_until_it_is_settled(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
@@ -138,8 +167,12 @@ def test_on_a_terminal_it_is_a_picture_and_elsewhere_plain(
 ) -> None:
     craftsync("sync", *pair)
     picture = on_a_terminal(craftsync, "status", *pair)
-    assert "In step" in picture
+    assert "last in step" in picture
+    assert "In step" not in picture, "nobody has looked since"
     assert "\x1b[" in picture
+    with running(craftsync, *pair) as daemon:
+        daemon.until_state("watching", *pair)
+        assert "In step" in on_a_terminal(craftsync, "status", *pair)
     plain = craftsync("status", *pair).text
     assert "last success" in plain
     assert "\x1b[" not in plain
