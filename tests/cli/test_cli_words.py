@@ -213,6 +213,16 @@ def test_an_output_that_takes_nothing_is_told_and_no_success(
     assert b"What there is to say cannot be written: No space left on device" in done.stderr
 
 
+def test_names_are_utf8_whatever_the_locale_says(craftsync: Craftsync) -> None:
+    old = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    craftsync.write("données/été.csv", "content")
+    assert craftsync("sync", "données", "./magasin").code == 0
+    run = craftsync("sync", "--json", "données", "./magasin", **old)
+    assert run.code == 0, run.err
+    assert run.summary["unchanged"] == 1
+    assert "été.csv" in craftsync("ls", "./magasin", **old).text
+
+
 @pytest.mark.parametrize("home", ["/dev/null", "/proc/1"])
 def test_a_home_that_is_none_is_no_configuration_and_the_state_has_to_be_elsewhere(
     craftsync: Craftsync, home: str
