@@ -57,6 +57,22 @@ def test_that_the_store_was_away_is_no_problem_once_it_is_back(
     assert (facts["problems"], facts["waiting"]) == (0, [])
 
 
+def test_that_the_store_is_away_is_logged_once_and_not_at_each_try(
+    craftsync: Craftsync, pair: tuple[str, str]
+) -> None:
+    store, reasons = Path(pair[1]), set()
+
+    def tries() -> int:
+        reasons.add(daemon.status(*pair)["reason"])
+        return len(reasons - {None})
+
+    with running(craftsync, *pair) as daemon:
+        until((store / "first").exists, "the first pass")
+        store.rename(store.with_name("elsewhere"))
+        until(lambda: tries() >= 3, "three tries, each with another wait")
+        assert daemon.log.count("offline, next try") == 1
+
+
 def test_why_it_has_halted_is_told_with_what_to_do(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
