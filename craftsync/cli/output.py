@@ -204,7 +204,7 @@ def sentence(report: Report) -> str:
         _counted(report.unchanged, "unchanged"),
         _counted(report.conflicts, "in conflict"),
         _counted(report.held, "held for approval"),
-        _counted(report.problems, "failed"),
+        _counted(report.problems, "not equal" if report.command == "check" else "failed"),
         _counted(report.skipped, "skipped"),
     ]
     done = ", ".join(part for part in parts if part) or "nothing to do"

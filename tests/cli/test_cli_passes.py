@@ -193,6 +193,7 @@ def test_check_compares_content_and_changes_nothing(craftsync: Craftsync) -> Non
     run = craftsync("check", "root", "./store")
     assert run.code != 0
     assert sorted(run.lines[:-1]) == ["* differs", "+ here", "- there", "= same"]
+    assert run.lines[-1].startswith("check: 1 unchanged, 3 not equal; ")
     assert craftsync.files("root")["differs"] == "root!"
     lines = craftsync("check", "root", "./store", "--json").json
     assert {"type": "check", "symbol": "*", "path": "differs"} in lines
