@@ -45,7 +45,8 @@ def run(command: click.Command, words: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except click.Abort as error:
-        return code_of(error.__cause__)
+        # A question that is not answered hides in the context what ended it.
+        return code_of(error.__cause__ or error.__context__)
     except (ReaderGone, BrokenPipeError):
         _say_no_more()
         return READER_GONE
