@@ -253,6 +253,22 @@ def test_a_folder_that_is_broken_halts_and_the_others_go_on(
         assert daemon.end() == 0
 
 
+def test_a_root_of_two_folders_is_kept_for_one_and_the_other_says_why_it_is_not(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, _ = pair
+    configure(craftsync, f"}}, twice: {{root: {root}, environment: 'store:two'")
+
+    def halted() -> list[str]:
+        found = json.loads(craftsync("status", "--json").out)
+        return [facts["reason"] for facts in found if facts["state"] == "halted"]
+
+    with running(craftsync):
+        until(halted, "one of the two to halt")
+        (reason,) = halted()
+    assert f"This craftsync keeps {root} in step with another store already." in reason
+
+
 def test_a_command_of_ones_own_is_called_without_a_shell_for_what_waits_for_a_person(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
