@@ -203,6 +203,7 @@ def test_a_picture_of_a_transfer_shows_how_far_it_has_come(
         picture = on_a_terminal(craftsync, "status", *pair)
     assert "moving: " in picture
     assert "of 24.0 MiB" in picture
+    assert "not in step yet" in picture
 
 
 def test_names_cannot_disturb_the_terminal(craftsync: Craftsync, tmp_path: Path) -> None:
