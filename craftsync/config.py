@@ -127,7 +127,7 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
     path = default_file() if file is None else Path(file).expanduser()
     try:
         content = path.read_text("utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if named:
             raise ConfigError(
                 f"{path}: there is no such file.",
@@ -135,8 +135,9 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
             ) from None
         return Config()
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"{path}: it cannot be read ({error}).",
+            f"{path}: it cannot be read ({reason}).",
             remedy="It has to be a UTF-8 file you may read.",
         ) from error
     return parse(content, path)

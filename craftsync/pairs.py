@@ -146,12 +146,16 @@ def _checked(name: str, config: Config) -> str:
 
 
 def _only_folder(config: Config) -> str:
-    if len(config.folders) != 1:
-        known = ", ".join(config.folders) or "none"
-        named = "the name of a folder" if config.folders else "name a folder with craftsync init"
+    if not config.folders:
+        raise UsageError(
+            "No folder is named, and there is none in the configuration.",
+            remedy="Give ROOT STORE, or put a folder into the configuration with craftsync init.",
+        )
+    if len(config.folders) > 1:
+        known = ", ".join(config.folders)
         raise UsageError(
             f"It is not clear which folder is meant (in the configuration: {known}).",
-            remedy=f"Give ROOT STORE, or {named}.",
+            remedy="Give ROOT STORE, or the name of a folder.",
         )
     return next(iter(config.folders))
 

@@ -8,6 +8,7 @@ not pay for what `craftsync sync` needs.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib import import_module
 
@@ -15,6 +16,7 @@ import click
 
 from craftsync import __version__
 from craftsync.cli import failures
+from craftsync.cli.groups import Group
 
 MODULES = {
     "push": "once",
@@ -49,7 +51,7 @@ MODULES = {
 """The commands in the order of the help, and the module each is defined in."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """A group that imports a command's module when the command is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -96,6 +98,17 @@ def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    _insist_on_utf8()
     # A pass makes records by the million and hardly a cycle, so looking for those pays only rarely.
     gc.set_threshold(50_000, 20, 100)
     sys.exit(failures.run(cli, sys.argv[1:]))
+
+
+def _insist_on_utf8() -> None:
+    """Start anew where the locale has the interpreter read names in another encoding.
+
+    A name is the bytes on the disk, and those are UTF-8 whatever the locale says.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        words = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, words, {**os.environ, "PYTHONUTF8": "1"})

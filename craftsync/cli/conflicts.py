@@ -11,6 +11,7 @@ import click
 
 from craftsync import pairs
 from craftsync.cli import parameters as common
+from craftsync.cli.groups import Group
 from craftsync.cli.output import say, say_json, shown, size_shown, time_shown
 from craftsync.clock import SystemClock, stamp
 from craftsync.core.model import LocalFile
@@ -24,7 +25,7 @@ _LONGEST_TEXT = 256 << 10
 """Bytes up to which two texts are compared line by line."""
 
 
-@click.group()
+@click.group(cls=Group)
 def conflicts() -> None:
     """List and settle conflicts: files that were changed on both sides.
 

@@ -10,6 +10,7 @@ import click
 from craftsync import pairs, passes
 from craftsync.cli import control
 from craftsync.cli import parameters as common
+from craftsync.cli.groups import Group
 from craftsync.cli.output import reporting, say, say_json, shown, size_shown, time_shown
 from craftsync.core.model import Kind, Mode
 from craftsync.core.paths import malformed
@@ -36,7 +37,7 @@ _which = common.all_of(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def deletes() -> None:
     """List, carry out or undo the deletes that wait for a person.
 

@@ -6,7 +6,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 import click
@@ -31,25 +32,42 @@ class ReaderGone(Exception):
 def run(command: click.Command, words: Sequence[str]) -> int:
     """Run a command with the words of the command line and return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    _open_what_was_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A path whose bytes are no UTF-8 must not end the command that prints it.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = command.main(words, prog_name="craftsync", standalone_mode=False)
-        sys.stdout.flush()
+        with told():
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort as error:
-        return code_of(error.__cause__)
+        # A question that is not answered hides in the context what ended it.
+        return code_of(error.__cause__ or error.__context__)
     except (ReaderGone, BrokenPipeError):
-        # The interpreter flushes stdout once more on its way out, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return READER_GONE
     except (CraftsyncError, OSError) as error:
         return _tell(error)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Say what it is that went wrong when what a command has to say cannot be written."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _say_no_more()
+        raise CraftsyncError(
+            f"What there is to say cannot be written: {error.strerror}.",
+            remedy="Look where the output of the command goes. The command itself may have done its work.",
+        ) from error
 
 
 def code_of(error: BaseException | None) -> int:
@@ -66,10 +84,33 @@ def code_of(error: BaseException | None) -> int:
 
 
 def _tell(error: CraftsyncError | OSError) -> int:
-    click.echo(f"craftsync: {error}", err=True)
+    sentence = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        sentence = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    click.echo(f"craftsync: {sentence}", err=True)
     if isinstance(error, CraftsyncError) and error.remedy:
         click.echo(error.remedy, err=True)
     return code_of(error)
+
+
+def _say_no_more() -> None:
+    """Drop what waits to be written: the interpreter tries once more on its way out, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_what_was_closed() -> None:
+    """Let nothing of ours get the number of a standard stream that the caller has closed.
+
+    What is printed there is then for nobody, as whoever closed it meant.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (it lives as long as the process)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

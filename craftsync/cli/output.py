@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from craftsync.cli.failures import code_of
+from craftsync.cli.failures import code_of, told
 from craftsync.core.model import Kind
 from craftsync.sync.report import ActionEvent, Event, Issue, IssueEvent, ProgressEvent, Report
 
@@ -45,13 +45,15 @@ _REMEMBERED = {"push", "pull", "sync"}
 
 def say(line: str, *, to_stderr: bool = False) -> None:
     """Print one line for people."""
-    click.echo(line, err=to_stderr)
+    with told():
+        click.echo(line, err=to_stderr)
 
 
 def say_json(content: Mapping[str, Any] | list[Any]) -> None:
     """Print one value as a line of JSON, with its letters as they are where UTF-8 can hold them."""
     line = json.dumps(content, ensure_ascii=False)
-    click.echo(line if _is_unicode(line) else json.dumps(content))
+    with told():
+        click.echo(line if _is_unicode(line) else json.dumps(content))
 
 
 def say_issue(event: Event) -> None:
@@ -202,7 +204,7 @@ def sentence(report: Report) -> str:
         _counted(report.unchanged, "unchanged"),
         _counted(report.conflicts, "in conflict"),
         _counted(report.held, "held for approval"),
-        _counted(report.problems, "failed"),
+        _counted(report.problems, "not equal" if report.command == "check" else "failed"),
         _counted(report.skipped, "skipped"),
     ]
     done = ", ".join(part for part in parts if part) or "nothing to do"

@@ -51,8 +51,10 @@ def _headline(facts: Facts) -> Text:
     waiting = [f"{facts[name]} {name}" for name in ("conflicts", "held", "problems") if facts[name]]
     if facts["pending"]:
         waiting.append(f"{facts['pending']} pending")
-    since = f"last in step {facts['last_success'] or 'never'}"
-    if waiting or facts["state"] not in ("watching", "stopped") or not facts["last_success"]:
+    last = facts["last_success"]
+    since = f"last in step {last}" if last else "not in step yet"
+    if waiting or facts["state"] != "watching" or not facts["last_success"]:
+        # Nobody has looked since a daemon stopped, so that it is in step is not known.
         return Text(", ".join([*waiting, since]), style="bold yellow" if waiting else "bold")
     return Text(f"In step; {since}", style="bold green")
 

@@ -21,6 +21,7 @@ import click
 from craftsync import config as configuration
 from craftsync import pairs
 from craftsync.cli import parameters as common
+from craftsync.cli.groups import Group
 from craftsync.cli.output import say
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
 from craftsync.locations import DirectoryLocation
@@ -42,7 +43,7 @@ _which = common.all_of(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def service() -> None:
     """Run in the background by systemd, from start-up on.
 

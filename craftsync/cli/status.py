@@ -6,11 +6,12 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from craftsync import pairs
+from craftsync import locations, pairs
 from craftsync.cli import control
 from craftsync.cli import parameters as common
 from craftsync.cli.output import say, say_json, shown, size_shown
@@ -47,13 +48,26 @@ def status(pair: tuple[str, ...], **flags: Any) -> None:
 def _facts(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any]:
     facts: dict[str, Any] | None = control.tell(pair, asked, "status")
     if facts is None:
-        with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
-            facts = session.status()
+        facts = _of_stopped(pair, pairs.state_dir_of(asked))
     else:
         # A daemon counts those of its last passes; a copy that nobody settled is one still.
         copies = known_conflicts(pairs.state_dir_of(asked), facts["root"], facts["store"])
         facts["conflicts"] = max(facts["conflicts"], copies)
     return {**facts, "next": _next_steps(pair, asked, facts)}
+
+
+def _of_stopped(pair: pairs.Pair, state_dir: Path) -> dict[str, Any]:
+    """Return what is known of a pair no daemon keeps in step; what is missing of it is the reason."""
+    from craftsync.sync.status import of_pair
+
+    facts = of_pair(os.path.realpath(pair.root), locations.address_of(pair.location), state_dir)
+    if pair.folder is None and facts["mode"] is None:
+        # Nobody has ever heard of it: the words may be mistyped, and this raises what is wrong.
+        with pairs.opened(pair, state_dir, read_only=True):
+            return facts
+    if facts["reason"] is None and not locations.exists(pair.location):
+        facts["reason"] = "The store is not there. Check the path, and that its disk is mounted."
+    return facts
 
 
 def _next_steps(pair: pairs.Pair, asked: PairOptions, facts: Facts) -> list[str]:

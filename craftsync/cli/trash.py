@@ -10,13 +10,14 @@ import click
 
 from craftsync import pairs
 from craftsync.cli import parameters as common
+from craftsync.cli.groups import Group
 from craftsync.cli.output import say, say_json, shown, size_shown
 
 if TYPE_CHECKING:
     from craftsync.sync.session import Session
 
 
-@click.group()
+@click.group(cls=Group)
 def trash() -> None:
     """List, bring back or remove what was displaced or deleted.
 

@@ -60,13 +60,19 @@ class Backoff:
         self._random = random
         self._first = first
         self._wait = 0.0
+        self._reason = ""
+
+    def is_new(self, reason: str) -> bool:
+        """Tell whether another reason, or none, was given since it last went well; once a minute is no news."""
+        known, self._reason = self._reason, reason
+        return reason != known
 
     def next(self, longest: float = _LONGEST_BACKOFF) -> float:
         self._wait = min(longest, max(self._first, self._wait * 2))
         return self._wait * self._random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        self._wait = 0.0
+        self._wait, self._reason = 0.0, ""
 
 
 class Retries:

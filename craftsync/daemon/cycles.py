@@ -278,11 +278,11 @@ class Cycles:
     def _wait_for_store(self, error: CraftsyncError) -> None:
         """Look at everything once the store can be reached again."""
         wait = self._offline.next()
-        self._full_at = self._now() + wait
-        self._poll_at = float("inf")
+        self._full_at, self._poll_at = self._now() + wait, float("inf")
         reason = f"offline, next try in {wait:.0f} s: {error}"
         self._set("offline", reason)
-        self._listener(IssueEvent(Issue.PROBLEM, self._session.store.location, reason))
+        if self._offline.is_new(str(error)):
+            self._listener(IssueEvent(Issue.PROBLEM, self._session.store.location, reason))
 
     def _set(self, state: str, reason: str | None = None, **more: Any) -> None:
         self._state = replace(self._state, state=state, reason=reason, progress=None, **more)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from craftsync.clock import Clock
@@ -15,6 +17,8 @@ _LONGEST_RUN = 30.0
 _LAST_RUN = 5.0
 """What a command that runs still is given when the daemon ends."""
 _MOST_QUEUED = 100
+_STDERR = 2
+"""Where a command's words go: stdout may be the lines of `--json`."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +71,11 @@ class Hook:
         }
         try:
             self._running = subprocess.Popen(
-                self.words, env={**os.environ, **variables}, stdin=subprocess.DEVNULL
+                self.words,
+                env={**os.environ, **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=_STDERR,
+                start_new_session=True,
             )
         except OSError as error:
             _log.warning("the command of notify: cannot be started: %s", error)
@@ -84,6 +92,8 @@ class Hook:
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         _log.warning("the command of notify: took too long and was ended")
-        process.kill()
+        # Its children too: what a shell waits for would go on after it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         self._running = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from craftsync.daemon.control import Refused
 from craftsync.sync.report import Options, Rate
+
+_HIGHEST = sys.float_info.max
 
 
 class Throttle:
@@ -47,7 +50,9 @@ def _asked(request: Mapping[str, Any], direction: str) -> float | None:
     rate = request.get(direction)
     if rate is None:
         return None
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    # Not `< inf`: an int may have more digits than a float can hold.
+    if not is_number or not 0 < rate <= _HIGHEST:
         raise Refused(f"{direction} has to be bytes per second above 0, or null for no limit")
     return float(rate)
 

@@ -185,10 +185,7 @@ class Folder:
         try:
             descriptor = marks.take_lock(self.tree, "lock", wait=False)
         except BlockingIOError as error:
-            raise LockedError(
-                f"Another craftsync{self._holder()} is at work on {self.path}.",
-                remedy="Wait until it has finished, or end it.",
-            ) from error
+            raise self._locked() from error
         except OSError as error:
             raise _root_error(self.path, error) from error
         self._locks.callback(os.close, descriptor)
@@ -196,6 +193,19 @@ class Folder:
             # For people only: what excludes others is the lock, and a full disk is met elsewhere.
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+    def _locked(self) -> LockedError:
+        holder = self._holder()
+        if holder == f" (process {os.getpid()})":
+            return LockedError(
+                f"This craftsync keeps {self.path} in step with another store already.",
+                remedy="Name the root in one folder of the configuration only; to the other store,"
+                " run craftsync push once in a while when no daemon runs.",
+            )
+        return LockedError(
+            f"Another craftsync{holder} is at work on {self.path}.",
+            remedy="Wait until it has finished, or end it.",
+        )
 
     def _holder(self) -> str:
         """Return which process holds the lock, as words for a message, if the file says so."""

@@ -22,6 +22,8 @@ from craftsync.local.tree import LinkInTheWay
 
 IGNORE_FILE = ".craftsyncignore"
 DEFAULTS = (
+    # In a folder of the root that is a root or a store itself: its marks must never get a twin.
+    f"{OWN_FOLDER}/",
     ".git/",
     ".venv/",
     "__pycache__/",

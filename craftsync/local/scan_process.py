@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -43,6 +44,8 @@ def scan_aside(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=(descriptor,),
+        # Ctrl-C is for this process, which ends the other.
+        start_new_session=True,
     )
     assert child.stdin is not None and child.stdout is not None
     try:
@@ -103,5 +106,8 @@ def worth_it(files: int) -> bool:
 if __name__ == "__main__":
     import gc
 
+    # A service manager ends all processes of a service at once. What it was told is for the
+    # one that asked, to which a scan that ends early is a root that is broken.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.disable()
     _serve(sys.stdin.buffer, sys.stdout.buffer)

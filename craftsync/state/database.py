@@ -63,7 +63,7 @@ class Database:
         locked, or a disk that is full or read-only: none of these is damage,
         and a good database must never be thrown away for them.
         """
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(path.parent)
         try:
             return cls(_connect(str(path)), path)
         except sqlite3.OperationalError as error:
@@ -176,6 +176,17 @@ def _migrations() -> dict[int, str]:
         if match:
             found[int(match[1])] = file.read_text("utf-8")
     return found
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a database, which is its owner's alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StateError(
+            f"the folder {folder} for the state database cannot be made: {error.strerror}",
+            remedy="Name a place you may write to with --state-dir or CRAFTSYNC_STATE_DIR.",
+        ) from error
 
 
 def _unusable(path: str | Path, error: sqlite3.OperationalError) -> StateError:

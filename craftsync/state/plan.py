@@ -6,7 +6,7 @@ ordered and paired by SQL, and recognised after a crash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
@@ -104,39 +104,42 @@ class Plan:
         only where versions are made from it (`by_version`). A pair must be
         unambiguous. The baseline of a move is the row of its source.
         """
-        self._pair(
-            Kind.MOVE_REMOTE,
-            Kind.DELETE_REMOTE,
-            Kind.UPLOAD,
-            "b.inode = a.inode AND b.size = a.size AND b.mtime_ns = a.mtime_ns",
-        )
+        fingerprint = ("inode", "size", "mtime_ns")
+        self._pair(Kind.MOVE_REMOTE, Kind.DELETE_REMOTE, Kind.UPLOAD, fingerprint, fingerprint)
         if by_version:
-            self._pair(
-                Kind.MOVE_LOCAL,
-                Kind.DELETE_LOCAL,
-                Kind.DOWNLOAD,
-                "b.version = a.version AND b.size = a.remote_size",
-            )
+            known, seen = ("version", "size"), ("version", "remote_size")
+            self._pair(Kind.MOVE_LOCAL, Kind.DELETE_LOCAL, Kind.DOWNLOAD, known, seen)
 
-    def _pair(self, move: Kind, delete: Kind, arrival: Kind, same: str) -> None:
+    def _pair(
+        self, move: Kind, delete: Kind, arrival: Kind, known: Sequence[str], seen: Sequence[str]
+    ) -> None:
+        """Pair where the columns `known` of the baseline equal the columns `seen` of the plan.
+
+        SQLite indexes what it materializes. Left to itself it compares each
+        delete with each arrival, which takes hours for a large folder.
+        """
         if not self._any(delete) or not self._any(arrival):
             return
+        columns = ", ".join(f"b.{column}" for column in known)
+        same = " AND ".join(f"g.{one} = a.{other}" for one, other in zip(known, seen, strict=True))
         pairs = self._db.execute(
-            f"SELECT min(d.id), a.id, b.path FROM plan d JOIN baseline b ON b.path = d.path"
-            f" JOIN plan a ON a.kind = ? AND {same}"
+            f"WITH gone AS MATERIALIZED (SELECT min(d.id) AS id, b.path, {columns}"
+            f" FROM plan d CROSS JOIN baseline b ON b.path = d.path"
+            f" WHERE d.kind = ? AND b.size > 0 GROUP BY {columns} HAVING count(*) = 1)"
+            f" SELECT g.id, a.id, g.path FROM plan a CROSS JOIN gone g ON {same}"
             f" LEFT JOIN baseline taken ON taken.path = a.path"
-            f" WHERE d.kind = ? AND b.size > 0 AND taken.path IS NULL"
+            f" WHERE a.kind = ? AND taken.path IS NULL"
             # A folder cannot stand in the place of the very file that is to be moved into it.
-            f" AND NOT (a.path > b.path || '/' AND a.path < b.path || '0')"
-            f" AND NOT (b.path > a.path || '/' AND b.path < a.path || '0')"
-            f" GROUP BY a.id HAVING count(*) = 1",
-            (arrival, delete),
+            f" AND NOT (a.path > g.path || '/' AND a.path < g.path || '0')"
+            f" AND NOT (g.path > a.path || '/' AND g.path < a.path || '0')"
+            f" ORDER BY a.id",
+            (delete, arrival),
         ).fetchall()
-        seen: set[int] = set()
+        moved: set[int] = set()
         for deleted, arrived, source in pairs:
-            if deleted in seen:
+            if deleted in moved:
                 continue
-            seen.add(deleted)
+            moved.add(deleted)
             self._db.execute(
                 "UPDATE plan SET kind = ?, source = ?, rule = ? WHERE id = ?",
                 (move, source, f"renamed from {source}", arrived),

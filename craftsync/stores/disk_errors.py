@@ -37,7 +37,10 @@ def translated(store: str) -> Iterator[None]:
 
 
 def error_of(error: OSError, what: str) -> CraftsyncError:
-    sentence = f"{what}: {error.strerror}."
+    reason = error.strerror or str(error)
+    sentence = f"{what}." if what.endswith(reason) else f"{what}: {reason}."
+    if error.errno == errno.EROFS:
+        return StoreDenied(sentence, remedy="Mount the disk so that it can be written to.")
     if error.errno in _FULL:
         return StoreFull(sentence, remedy="Make room on its disk.")
     if error.errno in _DENIED:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
@@ -265,10 +265,6 @@ class Session:
         """Remove what has been kept for longer; return how many versions went."""
         before = stamp(self.clock, days_ago=older_than_days)
         return purge(self.root, self.store, before)
-
-    def status(self) -> dict[str, Any]:
-        """Return what the state database knows when no daemon runs, as `status --json` shows it."""
-        return status.of_stopped(self.root.path, self.store.location, self.state)
 
 
 def _new_id() -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from craftsync import __version__
 from craftsync.clock import iso
+from craftsync.errors import RootError
+from craftsync.local.folder import Folder
 from craftsync.state.database import Database
 from craftsync.state.pair import PairState
+from craftsync.sync.identity import confirm_root
 from craftsync.sync.report import Report
 
 
@@ -19,7 +24,25 @@ def remember(database: Database, report: Report, mode: str, now_ns: int) -> None
         database.put("last_success_ns", str(now_ns))
 
 
-def of_stopped(root: str, store: str, state: PairState) -> dict[str, Any]:
+def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
+    """Return the fields of `status --json`, whether or not root and store are there.
+
+    `reason` says what is wrong with the root; the store is not asked. Raises `StateError`.
+    """
+    with closing(PairState.open(state_dir, root, store, new_id=str, scratch=True)) as state:
+        return {**_of_stopped(root, store, state), "reason": _wrong_with(root, state)}
+
+
+def _wrong_with(root: str, state: PairState) -> str | None:
+    try:
+        with Folder.open(root) as folder:
+            confirm_root(folder, state, mark=False)
+    except RootError as error:
+        return f"{str(error).removesuffix('.')}. {error.remedy}".rstrip()
+    return None
+
+
+def _of_stopped(root: str, store: str, state: PairState) -> dict[str, Any]:
     """Return the fields of `status --json`."""
     database = state.database
     last = database.get("last_success_ns")

@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from tests.support import servers
-from tests.support.cli import Craftsync, Run
+from tests.support.cli import SCRIPT, Craftsync, Run
 from tests.support.servers import S3Server
 
 
@@ -203,6 +203,24 @@ def test_a_second_craftsync_on_the_same_root_ends_with_5(craftsync: Craftsync) -
         first.communicate()
     assert run.code == 5
     assert "root" in run.err
+
+
+def test_why_a_store_takes_no_more_is_said_once_and_with_a_remedy(craftsync: Craftsync) -> None:
+    (craftsync.folder / "root").mkdir()
+    (craftsync.folder / "root/large").write_bytes(bytes(3 << 20))
+    limited = ["/bin/sh", "-c", f"ulimit -f 4000; exec {SCRIPT} push root ./store"]
+    done = subprocess.run(
+        limited,
+        cwd=craftsync.folder,
+        env=craftsync.environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        "problem: large: store: .craftsync/tmp: File too large. Make room on its disk.\n"
+    )
 
 
 @pytest.mark.parametrize("store", ["root/store", "root", "."])

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import SCRIPT, Craftsync, until
+from craftsync.daemon.client import ask
+from craftsync.daemon.endpoint import folder_of
+from craftsync.errors import UsageError
+from tests.support.cli import DEADLINE, SCRIPT, Craftsync, until
 from tests.support.daemons import running
 
 
@@ -46,6 +49,19 @@ def test_while_paused_nothing_moves_and_after_resume_all_of_it(
         assert not (store / "second").exists()
         assert craftsync("resume").code == 0
         until((store / "second").exists, "the second file")
+
+
+def test_a_rate_beyond_all_floats_is_refused_and_ends_nothing(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, store = pair
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first pass")
+        folder = folder_of(craftsync.folder / "state", str(root), str(store))
+        with pytest.raises(UsageError, match="upload has to be bytes per second"):
+            ask(folder, "bwlimit", upload=10**400)
+        assert craftsync("bwlimit", "9" * 400).code == 2
+        assert daemon.status()["bwlimit"] == {"upload": None, "download": None}
 
 
 def test_a_pause_outlives_the_daemon(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
@@ -237,6 +253,22 @@ def test_a_folder_that_is_broken_halts_and_the_others_go_on(
         assert daemon.end() == 0
 
 
+def test_a_root_of_two_folders_is_kept_for_one_and_the_other_says_why_it_is_not(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    root, _ = pair
+    configure(craftsync, f"}}, twice: {{root: {root}, environment: 'store:two'")
+
+    def halted() -> list[str]:
+        found = json.loads(craftsync("status", "--json").out)
+        return [facts["reason"] for facts in found if facts["state"] == "halted"]
+
+    with running(craftsync):
+        until(halted, "one of the two to halt")
+        (reason,) = halted()
+    assert f"This craftsync keeps {root} in step with another store already." in reason
+
+
 def test_a_command_of_ones_own_is_called_without_a_shell_for_what_waits_for_a_person(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -253,6 +285,22 @@ def test_a_command_of_ones_own_is_called_without_a_shell_for_what_waits_for_a_pe
     assert variables["CRAFTSYNC_NOTIFY_ROOT"] == str(root)
     assert variables["CRAFTSYNC_NOTIFY_PATH"] == "first"
     assert variables["CRAFTSYNC_NOTIFY_COUNT"] == "1"
+
+
+def test_what_a_command_of_ones_own_prints_is_not_among_the_lines_of_json(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store = pair[1]
+    noted = tmp_path / "noted"
+    (store / "first").write_text("another")
+    program = f"echo not JSON; touch {noted}"
+    configure(craftsync, "", f"notify: {json.dumps(['/bin/sh', '-c', program])}\n")
+    with craftsync.start("watch", "--json") as process:
+        until(noted.exists, "the call")
+        process.terminate()
+        lines, log = process.communicate(timeout=DEADLINE)
+    assert [json.loads(line)["type"] for line in lines.splitlines()] == ["conflict"]
+    assert b"not JSON" in log
 
 
 def test_the_figures_are_in_the_file_for_prometheus(

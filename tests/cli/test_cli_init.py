@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -146,6 +147,25 @@ def test_a_link_to_the_configuration_stays_one(craftsync: Craftsync) -> None:
     assert craftsync("init", "data", "./store").code == 0
     assert craftsync.config.is_symlink()
     assert "data" in config.load(target).folders
+
+
+def test_ctrl_c_in_place_of_an_answer_ends_it_as_everywhere(fresh: Craftsync) -> None:
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(
+        [SCRIPT, "init"],
+        cwd=fresh.folder,
+        env=fresh.environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as process:
+        shown = b""
+        while b"Folder to be kept in step" not in shown:
+            shown += os.read(screen, 65536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    for end in (screen, terminal):
+        os.close(end)
 
 
 def test_on_a_terminal_it_asks(fresh: Craftsync) -> None:

@@ -157,6 +157,19 @@ def test_patterns_choose_what_takes_part(craftsync: Craftsync) -> None:
     assert sorted(craftsync.files("other")) == ["d.log"]
 
 
+def test_the_marks_and_the_trash_of_a_root_inside_the_root_stay_where_they_are(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/inner/b", "b")
+    assert craftsync("sync", "root/inner", "./inner-store").code == 0
+    assert craftsync("sync", "root", "./store").code == 0
+    assert not (craftsync.folder / "store/inner/.craftsync").exists()
+    craftsync.write("store/inner/.craftsync/root-id", "another")
+    mark = (craftsync.folder / "root/inner/.craftsync/root-id").read_text()
+    assert craftsync("pull", "--conflict", "remote", "--delete", "root", "./store").code == 0
+    assert (craftsync.folder / "root/inner/.craftsync/root-id").read_text() == mark
+
+
 def test_a_folder_of_the_configuration_is_enough(craftsync: Craftsync) -> None:
     craftsync.config.write_text(
         "environments: {archive: {store: directory, path: archive}}\n"
@@ -180,6 +193,7 @@ def test_check_compares_content_and_changes_nothing(craftsync: Craftsync) -> Non
     run = craftsync("check", "root", "./store")
     assert run.code != 0
     assert sorted(run.lines[:-1]) == ["* differs", "+ here", "- there", "= same"]
+    assert run.lines[-1].startswith("check: 1 unchanged, 3 not equal; ")
     assert craftsync.files("root")["differs"] == "root!"
     lines = craftsync("check", "root", "./store", "--json").json
     assert {"type": "check", "symbol": "*", "path": "differs"} in lines

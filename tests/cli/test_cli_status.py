@@ -57,6 +57,22 @@ def test_that_the_store_was_away_is_no_problem_once_it_is_back(
     assert (facts["problems"], facts["waiting"]) == (0, [])
 
 
+def test_that_the_store_is_away_is_logged_once_and_not_at_each_try(
+    craftsync: Craftsync, pair: tuple[str, str]
+) -> None:
+    store, reasons = Path(pair[1]), set()
+
+    def tries() -> int:
+        reasons.add(daemon.status(*pair)["reason"])
+        return len(reasons - {None})
+
+    with running(craftsync, *pair) as daemon:
+        until((store / "first").exists, "the first pass")
+        store.rename(store.with_name("elsewhere"))
+        until(lambda: tries() >= 3, "three tries, each with another wait")
+        assert daemon.log.count("offline, next try") == 1
+
+
 def test_why_it_has_halted_is_told_with_what_to_do(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
@@ -89,6 +105,35 @@ def test_after_a_crash_the_database_tells_what_was(
     assert facts.keys() >= FIELDS
     assert (facts["state"], facts["pid"]) == ("stopped", None)
     assert facts["last_success"]
+
+
+def test_while_none_runs_a_root_or_store_that_is_away_is_told_beside_the_other_folders(
+    craftsync: Craftsync,
+) -> None:
+    here, names = craftsync.folder, ("fine", "rootless", "storeless")
+    craftsync.config.write_text(
+        "environments:\n"
+        + "".join(f"  s-{name}: {{store: directory, path: s-{name}}}\n" for name in names)
+        + "folders:\n"
+        + "".join(f"  {name}: {{root: {name}, environment: s-{name}}}\n" for name in names)
+        + "  never: {root: never, environment: s-fine}\n"
+    )
+    for name in names:
+        craftsync.write(f"{name}/file")
+        assert craftsync("sync", name).code == 0
+    (here / "rootless").rename(here / "moved")
+    (here / "s-storeless").rename(here / "moved-too")
+    run = craftsync("status", "--json")
+    assert run.code == 0, run.err
+    fine, rootless, storeless, never = json.loads(run.out)
+    assert fine["reason"] is None
+    assert f"{here}/rootless cannot be used" in rootless["reason"]
+    assert "that its disk is mounted" in rootless["reason"]
+    assert storeless["reason"].startswith("The store is not there.")
+    assert all(facts["last_success"] for facts in (fine, rootless, storeless))
+    assert (never["last_success"], never["mode"]) == (None, None)
+    assert f"{here}/never cannot be used" in never["reason"]
+    assert craftsync("status", "mistyped", "./s-fine").code == 3
 
 
 def test_what_waits_for_a_person_is_named_until_it_is_settled(
@@ -138,8 +183,12 @@ def test_on_a_terminal_it_is_a_picture_and_elsewhere_plain(
 ) -> None:
     craftsync("sync", *pair)
     picture = on_a_terminal(craftsync, "status", *pair)
-    assert "In step" in picture
+    assert "last in step" in picture
+    assert "In step" not in picture, "nobody has looked since"
     assert "\x1b[" in picture
+    with running(craftsync, *pair) as daemon:
+        daemon.until_state("watching", *pair)
+        assert "In step" in on_a_terminal(craftsync, "status", *pair)
     plain = craftsync("status", *pair).text
     assert "last success" in plain
     assert "\x1b[" not in plain
@@ -154,6 +203,7 @@ def test_a_picture_of_a_transfer_shows_how_far_it_has_come(
         picture = on_a_terminal(craftsync, "status", *pair)
     assert "moving: " in picture
     assert "of 24.0 MiB" in picture
+    assert "not in step yet" in picture
 
 
 def test_names_cannot_disturb_the_terminal(craftsync: Craftsync, tmp_path: Path) -> None:

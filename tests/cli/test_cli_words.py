@@ -13,7 +13,7 @@ import pytest
 
 from craftsync import __version__
 from craftsync.cli import MODULES
-from tests.support.cli import Craftsync
+from tests.support.cli import SCRIPT, Craftsync
 
 COMMANDS = [*MODULES, "trash list", "trash restore", "trash purge"]
 
@@ -40,6 +40,13 @@ def test_the_help_lists_every_command(craftsync: Craftsync, word: str) -> None:
     assert run.code == 0
     listed = re.findall(r"^  ([a-z]+)  ", run.text, re.M)
     assert listed == list(MODULES)
+
+
+@pytest.mark.parametrize("words", [[], ["conflicts"], ["deletes"], ["service"], ["trash"]])
+def test_no_sentence_of_the_help_is_cut_off(craftsync: Craftsync, words: list[str]) -> None:
+    listed = craftsync(*words, "--help", COLUMNS="80").text.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -72,7 +79,9 @@ def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
     [
         (["frobnicate"], "No such command"),
         (["push", "--frobnicate"], "No such option"),
-        (["push"], "not clear which folder is meant"),
+        (["pusch", "root", "./store"], "No such command 'pusch'. Did you mean push?"),
+        (["deletes", "aprove"], "Did you mean approve?"),
+        (["push"], "No folder is named, and there is none in the configuration"),
         (["push", "datasets"], "'datasets' is not a folder of the configuration"),
         (["push", "root", "store"], "'store' is not an environment of the configuration"),
         (["push", "root", "./store", "more"], "Too many words"),
@@ -166,3 +175,62 @@ def test_no_failure_ends_with_a_traceback(craftsync: Craftsync, tmp_path: Path) 
     assert run.code != 0
     assert "Traceback" not in run.err
     assert run.err.startswith("craftsync: ")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(craftsync: Craftsync, closed: str) -> None:
+    craftsync.write("root/a", "content")
+    for words in ("sync root ./store", "get ./store a -", "ls ./store", "--version"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{SCRIPT} {words} {closed}"],
+            cwd=craftsync.folder,
+            env=craftsync.environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert craftsync.files("store") == {"a": "content"}
+
+
+@pytest.mark.parametrize("words", ["sync root ./store", "ls --json ./store", "status root ./store"])
+def test_an_output_that_takes_nothing_is_told_and_no_success(
+    craftsync: Craftsync, words: str
+) -> None:
+    craftsync.write("root/a", "content")
+    craftsync("push", "root", "./store")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [SCRIPT, *words.split()],
+            cwd=craftsync.folder,
+            env=craftsync.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert b"What there is to say cannot be written: No space left on device" in done.stderr
+
+
+def test_names_are_utf8_whatever_the_locale_says(craftsync: Craftsync) -> None:
+    old = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    craftsync.write("données/été.csv", "content")
+    assert craftsync("sync", "données", "./magasin").code == 0
+    run = craftsync("sync", "--json", "données", "./magasin", **old)
+    assert run.code == 0, run.err
+    assert run.summary["unchanged"] == 1
+    assert "été.csv" in craftsync("ls", "./magasin", **old).text
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/proc/1"])
+def test_a_home_that_is_none_is_no_configuration_and_the_state_has_to_be_elsewhere(
+    craftsync: Craftsync, home: str
+) -> None:
+    craftsync.write("root/a", "content")
+    nowhere = {"HOME": home, "CRAFTSYNC_CONFIG": "", "CRAFTSYNC_STATE_DIR": ""}
+    run = craftsync("sync", "root", "./store", **nowhere)
+    assert run.code == 7
+    assert f"the folder {home}/.local/state/craftsync/pairs/" in run.err
+    assert "--state-dir" in run.err
+    assert craftsync("--state-dir", "state", "sync", "root", "./store", **nowhere).code == 0

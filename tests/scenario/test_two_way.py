@@ -9,6 +9,7 @@ import pytest
 
 from craftsync.core.model import OnConflict, Policy
 from craftsync.stores.memory import MemoryStore
+from craftsync.sync.report import Options
 from tests.support.clock import FakeClock
 from tests.support.world import World
 
@@ -121,6 +122,35 @@ def test_a_rename_moves_no_bytes(world: World) -> None:
     assert (report.moved, report.bytes_uploaded) == (1, 0)
     assert world.there() == {"b/two": "content"}
     world.assert_in_step()
+
+
+def _effort_of_a_rename(folder: Path, files: int) -> int:
+    """Return how many thousand steps the database takes to plan the rename of a folder of so many."""
+    folder.mkdir()
+    world = World(folder, MemoryStore())
+    for number in range(files):
+        world.write(f"before/{number}", f"{number:06}")
+    world.run()
+    (world.root / "before").rename(world.root / "after")
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with world.open(read_only=True) as session:
+        session.state.database.connection.set_progress_handler(count, 1000)
+        report = session.run("sync", Options(dry_run=True))
+    assert report.moved == files
+    return steps
+
+
+def test_renaming_four_times_as_many_files_takes_about_four_times_the_effort(
+    tmp_path: Path,
+) -> None:
+    small, large = (_effort_of_a_rename(tmp_path / str(files), files) for files in (300, 1200))
+    assert large < 7 * small
 
 
 def test_a_renamed_file_that_was_edited_too_is_uploaded_and_the_old_version_kept(

@@ -130,6 +130,23 @@ def test_one_call_after_the_other_and_one_that_hangs_is_ended(tmp_path: Path) ->
     hook.close()
 
 
+def test_what_a_command_that_hangs_has_started_is_ended_with_it(tmp_path: Path) -> None:
+    clock, child = FakeClock(), tmp_path / "child"
+    hook = Hook(
+        ["/bin/sh", "-c", f"sleep 3600 & echo $! > {child}.new; mv {child}.new {child}; wait"],
+        clock,
+    )
+    hook.tell(notice("hangs"))
+    hook.tick()
+    until(child.exists, "the call")
+    state = Path(f"/proc/{child.read_text().strip()}/stat")
+    assert state.exists()
+    clock.advance(31)
+    hook.tick()
+    until(lambda: not state.exists() or ") Z " in state.read_text(), "the end of its child")
+    hook.close()
+
+
 def test_a_command_that_is_not_there_is_no_reason_to_end(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

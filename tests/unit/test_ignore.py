@@ -23,7 +23,15 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
 
 @pytest.mark.parametrize(
     "path",
-    [".git/config", "a/.venv/bin/python", "__pycache__/x.pyc", "x.part", "a/.env", ".DS_Store"],
+    [
+        ".git/config",
+        "a/.venv/bin/python",
+        "__pycache__/x.pyc",
+        "x.part",
+        "a/.env",
+        ".DS_Store",
+        "a/.craftsync/lock",
+    ],
 )
 def test_the_defaults_leave_out_what_nobody_wants_in_a_store(folder: Folder, path: str) -> None:
     assert IgnoreRules(folder).ignored(path)

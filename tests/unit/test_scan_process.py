@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,24 @@ def test_a_child_that_dies_is_not_taken_for_the_end(
         monkeypatch.setattr(scan_process.sys, "executable", "/bin/false")
         with pytest.raises(RootError, match="ended early"):
             list(scan_aside(folder, include=(), exclude=()))
+
+
+def _children() -> set[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text().split()}
+
+
+def test_what_ends_all_processes_of_a_service_or_a_terminal_is_left_to_the_one_that_asked(
+    root: Path,
+) -> None:
+    others = _children()
+    with Folder.open(root) as folder:
+        entries = scan_aside(folder, include=(), exclude=())
+        first = next(entries)
+        (child,) = _children() - others
+        assert os.getpgid(child) != os.getpgid(0)
+        os.kill(child, signal.SIGTERM)
+        assert [first, *entries] == list(scan(folder, IgnoreRules(folder)))
 
 
 def test_a_scan_that_is_given_up_leaves_no_process_behind(root: Path) -> None:
