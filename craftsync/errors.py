@@ -88,6 +88,14 @@ class PathRefused(PathError):
 class PathObstructed(PathError):
     """A folder stands where a file should go, or a file where a folder should."""
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "One side has a file there, the other a folder: rename one of them.",
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+
 
 class StoreError(CraftsyncError):
     """The store cannot be used as asked; trying again does not help."""

@@ -247,3 +247,19 @@ def test_what_is_no_plan_is_refused(craftsync: Craftsync) -> None:
     run = craftsync("apply", "not.a.plan")
     assert run.code == 2
     assert "plan" in run.err
+
+
+def test_a_file_that_is_a_folder_on_the_other_side_is_told_with_what_to_do(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/models", "a file")
+    craftsync.write("store/models/final", "in a folder")
+    run = craftsync("sync", "root", "./store")
+    assert run.code == 1
+    assert run.err.count("One side has a file there, the other a folder: rename one of them.") == 2
+    assert craftsync.files("root") == {"models": "a file"}
+    assert craftsync.files("store") == {"models/final": "in a folder"}
+    (craftsync.folder / "root/models").rename(craftsync.folder / "root/notes")
+    assert craftsync("sync", "root", "./store").code == 0
+    both = {"notes": "a file", "models/final": "in a folder"}
+    assert craftsync.files("root") == craftsync.files("store") == both
