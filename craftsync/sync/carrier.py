@@ -177,7 +177,7 @@ class Carrier:
         except PathBusy as error:
             return Outcome(action, Status.SKIPPED, str(error))
         except PathError as error:
-            return Outcome(action, Status.PROBLEM, str(error), error=error)
+            return Outcome(action, Status.PROBLEM, sentence(error), error=error)
         finally:
             staged.temporary.discard()
         row = self.settler.agree(local, remote, staged.digest)
