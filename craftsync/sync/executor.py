@@ -105,7 +105,9 @@ class Executor(Runner[Step, Outcome | Staged]):
             return None
         transfers, path = self._state.transfers, remote.path
         saved = transfers.download(path, remote.size, remote.version)
-        if saved is not None and saved.part_size == PART:
+        # Recorded parts of a file that is gone (swept by a pass of another store, removed by hand,
+        # given up as damaged) would be holes in the next one.
+        if saved and saved.part_size == PART and self._root.has_temporary(saved.temporary):
             name, parts = saved.temporary, frozenset(saved.parts)
         else:
             name, parts = f"download-{self._state.plan.operation(step.id)}", frozenset()

@@ -10,8 +10,10 @@ import pytest
 
 from craftsync.core.model import RemoteObject
 from craftsync.stores.directory import DirectoryStore
+from craftsync.stores.memory import MemoryStore
 from craftsync.sync import content, executor
 from craftsync.sync.report import Report
+from craftsync.sync.session import Session
 from tests.support.world import World
 
 
@@ -87,6 +89,39 @@ def test_the_temporary_of_a_download_that_became_pointless_is_removed(tmp_path: 
     world.run()
 
     assert not list(temporaries.iterdir())
+
+
+@pytest.mark.parametrize("lost", ["swept by a pass with another store", "removed by hand"])
+def test_a_download_whose_unfinished_file_is_gone_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """The parts that are recorded are holes in a file that is made again."""
+    for module in (content, executor):
+        monkeypatch.setattr(module, "WHOLE", 1000)
+        monkeypatch.setattr(module, "PART", 500)
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    world.put("big", "content " * 200)
+    version = world.store.stat("big")
+    assert version is not None and version.version is not None
+    with world.open() as session, session.state.transaction():
+        transfers = session.state.transfers
+        transfers.begin_download(
+            "big", temporary="download-x", size=1600, version=version.version, part_size=500
+        )
+        transfers.download_part("download-x", 0)
+    temporary = world.root / ".craftsync" / "tmp" / "download-x"
+    temporary.parent.mkdir(exist_ok=True)
+    temporary.write_text(("content " * 200)[:500])
+    if lost == "removed by hand":
+        temporary.unlink()
+    else:
+        Session.open(world.root, MemoryStore(), state_dir=world.state_dir).close()
+        assert not temporary.exists()
+
+    world.run()
+
+    assert world.here() == {"big": "content " * 200}
+    world.assert_in_step()
 
 
 def test_temporaries_a_crash_left_in_a_folder_as_store_are_removed(tmp_path: Path) -> None:
