@@ -154,6 +154,19 @@ def test_keys_no_folder_can_hold_are_listed_and_left_alone(
     assert again.summary["deleted_remote"] == 0
 
 
+def test_a_path_too_long_for_a_key_is_reported_and_the_rest_goes_on(
+    craftsync: Craftsync, moto: S3Server, bucket: str
+) -> None:
+    folder = "/".join(["d" * 200] * 4)
+    craftsync.write(f"root/{folder}/{'f' * 200}", "too long with the prefix")
+    craftsync.write("root/z", "1")
+    words = ("sync", "--json", "root", f"s3://{bucket}/{'prefix/' * 20}")
+    run = craftsync(*words, **access(moto))
+    assert (run.code, issues(run)) == (6, {f"{folder}/{'f' * 200}": "skipped", "z": "action"})
+    again = craftsync(*words, **access(moto))
+    assert (again.code, issues(again)) == (6, {f"{folder}/{'f' * 200}": "skipped"})
+
+
 def test_an_empty_folder_marker_is_no_matter_but_one_with_content_is_reported(
     craftsync: Craftsync, moto: S3Server, bucket: str
 ) -> None:

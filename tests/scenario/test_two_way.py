@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import OnConflict, Policy
+from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from tests.support.clock import FakeClock
 from tests.support.world import World
@@ -185,6 +186,19 @@ def test_a_pass_over_named_paths_leaves_the_others_alone(world: World) -> None:
     world.write("b", "1")
     world.run(paths=["d"])
     assert world.there() == {"d/a": "1"}
+
+
+def test_a_named_path_that_cannot_be_told_about_is_reported_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    (tmp_path / "store" / "a").symlink_to("elsewhere")
+    no_utf8 = os.fsdecode(b"caf\xe9")
+    for path in ("a", no_utf8, "z"):
+        world.write(path, path[:1])
+    report = world.run(paths=["a", no_utf8, "z"])
+    assert world.said == ["skipped a", "skipped caf\\xe9", "upload z"]
+    assert report.exit_code == 6
 
 
 def test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted(world: World) -> None:
