@@ -32,6 +32,8 @@ from craftsync.sync.outcome import Outcome, Staged, Status, sentence
 from craftsync.sync.settle import Settled, Settler
 
 _DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
+_OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
+"""Steps that touch neither side; a dry run takes them on its copy of the database."""
 
 
 class Task(NamedTuple):
@@ -92,7 +94,7 @@ class Carrier:
         if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
             return self._learned(action, settled)
         action = action._replace(kind=kind, rule=rule)
-        if self.dry_run:
+        if self.dry_run and kind not in _OF_THE_BASELINE:
             conflict = kind is Kind.RECONCILE
             return Outcome(action, Status.CONFLICT if conflict else Status.PLANNED, rule)
         match kind:

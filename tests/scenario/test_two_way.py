@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.core.model import OnConflict, Policy
+from craftsync.core.model import Compare, OnConflict, Policy
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from tests.support.clock import FakeClock
@@ -179,6 +179,19 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_no_trace(world: World) -> 
     assert (report.uploaded, report.downloaded) == (1, 1)
     assert (world.here(), world.there()) == ({"a": "1"}, before)
     assert not (world.root / ".craftsync").exists()
+
+
+def test_a_dry_run_says_nothing_of_what_only_the_baseline_has_to_learn(world: World) -> None:
+    world.write("gone from both sides", "1")
+    world.run()
+    world.remove("gone from both sides")
+    world.take("gone from both sides")
+    world.write("same size", "mine")
+    world.put("same size", "your")
+    by_size = Policy(compare=Compare.SIZE_ONLY)
+    report = world.run(dry_run=True, policy=by_size)
+    assert (world.said, report.exit_code, report.adopted) == ([], 0, 1)
+    assert world.run(policy=by_size).adopted == 1
 
 
 def test_a_pass_over_named_paths_leaves_the_others_alone(world: World) -> None:
