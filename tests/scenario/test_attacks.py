@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from craftsync.core.model import RemoteObject
+from craftsync.stores.base import Expect
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync import content, executor
@@ -124,6 +127,29 @@ def test_a_download_whose_unfinished_file_is_gone_begins_anew(
     world.assert_in_step()
 
 
+@pytest.mark.parametrize("renamed_in", ["root", "store"])
+def test_the_old_path_of_a_move_that_came_to_nothing_is_looked_at_again_too(
+    tmp_path: Path, renamed_in: str
+) -> None:
+    """It was edited on the other side between the look and the move."""
+    store = _Edited()
+    world = World(tmp_path, store)
+    world.write("old", "content")
+    world.run()
+    if renamed_in == "root":
+        os.rename(world.root / "old", world.root / "new")
+        store.at_a_copy = lambda: world.put("old", "edited in the store")
+    else:
+        store.rename("old", "new")
+        store.at_a_look = lambda: world.write("old", "edited in the root")
+
+    report = world.run()
+
+    assert report.exit_code == 0
+    assert world.here() == world.there()
+    assert len(world.here()) == 2
+
+
 def test_temporaries_a_crash_left_in_a_folder_as_store_are_removed(tmp_path: Path) -> None:
     world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
     world.run()
@@ -151,6 +177,34 @@ def test_two_conflicts_about_versions_of_the_same_second_are_both_kept(tmp_path:
 
     contents = {path.read_text() for path in world.root.glob("notes*")}
     assert {"mine 1", "theirs 0", "theirs 1"} <= contents
+
+
+class _Edited(MemoryStore):
+    """A store whose versions tell content, in which objects are renamed, and that lets others work once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = replace(self.features, md5_versions=True)
+        self.at_a_copy: Callable[[], object] | None = None
+        self.at_a_look: Callable[[], object] | None = None
+
+    def rename(self, old: str, new: str) -> None:
+        described, content = self._objects.pop(old)
+        self._objects[new] = (described._replace(path=new), content)
+
+    def copy(
+        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+    ) -> RemoteObject:
+        act, self.at_a_copy = self.at_a_copy, None
+        if act:
+            act()
+        return super().copy(source, target, expect=expect, operation=operation)
+
+    def stat(self, path: str) -> RemoteObject | None:
+        act, self.at_a_look = self.at_a_look, None
+        if act:
+            act()
+        return super().stat(path)
 
 
 def _objects(world: World) -> list[RemoteObject]:
