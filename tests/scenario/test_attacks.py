@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from craftsync.core.model import RemoteObject
 from craftsync.stores.base import Expect
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
-from craftsync.sync import content, executor
-from craftsync.sync.report import Report
+from craftsync.sync import content, executor, planfile
+from craftsync.sync.report import Options, Report
 from craftsync.sync.session import Session
 from tests.support.world import World
 
@@ -148,6 +149,33 @@ def test_the_old_path_of_a_move_that_came_to_nothing_is_looked_at_again_too(
     assert report.exit_code == 0
     assert world.here() == world.there()
     assert len(world.here()) == 2
+
+
+def test_a_planned_move_of_a_file_that_holds_something_else_by_now_is_not_made(
+    tmp_path: Path,
+) -> None:
+    store = _Edited()
+    world = World(tmp_path, store)
+    for path in ("old", "other"):
+        world.write(path, f"content of {path}")
+    world.run()
+    store.rename("old", "new")
+    plan = io.StringIO()
+    with world.open(read_only=True) as session:
+        session.write_plan(Options(), plan)
+    assert '"move-local"' in plan.getvalue()
+    world.put("old", "newer")
+    world.run(paths=["old"])
+    world.take("old")
+
+    read = planfile.read(plan.getvalue().splitlines())
+    with world.open() as session:
+        report = session.apply_plan(read.actions, Options(policy=read.policy))
+
+    assert (report.moved, report.skipped) == (0, 1)
+    world.run()
+    assert world.here() == world.there()
+    assert world.here()["new"] == "content of old"
 
 
 def test_temporaries_a_crash_left_in_a_folder_as_store_are_removed(tmp_path: Path) -> None:
