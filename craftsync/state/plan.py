@@ -83,6 +83,12 @@ class Plan:
             map(_to_row, actions),
         )
 
+    def repeated(self) -> str | None:
+        """Return a path that has two steps, if there is one: no pass plans that."""
+        query = "SELECT path FROM plan GROUP BY path HAVING count(*) > 1 LIMIT 1"
+        found = self._db.execute(query).fetchone()
+        return None if found is None else str(found[0])
+
     def arrange(self) -> None:
         """Put deletes last, but for those that stand where something else is to go."""
         self._db.execute(
