@@ -27,6 +27,10 @@ _SHORT = 1 << 20
 """Bytes up to which hashing and copying a file holds up the other short tasks for a millisecond at most."""
 
 
+_UNDONE = (Status.PROBLEM, Status.SKIPPED)
+"""Steps that end so stay in the plan: what an earlier pass has left for them is still of use."""
+
+
 class Listener(Protocol):
     """Hears of each outcome once it is recorded, and now and then that time has passed."""
 
@@ -187,7 +191,7 @@ class Executor(Runner[Step, Outcome | Staged]):
     def _settled_steps(self, finished: list[Outcome]) -> Iterator[int]:
         for outcome in finished:
             step = self._ids.pop(outcome.action.path)
-            if outcome.status is not Status.PROBLEM:
+            if outcome.status not in _UNDONE:
                 yield step
 
 

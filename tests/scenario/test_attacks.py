@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import RemoteObject
+from craftsync.errors import StoreUnavailable
 from craftsync.stores.base import Expect
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
@@ -176,6 +177,37 @@ def test_a_planned_move_of_a_file_that_holds_something_else_by_now_is_not_made(
     world.run()
     assert world.here() == world.there()
     assert world.here()["new"] == "content of old"
+
+
+def test_an_own_write_is_known_also_after_a_pass_that_could_not_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploaded, never recorded, edited since; and the first pass after that cannot ask the store."""
+    store = _Edited()
+    world = World(tmp_path, store)
+    world.write("other", "in step")
+    world.run()
+    world.write("file", "first")
+
+    def die(*_: object) -> None:
+        raise _ControlThreadDies
+
+    with monkeypatch.context() as death:
+        death.setattr(executor.Executor, "_record", die)
+        with pytest.raises(_ControlThreadDies):
+            world.run()
+    assert world.there()["file"] == "first"
+    world.write("file", "second")
+
+    def unavailable() -> None:
+        raise StoreUnavailable("The store is restarting.")
+
+    store.at_a_look = unavailable
+    assert world.run().problems == 1
+    report = world.run()
+
+    assert (report.conflicts, report.exit_code) == (0, 0)
+    assert world.there()["file"] == "second"
 
 
 def test_temporaries_a_crash_left_in_a_folder_as_store_are_removed(tmp_path: Path) -> None:
