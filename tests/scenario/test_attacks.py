@@ -13,6 +13,7 @@ import pytest
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import StoreUnavailable
+from craftsync.local.folder import Folder
 from craftsync.stores.base import Expect
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
@@ -177,6 +178,42 @@ def test_a_planned_move_of_a_file_that_holds_something_else_by_now_is_not_made(
     world.run()
     assert world.here() == world.there()
     assert world.here()["new"] == "content of old"
+
+
+def test_a_download_that_only_lacks_its_record_is_not_taken_for_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All parts have arrived before the crash, and the object is replaced as the next pass looks."""
+    for module in (content, executor):
+        monkeypatch.setattr(module, "WHOLE", 1000)
+        monkeypatch.setattr(module, "PART", 500)
+    place = tmp_path / "store"
+    world = World(tmp_path, DirectoryStore.create(place))
+    world.put("big", "old text" * 200)
+    listed = world.store.stat("big")
+    assert listed is not None and listed.version is not None
+    with world.open() as session, session.state.transaction():
+        transfers = session.state.transfers
+        transfers.begin_download(
+            "big", temporary="download-x", size=1600, version=listed.version, part_size=500
+        )
+        for number in range(4):
+            transfers.download_part("download-x", number)
+    temporary = world.root / ".craftsync" / "tmp" / "download-x"
+    temporary.parent.mkdir(exist_ok=True)
+    temporary.write_text("old text" * 200)
+    look = Folder.has_temporary
+
+    def and_replace(folder: Folder, name: str) -> bool:
+        (place / "big").write_text("new text" * 200)
+        return look(folder, name)
+
+    monkeypatch.setattr(Folder, "has_temporary", and_replace)
+    world.run()
+    monkeypatch.undo()
+    world.run()
+
+    assert world.here() == {"big": "new text" * 200}
 
 
 def test_an_own_write_is_known_also_after_a_pass_that_could_not_look_at_it(
