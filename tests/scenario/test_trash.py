@@ -88,6 +88,17 @@ def test_without_a_folder_for_the_trash_nothing_is_displaced_and_the_rest_goes_o
     world.assert_in_step()
 
 
+def test_a_path_as_long_as_one_may_be_comes_back_too(world: World) -> None:
+    path = "/".join(["d" * 203] * 5)
+    assert len(path) == 1019
+    for content in ("first", "second"):
+        world.put(path, content)
+        world.run()
+    with world.open() as session:
+        assert session.restore(path).side == "root"
+    assert world.here() == {path: "first"}
+
+
 def test_purge_removes_what_is_old_enough_and_counts_it(edited: World) -> None:
     with edited.open() as session:
         assert session.purge(older_than_days=1) == 0
