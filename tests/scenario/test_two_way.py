@@ -194,6 +194,17 @@ def test_a_dry_run_says_nothing_of_what_only_the_baseline_has_to_learn(world: Wo
     assert world.run(policy=by_size).adopted == 1
 
 
+def test_a_failure_that_stays_the_same_is_in_the_history_once(tmp_path: Path) -> None:
+    """A daemon meets it every half minute, for months."""
+    world = World(tmp_path, MemoryStore())
+    world.write("a/b", "here")
+    world.put("a", "in the way")
+    for _ in range(3):
+        assert world.run().problems == 1
+    with world.open() as session:
+        assert [row.status for row in session.history("a", 10)] == ["problem"]
+
+
 def test_a_pass_over_named_paths_leaves_the_others_alone(world: World) -> None:
     world.write("d/a", "1")
     world.write("b", "1")
