@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from craftsync.core.model import Kind, RemoteObject, Skipped
-from craftsync.errors import PathError, PathRefused
+from craftsync.errors import PathError, PathRefused, StoreDenied
 from craftsync.stores.base import Store
 from craftsync.sync.report import Issue, IssueEvent, OnEvent
 
@@ -66,7 +66,7 @@ def stat_all(store: Store, names: Sequence[str]) -> list[RemoteObject | Skipped]
     def look(path: str) -> RemoteObject | Skipped | None:
         try:
             return store.stat(path)
-        except PathError as error:
+        except (PathError, StoreDenied) as error:
             return Skipped(path, str(error), failed=not isinstance(error, PathRefused))
 
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.core.model import Compare, OnConflict, Policy
+from craftsync.core.model import Compare, OnConflict, Policy, RemoteObject
+from craftsync.errors import StoreDenied
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from tests.support.clock import FakeClock
@@ -223,6 +224,23 @@ def test_a_named_path_that_cannot_be_told_about_is_reported_and_the_others_go_on
     report = world.run(paths=["a", no_utf8, "z"])
     assert world.said == ["skipped a", "skipped caf\\xe9", "upload z"]
     assert report.exit_code == 6
+
+
+def test_a_named_path_that_may_not_be_looked_at_keeps_no_other_from_the_store(
+    tmp_path: Path,
+) -> None:
+    class Denying(MemoryStore):
+        def stat(self, path: str) -> RemoteObject | None:
+            if path == "denied":
+                raise StoreDenied("The policy of the bucket does not allow it.")
+            return super().stat(path)
+
+    world = World(tmp_path, Denying())
+    for path in ("denied", "z"):
+        world.write(path, path)
+    report = world.run(paths=["denied", "z"])
+    assert (world.said, report.exit_code) == (["problem denied", "upload z"], 1)
+    assert world.here()["denied"] == "denied"
 
 
 def test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted(world: World) -> None:
