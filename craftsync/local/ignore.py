@@ -29,7 +29,9 @@ DEFAULTS = (
     ".DS_Store",
     "*.part",
     ".env",
+    f"{OWN_FOLDER}/",
 )
+"""The last is that of a root within the root, which has temporaries, a trash and an identity of its own."""
 
 _LARGEST = 1024 * 1024
 

@@ -11,8 +11,10 @@ from craftsync.core.model import Compare, OnConflict, Policy, RemoteObject
 from craftsync.errors import StoreDenied
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
+from craftsync.sync.report import Options
+from craftsync.sync.session import Session
 from tests.support.clock import FakeClock
-from tests.support.world import World
+from tests.support.world import Bytes, World
 
 
 def test_new_files_of_both_sides_end_up_on_both(world: World) -> None:
@@ -241,6 +243,21 @@ def test_a_named_path_that_may_not_be_looked_at_keeps_no_other_from_the_store(
     report = world.run(paths=["denied", "z"])
     assert (world.said, report.exit_code) == (["problem denied", "upload z"], 1)
     assert world.here()["denied"] == "denied"
+
+
+def test_what_craftsync_keeps_in_a_root_within_the_root_takes_no_part(
+    world: World, tmp_path: Path
+) -> None:
+    world.write("inner/file", "first")
+    store = MemoryStore()
+    for content in (b"second", b"third"):
+        with Session.open(world.root / "inner", store, state_dir=tmp_path / "inner's") as inner:
+            inner.run("sync", Options())
+        store.write("file", Bytes(content), expect=None, operation=content.decode())
+    assert list((world.root / "inner/.craftsync/trash").rglob("file"))
+
+    assert world.run().exit_code == 0
+    assert world.there() == {"inner/file": "second"}
 
 
 def test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted(world: World) -> None:
