@@ -19,7 +19,7 @@ from itertools import count
 
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.core.paths import conflict_name
-from craftsync.errors import PathBusy, PathObstructed
+from craftsync.errors import PathBusy, PathError, PathObstructed
 from craftsync.local import rename
 from craftsync.local.temporary import Temporary
 from craftsync.local.tree import LISTING, Tree
@@ -199,11 +199,31 @@ def _stow(stack: ExitStack, tree: Tree, move_to: _MoveTo, path: str, keep: str |
             try:
                 slot = attempt.enter_context(tree.parent(f"{TRASH}/{slot_path}", make=True))
                 move_to(*slot)
-            except (FileExistsError, NotADirectoryError):
+            except FileExistsError:
+                continue
+            except NotADirectoryError:
+                if keep is None or not _is_folder(tree, TRASH):
+                    raise _no_trash(path) from None
                 continue
             stack.push(attempt.pop_all())
             return slot
     raise AssertionError  # count() does not end
+
+
+def _is_folder(tree: Tree, path: str) -> bool:
+    try:
+        with tree.directory(path):
+            return True
+    except NotADirectoryError:
+        return False
+
+
+def _no_trash(path: str) -> PathError:
+    """Return the error for a trash that nothing can be put into; another stamp would not help."""
+    return PathError(
+        f"{path} stays as it is: what is displaced has no place, {TRASH} is no folder.",
+        remedy=f"Put a folder in the place of {TRASH}; a link to one is not followed.",
+    )
 
 
 def _swap_back(slot: _Place, target: _Place, path: str, mine: os.stat_result) -> None:

@@ -25,7 +25,7 @@ from craftsync.errors import (
     PathRefused,
     RootError,
 )
-from craftsync.local import commit, files, marks, rename
+from craftsync.local import commit, files, marks, rename, temporary
 from craftsync.local.files import OpenFile, local_file, path_errors
 from craftsync.local.sync_group import SyncGroup
 from craftsync.local.temporary import TEMPORARIES, Temporary, is_nameless, sweep_temporaries
@@ -101,6 +101,11 @@ class Folder:
         if name is not None:
             _check(name)
         return Temporary(self.tree, name)
+
+    def has_temporary(self, name: str) -> bool:
+        """Tell whether an unfinished temporary of that name is there to be opened again."""
+        with path_errors(TEMPORARIES):
+            return temporary.exists(self.tree, name)
 
     def sweep_temporaries(self, keep: Collection[str] = ()) -> None:
         """Remove the temporaries nobody has open, but for those named in `keep`."""

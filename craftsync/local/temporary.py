@@ -176,6 +176,14 @@ def _open_named(tree: Tree, path: str) -> int:
     return descriptor
 
 
+def exists(tree: Tree, name: str) -> bool:
+    """Tell whether an unfinished temporary of that name is there; raises `OSError` when nobody can tell."""
+    try:
+        return stat.S_ISREG(tree.status(f"{TEMPORARIES}/{name}").st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def is_nameless(name: str) -> bool:
     """Tell whether a temporary of that name is of no use to anybody once it is closed."""
     return _NAMELESS.fullmatch(name) is not None

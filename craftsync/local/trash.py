@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 
 from craftsync.core.model import LocalFile, Skipped
+from craftsync.errors import RootError
 from craftsync.local.commit import TRASH
 from craftsync.local.files import OpenFile, path_errors
 from craftsync.local.folder import Folder
@@ -20,27 +22,39 @@ from craftsync.local.scan import scan
 
 def entries(folder: Folder) -> Iterator[tuple[str, LocalFile]]:
     """Yield (stamp, file) for everything in the trash; the file's path is the one it had."""
-    for entry in scan(folder, None, TRASH):
-        if not isinstance(entry, Skipped):
-            stamp, _, path = entry.path.removeprefix(f"{TRASH}/").partition("/")
-            yield stamp, entry._replace(path=path)
+    for stamp in _stamps(folder):
+        # A folder of its own, for the path may be as long as one can be, without what is before it here.
+        try:
+            kept = Folder(f"{folder.path}/{TRASH}/{stamp}", folder.tree.listing(f"{TRASH}/{stamp}"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        with kept, suppress(RootError):  # It was purged meanwhile.
+            for entry in scan(kept, None):
+                if not isinstance(entry, Skipped):
+                    yield stamp, entry
+
+
+def _stamps(folder: Folder) -> list[str]:
+    with path_errors(TRASH):
+        try:
+            listing = folder.tree.listing(TRASH)
+        except FileNotFoundError:
+            return []
+        try:
+            return sorted(os.listdir(listing))
+        finally:
+            os.close(listing)
 
 
 def open_trashed(folder: Folder, stamp: str, path: str) -> OpenFile:
     """Open a file in the trash; errors as in `Folder.open_file`."""
-    return folder.open_file(f"{TRASH}/{stamp}/{path}")
+    return OpenFile(folder.tree, f"{TRASH}/{stamp}/{path}")
 
 
 def purge(folder: Folder, before: str | None = None) -> None:
     """Remove for good what lies under stamps that sort before `before`; everything, without it."""
     with path_errors(TRASH):
-        try:
-            listing = folder.tree.listing(TRASH)
-        except FileNotFoundError:
-            return
-        try:
-            for stamp in os.listdir(listing):
-                if before is None or stamp < before:
-                    shutil.rmtree(stamp, dir_fd=listing)
-        finally:
-            os.close(listing)
+        for stamp in _stamps(folder):
+            if before is None or stamp < before:
+                with folder.tree.directory(TRASH) as place:
+                    shutil.rmtree(stamp, dir_fd=place)

@@ -79,10 +79,9 @@ class Planner:
             return source, rows, target
         wanted = sorted(set(paths))
         found = [row for path in wanted if (row := self.state.row(path))]
-        sides = (
-            _Side(note, planning.stat_all(store, wanted)) for store in (self.source, self.target)
-        )
-        source, target = sides
+        source, target = _Side(note), _Side(_only_failures(note))
+        for store, side in ((self.source, source), (self.target, target)):
+            side.entries = known(planning.stat_all(store, wanted), side.unknown, side.note)
         return source, found, target
 
     def _listed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from craftsync.core.model import BaselineRow
+from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
 _COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version"
@@ -42,6 +43,8 @@ class Baseline:
         """Yield the rows at each of the sorted `paths` and in the folders of that name, in order."""
         found: dict[str, BaselineRow] = {}
         for path in paths:
+            if malformed(path):  # No row has such a name, and SQLite takes none that is not UTF-8.
+                continue
             cursor = self._db.execute(
                 f"SELECT {_COLUMNS} FROM baseline WHERE path = ? OR (path > ? AND path < ?)",
                 (path, path + "/", path + "0"),

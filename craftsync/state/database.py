@@ -76,16 +76,19 @@ class Database:
     def scratch(cls, copy_of: Path | None = None) -> Database:
         """Make a database that is gone when closed, with the content of `copy_of` where that exists.
 
-        It spills to a temporary file, so a dry run needs no more memory than a real one.
+        It spills to a temporary file, so a dry run needs no more memory than a real one. Raises
+        `StateError` for one that cannot be read or is damaged: only a pass may set that aside.
         """
         connection = _connect("")
         if copy_of is not None and copy_of.exists():
             try:
                 with contextlib.closing(_open_to_copy(copy_of)) as original:
                     original.backup(connection)
+                _prepare(connection)
             except sqlite3.OperationalError as error:
                 raise _unusable(copy_of, error) from error
-            _prepare(connection)
+            except sqlite3.DatabaseError as error:
+                raise _damaged(copy_of, error) from error
         return cls(connection, copy_of)
 
     @contextlib.contextmanager
@@ -194,6 +197,14 @@ def _unusable(path: str | Path, error: sqlite3.OperationalError) -> StateError:
         f"the state database {path} cannot be used: {error}",
         remedy="Free its disk or the lock, then run the command again; what was done and could not"
         " be recorded is recognised then.",
+    )
+
+
+def _damaged(path: Path, error: sqlite3.DatabaseError) -> StateError:
+    return StateError(
+        f"the state database {path} is damaged: {error}",
+        remedy="The next pass that is no dry run sets it aside and merges both sides without"
+        " deleting anything.",
     )
 
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
+_FAILED = ("skipped", "problem")
+"""How steps end that a daemon tries again all day long."""
+
 
 class HistoryRow(NamedTuple):
     """One thing that was done, or could not be. `at_ns` is UTC, `size` bytes."""
@@ -28,11 +31,20 @@ class History:
         self._db = database.connection
 
     def add(self, rows: Iterable[HistoryRow]) -> None:
+        """Note what happened; a failure that is the same as the last of its path is there already."""
         self._db.executemany(
             "INSERT INTO history (at_ns, command, action, path, size, status, reason)"
             " VALUES (?,?,?,?,?,?,?)",
-            rows,
+            (row for row in rows if row.status not in _FAILED or not self._is_last(row)),
         )
+
+    def _is_last(self, row: HistoryRow) -> bool:
+        last = self._db.execute(
+            "SELECT command, action, status, reason FROM history WHERE path = ?"
+            " ORDER BY id DESC LIMIT 1",
+            (row.path,),
+        ).fetchone()
+        return bool(last == (row.command, row.action, row.status, row.reason))
 
     def rows(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
         if path is not None and malformed(path):

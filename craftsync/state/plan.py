@@ -13,6 +13,8 @@ from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObj
 from craftsync.state.database import Database
 
 _PAGE = 1000
+_MOST_INTENTS = 8
+"""Of one path: a write that fails again and again is to leave no row each time."""
 _ARRIVALS = "('upload', 'download', 'move-remote', 'move-local', 'reconcile')"
 _DELETES = "('delete-remote', 'delete-local')"
 
@@ -68,8 +70,9 @@ class Plan:
             self._db.execute(
                 "INSERT OR REPLACE INTO intent"
                 " SELECT path, ? || '.' || id, size, mtime_ns, ctime_ns, inode FROM plan"
-                " WHERE kind IN ('upload', 'reconcile') AND size IS NOT NULL",
-                (previous[0],),
+                " WHERE kind IN ('upload', 'reconcile') AND size IS NOT NULL"
+                " AND (SELECT count(*) FROM intent i WHERE i.path = plan.path) < ?",
+                (previous[0], _MOST_INTENTS),
             )
         self._run = self._new_id()
         self._db.execute("DELETE FROM plan")
@@ -82,6 +85,12 @@ class Plan:
             " remote_size, modified_ns, version) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             map(_to_row, actions),
         )
+
+    def repeated(self) -> str | None:
+        """Return a path that has two steps, if there is one: no pass plans that."""
+        query = "SELECT path FROM plan GROUP BY path HAVING count(*) > 1 LIMIT 1"
+        found = self._db.execute(query).fetchone()
+        return None if found is None else str(found[0])
 
     def arrange(self) -> None:
         """Put deletes last, but for those that stand where something else is to go."""
@@ -213,9 +222,9 @@ class Plan:
         return tuple(Intent(row[0], LocalFile._make(row[1:])) for row in rows)
 
     def drop_intents(self) -> None:
-        """Forget the intents: every path they name was looked at since."""
-        self._db.execute("DELETE FROM intent")
-        self._has_intents = False
+        """Forget the intents, but those of paths that could not be looked at since: their steps are left."""
+        self._db.execute("DELETE FROM intent WHERE path NOT IN (SELECT path FROM plan)")
+        self._has_intents = None
 
 
 _STAGES = {Kind.DELETE_REMOTE: 2, Kind.DELETE_LOCAL: 2}

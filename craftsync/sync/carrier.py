@@ -32,6 +32,8 @@ from craftsync.sync.outcome import Outcome, Staged, Status, sentence
 from craftsync.sync.settle import Settled, Settler
 
 _DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
+_OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
+"""Steps that touch neither side; a dry run takes them on its copy of the database."""
 
 
 class Task(NamedTuple):
@@ -92,7 +94,7 @@ class Carrier:
         if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
             return self._learned(action, settled)
         action = action._replace(kind=kind, rule=rule)
-        if self.dry_run:
+        if self.dry_run and kind not in _OF_THE_BASELINE:
             conflict = kind is Kind.RECONCILE
             return Outcome(action, Status.CONFLICT if conflict else Status.PLANNED, rule)
         match kind:
@@ -197,8 +199,8 @@ class Carrier:
 
     def _move_remote(self, action: Action, task: Task) -> Outcome:
         """Copy within the store, then delete; the file is hashed first, for inodes are used again."""
-        row, source = action.baseline, action.source
-        assert row is not None and source is not None and action.local is not None
+        row, source = _moved(action)
+        assert action.local is not None
         with self.root.open_file(action.path) as file:
             renamed = row.digest is not None and file.digest() == row.digest
             file.verify()
@@ -212,8 +214,10 @@ class Carrier:
         return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size)
 
     def _move_local(self, action: Action) -> Outcome:
-        row, source, remote = action.baseline, action.source, action.remote
-        assert row is not None and source is not None and remote is not None
+        (row, source), remote = _moved(action), action.remote
+        assert remote is not None
+        if (row.version, row.size) != (remote.version, remote.size):
+            raise PathBusy(f"{source}: no longer the content that was to be moved")
         if self.store.stat(source) is not None:
             raise PreconditionFailed(source)
         moved = self.root.move(source, action.path, expect=LocalFile(*row[:5]))
@@ -270,3 +274,14 @@ class Carrier:
                 if file.digest() == digest:
                     return copy, True
         raise AssertionError("counting has no end")
+
+
+def _moved(action: Action) -> tuple[BaselineRow, str]:
+    """Return what is agreed on about the path a move comes from, and that path.
+
+    A plan that was written earlier may have been overtaken: then nothing is.
+    """
+    assert action.source is not None
+    if action.baseline is None:
+        raise PathBusy(f"{action.source}: no longer what was to be moved")
+    return action.baseline, action.source

@@ -138,7 +138,14 @@ class Fetcher:
             described = described or found
             for block in _blocks(temporary, number * PART):
                 digest.update(block)
-        return described or self.store.stat(remote.path) or remote, digest.digest()
+        return described or self._described(remote), digest.digest()
+
+    def _described(self, remote: RemoteObject) -> RemoteObject:
+        """Look at an object none of whose bytes had to be asked for; it must be the one that was listed."""
+        found = self.store.stat(remote.path)
+        if found is None or found.version != remote.version:
+            raise PreconditionFailed(f"{remote.path} has changed since it was listed.")
+        return found
 
     def _fetch_part(self, remote: RemoteObject, temporary: Temporary, number: int) -> RemoteObject:
         offset = number * PART

@@ -27,6 +27,10 @@ _SHORT = 1 << 20
 """Bytes up to which hashing and copying a file holds up the other short tasks for a millisecond at most."""
 
 
+_UNDONE = (Status.PROBLEM, Status.SKIPPED)
+"""Steps that end so stay in the plan: what an earlier pass has left for them is still of use."""
+
+
 class Listener(Protocol):
     """Hears of each outcome once it is recorded, and now and then that time has passed."""
 
@@ -105,7 +109,9 @@ class Executor(Runner[Step, Outcome | Staged]):
             return None
         transfers, path = self._state.transfers, remote.path
         saved = transfers.download(path, remote.size, remote.version)
-        if saved is not None and saved.part_size == PART:
+        # Recorded parts of a file that is gone (swept by a pass of another store, removed by hand,
+        # given up as damaged) would be holes in the next one.
+        if saved and saved.part_size == PART and self._root.has_temporary(saved.temporary):
             name, parts = saved.temporary, frozenset(saved.parts)
         else:
             name, parts = f"download-{self._state.plan.operation(step.id)}", frozenset()
@@ -185,7 +191,7 @@ class Executor(Runner[Step, Outcome | Staged]):
     def _settled_steps(self, finished: list[Outcome]) -> Iterator[int]:
         for outcome in finished:
             step = self._ids.pop(outcome.action.path)
-            if outcome.status is not Status.PROBLEM:
+            if outcome.status not in _UNDONE:
                 yield step
 
 

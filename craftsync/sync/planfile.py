@@ -16,10 +16,14 @@ from craftsync.core.model import (
     Policy,
     RemoteObject,
 )
+from craftsync.core.paths import refusal
 from craftsync.errors import UsageError
 from craftsync.sync.report import Options
 
 _VERSION = 1
+_MOVES = (Kind.MOVE_REMOTE, Kind.MOVE_LOCAL)
+_NEED_LOCAL = (Kind.UPLOAD, Kind.DELETE_LOCAL, Kind.MOVE_REMOTE, Kind.RECONCILE, Kind.ADOPT)
+_NEED_REMOTE = (Kind.DOWNLOAD, Kind.DELETE_REMOTE, Kind.MOVE_LOCAL, Kind.RECONCILE, Kind.ADOPT)
 
 
 class PlanFile(NamedTuple):
@@ -91,19 +95,28 @@ def _actions(lines: Iterable[str]) -> Iterator[Action]:
     for number, line in enumerate(lines, start=2):
         fields = _parse(line, number)
         try:
-            path = str(fields["path"])
-            local, remote = fields["local"], fields["remote"]
-            yield Action(
-                Kind(fields["action"]),
-                path,
-                str(fields["rule"]),
-                LocalFile(path, *local) if local else None,
-                None,
-                RemoteObject(path, *remote) if remote else None,
-                fields["source"],
-            )
+            yield _action(fields)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"line {number} of the plan is damaged: {error}") from error
+
+
+def _action(fields: dict[str, Any]) -> Action:
+    """Read one action; raises `KeyError`, `TypeError` or `ValueError` for what craftsync never wrote."""
+    path, source, kind = str(fields["path"]), fields["source"], Kind(fields["action"])
+    for each in (path, source) if kind in _MOVES else (path,):
+        if reason := refusal(str(each or "")):
+            raise ValueError(f"{each!r} takes no part: {reason}")
+    if source is not None and kind not in _MOVES:
+        raise ValueError(f"{kind} has no source")
+    local, remote = fields["local"], fields["remote"]
+    numbers = [*(local or ()), *(remote or ())[:1]]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError("a size or time is no number")
+    here = LocalFile(path, *local) if local else None
+    there = RemoteObject(path, *remote) if remote else None
+    if (here is None and kind in _NEED_LOCAL) or (there is None and kind in _NEED_REMOTE):
+        raise ValueError(f"{kind} needs a look that is not there")
+    return Action(kind, path, str(fields["rule"]), here, None, there, source)
 
 
 def _parse(line: str, number: int) -> dict[str, Any]:

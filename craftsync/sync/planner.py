@@ -22,6 +22,7 @@ from craftsync.core.model import (
     RemoteObject,
     Skipped,
 )
+from craftsync.core.paths import malformed
 from craftsync.errors import ListingBroken
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -102,8 +103,9 @@ class Planner:
         wanted = sorted(set(paths))
         here = list(known(look(self.root, self.rules, wanted), gone_here, note))
         rows = list(self.state.baseline.below(wanted))
-        names = sorted({file.path for file in here} | {row.path for row in rows} | set(wanted))
-        return here, rows, planning.stat_all(self.store, names)
+        named = {path for path in wanted if not malformed(path)}
+        names = sorted({file.path for file in here} | {row.path for row in rows} | named)
+        return here, rows, known(planning.stat_all(self.store, names), gone_there, note)
 
     def _scan(self) -> Iterator[LocalFile | Skipped]:
         if worth_it(self.state.baseline.count()):

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from craftsync.core.model import Kind, RemoteObject, Skipped
+from craftsync.errors import PathError, PathRefused, StoreDenied
 from craftsync.stores.base import Store
 from craftsync.sync.report import Issue, IssueEvent, OnEvent
 
@@ -55,10 +56,21 @@ class Planned:
             on_event(IssueEvent(Issue.HELD, path, f"{kind} is held: {reason}"))
 
 
-def stat_all(store: Store, names: Sequence[str]) -> list[RemoteObject]:
-    """Look at single paths, several at once, and return what is there, in their order."""
+def stat_all(store: Store, names: Sequence[str]) -> list[RemoteObject | Skipped]:
+    """Look at single paths, several at once, and return what is there, in their order.
+
+    A path that the store cannot hold, or cannot tell about, is `Skipped`, as in
+    a listing: it keeps no other from being looked at.
+    """
+
+    def look(path: str) -> RemoteObject | Skipped | None:
+        try:
+            return store.stat(path)
+        except (PathError, StoreDenied) as error:
+            return Skipped(path, str(error), failed=not isinstance(error, PathRefused))
+
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
-        return [found for found in pool.map(store.stat, names) if found]
+        return [found for found in pool.map(look, names) if found]
 
 
 def in_batches(steps: Iterator[_Step]) -> Iterator[list[_Step]]:

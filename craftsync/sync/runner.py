@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from craftsync.clock import Clock
-from craftsync.errors import CraftsyncError, Interrupted, PathError, StoreMissing
+from craftsync.errors import CraftsyncError, Interrupted, PathError, StoreDenied, StoreMissing
 from craftsync.memory import give_back_large_blocks
 from craftsync.sync.pool import Pool
 
@@ -25,6 +25,9 @@ _GROUP = 256
 _GROUP_SECONDS = 1.0
 _FAILURES_IN_A_ROW = 8
 """So many failures of a store without one success are the store's, not the paths'."""
+_DENIALS_IN_A_ROW = 256
+"""A bucket's policy may deny a folder and nothing else, and an answer costs one request: the steps behind
+the denied ones get their turn."""
 _POLL_SECONDS = 0.2
 
 
@@ -56,6 +59,7 @@ class Runner(ABC, Generic[Step, Result]):
         self._in_record = 0
         self._flushed_at = clock.monotonic()
         self._failures = 0
+        self._denials = 0
 
     def run(self) -> None:
         """Carry out every step. Raises what broke a whole side, after recording what was done."""
@@ -154,10 +158,13 @@ class Runner(ABC, Generic[Step, Result]):
         if ended is None or isinstance(ended.error, PathError):
             return
         if ended.error is None:
-            self._failures = 0
+            self._failures = self._denials = 0
             return
-        self._failures += 1
-        if self._failures >= _FAILURES_IN_A_ROW or isinstance(ended.error, StoreMissing):
+        denied = isinstance(ended.error, StoreDenied)
+        self._denials += denied
+        self._failures += not denied
+        too_many = self._failures >= _FAILURES_IN_A_ROW or self._denials >= _DENIALS_IN_A_ROW
+        if too_many or isinstance(ended.error, StoreMissing):
             raise ended.error
 
     def _flush(self) -> None:

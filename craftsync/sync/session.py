@@ -17,6 +17,7 @@ from typing import TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
+from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.held import HeldDelete
@@ -219,12 +220,18 @@ class Session:
         with self.state.transaction():
             self.state.plan.begin()
             self.state.plan.add(actions)
+            self._refuse_repeated()
             self.state.plan.arrange()
         tally = Tally(report, on_event, self.clock, last=True)
         tally.planned(Planned(), self.state.plan.totals())
         self._round(command, options).carry_out(tally, deletes=True, strict=True)
         report.seconds = round(self.clock.monotonic() - started, 3)
         return report
+
+    def _refuse_repeated(self) -> None:
+        repeated = self.state.plan.repeated()
+        if repeated is not None:
+            raise UsageError(f"the plan names {repeated} more than once")
 
     def held(self, paths: Iterable[str] | None = None) -> Iterator[HeldDelete]:
         """Yield the deletes that wait for a person: all, or those at `paths` and below them."""

@@ -145,6 +145,8 @@ class Tally(RoundTally):
                 self.event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
             case Status.SKIPPED:
                 self._undone(action.path, Issue.SKIPPED, outcome.reason, outcome.error, final=False)
+                if action.source is not None and not self._last:
+                    self._again.append(action.source)
             case Status.PROBLEM:
                 self._undone(action.path, Issue.PROBLEM, outcome.reason, outcome.error, final=True)
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support import servers
 from tests.support.cli import SCRIPT, Craftsync, Run
+from tests.support.fake_s3 import Answer, Request, error, proxied
 from tests.support.servers import S3Server
 
 
@@ -152,6 +153,36 @@ def test_keys_no_folder_can_hold_are_listed_and_left_alone(
     again = craftsync("sync", "--json", "root", f"s3://{bucket}", **access(moto))
     assert again.code == 6
     assert again.summary["deleted_remote"] == 0
+
+
+def test_a_path_too_long_for_a_key_is_reported_and_the_rest_goes_on(
+    craftsync: Craftsync, moto: S3Server, bucket: str
+) -> None:
+    folder = "/".join(["d" * 200] * 4)
+    craftsync.write(f"root/{folder}/{'f' * 200}", "too long with the prefix")
+    craftsync.write("root/z", "1")
+    words = ("sync", "--json", "root", f"s3://{bucket}/{'prefix/' * 20}")
+    run = craftsync(*words, **access(moto))
+    assert (run.code, issues(run)) == (6, {f"{folder}/{'f' * 200}": "skipped", "z": "action"})
+    again = craftsync(*words, **access(moto))
+    assert (again.code, issues(again)) == (6, {f"{folder}/{'f' * 200}": "skipped"})
+
+
+def test_a_folder_that_a_policy_denies_keeps_no_other_from_the_store(
+    craftsync: Craftsync, moto: S3Server, bucket: str
+) -> None:
+    def policy(request: Request) -> Answer | None:
+        denied = request.method == "PUT" and "/protected/" in request.target
+        return error(403, "AccessDenied") if denied else None
+
+    denied = {f"protected/{number}" for number in range(20)}
+    for path in (*denied, *(f"z/{number}" for number in range(80))):
+        craftsync.write(f"root/{path}")
+    with proxied(moto, policy) as (server, _):
+        run = craftsync("push", "--json", "root", f"s3://{bucket}", **access(server))
+    assert run.code == 1
+    assert {path for path, kind in issues(run).items() if kind == "problem"} == denied
+    assert run.summary["uploaded"] == 80
 
 
 def test_an_empty_folder_marker_is_no_matter_but_one_with_content_is_reported(

@@ -242,6 +242,46 @@ def test_a_step_that_no_longer_fits_is_not_carried_out(craftsync: Craftsync) -> 
     assert craftsync.files("store") == {}
 
 
+def test_a_move_that_was_overtaken_is_not_carried_out(craftsync: Craftsync) -> None:
+    """The same rename has been brought to the store, and undone there, since the plan was written."""
+    craftsync.write("root/old", "content")
+    craftsync.write("root/other", "other")
+    craftsync("sync", "root", "./store")
+    (craftsync.folder / "root/old").rename(craftsync.folder / "root/new")
+    craftsync("plan", "root", "./store", "-o", "the.plan")
+    assert "move-remote" in (craftsync.folder / "the.plan").read_text()
+    craftsync("sync", "root", "./store")
+    (craftsync.folder / "store/new").unlink()
+    run = craftsync("apply", "the.plan", "--json")
+    assert (run.code, run.summary["skipped"]) == (6, 1), run.err
+    assert craftsync.files("root") == {"new": "content", "other": "other"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"local": ["large", 1, 2, 3]}, "no number"),
+        ({"local": None}, "needs a look"),
+        ({"action": "move-remote"}, "takes no part"),
+        ({"source": "b"}, "no source"),
+        ({"path": ".craftsync/root-id"}, "craftsync's own"),
+        ({"path": "../a"}, "takes no part"),
+        ({}, "more than once"),
+    ],
+)
+def test_a_plan_nobody_could_have_written_is_refused_as_a_whole(
+    craftsync: Craftsync, changed: dict[str, object], said: str
+) -> None:
+    craftsync.write("root/a", "a")
+    craftsync("plan", "root", "./store", "-o", "the.plan")
+    header, step = (craftsync.folder / "the.plan").read_text().splitlines()
+    wrong = json.dumps(json.loads(step) | changed)
+    run = craftsync("apply", "-", stdin=f"{header}\n{step}\n{wrong}\n".encode())
+    assert run.code == 2
+    assert said in run.err
+    assert craftsync.files("store") == {}
+
+
 def test_what_is_no_plan_is_refused(craftsync: Craftsync) -> None:
     craftsync.write("not.a.plan", "hello\n")
     run = craftsync("apply", "not.a.plan")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from craftsync.core.model import RemoteObject
+from craftsync.errors import StoreUnavailable
+from craftsync.local.folder import Folder
+from craftsync.stores.base import Expect
 from craftsync.stores.directory import DirectoryStore
-from craftsync.sync import content, executor
-from craftsync.sync.report import Report
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync import content, executor, planfile
+from craftsync.sync.report import Options, Report
+from craftsync.sync.session import Session
 from tests.support.world import World
 
 
@@ -89,6 +97,156 @@ def test_the_temporary_of_a_download_that_became_pointless_is_removed(tmp_path: 
     assert not list(temporaries.iterdir())
 
 
+@pytest.mark.parametrize("lost", ["swept by a pass with another store", "removed by hand"])
+def test_a_download_whose_unfinished_file_is_gone_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """The parts that are recorded are holes in a file that is made again."""
+    for module in (content, executor):
+        monkeypatch.setattr(module, "WHOLE", 1000)
+        monkeypatch.setattr(module, "PART", 500)
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    world.put("big", "content " * 200)
+    version = world.store.stat("big")
+    assert version is not None and version.version is not None
+    with world.open() as session, session.state.transaction():
+        transfers = session.state.transfers
+        transfers.begin_download(
+            "big", temporary="download-x", size=1600, version=version.version, part_size=500
+        )
+        transfers.download_part("download-x", 0)
+    temporary = world.root / ".craftsync" / "tmp" / "download-x"
+    temporary.parent.mkdir(exist_ok=True)
+    temporary.write_text(("content " * 200)[:500])
+    if lost == "removed by hand":
+        temporary.unlink()
+    else:
+        Session.open(world.root, MemoryStore(), state_dir=world.state_dir).close()
+        assert not temporary.exists()
+
+    world.run()
+
+    assert world.here() == {"big": "content " * 200}
+    world.assert_in_step()
+
+
+@pytest.mark.parametrize("renamed_in", ["root", "store"])
+def test_the_old_path_of_a_move_that_came_to_nothing_is_looked_at_again_too(
+    tmp_path: Path, renamed_in: str
+) -> None:
+    """It was edited on the other side between the look and the move."""
+    store = _Edited()
+    world = World(tmp_path, store)
+    world.write("old", "content")
+    world.run()
+    if renamed_in == "root":
+        os.rename(world.root / "old", world.root / "new")
+        store.at_a_copy = lambda: world.put("old", "edited in the store")
+    else:
+        store.rename("old", "new")
+        store.at_a_look = lambda: world.write("old", "edited in the root")
+
+    report = world.run()
+
+    assert report.exit_code == 0
+    assert world.here() == world.there()
+    assert len(world.here()) == 2
+
+
+def test_a_planned_move_of_a_file_that_holds_something_else_by_now_is_not_made(
+    tmp_path: Path,
+) -> None:
+    store = _Edited()
+    world = World(tmp_path, store)
+    for path in ("old", "other"):
+        world.write(path, f"content of {path}")
+    world.run()
+    store.rename("old", "new")
+    plan = io.StringIO()
+    with world.open(read_only=True) as session:
+        session.write_plan(Options(), plan)
+    assert '"move-local"' in plan.getvalue()
+    world.put("old", "newer")
+    world.run(paths=["old"])
+    world.take("old")
+
+    read = planfile.read(plan.getvalue().splitlines())
+    with world.open() as session:
+        report = session.apply_plan(read.actions, Options(policy=read.policy))
+
+    assert (report.moved, report.skipped) == (0, 1)
+    world.run()
+    assert world.here() == world.there()
+    assert world.here()["new"] == "content of old"
+
+
+def test_a_download_that_only_lacks_its_record_is_not_taken_for_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All parts have arrived before the crash, and the object is replaced as the next pass looks."""
+    for module in (content, executor):
+        monkeypatch.setattr(module, "WHOLE", 1000)
+        monkeypatch.setattr(module, "PART", 500)
+    place = tmp_path / "store"
+    world = World(tmp_path, DirectoryStore.create(place))
+    world.put("big", "old text" * 200)
+    listed = world.store.stat("big")
+    assert listed is not None and listed.version is not None
+    with world.open() as session, session.state.transaction():
+        transfers = session.state.transfers
+        transfers.begin_download(
+            "big", temporary="download-x", size=1600, version=listed.version, part_size=500
+        )
+        for number in range(4):
+            transfers.download_part("download-x", number)
+    temporary = world.root / ".craftsync" / "tmp" / "download-x"
+    temporary.parent.mkdir(exist_ok=True)
+    temporary.write_text("old text" * 200)
+    look = Folder.has_temporary
+
+    def and_replace(folder: Folder, name: str) -> bool:
+        (place / "big").write_text("new text" * 200)
+        return look(folder, name)
+
+    monkeypatch.setattr(Folder, "has_temporary", and_replace)
+    world.run()
+    monkeypatch.undo()
+    world.run()
+
+    assert world.here() == {"big": "new text" * 200}
+
+
+def test_an_own_write_is_known_also_after_a_pass_that_could_not_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploaded, never recorded, edited since; and the first pass after that cannot ask the store."""
+    store = _Edited()
+    world = World(tmp_path, store)
+    world.write("other", "in step")
+    world.run()
+    world.write("file", "first")
+
+    def die(*_: object) -> None:
+        raise _ControlThreadDies
+
+    with monkeypatch.context() as death:
+        death.setattr(executor.Executor, "_record", die)
+        with pytest.raises(_ControlThreadDies):
+            world.run()
+    assert world.there()["file"] == "first"
+    world.write("file", "second")
+
+    def unavailable() -> None:
+        raise StoreUnavailable("The store is restarting.")
+
+    store.at_a_look = unavailable
+    assert world.run().problems == 1
+    report = world.run()
+
+    assert (report.conflicts, report.exit_code) == (0, 0)
+    assert world.there()["file"] == "second"
+
+
 def test_temporaries_a_crash_left_in_a_folder_as_store_are_removed(tmp_path: Path) -> None:
     world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
     world.run()
@@ -116,6 +274,34 @@ def test_two_conflicts_about_versions_of_the_same_second_are_both_kept(tmp_path:
 
     contents = {path.read_text() for path in world.root.glob("notes*")}
     assert {"mine 1", "theirs 0", "theirs 1"} <= contents
+
+
+class _Edited(MemoryStore):
+    """A store whose versions tell content, in which objects are renamed, and that lets others work once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = replace(self.features, md5_versions=True)
+        self.at_a_copy: Callable[[], object] | None = None
+        self.at_a_look: Callable[[], object] | None = None
+
+    def rename(self, old: str, new: str) -> None:
+        described, content = self._objects.pop(old)
+        self._objects[new] = (described._replace(path=new), content)
+
+    def copy(
+        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+    ) -> RemoteObject:
+        act, self.at_a_copy = self.at_a_copy, None
+        if act:
+            act()
+        return super().copy(source, target, expect=expect, operation=operation)
+
+    def stat(self, path: str) -> RemoteObject | None:
+        act, self.at_a_look = self.at_a_look, None
+        if act:
+            act()
+        return super().stat(path)
 
 
 def _objects(world: World) -> list[RemoteObject]:

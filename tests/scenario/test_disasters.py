@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.errors import LockedError, RootError, StoreChanged
+from craftsync.errors import LockedError, RootError, StateError, StoreChanged
 from craftsync.state import pair_folder
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
@@ -140,6 +140,10 @@ def test_a_damaged_database_is_set_aside_and_deletes_nothing(world: World, damag
     database = pair_folder(world.state_dir, str(world.root), world.store.location) / "state.db"
     database.write_bytes(damage)
     world.remove("f000")
+    if damage:
+        with pytest.raises(StateError, match="is damaged"):
+            world.run(dry_run=True)
+        assert database.read_bytes() == damage
     report = world.run()
     assert report.deleted_remote == 0
     assert world.here()["f000"] == "0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,45 @@ def test_what_is_no_moment_is_refused(edited: World, moment: str) -> None:
 def test_nothing_is_kept_of_before_the_first_version(edited: World, moment: str) -> None:
     with edited.open() as session, pytest.raises(UsageError, match="nothing is kept"):
         session.restore("a", moment)
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_without_a_folder_for_the_trash_nothing_is_displaced_and_the_rest_goes_on(
+    world: World, kind: str, tmp_path: Path
+) -> None:
+    """For instance somebody has put a link to a larger disk in its place."""
+    for path in ("edited", "deleted"):
+        world.write(path, "old")
+    world.run()
+    trash = world.root / ".craftsync" / "trash"
+    if kind == "link":
+        (tmp_path / "larger disk").mkdir()
+        trash.symlink_to(tmp_path / "larger disk")
+    else:
+        trash.write_text("no folder")
+    world.put("edited", "newer")
+    world.take("deleted")
+    world.put("new", "new")
+
+    report = world.run()
+
+    assert world.said == ["problem deleted", "problem edited", "download new"]
+    assert report.exit_code == 1
+    assert world.here() == {"deleted": "old", "edited": "old", "new": "new"}
+    trash.unlink()
+    world.run()
+    world.assert_in_step()
+
+
+def test_a_path_as_long_as_one_may_be_comes_back_too(world: World) -> None:
+    path = "/".join(["d" * 203] * 5)
+    assert len(path) == 1019
+    for content in ("first", "second"):
+        world.put(path, content)
+        world.run()
+    with world.open() as session:
+        assert session.restore(path).side == "root"
+    assert world.here() == {path: "first"}
 
 
 def test_purge_removes_what_is_old_enough_and_counts_it(edited: World) -> None:

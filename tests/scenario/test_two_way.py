@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.core.model import OnConflict, Policy
+from craftsync.core.model import Compare, OnConflict, Policy, RemoteObject
+from craftsync.errors import StoreDenied
+from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import Options
+from craftsync.sync.session import Session
 from tests.support.clock import FakeClock
-from tests.support.world import World
+from tests.support.world import Bytes, World
 
 
 def test_new_files_of_both_sides_end_up_on_both(world: World) -> None:
@@ -210,11 +213,80 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_no_trace(world: World) -> 
     assert not (world.root / ".craftsync").exists()
 
 
+def test_a_dry_run_says_nothing_of_what_only_the_baseline_has_to_learn(world: World) -> None:
+    world.write("gone from both sides", "1")
+    world.run()
+    world.remove("gone from both sides")
+    world.take("gone from both sides")
+    world.write("same size", "mine")
+    world.put("same size", "your")
+    by_size = Policy(compare=Compare.SIZE_ONLY)
+    report = world.run(dry_run=True, policy=by_size)
+    assert (world.said, report.exit_code, report.adopted) == ([], 0, 1)
+    assert world.run(policy=by_size).adopted == 1
+
+
+def test_a_failure_that_stays_the_same_is_in_the_history_once(tmp_path: Path) -> None:
+    """A daemon meets it every half minute, for months."""
+    world = World(tmp_path, MemoryStore())
+    world.write("a/b", "here")
+    world.put("a", "in the way")
+    for _ in range(3):
+        assert world.run().problems == 1
+    with world.open() as session:
+        assert [row.status for row in session.history("a", 10)] == ["problem"]
+
+
 def test_a_pass_over_named_paths_leaves_the_others_alone(world: World) -> None:
     world.write("d/a", "1")
     world.write("b", "1")
     world.run(paths=["d"])
     assert world.there() == {"d/a": "1"}
+
+
+def test_a_named_path_that_cannot_be_told_about_is_reported_and_the_others_go_on(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
+    (tmp_path / "store" / "a").symlink_to("elsewhere")
+    no_utf8 = os.fsdecode(b"caf\xe9")
+    for path in ("a", no_utf8, "z"):
+        world.write(path, path[:1])
+    report = world.run(paths=["a", no_utf8, "z"])
+    assert world.said == ["skipped a", "skipped caf\\xe9", "upload z"]
+    assert report.exit_code == 6
+
+
+def test_a_named_path_that_may_not_be_looked_at_keeps_no_other_from_the_store(
+    tmp_path: Path,
+) -> None:
+    class Denying(MemoryStore):
+        def stat(self, path: str) -> RemoteObject | None:
+            if path == "denied":
+                raise StoreDenied("The policy of the bucket does not allow it.")
+            return super().stat(path)
+
+    world = World(tmp_path, Denying())
+    for path in ("denied", "z"):
+        world.write(path, path)
+    report = world.run(paths=["denied", "z"])
+    assert (world.said, report.exit_code) == (["problem denied", "upload z"], 1)
+    assert world.here()["denied"] == "denied"
+
+
+def test_what_craftsync_keeps_in_a_root_within_the_root_takes_no_part(
+    world: World, tmp_path: Path
+) -> None:
+    world.write("inner/file", "first")
+    store = MemoryStore()
+    for content in (b"second", b"third"):
+        with Session.open(world.root / "inner", store, state_dir=tmp_path / "inner's") as inner:
+            inner.run("sync", Options())
+        store.write("file", Bytes(content), expect=None, operation=content.decode())
+    assert list((world.root / "inner/.craftsync/trash").rglob("file"))
+
+    assert world.run().exit_code == 0
+    assert world.there() == {"inner/file": "second"}
 
 
 def test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted(world: World) -> None:
