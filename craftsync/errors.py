@@ -20,6 +20,7 @@ code.
         ├── StoreMissing                  3   no such bucket or folder
         ├── StoreChanged                  3   not the store it was
         ├── StoreDenied                   3   the credentials do not allow it
+        │   └── RequestDenied             3   good ones do not allow this; another key may be allowed
         ├── StoreUnavailable              5   transient: the retry wrapper tries again
         │   └── ListingBroken             5   a listing that did not end well proves nothing
         ├── StoreFull                     1   no room left
@@ -113,6 +114,10 @@ class StoreChanged(StoreError):
 
 class StoreDenied(StoreError):
     """The credentials are wrong, or do not allow the operation."""
+
+
+class RequestDenied(StoreDenied):
+    """The credentials are good, but do not allow this; another key may well be allowed."""
 
 
 class StoreUnavailable(StoreError):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from craftsync.clock import Clock
-from craftsync.errors import CraftsyncError, Interrupted, PathError, StoreDenied, StoreMissing
+from craftsync.errors import CraftsyncError, Interrupted, PathError, RequestDenied, StoreMissing
 from craftsync.memory import give_back_large_blocks
 from craftsync.sync.pool import Pool
 
@@ -160,7 +160,7 @@ class Runner(ABC, Generic[Step, Result]):
         if ended.error is None:
             self._failures = self._denials = 0
             return
-        denied = isinstance(ended.error, StoreDenied)
+        denied = isinstance(ended.error, RequestDenied)
         self._denials += denied
         self._failures += not denied
         too_many = self._failures >= _FAILURES_IN_A_ROW or self._denials >= _DENIALS_IN_A_ROW

@@ -16,6 +16,7 @@ from craftsync.errors import (
     PathError,
     PathRefused,
     PreconditionFailed,
+    RequestDenied,
     StoreDenied,
     StoreError,
     StoreFull,
@@ -135,7 +136,8 @@ def _about_the_store(answer: Answer, where: str) -> StoreError:
         return _elsewhere(answer, where)
     if answer.code in _DENIED or answer.status in (401, 403):
         why = _DENIED.get(answer.code, "the credentials do not allow it")
-        return StoreDenied(f"{where}: {why}.", remedy="Check the credentials and their rights.")
+        kind = RequestDenied if answer.code == "AccessDenied" else StoreDenied
+        return kind(f"{where}: {why}.", remedy="Check the credentials and their rights.")
     return StoreError(f"{where}{': ' + answer.message if answer.message else ''}.")
 
 
