@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from hashlib import sha256
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.paths import is_own
@@ -108,11 +107,10 @@ class IgnoreRules:
     ) -> None:
         """With `include`, only files that match one of its patterns take part. Raises `UsageError`."""
         self._folder = folder
-        self._include = tuple(include)
         self._call = of_call(exclude, "--exclude")
         self._defaults = Patterns(DEFAULTS if defaults else (), "the defaults")
-        self._included = of_call(self._include, "--include") if self._include else None
-        self._seen: dict[str, bytes] = {}
+        included = tuple(include)
+        self._included = of_call(included, "--include") if included else None
         self.inside = lru_cache(maxsize=4096)(self._inside)
         """Return the `FolderRules` of the folder at a path; "" is the root."""
 
@@ -128,13 +126,6 @@ class IgnoreRules:
         folder, _, name = path.rpartition("/")
         rules, key = self.inside(folder), f"{name}/" if is_folder else name
         return bool(rules.suspects(key) and rules.ignores(key)) or is_own(path)
-
-    def fingerprint(self) -> str:
-        """Return a hash over all rules met so far; after a full scan it tells whether any has changed."""
-        digest = sha256(repr((self._include, self._call.lines, self._defaults.lines)).encode())
-        for path, content in sorted(self._seen.items()):
-            digest.update(repr((path, content)).encode())
-        return digest.hexdigest()
 
     def _inside(self, path: str) -> FolderRules:
         prefix = f"{path}/" if path else ""
@@ -176,6 +167,4 @@ class IgnoreRules:
         with OpenFile(tree, path) as opened:
             if opened.file.size > _LARGEST:
                 raise PathRefused(f"{path} is larger than {_LARGEST} bytes.")
-            content = opened.read_at(0, opened.file.size)
-        self._seen[path] = content
-        return content
+            return opened.read_at(0, opened.file.size)

@@ -136,22 +136,6 @@ def test_a_linked_ignore_file_is_not_followed(folder: Folder, tmp_path: Path) ->
     assert "symbolic link" in IgnoreRules(folder).inside("").failure
 
 
-def test_the_fingerprint_changes_with_every_kind_of_rule(folder: Folder, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-
-    def fingerprint(**options: object) -> str:
-        rules = IgnoreRules(folder, **options)  # type: ignore[arg-type]
-        rules.ignored("a/x")
-        return rules.fingerprint()
-
-    prints = [fingerprint(), fingerprint(exclude=["a"]), fingerprint(include=["a"])]
-    prints.append(fingerprint(defaults=False))
-    (tmp_path / "a/.craftsyncignore").write_text("x")
-    prints.append(fingerprint())
-    assert len(set(prints)) == 5
-    assert fingerprint() == prints[-1]
-
-
 segment = st.sampled_from(["a", "b", "ab", "*", "a*", "?", "*.x", "[ab]", "[!a]", "a.x"])
 pattern = st.builds(
     lambda negated, start, parts, end: negated + start + "/".join(parts) + end,
