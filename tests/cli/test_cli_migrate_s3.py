@@ -11,6 +11,7 @@ import pytest
 import craftsync as package
 from tests.support import servers
 from tests.support.cli import Craftsync
+from tests.support.fake_s3 import proxied
 from tests.support.servers import S3Server
 
 LARGE = bytes(range(256)) * (17 << 12)
@@ -178,6 +179,28 @@ def test_a_dry_run_counts_the_questions_it_would_ask(
     for words, requests in (((), 2), (("--tags",), 3), (("--storage-class", "source"), 3)):
         run = craftsync("migrate", "-n", *buckets.across, *words)
         assert f"about {requests} requests" in run.lines[-1]
+
+
+@pytest.mark.parametrize("verify", ["checksum", "full"])
+@pytest.mark.parametrize("way", [(), ("--stream",)], ids=["by the server", "streamed"])
+def test_a_dry_run_counts_as_many_requests_as_the_run_then_makes(
+    craftsync: Craftsync,
+    buckets: Buckets,
+    two_servers: tuple[S3Server, S3Server],
+    way: tuple[str, ...],
+    verify: str,
+) -> None:
+    for key in ("a", "b", "c"):
+        buckets.source.put_object(Bucket="here", Key=key, Body=key.encode())
+    buckets.source.put_object(Bucket="there", Key="extra", Body=b"1")
+    with proxied(two_servers[0], lambda request: None) as (server, proxy):
+        words = ("--delete", "--verify", verify, *way, "--endpoint-url", server.endpoint)
+        planned = craftsync("migrate", "-n", *words, "s3://here", "s3://there")
+        before = len(proxy.requests)
+        assert craftsync("migrate", *words, "s3://here", "s3://there").code == 0
+    objects = ("/a", "/b", "/c", "/extra")
+    made = [request for request in proxy.requests[before:] if request.target.endswith(objects)]
+    assert f"about {len(made)} requests" in planned.lines[-1]
 
 
 @WAYS
