@@ -11,7 +11,7 @@ import pytest
 import craftsync as package
 from tests.support import servers
 from tests.support.cli import Craftsync
-from tests.support.fake_s3 import proxied
+from tests.support.fake_s3 import Answer, Request, proxied
 from tests.support.servers import S3Server
 
 LARGE = bytes(range(256)) * (17 << 12)
@@ -157,6 +157,36 @@ def test_a_copy_keeps_type_headers_and_metadata(
     assert (found["Metadata"]["who"], found["Metadata"]["mtime"]) == ("me", "1.500000000")
     if way != ():  # The server knows nothing of notes, and copies what is there.
         assert found["Metadata"].get("craftsync-sha256") != "not ours"
+
+
+@SIZES
+def test_metadata_that_leaves_no_room_for_notes_is_kept_without_them(
+    craftsync: Craftsync, buckets: Buckets, two_servers: tuple[S3Server, S3Server], size: int
+) -> None:
+    def strict(request: Request) -> Answer | None:
+        names = {name.lower(): value for name, value in request.headers.items()}
+        own = {name: value for name, value in names.items() if name.startswith("x-amz-meta-")}
+        if sum(len(name) - len("x-amz-meta-") + len(value) for name, value in own.items()) > 2048:
+            return Answer(400, b"<Error><Code>MetadataTooLarge</Code></Error>")
+        return None
+
+    for number in range(9):  # One more than are taken for a broken store.
+        metadata = {"note": "n" * (1830 + number * 24), "mtime": "1.500000000"}
+        buckets.source.put_object(
+            Bucket="here",
+            Key=f"{number}",
+            Body=LARGE[: size if number > 7 else 5],
+            Metadata=metadata,
+        )
+    with proxied(two_servers[1], strict) as (server, _):
+        words = *buckets.across[:-3], server.endpoint, *buckets.across[-2:]
+        run = craftsync("migrate", *words)
+        assert (run.code, run.lines[0].split(";")[0]) == (0, "migrate: 9 copied"), run.err
+        again = craftsync("migrate", *words)
+        assert (again.code, again.lines[0].split(";")[0]) == (0, "migrate: 9 unchanged")
+    for number in range(9):
+        found = buckets.target.head_object(Bucket="there", Key=f"{number}")["Metadata"]
+        assert (len(found["note"]), found["mtime"]) == (1830 + number * 24, "1.500000000")
 
 
 @SIZES
