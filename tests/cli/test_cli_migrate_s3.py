@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import boto3
@@ -157,6 +158,17 @@ def test_a_copy_keeps_type_headers_and_metadata(
     assert (found["Metadata"]["who"], found["Metadata"]["mtime"]) == ("me", "1.500000000")
     if way != ():  # The server knows nothing of notes, and copies what is there.
         assert found["Metadata"].get("craftsync-sha256") != "not ours"
+
+
+@pytest.mark.parametrize("words", [("--tags",), ("--storage-class", "source")])
+@SIZES
+def test_a_copy_keeps_the_time_it_expires_where_each_object_is_asked(
+    craftsync: Craftsync, buckets: Buckets, size: int, words: tuple[str, ...]
+) -> None:
+    expires = datetime(2027, 10, 21, 7, 28, tzinfo=UTC)
+    buckets.source.put_object(Bucket="here", Key="a", Body=LARGE[:size], Expires=expires)
+    assert craftsync("migrate", *buckets.across, *words).code == 0
+    assert buckets.target.head_object(Bucket="there", Key="a")["Expires"] == expires
 
 
 @SIZES
