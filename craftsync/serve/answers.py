@@ -20,7 +20,6 @@ from craftsync.errors import (
     CraftsyncError,
     ObjectNotFound,
     PathBusy,
-    PathDenied,
     PathError,
     PathObstructed,
     PathRefused,
@@ -36,7 +35,6 @@ from craftsync.serve.refused import Refused
 _ANSWERS: tuple[tuple[type[CraftsyncError], int, str], ...] = (
     (PathRefused, 400, "InvalidPath"),
     (StoreDenied, 403, "AccessDenied"),
-    (PathDenied, 403, "AccessDenied"),
     (ObjectNotFound, 404, "NoSuchKey"),
     (PathObstructed, 409, "PathObstructed"),
     (PreconditionFailed, 412, "PreconditionFailed"),

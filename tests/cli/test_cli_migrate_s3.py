@@ -14,6 +14,7 @@ from tests.support import servers
 from tests.support.cli import Craftsync
 from tests.support.fake_s3 import Answer, Request, proxied
 from tests.support.servers import S3Server
+from tests.support.serving import serving
 
 LARGE = bytes(range(256)) * (17 << 12)
 """17 MiB: more than is ever sent in one piece."""
@@ -259,6 +260,23 @@ def test_an_archived_object_is_a_problem_with_a_remedy_and_the_others_arrive(
     assert "Traceback" not in run.err
     left_out, _ = migrated(craftsync, buckets, way, "--exclude", "[bc]")
     assert left_out.code == 0
+
+
+def test_archived_objects_of_an_environment_do_not_keep_the_others_from_the_target(
+    craftsync: Craftsync, buckets: Buckets
+) -> None:
+    for number in range(20):
+        buckets.source.put_object(
+            Bucket="here", Key=f"{number:02}", Body=b"1", StorageClass="GLACIER"
+        )
+    buckets.source.put_object(Bucket="here", Key="usual", Body=b"1")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with serving("s3://here", AWS_ENDPOINT_URL=buckets.within[-1], **keys) as server:
+        craftsync.environment |= server.variables
+        run = craftsync("migrate", "craft-ai://", "./new")
+    assert (run.code, set(craftsync.files("new"))) == (1, {"usual"})
+    assert run.lines[0].startswith("migrate: 1 copied, 20 failed"), run.err
+    assert "07 cannot be read: 07 in s3://here is archived" in run.err
 
 
 def test_a_copy_may_be_archived_at_once(craftsync: Craftsync, buckets: Buckets) -> None:
