@@ -14,6 +14,7 @@ code.
     ├── StateError                        7   the state database needs a person
     ├── PathError                             one path; becomes a Problem or a Skipped
     │   ├── PathBusy                          it changed while it was read or replaced
+    │   ├── PathDenied                        owner or permissions of this file or folder forbid it
     │   ├── PathRefused                       no side may hold it under this name
     │   └── PathObstructed                    a folder is in the way of a file, or a file of a folder
     └── StoreError                        3   the store cannot be used as asked
@@ -80,6 +81,10 @@ class PathError(CraftsyncError):
 
 class PathBusy(PathError):
     """The file changed while it was read or about to be replaced; a later pass looks again."""
+
+
+class PathDenied(PathError):
+    """Owner or permissions forbid it for this file or folder; of the others that says nothing."""
 
 
 class PathRefused(PathError):

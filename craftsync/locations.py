@@ -186,7 +186,7 @@ def address_of(location: Location) -> str:
 
 def exists(location: Location) -> bool:
     """Tell whether a directory store is there; any other store is asked when it is used."""
-    return not isinstance(location, DirectoryLocation) or location.path.is_dir()
+    return not isinstance(location, DirectoryLocation) or os.path.isdir(location.path)
 
 
 @contextmanager

@@ -12,19 +12,25 @@ _PER_LARGE_OBJECT = 4
 """A look at the source, and the begin, the end and a look after it in the target."""
 
 
-def requests(steps: Iterable[CopyStep], *, server_side: bool, asks: bool) -> int:
+def requests(steps: Iterable[CopyStep], *, server_side: bool, asks: bool, reads_back: bool) -> int:
     """Return how many requests both stores get for these steps, listings and repetitions left out.
 
-    `asks` says whether each object is asked for its properties.
+    `asks` says whether each object is asked for its properties, `reads_back`
+    whether each copy is read and compared: with what passed through here, or
+    with the source, where the server copies.
     """
-    return sum(_of(step, server_side) + (asks and step.kind is Kind.UPLOAD) for step in steps)
+    more = asks + (reads_back and 1 + server_side)
+    return sum(_of(step, server_side) + (step.kind is Kind.UPLOAD and more) for step in steps)
 
 
 def _of(step: CopyStep, server_side: bool) -> int:
-    if step.kind is Kind.FORGET:
-        return 0
-    if step.kind is Kind.DELETE_REMOTE:
-        return 3
+    match step.kind:
+        case Kind.FORGET:
+            return 0
+        case Kind.DELETE_REMOTE:
+            return 3
+        case Kind.ADOPT:
+            return 2
     keeping = 2 if step.target is not None else 0
     if server_side:
         return 1 + keeping

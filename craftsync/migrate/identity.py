@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
-from craftsync.core.model import ABSENT
+from craftsync.core.model import ABSENT, RemoteObject
 from craftsync.errors import (
     ObjectNotFound,
+    PathError,
     PreconditionFailed,
     StoreChanged,
     UsageError,
@@ -45,6 +48,74 @@ def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) 
         state.database.put("target_id", ids[1])
 
 
+class Apart:
+    """Looks out, while both stores are listed, for one that lies in the other.
+
+    The words for the two may not show it: one server under two names, a folder
+    that is served, a bind mount. A target is known by its mark, which it has
+    before anything is copied; a source, which may have none, by its first
+    objects. Both raise `UsageError`.
+    """
+
+    def __init__(self, source: Store, target: Store, target_id: str | None) -> None:
+        self._source = source
+        self._target = target
+        self._target_id = target_id
+
+    def listed(
+        self, source: Iterable[RemoteObject], target: Iterable[RemoteObject]
+    ) -> tuple[Iterator[RemoteObject], Iterator[RemoteObject]]:
+        """Return both listings, to be read side by side."""
+        entries = iter(source)
+        first = next(entries, None)
+        rest = entries if first is None else chain((first,), entries)
+        return self._without_target(rest), self._without_source(first, target)
+
+    def _without_target(self, entries: Iterable[RemoteObject]) -> Iterator[RemoteObject]:
+        for entry in entries:
+            if entry.path.endswith(_MARK_BELOW) and self._is_target(entry):
+                raise self._nested("contains", entry.path.removesuffix(_MARK_BELOW))
+            yield entry
+
+    def _is_target(self, mark: RemoteObject) -> bool:
+        if self._target_id is None or mark.size != len(self._target_id):
+            return False
+        with contextlib.suppress(PathError):
+            return _mark_of(self._source, mark.path) == self._target_id
+        return False
+
+    def _without_source(
+        self, first: RemoteObject | None, entries: Iterable[RemoteObject]
+    ) -> Iterator[RemoteObject]:
+        for entry in entries:
+            if first is not None and entry.path.endswith(first.path) and entry[1:4] == first[1:4]:
+                where = entry.path.removesuffix(first.path)
+                if where.endswith("/") and self._is_source(where):
+                    raise self._nested("lies inside", where.removesuffix("/"))
+            yield entry
+
+    def _is_source(self, where: str) -> bool:
+        """Tell whether the first objects of the source are those that the target shows there."""
+        listing = (entry for entry in self._source.list() if isinstance(entry, RemoteObject))
+        for entry in islice(listing, _SAMPLES):
+            here, there = self._source.stat(entry.path), self._target.stat(where + entry.path)
+            if here is None or there is None or here[1:4] != there[1:4]:
+                return False
+        return True
+
+    def _nested(self, how: str, where: str) -> UsageError:
+        return UsageError(
+            f"The source {self._source.location} {how} the target {self._target.location}"
+            f" (as {where}/).",
+            remedy=f"Name two stores that share nothing. If {where}/ is only a copy that another"
+            f" tool made, leave it out: --exclude '/{where}/'.",
+        )
+
+
+_SAMPLES = 8
+_MARK_BELOW = f"/{STORE_MARK}"
+
+
 def _confirmed(store: Store, state: MigrationState, name: str) -> str | None:
     found, known = _mark_of(store), state.database.get(f"{name}_id")
     if known is not None and found != known:
@@ -66,9 +137,9 @@ def _marked(target: Store) -> str:
     return _mark_of(target) or mark
 
 
-def _mark_of(store: Store) -> str | None:
+def _mark_of(store: Store, path: str = STORE_MARK) -> str | None:
     try:
-        with store.read(STORE_MARK) as reader:
+        with store.read(path) as reader:
             return b"".join(reader).decode("ascii", "replace")
     except ObjectNotFound:
         return None

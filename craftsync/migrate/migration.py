@@ -19,7 +19,7 @@ from craftsync.migrate.content import MIB, Room
 from craftsync.migrate.executor import Executor
 from craftsync.migrate.identity import confirm
 from craftsync.migrate.keeping import Keeping
-from craftsync.migrate.options import MigrationOptions, MigrationReport
+from craftsync.migrate.options import MigrationOptions, MigrationReport, Verify
 from craftsync.migrate.outcome import CopyOutcome
 from craftsync.migrate.planner import Planner
 from craftsync.migrate.shards import Span, span_of
@@ -121,7 +121,10 @@ class Migration:
             server_side = self._by_server(options)
             asks = self._keeping(options).asks(server_side=server_side)
             report.requests += estimate.requests(
-                self.state.steps(), server_side=server_side, asks=asks
+                self.state.steps(),
+                server_side=server_side,
+                asks=asks,
+                reads_back=options.verify is Verify.FULL,
             )
         elif planned.deletes:
             confirm(self.source, self.target, self.state, mark=False)

@@ -14,6 +14,7 @@ from craftsync.core.merge import OutOfOrder, Unknown, known, merge
 from craftsync.core.model import BaselineRow, Compare, Kind, Mode, Policy, RemoteObject, Skipped
 from craftsync.core.paths import malformed
 from craftsync.errors import ListingBroken
+from craftsync.migrate.identity import Apart
 from craftsync.migrate.options import MigrationOptions, Verified, Verify
 from craftsync.migrate.shards import Span
 from craftsync.state.migration import CopiedRow, CopyStep, MigrationState
@@ -76,6 +77,8 @@ class Planner:
             # What takes no part over there only matters where it is in the way.
             target = _Side(note if self.options.run.policy.delete else _only_failures(note))
             target.entries = self._listed(self.target, boundaries, target, 1)
+            apart = Apart(self.source, self.target, self.state.database.get("target_id"))
+            source.entries, target.entries = apart.listed(source.entries, target.entries)
             return source, rows, target
         wanted = sorted(set(paths))
         found = [row for path in wanted if (row := self.state.row(path))]

@@ -107,7 +107,7 @@ class DirectoryStore:
     ) -> Iterator[_DirectoryReader]:
         if self._look(path) is None:
             raise ObjectNotFound(f"{self.name} has no object {path}.")
-        with translated(self.name):
+        with translated(self.name, path):
             try:
                 opened = self._folder.open_file(path)
             except PathBusy as error:
@@ -142,7 +142,7 @@ class DirectoryStore:
         with translated(self.name), self._folder.exclusive():
             current = self._expected(path, expect)
             if current is not None:
-                with _preconditions(path):
+                with translated(self.name, _below(path)), _preconditions(path):
                     self._folder.displace(path, current, keep)
 
     def copy(
@@ -174,7 +174,7 @@ class DirectoryStore:
         """Look at a path; when nothing is there, make sure that it is missing from the right folder."""
         if malformed(path) or _is_internal(path):
             return None
-        with translated(self.name):
+        with translated(self.name, path):
             try:
                 file = self._folder.stat(path)
             except PathObstructed:
@@ -223,16 +223,17 @@ class DirectoryStore:
         """Make what was written durable, and then visible."""
         self._folder.sync()
         if expect is ABSENT:
-            with _preconditions(path):
+            with translated(self.name, _below(path)), _preconditions(path):
                 return _described(
                     self._folder.place(temporary, path, expect=None, mtime_ns=mtime_ns, keep=keep)
                 )
         with self._folder.exclusive():
             current = self._expected(path, expect)
             try:
-                file = self._folder.place(
-                    temporary, path, expect=current, mtime_ns=mtime_ns, keep=keep
-                )
+                with translated(self.name, _below(path)):
+                    file = self._folder.place(
+                        temporary, path, expect=current, mtime_ns=mtime_ns, keep=keep
+                    )
             except PathBusy as error:
                 # A program that knows nothing of the lock was faster.
                 if expect is not None:
@@ -269,6 +270,11 @@ class _DirectoryReader:
 
 def _is_internal(path: str) -> bool:
     return is_own(path) and (path == OWN_FOLDER or "/".join(path.split("/", 2)[:2]) in _INTERNAL)
+
+
+def _below(path: str) -> str | None:
+    """Return a path that lies in a folder of its own: what the store's top forbids, it forbids for all."""
+    return path if "/" in path else None
 
 
 def _version(file: LocalFile) -> str:

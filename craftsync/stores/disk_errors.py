@@ -6,9 +6,11 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from craftsync.core.paths import is_own
 from craftsync.errors import (
     CraftsyncError,
     ListingBroken,
+    PathDenied,
     PathError,
     RootError,
     StoreDenied,
@@ -21,9 +23,17 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
+_PERMISSIONS = _DENIED - {errno.EROFS}
+_PERMISSIONS_REMEDY = "Check the owner and the permissions of the %s."
+
+
 @contextmanager
-def translated(store: str) -> Iterator[None]:
-    """Turn what went wrong with the folder or the disk into an error of the store."""
+def translated(store: str, path: str | None = None) -> Iterator[None]:
+    """Turn what went wrong with the folder or the disk into an error of the store.
+
+    With `path`, permissions that forbid it concern that path alone
+    (`PathDenied`), unless it is craftsync's own.
+    """
     try:
         yield
     except RootError as error:
@@ -31,9 +41,14 @@ def translated(store: str) -> Iterator[None]:
     except OSError as error:
         raise error_of(error, store) from error
     except PathError as error:
-        if not isinstance(error.__cause__, OSError) or type(error) is not PathError:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or type(error) is not PathError:
             raise
-        raise error_of(error.__cause__, f"{store}: {error}") from error
+        what = f"{store}: {error}".removesuffix(f": {cause.strerror}")
+        if path is not None and cause.errno in _PERMISSIONS and not is_own(path):
+            remedy = _PERMISSIONS_REMEDY % "file and of the folders it is in"
+            raise PathDenied(f"{what}: {cause.strerror}.", remedy=remedy) from error
+        raise error_of(cause, what) from error
 
 
 def error_of(error: OSError, what: str) -> CraftsyncError:
@@ -44,7 +59,7 @@ def error_of(error: OSError, what: str) -> CraftsyncError:
     if error.errno in _FULL:
         return StoreFull(sentence, remedy="Make room on its disk.")
     if error.errno in _DENIED:
-        return StoreDenied(sentence, remedy="Check the owner and the permissions of the folder.")
+        return StoreDenied(sentence, remedy=_PERMISSIONS_REMEDY % "folder")
     return StoreUnavailable(sentence, ambiguous=False)
 
 

@@ -191,6 +191,24 @@ def no_file_longer_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_two_sources_into_one_target_at_once_lose_nothing(
+    craftsync: Craftsync, sides: Sides
+) -> None:
+    sides.new.mkdir()
+    other = craftsync.folder / "other"
+    other.mkdir()
+    wanted = {b"the target's own"}
+    for number in range(200):
+        (sides.old / f"{number}").write_bytes(b"old %d" % number)
+        (other / f"{number}").write_bytes(b"another %d" % number)
+        (sides.new / f"{number}").write_bytes(b"target %d" % number)
+        wanted |= {b"old %d" % number, b"another %d" % number, b"target %d" % number}
+    (sides.new / "own").write_bytes(b"the target's own")
+    runs = [craftsync.start("migrate", source, "./new") for source in ("./old", "./other")]
+    assert [ended(run) for run in runs] == [(0, ""), (0, "")]
+    assert {*sides.arrived().values(), *trashed(sides.new)} == wanted
+
+
 @pytest.mark.parametrize("size", [4 * MIB, 20 * MIB], ids=["in one piece", "in parts"])
 def test_a_full_target_takes_what_has_room_and_names_the_rest(
     craftsync: Craftsync, sides: Sides, size: int

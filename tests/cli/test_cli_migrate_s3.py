@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import boto3
@@ -11,7 +12,9 @@ import pytest
 import craftsync as package
 from tests.support import servers
 from tests.support.cli import Craftsync
+from tests.support.fake_s3 import Answer, Request, proxied
 from tests.support.servers import S3Server
+from tests.support.serving import serving
 
 LARGE = bytes(range(256)) * (17 << 12)
 """17 MiB: more than is ever sent in one piece."""
@@ -158,6 +161,47 @@ def test_a_copy_keeps_type_headers_and_metadata(
         assert found["Metadata"].get("craftsync-sha256") != "not ours"
 
 
+@pytest.mark.parametrize("words", [("--tags",), ("--storage-class", "source")])
+@SIZES
+def test_a_copy_keeps_the_time_it_expires_where_each_object_is_asked(
+    craftsync: Craftsync, buckets: Buckets, size: int, words: tuple[str, ...]
+) -> None:
+    expires = datetime(2027, 10, 21, 7, 28, tzinfo=UTC)
+    buckets.source.put_object(Bucket="here", Key="a", Body=LARGE[:size], Expires=expires)
+    assert craftsync("migrate", *buckets.across, *words).code == 0
+    assert buckets.target.head_object(Bucket="there", Key="a")["Expires"] == expires
+
+
+@SIZES
+def test_metadata_that_leaves_no_room_for_notes_is_kept_without_them(
+    craftsync: Craftsync, buckets: Buckets, two_servers: tuple[S3Server, S3Server], size: int
+) -> None:
+    def strict(request: Request) -> Answer | None:
+        names = {name.lower(): value for name, value in request.headers.items()}
+        own = {name: value for name, value in names.items() if name.startswith("x-amz-meta-")}
+        if sum(len(name) - len("x-amz-meta-") + len(value) for name, value in own.items()) > 2048:
+            return Answer(400, b"<Error><Code>MetadataTooLarge</Code></Error>")
+        return None
+
+    for number in range(9):  # One more than are taken for a broken store.
+        metadata = {"note": "n" * (1830 + number * 24), "mtime": "1.500000000"}
+        buckets.source.put_object(
+            Bucket="here",
+            Key=f"{number}",
+            Body=LARGE[: size if number > 7 else 5],
+            Metadata=metadata,
+        )
+    with proxied(two_servers[1], strict) as (server, _):
+        words = *buckets.across[:-3], server.endpoint, *buckets.across[-2:]
+        run = craftsync("migrate", *words)
+        assert (run.code, run.lines[0].split(";")[0]) == (0, "migrate: 9 copied"), run.err
+        again = craftsync("migrate", *words)
+        assert (again.code, again.lines[0].split(";")[0]) == (0, "migrate: 9 unchanged")
+    for number in range(9):
+        found = buckets.target.head_object(Bucket="there", Key=f"{number}")["Metadata"]
+        assert (len(found["note"]), found["mtime"]) == (1830 + number * 24, "1.500000000")
+
+
 @SIZES
 @pytest.mark.parametrize("way", [("--stream",), None], ids=["streamed", "to another server"])
 def test_tags_are_kept_on_the_way_through_where_asked(
@@ -180,6 +224,28 @@ def test_a_dry_run_counts_the_questions_it_would_ask(
         assert f"about {requests} requests" in run.lines[-1]
 
 
+@pytest.mark.parametrize("verify", ["checksum", "full"])
+@pytest.mark.parametrize("way", [(), ("--stream",)], ids=["by the server", "streamed"])
+def test_a_dry_run_counts_as_many_requests_as_the_run_then_makes(
+    craftsync: Craftsync,
+    buckets: Buckets,
+    two_servers: tuple[S3Server, S3Server],
+    way: tuple[str, ...],
+    verify: str,
+) -> None:
+    for key in ("a", "b", "c"):
+        buckets.source.put_object(Bucket="here", Key=key, Body=key.encode())
+    buckets.source.put_object(Bucket="there", Key="extra", Body=b"1")
+    with proxied(two_servers[0], lambda request: None) as (server, proxy):
+        words = ("--delete", "--verify", verify, *way, "--endpoint-url", server.endpoint)
+        planned = craftsync("migrate", "-n", *words, "s3://here", "s3://there")
+        before = len(proxy.requests)
+        assert craftsync("migrate", *words, "s3://here", "s3://there").code == 0
+    objects = ("/a", "/b", "/c", "/extra")
+    made = [request for request in proxy.requests[before:] if request.target.endswith(objects)]
+    assert f"about {len(made)} requests" in planned.lines[-1]
+
+
 @WAYS
 def test_an_archived_object_is_a_problem_with_a_remedy_and_the_others_arrive(
     craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
@@ -194,6 +260,23 @@ def test_an_archived_object_is_a_problem_with_a_remedy_and_the_others_arrive(
     assert "Traceback" not in run.err
     left_out, _ = migrated(craftsync, buckets, way, "--exclude", "[bc]")
     assert left_out.code == 0
+
+
+def test_archived_objects_of_an_environment_do_not_keep_the_others_from_the_target(
+    craftsync: Craftsync, buckets: Buckets
+) -> None:
+    for number in range(20):
+        buckets.source.put_object(
+            Bucket="here", Key=f"{number:02}", Body=b"1", StorageClass="GLACIER"
+        )
+    buckets.source.put_object(Bucket="here", Key="usual", Body=b"1")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with serving("s3://here", AWS_ENDPOINT_URL=buckets.within[-1], **keys) as server:
+        craftsync.environment |= server.variables
+        run = craftsync("migrate", "craft-ai://", "./new")
+    assert (run.code, set(craftsync.files("new"))) == (1, {"usual"})
+    assert run.lines[0].startswith("migrate: 1 copied, 20 failed"), run.err
+    assert "07 cannot be read: 07 in s3://here is archived" in run.err
 
 
 def test_a_copy_may_be_archived_at_once(craftsync: Craftsync, buckets: Buckets) -> None:

@@ -15,6 +15,7 @@ from craftsync.errors import (
     CraftsyncError,
     ListingBroken,
     ObjectNotFound,
+    PathError,
     PathRefused,
     PreconditionFailed,
     StoreDenied,
@@ -26,6 +27,8 @@ from craftsync.errors import (
 
 _FULL = {"EntityTooLarge", "QuotaExceeded", "StorageFull", "XMinioStorageFull"}
 _EXPIRED = {"ExpiredToken", "RequestTimeTooSkewed", "RequestExpired"}
+_OF_ONE_OBJECT = {"ObjectUnusable", "InvalidObjectState"}
+"""What is in the way of this object and says nothing of others: `serve`'s word, and S3's for one that is archived."""
 _TRANSIENT = {
     *("SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "Throttling"),
     *("TooManyRequests", "OperationAborted"),
@@ -109,6 +112,12 @@ def refused(answer: Answer, location: str, path: str) -> CraftsyncError:
         return RangeBeyond(f"{path} in {location} is shorter than expected.")
     if answer.code in _FULL or answer.status in (413, 507):
         return StoreFull(f"{where}: there is no room for {path}.")
+    if answer.code in _OF_ONE_OBJECT:
+        why = answer.message.removesuffix(".") or "it is archived"
+        return PathError(
+            f"{where}: {path} cannot be read: {why}.",
+            remedy="Make it readable there, or leave it out (--exclude).",
+        )
     if answer.code in _EXPIRED or (answer.status == 403 and "expired" in answer.message.lower()):
         return UrlExpired(f"{where}: the signed URL for {path} has expired.", ambiguous=False)
     if answer.status in (400, 422) and answer.structured and answer.code not in _TRANSIENT:

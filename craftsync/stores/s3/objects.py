@@ -111,6 +111,21 @@ def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]
     return metadata
 
 
+def with_notes(own: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, str]:
+    """Return what an object's owner noted and what craftsync did, which gives way where S3 has no room for both."""
+    mtime = {MTIME: noted[MTIME]} if MTIME in noted else {}
+    for more in (noted, mtime):
+        both = {**own, **more}
+        size = sum(len(name) + len(value.encode()) for name, value in both.items())
+        if size <= _MOST_METADATA:
+            return both
+    return dict(own)
+
+
+_MOST_METADATA = 2048
+"""Bytes of all names and values together (AWS S3 user guide, "Working with object metadata")."""
+
+
 def headers_of(properties: Properties | None) -> dict[str, str]:
     """Return the headers that give properties to a new object, all but its metadata."""
     if properties is None:

@@ -29,7 +29,7 @@ from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.keys import folders_above, key_of
 from craftsync.stores.s3.listing import Listing, patient
 from craftsync.stores.s3.multipart import Uploads
-from craftsync.stores.s3.objects import OPERATION, Condition, headers_of, notes
+from craftsync.stores.s3.objects import OPERATION, Condition, headers_of, notes, with_notes
 from craftsync.stores.s3.probe import probe
 from craftsync.stores.s3.reader import ObjectReader, Reading
 from craftsync.stores.s3.session import Session, open_session
@@ -160,7 +160,7 @@ class S3Store:
         key, headers = self._key(path), headers_of(properties)
         metadata = notes(source.digest, source.mtime_ns, operation)
         if properties is not None:
-            metadata = {**properties.metadata, **metadata}
+            metadata = with_notes(properties.metadata, metadata)
         written = RemoteObject(
             path, source.size, None, None, source.digest, source.mtime_ns, operation
         )
