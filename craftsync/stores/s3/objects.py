@@ -25,6 +25,8 @@ HEADERS = (
     *("content-disposition", "cache-control", "expires"),
 )
 """Of HTTP, those that S3 keeps with an object."""
+_MOST_METADATA = 2048
+"""Bytes of all names and values together (AWS S3 user guide, "Working with object metadata")."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 Condition = str | None
@@ -120,10 +122,6 @@ def with_notes(own: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, st
         if size <= _MOST_METADATA:
             return both
     return dict(own)
-
-
-_MOST_METADATA = 2048
-"""Bytes of all names and values together (AWS S3 user guide, "Working with object metadata")."""
 
 
 def headers_of(properties: Properties | None) -> dict[str, str]:
