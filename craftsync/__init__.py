@@ -3,7 +3,7 @@
 A map of the house, in the order to read it:
 
     errors        everything raised on purpose, and the exit codes
-    blocking      how calls that wait let others go on; `connection` is HTTP made of such waits
+    blocking      how calls that wait let others go on; `connection` and `hosts` are HTTP made of such waits
     core/         pure values and decisions: model, decide, merge, guard
     stores/       the remote side; `base` is the contract every store keeps
     local/        the root: scanning it, and changing it safely
