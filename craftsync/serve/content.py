@@ -64,6 +64,8 @@ class SmallScratch:
         if self._file is not None:
             self._file.write_at(offset, data)
         else:
+            # As in a file, what nobody has written is zeros.
+            self._memory += bytes(max(0, offset - len(self._memory)))
             self._memory[offset : offset + len(data)] = data
 
     def read_at(self, offset: int, length: int) -> bytes:

@@ -1,6 +1,6 @@
 """A form with a file in it, taken apart as it arrives: what S3 calls a browser-based upload.
 
-The fields come first and are few; the file goes straight to a temporary file.
+The fields come first and are few; the file goes straight to where it is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from craftsync.serve.content import Content, Extent, Scratch, SmallScratch
+from craftsync.serve.content import Content, Extent, SmallScratch
 from craftsync.serve.refused import Refused
 
 _FILE = "file"
@@ -30,7 +30,7 @@ class Form:
     def __init__(
         self,
         content_type: str,
-        scratch: Scratch | SmallScratch,
+        scratch: SmallScratch,
         permit: Callable[[Mapping[str, str]], None],
     ) -> None:
         """Raises `Refused` (400) when the Content-Type is not that of a form."""
