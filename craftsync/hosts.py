@@ -29,7 +29,7 @@ class Host:
     """One host, reached directly or through the proxy that the environment names for it.
 
     May be used from several threads. At most `keep` connections wait for more
-    work. `trust` makes the context for https, and says so who vouches for hosts.
+    work. `trust` makes the context for https, which says who vouches for hosts.
     """
 
     def __init__(

@@ -7,6 +7,8 @@ import pty
 import signal
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,7 +151,9 @@ def test_a_link_to_the_configuration_stays_one(craftsync: Craftsync) -> None:
     assert "data" in config.load(target).folders
 
 
-def test_ctrl_c_in_place_of_an_answer_ends_it_as_everywhere(fresh: Craftsync) -> None:
+@contextmanager
+def asked(fresh: Craftsync) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run `init` without words on a terminal; give the screen, which is typed at and read, and the process."""
     screen, terminal = pty.openpty()
     with subprocess.Popen(
         [SCRIPT, "init"],
@@ -159,29 +163,24 @@ def test_ctrl_c_in_place_of_an_answer_ends_it_as_everywhere(fresh: Craftsync) ->
         stdout=terminal,
         stderr=terminal,
     ) as process:
+        yield screen, process
+    for end in (screen, terminal):
+        os.close(end)
+
+
+def test_ctrl_c_in_place_of_an_answer_ends_it_as_everywhere(fresh: Craftsync) -> None:
+    with asked(fresh) as (screen, process):
         shown = b""
         while b"Folder to be kept in step" not in shown:
             shown += os.read(screen, 65536)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-    for end in (screen, terminal):
-        os.close(end)
 
 
 def test_on_a_terminal_it_asks(fresh: Craftsync) -> None:
-    screen, terminal = pty.openpty()
-    with subprocess.Popen(
-        [SCRIPT, "init"],
-        cwd=fresh.folder,
-        env=fresh.environment,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-    ) as process:
+    with asked(fresh) as (screen, process):
         os.write(screen, b"data\n./store\nmine\n")
         assert process.wait(60) == 0
-    os.close(terminal)
-    shown = os.read(screen, 65536).decode()
-    os.close(screen)
+        shown = os.read(screen, 65536).decode()
     assert "Folder to be kept in step" in shown
     assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
