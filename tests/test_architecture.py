@@ -92,8 +92,8 @@ CORE_STDLIB = {
 }
 """What a room without a clock, a disk and a logger needs of the standard library."""
 
-FILE_LIMIT = 300
-TEST_FILE_LIMIT = 600
+FILE_LIMIT = 500
+TEST_FILE_LIMIT = 800
 FUNCTION_LIMIT = 60
 LONG_FUNCTION = 40
 LONG_FUNCTIONS_ALLOWED = 2
