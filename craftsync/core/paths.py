@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from craftsync.core.model import OWN_FOLDER
@@ -32,8 +33,21 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 
 
 def is_own(path: str) -> bool:
-    """Tell whether a path or prefix lies in craftsync's own folder."""
-    return path == OWN_FOLDER or path.startswith(OWN_FOLDER + "/")
+    """Tell whether a path or prefix lies in craftsync's own folder, of this store or of one nested in it."""
+    return OWN_FOLDER in path and f"/{OWN_FOLDER}/" in f"/{path}/"
+
+
+def left_out(prefix: str, *, nested_own: bool = False) -> Callable[[str], bool]:
+    """Return what tells which paths a listing of `prefix` leaves out because they are craftsync's own.
+
+    A prefix that leads into such a folder shows it. `nested_own` shows those
+    of nested stores, never that of the listed store itself.
+    """
+    if is_own(prefix):
+        return lambda path: False
+    if nested_own:
+        return lambda path: path == OWN_FOLDER or path.startswith(f"{OWN_FOLDER}/")
+    return is_own
 
 
 def malformed(path: str) -> str | None:

@@ -143,6 +143,10 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
         elif not safe and (reason := malformed(path)):
             yield Skipped(path, reason, subtree=is_folder)
         elif is_folder:
+            if (
+                name == OWN_FOLDER and rules
+            ):  # Also where a pattern such as `!.craftsync/` takes it in.
+                continue
             return name
         else:
             try:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from craftsync.core.model import ABSENT, RemoteObject
+from craftsync.core.paths import is_own
 from craftsync.errors import (
     ObjectNotFound,
     PathError,
@@ -53,8 +54,9 @@ class Apart:
 
     The words for the two may not show it: one server under two names, a folder
     that is served, a bind mount. A target is known by its mark, which it has
-    before anything is copied; a source, which may have none, by its first
-    objects. Both raise `UsageError`.
+    before anything is copied, if the source is listed with what nested stores
+    keep for themselves; a source, which may have none, by its first objects.
+    Both raise `UsageError`.
     """
 
     def __init__(self, source: Store, target: Store, target_id: str | None) -> None:
@@ -65,17 +67,18 @@ class Apart:
     def listed(
         self, source: Iterable[RemoteObject], target: Iterable[RemoteObject]
     ) -> tuple[Iterator[RemoteObject], Iterator[RemoteObject]]:
-        """Return both listings, to be read side by side."""
-        entries = iter(source)
+        """Return both listings, to be read side by side, the source's without what is craftsync's own."""
+        entries = self._without_target(source)
         first = next(entries, None)
         rest = entries if first is None else chain((first,), entries)
-        return self._without_target(rest), self._without_source(first, target)
+        return rest, self._without_source(first, target)
 
     def _without_target(self, entries: Iterable[RemoteObject]) -> Iterator[RemoteObject]:
         for entry in entries:
             if entry.path.endswith(_MARK_BELOW) and self._is_target(entry):
                 raise self._nested("contains", entry.path.removesuffix(_MARK_BELOW))
-            yield entry
+            if not is_own(entry.path):
+                yield entry
 
     def _is_target(self, mark: RemoteObject) -> bool:
         if self._target_id is None or mark.size != len(self._target_id):

@@ -73,7 +73,7 @@ class Planner:
                 row for row in self.state.rows() if self.span.holds(row.path)
             )
             source = _Side(note)
-            source.entries = self._listed(self.source, boundaries, source, 0)
+            source.entries = self._listed(self.source, boundaries, source, 0, nested_own=True)
             # What takes no part over there only matters where it is in the way.
             target = _Side(note if self.options.run.policy.delete else _only_failures(note))
             target.entries = self._listed(self.target, boundaries, target, 1)
@@ -88,10 +88,17 @@ class Planner:
         return source, found, target
 
     def _listed(
-        self, store: Store, boundaries: Sequence[str], side: _Side, number: int
+        self,
+        store: Store,
+        boundaries: Sequence[str],
+        side: _Side,
+        number: int,
+        *,
+        nested_own: bool = False,
     ) -> Iterable[RemoteObject]:
         is_sorted = store.features.sorted_listing
-        listing = self.span.of(store.list(boundaries=boundaries), in_order=is_sorted)
+        listed = store.list(boundaries=boundaries, nested_own=nested_own)
+        listing = self.span.of(listed, in_order=is_sorted)
         entries = known(self.options.rules.of(listing), side.unknown, side.note)
         if is_sorted:
             return entries

@@ -77,7 +77,8 @@ class Listings:
             self._open = {key: one for key, one in self._open.items() if one.touched >= oldest}
 
     def _begun(self, prefix: str) -> Iterator[RemoteObject]:
-        for entry in self._store.list(prefix):
+        # Who is served may keep a store in a folder of this one, with a trash of its own.
+        for entry in self._store.list(prefix, nested_own=True):
             if not isinstance(entry, Skipped):
                 yield entry
             elif entry.failed:

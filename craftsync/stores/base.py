@@ -162,15 +162,16 @@ class Store(Protocol):
         ...
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        """Yield every object whose path starts with `prefix`, craftsync's own folder left out.
+        """Yield every object whose path starts with `prefix`; `.craftsync/` is left out at any depth.
 
         (`prefix` may lead into craftsync's own folder; then it is listed.)
         Complete, or raises `ListingBroken`. A key that no folder can hold is
         yielded as `Skipped` under its raw key. `boundaries` are paths in order
         that cut the listing into shares of like size; a store may use them to
-        list several at once, and ignores them otherwise.
+        list several at once, and ignores them otherwise. `nested_own` lists what
+        stores nested in this one keep for themselves as well.
         """
         ...
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, LocalFile, RemoteObject, Skipped
-from craftsync.core.paths import is_own, malformed
+from craftsync.core.paths import is_own, left_out, malformed
 from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
@@ -76,14 +76,15 @@ class DirectoryStore:
         return None
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         under, _, starting = prefix.rpartition("/")
+        hidden = left_out(prefix, nested_own=nested_own)
         if prefix.startswith("/") or (under and malformed(under)):
             return
         try:
             for entry in scan(self._folder, None, under, starting=starting):
-                if _is_internal(entry.path):
+                if hidden(entry.path) or _is_internal(entry.path):
                     continue
                 if isinstance(entry, Skipped):
                     yield entry

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
-from craftsync.core.paths import MAX_PATH_BYTES, is_own, malformed
+from craftsync.core.paths import MAX_PATH_BYTES, left_out, malformed
 from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
 from craftsync.stores.base import Expect, Features, Source, UploadJournal
 
@@ -42,13 +42,14 @@ class MemoryStore:
         return None
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
+        hidden = left_out(prefix, nested_own=nested_own)
         with self._lock:
             listed = [described for described, _ in self._objects.values()]
         for described in sorted(listed):
             path = described.path
-            if not path.startswith(prefix) or (is_own(path) and not is_own(prefix)):
+            if not path.startswith(prefix) or hidden(path):
                 continue
             if (reason := malformed(path)) and not self.features.raw_keys:
                 yield Skipped(path, reason)

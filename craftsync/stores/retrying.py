@@ -72,14 +72,14 @@ class RetryingStore:
         return self._retried(lambda: self.store.prepare(saved))
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         """List as the store does; a listing in order that breaks off goes on where it was."""
         patience = self._patience()
         last: str | None = None
         while True:
             before = last
-            entries = self.store.list(prefix, boundaries=boundaries)
+            entries = self.store.list(prefix, boundaries=boundaries, nested_own=nested_own)
             try:
                 for entry in entries if before is None else _after(before, entries):
                     last = entry.path

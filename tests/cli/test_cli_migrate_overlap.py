@@ -97,3 +97,27 @@ def test_what_is_left_out_may_hold_the_target(
     assert run.code == 0, run.err
     assert {"sub/new/f", *OBJECTS} <= keys(bucket)
     assert "sub/new/sub/f" not in keys(bucket)
+
+
+def test_what_nested_stores_keep_for_themselves_is_not_migrated(craftsync: Craftsync) -> None:
+    craftsync.write("root/kept")
+    craftsync.write("root/deleted")
+    assert craftsync("push", "root", "./env/models").code == 0
+    (craftsync.folder / "root/deleted").unlink()
+    assert craftsync("push", "root", "./env/models", "--delete").code == 0
+    run = craftsync("migrate", "./env", "./copy", "--json")
+    assert (run.code, run.summary["skipped"]) == (0, 0)
+    assert list(craftsync.files("copy")) == ["models/kept"]
+    assert not (craftsync.folder / "copy/models/.craftsync").exists()
+
+
+def test_check_does_not_compare_what_nested_stores_keep_for_themselves(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/kept")
+    assert craftsync("push", "root", "./env/models").code == 0
+    assert craftsync("migrate", "./env", "./copy").code == 0
+    assert craftsync("check", "./env", "./copy").code == 0
+    assert craftsync("pull", "mirror", "./env").code == 0
+    assert list(craftsync.files("mirror")) == ["models/kept"]
+    assert not (craftsync.folder / "mirror/models/.craftsync").exists()

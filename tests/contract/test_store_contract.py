@@ -262,6 +262,16 @@ def test_a_listing_leaves_craftsyncs_own_folder_out_unless_led_there(store: Stor
     assert paths(store, f"{OWN_FOLDER}/trash/") == [f"{OWN_FOLDER}/trash/x"]
 
 
+def test_a_listing_leaves_out_the_craftsync_folders_of_nested_stores(store: Store) -> None:
+    for path in ("a", "models/.craftsync/store-id", "models/.craftsync/trash/1/b", "models/b"):
+        put(store, path)
+    assert paths(store) == ["a", "models/b"]
+    assert paths(store, "models/") == ["models/b"]
+    nested = ["models/.craftsync/store-id", "models/.craftsync/trash/1/b", "models/b"]
+    assert paths(store, nested_own=True) == ["a", *nested]
+    assert paths(store, "models/.craftsync/trash/") == nested[1:2]
+
+
 def test_a_listing_of_a_prefix_has_what_starts_with_it(store: Store) -> None:
     for name in (
         ("data", "data/a", "data/b/c", "data-2/a", "été/a")

@@ -79,7 +79,16 @@ def test_a_file_is_described_as_a_direct_look_describes_it(folder: Folder, root:
     assert list(scan(folder, None)) == [folder.stat("d/a")]
 
 
-def test_craftsyncs_own_folder_is_left_out_at_the_top_only(folder: Folder, root: Path) -> None:
+def test_no_pattern_takes_in_a_nested_craftsync_folder(folder: Folder, root: Path) -> None:
+    make(root, ".craftsync/tmp/x", "a/.craftsync/y", "a/b")
+    rules = IgnoreRules(folder, exclude=["!.craftsync/", "!.craftsync/**"])
+    assert paths(scan(folder, rules)) == ["a/b"]
+    assert paths(look(folder, rules, ["a", "a/.craftsync/y"])) == ["a/b"]
+
+
+def test_without_rules_only_the_top_craftsync_folder_is_left_out(
+    folder: Folder, root: Path
+) -> None:
     make(root, ".craftsync/tmp/x", "a/.craftsync/y", ".craftsyncignore")
     assert paths(scan(folder, None)) == [".craftsyncignore", "a/.craftsync/y"]
     assert paths(scan(folder, None, ".craftsync")) == [".craftsync/tmp/x"]

@@ -28,7 +28,7 @@ class CountingStore(MemoryStore):
         self.listed = 0
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         self.listed += 1
         yield from (entry for entry in self.entries if entry.path.startswith(prefix))

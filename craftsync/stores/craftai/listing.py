@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from craftsync.core.model import RemoteObject, Skipped
-from craftsync.core.paths import is_own, malformed
+from craftsync.core.paths import left_out, malformed
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.craftai.errors import broken
 from craftsync.stores.craftai.objects import NoDescription, described
@@ -43,14 +43,14 @@ class Listing:
         self.count = 0
         self.pages = 0
 
-    def entries(self, prefix: str) -> Iterator[RemoteObject | Skipped]:
+    def entries(self, prefix: str, *, nested_own: bool = False) -> Iterator[RemoteObject | Skipped]:
         """Yield what is below a prefix, in the platform's order, or raise `ListingBroken`."""
-        own = is_own(prefix)
+        hidden = left_out(prefix, nested_own=nested_own)
         wanted = self._root + prefix
         for page in self._narrowed(wanted.rpartition("/")[0]):
             for found in page.objects:
                 if found.path.startswith(wanted):
-                    entry = _judged(found._replace(path=found.path[len(self._root) :]), own)
+                    entry = _judged(found._replace(path=found.path[len(self._root) :]), hidden)
                     if entry is not None:
                         yield entry
 
@@ -138,9 +138,9 @@ def page_of(answer: Any) -> Page:
     return Page([described(item) for item in items], token)
 
 
-def _judged(found: RemoteObject, own: bool) -> RemoteObject | Skipped | None:
+def _judged(found: RemoteObject, hidden: Callable[[str], bool]) -> RemoteObject | Skipped | None:
     """Return what an entry counts as; the marker of a folder counts as nothing."""
-    if is_own(found.path) and not own:
+    if hidden(found.path):
         return None
     if found.size == 0 and (not found.path or found.path.endswith("/")):
         return None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
-from craftsync.core.paths import MAX_PATH_BYTES, is_own, malformed
+from craftsync.core.paths import MAX_PATH_BYTES, is_own, left_out, malformed
 from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed, StoreFull
 from craftsync.stores.base import Expect, Features, Source, UploadJournal
 from craftsync.stores.craftai.access import Access
@@ -88,16 +88,17 @@ class PublicStore:
         return None
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         """List as the contract says; the whole environment is asked for, for nobody says what a folder means to it."""
+        hidden = left_out(prefix, nested_own=nested_own)
         listed = self._calls.listing()
         self._sizes.keep_only({shown.key for shown in listed})
         wanted = [shown for shown in listed if shown.key.startswith(self.root + prefix)]
         for shown in sorted(wanted, key=_byte_order):
             path = shown.key.removeprefix(self.root)
             marks_folder = path.endswith("/") and exact_size(shown.size) == 0
-            if marks_folder or (is_own(path) and not is_own(prefix)):
+            if marks_folder or hidden(path):
                 continue
             if reason := malformed(path):
                 yield Skipped(path, reason)

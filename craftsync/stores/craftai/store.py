@@ -73,9 +73,9 @@ class CraftAiStore:
         return _CHANGED
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        return self._backend.list(prefix, boundaries=boundaries)
+        return self._backend.list(prefix, boundaries=boundaries, nested_own=nested_own)
 
     def stat(self, path: str) -> RemoteObject | None:
         return self._backend.stat(path)

@@ -61,11 +61,11 @@ class WireStore:
         return None
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         began = self._clock.monotonic()
         listing = self._listing()
-        yield from listing.entries(prefix)
+        yield from listing.entries(prefix, nested_own=nested_own)
         if not prefix:
             self._looks.listed(began, listing.count, listing.pages)
 

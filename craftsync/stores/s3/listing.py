@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
-from craftsync.core.paths import is_own
+from craftsync.core.paths import is_own, left_out
 from craftsync.stores.retrying import Patience
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.page import BrokenPage, Page, ascending, entries, parse
@@ -82,7 +82,7 @@ class Listing:
         self.count = 0
 
     def entries(
-        self, prefix: str, boundaries: Sequence[str] = ()
+        self, prefix: str, boundaries: Sequence[str] = (), *, nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         """Yield what is below a prefix, in the order of the paths, or raise `ListingBroken`.
 
@@ -90,14 +90,14 @@ class Listing:
         are, every key lies in exactly one range. A server without an order is
         listed in one go, and its order is passed on.
         """
-        own = is_own(prefix)
+        own, hidden = is_own(prefix), left_out(prefix, nested_own=nested_own)
         cuts = self._cuts(prefix, boundaries) if self._in_order else []
         bounds = zip(["", *cuts], [*cuts, None], strict=True)
         ranges = [Range(after, last) for after, last in bounds]
         try:
             for page in _fetched_ahead([self._pages(prefix, span, own=own) for span in ranges]):
                 self.count += len(page.keys)
-                yield from entries(page, self._root, own=own, raw=self._raw)
+                yield from entries(page, self._root, hidden, raw=self._raw)
         except BrokenPage as error:
             raise broken(self._location, str(error)) from error
 

@@ -10,7 +10,7 @@ holds the two to each other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, repeat
 from operator import lt
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
-from craftsync.core.paths import is_own, malformed
+from craftsync.core.paths import malformed
 from craftsync.stores.s3.objects import modified_ns_of, version_of
 
 _PLAIN_ENTRY = re.compile(
@@ -137,9 +137,9 @@ def ascending(keys: Sequence[str]) -> bool:
 
 
 def entries(
-    page: Page, root: str, *, own: bool, raw: bool = False
+    page: Page, root: str, hidden: Callable[[str], bool], *, raw: bool = False
 ) -> Iterator[RemoteObject | Skipped]:
-    """Yield what a page means under the prefix `root`; `own` includes craftsync's own folder.
+    """Yield what a page means under the prefix `root`, but for the `hidden` paths.
 
     With `raw`, names that no folder can hold are as good as any.
 
@@ -160,7 +160,7 @@ def entries(
         raise BrokenPage("an entry has a time or size that is none") from error
     if _all_ordinary(paths):
         return iter(found)
-    return (entry for item in found if (entry := _judged(item, own, raw)) is not None)
+    return (entry for item in found if (entry := _judged(item, hidden, raw)) is not None)
 
 
 def _all_ordinary(paths: list[str]) -> bool:
@@ -170,7 +170,7 @@ def _all_ordinary(paths: list[str]) -> bool:
     return (
         text.count("\n") == len(paths) + 1
         and (longest == 255 or _is_utf8(text))
-        and f"\n{OWN_FOLDER}" not in text
+        and OWN_FOLDER not in text
         and not any(mark in text for mark in _SUSPICIOUS)
         and max(map(len, paths), default=0) <= longest
     )
@@ -184,9 +184,11 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _judged(item: RemoteObject, own: bool, raw: bool) -> RemoteObject | Skipped | None:
+def _judged(
+    item: RemoteObject, hidden: Callable[[str], bool], raw: bool
+) -> RemoteObject | Skipped | None:
     """Return what an entry counts as; the marker of a folder counts as nothing."""
-    if is_own(item.path) and not own:
+    if hidden(item.path):
         return None
     if raw and item.path and _is_utf8(item.path):
         return item

@@ -114,11 +114,11 @@ class S3Store:
         return facts.to_json()
 
     def list(
-        self, prefix: str = "", *, boundaries: Sequence[str] = ()
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         began = self._clock.monotonic()
         listing = self._listing()
-        yield from listing.entries(prefix, boundaries)
+        yield from listing.entries(prefix, boundaries, nested_own=nested_own)
         if not prefix:
             self._absence.listed(began, listing.count)
 
