@@ -18,8 +18,20 @@ OWN_FOLDER = ".craftsync"
 """The folder in a root, and the key prefix in a store, that is craftsync's own."""
 
 
+LIMIT = 1 << 63
+"""Sizes, times and inode numbers are below it: the state database holds 64 bits with a sign."""
+
+
+def time_within(time_ns: int) -> int:
+    """Return a time that the state database can hold: the nearest one between 1677 and 2262.
+
+    Filesystems and stores know times far beyond; a camera's clock makes them.
+    """
+    return min(max(time_ns, -LIMIT), LIMIT - 1)
+
+
 class LocalFile(NamedTuple):
-    """A regular file in the root, as one look found it.
+    """A regular file in the root, as one look found it; `local.files.local_file` makes it.
 
     The four numbers are its fingerprint: while all stay the same, so does the
     content (but for the racy-file rule, see `BaselineRow.racy`). ctime is part

@@ -21,6 +21,7 @@ from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.core.paths import conflict_name
 from craftsync.errors import PathBusy, PathError, PathObstructed
 from craftsync.local import rename
+from craftsync.local.files import local_file
 from craftsync.local.temporary import Temporary
 from craftsync.local.tree import LISTING, Tree
 
@@ -95,8 +96,8 @@ def _is_there(place_of: _Place) -> bool:
 
 def _matches(status: os.stat_result, expect: LocalFile) -> bool:
     """ctime is left out: the rename that displaced the file moved it."""
-    found = (status.st_size, status.st_mtime_ns, status.st_ino)
-    return stat.S_ISREG(status.st_mode) and found == (expect.size, expect.mtime_ns, expect.inode)
+    found = local_file(expect.path, status)
+    return stat.S_ISREG(status.st_mode) and found._replace(ctime_ns=expect.ctime_ns) == expect
 
 
 def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
@@ -107,7 +108,7 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
         raise PathBusy(f"{expect.path} vanished.") from error
     if stat.S_ISDIR(status.st_mode):
         raise PathObstructed(f"{expect.path} has become a folder.")
-    if not _matches(status, expect) or status.st_ctime_ns != expect.ctime_ns:
+    if not stat.S_ISREG(status.st_mode) or local_file(expect.path, status) != expect:
         raise PathBusy(f"{expect.path} changed since it was looked at.")
     return status
 

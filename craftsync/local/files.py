@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Self
 
-from craftsync.core.model import LocalFile
+from craftsync.core.model import LIMIT, LocalFile, time_within
 from craftsync.errors import PathBusy, PathError, PathObstructed, PathRefused
 from craftsync.local.tree import LinkInTheWay, Tree
 
@@ -48,7 +48,14 @@ class _PathErrors:
 
 
 def local_file(path: str, status: os.stat_result) -> LocalFile:
-    return LocalFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    """Return what a stat found, its numbers within what the state database can hold."""
+    return LocalFile(
+        path,
+        status.st_size,
+        time_within(status.st_mtime_ns),
+        time_within(status.st_ctime_ns),
+        status.st_ino % LIMIT,
+    )
 
 
 def look(tree: Tree, path: str) -> LocalFile | None:
@@ -119,8 +126,8 @@ class OpenFile:
     def torn(self) -> bool:
         """Tell whether the content may have changed since opening; a rename of the file is no change."""
         with path_errors(self.file.path):
-            now = os.fstat(self._descriptor)
-        return (now.st_size, now.st_mtime_ns) != (self.file.size, self.file.mtime_ns)
+            now = local_file(self.file.path, os.fstat(self._descriptor))
+        return (now.size, now.mtime_ns) != (self.file.size, self.file.mtime_ns)
 
     def verify(self) -> None:
         """Raise `PathBusy` unless the file is unchanged and its path still leads to it."""

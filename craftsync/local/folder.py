@@ -137,11 +137,11 @@ class Folder:
         """
         _check(path)
         with path_errors(path):
-            before = _dress(temporary, mtime_ns)
+            before = local_file(path, _dress(temporary, mtime_ns))
             commit.place(self.tree, temporary, path, expect=expect, keep=keep)
             after = local_file(path, os.fstat(temporary.fileno()))
         # Were the file edited since, the times it had tell the next scan so.
-        return after._replace(size=before.st_size, mtime_ns=before.st_mtime_ns)
+        return after._replace(size=before.size, mtime_ns=before.mtime_ns)
 
     def displace(self, path: str, expect: LocalFile, keep: str | None) -> None:
         """Move a file to the trash under the stamp `keep`, and remove folders left empty.

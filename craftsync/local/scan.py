@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
-from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped
+from craftsync.core.model import LIMIT, OWN_FOLDER, LocalFile, Skipped
 from craftsync.core.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, is_own, malformed
 from craftsync.errors import PathError, PathObstructed, PathRefused, RootError
-from craftsync.local.files import kind_of
+from craftsync.local.files import kind_of, local_file
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import FolderRules, IgnoreRules
 from craftsync.local.names import Entry, in_path_order, printable
@@ -154,13 +154,14 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
             except OSError as error:
                 yield _unreadable(path, error)
                 continue
-            if S_ISREG(status.st_mode):
-                yield new(
-                    LocalFile,
-                    (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
-                )
-            else:
+            if not S_ISREG(status.st_mode):
                 yield _no_file(path, status.st_mode)
+                continue
+            mtime_ns, ctime_ns, inode = status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+            if 0 <= mtime_ns < LIMIT and 0 <= ctime_ns < LIMIT and inode < LIMIT:
+                yield new(LocalFile, (path, status.st_size, mtime_ns, ctime_ns, inode))
+            else:
+                yield local_file(path, status)
     return None
 
 

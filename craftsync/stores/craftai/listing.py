@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
-from craftsync.core.model import RemoteObject, Skipped
+from craftsync.core.model import LIMIT, RemoteObject, Skipped
 from craftsync.core.paths import left_out, malformed
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.craftai.errors import broken
@@ -144,5 +144,9 @@ def _judged(found: RemoteObject, hidden: Callable[[str], bool]) -> RemoteObject 
         return None
     if found.size == 0 and (not found.path or found.path.endswith("/")):
         return None
+    if found.size >= LIMIT:
+        return Skipped(
+            found.path, f"the platform reports a size of {found.size} bytes", failed=True
+        )
     reason = malformed(found.path)
     return found if reason is None else Skipped(found.path, reason)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from craftsync.core.model import Absent, RemoteObject
+from craftsync.core.model import Absent, RemoteObject, time_within
 from craftsync.errors import PreconditionFailed
 from craftsync.stores.base import Expect
 
@@ -54,7 +54,8 @@ def moment_of(text: str) -> tuple[int | None, str]:
         return None, text
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    nanoseconds = int(moment.timestamp()) * _SECOND + moment.microsecond * 1000
+    whole = int(moment.replace(microsecond=0).timestamp())
+    nanoseconds = time_within(whole * _SECOND + moment.microsecond * 1000)
     return nanoseconds, f"t{nanoseconds}"
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from craftsync.connection import Response
+from craftsync.core.model import time_within
 from craftsync.stores.base import Source
 from craftsync.stores.craftai.bodies import CHUNK, Content, form
 from craftsync.stores.craftai.errors import (
@@ -215,6 +216,6 @@ def _number(text: str | None) -> int | None:
 def _moment(text: str | None) -> int | None:
     """Read a date of HTTP, which is to the second."""
     try:
-        return int(parsedate_to_datetime(text).timestamp()) * 10**9 if text else None
+        return time_within(int(parsedate_to_datetime(text).timestamp()) * 10**9) if text else None
     except ValueError:
         return None

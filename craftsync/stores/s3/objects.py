@@ -7,13 +7,14 @@ that the two tools understand each other's objects.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from craftsync.core.model import RemoteObject
+from craftsync.core.model import RemoteObject, time_within
 from craftsync.stores.properties import Properties
 
 DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
@@ -100,9 +101,11 @@ def found_in(headers: Mapping[str, str], size: int) -> Found:
 
 
 @lru_cache(maxsize=1024)
-def _moment(text: str) -> int:
-    """Read a date of HTTP, which is to the second, as nanoseconds since the epoch."""
-    return int(parsedate_to_datetime(text).timestamp()) * 10**9
+def _moment(text: str) -> int | None:
+    """Read a date of HTTP, which is to the second, as nanoseconds since the epoch; `None` for no date."""
+    with suppress(ValueError, OverflowError):
+        return time_within(int(parsedate_to_datetime(text).timestamp()) * 10**9)
+    return None
 
 
 def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]:
@@ -154,7 +157,7 @@ def mtime_of(text: str | None) -> int | None:
     if not whole.isdecimal() or (fraction and not fraction.isdecimal()):
         return None
     value = int(whole) * 10**9 + int(fraction[:9].ljust(9, "0"))
-    return -value if text and text.startswith("-") else value
+    return time_within(-value if text and text.startswith("-") else value)
 
 
 def digest_of(text: str | None) -> bytes | None:
@@ -175,4 +178,5 @@ def version_of(etag: str | None) -> str | None:
 def modified_ns_of(text: str) -> int:
     """Read a listing's LastModified; raises `ValueError` for anything else."""
     moment = datetime.fromisoformat(text)
-    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+    whole = int(moment.replace(microsecond=0).timestamp())
+    return time_within(whole * 10**9 + moment.microsecond * 1000)

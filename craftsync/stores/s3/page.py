@@ -17,7 +17,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
-from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
+from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import malformed
 from craftsync.stores.s3.objects import modified_ns_of, version_of
 
@@ -158,7 +158,7 @@ def entries(
         found = list(map(RemoteObject._make, fields))
     except ValueError as error:
         raise BrokenPage("an entry has a time or size that is none") from error
-    if _all_ordinary(paths):
+    if _all_ordinary(paths) and max((item.size for item in found), default=0) < LIMIT:
         return iter(found)
     return (entry for item in found if (entry := _judged(item, hidden, raw)) is not None)
 
@@ -190,9 +190,11 @@ def _judged(
     """Return what an entry counts as; the marker of a folder counts as nothing."""
     if hidden(item.path):
         return None
-    if raw and item.path and _is_utf8(item.path):
+    if raw and item.path and _is_utf8(item.path) and item.size < LIMIT:
         return item
     if item.size == 0 and (not item.path or item.path.endswith("/")):
         return None
+    if item.size >= LIMIT:
+        return Skipped(item.path, f"the server reports a size of {item.size} bytes", failed=True)
     reason = malformed(item.path)
     return item if reason is None else Skipped(item.path, reason)

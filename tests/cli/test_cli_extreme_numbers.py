@@ -1,0 +1,152 @@
+"""Times, sizes and inode numbers that 64 bits with a sign cannot hold: trouble of one path at most."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import boto3
+import pytest
+
+from tests.support import servers
+from tests.support.cli import Craftsync, until
+from tests.support.fake_s3 import Answer, Request, proxied
+from tests.support.servers import S3Server
+
+YEAR_2300 = 10_413_792_000
+LAST_SECOND = (2**63 - 1) // 10**9
+"""2262-04-11, the last second whose nanoseconds fit."""
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
+    with servers.moto() as server:
+        yield server
+
+
+@pytest.fixture
+def access(moto: S3Server, craftsync: Craftsync) -> S3Server:
+    craftsync.environment |= {
+        "AWS_ACCESS_KEY_ID": moto.access_key,
+        "AWS_SECRET_ACCESS_KEY": moto.secret_key,
+        "AWS_REGION": "us-east-1",
+    }
+    return moto
+
+
+def dated(craftsync: Craftsync, path: str, seconds: int) -> None:
+    os.utime(craftsync.write(path), (seconds, seconds))
+
+
+@pytest.mark.parametrize("seconds", [YEAR_2300, 2**33, -1, 0, LAST_SECOND + 1])
+def test_a_file_with_an_extreme_time_is_synced_and_then_unchanged(
+    craftsync: Craftsync, seconds: int
+) -> None:
+    dated(craftsync, "root/camera.jpg", seconds)
+    craftsync.write("root/good")
+    first = craftsync("sync", "--json", "root", "./store")
+    assert (first.code, first.summary["uploaded"]) == (0, 2)
+    again = craftsync("sync", "--json", "root", "./store")
+    assert (again.code, again.summary["uploaded"], again.summary["unchanged"]) == (0, 0, 2)
+    dated(craftsync, "root/camera.jpg", seconds)
+    (craftsync.folder / "root/camera.jpg").write_text("edited")
+    os.utime(craftsync.folder / "root/camera.jpg", (seconds, seconds))
+    assert craftsync("sync", "root", "./store").code == 0
+    assert craftsync.files("store")["camera.jpg"] == "edited"
+    (craftsync.folder / "store/camera.jpg").write_text("edited in the store")
+    assert craftsync("sync", "root", "./store").code == 0
+    assert craftsync.files("root")["camera.jpg"] == "edited in the store"
+    (craftsync.folder / "root/camera.jpg").unlink()
+    assert craftsync("sync", "root", "./store").code == 0
+    assert set(craftsync.files("store")) == {"good"}
+
+
+def test_a_file_after_2262_is_migrated(craftsync: Craftsync) -> None:
+    dated(craftsync, "one/camera.jpg", YEAR_2300)
+    assert craftsync("migrate", "./one", "./two").code == 0
+    assert set(craftsync.files("two")) == {"camera.jpg"}
+    assert craftsync("check", "./one", "./two").code == 0
+
+
+def test_watch_survives_a_file_after_2262(craftsync: Craftsync) -> None:
+    craftsync.write("root/first")
+    running = craftsync.start("watch", "root", "./store")
+    try:
+        until(lambda: "first" in craftsync.files("store"), "the first file in the store")
+        dated(craftsync, "later", YEAR_2300)
+        (craftsync.folder / "later").rename(craftsync.folder / "root/later")
+        until(lambda: "later" in craftsync.files("store"), "the file dated 2300 in the store")
+        craftsync.write("root/second")
+        until(lambda: "second" in craftsync.files("store"), "the next file in the store")
+    finally:
+        running.terminate()
+        running.communicate()
+
+
+@pytest.mark.parametrize("mtime", ["10413792000.0", "-99999999999999.5", "9" * 40])
+def test_an_object_with_an_extreme_mtime_is_downloaded(
+    craftsync: Craftsync, access: S3Server, mtime: str
+) -> None:
+    access.make_bucket("mtimes")
+    client = boto3.client(
+        "s3",
+        endpoint_url=access.endpoint,
+        aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key,
+        region_name="us-east-1",
+    )
+    client.put_object(Bucket="mtimes", Key="far", Body=b"far", Metadata={"mtime": mtime})
+    client.put_object(Bucket="mtimes", Key="good", Body=b"good")
+    client.close()
+    words = ("pull", "--json", "--endpoint-url", access.endpoint, "root", "s3://mtimes")
+    run = craftsync(*words)
+    assert (run.code, run.summary["downloaded"]) == (0, 2)
+    assert craftsync.files("root") == {"far": "far", "good": "good"}
+    assert craftsync(*words).summary["downloaded"] == 0
+
+
+def relisted(old: bytes, new: bytes) -> Callable[[Request], Callable[[Answer], Answer] | None]:
+    """Return a script that words each listing a little differently."""
+
+    def script(request: Request) -> Callable[[Answer], Answer] | None:
+        if "list-type" not in request.query:
+            return None
+        return lambda answer: answer._replace(body=answer.body.replace(old, new))
+
+    return script
+
+
+@pytest.mark.parametrize("size", [2**63, 2**80])
+def test_a_size_beyond_63_bits_in_a_listing_is_a_problem_of_its_path(
+    craftsync: Craftsync, access: S3Server, size: int
+) -> None:
+    access.make_bucket("sizes")
+    craftsync.write("root/huge", "seven77")
+    craftsync.write("root/other", "others")
+    words = ("--endpoint-url", access.endpoint)
+    assert craftsync("push", *words, "root", f"s3://sizes/{size}").code == 0
+    with proxied(access, relisted(b"<Size>7</Size>", b"<Size>%d</Size>" % size)) as (server, _):
+        words = ("sync", "--json", "--endpoint-url", server.endpoint)
+        run = craftsync(*words, "root", f"s3://sizes/{size}")
+    assert run.code == 1
+    (problem,) = (line for line in run.json if line["type"] == "problem")
+    assert problem["path"] == "huge"
+    assert str(size) in problem["reason"]
+    assert craftsync.files("root") == {"huge": "seven77", "other": "others"}
+
+
+@pytest.mark.parametrize("year", [b"0001", b"1969", b"9999"])
+def test_an_object_time_long_ago_or_far_ahead_is_only_a_time(
+    craftsync: Craftsync, access: S3Server, year: bytes
+) -> None:
+    access.make_bucket("times")
+    craftsync.write("root/a")
+    where = f"s3://times/{year.decode()}"
+    assert craftsync("push", "--endpoint-url", access.endpoint, "root", where).code == 0
+    with proxied(access, relisted(b"<LastModified>20", b"<LastModified>")) as (server, proxy):
+        proxy.script = relisted(b"<LastModified>2026", b"<LastModified>" + year)
+        words = ("--endpoint-url", server.endpoint)
+        assert craftsync("ls", *words, where).code == 0
+        run = craftsync("pull", "--json", *words, "new", where)
+    assert (run.code, run.summary["downloaded"]) == (0, 1)
+    assert craftsync.files("new") == {"a": "content"}
