@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,19 @@ from craftsync.stores.craftai import Access, CraftAiStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
 from craftsync.stores.s3.multipart import MIB
 from tests.support import servers
+from tests.support.s3 import fake_s3
 from tests.support.servers import S3Server
 
 BUCKET = "craftsync-contract"
-S3_SERVERS = ["moto", "rclone", *(["external"] if servers.named_by_environment() else [])]
+PERSONALITIES = (
+    *("plain", "ignores-conditions", "no-conditions", "kms", "versioned"),
+    *("no-part-copy", "no-metadata", "utf-16-order"),
+)
+"""Those of the fake S3 that keep the contract; `tests.support.s3` has more."""
+S3_SERVERS = [
+    *("moto", "rclone", *(f"fake-{name}" for name in PERSONALITIES)),
+    *(["external"] if servers.named_by_environment() else []),
+]
 LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=100, fresh_listing_seconds=0.0)
 """The smallest parts any server takes, short pages, and no listing taken for a look: a store at its most careful."""
 
@@ -53,6 +63,21 @@ def moto_server() -> Iterator[S3Server]:
 def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with servers.rclone(tmp_path_factory.mktemp("rclone")) as server:
         server.make_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fake_server() -> Iterator[Callable[[str], S3Server]]:
+    """Return a function that returns a running fake S3 of a personality."""
+    running: dict[str, S3Server] = {}
+    with ExitStack() as stack:
+
+        def server(personality: str) -> S3Server:
+            if personality not in running:
+                opened, _ = stack.enter_context(fake_s3(personality, BUCKET))
+                running[personality] = opened
+            return running[personality]
+
         yield server
 
 
@@ -103,10 +128,16 @@ def open_s3(
         store.close()
 
 
+def server_named(name: str, request: pytest.FixtureRequest) -> S3Server:
+    """Return a running server of `S3_SERVERS`."""
+    make, _, personality = name.partition("-")
+    server = request.getfixturevalue(f"{make}_server")
+    return server(personality) if personality else server  # type: ignore[no-any-return]
+
+
 @pytest.fixture(params=S3_SERVERS)
 def s3_server(request: pytest.FixtureRequest) -> S3Server:
-    server: S3Server = request.getfixturevalue(f"{request.param}_server")
-    return server
+    return server_named(request.param, request)
 
 
 @pytest.fixture
@@ -165,7 +196,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     kind, _, server = request.param.partition("-")
     if kind == "s3":
         opened = request.getfixturevalue("open_s3")
-        yield opened(request.getfixturevalue(f"{server}_server"))
+        yield opened(server_named(server, request))
     elif kind == "craftai":
         yield request.getfixturevalue("open_craftai")()
     elif kind == "directory":

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.support.servers import S3Server
@@ -90,7 +90,7 @@ class Proxy:
 def proxied(server: S3Server, script: Script) -> Iterator[tuple[S3Server, Proxy]]:
     """Run a proxy before a server; it looks like the server."""
     proxy = Proxy(server, script)
-    with _serving(proxy) as endpoint:
+    with serving(proxy) as endpoint:
         yield (
             S3Server(f"proxied-{server.name}", endpoint, server.access_key, server.secret_key),
             proxy,
@@ -101,20 +101,28 @@ def proxied(server: S3Server, script: Script) -> Iterator[tuple[S3Server, Proxy]
 def scripted(script: Script) -> Iterator[tuple[S3Server, Proxy]]:
     """Run a server that only knows its script."""
     proxy = Proxy(None, script)
-    with _serving(proxy) as endpoint:
+    with serving(proxy) as endpoint:
         yield S3Server("scripted", endpoint), proxy
 
 
+class Handler(Protocol):
+    """What answers requests."""
+
+    def handle(self, request: Request) -> Answer | Drop: ...
+
+
 @contextmanager
-def _serving(proxy: Proxy) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+def serving(handler: Handler) -> Iterator[str]:
+    """Put what answers requests behind HTTP on loopback, and give its address."""
+
+    class HttpHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
         def handle_any(self) -> None:
             length = int(self.headers.get("content-length", 0))
             body = self.rfile.read(length)
-            answer = proxy.handle(Request(self.command, self.path, dict(self.headers), body))
+            answer = handler.handle(Request(self.command, self.path, dict(self.headers), body))
             if isinstance(answer, Drop):
                 self.close_connection = True
                 if answer.reset:
@@ -142,7 +150,7 @@ def _serving(proxy: Proxy) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Tests say what they found themselves."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HttpHandler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

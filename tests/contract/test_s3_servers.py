@@ -1,0 +1,92 @@
+"""What craftsync does on each kind of S3 server, where that is more than the contract of all stores."""
+
+from __future__ import annotations
+
+import pytest
+
+from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.stores.s3 import ProbedFacts, S3Store, probe
+from tests.contract.conftest import BUCKET, OpenS3
+from tests.support.fake_s3 import Answer, Drop, Request
+from tests.support.s3 import FakeS3, fake_s3
+from tests.support.servers import S3Server
+from tests.support.world import Bytes
+
+CAREFUL = ProbedFacts()
+
+
+@pytest.fixture
+def opened(open_s3: OpenS3) -> OpenS3:
+    """Return a function that opens a store on a fake S3, with facts that were just probed."""
+
+    def open_store(server: S3Server, fake: FakeS3) -> S3Store:
+        store = open_s3(server, facts=CAREFUL)
+        store.learn(probe(store))
+        fake.requests.clear()
+        return store
+
+    return open_store
+
+
+def keys_of(fake: FakeS3, store: S3Store) -> list[str]:
+    """Return the paths of all objects of a store, its own folder included."""
+    bucket = fake.bucket(BUCKET)
+    return sorted(key.removeprefix(store.root) for key in bucket if key.startswith(store.root))
+
+
+def test_a_server_that_does_all_that_amazon_does_is_known_for_it(opened: OpenS3) -> None:
+    with fake_s3("plain", BUCKET) as (server, fake):
+        facts = opened(server, fake).facts
+    assert facts.conditional_create and facts.conditional_replace and facts.conditional_delete
+    assert facts.conditional_complete_create and facts.conditional_complete_replace
+    assert facts.conditional_copy and facts.md5_versions and facts.metadata
+
+
+@pytest.mark.parametrize("name", ["ignores-conditions", "no-conditions"])
+def test_a_server_without_conditions_is_not_trusted_with_any(opened: OpenS3, name: str) -> None:
+    with fake_s3(name, BUCKET) as (server, fake):
+        store = opened(server, fake)
+        old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
+        store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
+        writes = [request for request in fake.requests if request.method != "GET"]
+    assert not any("if-match" in request.headers for request in writes)
+    assert not any("if-none-match" in request.headers for request in writes)
+
+
+def test_a_bucket_with_versions_keeps_what_is_replaced_and_deleted(opened: OpenS3) -> None:
+    with fake_s3("versioned", BUCKET) as (server, fake):
+        store = opened(server, fake)
+        old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
+        new = store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
+        store.delete("a", expect=new, keep="run-2")
+        assert keys_of(fake, store) == []
+        versions = fake.bucket(BUCKET).versions[f"{store.root}a"]
+    assert [version.content for version in versions if not version.deleted] == [b"old", b"new"]
+
+
+def test_kms_etags_are_not_taken_for_md5(opened: OpenS3) -> None:
+    with fake_s3("kms", BUCKET) as (server, fake):
+        store = opened(server, fake)
+        assert not store.facts.md5_versions
+        store.write("a", Bytes(b"content"), expect=ABSENT, operation="one")
+        assert keys_of(fake, store) == ["a"]
+
+
+def test_a_lost_answer_of_the_fake_leaves_the_object_behind(opened: OpenS3) -> None:
+    with fake_s3("plain", BUCKET) as (server, fake):
+        store = opened(server, fake)
+
+        def lose(request: Request) -> Answer | Drop | None:
+            return Drop() if request.method == "PUT" else None
+
+        fake.script = lose
+        with pytest.raises(Exception, match="could not be reached"):
+            store.write("a", Bytes(b"content"), expect=ABSENT, operation="one")
+        assert keys_of(fake, store) == ["a"]
+
+
+def test_listings_in_another_order_are_found_out(opened: OpenS3) -> None:
+    with fake_s3("utf-16-order", BUCKET) as (server, fake):
+        store = opened(server, fake)
+        assert not store.facts.sorted_listing
+        assert list(store.list(f"{OWN_FOLDER}/")) == []
