@@ -12,6 +12,7 @@ code.
     ├── RootError                         3   root missing, or not the one it was
     ├── LockedError                       5   another craftsync holds the root
     ├── StateError                        7   the state database needs a person
+    ├── Exhausted                         5   the machine has no thread or memory left
     ├── PathError                             one path; becomes a Problem or a Skipped
     │   ├── PathBusy                          it changed while it was read or replaced
     │   ├── PathDenied                        owner or permissions of this file or folder forbid it
@@ -73,6 +74,12 @@ class StateError(CraftsyncError):
     """The state database cannot be used and a person has to look at it."""
 
     exit_code = 7
+
+
+class Exhausted(CraftsyncError):
+    """The machine gives no more threads or memory; trying again later helps."""
+
+    exit_code = 5
 
 
 class PathError(CraftsyncError):
@@ -169,3 +176,18 @@ class PreconditionFailed(StoreError):
 
 class Interrupted(KeyboardInterrupt):
     """The pass was told to stop. Like any KeyboardInterrupt it is no `Exception`: nothing handles it on the way."""
+
+
+def exhausted(error: BaseException) -> Exhausted | None:
+    """Return the error that says what the machine has run out of; `None` when that is not what happened."""
+    if isinstance(error, MemoryError):
+        return Exhausted(
+            "No memory is left.",
+            remedy="End other programs, or raise the limit (ulimit -v, MemoryMax=).",
+        )
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return Exhausted(
+            "No thread can be started.",
+            remedy="End other programs, or raise the limit (ulimit -u, TasksMax=, pids.max).",
+        )
+    return None

@@ -12,7 +12,7 @@ from types import FrameType
 
 import click
 
-from craftsync.errors import CraftsyncError
+from craftsync.errors import CraftsyncError, exhausted
 
 INTERRUPTED, TERMINATED, READER_GONE = (
     128 + signal.SIGINT,
@@ -52,6 +52,10 @@ def run(command: click.Command, words: Sequence[str]) -> int:
         return READER_GONE
     except (CraftsyncError, OSError) as error:
         return _tell(error)
+    except (MemoryError, RuntimeError) as error:
+        if (known := exhausted(error)) is None:
+            raise
+        return _tell(known)
     return code if isinstance(code, int) else 0
 
 

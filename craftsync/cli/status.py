@@ -118,6 +118,9 @@ def remarks_of(facts: Facts) -> list[str]:
         remarks.append("it is tried again every minute; craftsync rescan tries it now")
     if running and not facts["watch"]["healthy"] and facts["watch"]["reason"]:
         remarks.append(f"changes are found by scans only: {facts['watch']['reason']}")
+    events = facts.get("events") or {}
+    if events.get("reason"):
+        remarks.append(f"changes in the store are found by listing only: {events['reason']}")
     limits = facts.get("bwlimit") or {}
     if any(limits.values()):
         shares = [

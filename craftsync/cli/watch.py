@@ -87,7 +87,8 @@ def _setup(
     watched = [
         _watched(one, settings, mode, asked, make_listener) for one in pairs.every(words, asked)
     ]
-    return Setup(tuple(watched), known.metrics, known.notify)
+    typed = len(words) > 1
+    return Setup(tuple(watched), known.metrics, known.notify, typed)
 
 
 def _watched(

@@ -8,6 +8,7 @@ business of whoever answers for the socket it came in by.
 from __future__ import annotations
 
 import json
+import logging
 import selectors
 import socket
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ _LONGEST_TALK = 10.0
 _MOST_CLIENTS = 32
 _PIECE = 65_536
 _BREATH = 0.05
+
+_log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -140,11 +143,18 @@ class Control:
 def _answered(line: bytes | bytearray, answer: Answer) -> bytes:
     try:
         request = json.loads(line)
-        if not isinstance(request, dict):
-            raise Refused("a request is a JSON object")
-        said = {"answer": answer(request)}
-    except Refused as refused:
-        said = {"error": str(refused)}
     except (ValueError, RecursionError):
-        said = {"error": "this is not JSON"}
-    return json.dumps(said).encode() + b"\n"
+        return json.dumps({"error": "this is not JSON"}).encode() + b"\n"
+    return json.dumps(_carried_out(request, answer)).encode() + b"\n"
+
+
+def _carried_out(request: object, answer: Answer) -> dict[str, Any]:
+    if not isinstance(request, dict):
+        return {"error": "a request is a JSON object"}
+    try:
+        return {"answer": answer(request)}
+    except Refused as refused:
+        return {"error": str(refused)}
+    except Exception as error:  # noqa: BLE001 (one request fails, and nothing else)
+        _log.error("the request %r failed", request.get("verb"), exc_info=error)
+        return {"error": f"it failed: {error}"}

@@ -16,7 +16,11 @@ from craftsync.clock import Clock
 _LONGEST_RUN = 30.0
 _LAST_RUN = 5.0
 """What a command that runs still is given when the daemon ends."""
+_KILLED_SECONDS = 1.0
+"""How long the end of a command that was killed is waited for."""
 _MOST_QUEUED = 100
+_LONGEST_VARIABLE = 30_000
+"""Characters; Linux takes 128 KiB for one variable (execve(2))."""
 _STDERR = 2
 """Where a command's words go: stdout may be the lines of `--json`."""
 
@@ -66,7 +70,7 @@ class Hook:
 
     def _start(self, notice: Notice) -> None:
         variables = {
-            f"CRAFTSYNC_NOTIFY_{name.upper()}": os.fsdecode(str(value).encode(errors="replace"))
+            f"CRAFTSYNC_NOTIFY_{name.upper()}": _as_variable(str(value))
             for name, value in asdict(notice).items()
         }
         try:
@@ -77,7 +81,7 @@ class Hook:
                 stdout=_STDERR,
                 start_new_session=True,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             _log.warning("the command of notify: cannot be started: %s", error)
         self._deadline = self._clock.monotonic() + _LONGEST_RUN
 
@@ -93,7 +97,18 @@ class Hook:
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         _log.warning("the command of notify: took too long and was ended")
         # Its children too: what a shell waits for would go on after it.
-        with suppress(ProcessLookupError):
+        with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        self._running = None
+        try:
+            process.wait(_KILLED_SECONDS)
+        except subprocess.TimeoutExpired:
+            # It hangs in the kernel, or is somebody else's by now.
+            self._deadline = self._clock.monotonic() + _LONGEST_RUN
+        else:
+            self._running = None
+
+
+def _as_variable(text: str) -> str:
+    """Return a text as a variable of the environment can hold it: valid UTF-8 without NUL, not too long."""
+    text = text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text[:_LONGEST_VARIABLE]

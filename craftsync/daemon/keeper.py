@@ -19,7 +19,7 @@ from typing import Any
 
 from craftsync.clock import Clock
 from craftsync.daemon import status
-from craftsync.daemon.control import Refused
+from craftsync.daemon.control import Control, Refused
 from craftsync.daemon.cycles import Cycles, CycleState
 from craftsync.daemon.endpoint import Endpoint
 from craftsync.daemon.hook import Notice
@@ -27,7 +27,7 @@ from craftsync.daemon.requests import verdict_of
 from craftsync.daemon.setup import Watched
 from craftsync.daemon.throttle import Throttle
 from craftsync.daemon.waiting import Waiting
-from craftsync.errors import CraftsyncError, Interrupted
+from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
 from craftsync.sync.held import Verdict
 from craftsync.sync.report import Event, Issue, IssueEvent, Report
 from craftsync.sync.session import Session
@@ -35,33 +35,40 @@ from craftsync.sync.session import Session
 _PAUSED = "paused"
 """The file beside the pair's socket that is there while a person wants no transfers."""
 _RETRY_SECONDS = 60.0
+_LOCKED_SECONDS = 5.0
+"""Between two tries for a root that another process works on …"""
+_TAKEN_SECONDS = 0.5
+"""… and for a folder that another daemon keeps, until which nobody answers for it here."""
 
 _log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Keeps one pair in step in a thread of its own until `stop`.
+    """Keeps one folder and its store in sync in a thread of its own until `stop`.
 
-    `defect` is an error nobody foresaw, `error` one that needs a person or
-    time; with either the thread has ended.
+    `error` is what halted it, foreseen or not; it is tried again then, for ever.
     """
 
     def __init__(
         self,
         watched: Watched,
         clock: Clock,
+        control: Control,
         tell: Callable[[Notice], None],
         wake: Callable[[], None],
     ) -> None:
-        """Raises `LockedError` when another process keeps the pair.
+        """Begin; what prevents it halts the folder and is not raised.
 
-        `tell` gets what a person should know; `wake` asks for a `tick`. Both
-        are called from the keeper's thread too.
+        `control` is where the folder's socket is served. `tell` gets what a
+        person should know; `wake` asks for a `tick`. Both are called from the
+        keeper's thread too.
         """
         self.watched = watched
-        self.error: CraftsyncError | OSError | None = None
-        self.defect: BaseException | None = None
-        self.endpoint = Endpoint(watched.control)
+        self.error: BaseException | None = None
+        self.was_open = False
+        """Whether root and state could ever be opened."""
+        self._endpoint: Endpoint | None = None
+        self._control = control
         self._clock = clock
         self._tell = tell
         self._wake = wake
@@ -75,12 +82,14 @@ class Keeper:
         self._opened = threading.Event()
         self._ended = threading.Event()
         self._cycles: Cycles | None = None
+        self._events_failure: Callable[[], str | None] | None = None
         self._last_success_ns: int | None = None
         self._paused = (watched.control / _PAUSED).exists()
         self._held = self._must_hold()
         self._retry_at = 0.0
         self._halted_by = ""
-        self._thread = self._started()
+        self._thread: threading.Thread | None = None
+        self._start()
 
     @property
     def has_begun(self) -> bool:
@@ -105,15 +114,19 @@ class Keeper:
 
     def close(self) -> None:
         """Wait for its end and let go of its socket."""
-        self._thread.join()
-        self.endpoint.close()
+        if self._endpoint is not None:
+            self._control.remove(self._endpoint.socket)
+        if self._thread is not None:
+            self._thread.join()
+        if self._endpoint is not None:
+            self._endpoint.close()
 
     def tick(self) -> None:
         """Do what is due: take in ended passes, keep to windows and pauses, try again after a halt."""
         self._take_report()
         self._hold_or_go_on()
         if self.is_halted and not self._stop.is_set() and self._clock.monotonic() >= self._retry_at:
-            self._thread = self._started()
+            self._start()
 
     def answer(self, request: Mapping[str, Any]) -> Any:
         """Carry out one verb of the control socket."""
@@ -149,7 +162,15 @@ class Keeper:
                 totals=self._totals,
                 rates=(self._throttle.upload(now_ns), self._throttle.download(now_ns)),
                 now_ns=now_ns,
+                events=self._events(),
             )
+
+    def _events(self) -> dict[str, Any] | None:
+        """Return how it stands with the queue of `events:`; `None` where none is listened to."""
+        if self._events_failure is None or self._ended.is_set():
+            return None
+        reason = self._events_failure()
+        return {"healthy": reason is None, "reason": reason}
 
     def _state(self) -> CycleState:
         known = self._cycles.state if self._cycles is not None else CycleState("scanning")
@@ -166,36 +187,40 @@ class Keeper:
     def _reason(self) -> str | None:
         """Return why nothing moves, as words for people."""
         if self.is_halted and self.error is not None:
-            remedy = getattr(self.error, "remedy", "")
-            return f"{str(self.error).removesuffix('.')}. {remedy}".rstrip()
+            return _reason_of(self.error)
         if self._paused:
             return "paused on request; craftsync resume goes on"
         if self._held:
             return "outside its windows"
         return self._cycles.state.reason if self._cycles is not None else None
 
-    def _started(self) -> threading.Thread:
+    def _start(self) -> None:
+        """Take the folder's socket and open the rest in a thread; what prevents it halts the folder."""
         self.error = None
         if self._cycles is not None:
             self._last_success_ns = self._cycles.state.last_success_ns or self._last_success_ns
         self._cycles = None
         self._opened.clear()
         self._ended.clear()
-        thread = threading.Thread(target=self._keep, name="keeper")
-        thread.start()
-        return thread
+        try:
+            if self._endpoint is None:
+                self._endpoint = Endpoint(self.watched.control)
+                self._control.add(self._endpoint.socket, self.answer)
+            thread = threading.Thread(target=self._keep, name="keeper")
+            thread.start()
+            self._thread = thread
+        except Exception as error:  # noqa: BLE001 (one folder's trouble is its own)
+            self._halt(error)
+            self._ended.set()
 
     def _keep(self) -> None:
-        """Open the pair and make passes until asked to stop; an error is left for the main thread."""
+        """Open the folder and make runs until asked to stop; whatever goes wrong halts this folder only."""
         try:
             with self.watched.open() as session:
                 self._run(session)
-        except Interrupted:
-            pass
-        except (CraftsyncError, OSError) as error:
-            self._halt(error)
-        except BaseException as error:  # noqa: BLE001 (it is raised again in the main thread)
-            self.defect = error
+        except BaseException as error:  # noqa: BLE001 (one folder's trouble is its own)
+            if not (isinstance(error, Interrupted) and self._stop.is_set()):
+                self._halt(error)
         finally:
             self._ended.set()
             self._wake()
@@ -209,23 +234,33 @@ class Keeper:
             self._cycles = cycles
             if self._held:
                 cycles.pause()
+        self.was_open = True
         self._opened.set()
         self._wake()
         events = self.watched.events
-        with events.told_to(cycles.look_at) if events is not None else nullcontext():
+        with events.told_to(cycles.look_at) if events is not None else nullcontext(None) as failure:
+            self._events_failure = failure
             if not self._stop.is_set():
                 cycles.run()
 
-    def _halt(self, error: CraftsyncError | OSError) -> None:
+    def _halt(self, error: BaseException) -> None:
         """Wait before the next try; what was said of the last one already is not said again."""
+        error = exhausted(error) or error
         self._totals["errors"] += 1
-        self._retry_at = self._clock.monotonic() + _RETRY_SECONDS
+        self._retry_at = self._clock.monotonic() + self._pause_after(error)
         self.error = error
         if self._halted_by != str(error):
             self._halted_by = str(error)
-            watched = self.watched
-            _log.error("%s: halted: %s", watched.root, error)
-            self._tell(Notice("halted", watched.root, watched.store, "", str(error), 1))
+            watched, is_foreseen = self.watched, isinstance(error, CraftsyncError | OSError)
+            trace = None if is_foreseen else error
+            _log.error("%s: halted: %s", watched.root, _reason_of(error), exc_info=trace)
+            self._tell(Notice("halted", watched.root, watched.store, "", _reason_of(error), 1))
+
+    def _pause_after(self, error: BaseException) -> float:
+        """Return the seconds to the next try; who looks for a lock does no work and disturbs nobody."""
+        if isinstance(error, LockedError):
+            return _LOCKED_SECONDS if self._endpoint is not None else _TAKEN_SECONDS
+        return _RETRY_SECONDS
 
     def _listen(self, event: Event) -> None:
         self._take_report()
@@ -298,3 +333,11 @@ class Keeper:
         if self._cycles is None or self.is_halted or self._held:
             raise Refused(f"it is {self._reason() or 'not ready yet'}")
         self._cycles.judge(verdict)
+
+
+def _reason_of(error: BaseException) -> str:
+    """Return what halts a folder, and what helps, as words for people."""
+    if not isinstance(error, CraftsyncError | OSError):
+        return f"Unforeseen error, {type(error).__name__}: {error}. The log has the details; please report it."
+    remedy = getattr(error, "remedy", "")
+    return f"{str(error).removesuffix('.')}. {remedy}".rstrip()

@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from urllib.parse import unquote_plus
 
 from craftsync.core.paths import is_own, malformed
 from craftsync.daemon.cadence import Backoff
-from craftsync.errors import ConfigError, StoreUnavailable
+from craftsync.errors import ConfigError, CraftsyncError, StoreUnavailable
 
 SCHEME = "sqs://"
 _HOUR = 3600.0
@@ -51,31 +51,57 @@ class EventSource:
         _place_of(self.url)
 
     @contextmanager
-    def told_to(self, on_paths: OnPaths) -> Iterator[None]:
+    def told_to(self, on_paths: OnPaths) -> Iterator[Callable[[], str | None]]:
         """Hand on what the queue tells until the end of the block, from a thread of its own.
 
-        A queue that cannot be used is logged and tried again: nothing rests on it.
+        Gives a function that returns why nothing is heard at the moment, `None`
+        while all is well. A queue that cannot be used is logged and tried
+        again: nothing rests on it.
         """
         stop = threading.Event()
+        listener = _Listener(self, on_paths)
         # It may be waiting for an answer of the queue in the end, and nobody has to wait for it.
-        thread = threading.Thread(
-            target=self._run, args=(on_paths, stop), name="events", daemon=True
-        )
+        thread = threading.Thread(target=listener.run, args=(stop,), name="events", daemon=True)
         thread.start()
         try:
-            yield
+            yield lambda: listener.failure
         finally:
             stop.set()
 
-    def _run(self, on_paths: OnPaths, stop: threading.Event) -> None:
-        backoff = Backoff(Random(), first=60.0)
+
+class _Listener:
+    """Opens a queue and listens to it, again and again, whatever happens; runs in a thread of its own."""
+
+    def __init__(self, source: EventSource, on_paths: OnPaths) -> None:
+        self._source = source
+        self._on_paths = on_paths
+        self._events: QueueEvents | None = None
+        self._failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is heard at the moment."""
+        return self._failure or (self._events.failure if self._events else None)
+
+    def run(self, stop: threading.Event) -> None:
+        source, backoff = self._source, Backoff(Random(), first=60.0)
         while not stop.is_set():
             try:
-                queue = SqsQueue.open(self.url, profile=self.profile, region=self.region)
-                QueueEvents(queue, self.bucket, self.prefix, on_paths).run(stop)
-            except (ConfigError, StoreUnavailable) as error:
-                _log.warning("%s %s", error, error.remedy)
+                queue = SqsQueue.open(source.url, profile=source.profile, region=source.region)
+                self._failure = None
+                self._events = QueueEvents(queue, source.bucket, source.prefix, self._on_paths)
+                self._events.run(stop)
+            except Exception as error:  # noqa: BLE001 (nothing may end the listening in silence)
+                self._note(error)
                 stop.wait(backoff.next(_HOUR))
+
+    def _note(self, error: Exception) -> None:
+        is_foreseen = isinstance(error, CraftsyncError)
+        remedy = error.remedy if isinstance(error, CraftsyncError) else ""
+        reason = f"{error} {remedy}".strip() if is_foreseen else f"{type(error).__name__}: {error}"
+        if reason != self._failure:
+            _log.warning("%s", reason, exc_info=None if is_foreseen else error)
+        self._failure = reason
 
 
 class Queue(Protocol):
@@ -124,7 +150,7 @@ class QueueEvents:
                 self.failure = None
                 self._backoff.reset()
             except StoreUnavailable as error:
-                if self.failure is None:
+                if self.failure != str(error):
                     _log.warning("%s", error)
                 self.failure = str(error)
                 stop.wait(self._backoff.next())
@@ -144,13 +170,13 @@ class QueueEvents:
 
 def _keys_in(body: str, bucket: str) -> Iterator[str]:
     """Yield the keys of the bucket that a message names; one that is no notification names none."""
-    try:
-        yield from _keys_of(json.loads(body), bucket)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return
+    with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        for key in _keys_of(json.loads(body), bucket):
+            if isinstance(key, str):
+                yield key
 
 
-def _keys_of(message: Any, bucket: str) -> Iterator[str]:
+def _keys_of(message: Any, bucket: str) -> Iterator[object]:
     if "Message" in message:
         # SNS stands between the bucket and the queue.
         yield from _keys_of(json.loads(message["Message"]), bucket)
@@ -205,7 +231,9 @@ class SqsQueue:
             MaxNumberOfMessages=_AT_ONCE,
             WaitTimeSeconds=_WAIT_SECONDS,
         )
-        return [(each["ReceiptHandle"], each["Body"]) for each in answer.get("Messages", ())]
+        return [
+            (each["ReceiptHandle"], each.get("Body", "")) for each in answer.get("Messages", ())
+        ]
 
     def remove(self, receipts: list[str]) -> None:
         entries = [

@@ -37,8 +37,13 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Everything: pairs, a file for figures, the words of a command for what a person should know."""
+    """Everything: folders, a file for figures, the words of a command for what a person should know.
+
+    `typed` says that a person named root and store in this call, so that what
+    cannot be used at the first try may be mistyped.
+    """
 
     pairs: tuple[Watched, ...]
     metrics: Path | None = None
     notify: tuple[str, ...] = ()
+    typed: bool = False

@@ -26,10 +26,12 @@ def of_running(
     totals: Mapping[str, int],
     rates: tuple[float | None, float | None],
     now_ns: int,
+    events: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the fields; those of a stopped pair are among them, with the same meaning.
 
-    `pair` says root, store and mode; `rates` are bytes per second up and down.
+    `pair` says root, store and mode; `rates` are bytes per second up and down;
+    `events` says whether the queue of `events:` can be used, `None` without one.
     """
     last_ns = state.last_success_ns
     progress = asdict(state.progress) if state.progress is not None else None
@@ -46,6 +48,7 @@ def of_running(
         "last_success_seconds": last_ns / 1e9 if last_ns else None,
         "lag": max(0.0, (now_ns - last_ns) / 1e9) if last_ns else None,
         "watch": {"healthy": state.watch_healthy, "reason": state.watch_reason},
+        "events": events,
         "version": __version__,
         "progress": progress,
         "waiting": [event.as_json() for event in waiting.first(_MOST_WAITING)],

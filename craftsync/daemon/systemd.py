@@ -7,6 +7,9 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 
+_LONGEST = 2_000
+"""Characters of an assignment."""
+
 
 class ServiceManager:
     """What started this process, if it is one that wants to know how it goes (`is_there`).
@@ -27,7 +30,10 @@ class ServiceManager:
         return bool(self._address)
 
     def tell(self, *assignments: str) -> None:
-        """Send assignments such as `READY=1`; nobody waits for whether they arrive."""
+        """Send assignments such as `READY=1`; nobody waits for whether they arrive.
+
+        An assignment is one line: what a reason contains must not be taken for another.
+        """
         if not self._address:
             return
         address = self._address
@@ -35,4 +41,9 @@ class ServiceManager:
             address = "\0" + address[1:]
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
             line.setblocking(False)
-            line.sendto("\n".join(assignments).encode(), address)
+            line.sendto(b"\n".join(map(_as_line, assignments)), address)
+
+
+def _as_line(assignment: str) -> bytes:
+    plain = "".join(char if char.isprintable() else "?" for char in assignment)
+    return plain[:_LONGEST].encode(errors="replace")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from craftsync.clock import Clock
 from craftsync.daemon import metrics
@@ -25,10 +25,15 @@ from craftsync.daemon.hook import Hook
 from craftsync.daemon.keeper import Keeper
 from craftsync.daemon.setup import Setup, Watched
 from craftsync.daemon.systemd import ServiceManager
-from craftsync.errors import CraftsyncError
+from craftsync.errors import ConfigError, LockedError, UsageError
 
 _TICK_SECONDS = 1.0
 _METRICS_SECONDS = 15.0
+
+_HOPELESS = (UsageError, ConfigError, LockedError)
+"""Errors that end a daemon none of whose folders could be opened at the first try."""
+
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +45,10 @@ def watch(
 
     `load` says what to do, and again on SIGHUP; what it refuses then leaves
     everything as it was. With `hangup_ends` SIGHUP means the terminal is gone,
-    and ends it too. A pair that needs a person halts and is tried again while
-    the others go on. When all have halted, the first error is raised, unless a
-    service manager would only start everything anew.
+    and ends it too. A folder that something is wrong with, foreseen or not,
+    halts and is tried again while the others continue. Only when none could be
+    opened at the first try, and a person can be told at once, is the first
+    error raised (see `_Daemon._raise_what_ends_it`).
     """
     with _Signals(hangup_ends) as signals:
         daemon = _Daemon(load, clock, manager, signals)
@@ -123,6 +129,8 @@ class _Daemon:
         self._status = ""
         self._remark = ""
         self._is_ready = False
+        self._has_worked = False
+        self._said: dict[Keeper, str] = {}
         self._metrics_at = 0.0
 
     def run(self) -> None:
@@ -139,7 +147,6 @@ class _Daemon:
         for keeper in self._keepers.values():
             keeper.stop()
         for keeper in self._keepers.values():
-            self._control.remove(keeper.endpoint.socket)
             keeper.close()
         self._write_metrics()
         self._control.close()
@@ -153,25 +160,44 @@ class _Daemon:
             self._signals.reload = False
             self._reload()
         for keeper in self._keepers.values():
-            keeper.tick()
+            self._alone(keeper, keeper.tick)
+        self._hook.tick()
         self._raise_what_ends_it()
         self._reconcile()
-        self._hook.tick()
         self._report()
 
     def _patience(self) -> float:
         """Return the seconds to the next look, if nothing happens before."""
-        return min(_TICK_SECONDS, (self._manager.watchdog_seconds or 2 * _TICK_SECONDS) / 2)
+        is_waiting = any(keeper.is_halted for keeper in self._keepers.values())
+        tick = _TICK_SECONDS / 2 if is_waiting else _TICK_SECONDS
+        return min(tick, (self._manager.watchdog_seconds or 2 * _TICK_SECONDS) / 2)
+
+    def _alone(self, keeper: Keeper, step: Callable[[], _Result]) -> _Result | None:
+        """Take a step for one folder; what goes wrong with it ends nothing, and is said once."""
+        try:
+            return step()
+        except Exception as error:  # noqa: BLE001 (it is logged, once)
+            if self._said.get(keeper) != str(error):
+                self._said[keeper] = str(error)
+                _log.error("%s: unforeseen error", keeper.watched.root, exc_info=error)
+            return None
 
     def _raise_what_ends_it(self) -> None:
+        """Raise what keeps all folders from being opened at the first try, where time does not help.
+
+        That is a mistyped word, a configuration that cannot be carried out, or
+        another daemon. A service manager would only start it anew.
+        """
         keepers = list(self._keepers.values())
-        for keeper in keepers:
-            if keeper.defect is not None:
-                raise keeper.defect
-        if self._manager.is_there or not self._wanted:
+        self._has_worked = self._has_worked or any(keeper.was_open for keeper in keepers)
+        if self._manager.is_there or not self._wanted or self._has_worked:
             return
-        if keepers and all(keeper.is_halted for keeper in keepers):
-            raise next(keeper.error for keeper in keepers if keeper.error is not None)
+        errors = [keeper.error for keeper in keepers if keeper.is_halted and keeper.error]
+        if len(errors) < len(keepers):
+            return
+        hopeless = [error for error in errors if isinstance(error, _HOPELESS)]
+        if self._setup.typed or hopeless:
+            raise (hopeless or errors)[0]
 
     def _reconcile(self) -> None:
         """Bring the keepers nearer to what is wanted; what takes time is looked at again."""
@@ -180,27 +206,23 @@ class _Daemon:
                 self._let_go(folder, keeper)
             elif self._wanted.get(folder) != keeper.watched:
                 keeper.stop()
-        for folder, watched in list(self._wanted.items()):
+        for folder, watched in self._wanted.items():
             if folder not in self._keepers:
-                try:
-                    self._start(watched)
-                except CraftsyncError as error:
-                    _log.error("%s: not watched: %s", watched.root, error)
-                    del self._wanted[folder]
+                self._start(watched)
 
     def _let_go(self, folder: Path, keeper: Keeper) -> None:
         if self._wanted.get(folder) == keeper.watched:
             # It was stopped through its socket, and not to be replaced by another.
             del self._wanted[folder]
         del self._keepers[folder]
-        self._control.remove(keeper.endpoint.socket)
+        self._said.pop(keeper, None)
         keeper.close()
         _log.info("%s: stopped", keeper.watched.root)
 
     def _start(self, watched: Watched) -> None:
-        keeper = Keeper(watched, self._clock, self._hook.tell, self._signals.wake)
-        self._keepers[watched.control] = keeper
-        self._control.add(keeper.endpoint.socket, keeper.answer)
+        self._keepers[watched.control] = Keeper(
+            watched, self._clock, self._control, self._hook.tell, self._signals.wake
+        )
 
     def _reload(self) -> None:
         """Read the configuration again; keepers whose pair is the same are not disturbed."""
@@ -208,7 +230,7 @@ class _Daemon:
         self._manager.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
         try:
             setup = self._load()
-        except CraftsyncError as error:
+        except Exception as error:  # noqa: BLE001 (a file must not end what works)
             self._remark = f"new configuration refused: {error}"
             _log.error("the new configuration is refused, and the old one kept: %s", error)
         else:
@@ -224,7 +246,7 @@ class _Daemon:
         if not self._is_ready and all(keeper.has_begun for keeper in self._keepers.values()):
             self._is_ready = True
             self._manager.tell("READY=1")
-        status = _sentence([keeper.status() for keeper in self._keepers.values()], self._remark)
+        status = _sentence(self._statuses(), self._remark)
         if status != self._status:
             self._status = status
             self._manager.tell(f"STATUS={status}")
@@ -234,13 +256,16 @@ class _Daemon:
             self._metrics_at = self._clock.monotonic() + _METRICS_SECONDS
             self._write_metrics()
 
+    def _statuses(self) -> list[dict[str, Any]]:
+        found = (self._alone(keeper, keeper.status) for keeper in self._keepers.values())
+        return [status for status in found if status is not None]
+
     def _write_metrics(self) -> None:
         if self._setup.metrics is None:
             return
         try:
-            statuses = [keeper.status() for keeper in self._keepers.values()]
-            metrics.write(self._setup.metrics, statuses)
-        except OSError as error:
+            metrics.write(self._setup.metrics, self._statuses())
+        except (OSError, ValueError) as error:
             _log.warning("the figures cannot be written to %s: %s", self._setup.metrics, error)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import DEADLINE, Craftsync, until
+from tests.support.daemons import running
 
 
 @contextmanager
@@ -100,12 +101,13 @@ def test_without_words_one_process_watches_every_folder_of_the_configuration(
         assert process.wait(DEADLINE) == 0
 
 
-def test_a_root_that_vanishes_ends_it_with_3_and_the_store_keeps_everything(
+def test_a_root_that_vanishes_halts_it_and_the_store_keeps_everything(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, store = pair
-    with watching(craftsync, str(root), str(store)) as process:
-        until(lambda: (store / "first").exists(), "the first pass")
+    with running(craftsync, str(root), str(store)) as daemon:
+        until(lambda: (store / "first").exists(), "the first run")
         root.rename(tmp_path / "moved away")
-        assert process.wait(DEADLINE) == 3
-    assert (store / "first").read_text() == "1"
+        daemon.until_state("halted", str(root), str(store))
+        assert (store / "first").read_text() == "1"
+        assert daemon.end() == 0

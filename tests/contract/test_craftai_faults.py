@@ -194,6 +194,52 @@ def test_a_signed_url_that_has_grown_old_is_replaced(
     assert content_of(bare, "a", offset=10, length=10) == LARGE[10:20]
 
 
+REFUSALS = {
+    "other keys": (403, "SignatureDoesNotMatch"),
+    "another account": (403, "InvalidAccessKeyId"),
+    "another form": (400, "AuthorizationHeaderMalformed"),
+    "not there": (404, "NoSuchBucket"),
+    "elsewhere": (301, "PermanentRedirect"),
+    "no login": (401, "Unauthorized"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_a_kept_signed_url_that_is_refused_is_replaced_once(
+    bare: CraftAiStore, platform: FaultyPlatform, refusal: tuple[int, str]
+) -> None:
+    platform.put("a", LARGE)
+    assert content_of(bare, "a", offset=0, length=10) == LARGE[:10]
+    platform.inject("get", fault.answering(fault.xml_refusal(*refusal)))
+    assert content_of(bare, "a", offset=10, length=10) == LARGE[10:20]
+    assert platform.count("download") == 2
+
+
+def test_what_a_fresh_signed_url_is_refused_for_is_the_stores(
+    bare: CraftAiStore, platform: FaultyPlatform
+) -> None:
+    platform.put("a", LARGE)
+    platform.inject("get", fault.answering(fault.xml_refusal(403, "AccessDenied")), times=2)
+    with pytest.raises(StoreDenied):
+        content_of(bare, "a", offset=0, length=10)
+    assert platform.count("download") == 1
+    with pytest.raises(StoreDenied):
+        content_of(bare, "a", offset=0, length=10)
+    assert content_of(bare, "a", offset=0, length=10) == LARGE[:10]
+
+
+def test_a_storage_that_is_busy_keeps_its_signed_url(
+    bare: CraftAiStore, platform: FaultyPlatform
+) -> None:
+    platform.put("a", LARGE)
+    content_of(bare, "a", offset=0, length=10)
+    platform.inject("get", fault.status(503))
+    with pytest.raises(StoreUnavailable):
+        content_of(bare, "a", offset=10, length=10)
+    assert content_of(bare, "a", offset=10, length=10) == LARGE[10:20]
+    assert platform.count("download") == 1
+
+
 def test_an_access_token_that_was_revoked_is_renewed_once(
     bare: CraftAiStore, platform: FaultyPlatform
 ) -> None:

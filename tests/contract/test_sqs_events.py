@@ -17,6 +17,7 @@ from craftsync.daemon.queue_events import QueueEvents, SqsQueue
 from craftsync.errors import ConfigError, StoreUnavailable
 from craftsync.stores.s3 import S3Store, probe
 from tests.support.cli import Craftsync, until
+from tests.support.daemons import running
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.support.watching import NoWatch, kept
 from tests.support.world import World
@@ -173,15 +174,25 @@ def test_every_form_of_notification_is_understood(
         '{"Records": 7}',
         '{"detail": []}',
         '{"Message": "{"}',
+        pytest.param("[" * 60_000, id="deep"),
+        '{"detail": {"bucket": {"name": "BUCKET"}, "object": {"key": 5}}}',
+        '{"detail": {"bucket": {"name": "BUCKET"}, "object": {"key": ["a"]}}}',
+        '{"detail": {"bucket": {"name": "BUCKET"}, "object": {"key": "donn\\u00e9es/\\ud800"}}}',
         '{"Records": [{"s3": {"bucket": {"name": "another"}, "object": {"key": "données/a"}}}]}',
     ],
 )
 def test_a_message_that_is_none_of_ours_is_removed_and_does_no_harm(
     notifying: Notifying, ears: Ears, body: str
 ) -> None:
-    notifying.say(body)
+    notifying.say(body.replace("BUCKET", notifying.bucket))
     assert ears.hear() == set()
     assert notifying.left() == 0
+
+
+def test_an_odd_record_does_not_hide_those_before_it(notifying: Notifying, ears: Ears) -> None:
+    text = json.dumps({"Records": [RECORD, 7]})
+    notifying.say(text.replace("BUCKET", notifying.bucket))
+    assert ears.hear() == {"a b"}
 
 
 def test_a_message_that_was_not_handed_on_stays_in_the_queue(
@@ -266,6 +277,32 @@ def test_the_daemon_hears_of_a_change_through_the_queue_of_the_configuration(
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_queue_that_is_deleted_is_seen_in_the_status_and_the_log(
+    notifying: Notifying, tmp_path: Path
+) -> None:
+    craftsync = Craftsync(tmp_path)
+    craftsync.environment |= {
+        "AWS_ENDPOINT_URL": notifying.endpoint,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    root = craftsync.write("root/first", "first").parent
+    craftsync.config.write_text(CONFIG.format(bucket=notifying.bucket, root=root))
+    with running(craftsync) as daemon:
+        until(lambda: daemon.until_state("watching")["events"], "the listening")
+        assert daemon.status()["events"] == {"healthy": True, "reason": None}
+        notifying.sqs.delete_queue(
+            QueueUrl=notifying.sqs.get_queue_url(QueueName=notifying.queue)["QueueUrl"]
+        )
+        # What waits for an answer of the queue hears of it with the next question.
+        until(lambda: not daemon.status()["events"]["healthy"], "the failure")
+        assert "NonExistentQueue" in daemon.status()["events"]["reason"]
+        assert "changes in the store are found by listing only" in craftsync("status").text
+        assert daemon.log.count("the queue of the events cannot be used") == 1
 
 
 def holds(notifying: Notifying, path: str) -> bool:

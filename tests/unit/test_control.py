@@ -26,6 +26,8 @@ Connect = Callable[[], socket.socket]
 
 
 def answer(request: Mapping[str, Any]) -> Any:
+    if request.get("verb") == "fail":
+        raise ZeroDivisionError("nobody foresaw this")
     if request.get("verb") != "status":
         raise Refused(f"there is no verb {request.get('verb')!r}")
     return {"state": "watching"}
@@ -240,3 +242,9 @@ def test_a_daemon_that_goes_away_in_mid_answer_is_an_error_with_a_remedy(tmp_pat
         ask(folder, "status")
     thread.join(60)
     endpoint.close()
+
+
+def test_a_request_that_fails_is_answered_so_and_the_next_one_is_carried_out(folder: Path) -> None:
+    with pytest.raises(UsageError, match="it failed: nobody foresaw this"):
+        ask(folder, "fail")
+    assert ask(folder, "status") == {"state": "watching"}

@@ -48,6 +48,24 @@ def test_without_systemd_or_when_it_has_gone_nobody_is_told(tmp_path: Path) -> N
     ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell("READY=1")
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("STATUS=a\nSTOPPING=1", b"STATUS=a?STOPPING=1"),
+        ("STATUS=a\0b", b"STATUS=a?b"),
+        ("STATUS=na\udce9me", b"STATUS=na?me"),
+        ("STATUS=" + "é" * 100_000, ("STATUS=" + "é" * 1993).encode()),
+    ],
+    ids=["a line break", "NUL", "no UTF-8", "too long"],
+)
+def test_whatever_a_status_contains_it_is_one_line_that_systemd_reads(
+    listening: socket.socket, text: str, line: bytes
+) -> None:
+    ServiceManager({"NOTIFY_SOCKET": listening.getsockname()}).tell(text)
+    assert listening.recv(10_000) == line
+    listening.close()
+
+
 def test_a_manager_that_does_not_read_holds_up_nobody(listening: socket.socket) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": listening.getsockname()})
     for _ in range(10_000):
@@ -145,6 +163,26 @@ def test_what_a_command_that_hangs_has_started_is_ended_with_it(tmp_path: Path) 
     hook.tick()
     until(lambda: not state.exists() or ") Z " in state.read_text(), "the end of its child")
     hook.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "heard"),
+    [("no \0 entry", "no � entry"), ("na\udce9me", "na?me"), ("x" * 200_000, "x" * 30_000)],
+    ids=["NUL", "no UTF-8", "too long"],
+)
+def test_a_command_of_notify_gets_any_reason_in_a_form_a_variable_can_hold(
+    tmp_path: Path, reason: str, heard: str
+) -> None:
+    file = tmp_path / "reason"
+    hook = Hook(
+        ["/bin/sh", "-c", f'echo "$CRAFTSYNC_NOTIFY_REASON" > {file}.new; mv {file}.new {file}'],
+        FakeClock(),
+    )
+    hook.tell(Notice("halted", "/root", "/store", "", reason, 1))
+    hook.tick()
+    until(file.exists, "the call")
+    hook.close()
+    assert file.read_text() == f"{heard}\n"
 
 
 def test_a_command_that_is_not_there_is_no_reason_to_end(

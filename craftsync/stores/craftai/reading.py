@@ -14,7 +14,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from craftsync.core.model import RemoteObject
-from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
+from craftsync.errors import (
+    CraftsyncError,
+    ObjectNotFound,
+    PathError,
+    PreconditionFailed,
+    StoreError,
+    StoreUnavailable,
+)
 from craftsync.stores.craftai.bodies import CHUNK
 from craftsync.stores.craftai.calls import Calls
 from craftsync.stores.craftai.errors import RangeBeyond, UrlExpired, unintelligible
@@ -112,13 +119,25 @@ class Reading:
 
     @contextmanager
     def _opened(self, known: RemoteObject, offset: int, wanted: int) -> Iterator[Body]:
-        """Open a body that was found to be of the known object; a URL that expired is replaced once."""
-        grant = self._granted(known)
+        """Open a body that was found to be of the known object.
+
+        A kept URL may be refused for whatever has changed since it was signed:
+        its time, the key it was signed with, the storage itself. So it is
+        replaced once, as is a fresh one that has expired already; only what a
+        fresh URL is refused for is the store's.
+        """
+        grant, is_kept = self._granted(known)
         try:
             opened = self._asked(grant, offset, wanted)
             body = opened.__enter__()
-        except UrlExpired:
-            grant = self._granted(known, anew=True)
+        except (StoreError, PathError) as error:
+            is_expired = isinstance(error, UrlExpired)
+            if _is_passing(error) and not is_expired:
+                raise
+            self._drop(known.path)
+            if not is_kept and not is_expired:
+                raise
+            grant, _ = self._granted(known)
             opened = self._asked(grant, offset, wanted)
             body = opened.__enter__()
         try:
@@ -161,22 +180,27 @@ class Reading:
         with self._lock:
             self._grants[known.path] = grant._replace(etag=body.etag)
 
-    def _granted(self, known: RemoteObject, *, anew: bool = False) -> Grant:
-        """Return a signed URL for an object; the parts of one object share it."""
+    def _granted(self, known: RemoteObject) -> tuple[Grant, bool]:
+        """Return a signed URL for an object, and whether it was kept; the parts of one object share it."""
         with self._lock:
             grant = self._grants.get(known.path)
-        if grant is not None and not anew and is_same(grant.object, known):
-            return grant._replace(object=known)
+        if grant is not None and is_same(grant.object, known):
+            return grant._replace(object=known), True
         grant = Grant(self._calls.download_url(self._key(known.path)), known)
         with self._lock:
             while len(self._grants) >= _URLS_KEPT:
                 del self._grants[next(iter(self._grants))]
             self._grants[known.path] = grant
-        return grant
+        return grant, False
 
     def _drop(self, path: str) -> None:
         with self._lock:
             self._grants.pop(path, None)
+
+
+def _is_passing(error: CraftsyncError) -> bool:
+    """Tell whether another URL would not have helped: the storage is busy, or could not be reached."""
+    return isinstance(error, StoreUnavailable)
 
 
 def _identified(expect: RemoteObject) -> bool:
