@@ -3,20 +3,22 @@
 A request whose answer was lost may have been carried out. Repeating it blindly
 would make a conditional write fail because of its own success, and would put
 the new object into the trash in place of the old one; so it is settled by
-looking first. Knows nothing of what kind of store it wraps.
+looking first. A replacement or delete that failed for good takes back what it
+kept in the trash, or each later run would leave one more copy there. Knows
+nothing of what kind of store it wraps.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TypeVar, cast
 
 from craftsync.clock import Clock
-from craftsync.core.model import RemoteObject, Skipped
-from craftsync.errors import PreconditionFailed, StoreUnavailable
+from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
+from craftsync.errors import CraftsyncError, PreconditionFailed, StoreUnavailable
 from craftsync.stores.base import (
     CopyingStore,
     Expect,
@@ -63,6 +65,8 @@ class RetryingStore:
         self._attempts = attempts
         self._deadline_seconds = deadline_seconds
         self._rng = rng or random.Random()
+        self._doubtful = set[str]()
+        """Kept copies whose originals may yet be replaced by a request that is late on its way."""
 
     @property
     def features(self) -> Features:
@@ -133,6 +137,7 @@ class RetryingStore:
                 path, source, expect=expect, operation=operation, keep=keep, journal=journal
             ),
             lambda: self._own(path, source.size, source.digest, source.mtime_ns, operation),
+            partial(self._take_back, path, keep),
         )
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
@@ -140,7 +145,11 @@ class RetryingStore:
             self.store.delete(path, expect=expect, keep=keep)
             return True
 
-        self._settled(act, lambda: True if self.stat(path) is None else None)
+        self._settled(
+            act,
+            lambda: True if self.stat(path) is None else None,
+            partial(self._take_back, path, keep),
+        )
 
     def copy(
         self, source: RemoteObject, target: str, *, expect: Expect, operation: str
@@ -148,6 +157,7 @@ class RetryingStore:
         return self._settled(
             lambda: self.store.copy(source, target, expect=expect, operation=operation),
             lambda: self._own(target, source.size, source.digest, source.mtime_ns, operation),
+            _nothing_to_undo,
         )
 
     def copy_from(
@@ -171,6 +181,7 @@ class RetryingStore:
                 storage_class=storage_class,
             ),
             lambda: self._copied(source),
+            partial(self._take_back, source.path, keep),
         )
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
@@ -189,23 +200,52 @@ class RetryingStore:
     def _retried(self, act: Callable[[], T]) -> T:
         return self._patience().retried(act)
 
-    def _settled(self, act: Callable[[], T], done: Callable[[], T | None]) -> T:
-        """Do what may be done only once; `done` looks whether it was, and returns what it left behind."""
+    def _settled(
+        self, act: Callable[[], T], done: Callable[[], T | None], undo: Callable[[bool], None]
+    ) -> T:
+        """Do what may be done only once.
+
+        `done` looks whether it was, and returns what it left behind; `undo` is
+        called when it failed, with whether it may have been done nevertheless.
+        """
         patience = self._patience()
         in_doubt = False
-        while True:
-            try:
-                return act()
-            except StoreUnavailable as error:
-                in_doubt = in_doubt or error.ambiguous
-                if error.ambiguous and (left := done()) is not None:
-                    return left
-                patience.wait_after(error)
-            except PreconditionFailed:
-                # It may be the first attempt, late on its way, that stands in the way of this one.
-                if in_doubt and (left := done()) is not None:
-                    return left
-                raise
+        try:
+            while True:
+                try:
+                    return act()
+                except StoreUnavailable as error:
+                    in_doubt = in_doubt or error.ambiguous
+                    if error.ambiguous and (left := done()) is not None:
+                        return left
+                    patience.wait_after(error)
+                except PreconditionFailed:
+                    # It may be the first attempt, late on its way, that stands in the way of this one.
+                    if in_doubt and (left := done()) is not None:
+                        return left
+                    raise
+        except CraftsyncError:
+            with suppress(CraftsyncError):
+                undo(in_doubt)
+            raise
+
+    def _take_back(self, path: str, keep: str | None, in_doubt: bool) -> None:
+        """Remove a kept copy whose original is still in its place, and will not be replaced any more.
+
+        Only evidence counts: the copy may be of something that an earlier
+        change of the same run displaced.
+        """
+        if keep is None or self.features.keeps_versions:
+            return
+        copy = f"{OWN_FOLDER}/trash/{keep}/{path}"
+        if in_doubt:
+            self._doubtful.add(copy)
+        if copy in self._doubtful:
+            return
+        kept = self.store.stat(copy)
+        original = self.store.stat(path) if kept else None
+        if kept and original and _is_copy(kept, original):
+            self.store.delete(kept.path, expect=kept)
 
     def _copied(self, source: RemoteObject) -> RemoteObject | None:
         """Return the object at the path of a source if its version proves it to be a copy of that."""
@@ -258,6 +298,20 @@ class Patience:
                 return act()
             except StoreUnavailable as error:
                 self.wait_after(error)
+
+
+def _nothing_to_undo(in_doubt: bool) -> None:
+    """What copies within the store displaces nothing."""
+
+
+def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:
+    """Tell whether one is certainly a copy of the other: of the same write, the same digest or the same version."""
+    pairs = zip(
+        (kept.operation, kept.digest, kept.version),
+        (original.operation, original.digest, original.version),
+        strict=True,
+    )
+    return kept.size == original.size and any(a is not None and a == b for a, b in pairs)
 
 
 def _after(

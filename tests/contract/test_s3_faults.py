@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
 from craftsync.errors import (
     CraftsyncError,
     PathError,
@@ -94,11 +95,182 @@ def test_a_write_whose_answer_is_lost_never_puts_itself_into_the_trash(
         assert content_of(store, f"{OWN_FOLDER}/trash/k/object") == b"old"
 
 
+def kept_copies(store: RetryingStore) -> list[str]:
+    return [entry.path for entry in store.list(f"{OWN_FOLDER}/trash/")]
+
+
+def changing(method: str, path: str, fault: Answer | Drop) -> Script:
+    """Return a script with a fault for every request that would change one object, but for copies of it."""
+
+    def script(request: Request) -> Answer | Drop | None:
+        copies = "x-amz-copy-source" in {name.lower() for name in request.headers}
+        hit = request.method == method and request.target.endswith(path) and not copies
+        return fault if hit and "/trash/" not in request.target else None
+
+    return script
+
+
+@pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
+@pytest.mark.parametrize(
+    "answer",
+    [error(412, "PreconditionFailed"), error(403, "AccessDenied"), error(503, "SlowDown")],
+    ids=["412", "403", "503"],
+)
+def test_a_replacement_that_fails_leaves_no_kept_copy_in_the_trash(
+    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, answer: Answer
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=facts))
+        first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
+        proxy.script = changing("PUT", "/object", answer)
+        with pytest.raises(StoreError):
+            store.write("object", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+        assert kept_copies(store) == []
+        assert content_of(store, "object") == b"one"
+
+
+def test_a_delete_that_fails_leaves_no_kept_copy_in_the_trash(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED))
+        first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
+        proxy.script = changing("DELETE", "/object", error(403, "AccessDenied"))
+        with pytest.raises(StoreError):
+            store.delete("object", expect=first, keep="k")
+        assert kept_copies(store) == []
+
+
+def test_a_kept_copy_stays_while_it_is_not_known_whether_its_original_was_replaced(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED))
+        first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
+        for fault in (Drop(delivered=False), error(403, "AccessDenied")):
+            proxy.script = changing("PUT", "/object", fault)
+            with pytest.raises(StoreError):
+                store.write("object", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+            assert kept_copies(store) == [f"{OWN_FOLDER}/trash/k/object"]
+
+
+def test_a_kept_copy_stays_when_the_write_fails_because_another_program_changed_the_object(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    theirs = open_s3(moto_server, facts=CHECKED)
+
+    def overtaken(request: Request) -> None:
+        if request.method == "PUT" and request.target.endswith("es/object"):
+            theirs.write("object", Bytes(b"theirs"), expect=None, operation="theirs")
+
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED))
+        first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
+        proxy.script = overtaken
+        with pytest.raises(PreconditionFailed):
+            store.write("object", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+        assert content_of(store, f"{OWN_FOLDER}/trash/k/object") == b"one"
+
+
 def test_a_write_that_did_not_arrive_is_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, first("PUT", "object", Drop(delivered=False))) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         assert content_of(store, "object") == b"one"
+
+
+PORTAL = Answer(200, b"<html>please log in</html>", (("Content-Type", "text/html"),))
+
+
+def without_etag(answer: Answer) -> Answer:
+    body = re.sub(rb"<ETag>.*?</ETag>", b"", answer.body)
+    headers = tuple(pair for pair in answer.headers if pair[0].lower() != "etag")
+    return answer._replace(body=body, headers=headers)
+
+
+@pytest.mark.parametrize("size", [3, LARGE], ids=["small", "in parts"])
+def test_an_upload_answered_200_by_a_login_page_is_not_stored(
+    moto_server: S3Server, open_s3: OpenS3, size: int
+) -> None:
+    facts = ProbedFacts(conditional_create=True, metadata=True)
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=facts))
+        proxy.script = lambda request: PORTAL if request.method in ("PUT", "POST") else None
+        with pytest.raises(StoreUnavailable, match="answered 200"):
+            store.write("object", Bytes(bytes(size)), expect=ABSENT, operation="op-1")
+        assert store.stat("object") is None
+
+
+@pytest.mark.parametrize("size", [3, LARGE], ids=["small", "in parts"])
+def test_an_upload_whose_answer_lacks_the_etag_is_settled_by_a_stat(
+    moto_server: S3Server, open_s3: OpenS3, size: int
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED))
+
+        def script(request: Request) -> object:
+            part = "partNumber" in request.target
+            return without_etag if request.method in ("PUT", "POST") and not part else None
+
+        proxy.script = script  # type: ignore[assignment]
+        written = store.write("object", Bytes(bytes(size)), expect=ABSENT, operation="op-1")
+        assert written == store.stat("object") and written.operation == "op-1"
+
+
+def test_nothing_is_replaced_while_the_copy_into_the_trash_is_answered_by_a_login_page(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED))
+        first = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        proxy.script = lambda request: PORTAL if "/trash/" in request.target else None
+        with pytest.raises(StoreUnavailable):
+            store.write("object", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+        with pytest.raises(StoreUnavailable):
+            store.delete("object", expect=first, keep="k")
+        assert content_of(store, "object") == b"one"
+
+
+@pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
+def test_a_listing_without_etags_lets_nobody_overwrite_or_delete_what_changed_since(
+    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
+) -> None:
+    with proxied(moto_server, lambda _: without_etag) as (server, proxy):
+        store = patient(open_s3(server, facts=facts))
+        theirs = open_s3(moto_server, facts=CHECKED)
+        theirs.write("object", Bytes(b"one"), expect=None, operation="theirs-1")
+        [listed] = store.list()
+        assert isinstance(listed, RemoteObject) and listed.version is None
+        proxy.script = lambda _: None
+        theirs.write("object", Bytes(b"longer"), expect=None, operation="theirs-2")
+        with pytest.raises(PreconditionFailed):
+            store.write("object", Bytes(b"mine"), expect=listed, operation="op", keep="k")
+        with pytest.raises(PreconditionFailed):
+            store.delete("object", expect=listed)
+        assert content_of(store, "object") == b"longer"
+
+
+def test_what_changes_after_the_stat_that_a_listing_without_etags_needs_is_not_overwritten(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    theirs = open_s3(moto_server, facts=CHECKED)
+
+    def overtaken(request: Request) -> None:
+        if request.method in ("PUT", "DELETE"):
+            theirs.write(
+                "object", Bytes(request.method.encode()), expect=None, operation="theirs-2"
+            )
+
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED))
+        first = theirs.write("object", Bytes(b"one"), expect=None, operation="theirs-1")
+        listed = first._replace(modified_ns=store.stat("object").modified_ns, version=None)  # type: ignore[union-attr]
+        proxy.script = overtaken
+        with pytest.raises(PreconditionFailed):
+            store.write("object", Bytes(b"mine"), expect=listed, operation="op")
+        listed = listed._replace(modified_ns=store.stat("object").modified_ns)  # type: ignore[union-attr]
+        with pytest.raises(PreconditionFailed):
+            store.delete("object", expect=listed)
 
 
 def test_somebody_elses_object_is_not_taken_for_the_lost_write(

@@ -48,8 +48,14 @@ class Drop(NamedTuple):
     reset: bool = False
 
 
-Script = Callable[[Request], Answer | Drop | Callable[[Answer], Answer] | None]
-"""What to do with a request: answer it, drop it, change the server's answer, or let it pass (`None`)."""
+class Forward(NamedTuple):
+    """Hand another request to the server than the one that came."""
+
+    request: Request
+
+
+Script = Callable[[Request], Answer | Drop | Forward | Callable[[Answer], Answer] | None]
+"""What to do with a request: answer, drop or change it, change the server's answer, or let it pass (`None`)."""
 
 
 class Proxy:
@@ -70,10 +76,10 @@ class Proxy:
             return step
         if isinstance(step, Drop) and not step.delivered:
             return step
-        answer = self._forward(request)
+        answer = self._forward(step.request if isinstance(step, Forward) else request)
         if isinstance(step, Drop):
             return step
-        return step(answer) if step else answer
+        return step(answer) if callable(step) else answer
 
     def _forward(self, request: Request) -> Answer:
         assert self._behind is not None, f"nobody expected {request.method} {request.target}"

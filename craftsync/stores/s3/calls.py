@@ -15,7 +15,14 @@ from urllib.parse import urlencode
 
 from craftsync.connection import Response
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
-from craftsync.stores.s3.errors import PartsNotCopied, UploadGone, answer_of, refused, unreachable
+from craftsync.stores.s3.errors import (
+    PartsNotCopied,
+    UploadGone,
+    answer_of,
+    refused,
+    unconfirmed,
+    unreachable,
+)
 from craftsync.stores.s3.objects import (
     CREATE,
     NO_HEADERS,
@@ -65,7 +72,8 @@ class Calls:
         """Store an object and return its version.
 
         `headers` are what else S3 is to keep with it, `digest` is the SHA-256
-        of the body, if that is known.
+        of the body, if that is known. Raises `StoreUnavailable` for a success
+        without an ETag: something else than the store may have answered.
         """
         sent = {**headers, **meta_headers(metadata), **_demand(condition)}
         try:
@@ -74,7 +82,7 @@ class Calls:
             if condition is None:
                 raise StoreError(f"{self._location} takes no object {key!r}.") from error
             raise self._unmet(key) from error
-        return version_of(answer.headers.get("etag")) or ""
+        return self._confirmed(answer.headers.get("etag"), key)
 
     def head(self, key: str) -> Found | None:
         """Look at an object; `None` when there is none."""
@@ -94,14 +102,12 @@ class Calls:
         return self.tags(key) if int(headers.get("x-amz-tagging-count", 0)) else ""
 
     @contextmanager
-    def get(
-        self, key: str, version: str | None, offset: int, length: int | None
-    ) -> Iterator[Opened]:
-        """Open an object, which has to be of the version where one is given.
+    def get(self, key: str, match: str | None, offset: int, length: int | None) -> Iterator[Opened]:
+        """Open an object; `match` is the version it has to be of, as the server takes it.
 
         A reader that meets the end of the connection gets `StoreUnavailable`.
         """
-        headers = {} if version is None else {"if-match": f'"{version}"'}
+        headers = {} if match is None else {"if-match": match}
         if offset or length is not None:
             last = "" if length is None else offset + length - 1
             headers["range"] = f"bytes={offset}-{last}"
@@ -110,8 +116,11 @@ class Calls:
 
     def tags(self, key: str) -> str:
         """Return an object's tags as the header of a new object takes them: `name=value&…`."""
-        text = self._wire.call("GET", key, query=[("tagging", "")]).body.decode(errors="replace")
-        tags = re.findall(r"<Tag>(.*?)</Tag>", self._checked(text.encode(), key), re.DOTALL)
+        body = self._wire.call("GET", key, query=[("tagging", "")]).body
+        text = self._checked(body, key)
+        if "<TagSet" not in text:
+            raise unconfirmed(self._location, key, "a set of tags")
+        tags = re.findall(r"<Tag>(.*?)</Tag>", text, re.DOTALL)
         return urlencode([(_text(tag, "Key"), _text(tag, "Value")) for tag in tags])
 
     def delete(self, key: str, condition: Condition = None) -> None:
@@ -134,7 +143,7 @@ class Calls:
         source: str,
         target: str,
         *,
-        version: str | None,
+        match: str | None,
         bucket: str | None = None,
         replace: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
         condition: Condition = None,
@@ -142,11 +151,11 @@ class Calls:
     ) -> str:
         """Copy an object of at most 5 GiB and return the new version.
 
-        `version` is what the source has to be, `bucket` where it is if not in
-        this one. `replace` is the source's headers and the metadata the copy
+        `match` is the version the source has to be of, as the server takes
+        it, `bucket` where it is if not in this one. `replace` is the source's headers and the metadata the copy
         gets instead of the source's own.
         """
-        headers = {**self._source(source, version, bucket), **_demand(condition)}
+        headers = {**self._source(source, match, bucket), **_demand(condition)}
         if storage_class is not None:
             headers[STORAGE_CLASS] = storage_class
         if replace is not None:
@@ -154,7 +163,7 @@ class Calls:
             headers |= {"x-amz-metadata-directive": "REPLACE", **kept(replace[0])}
             headers |= meta_headers(replace[1])
         answer = self._wire.call("PUT", target, headers=headers)
-        return version_of(_text(self._checked(answer.body, target), "ETag")) or ""
+        return self._confirmed(_text(self._checked(answer.body, target), "ETag"), target)
 
     def begin_upload(
         self, key: str, metadata: Mapping[str, str], headers: Mapping[str, str]
@@ -162,11 +171,14 @@ class Calls:
         """Begin an upload in parts and return its id. `headers` are what else S3 is to keep with the object."""
         sent = {**headers, **meta_headers(metadata)}
         answer = self._wire.call("POST", key, query=[("uploads", "")], headers=sent)
-        return _text(self._checked(answer.body, key), "UploadId")
+        upload = _text(self._checked(answer.body, key), "UploadId")
+        if not upload:
+            raise unconfirmed(self._location, key, "an upload id")
+        return upload
 
     def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
         answer = self._wire.call("PUT", key, query=_part(upload, number), body=body)
-        return version_of(answer.headers.get("etag")) or ""
+        return self._confirmed(answer.headers.get("etag"), key)
 
     def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
         """Fill a part from an object; `span` is the bytes of it, of which there is at least one.
@@ -174,7 +186,7 @@ class Calls:
         Raises `PartsNotCopied` for a server that took the request for the
         upload of an empty part (rclone 1.75 does).
         """
-        headers = self._source(source.key, source.version, source.bucket)
+        headers = self._source(source.key, source.match, source.bucket)
         headers["x-amz-copy-source-range"] = f"bytes={span.start}-{span.stop - 1}"
         answer = self._wire.call("PUT", key, query=_part(upload, number), headers=headers)
         version = version_of(_text(self._checked(answer.body, key), "ETag"))
@@ -216,7 +228,7 @@ class Calls:
             )
         except ObjectNotFound as error:
             raise self._unmet(key) from error
-        return version_of(_text(self._checked(answer.body, key), "ETag")) or ""
+        return self._confirmed(_text(self._checked(answer.body, key), "ETag"), key)
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Drop an upload and its parts; one that is not there is a success."""
@@ -228,10 +240,17 @@ class Calls:
     def _unmet(self, key: str) -> PreconditionFailed:
         return PreconditionFailed(f"{key} is not in {self._location} any more.")
 
-    def _source(self, key: str, version: str | None, bucket: str | None) -> dict[str, str]:
+    def _confirmed(self, etag: str | None, key: str) -> str:
+        """Return the version an answer names; without one, nobody knows that it is the store's answer."""
+        version = version_of(etag)
+        if version is None:
+            raise unconfirmed(self._location, key, "an ETag")
+        return version
+
+    def _source(self, key: str, match: str | None, bucket: str | None) -> dict[str, str]:
         headers = {"x-amz-copy-source": encoded_path(f"/{bucket or self._bucket}/{key}")}
-        if version is not None:
-            headers["x-amz-copy-source-if-match"] = f'"{version}"'
+        if match is not None:
+            headers["x-amz-copy-source-if-match"] = match
         return headers
 
     def _checked(self, body: bytes, key: str) -> str:
@@ -261,7 +280,7 @@ class Calls:
 def _demand(condition: Condition) -> dict[str, str]:
     if condition is None:
         return {}
-    return {"if-none-match": "*"} if condition == CREATE else {"if-match": f'"{condition}"'}
+    return {"if-none-match": "*"} if condition == CREATE else {"if-match": condition}
 
 
 def _part(upload: str, number: int) -> list[tuple[str, str]]:

@@ -13,8 +13,9 @@ from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound
 from craftsync.stores.base import Origin, UploadJournal
 from craftsync.stores.s3.calls import Calls
-from craftsync.stores.s3.displacing import Limits
+from craftsync.stores.s3.displacing import Limits, check
 from craftsync.stores.s3.errors import PartsNotCopied
+from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import Condition, Original, headers_of
 from craftsync.stores.s3.session import Session
@@ -30,7 +31,7 @@ def origin_of(session: Session, bucket: str, root: str, profile: str | None) -> 
 
 
 class Crossing:
-    """Copies into one bucket; `session_of` tells how to reach another."""
+    """Copies into one bucket; `session_of` tells how to reach another, `facts` what is known of the server by now."""
 
     def __init__(
         self,
@@ -39,8 +40,10 @@ class Crossing:
         limits: Limits,
         session_of: Callable[[str], Session],
         clock: Clock,
+        facts: Callable[[], ProbedFacts],
     ) -> None:
         self._calls = calls
+        self._facts = facts
         self._uploads = uploads
         self._limits = limits
         self._session_of = session_of
@@ -57,7 +60,10 @@ class Crossing:
     ) -> str:
         """Copy an object to a key and return the new version."""
         bucket, _, root = origin.place.partition("/")
-        original = Original(root + source.path, source.size, source.version, bucket)
+        match = self._facts().source_form.of(source.version)
+        original = Original(root + source.path, source.size, match, bucket)
+        if not self._facts().conditional_source:
+            self._confirm(original, source)
         if source.size > self._limits.quick_copy:
             try:
                 return self._copied_in_parts(original, target, condition, journal, storage_class)
@@ -67,11 +73,22 @@ class Crossing:
         return self._calls.copy(
             original.key,
             target,
-            version=original.version,
+            match=original.match,
             bucket=original.bucket,
             condition=condition(),
             storage_class=storage_class,
         )
+
+    def _confirm(self, original: Original, source: RemoteObject) -> None:
+        """Look at a source just before it is copied, for a server that does not compare its version."""
+        there = self._calls_to(original.bucket or "")
+        found = there.head(original.key)
+        if found is None:
+            raise ObjectNotFound(f"There is no {original.key} in {original.bucket}.")
+        check(source.path, found.at(source.path), source)
+
+    def _calls_to(self, bucket: str) -> Calls:
+        return Calls(Wire(self._session_of(bucket), bucket, self._clock, keep=0), bucket, bucket)
 
     def _copied_in_parts(
         self,
@@ -82,7 +99,7 @@ class Crossing:
         storage_class: str | None,
     ) -> str:
         bucket = original.bucket or ""
-        there = Calls(Wire(self._session_of(bucket), bucket, self._clock, keep=0), bucket, bucket)
+        there = self._calls_to(bucket)
         seen = there.look(original.key)
         if seen is None:
             raise ObjectNotFound(f"There is no {original.key} in {bucket}.")

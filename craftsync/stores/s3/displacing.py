@@ -14,7 +14,7 @@ from craftsync.errors import ObjectNotFound, PreconditionFailed
 from craftsync.stores.base import Expect
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
-from craftsync.stores.s3.facts import Checks
+from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
 from craftsync.stores.s3.objects import CREATE, Condition, Original, kept
 
@@ -40,7 +40,11 @@ class Limits:
 
 
 class Displacing:
-    """Prepares writes and deletes. `key` maps a path to its key, `look` describes what is at a path."""
+    """Prepares writes and deletes.
+
+    `key` maps a path to its key, `look` describes what is at a path, `facts`
+    returns what is known of the server by now.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Displacing:
         key: Callable[[str], str],
         look: Callable[[str], RemoteObject | None],
         absence: Absence,
+        facts: Callable[[], ProbedFacts],
     ) -> None:
         self._calls = calls
         self._uploads = uploads
@@ -58,6 +63,7 @@ class Displacing:
         self._key = key
         self._look = look
         self._absence = absence
+        self._facts = facts
 
     def prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
         """Do what comes before a write, and return what the write is to demand.
@@ -70,7 +76,9 @@ class Displacing:
                 raise PreconditionFailed(f"There is a {path} already.")
             return CREATE if checks.create else None
         current = expect
-        if (expect is None and keep is not None) or (expect is not None and not checks.replace):
+        # A listing may leave the version out (some servers' do); then a look has to tell it.
+        checked = checks.replace and expect is not None and expect.version is not None
+        if (expect is None and keep is not None) or (expect is not None and not checked):
             current = self._look(path)
             check(path, current, expect)
         if current is None:
@@ -80,7 +88,7 @@ class Displacing:
                 self.keep(current, keep)
             except ObjectNotFound as error:
                 raise PreconditionFailed(f"{path} is gone.") from error
-        return current.version if checks.replace else None
+        return checks.matching(current.version)
 
     def keep(self, current: RemoteObject, keep: str) -> None:
         """Copy an object into the trash; `ObjectNotFound` when it is not there any more."""
@@ -94,18 +102,16 @@ class Displacing:
         condition: Condition = None,
     ) -> str:
         """Copy an object to a key and return the new version; without `replace` the metadata stays."""
-        key = self._key(source.path)
+        key, match = self._key(source.path), self._facts().source_form.of(source.version)
         if source.size <= self._limits.single_copy:
-            return self._calls.copy(
-                key, target, version=source.version, replace=replace, condition=condition
-            )
+            return self._calls.copy(key, target, match=match, replace=replace, condition=condition)
         if replace is None:
             seen = self._calls.look(key)
             if seen is None:
                 raise ObjectNotFound(f"There is no {source.path}.")
             replace = seen[1], seen[0].metadata
         headers, metadata = replace
-        original = Original(key, source.size, source.version)
+        original = Original(key, source.size, match)
         return self._uploads.copy(original, target, (kept(headers), metadata), lambda: condition)
 
 
@@ -117,8 +123,14 @@ def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
         raise PreconditionFailed(f"{path} is gone.")
     if isinstance(expect, Absent):
         raise PreconditionFailed(f"There is a {path} already.")
-    same = current.size == expect.size and current.modified_ns == expect.modified_ns
     if expect.version is not None:
         same = current.version == expect.version
+    else:
+        same = current.size == expect.size and _second(current) == _second(expect)
     if not same:
         raise PreconditionFailed(f"{path} has changed.")
+
+
+def _second(found: RemoteObject) -> int | None:
+    """Return when an object was modified, to the second: a listing may be finer than a HEAD."""
+    return None if found.modified_ns is None else found.modified_ns // 10**9

@@ -155,6 +155,16 @@ def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
     )
 
 
+def unconfirmed(location: str, key: str, what: str) -> StoreUnavailable:
+    """Return the error for a success that lacks what every S3 server puts into it."""
+    return StoreUnavailable(
+        f"{location} answered 200 to a request for {key} without {what}: nothing proves that the"
+        " store did it.",
+        remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
+        ambiguous=True,
+    )
+
+
 def broken(location: str, why: str) -> ListingBroken:
     """Return the error for a listing that proves nothing."""
     return ListingBroken(f"The listing of {location} is broken: {why}.", remedy="Try again later.")

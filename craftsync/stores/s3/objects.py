@@ -31,7 +31,7 @@ _MOST_METADATA = 2048
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 Condition = str | None
-"""What a write demands of the object in its place: a version, `CREATE` for none at all, `None` for anything."""
+"""What a write demands of the object in its place: a version as the server takes it (`facts.Form`), `CREATE` for no object, `None` for anything."""
 
 CREATE = "*"
 """No version: an ETag has at least its quotes around a star."""
@@ -72,11 +72,14 @@ class Found(NamedTuple):
 
 
 class Original(NamedTuple):
-    """An object to be copied in parts; `bucket` is `None` for the copy's own."""
+    """An object to be copied in parts; `bucket` is `None` for the copy's own.
+
+    `match` is the version it has to be of, as the server takes it.
+    """
 
     key: str
     size: int
-    version: str | None
+    match: str | None
     bucket: str | None = None
 
 

@@ -1,14 +1,15 @@
 """Finds out what a server really does, by trying it on objects of its own.
 
 Many servers accept a condition and ignore it, and some hide objects or list
-them in an order of their own; none of that can be read from anywhere. All of
-it happens below `.craftsync/probe/`, in about twenty small requests.
+them in an order of their own; others refuse a condition that is met. None of
+that can be read from anywhere, so each condition is tried in both directions.
+All of it happens below `.craftsync/probe/`, in about thirty small requests.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
+from craftsync.stores.retrying import Patience
 from craftsync.stores.s3.errors import broken
-from craftsync.stores.s3.facts import ProbedFacts
+from craftsync.stores.s3.facts import Form, ProbedFacts
 from craftsync.stores.s3.objects import CREATE, Condition, notes
 from craftsync.stores.s3.page import BrokenPage, ascending, parse
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from craftsync.stores.s3.store import S3Store
 
 T = TypeVar("T")
+
+Try = Callable[[Condition], object]
+"""Sends one request on a condition."""
 
 _BODY = b"craftsync"
 _NOBODY = "0" * 32
@@ -37,6 +42,8 @@ _REMOVALS = 4
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
 
+_OBJECTS = ("object", "object-new", "copy", "copy-new", "parts")
+
 _FILE, _BELOW = "pq", "pq/x"
 """Two objects that cannot be together where a store is made of folders, or where one then hides the other."""
 
@@ -44,8 +51,9 @@ _FILE, _BELOW = "pq", "pq/x"
 def probe(store: S3Store) -> ProbedFacts:
     """Return the facts about a store's bucket; where nothing may be written, the most careful ones.
 
-    Raises what the store raises when it cannot be reached at all. Leaves
-    nothing behind, unless it is interrupted.
+    Raises what the store raises when it cannot be reached at all; once it has
+    answered, each later request is tried again for itself. Leaves nothing
+    behind, unless it is interrupted.
     """
     with ThreadPoolExecutor(8, thread_name_prefix="probe") as pool:
         return _Probe(store, pool).facts()
@@ -55,104 +63,165 @@ class _Probe:
     def __init__(self, store: S3Store, pool: ThreadPoolExecutor) -> None:
         self._calls = store.calls
         self._location = store.location
+        self._clock = store.clock
         self._pool = pool
         self._folder = f"{store.root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}/"
-        self._object = self._folder + "object"
-        self._copy = self._folder + "copy"
         self._operation = uuid.uuid4().hex
         self._notes = notes(md5(_BODY).digest() * 2, 1_234_567_890_123_456_789, self._operation)
 
     def facts(self) -> ProbedFacts:
-        versioning = self._pool.submit(self._unless_refused, self._calls.versioning, False)
         try:
             try:
-                version = self._put(self._object)
+                # Only this one is not tried again: whether there is a store at all is the caller's to wait for.
+                version = self._put("object")
             except StoreDenied:
-                return ProbedFacts(keeps_versions=versioning.result())
-            return self._tried(version, keeps_versions=versioning.result())
+                return ProbedFacts(keeps_versions=self._versioning())
+            return self._tried(version)
         finally:
             self._clean_up()
 
-    def _tried(self, version: str, *, keeps_versions: bool) -> ProbedFacts:
-        conditions = self._pool.submit(self._conditions)
-        self._put_names()
-        reading = self._pool.submit(self._reading)
-        copying = self._pool.submit(self._copying)
+    def _tried(self, version: str) -> ProbedFacts:
+        versioning = self._pool.submit(self._versioning)
+        putting = self._pool.submit(self._putting, version)
+        completing = self._pool.submit(self._completing)
+        versions = self._put_names()
+        reading = self._pool.submit(self._reading, versions[_FILE])
+        copying = self._pool.submit(self._copying, versions[_FILE])
         listed = self._listed()
-        delete = self._is_unmet(lambda: self._calls.delete(self._folder + _NAMES[0], _NOBODY))
-        metadata, ranges = reading.result()
-        server_side_copy, conditional_copy = copying.result()
-        create, replace, complete_create, complete_replace = conditions.result()
+        delete = self._form(self._deleting(_NAMES[0]), versions[_NAMES[0]])
+        create, replace = putting.result()
+        complete_create, complete = completing.result()
+        metadata, ranges, read = reading.result()
+        copies, conditional_copy, conditional_source, source = copying.result()
         return ProbedFacts(
             conditional_create=create,
-            conditional_replace=replace,
-            conditional_delete=delete,
+            conditional_replace=replace is not Form.NONE,
+            conditional_delete=delete is not Form.NONE,
             conditional_complete_create=complete_create,
-            conditional_complete_replace=complete_replace,
+            conditional_complete_replace=complete is not Form.NONE,
             conditional_copy=conditional_copy,
-            server_side_copy=server_side_copy,
+            conditional_source=conditional_source,
+            replace_form=replace,
+            complete_form=complete,
+            delete_form=delete,
+            source_form=source,
+            read_form=read,
+            server_side_copy=copies,
             md5_versions=version == md5(_BODY, usedforsecurity=False).hexdigest(),
             metadata=metadata,
             ranges=ranges,
-            keeps_versions=keeps_versions,
+            keeps_versions=versioning.result(),
             sorted_listing=ascending(listed),
             folders=not {self._folder + _FILE, self._folder + _BELOW} <= set(listed),
         )
 
-    def _put(self, key: str, condition: Condition = None) -> str:
-        return self._calls.put(key, _BODY, self._notes, condition)
+    def _versioning(self) -> bool:
+        return self._unless_refused(self._calls.versioning, False)
 
-    def _put_names(self) -> None:
-        names = (*_NAMES, _FILE)
-        for put in [self._pool.submit(self._put, self._folder + name) for name in names]:
-            put.result()
+    def _put(self, name: str, condition: Condition = None) -> str:
+        return self._calls.put(self._folder + name, _BODY, self._notes, condition)
+
+    def _put_names(self) -> dict[str, str]:
+        """Put the objects whose order and company is tried, and return their versions."""
+        puts = {
+            name: self._pool.submit(self._patiently, partial(self._put, name))
+            for name in (*_NAMES, _FILE)
+        }
+        versions = {name: put.result() for name, put in puts.items()}
         # After the other one: rclone, asked for it the other way round, cannot remove either of them.
         with suppress(StoreError):
-            self._put(self._folder + _BELOW)
+            self._patiently(partial(self._put, _BELOW))
+        return versions
 
-    def _listed(self) -> Sequence[str]:
+    def _listed(self) -> list[str]:
         query = [("encoding-type", "url"), ("prefix", self._folder + "p")]
+        page = self._patiently(partial(self._calls.list_page, query))
         try:
-            return parse(self._calls.list_page(query)).keys
+            return parse(page).keys
         except BrokenPage as error:
             raise broken(self._location, str(error)) from error
 
-    def _conditions(self) -> tuple[bool, bool, bool, bool]:
-        """Try the four conditions of a write, one after the other: at once they would disturb each other."""
-        create = self._is_unmet(lambda: self._put(self._object, CREATE))
-        replace = self._is_unmet(lambda: self._put(self._object, _NOBODY))
-        return create, replace, *self._completing()
+    def _putting(self, version: str) -> tuple[bool, Form]:
+        """Try the conditions of a write, one after the other: at once they would disturb each other."""
+        put = partial(self._put, "object")
+        replace = self._form(put, version)
+        create = self._is_unmet(partial(put, CREATE))
+        create = create and self._is_met(partial(self._put, "object-new", CREATE))
+        return create, replace
 
-    def _reading(self) -> tuple[bool, bool]:
-        """Tell whether metadata comes back, and whether a range does."""
-        found = self._calls.head(self._folder + _FILE)
+    def _completing(self) -> tuple[bool, Form]:
+        """Try the conditions of a completion: one upload is to make the object, the other to replace it."""
+        key, begun = self._folder + "parts", list[str]()
+
+        def upload() -> Try:
+            begun.append(self._patiently(partial(self._calls.begin_upload, key, self._notes, {})))
+            send = partial(self._calls.upload_part, key, begun[-1], 1, _BODY)
+            return partial(self._calls.complete_upload, key, begun[-1], {1: self._patiently(send)})
+
+        try:
+            make = upload()
+            create = self._is_met(partial(make, CREATE))
+            version = self._patiently(partial(self._put, "parts"))
+            replace = upload()
+            refused = self._is_unmet(partial(replace, CREATE))
+            return create and refused, self._form(replace, version) if refused else Form.NONE
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return False, Form.NONE
+        finally:
+            for upload_id in begun:
+                self._remove(partial(self._calls.abort_upload, key, upload_id))
+
+    def _reading(self, version: str) -> tuple[bool, bool, Form]:
+        """Tell whether metadata comes back, whether a range does, and on which condition."""
+        found = self._patiently(partial(self._calls.head, self._folder + _FILE))
         metadata = found is not None and found.metadata.items() >= self._notes.items()
-        return metadata, self._unless_refused(self._range_is_right, False)
+        for form in Form:
+            if self._unless_refused(partial(self._range_is_right, form.of(version)), False):
+                return metadata, True, form
+        return metadata, False, Form.QUOTED
 
-    def _range_is_right(self) -> bool:
-        with self._calls.get(self._folder + _FILE, None, 2, 3) as opened:
+    def _range_is_right(self, match: str | None) -> bool:
+        with self._calls.get(self._folder + _FILE, match, 2, 3) as opened:
             return opened.start == 2 and b"".join(opened.chunks) == _BODY[2:5]
 
-    def _copying(self) -> tuple[bool, bool]:
-        """Tell whether the server copies, and whether it checks what a copy would replace."""
-        copy = partial(self._calls.copy, self._folder + _FILE, self._copy, version=None)
-        if not self._unless_refused(copy, ""):
-            return False, False
-        return True, self._is_unmet(lambda: copy(condition=CREATE))
+    def _copying(self, version: str) -> tuple[bool, bool, bool, Form]:
+        """Tell whether the server copies, and whether it checks what a copy would replace, and its source."""
+        copy = partial(self._calls.copy, self._folder + _FILE)
+        target, new = self._folder + "copy", self._folder + "copy-new"
+        for form in Form:
+            match = form.of(version)
+            if self._is_met(partial(copy, target, match=match)):
+                break
+        else:
+            return False, False, False, Form.QUOTED
+        create = self._is_unmet(partial(copy, target, match=match, condition=CREATE))
+        create = create and self._is_met(partial(copy, new, match=match, condition=CREATE))
+        other = form.of(_NOBODY)
+        source = other is not None and self._is_unmet(partial(copy, target, match=other))
+        return True, create, source, form
 
-    def _completing(self) -> tuple[bool, bool]:
-        """Tell whether the completion of an upload is checked, for a new object and for a replaced one."""
-        key = self._object
-        upload = self._unless_refused(lambda: self._calls.begin_upload(key, self._notes, {}), "")
-        if not upload:
-            return False, False
-        try:
-            parts = {1: self._calls.upload_part(key, upload, 1, _BODY)}
-            complete = partial(self._calls.complete_upload, key, upload, parts)
-            create = self._is_unmet(lambda: complete(CREATE))
-            return create, create and self._is_unmet(lambda: complete(_NOBODY))
-        finally:
-            self._remove(partial(self._calls.abort_upload, key, upload))
+    def _deleting(self, name: str) -> Try:
+        return partial(self._calls.delete, self._folder + name)
+
+    def _form(self, act: Try, version: str) -> Form:
+        """Return how the server takes a version: so that another one is refused and this one is accepted."""
+        for form in (Form.QUOTED, Form.PLAIN):
+            if not self._is_unmet(partial(act, form.of(_NOBODY))):
+                return Form.NONE
+            if self._is_met(partial(act, form.of(version))):
+                return form
+        return Form.NONE
+
+    def _is_met(self, act: Callable[[], object]) -> bool:
+        """Tell whether the server accepts a condition that is met."""
+
+        def met() -> bool:
+            act()
+            return True
+
+        return self._unless_refused(met, False)
 
     def _is_unmet(self, act: Callable[[], object]) -> bool:
         """Tell whether the server finds the condition unmet, as it should."""
@@ -169,17 +238,28 @@ class _Probe:
     def _unless_refused(self, act: Callable[[], T], otherwise: T) -> T:
         """Return what the server does, or `otherwise`; a passing failure proves nothing and is raised."""
         try:
-            return act()
+            return self._patiently(act)
         except StoreUnavailable:
             raise
         except StoreError:
             return otherwise
 
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Try again what was turned away; what may have been done would answer another question then."""
+        patience = Patience(self._clock)
+        while True:
+            try:
+                return act()
+            except StoreUnavailable as error:
+                if error.ambiguous:
+                    raise
+                patience.wait_after(error)
+
     def _clean_up(self) -> None:
         """Remove everything again. A failure is left alone: the facts are what was asked for."""
         # What is under way when another attempt has failed would come after the removal.
         self._pool.shutdown(cancel_futures=True)
-        names = ("object", "copy", _FILE, _BELOW, *_NAMES)
+        names = (*_OBJECTS, _FILE, _BELOW, *_NAMES)
         keys = [self._folder + name for name in names]
         try:
             self._calls.delete_many(keys)
@@ -190,6 +270,10 @@ class _Probe:
     def _remove(self, act: Callable[[], object]) -> None:
         """Remove one thing, for good: nobody above would try again."""
         for _ in range(_REMOVALS):
-            with suppress(StoreUnavailable):
-                self._is_unmet(act)
+            try:
+                act()
+            except StoreUnavailable:
+                continue
+            except StoreError:
                 return
+            return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from craftsync.core.model import RemoteObject
@@ -11,6 +11,7 @@ from craftsync.stores.properties import Properties
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.displacing import check
 from craftsync.stores.s3.errors import RangeBeyond
+from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.objects import Found
 
 
@@ -51,9 +52,11 @@ class ObjectReader:
 class Reading:
     """Opens objects of one store for reading."""
 
-    def __init__(self, calls: Calls, location: str) -> None:
+    def __init__(self, calls: Calls, location: str, facts: Callable[[], ProbedFacts]) -> None:
+        """`facts` returns what is known of the server by now."""
         self._calls = calls
         self._location = location
+        self._facts = facts
 
     @contextmanager
     def opened(
@@ -63,8 +66,8 @@ class Reading:
         try:
             if length == 0:
                 raise RangeBeyond(f"Nothing of {path} was asked for.")
-            version = expect.version if expect else None
-            with self._calls.get(key, version, offset, length) as opened:
+            match = self._facts().read_form.of(expect.version if expect else None)
+            with self._calls.get(key, match, offset, length) as opened:
                 described = opened.found.at(path)
                 check(path, described, expect)
                 rest = max(described.size - offset, 0)

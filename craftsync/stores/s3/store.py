@@ -69,24 +69,26 @@ class S3Store:
         self.root = f"{folder}/" if folder else ""
         self.name = folder.rpartition("/")[2] or bucket
         self.location = f"s3://{bucket}/{folder}".rstrip("/")
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._raw_keys = raw_keys
         session_of = partial(
             open_session, profile=profile, region=region, endpoint_url=endpoint_url
         )
         session = session_of(bucket)
         self._origin = origin_of(session, bucket, self.root, profile)
-        self._wire = Wire(session, self.location, self._clock, keep=transfers)
+        self._wire = Wire(session, self.location, self.clock, keep=transfers)
         self._limits = limits or Limits()
         self.calls = Calls(self._wire, bucket, self.location)
-        self._reading = Reading(self.calls, self.location)
+        self._reading = Reading(self.calls, self.location, self._facts)
         self._open_for_writing(session_of)
         self.learn(facts or ProbedFacts())
 
     def _open_for_writing(self, session_of: Callable[[str], Session]) -> None:
         self._uploads = Uploads(self.calls, self._limits.smallest_part)
-        self._crossing = Crossing(self.calls, self._uploads, self._limits, session_of, self._clock)
-        self._absence = Absence(self._all_paths, self._clock, self._limits.fresh_listing_seconds)
+        self._crossing = Crossing(
+            self.calls, self._uploads, self._limits, session_of, self.clock, self._facts
+        )
+        self._absence = Absence(self._all_paths, self.clock, self._limits.fresh_listing_seconds)
         self._displacing = Displacing(
             self.calls,
             self._uploads,
@@ -94,7 +96,11 @@ class S3Store:
             key=self._key,
             look=self.stat,
             absence=self._absence,
+            facts=self._facts,
         )
+
+    def _facts(self) -> ProbedFacts:
+        return self.facts
 
     def learn(self, facts: ProbedFacts) -> None:
         """Rely on these facts from now on (`probe.probe` finds them)."""
@@ -116,7 +122,7 @@ class S3Store:
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        began = self._clock.monotonic()
+        began = self.clock.monotonic()
         listing = self._listing()
         yield from listing.entries(prefix, boundaries, nested_own=nested_own)
         if not prefix:
@@ -184,7 +190,8 @@ class S3Store:
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
         keep = None if self.features.keeps_versions else keep
-        checked = self.features.conditional_delete and isinstance(expect, RemoteObject)
+        checks = self.facts.delete_checks()
+        checked = checks.replace and isinstance(expect, RemoteObject) and bool(expect.version)
         current = expect
         if not checked and (keep is not None or expect is not None):
             current = self.stat(path)
@@ -197,7 +204,7 @@ class S3Store:
                 self._displacing.keep(current, keep)
             except ObjectNotFound:
                 return
-        self.calls.delete(self._key(path), version if self.features.conditional_delete else None)
+        self.calls.delete(self._key(path), checks.matching(version))
 
     def copy(
         self, source: RemoteObject, target: str, *, expect: Expect, operation: str
@@ -249,7 +256,7 @@ class S3Store:
 
     def _listing(self) -> Listing:
         return Listing(
-            patient(self.calls.list_page, self._clock),
+            patient(self.calls.list_page, self.clock),
             self.root,
             self.location,
             page=self._limits.page,
@@ -283,5 +290,5 @@ class S3Store:
     def _check_md5(self, key: str, body: bytes, version: str) -> None:
         """Remove what was just written and raise when the server stored something else."""
         if self.features.md5_versions and is_other_content(body, version):
-            self.calls.delete(key, version if self.features.conditional_delete else None)
+            self.calls.delete(key, self.facts.delete_checks().matching(version))
             raise stored_otherwise(self.location, key)
