@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from craftsync.cli.output import shown, size_shown
-from craftsync.sync.report import ActionEvent, Event, Issue, IssueEvent, OnEvent
+from craftsync.sync.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 
 _JOURNAL_LEVELS = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 """The priorities of sd-daemon(3), by the lowest level each is for."""
@@ -80,7 +80,9 @@ def listener(root: str) -> OnEvent:
         if isinstance(event, ActionEvent):
             line = f"{event.action} {shown(event.path)} ({size_shown(event.size)})"
             _say(logging.INFO, label + line, root, event)
-        elif isinstance(event, IssueEvent):
+        elif isinstance(event, HeldEvent):
+            _log.warning("%s", label + event.sentence, extra={"fields": {"root": root}})
+        elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD:
             line = f"{event.issue}: {shown(event.path)}: {event.reason}"
             _say(_ISSUE_LEVELS.get(event.issue, logging.WARNING), label + line, root, event)
 

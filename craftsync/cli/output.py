@@ -17,7 +17,15 @@ import click
 
 from craftsync.cli.failures import code_of, told
 from craftsync.core.model import Kind
-from craftsync.sync.report import ActionEvent, Event, Issue, IssueEvent, ProgressEvent, Report
+from craftsync.sync.report import (
+    ActionEvent,
+    Event,
+    HeldEvent,
+    Issue,
+    IssueEvent,
+    ProgressEvent,
+    Report,
+)
 
 if TYPE_CHECKING:
     from craftsync.cli.progress import Bars
@@ -40,7 +48,7 @@ _ISSUE_FIELDS = {
 }
 """The field of the summary each kind of event is counted in."""
 _REMEMBERED = {"push", "pull", "sync"}
-"""The passes whose conflicts and held deletes a later command can list."""
+"""The runs whose conflicts a later command can list."""
 
 
 def say(line: str, *, to_stderr: bool = False) -> None:
@@ -57,8 +65,10 @@ def say_json(content: Mapping[str, Any] | list[Any]) -> None:
 
 
 def say_issue(event: Event) -> None:
-    """Say on stderr which path is not in step, and why, if that is what the event is about."""
-    if isinstance(event, IssueEvent):
+    """Print on stderr which path is not in sync, and why; held deletes all in one line."""
+    if isinstance(event, HeldEvent):
+        say(event.sentence, to_stderr=True)
+    elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD:
         say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
 
 
@@ -90,7 +100,7 @@ def time_shown(time_ns: int) -> str:
 class Lines(Protocol):
     """How the events and the report of a pass are printed."""
 
-    def event(self, event: ActionEvent | IssueEvent) -> None: ...
+    def event(self, event: ActionEvent | IssueEvent | HeldEvent) -> None: ...
 
     def summary(self, report: Report, exit_code: int) -> None: ...
 
@@ -108,7 +118,9 @@ class JsonLines:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
-    def event(self, event: ActionEvent | IssueEvent) -> None:
+    def event(self, event: ActionEvent | IssueEvent | HeldEvent) -> None:
+        if isinstance(event, HeldEvent):
+            return
         say_json(event.as_json())
         if isinstance(event, IssueEvent):
             self._counts[_ISSUE_FIELDS[event.issue]] += 1
@@ -132,7 +144,7 @@ class TextLines:
         self._quiet = quiet
         self._actions = actions
 
-    def event(self, event: ActionEvent | IssueEvent) -> None:
+    def event(self, event: ActionEvent | IssueEvent | HeldEvent) -> None:
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
             say(f"{event.action} {shown(event.path)} ({size_shown(event.size)})")
@@ -140,10 +152,8 @@ class TextLines:
     def summary(self, report: Report, exit_code: int) -> None:
         if not self._quiet:
             say(sentence(report))
-        if report.command in _REMEMBERED and not report.dry_run:
-            for count, command in ((report.conflicts, "conflicts"), (report.held, "deletes")):
-                if count:
-                    say(f"See craftsync {command} list", to_stderr=True)
+        if report.conflicts and report.command in _REMEMBERED and not report.dry_run:
+            say("See craftsync conflicts list", to_stderr=True)
 
     def failure(self, command: str, exit_code: int) -> None:
         """Leave it to the sentence of the exception."""

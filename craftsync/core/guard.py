@@ -43,18 +43,23 @@ class SideCounts:
 
     @property
     def emptied(self) -> bool:
-        return self.listed == 0 and self.baseline > 1
+        """Whether the side holds nothing although more than one path, or none, is known to have been there.
+
+        The only file of a folder may be deleted. Deletes that follow from no
+        last synced state at all say nothing of what the side ever held.
+        """
+        return self.listed == 0 and (self.baseline > 1 or self.deletes > self.baseline)
 
 
 def reason_to_hold(counts: SideCounts, limit: DeleteLimit, side: str) -> str | None:
     """Return why the deletes must be held, as words for people, or `None` when they may go on.
 
-    `side` names the side that lost the paths: "root" or "store".
+    `side` names the side that lost the paths: "folder", "store" or "source".
     """
     if not counts.deletes:
         return None
     if counts.emptied or side in limit.emptied:
-        return f"the {side} is suddenly empty"
+        return f"the {side} is {'suddenly ' if counts.baseline else ''}empty"
     if not limit.allows(counts.deletes, counts.baseline):
         return (
             f"{counts.deletes + limit.spent} paths are gone from the {side}"

@@ -232,7 +232,7 @@ class Cycles:
         paths = with_obstacles(self._session, there | changed_here(self._session, rules, here))
         baseline = self._session.state.baseline.count()
         # Only a look at everything can tell that a side is suddenly empty.
-        could_be_all = len(paths) >= baseline > 1
+        could_be_all = len(paths) >= baseline != 1
         if could_be_all or len(paths) > _FEW_PATHS + baseline // _LISTED_AT_ONCE:
             self._look_at_everything()
         elif paths:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from craftsync.sync.report import ActionEvent, Event, Issue, IssueEvent
+from craftsync.sync.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent
 
 _MOST_PATHS = 10_000
 """More are only counted: nobody reads them, and memory must not grow with them."""
@@ -20,19 +20,28 @@ class Waiting:
         self._found: dict[str, IssueEvent] = {}
         self._uncounted: Counter[Issue] = Counter()
         self._beyond: Counter[Issue] = Counter()
+        self._has_new_held = False
 
     def note(self, event: Event) -> None:
         """Take in one event of the pass under way."""
         if isinstance(event, ActionEvent):
             self._known.pop(event.path, None)
         elif isinstance(event, IssueEvent) and event.issue in _FOR_PEOPLE:
+            if event.issue is Issue.HELD and not self._beyond[Issue.HELD]:
+                self._has_new_held |= self._is_new(event.path, event)
             if len(self._found) < _MOST_PATHS:
                 self._found[event.path] = event
             else:
                 self._uncounted[event.issue] += 1
 
     def knows(self, event: Event) -> bool:
-        """Tell whether an earlier pass said the same; why deletes are held is told in ever other numbers."""
+        """Return whether an earlier run said the same: of held deletes, whether none of them is new.
+
+        Why deletes are held is said in ever other numbers.
+        """
+        if isinstance(event, HeldEvent):
+            has_new, self._has_new_held = self._has_new_held, False
+            return not has_new
         if not isinstance(event, IssueEvent):
             return False
         known = self._known.get(event.path)

@@ -20,7 +20,7 @@ from distributed import Client, as_completed
 
 from craftsync.errors import StoreUnavailable
 from craftsync.migrate.options import MigrationReport
-from craftsync.sync.report import Event, IssueEvent, OnEvent, ProgressEvent
+from craftsync.sync.report import Event, HeldEvent, IssueEvent, OnEvent, ProgressEvent
 
 SHARES_PER_WORKER = 4
 """More shares than workers, so that a slow one does not keep the others waiting for long."""
@@ -44,7 +44,7 @@ class Done(NamedTuple):
 
     number: int
     report: dict[str, Any]
-    issues: list[IssueEvent]
+    issues: list[IssueEvent | HeldEvent]
     manifest: bytes
 
 
@@ -101,10 +101,10 @@ class Fleet:
 
 def _share(run_share: RunShare, count: int, number: int) -> Done:
     """Copy one share, in a worker."""
-    issues: list[IssueEvent] = []
+    issues: list[IssueEvent | HeldEvent] = []
 
     def note(event: Event) -> None:
-        if isinstance(event, IssueEvent):
+        if isinstance(event, IssueEvent | HeldEvent):
             issues.append(event)
 
     with _one_at_a_time:

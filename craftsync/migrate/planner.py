@@ -179,8 +179,11 @@ class Planner:
         if deletes and is_empty:
             reason = "the source is empty"
         if reason is not None:
-            kind = Kind.DELETE_REMOTE
-            planned.hold(kind, self.state.remove(kind), reason, self.on_event)
+            paths = self.state.remove(Kind.DELETE_REMOTE)
+            planned.hold(paths, "target", reason, _REMEDY, self.on_event)
+
+
+_REMEDY = "If that is meant, run it again with --force-delete"
 
 
 class _Side:

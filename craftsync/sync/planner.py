@@ -34,6 +34,9 @@ from craftsync.stores.base import Store
 from craftsync.sync import planning
 from craftsync.sync.report import OnEvent, Options, ProgressEvent
 
+_REVIEW = "Review: craftsync deletes list"
+_FORCE = "If that is meant: --force-delete"
+
 _TICK = 8192
 """Paths after which a long scan says that it is alive, which is also when it can be interrupted."""
 
@@ -136,10 +139,10 @@ class Planner:
                 if not unchanged % _TICK:
                     self.on_event(ProgressEvent("scanning", unchanged))
                 continue
-            planned.here += local is not None
-            planned.there += remote is not None
             if local is None and (path in gone_here or ignored(path)):
                 continue
+            planned.here += local is not None
+            planned.there += remote is not None
             if remote is None and path in gone_there:
                 continue
             decision = decide(local, row, remote, policy)
@@ -159,19 +162,28 @@ class Planner:
     def _hold(self, planned: Planned, *, whole: bool) -> None:
         baseline, limit = self.state.baseline.count(), self.options.delete_limit
         sides = (
-            (Kind.DELETE_REMOTE, "root", planned.here),
+            (Kind.DELETE_REMOTE, "folder", planned.here),
             (Kind.DELETE_LOCAL, "store", planned.there),
         )
         for kind, side, listed in sides:
             deletes = self.state.plan.count(kind)
-            counts = SideCounts(listed if whole else baseline, deletes, baseline)
+            # Only a look at everything can tell that a side is empty.
+            counts = SideCounts(listed if whole else 1, deletes, baseline)
             if counts.emptied:
                 planned.emptied.add(side)
             reason = reason_to_hold(counts, limit, side) or self.state.held.standing(kind, limit)
             if reason is None or not deletes:
                 continue
             self.state.held.add(kind, reason, self.options.policy.mode, limit, self.now_ns)
-            planned.hold(kind, self.state.plan.remove(kind), reason, self.on_event)
+            self._report_held(kind, reason, planned)
+
+    def _report_held(self, kind: Kind, reason: str, planned: Planned) -> None:
+        where = "store" if kind is Kind.DELETE_REMOTE else "folder"
+        remedy = "" if self.options.dry_run else _REVIEW
+        if not self.state.baseline.count():
+            # Where the state goes with the machine, nobody can approve anything later.
+            remedy = f"{_FORCE}. {remedy}" if remedy else _FORCE
+        planned.hold(self.state.plan.remove(kind), where, reason, remedy, self.on_event)
 
 
 @contextmanager

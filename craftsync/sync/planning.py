@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from craftsync.core.model import Kind, RemoteObject, Skipped
+from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import PathError, PathRefused, StoreDenied
 from craftsync.stores.base import Store
-from craftsync.sync.report import Issue, IssueEvent, OnEvent
+from craftsync.sync.report import HeldEvent, Issue, IssueEvent, OnEvent
 
 BATCH = 1000
 """Steps put into the plan table at once."""
@@ -36,7 +36,7 @@ class Planned:
     held: int = 0
     deletes: int = 0
     emptied: set[str] = field(default_factory=set)
-    """Sides that hold nothing at all although they did: "root", "store", "source"."""
+    """Sides that hold nothing at all although they did: "folder", "store", "source"."""
 
     def noter(self, on_event: OnEvent) -> Callable[[Skipped], None]:
         """Return what counts and tells each thing a listing could not say."""
@@ -49,11 +49,19 @@ class Planned:
 
         return note
 
-    def hold(self, kind: Kind, paths: Iterable[str], reason: str, on_event: OnEvent) -> None:
-        """Count and tell the deletes that wait for a person."""
+    def hold(
+        self, paths: Iterable[str], where: str, reason: str, remedy: str, on_event: OnEvent
+    ) -> None:
+        """Count and report the deletes that wait for a person: each path, then all of them at once.
+
+        `where` is the side they would be carried out on: "store", "folder" or "target".
+        """
+        count = 0
         for path in paths:
-            self.held += 1
-            on_event(IssueEvent(Issue.HELD, path, f"{kind} is held: {reason}"))
+            count += 1
+            on_event(IssueEvent(Issue.HELD, path, reason))
+        self.held += count
+        on_event(HeldEvent(count, where, reason, remedy))
 
 
 def stat_all(store: Store, names: Sequence[str]) -> list[RemoteObject | Skipped]:

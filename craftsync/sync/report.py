@@ -57,6 +57,26 @@ class IssueEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldEvent:
+    """So many deletes wait for a person; it follows the `IssueEvent` of each path.
+
+    `where` is the side they would be carried out on: "store", "folder" or "target".
+    """
+
+    count: int
+    where: str
+    reason: str
+    remedy: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line for people."""
+        deletes = "1 delete" if self.count == 1 else f"{self.count} deletes"
+        remedy = f". {self.remedy}" if self.remedy else ""
+        return f"{deletes} in the {self.where} held: {self.reason}{remedy}"
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressEvent:
     """How far a pass has come. Totals are `None` until planning has ended."""
 
@@ -68,7 +88,7 @@ class ProgressEvent:
     bytes_total: int | None = None
 
 
-Event = ActionEvent | IssueEvent | ProgressEvent
+Event = ActionEvent | IssueEvent | HeldEvent | ProgressEvent
 OnEvent = Callable[[Event], None]
 
 Rate = float | Callable[[int], float | None] | None

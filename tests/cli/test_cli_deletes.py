@@ -46,7 +46,7 @@ def in_store(craftsync: Craftsync) -> set[str]:
 def test_what_is_held_is_listed_with_the_reason_and_since_when(held: Craftsync) -> None:
     (first, *others) = held("deletes", "list", "--json").json
     assert (first["path"], first["action"], first["size"]) == ("old/00", "delete-remote", 6)
-    assert "30 paths are gone from the root at once" in first["reason"]
+    assert "30 paths are gone from the folder at once" in first["reason"]
     assert first["since"].endswith("Z")
     assert len(others) == COUNT - 1
     text = held("deletes", "list").lines

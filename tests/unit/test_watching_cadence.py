@@ -48,7 +48,7 @@ def test_tries_become_rarer_up_to_a_bound_until_one_succeeds() -> None:
 
 
 def held(limit: DeleteLimit, deletes: int) -> str | None:
-    return reason_to_hold(SideCounts(listed=100, deletes=deletes, baseline=100), limit, "root")
+    return reason_to_hold(SideCounts(listed=100, deletes=deletes, baseline=100), limit, "folder")
 
 
 def deleted(count: int, held: int = 0) -> Report:
@@ -63,7 +63,7 @@ def test_deletions_that_trickle_in_are_held_as_if_they_had_come_at_once() -> Non
         recent.add(deleted(5), asked, baseline, moment)
     reason = held(recent.limit(asked, 40.0), 5)
     assert reason is not None
-    assert "25 paths are gone from the root within a short time" in reason
+    assert "25 paths are gone from the folder within a short time" in reason
 
 
 def test_what_is_new_makes_up_for_what_went_before_it_and_not_for_what_goes_later() -> None:
