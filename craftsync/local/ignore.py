@@ -21,8 +21,6 @@ from craftsync.local.tree import LinkInTheWay
 
 IGNORE_FILE = ".craftsyncignore"
 DEFAULTS = (
-    # In a folder of the root that is a root or a store itself: its marks must never get a twin.
-    f"{OWN_FOLDER}/",
     ".git/",
     ".venv/",
     "__pycache__/",

@@ -1,8 +1,11 @@
 """Gitignore patterns: what they say about a path, whatever holds it. The only importer of pathspec.
 
-pathspec reads the patterns; because asking them one by one takes microseconds
-and most paths match none, one regular expression asks first whether any could
-match at all.
+pathspec reads the patterns and writes each as a regular expression, which is
+rewritten here so that a failed match costs no more than the square of the
+path's length (`_without_backtracking`): an ignore file may come from anybody
+who can write to the store. Because asking patterns one by one takes
+microseconds and most paths match none, one expression asks first whether any
+could match at all.
 """
 
 from __future__ import annotations
@@ -20,6 +23,17 @@ from craftsync.errors import UsageError
 _NAMED_GROUP = re.compile(r"\(\?P<\w+>")
 _ANY_FOLDER = "^(?:.+/)?"
 """What pathspec puts before a pattern that applies at any depth: nothing, when only names are asked about."""
+_ANY_FOLDER_BETWEEN = "(?:/.+)?/"
+"""What pathspec writes for `/**/`."""
+_STAR = "[^/]*"
+_TOKEN = re.compile(
+    r"""(?P<between>\(\?:/\.\+\)\?/) | (?P<star>\[\^/\]\*) | (?P<slash>/)
+    | \[\^/\]\+? | (?P<set>\[\^?\]?(?:\\.|[^\]\\])*\]) | \\. | [^\\\[\](){}*+?|.^$]""",
+    re.VERBOSE | re.DOTALL,
+)
+_TAILS = ("(?:(?:/)|$)", "(?:/)", "")
+MOST_PATTERNS = 4096
+"""Of one source: each may be asked about each path."""
 
 
 class _HasPath(Protocol):
@@ -42,7 +56,8 @@ class _Rule(NamedTuple):
     """One pattern. Unlike a `GitIgnoreSpec`, it tells a path from the folders the path lies in."""
 
     line: str
-    pattern: GitIgnoreSpecPattern
+    ignores: bool
+    regex: re.Pattern[str]
 
     @property
     def by_name(self) -> bool:
@@ -53,12 +68,12 @@ class _Rule(NamedTuple):
     def hits(self, path: str, key: str) -> bool:
         """Tell whether the pattern means this very path, whose last part is `key`."""
         if self.by_name:
-            return self.pattern.match_file(key) is not None
+            return self.regex.search(key) is not None
         if self.line.endswith("/**"):  # Everything in the folder, but not the folder.
-            return self.pattern.match_file(path.rstrip("/")) is not None
+            return self.regex.search(path.rstrip("/")) is not None
         parent = path[: -len(key)]
-        return self.pattern.match_file(path) is not None and (
-            not parent or self.pattern.match_file(parent) is None
+        return self.regex.search(path) is not None and (
+            not parent or self.regex.search(parent) is None
         )
 
 
@@ -70,8 +85,9 @@ class Patterns:
         self.lines = tuple(filter(None, lines))
         self._base = base
         self._source = source
-        rules = [_Rule(line, _compiled(line)) for line in self.lines]
-        self._rules = [rule for rule in reversed(rules) if rule.pattern.include is not None]
+        if len(self.lines) > MOST_PATTERNS:
+            raise ValueError(f"more than {MOST_PATTERNS} patterns")
+        self._rules = [rule for line in reversed(self.lines) if (rule := _compiled(line))]
         self._may_match_name = any_of(self.by_name())
         self.may_match_path = any_of(
             [_expression(rule) for rule in self._rules if not rule.by_name]
@@ -94,24 +110,84 @@ class Patterns:
 
     def covering(self, path: str) -> Match | None:
         """Decide about a path relative to `base` by the patterns that mean it or a folder it lies in."""
-        return next((self._by(rule) for rule in self._rules if rule.pattern.match_file(path)), None)
+        return next((self._by(rule) for rule in self._rules if rule.regex.search(path)), None)
 
     def _by(self, rule: _Rule) -> Match:
-        return Match(bool(rule.pattern.include), rule.line.strip(), self._source)
+        return Match(rule.ignores, rule.line.strip(), self._source)
 
 
 def _expression(rule: _Rule) -> str:
-    """Return the pattern as a regular expression to be matched from the start, without group names."""
-    assert rule.pattern.regex is not None  # Only a comment has none.
-    expression = _NAMED_GROUP.sub("(?:", rule.pattern.regex.pattern)
+    """Return the pattern as a regular expression to be matched from the start."""
+    expression = rule.regex.pattern
     return expression if expression.startswith("^") else f"(?s:.*?){expression}"
 
 
-def _compiled(line: str) -> GitIgnoreSpecPattern:
+def _compiled(line: str) -> _Rule | None:
+    """Read one line; `None` for a comment. Raises `ValueError` for an invalid pattern."""
     try:
-        return GitIgnoreSpecPattern(line)
+        pattern = GitIgnoreSpecPattern(line)
     except re.error as error:
-        raise ValueError(f"{line!r} is no pattern: {error}") from error
+        raise ValueError(f"{line!r} is not a pattern: {error}") from error
+    if pattern.include is None or pattern.regex is None:
+        return None
+    expression = _NAMED_GROUP.sub("(?:", pattern.regex.pattern)
+    return _Rule(line, pattern.include, re.compile(_without_backtracking(line, expression)))
+
+
+def _without_backtracking(line: str, expression: str) -> str:
+    """Return an expression that finds the same, and tries no two wildcards against each other.
+
+    What follows a wildcard, up to the next one, is taken where it is first
+    found and stays there (an atomic group): a later place would leave less of
+    the path for the rest. That holds for the stars within a name, and for the
+    names between two `**`. Raises `ValueError` for what pathspec was not known
+    to write.
+    """
+    if expression == ".":
+        return expression
+    tail = next(tail for tail in _TAILS if expression.endswith(tail))
+    body = expression.removesuffix(tail)
+    at_any_depth = body.startswith(_ANY_FOLDER)
+    runs = _runs(line, body.removeprefix(_ANY_FOLDER).removeprefix("^"))
+    first, last = ("(?:.+?/)??", "(?:.+/)?") if at_any_depth else ("", "")
+    written = []
+    for run in runs[:-1]:
+        written.append(f"(?>{first}{run}(?=/))")
+        first, last = "(?:/.+?)??/", _ANY_FOLDER_BETWEEN
+    anchor = "^" if expression.startswith("^") else ""
+    return f"{anchor}{''.join(written)}{last}{runs[-1]}{tail}"
+
+
+def _runs(line: str, body: str) -> list[str]:
+    """Return what stands between the `/**/` of a pattern, each wildcard but the last of a name bound."""
+    runs, names, pieces, at = [""], "", [""], 0
+    while at < len(body):
+        token = _TOKEN.match(body, at)
+        if token is None:
+            raise ValueError(f"{line!r} cannot be matched quickly")
+        at = token.end()
+        if token.lastgroup == "star":
+            pieces.append("")
+            continue
+        if token.lastgroup in (None, "set"):
+            pieces[-1] += token[0] if token.lastgroup is None else f"(?!/){token[0]}"
+            continue
+        names, pieces = names + _name_of(pieces), [""]
+        if token.lastgroup == "slash":
+            names += "/"
+        else:
+            runs[-1], names = names, ""
+            runs.append("")
+    runs[-1] = names + _name_of(pieces)
+    return runs
+
+
+def _name_of(pieces: list[str]) -> str:
+    """Return the expression for one name, from the pieces between its stars."""
+    if len(pieces) == 1:
+        return pieces[0]
+    bound = "".join(f"(?>[^/]*?{piece})" for piece in pieces[1:-1] if piece)
+    return f"{pieces[0]}{bound}{_STAR}{pieces[-1]}"
 
 
 def any_of(expressions: list[str]) -> re.Pattern[str] | None:

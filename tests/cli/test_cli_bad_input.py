@@ -316,3 +316,23 @@ def test_an_unreadable_folder_is_reported_and_nothing_is_deleted(craftsync: Craf
     (root / "closed").chmod(0o755)
     assert (run.code, issues(run)) == (1, {"closed": "problem"})
     assert (craftsync.folder / "store/closed/file").exists()
+
+
+def test_an_ignore_file_from_the_store_cannot_stop_the_next_run(craftsync: Craftsync) -> None:
+    craftsync.write("store/.craftsyncignore", "*a" * 12 + "b\n")
+    craftsync.write(f"store/{'a' * 200}")
+    assert craftsync("pull", "root", "./store").code == 0
+    craftsync.write("root/good")
+    assert craftsync("sync", "root", "./store").code == 0
+    assert "good" in craftsync.files("store")
+
+
+def test_an_ignore_file_with_too_many_patterns_is_named(craftsync: Craftsync) -> None:
+    craftsync.write("root/many/.craftsyncignore", "\n".join(f"*{n}*" for n in range(5000)))
+    craftsync.write("root/many/kept")
+    craftsync.write("root/good")
+    run = craftsync("sync", "--json", "root", "./store")
+    assert run.code == 1
+    (problem,) = (line for line in run.json if line["type"] == "problem")
+    assert "many/.craftsyncignore" in problem["reason"]
+    assert set(craftsync.files("store")) == {"good"}

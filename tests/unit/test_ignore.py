@@ -30,12 +30,16 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
         "x.part",
         "a/.env",
         ".DS_Store",
-        "a/.craftsync/lock",
     ],
 )
 def test_the_defaults_leave_out_what_nobody_wants_in_a_store(folder: Folder, path: str) -> None:
     assert IgnoreRules(folder).ignored(path)
     assert not IgnoreRules(folder, defaults=False).ignored(path)
+
+
+@pytest.mark.parametrize("path", [".craftsync/lock", "a/.craftsync/lock", "a/.craftsync"])
+def test_no_pattern_takes_in_what_is_craftsyncs_own(folder: Folder, path: str) -> None:
+    assert IgnoreRules(folder, exclude=["!.craftsync/", "!*"], defaults=False).ignored(path)
 
 
 @pytest.mark.parametrize("path", ["a.csv", ".gitignore", "env", "venv/x", "a.part.csv", "données"])

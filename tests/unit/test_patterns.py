@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
-from craftsync.local.patterns import CallRules
+from craftsync.local.patterns import MOST_PATTERNS, CallRules, Patterns
 from tests.unit.test_ignore import name, pattern
 
 
@@ -70,3 +71,41 @@ def test_only_an_excluded_folder_is_known_to_matter_to_nobody() -> None:
 def test_an_invalid_pattern_is_a_usage_error(option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option}"):
         CallRules(**{option: ["!"]})
+
+
+globs = st.lists(
+    st.sampled_from(["a", "b", "*", "*a", "a*b", "?", "**", "[ab]", "\\*", "*.*", "a*b*a"]),
+    min_size=1,
+    max_size=5,
+).map("/".join)
+glob_names = st.text("ab*.", min_size=1, max_size=6)
+
+
+@settings(deadline=None, max_examples=1500)
+@given(
+    glob=st.tuples(st.sampled_from(["", "/"]), globs, st.sampled_from(["", "/"])).map("".join),
+    path=st.lists(glob_names, min_size=1, max_size=6).map("/".join),
+)
+def test_a_rewritten_pattern_matches_what_pathspec_matches(glob: str, path: str) -> None:
+    expected = GitIgnoreSpecPattern(glob).match_file(path)
+    assert (Patterns([glob], "a test").covering(path) is None) == (expected is None)
+
+
+HANGING = [
+    "*a" * 12 + "b",
+    "**/a/" * 12 + "b",
+    "/" + "*a*/" * 12 + "b",
+    "**/*a*a*a/" * 8 + "b",
+    "a/" + "**/a/" * 12 + "*b",
+]
+
+
+@pytest.mark.parametrize("glob", HANGING)
+@pytest.mark.parametrize("path", ["a" * 255, "/".join("a" * 500), "/".join(["aaaaaaaa"] * 113)])
+def test_no_pattern_takes_exponential_time(glob: str, path: str) -> None:
+    assert Patterns([glob], "a test").covering(path) is None
+
+
+def test_too_many_patterns_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than 4096 patterns"):
+        Patterns(["*.tmp"] * (MOST_PATTERNS + 1), "a test")
