@@ -97,7 +97,8 @@ def lines_of(facts: Facts) -> list[str]:
     mode = f" ({facts['mode']})" if facts["mode"] else ""
     lines = [f"{shown(facts['root'])} and {shown(facts['store'])}{mode}: {facts['state']}"]
     lines += [f"  {shown(remark)}" for remark in remarks_of(facts)]
-    lines += [f"  {name}: {facts[name]}" for name in ("pending", "conflicts", "held", "problems")]
+    for name in ("pending", "conflicts", "held", "problems"):
+        lines.append(f"  {name}: {'unknown' if facts[name] is None else facts[name]}")
     lines += [
         f"    {issue['type']}: {shown(issue['path'])}: {shown(issue['reason'])}"
         for issue in facts.get("waiting", ())

@@ -16,13 +16,16 @@ from typing import Any
 
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
+from craftsync.core.paths import conflict_original
 from craftsync.daemon.cadence import Backoff, Cadence, RecentDeletions, Retries
 from craftsync.daemon.changes import changed_here, changed_there, with_obstacles, with_rules_applied
 from craftsync.daemon.requests import Requests
+from craftsync.daemon.waiting import Waiting
 from craftsync.errors import CraftsyncError, Interrupted, StoreMissing, StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.local.watching import DirtyPaths, Supervisor
-from craftsync.local.watching.supervisor import Watch
+from craftsync.local.watching.supervisor import NOT_BEGUN, Watch
+from craftsync.sync import status
 from craftsync.sync.held import Verdict
 from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, ProgressEvent, Report
 from craftsync.sync.session import Session
@@ -53,14 +56,18 @@ class CycleState:
 
     `state` is a word of `status --json`: `watching`, `scanning`, `transferring`,
     `paused`, `offline`, `halted` or `stopped`; `reason` says why it is offline
-    or halted. `pending` counts paths known to wait for a pass or a transfer.
+    or halted. `pending` counts the paths that wait for a run or a transfer,
+    `None` when that is not known; `conflicts` those with a conflict copy beside
+    them. `last_success_ns` is when both sides were last known to be in sync.
+    `watch_healthy` is `None` before the watching has begun.
     """
 
     state: str = "stopped"
     reason: str | None = None
-    pending: int = 0
+    pending: int | None = None
+    conflicts: int = 0
     last_success_ns: int | None = None
-    watch_healthy: bool = False
+    watch_healthy: bool | None = None
     watch_reason: str | None = None
     next_full_scan: float = 0.0
     """When everything is looked at again, on the session's monotonic clock; changes with each full pass."""
@@ -71,6 +78,13 @@ class CycleState:
 
 
 MakeWatch = Callable[[Folder, DirtyPaths, Clock], Watch]
+
+OnRun = Callable[[Report, list[IssueEvent]], None]
+"""Hears of each run that ended, and of the issues that were not there before."""
+
+
+def _ignore_run(report: Report, new: list[IssueEvent]) -> None:
+    """Take no notice of a run."""
 
 
 class Cycles:
@@ -86,9 +100,13 @@ class Cycles:
         *,
         random: Random | None = None,
         make_watch: MakeWatch = Supervisor,
+        waiting: Waiting | None = None,
     ) -> None:
+        """`waiting` takes in what is not in sync; it outlives this loop where somebody hands it over."""
         self.options = options
         """What passes are made with; a change counts from the next pass on."""
+        self.on_run: OnRun = _ignore_run
+        """Called in the loop's own thread when a run has ended."""
         self._session = session
         self._settings = settings
         self._listener = on_event
@@ -97,6 +115,9 @@ class Cycles:
         self._dirty = DirtyPaths(self._now, settings.settle_seconds)
         self._watch = make_watch(session.root, self._dirty, session.clock)
         self._state = CycleState()
+        self.waiting = Waiting() if waiting is None else waiting
+        self._in_hand: int | None = None
+        """Paths taken up and not yet done with; `None` while nobody knows how many there are."""
         self._paused = False
         random = random or Random()
         self._cadence = Cadence(settings.poll_seconds, settings.rescan_seconds, random)
@@ -112,14 +133,21 @@ class Cycles:
     def state(self) -> CycleState:
         """What it is doing now; a value that does not change any more."""
         state, health = self._state, self._watch.health
-        progress = state.progress
-        moving = (progress.files_total or 0) - progress.files_done if progress else 0
+        has_begun = health is not NOT_BEGUN
         return replace(
             state,
-            pending=len(self._dirty) + moving,
-            watch_healthy=health.healthy,
-            watch_reason=health.reason,
+            pending=self._pending(state.progress),
+            watch_healthy=health.healthy if has_begun else None,
+            watch_reason=health.reason if has_begun else None,
         )
+
+    def _pending(self, progress: ProgressEvent | None) -> int | None:
+        in_hand, dirty = self._in_hand, self._dirty.counted
+        if progress is not None and progress.files_total is not None:
+            in_hand = max(0, progress.files_total - progress.files_done)
+        elif self._again:
+            in_hand = None
+        return None if in_hand is None or dirty is None else in_hand + dirty
 
     def wake(self) -> None:
         """Make the loop look whether it is to stop."""
@@ -170,17 +198,22 @@ class Cycles:
             raise
         finally:
             self._watch.stop()
+            status.remember_success(self._session.state.database, self._state.last_success_ns)
 
     def turn(self) -> None:
         """Do what is due by now; nothing, if nothing is."""
         if self._paused:
             self._set("paused")
             return
+        self._in_hand = None if self._again else self._dirty.counted
         try:
             self._answer()
+            self._in_hand = 0
         except (StoreUnavailable, StoreMissing) as error:
+            self._in_hand = None
             self._wait_for_store(error)
         except Interrupted:
+            self._in_hand = None
             if self._stop.is_set():
                 raise
             self._again = True
@@ -200,6 +233,7 @@ class Cycles:
         if again or dirty.everything or self._now() >= self._full_at:
             self._look_at_everything()
             return
+        self._in_hand = len(dirty.paths)
         paths = self._asked_for()
         if self._now() >= self._poll_at:
             paths |= self._new_there()
@@ -215,6 +249,7 @@ class Cycles:
 
     def _look_at_everything(self) -> None:
         self._asked_for()
+        self._in_hand = None
         self._watch.refresh()
         self._pass(None)
 
@@ -229,13 +264,15 @@ class Cycles:
 
     def _look_at_some(self, here: set[str], there: set[str]) -> None:
         rules = self._session.rules(self.options)
-        paths = with_obstacles(self._session, there | changed_here(self._session, rules, here))
+        changed = there | changed_here(self._session, rules, here) | self.waiting.failed_at(here)
+        paths = with_obstacles(self._session, changed)
         baseline = self._session.state.baseline.count()
         # Only a look at everything can tell that a side is suddenly empty.
         could_be_all = len(paths) >= baseline != 1
         if could_be_all or len(paths) > _FEW_PATHS + baseline // _LISTED_AT_ONCE:
             self._look_at_everything()
         elif paths:
+            self._in_hand = len(paths)
             self._pass(paths)
 
     def _new_there(self) -> set[str]:
@@ -247,8 +284,16 @@ class Cycles:
         new = {path for path in found if self._differing.get(path, self) != found[path]}
         self._differing = found if len(found) <= _MOST_REMEMBERED else {}
         self._poll_at = self._now() + self._cadence.next(changed=bool(new))
-        self._set("watching")
+        is_quiet = not new and self._watch.health.healthy and not len(self._dirty)
+        self._set("watching", last_success_ns=self._success(is_quiet=is_quiet))
         return new
+
+    def _success(self, *, is_quiet: bool) -> int | None:
+        """Return when both sides were last known to be in sync: now, when nothing is known to differ."""
+        is_known = self._state.next_full_scan > 0
+        if is_known and is_quiet and self.waiting.is_empty:
+            return self._session.clock.now_ns()
+        return self._state.last_success_ns
 
     def _pass(self, paths: set[str] | None) -> None:
         """Make one pass over these paths, or over everything."""
@@ -262,13 +307,23 @@ class Cycles:
             self._plan_looks(report, self._now() - started)
         self._retries.plan(self._now(), self._settings.rescan_seconds)
         self._offline.reset()
-        success = self._session.clock.now_ns() if report.exit_code == 0 else None
-        self._set(
-            "watching",
-            last_report=report,
-            last_success_ns=success or self._state.last_success_ns,
-            next_full_scan=self._full_at if paths is None else self._state.next_full_scan,
-        )
+        self._take_in(report, paths)
+
+    def _take_in(self, report: Report, paths: set[str] | None) -> None:
+        """Learn from a run that has ended how the folder stands."""
+        new = self.waiting.run_ended(paths, skipped=report.skipped)
+        if paths is None:
+            self._state = replace(self._state, next_full_scan=self._full_at)
+        # What changes while everything is scanned is the next run's; a smaller run knows of nothing else.
+        is_quiet = not report.damaged_state and (paths is None or not len(self._dirty))
+        success = self._success(is_quiet=is_quiet)
+        if paths is None or report.conflicts or any(map(conflict_original, paths)):
+            conflicts = self._session.state.baseline.conflict_copies()
+        else:
+            conflicts = self._state.conflicts
+        status.remember_success(self._session.state.database, success)
+        self._set("watching", last_report=report, last_success_ns=success, conflicts=conflicts)
+        self.on_run(report, new)
 
     def _limited(self) -> Options:
         """Return the options with what earlier passes have left of the limit for deletions."""
@@ -297,4 +352,5 @@ class Cycles:
             self._state = replace(self._state, state=word, progress=event)
         elif isinstance(event, IssueEvent) and event.issue is Issue.PROBLEM:
             self._retries.note(event.path)
+        self.waiting.note(event)
         self._listener(event)

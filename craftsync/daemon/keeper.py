@@ -76,8 +76,6 @@ class Keeper:
         self._lock = threading.Lock()
         self._waiting = Waiting()
         self._totals: Counter[str] = Counter()
-        self._report: Report | None = None
-        self._full_at = 0.0
         self._stop = threading.Event()
         self._opened = threading.Event()
         self._ended = threading.Event()
@@ -122,8 +120,7 @@ class Keeper:
             self._endpoint.close()
 
     def tick(self) -> None:
-        """Do what is due: take in ended passes, keep to windows and pauses, try again after a halt."""
-        self._take_report()
+        """Do what is due: keep to windows and pauses, try again after a halt."""
         self._hold_or_go_on()
         if self.is_halted and not self._stop.is_set() and self._clock.monotonic() >= self._retry_at:
             self._start()
@@ -151,7 +148,6 @@ class Keeper:
 
     def status(self) -> dict[str, Any]:
         """Return how the pair stands: the fields of `status --json`, and more."""
-        self._take_report()
         watched, now_ns = self.watched, self._clock.now_ns()
         with self._lock:
             return status.of_running(
@@ -174,14 +170,14 @@ class Keeper:
 
     def _state(self) -> CycleState:
         known = self._cycles.state if self._cycles is not None else CycleState("scanning")
-        state = "scanning" if known.state == "stopped" else known.state
-        if self.is_halted:
-            state = "halted"
-        elif self._stop.is_set():
-            state = "stopped"
-        elif self._held and state != "transferring":
-            state = "paused"
         last_ns = known.last_success_ns or self._last_success_ns
+        if self.is_halted or self._stop.is_set():
+            # Nobody watches or counts any more.
+            word = "halted" if self.is_halted else "stopped"
+            return CycleState(word, conflicts=known.conflicts, last_success_ns=last_ns)
+        state = "scanning" if known.state == "stopped" else known.state
+        if self._held and state != "transferring":
+            state = "paused"
         return replace(known, state=state, last_success_ns=last_ns)
 
     def _reason(self) -> str | None:
@@ -229,7 +225,15 @@ class Keeper:
         last = session.state.database.get("last_success_ns")
         self._last_success_ns = int(last) if last else None
         options = self._throttle.over(self.watched.options)
-        cycles = Cycles(session, self.watched.settings, options, self._listen, self._stop)
+        cycles = Cycles(
+            session,
+            self.watched.settings,
+            options,
+            self._listen,
+            self._stop,
+            waiting=self._waiting,
+        )
+        cycles.on_run = self._run_ended
         with self._lock:
             self._cycles = cycles
             if self._held:
@@ -263,34 +267,23 @@ class Keeper:
         return _RETRY_SECONDS
 
     def _listen(self, event: Event) -> None:
-        self._take_report()
-        with self._lock:
-            if not isinstance(event, IssueEvent) or event.path != self.watched.store:
-                # That the store cannot be reached is its state, and none of its paths.
-                self._waiting.note(event)
-            is_old = self._waiting.knows(event)
-        if not is_old:
+        if not self._waiting.knows(event):
             self.watched.on_event(event)
 
-    def _take_report(self) -> None:
-        """Take in the pass that has ended since the last look, if one has."""
+    def _run_ended(self, report: Report, new: list[IssueEvent]) -> None:
+        """Add up what a run has done, and tell a person what waits for them since."""
         with self._lock:
-            state = self._cycles.state if self._cycles is not None else None
-            if state is None or state.last_report is None or state.last_report is self._report:
-                return
-            complete, self._full_at = state.next_full_scan != self._full_at, state.next_full_scan
-            self._report = report = state.last_report
             self._halted_by = ""
             for name in ("uploaded", "downloaded", "bytes_uploaded", "bytes_downloaded"):
                 self._totals[name] += getattr(report, name)
             self._totals["errors"] += report.problems
-            new = self._waiting.pass_ended(complete=complete)
         for issue in (Issue.CONFLICT, Issue.HELD):
             these = [event for event in new if event.issue is issue]
             if these:
                 root, store = self.watched.root, self.watched.store
                 first = these[0]
                 self._tell(Notice(issue, root, store, first.path, first.reason, len(these)))
+        self._wake()
 
     def _must_hold(self) -> bool:
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9)

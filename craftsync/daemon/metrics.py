@@ -33,22 +33,27 @@ def _total(name: str) -> Callable[[Status], float | None]:
 
 
 FIGURES = (
-    _Figure("up", "gauge", "1 while the pair is kept in step.", lambda s: s["state"] != "halted"),
-    _Figure("lag_seconds", "gauge", "Seconds since root and store were last in step.", _of("lag")),
+    _Figure(
+        "up",
+        "gauge",
+        "0 while the folder cannot be synced: offline, halted or stopped.",
+        lambda status: status["state"] not in ("offline", "halted", "stopped"),
+    ),
+    _Figure("lag_seconds", "gauge", "Seconds since both sides were last in sync.", _of("lag")),
     _Figure(
         "last_success_timestamp_seconds",
         "gauge",
-        "When a pass last found or left both in step.",
+        "When both sides were last known to be in sync.",
         _of("last_success_seconds"),
     ),
-    _Figure("pending_paths", "gauge", "Paths that wait for a pass or a transfer.", _of("pending")),
-    _Figure("conflicts", "gauge", "Paths that changed on both sides.", _of("conflicts")),
+    _Figure("pending_paths", "gauge", "Paths that wait for a run or a transfer.", _of("pending")),
+    _Figure("conflicts", "gauge", "Conflicts that wait for a person.", _of("conflicts")),
     _Figure("held_deletes", "gauge", "Deletes that wait for a person.", _of("held")),
-    _Figure("problem_paths", "gauge", "Paths that failed in the last passes.", _of("problems")),
+    _Figure("problem_paths", "gauge", "Paths that failed in the last runs.", _of("problems")),
     _Figure(
         "watch_healthy",
         "gauge",
-        "1 while changes of the root are noticed by events.",
+        "1 while changes of the folder are noticed by events.",
         lambda status: status["watch"]["healthy"],
     ),
     _Figure("uploaded_bytes_total", "counter", "Bytes sent.", _total("bytes_uploaded")),

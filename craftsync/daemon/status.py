@@ -41,7 +41,8 @@ def of_running(
         **pair,
         "pid": os.getpid(),
         "pending": state.pending,
-        "conflicts": waiting.count(Issue.CONFLICT),
+        # Those of the last runs, or the copies that nobody has settled.
+        "conflicts": max(waiting.count(Issue.CONFLICT), state.conflicts),
         "held": waiting.count(Issue.HELD),
         "problems": waiting.count(Issue.PROBLEM),
         "last_success": iso(last_ns) if last_ns else None,

@@ -1,8 +1,10 @@
-"""Which paths of a pair are not in step: what one pass says holds until a later one says otherwise."""
+"""Which paths of a folder are not in sync: what one run reports holds until a later one covers the path again."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Iterator, Set
 
 from craftsync.sync.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent
 
@@ -13,60 +15,104 @@ _FOR_PEOPLE = (Issue.CONFLICT, Issue.HELD, Issue.PROBLEM)
 
 
 class Waiting:
-    """The issues that wait for a person. Belongs to one thread at a time."""
+    """The issues that wait for a person, and the paths that were busy. Any thread may call it."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._known: dict[str, IssueEvent] = {}
         self._found: dict[str, IssueEvent] = {}
         self._uncounted: Counter[Issue] = Counter()
         self._beyond: Counter[Issue] = Counter()
+        self._busy: set[str] = set()
+        self._found_busy: set[str] = set()
         self._has_new_held = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing keeps both sides from holding the same; of a conflict both hold both versions."""
+        with self._lock:
+            return not (self.count(Issue.HELD) or self.count(Issue.PROBLEM) or self._busy)
+
     def note(self, event: Event) -> None:
-        """Take in one event of the pass under way."""
-        if isinstance(event, ActionEvent):
-            self._known.pop(event.path, None)
-        elif isinstance(event, IssueEvent) and event.issue in _FOR_PEOPLE:
-            if event.issue is Issue.HELD and not self._beyond[Issue.HELD]:
-                self._has_new_held |= self._is_new(event.path, event)
-            if len(self._found) < _MOST_PATHS:
-                self._found[event.path] = event
-            else:
-                self._uncounted[event.issue] += 1
+        """Take in one event of the run under way."""
+        with self._lock:
+            if isinstance(event, ActionEvent):
+                self._known.pop(event.path, None)
+            elif isinstance(event, IssueEvent) and event.issue in _FOR_PEOPLE:
+                if event.issue is Issue.HELD and not self._beyond[Issue.HELD]:
+                    self._has_new_held |= self._is_new(event.path, event)
+                if len(self._found) < _MOST_PATHS:
+                    self._found[event.path] = event
+                else:
+                    self._uncounted[event.issue] += 1
+            elif isinstance(event, IssueEvent) and len(self._found_busy) < _MOST_PATHS:
+                self._found_busy.add(event.path)
 
     def knows(self, event: Event) -> bool:
         """Return whether an earlier run said the same: of held deletes, whether none of them is new.
 
         Why deletes are held is said in ever other numbers.
         """
-        if isinstance(event, HeldEvent):
-            has_new, self._has_new_held = self._has_new_held, False
-            return not has_new
-        if not isinstance(event, IssueEvent):
-            return False
-        known = self._known.get(event.path)
-        return known == event or (event.issue is Issue.HELD and not self._is_new(event.path, event))
+        with self._lock:
+            if isinstance(event, HeldEvent):
+                has_new, self._has_new_held = self._has_new_held, False
+                return not has_new
+            if not isinstance(event, IssueEvent):
+                return False
+            if event.issue is Issue.HELD:
+                return not self._is_new(event.path, event)
+            return self._known.get(event.path) == event
 
-    def pass_ended(self, *, complete: bool) -> list[IssueEvent]:
-        """Take over what the pass found; a complete one clears what it did not find again.
+    def run_ended(self, paths: Set[str] | None, *, skipped: int = 0) -> list[IssueEvent]:
+        """Take over what a run found; it clears what it covered and did not find again.
 
-        Returns the issues that were not there before.
+        It covered `paths` and what lies below them, or everything. `skipped` is
+        how many paths its report counts as busy: things that take no part by
+        design are noted and not counted. Returns the issues that were not there
+        before.
         """
-        new = [event for path, event in self._found.items() if self._is_new(path, event)]
-        if complete:
-            self._known, self._beyond = {}, Counter()
-        self._known |= self._found
-        self._beyond += self._uncounted
-        self._found, self._uncounted = {}, Counter()
+        with self._lock:
+            new = [event for path, event in self._found.items() if self._is_new(path, event)]
+            if paths is None:
+                self._known, self._busy, self._beyond = {}, set(), Counter()
+            else:
+                for path in [path for path in self._known if _is_covered(path, paths)]:
+                    del self._known[path]
+                self._busy = {path for path in self._busy if not _is_covered(path, paths)}
+            self._known |= self._found
+            self._beyond += self._uncounted
+            if skipped:
+                self._busy |= self._found_busy
+            self._found, self._uncounted, self._found_busy = {}, Counter(), set()
         return new
 
+    def failed_at(self, paths: Set[str]) -> set[str]:
+        """Return the paths that failed or were busy among these, and below the folders among them."""
+        with self._lock:
+            failed = {path for path, event in self._known.items() if event.issue is Issue.PROBLEM}
+            return {path for path in failed | self._busy if _is_covered(path, paths)}
+
     def count(self, issue: Issue) -> int:
-        return self._beyond[issue] + sum(event.issue is issue for event in self._known.values())
+        with self._lock:
+            known = sum(event.issue is issue for event in self._known.values())
+            return self._beyond[issue] + known
 
     def first(self, most: int) -> list[IssueEvent]:
         """Return at most so many of them, in order of path."""
-        return [self._known[path] for path in sorted(self._known)[:most]]
+        with self._lock:
+            return [self._known[path] for path in sorted(self._known)[:most]]
 
     def _is_new(self, path: str, event: IssueEvent) -> bool:
         known = self._known.get(path)
         return known is None or known.issue is not event.issue
+
+
+def _is_covered(path: str, paths: Set[str]) -> bool:
+    return any(place in paths for place in _up_from(path))
+
+
+def _up_from(path: str) -> Iterator[str]:
+    """Yield the path, and each folder above it."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]

@@ -143,7 +143,7 @@ class Session:
         a whole side; what was done until then is recorded.
         """
         report = Report(command, dry_run=options.dry_run)
-        started = self.clock.monotonic()
+        started, complete = self.clock.monotonic(), paths is None
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         self._meet_store(options)
         for attempt in range(1, _ROUNDS + 1):
@@ -156,7 +156,7 @@ class Session:
             self.clock.sleep(_ROUND_SECONDS * attempt)
         report.seconds = round(self.clock.monotonic() - started, 3)
         if not options.dry_run:
-            self._remember(report, options)
+            self._remember(report, options, complete=complete)
         return report
 
     def _meet_store(self, options: Options) -> None:
@@ -177,9 +177,9 @@ class Session:
             options,
         )
 
-    def _remember(self, report: Report, options: Options) -> None:
-        now = self.clock.now_ns()
-        status.remember(self.state.database, report, options.policy.mode, now)
+    def _remember(self, report: Report, options: Options, *, complete: bool) -> None:
+        now, mode = self.clock.now_ns(), options.policy.mode
+        status.remember(self.state.database, report, mode, now, complete=complete)
 
     def check(self, options: Options, on_line: Callable[[str, str], None]) -> Report:
         """Compare the content of both sides; `on_line` gets a symbol of `= - + * !` and a path."""
@@ -208,7 +208,7 @@ class Session:
     ) -> Report:
         """Carry out exactly these actions; one whose path changed since is skipped."""
         report = self._carry_out("apply", actions, options, on_event)
-        self._remember(report, options)
+        self._remember(report, options, complete=False)
         return report
 
     def _carry_out(

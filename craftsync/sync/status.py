@@ -16,12 +16,22 @@ from craftsync.sync.identity import confirm_root
 from craftsync.sync.report import Report
 
 
-def remember(database: Database, report: Report, mode: str, now_ns: int) -> None:
-    """Note how a pass ended."""
+def remember(
+    database: Database, report: Report, mode: str, now_ns: int, *, complete: bool = True
+) -> None:
+    """Note how a run ended; only a `complete` one knows how the whole folder stands."""
     database.put("mode", mode)
+    if not complete:
+        return
     database.put("last_problems", str(report.problems))
     if report.exit_code == 0:
-        database.put("last_success_ns", str(now_ns))
+        remember_success(database, now_ns)
+
+
+def remember_success(database: Database, when_ns: int | None) -> None:
+    """Note when both sides were last known to be in sync, `None` for never."""
+    if when_ns is not None and database.get("last_success_ns") != str(when_ns):
+        database.put("last_success_ns", str(when_ns))
 
 
 def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
@@ -52,7 +62,7 @@ def _of_stopped(root: str, store: str, state: PairState) -> dict[str, Any]:
         "store": store,
         "mode": database.get("mode"),
         "pid": None,
-        "pending": 0,
+        "pending": None,
         "conflicts": state.baseline.conflict_copies(),
         "held": state.held.count(),
         "problems": int(database.get("last_problems") or 0),

@@ -107,6 +107,13 @@ def test_after_a_crash_the_database_tells_what_was(
     assert facts["last_success"]
 
 
+def test_without_a_daemon_pending_is_unknown(craftsync: Craftsync, pair: tuple[str, str]) -> None:
+    assert craftsync("sync", *pair).code == 0
+    Path(pair[0], "first").write_text("changed since")
+    assert json.loads(craftsync("status", "--json", *pair).out)["pending"] is None
+    assert "  pending: unknown" in craftsync("status", *pair).lines
+
+
 def test_while_none_runs_a_root_or_store_that_is_away_is_told_beside_the_other_folders(
     craftsync: Craftsync,
 ) -> None:

@@ -97,20 +97,20 @@ def test_what_a_pass_says_holds_until_one_over_everything_says_otherwise() -> No
     waiting = Waiting()
     for event in (HELD, PROBLEM, IssueEvent(Issue.SKIPPED, "c", "busy")):
         waiting.note(event)
-    assert waiting.pass_ended(complete=True) == [HELD, PROBLEM]
-    assert waiting.pass_ended(complete=False) == []
+    assert waiting.run_ended(None) == [HELD, PROBLEM]
+    assert waiting.run_ended({"elsewhere"}) == []
     assert waiting.first(10) == [HELD, PROBLEM]
     waiting.note(PROBLEM)
-    assert waiting.pass_ended(complete=True) == []
+    assert waiting.run_ended(None) == []
     assert (waiting.count(Issue.HELD), waiting.count(Issue.PROBLEM)) == (0, 1)
 
 
 def test_what_was_done_waits_no_more() -> None:
     waiting = Waiting()
     waiting.note(PROBLEM)
-    waiting.pass_ended(complete=True)
+    waiting.run_ended(None)
     waiting.note(ActionEvent(Kind.UPLOAD, "b", 1, "done"))
-    waiting.pass_ended(complete=False)
+    waiting.run_ended({"elsewhere"})
     assert waiting.first(10) == []
 
 
@@ -118,7 +118,7 @@ def test_a_million_problems_are_counted_and_not_kept() -> None:
     waiting = Waiting()
     for number in range(20_000):
         waiting.note(IssueEvent(Issue.PROBLEM, str(number), "unreadable"))
-    waiting.pass_ended(complete=True)
+    waiting.run_ended(None)
     assert waiting.count(Issue.PROBLEM) == 20_000
     assert len(waiting.first(20_000)) == 10_000
 
@@ -215,6 +215,23 @@ def test_figures_are_written_as_prometheus_reads_them() -> None:
     assert text.count("craftsync_lag_seconds{") == 1
     assert 'craftsync_state{root="/r",store="/s",state="watching"} 1\n' in text
     assert all(line.startswith(("#", "craftsync_")) for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("state", "up"),
+    [
+        *(("watching", 1), ("scanning", 1), ("transferring", 1), ("paused", 1)),
+        *(("offline", 0), ("halted", 0), ("stopped", 0)),
+    ],
+)
+def test_up_is_0_while_a_folder_cannot_be_synced(state: str, up: int) -> None:
+    assert f'craftsync_up{{root="/r",store="/s"}} {up}\n' in metrics.rendered([status(state=state)])
+
+
+def test_figures_that_are_not_known_are_left_out() -> None:
+    text = metrics.rendered([status(pending=None, watch={"healthy": None, "reason": None})])
+    assert "craftsync_pending_paths{" not in text
+    assert "craftsync_watch_healthy{" not in text
 
 
 def test_a_reader_finds_the_old_figures_or_the_new_ones(tmp_path: Path) -> None:

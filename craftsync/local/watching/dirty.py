@@ -105,6 +105,14 @@ class DirtyPaths:
         with self._changed:
             return len(self._first)
 
+    @property
+    def counted(self) -> int | None:
+        """How many paths wait; `None` while a folder, or everything, stands for more than can be told."""
+        with self._changed:
+            if self._everything_at is not None or self._folders:
+                return None
+            return len(self._first)
+
     def wait(self, timeout: float) -> None:
         """Return once `take` would hand something out, after `timeout` seconds, or after `wake`."""
         with self._changed:

@@ -41,6 +41,9 @@ class Health:
     reason: str | None = None
 
 
+NOT_BEGUN = Health(False, "it has not begun")
+
+
 class Watch(Protocol):
     """What marks the dirty paths of a root, from `start` to `stop`."""
 
@@ -81,7 +84,7 @@ class Supervisor:
         self._guard = Lock()
         self._stopped = Event()
         self._thread: threading.Thread | None = None
-        self._health = Health(False, "it has not begun")
+        self._health = NOT_BEGUN
         self._pause = _FIRST_PAUSE / 2
         self._retry_at = 0.0
         self._calm_at = float("inf")

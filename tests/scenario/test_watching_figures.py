@@ -1,0 +1,257 @@
+"""The figures of a watched folder: each is true at the moment it is shown, or it is not shown."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync.core.model import RemoteObject
+from craftsync.daemon.cycles import Cycles, WatchSettings
+from craftsync.daemon.waiting import Waiting
+from craftsync.errors import PathError, StoreUnavailable
+from craftsync.local.watching import DirtyPaths
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync.report import Event, Issue, IssueEvent, Options, ProgressEvent
+from craftsync.sync.status import of_pair
+from tests.support.clock import FakeClock
+from tests.support.watching import Kept, NoWatch, StoppedClock, kept
+from tests.support.world import World
+
+
+class Told(MemoryStore):
+    """A store that refuses one path, can be away, and calls back when it is asked for something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = ""
+        self.reachable = True
+        self.asked: Callable[[], object] = lambda: None
+
+    def list(self, *words: object, **options: object):
+        self._reach()
+        return super().list(*words, **options)  # type: ignore[arg-type]
+
+    def stat(self, path: str) -> RemoteObject | None:
+        self._reach()
+        return super().stat(path)
+
+    def write(self, path: str, *words: Any, **options: Any) -> RemoteObject:
+        if path == self.refused:
+            raise PathError(f"{path} is refused")
+        return super().write(path, *words, **options)
+
+    def _reach(self) -> None:
+        self.asked()
+        if not self.reachable:
+            raise StoreUnavailable("the network is down", ambiguous=False)
+
+
+@pytest.fixture
+def store() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def world(tmp_path: Path, store: Told) -> World:
+    world = World(tmp_path, store)
+    for name in ("a", "b", "d/c", "d/e"):
+        world.write(name, f"content of {name}")
+    return world
+
+
+def pending(at_work: Kept[NoWatch]) -> int | None:
+    return at_work.cycles.state.pending
+
+
+def changed(world: World, at_work: Kept[NoWatch], *paths: str) -> None:
+    for path in paths:
+        world.write(path, f"new content of {path}")
+        at_work.watch.dirty.change(path)
+
+
+def test_before_the_first_scan_neither_pending_nor_the_health_of_the_watching_is_known(
+    world: World,
+) -> None:
+    with world.open(clock=StoppedClock()) as session:
+        state = Cycles(
+            session, WatchSettings(), Options(), lambda event: None, threading.Event()
+        ).state
+    assert (state.pending, state.watch_healthy, state.watch_reason) == (None, None, None)
+
+
+def test_while_everything_is_scanned_pending_is_unknown_and_then_what_is_to_be_moved(
+    world: World, store: Told
+) -> None:
+    with kept(world, NoWatch) as at_work:
+        for number in range(20):
+            world.write(f"new/{number}", "x")
+        found: dict[str, set[int | None]] = {"scanning": set(), "transferring": set()}
+
+        def listen(event: Event) -> None:
+            if isinstance(event, ProgressEvent):
+                found[event.stage].add(pending(at_work))
+
+        at_work.listen = listen
+        store.asked = lambda: found[at_work.cycles.state.state].add(pending(at_work))
+        at_work.cycles.look_again()
+        assert pending(at_work) is None
+        at_work.turn(0)
+        assert found["scanning"] == {None}
+        assert 20 in found["transferring"]
+        assert None not in found["transferring"]
+        assert pending(at_work) == 0
+
+
+def test_what_was_taken_up_is_pending_until_it_is_done(world: World, store: Told) -> None:
+    with kept(world, NoWatch) as at_work:
+        found: list[int | None] = []
+        changed(world, at_work, "a", "b")
+        assert pending(at_work) == 2
+        store.asked = lambda: found.append(pending(at_work))
+        at_work.turn()
+        assert found[0] == 2
+        assert all(number is not None and number >= 0 for number in found)
+        assert pending(at_work) == 0
+
+
+def test_while_the_store_is_away_pending_is_unknown(world: World, store: Told) -> None:
+    with kept(world, NoWatch) as at_work:
+        changed(world, at_work, "a")
+        store.reachable = False
+        at_work.turn()
+        assert (at_work.cycles.state.state, pending(at_work)) == ("offline", None)
+        store.reachable = True
+        at_work.turn(60)
+        assert pending(at_work) == 0
+
+
+def test_paths_that_a_folder_stands_for_are_not_counted_as_one() -> None:
+    dirty = DirtyPaths(FakeClock().monotonic, most=200)
+    for number in range(150):
+        dirty.change(f"folder/{number}")
+    assert dirty.counted == 150
+    for number in range(100):
+        dirty.change(f"other/{number}")
+    assert dirty.counted is None
+    dirty.everything()
+    assert dirty.counted is None
+
+
+def test_a_listing_that_shows_nothing_new_renews_the_last_success(world: World) -> None:
+    with kept(world, NoWatch) as at_work:
+        first = at_work.cycles.state.last_success_ns
+        at_work.turn(300)
+        assert at_work.passes == []
+        assert (at_work.cycles.state.last_success_ns or 0) > (first or 0)
+
+
+def test_a_listing_shows_nothing_of_changes_that_wait_in_the_folder(world: World) -> None:
+    settings = WatchSettings(settle_seconds=20.0, poll_seconds=5.0)
+    with kept(world, NoWatch, settings=settings) as at_work:
+        first = at_work.cycles.state.last_success_ns
+        changed(world, at_work, "a")
+        at_work.turn(10)
+        assert at_work.passes == []
+        assert at_work.cycles.state.last_success_ns == first
+
+
+def test_while_a_path_fails_neither_another_ones_run_nor_a_quiet_listing_is_a_success(
+    world: World, store: Told
+) -> None:
+    store.refused = "bad"
+    with kept(world, NoWatch) as at_work:
+        first = at_work.cycles.state.last_success_ns
+        changed(world, at_work, "bad")
+        at_work.turn()
+        changed(world, at_work, "a")
+        at_work.turn()
+        at_work.turn(300)
+        assert at_work.cycles.state.last_success_ns == first
+        store.refused = ""
+        at_work.turn(600)
+        assert (at_work.cycles.state.last_success_ns or 0) > (first or 0)
+
+
+def test_conflict_copies_are_counted_until_a_person_has_settled_them(world: World) -> None:
+    with kept(world, NoWatch) as at_work:
+        world.put("a", "another version")
+        changed(world, at_work, "a")
+        at_work.cycles.look_at({"a"})
+        at_work.turn()
+        at_work.turn(60)
+        assert at_work.cycles.state.conflicts == 1
+        at_work.cycles.look_again()
+        at_work.turn(0)
+        assert at_work.cycles.state.conflicts == 1
+        (copy,) = world.root.glob("a (conflict *")
+        copy.unlink()
+        at_work.watch.dirty.delete(copy.name)
+        at_work.turn()
+        assert at_work.cycles.state.conflicts == 0
+
+
+PROBLEM = IssueEvent(Issue.PROBLEM, "d/bad", "unreadable")
+
+
+@pytest.mark.parametrize("covered", [{"d/bad"}, {"d"}, None])
+def test_the_problem_of_a_file_that_was_deleted_is_gone_with_the_run_that_covers_it(
+    covered: set[str] | None,
+) -> None:
+    waiting = Waiting()
+    waiting.note(PROBLEM)
+    waiting.run_ended({"d/bad"})
+    waiting.run_ended({"d/other", "dd"})
+    assert waiting.count(Issue.PROBLEM) == 1
+    waiting.run_ended(covered)
+    assert waiting.count(Issue.PROBLEM) == 0
+    assert waiting.is_empty
+
+
+def test_a_busy_file_is_not_in_sync_until_a_run_covers_it_again() -> None:
+    waiting = Waiting()
+    waiting.note(IssueEvent(Issue.SKIPPED, "busy", "it changes"))
+    waiting.run_ended(None, skipped=1)
+    assert not waiting.is_empty
+    waiting.run_ended({"other"})
+    assert not waiting.is_empty
+    waiting.run_ended({"busy"})
+    assert waiting.is_empty
+
+
+def test_what_takes_no_part_by_design_keeps_nothing_from_being_in_sync() -> None:
+    waiting = Waiting()
+    waiting.note(IssueEvent(Issue.SKIPPED, "link", "a symbolic link"))
+    waiting.run_ended(None, skipped=0)
+    assert waiting.is_empty
+
+
+def test_a_deleted_file_is_no_problem_any_more_without_a_scan_of_everything(
+    world: World, store: Told
+) -> None:
+    store.refused = "bad"
+    with kept(world, NoWatch) as at_work:
+        changed(world, at_work, "bad")
+        at_work.turn()
+        waiting = at_work.cycles.waiting
+        assert waiting.count(Issue.PROBLEM) == 1
+        world.remove("bad")
+        at_work.watch.dirty.delete("bad")
+        at_work.turn()
+        assert waiting.count(Issue.PROBLEM) == 0
+        assert at_work.full_passes == 0
+
+
+def test_a_run_over_some_paths_says_nothing_of_the_others_in_the_status_of_a_stopped_folder(
+    world: World, store: Told
+) -> None:
+    store.refused = "bad"
+    world.write("bad", "x")
+    assert world.run().problems == 1
+    world.write("a", "new")
+    assert world.run(paths={"a"}).exit_code == 0
+    facts = of_pair(str(world.root), store.location, world.state_dir)
+    assert (facts["problems"], facts["last_success"]) == (1, None)
