@@ -222,8 +222,7 @@ class Keeper:
             self._wake()
 
     def _run(self, session: Session) -> None:
-        last = session.state.database.get("last_success_ns")
-        self._last_success_ns = int(last) if last else None
+        self._last_success_ns = session.state.database.get_int("last_success_ns")
         options = self._throttle.over(self.watched.options)
         cycles = Cycles(
             session,

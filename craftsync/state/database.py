@@ -11,33 +11,95 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from craftsync.core.model import Kind, Mode
 from craftsync.errors import StateError
+
+
+def _listed(words: type[StrEnum]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
 
 _MIGRATION = re.compile(r"(\d+)-.*\.sql")
 _BUSY_SECONDS = 30.0
+_UNKNOWN_WORDS = (
+    f"SELECT kind FROM plan WHERE kind NOT IN ({_listed(Kind)}) LIMIT 1",
+    f"SELECT kind FROM held WHERE kind NOT IN ({_listed(Kind)}) LIMIT 1",
+    f"SELECT mode FROM held WHERE mode NOT IN ({_listed(Mode)}) LIMIT 1",
+)
+"""Each finds a word that only damage can have put there; both tables are small or empty at rest."""
+
+
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a database may raise; the second where a damaged text stands in SQLite's own message."""
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class _Damaged(StateError):
+    """The content is wrong, not the disk: this database is to be set aside."""
+
+
+class _Cursor(sqlite3.Cursor):
+    """Raises `StateError` for a row that cannot be read: a flipped bit in a text passes every check of SQLite."""
+
+    connection: _Connection
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except UNREADABLE as error:
+            raise self.connection.state_error(error) from error
+
+    def fetchone(self) -> Any:
+        try:
+            return super().fetchone()
+        except UNREADABLE as error:
+            raise self.connection.state_error(error) from error
+
+    def fetchall(self) -> list[Any]:
+        try:
+            return super().fetchall()
+        except UNREADABLE as error:
+            raise self.connection.state_error(error) from error
 
 
 class _Connection(sqlite3.Connection):
-    """Says `StateError` when the disk, not the content, is what fails: a full one must not look like a defect."""
+    """Raises `StateError` where the disk fails or the content is damaged: neither must look like a defect."""
 
     place = ""
     """The file, for messages."""
+    is_scratch = False
 
     def execute(self, *words: Any) -> sqlite3.Cursor:
         try:
-            return super().execute(*words)
-        except sqlite3.OperationalError as error:
-            raise _unusable(self.place, error) from error
+            return self.cursor(_Cursor).execute(*words)
+        except UNREADABLE as error:
+            raise self.state_error(error) from error
 
     def executemany(self, *words: Any) -> sqlite3.Cursor:
         try:
             return super().executemany(*words)
-        except sqlite3.OperationalError as error:
-            raise _unusable(self.place, error) from error
+        except UNREADABLE as error:
+            raise self.state_error(error) from error
+
+    def state_error(self, error: Exception) -> Exception:
+        """Return what to raise for an error of SQLite; damage is noted (`damaged`)."""
+        if _is_damage(error):
+            return self.damaged(error)
+        if isinstance(error, sqlite3.OperationalError):
+            return _unusable(self.place, error)
+        return error
+
+    def damaged(self, reason: object) -> StateError:
+        """Return the error for damaged content, and note it so that the next `Database.open` sets the file aside."""
+        if self.place and not self.is_scratch:
+            with contextlib.suppress(OSError):
+                _damage_note(Path(self.place)).touch()
+        return _damaged(self.place, reason)
 
 
 class Database:
@@ -65,12 +127,12 @@ class Database:
         """
         _make_folder(path.parent)
         try:
-            return cls(_connect(str(path)), path)
-        except sqlite3.OperationalError as error:
-            raise _unusable(path, error) from error
-        except sqlite3.DatabaseError:
-            aside = _set_aside(path)
-            return cls(_connect(str(path)), path, recovered=aside)
+            if not _damage_note(path).exists():
+                return cls(_connect(str(path)), path)
+        except _Damaged:
+            pass
+        aside = _set_aside(path)
+        return cls(_connect(str(path)), path, recovered=aside)
 
     @classmethod
     def scratch(cls, copy_of: Path | None = None) -> Database:
@@ -80,15 +142,15 @@ class Database:
         `StateError` for one that cannot be read or is damaged: only a pass may set that aside.
         """
         connection = _connect("")
+        connection.is_scratch = True
         if copy_of is not None and copy_of.exists():
+            connection.place = str(copy_of)
             try:
                 with contextlib.closing(_open_to_copy(copy_of)) as original:
                     original.backup(connection)
-                _prepare(connection)
-            except sqlite3.OperationalError as error:
-                raise _unusable(copy_of, error) from error
-            except sqlite3.DatabaseError as error:
-                raise _damaged(copy_of, error) from error
+            except UNREADABLE as error:
+                raise connection.state_error(error) from error
+            _prepare(connection)
         return cls(connection, copy_of)
 
     @contextlib.contextmanager
@@ -108,6 +170,19 @@ class Database:
         row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
+    def get_int(self, key: str) -> int | None:
+        """Return a number; raises `StateError` where the text is not one, which is damage."""
+        text = self.get(key)
+        try:
+            return None if text is None else int(text)
+        except ValueError as error:
+            raise self._damaged(f"{key} is {text!r}") from error
+
+    def _damaged(self, reason: str) -> StateError:
+        if isinstance(self.connection, _Connection):
+            return self.connection.damaged(reason)
+        return _damaged(str(self.path), reason)
+
     def put(self, key: str, value: str) -> None:
         self.connection.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
@@ -118,7 +193,7 @@ class Database:
         self.connection.close()
 
 
-def _connect(name: str) -> sqlite3.Connection:
+def _connect(name: str) -> _Connection:
     connection = sqlite3.connect(
         name,
         timeout=_BUSY_SECONDS,
@@ -146,15 +221,19 @@ def _open_to_copy(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: _Connection) -> None:
+    """Bring a connection to the current schema; raises `StateError`, also for a damaged database."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = FILE")
     damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
-        raise sqlite3.DatabaseError(damage)
+        raise connection.damaged(damage)
     _migrate(connection)
+    for query in _UNKNOWN_WORDS:
+        if unknown := connection.execute(query).fetchone():
+            raise connection.damaged(f"no such word: {unknown[0]!r}")
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
@@ -200,10 +279,23 @@ def _unusable(path: str | Path, error: sqlite3.OperationalError) -> StateError:
     )
 
 
-def _damaged(path: Path, error: sqlite3.DatabaseError) -> StateError:
-    return StateError(
-        f"the state database {path} is damaged: {error}",
-        remedy="The next pass that is no dry run sets it aside and merges both sides without"
+def _is_damage(error: Exception) -> bool:
+    """Tell whether it is the content that is wrong; Python has two errors for a text that is not UTF-8."""
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _DAMAGE
+
+
+def _damage_note(path: Path) -> Path:
+    """Return the file that says that a database was found damaged while it was in use."""
+    return path.with_name(f"{path.name}.is-damaged")
+
+
+def _damaged(path: str, reason: object) -> StateError:
+    return _Damaged(
+        f"the state database {path} is damaged: {reason}",
+        remedy="The next run that is not a dry run sets it aside and merges both sides without"
         " deleting anything.",
     )
 
@@ -217,4 +309,5 @@ def _set_aside(path: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     path.rename(aside)
+    _damage_note(path).unlink(missing_ok=True)
     return aside

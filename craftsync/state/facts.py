@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from craftsync.state.database import UNREADABLE
+
 FACTS_LAST_NS = 7 * 86_400 * 1_000_000_000
 """How long what was found out about a store is relied on, for servers are upgraded: a week."""
 
@@ -28,7 +30,7 @@ def known_facts(state_dir: Path, location: str, *, now_ns: int) -> Iterator[Know
     for file in sorted((state_dir / "pairs").glob("*/state.db")):
         uri = f"{file.resolve().as_uri()}?mode=ro"
         with (
-            contextlib.suppress(sqlite3.Error),
+            contextlib.suppress(*UNREADABLE),
             contextlib.closing(sqlite3.connect(uri, uri=True)) as database,
         ):
             meta = dict(database.execute("SELECT key, value FROM meta"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from craftsync.state.baseline import Baseline
-from craftsync.state.database import Database
+from craftsync.state.database import UNREADABLE, Database
 from craftsync.state.held import Held
 from craftsync.state.history import History
 from craftsync.state.plan import Plan
@@ -66,7 +66,7 @@ def known_conflicts(state_dir: Path, root: str, location: str) -> int:
     """Count the conflict copies of a pair as a look from outside, while another process works with it."""
     uri = f"{(pair_folder(state_dir, root, location) / _FILE).resolve().as_uri()}?mode=ro"
     with (
-        contextlib.suppress(sqlite3.Error),
+        contextlib.suppress(*UNREADABLE),
         contextlib.closing(sqlite3.connect(uri, uri=True)) as connection,
     ):
         return Baseline(Database(connection)).conflict_copies()
@@ -79,7 +79,7 @@ def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
     for file in sorted((state_dir / "pairs").glob(f"*/{_FILE}")):
         uri = f"{file.resolve().as_uri()}?mode=ro"
         with (
-            contextlib.suppress(sqlite3.Error),
+            contextlib.suppress(*UNREADABLE),
             contextlib.closing(sqlite3.connect(uri, uri=True)) as db,
         ):
             facts = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('root', 'store')"))

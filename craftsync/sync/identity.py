@@ -35,7 +35,7 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
     root.ensure_same()
     found = root.read_mark(ROOT_MARK)
     known = state.database.get("root_id")
-    if known is not None and (found is None or found.decode() != known):
+    if known is not None and (found is None or _text(found) != known):
         what = "lost its mark" if found is None else "is not the folder it was"
         raise RootError(
             f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
@@ -48,7 +48,7 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
             root.write_mark(ROOT_MARK, uuid.uuid4().hex.encode())
             found = root.read_mark(ROOT_MARK)
         if found is not None:
-            state.database.put("root_id", found.decode())
+            state.database.put("root_id", _text(found))
 
 
 def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
@@ -75,10 +75,15 @@ def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
             state.database.put("store_id", found)
 
 
+def _text(content: bytes) -> str:
+    """Return an identity as text; a damaged one is another identity, not an error."""
+    return content.decode("ascii", "replace")
+
+
 def _read_mark(store: Store) -> str | None:
     try:
         with store.read(STORE_MARK) as reader:
-            return b"".join(reader).decode("ascii", "replace")
+            return _text(b"".join(reader))
     except ObjectNotFound:
         return None
 

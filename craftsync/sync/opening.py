@@ -15,7 +15,7 @@ def learn(store: Store, database: Database, clock: Clock, *, may_write: bool) ->
     What was found out before holds for a while; then, and the first time, the
     store tries it out, if it may be written to.
     """
-    saved, at = database.get("facts"), int(database.get("facts_at_ns") or 0)
+    saved, at = database.get("facts"), database.get_int("facts_at_ns") or 0
     if may_write and (saved is None or abs(clock.now_ns() - at) > FACTS_LAST_NS):
         saved = store.prepare(None)
         if saved is not None:

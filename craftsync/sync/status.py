@@ -55,7 +55,7 @@ def _wrong_with(root: str, state: PairState) -> str | None:
 def _of_stopped(root: str, store: str, state: PairState) -> dict[str, Any]:
     """Return the fields of `status --json`."""
     database = state.database
-    last = database.get("last_success_ns")
+    last = database.get_int("last_success_ns")
     return {
         "state": "stopped",
         "root": root,
@@ -65,8 +65,8 @@ def _of_stopped(root: str, store: str, state: PairState) -> dict[str, Any]:
         "pending": None,
         "conflicts": state.baseline.conflict_copies(),
         "held": state.held.count(),
-        "problems": int(database.get("last_problems") or 0),
-        "last_success": iso(int(last)) if last else None,
+        "problems": database.get_int("last_problems") or 0,
+        "last_success": iso(last) if last else None,
         "watch": {"healthy": False, "reason": "not running"},
         "version": __version__,
     }
