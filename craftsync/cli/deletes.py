@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,11 +20,17 @@ from craftsync.options import PassOptions
 from craftsync.sync.report import Report
 
 if TYPE_CHECKING:
+    from craftsync.state.events import Deleted
     from craftsync.state.held import HeldDelete
+    from craftsync.sync.session import Session
 
 _IN_WORDS = {
-    Kind.DELETE_REMOTE: "gone from the root, to be deleted in the store",
-    Kind.DELETE_LOCAL: "gone from the store, to be deleted in the root",
+    Kind.DELETE_REMOTE: "gone from the folder, to be deleted in the store",
+    Kind.DELETE_LOCAL: "gone from the store, to be deleted in the folder",
+}
+_DELETED = {
+    Kind.DELETE_REMOTE: "deleted in the store before that, in the same event; reject brings them back",
+    Kind.DELETE_LOCAL: "deleted in the folder before that, in the same event; reject brings them back",
 }
 _NOTHING = "No delete is held."
 _MOST_AT_ONCE = 20
@@ -32,6 +39,7 @@ _MOST_AT_ONCE = 20
 _which = common.all_of(
     click.argument("paths", nargs=-1, metavar="[PATH]..."),
     click.option("--all", "everything", is_flag=True, help="All that are held."),
+    common.dry_run_option,
     common.output_options,
     common.path_options,
 )
@@ -41,9 +49,10 @@ _which = common.all_of(
 def deletes() -> None:
     """List, carry out or undo the deletes that wait for a person.
 
-    They wait because many paths were gone at once, or a whole side was empty.
-    One that is held stays so until it is approved, rejected or no longer asked
-    for, or until a pass with another --max-delete or with --force-delete.
+    They wait because many paths were gone within a short time, or a whole side
+    was empty. One that is held stays so until it is approved, rejected or there
+    again, or until a run with another --max-delete or with --force-delete.
+    What was deleted just before that belongs to the same event.
 
     \b
     Examples:
@@ -56,7 +65,7 @@ def deletes() -> None:
 @deletes.command("list", cls=common.Command)
 @common.all_of(common.json_option, common.path_options)
 def list_(**flags: Any) -> None:
-    """List the deletes that are held, and why.
+    """List the deletes that are held, and why, and what was deleted before in the same event.
 
     \b
     Examples:
@@ -69,8 +78,12 @@ def list_(**flags: Any) -> None:
         if flags["json"]:
             for one in session.held():
                 say_json(_facts(one))
+            for gone in session.deleted():
+                say_json(_facts_of_deleted(gone))
         else:
             for line in _lines(session.held()):
+                say(line)
+            for line in _lines_of_deleted(session.deleted()):
                 say(line)
 
 
@@ -81,6 +94,7 @@ def approve(paths: tuple[str, ...], everything: bool, **flags: Any) -> int:
 
     One whose file or object is not the one it was when it was held is left,
     and looked at again. What goes can be got back with `craftsync trash`.
+    With -n nothing is done, and what would be is listed.
 
     \b
     Examples:
@@ -95,9 +109,14 @@ def approve(paths: tuple[str, ...], everything: bool, **flags: Any) -> int:
 def reject(paths: tuple[str, ...], everything: bool, **flags: Any) -> int:
     """Undo held deletes: copy what survives at each PATH and below it, or --all, back.
 
+    What was deleted before that in the same event comes back from the trash,
+    unless something is there again. With -n nothing is done, and what would be
+    is listed.
+
     \b
     Examples:
       craftsync deletes reject models/final.bin
+      craftsync deletes reject --all -n
       craftsync deletes reject --all --folder datasets
     """
     return _judge("reject", paths, everything, flags)
@@ -113,7 +132,7 @@ def _judge(verb: str, paths: tuple[str, ...], everything: bool, flags: dict[str,
     if not count and not flags["json"]:
         say(_NOTHING)
         return 0
-    if _told(pair, asked, verb, inside):
+    if not asked.get("dry_run") and _told(pair, asked, verb, inside):
         _say_handed_over(pair, verb, count, flags)
         return 0
     return _judge_here(pair, asked, verb, inside, flags)
@@ -136,12 +155,16 @@ def _count(pair: pairs.Pair, asked: PassOptions, paths: tuple[str, ...] | None) 
     """Count the held deletes that are meant; raises `UsageError` for a path that means none."""
     with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
         for path in paths or ():
-            if malformed(path) or next(session.held([path]), None) is None:
+            if malformed(path) or not _is_meant(session, path):
                 raise UsageError(
                     f"No delete of {shown(path)} is held.",
                     remedy="See craftsync deletes list for those that are.",
                 )
-        return sum(1 for _ in session.held(paths))
+        return sum(1 for _ in chain(session.held(paths), session.deleted(paths)))
+
+
+def _is_meant(session: Session, path: str) -> bool:
+    return next(chain(session.held([path]), session.deleted([path])), None) is not None
 
 
 def _told(pair: pairs.Pair, asked: PassOptions, verb: str, paths: tuple[str, ...] | None) -> bool:
@@ -157,7 +180,7 @@ def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, A
         say_json({"type": "handed-over", "command": verb, "held": count})
         say_json(Report(verb).as_json())
     elif not flags["quiet"]:
-        say(f"{shown(str(pair.root))}: {verb} of {count} held deletes handed to the daemon")
+        say(f"{shown(str(pair.root))}: {verb} of {count} deletes handed to the daemon")
         say("craftsync deletes list tells what is left, craftsync history what was done.")
 
 
@@ -173,7 +196,7 @@ def _judge_here(
     options = passes.options_for(pair, asked, pair.settings.mode or Mode.TWO_WAY)
     with (
         reporting(verb, flags) as output,
-        pairs.opened(pair, pairs.state_dir_of(asked)) as session,
+        pairs.opened(pair, pairs.state_dir_of(asked), read_only=options.dry_run) as session,
     ):
         verdict = Verdict(verb == "approve", paths)
         return output.finish(session.judge(verdict, options, output.on_event))
@@ -189,6 +212,27 @@ def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:
         yield f"  {shown(one.path)} ({size_shown(one.size)}), since {time_shown(one.since_ns)}"
     if what is None:
         yield _NOTHING
+
+
+def _lines_of_deleted(deleted: Iterator[Deleted]) -> Iterator[str]:
+    """Yield for people what was deleted before, in the same events."""
+    kind = None
+    for one in deleted:
+        if kind is not one.kind:
+            kind = one.kind
+            yield f"{_DELETED[kind]}:"
+        yield f"  {shown(one.path)} ({size_shown(one.size)}), {time_shown(one.at_ns)}"
+
+
+def _facts_of_deleted(one: Deleted) -> dict[str, Any]:
+    return {
+        "type": "action",
+        "action": one.kind,
+        "path": one.path,
+        "size": one.size,
+        "status": "done",
+        "time": time_shown(one.at_ns),
+    }
 
 
 def _facts(one: HeldDelete) -> dict[str, Any]:

@@ -18,13 +18,13 @@ class DeleteLimit:
     files: int = 20
     share: float = 0.10
     spent: int = 0
-    """Deletes just before these: a slow disaster comes in many small passes, or rounds of one."""
+    """Deletes of the same event just before these: a slow disaster comes in many small runs."""
     emptied: frozenset[str] = frozenset()
-    """Sides that the complete look these deletes follow from has found empty."""
+    """Sides that the complete scan or list these deletes follow from has found empty."""
 
-    def after(self, deletes: int, emptied: Iterable[str]) -> DeleteLimit:
-        """Return what is left of the limit for the next round of a pass."""
-        return replace(self, spent=self.spent + deletes, emptied=self.emptied.union(emptied))
+    def after(self, emptied: Iterable[str]) -> DeleteLimit:
+        """Return the limit for the next round of a run, which looks at single paths."""
+        return replace(self, emptied=self.emptied.union(emptied))
 
     def allows(self, deletes: int, baseline: int) -> bool:
         return deletes + self.spent <= max(self.files, int(self.share * baseline))

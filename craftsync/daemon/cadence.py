@@ -1,4 +1,4 @@
-"""How long to wait until the next look, and what many small passes add up to.
+"""How long to wait until the next look.
 
 Pure: time and chance are arguments.
 """
@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Set
 from random import Random
 
-from craftsync.core.guard import DeleteLimit
-from craftsync.sync.report import Report
-
 _QUIETEST = 4.0
 _WORTH = 300.0
 """A look that takes a second is worth a wait of so many."""
@@ -19,9 +16,6 @@ _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
 _FIRST_RETRY = 5.0
 _NEVER = float("inf")
-
-EPISODE_SECONDS = 60.0
-"""Deletions that follow each other more closely than this are one event for the guard."""
 
 
 class Cadence:
@@ -105,44 +99,3 @@ class Retries:
             return set()
         self.at = _NEVER
         return set(self._paths)
-
-
-class RecentDeletions:
-    """Adds up the deletions of passes that follow each other closely.
-
-    A folder that is being removed slowly reaches the daemon in many small
-    passes, each of them harmless. The guard is to see them as one. Files that
-    are new make up for as many that went before them, or a folder where files
-    come and go all day would look like one that is being removed. As long as
-    the guard holds any, all of them count on: only a person ends that.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._baseline = _NEVER
-        """Rows the baseline has if nothing has come since."""
-        self._last_at = 0.0
-        self._holding = False
-
-    def limit(self, asked: DeleteLimit, now: float) -> DeleteLimit:
-        """Return what is left of a pass's limit."""
-        if not self._holding and now - self._last_at >= EPISODE_SECONDS:
-            self._count = 0
-        return DeleteLimit(asked.files, asked.share, self._count)
-
-    def add(self, report: Report, asked: DeleteLimit, baseline: int, now: float) -> None:
-        """Count what a pass has deleted; more than its own limit means that a person had allowed it.
-
-        `baseline` is the number of its rows before the pass.
-        """
-        if not self._holding:
-            self._count -= int(min(self._count, max(0, baseline - self._baseline)))
-        self._baseline = baseline - report.deleted_local - report.deleted_remote
-        deleted = max(report.deleted_local, report.deleted_remote)
-        if deleted and DeleteLimit(asked.files, asked.share).allows(deleted, baseline):
-            self._count += deleted
-            self._last_at = now
-
-    def hold(self, held: int, *, complete: bool) -> None:
-        """Note how many deletions a pass has held; only a complete one can tell that there are none."""
-        self._holding = held > 0 or (self._holding and not complete)

@@ -17,7 +17,7 @@ from typing import Any
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.core.paths import conflict_original
-from craftsync.daemon.cadence import Backoff, Cadence, RecentDeletions, Retries
+from craftsync.daemon.cadence import Backoff, Cadence, Retries
 from craftsync.daemon.changes import changed_here, changed_there, with_obstacles, with_rules_applied
 from craftsync.daemon.requests import Requests
 from craftsync.daemon.waiting import Waiting
@@ -123,7 +123,6 @@ class Cycles:
         self._cadence = Cadence(settings.poll_seconds, settings.rescan_seconds, random)
         self._offline = Backoff(random)
         self._retries = Retries(random)
-        self._deletions = RecentDeletions()
         self._requests = Requests()
         self._again = True
         self._differing: dict[str, RemoteObject | None] = {}
@@ -298,11 +297,9 @@ class Cycles:
     def _pass(self, paths: set[str] | None) -> None:
         """Make one pass over these paths, or over everything."""
         self._set("scanning")
-        started, baseline = self._now(), self._session.state.baseline.count()
+        started = self._now()
         self._retries.forget(paths)
-        report = self._session.run("watch", self._limited(), self._on_event, paths=paths)
-        self._deletions.add(report, self.options.delete_limit, baseline, self._now())
-        self._deletions.hold(report.held, complete=paths is None)
+        report = self._session.run("watch", self.options, self._on_event, paths=paths)
         if paths is None:
             self._plan_looks(report, self._now() - started)
         self._retries.plan(self._now(), self._settings.rescan_seconds)
@@ -324,11 +321,6 @@ class Cycles:
         status.remember_success(self._session.state.database, success)
         self._set("watching", last_report=report, last_success_ns=success, conflicts=conflicts)
         self.on_run(report, new)
-
-    def _limited(self) -> Options:
-        """Return the options with what earlier passes have left of the limit for deletions."""
-        limit = self._deletions.limit(self.options.delete_limit, self._now())
-        return replace(self.options, delete_limit=limit)
 
     def _wait_for_store(self, error: CraftsyncError) -> None:
         """Look at everything once the store can be reached again."""

@@ -7,15 +7,17 @@ at again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
 from craftsync.clock import Clock
+from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Kind
 from craftsync.migrate.carrier import SHORT, Carrier, Task
 from craftsync.migrate.content import WHOLE
 from craftsync.migrate.outcome import CopyOutcome
+from craftsync.state.events import Deleted
 from craftsync.state.migration import CopyStep, MigrationState
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Status
@@ -42,11 +44,14 @@ class Executor(Runner[CopyStep, CopyOutcome]):
         pool: Pool[CopyOutcome | Note],
         clock: Clock,
         listener: Listener,
+        limit: DeleteLimit | None = None,
     ) -> None:
+        """`limit` is what the guard judged the deletes by; `None` for those that a person asked for."""
         super().__init__(pool, clock, listener.tick)
         self._state = state
         self._carrier = carrier
         self._listener = listener
+        self._limit = limit
         self._finished: list[CopyOutcome] = []
 
     def _steps(self) -> Iterable[CopyStep]:
@@ -96,6 +101,17 @@ class Executor(Runner[CopyStep, CopyOutcome]):
             self._state.put(outcome.row for outcome in finished if outcome.row)
             self._state.done(o.step.id for o in finished if _is_settled(o))
             self._state.leave(o.step.id for o in finished if not _is_settled(o))
+            if self._limit is not None:
+                self._state.events.add(self._deleted(finished), self._limit)
+
+    def _deleted(self, finished: Iterable[CopyOutcome]) -> Iterator[Deleted]:
+        now, keep = self._clock.now_ns(), self._carrier.keep
+        for outcome in finished:
+            step = outcome.step
+            if step.kind is Kind.DELETE_REMOTE and outcome.status is Status.DONE:
+                yield Deleted(
+                    step.kind, step.path, step.target.size if step.target else 0, now, keep
+                )
 
 
 def _is_long(step: CopyStep) -> bool:

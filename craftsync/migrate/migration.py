@@ -113,8 +113,9 @@ class Migration:
         report: MigrationReport,
         paths: list[str] | None,
     ) -> DeleteLimit:
-        """Plan and carry out; return how much of the limit of deletes is left to the next round."""
-        planner = Planner(self.source, self.target, self.state, options, span, tally.event)
+        """Plan and carry out; return the limit of deletes for the next round."""
+        now_ns = self.clock.now_ns()
+        planner = Planner(self.source, self.target, self.state, options, span, tally.event, now_ns)
         planned = planner.plan(paths)
         tally.planned(planned, self.state.totals())
         if options.run.dry_run:
@@ -136,12 +137,13 @@ class Migration:
             pool=self.make_pool(options.run.transfers),
             clock=self.clock,
             listener=tally,
+            limit=None if options.run.force_delete else options.run.delete_limit,
         ).run()
         if paths is None and not options.run.dry_run:
             stale = self.state.stale_uploads()
             self.target.abort_stale(stale)
             self.state.transfers.forget_uploads(upload_id for _, upload_id in stale)
-        return options.run.delete_limit.after(planned.deletes, planned.emptied)
+        return options.run.delete_limit.after(planned.emptied)
 
     def _carrier(self, options: MigrationOptions) -> Carrier:
         addresses = f"{self.source.location}\0{self.target.location}"

@@ -6,7 +6,7 @@ Only looks are taken here; nothing is changed but the plan table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from craftsync.core.decide import decide_looks, look_remote
 from craftsync.core.guard import SideCounts, reason_to_hold
@@ -42,6 +42,7 @@ class Planner:
     options: MigrationOptions
     span: Span
     on_event: OnEvent
+    now_ns: int
 
     def plan(self, paths: Sequence[str] | None = None) -> Planned:
         """Fill the plan table for all paths of the range, or for the given ones.
@@ -175,7 +176,9 @@ class Planner:
         counts = SideCounts(0 if is_empty else max(planned.source, 1), deletes, known)
         if is_empty:
             planned.emptied.add("source")
-        reason = reason_to_hold(counts, self.options.run.delete_limit, "source")
+        asked = self.options.run.delete_limit
+        spent = self.state.events.spent(Kind.DELETE_REMOTE, asked, self.now_ns)
+        reason = reason_to_hold(counts, replace(asked, spent=spent), "source")
         if deletes and is_empty:
             reason = "the source is empty"
         if reason is not None:

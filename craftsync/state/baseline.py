@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from craftsync.core.model import BaselineRow
-from craftsync.core.paths import malformed
 from craftsync.state.database import Database
+from craftsync.state.spool import ranges
 
 _COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version"
 
@@ -40,17 +40,10 @@ class Baseline:
         return None if row is None else BaselineRow._make(row)
 
     def below(self, paths: Iterable[str]) -> Iterator[BaselineRow]:
-        """Yield the rows at each of the sorted `paths` and in the folders of that name, in order."""
-        found: dict[str, BaselineRow] = {}
-        for path in paths:
-            if malformed(path):  # No row has such a name, and SQLite takes none that is not UTF-8.
-                continue
-            cursor = self._db.execute(
-                f"SELECT {_COLUMNS} FROM baseline WHERE path = ? OR (path > ? AND path < ?)",
-                (path, path + "/", path + "0"),
-            )
-            found.update((row[0], BaselineRow._make(row)) for row in cursor)
-        return iter([found[path] for path in sorted(found)])
+        """Yield the rows at these paths and in the folders of that name, in order."""
+        query = f"SELECT {_COLUMNS} FROM baseline WHERE path >= ? AND path < ? ORDER BY path"
+        for bounds in ranges(paths):
+            yield from map(BaselineRow._make, self._db.execute(query, bounds))
 
     def boundaries(self, share: int) -> list[str]:
         """Return every `share`-th path: where to cut a listing into parts of like size."""

@@ -245,7 +245,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
             f"the state database has schema {current}, this craftsync knows {newest}",
             remedy="Use the newer craftsync that wrote it.",
         )
-    for number in range(current + 1, newest + 1):
+    for number in sorted(number for number in migrations if number > current):
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{migrations[number]}\nPRAGMA user_version = {number};\nCOMMIT;"
         )

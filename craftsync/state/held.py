@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Kind, LocalFile, Mode, RemoteObject
 from craftsync.state.database import Database
+from craftsync.state.spool import ranges
 
 _LOOKS = "size, mtime_ns, ctime_ns, inode, remote_size, modified_ns, version"
 
@@ -49,14 +50,23 @@ class Held:
         if paths is None:
             yield from map(_held, self._db.execute(f"{query} ORDER BY kind, path"))
             return
-        last = None
-        for path in sorted(paths, key=lambda path: path.split("/")):
-            # What lies below another of the paths was yielded with that one.
-            if last is None or not (path + "/").startswith(last + "/"):
-                last = path
-                below = (path, path + "/", path + "0")
-                where = "WHERE path = ? OR (path > ? AND path < ?) ORDER BY path"
-                yield from map(_held, self._db.execute(f"{query} {where}", below))
+        for bounds in ranges(paths):
+            where = "WHERE path >= ? AND path < ? ORDER BY path"
+            yield from map(_held, self._db.execute(f"{query} {where}", bounds))
+
+    def kind(self, path: str) -> Kind | None:
+        """Return which delete of a path is held."""
+        found = self._db.execute("SELECT kind FROM held WHERE path = ?", (path,)).fetchone()
+        return None if found is None else Kind(found[0])
+
+    def of_kind(self, kind: Kind) -> Iterator[tuple[str]]:
+        """Yield the paths of which this delete is held, in the order of a listing."""
+        return self._db.execute("SELECT path FROM held WHERE kind = ? ORDER BY path", (kind,))
+
+    def has_other(self, mode: Mode) -> bool:
+        """Return whether deletes are held that a run of another mode asked for."""
+        found = self._db.execute("SELECT 1 FROM held WHERE mode <> ? LIMIT 1", (mode,)).fetchone()
+        return found is not None
 
     def add(self, kind: Kind, reason: str, mode: Mode, limit: DeleteLimit, now_ns: int) -> None:
         """Take in all steps of a kind that the plan has; one that was held before keeps its `since_ns`."""
@@ -72,12 +82,21 @@ class Held:
             (mode, reason, now_ns, limit.files, limit.share, kind),
         )
 
-    def keep_planned(self) -> None:
-        """Drop what the plan of a complete look no longer asks for."""
-        self._db.execute(
-            "DELETE FROM held WHERE NOT EXISTS"
+    def keep_planned(self, mode: Mode, is_unknown: Callable[[str], bool]) -> None:
+        """Drop what a run of this mode held and a complete run of it no longer asks for.
+
+        A run of another mode asks for other deletes, and says nothing of these. Nor
+        does one for which a side could not say what it holds at the path.
+        """
+        last = ""
+        while page := self._db.execute(
+            "SELECT path FROM held WHERE path > ? AND mode = ? AND NOT EXISTS"
             " (SELECT 1 FROM plan WHERE plan.path = held.path AND plan.kind = held.kind)"
-        )
+            " ORDER BY path LIMIT 1000",
+            (last, mode),
+        ).fetchall():
+            last = page[-1][0]
+            self.release(path for (path,) in page if not is_unknown(path))
 
     def standing(self, kind: Kind, limit: DeleteLimit) -> str | None:
         """Return why deletes of a kind are held already, under this limit; `None` when none are.

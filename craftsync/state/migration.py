@@ -12,6 +12,7 @@ from typing import NamedTuple, TextIO
 from craftsync.core.model import Kind, RemoteObject
 from craftsync.errors import LockedError, StateError
 from craftsync.state.database import Database
+from craftsync.state.events import Events
 from craftsync.state.plan import Totals
 from craftsync.state.transfers import SavedUpload, Transfers
 
@@ -60,6 +61,7 @@ class MigrationState:
     def __init__(self, database: Database, lock: TextIO | None = None) -> None:
         self.database = database
         self.transfers = Transfers(database)
+        self.events = Events(database)
         self._db = database.connection
         self._lock = lock
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from craftsync.state.baseline import Baseline
 from craftsync.state.database import UNREADABLE, Database
+from craftsync.state.events import Events
 from craftsync.state.held import Held
 from craftsync.state.history import History
 from craftsync.state.plan import Plan
@@ -26,6 +27,7 @@ class PairState:
         self.baseline = Baseline(database)
         self.plan = Plan(database, new_id)
         self.held = Held(database)
+        self.events = Events(database)
         self.history = History(database)
         self.transfers = Transfers(database)
 

@@ -165,10 +165,11 @@ class Plan:
 
     def remove(self, kind: Kind) -> Iterator[str]:
         """Take all steps of a kind out of the plan and yield their paths."""
-        paths = self._db.execute("SELECT path FROM plan WHERE kind = ? ORDER BY path", (kind,))
-        found = [row[0] for row in paths]
+        for (path,) in self._db.execute(
+            "SELECT path FROM plan WHERE kind = ? ORDER BY path", (kind,)
+        ):
+            yield path
         self._db.execute("DELETE FROM plan WHERE kind = ?", (kind,))
-        yield from found
 
     def totals(self) -> Totals:
         files, size = self._db.execute(

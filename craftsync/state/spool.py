@@ -1,10 +1,11 @@
-"""Brings a listing into order through a temporary table, for stores that promise none."""
+"""Order in the database: listings of stores that promise none, and the ranges of keys that paths stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from craftsync.core.model import RemoteObject
+from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
 
@@ -23,3 +24,19 @@ def in_order(
     db.executemany(f"INSERT OR REPLACE INTO {name} VALUES (?,?,?,?)", (o[:4] for o in objects))
     rows = db.execute(f"SELECT path, size, modified_ns, version FROM {name} ORDER BY path")
     return (RemoteObject(*row) for row in rows)
+
+
+def ranges(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return in order what lies at these paths and below them, as ranges that do not overlap.
+
+    A path is in one of them when it is not less than the first and less than the second.
+    """
+    found: list[tuple[str, str]] = []
+    wanted = {path for path in paths if not malformed(path)}  # Nothing else is a key.
+    both = ({(path, path + "\0") for path in wanted}) | {
+        (f"{path}/", f"{path}0") for path in wanted
+    }
+    for low, high in sorted(both):
+        if not found or low >= found[-1][1]:
+            found.append((low, high))
+    return found

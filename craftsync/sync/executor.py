@@ -12,12 +12,14 @@ from functools import partial
 from typing import Protocol
 
 from craftsync.clock import Clock
+from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Action, Kind
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
 from craftsync.state.plan import Step
 from craftsync.sync.carrier import Carrier, Task
 from craftsync.sync.content import PART, WHOLE, PartialDownload
+from craftsync.sync.held import note_deletes
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Outcome, Staged, Status
 from craftsync.sync.pool import Pool
@@ -51,7 +53,9 @@ class Executor(Runner[Step, Outcome | Staged]):
         clock: Clock,
         command: str,
         listener: Listener,
+        limit: DeleteLimit | None = None,
     ) -> None:
+        """`limit` is what the guard judged the deletes by; `None` for those that a person asked for."""
         super().__init__(pool, clock, listener.tick)
         self._root = carrier.root
         self._store = carrier.store
@@ -59,6 +63,7 @@ class Executor(Runner[Step, Outcome | Staged]):
         self._carrier = carrier
         self._command = command
         self._listener = listener
+        self._limit = limit
         self._ids: dict[str, int] = {}
         self._finished: list[Outcome] = []
         self._staged: list[Staged] = []
@@ -179,6 +184,8 @@ class Executor(Runner[Step, Outcome | Staged]):
             self._state.held.release(
                 path for o in finished for path in (*o.forget, *(row.path for row in o.rows))
             )
+            if self._limit is not None:
+                note_deletes(self._state.events, finished, self._limit, self._carrier.keep, now)
             self._state.history.add(
                 _history(outcome, now, self._command)
                 for outcome in finished

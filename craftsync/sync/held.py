@@ -1,15 +1,34 @@
-"""What a person says about held deletes, as steps that are carried out exactly so or not at all."""
+"""What a person says about held deletes, as steps that are carried out exactly so or not at all.
+
+Held deletes are part of an event, to which also belongs what was deleted before
+the guard held anything. Rejecting takes back both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
-from craftsync.core.model import Action, Kind, Mode, Policy
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import Action, Kind, LocalFile, Mode, Policy
+from craftsync.errors import PathError, PathObstructed, UsageError
+from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary
+from craftsync.state.events import Deleted, Events
 from craftsync.state.held import HeldDelete
 from craftsync.state.pair import PairState
+from craftsync.stores.base import Store
+from craftsync.sync.outcome import Outcome, Status
+from craftsync.sync.report import ActionEvent, Issue, IssueEvent, OnEvent, ProgressEvent, Report
+from craftsync.sync.trash import TrashEntry, fetch
 
+_AT_ONCE = 50
+"""Files brought back before the disk is waited for."""
+_DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
+_KEPT_BY = {Kind.DELETE_REMOTE: "store", Kind.DELETE_LOCAL: "root"}
 _RETURNS = {Kind.DELETE_REMOTE: Kind.DOWNLOAD, Kind.DELETE_LOCAL: Kind.UPLOAD}
 
 
@@ -58,3 +77,126 @@ def as_new(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
     finally:
         with state.transaction():
             state.baseline.bring_back()
+
+
+def note_deletes(
+    events: Events, finished: Iterable[Outcome], limit: DeleteLimit, stamp: str, now_ns: int
+) -> None:
+    """Count deletes that were carried out without a person's word, and the new paths that make up for them.
+
+    `stamp` is what the trash keeps them under.
+    """
+    done = [one for one in finished if one.status is not Status.PLANNED]
+    events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
+    events.add(
+        (
+            Deleted(one.action.kind, one.action.path, _size(one.action), now_ns, stamp)
+            for one in done
+            if one.action.kind in _DELETES and one.status is Status.DONE
+        ),
+        limit,
+    )
+
+
+def _size(action: Action) -> int:
+    survivor = action.local or action.remote
+    return survivor.size if survivor else 0
+
+
+@dataclass(slots=True)
+class Returning:
+    """Brings back what an event deleted before the guard held the rest.
+
+    Only what neither side holds by now is brought back; what is there again is
+    reported and left. `settled` are the paths of which nothing is left to do.
+    """
+
+    root: Folder
+    store: Store
+    report: Report
+    on_event: OnEvent
+    keep: str
+    settled: list[str] = field(default_factory=list)
+
+    def put_back(self, deleted: Iterable[Deleted]) -> list[Action]:
+        """Put the kept versions into the folder; return the steps that upload them.
+
+        A dry run reports what would be put back, and returns none.
+        """
+        actions: list[Action] = []
+        rows = iter(deleted)
+        while batch := list(islice(rows, _AT_ONCE)):
+            absent = [one for one in batch if self._is_absent(one)]
+            if self.report.dry_run:
+                self._plan(absent)
+            else:
+                actions += self._placed(absent)
+        return actions
+
+    def _is_absent(self, one: Deleted) -> bool:
+        self.on_event(ProgressEvent("scanning"))
+        try:
+            where = "folder" if self.root.stat(one.path) is not None else ""
+        except PathObstructed:
+            where = "folder"
+        except PathError as error:
+            self._problem(one, str(error))
+            return False
+        if not where and self.store.stat(one.path) is not None:
+            where = "store"
+        if where:
+            self.report.skipped += 1
+            reason = f"not brought back: the {where} holds something there again"
+            self.on_event(IssueEvent(Issue.SKIPPED, one.path, reason))
+            self.settled.append(one.path)
+        return not where
+
+    def _plan(self, absent: Sequence[Deleted]) -> None:
+        for one in absent:
+            self.report.uploaded += 1
+            self.on_event(ActionEvent(Kind.UPLOAD, one.path, one.size, "planned", _RULE))
+
+    def _placed(self, absent: Sequence[Deleted]) -> list[Action]:
+        fetched = [(one, found) for one in absent if (found := self._fetched(one)) is not None]
+        try:
+            self.root.sync()
+            placed = [
+                (one, file)
+                for one, (temporary, mtime_ns) in fetched
+                if (file := self._place(one, temporary, mtime_ns)) is not None
+            ]
+            self.root.sync()
+        finally:
+            for _, (temporary, _) in fetched:
+                temporary.discard()
+        self.settled += [one.path for one, _ in placed]
+        return [Action(Kind.UPLOAD, one.path, _RULE, file) for one, file in placed]
+
+    def _fetched(self, one: Deleted) -> tuple[Temporary, int | None] | None:
+        temporary = self.root.temporary()
+        try:
+            entry = TrashEntry(_KEPT_BY[one.kind], one.stamp, one.path, one.size)
+            return temporary, fetch(self.root, self.store, entry, temporary)
+        except (UsageError, PathError) as error:
+            temporary.discard()
+            self._problem(one, str(error))
+        except BaseException:
+            temporary.discard()
+            raise
+        return None
+
+    def _place(self, one: Deleted, temporary: Temporary, mtime_ns: int | None) -> LocalFile | None:
+        try:
+            return self.root.place(
+                temporary, one.path, expect=None, mtime_ns=mtime_ns, keep=self.keep
+            )
+        except PathError as error:
+            self._problem(one, str(error))
+            return None
+
+    def _problem(self, one: Deleted, reason: str) -> None:
+        self.report.problems += 1
+        self.on_event(IssueEvent(Issue.PROBLEM, one.path, f"not brought back: {reason}"))
+
+
+_RULE = "a person rejected the event that this path was deleted in"

@@ -8,20 +8,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from craftsync.core.decide import decide, remote_is_same
 from craftsync.core.guard import SideCounts, reason_to_hold
-from craftsync.core.merge import OutOfOrder, Unknown, known, merge
-from craftsync.core.model import (
-    Action,
-    BaselineRow,
-    Compare,
-    Kind,
-    LocalFile,
-    RemoteObject,
-    Skipped,
-)
+from craftsync.core.merge import Joined, OutOfOrder, Triple, Unknown, known, merge
+from craftsync.core.model import Action, Compare, Kind, LocalFile, Skipped
 from craftsync.core.paths import malformed
 from craftsync.errors import ListingBroken
 from craftsync.local.folder import Folder
@@ -72,43 +64,85 @@ class Planner:
         note = planned.noter(self.on_event)
         with self.state.transaction(), _no_garbage_collection():
             self.state.plan.begin()
-            local, baseline, remote = self._streams(paths, gone_here, gone_there, note)
+            triples = self._triples(paths, gone_here, gone_there, note)
+            back: list[str] = []
+            if self._may_release(whole=paths is None):
+                triples = self._noting_back(triples, gone_here, gone_there, back)
             try:
-                actions = self._decide(
-                    merge(local, baseline, remote), gone_here, gone_there, planned
-                )
-                self._spool(actions)
+                self._spool(self._decide(triples, gone_here, gone_there, planned))
             except OutOfOrder as error:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
             self.state.plan.pair_moves(by_version=self.store.features.md5_versions)
+            self.state.held.release(back)
             if paths is None:
-                self.state.held.keep_planned()
+                self.state.held.keep_planned(
+                    self.options.policy.mode,
+                    lambda path: path in gone_here or path in gone_there,
+                )
             if not self.options.force_delete:
                 self._hold(planned, whole=paths is None)
             self.state.plan.arrange()
         planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
         return planned
 
-    def _streams(
+    def _triples(
         self,
         paths: Iterable[str] | None,
         gone_here: Unknown,
         gone_there: Unknown,
         note: Callable[[Skipped], None],
-    ) -> tuple[Iterable[LocalFile], Iterable[BaselineRow], Iterable[RemoteObject]]:
-        if paths is None:
-            boundaries = self.state.baseline.boundaries(planning.LISTING_SHARE)
-            listing = known(self.store.list(boundaries=boundaries), gone_there, note)
-            if not self.store.features.sorted_listing:
-                listing = in_order(self.state.database, listing)
-            local = known(self._scan(), gone_here, note)
-            return local, self.state.baseline.rows(), listing
-        wanted = sorted(set(paths))
-        here = list(known(look(self.root, self.rules, wanted), gone_here, note))
-        rows = list(self.state.baseline.below(wanted))
-        named = {path for path in wanted if not malformed(path)}
-        names = sorted({file.path for file in here} | {row.path for row in rows} | named)
-        return here, rows, known(planning.stat_all(self.store, names), gone_there, note)
+    ) -> Iterator[Triple]:
+        if paths is not None:
+            return self._at(sorted(set(paths)), gone_here, gone_there, note)
+        boundaries = self.state.baseline.boundaries(planning.LISTING_SHARE)
+        listing = known(self.store.list(boundaries=boundaries), gone_there, note)
+        if not self.store.features.sorted_listing:
+            listing = in_order(self.state.database, listing)
+        local = known(self._scan(), gone_here, note)
+        return merge(local, self.state.baseline.rows(), listing)
+
+    def _at(
+        self,
+        wanted: list[str],
+        gone_here: Unknown,
+        gone_there: Unknown,
+        note: Callable[[Skipped], None],
+    ) -> Iterator[Triple]:
+        """Yield what is at these paths and below them, as it is found: a folder may hold any number of files.
+
+        A path at which nothing is found is yielded too, with nothing.
+        """
+        local = known(look(self.root, self.rules, wanted), gone_here, note)
+        rows = self.state.baseline.below(wanted)
+        named = ((path,) for path in wanted if not malformed(path))
+        for batch in planning.in_batches(merge(local, rows, named)):
+            answers = planning.stat_all(self.store, [joined.path for joined in batch])
+            found = {remote.path: remote for remote in known(answers, gone_there, note)}
+            for path, file, row, _ in batch:
+                yield Joined(path, file, row, found.get(path))
+
+    def _may_release(self, *, whole: bool) -> bool:
+        """Return whether held deletes may have to be released by what is met on the way.
+
+        A complete run releases those of its own mode by what it does not plan.
+        """
+        held = self.state.held
+        return held.has_other(self.options.policy.mode) if whole else held.count() > 0
+
+    def _noting_back(
+        self, triples: Iterable[Triple], gone_here: Unknown, gone_there: Unknown, back: list[str]
+    ) -> Iterator[Triple]:
+        """Pass on what is met, and note the held paths that are there again, or gone on both sides."""
+        for triple in triples:
+            path, local, _, remote = triple
+            kind = self.state.held.kind(path)
+            if kind is not None:
+                is_remote = kind is Kind.DELETE_REMOTE
+                lost, survivor = (local, remote) if is_remote else (remote, local)
+                unknown = gone_there if is_remote else gone_here
+                if lost is not None or (survivor is None and path not in unknown):
+                    back.append(path)
+            yield triple
 
     def _scan(self) -> Iterator[LocalFile | Skipped]:
         if worth_it(self.state.baseline.count()):
@@ -118,7 +152,7 @@ class Planner:
 
     def _decide(
         self,
-        triples: Iterable[tuple[str, LocalFile | None, BaselineRow | None, RemoteObject | None]],
+        triples: Iterable[Triple],
         gone_here: Unknown,
         gone_there: Unknown,
         planned: Planned,
@@ -160,7 +194,7 @@ class Planner:
             self.on_event(ProgressEvent("scanning"))
 
     def _hold(self, planned: Planned, *, whole: bool) -> None:
-        baseline, limit = self.state.baseline.count(), self.options.delete_limit
+        baseline, asked = self.state.baseline.count(), self.options.delete_limit
         sides = (
             (Kind.DELETE_REMOTE, "folder", planned.here),
             (Kind.DELETE_LOCAL, "store", planned.there),
@@ -171,6 +205,7 @@ class Planner:
             counts = SideCounts(listed if whole else 1, deletes, baseline)
             if counts.emptied:
                 planned.emptied.add(side)
+            limit = replace(asked, spent=self.state.events.spent(kind, asked, self.now_ns))
             reason = reason_to_hold(counts, limit, side) or self.state.held.standing(kind, limit)
             if reason is None or not deletes:
                 continue

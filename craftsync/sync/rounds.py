@@ -47,7 +47,7 @@ class Round:
     def run(self, tally: Tally, paths: Iterable[str] | None = None) -> DeleteLimit:
         """Bring everything, or `paths` and what lies below them, in step as far as the options say.
 
-        Returns how much of the limit of deletes the round has left to the next.
+        Returns the limit of deletes for the next round.
         """
         planner = Planner(
             self.root,
@@ -63,7 +63,7 @@ class Round:
         self.carry_out(tally, deletes=planned.deletes > 0)
         if paths is None and not self.options.dry_run:
             self._clear_up()
-        return self.options.delete_limit.after(planned.deletes, planned.emptied)
+        return self.options.delete_limit.after(planned.emptied)
 
     def _clear_up(self) -> None:
         """Drop what a complete round has shown to be of no use any more."""
@@ -79,6 +79,7 @@ class Round:
         if deletes and not self.options.dry_run:
             confirm_root(self.root, self.state, mark=False)
             confirm_store(self.store, self.state, mark=False)
+        is_a_persons_word = strict or self.options.force_delete
         with ThreadPoolExecutor(_PARTS_AT_ONCE, "part") as parts:
             Executor(
                 state=self.state,
@@ -87,6 +88,7 @@ class Round:
                 clock=self.clock,
                 command=self.command,
                 listener=tally,
+                limit=None if is_a_persons_word else self.options.delete_limit,
             ).run()
 
     def _carrier(self, tally: Tally, parts: ThreadPoolExecutor, *, strict: bool) -> Carrier:

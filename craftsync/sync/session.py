@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -20,13 +21,14 @@ from craftsync.core.model import Action, Mode
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
+from craftsync.state.events import Deleted
 from craftsync.state.held import HeldDelete
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState, pair_folder
 from craftsync.stores.base import Store
 from craftsync.sync import check, planfile, status, why
 from craftsync.sync.content import Fetcher
-from craftsync.sync.held import Verdict, as_new
+from craftsync.sync.held import Returning, Verdict, as_new
 from craftsync.sync.identity import confirm_root, confirm_store
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.opening import learn, report_recovery
@@ -207,14 +209,14 @@ class Session:
         self, actions: Iterable[Action], options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
         """Carry out exactly these actions; one whose path changed since is skipped."""
-        report = self._carry_out("apply", actions, options, on_event)
+        report = Report("apply")
+        self._carry_out(report, actions, options, on_event)
         self._remember(report, options, complete=False)
         return report
 
     def _carry_out(
-        self, command: str, actions: Iterable[Action], options: Options, on_event: OnEvent
-    ) -> Report:
-        report = Report(command)
+        self, report: Report, actions: Iterable[Action], options: Options, on_event: OnEvent
+    ) -> None:
         started = self.clock.monotonic()
         self._meet_store(options)
         with self.state.transaction():
@@ -224,9 +226,8 @@ class Session:
             self.state.plan.arrange()
         tally = Tally(report, on_event, self.clock, last=True)
         tally.planned(Planned(), self.state.plan.totals())
-        self._round(command, options).carry_out(tally, deletes=True, strict=True)
+        self._round(report.command, options).carry_out(tally, deletes=True, strict=True)
         report.seconds = round(self.clock.monotonic() - started, 3)
-        return report
 
     def _refuse_repeated(self) -> None:
         repeated = self.state.plan.repeated()
@@ -237,18 +238,36 @@ class Session:
         """Yield the deletes that wait for a person: all, or those at `paths` and below them."""
         return self.state.held.rows(paths)
 
+    def deleted(self, paths: Iterable[str] | None = None) -> Iterator[Deleted]:
+        """Yield what was deleted in the events that the held deletes are part of."""
+        return self.state.events.deleted(paths)
+
     def judge(
         self, verdict: Verdict, options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
-        """Do with held deletes what a person said; one whose path changed since is skipped."""
-        paths = verdict.paths
+        """Do with an event what a person said; a path that changed since is skipped.
+
+        Rejecting brings back what was deleted before the guard held the rest, too.
+        """
+        paths, kinds = verdict.paths, self.state.events.held()
+        report = Report(verdict.command, dry_run=options.dry_run)
         first = next(self.held(paths), None)
         policy = verdict.policy(first.mode if first else options.policy.mode)
+        options = replace(options, policy=policy)
+        returning = Returning(self.root, self.store, report, on_event, stamp(self.clock))
         with nullcontext() if verdict.approved else as_new(self.state, self.held(paths)):
-            actions = map(verdict.action, self.held(paths))
-            return self._carry_out(
-                verdict.command, actions, replace(options, policy=policy), on_event
-            )
+            if verdict.approved:
+                returning.settled = [one.path for one in self.deleted(paths)]
+                back: list[Action] = []
+            else:
+                self._meet_store(options)
+                back = returning.put_back(self.deleted(paths))
+            actions = chain(map(verdict.action, self.held(paths)), back)
+            self._carry_out(report, actions, options, on_event)
+        with self.state.transaction():
+            self.state.events.forget(returning.settled)
+            self.state.events.end_settled(kinds)
+        return report
 
     def why(self, path: str, options: Options) -> why.Explanation:
         """Explain what would happen to one path, and which rule says so. Changes nothing."""

@@ -93,11 +93,7 @@ def _stamp_of(at: str) -> str:
 def _put_back(root: Folder, store: Store, entry: TrashEntry, keep: str) -> None:
     temporary = root.temporary()
     try:
-        mtime_ns = (
-            _from_root(root, entry, temporary)
-            if entry.side == "root"
-            else _from_store(store, entry, temporary)
-        )
+        mtime_ns = fetch(root, store, entry, temporary)
         root.sync()
         root.place(
             temporary,
@@ -109,6 +105,13 @@ def _put_back(root: Folder, store: Store, entry: TrashEntry, keep: str) -> None:
         root.sync()
     finally:
         temporary.discard()
+
+
+def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -> int | None:
+    """Write a kept version into a temporary file; return its mtime. Raises `UsageError` when it is gone."""
+    if entry.side == "root":
+        return _from_root(root, entry, temporary)
+    return _from_store(store, entry, temporary)
 
 
 def _expected(root: Folder, path: str) -> LocalFile | None:

@@ -17,7 +17,15 @@ NAMES = [f"old/{number:02}" for number in range(COUNT)]
 
 @pytest.fixture
 def held(craftsync: Craftsync) -> Craftsync:
-    """Give a folder `data` of the configuration whose root lost 30 of 35 files, which is held."""
+    """Give a folder `data` of the configuration which lost 30 of 35 files, which is held."""
+    configure(craftsync)
+    lose(craftsync)
+    assert craftsync("sync", "-q").code == 7
+    return craftsync
+
+
+def configure(craftsync: Craftsync) -> None:
+    """Make a folder `data` of the configuration, in sync with its store."""
     craftsync.config.write_text(
         f"environments: {{store: {{store: directory, path: {craftsync.folder}/store}}}}\n"
         f"folders: {{data: {{root: {craftsync.folder}/data, environment: store}}}}\n"
@@ -25,9 +33,6 @@ def held(craftsync: Craftsync) -> Craftsync:
     for name in (*NAMES, *(f"new/{number}" for number in range(5))):
         craftsync.write(f"data/{name}", name)
     assert craftsync("sync").code == 0
-    lose(craftsync)
-    assert craftsync("sync", "-q").code == 7
-    return craftsync
 
 
 def lose(craftsync: Craftsync) -> None:
@@ -50,7 +55,7 @@ def test_what_is_held_is_listed_with_the_reason_and_since_when(held: Craftsync) 
     assert first["since"].endswith("Z")
     assert len(others) == COUNT - 1
     text = held("deletes", "list").lines
-    assert text[0].startswith("gone from the root, to be deleted in the store, held because 30 ")
+    assert text[0].startswith("gone from the folder, to be deleted in the store, held because 30 ")
     assert text[1].startswith("  old/00 (6 bytes), since 20")
     held("sync", "-q")
     assert held("deletes", "list", "--json").json[0]["since"] == first["since"]
@@ -243,3 +248,70 @@ def test_what_no_daemon_understands_is_refused(held: Craftsync, watched: Daemon)
         with pytest.raises(UsageError, match="a list of paths, or null"):
             ask(folder, "approve", **arguments)
     assert len(in_store(held)) == COUNT
+
+
+def gone_in_two_runs(craftsync: Craftsync) -> None:
+    """Lose 10 files, which goes through, and 20 more right after it, which are held with them."""
+    for name in NAMES[:10]:
+        (craftsync.folder / "data" / name).unlink()
+    assert craftsync("sync").code == 0
+    for name in NAMES[10:]:
+        (craftsync.folder / "data" / name).unlink()
+    assert craftsync("sync", "-q").code == 7
+
+
+@pytest.fixture
+def event(craftsync: Craftsync) -> Craftsync:
+    """Give a folder `data` of which 10 deletes went through before 20 more were held."""
+    configure(craftsync)
+    gone_in_two_runs(craftsync)
+    return craftsync
+
+
+def test_the_whole_event_is_listed(event: Craftsync) -> None:
+    rows = event("deletes", "list", "--json").json
+    assert [(row["type"], row["path"]) for row in rows] == [
+        *(("held", name) for name in NAMES[10:]),
+        *(("action", name) for name in NAMES[:10]),
+    ]
+    text = event("deletes", "list").text
+    assert "deleted in the store before that, in the same event; reject brings them back:" in text
+    assert "30 paths are gone from the folder within a short time" in text
+
+
+def test_reject_all_brings_back_the_whole_event_and_n_shows_it_first(event: Craftsync) -> None:
+    before = in_store(event)
+    planned = event("deletes", "reject", "--all", "-n", "--json").json
+    assert {row["path"] for row in planned if row["type"] == "action"} == set(NAMES)
+    assert all(row["status"] == "planned" for row in planned[:-1])
+    assert in_store(event) == before
+    run = event("deletes", "reject", "--all", "--json")
+    assert (run.code, run.summary["downloaded"], run.summary["uploaded"]) == (0, 20, 10)
+    assert in_store(event) == set(NAMES)
+    assert event("sync", "--json").summary["unchanged"] == COUNT + 5
+    assert event("deletes", "list").text == "No delete is held.\n"
+
+
+def test_a_running_daemon_brings_back_what_went_before_the_guard_held_the_rest(
+    craftsync: Craftsync,
+) -> None:
+    configure(craftsync)
+    with running(craftsync) as daemon:
+        daemon.until_state("watching")
+        for name in NAMES[:10]:
+            (craftsync.folder / "data" / name).unlink()
+        until(lambda: in_store(craftsync) == set(NAMES[10:]), "the first deletes")
+        for name in NAMES[10:]:
+            (craftsync.folder / "data" / name).unlink()
+        until(lambda: daemon.status()["held"] > 0, "deletes to be held")
+        handed_over(craftsync("deletes", "reject", "--all"))
+        until(lambda: in_store(craftsync) == set(NAMES), "the whole event to be back")
+        until(lambda: daemon.status()["held"] == 0, "nothing to be held")
+
+
+def test_files_that_are_back_set_their_deletes_free_without_a_full_scan(
+    held: Craftsync, watched: Daemon
+) -> None:
+    for name in NAMES[:4]:
+        held.write(f"data/{name}", name)
+    until(lambda: listed(held) == set(NAMES[4:]), "those that are back to be released")

@@ -12,7 +12,15 @@ from typing import Any
 from craftsync.clock import SystemClock
 from craftsync.core.model import Mode, Policy, Skipped
 from craftsync.stores.base import Store
-from craftsync.sync.report import ActionEvent, Event, IssueEvent, Options, ProgressEvent, Report
+from craftsync.sync.report import (
+    ActionEvent,
+    Event,
+    HeldEvent,
+    IssueEvent,
+    Options,
+    ProgressEvent,
+    Report,
+)
 from craftsync.sync.session import Session
 
 
@@ -76,10 +84,11 @@ class World:
         settings = Options(policy=policy, transfers=4, **options)
         self.events.clear()
         with self.open(read_only=settings.dry_run) as session:
-            return session.run("sync", settings, self._listen, paths=paths)
+            return session.run("sync", settings, self.listen, paths=paths)
 
-    def _listen(self, event: Event) -> None:
-        if not isinstance(event, ProgressEvent):
+    def listen(self, event: Event) -> None:
+        """Take in what a run reports."""
+        if not isinstance(event, ProgressEvent | HeldEvent):
             self.events.append(event)
 
     @property

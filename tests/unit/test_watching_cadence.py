@@ -1,12 +1,10 @@
-"""How often a store is looked at, and how the deletions of small passes add up."""
+"""How often a store is looked at."""
 
 from __future__ import annotations
 
 from random import Random
 
-from craftsync.core.guard import DeleteLimit, SideCounts, reason_to_hold
-from craftsync.daemon.cadence import EPISODE_SECONDS, Backoff, Cadence, RecentDeletions
-from craftsync.sync.report import Report
+from craftsync.daemon.cadence import Backoff, Cadence
 
 
 class Middle(Random):
@@ -45,56 +43,3 @@ def test_tries_become_rarer_up_to_a_bound_until_one_succeeds() -> None:
     assert [backoff.next(8) for _ in range(5)] == [0.75, 1.5, 3, 6, 6]
     backoff.reset()
     assert backoff.next(8) == 0.75
-
-
-def held(limit: DeleteLimit, deletes: int) -> str | None:
-    return reason_to_hold(SideCounts(listed=100, deletes=deletes, baseline=100), limit, "folder")
-
-
-def deleted(count: int, held: int = 0) -> Report:
-    return Report("watch", deleted_remote=count, held=held)
-
-
-def test_deletions_that_trickle_in_are_held_as_if_they_had_come_at_once() -> None:
-    asked, recent = DeleteLimit(files=20, share=0.1), RecentDeletions()
-    for moment, baseline in [(0.0, 100), (10.0, 95), (20.0, 90), (30.0, 85)]:
-        limit = recent.limit(asked, moment)
-        assert held(limit, 5) is None
-        recent.add(deleted(5), asked, baseline, moment)
-    reason = held(recent.limit(asked, 40.0), 5)
-    assert reason is not None
-    assert "25 paths are gone from the folder within a short time" in reason
-
-
-def test_what_is_new_makes_up_for_what_went_before_it_and_not_for_what_goes_later() -> None:
-    asked, recent = DeleteLimit(files=20, share=0.1), RecentDeletions()
-    recent.add(deleted(0), asked, 100, 0.0)
-    recent.add(deleted(15), asked, 150, 1.0)
-    recent.add(deleted(0), asked, 145, 2.0)
-    assert recent.limit(asked, 3.0).spent == 5
-    recent.hold(1, complete=True)
-    recent.add(deleted(0), asked, 200, 4.0)
-    assert recent.limit(asked, 5.0).spent == 5
-
-
-def test_after_a_minute_without_deletions_the_limit_is_whole_again() -> None:
-    asked, recent = DeleteLimit(files=20, share=0.1), RecentDeletions()
-    recent.add(deleted(20), asked, 100, 0.0)
-    assert held(recent.limit(asked, EPISODE_SECONDS - 1), 1)
-    assert held(recent.limit(asked, EPISODE_SECONDS), 20) is None
-
-
-def test_held_deletions_are_not_released_by_waiting() -> None:
-    asked, recent = DeleteLimit(files=20, share=0.1), RecentDeletions()
-    recent.add(deleted(20), asked, 100, 0.0)
-    recent.hold(5, complete=False)
-    recent.hold(0, complete=False)
-    assert held(recent.limit(asked, 10_000.0), 5)
-    recent.hold(0, complete=True)
-    assert held(recent.limit(asked, 10_000.0), 5) is None
-
-
-def test_deletions_a_person_has_allowed_do_not_count() -> None:
-    asked, recent = DeleteLimit(files=20, share=0.1), RecentDeletions()
-    recent.add(deleted(5_000), asked, 6_000, 0.0)
-    assert recent.limit(asked, 1.0) == asked

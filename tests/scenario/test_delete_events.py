@@ -1,0 +1,241 @@
+"""Deletes that follow each other closely are one event: judged, listed and taken back as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import Policy
+from craftsync.state.events import EVENT_SECONDS
+from craftsync.stores.directory import DirectoryStore
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync.held import Verdict
+from craftsync.sync.report import ActionEvent, Options, Report
+from tests.support.clock import FakeClock
+from tests.support.world import World
+
+NAMES = [f"f/{number:03}" for number in range(100)]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=["directory", "memory"])
+def world(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> World:
+    store = (
+        DirectoryStore.create(tmp_path / "store") if request.param == "directory" else MemoryStore()
+    )
+    world = World(tmp_path, store, clock=clock)
+    for name in NAMES:
+        world.write(name, name)
+    assert world.run().exit_code == 0
+    return world
+
+
+def lose(world: World, names: list[str]) -> Report:
+    """Delete these files in the folder and run over them alone, as a daemon does."""
+    for name in names:
+        world.remove(name)
+    return world.run(paths=names)
+
+
+def judge(world: World, *, approved: bool, paths: tuple[str, ...] | None = None) -> Report:
+    world.events.clear()
+    with world.open() as session:
+        return session.judge(Verdict(approved, paths), Options(), world.listen)
+
+
+def deleted(world: World) -> list[str]:
+    with world.open(read_only=True) as session:
+        return [one.path for one in session.deleted()]
+
+
+def held(world: World) -> list[str]:
+    with world.open(read_only=True) as session:
+        return [one.path for one in session.held()]
+
+
+def test_deletes_of_runs_shortly_after_each_other_are_judged_as_one_event(
+    world: World, clock: FakeClock
+) -> None:
+    assert lose(world, NAMES[:15]).deleted_remote == 15
+    clock.advance(EVENT_SECONDS - 1)
+    for name in NAMES[15:25]:
+        world.remove(name)
+    report = world.run()
+    assert (report.held, report.deleted_remote) == (10, 0)
+    assert deleted(world) == NAMES[:15]
+
+
+def test_after_a_while_without_deletes_the_limit_is_whole_again(
+    world: World, clock: FakeClock
+) -> None:
+    lose(world, NAMES[:15])
+    clock.advance(EVENT_SECONDS)
+    assert lose(world, NAMES[15:30]).deleted_remote == 15
+
+
+def test_a_clock_that_was_set_back_keeps_no_event_open(world: World, clock: FakeClock) -> None:
+    lose(world, NAMES[:15])
+    clock.advance(-10 * EVENT_SECONDS)
+    assert lose(world, NAMES[15:30]).deleted_remote == 15
+
+
+def test_new_files_make_up_for_deletes_before_them(world: World) -> None:
+    lose(world, NAMES[:15])
+    for number in range(15):
+        world.write(f"new/{number}", "new")
+    world.run()
+    assert lose(world, NAMES[15:30]).deleted_remote == 15
+
+
+def test_what_is_held_is_not_released_by_waiting(world: World, clock: FakeClock) -> None:
+    lose(world, NAMES[:15])
+    lose(world, NAMES[15:30])
+    clock.advance(10 * EVENT_SECONDS)
+    assert lose(world, NAMES[30:32]).held == 2
+    assert world.run().held == 17
+
+
+def test_deletes_that_a_person_asked_for_do_not_count(world: World) -> None:
+    for name in NAMES[:50]:
+        world.remove(name)
+    assert world.run(force_delete=True).deleted_remote == 50
+    assert lose(world, NAMES[50:65]).deleted_remote == 15
+
+
+def test_rejecting_brings_back_the_whole_event(world: World) -> None:
+    lose(world, NAMES[:15])
+    lose(world, NAMES[15:60])
+    report = judge(world, approved=False)
+    assert report.exit_code == 0
+    assert world.here() == world.there() == {name: name for name in NAMES}
+    world.assert_in_step()
+    assert (held(world), deleted(world)) == ([], [])
+    # And the event is over: as many may go as ever.
+    assert lose(world, NAMES[:15]).deleted_remote == 15
+
+
+def test_rejecting_brings_back_what_the_store_lost(world: World) -> None:
+    for name in NAMES[:15]:
+        world.take(name)
+    assert world.run().deleted_local == 15
+    for name in NAMES[15:60]:
+        world.take(name)
+    assert world.run().held == 45
+    assert judge(world, approved=False).exit_code == 0
+    assert world.here() == world.there() == {name: name for name in NAMES}
+
+
+def test_what_is_there_again_is_reported_and_left(world: World) -> None:
+    lose(world, NAMES[:15])
+    lose(world, NAMES[15:60])
+    world.write(NAMES[0], "new in the folder")
+    world.put(NAMES[1], "new in the store")
+    report = judge(world, approved=False)
+    assert (report.skipped, report.exit_code) == (2, 6)
+    assert [line for line in world.said if line.startswith("skipped")] == [
+        f"skipped {NAMES[0]}",
+        f"skipped {NAMES[1]}",
+    ]
+    world.run()
+    whole = {name: name for name in NAMES}
+    assert world.here() == whole | {NAMES[0]: "new in the folder", NAMES[1]: "new in the store"}
+    world.assert_in_step()
+
+
+def test_what_was_approved_is_never_brought_back(world: World) -> None:
+    lose(world, NAMES[:15])
+    lose(world, NAMES[15:60])
+    judge(world, approved=True, paths=(*NAMES[:5], *NAMES[15:20]))
+    judge(world, approved=False)
+    assert set(world.there()) == set(NAMES[5:15]) | set(NAMES[20:])
+
+
+def test_a_part_of_an_event_can_be_brought_back(world: World) -> None:
+    lose(world, NAMES[:15])
+    lose(world, NAMES[15:60])
+    judge(world, approved=False, paths=(NAMES[0], NAMES[15]))
+    assert {NAMES[0], NAMES[15]} <= set(world.there())
+    assert set(deleted(world)) == set(NAMES[1:15])
+    assert set(held(world)) == set(NAMES[16:60])
+
+
+def test_a_version_that_is_no_longer_in_the_trash_is_a_problem_of_its_path(world: World) -> None:
+    lose(world, NAMES[:15])
+    with world.open() as session:
+        session.purge(-1)
+    lose(world, NAMES[15:60])
+    report = judge(world, approved=False)
+    assert (report.problems, report.downloaded) == (15, 45)
+
+
+def test_a_dry_run_of_a_verdict_reports_the_whole_event_and_changes_nothing(world: World) -> None:
+    lose(world, NAMES[:15])
+    lose(world, NAMES[15:60])
+    world.events.clear()
+    with world.open(read_only=True) as session:
+        report = session.judge(Verdict(False), Options(dry_run=True), world.listen)
+    planned = [event.path for event in world.events if isinstance(event, ActionEvent)]
+    assert sorted(planned) == NAMES[:60]
+    assert (report.uploaded, report.downloaded) == (15, 45)
+    assert set(world.here()) == set(NAMES[60:])
+    assert (len(held(world)), len(deleted(world))) == (45, 15)
+
+
+def test_held_deletes_come_free_when_the_files_are_back(world: World) -> None:
+    for name in NAMES[:60]:
+        world.remove(name)
+    assert world.run().held == 60
+    for name in NAMES[:30]:
+        world.write(name, name)
+    # A small run, over a folder, as a daemon makes it for an event.
+    world.run(paths=["f"])
+    assert held(world) == NAMES[30:60]
+    for name in NAMES[30:60]:
+        world.write(name, name)
+    assert world.run().exit_code == 0
+    world.assert_in_step()
+
+
+def test_a_run_of_another_mode_keeps_what_is_held(world: World) -> None:
+    for name in NAMES[:60]:
+        world.remove(name)
+    assert world.run().held == 60
+    judge(world, approved=True, paths=tuple(NAMES[:50]))
+    world.run("push")
+    assert held(world) == NAMES[50:60]
+    report = world.run()
+    assert (report.held, report.deleted_remote) == (10, 0)
+
+
+def test_a_run_of_another_mode_releases_what_is_there_again(world: World) -> None:
+    kept = world.root.parent / "kept"
+    (world.root / "f").rename(kept)
+    assert world.run().held == 100
+    kept.rename(world.root / "f")
+    world.run("push")
+    assert held(world) == []
+
+
+def test_a_folder_that_cannot_be_read_releases_nothing(world: World) -> None:
+    for name in NAMES[:60]:
+        world.remove(name)
+    assert world.run().held == 60
+    aside = world.root.parent / "aside"
+    (world.root / "f").rename(aside)
+    (world.root / "f").symlink_to(aside)
+    world.run()
+    assert held(world) == NAMES[:60]
+
+
+def test_another_limit_is_a_persons_word(world: World) -> None:
+    lose(world, NAMES[:15])
+    for name in NAMES[15:40]:
+        world.remove(name)
+    report = world.run(delete_limit=DeleteLimit(files=30, share=0.0), policy=Policy())
+    assert report.deleted_remote == 25
