@@ -23,7 +23,7 @@ from craftsync.errors import PathBusy, PathError, PathObstructed
 from craftsync.local import rename
 from craftsync.local.files import local_file
 from craftsync.local.temporary import Temporary
-from craftsync.local.tree import LISTING, Tree
+from craftsync.local.tree import LISTING, Tree, give_owner
 
 TRASH = f"{OWN_FOLDER}/trash"
 UNKEPT = "replaced"
@@ -115,6 +115,7 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
 
 def _create(tree: Tree, temporary: Temporary, path: str) -> None:
     with _parent_for(tree, path) as target:
+        give_owner(temporary.fileno(), os.fstat(target[0]))
         _move_to_free(temporary.give_name, target, path)
 
 
@@ -159,7 +160,9 @@ def _remove_empty_folders(parent: int, name: str, path: str) -> None:
 def _replace(
     tree: Tree, temporary: Temporary, target: _Place, expect: LocalFile, keep: str | None
 ) -> None:
-    os.fchmod(temporary.fileno(), stat.S_IMODE(_check_expected(target, expect).st_mode) & 0o777)
+    replaced = _check_expected(target, expect)
+    give_owner(temporary.fileno(), replaced)
+    os.fchmod(temporary.fileno(), stat.S_IMODE(replaced.st_mode) & 0o777)
     mine = os.fstat(temporary.fileno())
     with ExitStack() as stack:
         # The new file waits where the old one is to land: one swap does both.

@@ -8,6 +8,8 @@ elsewhere by now; `ensure_same` tells. Errors are craftsync's own: a plain
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -31,6 +33,7 @@ from craftsync.local.sync_group import SyncGroup
 from craftsync.local.temporary import TEMPORARIES, Temporary, is_nameless, sweep_temporaries
 from craftsync.local.tree import Tree
 
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -45,6 +48,8 @@ class Folder:
         """For `open`; takes over the descriptor."""
         self.path = path
         self.tree = Tree(descriptor)
+        self.read_only = False
+        """Nothing can be written to it, as `lock` found out."""
         self._locks = ExitStack()
         self._group = SyncGroup(lambda: rename.syncfs(self.tree.descriptor))
 
@@ -185,19 +190,44 @@ class Folder:
         with path_errors(f"{OWN_FOLDER}/{name}"):
             marks.write_mark(self.tree, name, content)
 
-    def lock(self) -> None:
-        """Hold the lock of the folder until it is closed; raises `LockedError` when another holds it."""
+    def lock(self, elsewhere: Path) -> None:
+        """Hold the lock of the folder until it is closed; raises `LockedError` when another holds it.
+
+        A folder that may not be written to, which is then `read_only`, is
+        locked by the file `elsewhere`: it can only be a source.
+        """
         try:
             descriptor = marks.take_lock(self.tree, "lock", wait=False)
         except BlockingIOError as error:
             raise self._locked() from error
         except OSError as error:
-            raise _root_error(self.path, error) from error
+            if error.errno not in _UNWRITABLE:
+                raise _root_error(self.path, error) from error
+            self.read_only = True
+            descriptor = self._locked_elsewhere(elsewhere)
         self._locks.callback(os.close, descriptor)
         with suppress(OSError):
             # For people only: what excludes others is the lock, and a full disk is met elsewhere.
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+    def _locked_elsewhere(self, file: Path) -> int:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _root_error(str(file), error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise self._locked() from error
+        return descriptor
+
+    def identity_without_mark(self) -> str:
+        """Return what tells this folder from others where no identity file can be written: filesystem and inode."""
+        descriptor = self.tree.descriptor
+        return f"fs:{os.fstatvfs(descriptor).f_fsid:x}:{os.fstat(descriptor).st_ino:x}"
 
     def _locked(self) -> LockedError:
         holder = self._holder()

@@ -12,7 +12,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PathBusy
 from craftsync.local.files import read_block
 from craftsync.local.temporary import Temporary
-from craftsync.local.tree import Tree
+from craftsync.local.tree import Tree, give_owner
 
 _LARGEST = 65_536
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -40,6 +40,7 @@ def write_mark(tree: Tree, name: str, content: bytes) -> None:
         os.fchmod(temporary.fileno(), 0o644)
         os.fsync(temporary.fileno())
         with tree.parent(path, make=True) as target:
+            give_owner(temporary.fileno(), os.fstat(target[0]))
             try:
                 temporary.give_name(*target)
             except FileExistsError as error:
@@ -61,6 +62,7 @@ def take_lock(tree: Tree, name: str, *, wait: bool) -> int:
     while True:
         with tree.parent(path, make=True) as (parent, last):
             descriptor = os.open(last, _LOCK, 0o666, dir_fd=parent)
+            give_owner(descriptor, os.fstat(parent))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if os.fstat(descriptor).st_nlink:

@@ -131,6 +131,16 @@ class Tree:
         return descriptor
 
 
+def give_owner(descriptor: int, like: os.stat_result) -> None:
+    """As root, give what was just made the owner of `like`: that of its folder, or of the file it replaces.
+
+    A user who ran craftsync as root once must be able to go on without.
+    """
+    if os.geteuid() == 0 and (like.st_uid or like.st_gid):
+        with suppress(PermissionError):  # Root of a user namespace may not give everything away.
+            os.chown(f"/proc/self/fd/{descriptor}", like.st_uid, like.st_gid)
+
+
 def _enter(descriptor: int, name: str) -> int:
     return os.open(name, WALK, dir_fd=descriptor)
 
@@ -141,6 +151,10 @@ def _enter_or_make(descriptor: int, name: str) -> int:
             return _enter(descriptor, name)
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=descriptor)
+            with suppress(FileNotFoundError):
+                made = _enter(descriptor, name)
+                give_owner(made, os.fstat(descriptor))
+                return made
     return _enter(descriptor, name)
 
 

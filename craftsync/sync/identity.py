@@ -33,9 +33,11 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
     Raises `RootError` when the folder is not the one it was.
     """
     root.ensure_same()
-    found = root.read_mark(ROOT_MARK)
     known = state.database.get("root_id")
-    if known is not None and (found is None or _text(found) != known):
+    found = _identity_of(root, known)
+    if known == root.identity_without_mark() and found is not None:
+        known = None  # It could not be written to when it was first seen, and has an identity file by now.
+    if known is not None and found != known:
         what = "lost its mark" if found is None else "is not the folder it was"
         raise RootError(
             f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
@@ -46,9 +48,9 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
     if known is None and mark:
         if found is None:
             root.write_mark(ROOT_MARK, uuid.uuid4().hex.encode())
-            found = root.read_mark(ROOT_MARK)
+            found = _identity_of(root, known)
         if found is not None:
-            state.database.put("root_id", _text(found))
+            state.database.put("root_id", found)
 
 
 def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
@@ -73,6 +75,15 @@ def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
                 found = _write_mark(store)
         if found is not None:
             state.database.put("store_id", found)
+
+
+def _identity_of(root: Folder, known: str | None) -> str | None:
+    """Return what the identity file says; without one, what stands in for it where none can be written."""
+    mark = root.read_mark(ROOT_MARK)
+    if mark is not None:
+        return _text(mark)
+    has_none = root.read_only or (known is not None and known.startswith("fs:"))
+    return root.identity_without_mark() if has_none else None
 
 
 def _text(content: bytes) -> str:

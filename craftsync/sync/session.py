@@ -94,7 +94,7 @@ class Session:
         folder = Folder.open(path)
         try:
             if not read_only:
-                folder.lock()
+                folder.lock(pair_folder(state_dir, path, store.location) / "root.lock")
             state = PairState.open(
                 state_dir, path, store.location, new_id=_new_id, scratch=read_only
             )

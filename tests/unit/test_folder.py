@@ -534,20 +534,24 @@ def test_a_mark_is_written_once(folder: Folder, root: Path) -> None:
     assert not leftovers(root)
 
 
+NEVER = Path("/nonexistent/lock")
+"""Where the lock of a folder goes that nobody can write to."""
+
+
 def test_a_second_lock_is_refused_until_the_first_is_given_back(folder: Folder, root: Path) -> None:
-    folder.lock()
+    folder.lock(NEVER)
     with Folder.open(root) as other:
         with pytest.raises(LockedError, match=str(root)):
-            other.lock()
+            other.lock(NEVER)
         folder.close()
-        other.lock()
+        other.lock(NEVER)
 
 
 def test_a_lock_survives_the_removal_of_its_file(folder: Folder, root: Path) -> None:
-    folder.lock()
+    folder.lock(NEVER)
     (root / ".craftsync/lock").unlink()
     with Folder.open(root) as other:
-        other.lock()
+        other.lock(NEVER)
         descriptor = os.open(root / ".craftsync/lock", os.O_RDWR)
         with pytest.raises(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
