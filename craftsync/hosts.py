@@ -6,23 +6,61 @@ retried.
 
 from __future__ import annotations
 
-import os
+import re
 import ssl
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import SplitResult, unquote, urlsplit
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import SplitResult
 
 from craftsync.blocking import blocking
 from craftsync.connection import Connection, Response
+from craftsync.errors import ConfigError, StoreDenied
+from craftsync.proxies import Proxy, proxy_for
 
 CONNECT_SECONDS = 10.0
-_PROXY_PORT = 3128
+_LOGIN_WANTED = 407
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d+)")
+"""How http.client words it."""
 
 
 class NotConnected(OSError):
     """No connection could be made, so that nothing was sent; the cause is its argument."""
+
+
+class ProxyFailed(NotConnected):
+    """The proxy could not be reached, or did not reach the host; its argument says so as a clause."""
+
+
+class Authorities(NamedTuple):
+    """A file, or folder, with the certificates of those who vouch for hosts, and what named it."""
+
+    path: str
+    named_by: str
+
+
+def trusting(authorities: Authorities | None) -> ssl.SSLContext:
+    """Return the context for https to hosts that these authorities vouch for, by default the machine's.
+
+    Raises `ConfigError` when there are no certificates in that place.
+    """
+    if authorities is None:
+        return ssl.create_default_context()
+    path = Path(authorities.path)
+    try:
+        if path.is_dir():
+            return ssl.create_default_context(capath=str(path))
+        return ssl.create_default_context(cafile=str(path))
+    except ssl.SSLError:
+        why = "which holds no certificate"
+    except OSError as error:
+        why = f"which cannot be read ({error.strerror})"
+    raise ConfigError(
+        f"{authorities.named_by} names {path}, {why}.",
+        remedy="Name a file with certificates in PEM form, or unset it.",
+    )
 
 
 class Host:
@@ -39,11 +77,11 @@ class Host:
         self._keep = keep
         self._trust = trust
         self._tls: ssl.SSLContext | None = None
-        self._proxy = _proxy_for(address)
+        self._proxy = proxy_for(address)
         # A proxy is told the whole address, unless it is asked to pass on what it cannot read.
         told = self._proxy is not None and address.scheme == "http"
         self._prefix = f"http://{address.netloc}" if told else ""
-        self._login = _login(self._proxy) if told else {}
+        self._login = self._proxy.login if self._proxy is not None and told else {}
         # Taken from and put back at its end, which needs no lock.
         self._idle: list[Connection] = []
 
@@ -70,7 +108,10 @@ class Host:
         connection = self._quiet() or blocking(partial(self._made, connect))
         try:
             sent = {**headers, **self._login} if self._login else headers
-            return connection.request(method, self._prefix + target, sent, body, patience)
+            response = connection.request(method, self._prefix + target, sent, body, patience)
+            if response.status == _LOGIN_WANTED and self._proxy is not None:
+                raise _login_wanted(self._proxy)
+            return response
         except BaseException:
             connection.close()
             raise
@@ -106,39 +147,37 @@ class Host:
             client.connect()
         except (OSError, HTTPException) as error:
             client.close()
-            raise NotConnected(error) from error
+            raise self._not_connected(error) from error
         return Connection(client.sock)
+
+    def _not_connected(self, error: Exception) -> Exception:
+        """Return what to raise for a connection that was not made; a failure of TLS is the host's, not the proxy's."""
+        if self._proxy is None or isinstance(error, ssl.SSLError):
+            return NotConnected(error)
+        status = _TUNNEL_REFUSED.match(str(error))
+        if status is None:
+            return ProxyFailed(f"the {self._proxy} could not be reached: {error}")
+        if int(status[1]) == _LOGIN_WANTED:
+            return _login_wanted(self._proxy)
+        return ProxyFailed(f"the {self._proxy} answered {status[1]}")
 
     def _client(self, seconds: float) -> HTTPConnection:
         """Return what makes a connection; it is used for nothing else."""
-        via = self._proxy or self._address
-        host, port = via.hostname or "", via.port or (_PROXY_PORT if self._proxy else None)
+        via = self._proxy
+        host, port = (via.host, via.port) if via else (self._address.hostname, self._address.port)
         if self._address.scheme == "http":
-            return HTTPConnection(host, port, timeout=seconds)
+            return HTTPConnection(host or "", port, timeout=seconds)
         self._tls = self._tls or self._trust()
-        client = HTTPSConnection(host, port, timeout=seconds, context=self._tls)
-        if self._proxy is not None:
+        client = HTTPSConnection(host or "", port, timeout=seconds, context=self._tls)
+        if via is not None:
             there = self._address.hostname or "", self._address.port or 443
-            client.set_tunnel(*there, _login(self._proxy))
+            client.set_tunnel(*there, dict(via.login))
         return client
 
 
-def _proxy_for(address: SplitResult) -> SplitResult | None:
-    """Return the proxy the environment names for a host, as boto3 and requests take it from there."""
-    names = f"{address.scheme}_proxy", "all_proxy"
-    if not any(name.lower() in names for name in os.environ):
-        return None
-    from urllib.request import getproxies, proxy_bypass
-
-    proxies = getproxies()
-    proxy = proxies.get(address.scheme) or proxies.get("all")
-    if proxy is None or proxy_bypass(address.hostname or ""):
-        return None
-    return urlsplit(proxy if "//" in proxy else f"//{proxy}")
-
-
-def _login(proxy: SplitResult | None) -> dict[str, str]:
-    if proxy is None or proxy.username is None:
-        return {}
-    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": "Basic " + b64encode(pair.encode()).decode()}
+def _login_wanted(proxy: Proxy) -> StoreDenied:
+    wants = "refused the login" if proxy.login else "requires a login"
+    return StoreDenied(
+        f"The {proxy} {wants} (407).",
+        remedy=f"Set {proxy.variable} to http://USER:PASSWORD@HOST:PORT.",
+    )

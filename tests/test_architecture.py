@@ -19,7 +19,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
-GROUND = {"errors", "blocking", "clock", "connection", "hosts", "hashing", "memory"}
+GROUND = {"errors", "blocking", "clock", "connection", "proxies", "hosts", "hashing", "memory"}
 ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
 FRONT = {
     *("words", "options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "blocking": set(),
     "clock": {"errors", "blocking"},
     "connection": {"blocking"},
-    "hosts": {"connection", "blocking"},
+    "proxies": {"errors"},
+    "hosts": {"proxies", "connection", "blocking", "errors"},
     "hashing": set(),
     "memory": set(),
     "core": {"core"},

@@ -24,6 +24,7 @@ from craftsync.errors import (
     StoreMissing,
     StoreUnavailable,
 )
+from craftsync.hosts import ProxyFailed
 
 _FULL = {"EntityTooLarge", "QuotaExceeded", "StorageFull", "XMinioStorageFull"}
 _EXPIRED = {"ExpiredToken", "RequestTimeTooSkewed", "RequestExpired"}
@@ -169,8 +170,9 @@ def unreachable(location: str, error: BaseException, *, sent: bool) -> StoreUnav
     Only the kind of failure is told: the text of the libraries' exceptions may
     hold the signed URL.
     """
+    why = str(error) if isinstance(error, ProxyFailed) else _kind(error)
     return StoreUnavailable(
-        f"{location} could not be reached: {_kind(error)}.",
+        f"{location} could not be reached: {why}.",
         remedy="Check the network and the environment's address.",
         ambiguous=sent,
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 from craftsync.blocking import blocking
 from craftsync.clock import Clock
-from craftsync.errors import StoreDenied, StoreMissing, StoreUnavailable, UsageError
+from craftsync.errors import ConfigError, StoreDenied, StoreMissing, StoreUnavailable, UsageError
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.errors import (
     about_the_store,
@@ -180,6 +180,8 @@ class Session:
         self._transport.forget()
         try:
             type(self._sdk)._refresh_access_token(self._sdk)
+        except (ConfigError, StoreDenied):
+            raise  # From the way there: a proxy, or certificates.
         except Exception as error:
             raise self._not_exchanged(error) from error
 

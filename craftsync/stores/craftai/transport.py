@@ -15,14 +15,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from ssl import SSLContext, create_default_context
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from craftsync.connection import Response
-from craftsync.hosts import Host, NotConnected
+from craftsync.hosts import Authorities, Host, NotConnected, trusting
 from craftsync.stores.craftai.errors import unreachable
 
 TIMEOUT = (10.0, 60.0)
@@ -105,17 +105,12 @@ def _escaped(target: str) -> str:
     return quote(target, safe=_SAFE) if _NOT_IN_A_TARGET.search(target) else target
 
 
-def _authorities() -> str:
-    """Return the file, or folder, with those who vouch for servers, as the SDK would have it."""
-    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return named or DEFAULT_CA_BUNDLE_PATH
-
-
 def _encryption() -> SSLContext:
-    authorities = _authorities()
-    if os.path.isdir(authorities):
-        return create_default_context(capath=authorities)
-    return create_default_context(cafile=authorities)
+    """Return the context that trusts those who vouch for servers, as the SDK would have it."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(name):
+            return trusting(Authorities(path, name))
+    return trusting(Authorities(DEFAULT_CA_BUNDLE_PATH, "requests"))
 
 
 class Answer:

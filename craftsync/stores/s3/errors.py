@@ -148,9 +148,12 @@ def _elsewhere(answer: Answer, where: str) -> StoreError:
 
 def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
     """Return the error for a request without an answer; `sent` when it may have arrived."""
+    remedy = "Check the network and the endpoint."
+    if "CERTIFICATE_VERIFY_FAILED" in str(why):
+        remedy = "Set AWS_CA_BUNDLE to a file with the certificate of the store's authority."
     return StoreUnavailable(
         f"{location} could not be reached: {why or 'the connection was closed'}.",
-        remedy="Check the network and the endpoint.",
+        remedy=remedy,
         ambiguous=sent,
     )
 

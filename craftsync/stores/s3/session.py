@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from craftsync.errors import ConfigError, StoreDenied
+from craftsync.hosts import Authorities
 from craftsync.stores.s3.signing import Keys
 
 _PLAIN_OPTIONS = {
@@ -42,7 +43,7 @@ class Session:
     region: str
     keys: Callable[[], Keys]
     refreshable: bool
-    ca_bundle: str | None = None
+    authorities: Authorities | None = None
 
 
 def open_session(
@@ -69,8 +70,18 @@ def open_session(
         region=region,
         keys=(lambda: plain) if plain else _keys_of_boto3(profile),
         refreshable=plain is None,
-        ca_bundle=environment.get("AWS_CA_BUNDLE") or options.get("ca_bundle"),
+        authorities=_authorities(environment, options),
     )
+
+
+def _authorities(environment: Environment, options: Mapping[str, str]) -> Authorities | None:
+    """Return who vouches for servers, in boto3's order."""
+    named = {
+        "AWS_CA_BUNDLE": environment.get("AWS_CA_BUNDLE"),
+        "ca_bundle in the AWS configuration": options.get("ca_bundle"),
+        "REQUESTS_CA_BUNDLE": environment.get("REQUESTS_CA_BUNDLE"),
+    }
+    return next((Authorities(path, by) for by, path in named.items() if path), None)
 
 
 class _ConfigFiles:

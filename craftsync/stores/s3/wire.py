@@ -7,7 +7,6 @@ no success is raised as one of craftsync's errors.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 from craftsync.clock import Clock
 from craftsync.connection import Response
-from craftsync.hosts import Host, NotConnected
+from craftsync.hosts import Host, NotConnected, trusting
 from craftsync.stores.s3.errors import answer_of, refused, unreachable
 from craftsync.stores.s3.session import Session
 from craftsync.stores.s3.signing import Query, Request, encoded_path, encoded_query, sign
@@ -48,8 +47,7 @@ class Wire:
         self._location = location
         self._clock = clock
         self._url = urlsplit(session.url)
-        trust = partial(ssl.create_default_context, cafile=session.ca_bundle)
-        self.host = Host(self._url, keep, trust)
+        self.host = Host(self._url, keep, partial(trusting, session.authorities))
 
     def call(
         self,
