@@ -8,10 +8,11 @@ over the paths found here looks again before it decides anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from craftsync.core.decide import remote_is_same
 from craftsync.core.merge import Unknown, merge
-from craftsync.core.model import RemoteObject, Skipped
+from craftsync.core.model import Kind, LocalFile, RemoteObject, Skipped
 from craftsync.local.ignore import IGNORE_FILE, IgnoreRules
 from craftsync.local.scan import look
 from craftsync.state.spool import in_order
@@ -19,22 +20,39 @@ from craftsync.sync.session import Session
 
 _LISTING_SHARE = 5000
 """Keys in each part of a listing that is fetched in several streams."""
+_MOST_MARKS = 100_000
+_64_BITS = (1 << 64) - 1
 
 
-def changed_here(session: Session, rules: IgnoreRules, paths: Iterable[str]) -> set[str]:
+def changed_here(
+    session: Session, rules: IgnoreRules, paths: Iterable[str], most: int
+) -> set[str] | None:
     """Return the paths among these, and below the folders among them, that differ from the baseline.
 
-    What could not be looked at is returned too: a pass says why. Raises
-    `RootError` when the root is not the one it was.
+    What could not be looked at is returned too, for a run says why; and so is a
+    file that is there again although its delete is held. More than `most` are
+    `None`: then everything is to be looked at. Raises `RootError` when the
+    folder is not the one it was.
     """
-    wanted = sorted(paths)
-    rows = {row.path: row for row in session.state.baseline.below(wanted)}
-    changed = set()
-    for found in look(session.root, rules, wanted):
-        row = None if isinstance(found, Skipped) else rows.pop(found.path, None)
-        if row is None or row.racy or found != row[:5]:
-            changed.add(found.path)
-    changed.update(path for path in rows if not rules.ignored(path))
+    wanted, state = sorted(paths), session.state
+    changed: set[str] = set()
+
+    def files() -> Iterator[LocalFile]:
+        for found in look(session.root, rules, wanted):
+            if isinstance(found, Skipped):
+                changed.add(found.path)
+            else:
+                yield found
+
+    held = state.held.paths(Kind.DELETE_REMOTE, wanted)
+    for path, file, row, is_held in merge(files(), state.baseline.below(wanted), held):
+        if file is None:
+            if row is not None and not rules.ignored(path):
+                changed.add(path)
+        elif is_held or row is None or row.racy or file != row[:5]:
+            changed.add(path)
+        if len(changed) > most:
+            return None
     return changed
 
 
@@ -47,23 +65,63 @@ def with_obstacles(session: Session, paths: set[str]) -> set[str]:
     return paths | {folder for folder in above if session.state.baseline.get(folder) is not None}
 
 
-def changed_there(session: Session, rules: IgnoreRules) -> dict[str, RemoteObject | None]:
-    """List the store and return what differs from the baseline; `None` is an object that is gone.
+class Differing(NamedTuple):
+    """What a list of the store found to differ from the baseline, without keeping all of it.
 
-    Raises what the store raises when its listing does not end well.
+    `marks` stand for single objects, as long as there are few enough; `total`
+    stands for all of them together.
     """
-    unknown = Unknown()
-    boundaries = session.state.baseline.boundaries(_LISTING_SHARE)
+
+    marks: frozenset[int] = frozenset()
+    total: int = 0
+    number: int = 0
+
+    @property
+    def has_all_marks(self) -> bool:
+        return len(self.marks) == self.number
+
+
+def changed_there(
+    session: Session, rules: IgnoreRules, before: Differing, most: int
+) -> tuple[Differing, set[str] | None]:
+    """List the store; return what differs from the baseline, and the paths of it that did not `before`.
+
+    More than `most` new ones, or more in all than can be told apart, are `None`
+    where there is anything new: then everything is to be looked at. Raises what
+    the store raises when its listing does not end well.
+    """
+    marks: set[int] = set()
+    new: set[str] = set()
+    total = count = 0
+    for path, remote in _differing_there(session, rules):
+        mark = hash((path, remote))
+        total, count = (total + mark) & _64_BITS, count + 1
+        if len(marks) < _MOST_MARKS:
+            marks.add(mark)
+        if len(new) <= most and mark not in before.marks:
+            new.add(path)
+    found = Differing(frozenset(marks), total, count)
+    if (count, total) == (before.number, before.total):
+        return found, set()
+    can_tell = found.has_all_marks and before.has_all_marks
+    return found, new if can_tell and len(new) <= most else None
+
+
+def _differing_there(
+    session: Session, rules: IgnoreRules
+) -> Iterator[tuple[str, RemoteObject | None]]:
+    """Yield what differs, `None` for an object that is gone; one that is there again although its delete is held, too."""
+    unknown, state = Unknown(), session.state
+    boundaries = state.baseline.boundaries(_LISTING_SHARE)
     listing: Iterator[RemoteObject] = _known(session.store.list(boundaries=boundaries), unknown)
     if not session.store.features.sorted_listing:
-        listing = in_order(session.state.database, listing)
-    return {
-        path: remote
-        for path, _, row, remote in merge((), session.state.baseline.rows(), listing)
-        if (row is None or remote is None or not remote_is_same(remote, row))
-        and not (remote is None and path in unknown)
-        and not rules.ignored(path)
-    }
+        listing = in_order(state.database, listing)
+    held = state.held.paths(Kind.DELETE_LOCAL)
+    for path, is_held, row, remote in merge(held, state.baseline.rows(), listing):
+        if row is not None and remote is not None and remote_is_same(remote, row) and not is_held:
+            continue
+        if not (remote is None and path in unknown) and not rules.ignored(path):
+            yield path, remote
 
 
 def with_rules_applied(paths: Iterable[str]) -> set[str] | None:

@@ -15,10 +15,15 @@ from random import Random
 from typing import Any
 
 from craftsync.clock import Clock
-from craftsync.core.model import RemoteObject
 from craftsync.core.paths import conflict_original
 from craftsync.daemon.cadence import Backoff, Cadence, Retries
-from craftsync.daemon.changes import changed_here, changed_there, with_obstacles, with_rules_applied
+from craftsync.daemon.changes import (
+    Differing,
+    changed_here,
+    changed_there,
+    with_obstacles,
+    with_rules_applied,
+)
 from craftsync.daemon.requests import Requests
 from craftsync.daemon.waiting import Waiting
 from craftsync.errors import CraftsyncError, Interrupted, StoreMissing, StoreUnavailable
@@ -38,7 +43,6 @@ _UNWATCHED_SHARE = 20
 _FEW_PATHS = 1_000
 _LISTED_AT_ONCE = 100
 """Looking at one path is one request, a listing is one for a thousand of them."""
-_MOST_REMEMBERED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class Cycles:
         self._retries = Retries(random)
         self._requests = Requests()
         self._again = True
-        self._differing: dict[str, RemoteObject | None] = {}
+        self._differing = Differing()
         self._full_at = self._poll_at = 0.0
 
     @property
@@ -234,13 +238,12 @@ class Cycles:
             return
         self._in_hand = len(dirty.paths)
         paths = self._asked_for()
-        if self._now() >= self._poll_at:
-            paths |= self._new_there()
+        there = self._new_there() if self._now() >= self._poll_at else set()
         here = with_rules_applied(dirty.paths)
-        if here is None:
+        if here is None or there is None:
             self._look_at_everything()
-        elif here or paths:
-            self._look_at_some(here, paths)
+        elif here or paths or there:
+            self._look_at_some(here, paths | there)
 
     def _asked_for(self) -> set[str]:
         """Take the paths somebody named, and those that are to be tried again."""
@@ -263,27 +266,34 @@ class Cycles:
 
     def _look_at_some(self, here: set[str], there: set[str]) -> None:
         rules = self._session.rules(self.options)
-        changed = there | changed_here(self._session, rules, here) | self.waiting.failed_at(here)
-        paths = with_obstacles(self._session, changed)
+        most = self._most_paths()
+        changed = changed_here(self._session, rules, here, most)
+        if changed is None:
+            self._look_at_everything()
+            return
+        paths = with_obstacles(self._session, changed | there | self.waiting.failed_at(here))
         baseline = self._session.state.baseline.count()
         # Only a look at everything can tell that a side is suddenly empty.
         could_be_all = len(paths) >= baseline != 1
-        if could_be_all or len(paths) > _FEW_PATHS + baseline // _LISTED_AT_ONCE:
+        if could_be_all or len(paths) > most:
             self._look_at_everything()
         elif paths:
             self._in_hand = len(paths)
             self._pass(paths)
 
-    def _new_there(self) -> set[str]:
-        """List the store; return what differs from the baseline and did not already do so."""
+    def _most_paths(self) -> int:
+        """Return how many paths are looked at one by one; for more a scan and a list cost less."""
+        return _FEW_PATHS + self._session.state.baseline.count() // _LISTED_AT_ONCE
+
+    def _new_there(self) -> set[str] | None:
+        """List the store; return what differs from the baseline and did not before; `None` is too much."""
         self._set("scanning")
         started = self._now()
-        found = changed_there(self._session, self._session.rules(self.options))
+        rules, most = self._session.rules(self.options), self._most_paths()
+        self._differing, new = changed_there(self._session, rules, self._differing, most)
         self._cadence.took(self._now() - started)
-        new = {path for path in found if self._differing.get(path, self) != found[path]}
-        self._differing = found if len(found) <= _MOST_REMEMBERED else {}
-        self._poll_at = self._now() + self._cadence.next(changed=bool(new))
-        is_quiet = not new and self._watch.health.healthy and not len(self._dirty)
+        self._poll_at = self._now() + self._cadence.next(changed=new is None or bool(new))
+        is_quiet = new == set() and self._watch.health.healthy and not len(self._dirty)
         self._set("watching", last_success_ns=self._success(is_quiet=is_quiet))
         return new
 

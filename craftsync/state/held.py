@@ -59,9 +59,15 @@ class Held:
         found = self._db.execute("SELECT kind FROM held WHERE path = ?", (path,)).fetchone()
         return None if found is None else Kind(found[0])
 
-    def of_kind(self, kind: Kind) -> Iterator[tuple[str]]:
-        """Yield the paths of which this delete is held, in the order of a listing."""
-        return self._db.execute("SELECT path FROM held WHERE kind = ? ORDER BY path", (kind,))
+    def paths(self, kind: Kind, within: Iterable[str] | None = None) -> Iterator[tuple[str]]:
+        """Yield in order the paths of which this delete is held: all, or those at `within` and below them."""
+        query = "SELECT path FROM held WHERE kind = ?"
+        if within is None:
+            yield from self._db.execute(f"{query} ORDER BY path", (kind,))
+            return
+        where = "AND path >= ? AND path < ? ORDER BY path"
+        for bounds in ranges(within):
+            yield from self._db.execute(f"{query} {where}", (kind, *bounds))
 
     def has_other(self, mode: Mode) -> bool:
         """Return whether deletes are held that a run of another mode asked for."""

@@ -309,9 +309,17 @@ def test_a_running_daemon_brings_back_what_went_before_the_guard_held_the_rest(
         until(lambda: daemon.status()["held"] == 0, "nothing to be held")
 
 
-def test_files_that_are_back_set_their_deletes_free_without_a_full_scan(
-    held: Craftsync, watched: Daemon
+def test_a_folder_that_is_mounted_again_sets_its_deletes_free_without_a_full_scan(
+    craftsync: Craftsync,
 ) -> None:
-    for name in NAMES[:4]:
-        held.write(f"data/{name}", name)
-    until(lambda: listed(held) == set(NAMES[4:]), "those that are back to be released")
+    configure(craftsync)
+    place, aside = craftsync.folder / "data" / "old", craftsync.folder / "aside"
+    place.rename(aside)
+    assert craftsync("sync", "-q").code == 7
+    with running(craftsync) as daemon:
+        daemon.until_state("watching")
+        until(lambda: daemon.status()["held"] == COUNT, "the deletes to be held")
+        aside.rename(place)
+        until(lambda: not listed(craftsync), "those that are back to be released")
+        until(lambda: daemon.status()["held"] == 0, "the daemon to know it")
+    assert in_store(craftsync) == set(NAMES)

@@ -1,0 +1,107 @@
+"""A run over a folder, and a look for what changed, take no more memory for many files than for few."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.model import RemoteObject
+from craftsync.daemon.changes import Differing, changed_here, changed_there
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync.planner import Planner
+from craftsync.sync.report import Options
+from craftsync.sync.session import Session, ignore_events
+from tests.support.world import World
+
+FILES = 20_000
+MOST_BYTES = 4 << 20
+"""A set of the paths alone would be larger."""
+VERSION = "1"
+
+
+def named(number: int) -> str:
+    # The names of one folder are sorted in memory, up to a bound.
+    return f"f/{number // 500:03}/{number:06}"
+
+
+class LargeStore(MemoryStore):
+    """Holds an object for each file, all alike, and keeps none of them."""
+
+    def list(self, prefix: str = "", **options: object) -> Iterator[RemoteObject]:
+        return (RemoteObject(named(number), 0, 1, VERSION) for number in range(FILES))
+
+    def stat(self, path: str) -> RemoteObject | None:
+        return RemoteObject(path, 0, 1, VERSION)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    """Give a folder of many files that the store and the last synced state know."""
+    world = World(tmp_path, LargeStore())
+    for number in range(FILES):
+        file = world.root / named(number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    with world.open() as session:
+        with session.state.transaction():
+            session.state.baseline.put(
+                (*session.root.stat(named(number)), False, None, 1, VERSION)  # type: ignore[misc]
+                for number in range(FILES)
+            )
+        yield session
+
+
+def peak_of(work: Callable[[], object]) -> tuple[object, int]:
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_event_for_a_large_folder_is_looked_at_file_by_file(session: Session) -> None:
+    rules = session.rules(Options())
+    found, peak = peak_of(lambda: changed_here(session, rules, ["f"], 1_000))
+    assert found == set()
+    assert peak < MOST_BYTES
+
+
+def test_a_poll_of_a_large_store_keeps_no_objects(session: Session) -> None:
+    rules = session.rules(Options())
+    with session.state.transaction():
+        session.state.baseline.forget(named(number) for number in range(FILES))
+    (found, new), peak = peak_of(lambda: changed_there(session, rules, Differing(), 1_000))  # type: ignore[misc]
+    assert (new, found.number) == (None, FILES)
+    assert peak < MOST_BYTES
+    # Nothing is new at the next poll, and another object is.
+    assert changed_there(session, rules, found, 1_000) == (found, set())
+    with session.state.transaction():
+        session.state.baseline.put([("g", 0, 0, 0, 0, False, None, 1, VERSION)])  # type: ignore[list-item]
+    assert changed_there(session, rules, found, 1_000)[1] == {"g"}
+
+
+def test_a_run_over_a_large_folder_is_planned_file_by_file(session: Session) -> None:
+    planner = Planner(
+        session.root,
+        session.store,
+        session.state,
+        session.rules(Options()),
+        Options(),
+        ignore_events,
+        session.clock.now_ns(),
+    )
+    planned, peak = peak_of(lambda: planner.plan(["f"]))
+    assert planned.unchanged == FILES  # type: ignore[attr-defined]
+    assert peak < MOST_BYTES
+
+
+def test_what_is_too_much_for_a_small_run_is_not_collected(session: Session) -> None:
+    rules = session.rules(Options())
+    for number in range(FILES):
+        Path(session.root.path, named(number)).unlink()
+    found, peak = peak_of(lambda: changed_here(session, rules, ["f"], 1_000))
+    assert found is None
+    assert peak < MOST_BYTES
