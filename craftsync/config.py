@@ -48,6 +48,7 @@ class S3Environment:
     profile: str | None = None
     region: str | None = None
     endpoint_url: str | None = None
+    request_payer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Config:
 KEYS: Mapping[str, tuple[str, ...]] = {
     "": ("environments", "folders", "metrics", "notify"),
     "craft-ai": ("store", "url", "control_url", "token_env", "token_file"),
-    "s3": ("store", "bucket", "prefix", "profile", "region", "endpoint_url"),
+    "s3": ("store", "bucket", "prefix", "profile", "region", "endpoint_url", "request_payer"),
     "directory": ("store", "path"),
     "folder": (
         *("root", "environment", "mode", "delete", "include", "exclude", "max_delete"),
@@ -178,6 +179,7 @@ def _environment(file: Path, key: str, content: Any) -> Environment:
                 profile=section.take("profile", text),
                 region=section.take("region", text),
                 endpoint_url=section.take("endpoint_url", url),
+                request_payer=section.take("request_payer", flag) or False,
             )
         case "craft-ai":
             return CraftAiEnvironment(

@@ -46,6 +46,8 @@ class S3Access:
     profile: str | None = None
     region: str | None = None
     endpoint_url: str | None = None
+    request_payer: bool = False
+    """Whether requests say that their sender pays for them, as requester-pays buckets demand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,18 @@ def _from_environment(name: str, environment: Environment, access: S3Access) -> 
             access.profile or said.profile,
             access.region or said.region,
             access.endpoint_url or said.endpoint_url,
+            access.request_payer or said.request_payer,
         ),
     )
 
 
 def _access_of(environment: S3Environment) -> S3Access:
-    return S3Access(environment.profile, environment.region, environment.endpoint_url)
+    return S3Access(
+        environment.profile,
+        environment.region,
+        environment.endpoint_url,
+        environment.request_payer,
+    )
 
 
 def _in_folder(location: Location, word: str, folder: str) -> Location:
@@ -222,6 +230,7 @@ def _open(location: Location, *, create: bool, raw_keys: bool) -> Store:
         profile=access.profile,
         region=access.region,
         endpoint_url=access.endpoint_url,
+        request_payer=access.request_payer,
         raw_keys=raw_keys,
     )
 

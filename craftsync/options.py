@@ -75,6 +75,8 @@ class PairOptions(TypedDict, total=False):
     """The AWS profile of an S3 store given by URL."""
     region: str | None
     endpoint_url: str | None
+    request_payer: bool
+    """Pay for the requests to a requester-pays bucket."""
 
 
 class RunOptions(PairOptions, total=False):

@@ -84,7 +84,12 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
 
 
 def access_of(asked: PairOptions) -> S3Access:
-    return S3Access(asked.get("profile"), asked.get("region"), asked.get("endpoint_url"))
+    return S3Access(
+        asked.get("profile"),
+        asked.get("region"),
+        asked.get("endpoint_url"),
+        asked.get("request_payer", False),
+    )
 
 
 def state_dir_of(asked: PairOptions) -> Path:

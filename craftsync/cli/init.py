@@ -162,6 +162,7 @@ def _keys_of(location: Location) -> dict[str, str]:
             "profile": access.profile,
             "region": access.region,
             "endpoint_url": access.endpoint_url,
+            "request_payer": "true" if access.request_payer else None,
         }
     else:
         keys = {

@@ -70,6 +70,7 @@ access_options = all_of(
     click.option("--profile", help="The AWS profile of an S3 store."),
     click.option("--region", help="The region of an S3 store."),
     click.option("--endpoint-url", metavar="URL", help="The address of an S3-compatible server."),
+    click.option("--request-payer", is_flag=True, help="Pay for requests to an S3 bucket."),
 )
 
 json_option = click.option("--json", is_flag=True, help="Print one JSON object a line.")

@@ -174,6 +174,7 @@ def _access(asked: MigrateOptions) -> tuple[Any, S3Access, S3Access]:
         asked.get("source_profile") or target.profile,
         asked.get("source_region") or target.region,
         asked.get("source_endpoint_url") or target.endpoint_url,
+        target.request_payer,
     )
     return asked.get("config"), source, target
 

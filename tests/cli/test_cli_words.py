@@ -119,7 +119,8 @@ def test_an_invalid_configuration_ends_with_78_and_says_what_to_do(craftsync: Cr
     assert run.code == 78
     assert run.err.splitlines() == [
         f"craftsync: {craftsync.config}: environments.dev.bukcet: unknown key (its value is 'b').",
-        "Did you mean bucket? Known keys: store, bucket, prefix, profile, region, endpoint_url.",
+        "Did you mean bucket? Known keys: store, bucket, prefix, profile, region, endpoint_url, "
+        "request_payer.",
     ]
 
 

@@ -9,9 +9,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
@@ -246,3 +248,76 @@ def test_the_signature_is_botocores(
     ours = sign(request, Keys("id", "secret", token), "eu-west-3", stamp)
     assert ours["authorization"] == theirs.headers["Authorization"]
     assert abs((now - stamp).total_seconds()) < 60
+
+
+def test_a_role_without_a_region_is_assumed_in_the_region_of_the_call(
+    files: Path, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto_server.endpoint)
+    (files / "config").write_text(
+        "[profile role]\nrole_arn = arn:aws:iam::123456789012:role/reader\nsource_profile = base\n"
+        "[profile base]\naws_access_key_id = id\naws_secret_access_key = secret\n"
+    )
+    session = open_session("bucket", profile="role", region="eu-west-3")
+    assert session.region == "eu-west-3"
+    assert session.keys().token
+
+
+STYLES = [
+    ("virtual", "http://s3.example:9000", "http://bucket.s3.example:9000"),
+    ("virtual", "https://s3.example/base/", "https://bucket.s3.example/base"),
+    ("virtual", "http://127.0.0.1:9000", "http://127.0.0.1:9000/bucket"),
+    ("virtual", None, "https://bucket.s3.eu-west-3.amazonaws.com"),
+    ("path", "https://s3.example", "https://s3.example/bucket"),
+    ("path", None, "https://s3.eu-west-3.amazonaws.com/bucket"),
+    ("auto", "https://s3.example", "https://s3.example/bucket"),
+    ("auto", None, "https://bucket.s3.eu-west-3.amazonaws.com"),
+]
+
+
+@pytest.mark.parametrize(("style", "endpoint", "url"), STYLES)
+def test_the_addressing_style_of_a_profile_is_boto3s(
+    files: Path, style: str, endpoint: str | None, url: str
+) -> None:
+    (files / "config").write_text(
+        "[default]\naws_access_key_id = id\naws_secret_access_key = secret\n"
+        f"region = eu-west-3\ns3 =\n  addressing_style = {style}\n  max_concurrent_requests = 20\n"
+    )
+    assert open_session("bucket", endpoint_url=endpoint).url == url
+    client = boto3.Session().client(
+        "s3", endpoint_url=endpoint, config=Config(signature_version="s3v4")
+    )
+    theirs = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k"})
+    # Signed addresses at AWS itself leave the region out.
+    assert theirs.partition("?")[0].replace("s3.amazonaws", "s3.eu-west-3.amazonaws") == f"{url}/k"
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("adressing_style = virtual", "addressing_style"),
+        ("addressing_style = sideways", "virtual"),
+        ("use_accelerate_endpoint = true", "false"),
+        ("signature_version = s3", "s3v4"),
+    ],
+)
+def test_an_s3_option_that_is_not_used_is_named(files: Path, option: str, hint: str) -> None:
+    (files / "config").write_text(
+        f"[profile odd]\naws_access_key_id = id\naws_secret_access_key = secret\ns3 =\n  {option}\n"
+    )
+    with pytest.raises(ConfigError, match=option) as refused:
+        open_session("bucket", profile="odd")
+    assert "odd" in str(refused.value) and hint in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("s3.example", "http//s3.example", "https:/s3.example", "https://", "ftp://s3.example"),
+        *("http://s3.example:port", "http://s3.example:99999", "http://:9000", "http://s3 example"),
+        *("https://s3.example?x=y", "https://s3.example#x", "http://s3,example"),
+    ],
+)
+def test_an_endpoint_with_a_typo_is_an_invalid_configuration(files: Path, endpoint: str) -> None:
+    with pytest.raises(ConfigError, match="is not a URL"):
+        open_session("bucket", endpoint_url=endpoint)

@@ -135,14 +135,27 @@ def _about_the_store(answer: Answer, where: str) -> StoreError:
     if answer.status in (301, 307, 308) or answer.code == "AuthorizationHeaderMalformed":
         return _elsewhere(answer, where)
     if answer.code in _DENIED or answer.status in (401, 403):
-        why = _DENIED.get(answer.code, "the credentials do not allow it")
+        why = _DENIED.get(answer.code) or answer.message or "the credentials do not allow it"
         kind = RequestDenied if answer.code == "AccessDenied" else StoreDenied
-        return kind(f"{where}: {why}.", remedy="Check the credentials and their rights.")
+        return kind(f"{where}: {why.rstrip('.')}.", remedy=_rights(answer))
     return StoreError(f"{where}{': ' + answer.message if answer.message else ''}.")
 
 
+def _rights(answer: Answer) -> str:
+    """Return what to do about a refusal."""
+    if answer.code in ("", "AccessDenied"):
+        return (
+            "Check the credentials and their rights. "
+            "If the bucket's requester pays, give --request-payer."
+        )
+    if answer.code in _DENIED:
+        return "Check the credentials and their rights."
+    return "Check the credentials, their rights, the endpoint and the profile's addressing_style."
+
+
 def _elsewhere(answer: Answer, where: str) -> StoreError:
-    remedy = f"Set the region to {answer.region}." if answer.region else "Check the region."
+    region = answer.region or "REGION"
+    remedy = f"Give --region {region}, or set region in the environment or the AWS profile."
     return StoreError(f"{where}: the bucket belongs to another region or endpoint.", remedy=remedy)
 
 

@@ -11,12 +11,16 @@ https://docs.aws.amazon.com/boto3/latest/guide/credentials.html
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from configparser import Error as ConfigParserError
 from configparser import RawConfigParser
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from craftsync.errors import ConfigError, StoreDenied
 from craftsync.hosts import Authorities
@@ -27,6 +31,23 @@ _PLAIN_OPTIONS = {
     *("endpoint_url", "services", "ignore_configured_endpoint_urls", "ca_bundle", "s3"),
 }
 """A profile with any other option may get its keys in a way only boto3 knows."""
+
+_HARMLESS_S3_OPTIONS = {
+    *("max_concurrent_requests", "max_queue_size", "multipart_threshold", "multipart_chunksize"),
+    *("max_bandwidth", "target_bandwidth", "preferred_transfer_client", "io_chunksize"),
+    *("payload_signing_enabled", "us_east_1_regional_endpoint"),
+}
+"""They tune how other clients transfer; what is stored is the same."""
+_HARMLESS_S3_VALUES = {
+    "addressing_style": ("auto", "path", "virtual"),
+    "signature_version": ("s3v4",),
+    "use_accelerate_endpoint": ("false",),
+    "use_dualstack_endpoint": ("false",),
+    "use_arn_region": ("false", "true"),
+}
+"""Options with the values under which requests are as they would be without them, or that are heard."""
+
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.%]+", re.IGNORECASE)
 
 Environment = Mapping[str, str]
 
@@ -44,6 +65,8 @@ class Session:
     keys: Callable[[], Keys]
     refreshable: bool
     authorities: Authorities | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every request."""
 
 
 def open_session(
@@ -52,8 +75,9 @@ def open_session(
     profile: str | None = None,
     region: str | None = None,
     endpoint_url: str | None = None,
+    request_payer: bool = False,
 ) -> Session:
-    """Find credentials, region and endpoint for a bucket.
+    """Find credentials, region and endpoint for a bucket; `request_payer` pays for the requests.
 
     Raises `StoreDenied` when there are no credentials, and `ConfigError` when
     profile or endpoint make no sense. Asks no server, unless boto3 has to.
@@ -64,13 +88,15 @@ def open_session(
     options = files.options(name or "default")
     region = region or environment.get("AWS_DEFAULT_REGION") or options.get("region", "us-east-1")
     endpoint = endpoint_url or _configured_endpoint(environment, files, options)
+    style = _addressing_style(name or "default", options)
     plain = _plain_keys(environment, options, explicit_profile=profile is not None)
     return Session(
-        url=_bucket_url(bucket, region, endpoint),
+        url=_bucket_url(bucket, region, endpoint, style),
         region=region,
-        keys=(lambda: plain) if plain else _keys_of_boto3(profile),
+        keys=(lambda: plain) if plain else _keys_of_boto3(profile, region),
         refreshable=plain is None,
         authorities=_authorities(environment, options),
+        headers={"x-amz-request-payer": "requester"} if request_payer else {},
     )
 
 
@@ -103,8 +129,31 @@ class _ConfigFiles:
     def service_endpoint(self, services: str) -> str | None:
         """Return S3's endpoint in a `[services NAME]` section, where it is a nested option."""
         nested = self._config.get(f"services {services}", {}).get("s3", "")
-        pairs = (line.partition("=") for line in nested.splitlines())
-        return {name.strip(): value.strip() for name, _, value in pairs}.get("endpoint_url")
+        return _nested(nested).get("endpoint_url")
+
+
+def _nested(text: str) -> dict[str, str]:
+    """Return the options that are written below an option, each on its own line."""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
+
+
+def _addressing_style(profile: str, options: Mapping[str, str]) -> str:
+    """Return `auto`, `path` or `virtual`; raises `ConfigError` for an S3 option that would go unheard."""
+    chosen = _nested(options.get("s3", ""))
+    for name, value in chosen.items():
+        if name in _HARMLESS_S3_OPTIONS or value.lower() in _HARMLESS_S3_VALUES.get(name, ()):
+            continue
+        known = sorted({*_HARMLESS_S3_OPTIONS, *_HARMLESS_S3_VALUES})
+        near = get_close_matches(name, known, n=1)
+        allowed = " or ".join(_HARMLESS_S3_VALUES.get(name, ()))
+        raise ConfigError(
+            f"The AWS profile {profile} has the S3 option {name} = {value}, which craftsync does not use.",
+            remedy=f"Set it to {allowed}, or remove it."
+            if allowed
+            else f"{f'Did you mean {near[0]}? ' if near else ''}Correct or remove it.",
+        )
+    return chosen.get("addressing_style", "auto").lower()
 
 
 def _parsed(path: str) -> dict[str, dict[str, str]]:
@@ -134,18 +183,47 @@ def _configured_endpoint(
     return from_environment or from_services or options.get("endpoint_url")
 
 
-def _bucket_url(bucket: str, region: str, endpoint: str | None) -> str:
-    """Return where the bucket is: below an endpoint that was given, else at AWS in its usual form."""
+def _bucket_url(bucket: str, region: str, endpoint: str | None, style: str) -> str:
+    """Return where the bucket is: below an endpoint that was given, else at AWS.
+
+    As in boto3, an endpoint has the bucket in its path unless the style is
+    `virtual`, and AWS has it in the host's name unless it is `path`.
+    """
     if endpoint:
-        if not endpoint.startswith(("http://", "https://")):
-            raise ConfigError(
-                f"The S3 endpoint {endpoint!r} is no URL.",
-                remedy="It has to start with http:// or https://.",
-            )
-        return f"{endpoint.rstrip('/')}/{bucket}"
-    domain = f"s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+        parts = _checked_endpoint(endpoint)
+        in_name = style == "virtual" and not _is_address(parts.hostname or "")
+        base = endpoint.rstrip("/")
+    else:
+        in_name = style != "path"
+        base = f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+    scheme, _, place = base.partition("://")
     # A dot in the bucket's name does not fit the server's certificate.
-    return f"https://{domain}/{bucket}" if "." in bucket else f"https://{bucket}.{domain}"
+    if in_name and not ("." in bucket and scheme == "https"):
+        return f"{scheme}://{bucket}.{place}"
+    return f"{base}/{bucket}"
+
+
+def _checked_endpoint(endpoint: str) -> SplitResult:
+    """Return an endpoint in its parts; raises `ConfigError` for what no server can be reached at."""
+    parts = urlsplit(endpoint)
+    try:
+        reachable = parts.port != 0 and _HOST.fullmatch(parts.hostname or "")
+    except ValueError:  # The port is none.
+        reachable = None
+    if parts.scheme in ("http", "https") and reachable and not (parts.query or parts.fragment):
+        return parts
+    raise ConfigError(
+        f"The S3 endpoint {endpoint!r} is not a URL.",
+        remedy="Write https://HOST, http://HOST or either with a :PORT.",
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain_keys(
@@ -164,14 +242,15 @@ def _plain_keys(
     return Keys(access, secret, options.get("aws_session_token")) if access and secret else None
 
 
-def _keys_of_boto3(profile: str | None) -> Callable[[], Keys]:
+def _keys_of_boto3(profile: str | None, region: str) -> Callable[[], Keys]:
     """Return boto3's credentials, which refresh themselves when less than ten minutes are left."""
     from boto3 import Session as Boto3Session
     from botocore.credentials import Credentials
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        credentials = Boto3Session(profile_name=profile).get_credentials()
+        # Whoever hands out keys for a role is asked in a region, too.
+        credentials = Boto3Session(profile_name=profile, region_name=region).get_credentials()
     except BotoCoreError as error:
         raise _no_credentials(f"could not be had: {error}") from error
     if credentials is None:
@@ -180,7 +259,7 @@ def _keys_of_boto3(profile: str | None) -> Callable[[], Keys]:
     def keys(credentials: Credentials = credentials) -> Keys:
         try:
             frozen = credentials.get_frozen_credentials()
-        except BotoCoreError as error:
+        except (BotoCoreError, ClientError) as error:
             raise _no_credentials(f"could not be renewed: {error}") from error
         return Keys(frozen.access_key or "", frozen.secret_key or "", frozen.token)
 

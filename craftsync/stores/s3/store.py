@@ -59,6 +59,7 @@ class S3Store:
         profile: str | None = None,
         region: str | None = None,
         endpoint_url: str | None = None,
+        request_payer: bool = False,
         transfers: int = 16,
         facts: ProbedFacts | None = None,
         clock: Clock | None = None,
@@ -72,7 +73,11 @@ class S3Store:
         self.clock = clock or SystemClock()
         self._raw_keys = raw_keys
         session_of = partial(
-            open_session, profile=profile, region=region, endpoint_url=endpoint_url
+            open_session,
+            profile=profile,
+            region=region,
+            endpoint_url=endpoint_url,
+            request_payer=request_payer,
         )
         session = session_of(bucket)
         self._origin = origin_of(session, bucket, self.root, profile)

@@ -86,7 +86,13 @@ class Wire:
         """
         path, parameters = encoded_path(f"{self._url.path}/{key}"), encoded_query(query)
         hashed = digest.hex() if digest else sha256(body).hexdigest()
-        request = Request(method, path, parameters, {"host": self._url.netloc, **headers}, hashed)
+        request = Request(
+            method,
+            path,
+            parameters,
+            {"host": self._url.netloc, **self._session.headers, **headers},
+            hashed,
+        )
         response = self._sent(request, body)
         try:
             if response.status >= 300:

@@ -1,0 +1,99 @@
+"""The program on S3 servers that are unlike Amazon's, and what it says where one refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.cli import Craftsync
+from tests.support.fake_s3 import Answer, error
+from tests.support.s3 import FakeS3, fake_s3
+from tests.support.servers import ACCESS_KEY, SECRET_KEY
+
+KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+
+
+@pytest.fixture
+def plain(craftsync: Craftsync) -> Iterator[FakeS3]:
+    """Serve a fake S3 with the bucket `bucket`, which the program reaches."""
+    with fake_s3("plain", "bucket") as (server, fake):
+        craftsync.environment |= KEYS | {"AWS_ENDPOINT_URL": server.endpoint}
+        yield fake
+
+
+def test_virtual_hosted_style_of_a_profile_reaches_a_server_that_takes_no_other(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/a")
+    profile = f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+    style = "s3 =\n  addressing_style = virtual\n"
+    config = craftsync.write("aws-config", profile)
+    with fake_s3("virtual-hosted", "bucket") as (server, fake):
+        # The fake stands for the proxy too, so that its names need no resolver.
+        craftsync.environment |= {
+            "AWS_CONFIG_FILE": str(config),
+            "AWS_ENDPOINT_URL": "http://s3.test",
+            "http_proxy": server.endpoint,
+        }
+        refused = craftsync("push", "root", "s3://bucket")
+        assert refused.code == 3
+        assert "Please use virtual hosted style to access." in refused.err
+        assert "addressing_style" in refused.err
+        config.write_text(profile + style)
+        run = craftsync("push", "root", "s3://bucket")
+        assert run.code == 0, run.err
+        assert "a" in fake.bucket("bucket")
+        assert craftsync("pull", "copy", "s3://bucket").code == 0
+    assert craftsync.files("copy") == {"a": "content"}
+
+
+def test_an_unknown_s3_option_of_a_profile_is_named(craftsync: Craftsync, plain: FakeS3) -> None:
+    config = craftsync.write("aws-config", "[default]\ns3 =\n  adressing_style = virtual\n")
+    run = craftsync("ls", "s3://bucket", AWS_CONFIG_FILE=str(config))
+    assert run.code == 78
+    assert "adressing_style" in run.err and "Did you mean addressing_style?" in run.err
+
+
+def test_a_requester_pays_bucket_is_reached_with_the_option_and_hinted_at_without(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("root/a")
+    with fake_s3("requester-pays", "bucket") as (server, fake):
+        craftsync.environment |= KEYS | {"AWS_ENDPOINT_URL": server.endpoint}
+        refused = craftsync("push", "root", "s3://bucket")
+        assert refused.code == 3
+        assert "--request-payer" in refused.err
+        run = craftsync("push", "--request-payer", "root", "s3://bucket")
+        assert run.code == 0, run.err
+        assert "a" in fake.bucket("bucket")
+        assert craftsync("ls", "s3://bucket", CRAFTSYNC_REQUEST_PAYER="1").code == 0
+        craftsync.config.write_text(
+            "environments: {paid: {store: s3, bucket: bucket, request_payer: true}}"
+        )
+        assert craftsync("ls", "paid").lines == craftsync("ls", "--request-payer", "paid").lines
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "http//localhost", "http://localhost:x"])
+def test_an_endpoint_with_a_typo_exits_78(craftsync: Craftsync, endpoint: str) -> None:
+    for words in (["ls", "s3://bucket"], ["push", "root", "s3://bucket"]):
+        craftsync.write("root/a")
+        run = craftsync(*words, **KEYS, AWS_ENDPOINT_URL=endpoint)
+        assert run.code == 78
+        assert endpoint in run.err and "Traceback" not in run.err
+
+
+def test_a_refusal_shows_the_sentence_of_the_server(craftsync: Craftsync, plain: FakeS3) -> None:
+    body = b"<Error><Code>UserSuspended</Code><Message>Pay your bill first.</Message></Error>"
+    plain.script = lambda _: Answer(403, body)
+    run = craftsync("ls", "s3://bucket")
+    assert run.code == 3
+    assert "UserSuspended: Pay your bill first." in run.err
+
+
+def test_another_region_is_named_with_its_flag(craftsync: Craftsync, plain: FakeS3) -> None:
+    moved = error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3"))
+    plain.script = lambda _: moved
+    run = craftsync("ls", "s3://bucket")
+    assert run.code == 3
+    assert "--region eu-west-3" in run.err
