@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,6 +32,9 @@ from craftsync.stores.source import FileSource
 from craftsync.sync.identity import STORE_MARK
 
 FileOrPath = str | os.PathLike[str] | BinaryIO
+
+_STANDARD_STREAMS = frozenset({0, 1, 2})
+_CHUNK = 1024 * 1024
 
 
 class ObjectInformation(TypedDict):
@@ -109,11 +111,13 @@ class DataStore:
     def upload_data_store_object(
         self, filepath_or_buffer: FileOrPath, object_path_in_datastore: str
     ) -> None:
-        """Write a file, or the whole content of a binary file object, whatever its position.
+        """Write a file, or the content of a binary file object, which needs no more than `read()`.
 
-        What is there already is replaced. The content is read once before it
-        is sent: a file object that is no file on disk is copied to a temporary
-        one for that. Raises `PathBusy` when the file changes meanwhile.
+        One that can seek is read from its start. Standard input, and what cannot
+        seek, is read from where it stands. What is there already is replaced.
+        The content is read once before it is sent: a file object that is not a
+        file on disk is copied to a temporary one for that. Raises `PathBusy`
+        when the file changes while it is read.
         """
         path = _named(object_path_in_datastore)
         if reason := refusal(path):
@@ -128,7 +132,8 @@ class DataStore:
     ) -> None:
         """Read an object into a file, which appears complete or not at all, or into a binary file object.
 
-        A file object that can seek is left at its start. Raises
+        A file object needs no more than `write()`. One whose `seekable()` is true
+        is left at its start, but never a standard stream. Raises
         `ObjectNotFound`, and `StoreUnavailable` when the content ends early.
         """
         path = _named(object_path_in_datastore)
@@ -137,8 +142,8 @@ class DataStore:
                 _save(reader, Path(filepath_or_buffer).expanduser())
             elif hasattr(filepath_or_buffer, "write"):
                 _pour(reader, filepath_or_buffer)
-                if filepath_or_buffer.seekable():
-                    filepath_or_buffer.seek(0)
+                if hasattr(filepath_or_buffer, "seekable"):
+                    _rewind(filepath_or_buffer)
             else:
                 raise _neither_path_nor_file(filepath_or_buffer)
 
@@ -208,38 +213,58 @@ def _opened_source(file: FileOrPath) -> Iterator[FileSource]:
             opened = path.open("rb")
         except OSError as error:
             raise PathError(f"{path} cannot be read ({error.strerror}).") from error
-        with opened, _seekable(opened) as content:
+        with opened, _on_disk(opened) as content:
             yield FileSource(content.fileno(), str(path))
     elif hasattr(file, "read"):
-        if file.seekable():
-            file.seek(0)
-        with _seekable(file) as content:
+        _rewind(file)
+        with _on_disk(file) as content:
             yield FileSource(content.fileno(), getattr(file, "name", "the file object"))
     else:
         raise _neither_path_nor_file(file)
 
 
 @contextmanager
-def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
+def _on_disk(file: BinaryIO) -> Iterator[BinaryIO]:
     """Give the file itself if it is a plain one on disk, or else a temporary copy of what it reads.
 
     A file object that merely has a descriptor may read something else than is
-    in that file, as a `gzip.GzipFile` does.
+    in that file, as a `gzip.GzipFile` does. Of standard input only what nobody
+    has read yet is meant, and not the whole file behind it.
     """
     plain = isinstance(file, io.FileIO | io.BufferedReader | io.BufferedRandom)
-    if plain and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    if plain and not _is_standard_stream(file) and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.flush()
         yield file
         return
     with TemporaryFile() as copy:
-        try:
-            shutil.copyfileobj(file, copy)
-        except TypeError as error:
-            raise UsageError(
-                "The file object gives text.", remedy="Open it in binary mode."
-            ) from error
+        _copy(file, copy)
         copy.flush()
         yield copy
+
+
+def _copy(file: BinaryIO, copy: BinaryIO) -> None:
+    while (chunk := file.read(_CHUNK)) != b"":
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            # A stream that does not wait gives None: taken for the end, it would cut the content off.
+            raise UsageError(
+                f"The file object gives {'text' if isinstance(chunk, str) else 'nothing yet'}.",
+                remedy="Open it in binary mode, for reading that waits.",
+            )
+        copy.write(chunk)
+
+
+def _rewind(file: BinaryIO) -> None:
+    """Go to the start of a file object, if it can; a standard stream goes on where the caller is in it."""
+    can_seek = file.seekable() if hasattr(file, "seekable") else hasattr(file, "seek")
+    if can_seek and not _is_standard_stream(file):
+        file.seek(0)
+
+
+def _is_standard_stream(file: BinaryIO) -> bool:
+    try:
+        return file.fileno() in _STANDARD_STREAMS
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def _pour(reader: Reader, target: BinaryIO) -> None:
@@ -247,13 +272,30 @@ def _pour(reader: Reader, target: BinaryIO) -> None:
     digest = sha256()
     for chunk in reader:
         digest.update(chunk)
-        target.write(chunk)
+        _write_all(target, chunk)
     expected = reader.object.digest
     if expected is not None and digest.digest() != expected:
         raise PathBusy(
             f"{reader.object.path}: what was read is not what had been written.",
             remedy="Try again; if it stays so, the object is damaged in the store.",
         )
+
+
+def _write_all(target: BinaryIO, chunk: bytes | memoryview) -> None:
+    """Write a chunk to a file object; a raw one may take a part of it at a time."""
+    rest = chunk
+    while rest:
+        try:
+            taken = target.write(rest)
+        except TypeError as error:
+            raise UsageError(
+                "The file object takes text.", remedy="Open it in binary mode."
+            ) from error
+        if not isinstance(target, io.RawIOBase):
+            return
+        if not taken:
+            raise PathError("The file object takes no more bytes.")
+        rest = rest[taken:]
 
 
 def _save(reader: Reader, target: Path) -> None:

@@ -8,9 +8,14 @@ from typing import Any
 import click
 
 from craftsync.cli import parameters as common
+from craftsync.cli.failures import told
 from craftsync.cli.output import say, say_json, shown
 from craftsync.core.model import Skipped
 from craftsync.datastore import DataStore, ObjectInformation
+
+_STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
+_STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
+"""By their names in /dev, too: opened by that name, a file behind them is begun anew."""
 
 
 def _store(word: str, flags: dict[str, Any]) -> DataStore:
@@ -74,7 +79,8 @@ def put(file: str, store: str, path: str, **flags: Any) -> None:
       tar c data | craftsync put - s3://bucket backup/data.tar
     """
     with _store(store, flags) as opened:
-        opened.upload_data_store_object(sys.stdin.buffer if file == "-" else file, path)
+        source = sys.stdin.buffer if file in _STANDARD_INPUT else file
+        opened.upload_data_store_object(source, path)
 
 
 @click.command(cls=common.Command)
@@ -90,7 +96,11 @@ def get(store: str, path: str, file: str, **flags: Any) -> None:
       craftsync get ./backup data.csv - | head
     """
     with _store(store, flags) as opened:
-        opened.download_data_store_object(path, sys.stdout.buffer if file == "-" else file)
+        if file not in _STANDARD_OUTPUT:
+            opened.download_data_store_object(path, file)
+            return
+        with told():
+            opened.download_data_store_object(path, sys.stdout.buffer)
 
 
 @click.command(cls=common.Command)

@@ -30,6 +30,34 @@ def test_a_dash_is_standard_input_and_output(craftsync: Craftsync) -> None:
     assert craftsync("get", "./store", "a", "-").out == content
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_get_to_standard_output_continues_the_file_behind_it(
+    craftsync: Craftsync, name: str
+) -> None:
+    craftsync.write("store/o", "OBJECT\n")
+    with (craftsync.folder / "out").open("wb", buffering=0) as out:
+        out.write(b"a header of some length\n")
+        assert craftsync.into(out, "get", "./store", "o", name) == 0
+        out.write(b"footer\n")
+    shown = (craftsync.folder / "out").read_bytes()
+    assert shown == b"a header of some length\nOBJECT\nfooter\n"
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_put_from_standard_input_stores_what_is_left_of_it(craftsync: Craftsync, name: str) -> None:
+    craftsync.write("in.csv", "header\nrow 1\nrow 2\n")
+    with (craftsync.folder / "in.csv").open("rb", buffering=0) as source:
+        assert source.read(7) == b"header\n"
+        assert craftsync.into(None, "put", name, "./store", "rest.csv", stdin=source) == 0
+    assert craftsync.files("store") == {"rest.csv": "row 1\nrow 2\n"}
+
+
+def test_get_to_a_full_disk_names_standard_output(craftsync: Craftsync) -> None:
+    craftsync.write("store/o", "OBJECT\n")
+    with open("/dev/full", "wb") as out:
+        assert craftsync.into(out, "get", "./store", "o", "-") == 1
+
+
 def test_json_lines_have_exactly_the_three_fields(craftsync: Craftsync) -> None:
     craftsync.write("store/été.csv", "x" * 123)
     os.utime(craftsync.folder / "store" / "été.csv", (0, 1_795_342_272))

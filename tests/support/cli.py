@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, BinaryIO
 
 SCRIPT = Path(sys.executable).with_name("craftsync")
 
@@ -69,6 +70,21 @@ class Craftsync:
             check=False,
         )
         return Run(done.returncode, done.stdout, done.stderr.decode())
+
+    def into(
+        self, stdout: BinaryIO | FileIO | None, *words: str, stdin: BinaryIO | FileIO | None = None
+    ) -> int:
+        """Return the exit code of a call whose standard streams are files of the test."""
+        done = subprocess.run(
+            [SCRIPT, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=stdout,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a call without waiting for its end."""

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pytest
 
@@ -125,6 +125,60 @@ def test_a_stream_that_cannot_seek_is_uploaded_whole(store: DataStore) -> None:
     target = io.BytesIO()
     store.download_data_store_object("a", target)
     assert target.getvalue() == b"through a pipe"
+
+
+class OnlyReads:
+    """A file object as small as the SDK's documentation allows."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = io.BytesIO(content)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._rest.read(size)
+
+
+class OnlyWrites:
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, content: bytes) -> None:
+        self.written += content
+
+
+class TakesAFewBytes(io.RawIOBase):
+    """A raw stream that takes a part of what it is given, as write(2) may."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, content: Any) -> int:
+        self.written += bytes(content[:7])
+        return min(7, len(content))
+
+
+class GivesNothingYet(OnlyReads):
+    def read(self, size: int = -1) -> bytes:
+        return super().read(size) or cast(bytes, None)
+
+
+def test_file_objects_with_read_or_write_alone_work_in_both_directions(store: DataStore) -> None:
+    store.upload_data_store_object(cast(BinaryIO, OnlyReads(b"12345")), "a")
+    target = OnlyWrites()
+    store.download_data_store_object("a", cast(BinaryIO, target))
+    assert target.written == b"12345"
+
+
+def test_a_raw_stream_gets_every_byte(store: DataStore) -> None:
+    store.upload_data_store_object(io.BytesIO(b"0123456789" * 3), "a")
+    target = TakesAFewBytes()
+    store.download_data_store_object("a", cast(BinaryIO, target))
+    assert target.written == b"0123456789" * 3
+
+
+def test_a_stream_that_does_not_wait_is_not_stored_in_part(store: DataStore) -> None:
+    with pytest.raises(UsageError, match="gives nothing yet"):
+        store.upload_data_store_object(cast(BinaryIO, GivesNothingYet(b"the first part")), "a")
+    assert store.list_data_store_objects() == []
 
 
 def test_of_a_compressed_file_object_the_content_is_uploaded_and_not_the_file(
@@ -248,6 +302,9 @@ def test_text_and_things_that_are_no_file_are_refused(store: DataStore) -> None:
     with pytest.raises(UsageError, match="int is neither a path nor a binary file"):
         store.upload_data_store_object(cast(BinaryIO, 3), "a")
     assert store.list_data_store_objects() == []
+    store.upload_data_store_object(io.BytesIO(b"bytes"), "a")
+    with pytest.raises(UsageError, match="text"):
+        store.download_data_store_object("a", cast(BinaryIO, io.StringIO()))
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
