@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -97,3 +99,54 @@ def test_another_region_is_named_with_its_flag(craftsync: Craftsync, plain: Fake
     run = craftsync("ls", "s3://bucket")
     assert run.code == 3
     assert "--region eu-west-3" in run.err
+
+
+def test_a_new_object_gets_the_content_type_of_its_name(
+    craftsync: Craftsync, plain: FakeS3
+) -> None:
+    expected = {
+        "table.csv": "text/csv",
+        "page.html": "text/html",
+        "packed.csv.gz": "application/gzip",
+        "notes.json": "application/json",
+        "unknown.parquet0": None,
+        "no-name": None,
+    }
+    for name in expected:
+        craftsync.write(f"root/d/{name}")
+    assert craftsync("push", "root", "s3://bucket").code == 0
+    bucket = plain.bucket("bucket")
+    assert {
+        name: bucket.get(f"d/{name}").headers.get("content-type") for name in expected
+    } == expected
+
+
+@pytest.mark.parametrize("size", [10, 20 << 20])
+def test_an_edit_keeps_what_others_gave_an_object(
+    craftsync: Craftsync, plain: FakeS3, size: int
+) -> None:
+    for name in ("a.txt", "bare.csv"):
+        craftsync.write(f"root/{name}")
+    assert craftsync("push", "root", "s3://bucket").code == 0
+    bucket = plain.bucket("bucket")
+    given = replace(
+        bucket.get("a.txt"),
+        headers={"content-type": "text/x-own", "cache-control": "max-age=60"},
+        metadata={**bucket.get("a.txt").metadata, "owner": "somebody else"},
+        tags="project=blue&note=a%20b",
+    )
+    bucket.versions["a.txt"] = [given]
+    bucket.versions["bare.csv"] = [replace(bucket.get("bare.csv"), headers={})]
+    plain.requests.clear()
+    for name in ("a.txt", "bare.csv"):
+        craftsync.write(f"root/{name}", "edited" * size)
+    assert craftsync("push", "root", "s3://bucket").code == 0
+    edited = bucket.get("a.txt")
+    assert edited.content == b"edited" * size
+    assert edited.headers == given.headers
+    assert edited.metadata["owner"] == "somebody else"
+    assert edited.metadata["craftsync-operation"] != given.metadata["craftsync-operation"]
+    assert dict(parse_qsl(edited.tags)) == {"project": "blue", "note": "a b"}
+    assert bucket.get("bare.csv").headers == {"content-type": "text/csv"}
+    asked = [r.target for r in plain.requests if r.method == "GET" and "tagging" in r.target]
+    assert asked == ["/bucket/a.txt?tagging="]

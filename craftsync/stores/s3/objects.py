@@ -11,6 +11,8 @@ from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from mimetypes import MimeTypes
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -26,6 +28,14 @@ HEADERS = (
     *("content-disposition", "cache-control", "expires"),
 )
 """Of HTTP, those that S3 keeps with an object."""
+_NO_TYPE = "binary/octet-stream"
+"""What S3 says of an object that was given no type."""
+_PACKED = {
+    "gzip": "application/gzip",
+    "bzip2": "application/x-bzip2",
+    "xz": "application/x-xz",
+    "compress": "application/x-compress",
+}
 _MOST_METADATA = 2048
 """Bytes of all names and values together (AWS S3 user guide, "Working with object metadata")."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -136,6 +146,33 @@ def headers_of(properties: Properties | None) -> dict[str, str]:
         return {}
     more = {TAGS: properties.tags, STORAGE_CLASS: properties.storage_class}
     return {**properties.headers, **{name: value for name, value in more.items() if value}}
+
+
+def type_of(name: str) -> str | None:
+    """Return the content type that a file's name stands for, the same on every machine; `None` for none.
+
+    A compressed file is what it is, and not what is in it.
+    """
+    kind, packed = _types().guess_type(PurePosixPath(name).name)
+    return _PACKED.get(packed) if packed else kind
+
+
+@lru_cache(maxsize=1)
+def _types() -> MimeTypes:
+    return MimeTypes()  # Without the files of the machine.
+
+
+def inherited(name: str, replaced: Found | None, tags: str = "") -> Properties:
+    """Return the properties of an object's new content: those of the object it replaces, and a type by its name.
+
+    The storage class is the store's usual one: it says where the old content lies.
+    """
+    headers, own = {}, NO_HEADERS
+    if replaced is not None:
+        headers, own = dict(replaced.properties.headers), replaced.properties.metadata
+    if headers.get("content-type", _NO_TYPE) == _NO_TYPE and (kind := type_of(name)):
+        headers["content-type"] = kind
+    return Properties(headers, own, tags)
 
 
 def meta_headers(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -13,10 +13,11 @@ from dataclasses import replace
 from functools import partial
 
 from craftsync.clock import Clock, SystemClock
-from craftsync.core.model import RemoteObject, Skipped
+from craftsync.core.model import Absent, RemoteObject, Skipped
 from craftsync.errors import (
     ObjectNotFound,
     PathObstructed,
+    StoreDenied,
     StoreUnavailable,
 )
 from craftsync.stores.base import Expect, Origin, Source, UploadJournal
@@ -29,7 +30,14 @@ from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.keys import folders_above, key_of
 from craftsync.stores.s3.listing import Listing, patient
 from craftsync.stores.s3.multipart import Uploads
-from craftsync.stores.s3.objects import OPERATION, Condition, headers_of, notes, with_notes
+from craftsync.stores.s3.objects import (
+    OPERATION,
+    Condition,
+    headers_of,
+    inherited,
+    notes,
+    with_notes,
+)
 from craftsync.stores.s3.probe import probe
 from craftsync.stores.s3.reader import ObjectReader, Reading
 from craftsync.stores.s3.session import Session, open_session
@@ -168,10 +176,10 @@ class S3Store:
         journal: UploadJournal | None = None,
         properties: Properties | None = None,
     ) -> RemoteObject:
-        key, headers = self._key(path), headers_of(properties)
-        metadata = notes(source.digest, source.mtime_ns, operation)
-        if properties is not None:
-            metadata = with_notes(properties.metadata, metadata)
+        key = self._key(path)
+        described = properties or self._inherited(path, expect)
+        headers = headers_of(described)
+        metadata = with_notes(described.metadata, notes(source.digest, source.mtime_ns, operation))
         written = RemoteObject(
             path, source.size, None, None, source.digest, source.mtime_ns, operation
         )
@@ -286,6 +294,21 @@ class S3Store:
     def _prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
         kept = None if self.features.keeps_versions else keep
         return self._displacing.prepared(path, expect, kept, checks)
+
+    def _inherited(self, path: str, expect: Expect) -> Properties:
+        """Return the properties of new content: what others gave the object in its place, and a type by its name."""
+        if isinstance(expect, Absent):
+            return inherited(path, None)
+        key = self._key(path)
+        try:
+            seen = self.calls.look(key)
+        except StoreDenied:
+            # Who may write and not read learns nothing of what is there.
+            return inherited(path, None)
+        if seen is None:
+            return inherited(path, None)
+        found, headers = seen
+        return inherited(path, found, self.calls.tags_of(key, headers))
 
     def _after_completion(self, written: RemoteObject) -> RemoteObject:
         """Return what is there after an upload in parts."""
