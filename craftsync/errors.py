@@ -98,6 +98,10 @@ class PathRefused(PathError):
     """The name cannot be held by a folder, or by this store; it is reported and left alone."""
 
 
+class PathLeftOut(PathRefused):
+    """A symbolic link or a special file, which by design takes no part."""
+
+
 class PathObstructed(PathError):
     """A folder stands where a file should go, or a file where a folder should."""
 

@@ -65,10 +65,13 @@ def say_json(content: Mapping[str, Any] | list[Any]) -> None:
 
 
 def say_issue(event: Event) -> None:
-    """Print on stderr which path is not in sync, and why; held deletes all in one line."""
+    """Print on stderr which path is not in sync, and why; held deletes all in one line.
+
+    Of what takes no part by design nothing is printed: there is nothing to do about it.
+    """
     if isinstance(event, HeldEvent):
         say(event.sentence, to_stderr=True)
-    elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD:
+    elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD and not event.by_design:
         say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
 
 
@@ -122,6 +125,8 @@ class JsonLines:
         if isinstance(event, HeldEvent):
             return
         say_json(event.as_json())
+        if isinstance(event, IssueEvent) and event.by_design:
+            return
         if isinstance(event, IssueEvent):
             self._counts[_ISSUE_FIELDS[event.issue]] += 1
         elif event.action in _ACTION_FIELDS:
@@ -148,6 +153,8 @@ class TextLines:
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
             say(f"{event.action} {shown(event.path)} ({size_shown(event.size)})")
+        elif isinstance(event, IssueEvent) and event.by_design and self._actions:
+            say(f"left out: {shown(event.path)}: {event.reason}")
 
     def summary(self, report: Report, exit_code: int) -> None:
         if not self._quiet:
@@ -216,6 +223,7 @@ def sentence(report: Report) -> str:
         _counted(report.held, "held for approval"),
         _counted(report.problems, "not equal" if report.command == "check" else "failed"),
         _counted(report.skipped, "skipped"),
+        _counted(report.left_out, "left out (links and special files)"),
     ]
     done = ", ".join(part for part in parts if part) or "nothing to do"
     dry_run = " (dry run, nothing was changed)" if report.dry_run else ""

@@ -92,14 +92,30 @@ class Unknown:
     def __init__(self) -> None:
         self._paths: set[str] = set()
         self._subtrees: set[str] = set()
+        self._by_design: set[str] = set()
 
     def add(self, skipped: Skipped) -> None:
         self._paths.add(skipped.path)
+        if skipped.by_design:
+            self._by_design.add(skipped.path.rstrip("/"))
         if skipped.subtree:
             self._subtrees.add(skipped.path.rstrip("/"))
 
     def __bool__(self) -> bool:
         return bool(self._paths)
+
+    def blocked_by(self, path: str) -> str | None:
+        """Return, the first time, the symbolic link or special file that stands at this path or above it."""
+        end = path.find("/")
+        while self._by_design:
+            place = path[:end] if end >= 0 else path
+            if place in self._by_design:
+                self._by_design.remove(place)
+                return place
+            if end < 0:
+                return None
+            end = path.find("/", end + 1)
+        return None
 
     def __contains__(self, path: str) -> bool:
         if path in self._paths or "" in self._subtrees:

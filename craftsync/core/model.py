@@ -88,13 +88,15 @@ class Skipped(NamedTuple):
     """Something a scan or listing met that takes no part, and why.
 
     `subtree` says that everything below the path is unknown too: a folder that
-    could not be read proves nothing about the files in it.
+    could not be read proves nothing about the files in it. `by_design` is a
+    symbolic link or a special file: there is nothing in it to keep in sync.
     """
 
     path: str
     reason: str
     subtree: bool = False
     failed: bool = False
+    by_design: bool = False
 
 
 class Mode(StrEnum):

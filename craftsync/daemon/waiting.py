@@ -26,6 +26,7 @@ class Waiting:
         self._busy: set[str] = set()
         self._found_busy: set[str] = set()
         self._has_new_held = False
+        self._left_out: set[str] = set()
 
     @property
     def is_empty(self) -> bool:
@@ -45,7 +46,7 @@ class Waiting:
                     self._found[event.path] = event
                 else:
                     self._uncounted[event.issue] += 1
-            elif isinstance(event, IssueEvent) and len(self._found_busy) < _MOST_PATHS:
+            elif isinstance(event, IssueEvent) and self._is_busy(event):
                 self._found_busy.add(event.path)
 
     def knows(self, event: Event) -> bool:
@@ -59,9 +60,21 @@ class Waiting:
                 return not has_new
             if not isinstance(event, IssueEvent):
                 return False
+            if event.by_design:
+                return self._left_out_before(event.path)
             if event.issue is Issue.HELD:
                 return not self._is_new(event.path, event)
             return self._known.get(event.path) == event
+
+    def _is_busy(self, event: IssueEvent) -> bool:
+        return not event.by_design and len(self._found_busy) < _MOST_PATHS
+
+    def _left_out_before(self, path: str) -> bool:
+        """Return whether a thing that takes no part was reported before; beyond a bound none is."""
+        if path in self._left_out or len(self._left_out) >= _MOST_PATHS:
+            return True
+        self._left_out.add(path)
+        return False
 
     def run_ended(self, paths: Set[str] | None, *, skipped: int = 0) -> list[IssueEvent]:
         """Take over what a run found; it clears what it covered and did not find again.

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Self
 
 from craftsync.core.model import LIMIT, LocalFile, time_within
-from craftsync.errors import PathBusy, PathError, PathObstructed, PathRefused
+from craftsync.errors import PathBusy, PathError, PathLeftOut, PathObstructed
 from craftsync.local.tree import LinkInTheWay, Tree
 
 BLOCK = 1024 * 1024
@@ -63,14 +63,14 @@ def look(tree: Tree, path: str) -> LocalFile | None:
 
     `None` when nothing regular can be there: it or a folder above it is
     missing, or a file stands in the place of such a folder. Raises
-    `PathObstructed` for a folder, `PathRefused` for a symbolic link (there or
+    `PathObstructed` for a folder, `PathLeftOut` for a symbolic link (there or
     on the way, since what lies behind it is not known) or a special file, and
     `PathError` when the look itself fails.
     """
     try:
         status = tree.status(path)
     except LinkInTheWay as error:
-        raise PathRefused(f"{path} lies behind the symbolic link {error.filename}.") from error
+        raise PathLeftOut(f"{path} lies behind the symbolic link {error.filename}.") from error
     except OSError as error:
         if error.errno in _ABSENT:
             return None
@@ -79,7 +79,7 @@ def look(tree: Tree, path: str) -> LocalFile | None:
         return local_file(path, status)
     if stat.S_ISDIR(status.st_mode):
         raise PathObstructed(f"{path} is a folder.")
-    raise PathRefused(f"{path} is {kind_of(status.st_mode)}.")
+    raise PathLeftOut(f"{path} is {kind_of(status.st_mode)}.")
 
 
 def kind_of(mode: int) -> str:

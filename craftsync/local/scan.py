@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from craftsync.core.model import LIMIT, OWN_FOLDER, LocalFile, Skipped
 from craftsync.core.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, is_own, malformed
-from craftsync.errors import PathError, PathObstructed, PathRefused, RootError
+from craftsync.errors import PathError, PathLeftOut, PathObstructed, PathRefused, RootError
 from craftsync.local.files import kind_of, local_file
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import FolderRules, IgnoreRules
@@ -79,7 +79,7 @@ class _Walk:
             listing = self._folder.tree.listing(under)
         except (FileNotFoundError, NotADirectoryError) as error:
             if isinstance(error, LinkInTheWay):
-                return Skipped(error.filename, "a symbolic link", subtree=True)
+                return Skipped(error.filename, "a symbolic link", subtree=True, by_design=True)
             return None
         except OSError as error:
             if not under:
@@ -173,7 +173,7 @@ def _no_file(path: str, mode: int) -> Skipped:
     if S_ISDIR(mode):
         return Skipped(path, VANISHED, subtree=True)
     # What lies behind a link is not known, so nothing below it counts as gone.
-    return Skipped(path, kind_of(mode), subtree=True)
+    return Skipped(path, kind_of(mode), subtree=True, by_design=True)
 
 
 def _unreadable(path: str, error: OSError) -> Skipped:
@@ -233,4 +233,5 @@ def _met_refused(path: str, error: PathRefused) -> tuple[str, Skipped]:
     """Report a link or special file as a scan does: at its own path, even from below it."""
     cause = error.__cause__
     at = str(cause.filename) if isinstance(cause, LinkInTheWay) else printable(path)
-    return at, Skipped(at, str(error), subtree=True)
+    by_design = isinstance(error, PathLeftOut)
+    return at, Skipped(at, str(error), subtree=True, by_design=by_design)

@@ -59,10 +59,11 @@ def scan_aside(
 
 
 def _received(pipe: IO[bytes], root: str) -> Iterator[LocalFile | Skipped]:
-    new, fields = tuple.__new__, len(LocalFile._fields)
+    new = tuple.__new__
     while (batch := _next_batch(pipe, root)) is not None:
         for entry in batch:
-            yield new(LocalFile, entry) if len(entry) == fields else Skipped(*entry)
+            # The size of the one, the reason of the other.
+            yield new(LocalFile, entry) if entry[1].__class__ is int else Skipped(*entry)
 
 
 def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | None:

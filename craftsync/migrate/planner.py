@@ -114,6 +114,8 @@ class Planner:
                 left_out = self._refused(path, there, target, planned)
             else:
                 left_out = path in source.unknown
+                if left_out and there is not None and self.options.run.policy.delete:
+                    self._blocked(path, source, planned)
             if left_out:
                 if row is not None:
                     self.state.leave_out(path)
@@ -132,6 +134,14 @@ class Planner:
 
     def _wants_proof(self, row: CopiedRow) -> bool:
         return self.options.verify is Verify.FULL and row.verified != Verified.READ_BACK
+
+    def _blocked(self, path: str, source: _Side, planned: Planned) -> None:
+        """Report what takes no part by design where the target holds something to be deleted."""
+        place = source.unknown.blocked_by(path)
+        if place is not None:
+            planned.skipped += 1
+            reason = "a symbolic link or special file is in the way of what the target holds here"
+            self.on_event(IssueEvent(Issue.SKIPPED, place, reason))
 
     def _refused(
         self, path: str, there: RemoteObject | None, target: _Side, planned: Planned

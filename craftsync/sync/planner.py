@@ -24,7 +24,7 @@ from craftsync.state.pair import PairState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
 from craftsync.sync import planning
-from craftsync.sync.report import OnEvent, Options, ProgressEvent
+from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
 
 _REVIEW = "Review: craftsync deletes list"
 _FORCE = "If that is meant: --force-delete"
@@ -173,11 +173,12 @@ class Planner:
                 if not unchanged % _TICK:
                     self.on_event(ProgressEvent("scanning", unchanged))
                 continue
-            if local is None and (path in gone_here or ignored(path)):
+            if local is None and path not in gone_here and ignored(path):
                 continue
             planned.here += local is not None
             planned.there += remote is not None
-            if remote is None and path in gone_there:
+            if (local is None and path in gone_here) or (remote is None and path in gone_there):
+                self._left_alone(Joined(path, local, row, remote), gone_here, gone_there, planned)
                 continue
             decision = decide(local, row, remote, policy)
             if decision is not None:
@@ -187,6 +188,22 @@ class Planner:
         planned.here += unchanged
         planned.there += unchanged
         planned.unchanged += unchanged
+
+    def _left_alone(
+        self, at: Triple, gone_here: Unknown, gone_there: Unknown, planned: Planned
+    ) -> None:
+        """Report what takes no part by design where the other side holds something to be kept in sync."""
+        if decide(at.local, at.baseline, at.remote, self.options.policy) is None:
+            return
+        place, side = None, ""
+        if at.remote is not None:
+            place, side = gone_here.blocked_by(at.path), "store"
+        elif at.local is not None:
+            place, side = gone_there.blocked_by(at.path), "folder"
+        if place is not None:
+            planned.skipped += 1
+            reason = f"a symbolic link or special file is in the way of what the {side} holds here"
+            self.on_event(IssueEvent(Issue.SKIPPED, place, reason))
 
     def _spool(self, actions: Iterator[Action]) -> None:
         for batch in planning.in_batches(actions):

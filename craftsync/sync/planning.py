@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from craftsync.core.model import RemoteObject, Skipped
-from craftsync.errors import PathError, PathRefused, StoreDenied
+from craftsync.errors import PathError, PathLeftOut, PathRefused, StoreDenied
 from craftsync.stores.base import Store
 from craftsync.sync.report import HeldEvent, Issue, IssueEvent, OnEvent
 
@@ -32,6 +32,7 @@ class Planned:
 
     unchanged: int = 0
     skipped: int = 0
+    left_out: int = 0
     problems: int = 0
     held: int = 0
     deletes: int = 0
@@ -44,8 +45,9 @@ class Planned:
         def note(skipped: Skipped) -> None:
             issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
             self.problems += skipped.failed
-            self.skipped += not skipped.failed
-            on_event(IssueEvent(issue, skipped.path, skipped.reason))
+            self.left_out += skipped.by_design
+            self.skipped += not (skipped.failed or skipped.by_design)
+            on_event(IssueEvent(issue, skipped.path, skipped.reason, skipped.by_design))
 
         return note
 
@@ -75,7 +77,12 @@ def stat_all(store: Store, names: Sequence[str]) -> list[RemoteObject | Skipped]
         try:
             return store.stat(path)
         except (PathError, StoreDenied) as error:
-            return Skipped(path, str(error), failed=not isinstance(error, PathRefused))
+            return Skipped(
+                path,
+                str(error),
+                failed=not isinstance(error, PathRefused),
+                by_design=isinstance(error, PathLeftOut),
+            )
 
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
         return [found for found in pool.map(look, names) if found]

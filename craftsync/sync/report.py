@@ -46,11 +46,12 @@ class ActionEvent:
 
 @dataclass(frozen=True, slots=True)
 class IssueEvent:
-    """One path is not in step, and why."""
+    """One path is not in sync, and why. `by_design`: it takes no part, and there is nothing to do about it."""
 
     issue: Issue
     path: str
     reason: str
+    by_design: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {"type": str(self.issue), "path": self.path, "reason": self.reason}
@@ -132,6 +133,8 @@ class Report:
     seconds: float = 0.0
     dry_run: bool = False
     damaged_state: bool = False
+    left_out: int = 0
+    """Symbolic links and special files, which by design take no part."""
 
     @property
     def exit_code(self) -> int:
@@ -146,7 +149,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         fields = asdict(self)
-        del fields["dry_run"], fields["damaged_state"]
+        del fields["dry_run"], fields["damaged_state"], fields["left_out"]
         return {"type": "summary", **fields, "exit_code": self.exit_code}
 
     def _repr_html_(self) -> str:

@@ -59,6 +59,7 @@ class RoundTally:
         report = self._report
         report.unchanged += planned.unchanged
         report.skipped += planned.skipped
+        report.left_out += planned.left_out
         report.problems += planned.problems
         report.held += planned.held
         self._totals = totals

@@ -30,7 +30,8 @@ def test_the_manifest_leaves_out_what_is_hidden_by_something_else_now(
     (tmp_path / side / "a").unlink()
     (tmp_path / side / "a").symlink_to("b")
     report = moving.run()
-    assert (report.exit_code, moving.said) == (6, ["skipped a"])
+    # A link in the source takes no part; one in the target is in the way of a copy.
+    assert (report.exit_code, moving.said) == (6 if side == "target" else 0, ["skipped a"])
     assert manifested(report.manifest) == ["b"]
     (tmp_path / side / "a").unlink()
     (tmp_path / side / "a").write_text("1")

@@ -87,7 +87,9 @@ class World:
             return session.run("sync", settings, self.listen, paths=paths)
 
     def listen(self, event: Event) -> None:
-        """Take in what a run reports."""
+        """Take in what a run reports, but for what takes no part by design."""
+        if isinstance(event, IssueEvent) and event.by_design:
+            return
         if not isinstance(event, ProgressEvent | HeldEvent):
             self.events.append(event)
 

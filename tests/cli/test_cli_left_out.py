@@ -1,0 +1,68 @@
+"""Symbolic links and special files take no part by design: they are nothing to be done about."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from tests.support.cli import Craftsync, until
+from tests.support.daemons import running
+
+
+def test_a_link_and_a_socket_are_no_reason_for_another_exit_code(craftsync: Craftsync) -> None:
+    file = craftsync.write("data/a")
+    file.with_name("link").symlink_to("a")
+    os.mkfifo(file.with_name("pipe"))
+    with socket.socket(socket.AF_UNIX) as listening:
+        os.chdir(file.parent)
+        listening.bind("socket")
+    for _ in range(2):
+        run = craftsync("sync", "data", "./store")
+        assert (run.code, run.err) == (0, "")
+        assert "3 left out (links and special files)" in run.text
+    run = craftsync("sync", "--json", "data", "./store")
+    assert (run.code, run.summary["skipped"]) == (0, 0)
+    assert {line["path"] for line in run.json if line["type"] == "skipped"} == {
+        *("link", "pipe", "socket")
+    }
+    assert "left out: link: a symbolic link" in craftsync("sync", "-v", "data", "./store").text
+    assert craftsync("push", "data", "./store").code == 0
+    assert craftsync("migrate", "./data", "./other").code == 0
+    assert '"last_success": "2' in craftsync("status", "--json", "data", "./store").text
+
+
+def test_a_link_in_the_way_of_an_object_is_skipped_with_the_reason(craftsync: Craftsync) -> None:
+    for name in ("a", "b", "c"):
+        craftsync.write(f"store/folder/{name}")
+    (craftsync.folder / "elsewhere").mkdir()
+    (craftsync.folder / "data").mkdir()
+    (craftsync.folder / "data" / "folder").symlink_to(craftsync.folder / "elsewhere")
+    run = craftsync("sync", "data", "./store")
+    assert (run.code, run.text.count("1 skipped")) == (6, 1)
+    (line,) = run.err.splitlines()
+    assert line.startswith("skipped: folder: a symbolic link or special file is in the way of what")
+    # A push has nothing to bring there.
+    assert craftsync("push", "data", "./store").code == 0
+
+
+def test_a_link_in_a_store_folder_in_the_way_of_a_file_is_skipped(craftsync: Craftsync) -> None:
+    craftsync.write("data/a")
+    craftsync.write("store/b")
+    (craftsync.folder / "store" / "a").symlink_to("b")
+    run = craftsync("push", "data", "./store")
+    assert run.code == 6
+    assert run.err.startswith("skipped: a: a symbolic link or special file is in the way")
+
+
+def test_a_running_daemon_reports_a_link_once_and_a_success(craftsync: Craftsync) -> None:
+    file = craftsync.write("data/a")
+    file.with_name("link").symlink_to("a")
+    (craftsync.folder / "store").mkdir()
+    pair = ("data", "./store")
+    with running(craftsync, *pair) as daemon:
+        until(lambda: daemon.status(*pair)["last_success"], "a success")
+        for name in ("b", "c"):
+            assert craftsync("rescan", *pair).code == 0
+            craftsync.write(f"data/{name}")
+            until((craftsync.folder / "store" / name).exists, "another run")
+        assert daemon.log.count("link: a symbolic link") == 1
