@@ -31,9 +31,15 @@ from craftsync.stores.base import Store
 
 @dataclass(frozen=True, slots=True)
 class DirectoryLocation:
-    """A plain folder used as a store; `path` is absolute."""
+    """A plain folder used as a store; `path` is absolute, its links resolved.
+
+    So a folder that can be reached by several names is one store.
+    """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", real(self.path))
 
     def __str__(self) -> str:
         return str(self.path)
@@ -185,10 +191,17 @@ def _absolute(word: str) -> Path:
     return Path(os.path.abspath(Path(word).expanduser()))
 
 
+def real(path: Path) -> Path:
+    """Return the one name of a place: absolute, its links resolved, whether or not it is there."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:
+        # A name that no place can have; whoever uses it says so.
+        return path
+
+
 def address_of(location: Location) -> str:
     """Return the address under which the store itself and the state databases know a place."""
-    if isinstance(location, DirectoryLocation):
-        return os.path.realpath(location.path)
     return str(location)
 
 

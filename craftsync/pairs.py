@@ -30,13 +30,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A root (absolute), the place of its store, and what the configuration says about the two."""
+    """A root, the place of its store, and what the configuration says about the two.
+
+    `root` is absolute, its links resolved: a folder with several names is one root.
+    """
 
     root: Path
     location: Location
     settings: Settings = field(default_factory=Settings)
     folder: str | None = None
     """What the configuration calls the pair, if it is in there."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", locations.real(self.root))
 
 
 def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
@@ -77,9 +83,8 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
     """
     place = _real_place(path)
     pair = resolve(words, asked) if words else _enclosing(place, asked)
-    root = Path(os.path.realpath(pair.root))
-    if place != root and place.is_relative_to(root):
-        return pair, place.relative_to(root).as_posix()
+    if place != pair.root and place.is_relative_to(pair.root):
+        return pair, place.relative_to(pair.root).as_posix()
     return pair, path
 
 
@@ -183,7 +188,7 @@ def _enclosing(place: Path, asked: PairOptions) -> Pair:
             if (folder / OWN_FOLDER).is_dir():
                 # The configuration goes first: it also knows how to reach the store.
                 for pairs in (configured, known):
-                    here = [pair for pair in pairs if os.path.realpath(pair.root) == str(folder)]
+                    here = [pair for pair in pairs if pair.root == folder]
                     if here:
                         return _one_of(here)
     return _of_folder(_only_folder(config), config, access_of(asked))
@@ -200,11 +205,7 @@ def _one_of(pairs: list[Pair]) -> Pair:
 
 
 def _is_known(pair: Pair, state_dir: Path) -> bool:
-    return any(
-        os.path.realpath(root) == os.path.realpath(pair.root)
-        and store == locations.address_of(pair.location)
-        for root, store in _known_pairs(state_dir)
-    )
+    return (str(pair.root), locations.address_of(pair.location)) in _known_pairs(state_dir)
 
 
 def _known_pairs(state_dir: Path) -> list[tuple[str, str]]:

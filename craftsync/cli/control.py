@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
     """Return where the daemon of a pair can be spoken to, if there is one."""
     from craftsync.daemon.endpoint import folder_of as below
 
-    root, store = os.path.realpath(pair.root), locations.address_of(pair.location)
+    root, store = str(pair.root), locations.address_of(pair.location)
     return below(pairs.state_dir_of(asked), root, store)
 
 

@@ -60,7 +60,7 @@ def _of_stopped(pair: pairs.Pair, state_dir: Path) -> dict[str, Any]:
     """Return what is known of a pair no daemon keeps in step; what is missing of it is the reason."""
     from craftsync.sync.status import of_pair
 
-    facts = of_pair(os.path.realpath(pair.root), locations.address_of(pair.location), state_dir)
+    facts = of_pair(str(pair.root), locations.address_of(pair.location), state_dir)
     if pair.folder is None and facts["mode"] is None:
         # Nobody has ever heard of it: the words may be mistyped, and this raises what is wrong.
         with pairs.opened(pair, state_dir, read_only=True):

@@ -107,7 +107,7 @@ def _watched(
     options = passes.options_for(pair, asked, common.mode_of(mode) or settings.mode or Mode.TWO_WAY)
     default = WatchSettings()
     return Watched(
-        root=os.path.realpath(pair.root),
+        root=str(pair.root),
         store=locations.address_of(pair.location),
         control=control.folder_of(pair, asked),
         told=pair,

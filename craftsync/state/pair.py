@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,9 +42,16 @@ class PairState:
         new_id: Callable[[], str],
         scratch: bool = False,
     ) -> PairState:
-        """Open the database of the pair, or with `scratch` a copy of it that is gone when closed."""
-        path = pair_folder(state_dir, root, location) / _FILE
-        database = Database.scratch(path) if scratch else Database.open(path)
+        """Open the database of the pair, or with `scratch` a copy of it that is gone when closed.
+
+        What an earlier version kept under another name of the same store is
+        found, and without `scratch` moved to where it belongs.
+        """
+        if scratch:
+            database = Database.scratch(known_folder(state_dir, root, location) / _FILE)
+        else:
+            _adopt(state_dir, root, location)
+            database = Database.open(pair_folder(state_dir, root, location) / _FILE)
         if not scratch:
             database.put("root", root)
             database.put("store", location)
@@ -64,6 +72,62 @@ def pair_folder(state_dir: Path, root: str, location: str) -> Path:
     return state_dir / "pairs" / name
 
 
+def known_folder(state_dir: Path, root: str, location: str) -> Path:
+    """Return the folder whose database was used last for the pair, its own where there is none."""
+    own = pair_folder(state_dir, root, location)
+    folders = [own, *_aliases(state_dir, root, location)]
+    return max(folders, key=_used_ns)
+
+
+def _aliases(state_dir: Path, root: str, location: str) -> list[Path]:
+    """Return the folders that hold databases of the pair under names with links in them.
+
+    Earlier versions named a directory store as it was called. Losing such a
+    database would bring back what was deleted.
+    """
+    if not location.startswith("/"):
+        return []
+    return [
+        folder
+        for folder, (known_root, store) in _all_known(state_dir)
+        if store != location and (os.path.realpath(known_root), _real(store)) == (root, location)
+    ]
+
+
+def _adopt(state_dir: Path, root: str, location: str) -> None:
+    """Give the pair the database that was used last for it under any of its names; set the others aside."""
+    aliases = _aliases(state_dir, root, location)
+    if not aliases:
+        return
+    own, latest = pair_folder(state_dir, root, location), known_folder(state_dir, root, location)
+    for folder in {own, *aliases} - {latest}:
+        with contextlib.suppress(FileNotFoundError):
+            _fold(folder / _FILE).rename(folder / f"{_FILE}.superseded")
+    if latest != own:
+        own.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _fold(latest / _FILE).rename(own / _FILE)
+
+
+def _fold(file: Path) -> Path:
+    """Work the log of a database into it, so that it is one file and can be moved."""
+    if file.exists():
+        Database.open(file).close()
+    return file
+
+
+def _used_ns(folder: Path) -> int:
+    """Return when a database was last written to; -1 when there is none."""
+    times = [-1]
+    for name in (_FILE, f"{_FILE}-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            times.append((folder / name).stat().st_mtime_ns)
+    return max(times)
+
+
+def _real(location: str) -> str:
+    return os.path.realpath(location) if location.startswith("/") else location
+
+
 def known_conflicts(state_dir: Path, root: str, location: str) -> int:
     """Count the conflict copies of a pair as a look from outside, while another process works with it."""
     uri = f"{(pair_folder(state_dir, root, location) / _FILE).resolve().as_uri()}?mode=ro"
@@ -76,7 +140,13 @@ def known_conflicts(state_dir: Path, root: str, location: str) -> int:
 
 
 def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
-    """Return (root, store location) of every pair a database is kept for."""
+    """Return (root, store location) of every pair a database is kept for, each once, links resolved."""
+    names = [(os.path.realpath(root), _real(store)) for _, (root, store) in _all_known(state_dir)]
+    return list(dict.fromkeys(names))
+
+
+def _all_known(state_dir: Path) -> list[tuple[Path, tuple[str, str]]]:
+    """Return the folder of each database, and the root and store it was made for."""
     found = []
     for file in sorted((state_dir / "pairs").glob(f"*/{_FILE}")):
         uri = f"{file.resolve().as_uri()}?mode=ro"
@@ -86,5 +156,5 @@ def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
         ):
             facts = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('root', 'store')"))
             if len(facts) == 2:
-                found.append((facts["root"], facts["store"]))
+                found.append((file.parent, (facts["root"], facts["store"])))
     return found

@@ -53,7 +53,7 @@ class DirectoryStore:
             self._folder = Folder.open(path)
         except RootError as error:
             raise whole_store_error(error) from error
-        self.location = self._folder.path
+        self.location = os.path.realpath(self._folder.path)
         self.name = name or Path(self.location).name or "directory"
         self._swept = False
 

@@ -24,7 +24,7 @@ from craftsync.local.ignore import IgnoreRules
 from craftsync.state.events import Deleted
 from craftsync.state.held import HeldDelete
 from craftsync.state.history import HistoryRow
-from craftsync.state.pair import PairState, pair_folder
+from craftsync.state.pair import PairState, known_folder
 from craftsync.stores.base import Store
 from craftsync.sync import check, planfile, status, why
 from craftsync.sync.content import Fetcher
@@ -89,7 +89,7 @@ class Session:
         one is gone, not new. Raises `RootError`, `LockedError`, `StateError`.
         """
         path = os.path.realpath(root)
-        if create_root and not pair_folder(state_dir, path, store.location).exists():
+        if create_root and not known_folder(state_dir, path, store.location).exists():
             os.makedirs(path, exist_ok=True)
         folder = Folder.open(path)
         try:
