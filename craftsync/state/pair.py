@@ -139,6 +139,20 @@ def known_conflicts(state_dir: Path, root: str, location: str) -> int:
     return 0
 
 
+def known_root(state_dir: Path, root: str, location: str) -> tuple[str | None, Path]:
+    """Return the identity that a pair's root should have, read without a trace, and the file that says so."""
+    file = known_folder(state_dir, root, location) / _FILE
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(
+            sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
+        ) as connection,
+    ):
+        row = connection.execute("SELECT value FROM meta WHERE key = 'root_id'").fetchone()
+        return (str(row[0]) if row else None), file
+    return None, file
+
+
 def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
     """Return (root, store location) of every pair a database is kept for, each once, links resolved."""
     names = [(os.path.realpath(root), _real(store)) for _, (root, store) in _all_known(state_dir)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import uuid
+from pathlib import Path
 
 from craftsync.core.model import ABSENT, OWN_FOLDER
 from craftsync.errors import (
@@ -39,18 +40,33 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
         known = None  # It could not be written to when it was first seen, and has an identity file by now.
     if known is not None and found != known:
         what = "lost its mark" if found is None else "is not the folder it was"
-        raise RootError(
-            f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
-            remedy="Is a disk not mounted? If this really is a new folder, remove what is"
-            f" remembered of the old one, {state.database.path}: the next pass then merges"
-            " without deleting anything.",
-        )
+        raise _another_root(root, what, state.database.path)
     if known is None and mark:
         if found is None:
             root.write_mark(ROOT_MARK, uuid.uuid4().hex.encode())
             found = _identity_of(root, known)
         if found is not None:
             state.database.put("root_id", found)
+
+
+def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:
+    """Raise `RootError` when a root that is known has no identity file, before anything is made in it.
+
+    It may be the mount point of a disk that is away, which is to stay empty.
+    `known` is what the database says it should be.
+    """
+    has_file = known is not None and not known.startswith("fs:")
+    if has_file and root.read_mark(ROOT_MARK) is None:
+        raise _another_root(root, "lost its mark", database)
+
+
+def _another_root(root: Folder, what: str, database: Path | None) -> RootError:
+    return RootError(
+        f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
+        remedy="Is a disk not mounted? If this really is a new folder, remove what is"
+        f" remembered of the old one, {database}: the next pass then merges"
+        " without deleting anything.",
+    )
 
 
 def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:

@@ -24,12 +24,12 @@ from craftsync.local.ignore import IgnoreRules
 from craftsync.state.events import Deleted
 from craftsync.state.held import HeldDelete
 from craftsync.state.history import HistoryRow
-from craftsync.state.pair import PairState, known_folder
+from craftsync.state.pair import PairState, known_folder, known_root, pair_folder
 from craftsync.stores.base import Store
 from craftsync.sync import check, planfile, status, why
 from craftsync.sync.content import Fetcher
 from craftsync.sync.held import Returning, Verdict, as_new
-from craftsync.sync.identity import confirm_root, confirm_store
+from craftsync.sync.identity import confirm_root, confirm_store, refuse_lost_root
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.opening import learn, report_recovery
 from craftsync.sync.planner import Planned
@@ -94,6 +94,7 @@ class Session:
         folder = Folder.open(path)
         try:
             if not read_only:
+                refuse_lost_root(folder, *known_root(state_dir, path, store.location))
                 folder.lock(pair_folder(state_dir, path, store.location) / "root.lock")
             state = PairState.open(
                 state_dir, path, store.location, new_id=_new_id, scratch=read_only

@@ -192,3 +192,12 @@ def test_a_store_that_vanishes_is_reported_and_the_root_stays(tmp_path: Path) ->
     with pytest.raises(StoreChanged):
         world.run()
     assert len(world.here()) == 3
+
+
+def test_nothing_is_made_in_the_empty_mount_point_of_a_root_that_is_away(world: World) -> None:
+    fill(world, 5)
+    world.root.rename(world.root.with_name("the disk"))
+    world.root.mkdir()
+    with pytest.raises(RootError, match="lost its mark"):
+        world.run()
+    assert list(world.root.iterdir()) == []
