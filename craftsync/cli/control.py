@@ -89,7 +89,8 @@ def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
 def stop(pair: tuple[str, ...], **flags: Any) -> None:
     """End the daemon in good order, and return once it has ended.
 
-    With a PAIR only that one; the process ends with its last.
+    With a PAIR only that one, until the daemon is started anew; a reload does
+    not change that. The process ends with its last.
 
     \b
     Examples:

@@ -131,6 +131,8 @@ class _Daemon:
         self._is_ready = False
         self._has_worked = False
         self._said: dict[Keeper, str] = {}
+        self._stopped: set[Path] = set()
+        """Folders a person has stopped: they stay so at a reload, until the daemon is started anew."""
         self._metrics_at = 0.0
 
     def run(self) -> None:
@@ -214,6 +216,7 @@ class _Daemon:
         if self._wanted.get(folder) == keeper.watched:
             # It was stopped through its socket, and not to be replaced by another.
             del self._wanted[folder]
+            self._stopped.add(folder)
         del self._keepers[folder]
         self._said.pop(keeper, None)
         keeper.close()
@@ -236,7 +239,10 @@ class _Daemon:
         else:
             self._remark = ""
             self._setup = setup
-            self._wanted = {watched.control: watched for watched in setup.pairs}
+            named = {watched.control: watched for watched in setup.pairs}
+            # What the configuration no longer names, and then names again, is new.
+            self._stopped &= named.keys()
+            self._wanted = {at: named[at] for at in named if at not in self._stopped}
             self._hook.words = setup.notify
             _log.info("the configuration was read again")
         self._manager.tell("READY=1")

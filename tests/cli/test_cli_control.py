@@ -219,6 +219,28 @@ def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
         assert daemon.status("more")["state"] == "stopped"
 
 
+def test_a_folder_that_was_stopped_stays_so_at_a_reload(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, store = pair
+    (tmp_path / "more").mkdir()
+    configure(craftsync, f"}}, more: {{root: {tmp_path}/more, environment: 'store:more'")
+    with running(craftsync) as daemon:
+        until((store / "first").exists, "the first run")
+        daemon.until_state("watching", "more")
+        assert craftsync("stop", "more").code == 0
+        configure(
+            craftsync, f", mode: push}}, more: {{root: {tmp_path}/more, environment: 'store:more'"
+        )
+        daemon.hang_up()
+        until(lambda: daemon.status("data")["mode"] == "push", "the new mode")
+        assert daemon.status("more")["state"] == "stopped"
+        assert "more: stopped" in daemon.log
+        assert daemon.end() == 0
+    with running(craftsync) as daemon:
+        daemon.until_state("watching", "more")
+
+
 def test_outside_its_windows_it_waits(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
     _, store = pair
     configure(craftsync, f', windows: ["{another_day()} 12:00-12:01"]')
