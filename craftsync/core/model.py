@@ -64,6 +64,11 @@ class RemoteObject(NamedTuple):
     operation: str | None = None
 
 
+def mtime_of(remote: RemoteObject) -> int | None:
+    """Return the time a file with this content should bear: that of the uploaded file, else that of the object."""
+    return remote.modified_ns if remote.mtime_ns is None else remote.mtime_ns
+
+
 class BaselineRow(NamedTuple):
     """What root and store last agreed on for one path: same content, both looks.
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from hashlib import md5, sha256
 from io import BytesIO
 
-from craftsync.core.model import RemoteObject
+from craftsync.core.model import RemoteObject, mtime_of
 from craftsync.errors import ObjectNotFound, PathBusy, PreconditionFailed, StoreUnavailable
 from craftsync.hashing import fed
 from craftsync.stores.base import Reader, Store
@@ -96,7 +96,7 @@ def read_whole(store: Store, source: RemoteObject, limiter: Limiter) -> tuple[Co
     """
     body, reader = _read(store, source, limiter, 0, source.size)
     found = reader.object
-    content = Content(body, found.mtime_ns or found.modified_ns)
+    content = Content(body, mtime_of(found))
     if found.digest not in (None, content.digest):
         raise damaged(store, source.path)
     doubtful = store.features.md5_versions and is_md5(found.version)
@@ -159,7 +159,7 @@ class Stream:
     ) -> None:
         """`source` is a full description, as `stat` gives it; `hash_parts` makes `is_version` work."""
         self.size = source.size
-        self.mtime_ns = source.mtime_ns or source.modified_ns
+        self.mtime_ns = mtime_of(source)
         self._parts: dict[int, tuple[int, bytes]] = {}
         self._store = store
         self._source = source

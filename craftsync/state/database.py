@@ -189,11 +189,29 @@ class Database:
             (key, value),
         )
 
+    def beside(self) -> sqlite3.Connection:
+        """Return a second connection, whose commits do not wait for the disk; of a scratch database the same one."""
+        if not isinstance(self.connection, _Connection) or self.connection.is_scratch:
+            return self.connection
+        beside = _connected(str(self.path))
+        beside.execute("PRAGMA synchronous = NORMAL")
+        return beside
+
     def close(self) -> None:
         self.connection.close()
 
 
 def _connect(name: str) -> _Connection:
+    connection = _connected(name)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connected(name: str) -> _Connection:
     connection = sqlite3.connect(
         name,
         timeout=_BUSY_SECONDS,
@@ -202,11 +220,6 @@ def _connect(name: str) -> _Connection:
         factory=_Connection,
     )
     connection.place = name
-    try:
-        _prepare(connection)
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 

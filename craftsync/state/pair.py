@@ -14,6 +14,7 @@ from craftsync.state.database import UNREADABLE, Database
 from craftsync.state.events import Events
 from craftsync.state.held import Held
 from craftsync.state.history import History
+from craftsync.state.intents import Intents
 from craftsync.state.plan import Plan
 from craftsync.state.transfers import Transfers
 
@@ -26,7 +27,8 @@ class PairState:
     def __init__(self, database: Database, new_id: Callable[[], str]) -> None:
         self.database = database
         self.baseline = Baseline(database)
-        self.plan = Plan(database, new_id)
+        self.intents = Intents(database)
+        self.plan = Plan(database, new_id, self.intents)
         self.held = Held(database)
         self.events = Events(database)
         self.history = History(database)
@@ -63,6 +65,7 @@ class PairState:
             yield
 
     def close(self) -> None:
+        self.intents.close()
         self.database.close()
 
 

@@ -1,4 +1,4 @@
-"""The plan table: the steps of the pass under way, and what a crashed pass meant to write.
+"""The plan table: the steps of the run under way.
 
 The plan lives in the database so that it can be larger than memory, counted,
 ordered and paired by SQL, and recognised after a crash.
@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
 from craftsync.state.database import Database
+from craftsync.state.intents import Intents
 
 _PAGE = 1000
-_MOST_INTENTS = 8
-"""Of one path: a write that fails again and again is to leave no row each time."""
 _ARRIVALS = "('upload', 'download', 'move-remote', 'move-local', 'reconcile')"
 _DELETES = "('delete-remote', 'delete-local')"
 
@@ -25,13 +24,6 @@ class Step(NamedTuple):
     id: int
     stage: int
     action: Action
-
-
-class Intent(NamedTuple):
-    """A write that was about to be made when craftsync was cut off."""
-
-    operation: str
-    local: LocalFile
 
 
 class Totals(NamedTuple):
@@ -47,37 +39,24 @@ class Plan:
     `new_id` returns a unique id at each call; a pass's operation ids begin with one.
     """
 
-    def __init__(self, database: Database, new_id: Callable[[], str]) -> None:
+    def __init__(self, database: Database, new_id: Callable[[], str], intents: Intents) -> None:
         self._db = database.connection
         self._new_id = new_id
+        self._intents = intents
         self._run = ""
-        self._has_intents: bool | None = None
+        self._unpaired: set[str] = set()
 
     def operation(self, step: int) -> str:
         """Return the operation id of a step, the same before and after it was carried out."""
         return f"{self._run}.{step}"
 
-    def begin(self) -> None:
-        """Turn what the last pass left undone into intents, and start empty.
-
-        Those of the passes before it stay, except where it saw that nothing was in the store.
-        """
+    def begin(self, *, by_operation: bool) -> None:
+        """Start empty. `by_operation`: the store keeps operation ids, so what the last run left may be found again."""
         previous = self._db.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()
-        if previous:
-            self._db.execute(
-                "DELETE FROM intent WHERE path IN (SELECT path FROM plan WHERE remote_size IS NULL)"
-            )
-            self._db.execute(
-                "INSERT OR REPLACE INTO intent"
-                " SELECT path, ? || '.' || id, size, mtime_ns, ctime_ns, inode FROM plan"
-                " WHERE kind IN ('upload', 'reconcile') AND size IS NOT NULL"
-                " AND (SELECT count(*) FROM intent i WHERE i.path = plan.path) < ?",
-                (previous[0], _MOST_INTENTS),
-            )
+        self._intents.take_over(previous[0] if previous else "", by_operation=by_operation)
         self._run = self._new_id()
         self._db.execute("DELETE FROM plan")
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?)", (self._run,))
-        self._has_intents = None
 
     def add(self, actions: Iterable[Action]) -> None:
         self._db.executemany(
@@ -110,14 +89,22 @@ class Plan:
 
         A file renamed in the root keeps inode, size and mtime; an object moved
         in the store keeps size and version, which says something about the content
-        only where versions are made from it (`by_version`). A pair must be
+        only where versions are made from it (`by_version`), or size and time; its
+        content is compared when the move is carried out. A pair must be
         unambiguous. The baseline of a move is the row of its source.
         """
         fingerprint = ("inode", "size", "mtime_ns")
         self._pair(Kind.MOVE_REMOTE, Kind.DELETE_REMOTE, Kind.UPLOAD, fingerprint, fingerprint)
-        if by_version:
-            known, seen = ("version", "size"), ("version", "remote_size")
-            self._pair(Kind.MOVE_LOCAL, Kind.DELETE_LOCAL, Kind.DOWNLOAD, known, seen)
+        sign = "version" if by_version else "modified_ns"
+        known, seen = (sign, "size"), (sign, "remote_size")
+        self._pair(Kind.MOVE_LOCAL, Kind.DELETE_LOCAL, Kind.DOWNLOAD, known, seen)
+
+    def unpair(self, source: str) -> None:
+        """Plan no move from a path any more until `pair_again`: the last one was refuted."""
+        self._unpaired.add(source)
+
+    def pair_again(self) -> None:
+        self._unpaired.clear()
 
     def _pair(
         self, move: Kind, delete: Kind, arrival: Kind, known: Sequence[str], seen: Sequence[str]
@@ -146,7 +133,7 @@ class Plan:
         ).fetchall()
         moved: set[int] = set()
         for deleted, arrived, source in pairs:
-            if deleted in moved:
+            if deleted in moved or source in self._unpaired:
                 continue
             moved.add(deleted)
             self._db.execute(
@@ -206,26 +193,6 @@ class Plan:
 
     def done(self, steps: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM plan WHERE id = ?", ((step,) for step in steps))
-
-    @property
-    def has_intents(self) -> bool:
-        """Tell whether the last pass was cut off; asked for every step, so it is cached."""
-        if self._has_intents is None:
-            found = self._db.execute("SELECT 1 FROM intent LIMIT 1").fetchone()
-            self._has_intents = found is not None
-        return self._has_intents
-
-    def intents(self, path: str) -> tuple[Intent, ...]:
-        rows = self._db.execute(
-            "SELECT operation, path, size, mtime_ns, ctime_ns, inode FROM intent WHERE path = ?",
-            (path,),
-        )
-        return tuple(Intent(row[0], LocalFile._make(row[1:])) for row in rows)
-
-    def drop_intents(self) -> None:
-        """Forget the intents, but those of paths that could not be looked at since: their steps are left."""
-        self._db.execute("DELETE FROM intent WHERE path NOT IN (SELECT path FROM plan)")
-        self._has_intents = None
 
 
 _STAGES = {Kind.DELETE_REMOTE: 2, Kind.DELETE_LOCAL: 2}

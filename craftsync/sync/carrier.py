@@ -8,23 +8,33 @@ is kept under `.craftsync/trash/`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
-from craftsync.core.model import ABSENT, Action, BaselineRow, Kind, LocalFile, RemoteObject
+from craftsync.core.model import (
+    ABSENT,
+    Action,
+    BaselineRow,
+    Kind,
+    LocalFile,
+    RemoteObject,
+    mtime_of,
+)
 from craftsync.core.paths import conflict_name
 from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
     PathError,
+    PathObstructed,
     PathRefused,
     PreconditionFailed,
     StoreError,
 )
 from craftsync.local.folder import Folder
-from craftsync.state.plan import Intent
+from craftsync.local.temporary import Temporary
+from craftsync.state.intents import Intent, Intents
 from craftsync.stores.base import Store, UploadJournal
 from craftsync.sync.content import Fetcher, PartialDownload, RootSource
 from craftsync.sync.limiter import Limiter
@@ -60,6 +70,7 @@ class Carrier:
     settler: Settler
     fetcher: Fetcher
     upload_limiter: Limiter
+    intents: Intents
     keep: str
     dry_run: bool = False
     strict: bool = False
@@ -86,6 +97,7 @@ class Carrier:
     def _settle_and_do(self, task: Task) -> Outcome | Staged:  # noqa: C901 (one arm a kind)
         action = task.action
         settled = self.settler.settle(action, task.intents)
+        task = self._with_standing(task, settled.intents)
         if settled.decision is None:
             return self._nothing(action, settled)
         kind, rule = settled.decision
@@ -115,7 +127,15 @@ class Carrier:
             case Kind.ADOPT:
                 return self._adopt(action)
             case Kind.FORGET:
-                return Outcome(action, Status.UNCHANGED, forget=(action.path,))
+                return self._forget(action)
+
+    def _with_standing(self, task: Task, standing: tuple[Intent, ...]) -> Task:
+        """Return the task with the intents that still stand; the others end."""
+        if len(standing) == len(task.intents):
+            return task
+        if not self.dry_run:
+            self.intents.end(task.action.path, but=standing[0] if standing else None)
+        return task._replace(intents=standing)
 
     def _learned(self, action: Action, settled: Settled) -> Outcome:
         """Leave a delete that was not planned to the next look: the guard has not seen it."""
@@ -130,6 +150,12 @@ class Carrier:
         assert action.local is not None and action.remote is not None
         row = self.settler.agree(action.local, action.remote, None)
         return Outcome(action, Status.UNCHANGED, action.rule, rows=(row,))
+
+    def _forget(self, action: Action) -> Outcome:
+        """Forget a path that neither side has any more; a listing alone may have missed it."""
+        if self.store.stat(action.path) is not None:
+            raise PreconditionFailed(action.path)
+        return Outcome(action, Status.UNCHANGED, forget=(action.path,))
 
     def _upload(self, action: Action, task: Task) -> Outcome:
         row, size = self._send(action.path, action.local, action.remote, task, keep=self.keep)
@@ -149,6 +175,9 @@ class Carrier:
                 raise PathBusy(f"{path}: changed in the root since it was looked at")
             looked_ns = self.settler.clock.now_ns()
             source = RootSource(file, self.upload_limiter)
+            if task.intents or not self.store.features.metadata:
+                # Elsewhere the plan tells the operation ids of what may have been written.
+                self.intents.begin(Intent(task.operation, file.file, source.digest))
             found = self.store.write(
                 path,
                 source,
@@ -173,7 +202,7 @@ class Carrier:
                 staged.temporary,
                 action.path,
                 expect=action.local,
-                mtime_ns=remote.mtime_ns or remote.modified_ns,
+                mtime_ns=mtime_of(remote),
                 keep=self.keep,
             )
         except PathBusy as error:
@@ -216,13 +245,21 @@ class Carrier:
     def _move_local(self, action: Action) -> Outcome:
         (row, source), remote = _moved(action), action.remote
         assert remote is not None
-        if (row.version, row.size) != (remote.version, remote.size):
-            raise PathBusy(f"{source}: no longer the content that was to be moved")
+        if not self._holds(remote, row):
+            raise PathBusy(f"{source}: not the content that was to be moved")
         if self.store.stat(source) is not None:
             raise PreconditionFailed(source)
         moved = self.root.move(source, action.path, expect=LocalFile(*row[:5]))
         new = self.settler.agree(moved, remote, row.digest)
         return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,))
+
+    def _holds(self, remote: RemoteObject, row: BaselineRow) -> bool:
+        """Tell whether an object has the content that was agreed on in a row of another path."""
+        if remote.size != row.size:
+            return False
+        if self.store.features.md5_versions and remote.version == row.version:
+            return True
+        return row.digest is not None and self.fetcher.digest(remote) == row.digest
 
     def _keep_both(self, action: Action, task: Task) -> Outcome:
         """Keep the local file, put the store's version beside it, and both on both sides.
@@ -232,10 +269,12 @@ class Carrier:
         """
         path, remote = action.path, action.remote
         assert remote is not None and action.local is not None
-        copy = self._save_copy(remote)
-        there = self.store.stat(copy)
-        ours = task._replace(operation=task.operation + ".copy", journal=None)
-        copy_row, copy_size = self._send(copy, None, there, ours, keep=self.keep)
+        copy, found = self._save_copy(remote)
+        if found is None:
+            ours = task._replace(operation=task.operation + ".copy", journal=None)
+            copy_row, copy_size = self._send(copy, None, None, ours, keep=None)
+        else:
+            copy_row, copy_size = found, 0
         row, size = self._send(path, action.local, remote, task, keep=self.keep)
         return Outcome(
             action,
@@ -245,35 +284,49 @@ class Carrier:
             bytes=size + copy_size,
         )
 
-    def _save_copy(self, remote: RemoteObject) -> str:
-        """Put the store's version beside the file, unless it is there already; return its path."""
+    def _save_copy(self, remote: RemoteObject) -> tuple[str, BaselineRow | None]:
+        """Put the store's version beside the file; return its path, and what to record if the store has it there too."""
         temporary, found, digest = self.fetcher.fetch(remote, None)
         try:
-            copy, is_there = self._copy_name(remote, digest)
-            if not is_there:
-                self.root.sync()
-                self.root.place(
-                    temporary,
-                    copy,
-                    expect=None,
-                    mtime_ns=found.mtime_ns or found.modified_ns,
-                    keep=self.keep,
-                )
-            return copy
+            for copy in self._copy_names(remote):
+                if not self._is_free_or_holds(copy, digest):
+                    continue
+                there = self.store.stat(copy)
+                if there is not None and not self._stores(there, found.size, digest):
+                    continue
+                local = self._copied(temporary, copy, found)
+                return copy, None if there is None else self.settler.agree(local, there, digest)
         finally:
             temporary.discard()
+        raise AssertionError("counting has no end")
 
-    def _copy_name(self, remote: RemoteObject, digest: bytes) -> tuple[str, bool]:
-        """Return the first name for a conflict copy that is free, or holds this very content."""
+    def _copy_names(self, remote: RemoteObject) -> Iterator[str]:
         for number in count(1):
             name = self.store.name if number == 1 else f"{self.store.name} {number}"
-            copy = conflict_name(remote.path, remote.modified_ns or 0, name)
+            yield conflict_name(remote.path, remote.modified_ns or 0, name)
+
+    def _is_free_or_holds(self, copy: str, digest: bytes) -> bool:
+        """Tell whether a conflict copy of this content may be at a path of the root, or is there already."""
+        try:
             if self.root.stat(copy) is None:
-                return copy, False
+                return True
             with self.root.open_file(copy) as file:
-                if file.digest() == digest:
-                    return copy, True
-        raise AssertionError("counting has no end")
+                return file.digest() == digest
+        except (PathObstructed, PathRefused):
+            return False
+
+    def _stores(self, there: RemoteObject, size: int, digest: bytes) -> bool:
+        return there.size == size and self.fetcher.digest(there) == digest
+
+    def _copied(self, temporary: Temporary, copy: str, found: RemoteObject) -> LocalFile:
+        """Put a finished temporary at the path of a conflict copy, unless it is there already."""
+        local = self.root.stat(copy)
+        if local is not None:
+            return local
+        self.root.sync()
+        return self.root.place(
+            temporary, copy, expect=None, mtime_ns=mtime_of(found), keep=self.keep
+        )
 
 
 def _moved(action: Action) -> tuple[BaselineRow, str]:

@@ -103,7 +103,7 @@ class Executor(Runner[Step, Outcome | Staged]):
             step.id,
             action,
             plan.operation(step.id),
-            plan.intents(action.path) if plan.has_intents else (),
+            self._state.intents.of(action.path),
             resumable,
             self._journals(action.path) if large else None,
         )
@@ -181,9 +181,9 @@ class Executor(Runner[Step, Outcome | Staged]):
             self._state.baseline.forget(path for o in finished for path in o.forget)
             self._state.baseline.put(row for o in finished for row in o.rows)
             self._state.plan.done(self._settled_steps(finished))
-            self._state.held.release(
-                path for o in finished for path in (*o.forget, *(row.path for row in o.rows))
-            )
+            agreed = [path for o in finished for path in (*o.forget, *(row.path for row in o.rows))]
+            self._state.intents.agreed(agreed)
+            self._state.held.release(agreed)
             if self._limit is not None:
                 note_deletes(self._state.events, finished, self._limit, self._carrier.keep, now)
             self._state.history.add(
@@ -197,6 +197,9 @@ class Executor(Runner[Step, Outcome | Staged]):
 
     def _settled_steps(self, finished: list[Outcome]) -> Iterator[int]:
         for outcome in finished:
+            if outcome.status is Status.SKIPPED and outcome.action.source is not None:
+                # Planned as a download and a delete, each is looked at for itself.
+                self._state.plan.unpair(outcome.action.source)
             step = self._ids.pop(outcome.action.path)
             if outcome.status not in _UNDONE:
                 yield step

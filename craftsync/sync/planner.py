@@ -63,7 +63,7 @@ class Planner:
         gone_here, gone_there = Unknown(), Unknown()
         note = planned.noter(self.on_event)
         with self.state.transaction(), _no_garbage_collection():
-            self.state.plan.begin()
+            self.state.plan.begin(by_operation=self.store.features.metadata)
             triples = self._triples(paths, gone_here, gone_there, note)
             back: list[str] = []
             if self._may_release(whole=paths is None):
@@ -75,10 +75,12 @@ class Planner:
             self.state.plan.pair_moves(by_version=self.store.features.md5_versions)
             self.state.held.release(back)
             if paths is None:
-                self.state.held.keep_planned(
-                    self.options.policy.mode,
-                    lambda path: path in gone_here or path in gone_there,
-                )
+
+                def is_unknown(path: str) -> bool:
+                    return path in gone_here or path in gone_there
+
+                self.state.intents.end_unplanned(is_unknown)
+                self.state.held.keep_planned(self.options.policy.mode, is_unknown)
             if not self.options.force_delete:
                 self._hold(planned, whole=paths is None)
             self.state.plan.arrange()

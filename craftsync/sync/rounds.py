@@ -67,7 +67,6 @@ class Round:
 
     def _clear_up(self) -> None:
         """Drop what a complete round has shown to be of no use any more."""
-        self.state.plan.drop_intents()
         transfers = self.state.transfers
         transfers.drop_stale_downloads()
         stale = transfers.stale_uploads()
@@ -111,6 +110,7 @@ class Round:
             settler,
             fetcher,
             upload,
+            self.state.intents,
             keep=stamp(self.clock),
             dry_run=options.dry_run,
             strict=strict,

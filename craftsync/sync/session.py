@@ -149,6 +149,7 @@ class Session:
         started, complete = self.clock.monotonic(), paths is None
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         self._meet_store(options)
+        self.state.plan.pair_again()
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
             limit = self._round(command, options).run(tally, paths)
@@ -221,7 +222,7 @@ class Session:
         started = self.clock.monotonic()
         self._meet_store(options)
         with self.state.transaction():
-            self.state.plan.begin()
+            self.state.plan.begin(by_operation=self.store.features.metadata)
             self.state.plan.add(actions)
             self._refuse_repeated()
             self.state.plan.arrange()

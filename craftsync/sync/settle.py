@@ -28,7 +28,7 @@ from craftsync.core.model import (
 from craftsync.errors import ObjectNotFound, PathBusy, PathObstructed
 from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
-from craftsync.state.plan import Intent
+from craftsync.state.intents import Intent
 from craftsync.stores.base import Store
 from craftsync.sync.content import Fetcher
 
@@ -43,6 +43,8 @@ class Settled(NamedTuple):
     decision: Decision | None
     row: BaselineRow | None
     """What the baseline should say of the path, where settling learned more than it does."""
+    intents: tuple[Intent, ...] = ()
+    """The writes of earlier runs that the store may still hold or come to hold."""
 
 
 @dataclass(slots=True)
@@ -117,8 +119,13 @@ class Settler:
         self._still_here(action)
         if _has_nothing_to_learn(action, intents):
             return Settled(Decision(action.kind, action.rule), None)
-        row = self._own_write(action, intents) or action.baseline
         contents = Contents(self.root, self.fetcher, action.local, action.remote)
+        own, intents = self._own_write(action, intents, contents)
+        settled = self._compared(action, own or action.baseline, contents)
+        return settled._replace(intents=intents)
+
+    def _compared(self, action: Action, row: BaselineRow | None, contents: Contents) -> Settled:
+        """Ask the decision again with what reading both sides shows."""
         local, remote = action.local, action.remote
         if (
             local is not None
@@ -149,7 +156,7 @@ class Settler:
         moves mtime, so only a file whose mtime was that of the look's own tick
         could be written to again without a trace.
         """
-        racy = self._is_racy(local, looked_ns or self.clock.now_ns())
+        racy = self._is_racy(local, self.clock.now_ns() if looked_ns is None else looked_ns)
         return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
 
     def _is_racy(self, local: LocalFile, looked_ns: int) -> bool:
@@ -168,22 +175,33 @@ class Settler:
         if found != action.local:
             raise PathBusy(f"{path}: changed in the root since it was looked at")
 
-    def _own_write(self, action: Action, intents: Sequence[Intent]) -> BaselineRow | None:
-        """Return what was agreed on by a write of ours whose recording was lost in a crash."""
+    def _own_write(
+        self, action: Action, intents: Sequence[Intent], contents: Contents
+    ) -> tuple[BaselineRow | None, tuple[Intent, ...]]:
+        """Return what a write of ours agreed on whose recording was lost, and the intents that stand.
+
+        Once the object that is there has been looked at, no other intent stands.
+        """
         if not intents or action.remote is None:
-            return None
+            return None, ()
         found = self.store.stat(action.path)
         if found is None or found.version != action.remote.version:
-            return None
+            return None, tuple(intents)
         for intent in intents:
-            if self._is_of(intent, found):
-                return self.agree(intent.local, found, found.digest)
-        return None
+            if self._is_of(intent, found, contents):
+                digest = found.digest or intent.digest
+                return self.agree(intent.local, found, digest), (intent,)
+        return None, ()
 
-    def _is_of(self, intent: Intent, found: RemoteObject) -> bool:
-        if self.store.features.metadata:
+    def _is_of(self, intent: Intent, found: RemoteObject, contents: Contents) -> bool:
+        """Tell whether an object is this write: by its operation id, or by its content's digest."""
+        if found.operation is not None:
             return found.operation == intent.operation
-        return (found.size, found.mtime_ns) == intent.local[1:3]
+        if intent.digest is None or found.size != intent.local.size:
+            return False
+        if found.mtime_ns not in (None, intent.local.mtime_ns):
+            return False  # It spares the reading: a write of ours has the file's time.
+        return contents.remote_digest() == intent.digest
 
     def _may_compare(self, action: Action) -> bool:
         row, remote = action.baseline, action.remote

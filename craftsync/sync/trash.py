@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped
+from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped, mtime_of
 from craftsync.errors import ObjectNotFound, PathObstructed, UsageError
 from craftsync.local import trash as kept
 from craftsync.local.folder import Folder
@@ -136,7 +136,7 @@ def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> int | 
             for chunk in reader:
                 temporary.write_at(offset, chunk)
                 offset += len(chunk)
-            return reader.object.mtime_ns or reader.object.modified_ns
+            return mtime_of(reader.object)
     except ObjectNotFound as error:
         raise UsageError(f"{entry.path}: the kept version is gone meanwhile") from error
 

@@ -70,10 +70,12 @@ def test_a_strange_path_that_a_folder_can_hold_is_accepted(path: str) -> None:
         (".craftsync", True),
         (".craftsync/trash/x", True),
         (".craftsyncignore", False),
-        ("a/.craftsync", False),
+        ("a/.craftsync", True),
+        ("a/.craftsync/store-id", True),
+        ("a/b.craftsync/c", False),
     ],
 )
-def test_only_the_topmost_folder_of_that_name_is_craftsyncs_own(path: str, own: bool) -> None:
+def test_a_folder_of_that_name_is_craftsyncs_own_at_any_depth(path: str, own: bool) -> None:
     assert is_own(path) == own
     assert bool(refusal(path)) == own
     assert malformed(path) is None

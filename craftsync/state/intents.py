@@ -1,0 +1,115 @@
+"""The intent table: writes to the store that began and are not recorded yet.
+
+After a crash, an object that is one of these writes is craftsync's own,
+whatever the folder holds by now. A store that keeps the operation id of a write
+confirms it by that; any other by the content's digest. Size and time confirm
+nothing.
+
+An intent ends when its path is agreed on, is gone from the store, or holds
+something else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from craftsync.core.model import LocalFile
+from craftsync.state.database import Database
+
+
+class Intent(NamedTuple):
+    """A write that began. `local` is the file that was read; `digest` is `None` if only the operation is known."""
+
+    operation: str
+    local: LocalFile
+    digest: bytes | None = None
+
+
+class Intents:
+    """`begin` and `end` may be called from any thread, at any time; all else belongs to the control thread.
+
+    Those two write through a connection of their own, whose commits survive a
+    crash of the process at once and a power cut with the next group that is
+    recorded. A power cut in between loses the memory of a write of the last
+    second: equal contents are adopted all the same.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database.connection
+        self._side = database.beside()
+        self._lock = threading.Lock()
+        self._before = False
+        self._began = False
+
+    def close(self) -> None:
+        if self._side is not self._db:
+            self._side.close()
+
+    def take_over(self, run: str, *, by_operation: bool) -> None:
+        """Begin a run: where the store keeps operation ids, what the last run (`run`) left planned may have been written.
+
+        Only paths without an intent: of the others it is known which writes began.
+        Writes of earlier runs end where the last one saw nothing in the store.
+        """
+        self._db.execute(
+            "DELETE FROM intent WHERE path IN (SELECT path FROM plan WHERE remote_size IS NULL)"
+            " AND substr(operation, 1, length(?1) + 1) <> ?1 || '.'",
+            (run,),
+        )
+        if by_operation:
+            self._db.execute(
+                "INSERT INTO intent SELECT path, ? || '.' || id, size, mtime_ns, ctime_ns, inode, NULL"
+                " FROM plan WHERE kind IN ('upload', 'reconcile') AND size IS NOT NULL"
+                " AND NOT EXISTS (SELECT 1 FROM intent WHERE intent.path = plan.path)",
+                (run,),
+            )
+        self._before = self._db.execute("SELECT 1 FROM intent LIMIT 1").fetchone() is not None
+
+    def of(self, path: str) -> tuple[Intent, ...]:
+        """Return the writes of a path that began before this run."""
+        if not self._before:
+            return ()
+        rows = self._db.execute(
+            "SELECT operation, digest, path, size, mtime_ns, ctime_ns, inode FROM intent"
+            " WHERE path = ?",
+            (path,),
+        )
+        return tuple(Intent(row[0], LocalFile._make(row[2:]), row[1]) for row in rows)
+
+    def begin(self, intent: Intent) -> None:
+        """Remember a write before the store can show it."""
+        with self._lock:
+            self._began = True
+            self._side.execute(
+                "INSERT OR REPLACE INTO intent (operation, digest, path, size, mtime_ns, ctime_ns,"
+                " inode) VALUES (?,?,?,?,?,?,?)",
+                (intent.operation, intent.digest, *intent.local),
+            )
+
+    def end(self, path: str, *, but: Intent | None) -> None:
+        """Forget the writes of a path that the store was seen not to hold: all, or all but one."""
+        with self._lock:
+            self._side.execute(
+                "DELETE FROM intent WHERE path = ? AND operation IS NOT ?",
+                (path, but.operation if but else None),
+            )
+
+    def agreed(self, paths: Iterable[str]) -> None:
+        """Forget the writes of paths about which something was agreed on, inside the caller's transaction."""
+        if self._before or self._began:
+            self._db.executemany("DELETE FROM intent WHERE path = ?", ((path,) for path in paths))
+
+    def end_unplanned(self, is_unknown: Callable[[str], bool]) -> None:
+        """After a complete run was planned, forget those of paths that need no step, or are gone from the store.
+
+        Those stay of which a side could not say what it holds (`is_unknown`).
+        """
+        if not self._before:
+            return
+        ended = self._db.execute(
+            "SELECT path FROM intent WHERE NOT EXISTS"
+            " (SELECT 1 FROM plan WHERE plan.path = intent.path AND plan.remote_size IS NOT NULL)"
+        ).fetchall()
+        self.agreed(path for (path,) in ended if not is_unknown(path))

@@ -1,0 +1,300 @@
+"""Writes that began and were not recorded: known by operation id or content, never by size and time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync.core.model import RemoteObject
+from craftsync.errors import Interrupted
+from craftsync.stores.base import Store
+from craftsync.stores.directory import DirectoryStore
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync.pool import SerialPool
+from tests.support.world import World
+
+AT = 1_000_000_000 * 10**9
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing handles it on the way."""
+
+
+class Crashing:
+    """A store in which the process ends at a write, before it or once it is there."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.end: type[BaseException] | None = None
+        self.after = False
+        self.hidden: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def write(self, path: str, *words: Any, **options: Any) -> RemoteObject:
+        armed = self.end is not None and not path.startswith(".craftsync/")
+        if armed and not self.after:
+            assert self.end is not None
+            raise self.end
+        written = self._inner.write(path, *words, **options)
+        if armed:
+            assert self.end is not None
+            raise self.end
+        return written
+
+    def list(self, prefix: str = "", **options: Any) -> Iterator[Any]:
+        """List as a server whose listing ends too early without saying so."""
+        for entry in self._inner.list(prefix, **options):
+            if entry.path not in self.hidden:
+                yield entry
+
+
+def directory(folder: Path) -> Store:
+    return DirectoryStore.create(folder / "store")
+
+
+def memory(folder: Path) -> Store:
+    return MemoryStore("store")
+
+
+@pytest.fixture(params=[directory, memory])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return World(tmp_path, Crashing(request.param(tmp_path)), make_pool=lambda _: SerialPool())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> World:
+    """A world whose store is a folder, so that a colleague can give a file any time."""
+    store = Crashing(directory(tmp_path))
+    return World(tmp_path, store, make_pool=lambda _: SerialPool())  # type: ignore[arg-type]
+
+
+def crashed(world: World, end: type[BaseException] = Crash, *, after: bool) -> None:
+    """Run, and end at the first write."""
+    store: Any = world.store
+    store.end, store.after = end, after
+    with pytest.raises(end):
+        world.run()
+    store.end = None
+
+
+def dated(file: Path) -> None:
+    os.utime(file, ns=(AT, AT))
+
+
+def stored(world: World, path: str, content: str) -> None:
+    """Store a file as a colleague does: with the usual time."""
+    file = world.root.parent / "store" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+    dated(file)
+
+
+def contents(world: World) -> set[str]:
+    return {*world.here().values(), *world.there().values(), *world.kept()}
+
+
+def test_an_interrupted_first_sync_leaves_no_different_file_unnoticed(files: World) -> None:
+    for path in ("a", "p"):
+        dated(files.write(path, "AAAA"))
+    stored(files, "p", "BBBB")
+    crashed(files, Interrupted, after=False)
+    assert files.run().exit_code == 4
+    assert {"AAAA", "BBBB"} <= set(files.here().values())
+    assert files.here() == files.there()
+
+
+@pytest.mark.parametrize("mode", ["two-way", "push"])
+def test_an_upload_that_failed_claims_no_file_of_its_size_and_time(files: World, mode: str) -> None:
+    dated(files.write("d/p", "AAAA"))
+    files.write("o", "other")
+    stored(files, "d", "x")
+    assert files.run(mode).exit_code != 0
+    (files.root.parent / "store/d").unlink()
+    stored(files, "d/p", "BBBB")
+    report = files.run(mode)
+    if mode == "push":
+        assert report.exit_code == 0
+        assert files.there()["d/p"] == "AAAA"
+    else:
+        assert report.exit_code == 4
+    assert contents(files) >= {"AAAA", "BBBB"}
+
+
+def test_a_colleagues_file_in_place_of_an_upload_that_never_arrived_is_downloaded(
+    files: World,
+) -> None:
+    files.write("o", "other")
+    assert files.run().exit_code == 0
+    dated(files.write("p", "AAAA"))
+    crashed(files, after=False)
+    files.remove("p")
+    stored(files, "p", "BBBB")
+    assert files.run().exit_code == 0
+    assert files.here() == files.there() == {"o": "other", "p": "BBBB"}
+
+
+def test_a_file_put_back_in_the_store_is_not_deleted_again(files: World) -> None:
+    dated(files.write("p", "precious"))
+    files.write("o", "other")
+    files.run()
+    (files.root / "p").chmod(0o600)
+    files.take("p")
+    assert files.run().exit_code == 0
+    assert "p" not in files.here()
+    stored(files, "p", "precious")
+    assert files.run().exit_code == 0
+    assert files.here()["p"] == files.there()["p"] == "precious"
+
+
+def test_a_file_put_back_after_an_unrecorded_upload_was_deleted_comes_down(files: World) -> None:
+    dated(files.write("p", "AAAA"))
+    crashed(files, after=True)
+    files.remove("p")
+    files.take("p")
+    files.run()
+    stored(files, "p", "AAAA")
+    assert files.run().exit_code == 0
+    assert files.here() == files.there() == {"p": "AAAA"}
+
+
+def test_a_write_that_was_not_recorded_is_recognised_after_an_edit(world: World) -> None:
+    world.write("p", "first")
+    crashed(world, after=True)
+    world.write("p", "edited")
+    report = world.run()
+    assert (report.exit_code, report.conflicts) == (0, 0)
+    assert world.here() == world.there() == {"p": "edited"}
+
+
+def test_a_write_that_was_not_recorded_and_deleted_since_is_deleted_in_the_store(
+    world: World,
+) -> None:
+    world.write("o", "other")
+    world.run()
+    world.write("p", "first")
+    crashed(world, after=True)
+    world.remove("p")
+    assert world.run().exit_code == 0
+    assert world.here() == world.there() == {"o": "other"}
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_one_writer_gets_no_conflict_copy_however_often_it_crashes(
+    world: World, after: bool
+) -> None:
+    for number in range(40):
+        world.write("p", f"version {number}")
+        crashed(world, after=after)
+    assert world.run().exit_code == 0
+    assert world.here() == world.there() == {"p": "version 39"}
+
+
+def test_crashes_before_and_after_the_write_in_turn_make_no_conflict_copy(world: World) -> None:
+    for number in range(30):
+        world.write("p", f"version {number}")
+        crashed(world, after=number % 3 == 0)
+    assert world.run().exit_code == 0
+    assert world.here() == world.there() == {"p": "version 29"}
+
+
+def test_few_intents_are_remembered_of_a_path_that_crashes_again_and_again(world: World) -> None:
+    for number in range(20):
+        world.write("p", f"version {number}")
+        crashed(world, after=number % 2 == 0)
+    with world.open() as session:
+        found = session.state.database.connection.execute("SELECT count(*) FROM intent")
+        assert found.fetchone()[0] <= 3
+
+
+def test_an_intent_ends_when_its_path_is_agreed_on(world: World) -> None:
+    world.write("p", "first")
+    crashed(world, after=True)
+    world.run()
+    with world.open() as session:
+        found = session.state.database.connection.execute("SELECT count(*) FROM intent")
+        assert found.fetchone()[0] == 0
+
+
+def test_a_conflict_copy_takes_no_name_that_the_store_has_already(files: World) -> None:
+    files.write("p", "agreed")
+    files.run()
+    files.write("p", "mine")
+    stored(files, "p", "theirs")
+    stored(files, "p (conflict 2001-09-09 01-46-40 store)", "of another machine")
+    assert files.run().exit_code == 4
+    assert files.here() == files.there()
+    assert set(files.here().values()) == {"mine", "theirs", "of another machine"}
+
+
+def test_a_conflict_copy_that_is_in_the_store_already_is_not_stored_twice(files: World) -> None:
+    files.write("p", "agreed")
+    files.run()
+    files.write("p", "mine")
+    stored(files, "p", "theirs")
+    stored(files, "p (conflict 2001-09-09 01-46-40 store)", "theirs")
+    files.run()
+    assert files.here() == files.there()
+    assert sorted(files.here().values()) == ["mine", "theirs"]
+
+
+def test_a_path_missing_from_a_listing_is_not_forgotten_while_it_is_there(world: World) -> None:
+    for path in ("p", "q"):
+        world.write(path, path)
+    world.run()
+    world.remove("p")
+    store: Any = world.store
+    store.hidden = {"p"}
+    assert world.run().exit_code == 0
+    store.hidden = set()
+    assert world.there() == world.here() == {"q": "q"}
+
+
+def test_a_renamed_folder_arrives_as_a_rename_in_another_copy_of_a_directory_store(
+    tmp_path: Path,
+) -> None:
+    one, two = (World(tmp_path / name, directory(tmp_path)) for name in made(tmp_path, "12"))
+    for number in range(40):
+        one.write(f"old/{number}", f"content {number}")
+    one.run()
+    two.run()
+    inodes = {path.name: path.stat().st_ino for path in (two.root / "old").iterdir()}
+    (one.root / "old").rename(one.root / "new")
+    assert one.run().exit_code == 0
+    report = two.run()
+    assert (report.exit_code, report.held, report.moved) == (0, 0, 40)
+    assert {path.name: path.stat().st_ino for path in (two.root / "new").iterdir()} == inodes
+    assert one.here() == two.here()
+
+
+def test_another_file_of_the_same_size_and_time_is_not_taken_for_a_rename(tmp_path: Path) -> None:
+    world = World(tmp_path, directory(tmp_path))
+    dated(world.write("a", "AAAA"))
+    world.write("o", "other")
+    world.run()
+    world.take("a")
+    stored(world, "b", "BBBB")
+    report = world.run()
+    assert report.exit_code == 0
+    assert world.here() == world.there() == {"b": "BBBB", "o": "other"}
+    assert "AAAA" in world.kept()
+
+
+def made(folder: Path, names: str) -> str:
+    for name in names:
+        (folder / name).mkdir()
+    return names
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1])
+def test_a_time_of_zero_survives_a_download(tmp_path: Path, seconds: int) -> None:
+    one, two = (World(tmp_path / name, directory(tmp_path)) for name in made(tmp_path, "12"))
+    os.utime(one.write("p", "x"), (seconds, seconds))
+    one.run()
+    two.run()
+    assert (two.root / "p").stat().st_mtime == seconds
