@@ -129,6 +129,19 @@ def test_a_replacement_that_fails_leaves_no_kept_copy_in_the_trash(
         assert content_of(store, "object") == b"one"
 
 
+@pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
+def test_a_delete_whose_kept_copy_was_not_made_deletes_nothing_and_says_so(
+    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=facts))
+        written = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
+        proxy.script = first("PUT", "trash", error(404, "NoSuchKey"))
+        with pytest.raises(PathError, match="object was not deleted"):
+            store.delete("object", expect=written, keep="k")
+        assert content_of(store, "object") == b"one"
+
+
 def test_a_delete_that_fails_leaves_no_kept_copy_in_the_trash(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:

@@ -16,6 +16,7 @@ from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import Absent, RemoteObject, Skipped
 from craftsync.errors import (
     ObjectNotFound,
+    PathError,
     PathObstructed,
     StoreDenied,
     StoreUnavailable,
@@ -215,8 +216,13 @@ class S3Store:
         if keep is not None and isinstance(current, RemoteObject):
             try:
                 self._displacing.keep(current, keep)
-            except ObjectNotFound:
-                return
+            except ObjectNotFound as error:
+                if self.stat(path) is None:
+                    return
+                raise PathError(
+                    f"{path} was not deleted: the server could not copy it to the trash, though it is there.",
+                    remedy="Run it again; if it stays, see what craftsync doctor says of the store.",
+                ) from error
         self.calls.delete(self._key(path), checks.matching(version))
 
     def copy(
