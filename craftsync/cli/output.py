@@ -159,7 +159,7 @@ class TextLines:
     def summary(self, report: Report, exit_code: int) -> None:
         if not self._quiet:
             say(sentence(report))
-        if report.conflicts and report.command in _REMEMBERED and not report.dry_run:
+        if report.in_conflict and report.command in _REMEMBERED and not report.dry_run:
             say("See craftsync conflicts list", to_stderr=True)
 
     def failure(self, command: str, exit_code: int) -> None:
@@ -219,7 +219,7 @@ def sentence(report: Report) -> str:
         _counted(report.copied, "copied"),
         _counted(report.adopted, "found equal"),
         _counted(report.unchanged, "unchanged"),
-        _counted(report.conflicts, "in conflict"),
+        _counted(report.in_conflict, "in conflict"),
         _counted(report.held, "held for approval"),
         _counted(report.problems, "not equal" if report.command == "check" else "failed"),
         _counted(report.skipped, "skipped"),

@@ -28,6 +28,11 @@ class Baseline:
         query = f"SELECT count(*) FROM baseline WHERE path GLOB '{_CONFLICT_COPY}'"
         return int(self._db.execute(query).fetchone()[0])
 
+    def conflict_paths(self) -> Iterator[str]:
+        """Yield the paths that are named as conflict copies are."""
+        query = f"SELECT path FROM baseline WHERE path GLOB '{_CONFLICT_COPY}'"
+        return (path for (path,) in self._db.execute(query))
+
     def rows(self) -> Iterator[BaselineRow]:
         """Yield every row, in the byte order of the UTF-8 path."""
         cursor = self._db.execute(f"SELECT {_COLUMNS} FROM baseline ORDER BY path")

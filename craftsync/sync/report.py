@@ -135,13 +135,25 @@ class Report:
     damaged_state: bool = False
     left_out: int = 0
     """Symbolic links and special files, which by design take no part."""
+    conflict_copies: int = 0
+    """Those that wait for a person, of this run and of earlier ones."""
+
+    @property
+    def in_conflict(self) -> int:
+        """How many conflicts wait, those that this run found included."""
+        return max(self.conflicts, self.conflict_copies)
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether both sides hold the same by now; of a conflict both hold both versions."""
+        return not (self.held or self.damaged_state or self.problems or self.skipped)
 
     @property
     def exit_code(self) -> int:
-        """The most serious of what happened: held deletes or damaged state 7, conflicts 4, problems 1, skipped 6, else 0."""
+        """The most serious of what happened: held deletes or damaged state 7, conflicts that wait 4, problems 1, skipped 6, else 0."""
         if self.held or self.damaged_state:
             return 7
-        if self.conflicts:
+        if self.in_conflict:
             return 4
         if self.problems:
             return 1
@@ -149,7 +161,9 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         fields = asdict(self)
-        del fields["dry_run"], fields["damaged_state"], fields["left_out"]
+        for name in ("dry_run", "damaged_state", "left_out", "conflict_copies"):
+            fields.pop(name, None)
+        fields["conflicts"] = self.in_conflict
         return {"type": "summary", **fields, "exit_code": self.exit_code}
 
     def _repr_html_(self) -> str:

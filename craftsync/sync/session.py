@@ -18,7 +18,7 @@ from typing import TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
-from craftsync.errors import UsageError
+from craftsync.errors import PathError, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.events import Deleted
@@ -159,9 +159,20 @@ class Session:
                 break
             self.clock.sleep(_ROUND_SECONDS * attempt)
         report.seconds = round(self.clock.monotonic() - started, 3)
+        report.conflict_copies = self._conflict_copies()
         if not options.dry_run:
             self._remember(report, options, complete=complete)
         return report
+
+    def _conflict_copies(self) -> int:
+        """Count the conflict copies that wait: those in the folder, by the names both sides agreed on."""
+        return sum(map(self._is_there, self.state.baseline.conflict_paths()))
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self.root.stat(path) is not None
+        except PathError:
+            return False
 
     def _meet_store(self, options: Options) -> None:
         """Confirm the store, and learn what it can do; a dry run and a pull write nothing into it."""
@@ -194,6 +205,7 @@ class Session:
                 self.root, self.store, self.state, self.rules(options), fetcher, options.transfers
             )
             checker.run(report, on_line)
+        report.conflict_copies = self._conflict_copies()
         return report
 
     def write_plan(
@@ -213,6 +225,7 @@ class Session:
         """Carry out exactly these actions; one whose path changed since is skipped."""
         report = Report("apply")
         self._carry_out(report, actions, options, on_event)
+        report.conflict_copies = self._conflict_copies()
         self._remember(report, options, complete=False)
         return report
 

@@ -24,7 +24,7 @@ def remember(
     if not complete:
         return
     database.put("last_problems", str(report.problems))
-    if report.exit_code == 0:
+    if report.in_sync:
         remember_success(database, now_ns)
 
 

@@ -171,3 +171,24 @@ def test_the_name_of_a_copy_leads_back_to_the_file(path: str, store: str) -> Non
     assert conflict_original(copy) == path
     assert conflict_original(path) is None
     assert conflict_original(str(Path(copy).with_name("a (conflict).txt"))) is None
+
+
+def test_every_command_exits_with_4_as_long_as_a_conflict_waits(craftsync: Craftsync) -> None:
+    craftsync.write("root/a", "local")
+    craftsync.write("store/a", "in the store")
+    craftsync.write("root/b", "equal")
+    pair = ("root", "./store")
+    assert craftsync("sync", *pair).code == 4
+    for command in ("sync", "push", "pull", "check"):
+        run = craftsync(command, "--json", *pair)
+        assert (command, run.code) == (command, 4)
+        assert (run.summary["conflicts"], run.summary["exit_code"]) == (1, 4)
+    assert craftsync("sync", "-n", *pair).code == 4
+    assert "See craftsync conflicts list" in craftsync("push", *pair).err
+    # Both sides hold both versions: that is a success.
+    assert '"last_success": "2' in craftsync("status", "--json", *pair).text
+    root = str(craftsync.folder / "root")
+    where = ("--root", root, "--store", "./store")
+    assert craftsync("conflicts", "resolve", "a", "--keep", "local", *where).code == 0
+    for command in ("push", "sync", "pull", "check"):
+        assert (command, craftsync(command, *pair).code) == (command, 0)

@@ -140,6 +140,9 @@ def test_a_conflict_ends_with_4_unless_it_is_settled(craftsync: Craftsync) -> No
     run = craftsync("sync", "root", "./store", "--json")
     assert (run.code, run.summary["conflicts"]) == (4, 1)
     assert sorted(craftsync.files("root").values()) == ["here", "there!"]
+    where = ("--root", "root", "--store", "./store")
+    assert craftsync("conflicts", "resolve", "a", "--keep", "local", *where).code == 0
+    assert craftsync("sync", "root", "./store").code == 0
     craftsync.write("root/a", "here again")
     craftsync.write("store/a", "there again!")
     assert craftsync("sync", "--conflict", "local", "root", "./store").code == 0
