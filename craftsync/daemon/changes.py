@@ -65,6 +65,20 @@ def with_obstacles(session: Session, paths: set[str]) -> set[str]:
     return paths | {folder for folder in above if session.state.baseline.get(folder) is not None}
 
 
+def with_other_links(session: Session, paths: set[str]) -> set[str]:
+    """Return the paths, and with them the other names of files that have several.
+
+    A file that was edited through one of its hard links has changed under all
+    of them; events name only the one.
+    """
+    inodes = {
+        row.inode
+        for path in paths
+        if session.root.is_linked(path) and (row := session.state.baseline.get(path))
+    }
+    return paths | set(session.state.baseline.with_inodes(inodes)) if inodes else paths
+
+
 class Differing(NamedTuple):
     """What a list of the store found to differ from the baseline, without keeping all of it.
 

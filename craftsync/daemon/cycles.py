@@ -22,6 +22,7 @@ from craftsync.daemon.changes import (
     changed_here,
     changed_there,
     with_obstacles,
+    with_other_links,
     with_rules_applied,
 )
 from craftsync.daemon.requests import Requests
@@ -271,6 +272,7 @@ class Cycles:
         if changed is None:
             self._look_at_everything()
             return
+        changed = with_other_links(self._session, changed)
         paths = with_obstacles(self._session, changed | there | self.waiting.failed_at(here))
         baseline = self._session.state.baseline.count()
         # Only a look at everything can tell that a side is suddenly empty.

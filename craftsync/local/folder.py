@@ -92,6 +92,14 @@ class Folder:
         _check(path)
         return files.look(self.tree, path)
 
+    def is_linked(self, path: str) -> bool:
+        """Tell whether the file at `path` has other names as well; `False` for anything that cannot be told."""
+        try:
+            status = self.tree.status(path)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_nlink > 1
+
     def open_file(self, path: str) -> OpenFile:
         """Open a regular file; raises `PathBusy` when there is none, `PathError` when it cannot be read."""
         _check(path)

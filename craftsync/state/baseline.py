@@ -10,6 +10,8 @@ from craftsync.state.spool import ranges
 
 _COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version"
 
+_AT_ONCE = 500
+"""Values in one query; SQLite allows 32,766."""
 _DIGIT = "[0-9]"
 _CONFLICT_COPY = f"* (conflict {_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2} {_DIGIT * 2}-* *)*"
 
@@ -49,6 +51,15 @@ class Baseline:
         query = f"SELECT {_COLUMNS} FROM baseline WHERE path >= ? AND path < ? ORDER BY path"
         for bounds in ranges(paths):
             yield from map(BaselineRow._make, self._db.execute(query, bounds))
+
+    def with_inodes(self, inodes: Iterable[int]) -> Iterator[str]:
+        """Yield the paths whose file had one of these inode numbers; reads every row."""
+        numbers = list(inodes)
+        for start in range(0, len(numbers), _AT_ONCE):
+            some = numbers[start : start + _AT_ONCE]
+            places = ",".join("?" * len(some))
+            query = f"SELECT path FROM baseline WHERE inode IN ({places})"
+            yield from (path for (path,) in self._db.execute(query, some))
 
     def boundaries(self, share: int) -> list[str]:
         """Return every `share`-th path: where to cut a listing into parts of like size."""

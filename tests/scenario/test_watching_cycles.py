@@ -80,6 +80,17 @@ def test_a_hint_leads_to_a_pass_over_what_has_really_changed(world: World, store
         assert actions(at_work) == ["upload a"]
 
 
+def test_an_edit_through_one_hard_link_uploads_the_file_under_all_its_names(world: World) -> None:
+    (world.root / "d/linked").hardlink_to(world.root / "a")
+    with kept(world, NoWatch) as at_work:
+        world.write("a", "edited in place")
+        at_work.watch.dirty.change("a")
+        at_work.turn()
+        assert actions(at_work) == ["upload a", "upload d/linked"]
+        assert at_work.full_passes == 0
+    assert world.there()["d/linked"] == "edited in place"
+
+
 def test_a_hint_without_a_change_asks_the_store_nothing(world: World, store: Flaky) -> None:
     with kept(world, NoWatch) as at_work:
         before = store.looks, store.listings
