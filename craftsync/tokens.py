@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from craftsync import dotenv
@@ -17,20 +19,24 @@ _OLD_TOKEN_ENV = "CRAFT_AI_ACCESS_TOKEN"
 _log = logging.getLogger(__name__)
 
 
-def find_token(variable: str, file: Path | None) -> str:
+def find_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -> str:
     """Return the token in a file or, where none is named, in a variable.
 
     A variable is looked for in the environment, among the credentials systemd
     hands to a service (`LoadCredential=NAME:/path`), and in the `.env` file of
-    the current folder. Raises `UsageError` when there is none.
+    the current folder; with `dotenv_only` in that file alone. Raises
+    `UsageError` when there is none.
     """
-    if file is not None:
+    if file is not None and not dotenv_only:
         return _in_file(file)
-    token = os.environ.get(variable) or _credential(variable) or dotenv.variable(variable)
-    if token is None and variable == TOKEN_ENV:
-        token = dotenv.variable(_OLD_TOKEN_ENV)
-        if token is not None:
-            _log.warning("%s is an old name; call the variable %s", _OLD_TOKEN_ENV, TOKEN_ENV)
+    token = None if dotenv_only else os.environ.get(variable) or _credential(variable)
+    token = token or _in_dotenv(variable, also_environment=not dotenv_only)
+    if token is None and dotenv_only:
+        raise UsageError(
+            f"An address in .env is used only with a token in that file, and .env has no {variable}.",
+            remedy=f"Add {variable} to .env if you trust that file; or set the addresses in the"
+            " environment or the configuration.",
+        )
     if token is None:
         raise UsageError(
             f"There is no SDK token: {variable} is not set.",
@@ -40,7 +46,32 @@ def find_token(variable: str, file: Path | None) -> str:
     return token.strip()
 
 
+def in_dotenv(variable: str, file: Path | None) -> bool:
+    """Tell whether the token that `find_token` would return is that of the `.env` file."""
+    if file is not None or os.environ.get(variable) or _credential(variable):
+        return False
+    if variable == TOKEN_ENV and os.environ.get(_OLD_TOKEN_ENV):
+        return bool(dotenv.read(Path(".env")).get(variable))
+    return _in_dotenv(variable, also_environment=False) is not None
+
+
+def _in_dotenv(variable: str, *, also_environment: bool) -> str | None:
+    """Return a token of the `.env` file, there or in the environment under its old name, too."""
+    kept = dotenv.read(Path(".env"))
+    if token := kept.get(variable):
+        return token
+    if variable != TOKEN_ENV:
+        return None
+    token = (os.environ.get(_OLD_TOKEN_ENV) if also_environment else None) or kept.get(
+        _OLD_TOKEN_ENV
+    )
+    if token:
+        _log.warning("%s is an old name; call the variable %s", _OLD_TOKEN_ENV, TOKEN_ENV)
+    return token or None
+
+
 def _in_file(file: Path) -> str:
+    _warn_if_others_read(file)
     try:
         token = file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -52,6 +83,14 @@ def _in_file(file: Path) -> str:
     if not token:
         raise UsageError(f"{file} is empty.", remedy="Put the SDK token there, alone.")
     return token
+
+
+@cache
+def _warn_if_others_read(file: Path) -> None:
+    """Name, once, a token file that every user of the machine can read."""
+    with suppress(OSError):
+        if file.stat().st_mode & 0o007:
+            _log.warning("Every user of this machine can read the token in %s: chmod 600", file)
 
 
 def _credential(name: str) -> str | None:

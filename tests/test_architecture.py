@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "__init__": {"migrate"} | FRONT | ENGINE,
     "serve": {"serve", "stores", "core"} | GROUND,
     "migrate": {"migrate", "locations", "platform", "pairs", "config", "options", "words"} | ENGINE,
-    "doctor": {"doctor", "locations", "platform", "config", "options"} | ENGINE,
+    "doctor": {"doctor", "locations", "platform", "config", "options", "tokens"} | ENGINE,
     "cli": {"cli", "daemon", "serve", "doctor", "migrate", "__init__"} | FRONT | ENGINE,
     "__main__": {"cli"},
 }

@@ -18,6 +18,7 @@ from craftsync.doctor import mounts
 from craftsync.doctor.findings import Check, Finding, Level, note, ok, warning
 from craftsync.doctor.folder import count_folders
 from craftsync.errors import ConfigError, StateError
+from craftsync.tokens import TOKEN_ENV, in_dotenv
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _ENOUGH_WATCHES = 524_288
@@ -96,6 +97,9 @@ def _secrets(machine: Machine) -> Iterator[Finding]:
         file = environment.token_file
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
             yield warning(f"token of {name}", f"others can read {file}", f"chmod 600 {file}")
+    file = Path(".env")
+    if in_dotenv(TOKEN_ENV, None) and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        yield warning("token in .env", f"others can read {file.absolute()}", "chmod 600 .env")
 
 
 def _state_folder(machine: Machine) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,7 +104,9 @@ def test_a_token_that_is_not_accepted_ends_with_3_and_shows_nowhere(
     craftsync: Craftsync, store: str
 ) -> None:
     craftsync.write("root/a")
-    run = craftsync("push", "root", store, CRAFT_AI_SDK_TOKEN="an-old-secret")
+    kept = (craftsync.folder / ".env").read_text()
+    craftsync.write(".env", kept.replace("a-secret-token", "an-old-secret"))
+    run = craftsync("push", "root", store)
     assert run.code == 3
     assert "does not accept the SDK token" in run.err
     assert "Copy the SDK token" in run.err
@@ -135,3 +138,93 @@ def test_without_a_token_the_call_is_off(craftsync: Craftsync) -> None:
     assert run.code == 2
     assert "CRAFT_AI_SDK_TOKEN is not set" in run.err
     assert ".env file here" in run.err
+
+
+@pytest.fixture
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server whose log shows whether anybody has asked it for anything."""
+    with serving(tmp_path_factory.mktemp("hostile"), "-v", token="another") as server:
+        yield server
+
+
+@pytest.mark.parametrize("words", [["ls"], ["doctor"], ["push", "root"], ["migrate", "./other"]])
+def test_a_control_url_from_a_dotenv_file_never_gets_another_token(
+    craftsync: Craftsync, server: Serving, hostile: Serving, words: list[str]
+) -> None:
+    craftsync.write("token", server.token).chmod(0o600)
+    craftsync.config.write_text(
+        f"environments: {{prod: {{store: craft-ai, url: '{server.url}', token_file: token}}}}"
+    )
+    craftsync.write("root/a")
+    craftsync.write("other/a")
+    craftsync.write(".env", f"CRAFT_AI_CONTROL_URL={hostile.url}\n")
+    # Where the token goes instead is the platform itself, which nothing here can reach.
+    run = craftsync(*words, "prod", HTTPS_PROXY="http://127.0.0.1:9")
+    assert "CRAFT_AI_CONTROL_URL in .env is not used" in run.err
+    assert hostile.log() == ""
+
+
+def test_an_environment_url_from_a_dotenv_file_never_gets_another_token(
+    craftsync: Craftsync, hostile: Serving
+) -> None:
+    craftsync.write(
+        ".env",
+        f"CRAFT_AI_ENVIRONMENT_URL={hostile.url}\nCRAFT_AI_CONTROL_URL={hostile.url}\n",
+    )
+    run = craftsync("ls", "craft-ai://", CRAFT_AI_SDK_TOKEN=hostile.token)
+    assert run.code == 2
+    assert "An address in .env is used only with a token in that file" in run.err
+    assert hostile.log() == ""
+
+
+def test_the_token_of_the_dotenv_file_goes_with_its_address(
+    craftsync: Craftsync, store: str
+) -> None:
+    run = craftsync("ls", store, CRAFT_AI_SDK_TOKEN="that-of-another-environment")
+    assert (run.code, run.err) == (0, "")
+
+
+def test_a_token_file_that_everybody_can_read_is_named(
+    craftsync: Craftsync, server: Serving
+) -> None:
+    craftsync.write("token", server.token).chmod(0o644)
+    craftsync.config.write_text(
+        f"environments: {{lab: {{store: craft-ai, url: '{server.url}',"
+        f" control_url: '{server.url}', token_file: token}}}}"
+    )
+    run = craftsync("ls", "lab")
+    assert run.err.count("token: chmod 600") == 1
+    assert server.token not in run.err
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1",
+        "https://my env.x",
+        "http://127.0.0.1:abc",
+        "http://127.0.0.1:99999",
+        "ftp://x",
+        "https://a\tb",
+    ],
+)
+@pytest.mark.parametrize("name", ["CRAFT_AI_ENVIRONMENT_URL", "CRAFT_AI_CONTROL_URL"])
+def test_an_invalid_address_is_named(
+    craftsync: Craftsync, server: Serving, name: str, address: str
+) -> None:
+    run = craftsync("ls", "craft-ai://", **(server.variables | {name: address}))
+    assert run.code == 2
+    assert run.err.startswith(f"craftsync: {name}: ")
+    assert "is not the address of an environment" in run.err
+    if name == "CRAFT_AI_ENVIRONMENT_URL":
+        craftsync.config.write_text(
+            f"environments: {{lab: {{store: craft-ai, url: {json.dumps(address)}}}}}"
+        )
+        run = craftsync("ls", "lab")
+        assert run.code == 78
+        assert "is not" in run.err
+
+
+def test_blanks_around_an_address_are_left_out(craftsync: Craftsync, server: Serving) -> None:
+    padded = {name: f" {value} " for name, value in server.variables.items()}
+    assert craftsync("put", "-", "craft-ai://", "blanks/a", **padded).code == 0
