@@ -68,6 +68,26 @@ def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
     return [_of_folder(name, config, access) for name in config.folders]
 
 
+def all_known(asked: PairOptions) -> list[Pair]:
+    """Return every linked folder that the current directory lies in; outside of any, all there are.
+
+    These are the folders of the configuration, and all others that have a daemon
+    or a memory. Raises `UsageError` when there is none.
+    """
+    found = _all_of_configuration(asked)
+    addresses = {(pair.root, locations.address_of(pair.location)) for pair in found}
+    found += [
+        pair
+        for pair in _all_remembered(asked)
+        if (pair.root, locations.address_of(pair.location)) not in addresses
+    ]
+    for folder in (here := Path.cwd().resolve(), *here.parents):
+        around_here = [pair for pair in found if pair.root == folder]
+        if around_here:
+            return around_here
+    return found or [resolve((), asked)]
+
+
 def remembered(root: str, store: str, asked: PairOptions) -> Pair:
     """Return the pair that a plan names by its addresses."""
     config = configuration.load(asked.get("config"))
@@ -177,12 +197,7 @@ def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
 
 
 def _enclosing(place: Path, asked: PairOptions) -> Pair:
-    config = configuration.load(asked.get("config"))
-    configured = [_of_folder(name, config, access_of(asked)) for name in config.folders]
-    known = [
-        Pair(Path(root), locations.remembered(store, config, access_of(asked)))
-        for root, store in _known_pairs(state_dir_of(asked))
-    ]
+    configured, known = _all_of_configuration(asked), _all_remembered(asked)
     for start in (place, Path.cwd()):
         for folder in (start, *start.parents):
             if (folder / OWN_FOLDER).is_dir():
@@ -191,7 +206,21 @@ def _enclosing(place: Path, asked: PairOptions) -> Pair:
                     here = [pair for pair in pairs if pair.root == folder]
                     if here:
                         return _one_of(here)
+    config = configuration.load(asked.get("config"))
     return _of_folder(_only_folder(config), config, access_of(asked))
+
+
+def _all_of_configuration(asked: PairOptions) -> list[Pair]:
+    config, access = configuration.load(asked.get("config")), access_of(asked)
+    return [_of_folder(name, config, access) for name in config.folders]
+
+
+def _all_remembered(asked: PairOptions) -> list[Pair]:
+    config, access = configuration.load(asked.get("config")), access_of(asked)
+    return [
+        Pair(Path(root), locations.remembered(store, config, access))
+        for root, store in _known_pairs(state_dir_of(asked))
+    ]
 
 
 def _one_of(pairs: list[Pair]) -> Pair:

@@ -24,7 +24,10 @@ Facts = Mapping[str, Any]
 @click.command(cls=common.Command)
 @common.all_of(common.pair_words, common.json_option, common.access_options)
 def status(pair: tuple[str, ...], **flags: Any) -> None:
-    """Tell how a pair stands, or every folder of the configuration.
+    """Show how a linked folder stands.
+
+    Without words it is the one that the current directory lies in; outside of
+    any, all of the configuration and all others with a daemon or a memory.
 
     \b
     Examples:
@@ -32,7 +35,8 @@ def status(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync status --json data ./backup
     """
     asked = common.asked_of(flags)
-    found = [_facts(one, asked) for one in pairs.every(pair, asked)]
+    meant = pairs.every(pair, asked) if pair else pairs.all_known(asked)
+    found = [_facts(one, asked) for one in meant]
     if flags["json"]:
         say_json(found[0] if len(found) == 1 else found)
     elif sys.stdout.isatty():

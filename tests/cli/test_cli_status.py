@@ -239,3 +239,32 @@ def test_several_folders_are_a_list(craftsync: Craftsync, tmp_path: Path) -> Non
         assert craftsync("sync", name).code == 0
     found = json.loads(craftsync("status", "--json").out)
     assert [facts["root"] for facts in found] == [f"{tmp_path}/one", f"{tmp_path}/two"]
+
+
+def test_status_without_words_shows_every_folder_with_a_daemon_or_a_memory(
+    craftsync: Craftsync,
+) -> None:
+    for name in ("configured", "by-hand", "watched"):
+        craftsync.write(f"{name}/file")
+    craftsync.config.write_text(
+        f"environments: {{one: {{store: directory, path: {craftsync.folder}/one}}}}\n"
+        f"folders: {{data: {{root: {craftsync.folder}/configured, environment: one}}}}\n"
+    )
+    assert craftsync("sync", "data").code == 0
+    assert craftsync("sync", "by-hand", "./two").code == 0
+    (craftsync.folder / "three").mkdir()
+    with running(craftsync, "watched", "./three") as daemon:
+        daemon.until_state("watching", "watched", "./three")
+        found = {
+            Path(one["root"]).name: one for one in json.loads(craftsync("status", "--json").out)
+        }
+        assert set(found) == {"configured", "by-hand", "watched"}
+        assert found["watched"]["pid"] is not None
+        assert found["by-hand"]["state"] == "stopped"
+    craftsync.folder /= "by-hand"
+    assert Path(json.loads(craftsync("status", "--json").out)["root"]).name == "by-hand"
+
+
+def test_status_without_words_and_without_any_folder_asks_for_one(craftsync: Craftsync) -> None:
+    run = craftsync("status")
+    assert (run.code, "Give ROOT STORE" in run.err) == (2, True)
