@@ -28,6 +28,7 @@ MODULES = {
     "resume": "control",
     "stop": "control",
     "rescan": "control",
+    "reload": "control",
     "bwlimit": "control",
     "service": "service",
     "plan": "plan",

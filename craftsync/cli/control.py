@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `stop`, `rescan`, `bwlimit`: steer the daemon that keeps a pair in step."""
+"""`pause`, `resume`, `stop`, `rescan`, `reload`, `bwlimit`: steer the daemon that keeps a pair in step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from craftsync import locations, pairs
 from craftsync.cli import parameters as common
 from craftsync.cli.output import say, shown
-from craftsync.errors import CraftsyncError, StateError, UsageError
+from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
 from craftsync.options import PairOptions
 from craftsync.words import BadWord, Rates, parse_rates
 
@@ -104,6 +104,40 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
         else:
             _wait_for_end(folder_of(one, asked))
             say(f"{shown(str(one.root))}: stopped")
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.access_options)
+def reload(**flags: Any) -> None:
+    """Make every running daemon read its configuration again.
+
+    One that is refused changes nothing: the reason is printed, and the exit
+    code is 78.
+
+    \b
+    Examples:
+      craftsync reload
+    """
+    from craftsync.daemon.client import ask, running
+
+    daemons = running(pairs.state_dir_of(common.asked_of(flags)))
+    if not daemons:
+        raise CraftsyncError(
+            "No daemon runs.",
+            remedy="Start one with craftsync watch, or craftsync service install.",
+        )
+    refusals = []
+    for process, folder in daemons.items():
+        answer = ask(folder, "reload")
+        if answer and answer["refused"]:
+            refusals.append(answer["refused"])
+        else:
+            say(f"process {process}: configuration read again")
+    if refusals:
+        raise ConfigError(
+            f"New configuration refused: {' '.join(refusals)}",
+            remedy="The old one stays in use. Correct the new one, and reload again.",
+        )
 
 
 def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:

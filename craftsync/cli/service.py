@@ -246,6 +246,10 @@ def _system_drop_in(name: str) -> str:
             )
     owner = pwd.getpwuid(pair.root.stat().st_uid)
     _refuse_unreadable(owner)
+    figures = configuration.load(_SYSTEM_CONFIG).metrics
+    if figures is not None:
+        _refuse_unwritable(owner, figures.parent)
+        writable.append(figures.parent)
     paths = [f"ReadWritePaths={_quoted(str(path))}" for path in writable]
     return "\n".join(["[Service]", f"User={owner.pw_name}", *paths, ""])
 
@@ -260,6 +264,22 @@ def _refuse_unreadable(owner: pwd.struct_passwd) -> None:
                 remedy=f"sudo chmod a+rX {_SYSTEM_CONFIG.parent} {_SYSTEM_CONFIG}"
                 " (a configuration holds no secret).",
             )
+
+
+def _refuse_unwritable(owner: pwd.struct_passwd, folder: Path) -> None:
+    """Raise `UsageError` unless the service can write its figures there as that user."""
+    found = folder.stat() if folder.is_dir() else None
+    groups = os.getgrouplist(owner.pw_name, owner.pw_gid)
+    if found is None or not (
+        owner.pw_uid == 0
+        or (found.st_uid == owner.pw_uid and found.st_mode & stat.S_IWUSR)
+        or (found.st_gid in groups and found.st_mode & stat.S_IWGRP)
+        or found.st_mode & stat.S_IWOTH
+    ):
+        raise UsageError(
+            f"metrics: {folder} is not a folder that {owner.pw_name}, who owns the folder, can write to.",
+            remedy=f"sudo install -d -o {owner.pw_name} {folder}, or name another file.",
+        )
 
 
 def _unit_file(name: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,7 +90,17 @@ def _setup(
         _watched(one, settings, mode, asked, make_listener) for one in pairs.every(words, asked)
     ]
     typed = len(words) > 1
-    return Setup(tuple(watched), known.metrics, known.notify, typed)
+    figures = known.metrics and _own_file(known.metrics, words, watched)
+    return Setup(tuple(watched), figures, known.notify, typed)
+
+
+def _own_file(file: Path, words: tuple[str, ...], watched: Sequence[Watched]) -> Path:
+    """Return the file for the figures of this process: one that keeps a single folder has its own."""
+    if not words:
+        return file
+    name = words[0] if len(words) == 1 else watched[0].control.name[:8]
+    plain = re.sub(r"[^\w.-]", "_", name)
+    return file.with_name(f"{file.stem}-{plain}{file.suffix}")
 
 
 def _watched(

@@ -38,6 +38,20 @@ def ask(folder: Path, verb: str, **arguments: Any) -> Any:
     return answer["answer"]
 
 
+def running(state_dir: Path) -> dict[int, Path]:
+    """Return the process of each daemon below a state folder, with a folder to speak to it by.
+
+    No configuration is needed for it.
+    """
+    found: dict[int, Path] = {}
+    for folder in sorted((state_dir / "control").glob("*")):
+        peer = connect(folder, _TIMEOUT)
+        if peer is not None:
+            with peer:
+                found.setdefault(process_of(peer), folder)
+    return found
+
+
 def _silent(process: int) -> CraftsyncError:
     return StateError(
         f"The daemon (process {process}) does not answer.",

@@ -56,12 +56,13 @@ class Keeper:
         control: Control,
         tell: Callable[[Notice], None],
         wake: Callable[[], None],
+        reload: Callable[[], str],
     ) -> None:
         """Begin; what prevents it halts the folder and is not raised.
 
-        `control` is where the folder's socket is served. `tell` gets what a
-        person should know; `wake` asks for a `tick`. Both are called from the
-        keeper's thread too.
+        `control` serves the folder's socket; `tell` hears what a person should
+        know; `wake` asks for a `tick`; both may be called from any thread.
+        `reload` reads the configuration again, and returns why it is refused.
         """
         self.watched = watched
         self.error: BaseException | None = None
@@ -72,6 +73,7 @@ class Keeper:
         self._clock = clock
         self._tell = tell
         self._wake = wake
+        self._reload = reload
         self._throttle = Throttle(watched.options)
         self._lock = threading.Lock()
         self._waiting = Waiting()
@@ -130,6 +132,8 @@ class Keeper:
         match request.get("verb"):
             case "status":
                 return self.status()
+            case "reload":
+                return {"pid": os.getpid(), "refused": self._reload()}
             case "pause":
                 self._set_paused(True)
             case "resume":

@@ -25,7 +25,7 @@ from craftsync.daemon.hook import Hook
 from craftsync.daemon.keeper import Keeper
 from craftsync.daemon.setup import Setup, Watched
 from craftsync.daemon.systemd import ServiceManager
-from craftsync.errors import ConfigError, LockedError, UsageError
+from craftsync.errors import ConfigError, CraftsyncError, LockedError, UsageError
 
 _TICK_SECONDS = 1.0
 _METRICS_SECONDS = 15.0
@@ -224,20 +224,31 @@ class _Daemon:
 
     def _start(self, watched: Watched) -> None:
         self._keepers[watched.control] = Keeper(
-            watched, self._clock, self._control, self._hook.tell, self._signals.wake
+            watched,
+            self._clock,
+            self._control,
+            self._hook.tell,
+            self._signals.wake,
+            self._reload,
         )
 
-    def _reload(self) -> None:
-        """Read the configuration again; keepers whose pair is the same are not disturbed."""
+    def _reload(self) -> str:
+        """Read the configuration again; returns why it is refused, which changes nothing, or "".
+
+        Keepers whose folder is configured as before are not disturbed.
+        """
         now_us = int(self._clock.monotonic() * 1e6)
         self._manager.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
         try:
             setup = self._load()
         except Exception as error:  # noqa: BLE001 (a file must not end what works)
+            refusal = f"{type(error).__name__}: {error}"
+            if isinstance(error, CraftsyncError):
+                refusal = f"{error} {error.remedy}".rstrip()
             self._remark = f"new configuration refused: {error}"
             _log.error("the new configuration is refused, and the old one kept: %s", error)
         else:
-            self._remark = ""
+            refusal = self._remark = ""
             self._setup = setup
             named = {watched.control: watched for watched in setup.pairs}
             # What the configuration no longer names, and then names again, is new.
@@ -246,6 +257,7 @@ class _Daemon:
             self._hook.words = setup.notify
             _log.info("the configuration was read again")
         self._manager.tell("READY=1")
+        return refusal
 
     def _report(self) -> None:
         """Tell systemd how it goes, and write the figures when it is time."""

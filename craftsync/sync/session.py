@@ -89,16 +89,15 @@ class Session:
         one is gone, not new. Raises `RootError`, `LockedError`, `StateError`.
         """
         path = os.path.realpath(root)
-        if create_root and not known_folder(state_dir, path, store.location).exists():
-            os.makedirs(path, exist_ok=True)
+        if create_root:
+            _make_root(path, store.location, state_dir)
         folder = Folder.open(path)
         try:
             if not read_only:
                 refuse_lost_root(folder, *known_root(state_dir, path, store.location))
                 folder.lock(pair_folder(state_dir, path, store.location) / "root.lock")
-            state = PairState.open(
-                state_dir, path, store.location, new_id=_new_id, scratch=read_only
-            )
+            names = (state_dir, path, store.location)
+            state = PairState.open(*names, new_id=_new_id, scratch=read_only)
             session = cls(
                 folder,
                 store,
@@ -306,6 +305,12 @@ class Session:
         """Remove what has been kept for longer; return how many versions went."""
         before = stamp(self.clock, days_ago=older_than_days)
         return purge(self.root, self.store, before)
+
+
+def _make_root(path: str, location: str, state_dir: Path) -> None:
+    """Make a root that is missing, unless it is known: that one is gone, not new."""
+    if not known_folder(state_dir, path, location).exists():
+        os.makedirs(path, exist_ok=True)
 
 
 def _new_id() -> str:

@@ -219,6 +219,44 @@ def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
         assert daemon.status("more")["state"] == "stopped"
 
 
+def test_reload_says_whether_the_new_configuration_was_taken(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
+    with running(craftsync) as daemon:
+        until((pair[1] / "first").exists, "the first run")
+        configure(craftsync, ", mode: sideways")
+        run = craftsync("reload")
+        assert (run.code, "'sideways' is not a mode" in run.err) == (78, True)
+        assert daemon.process.poll() is None
+        configure(craftsync, ", mode: push")
+        assert craftsync("reload").lines == [
+            f"process {daemon.process.pid}: configuration read again"
+        ]
+        until(lambda: daemon.status()["mode"] == "push", "the new mode")
+    run = craftsync("reload")
+    assert (run.code, "No daemon runs" in run.err) == (1, True)
+
+
+def test_each_process_writes_its_figures_to_a_file_of_its_own(
+    craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    configure(
+        craftsync,
+        f"}}, more: {{root: {tmp_path}/more, environment: 'store:more'",
+        "metrics: figures/craftsync.prom\n",
+    )
+    with craftsync.start("watch", "data") as one, craftsync.start("watch", "more") as other:
+        figures = tmp_path / "figures"
+        for name in ("data", "more"):
+            file = figures / f"craftsync-{name}.prom"
+            until(lambda file=file: file.exists() and "craftsync_up{" in file.read_text(), name)  # type: ignore[misc]
+        assert not (figures / "craftsync.prom").exists()
+        for process in (one, other):
+            process.terminate()
+            process.communicate(timeout=DEADLINE)
+
+
 def test_a_folder_that_was_stopped_stays_so_at_a_reload(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

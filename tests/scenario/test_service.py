@@ -125,13 +125,15 @@ def test_stopped_in_a_transfer_it_ends_cleanly_and_goes_on_when_started(
     until((craftsync.folder / "store/large").exists, "the large file")
 
 
-def test_reloaded_with_an_invalid_configuration_it_keeps_the_old_one_and_says_so(
+def test_a_reload_with_an_invalid_configuration_fails_and_keeps_the_old_one(
     craftsync: Craftsync, manager: UserManager
 ) -> None:
     installed(craftsync)
     pid = manager.pid
     configure(craftsync, ", mode: sideways")
-    manager.systemctl("reload", "craftsync")
+    reload = ["systemctl", "--user", "reload", "craftsync"]
+    assert subprocess.run(reload, env=craftsync.environment, check=False).returncode != 0
+    assert manager.shows("ActiveState") == "active"
     until(lambda: "'sideways' is not a mode" in manager.shows("StatusText"), "the refusal")
     arrives(craftsync, "first")
     configure(craftsync, ", mode: push")
@@ -308,6 +310,36 @@ def test_the_service_of_the_machine_is_who_owns_the_folder_and_may_write_there(
         f"ReadWritePaths={store}",
     ]
     assert verified(units / "craftsync@data.service", units / "craftsync@.service") == ""
+
+
+@needs_analyze
+def test_the_service_of_the_machine_may_write_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data", "store"):
+        (tmp_path / name).mkdir()
+    file, figures = tmp_path / "config.yaml", tmp_path / "figures"
+    file.write_text(
+        "environments: {store: {store: directory, path: store}}\n"
+        "folders: {data: {root: data, environment: store}}\n"
+        "metrics: figures/craftsync.prom\n"
+    )
+    monkeypatch.setattr(service, "_SYSTEM_CONFIG", file)
+    monkeypatch.setattr(service, "_SYSTEM_UNITS", tmp_path / "units")
+    with pytest.raises(UsageError, match=f"metrics: {figures} is not a folder"):
+        list(service.unit_of(None, True).files({}))
+    figures.mkdir()
+    *_, (_, drop_in) = service.unit_of(None, True).files({})
+    assert f"ReadWritePaths={figures}" in drop_in.splitlines()
+
+
+def test_who_cannot_write_the_figures_is_told_at_the_installation(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    tmp_path.chmod(0o755)
+    with pytest.raises(UsageError, match="nobody, who owns the folder, can write to"):
+        service._refuse_unwritable(nobody, tmp_path)
+    tmp_path.chmod(0o777)
+    service._refuse_unwritable(nobody, tmp_path)
 
 
 def test_the_configuration_the_readme_shows_is_one() -> None:
