@@ -31,6 +31,7 @@ from craftsync.errors import CraftsyncError, Interrupted, StoreMissing, StoreUna
 from craftsync.local.folder import Folder
 from craftsync.local.watching import DirtyPaths, Supervisor
 from craftsync.local.watching.supervisor import NOT_BEGUN, Watch
+from craftsync.stores.retrying import RetryingStore
 from craftsync.sync import status
 from craftsync.sync.held import Verdict
 from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, ProgressEvent, Report
@@ -136,7 +137,7 @@ class Cycles:
     @property
     def state(self) -> CycleState:
         """What it is doing now; a value that does not change any more."""
-        state, health = self._state, self._watch.health
+        state, health = self._or_offline(self._state), self._watch.health
         has_begun = health is not NOT_BEGUN
         return replace(
             state,
@@ -144,6 +145,15 @@ class Cycles:
             watch_healthy=health.healthy if has_begun else None,
             watch_reason=health.reason if has_begun else None,
         )
+
+    def _or_offline(self, state: CycleState) -> CycleState:
+        """Return the state of a run under way as offline while the store fails, although it is still tried."""
+        store = self._session.store
+        if state.state in ("scanning", "transferring") and isinstance(store, RetryingStore):
+            trouble = store.answers.trouble()
+            if trouble is not None:
+                return replace(state, state="offline", reason=f"offline, still trying: {trouble}")
+        return state
 
     def _pending(self, progress: ProgressEvent | None) -> int | None:
         in_hand, dirty = self._in_hand, self._dirty.counted

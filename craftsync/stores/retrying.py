@@ -19,6 +19,7 @@ from typing import TypeVar, cast
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.errors import CraftsyncError, PreconditionFailed, StoreUnavailable
+from craftsync.stores.answers import Answers
 from craftsync.stores.base import (
     CopyingStore,
     Expect,
@@ -61,6 +62,7 @@ class RetryingStore:
         self.store = store
         self.name = store.name
         self.location = store.location
+        self.answers = Answers(clock)
         self._clock = clock
         self._attempts = attempts
         self._deadline_seconds = deadline_seconds
@@ -88,12 +90,14 @@ class RetryingStore:
                 for entry in entries if before is None else _after(before, entries):
                     last = entry.path
                     yield entry
-                return
+                with self.answers.noted(short=True):
+                    return
             except StoreUnavailable as error:
                 if last is not None and not self.features.sorted_listing:
                     raise
                 if last != before:
                     patience = self._patience()
+                self.answers.failed(error)
                 patience.wait_after(error)
 
     def stat(self, path: str) -> RemoteObject | None:
@@ -198,7 +202,11 @@ class RetryingStore:
         return Patience(self._clock, self._rng, self._attempts, self._deadline_seconds)
 
     def _retried(self, act: Callable[[], T]) -> T:
-        return self._patience().retried(act)
+        def attempt() -> T:
+            with self.answers.noted(short=True):
+                return act()
+
+        return self._patience().retried(attempt)
 
     def _settled(
         self, act: Callable[[], T], done: Callable[[], T | None], undo: Callable[[bool], None]
@@ -213,7 +221,8 @@ class RetryingStore:
         try:
             while True:
                 try:
-                    return act()
+                    with self.answers.noted(short=False):
+                        return act()
                 except StoreUnavailable as error:
                     in_doubt = in_doubt or error.ambiguous
                     if error.ambiguous and (left := done()) is not None:

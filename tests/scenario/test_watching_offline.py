@@ -1,0 +1,105 @@
+"""A store that stops answering in the middle of a run is shown as offline while it is still tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from craftsync.core.model import RemoteObject
+from craftsync.daemon.cycles import CycleState
+from craftsync.errors import ObjectNotFound, StoreUnavailable
+from craftsync.stores.answers import Answers
+from craftsync.stores.memory import MemoryStore
+from craftsync.stores.retrying import RetryingStore
+from tests.support.clock import FakeClock
+from tests.support.watching import NoWatch, kept
+from tests.support.world import World
+
+AWAY = StoreUnavailable("the network is down")
+
+
+class Away(MemoryStore):
+    """A store that may be away: then each request fails after ten seconds."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self.reachable = True
+        self._clock = clock
+
+    def stat(self, path: str) -> RemoteObject | None:
+        if not self.reachable:
+            self._clock.advance(10)
+            raise AWAY
+        return super().stat(path)
+
+
+def test_a_store_that_fails_in_a_run_is_offline_with_the_reason_before_the_run_gives_up(
+    tmp_path: Path,
+) -> None:
+    seen: list[CycleState] = []
+
+    class Looking(FakeClock):
+        """Looks at the state whenever somebody waits for the next try."""
+
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            seen.append(at_work.cycles.state)
+
+    clock = Looking()
+    store = Away(clock)
+    world = World(tmp_path, RetryingStore(store, clock=clock))
+    for name in "abc":
+        world.write(name, name)
+    with kept(world, NoWatch) as at_work:
+        store.reachable = False
+        world.write("a", "new")
+        at_work.watch.dirty.change("a")
+        at_work.turn()
+        offline = [state for state in seen if state.state == "offline"]
+        assert offline
+        assert all("the network is down" in str(state.reason) for state in offline)
+        store.reachable = True
+        at_work.turn(60)
+        assert at_work.cycles.state.state == "watching"
+
+
+def test_one_request_turned_away_among_others_is_not_offline() -> None:
+    clock = FakeClock()
+    answers = Answers(clock)
+    answers.failed(AWAY)
+    clock.advance(4)
+    assert answers.trouble() is None
+    with answers.noted(short=True):
+        clock.advance(10)
+    assert answers.trouble() is None
+
+
+def test_a_refusal_is_an_answer() -> None:
+    clock = FakeClock()
+    answers = Answers(clock)
+    answers.failed(AWAY)
+    clock.advance(10)
+    assert answers.trouble() == "the network is down"
+    try:
+        with answers.noted(short=True):
+            raise ObjectNotFound("none")
+    except ObjectNotFound:
+        assert answers.trouble() is None
+
+
+def test_a_short_question_that_nobody_answers_is_offline_before_a_minute_is_over() -> None:
+    clock = FakeClock()
+    answers = Answers(clock)
+    with answers.noted(short=True):
+        clock.advance(44)
+        assert answers.trouble() is None
+        clock.advance(5)
+        assert answers.trouble() == "the store does not answer"
+    assert answers.trouble() is None
+
+
+def test_a_long_upload_is_not_offline() -> None:
+    clock = FakeClock()
+    answers = Answers(clock)
+    with answers.noted(short=False):
+        clock.advance(600)
+        assert answers.trouble() is None
