@@ -23,7 +23,7 @@ from tests.support.servers import S3Server
 
 BUCKET = "craftsync-contract"
 PERSONALITIES = (
-    *("plain", "ignores-conditions", "no-conditions", "kms", "versioned"),
+    *("plain", "ceph-16", "ignores-conditions", "no-conditions", "kms", "versioned"),
     *("no-part-copy", "no-metadata", "utf-16-order"),
 )
 """Those of the fake S3 that keep the contract; `tests.support.s3` has more."""

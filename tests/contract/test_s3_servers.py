@@ -90,3 +90,21 @@ def test_listings_in_another_order_are_found_out(opened: OpenS3) -> None:
         store = opened(server, fake)
         assert not store.facts.sorted_listing
         assert list(store.list(f"{OWN_FOLDER}/")) == []
+
+
+def test_ceph_leaves_the_version_of_an_upload_in_parts_to_a_stat(opened: OpenS3) -> None:
+    content = bytes(11 << 20)
+    with fake_s3("ceph-16", BUCKET) as (server, fake):
+        store = opened(server, fake)
+        written = store.write("a", Bytes(content), expect=ABSENT, operation="one")
+        assert written.version == fake.bucket(BUCKET).get(f"{store.root}a").etag
+
+
+def test_ceph_is_sent_versions_without_quotes(opened: OpenS3) -> None:
+    with fake_s3("ceph-16", BUCKET) as (server, fake):
+        store = opened(server, fake)
+        old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
+        store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
+        (sent,) = (r.headers["if-match"] for r in fake.requests if "if-match" in r.headers)
+        assert sent == old.version
+        assert fake.bucket(BUCKET).get(f"{store.root}a").content == b"new"

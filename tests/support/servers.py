@@ -56,7 +56,7 @@ def moto() -> Iterator[S3Server]:
     """Run moto: close to AWS, and holds any key; takes any credentials, and parts of any size."""
     port = free_port()
     command = [_tool("moto_server"), "--host", "127.0.0.1", "--port", str(port)]
-    with _running(command, port, S3_UPLOAD_PART_MIN_SIZE="1"):
+    with running(command, port, S3_UPLOAD_PART_MIN_SIZE="1"):
         yield S3Server("moto", f"http://127.0.0.1:{port}")
 
 
@@ -74,7 +74,7 @@ def rclone(folder: Path, *, certificate: Path | None = None) -> Iterator[S3Serve
     if certificate is not None:
         command += ["--cert", str(certificate), "--key", str(certificate.with_name("key"))]
     scheme = "http" if certificate is None else "https"
-    with _running(command, port):
+    with running(command, port):
         yield S3Server("rclone", f"{scheme}://127.0.0.1:{port}", checks_keys=True)
 
 
@@ -93,7 +93,8 @@ def _tool(name: str) -> str:
 
 
 @contextmanager
-def _running(command: list[str], port: int, **environment: str) -> Iterator[None]:
+def running(command: list[str], port: int, **environment: str) -> Iterator[None]:
+    """Run a server until the end of the block; raises `RuntimeError` when it does not listen on its port."""
     process = subprocess.Popen(
         command,
         env={**os.environ, **environment},

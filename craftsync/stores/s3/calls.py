@@ -40,6 +40,8 @@ from craftsync.stores.s3.signing import Query, encoded_path
 from craftsync.stores.s3.wire import Wire
 
 _CHUNK = 1024 * 1024
+_COMPLETED_UNNAMED = re.compile(r"<CompleteMultipartUploadResult\b.*<ETag>\s*</ETag>", re.DOTALL)
+"""What Ceph 16 answers: the object is there, and a stat tells its version."""
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -215,7 +217,7 @@ class Calls:
     def complete_upload(
         self, key: str, upload: str, parts: Mapping[int, str], condition: Condition
     ) -> str:
-        """Turn the parts into an object and return its version."""
+        """Turn the parts into an object and return its version, which is empty where the answer leaves it out."""
         rows = "".join(
             f'<Part><PartNumber>{number}</PartNumber><ETag>"{parts[number]}"</ETag></Part>'
             for number in sorted(parts)
@@ -228,13 +230,14 @@ class Calls:
             )
         except ObjectNotFound as error:
             raise self._unmet(key) from error
-        return self._confirmed(_text(self._checked(answer.body, key), "ETag"), key)
+        text = self._checked(answer.body, key)
+        return "" if _COMPLETED_UNNAMED.search(text) else self._confirmed(_text(text, "ETag"), key)
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Drop an upload and its parts; one that is not there is a success."""
         try:
             self._wire.call("DELETE", key, query=[("uploadId", upload)])
-        except UploadGone:
+        except (UploadGone, ObjectNotFound):  # The second is what Ceph 16 answers.
             return
 
     def _unmet(self, key: str) -> PreconditionFailed:

@@ -27,6 +27,7 @@ from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.crossing import Crossing, origin_of
 from craftsync.stores.s3.displacing import Displacing, Limits, check
+from craftsync.stores.s3.errors import unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.keys import folders_above, key_of
 from craftsync.stores.s3.listing import Listing, patient
@@ -317,9 +318,15 @@ class S3Store:
         return inherited(path, found, self.calls.tags_of(key, headers))
 
     def _after_completion(self, written: RemoteObject) -> RemoteObject:
-        """Return what is there after an upload in parts."""
+        """Return what is there after an upload in parts; a version that the answer left out is asked for."""
         found = self.stat(written.path)
-        return found if found is not None and is_ours(found, written) else written
+        if found is not None and is_ours(found, written):
+            return found
+        if written.version:
+            return written
+        if found is None or written.operation is not None or found.size != written.size:
+            raise unconfirmed(self.location, written.path, "an ETag")
+        return found
 
     def _check_md5(self, key: str, body: bytes, version: str) -> None:
         """Remove what was just written and raise when the server stored something else."""

@@ -119,10 +119,11 @@ class Bucket:
         self.uploads[upload] = Upload(key, about)
         return upload
 
-    def upload(self, key: str, upload: str) -> Upload:
+    def upload(self, key: str, upload: str, code: str = "NoSuchUpload") -> Upload:
+        """Return an upload; `code` is what the refusal says where there is none."""
         found = self.uploads.get(upload)
         if found is None or found.key != key:
-            raise Refusal(404, "NoSuchUpload")
+            raise Refusal(404, code)
         return found
 
     def part(self, personality: Personality, upload: Upload, number: int, content: bytes) -> str:

@@ -248,7 +248,8 @@ class FakeS3:
                 "</InitiateMultipartUploadResult>"
             )
         name = call.query["uploadId"]
-        upload = bucket.upload(call.key, name)
+        ceph = call.method == "DELETE" and not self.personality.names_gone_uploads
+        upload = bucket.upload(call.key, name, "NoSuchKey" if ceph else "NoSuchUpload")
         if call.method == "PUT":
             return self._put_part(bucket, call)
         if call.method == "GET":
@@ -264,7 +265,8 @@ class FakeS3:
         stored = bucket.assembled(self.personality, upload, named)
         bucket.put(self.personality, call.key, stored)
         del bucket.uploads[name]
-        return _copied("CompleteMultipartUploadResult", self._told_etag(stored.etag))
+        etag = self._told_etag(stored.etag) if self.personality.completion_etag else "<ETag></ETag>"
+        return _copied("CompleteMultipartUploadResult", etag)
 
     def _put_part(self, bucket: Bucket, call: Call) -> Answer:
         upload = bucket.upload(call.key, call.query["uploadId"])

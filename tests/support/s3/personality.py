@@ -34,6 +34,10 @@ class Personality:
     requester_pays: bool = False
     part_copy: str = "yes"
     """UploadPartCopy: `yes`, `no` (501), or `empty` (taken for the upload of an empty part, as rclone does)."""
+    completion_etag: bool = True
+    """Without it, the answer to a completed upload has an empty ETag (Ceph 16)."""
+    names_gone_uploads: bool = True
+    """Without it, giving up an upload that is gone is answered NoSuchKey (Ceph 16)."""
     copies: bool = True
     metadata: bool = True
     ranges: bool = True
@@ -52,6 +56,8 @@ CEPH_16 = replace(
     name="ceph-16",
     conditions=frozenset({"put", "copy-source", "get"}),
     unquoted_only=frozenset({"put"}),
+    completion_etag=False,
+    names_gone_uploads=False,
 )
 
 PERSONALITIES = {
