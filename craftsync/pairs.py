@@ -128,6 +128,7 @@ def opened(
     state_dir: Path,
     *,
     read_only: bool = False,
+    reading: bool = False,
     create_store: bool = False,
     create_root: bool = False,
 ) -> Iterator[Session]:
@@ -136,7 +137,8 @@ def opened(
     A root or a directory store that is not there is created where that is
     asked for, unless the state database knows the pair: then it has gone, and
     a new empty one would hide that. Read-only, an empty folder stands in for
-    what would be created.
+    what would be created. With `reading`, too, nothing can be planned, and the
+    state is read where it is, and not copied.
     """
     from craftsync.sync.session import Session
 
@@ -156,7 +158,8 @@ def opened(
                 root,
                 store,
                 state_dir=state_dir,
-                read_only=read_only,
+                read_only=read_only or reading,
+                reading=reading,
                 create_root=create_root and not read_only,
             )
         )

@@ -74,7 +74,7 @@ def list_(**flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     pair, _ = pairs.around(".", common.words_of(flags), asked)
-    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+    with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
         if flags["json"]:
             for one in session.held():
                 say_json(_facts(one))
@@ -153,7 +153,7 @@ def _placed(
 
 def _count(pair: pairs.Pair, asked: PassOptions, paths: tuple[str, ...] | None) -> int:
     """Count the held deletes that are meant; raises `UsageError` for a path that means none."""
-    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+    with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
         for path in paths or ():
             if malformed(path) or not _is_meant(session, path):
                 raise UsageError(

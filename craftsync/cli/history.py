@@ -29,7 +29,7 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     pair, inside = pairs.around(path or ".", common.words_of(flags), asked)
-    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+    with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
         for row in session.history(inside if path else None, limit):
             if flags["json"]:
                 say_json(row._asdict())
@@ -60,7 +60,7 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
     asked = common.asked_of(flags)
     pair, inside = pairs.around(path, common.words_of(flags), asked)
     chosen = common.mode_of(mode) or pair.settings.mode or Mode.TWO_WAY
-    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
+    with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
         told = session.why(inside, passes.options_for(pair, asked, chosen))
     looks = {"root": told.local, "store": told.remote, "last agreed": told.baseline}
     if flags["json"]:

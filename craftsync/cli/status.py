@@ -67,7 +67,7 @@ def _of_stopped(pair: pairs.Pair, state_dir: Path) -> dict[str, Any]:
     facts = of_pair(str(pair.root), locations.address_of(pair.location), state_dir)
     if pair.folder is None and facts["mode"] is None:
         # Nobody has ever heard of it: the words may be mistyped, and this raises what is wrong.
-        with pairs.opened(pair, state_dir, read_only=True):
+        with pairs.opened(pair, state_dir, reading=True):
             return facts
     if facts["reason"] is None and not locations.exists(pair.location):
         facts["reason"] = "The store is not there. Check the path, and that its disk is mounted."

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from craftsync.core.model import Kind, Mode
@@ -73,6 +75,14 @@ class _Connection(sqlite3.Connection):
     place = ""
     """The file, for messages."""
     is_scratch = False
+    """Or only read: damage that is met is nothing to set the file aside for."""
+    folder: TemporaryDirectory[str] | None = None
+    """Holds a copy that is gone when closed."""
+
+    def close(self) -> None:
+        super().close()
+        if self.folder is not None:
+            self.folder.cleanup()
 
     def execute(self, *words: Any) -> sqlite3.Cursor:
         try:
@@ -153,6 +163,26 @@ class Database:
             _prepare(connection)
         return cls(connection, copy_of)
 
+    @classmethod
+    def reading(cls, path: Path) -> Database:
+        """Open the database at `path` where it is, to read what it says now; an empty one where there is none.
+
+        Nothing is left behind, and a disk that cannot be written to does no harm. One that an older
+        craftsync wrote is copied, for its schema is another. Raises `StateError` as `scratch` does.
+        """
+        if not path.exists():
+            return cls.scratch()
+        connection = open_to_read(path)
+        try:
+            current, newest = _schema(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if current == newest:
+            return cls(connection, path)
+        connection.close()
+        return cls.scratch(path)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit on success, roll back on any exception."""
@@ -211,15 +241,17 @@ def _connect(name: str) -> _Connection:
     return connection
 
 
-def _connected(name: str) -> _Connection:
+def _connected(name: str, *, place: str | None = None) -> _Connection:
     connection = sqlite3.connect(
         name,
+        uri=place is not None and name.startswith("file:"),
         timeout=_BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
         factory=_Connection,
     )
-    connection.place = name
+    connection.place = name if place is None else place
+    connection.is_scratch = place is not None
     return connection
 
 
@@ -232,6 +264,61 @@ def _open_to_copy(path: Path) -> sqlite3.Connection:
     mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "rw"
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a database to read what it and its log say, so that nothing is left behind.
+
+    Raises `StateError` for one that cannot be read or is damaged.
+    """
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    if log.exists():
+        # Without its index a reader would have to make one.
+        if index.exists() and (connection := _readable(path, "mode=ro")):
+            return connection
+        return _copied(path, log)
+    # The first makes a log and removes it in the end, which a disk that is read-only refuses.
+    # There, and where the folder is another user's, nobody else writes either.
+    for mode in ("mode=rw", "mode=ro&immutable=1"):
+        if connection := _readable(path, mode):
+            return connection
+    return _copied(path, log)
+
+
+def _readable(path: Path, mode: str) -> _Connection | None:
+    """Return a connection of this mode, if anything can be read with it; raises `StateError` for damage."""
+    try:
+        connection = _connected(f"{path.resolve().as_uri()}?{mode}", place=str(path))
+    except sqlite3.OperationalError:
+        return None
+    try:
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    except _Damaged:
+        connection.close()
+        raise
+    except StateError:
+        connection.close()
+        return None
+    return connection
+
+
+def _copied(path: Path, log: Path) -> _Connection:
+    """Open a copy of a database and its log."""
+    folder = TemporaryDirectory(prefix="craftsync-")
+    try:
+        copy = Path(folder.name, path.name)
+        shutil.copyfile(path, copy)
+        if log.exists():
+            shutil.copyfile(log, copy.with_name(log.name))
+        connection = _connected(str(copy), place=str(path))
+        connection.folder = folder
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    except BaseException as error:
+        folder.cleanup()
+        if isinstance(error, OSError):
+            raise _unusable(path, sqlite3.OperationalError(error.strerror or str(error))) from error
+        raise
+    return connection
 
 
 def _prepare(connection: _Connection) -> None:
@@ -249,15 +336,20 @@ def _prepare(connection: _Connection) -> None:
             raise connection.damaged(f"no such word: {unknown[0]!r}")
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _schema(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the schema of a database and the newest; raises `StateError` for one that is newer still."""
     current = connection.execute("PRAGMA user_version").fetchone()[0]
-    migrations = _migrations()
-    newest = max(migrations)
+    newest = max(_migrations())
     if current > newest:
         raise StateError(
             f"the state database has schema {current}, this craftsync knows {newest}",
             remedy="Use the newer craftsync that wrote it.",
         )
+    return current, newest
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (current, _), migrations = _schema(connection), _migrations()
     for number in sorted(number for number in migrations if number > current):
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{migrations[number]}\nPRAGMA user_version = {number};\nCOMMIT;"

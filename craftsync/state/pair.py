@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from craftsync.errors import StateError
 from craftsync.state.baseline import Baseline
-from craftsync.state.database import UNREADABLE, Database
+from craftsync.state.database import UNREADABLE, Database, open_to_read
 from craftsync.state.events import Events
 from craftsync.state.held import Held
 from craftsync.state.history import History
@@ -43,20 +43,21 @@ class PairState:
         *,
         new_id: Callable[[], str],
         scratch: bool = False,
+        reading: bool = False,
     ) -> PairState:
         """Open the database of the pair, or with `scratch` a copy of it that is gone when closed.
 
-        What an earlier version kept under another name of the same store is
-        found, and without `scratch` moved to where it belongs.
+        With `reading` it is read where it is, and cannot be changed. What an
+        earlier version kept under another name of the same store is found, and
+        without either moved to where it belongs.
         """
-        if scratch:
-            database = Database.scratch(known_folder(state_dir, root, location) / _FILE)
-        else:
-            _adopt(state_dir, root, location)
-            database = Database.open(pair_folder(state_dir, root, location) / _FILE)
-        if not scratch:
-            database.put("root", root)
-            database.put("store", location)
+        if scratch or reading:
+            file = known_folder(state_dir, root, location) / _FILE
+            return cls(Database.reading(file) if reading else Database.scratch(file), new_id)
+        _adopt(state_dir, root, location)
+        database = Database.open(pair_folder(state_dir, root, location) / _FILE)
+        database.put("root", root)
+        database.put("store", location)
         return cls(database, new_id)
 
     @contextlib.contextmanager
@@ -133,10 +134,10 @@ def _real(location: str) -> str:
 
 def known_conflicts(state_dir: Path, root: str, location: str) -> int:
     """Count the conflict copies of a pair as a look from outside, while another process works with it."""
-    uri = f"{(pair_folder(state_dir, root, location) / _FILE).resolve().as_uri()}?mode=ro"
+    file = pair_folder(state_dir, root, location) / _FILE
     with (
-        contextlib.suppress(*UNREADABLE),
-        contextlib.closing(sqlite3.connect(uri, uri=True)) as connection,
+        contextlib.suppress(StateError, *UNREADABLE),
+        contextlib.closing(open_to_read(file)) as connection,
     ):
         return Baseline(Database(connection)).conflict_copies()
     return 0
@@ -146,10 +147,8 @@ def known_root(state_dir: Path, root: str, location: str) -> tuple[str | None, P
     """Return the identity that a pair's root should have, read without a trace, and the file that says so."""
     file = known_folder(state_dir, root, location) / _FILE
     with (
-        contextlib.suppress(sqlite3.Error),
-        contextlib.closing(
-            sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
-        ) as connection,
+        contextlib.suppress(StateError, *UNREADABLE),
+        contextlib.closing(open_to_read(file)) as connection,
     ):
         row = connection.execute("SELECT value FROM meta WHERE key = 'root_id'").fetchone()
         return (str(row[0]) if row else None), file
@@ -166,10 +165,9 @@ def _all_known(state_dir: Path) -> list[tuple[Path, tuple[str, str]]]:
     """Return the folder of each database, and the root and store it was made for."""
     found = []
     for file in sorted((state_dir / "pairs").glob(f"*/{_FILE}")):
-        uri = f"{file.resolve().as_uri()}?mode=ro"
         with (
-            contextlib.suppress(*UNREADABLE),
-            contextlib.closing(sqlite3.connect(uri, uri=True)) as db,
+            contextlib.suppress(StateError, *UNREADABLE),
+            contextlib.closing(open_to_read(file)) as db,
         ):
             facts = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('root', 'store')"))
             if len(facts) == 2:

@@ -78,33 +78,31 @@ class Session:
         *,
         state_dir: Path,
         read_only: bool = False,
+        reading: bool = False,
         create_root: bool = False,
         clock: Clock | None = None,
         make_pool: MakePool = TaskPool,
     ) -> Session:
         """Open the root and its state, and check that both are what they were.
 
-        `read_only` takes no lock and leaves no trace in root or store.
+        `read_only` takes no lock and leaves no trace in root or store. With
+        `reading`, too, nothing can be planned: the state is read where it is.
         `create_root` makes a missing root, but never one that was known: that
         one is gone, not new. Raises `RootError`, `LockedError`, `StateError`.
         """
         path = os.path.realpath(root)
+        names = (state_dir, path, store.location)
         if create_root:
             _make_root(path, store.location, state_dir)
         folder = Folder.open(path)
         try:
             if not read_only:
-                refuse_lost_root(folder, *known_root(state_dir, path, store.location))
-                folder.lock(pair_folder(state_dir, path, store.location) / "root.lock")
-            names = (state_dir, path, store.location)
-            state = PairState.open(*names, new_id=_new_id, scratch=read_only)
+                refuse_lost_root(folder, *known_root(*names))
+                folder.lock(pair_folder(*names) / "root.lock")
+            state = PairState.open(*names, new_id=_new_id, scratch=read_only, reading=reading)
+            clock = clock or SystemClock()
             session = cls(
-                folder,
-                store,
-                state,
-                read_only=read_only,
-                clock=clock or SystemClock(),
-                make_pool=make_pool,
+                folder, store, state, read_only=read_only, clock=clock, make_pool=make_pool
             )
             session._prepare()
         except BaseException:

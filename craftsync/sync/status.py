@@ -39,7 +39,7 @@ def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
 
     `reason` says what is wrong with the root; the store is not asked. Raises `StateError`.
     """
-    with closing(PairState.open(state_dir, root, store, new_id=str, scratch=True)) as state:
+    with closing(PairState.open(state_dir, root, store, new_id=str, reading=True)) as state:
         return {**_of_stopped(root, store, state), "reason": _wrong_with(root, state)}
 
 

@@ -123,3 +123,27 @@ def test_looking_leaves_no_trace(craftsync: Craftsync) -> None:
     assert [path.name for path in (craftsync.folder / "root").iterdir()] == ["a"]
     assert not list((craftsync.folder / "store").iterdir())
     assert not (craftsync.folder / "state").exists()
+
+
+def test_status_history_and_why_of_a_stopped_folder_leave_its_state_as_it_is(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("data/a")
+    pair = ("--root", "data", "--store", "./store")
+    assert craftsync("sync", "data", "./store").code == 0
+    (folder,) = (craftsync.folder / "state" / "pairs").iterdir()
+    before = contents(folder)
+    for words in (
+        ("status", "data", "./store"),
+        ("status",),
+        ("history", *pair),
+        ("why", "a", *pair),
+        ("deletes", "list", *pair),
+    ):
+        run = craftsync(*words)
+        assert (words, run.code) == (words, 0), run.err
+        assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
