@@ -12,6 +12,7 @@ code.
     ├── RootError                         3   root missing, or not the one it was
     ├── LockedError                       5   another craftsync holds the root
     ├── StateError                        7   the state database needs a person
+    ├── IncompleteError                       a run ended with paths that are not in sync; the code of its report
     ├── Exhausted                         5   the machine has no thread or memory left
     ├── PathError                             one path; becomes a Problem or a Skipped
     │   ├── PathBusy                          it changed while it was read or replaced
@@ -80,6 +81,14 @@ class Exhausted(CraftsyncError):
     """The machine gives no more threads or memory; trying again later helps."""
 
     exit_code = 5
+
+
+class IncompleteError(CraftsyncError):
+    """A run ended, and some paths are not in sync: what `Report.raise_for_issues` raises."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message, remedy="report.issues names the paths and the reasons.")
+        self.exit_code = exit_code
 
 
 class PathError(CraftsyncError):

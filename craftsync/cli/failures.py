@@ -12,6 +12,7 @@ from types import FrameType
 
 import click
 
+from craftsync.cli import terminal
 from craftsync.errors import CraftsyncError, exhausted
 
 INTERRUPTED, TERMINATED, READER_GONE = (
@@ -42,7 +43,9 @@ def run(command: click.Command, words: Sequence[str]) -> int:
         with told():
             sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        terminal.put_lines(usage.getvalue().rstrip("\n"), to_stderr=True)
         return error.exit_code
     except click.Abort as error:
         # A question that is not answered hides in the context what ended it.
@@ -61,7 +64,7 @@ def run(command: click.Command, words: Sequence[str]) -> int:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Say what it is that went wrong when what a command has to say cannot be written."""
+    """Name standard output when what a command prints cannot be written."""
     try:
         yield
     except BrokenPipeError:
@@ -69,7 +72,7 @@ def told() -> Iterator[None]:
     except OSError as error:
         _say_no_more()
         raise CraftsyncError(
-            f"What there is to say cannot be written: {error.strerror}.",
+            f"Cannot write to standard output: {error.strerror}.",
             remedy="Look where the output of the command goes. The command itself may have done its work.",
         ) from error
 
@@ -87,13 +90,27 @@ def code_of(error: BaseException | None) -> int:
             return 1
 
 
+def message_of(error: BaseException) -> tuple[str, str]:
+    """Return the sentence and the remedy an error is reported with."""
+    match error:
+        case CraftsyncError():
+            return str(error), error.remedy
+        case OSError() if error.strerror:
+            named = f"{error.filename}: " if error.filename else ""
+            return f"{named}{error.strerror}", ""
+        case Terminated():
+            return "stopped by SIGTERM", ""
+        case KeyboardInterrupt():
+            return "interrupted", ""
+        case _:
+            return str(error) or type(error).__name__, ""
+
+
 def _tell(error: CraftsyncError | OSError) -> int:
-    sentence = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        sentence = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    click.echo(f"craftsync: {sentence}", err=True)
-    if isinstance(error, CraftsyncError) and error.remedy:
-        click.echo(error.remedy, err=True)
+    sentence, remedy = message_of(error)
+    terminal.put(f"craftsync: {sentence}", to_stderr=True)
+    if remedy:
+        terminal.put(remedy, to_stderr=True)
     return code_of(error)
 
 

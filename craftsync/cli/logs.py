@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import click
-
-from craftsync.cli.output import shown, size_shown
+from craftsync.cli import terminal
+from craftsync.cli.output import size_shown
+from craftsync.cli.terminal import shown
 from craftsync.sync.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 
 _JOURNAL_LEVELS = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
@@ -28,7 +28,7 @@ class _ToStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            click.echo(self.format(record), err=True)
+            terminal.put_lines(self.format(record), to_stderr=True)
         except OSError:
             # Nobody reads any more. That must not end what the log is about.
             self.handleError(record)

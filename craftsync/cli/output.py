@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-import click
-
-from craftsync.cli.failures import code_of, told
+from craftsync.cli import terminal
+from craftsync.cli.failures import code_of, message_of, told
+from craftsync.cli.terminal import shown as shown
 from craftsync.core.model import Kind
 from craftsync.sync.report import (
     ActionEvent,
@@ -54,14 +54,14 @@ _REMEMBERED = {"push", "pull", "sync"}
 def say(line: str, *, to_stderr: bool = False) -> None:
     """Print one line for people."""
     with told():
-        click.echo(line, err=to_stderr)
+        terminal.put(line, to_stderr=to_stderr)
 
 
 def say_json(content: Mapping[str, Any] | list[Any]) -> None:
     """Print one value as a line of JSON, with its letters as they are where UTF-8 can hold them."""
     line = json.dumps(content, ensure_ascii=False)
     with told():
-        click.echo(line if _is_unicode(line) else json.dumps(content))
+        terminal.put_json(line if _is_unicode(line) else json.dumps(content))
 
 
 def say_issue(event: Event) -> None:
@@ -73,16 +73,6 @@ def say_issue(event: Event) -> None:
         say(event.sentence, to_stderr=True)
     elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD and not event.by_design:
         say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
-
-
-def shown(path: str) -> str:
-    """Return a path for a line of text: what would move the cursor or break the line is escaped."""
-    return "".join(
-        letter
-        if letter.isprintable()
-        else letter.encode("unicode_escape", "surrogatepass").decode()
-        for letter in path
-    )
 
 
 def size_shown(size: int) -> str:
@@ -107,8 +97,8 @@ class Lines(Protocol):
 
     def summary(self, report: Report, exit_code: int) -> None: ...
 
-    def failure(self, command: str, exit_code: int) -> None:
-        """Close what was printed when the pass ends without a report."""
+    def failure(self, report: Report, error: BaseException) -> None:
+        """Close what was printed when a run ends with an error; the report counts nothing."""
         ...
 
 
@@ -138,8 +128,11 @@ class JsonLines:
     def summary(self, report: Report, exit_code: int) -> None:
         say_json({**report.as_json(), "exit_code": exit_code})
 
-    def failure(self, command: str, exit_code: int) -> None:
-        say_json({**Report(command).as_json(), **self._counts, "exit_code": exit_code})
+    def failure(self, report: Report, error: BaseException) -> None:
+        message, remedy = message_of(error)
+        code = {"exit_code": code_of(error)}
+        say_json({"type": "error", "message": message, "remedy": remedy, **code})
+        say_json({**report.as_json(), **self._counts, **code})
 
 
 class TextLines:
@@ -162,7 +155,7 @@ class TextLines:
         if report.in_conflict and report.command in _REMEMBERED and not report.dry_run:
             say("See craftsync conflicts list", to_stderr=True)
 
-    def failure(self, command: str, exit_code: int) -> None:
+    def failure(self, report: Report, error: BaseException) -> None:
         """Leave it to the sentence of the exception."""
 
 
@@ -201,7 +194,7 @@ def reporting(command: str, flags: Mapping[str, Any]) -> Iterator[Output]:
     except BrokenPipeError:
         raise
     except BaseException as error:
-        lines.failure(command, code_of(error))
+        lines.failure(Report(command, dry_run=flags.get("dry_run", False)), error)
         raise
     finally:
         if bars:
@@ -209,14 +202,22 @@ def reporting(command: str, flags: Mapping[str, Any]) -> Iterator[Output]:
 
 
 def sentence(report: Report) -> str:
-    """Return the outcome of a pass in one line for people."""
+    """Return the outcome of a run in one line for people."""
+    changes = [
+        ("upload", "uploaded", "", report.uploaded, report.bytes_uploaded),
+        ("download", "downloaded", "", report.downloaded, report.bytes_downloaded),
+        ("delete", "deleted", " in the store", report.deleted_remote, 0),
+        ("delete", "deleted", " in the folder", report.deleted_local, 0),
+        ("move", "moved", "", report.moved, 0),
+        ("copy", "copied", "", report.copied, 0),
+    ]
     parts = [
-        _counted(report.uploaded, "uploaded", report.bytes_uploaded),
-        _counted(report.downloaded, "downloaded", report.bytes_downloaded),
-        _counted(report.deleted_remote, "deleted in the store"),
-        _counted(report.deleted_local, "deleted in the root"),
-        _counted(report.moved, "moved"),
-        _counted(report.copied, "copied"),
+        f"would {verb} {_counted(count, where.strip(), size)}".rstrip() * bool(count)
+        if report.dry_run
+        else _counted(count, done + where, size)
+        for verb, done, where, count, size in changes
+    ]
+    parts += [
         _counted(report.adopted, "found equal"),
         _counted(report.unchanged, "unchanged"),
         _counted(report.in_conflict, "in conflict"),
@@ -233,7 +234,8 @@ def sentence(report: Report) -> str:
 def _counted(count: int, what: str, size: int = 0) -> str:
     if not count:
         return ""
-    return f"{count} {what} ({size_shown(size)})" if size else f"{count} {what}"
+    counted = f"{count} {what}".rstrip()
+    return f"{counted} ({size_shown(size)})" if size else counted
 
 
 def _bars(flags: Mapping[str, Any]) -> Bars | None:

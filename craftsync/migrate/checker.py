@@ -17,7 +17,7 @@ from craftsync.state.database import Database
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
 from craftsync.sync.limiter import Limiter
-from craftsync.sync.report import Report
+from craftsync.sync.report import REASONS, Issue, IssueEvent, Report
 
 _BATCH = 256
 _READ_AT_ONCE = 8
@@ -61,7 +61,9 @@ class Checker:
             while batch := list(islice(triples, _BATCH)):
                 for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):
                     report.unchanged += symbol == "="
-                    report.problems += symbol != "="
+                    if symbol != "=":
+                        report.problems += 1
+                        report.note(IssueEvent(Issue.PROBLEM, triple.path, REASONS[symbol]))
                     on_line(symbol, triple.path)
         database.close()
         report.seconds = round(clock.monotonic() - started, 3)
@@ -79,6 +81,7 @@ class Checker:
             for entry in entries:
                 if isinstance(entry, Skipped):
                     report.skipped += 1
+                    report.note(IssueEvent(Issue.SKIPPED, entry.path, entry.reason))
                     on_line("!", entry.path)
                 else:
                     yield entry

@@ -91,6 +91,7 @@ class Fleet:
             (manifests / f"{done.number:06}").write_bytes(done.manifest)
             ended.release()
             for issue in done.issues:
+                report.note(issue)
                 on_event(issue)
             files = report.copied + report.adopted + report.unchanged
             on_event(ProgressEvent("transferring", files, None, report.bytes_copied))

@@ -18,7 +18,7 @@ from craftsync.state.pair import PairState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
 from craftsync.sync.content import Fetcher
-from craftsync.sync.report import Report
+from craftsync.sync.report import REASONS, Issue, IssueEvent, Report
 from craftsync.sync.settle import Contents
 
 _BATCH = 256
@@ -49,6 +49,7 @@ class Checker:
             for entry in stream:
                 if isinstance(entry, Skipped):
                     report.skipped += 1
+                    report.note(IssueEvent(Issue.SKIPPED, entry.path, entry.reason))
                     on_line("!", entry.path)
                 else:
                     yield entry
@@ -64,7 +65,9 @@ class Checker:
                     if symbol is None:
                         continue
                     report.unchanged += symbol == "="
-                    report.problems += symbol != "="
+                    if symbol != "=":
+                        report.problems += 1
+                        report.note(IssueEvent(Issue.PROBLEM, triple.path, REASONS[symbol]))
                     on_line(symbol, triple.path)
 
     def _compare(self, triple: Triple) -> str | None:

@@ -33,4 +33,6 @@ def report_recovery(database: Database, report: Report, on_event: OnEvent, meani
         database.recovered = None
         report.damaged_state = True
         reason = f"the state database was damaged and is now {aside}; {meaning}"
-        on_event(IssueEvent(Issue.PROBLEM, str(aside), reason))
+        event = IssueEvent(Issue.PROBLEM, str(aside), reason)
+        report.note(event)
+        on_event(event)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from html import escape
+from typing import Any, NamedTuple
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Kind, Policy
+from craftsync.errors import IncompleteError
 
 
 class Issue(StrEnum):
@@ -89,6 +91,25 @@ class ProgressEvent:
     bytes_total: int | None = None
 
 
+class PathIssue(NamedTuple):
+    """One path of a report: `kind` is problem, skipped, conflict or held."""
+
+    path: str
+    kind: str
+    reason: str
+
+
+REASONS = {
+    "*": "the content differs",
+    "-": "only in the store (of two stores: in the second)",
+    "+": "only in the folder (of two stores: in the first)",
+    "!": "could not be read",
+}
+"""What the symbols of a check mean."""
+
+MOST_ISSUES = 1000
+_MOST_SHOWN = 20
+
 Event = ActionEvent | IssueEvent | HeldEvent | ProgressEvent
 OnEvent = Callable[[Event], None]
 
@@ -137,6 +158,8 @@ class Report:
     """Symbolic links and special files, which by design take no part."""
     conflict_copies: int = 0
     """Those that wait for a person, of this run and of earlier ones."""
+    issues: list[PathIssue] = field(default_factory=list)
+    """The first `MOST_ISSUES` paths that are not in sync, each with its reason."""
 
     @property
     def in_conflict(self) -> int:
@@ -159,18 +182,49 @@ class Report:
             return 1
         return 6 if self.skipped else 0
 
+    def note(self, event: Event) -> None:
+        """Keep the path and the reason an event names, if it names one and there is room."""
+        if isinstance(event, IssueEvent) and not event.by_design and len(self.issues) < MOST_ISSUES:
+            self.issues.append(PathIssue(event.path, str(event.issue), event.reason))
+
+    def raise_for_issues(self) -> None:
+        """Raise `IncompleteError`, which names what is not in sync, unless everything is."""
+        if self.exit_code == 0:
+            return
+        named = "; ".join(
+            f"{issue.path} ({issue.kind}: {issue.reason})" for issue in self.issues[:3]
+        )
+        counts = {
+            "failed": self.problems,
+            "in conflict": self.in_conflict,
+            "held": self.held,
+            "skipped": self.skipped,
+        }
+        counted = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        raise IncompleteError(
+            f"{self.command}: {counted or 'the state database was damaged'}: {named}".rstrip(": ")
+            + ".",
+            exit_code=self.exit_code,
+        )
+
     def as_json(self) -> dict[str, Any]:
         fields = asdict(self)
-        for name in ("dry_run", "damaged_state", "left_out", "conflict_copies"):
+        for name in ("damaged_state", "left_out", "conflict_copies", "issues"):
             fields.pop(name, None)
         fields["conflicts"] = self.in_conflict
         return {"type": "summary", **fields, "exit_code": self.exit_code}
 
     def _repr_html_(self) -> str:
-        """Show the report as a table in a notebook."""
+        """Show the report as a table in a notebook, with the paths that are not in sync."""
         rows = "".join(
             f"<tr><td>{name.replace('_', ' ')}</td><td>{value}</td></tr>"
             for name, value in self.as_json().items()
             if name != "type"
         )
+        rows += "".join(
+            f"<tr><td>{escape(issue.kind)}</td><td>{escape(issue.path)}: {escape(issue.reason)}</td></tr>"
+            for issue in self.issues[:_MOST_SHOWN]
+        )
+        if len(self.issues) > _MOST_SHOWN:
+            rows += f"<tr><td></td><td>… {len(self.issues)} of them in .issues</td></tr>"
         return f"<table>{rows}</table>"

@@ -53,6 +53,7 @@ class RoundTally:
         self._ticked_at = clock.monotonic()
 
     def event(self, event: Event) -> None:
+        self._report.note(event)
         self._on_event(event)
 
     def planned(self, planned: Planned, totals: Totals) -> None:

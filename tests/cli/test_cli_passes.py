@@ -11,7 +11,7 @@ from tests.support.cli import Craftsync
 SUMMARY = {
     *("type", "command", "uploaded", "downloaded", "deleted_remote", "deleted_local", "moved"),
     *("copied", "adopted", "unchanged", "conflicts", "held", "problems", "skipped"),
-    *("bytes_uploaded", "bytes_downloaded", "seconds", "exit_code"),
+    *("bytes_uploaded", "bytes_downloaded", "seconds", "dry_run", "exit_code"),
 }
 
 
@@ -71,7 +71,7 @@ def test_a_dry_run_says_what_it_would_do_and_leaves_no_trace(
     run = craftsync("push", flag, "root", "./store")
     assert run.code == 0
     assert run.lines[0] == "upload a.txt (1 bytes)"
-    assert run.lines[1].startswith("push (dry run, nothing was changed): 1 uploaded")
+    assert run.lines[1].startswith("push (dry run, nothing was changed): would upload 1; ")
     assert sorted(path.name for path in (craftsync.folder / "root").iterdir()) == ["a.txt"]
     assert not (craftsync.folder / "store").exists()
     planned = craftsync("push", flag, "root", "./store", "--json").json[0]

@@ -211,7 +211,7 @@ def test_an_output_that_takes_nothing_is_told_and_no_success(
             check=False,
         )
     assert done.returncode == 1
-    assert b"What there is to say cannot be written: No space left on device" in done.stderr
+    assert b"Cannot write to standard output: No space left on device" in done.stderr
 
 
 def test_names_are_utf8_whatever_the_locale_says(craftsync: Craftsync) -> None:

@@ -52,8 +52,11 @@ def test_the_summary_of_a_pass_that_broke_off_counts_what_was_done(
     lines.event(ActionEvent(Kind.UPLOAD, "a", 5, "done"))
     lines.event(ActionEvent(Kind.MOVE_LOCAL, "b", 7, "done"))
     lines.event(IssueEvent(Issue.SKIPPED, "c", "busy"))
-    lines.failure("sync", 130)
-    *_, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    lines.failure(Report("sync"), KeyboardInterrupt())
+    *_, error, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert error == {
+        **{"type": "error", "message": "interrupted", "remedy": "", "exit_code": 130},
+    }
     assert {name: value for name, value in summary.items() if value} == {
         **{"type": "summary", "command": "sync", "uploaded": 1, "bytes_uploaded": 5},
         **{"moved": 1, "skipped": 1, "exit_code": 130},
