@@ -7,6 +7,7 @@ import pytest
 from craftsync.core.model import ABSENT, OWN_FOLDER
 from craftsync.stores.s3 import ProbedFacts, S3Store, probe
 from tests.contract.conftest import BUCKET, OpenS3
+from tests.contract.test_s3_multipart import Journal
 from tests.support.fake_s3 import Answer, Drop, Request
 from tests.support.s3 import FakeS3, fake_s3
 from tests.support.servers import S3Server
@@ -108,3 +109,14 @@ def test_ceph_is_sent_versions_without_quotes(opened: OpenS3) -> None:
         (sent,) = (r.headers["if-match"] for r in fake.requests if "if-match" in r.headers)
         assert sent == old.version
         assert fake.bucket(BUCKET).get(f"{store.root}a").content == b"new"
+
+
+def test_an_upload_that_is_gone_without_a_reason_begins_anew(opened: OpenS3) -> None:
+    with fake_s3("ceph-16", BUCKET) as (server, fake):
+        store = opened(server, fake)
+        journal = Journal()
+        journal.begin("gone", 5 << 20)
+        content = Bytes(bytes(11 << 20))
+        store.write("a", content, expect=ABSENT, operation="one", journal=journal)
+        assert keys_of(fake, store) == ["a"]
+        store.abort_stale([("a", "gone")])

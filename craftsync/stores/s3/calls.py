@@ -205,7 +205,10 @@ class Calls:
         marker = "0"
         while True:
             query = [("uploadId", upload), ("part-number-marker", marker)]
-            text = self._wire.call("GET", key, query=query).body.decode(errors="replace")
+            try:
+                text = self._wire.call("GET", key, query=query).body.decode(errors="replace")
+            except ObjectNotFound as error:  # What Ceph 16 answers.
+                raise UploadGone(f"The upload of {key} is gone.", ambiguous=True) from error
             for part in re.findall(r"<Part>(.*?)</Part>", text, re.DOTALL):
                 version = version_of(_text(part, "ETag")) or ""
                 parts[int(_text(part, "PartNumber"))] = version, int(_text(part, "Size"))
@@ -237,7 +240,7 @@ class Calls:
         """Drop an upload and its parts; one that is not there is a success."""
         try:
             self._wire.call("DELETE", key, query=[("uploadId", upload)])
-        except (UploadGone, ObjectNotFound):  # The second is what Ceph 16 answers.
+        except (UploadGone, ObjectNotFound):
             return
 
     def _unmet(self, key: str) -> PreconditionFailed:

@@ -248,7 +248,7 @@ class FakeS3:
                 "</InitiateMultipartUploadResult>"
             )
         name = call.query["uploadId"]
-        ceph = call.method == "DELETE" and not self.personality.names_gone_uploads
+        ceph = call.method in ("GET", "DELETE") and not self.personality.names_gone_uploads
         upload = bucket.upload(call.key, name, "NoSuchKey" if ceph else "NoSuchUpload")
         if call.method == "PUT":
             return self._put_part(bucket, call)

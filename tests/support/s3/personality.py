@@ -37,7 +37,7 @@ class Personality:
     completion_etag: bool = True
     """Without it, the answer to a completed upload has an empty ETag (Ceph 16)."""
     names_gone_uploads: bool = True
-    """Without it, giving up an upload that is gone is answered NoSuchKey (Ceph 16)."""
+    """Without it, an upload that is gone is answered NoSuchKey (Ceph 16)."""
     copies: bool = True
     metadata: bool = True
     ranges: bool = True
