@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from craftsync.core.model import Mode, OnConflict
+from craftsync.core.reserve import Reserve
 from craftsync.errors import ConfigError
 from craftsync.options import Settings
 from craftsync.section import Section, argv, flag, nearest, patterns, text, url
@@ -26,6 +27,7 @@ from craftsync.words import (
     choice_of,
     parse_bwlimit,
     parse_max_delete,
+    parse_reserve,
     parse_seconds,
     parse_transfers,
     parse_windows,
@@ -79,6 +81,8 @@ class Config:
 
     environments: Mapping[str, Environment] = field(default_factory=dict)
     folders: Mapping[str, Folder] = field(default_factory=dict)
+    reserve: Reserve = field(default_factory=Reserve)
+    """Free space that what is written to a disk leaves alone."""
     metrics: Path | None = None
     """The file in which `watch` keeps its figures for Prometheus."""
     notify: tuple[str, ...] = ()
@@ -86,7 +90,7 @@ class Config:
 
 
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("environments", "folders", "metrics", "notify"),
+    "": ("environments", "folders", "reserve", "metrics", "notify"),
     "craft-ai": ("store", "url", "control_url", "token_env", "token_file"),
     "s3": ("store", "bucket", "prefix", "profile", "region", "endpoint_url", "request_payer"),
     "directory": ("store", "path"),
@@ -158,6 +162,7 @@ def parse(content: str, file: Path) -> Config:
     return Config(
         environments,
         folders,
+        reserve=top.take("reserve", parse_reserve) or Reserve(),
         metrics=top.take("metrics", top.path),
         notify=top.take("notify", argv) or (),
     )

@@ -24,7 +24,9 @@ from craftsync import locations, pairs
 from craftsync.clock import SystemClock, stamp
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import is_own, refusal
+from craftsync.core.reserve import Reserve
 from craftsync.errors import ObjectNotFound, PathBusy, PathError, PathRefused, UsageError
+from craftsync.local.space import SpaceClaim
 from craftsync.options import PairOptions
 from craftsync.state.facts import known_facts
 from craftsync.stores.base import Reader, Store
@@ -65,6 +67,7 @@ class DataStore:
 
     def __init__(self, store: str, **where: Unpack[PairOptions]) -> None:
         config = configuration.load(where.get("config"))
+        self._reserve = config.reserve
         self._location = locations.resolve(str(store), config, pairs.access_of(where))
         self._state_dir = pairs.state_dir_of(where)
         self._exit = ExitStack()
@@ -139,7 +142,7 @@ class DataStore:
         path = _named(object_path_in_datastore)
         with self._store().read(path) as reader:
             if isinstance(filepath_or_buffer, str | os.PathLike):
-                _save(reader, Path(filepath_or_buffer).expanduser())
+                _save(reader, Path(filepath_or_buffer).expanduser(), self._reserve)
             elif hasattr(filepath_or_buffer, "write"):
                 _pour(reader, filepath_or_buffer)
                 if hasattr(filepath_or_buffer, "seekable"):
@@ -267,12 +270,14 @@ def _is_standard_stream(file: BinaryIO) -> bool:
         return False
 
 
-def _pour(reader: Reader, target: BinaryIO) -> None:
+def _pour(reader: Reader, target: BinaryIO, claim: SpaceClaim | None = None) -> None:
     """Write the whole object to `target`, and check its digest where the store knows it."""
     digest = sha256()
     for chunk in reader:
         digest.update(chunk)
         _write_all(target, chunk)
+        if claim is not None:
+            claim.written(len(chunk))
     expected = reader.object.digest
     if expected is not None and digest.digest() != expected:
         raise PathBusy(
@@ -298,25 +303,27 @@ def _write_all(target: BinaryIO, chunk: bytes | memoryview) -> None:
         rest = rest[taken:]
 
 
-def _save(reader: Reader, target: Path) -> None:
+def _save(reader: Reader, target: Path, reserve: Reserve) -> None:
     """Put the object at `target` in one step, or straight into it if it is a device or a pipe."""
     try:
         if target.exists() and not target.is_file():
             with target.open("wb") as device:
                 _pour(reader, device)
         else:
-            _replace(reader, Path(os.path.realpath(target)))
+            _replace(reader, Path(os.path.realpath(target)), reserve)
     except OSError as error:
         raise PathError(f"{target} cannot be written ({error.strerror}).") from error
 
 
-def _replace(reader: Reader, target: Path) -> None:
+def _replace(reader: Reader, target: Path, reserve: Reserve) -> None:
     part = target.with_name(f".{token_hex(8)}.craftsync-part")
     try:
-        with part.open("xb") as file:
+        with ExitStack() as stack:
+            file = stack.enter_context(part.open("xb"))
             if target.exists():
                 os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
-            _pour(reader, file)
+            claim = stack.enter_context(SpaceClaim(file.fileno(), reader.object.size, reserve))
+            _pour(reader, file, claim)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)

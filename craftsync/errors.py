@@ -18,6 +18,7 @@ code.
     │   ├── PathBusy                          it changed while it was read or replaced
     │   ├── PathDenied                        owner or permissions of this file or folder forbid it
     │   ├── PathRefused                       no side may hold it under this name
+    │   ├── NoSpace                           it does not fit on the disk, or only into the reserve
     │   └── PathObstructed                    a folder is in the way of a file, or a file of a folder
     └── StoreError                        3   the store cannot be used as asked
         ├── StoreMissing                  3   no such bucket or folder
@@ -109,6 +110,10 @@ class PathRefused(PathError):
 
 class PathLeftOut(PathRefused):
     """A symbolic link or a special file, which by design takes no part."""
+
+
+class NoSpace(PathError):
+    """The file does not fit on the disk, or only into what is to stay free of it."""
 
 
 class PathObstructed(PathError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -24,6 +24,7 @@ from craftsync.config import (
     Environment,
     S3Environment,
 )
+from craftsync.core.reserve import Reserve
 from craftsync.errors import UsageError
 from craftsync.platform import CraftAiLocation
 from craftsync.stores.base import Store
@@ -37,6 +38,8 @@ class DirectoryLocation:
     """
 
     path: Path
+    reserve: Reserve = field(default_factory=Reserve, compare=False)
+    """Free space that writes leave alone on its disk."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", real(self.path))
@@ -81,14 +84,17 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
     if scheme is not None and scheme.startswith("craft-ai"):
         return _on_the_platform(word, config)
     if scheme is not None:
-        return _from_url(word, scheme, access)
+        return _from_url(word, scheme, config, access)
     if word.startswith(("/", "./", "../", "~")) or word in {".", ".."}:
-        return DirectoryLocation(_absolute(word))
+        return DirectoryLocation(_absolute(word), config.reserve)
     name, _, folder = word.partition(":")
     environment = config.environments.get(name)
     if environment is None:
         raise _unknown_word(word, name, config)
-    return _in_folder(_from_environment(name, environment, access), word, folder)
+    location = _from_environment(name, environment, access)
+    if isinstance(location, DirectoryLocation):
+        location = replace(location, reserve=config.reserve)
+    return _in_folder(location, word, folder)
 
 
 def remembered(address: str, config: Config, access: S3Access) -> Location:
@@ -105,7 +111,7 @@ def remembered(address: str, config: Config, access: S3Access) -> Location:
     return location
 
 
-def _from_url(word: str, scheme: str, access: S3Access) -> Location:
+def _from_url(word: str, scheme: str, config: Config, access: S3Access) -> Location:
     match scheme:
         case "s3":
             bucket, _, prefix = word.removeprefix("s3://").partition("/")
@@ -121,7 +127,7 @@ def _from_url(word: str, scheme: str, access: S3Access) -> Location:
                     f"{word} is not a folder of this machine.",
                     remedy="Write file:///absolute/path.",
                 )
-            return DirectoryLocation(_absolute(unquote(url.path)))
+            return DirectoryLocation(_absolute(unquote(url.path)), config.reserve)
         case _:
             raise UsageError(
                 f"{word}: there is no kind of store called {scheme}.",
@@ -171,7 +177,7 @@ def _in_folder(location: Location, word: str, folder: str) -> Location:
             remedy="Write it relative, as in dev:models/2026.",
         )
     if isinstance(location, DirectoryLocation):
-        return DirectoryLocation(location.path / PurePosixPath(folder))
+        return replace(location, path=location.path / PurePosixPath(folder))
     if isinstance(location, CraftAiLocation):
         return replace(location, folder=f"{location.folder}/{folder}".strip("/"))
     return replace(location, prefix=f"{location.prefix}/{folder}".strip("/"))
@@ -230,8 +236,8 @@ def _open(location: Location, *, create: bool, raw_keys: bool) -> Store:
         from craftsync.stores.directory import DirectoryStore
 
         if create and not exists(location):
-            return DirectoryStore.create(location.path)
-        return DirectoryStore(location.path)
+            return DirectoryStore.create(location.path, reserve=location.reserve)
+        return DirectoryStore(location.path, reserve=location.reserve)
     if isinstance(location, CraftAiLocation):
         return platform.open_store(location)
     from craftsync.stores.s3 import S3Store

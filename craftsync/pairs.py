@@ -20,6 +20,7 @@ from craftsync import config as configuration
 from craftsync import locations
 from craftsync.config import Config
 from craftsync.core.model import OWN_FOLDER
+from craftsync.core.reserve import Reserve
 from craftsync.errors import UsageError
 from craftsync.locations import DirectoryLocation, Location, S3Access
 from craftsync.options import PairOptions, Settings
@@ -38,6 +39,8 @@ class Pair:
     root: Path
     location: Location
     settings: Settings = field(default_factory=Settings)
+    reserve: Reserve = field(default_factory=Reserve)
+    """Free space that downloads leave alone."""
     folder: str | None = None
     """What the configuration calls the pair, if it is in there."""
 
@@ -50,7 +53,8 @@ def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
     config = configuration.load(asked.get("config"))
     match words:
         case [root, store]:
-            return Pair(_absolute(root), locations.resolve(store, config, access_of(asked)))
+            location = locations.resolve(store, config, access_of(asked))
+            return Pair(_absolute(root), location, reserve=config.reserve)
         case [name]:
             return _of_folder(_checked(name, config), config, access_of(asked))
         case []:
@@ -91,7 +95,8 @@ def all_known(asked: PairOptions) -> list[Pair]:
 def remembered(root: str, store: str, asked: PairOptions) -> Pair:
     """Return the pair that a plan names by its addresses."""
     config = configuration.load(asked.get("config"))
-    return Pair(Path(root), locations.remembered(store, config, access_of(asked)))
+    location = locations.remembered(store, config, access_of(asked))
+    return Pair(Path(root), location, reserve=config.reserve)
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
@@ -161,6 +166,7 @@ def opened(
                 read_only=read_only or reading,
                 reading=reading,
                 create_root=create_root and not read_only,
+                reserve=pair.reserve,
             )
         )
 
@@ -196,7 +202,7 @@ def _only_folder(config: Config) -> str:
 def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
     folder = config.folders[name]
     location = locations.resolve(folder.environment, config, access)
-    return Pair(folder.root, location, folder.settings, name)
+    return Pair(folder.root, location, folder.settings, config.reserve, name)
 
 
 def _enclosing(place: Path, asked: PairOptions) -> Pair:
@@ -221,7 +227,7 @@ def _all_of_configuration(asked: PairOptions) -> list[Pair]:
 def _all_remembered(asked: PairOptions) -> list[Pair]:
     config, access = configuration.load(asked.get("config")), access_of(asked)
     return [
-        Pair(Path(root), locations.remembered(store, config, access))
+        Pair(Path(root), locations.remembered(store, config, access), reserve=config.reserve)
         for root, store in _known_pairs(state_dir_of(asked))
     ]
 

@@ -14,12 +14,14 @@ from enum import StrEnum
 from typing import Literal, NamedTuple, TypeVar
 
 from craftsync.core.guard import DeleteLimit
+from craftsync.core.reserve import Reserve
 from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
 
 Word = TypeVar("Word", bound=StrEnum)
 
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -72,6 +74,26 @@ def parse_max_delete(word: object) -> DeleteLimit:
     raise BadWord(
         "is not a limit of deletes", "Use a number of files such as 50, or a share such as 10%."
     )
+
+
+def parse_reserve(word: object) -> Reserve:
+    """Read "1%" as a share of the disk, "5G" as so many bytes, and "off" as nothing."""
+    text = str(word).strip()
+    if text.lower() == "off":
+        return Reserve(share=0.0)
+    share, size = _SHARE.fullmatch(text), _SIZE.fullmatch(text)
+    if share and float(share[1]) <= 90:
+        return Reserve(share=float(share[1]) / 100)
+    if size and not isinstance(word, bool):
+        return Reserve(share=0.0, size=_bytes_of(size))
+    raise BadWord(
+        "is not an amount of free space",
+        "Use a share of the disk up to 90% such as 1%, a size such as 5G, or off.",
+    )
+
+
+def _bytes_of(size: re.Match[str]) -> int:
+    return int(float(size[1]) * _UNITS[size[2].upper()])
 
 
 def parse_bwlimit(word: object) -> Rates | Timetable[Rates]:

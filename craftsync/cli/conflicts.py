@@ -132,6 +132,7 @@ def _opened(path: str, flags: dict[str, Any]) -> Iterator[tuple[Folder, IgnoreRu
     pair, inside = pairs.around(path, common.words_of(flags), common.asked_of(flags))
     settings = pair.settings
     with Folder.open(pair.root) as root:
+        root.reserve = pair.reserve
         yield root, IgnoreRules(root, include=settings.include, exclude=settings.exclude), inside
 
 

@@ -21,6 +21,7 @@ from typing import Self
 from craftsync.blocking import blocking
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.core.paths import malformed
+from craftsync.core.reserve import Reserve
 from craftsync.errors import (
     LockedError,
     PathBusy,
@@ -47,6 +48,8 @@ class Folder:
     def __init__(self, path: str, descriptor: int) -> None:
         """For `open`; takes over the descriptor."""
         self.path = path
+        self.reserve = Reserve()
+        """What temporaries leave free on its disk."""
         self.tree = Tree(descriptor)
         self.read_only = False
         """Nothing can be written to it, as `lock` found out."""
@@ -105,15 +108,22 @@ class Folder:
         _check(path)
         return OpenFile(self.tree, path)
 
-    def temporary(self, name: str | None = None) -> Temporary:
-        """Make a temporary file, or open again the unfinished one of that name.
+    def temporary(self, name: str | None = None, *, size: int | None = None) -> Temporary:
+        """Make a temporary file for `size` bytes, or open again the unfinished one of that name.
 
         Raises `PathBusy` when one of that name is open, here or in another
-        process.
+        process, and `NoSpace` when it does not fit, which leaves nothing of it.
         """
         if name is not None:
             _check(name)
-        return Temporary(self.tree, name)
+        made = Temporary(self.tree, name, self.reserve)
+        try:
+            if size is not None:
+                made.claim(size)
+        except BaseException:
+            made.discard()
+            raise
+        return made
 
     def has_temporary(self, name: str) -> bool:
         """Tell whether an unfinished temporary of that name is there to be opened again."""

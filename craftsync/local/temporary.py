@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Self
 
 from craftsync.core.model import OWN_FOLDER
+from craftsync.core.reserve import Reserve
 from craftsync.errors import PathBusy
 from craftsync.local import rename
 from craftsync.local.files import (
@@ -28,6 +29,7 @@ from craftsync.local.files import (
     path_errors,
     read_block,
 )
+from craftsync.local.space import FULL, SpaceClaim, no_space
 from craftsync.local.tree import Tree
 
 TEMPORARIES = f"{OWN_FOLDER}/tmp"
@@ -36,6 +38,8 @@ _WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _UNNAMED = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
 # open(2): EISDIR from kernels before 3.11 and what imitates them.
 _NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.EISDIR})
+_SHARE_BLOCKS = 0x40049409
+"""FICLONE, ioctl_ficlone(2)."""
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 _NAMELESS = re.compile(r"[0-9a-f]{24}")
@@ -53,8 +57,10 @@ class Temporary:
     `PathError`, whose cause is the `OSError`.
     """
 
-    def __init__(self, tree: Tree, name: str | None) -> None:
+    def __init__(self, tree: Tree, name: str | None, reserve: Reserve | None = None) -> None:
         self._tree = tree
+        self._reserve = reserve or Reserve()
+        self._claim: SpaceClaim | None = None
         self._lasting = name is not None
         self._path = f"{TEMPORARIES}/{name}" if name is not None else None
         with path_errors(self._where):
@@ -70,11 +76,30 @@ class Temporary:
     def fileno(self) -> int:
         return self._descriptor
 
+    def claim(self, size: int) -> None:
+        """Make sure that the file can grow to `size` bytes; raises `NoSpace`."""
+        if self._claim is not None:
+            self._claim.end()
+        with path_errors(self._where):
+            self._claim = SpaceClaim(self._descriptor, size, self._reserve)
+
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write at an offset; raises `NoSpace` where the disk is full."""
         with path_errors(self._where), memoryview(data) as rest:
             written = 0
-            while written < len(rest):
-                written += os.pwrite(self._descriptor, rest[written:], offset + written)
+            try:
+                while written < len(rest):
+                    written += os.pwrite(self._descriptor, rest[written:], offset + written)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise no_space(error.strerror or str(error)) from error
+                raise
+            self.note_written(written)
+
+    def note_written(self, count: int) -> None:
+        """Take so many bytes, which are on the disk now, off what was claimed; raises `NoSpace`."""
+        if self._claim is not None:
+            self._claim.written(count)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset`, fewer only at the end."""
@@ -113,6 +138,8 @@ class Temporary:
     def close(self) -> None:
         if self._descriptor < 0:
             return
+        if self._claim is not None:
+            self._claim.end()
         if self._path is not None and not self._lasting:
             with suppress(OSError), self._tree.parent(self._path) as (parent, name):
                 os.unlink(name, dir_fd=parent)
@@ -127,7 +154,14 @@ class Temporary:
 
 
 def copy_content(source: OpenFile, target: Temporary) -> None:
-    """Let the kernel copy, which on Btrfs and XFS shares the blocks; by hand where it cannot."""
+    """Share the blocks where the file system can, let the kernel copy, or copy by hand.
+
+    Raises `NoSpace` where the blocks cannot be shared and the copy does not fit.
+    """
+    with suppress(OSError):
+        fcntl.ioctl(target.fileno(), _SHARE_BLOCKS, source.fileno())
+        return
+    target.claim(source.file.size)
     offset, size = 0, source.file.size
     while offset < size:
         try:
@@ -140,6 +174,8 @@ def copy_content(source: OpenFile, target: Temporary) -> None:
             block = source.read_at(offset, min(BLOCK, size - offset))
             target.write_at(offset, block)
             count = len(block)
+        else:
+            target.note_written(count)
         if not count:
             return
         offset += count

@@ -16,6 +16,7 @@ from typing import Self
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, LocalFile, RemoteObject, Skipped
 from craftsync.core.paths import is_own, left_out, malformed
+from craftsync.core.reserve import Reserve
 from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
@@ -47,10 +48,17 @@ class DirectoryStore:
         folders=True,
     )
 
-    def __init__(self, path: str | os.PathLike[str], *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        reserve: Reserve | None = None,
+    ) -> None:
         """Open an existing folder; raises `StoreMissing`. Nothing is made before something is written."""
         try:
             self._folder = Folder.open(path)
+            self._folder.reserve = reserve or Reserve()
         except RootError as error:
             raise whole_store_error(error) from error
         self.location = os.path.realpath(self._folder.path)
@@ -58,7 +66,13 @@ class DirectoryStore:
         self._swept = False
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], *, name: str | None = None) -> Self:
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        reserve: Reserve | None = None,
+    ) -> Self:
         """Open a folder, making it first if it is not there."""
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
@@ -69,7 +83,7 @@ class DirectoryStore:
             ) from error
         except OSError as error:
             raise error_of(error, f"The folder {path} cannot be made") from error
-        return cls(path, name=name)
+        return cls(path, name=name, reserve=reserve)
 
     def prepare(self, saved: str | None) -> str | None:
         self._swept = False
@@ -130,7 +144,7 @@ class DirectoryStore:
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
         self._check(path, expect)
-        with translated(self.name), self._temporary() as temporary:
+        with translated(self.name), self._temporary(source.size) as temporary:
             for offset in range(0, source.size, BLOCK):
                 block = source.read_at(offset, min(BLOCK, source.size - offset))
                 temporary.write_at(offset, block)
@@ -205,13 +219,13 @@ class DirectoryStore:
             raise _changed(path)
         return current
 
-    def _temporary(self) -> Temporary:
+    def _temporary(self, size: int | None = None) -> Temporary:
         """Make a temporary; the first time in a pass, remove what a crash may have left of others."""
         if not self._swept:
             # Not those with a name: the folder may be somebody's root, with downloads to go on with.
             self._folder.sweep_nameless()
             self._swept = True
-        return self._folder.temporary()
+        return self._folder.temporary(size=size)
 
     def _commit(
         self,

@@ -10,6 +10,7 @@ from craftsync.core.paths import is_own
 from craftsync.errors import (
     CraftsyncError,
     ListingBroken,
+    NoSpace,
     PathDenied,
     PathError,
     RootError,
@@ -40,6 +41,8 @@ def translated(store: str, path: str | None = None) -> Iterator[None]:
         raise whole_store_error(error) from error
     except OSError as error:
         raise error_of(error, store) from error
+    except NoSpace as error:
+        raise StoreFull(f"{store}: {error}", remedy=error.remedy) from error
     except PathError as error:
         cause = error.__cause__
         if not isinstance(cause, OSError) or type(error) is not PathError:

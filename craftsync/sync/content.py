@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from craftsync.core.model import RemoteObject
-from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
+from craftsync.errors import NoSpace, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.hashing import fed
 from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
@@ -81,14 +81,15 @@ class Fetcher:
 
         Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
         that was listed, `StoreUnavailable` when what arrived is damaged. An
-        unfinished large download keeps its temporary file for the next try.
+        unfinished large download keeps its temporary file for the next try,
+        unless the disk is full (`NoSpace`).
         """
         if remote.size <= WHOLE or not self.store.features.ranges or partial is None:
             return self._fetch_whole(remote)
-        temporary = self.root.temporary(partial.temporary)
+        temporary = self.root.temporary(partial.temporary, size=remote.size)
         try:
             found, digest = self._fetch_parts(remote, temporary, partial)
-        except (PreconditionFailed, ObjectNotFound):
+        except (PreconditionFailed, ObjectNotFound, NoSpace):
             temporary.discard()
             raise
         except BaseException:
@@ -102,7 +103,7 @@ class Fetcher:
         return temporary, found, digest
 
     def _fetch_whole(self, remote: RemoteObject) -> tuple[Temporary, RemoteObject, bytes]:
-        temporary = self.root.temporary()
+        temporary = self.root.temporary(size=remote.size)
         try:
             hashed = sha256()
             offset = 0

@@ -16,11 +16,10 @@ from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped, mtime_of
 from craftsync.errors import ObjectNotFound, PathObstructed, UsageError
 from craftsync.local import trash as kept
 from craftsync.local.folder import Folder
-from craftsync.local.temporary import Temporary
+from craftsync.local.temporary import Temporary, copy_content
 from craftsync.stores.base import Store
 
 _PREFIX = f"{OWN_FOLDER}/trash/"
-_BLOCK = 1 << 20
 _STAMP = re.compile(r"\d{8}T\d*Z?")
 
 
@@ -123,13 +122,12 @@ def _expected(root: Folder, path: str) -> LocalFile | None:
 
 def _from_root(root: Folder, entry: TrashEntry, temporary: Temporary) -> int | None:
     with kept.open_trashed(root, entry.stamp, entry.path) as file:
-        for offset in range(0, file.file.size, _BLOCK):
-            block = file.read_at(offset, min(_BLOCK, file.file.size - offset))
-            temporary.write_at(offset, block)
+        copy_content(file, temporary)
         return file.file.mtime_ns
 
 
 def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> int | None:
+    temporary.claim(entry.size)
     offset = 0
     try:
         with store.read(f"{_PREFIX}{entry.stamp}/{entry.path}") as reader:

@@ -1,0 +1,104 @@
+"""Free space: a file is begun only if it fits, and a reserve stays free for everybody else.
+
+What is promised to files being written counts as taken, so that many at once
+cannot together use what each of them found free. The promises are kept in one
+table a process: another process is met by looking again while a file grows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import Counter
+from typing import Self
+
+from craftsync.core.reserve import Reserve
+from craftsync.errors import NoSpace
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a disk, or a quota, without room answers."""
+
+_LOOK_EVERY = 16 << 20
+"""Bytes written to one file between two looks at what is free."""
+
+_REMEDY = "Free space on that disk, or set a smaller `reserve:` in the configuration."
+
+_promised: Counter[int] = Counter()
+"""Bytes that files being written may still take, by device."""
+_lock = threading.Lock()
+
+
+def _forget_promises() -> None:
+    """Begin anew in a forked child: the files, and whoever held the lock, are its parent's."""
+    global _lock
+    _lock = threading.Lock()
+    _promised.clear()
+
+
+os.register_at_fork(after_in_child=_forget_promises)
+
+
+class SpaceClaim:
+    """Bytes promised to one open file, given back as they are written; end it when the file is done."""
+
+    def __init__(self, descriptor: int, size: int, reserve: Reserve) -> None:
+        """Claim room for a file of `size` bytes, less what it takes already; raises `NoSpace`."""
+        status = os.fstat(descriptor)
+        self._descriptor = descriptor
+        self._device = status.st_dev
+        self._reserve = reserve
+        self._left = max(0, size - status.st_blocks * 512)
+        self._unseen = 0
+        with _lock:
+            self._check(self._left)
+            _promised[self._device] += self._left
+
+    def written(self, count: int) -> None:
+        """Note that so many bytes more are on the disk; raises `NoSpace` when others took what was free."""
+        with _lock:
+            self._give_back(count)
+            self._unseen += count
+            if self._unseen >= _LOOK_EVERY:
+                self._unseen = 0
+                self._check(0, promised=0)
+
+    def end(self) -> None:
+        """Give back what was not needed; may be called twice."""
+        with _lock:
+            self._give_back(self._left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def _give_back(self, count: int) -> None:
+        count = min(count, self._left)
+        self._left -= count
+        _promised[self._device] -= count
+        if not _promised[self._device]:
+            del _promised[self._device]
+
+    def _check(self, size: int, promised: int | None = None) -> None:
+        disk = os.fstatvfs(self._descriptor)
+        if not disk.f_blocks:
+            return  # A file system that does not know its size.
+        free = disk.f_bavail * disk.f_frsize
+        kept = self._reserve.of(disk.f_blocks * disk.f_frsize)
+        taken = _promised[self._device] if promised is None else promised
+        if kept and free - taken - size < kept:
+            raise no_space(
+                f"{_megabytes(size)} needed, {_megabytes(free)} free"
+                + (f" ({_megabytes(taken)} for files being written)" if taken else "")
+                + f", and {_megabytes(kept)} are to stay free"
+            )
+
+
+def no_space(reason: str) -> NoSpace:
+    return NoSpace(f"Not enough space on the disk: {reason}.", remedy=_REMEDY)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1000**2:,.1f} MB"
