@@ -158,7 +158,7 @@ def opened(
         store = stack.enter_context(locations.opened(location, create=create_store))
         if location is not pair.location:
             store.location = locations.address_of(pair.location)
-        yield stack.enter_context(
+        session = stack.enter_context(
             Session.open(
                 root,
                 store,
@@ -166,9 +166,10 @@ def opened(
                 read_only=read_only or reading,
                 reading=reading,
                 create_root=create_root and not read_only,
-                reserve=pair.reserve,
             )
         )
+        session.root.reserve = pair.reserve
+        yield session
 
 
 def _checked(name: str, config: Config) -> str:

@@ -18,7 +18,6 @@ from typing import TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
-from craftsync.core.reserve import Reserve
 from craftsync.errors import PathError, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -81,7 +80,6 @@ class Session:
         read_only: bool = False,
         reading: bool = False,
         create_root: bool = False,
-        reserve: Reserve | None = None,
         clock: Clock | None = None,
         make_pool: MakePool = TaskPool,
     ) -> Session:
@@ -97,7 +95,6 @@ class Session:
         if create_root:
             _make_root(path, store.location, state_dir)
         folder = Folder.open(path)
-        folder.reserve = reserve or Reserve()
         try:
             if not read_only:
                 refuse_lost_root(folder, *known_root(*names))
