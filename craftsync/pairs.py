@@ -148,13 +148,11 @@ def opened(
     from craftsync.sync.session import Session
 
     locations.refuse_nesting(pair.root, pair.location)
-    root, location = pair.root, pair.location
     create_store = create_store and not _is_known(pair, state_dir)
     with ExitStack() as stack:
-        if read_only and create_root and not root.exists():
-            root = Path(stack.enter_context(_empty_folder()))
-        if read_only and create_store and not locations.exists(location):
-            location = DirectoryLocation(Path(stack.enter_context(_empty_folder())) / "store")
+        root, location = pair.root, pair.location
+        if read_only:
+            root, location = _stand_ins(pair, stack, root=create_root, store=create_store)
         store = stack.enter_context(locations.opened(location, create=create_store))
         if location is not pair.location:
             store.location = locations.address_of(pair.location)
@@ -170,6 +168,16 @@ def opened(
         )
         session.root.reserve = pair.reserve
         yield session
+
+
+def _stand_ins(pair: Pair, stack: ExitStack, *, root: bool, store: bool) -> tuple[Path, Location]:
+    """Return root and location, an empty folder in the place of each that a dry run would make."""
+    folder, location = pair.root, pair.location
+    if root and not folder.exists():
+        folder = Path(stack.enter_context(_empty_folder()))
+    if store and not locations.exists(location):
+        location = DirectoryLocation(Path(stack.enter_context(_empty_folder())) / "store")
+    return folder, location
 
 
 def _checked(name: str, config: Config) -> str:
