@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from craftsync.options import PassOptions
     from craftsync.sync.report import Report
 
+Place = str | os.PathLike[str]
+"""A word as on the command line, or a path."""
+
 __version__ = "0.1.0"
 __all__ = ["DataStore", "check", "migrate", "pull", "push", "sync"]
 
@@ -51,54 +54,57 @@ import_module("craftsync.sync")
 import_module("craftsync.migrate")
 
 
-def push(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
+def push(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
     """Bring what changed in the root to the store; with `delete=True` the store mirrors the root.
 
-    `store` is a word as on the command line, and the options are its flags
+    `store` is a word as on the command line or a path, and the options are its flags
     (`craftsync.options.PassOptions`). Raises a `CraftsyncError` when a whole
     side is broken; what concerns single paths is counted in the report.
     """
     return _run("push", root, store, options)
 
 
-def pull(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
+def pull(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
     """Bring what changed in the store to the root; all else as in `push`."""
     return _run("pull", root, store, options)
 
 
-def sync(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
+def sync(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
     """Bring both sides in step; all else as in `push`."""
     return _run("sync", root, store, options)
 
 
-def check(root: str | os.PathLike[str], store: str, **options: Unpack[PassOptions]) -> Report:
+def check(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
     """Compare the content of both sides and change nothing; all else as in `push`.
 
     A store in the place of the root is compared in the same way.
     """
     from craftsync import passes
+    from craftsync.locations import word_of
     from craftsync.migrate import command
 
-    words = [os.fspath(root), store]
+    words = [os.fspath(root), word_of(store)]
     compare = command.check if command.are_stores(words, options) else passes.check
     return compare(words, options)
 
 
-def migrate(source: str, target: str, **options: Unpack[MigrateOptions]) -> MigrationReport:
+def migrate(source: Place, target: Place, **options: Unpack[MigrateOptions]) -> MigrationReport:
     """Copy what one store has and the other has not; with `delete=True` the target mirrors the source.
 
     Both are words as on the command line, and the options are its flags
     (`craftsync.migrate.words.MigrateOptions`). Errors are as in `push`.
     """
+    from craftsync.locations import word_of
     from craftsync.migrate import command
 
-    return command.run(source, target, options)
+    return command.run(word_of(source), word_of(target), options)
 
 
-def _run(command: str, root: str | os.PathLike[str], store: str, options: PassOptions) -> Report:
+def _run(command: str, root: Place, store: Place, options: PassOptions) -> Report:
     from craftsync import passes
+    from craftsync.locations import word_of
 
-    return passes.run(command, [os.fspath(root), store], options)
+    return passes.run(command, [os.fspath(root), word_of(store)], options)
 
 
 def __getattr__(name: str) -> Any:

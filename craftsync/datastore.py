@@ -33,6 +33,7 @@ from craftsync.stores.base import Reader, Store
 from craftsync.stores.source import FileSource
 from craftsync.sync.identity import STORE_MARK
 
+ObjectPath = str | os.PathLike[str]
 FileOrPath = str | os.PathLike[str] | BinaryIO
 
 _STANDARD_STREAMS = frozenset({0, 1, 2})
@@ -65,14 +66,26 @@ class DataStore:
     overwritten.
     """
 
-    def __init__(self, store: str, **where: Unpack[PairOptions]) -> None:
+    def __init__(self, store: str | os.PathLike[str], **where: Unpack[PairOptions]) -> None:
         config = configuration.load(where.get("config"))
         self._reserve = config.reserve
-        self._location = locations.resolve(str(store), config, pairs.access_of(where))
+        self._word = locations.word_of(store)
+        self._location = locations.resolve(self._word, config, pairs.access_of(where))
         self._state_dir = pairs.state_dir_of(where)
+        self._begin()
+
+    def _begin(self) -> None:
         self._exit = ExitStack()
         self._opened: Store | None = None
         self._learned = False
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the connections: a copy in another process opens its own."""
+        return {name: vars(self)[name] for name in ("_word", "_location", "_reserve", "_state_dir")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._begin()
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +99,7 @@ class DataStore:
 
     def iter_data_store_objects(
         self,
-        folder_path: str | None = None,
+        folder_path: str | os.PathLike[str] | None = None,
         *,
         on_skipped: Callable[[Skipped], object] = lambda skipped: None,
     ) -> Iterator[ObjectInformation]:
@@ -94,17 +107,26 @@ class DataStore:
 
         `on_skipped` hears of the keys that no folder can hold.
         """
-        prefix = folder_path.strip("/") + "/" if folder_path and folder_path.strip("/") else ""
+        folder = "" if folder_path is None else os.fspath(folder_path).strip("/")
+        prefix = "" if folder in ("", ".") else f"{folder}/"
         for entry in self._store().list(prefix):
             if isinstance(entry, Skipped):
                 on_skipped(entry)
             else:
                 yield _information(entry)
 
-    def list_data_store_objects(self, folder_path: str | None = None) -> list[ObjectInformation]:
+    def list_data_store_objects(
+        self, folder_path: str | os.PathLike[str] | None = None
+    ) -> list[ObjectInformation]:
         return list(self.iter_data_store_objects(folder_path))
 
-    def get_data_store_object_information(self, object_path_in_datastore: str) -> ObjectInformation:
+    def refuse_nothing(self) -> None:
+        """Raise `StoreMissing` when this is a folder of a bucket or an environment in which nothing is."""
+        locations.refuse_nothing(self._store(), self._word)
+
+    def get_data_store_object_information(
+        self, object_path_in_datastore: ObjectPath
+    ) -> ObjectInformation:
         """Describe one object; raises `ObjectNotFound`."""
         found = self._store().stat(_named(object_path_in_datastore))
         if found is None:
@@ -112,7 +134,7 @@ class DataStore:
         return _information(found)
 
     def upload_data_store_object(
-        self, filepath_or_buffer: FileOrPath, object_path_in_datastore: str
+        self, filepath_or_buffer: FileOrPath, object_path_in_datastore: ObjectPath
     ) -> None:
         """Write a file, or the content of a binary file object, which needs no more than `read()`.
 
@@ -131,7 +153,7 @@ class DataStore:
             store.barrier()
 
     def download_data_store_object(
-        self, object_path_in_datastore: str, filepath_or_buffer: FileOrPath
+        self, object_path_in_datastore: ObjectPath, filepath_or_buffer: FileOrPath
     ) -> None:
         """Read an object into a file, which appears complete or not at all, or into a binary file object.
 
@@ -150,7 +172,7 @@ class DataStore:
             else:
                 raise _neither_path_nor_file(filepath_or_buffer)
 
-    def delete_data_store_object(self, object_path_in_datastore: str) -> DeletedObject:
+    def delete_data_store_object(self, object_path_in_datastore: ObjectPath) -> DeletedObject:
         """Remove an object; one that is not there is a success, as it is in S3."""
         path = _named(object_path_in_datastore)
         if is_own(path):
@@ -202,10 +224,11 @@ def _stamp() -> str:
     return stamp(SystemClock())
 
 
-def _named(path: str) -> str:
-    if not path:
+def _named(path: ObjectPath) -> str:
+    named = os.fspath(path)
+    if not named:
         raise UsageError("An object needs a path.", remedy="Give one such as folder/file.csv.")
-    return path
+    return named
 
 
 @contextmanager

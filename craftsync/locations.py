@@ -24,8 +24,9 @@ from craftsync.config import (
     Environment,
     S3Environment,
 )
+from craftsync.core.model import OWN_FOLDER
 from craftsync.core.reserve import Reserve
-from craftsync.errors import UsageError
+from craftsync.errors import StoreMissing, UsageError
 from craftsync.platform import CraftAiLocation
 from craftsync.stores.base import Store
 
@@ -85,7 +86,7 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
         return _on_the_platform(word, config)
     if scheme is not None:
         return _from_url(word, scheme, config, access)
-    if word.startswith(("/", "./", "../", "~")) or word in {".", ".."}:
+    if _is_path(word):
         return DirectoryLocation(_absolute(word), config.reserve)
     name, _, folder = word.partition(":")
     environment = config.environments.get(name)
@@ -95,6 +96,43 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
     if isinstance(location, DirectoryLocation):
         location = replace(location, reserve=config.reserve)
     return _in_folder(location, word, folder)
+
+
+def word_of(store: str | os.PathLike[str]) -> str:
+    """Return the STORE word for what a caller in Python names: a word as it is, a path as a folder's name."""
+    return store if isinstance(store, str) else str(_absolute(os.fspath(store)))
+
+
+def refuse_nothing(store: Store, word: str) -> None:
+    """Raise `StoreMissing` when a word names a folder of a bucket or an environment, and nothing is there.
+
+    Such a folder exists only by what is in it, so this is what a mistyped name
+    looks like. One that was ever synced with has an identity file. A whole
+    bucket, environment or folder of the disk may be empty.
+    """
+    if not _names_folder(word) or next(iter(store.list()), None) is not None:
+        return
+    if next(iter(store.list(f"{OWN_FOLDER}/")), None) is None:
+        raise StoreMissing(
+            f"Nothing in {store.location}.",
+            remedy="Check the name; craftsync ls of the store above it shows what there is.",
+        )
+
+
+def _names_folder(word: str) -> bool:
+    scheme, found, rest = word.partition("://")
+    if found:
+        return scheme != "file" and bool(rest.partition("/")[2].strip("/") or _in_variables(word))
+    return not _is_path(word) and bool(word.partition(":")[2])
+
+
+def _in_variables(word: str) -> bool:
+    """Tell whether a word names a folder of the environment of the variables, whose URL has no host."""
+    return word.startswith("craft-ai://") and word != "craft-ai://"
+
+
+def _is_path(word: str) -> bool:
+    return word.startswith(("/", "./", "../", "~")) or word in {".", ".."}
 
 
 def remembered(address: str, config: Config, access: S3Access) -> Location:

@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from craftsync import pairs
+from craftsync import locations, pairs
 from craftsync.core.model import Compare, Mode
 from craftsync.options import PassOptions, options_of, settings_of
 from craftsync.sync.report import Event, Options, Report
 
 if TYPE_CHECKING:
     from craftsync.sync.session import Session
+
+_ROOT_AND_STORE = 2
 
 MODES = {"push": Mode.PUSH, "pull": Mode.PULL, "sync": Mode.TWO_WAY}
 
@@ -23,6 +25,8 @@ def run(command: str, words: Sequence[str], asked: PassOptions) -> Report:
     pair = pairs.resolve(words, asked)
     options = options_for(pair, asked, MODES[command])
     with opened_for(pair, options, asked) as session:
+        if command == "pull" and len(words) == _ROOT_AND_STORE and session.is_new:
+            locations.refuse_nothing(session.store, words[1])
         return session.run(command, options, asked.get("on_event", _ignore))
 
 

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "platform": {"config", "dotenv", "tokens", "stores", "errors"},
     "locations": {"config", "options", "platform", "stores", "core"} | GROUND,
     "pairs": {"locations", "config", "options"} | ENGINE,
-    "passes": {"pairs", "options"} | ENGINE,
+    "passes": {"pairs", "locations", "options"} | ENGINE,
     "datastore": {"pairs", "locations", "config", "options"} | ENGINE,
     "__init__": {"migrate"} | FRONT | ENGINE,
     "serve": {"serve", "stores", "core"} | GROUND,

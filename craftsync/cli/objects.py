@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from craftsync.cli.failures import told
 from craftsync.cli.output import say, say_json, shown
 from craftsync.core.model import Skipped
 from craftsync.datastore import DataStore, ObjectInformation
+from craftsync.errors import ObjectNotFound
 
 _STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
@@ -41,8 +43,12 @@ def ls(store: str, **flags: Any) -> int:
     """
     skipped: list[Skipped] = []
     with _store(store, flags) as opened:
+        is_empty = True
         for found in opened.iter_data_store_objects(on_skipped=skipped.append):
+            is_empty = False
             _say_object(found, as_json=flags["json"])
+        if is_empty and not skipped:
+            opened.refuse_nothing()
     for entry in skipped:
         say(f"skipped: {shown(entry.path)}: {entry.reason}", to_stderr=True)
     return 6 if skipped else 0
@@ -108,11 +114,19 @@ def get(store: str, path: str, file: str, **flags: Any) -> None:
 def rm(store: str, path: str, **flags: Any) -> None:
     """Delete an object of a store; it stays recoverable there.
 
-    An object that is not there is no error.
-
     \b
     Example:
       craftsync rm dev models/old.joblib
     """
     with _store(store, flags) as opened:
-        opened.delete_data_store_object(path)
+        with suppress(ObjectNotFound):
+            opened.get_data_store_object_information(path)
+            opened.delete_data_store_object(path)
+            return
+        below = next(opened.iter_data_store_objects(path), None)
+    raise ObjectNotFound(
+        f"{path}: there is no such object.",
+        remedy=f"It is a folder: there are objects below it, such as {below['path']}."
+        if below
+        else "craftsync ls shows what there is.",
+    )

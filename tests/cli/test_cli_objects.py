@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 
 import pytest
 
+from tests.support import servers
 from tests.support.cli import Craftsync
+from tests.support.servers import S3Server
 
 
 def test_put_ls_stat_get_and_rm_go_together(craftsync: Craftsync) -> None:
@@ -122,3 +125,60 @@ def test_a_reader_that_goes_away_is_no_reason_to_complain(craftsync: Craftsync) 
     assert process.wait(timeout=30) == 141
     assert errors == b""
     assert json.loads(first)["path"].startswith("0000-")
+
+
+@pytest.mark.parametrize("name", ["models", "models/", "modles"])
+def test_rm_of_what_is_not_an_object_deletes_nothing_and_says_so(
+    craftsync: Craftsync, name: str
+) -> None:
+    craftsync.write("store/models/a")
+    run = craftsync("rm", "./store", name)
+    assert run.code == 3
+    assert "there is no such object" in run.err
+    assert ("models/a" in run.err) == name.startswith("models")
+    assert craftsync.files("store") == {"models/a": "content"}
+
+
+@pytest.mark.parametrize("words", [("ls",), ("pull", "root")])
+def test_a_mistyped_folder_of_a_bucket_ends_with_3(
+    craftsync: Craftsync, moto: S3Server, words: tuple[str, ...]
+) -> None:
+    craftsync.write("first/a")
+    assert craftsync("push", "first", "s3://typos/models", **access(moto)).code == 0
+    run = craftsync(*words, "s3://typos/modles", **access(moto))
+    assert run.code == 3
+    assert "s3://typos/modles" in run.err
+    assert craftsync(*words, "s3://typos/models", **access(moto)).code == 0
+
+
+def test_an_empty_store_is_listed_and_pulled_without_complaint(
+    craftsync: Craftsync, moto: S3Server
+) -> None:
+    (craftsync.folder / "store").mkdir()
+    assert craftsync("ls", "./store").code == 0
+    assert craftsync("pull", "root", "./store").code == 0
+    moto.make_bucket("empty")
+    assert craftsync("ls", "s3://empty", **access(moto)).code == 0
+    assert craftsync("pull", "other", "s3://empty", **access(moto)).code == 0
+    craftsync.write("first/a")
+    assert craftsync("push", "first", "s3://empty/once", **access(moto)).code == 0
+    (craftsync.folder / "first/a").unlink()
+    words = ("push", "--delete", "--force-delete", "first", "s3://empty/once")
+    assert craftsync(*words, **access(moto)).code == 0
+    assert craftsync("ls", "s3://empty/once", **access(moto)).code == 0
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
+    with servers.moto() as server:
+        server.make_bucket("typos")
+        yield server
+
+
+def access(server: S3Server) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "AWS_REGION": "us-east-1",
+    }

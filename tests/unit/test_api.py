@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -31,6 +33,34 @@ def test_push_pull_sync_and_check_return_a_report(tmp_path: Path) -> None:
     assert craftsync.sync("copy", "./store").uploaded == 1
     assert (tmp_path / "store" / "b.txt").read_text() == "b"
     assert craftsync.check("copy", "./store").exit_code == 0
+
+
+def test_a_path_stands_for_a_folder_wherever_a_store_is_named(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.txt").write_text("a")
+    assert craftsync.push(Path("root"), Path("store")).uploaded == 1
+    assert craftsync.pull(Path("copy"), tmp_path / "store").downloaded == 1
+    assert craftsync.sync(Path("copy"), Path("./store")).exit_code == 0
+    assert craftsync.check(Path("copy"), Path("store")).exit_code == 0
+    assert craftsync.migrate(Path("store"), Path("second")).copied == 1
+    with craftsync.DataStore(Path("second")) as store:
+        assert [found["path"] for found in store.list_data_store_objects()] == ["a.txt"]
+        assert store.get_data_store_object_information(PurePosixPath("a.txt"))["size"] == 1
+        store.upload_data_store_object(Path("root/a.txt"), PurePosixPath("b/c.txt"))
+        assert len(store.list_data_store_objects(PurePosixPath("b"))) == 1
+
+
+def test_a_data_store_is_pickled_at_any_time_and_the_copy_works(tmp_path: Path) -> None:
+    store = craftsync.DataStore(tmp_path / "store")
+    copies = [pickle.loads(pickle.dumps(store))]
+    store.upload_data_store_object(io.BytesIO(b"abc"), "a")
+    copies.append(pickle.loads(pickle.dumps(store)))
+    store.close()
+    for copy in copies:
+        with copy:
+            out = io.BytesIO()
+            copy.download_data_store_object("a", out)
+            assert out.getvalue() == b"abc"
 
 
 def test_events_are_heard(tmp_path: Path) -> None:
