@@ -45,7 +45,12 @@ class SystemClock:
 
 def stamp(clock: Clock, *, days_ago: float = 0) -> str:
     """Name a moment so that names sort by age and fit a file name: UTC, to the microsecond."""
-    micros = (clock.now_ns() - int(days_ago * 86_400e9)) // 1000
+    return stamp_of(clock.now_ns() - int(days_ago * 86_400e9))
+
+
+def stamp_of(moment_ns: int) -> str:
+    """Name a moment (nanoseconds since the epoch) as `stamp` does."""
+    micros = moment_ns // 1000
     moment = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(
         microsecond=micros % 1_000_000
     )

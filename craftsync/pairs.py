@@ -113,6 +113,18 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
     return pair, path
 
 
+def around_all(
+    paths: Sequence[str], words: Sequence[str], asked: PairOptions
+) -> tuple[Pair, tuple[str, ...] | None]:
+    """Return the pair all paths belong to, and the paths relative to its root; `None` for no paths."""
+    placed = [around(path, words, asked) for path in paths or (".",)]
+    if any(pair != placed[0][0] for pair, _ in placed):
+        raise UsageError(
+            "The paths belong to several linked folders.", remedy="Name those of one at a time."
+        )
+    return placed[0][0], tuple(inside for _, inside in placed) if paths else None
+
+
 def access_of(asked: PairOptions) -> S3Access:
     return S3Access(
         asked.get("profile"),

@@ -127,7 +127,7 @@ def _judge(verb: str, paths: tuple[str, ...], everything: bool, flags: dict[str,
     if everything == bool(paths):
         raise click.UsageError("Give each PATH, or --all.")
     asked = common.asked_of(flags)
-    pair, inside = _placed(paths, flags, asked)
+    pair, inside = pairs.around_all(paths, common.words_of(flags), asked)
     count = _count(pair, asked, inside)
     if not count and not flags["json"]:
         say(_NOTHING)
@@ -136,19 +136,6 @@ def _judge(verb: str, paths: tuple[str, ...], everything: bool, flags: dict[str,
         _say_handed_over(pair, verb, count, flags)
         return 0
     return _judge_here(pair, asked, verb, inside, flags)
-
-
-def _placed(
-    paths: tuple[str, ...], flags: dict[str, Any], asked: PassOptions
-) -> tuple[pairs.Pair, tuple[str, ...] | None]:
-    """Return the pair that is meant, and the paths within its root; `None` for all."""
-    words = common.words_of(flags)
-    placed = [pairs.around(path, words, asked) for path in paths or (".",)]
-    if any(pair != placed[0][0] for pair, _ in placed):
-        raise UsageError(
-            "The paths belong to several pairs.", remedy="Name those of one at a time."
-        )
-    return placed[0][0], tuple(inside for _, inside in placed) if paths else None
 
 
 def _count(pair: pairs.Pair, asked: PassOptions, paths: tuple[str, ...] | None) -> int:

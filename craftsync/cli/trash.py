@@ -1,8 +1,9 @@
-"""`trash`: what was displaced or deleted, and the way back."""
+"""`trash`: replaced and deleted versions, and the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,13 @@ from craftsync.cli.groups import Group
 from craftsync.cli.output import say, say_json, shown, size_shown
 
 if TYPE_CHECKING:
+    from craftsync.sync.restoring import Restored
     from craftsync.sync.session import Session
 
 
 @click.group(cls=Group)
 def trash() -> None:
-    """List, bring back or remove what was displaced or deleted.
+    """List, bring back or remove replaced and deleted versions.
 
     \b
     Examples:
@@ -28,17 +30,39 @@ def trash() -> None:
     """
 
 
+_IN_WORDS = {"done": "restored", "planned": "would restore", "unchanged": "in place already:"}
+_CODES = {"problem": 1, "skipped": 6}
+"""Exit codes of what was left, the more serious first."""
+
+_when = common.all_of(
+    click.option(
+        "--since", metavar="WHEN", help="Only versions kept since then (UTC), or since that stamp."
+    ),
+    click.option(
+        "--at", metavar="WHEN", help="Only versions kept until then (UTC), or until that stamp."
+    ),
+)
+
+
 @trash.command("list", cls=common.Command)
-@common.all_of(common.json_option, common.path_options)
-def list_(**flags: Any) -> None:
-    """List what can be brought back, the newest first.
+@common.all_of(
+    click.argument("paths", nargs=-1, metavar="[PATH]..."),
+    _when,
+    common.json_option,
+    common.path_options,
+)
+def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: Any) -> None:
+    """List what can be brought back, the newest first: everything, or files, folders and globs.
 
     \b
-    Example:
+    Examples:
       craftsync trash list --folder datasets
+      craftsync trash list models --since 2026-11-29
     """
-    with _opened(".", flags, read_only=True) as (session, _):
-        for entry in session.trash():
+    from craftsync.sync.trash import Wanted
+
+    with _opened(paths, flags, read_only=True) as (session, inside):
+        for entry in Wanted(inside, since, at).among(session.trash()):
             if flags["json"]:
                 say_json(entry._asdict())
             else:
@@ -47,23 +71,50 @@ def list_(**flags: Any) -> None:
 
 @trash.command(cls=common.Command)
 @common.all_of(
-    click.argument("path"),
+    click.argument("paths", nargs=-1, metavar="[PATH]..."),
+    _when,
     click.option(
-        "--at", metavar="WHEN", help="Which version, by the stamp that `trash list` shows."
+        "--overwrite", is_flag=True, help="Also replace files that differ; they go to the trash."
     ),
+    common.dry_run_option,
     common.path_options,
 )
-def restore(path: str, at: str | None, **flags: Any) -> None:
-    """Put a file back into the root, by default its newest version.
+def restore(
+    paths: tuple[str, ...], since: str | None, at: str | None, overwrite: bool, **flags: Any
+) -> int:
+    """Put files, folders or globs back into the folder, of each file its newest version.
+
+    Without PATH, all that was kept --since then. A different file that is
+    there stays, and is listed, unless --overwrite is given.
 
     \b
     Examples:
       craftsync trash restore data/train.csv
+      craftsync trash restore models "data/*.csv"
+      craftsync trash restore --since 2026-11-29T14:00 -n
       craftsync trash restore --folder datasets --at 20261122T101112Z train.csv
     """
-    with _opened(path, flags, read_only=False) as (session, inside):
-        entry = session.restore(inside, at)
-    say(f"restored {shown(entry.path)} of {entry.stamp} ({size_shown(entry.size)})")
+    from craftsync.sync.trash import Wanted
+
+    if not paths and since is None:
+        raise click.UsageError("Give each PATH, or --since.")
+    dry_run = flags["dry_run"]
+    statuses = set()
+    with _opened(paths, flags, read_only=dry_run) as (session, inside):
+        wanted = Wanted(inside, since, at)
+        for one in session.restore(wanted, overwrite=overwrite, dry_run=dry_run):
+            statuses.add(one.status)
+            say(_line(one))
+    if not statuses:
+        say(f"Nothing is kept since {since}.")
+    return next((code for status, code in _CODES.items() if status in statuses), 0)
+
+
+def _line(one: Restored) -> str:
+    path = shown(one.entry.path)
+    if one.status in _CODES:
+        return f"not restored: {path}: {shown(one.reason)}"
+    return f"{_IN_WORDS[one.status]} {path} of {one.entry.stamp} ({size_shown(one.entry.size)})"
 
 
 @trash.command(cls=common.Command)
@@ -76,23 +127,37 @@ def restore(path: str, at: str | None, **flags: Any) -> None:
         metavar="DAYS",
         help="Keep what is younger.",
     ),
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    common.dry_run_option,
     common.path_options,
 )
-def purge(older_than: float, **flags: Any) -> None:
-    """Remove old versions for good, in the root and in the store.
+def purge(older_than: float, yes: bool, **flags: Any) -> None:
+    """Remove old versions for good, in the folder and in the store. Asks on a terminal.
 
     \b
     Examples:
-      craftsync trash purge
+      craftsync trash purge -n
+      craftsync trash purge --yes
       craftsync trash purge --older-than 0 --root data --store ./backup
     """
-    with _opened(".", flags, read_only=False) as (session, _):
+    with _opened((), flags, read_only=flags["dry_run"]) as (session, _):
+        if flags["dry_run"]:
+            for entry in session.purgeable(older_than):
+                say(
+                    f"would remove {entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})"
+                )
+            return
+        if sys.stdin.isatty() and not yes:
+            count = sum(1 for _ in session.purgeable(older_than))
+            click.confirm(f"Remove {count} versions for good?", abort=True)
         say(f"{session.purge(older_than)} versions removed")
 
 
 @contextmanager
-def _opened(path: str, flags: dict[str, Any], *, read_only: bool) -> Iterator[tuple[Session, str]]:
+def _opened(
+    paths: Sequence[str], flags: dict[str, Any], *, read_only: bool
+) -> Iterator[tuple[Session, tuple[str, ...]]]:
     asked = common.asked_of(flags)
-    pair, inside = pairs.around(path, common.words_of(flags), asked)
+    pair, inside = pairs.around_all(paths, common.words_of(flags), asked)
     with pairs.opened(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
-        yield session, inside
+        yield session, inside or ()

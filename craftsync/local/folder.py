@@ -148,19 +148,21 @@ class Folder:
         expect: LocalFile | None,
         mtime_ns: int | None,
         keep: str | None,
+        mode: int | None = None,
     ) -> LocalFile:
         """Give a finished temporary its path and return what is there now.
 
         `expect` is the file it replaces, which goes to the trash under the
-        stamp `keep` (or, without one, is removed once it has proven to be the
+        stamp `keep` and hands on its permissions (or, without one, is removed once it has proven to be the
         expected one); `None` means that nothing may be there. Raises `PathBusy`
         when something else is there, which stays, and `PathObstructed` for a
         folder with files in it or a file in the place of a folder. The content
-        is to be durable before: see `sync`.
+        is to be durable before: see `sync`. `mode` is for a file that replaces
+        none; by default that is what the umask leaves.
         """
         _check(path)
         with path_errors(path):
-            before = local_file(path, _dress(temporary, mtime_ns))
+            before = local_file(path, _dress(temporary, mtime_ns, mode))
             commit.place(self.tree, temporary, path, expect=expect, keep=keep)
             after = local_file(path, os.fstat(temporary.fileno()))
         # Were the file edited since, the times it had tell the next scan so.
@@ -297,7 +299,7 @@ def _check(path: str) -> None:
         raise PathRefused(f"{path!r} cannot be the path of a file: {reason}.")
 
 
-def _dress(temporary: Temporary, mtime_ns: int | None) -> os.stat_result:
+def _dress(temporary: Temporary, mtime_ns: int | None, mode: int | None) -> os.stat_result:
     """Give the temporary the times and the mode of a new file; return its size and times."""
     descriptor = temporary.fileno()
     if mtime_ns is not None:
@@ -305,8 +307,9 @@ def _dress(temporary: Temporary, mtime_ns: int | None) -> os.stat_result:
         with suppress(OverflowError):
             os.utime(descriptor, ns=(mtime_ns, mtime_ns))
     status = os.fstat(descriptor)
-    if stat.S_IMODE(status.st_mode) != _new_file_mode():
-        os.fchmod(descriptor, _new_file_mode())
+    mode = _new_file_mode() if mode is None else mode
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(descriptor, mode)
     return status
 
 

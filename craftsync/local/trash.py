@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 
+from craftsync.clock import stamp_of
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.errors import RootError
-from craftsync.local.commit import TRASH
+from craftsync.local.commit import TRASH, UNKEPT
 from craftsync.local.files import OpenFile, path_errors
 from craftsync.local.folder import Folder
 from craftsync.local.scan import scan
@@ -41,7 +43,7 @@ def _stamps(folder: Folder) -> list[str]:
         except FileNotFoundError:
             return []
         try:
-            return sorted(os.listdir(listing))
+            return sorted(set(os.listdir(listing)) - {UNKEPT})
         finally:
             os.close(listing)
 
@@ -58,3 +60,23 @@ def purge(folder: Folder, before: str | None = None) -> None:
             if before is None or stamp < before:
                 with folder.tree.directory(TRASH) as place:
                     shutil.rmtree(stamp, dir_fd=place)
+
+
+def purge_unkept(folder: Folder, before: str) -> int:
+    """Remove what a crash left of versions that were not to be kept, if it has lain there since before that stamp.
+
+    Return how many went. It waits as long as the others, for it may be an edit
+    that came in between and was not put back.
+    """
+    gone = 0
+    with path_errors(TRASH), suppress(FileNotFoundError, NotADirectoryError):
+        listing = folder.tree.listing(f"{TRASH}/{UNKEPT}")
+        try:
+            for name in os.listdir(listing):
+                status = os.stat(name, dir_fd=listing, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode) and stamp_of(status.st_ctime_ns) < before:
+                    os.unlink(name, dir_fd=listing)
+                    gone += 1
+        finally:
+            os.close(listing)
+    return gone

@@ -23,7 +23,7 @@ from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 from craftsync.sync.outcome import Outcome, Status
 from craftsync.sync.report import ActionEvent, Issue, IssueEvent, OnEvent, ProgressEvent, Report
-from craftsync.sync.trash import TrashEntry, fetch
+from craftsync.sync.trash import Attributes, TrashEntry, fetch
 
 _AT_ONCE = 50
 """Files brought back before the disk is waited for."""
@@ -162,8 +162,8 @@ class Returning:
             self.root.sync()
             placed = [
                 (one, file)
-                for one, (temporary, mtime_ns) in fetched
-                if (file := self._place(one, temporary, mtime_ns)) is not None
+                for one, (temporary, attributes) in fetched
+                if (file := self._place(one, temporary, attributes)) is not None
             ]
             self.root.sync()
         finally:
@@ -172,7 +172,7 @@ class Returning:
         self.settled += [one.path for one, _ in placed]
         return [Action(Kind.UPLOAD, one.path, _RULE, file) for one, file in placed]
 
-    def _fetched(self, one: Deleted) -> tuple[Temporary, int | None] | None:
+    def _fetched(self, one: Deleted) -> tuple[Temporary, Attributes] | None:
         temporary = self.root.temporary()
         try:
             entry = TrashEntry(_KEPT_BY[one.kind], one.stamp, one.path, one.size)
@@ -185,10 +185,17 @@ class Returning:
             raise
         return None
 
-    def _place(self, one: Deleted, temporary: Temporary, mtime_ns: int | None) -> LocalFile | None:
+    def _place(
+        self, one: Deleted, temporary: Temporary, attributes: Attributes
+    ) -> LocalFile | None:
         try:
             return self.root.place(
-                temporary, one.path, expect=None, mtime_ns=mtime_ns, keep=self.keep
+                temporary,
+                one.path,
+                expect=None,
+                mtime_ns=attributes.mtime_ns,
+                keep=self.keep,
+                mode=attributes.mode,
             )
         except PathError as error:
             self._problem(one, str(error))

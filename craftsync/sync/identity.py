@@ -15,6 +15,7 @@ from pathlib import Path
 from craftsync.core.model import ABSENT, OWN_FOLDER
 from craftsync.errors import (
     ObjectNotFound,
+    PathError,
     PreconditionFailed,
     RootError,
     StoreChanged,
@@ -25,6 +26,7 @@ from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 
 ROOT_MARK = "root-id"
+_GITIGNORE = ".gitignore"
 STORE_MARK = f"{OWN_FOLDER}/store-id"
 
 
@@ -41,12 +43,23 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
     if known is not None and found != known:
         what = "lost its mark" if found is None else "is not the folder it was"
         raise _another_root(root, what, state.database.path)
+    if mark and found is not None:
+        _ignored_by_git(root)
     if known is None and mark:
         if found is None:
             root.write_mark(ROOT_MARK, uuid.uuid4().hex.encode())
             found = _identity_of(root, known)
+            _ignored_by_git(root)
         if found is not None:
             state.database.put("root_id", found)
+
+
+def _ignored_by_git(root: Folder) -> None:
+    """Keep the trash and all else of craftsync's own out of `git add .`; a file that is there stays."""
+    # A folder that can only be read has nothing written into it.
+    with contextlib.suppress(PathError):
+        if root.read_mark(_GITIGNORE) is None:
+            root.write_mark(_GITIGNORE, b"*\n")
 
 
 def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:

@@ -35,9 +35,10 @@ from craftsync.sync.opening import learn, report_recovery
 from craftsync.sync.planner import Planned
 from craftsync.sync.pool import TaskPool
 from craftsync.sync.report import OnEvent, Options, Report
+from craftsync.sync.restoring import Restored, Restoring
 from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
-from craftsync.sync.trash import TrashEntry, entries, purge, restore
+from craftsync.sync.trash import TrashEntry, Wanted, entries, purge, purgeable
 
 _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
@@ -300,9 +301,23 @@ class Session:
         """Yield what was displaced or deleted and can be restored, newest first."""
         return entries(self.root, self.store)
 
-    def restore(self, path: str, at: str | None = None) -> TrashEntry:
-        """Put a kept version back into the root; what is there now is kept in its turn."""
-        return restore(self.root, self.store, path, at, keep=stamp(self.clock))
+    def restore(
+        self, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
+    ) -> Iterator[Restored]:
+        """Put the newest of the wanted versions back into the folder, unless a different file is there.
+
+        With `overwrite` such a file is replaced, and kept in its turn. Raises
+        `UsageError` for a path of which nothing is kept.
+        """
+        keep = stamp(self.clock)
+        restoring = Restoring(
+            self.root, self.store, keep, overwrite=overwrite, dry_run=dry_run or self.read_only
+        )
+        return restoring.run(wanted.newest(self.trash()))
+
+    def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
+        """Yield what `purge` would remove."""
+        return purgeable(self.root, self.store, stamp(self.clock, days_ago=older_than_days))
 
     def purge(self, older_than_days: float) -> int:
         """Remove what has been kept for longer; return how many versions went."""

@@ -7,13 +7,16 @@ is the moment of the pass in UTC.
 from __future__ import annotations
 
 import heapq
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from hashlib import sha256
 from typing import NamedTuple
 
-from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped, mtime_of
-from craftsync.errors import ObjectNotFound, PathObstructed, UsageError
+from craftsync.core.model import OWN_FOLDER, Skipped, mtime_of
+from craftsync.errors import ObjectNotFound, UsageError
 from craftsync.local import trash as kept
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary, copy_content
@@ -55,22 +58,45 @@ def _in_store(store: Store) -> Iterator[TrashEntry]:
             yield TrashEntry("store", stamp, path, found.size)
 
 
-def restore(root: Folder, store: Store, path: str, at: str | None, *, keep: str) -> TrashEntry:
-    """Put the newest kept version of `path`, or the newest not after `at`, back into the root.
+class Wanted(NamedTuple):
+    """Which kept versions are meant. Without paths, all of them.
 
-    `at` is the beginning of a stamp, or a moment in ISO 8601 (UTC). What the
-    root holds at the path is kept in its turn. Raises `UsageError` when there
-    is no such version.
+    A path stands for a file, for a folder and all below it, or is a glob whose
+    `*` also takes slashes. `since` and `at` are the beginning of a stamp, or a
+    moment in ISO 8601 (UTC): not before the one, not after the other.
     """
-    limit = _stamp_of(at) if at else None
-    for entry in entries(root, store):
-        if entry.path == path and (limit is None or entry.stamp[: len(limit)] <= limit):
-            _put_back(root, store, entry, keep)
-            return entry
-    raise UsageError(
-        f"nothing is kept of {path}" + (f" from {at} or before" if at else ""),
-        remedy="`craftsync trash list` shows what can be restored.",
-    )
+
+    paths: tuple[str, ...] = ()
+    since: str | None = None
+    at: str | None = None
+
+    def among(self, kept_versions: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
+        """Yield those that are meant, in the order in which they come."""
+        since = _stamp_of(self.since) if self.since else ""
+        at = _stamp_of(self.at) if self.at else None
+        for entry in kept_versions:
+            in_time = entry.stamp >= since and (at is None or entry.stamp[: len(at)] <= at)
+            if in_time and (not self.paths or any(_is_in(entry.path, one) for one in self.paths)):
+                yield entry
+
+    def newest(self, kept_versions: Iterable[TrashEntry]) -> list[TrashEntry]:
+        """Return the newest of each path, in order of path; raises `UsageError` for a path of which nothing is kept."""
+        found: dict[str, TrashEntry] = {}
+        for entry in self.among(kept_versions):
+            found.setdefault(entry.path, entry)
+        for path in self.paths:
+            if not any(_is_in(kept_path, path) for kept_path in found):
+                raise UsageError(
+                    f"nothing is kept of {path}"
+                    + (f" since {self.since}" if self.since else "")
+                    + (f" from {self.at} or before" if self.at else ""),
+                    remedy="`craftsync trash list` shows what can be restored.",
+                )
+        return [found[path] for path in sorted(found)]
+
+
+def _is_in(path: str, wanted: str) -> bool:
+    return wanted in {path, "", "."} or path.startswith(f"{wanted}/") or fnmatchcase(path, wanted)
 
 
 def _stamp_of(at: str) -> str:
@@ -81,7 +107,8 @@ def _stamp_of(at: str) -> str:
         moment = datetime.fromisoformat(at)
     except ValueError:
         raise UsageError(
-            f"{at!r} is no moment", remedy="Write it as 2026-11-22 or 2026-11-22T14:59:37."
+            f"{at!r} is not a date or time",
+            remedy="Use 2026-11-29 or 2026-11-29T14:00.",
         ) from None
     if len(at) <= len("2026-11-22"):
         return moment.strftime("%Y%m%d")
@@ -89,60 +116,68 @@ def _stamp_of(at: str) -> str:
     return utc.strftime("%Y%m%dT%H%M%S")
 
 
-def _put_back(root: Folder, store: Store, entry: TrashEntry, keep: str) -> None:
-    temporary = root.temporary()
-    try:
-        mtime_ns = fetch(root, store, entry, temporary)
-        root.sync()
-        root.place(
-            temporary,
-            entry.path,
-            expect=_expected(root, entry.path),
-            mtime_ns=mtime_ns,
-            keep=keep,
-        )
-        root.sync()
-    finally:
-        temporary.discard()
+class Attributes(NamedTuple):
+    """What a file gets back besides its content: times in nanoseconds, permission bits; `None` where not known."""
+
+    mtime_ns: int | None
+    mode: int | None = None
 
 
-def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -> int | None:
-    """Write a kept version into a temporary file; return its mtime. Raises `UsageError` when it is gone."""
+def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
+    """Write a kept version into a temporary file. Raises `UsageError` when it is gone."""
     if entry.side == "root":
         return _from_root(root, entry, temporary)
     return _from_store(store, entry, temporary)
 
 
-def _expected(root: Folder, path: str) -> LocalFile | None:
-    try:
-        return root.stat(path)
-    except PathObstructed:
-        return None
-
-
-def _from_root(root: Folder, entry: TrashEntry, temporary: Temporary) -> int | None:
+def _from_root(root: Folder, entry: TrashEntry, temporary: Temporary) -> Attributes:
     with kept.open_trashed(root, entry.stamp, entry.path) as file:
         copy_content(file, temporary)
-        return file.file.mtime_ns
+        return Attributes(file.file.mtime_ns, os.fstat(file.fileno()).st_mode & 0o777)
 
 
-def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> int | None:
+def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
     temporary.claim(entry.size)
     offset = 0
     try:
-        with store.read(f"{_PREFIX}{entry.stamp}/{entry.path}") as reader:
+        with store.read(_place_of(entry)) as reader:
             for chunk in reader:
                 temporary.write_at(offset, chunk)
                 offset += len(chunk)
-            return mtime_of(reader.object)
+            return Attributes(mtime_of(reader.object))
     except ObjectNotFound as error:
-        raise UsageError(f"{entry.path}: the kept version is gone meanwhile") from error
+        raise UsageError(f"{entry.path}: the kept version is gone by now") from error
+
+
+def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
+    """Return the SHA-256 of a kept version, by reading it."""
+    if entry.side == "root":
+        with kept.open_trashed(root, entry.stamp, entry.path) as file:
+            return file.digest()
+    content = sha256()
+    with store.read(_place_of(entry)) as reader:
+        for chunk in reader:
+            content.update(chunk)
+    return content.digest()
+
+
+def _place_of(entry: TrashEntry) -> str:
+    return f"{_PREFIX}{entry.stamp}/{entry.path}"
+
+
+def purgeable(root: Folder, store: Store, before: str) -> Iterator[TrashEntry]:
+    """Yield what was kept before the stamp `before`, on both sides."""
+    return (entry for entry in entries(root, store) if entry.stamp < before)
 
 
 def purge(root: Folder, store: Store, before: str) -> int:
-    """Remove what was kept before the stamp `before`, on both sides; return how many versions went."""
+    """Remove what was kept before the stamp `before`, on both sides; return how many versions went.
+
+    What a crash left of versions that were not to be kept goes with it, once as old.
+    """
     gone = sum(stamp < before for stamp, _ in kept.entries(root))
     kept.purge(root, before)
+    gone += kept.purge_unkept(root, before)
     for found in store.list(_PREFIX):
         if isinstance(found, Skipped):
             continue

@@ -1,4 +1,4 @@
-"""What was displaced can be got back, from either side and from any moment."""
+"""Replaced and deleted versions can be restored, from either side and from any moment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from craftsync.errors import UsageError
+from craftsync.sync.restoring import Restored
+from craftsync.sync.session import Session
+from craftsync.sync.trash import Wanted
 from tests.support.world import World
 
 
@@ -19,6 +22,12 @@ def edited(world: World) -> World:
     return world
 
 
+def restored(
+    session: Session, *paths: str, at: str | None = None, overwrite: bool = False
+) -> list[Restored]:
+    return list(session.restore(Wanted(paths, at=at), overwrite=overwrite))
+
+
 def stamps(world: World) -> Iterator[str]:
     with world.open() as session:
         return iter(sorted(entry.stamp for entry in session.trash() if entry.side == "root"))
@@ -26,7 +35,7 @@ def stamps(world: World) -> Iterator[str]:
 
 def test_the_newest_version_comes_back_and_what_was_there_is_kept(edited: World) -> None:
     with edited.open() as session:
-        session.restore("a")
+        restored(session, "a", overwrite=True)
     assert edited.here() == {"a": "second"}
     assert "third" in edited.kept()
 
@@ -34,7 +43,7 @@ def test_the_newest_version_comes_back_and_what_was_there_is_kept(edited: World)
 def test_an_older_version_comes_back_by_its_moment(edited: World) -> None:
     oldest = next(stamps(edited))
     with edited.open() as session:
-        session.restore("a", oldest)
+        restored(session, "a", at=oldest, overwrite=True)
     assert edited.here() == {"a": "first"}
 
 
@@ -44,20 +53,20 @@ def test_a_version_only_the_store_kept_comes_back_too(world: World) -> None:
     world.write("a", "second")
     world.run()
     with world.open() as session:
-        assert session.restore("a").side == "store"
+        assert restored(session, "a", overwrite=True)[0].entry.side == "store"
     assert world.here() == {"a": "first"}
 
 
 @pytest.mark.parametrize("moment", ["yesterday", "2026-13-01"])
-def test_what_is_no_moment_is_refused(edited: World, moment: str) -> None:
-    with edited.open() as session, pytest.raises(UsageError, match="is no moment"):
-        session.restore("a", moment)
+def test_an_invalid_time_is_refused(edited: World, moment: str) -> None:
+    with edited.open() as session, pytest.raises(UsageError, match="is not a date or time"):
+        restored(session, "a", at=moment)
 
 
 @pytest.mark.parametrize("moment", ["2000-01-01", "2000-01-01 23:59", "2000-01-01T10:00:00+02:00"])
 def test_nothing_is_kept_of_before_the_first_version(edited: World, moment: str) -> None:
     with edited.open() as session, pytest.raises(UsageError, match="nothing is kept"):
-        session.restore("a", moment)
+        restored(session, "a", at=moment)
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
@@ -95,7 +104,7 @@ def test_a_path_as_long_as_one_may_be_comes_back_too(world: World) -> None:
         world.put(path, content)
         world.run()
     with world.open() as session:
-        assert session.restore(path).side == "root"
+        assert restored(session, path, overwrite=True)[0].entry.side == "root"
     assert world.here() == {path: "first"}
 
 
@@ -105,3 +114,45 @@ def test_purge_removes_what_is_old_enough_and_counts_it(edited: World) -> None:
         kept = len(list(session.trash()))
         assert session.purge(older_than_days=-1) == kept > 0
         assert list(session.trash()) == []
+
+
+def test_a_different_file_stays_unless_it_is_to_be_overwritten(edited: World) -> None:
+    edited.write("a", "mine")
+    with edited.open() as session:
+        assert [one.status for one in restored(session, "a")] == ["skipped"]
+    assert edited.here() == {"a": "mine"}
+    with edited.open() as session:
+        assert [one.status for one in restored(session, "a", overwrite=True)] == ["done"]
+    assert edited.here() == {"a": "second"}
+    assert "mine" in edited.kept()
+
+
+def test_a_file_with_the_same_content_is_in_place_already(edited: World) -> None:
+    edited.write("a", "second")
+    with edited.open() as session:
+        assert [one.status for one in restored(session, "a")] == ["unchanged"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o755])
+def test_a_restored_file_keeps_its_mode(world: World, mode: int) -> None:
+    world.write("a", "1").chmod(mode)
+    world.write("other", "2")
+    world.run()
+    world.take("a")
+    world.run()
+    with world.open() as session:
+        restored(session, "a")
+    assert (world.root / "a").stat().st_mode & 0o777 == mode
+
+
+def test_purge_removes_what_a_crash_left_once_it_is_old_enough(world: World) -> None:
+    world.write("a", "1")
+    world.run()
+    leftover = world.root / ".craftsync/trash/replaced/0123456789abcdef"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("left by a crash")
+    with world.open() as session:
+        assert session.purge(older_than_days=1) == 0
+        assert leftover.exists()
+        assert session.purge(older_than_days=-1) == 1
+    assert not leftover.exists()

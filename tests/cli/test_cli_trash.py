@@ -1,0 +1,92 @@
+"""`trash` for folders, globs and several paths, and what git sees of craftsync's own folder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support.cli import Craftsync
+
+PAIR = ("--root", "root", "--store", "./store")
+
+
+@pytest.fixture
+def deleted(craftsync: Craftsync) -> Craftsync:
+    """A linked folder of which a folder and a file were deleted."""
+    for path in ("d/1", "d/e/2", "d/3.csv", "f", "stays"):
+        craftsync.write(f"root/{path}", path)
+    assert craftsync("sync", "root", "./store").code == 0
+    shutil.rmtree(craftsync.folder / "root/d")
+    (craftsync.folder / "root/f").unlink()
+    assert craftsync("sync", "root", "./store", "--force-delete").code == 0
+    return craftsync
+
+
+def restored(craftsync: Craftsync) -> list[str]:
+    return [path for path in craftsync.files("root") if path != "stays"]
+
+
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        (["root/d"], ["d/1", "d/3.csv", "d/e/2"]),
+        (["root/d/*.csv"], ["d/3.csv"]),
+        (["root/f", "root/d/e"], ["d/e/2", "f"]),
+        (["--since", "2000-01-01", *PAIR], ["d/1", "d/3.csv", "d/e/2", "f"]),
+        (["--since", "2999-01-01", *PAIR], []),
+    ],
+)
+def test_restore_takes_folders_globs_several_paths_and_a_time(
+    deleted: Craftsync, words: list[str], paths: list[str]
+) -> None:
+    assert deleted("trash", "restore", *words, "-n").code == 0
+    assert restored(deleted) == []
+    assert deleted("trash", "restore", *words).code == 0
+    assert restored(deleted) == paths
+
+
+def test_restore_lists_what_it_left_and_exits_6(deleted: Craftsync) -> None:
+    deleted.write("root/d/1", "newer and different")
+    run = deleted("trash", "restore", "root/d")
+    assert run.code == 6
+    assert "not restored: d/1: a different file is there" in run.text
+    assert deleted.files("root")["d/1"] == "newer and different"
+    assert restored(deleted) == ["d/1", "d/3.csv", "d/e/2"]
+
+
+def test_a_path_of_which_nothing_is_kept_restores_nothing(deleted: Craftsync) -> None:
+    run = deleted("trash", "restore", "root/d", "root/never")
+    assert (run.code, restored(deleted)) == (2, [])
+    assert "never" in run.err
+
+
+def test_list_takes_paths(deleted: Craftsync) -> None:
+    rows = deleted("trash", "list", "root/d/e", "root/f", "--json").json
+    assert sorted(row["path"] for row in rows) == ["d/e/2", "f"]
+
+
+def test_a_dry_run_of_purge_lists_what_would_go(deleted: Craftsync) -> None:
+    run = deleted("trash", "purge", "-n", "--older-than", "0", *PAIR)
+    assert len(run.lines) == 4
+    assert all(line.startswith("would remove ") for line in run.lines)
+    assert len(deleted("trash", "list", *PAIR).lines) == 4
+
+
+def test_git_sees_nothing_of_the_trash(deleted: Craftsync) -> None:
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("git is not installed")
+    for words in (["init", "-q"], ["add", "."]):
+        subprocess.run([git, "-C", deleted.folder / "root", *words], check=True)
+    added = subprocess.run(
+        [git, "-C", deleted.folder / "root", "ls-files"], check=True, capture_output=True, text=True
+    )
+    assert added.stdout.split() == ["stays"]
+
+
+def test_a_gitignore_that_is_there_stays(deleted: Craftsync) -> None:
+    deleted.write("root/.craftsync/.gitignore", "trash/\n")
+    assert deleted("sync", "root", "./store").code == 0
+    assert (deleted.folder / "root/.craftsync/.gitignore").read_text() == "trash/\n"
