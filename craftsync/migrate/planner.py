@@ -85,7 +85,8 @@ class Planner:
         found = [row for path in wanted if (row := self.state.row(path))]
         source, target = _Side(note), _Side(_only_failures(note))
         for store, side in ((self.source, source), (self.target, target)):
-            side.entries = known(planning.stat_all(store, wanted), side.unknown, side.note)
+            answers = planning.stat_all(store, wanted, listed=True)
+            side.entries = known(answers, side.unknown, side.note)
         return source, found, target
 
     def _listed(

@@ -53,18 +53,18 @@ class Planner:
     on_event: OnEvent
     now_ns: int
 
-    def plan(self, paths: Iterable[str] | None = None) -> Planned:
+    def plan(self, paths: Iterable[str] | None = None, *, listed: bool = False) -> Planned:
         """Fill the plan table for all paths, or for the given ones and what lies below them.
 
         Raises what the store raises when its listing does not end well: then
-        nothing at all is planned.
+        nothing at all is planned. `listed`: the paths come from a listing of this run.
         """
         planned = Planned()
         gone_here, gone_there = Unknown(), Unknown()
         note = planned.noter(self.on_event)
         with self.state.transaction(), _no_garbage_collection():
             self.state.plan.begin(by_operation=self.store.features.metadata)
-            triples = self._triples(paths, gone_here, gone_there, note)
+            triples = self._triples(paths, gone_here, gone_there, note, listed=listed)
             back: list[str] = []
             if self._may_release(whole=paths is None):
                 triples = self._noting_back(triples, gone_here, gone_there, back)
@@ -93,9 +93,11 @@ class Planner:
         gone_here: Unknown,
         gone_there: Unknown,
         note: Callable[[Skipped], None],
+        *,
+        listed: bool,
     ) -> Iterator[Triple]:
         if paths is not None:
-            return self._at(sorted(set(paths)), gone_here, gone_there, note)
+            return self._at(sorted(set(paths)), gone_here, gone_there, note, listed=listed)
         boundaries = self.state.baseline.boundaries(planning.LISTING_SHARE)
         listing = known(self.store.list(boundaries=boundaries), gone_there, note)
         if not self.store.features.sorted_listing:
@@ -109,6 +111,8 @@ class Planner:
         gone_here: Unknown,
         gone_there: Unknown,
         note: Callable[[Skipped], None],
+        *,
+        listed: bool,
     ) -> Iterator[Triple]:
         """Yield what is at these paths and below them, as it is found: a folder may hold any number of files.
 
@@ -118,7 +122,8 @@ class Planner:
         rows = self.state.baseline.below(wanted)
         named = ((path,) for path in wanted if not malformed(path))
         for batch in planning.in_batches(merge(local, rows, named)):
-            answers = planning.stat_all(self.store, [joined.path for joined in batch])
+            names = [joined.path for joined in batch]
+            answers = planning.stat_all(self.store, names, listed=listed)
             found = {remote.path: remote for remote in known(answers, gone_there, note)}
             for path, file, row, _ in batch:
                 yield Joined(path, file, row, found.get(path))

@@ -66,16 +66,20 @@ class Planned:
         on_event(HeldEvent(count, where, reason, remedy))
 
 
-def stat_all(store: Store, names: Sequence[str]) -> list[RemoteObject | Skipped]:
-    """Look at single paths, several at once, and return what is there, in their order.
+def stat_all(
+    store: Store, names: Sequence[str], *, listed: bool = False
+) -> list[RemoteObject | Skipped]:
+    """Stat single paths, several at once, and return what is there, in their order.
 
     A path that the store cannot hold, or cannot tell about, is `Skipped`, as in
-    a listing: it keeps no other from being looked at.
+    a listing: it keeps no other from being looked at. With `listed`, all were in
+    a listing a moment ago: what is absent by now is asked for there once more.
     """
 
     def look(path: str) -> RemoteObject | Skipped | None:
         try:
-            return store.stat(path)
+            found = store.stat(path)
+            return _contradiction(store, path) if listed and found is None else found
         except (PathError, StoreDenied) as error:
             return Skipped(
                 path,
@@ -86,6 +90,14 @@ def stat_all(store: Store, names: Sequence[str]) -> list[RemoteObject | Skipped]
 
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
         return [found for found in pool.map(look, names) if found]
+
+
+def _contradiction(store: Store, path: str) -> Skipped | None:
+    """Return what to report of a path that the store lists and yet does not find; `None` when it is gone."""
+    if all(entry.path != path for entry in store.list(path)):
+        return None
+    reason = f"the store lists {path} and answers 404 (not found) to its key"
+    return Skipped(path, reason, failed=True)
 
 
 def in_batches(steps: Iterator[_Step]) -> Iterator[list[_Step]]:

@@ -44,7 +44,9 @@ class Round:
     command: str
     options: Options
 
-    def run(self, tally: Tally, paths: Iterable[str] | None = None) -> DeleteLimit:
+    def run(
+        self, tally: Tally, paths: Iterable[str] | None = None, *, listed: bool = False
+    ) -> DeleteLimit:
         """Bring everything, or `paths` and what lies below them, in step as far as the options say.
 
         Returns the limit of deletes for the next round.
@@ -58,7 +60,7 @@ class Round:
             tally.event,
             self.clock.now_ns(),
         )
-        planned = planner.plan(paths)
+        planned = planner.plan(paths, listed=listed)
         tally.planned(planned, self.state.plan.totals())
         self.carry_out(tally, deletes=planned.deletes > 0)
         if paths is None and not self.options.dry_run:

@@ -155,7 +155,7 @@ class Session:
         self.state.plan.pair_again()
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
-            limit = self._round(command, options).run(tally, paths)
+            limit = self._round(command, options).run(tally, paths, listed=complete and attempt > 1)
             options = replace(options, delete_limit=limit)
             paths = tally.again()
             if not paths:

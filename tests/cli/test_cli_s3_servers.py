@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import pytest
 
 from tests.support.cli import Craftsync
-from tests.support.fake_s3 import Answer, error
+from tests.support.fake_s3 import Answer, Request, error
 from tests.support.s3 import FakeS3, fake_s3
 from tests.support.servers import ACCESS_KEY, SECRET_KEY
 
@@ -150,3 +150,43 @@ def test_an_edit_keeps_what_others_gave_an_object(
     assert bucket.get("bare.csv").headers == {"content-type": "text/csv"}
     asked = [r.target for r in plain.requests if r.method == "GET" and "tagging" in r.target]
     assert asked == ["/bucket/a.txt?tagging="]
+
+
+def hiding(key: str) -> Callable[[Request], Answer | None]:
+    """Return a script by which a server answers 404 to an object that it lists."""
+
+    def script(request: Request) -> Answer | None:
+        return error(404, "NoSuchKey") if request.target.endswith(key) else None
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("pull", "copy", "s3://bucket"), ("migrate", "s3://bucket", "./copy")],
+    ids=["pull", "migrate"],
+)
+def test_a_listed_object_that_the_server_does_not_find_is_a_problem(
+    craftsync: Craftsync, plain: FakeS3, words: tuple[str, ...]
+) -> None:
+    craftsync.write("root/a")
+    craftsync.write("root/b")
+    assert craftsync("push", "root", "s3://bucket").code == 0
+    plain.script = hiding("/bucket/a")
+    run = craftsync(*words)
+    assert run.code == 1
+    assert "lists a and answers 404" in run.err + run.text
+    assert set(craftsync.files("copy")) == {"b"}
+
+
+def test_a_listed_object_that_the_server_does_not_find_deletes_nothing(
+    craftsync: Craftsync, plain: FakeS3
+) -> None:
+    for path in ("a", "b", "c"):
+        craftsync.write(f"root/{path}")
+    assert craftsync("sync", "root", "s3://bucket").code == 0
+    craftsync.write("changed", "another content")
+    assert craftsync("put", "changed", "s3://bucket", "a").code == 0
+    plain.script = hiding("/bucket/a")
+    assert craftsync("sync", "root", "s3://bucket").code != 0
+    assert set(craftsync.files("root")) == {"a", "b", "c"}
