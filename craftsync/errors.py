@@ -19,6 +19,7 @@ code.
     │   ├── PathDenied                        owner or permissions of this file or folder forbid it
     │   ├── PathRefused                       no side may hold it under this name
     │   ├── NoSpace                           it does not fit on the disk, or only into the reserve
+    │   ├── ContentDamaged                    its bytes are not those its store vouches for
     │   └── PathObstructed                    a folder is in the way of a file, or a file of a folder
     └── StoreError                        3   the store cannot be used as asked
         ├── StoreMissing                  3   no such bucket or folder
@@ -114,6 +115,10 @@ class PathLeftOut(PathRefused):
 
 class NoSpace(PathError):
     """The file does not fit on the disk, or only into what is to stay free of it."""
+
+
+class ContentDamaged(PathError):
+    """What was read or written is not what the store's own checksum says; of other paths that says nothing."""
 
 
 class PathObstructed(PathError):

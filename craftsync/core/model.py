@@ -49,10 +49,11 @@ class RemoteObject(NamedTuple):
     """An object in a store, as one answer of the store described it.
 
     `version` is the store's opaque token (an ETag, for instance): equal tokens
-    mean unchanged as far as the store can tell. Listings leave the last three
+    mean unchanged as far as the store can tell. Listings leave the last four
     fields `None`; `stat`, `read` and `write` fill in what the store knows:
-    `digest` of the content, `mtime_ns` of the file it was uploaded from, and
-    `operation`, the id of the write that made it.
+    `digest` of the content, `mtime_ns` of the file it was uploaded from,
+    `operation`, the id of the write that made it, and `md5` of the content,
+    where this very answer vouches for it.
     """
 
     path: str
@@ -62,6 +63,7 @@ class RemoteObject(NamedTuple):
     digest: bytes | None = None
     mtime_ns: int | None = None
     operation: str | None = None
+    md5: bytes | None = None
 
 
 def mtime_of(remote: RemoteObject) -> int | None:

@@ -15,7 +15,13 @@ from hashlib import md5, sha256
 from io import BytesIO
 
 from craftsync.core.model import RemoteObject, mtime_of
-from craftsync.errors import ObjectNotFound, PathBusy, PreconditionFailed, StoreUnavailable
+from craftsync.errors import (
+    ContentDamaged,
+    ObjectNotFound,
+    PathBusy,
+    PreconditionFailed,
+    StoreUnavailable,
+)
 from craftsync.hashing import fed
 from craftsync.stores.base import Reader, Store
 from craftsync.sync.limiter import Limiter
@@ -90,20 +96,14 @@ def read_whole(store: Store, source: RemoteObject, limiter: Limiter) -> tuple[Co
     """Return a small object's content, and the reader it came from.
 
     Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
-    given, and `StoreUnavailable` when what arrived is not what the source
-    itself says it is. A version that looks like an MD5 and is none (S3 gives
-    such to what it encrypts with SSE-KMS) costs a second reading.
+    given, and `ContentDamaged` when what arrived is not what the source
+    itself says it is.
     """
     body, reader = _read(store, source, limiter, 0, source.size)
     found = reader.object
     content = Content(body, mtime_of(found))
     if found.digest not in (None, content.digest):
         raise damaged(store, source.path)
-    doubtful = store.features.md5_versions and is_md5(found.version)
-    if doubtful and found.version != content.md5:
-        again, _ = _read(store, source, limiter, 0, source.size)
-        if again != body:
-            raise damaged(store, source.path)
     return content, reader
 
 
@@ -131,12 +131,11 @@ def digest_of(store: Store, found: RemoteObject, limiter: Limiter) -> bytes:
     return digest.digest()
 
 
-def damaged(store: Store, path: str) -> StoreUnavailable:
+def damaged(store: Store, path: str) -> ContentDamaged:
     """Return the error for content that is not what its store says it is."""
-    return StoreUnavailable(
+    return ContentDamaged(
         f"{path}: what was read from {store.location} is not what was once written there.",
         remedy="Try again; if it stays so, the object is damaged.",
-        ambiguous=False,
     )
 
 
@@ -167,7 +166,7 @@ class Stream:
         self._outgoing = outgoing
         self._hash_parts = hash_parts
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._hash = _InOrder(self._fetch)
+        self._hash = _InOrder(self._fetch, md5_too=not source.digest and source.md5 is not None)
         self._digest = source.digest or b""
 
     @property
@@ -205,6 +204,10 @@ class Stream:
         digest = self._hash.finished(self.size)
         if self._digest not in (b"", digest):
             raise damaged(self._store, self._source.path)
+        doubtful = self._hash.md5 not in (None, self._source.md5)
+        # The reader of a whole object finds out whether the MD5 is to be believed.
+        if doubtful and digest_of(self._store, self._source, self._incoming) != digest:
+            raise damaged(self._store, self._source.path)
         self._digest = digest
 
     def _from_blocks(self, offset: int, length: int) -> bytes:
@@ -234,14 +237,15 @@ class Stream:
 
 
 class _InOrder:
-    """A SHA-256 over pieces that come nearly in order; `fetch` reads again what did not fit.
+    """A SHA-256, and an MD5 if wanted, over pieces that come nearly in order; `fetch` reads again what did not fit.
 
     Pieces may overlap what was hashed already. Used from several threads.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes]) -> None:
+    def __init__(self, fetch: Callable[[int, int], bytes], *, md5_too: bool) -> None:
         self._fetch = fetch
         self._hash = sha256()
+        self._md5 = md5(usedforsecurity=False) if md5_too else None
         self._at = 0
         self._early: dict[int, bytes] = {}
         self._held = 0
@@ -265,9 +269,16 @@ class _InOrder:
                 self._take_early()
             return self._hash.digest()
 
+    @property
+    def md5(self) -> bytes | None:
+        """The MD5 of the pieces so far, if it was wanted."""
+        return None if self._md5 is None else self._md5.digest()
+
     def _take(self, offset: int, piece: bytes) -> None:
         new = memoryview(piece)[self._at - offset :]
         self._hash.update(new)
+        if self._md5 is not None:
+            self._md5.update(new)
         self._at += len(new)
 
     def _take_early(self) -> None:
@@ -294,7 +305,7 @@ def _read(
                 if len(body) != length:
                     raise PreconditionFailed(f"{source.path} has changed.")
                 return body, reader
-        except StoreUnavailable:
+        except (StoreUnavailable, ContentDamaged):
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("the loop returns or raises")

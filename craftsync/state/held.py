@@ -126,5 +126,5 @@ class Held:
 def _held(row: tuple[str, str, str, str, int, *tuple[int | None, ...]]) -> HeldDelete:
     path, kind, mode, reason, since_ns, *looks = row
     local = None if looks[0] is None else LocalFile._make((path, *looks[:4]))
-    remote = None if looks[4] is None else RemoteObject._make((path, *looks[4:], None, None, None))
+    remote = None if looks[4] is None else RemoteObject._make((path, *looks[4:], *[None] * 4))
     return HeldDelete(path, Kind(kind), Mode(mode), reason, since_ns, local, remote)

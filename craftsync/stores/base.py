@@ -113,7 +113,9 @@ class Reader(Protocol):
     """An object being read: its description, and its bytes in order.
 
     Iterating may raise `StoreUnavailable`; the number of bytes is checked, so
-    a body that ends early is an error and never a short result.
+    a body that ends early is an error and never a short result. A whole object
+    that has no `digest` is compared with its `md5`, where there is one, before
+    the last bytes are handed on: `ContentDamaged`.
     """
 
     object: RemoteObject

@@ -77,6 +77,6 @@ class Checker:
             return None if self.rules.ignored(triple.path) else "-"
         contents = Contents(self.root, self.fetcher, triple.local, triple.remote)
         try:
-            return "=" if contents.equal(self.store) else "*"
+            return "=" if contents.equal(self.store, may_read=True) else "*"
         except (CraftsyncError, OSError):
             return "!"

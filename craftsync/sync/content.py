@@ -6,13 +6,20 @@ or commits.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from hashlib import sha256
 
 from craftsync.core.model import RemoteObject
-from craftsync.errors import NoSpace, ObjectNotFound, PreconditionFailed, StoreUnavailable
+from craftsync.errors import (
+    ContentDamaged,
+    NoSpace,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreUnavailable,
+)
 from craftsync.hashing import fed
 from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
@@ -80,16 +87,16 @@ class Fetcher:
         """Return the object in an open temporary file, its full description, and its digest.
 
         Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
-        that was listed, `StoreUnavailable` when what arrived is damaged. An
-        unfinished large download keeps its temporary file for the next try,
-        unless the disk is full (`NoSpace`).
+        that was listed, `ContentDamaged` when what arrived is not what the
+        store has. An unfinished large download keeps its temporary file for the
+        next try, unless the disk is full (`NoSpace`).
         """
         if remote.size <= WHOLE or not self.store.features.ranges or partial is None:
             return self._fetch_whole(remote)
         temporary = self.root.temporary(partial.temporary, size=remote.size)
         try:
             found, digest = self._fetch_parts(remote, temporary, partial)
-        except (PreconditionFailed, ObjectNotFound, NoSpace):
+        except (PreconditionFailed, ObjectNotFound, ContentDamaged, NoSpace):
             temporary.discard()
             raise
         except BaseException:
@@ -97,7 +104,7 @@ class Fetcher:
             raise
         try:
             _check(remote, found, digest, temporary.size())
-        except StoreUnavailable:
+        except ContentDamaged:
             temporary.discard()
             raise
         return temporary, found, digest
@@ -133,13 +140,29 @@ class Fetcher:
             partial.part_done(number)
             return found
 
-        described, digest = None, sha256()
+        # Where the first part has to be fetched, its answer describes the object.
+        described = self._described(remote) if 0 in partial.parts else None
+        digest, md5 = sha256(), hashlib.md5(usedforsecurity=False)
         parts = self.part_pool.map(fetch_part, range(-(-remote.size // PART)))
         for number, found in enumerate(parts):
             described = described or found
+            assert described is not None
             for block in _blocks(temporary, number * PART):
                 digest.update(block)
-        return described or self._described(remote), digest.digest()
+                if _is_told_by_md5(described):
+                    md5.update(block)
+        assert described is not None
+        if _is_told_by_md5(described) and md5.digest() != described.md5:
+            self._read_again(remote, digest.digest())
+        return described, digest.digest()
+
+    def _read_again(self, remote: RemoteObject, digest: bytes) -> None:
+        """Raise unless an object that is not what its MD5 says comes once more, in one piece, as it came in parts.
+
+        The reader of a whole object finds out whether the MD5 is to be believed.
+        """
+        if self.read_digest(remote) != digest:
+            raise _damaged(remote)
 
     def _described(self, remote: RemoteObject) -> RemoteObject:
         """Look at an object none of whose bytes had to be asked for; it must be the one that was listed."""
@@ -176,6 +199,10 @@ class Fetcher:
         found = self.store.stat(remote.path)
         if found is not None and found.digest is not None:
             return found.digest
+        return self.read_digest(remote)
+
+    def read_digest(self, remote: RemoteObject) -> bytes:
+        """Return the digest of an object's content by reading all of it."""
         content = sha256()
         with self.store.read(remote.path, expect=remote) as reader:
             for chunk in reader:
@@ -195,6 +222,16 @@ def _blocks(temporary: Temporary, offset: int) -> Iterator[bytes]:
 def _check(remote: RemoteObject, found: RemoteObject, digest: bytes, size: int) -> None:
     """Raise unless what arrived is as long as was listed, and what was uploaded where that is known."""
     if size != remote.size or found.digest not in (None, digest):
-        raise StoreUnavailable(
-            f"{remote.path}: what arrived is not what was uploaded", ambiguous=False
-        )
+        raise _damaged(remote)
+
+
+def _damaged(remote: RemoteObject) -> ContentDamaged:
+    return ContentDamaged(
+        f"{remote.path}: what arrived is not what was uploaded.",
+        remedy="Try again; if it stays so, the object is damaged in the store.",
+    )
+
+
+def _is_told_by_md5(found: RemoteObject) -> bool:
+    """Tell whether an MD5 is the best that is known of a content."""
+    return found.digest is None and found.md5 is not None

@@ -30,7 +30,7 @@ from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.state.intents import Intent
 from craftsync.stores.base import Store
-from craftsync.sync.content import Fetcher
+from craftsync.sync.content import WHOLE, Fetcher
 
 _MD5_DIGITS = 32
 _FETCHED_UNASKED = 64 * 1024
@@ -78,16 +78,39 @@ class Contents:
             self._remote = self.fetcher.digest(self.remote)
         return self._remote
 
-    def equal(self, store: Store) -> bool:
-        """Tell whether both sides hold the same bytes."""
+    def equal(self, store: Store, *, may_read: bool) -> bool:
+        """Tell whether both sides hold the same bytes.
+
+        Without `may_read`, a large object that only reading could tell about
+        counts as another.
+        """
         local, remote = self.local, self.remote
         if local is None or remote is None or local.size != remote.size:
             return False
         if local.size == 0:
             return True
         if store.features.md5_versions and _looks_like_md5(remote.version):
-            return self._local_md5() == remote.version
+            return self._local_md5() == remote.version or self._equal_by_stat(
+                store, remote, may_read
+            )
         return self.local_digest() == self.remote_digest()
+
+    def _equal_by_stat(self, store: Store, remote: RemoteObject, may_read: bool) -> bool:
+        """Compare with an object whose listed version is not the MD5 of the file.
+
+        That proves nothing yet: a listing does not report which objects are
+        encrypted, and have versions that only look like an MD5.
+        """
+        found = store.stat(remote.path)
+        if found is None or found.version != remote.version:
+            raise PathBusy(f"{remote.path}: changed in the store since it was listed")
+        if found.digest is None and found.md5 is not None and remote.size > WHOLE:
+            return False
+        if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):
+            return found.digest == self.local_digest()
+        # Nothing is known, or what is known comes from the MD5 alone or contradicts it. A reader finds out
+        # whether MD5s are to be believed, but not at the price of a large object.
+        return may_read and self.local_digest() == self.fetcher.read_digest(remote)
 
     def _local_md5(self) -> str:
         """Return the MD5 of the file; its digest is read in the same pass."""
@@ -131,7 +154,7 @@ class Settler:
             local is not None
             and remote is not None
             and self._may_compare(action)
-            and contents.equal(self.store)
+            and contents.equal(self.store, may_read=not self.dry_run)
         ):
             return Settled(None, self.agree(local, remote, contents.local_digest()))
         here, there, row = self._looks(action, row, contents)

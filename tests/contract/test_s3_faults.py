@@ -6,11 +6,13 @@ import random
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
 from craftsync.errors import (
+    ContentDamaged,
     CraftsyncError,
     PathError,
     PreconditionFailed,
@@ -22,10 +24,21 @@ from craftsync.errors import (
 )
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
-from tests.contract.conftest import OpenS3
+from craftsync.stores.s3.facts import Form
+from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.cli import until
 from tests.support.clock import FakeClock
-from tests.support.fake_s3 import Answer, Drop, Request, Script, error, proxied, scripted
+from tests.support.fake_s3 import (
+    Answer,
+    Drop,
+    Forward,
+    Request,
+    Script,
+    error,
+    proxied,
+    scripted,
+)
+from tests.support.s3 import PERSONALITIES, fake_s3
 from tests.support.servers import S3Server, free_port
 from tests.support.world import Bytes
 
@@ -410,20 +423,107 @@ def test_a_range_with_the_wrong_bytes_is_noticed(moto_server: S3Server, open_s3:
                 list(reader)
 
 
-def test_an_object_that_was_stored_wrong_does_not_stay(
+MD5_ETAGS = ProbedFacts(
+    conditional_create=True, conditional_replace=True, md5_versions=True, metadata=True
+)
+
+
+def changed_uploads(request: Request) -> Forward | None:
+    """Store other bytes of the same length than were sent."""
+    if request.method != "PUT" or not request.body:
+        return None
+    return Forward(request._replace(body=bytes(len(request.body))))
+
+
+def test_an_upload_whose_etag_is_not_its_md5_is_read_back_and_stays(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
-    def flipped(request: Request) -> Callable[[Answer], Answer] | None:
-        if request.method != "PUT":
-            return None
-        return lambda answer: answer._replace(headers=(("ETag", f'"{"0" * 32}"'),))
+    def other_etag(answer: Answer) -> Answer:
+        return answer._replace(headers=(("ETag", f'"{"0" * 32}"'),))
 
-    with proxied(moto_server, flipped) as (server, _):
-        store = open_s3(server, facts=ProbedFacts(md5_versions=True))
-        with pytest.raises(StoreUnavailable) as failure:
+    with proxied(moto_server, lambda r: other_etag if r.method == "PUT" else None) as (server, _):
+        store = open_s3(server, facts=replace(MD5_ETAGS, read_form=Form.NONE))
+        store.write("object", Bytes(b"content"), expect=ABSENT, operation="op")
+        assert content_of(patient(store), "object") == b"content"
+        assert not store.features.md5_versions
+
+
+def test_an_object_that_was_stored_wrong_is_replaced_and_reported_but_never_deleted(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    damaging: list[Script] = [changed_uploads, changed_uploads, changed_uploads, changed_uploads]
+
+    def script(request: Request) -> object:
+        if request.method == "PUT" and damaging:
+            return damaging.pop()(request._replace(headers=without_md5(request)))
+        return None
+
+    with proxied(moto_server, script) as (server, proxy):  # type: ignore[arg-type]
+        store = open_s3(server, facts=MD5_ETAGS)
+        with pytest.raises(ContentDamaged):
             store.write("object", Bytes(b"content"), expect=ABSENT, operation="op")
-        assert not failure.value.ambiguous
-        assert store.stat("object") is None
+        assert not any(request.method == "DELETE" for request in proxy.requests)
+        assert store.features.md5_versions
+        store.write("object", Bytes(b"content"), expect=None, operation="op")
+        assert content_of(patient(store), "object") == b"content"
+        assert not damaging
+
+
+def without_md5(request: Request) -> dict[str, str]:
+    return {n: v for n, v in request.headers.items() if n.lower() != "content-md5"}
+
+
+def changed_download(answer: Answer) -> Answer:
+    return answer._replace(body=bytes(len(answer.body)))
+
+
+def test_a_download_that_is_not_what_its_md5_says_is_an_error_and_not_a_content(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = open_s3(server, facts=MD5_ETAGS)
+        store.calls.put(f"{store.root}object", b"content", {}, None)
+        proxy.script = lambda request: (
+            changed_download if request.target.endswith("/object") else None
+        )
+        arrived: list[bytes] = []
+        with pytest.raises(ContentDamaged), store.read("object") as reader:
+            arrived.extend(reader)
+        assert arrived == []
+        assert store.features.md5_versions
+
+
+def test_a_download_is_believed_once_etags_turn_out_to_be_no_md5s_any_more(
+    open_s3: OpenS3,
+) -> None:
+    with fake_s3("plain", BUCKET) as (server, fake):
+        store = open_s3(server, facts=MD5_ETAGS)
+        fake.personality = replace(fake.personality, etags="random")
+        fake_put(store, "object", b"content")
+        assert content_of(patient(store), "object") == b"content"
+        assert not store.features.md5_versions
+
+
+@pytest.mark.parametrize("encryption", ["aws:kms", "aws:kms:dsse"])
+def test_a_bucket_that_becomes_encrypted_takes_uploads_and_gives_downloads(
+    open_s3: OpenS3, encryption: str
+) -> None:
+    with fake_s3("plain", BUCKET) as (server, fake):
+        store = open_s3(server, facts=MD5_ETAGS)
+        first = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        fake.personality = replace(PERSONALITIES["kms"], encryption=encryption)
+        second = store.write("object", Bytes(b"two"), expect=first, operation="op-2")
+        assert first.md5 is not None and second.md5 is None
+        fake_put(store, "theirs", b"content")
+        gets = len(fake.requests)
+        assert content_of(patient(store), "theirs") == b"content"
+        assert len(fake.requests) == gets + 1
+        assert store.features.md5_versions, "older objects still have theirs"
+
+
+def fake_put(store: S3Store, path: str, content: bytes) -> None:
+    """Store an object as another program does, without notes."""
+    store.calls.put(store.root + path, content, {}, None)
 
 
 def test_an_unreachable_server_is_unavailable_and_nothing_is_in_doubt(open_s3: OpenS3) -> None:

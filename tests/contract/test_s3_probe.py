@@ -58,7 +58,7 @@ def test_probing_leaves_nothing_behind_and_is_brief(s3_server: S3Server, open_s3
     with proxied(s3_server, lambda _: None) as (server, proxy):
         store = open_s3(server, facts=CAREFUL)
         probe(store)
-        assert len(proxy.requests) <= 32
+        assert len(proxy.requests) <= 34
         assert all(f"/{OWN_FOLDER}/probe/" in r.target for r in proxy.requests if r.method == "PUT")
         assert list(store.list(f"{OWN_FOLDER}/")) == []
 

@@ -7,6 +7,7 @@ what it said. Keys are whole keys of the bucket, and nothing is retried.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import md5
@@ -15,6 +16,7 @@ from urllib.parse import urlencode
 
 from craftsync.connection import Response
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
+from craftsync.hashing import fed
 from craftsync.stores.s3.errors import (
     PartsNotCopied,
     UploadGone,
@@ -31,8 +33,10 @@ from craftsync.stores.s3.objects import (
     Found,
     Opened,
     Original,
+    Stored,
     found_in,
     kept,
+    md5_of,
     meta_headers,
     version_of,
 )
@@ -46,7 +50,13 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class Calls:
-    """One bucket's requests. `bucket` is its name, which the source of a copy has to mention."""
+    """One bucket's requests. `bucket` is its name, which the source of a copy has to mention.
+
+    `md5_etags` tells whether ETags are believed to be MD5s; set it when that
+    is known.
+    """
+
+    md5_etags = False
 
     def __init__(self, wire: Wire, bucket: str, location: str) -> None:
         self._wire = wire
@@ -70,21 +80,24 @@ class Calls:
         condition: Condition,
         headers: Mapping[str, str] = NO_HEADERS,
         digest: bytes = b"",
-    ) -> str:
-        """Store an object and return its version.
+    ) -> Stored:
+        """Store an object and return what was answered.
 
         `headers` are what else S3 is to keep with it, `digest` is the SHA-256
         of the body, if that is known. Raises `StoreUnavailable` for a success
         without an ETag: something else than the store may have answered.
         """
-        sent = {**headers, **meta_headers(metadata), **_demand(condition)}
+        hashed = fed(md5(usedforsecurity=False), body).digest()
+        sent = {**headers, **meta_headers(metadata), **_demand(condition), **_content_md5(hashed)}
         try:
             answer = self._wire.call("PUT", key, headers=sent, body=body, digest=digest)
         except ObjectNotFound as error:
             if condition is None:
                 raise StoreError(f"{self._location} takes no object {key!r}.") from error
             raise self._unmet(key) from error
-        return self._confirmed(answer.headers.get("etag"), key)
+        version = self._confirmed(answer.headers.get("etag"), key)
+        told = md5_of(answer.headers) if self.md5_etags else None
+        return Stored(version, told, disagrees=told not in (None, hashed))
 
     def head(self, key: str) -> Found | None:
         """Look at an object; `None` when there is none."""
@@ -97,7 +110,8 @@ class Calls:
             headers = self._wire.call("HEAD", key).headers
         except ObjectNotFound:
             return None
-        return found_in(headers, int(headers.get("content-length", 0))), headers
+        size = int(headers.get("content-length", 0))
+        return found_in(headers, size, md5_etags=self.md5_etags, whole=True), headers
 
     def tags_of(self, key: str, headers: Mapping[str, str]) -> str:
         """Return the tags of an object that was looked at; they are asked for if there are any."""
@@ -113,6 +127,8 @@ class Calls:
         if offset or length is not None:
             last = "" if length is None else offset + length - 1
             headers["range"] = f"bytes={offset}-{last}"
+        else:
+            headers["x-amz-checksum-mode"] = "ENABLED"
         with self._wire.stream("GET", key, headers=headers) as response:
             yield self._opened(response, key, "range" in headers)
 
@@ -136,7 +152,7 @@ class Calls:
         """Remove up to a thousand objects, whatever they are."""
         rows = "".join(f"<Object><Key>{escape(key, quote=False)}</Key></Object>" for key in keys)
         body = f"<Delete><Quiet>true</Quiet>{rows}</Delete>".encode()
-        headers = {"content-md5": _base64(md5(body, usedforsecurity=False).digest())}
+        headers = _content_md5(md5(body, usedforsecurity=False).digest())
         answer = self._wire.call("POST", query=[("delete", "")], headers=headers, body=body)
         self._checked(answer.body, ",".join(keys))
 
@@ -179,7 +195,10 @@ class Calls:
         return upload
 
     def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
-        answer = self._wire.call("PUT", key, query=_part(upload, number), body=body)
+        headers = _content_md5(md5(body, usedforsecurity=False).digest())
+        answer = self._wire.call(
+            "PUT", key, query=_part(upload, number), headers=headers, body=body
+        )
         return self._confirmed(answer.headers.get("etag"), key)
 
     def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
@@ -273,7 +292,8 @@ class Calls:
         if span is None and ranged:
             raise StoreError(f"{self._location} does not send parts of {key}.")
         start, size = (int(span[1]), int(span[3])) if span else (0, length)
-        return Opened(found_in(headers, size), start, length, self._chunks(response))
+        found = found_in(headers, size, md5_etags=self.md5_etags, whole=span is None)
+        return Opened(found, start, length, self._chunks(response))
 
     def _chunks(self, response: Response) -> Iterator[bytes]:
         try:
@@ -298,7 +318,6 @@ def _text(document: str, element: str) -> str:
     return unescape(match.group(1)) if match else ""
 
 
-def _base64(data: bytes) -> str:
-    from base64 import b64encode
-
-    return b64encode(data).decode()
+def _content_md5(digest: bytes) -> dict[str, str]:
+    """Have the server compare a body; a bucket with object lock takes no other (AWS S3 API reference, "PutObject")."""
+    return {"content-md5": b64encode(digest).decode()}

@@ -6,6 +6,8 @@ that the two tools understand each other's objects.
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -21,6 +23,7 @@ from craftsync.stores.properties import Properties
 
 DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
 _META = "x-amz-meta-"
+_MD5 = re.compile("[0-9a-f]{32}")
 _NOTES = {DIGEST, OPERATION, MTIME}
 TAGS, STORAGE_CLASS = "x-amz-tagging", "x-amz-storage-class"
 HEADERS = (
@@ -50,7 +53,9 @@ CREATE = "*"
 class Found(NamedTuple):
     """An object as a HEAD or GET describes it; `version` is the ETag without its quotes.
 
-    `headers` are those of `HEADERS`, and the storage class if it was told.
+    `headers` are those of `HEADERS`, and the storage class if it was reported.
+    `md5` and `digest` are checksums that the answer reports of the whole
+    content; craftsync's own note of the digest is in `metadata`.
     """
 
     size: int
@@ -58,6 +63,8 @@ class Found(NamedTuple):
     version: str | None
     metadata: Mapping[str, str]
     headers: Mapping[str, str] = NO_HEADERS
+    md5: bytes | None = None
+    digest: bytes | None = None
 
     @property
     def properties(self) -> Properties:
@@ -75,10 +82,23 @@ class Found(NamedTuple):
             self.size,
             self.modified_ns,
             self.version,
-            digest_of(self.metadata.get(DIGEST)),
+            digest_of(self.metadata.get(DIGEST)) or self.digest,
             mtime_of(self.metadata.get(MTIME)),
             self.metadata.get(OPERATION),
+            self.md5,
         )
+
+
+class Stored(NamedTuple):
+    """What an upload was answered.
+
+    `md5` is that of the content, where the answer vouches for it;
+    `disagrees` when the ETag should be it and is another.
+    """
+
+    version: str
+    md5: bytes | None = None
+    disagrees: bool = False
 
 
 class Original(NamedTuple):
@@ -102,15 +122,45 @@ class Opened(NamedTuple):
     chunks: Iterator[bytes]
 
 
-def found_in(headers: Mapping[str, str], size: int) -> Found:
-    """Read the description of an object of so many bytes from the headers of an answer."""
+def found_in(headers: Mapping[str, str], size: int, *, md5_etags: bool, whole: bool) -> Found:
+    """Read the description of an object of so many bytes from the headers of an answer.
+
+    `md5_etags` tells whether ETags are believed to be MD5s, `whole` whether
+    the answer is about all of the object (a checksum may be that of a part).
+    """
     modified = headers.get("last-modified")
     modified_ns = _moment(modified) if modified else None
     metadata = {
         name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
     }
     told = {name: headers[name] for name in (*HEADERS, STORAGE_CLASS) if name in headers}
-    return Found(size, modified_ns, version_of(headers.get("etag")), metadata, told)
+    md5 = md5_of(headers) if md5_etags else None
+    digest = _sha256_of(headers) if whole else None
+    return Found(size, modified_ns, version_of(headers.get("etag")), metadata, told, md5, digest)
+
+
+def md5_of(headers: Mapping[str, str]) -> bytes | None:
+    """Return the MD5 that an answer's ETag is; `None` for one of an upload in parts, or of what is encrypted.
+
+    With SSE-KMS or with a customer's key an ETag is 32 digits as well, and no MD5
+    (AWS S3 API reference, "Object").
+    """
+    for name, value in headers.items():
+        if name.endswith("server-side-encryption") and value != "AES256":
+            return None
+        if name.endswith("server-side-encryption-customer-algorithm"):
+            return None
+    version = version_of(headers.get("etag")) or ""
+    return bytes.fromhex(version) if _MD5.fullmatch(version) else None
+
+
+def _sha256_of(headers: Mapping[str, str]) -> bytes | None:
+    """Return the SHA-256 of the whole content that an answer reports; that of an upload in parts is another thing."""
+    try:
+        digest = b64decode(headers.get("x-amz-checksum-sha256", ""), validate=True)
+    except ValueError:
+        return None
+    return digest if len(digest) == 32 else None
 
 
 @lru_cache(maxsize=1024)

@@ -152,8 +152,8 @@ def entries(
             map(int, page.sizes),
             map(modified_ns_of, page.modified),
             (version or None for version in page.versions),
-            *repeat(repeat(None), 3),
-            strict=False,  # The last three never end.
+            *repeat(repeat(None), 4),
+            strict=False,  # The last four never end.
         )
         found = list(map(RemoteObject._make, fields))
     except ValueError as error:

@@ -42,7 +42,8 @@ _REMOVALS = 4
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
 
-_OBJECTS = ("object", "object-new", "copy", "copy-new", "parts")
+_OBJECTS = ("object", "object-new", "copy", "copy-new", "in-parts")
+"""None begins with the `p` of those whose order is tried."""
 
 _FILE, _BELOW = "pq", "pq/x"
 """Two objects that cannot be together where a store is made of folders, or where one then hides the other."""
@@ -57,6 +58,18 @@ def probe(store: S3Store) -> ProbedFacts:
     """
     with ThreadPoolExecutor(8, thread_name_prefix="probe") as pool:
         return _Probe(store, pool).facts()
+
+
+def gives_md5_etags(store: S3Store) -> bool:
+    """Try once more whether ETags are MD5s; what cannot be tried is believed as before."""
+    key = f"{store.root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}"
+    try:
+        stored = store.calls.put(key, _BODY, {}, None)
+    except StoreError:
+        return True
+    with suppress(StoreError):
+        store.calls.delete(key)
+    return not stored.disagrees
 
 
 class _Probe:
@@ -119,7 +132,7 @@ class _Probe:
         return self._unless_refused(self._calls.versioning, False)
 
     def _put(self, name: str, condition: Condition = None) -> str:
-        return self._calls.put(self._folder + name, _BODY, self._notes, condition)
+        return self._calls.put(self._folder + name, _BODY, self._notes, condition).version
 
     def _put_names(self) -> dict[str, str]:
         """Put the objects whose order and company is tried, and return their versions."""
@@ -151,7 +164,7 @@ class _Probe:
 
     def _completing(self) -> tuple[bool, Form]:
         """Try the conditions of a completion: one upload is to make the object, the other to replace it."""
-        key, begun = self._folder + "parts", list[str]()
+        key, begun = self._folder + "in-parts", list[str]()
 
         def upload() -> Try:
             begun.append(self._patiently(partial(self._calls.begin_upload, key, self._notes, {})))
@@ -161,7 +174,7 @@ class _Probe:
         try:
             make = upload()
             create = self._is_met(partial(make, CREATE))
-            version = self._patiently(partial(self._put, "parts"))
+            version = self._patiently(partial(self._put, "in-parts"))
             replace = upload()
             refused = self._is_unmet(partial(replace, CREATE))
             return create and refused, self._form(replace, version) if refused else Form.NONE

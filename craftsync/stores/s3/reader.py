@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from craftsync.core.model import RemoteObject
-from craftsync.errors import ObjectNotFound, StoreError, StoreUnavailable
+from craftsync.errors import ContentDamaged, ObjectNotFound, StoreError, StoreUnavailable
+from craftsync.hashing import fed
 from craftsync.stores.properties import Properties
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.displacing import check
@@ -24,22 +26,29 @@ class ObjectReader:
         found: Found,
         chunks: Iterator[bytes],
         length: int,
+        doubted: Callable[[], bool],
     ) -> None:
+        """`doubted` is asked whether an MD5 that is not that of the content has to be believed nevertheless."""
         self.object = described
         self._found = found
         self._chunks = chunks
         self._length = length
+        self._doubted = doubted
 
     @property
     def properties(self) -> Properties:
         return self._found.properties
 
     def __iter__(self) -> Iterator[bytes]:
-        missing = self._length
+        missing, hashed = self._length, self._md5()
         for chunk in self._chunks:
             missing -= len(chunk)
             if missing < 0:
                 break
+            if hashed is not None:
+                fed(hashed, chunk)
+                if not missing:
+                    self._compare(hashed.digest())
             yield chunk
         if missing:
             raise StoreUnavailable(
@@ -48,15 +57,35 @@ class ObjectReader:
                 remedy="Try again later.",
             )
 
+    def _md5(self) -> hashlib._Hash | None:
+        """Return a hash to be compared in the end: for a whole object that nothing better is known of."""
+        known = self.object
+        whole = self._length == known.size and known.digest is None
+        return hashlib.md5(usedforsecurity=False) if whole and known.md5 is not None else None
+
+    def _compare(self, md5: bytes) -> None:
+        if md5 != self.object.md5 and self._doubted():
+            raise ContentDamaged(
+                f"{self.object.path}: what arrived is not what the store has, by its MD5.",
+                remedy="Try again; if it stays so, something changes data on its way.",
+            )
+
 
 class Reading:
     """Opens objects of one store for reading."""
 
-    def __init__(self, calls: Calls, location: str, facts: Callable[[], ProbedFacts]) -> None:
-        """`facts` returns what is known of the server by now."""
+    def __init__(
+        self,
+        calls: Calls,
+        location: str,
+        facts: Callable[[], ProbedFacts],
+        doubted: Callable[[], bool],
+    ) -> None:
+        """`facts` returns what is known of the server by now; `doubted` is for `ObjectReader`."""
         self._calls = calls
         self._location = location
         self._facts = facts
+        self._doubted = doubted
 
     @contextmanager
     def opened(
@@ -74,11 +103,11 @@ class Reading:
                 wanted = rest if length is None else min(length, rest)
                 if (opened.start, opened.length) != (offset, wanted):
                     raise StoreError(f"{self._location} sent other bytes of {path} than asked for.")
-                yield ObjectReader(described, opened.found, opened.chunks, wanted)
+                yield ObjectReader(described, opened.found, opened.chunks, wanted, self._doubted)
         except RangeBeyond:
             found = self._calls.head(key)
             if found is None:
                 raise ObjectNotFound(f"There is no {path} in {self._location}.") from None
             described = found.at(path)
             check(path, described, expect)
-            yield ObjectReader(described, found, iter(()), 0)
+            yield ObjectReader(described, found, iter(()), 0, self._doubted)

@@ -18,6 +18,7 @@ from craftsync.errors import (
     ObjectNotFound,
     PathError,
     PathObstructed,
+    PreconditionFailed,
     StoreDenied,
     StoreUnavailable,
 )
@@ -35,16 +36,20 @@ from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import (
     OPERATION,
     Condition,
+    Stored,
     headers_of,
     inherited,
     notes,
     with_notes,
 )
-from craftsync.stores.s3.probe import probe
+from craftsync.stores.s3.probe import gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading
 from craftsync.stores.s3.session import Session, open_session
-from craftsync.stores.s3.verifying import is_other_content, is_ours, stored_otherwise
+from craftsync.stores.s3.verifying import is_ours, stored_otherwise
 from craftsync.stores.s3.wire import Wire
+
+_PUTS = 3
+"""Attempts to store a small object that the server damages."""
 
 
 class S3Store:
@@ -93,8 +98,9 @@ class S3Store:
         self._origin = origin_of(session, bucket, self.root, profile)
         self._wire = Wire(session, self.location, self.clock, keep=transfers)
         self._limits = limits or Limits()
+        self._md5_confirmed = False
         self.calls = Calls(self._wire, bucket, self.location)
-        self._reading = Reading(self.calls, self.location, self._facts)
+        self._reading = Reading(self.calls, self.location, self._facts, self._believes_md5)
         self._open_for_writing(session_of)
         self.learn(facts or ProbedFacts())
 
@@ -120,6 +126,7 @@ class S3Store:
     def learn(self, facts: ProbedFacts) -> None:
         """Rely on these facts from now on (`probe.probe` finds them)."""
         self.facts = facts
+        self.calls.md5_etags = facts.md5_versions
         self.features = replace(
             facts.features(),
             raw_keys=self._raw_keys and not facts.folders,
@@ -194,14 +201,13 @@ class S3Store:
         source.verify()
         condition = self._prepared(path, expect, keep, self.facts.put_checks())
         try:
-            version = self.calls.put(key, body, metadata, condition, headers, source.digest)
+            stored = self._put(key, body, metadata, condition, headers, source.digest)
         except StoreUnavailable:
             # Only the first failure says whether the write may have been carried out.
             with suppress(StoreUnavailable):
                 self._refuse_if_obstructed(path)
             raise
-        self._check_md5(key, body, version)
-        return written._replace(version=version or None)
+        return written._replace(version=stored.version, md5=stored.md5)
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
         keep = None if self.features.keeps_versions else keep
@@ -328,8 +334,42 @@ class S3Store:
             raise unconfirmed(self.location, written.path, "an ETag")
         return found
 
-    def _check_md5(self, key: str, body: bytes, version: str) -> None:
-        """Remove what was just written and raise when the server stored something else."""
-        if self.features.md5_versions and is_other_content(body, version):
-            self.calls.delete(key, self.facts.delete_checks().matching(version))
-            raise stored_otherwise(self.location, key)
+    def _put(
+        self,
+        key: str,
+        body: bytes,
+        metadata: Mapping[str, str],
+        condition: Condition,
+        headers: Mapping[str, str],
+        digest: bytes,
+    ) -> Stored:
+        """Store a small object. One that the server damaged is replaced, never deleted: a deletion would travel."""
+        for _ in range(_PUTS):
+            stored = self.calls.put(key, body, metadata, condition, headers, digest)
+            if not stored.disagrees:
+                return stored
+            if self._holds(key, stored.version, body):
+                self.learn(replace(self.facts, md5_versions=False))
+                return Stored(stored.version)
+            condition = self.facts.put_checks().matching(stored.version)
+        raise stored_otherwise(self.location, key)
+
+    def _holds(self, key: str, version: str, body: bytes) -> bool:
+        """Read back an object just written whose ETag is not the MD5 of what was sent."""
+        match = self.facts.read_form.of(version)
+        try:
+            with self.calls.get(key, match, 0, None) as opened:
+                return b"".join(opened.chunks) == body
+        except (PreconditionFailed, ObjectNotFound, StoreDenied):
+            return (
+                True  # Replaced since, or not to be read: nothing speaks against it but the ETag.
+            )
+
+    def _believes_md5(self) -> bool:
+        """Try again whether ETags are MD5s, because one was not; once is enough to go on believing it."""
+        if self.facts.md5_versions and not self._md5_confirmed:
+            if gives_md5_etags(self):
+                self._md5_confirmed = True
+            else:
+                self.learn(replace(self.facts, md5_versions=False))
+        return self.facts.md5_versions

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from hashlib import md5
-
 from craftsync.core.model import RemoteObject
-from craftsync.errors import StoreUnavailable
-from craftsync.hashing import fed
-
-_MD5_DIGITS = 32
-
-
-def is_other_content(body: bytes, version: str) -> bool:
-    """Tell whether a version that is an MD5 is that of other bytes."""
-    if len(version) != _MD5_DIGITS:
-        return False
-    return fed(md5(usedforsecurity=False), body).hexdigest() != version
+from craftsync.errors import ContentDamaged
 
 
 def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
@@ -32,10 +20,9 @@ def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
     )
 
 
-def stored_otherwise(location: str, key: str) -> StoreUnavailable:
-    """Return the error for an object that is not what was sent; it has been removed again."""
-    return StoreUnavailable(
+def stored_otherwise(location: str, key: str) -> ContentDamaged:
+    """Return the error for an object that was read back and is not what was sent."""
+    return ContentDamaged(
         f"{location} stored other bytes for {key} than were sent.",
         remedy="Check the network and the store: something changes data on its way.",
-        ambiguous=False,
     )
