@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from craftsync.forking import in_children
+
 T = TypeVar("T")
 
 
@@ -37,8 +39,13 @@ class Waiter(Protocol):
 class _Here(threading.local):
     waiter: Waiter | None = None
 
+    def forget(self) -> None:
+        """Leave the waits to nobody, for the waiter of a parent process has threads and sockets of its own."""
+        self.waiter = None
+
 
 _here = _Here()
+in_children(_here, _Here.forget)
 
 
 def blocking(call: Callable[[], T]) -> T:

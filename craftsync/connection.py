@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from craftsync.blocking import until_ready
+from craftsync.forking import in_children
 
 _HEAD_END = b"\r\n\r\n"
 _LONGEST_HEAD = 65_536
@@ -51,6 +52,7 @@ class Connection:
         self._news.register(connected, select.POLLIN)
         self._patience = 0.0
         self.received = bytearray()
+        in_children(self, Connection.close)
 
     def is_quiet(self) -> bool:
         """Tell whether nothing has arrived on an idle connection: neither its end, nor what nobody asked for."""

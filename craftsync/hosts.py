@@ -18,6 +18,7 @@ from urllib.parse import SplitResult
 from craftsync.blocking import blocking
 from craftsync.connection import Connection, Response
 from craftsync.errors import ConfigError, StoreDenied
+from craftsync.forking import in_children
 from craftsync.proxies import Proxy, proxy_for
 
 CONNECT_SECONDS = 10.0
@@ -82,6 +83,10 @@ class Host:
         told = self._proxy is not None and address.scheme == "http"
         self._prefix = f"http://{address.netloc}" if told else ""
         self._login = self._proxy.login if self._proxy is not None and told else {}
+        self._start()
+        in_children(self, Host._start)
+
+    def _start(self) -> None:
         # Taken from and put back at its end, which needs no lock.
         self._idle: list[Connection] = []
 

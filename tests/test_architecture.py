@@ -19,7 +19,17 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
-GROUND = {"errors", "blocking", "clock", "connection", "proxies", "hosts", "hashing", "memory"}
+GROUND = {
+    "errors",
+    "forking",
+    "blocking",
+    "clock",
+    "connection",
+    "proxies",
+    "hosts",
+    "hashing",
+    "memory",
+}
 ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
 FRONT = {
     *("words", "options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
@@ -28,11 +38,12 @@ FRONT = {
 
 MAY_IMPORT = {
     "errors": set(),
-    "blocking": set(),
+    "forking": set(),
+    "blocking": {"forking"},
     "clock": {"errors", "blocking"},
-    "connection": {"blocking"},
+    "connection": {"forking", "blocking"},
     "proxies": {"errors"},
-    "hosts": {"proxies", "connection", "blocking", "errors"},
+    "hosts": {"proxies", "connection", "blocking", "forking", "errors"},
     "hashing": set(),
     "memory": set(),
     "core": {"core"},

@@ -7,6 +7,8 @@ import os
 import threading
 from collections.abc import Callable
 
+from craftsync.forking import in_children
+
 
 class _Round:
     """One run of the flush; it covers whoever joined before it began."""
@@ -22,6 +24,10 @@ class SyncGroup:
     def __init__(self, flush: Callable[[], None]) -> None:
         """`flush` makes durable all that was written before it began; it raises `OSError`."""
         self._flush = flush
+        self._start()
+        in_children(self, SyncGroup._start)
+
+    def _start(self) -> None:
         self._condition = threading.Condition()
         self._running = False
         self._next = _Round()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from craftsync.clock import Clock
 from craftsync.errors import StoreUnavailable
+from craftsync.forking import in_children
 
 _SOON_SECONDS = 5.0
 """So long after the last answer a failure is more than one of many requests turned away."""
@@ -20,6 +21,10 @@ class Answers:
 
     def __init__(self, clock: Clock) -> None:
         self._now = clock.monotonic
+        self._start()
+        in_children(self, Answers._start)
+
+    def _start(self) -> None:
         self._lock = threading.Lock()
         self._asked: dict[object, float] = {}
         self._failure: str | None = None

@@ -19,6 +19,7 @@ from typing import TypeVar, cast
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.errors import CraftsyncError, PreconditionFailed, StoreUnavailable
+from craftsync.forking import in_children
 from craftsync.stores.answers import Answers
 from craftsync.stores.base import (
     CopyingStore,
@@ -67,8 +68,13 @@ class RetryingStore:
         self._attempts = attempts
         self._deadline_seconds = deadline_seconds
         self._rng = rng or random.Random()
+        in_children(self, RetryingStore._differ)
         self._doubtful = set[str]()
         """Kept copies whose originals may yet be replaced by a request that is late on its way."""
+
+    def _differ(self) -> None:
+        """Wait for other lengths of time than a parent process, so as not to come back together with it."""
+        self._rng.seed()
 
     @property
     def features(self) -> Features:

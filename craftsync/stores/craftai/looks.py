@@ -18,6 +18,7 @@ from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.errors import StoreError, StoreUnavailable
+from craftsync.forking import in_children
 
 _MOST_PATHS = 20_000
 """A listing of twenty pages is cheaper than looking at the paths that are written while it serves."""
@@ -65,14 +66,18 @@ class Looks:
         self._etag = etag
         self._clock = clock
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._relisting = threading.Lock()
-        """Held while the store is listed again; whoever may have to wait for it does so by `blocking`."""
+        self._unlock()
+        in_children(self, Looks._unlock)
         self._began: float | None = None
         self._count = self._pages = self._agreed = 0
         self._paths: set[str] = set()
         self._touched: set[str] = set()
         self._written: dict[str, Written] = {}
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
+        self._relisting = threading.Lock()
+        """Held while the store is listed again; whoever may have to wait for it does so by `blocking`."""
 
     def listed(self, began: float, count: int, pages: int) -> None:
         """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""

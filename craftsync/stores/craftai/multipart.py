@@ -24,6 +24,7 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
+from craftsync.forking import in_children
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.craftai.bodies import Content
 from craftsync.stores.craftai.calls import Calls, Part
@@ -120,9 +121,13 @@ class Uploads:
     def __init__(self, calls: Calls, smallest_part: int) -> None:
         self._calls = calls
         self._smallest_part = smallest_part
-        self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts")
+        self._start()
+        in_children(self, Uploads._start)
         self._unfinished: dict[tuple[str, bytes] | None, Upload] = {}
         self._gone: set[str] = set()
+
+    def _start(self) -> None:
+        self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts")
 
     def send(self, order: Order) -> Upload:
         """Upload an object in parts; the upload returned tells what the storage said of them.

@@ -28,6 +28,7 @@ from craftsync.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from craftsync.forking import in_children
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.child_process import CallFailed, ChildProcess
 from craftsync.stores.craftai.errors import Answer, about_the_store, refused
@@ -65,10 +66,15 @@ class PublicCalls:
         self._access = access
         self._limits = limits
         self._clock = clock
-        self._free = threading.BoundedSemaphore(limits.slots)
+        self._closed = False
+        self._start()
+        in_children(self, PublicCalls._start)
+
+    def _start(self) -> None:
+        """Begin without worker processes: those of a parent are its own, to be used and ended by it alone."""
+        self._free = threading.BoundedSemaphore(self._limits.slots)
         self._idle: list[tuple[int, ChildProcess]] = []
         self._busy: set[ChildProcess] = set()
-        self._closed = False
         self._lock = threading.Lock()
 
     def listing(self) -> list[Shown]:

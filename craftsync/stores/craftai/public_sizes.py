@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from craftsync.forking import in_children
 from craftsync.stores.craftai.objects import moment_of
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
@@ -80,11 +81,15 @@ class KnownSizes:
         self._file = file
         self._sizes: dict[str, tuple[str, str, int]] = {}
         self._changed = False
-        self._lock = threading.Lock()
+        self._unlock()
+        in_children(self, KnownSizes._unlock)
         if file is not None:
             with suppress(OSError, ValueError, TypeError, AttributeError):
                 saved = json.loads(file.read_text()).items()
                 self._sizes = {key: (str(v), str(t), int(size)) for key, (v, t, size) in saved}
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
 
     def of(self, shown: Shown) -> int | None:
         """Return the exact size of an object, if it is known."""

@@ -22,6 +22,7 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
+from craftsync.forking import in_children
 from craftsync.stores.craftai.bodies import CHUNK
 from craftsync.stores.craftai.calls import Calls
 from craftsync.stores.craftai.errors import RangeBeyond, UrlExpired, unintelligible
@@ -91,6 +92,10 @@ class Reading:
         self._location = location
         self._key = key
         self._look = look
+        self._start()
+        in_children(self, Reading._start)
+
+    def _start(self) -> None:
         self._lock = threading.Lock()
         self._grants: dict[str, Grant] = {}
 

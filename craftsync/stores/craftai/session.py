@@ -18,6 +18,7 @@ from typing import Any
 from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.errors import ConfigError, StoreDenied, StoreMissing, StoreUnavailable, UsageError
+from craftsync.forking import in_children
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.errors import (
     about_the_store,
@@ -71,7 +72,8 @@ class Session:
         self._location = location
         self._clock = clock
         self._sdk = open_sdk(access)
-        self._lock = threading.Lock()
+        self._unlock()
+        in_children(self, Session._unlock)
         self._token: str | None = None
         self._renew_at = 0.0
         self._base = f"{self._sdk.base_environment_api_url}/data-store"
@@ -81,6 +83,9 @@ class Session:
         # The SDK drops its token at every refusal, for all threads at once.
         self._sdk._clear_access_token = lambda: None
         self._sdk._refresh_access_token = self.ensure_token
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
 
     def get(self, route: str, params: dict[str, str], *, path: str | None = None) -> Any:
         return self._call(self._sdk._get, route, path, params=params)

@@ -13,6 +13,7 @@ from functools import partial
 
 from craftsync.blocking import blocking
 from craftsync.clock import Clock
+from craftsync.forking import in_children
 
 _MOST_PATHS = 20_000
 """A listing of twenty pages is cheaper than looking at the paths that are written while it serves."""
@@ -29,10 +30,14 @@ class Absence:
         self._list_paths = list_paths
         self._clock = clock
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._unlock()
+        in_children(self, Absence._unlock)
         self._began: float | None = None
         self._count = 0
         self._paths: set[str] = set()
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
 
     def listed(self, began: float, count: int) -> None:
         """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import is_own, left_out
+from craftsync.errors import StoreUnavailable
+from craftsync.forking import in_children
 from craftsync.stores.retrying import Patience
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.page import BrokenPage, Page, ascending, entries, parse
@@ -169,6 +171,7 @@ class _Ahead:
         self._ready: SimpleQueue[Page | Exception | None] = SimpleQueue()
         self._room = threading.Semaphore(PAGES_AHEAD)
         self._stopped = False
+        in_children(self, _Ahead._lose)
         threading.Thread(target=self._run, name="listing", daemon=True).start()
 
     def pages(self) -> Iterator[Page]:
@@ -177,6 +180,12 @@ class _Ahead:
                 raise page
             yield page
             self._room.release()
+
+    def _lose(self) -> None:
+        """Let the reader know that the thread stayed in the parent process."""
+        self._ready = SimpleQueue()
+        self._room = threading.Semaphore(PAGES_AHEAD)
+        self._ready.put(StoreUnavailable("The listing was begun by a parent process."))
 
     def stop(self) -> None:
         """Let the thread end after the request it is waiting for, if any."""

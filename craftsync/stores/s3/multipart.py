@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 from craftsync.errors import StoreError, StoreUnavailable
+from craftsync.forking import in_children
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
@@ -63,6 +64,10 @@ class Uploads:
     def __init__(self, calls: Calls, smallest_part: int) -> None:
         self._calls = calls
         self._smallest_part = smallest_part
+        self._start()
+        in_children(self, Uploads._start)
+
+    def _start(self) -> None:
         self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts")
 
     def send(

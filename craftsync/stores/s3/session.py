@@ -20,9 +20,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from craftsync.errors import ConfigError, StoreDenied
+from craftsync.forking import in_children
 from craftsync.hosts import Authorities
 from craftsync.stores.s3.signing import Keys
 
@@ -93,7 +95,7 @@ def open_session(
     return Session(
         url=_bucket_url(bucket, region, endpoint, style),
         region=region,
-        keys=(lambda: plain) if plain else _keys_of_boto3(profile, region),
+        keys=(lambda: plain) if plain else _KeysOfBoto3(profile, region),
         refreshable=plain is None,
         authorities=_authorities(environment, options),
         headers={"x-amz-request-payer": "requester"} if request_payer else {},
@@ -242,28 +244,46 @@ def _plain_keys(
     return Keys(access, secret, options.get("aws_session_token")) if access and secret else None
 
 
-def _keys_of_boto3(profile: str | None, region: str) -> Callable[[], Keys]:
-    """Return boto3's credentials, which refresh themselves when less than ten minutes are left."""
-    from boto3 import Session as Boto3Session
-    from botocore.credentials import Credentials
-    from botocore.exceptions import BotoCoreError, ClientError
+class _KeysOfBoto3:
+    """boto3's credentials, which refresh themselves when less than ten minutes are left.
 
-    try:
-        # Whoever hands out keys for a role is asked in a region, too.
-        credentials = Boto3Session(profile_name=profile, region_name=region).get_credentials()
-    except BotoCoreError as error:
-        raise _no_credentials(f"could not be had: {error}") from error
-    if credentials is None:
-        raise _no_credentials("were found")
+    They lock while they do. A forked child asks boto3 for its own, for another
+    thread may have held that lock.
+    """
 
-    def keys(credentials: Credentials = credentials) -> Keys:
+    def __init__(self, profile: str | None, region: str) -> None:
+        """Raises `StoreDenied` when there are none."""
+        self._profile = profile
+        self._region = region
+        self._credentials: Any = self._found()
+        in_children(self, _KeysOfBoto3._forget)
+
+    def __call__(self) -> Keys:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        self._credentials = self._credentials or self._found()
         try:
-            frozen = credentials.get_frozen_credentials()
+            frozen = self._credentials.get_frozen_credentials()
         except (BotoCoreError, ClientError) as error:
             raise _no_credentials(f"could not be renewed: {error}") from error
         return Keys(frozen.access_key or "", frozen.secret_key or "", frozen.token)
 
-    return keys
+    def _found(self) -> Any:
+        from boto3 import Session as Boto3Session
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            # Whoever hands out keys for a role is asked in a region, too.
+            session = Boto3Session(profile_name=self._profile, region_name=self._region)
+            credentials = session.get_credentials()
+        except BotoCoreError as error:
+            raise _no_credentials(f"could not be had: {error}") from error
+        if credentials is None:
+            raise _no_credentials("were found")
+        return credentials
+
+    def _forget(self) -> None:
+        self._credentials = None
 
 
 def _no_credentials(what: str) -> StoreDenied:
