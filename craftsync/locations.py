@@ -9,6 +9,7 @@ alone takes longer to import than a small push takes to run.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,8 @@ class S3Location:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
+_MANGLED_URL = re.compile(r"(s3|file|craft-ai(\+https?)?):/")
+
 Location = DirectoryLocation | S3Location | CraftAiLocation
 
 
@@ -100,7 +103,14 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
 
 def word_of(store: str | os.PathLike[str]) -> str:
     """Return the STORE word for what a caller in Python names: a word as it is, a path as a folder's name."""
-    return store if isinstance(store, str) else str(_absolute(os.fspath(store)))
+    if isinstance(store, str):
+        return store
+    path = os.fspath(store)
+    if _MANGLED_URL.match(path):
+        raise UsageError(
+            f"{path!r} is an address that was made a path.", remedy="Give the address as a str."
+        )
+    return str(_absolute(path))
 
 
 def refuse_nothing(store: Store, word: str) -> None:

@@ -208,7 +208,7 @@ def _checked(name: str, config: Config) -> str:
 def _only_folder(config: Config) -> str:
     if not config.folders:
         raise UsageError(
-            "No folder is named, and there is none in the configuration.",
+            "No folder given, and none is configured.",
             remedy="Give ROOT STORE, or put a folder into the configuration with craftsync init.",
         )
     if len(config.folders) > 1:

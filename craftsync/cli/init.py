@@ -24,9 +24,9 @@ from craftsync.tokens import TOKEN_ENV
 
 _HEADER = """\
 # The configuration of craftsync, written by `craftsync init`; every key there is
-# stands in config.example.yaml. A flag goes before its CRAFTSYNC_* variable, that
-# before this file, and this file before the default. A path that is not absolute
-# starts at the folder of this file. A secret is never in here.
+# stands in config.example.yaml. Precedence: flag, CRAFTSYNC_* variable, this file,
+# default. A path that is not absolute starts at the folder of this file. A secret
+# is never in here.
 """
 _SECTIONS = {
     "environments": "# Names for stores: `craftsync ls NAME`.",

@@ -83,11 +83,21 @@ def _say_more(report: MigrationReport, rate: float) -> None:
         )
         return
     for how, count in sorted(report.verified.items()):
-        say(f"verified by {how}: {count}")
+        say(f"{count} copied; {_VERIFIED.get(how, f'verified by {how}')}")
     if report.held:
         say("held deletes: look at what they name; --force-delete carries them out")
     if report.manifest is not None:
         say(f"manifest: {shlex.quote(report.manifest)}")
+
+
+_VERIFIED = {
+    "acknowledged": "the target acknowledged them (it reports no checksum)",
+    "checksum": "the target's checksum is that of the source",
+    "digest": "both stores hold the same SHA-256",
+    "server": "the server copied them by itself (it reports no checksum to compare)",
+    "read back": "read back from the target and compared",
+}
+"""What each way to verify a copy means, for people."""
 
 
 def _time_shown(seconds: float) -> str:

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
+from craftsync.cli import terminal
 from craftsync.sync.report import ProgressEvent
+
+_WIDE = 80
+"""Columns that bar, rate and time left need beside the counts."""
 
 
 class Bars:
-    """One line on stderr that follows the progress events of a pass and then disappears."""
+    """One line on stderr that follows the progress events of a run and then disappears."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
+        self._console = Console(stderr=True)
+        counts = TextColumn("{task.description}"), TextColumn("{task.fields[files]}")
+        amounts: tuple[ProgressColumn, ...] = (
             BarColumn(),
-            TextColumn("{task.fields[files]}"),
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+        )
+        self._progress = Progress(
+            *counts,
+            *(amounts if self._console.width >= _WIDE else (TaskProgressColumn(),)),
+            console=self._console,
             transient=True,
-            # Lines printed meanwhile appear above the bar, unless stdout goes somewhere else.
-            redirect_stdout=sys.stdout.isatty(),
+            # All lines come through `terminal`, which hands those for this terminal to `_print`.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._progress.add_task("starting", total=None, files="")
         self._progress.start()
+        terminal.print_above(self._print)
+
+    def _print(self, line: str) -> None:
+        """Print a line above the bar, unwrapped, so that it can be copied."""
+        self._console.print(Text(line), soft_wrap=True)
 
     def show(self, event: ProgressEvent) -> None:
         total = "" if event.files_total is None else f"/{event.files_total}"
@@ -48,4 +63,5 @@ class Bars:
 
     def stop(self) -> None:
         """Take the line away; a second call does nothing."""
+        terminal.print_above(None)
         self._progress.stop()

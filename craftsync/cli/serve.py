@@ -43,9 +43,10 @@ def _option(name: str, **settings: Any) -> common.Decorator[Any]:
 def serve(store: str, **flags: Any) -> int:
     """Serve a store to programs that use the Craft AI SDK, until stopped.
 
-    They need no change, only the three variables that are printed. A token of
-    your own is better given in CRAFTSYNC_SERVE_TOKEN than in --token, which
-    every user of the machine can see. Large uploads wait in TMPDIR until they
+    A folder that is not there is made. The programs need no change, only the
+    three variables that are printed. A token of your own is better given in
+    CRAFTSYNC_SERVE_TOKEN than in --token, which every user of the machine can
+    see. Large uploads wait in TMPDIR until they
     are complete. Ctrl-C or SIGTERM ends it in good order.
 
     \b
@@ -67,7 +68,7 @@ def serve(store: str, **flags: Any) -> int:
 def _serve(location: locations.Location, settings: Settings, flags: dict[str, Any]) -> None:
     from craftsync.serve import server
 
-    with locations.opened(location, create=False) as store:
+    with locations.opened(location, create=True) as store:
         server.ensure_there(store)
         with server.listen(flags["host"], flags["port"]) as listener:
             _say_variables(server.address_of(listener), settings.sdk_token, given=flags["token"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 
 import click
 
@@ -26,19 +28,34 @@ def shown_json(line: str) -> str:
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
+_above: Callable[[str], None] | None = None
+
+
+def print_above(bar: Callable[[str], None] | None) -> None:
+    """Let a progress bar print every line for its terminal as long as it is up; `None` when it is gone."""
+    global _above
+    _above = bar
+
+
 def put(line: str, *, to_stderr: bool = False) -> None:
     """Print one line; tabs stay, for columns are made with them."""
-    click.echo("\t".join(map(shown, line.split("\t"))), err=to_stderr)
+    _emit("\t".join(map(shown, line.split("\t"))), to_stderr=to_stderr)
 
 
 def put_lines(text: str, *, to_stderr: bool = False) -> None:
     """Print text of several lines, such as a usage or a trace of an error."""
-    click.echo(
-        "\n".join("\t".join(map(shown, line.split("\t"))) for line in text.split("\n")),
-        err=to_stderr,
-    )
+    for line in text.split("\n"):
+        put(line, to_stderr=to_stderr)
 
 
 def put_json(line: str) -> None:
     """Print one line of JSON."""
-    click.echo(shown_json(line))
+    _emit(shown_json(line), to_stderr=False)
+
+
+def _emit(line: str, *, to_stderr: bool) -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    if _above is not None and stream.isatty():
+        _above(line)
+    else:
+        click.echo(line, err=to_stderr)

@@ -225,7 +225,7 @@ def _is_folder(tree: Tree, path: str) -> bool:
 def _no_trash(path: str) -> PathError:
     """Return the error for a trash that nothing can be put into; another stamp would not help."""
     return PathError(
-        f"{path} stays as it is: what is displaced has no place, {TRASH} is no folder.",
+        f"Cannot replace {path}: {TRASH} is not a folder.",
         remedy=f"Put a folder in the place of {TRASH}; a link to one is not followed.",
     )
 

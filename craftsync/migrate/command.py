@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from craftsync import config as configuration
-from craftsync import pairs
+from craftsync import locations, pairs
 from craftsync.clock import SystemClock, stamp
 from craftsync.core.model import Compare, Mode
 from craftsync.errors import UsageError
@@ -41,6 +41,8 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
         folder = migration_folder(
             pairs.state_dir_of(asked), store.location, to.location, str(options.shard or "")
         )
+        if not folder.exists():
+            locations.refuse_nothing(store, source)
         state = MigrationState.open(folder, scratch=dry_run)
         try:
             migration = Migration(store, to, state, folder)

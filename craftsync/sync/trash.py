@@ -107,7 +107,7 @@ def _stamp_of(at: str) -> str:
         moment = datetime.fromisoformat(at)
     except ValueError:
         raise UsageError(
-            f"{at!r} is not a date or time",
+            f"{at!r} is not a date or time.",
             remedy="Use 2026-11-29 or 2026-11-29T14:00.",
         ) from None
     if len(at) <= len("2026-11-22"):

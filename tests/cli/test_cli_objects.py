@@ -151,6 +151,13 @@ def test_a_mistyped_folder_of_a_bucket_ends_with_3(
     assert craftsync(*words, "s3://typos/models", **access(moto)).code == 0
 
 
+def test_a_mistyped_source_of_a_migration_ends_with_3(craftsync: Craftsync, moto: S3Server) -> None:
+    for _ in range(2):
+        run = craftsync("migrate", "s3://typos/sources", "./target", **access(moto))
+        assert run.code == 3
+        assert "s3://typos/sources" in run.err
+
+
 def test_an_empty_store_is_listed_and_pulled_without_complaint(
     craftsync: Craftsync, moto: S3Server
 ) -> None:

@@ -516,9 +516,9 @@ def test_others_are_let_in_only_with_a_chosen_token_and_a_warning(craftsync: Cra
 
 
 def test_what_stands_in_the_way_of_serving_is_said(craftsync: Craftsync) -> None:
-    missing = craftsync("serve", "./store", "--port", "0")
-    assert missing.code == 3
-    (craftsync.folder / "store").mkdir()
+    craftsync.write("file")
+    obstructed = craftsync("serve", "./file", "--port", "0")
+    assert obstructed.code == 3
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -527,3 +527,9 @@ def test_what_stands_in_the_way_of_serving_is_said(craftsync: Craftsync) -> None
     craftsync.write("without/uvicorn.py", "raise ModuleNotFoundError(name='uvicorn')")
     lacking = craftsync("serve", "./store", PYTHONPATH=str(craftsync.folder / "without"))
     assert (lacking.code, "pip install 'craftsync[serve]'" in lacking.err) == (2, True)
+
+
+def test_serve_makes_the_folder(tmp_path: Path) -> None:
+    with serving(tmp_path / "datastore") as server:
+        assert (tmp_path / "datastore").is_dir()
+        assert Client(server).upload("a", b"a").status_code == 204

@@ -81,7 +81,7 @@ def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
         (["push", "--frobnicate"], "No such option"),
         (["pusch", "root", "./store"], "No such command 'pusch'. Did you mean push?"),
         (["deletes", "aprove"], "Did you mean approve?"),
-        (["push"], "No folder is named, and there is none in the configuration"),
+        (["push"], "No folder given, and none is configured"),
         (["push", "datasets"], "'datasets' is not a folder of the configuration"),
         (["push", "root", "store"], "'store' is not an environment of the configuration"),
         (["push", "root", "./store", "more"], "Too many words"),

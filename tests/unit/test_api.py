@@ -103,3 +103,8 @@ def test_importing_craftsync_is_cheap() -> None:
     loaded = set(done.stdout.decode().split())
     assert "craftsync" in loaded
     assert not loaded & {"click", "yaml", "sqlite3", "pathspec", "boto3", "dataclasses"}
+
+
+def test_an_address_made_a_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="address that was made a path"):
+        craftsync.push(tmp_path, Path("s3://bucket/prefix"))

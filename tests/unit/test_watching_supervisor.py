@@ -1,4 +1,4 @@
-"""Noticing that the watching has died, whatever it died of."""
+"""Noticing that file watching stopped, whatever the reason."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_reader_that_hears_nothing_is_noticed_within_seconds_of_the_canary(
     watching.look(60)
     assert watching.supervisor.health.healthy
     watching.look(5)
-    assert "the kernel tells of no events any more" in str(watching.reason)
+    assert "no events arrive from the kernel" in str(watching.reason)
     watching.look(1)
     assert watching.supervisor.health.healthy
     assert len(watching.readers.made) == 2

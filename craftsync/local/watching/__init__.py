@@ -3,7 +3,7 @@
 Hints only: nothing here decides anything, and no property of a sync may rest
 on it. `dirty` collects the paths and lets them settle, `folders` knows which
 kernel watch stands for which folder, `inotify` reads the kernel's queue (the
-one file that knows watchdog), `supervisor` notices when the watching has died
+one file that knows watchdog), `supervisor` notices when file watching stops
 and starts it anew. Knows nothing of stores and passes.
 """
 

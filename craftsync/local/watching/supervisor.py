@@ -187,9 +187,9 @@ class Supervisor:
         if reader.root_left:
             return f"the root {self._root.path} was moved, removed or unmounted"
         if reader.failure or not reader.is_alive():
-            return f"the watching has died ({reader.failure or 'its thread has ended'})"
+            return f"File watching stopped: {reader.failure or 'its thread has ended'}."
         if not self._canary.is_answered(reader):
-            return "the watching has died (the kernel tells of no events any more)"
+            return "File watching stopped: no events arrive from the kernel."
         return None
 
     def _retry_exhausted(self, reader: Inotify) -> None:

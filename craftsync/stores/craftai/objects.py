@@ -83,7 +83,7 @@ def check(path: str, found: RemoteObject | None, expect: Expect) -> None:
         return
     if isinstance(expect, Absent):
         if found is not None:
-            raise PreconditionFailed(f"There is a {path} already.")
+            raise PreconditionFailed(f"{path} already exists in the store.")
     elif found is None:
         raise PreconditionFailed(f"{path} is gone.")
     elif not is_same(found, expect):

@@ -248,7 +248,7 @@ def _check(path: str, current: Shown | None, expect: Expect | Shown) -> None:
         return
     if expect is ABSENT:
         if current is not None:
-            raise PreconditionFailed(f"There is a {path} already.")
+            raise PreconditionFailed(f"{path} already exists in the store.")
         return
     if current is None:
         raise PreconditionFailed(f"{path} is gone.")

@@ -73,7 +73,7 @@ class Displacing:
         """
         if isinstance(expect, Absent):
             if not (checks.create or self._absence.is_sure(path) or self._look(path) is None):
-                raise PreconditionFailed(f"There is a {path} already.")
+                raise PreconditionFailed(f"{path} already exists in the store.")
             return CREATE if checks.create else None
         current = expect
         # A listing may leave the version out (some servers' do); then a look has to tell it.
@@ -122,7 +122,7 @@ def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
     if current is None:
         raise PreconditionFailed(f"{path} is gone.")
     if isinstance(expect, Absent):
-        raise PreconditionFailed(f"There is a {path} already.")
+        raise PreconditionFailed(f"{path} already exists in the store.")
     if expect.version is not None:
         same = current.version == expect.version
     else:
