@@ -7,10 +7,13 @@ or commits.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeVar
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import (
@@ -67,7 +70,8 @@ class RootSource:
 class PartialDownload:
     """The parts of a large download that a temporary file holds already, and whom to tell of more."""
 
-    temporary: str
+    temporary: str | None
+    """Its name; `None` for one that no later run goes on with."""
     parts: frozenset[int]
     part_done: Callable[[int], None]
 
@@ -89,72 +93,85 @@ class Fetcher:
         Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
         that was listed, `ContentDamaged` when what arrived is not what the
         store has. An unfinished large download keeps its temporary file for the
-        next try, unless the disk is full (`NoSpace`).
+        next try, unless the disk is full (`NoSpace`) or it has no name (`partial`).
         """
-        if remote.size <= WHOLE or not self.store.features.ranges or partial is None:
+        if remote.size <= WHOLE or not self.store.features.ranges:
             return self._fetch_whole(remote)
+        if partial is None:
+            partial = PartialDownload(None, frozenset(), _noted_nowhere)
         temporary = self.root.temporary(partial.temporary, size=remote.size)
         try:
             found, digest = self._fetch_parts(remote, temporary, partial)
+            _check(remote, found, digest, temporary.size())
         except (PreconditionFailed, ObjectNotFound, ContentDamaged, NoSpace):
             temporary.discard()
             raise
         except BaseException:
-            temporary.close()
-            raise
-        try:
-            _check(remote, found, digest, temporary.size())
-        except ContentDamaged:
-            temporary.discard()
+            if partial.temporary is None:
+                temporary.discard()
+            else:
+                temporary.close()
             raise
         return temporary, found, digest
 
     def _fetch_whole(self, remote: RemoteObject) -> tuple[Temporary, RemoteObject, bytes]:
         temporary = self.root.temporary(size=remote.size)
         try:
-            hashed = sha256()
-            offset = 0
-            with self.store.read(remote.path, expect=remote) as reader:
-                for chunk in reader:
-                    self.limiter.take(len(chunk))
-                    fed(hashed, chunk)
-                    temporary.write_at(offset, chunk)
-                    offset += len(chunk)
-                found = reader.object
-            digest = hashed.digest()
-            _check(remote, found, digest, offset)
+            return temporary, *_tried(lambda: self._fetch_into(temporary, remote))
         except BaseException:
             temporary.discard()
             raise
-        return temporary, found, digest
+
+    def _fetch_into(self, temporary: Temporary, remote: RemoteObject) -> tuple[RemoteObject, bytes]:
+        hashed, offset = sha256(), 0
+        with self.store.read(remote.path, expect=remote) as reader:
+            for chunk in reader:
+                self.limiter.take(len(chunk))
+                fed(hashed, chunk)
+                temporary.write_at(offset, chunk)
+                offset += len(chunk)
+            found = reader.object
+        digest = hashed.digest()
+        _check(remote, found, digest, offset)
+        return found, digest
 
     def _fetch_parts(
         self, remote: RemoteObject, temporary: Temporary, partial: PartialDownload
     ) -> tuple[RemoteObject, bytes]:
-        """Fetch what is missing, several parts at once, and hash each part while later ones are on their way."""
+        """Fetch what is missing, several parts at once, and hash each part while later ones are on their way.
+
+        When a part fails, this returns only after the others have ended: none
+        may write to a file that is closed by then.
+        """
+        given_up = threading.Event()
 
         def fetch_part(number: int) -> RemoteObject | None:
-            if number in partial.parts:
+            if number in partial.parts or given_up.is_set():
                 return None
-            found = self._fetch_part(remote, temporary, number)
+            try:
+                found = self._fetch_part(remote, temporary, number, given_up)
+            except BaseException:
+                given_up.set()
+                raise
             partial.part_done(number)
             return found
 
         # Where the first part has to be fetched, its answer describes the object.
         described = self._described(remote) if 0 in partial.parts else None
-        digest, md5 = sha256(), hashlib.md5(usedforsecurity=False)
-        parts = self.part_pool.map(fetch_part, range(-(-remote.size // PART)))
-        for number, found in enumerate(parts):
-            described = described or found
-            assert described is not None
-            for block in _blocks(temporary, number * PART):
-                digest.update(block)
-                if _is_told_by_md5(described):
-                    md5.update(block)
-        assert described is not None
-        if _is_told_by_md5(described) and md5.digest() != described.md5:
-            self._read_again(remote, digest.digest())
-        return described, digest.digest()
+        numbers = range(-(-remote.size // PART))
+        parts = [self.part_pool.submit(fetch_part, number) for number in numbers]
+        try:
+            described, digest, md5 = _hashed(parts, temporary, described)
+        except _GivenUp as error:
+            raise _first_error(parts) from error
+        finally:
+            given_up.set()
+            for part in parts:
+                part.cancel()
+            wait(parts)
+        if _is_told_by_md5(described) and md5 != described.md5:
+            self._read_again(remote, digest)
+        return described, digest
 
     def _read_again(self, remote: RemoteObject, digest: bytes) -> None:
         """Raise unless an object that is not what its MD5 says comes once more, in one piece, as it came in parts.
@@ -171,28 +188,26 @@ class Fetcher:
             raise PreconditionFailed(f"{remote.path} has changed since it was listed.")
         return found
 
-    def _fetch_part(self, remote: RemoteObject, temporary: Temporary, number: int) -> RemoteObject:
+    def _fetch_part(
+        self, remote: RemoteObject, temporary: Temporary, number: int, given_up: threading.Event
+    ) -> RemoteObject:
         offset = number * PART
-        end = min(offset + PART, remote.size)
-        for attempt in range(_ATTEMPTS):
-            try:
-                with self.store.read(
-                    remote.path, expect=remote, offset=offset, length=end - offset
-                ) as reader:
-                    self._write_all(reader, temporary, offset)
-                    return reader.object
-            except StoreUnavailable:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("the loop returns or raises")
+        length = min(PART, remote.size - offset)
 
-    def _write_all(
-        self, chunks: Iterable[bytes | memoryview], temporary: Temporary, offset: int
-    ) -> None:
-        for chunk in chunks:
-            self.limiter.take(len(chunk))
-            temporary.write_at(offset, chunk)
-            offset += len(chunk)
+        def fetch() -> RemoteObject:
+            with self.store.read(
+                remote.path, expect=remote, offset=offset, length=length
+            ) as reader:
+                at = offset
+                for chunk in reader:
+                    self.limiter.take(len(chunk))
+                    if given_up.is_set():
+                        raise _GivenUp
+                    temporary.write_at(at, chunk)
+                    at += len(chunk)
+                return reader.object
+
+        return _tried(fetch)
 
     def digest(self, remote: RemoteObject) -> bytes:
         """Return the digest of an object's content: as the store knows it, else by reading it all."""
@@ -202,13 +217,66 @@ class Fetcher:
         return self.read_digest(remote)
 
     def read_digest(self, remote: RemoteObject) -> bytes:
-        """Return the digest of an object's content by reading all of it."""
-        content = sha256()
-        with self.store.read(remote.path, expect=remote) as reader:
-            for chunk in reader:
-                self.limiter.take(len(chunk))
-                content.update(chunk)
-        return content.digest()
+        """Return the digest of an object's content by reading all of it; a body that breaks off is resumed."""
+        content, offset, failures = sha256(), 0, 0
+        while True:
+            try:
+                with self.store.read(remote.path, expect=remote, offset=offset) as reader:
+                    for chunk in reader:
+                        self.limiter.take(len(chunk))
+                        content.update(chunk)
+                        offset, failures = offset + len(chunk), 0
+                return content.digest()
+            except StoreUnavailable:
+                failures += 1
+                if failures == _ATTEMPTS or (offset and not self.store.features.ranges):
+                    raise
+
+
+def _hashed(
+    parts: Sequence[Future[RemoteObject | None]],
+    temporary: Temporary,
+    described: RemoteObject | None,
+) -> tuple[RemoteObject, bytes, bytes]:
+    """Hash the parts in order, each once it is there; return the object's description, its SHA-256 and its MD5.
+
+    The MD5 is that of nothing where nothing is to be compared with it.
+    """
+    digest, md5 = sha256(), hashlib.md5(usedforsecurity=False)
+    for number, part in enumerate(parts):
+        described = part.result() or described
+        assert described is not None
+        for block in _blocks(temporary, number * PART):
+            digest.update(block)
+            if _is_told_by_md5(described):
+                md5.update(block)
+    assert described is not None
+    return described, digest.digest(), md5.digest()
+
+
+class _GivenUp(Exception):
+    """A part ends because another one failed."""
+
+
+def _first_error(parts: Iterable[Future[RemoteObject | None]]) -> BaseException:
+    """Return why the parts of an object were given up, once all have ended."""
+    errors = [error for part in wait(parts).done if (error := part.exception())]
+    return next(error for error in errors if not isinstance(error, _GivenUp))
+
+
+_Got = TypeVar("_Got")
+
+
+def _tried(fetch: Callable[[], _Got]) -> _Got:
+    """Return what a request brings, made again when its body breaks off."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(StoreUnavailable):
+            return fetch()
+    return fetch()
+
+
+def _noted_nowhere(part: int) -> None:
+    """Forget that a part is there: its file has no name to be found by."""
 
 
 def _blocks(temporary: Temporary, offset: int) -> Iterator[bytes]:

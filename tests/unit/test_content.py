@@ -1,0 +1,154 @@
+"""Large objects on their way into a folder: parts that fail, bodies that break off."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync.clock import SystemClock
+from craftsync.core.model import RemoteObject
+from craftsync.errors import StoreUnavailable
+from craftsync.local.folder import Folder
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync import content
+from craftsync.sync.content import Fetcher, PartialDownload
+from craftsync.sync.limiter import Limiter
+from tests.support.world import Bytes
+
+PART = 64
+BODY = bytes(range(256)) * 2
+DIGEST = hashlib.sha256(BODY).digest()
+
+Break = Callable[[int], Iterator[None]]
+
+
+class Breaking(MemoryStore):
+    """A store whose bodies come in small chunks; `before` is asked before each, by its offset."""
+
+    def __init__(self, before: Callable[[int], None]) -> None:
+        super().__init__()
+        self._before = before
+        self.offsets: list[int] = []
+        self.under_way: set[int] = set()
+
+    def stat(self, path: str) -> RemoteObject | None:
+        """Describe without a digest, as other tools' objects are."""
+        found = super().stat(path)
+        return found and found._replace(digest=None)
+
+    @contextmanager
+    def read(self, path: str, **options: Any) -> Iterator[Any]:
+        offset, length = options.get("offset", 0), options.get("length")
+        self.offsets.append(offset)
+        end = len(BODY) if length is None else offset + length
+        found = self.stat(path)
+
+        class Reader:
+            object = found
+
+            def __iter__(reader) -> Iterator[bytes]:
+                self.under_way.add(offset)
+                try:
+                    for at in range(offset, end, 16):
+                        self._before(at)
+                        yield BODY[at : min(at + 16, end)]
+                finally:
+                    self.under_way.discard(offset)
+
+        yield Reader()
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "PART", PART)
+    monkeypatch.setattr(content, "WHOLE", PART)
+
+
+@pytest.fixture
+def fetcher_of(tmp_path: Path) -> Iterator[Callable[[Breaking], tuple[Fetcher, RemoteObject]]]:
+    with Folder.open(tmp_path) as folder, ThreadPoolExecutor(4) as pool:
+
+        def made(store: Breaking) -> tuple[Fetcher, RemoteObject]:
+            remote = store.write("large", Bytes(BODY), expect=None, operation="o")
+            listed = remote._replace(digest=None, mtime_ns=None, operation=None)
+            return Fetcher(folder, store, Limiter(None, SystemClock()), pool), listed
+
+        yield made
+
+
+def breaks_once(*offsets: int) -> Callable[[int], None]:
+    """Return what breaks a body off at each of these offsets, the first time it comes there."""
+    left = set(offsets)
+
+    def before(at: int) -> None:
+        if at in left:
+            left.discard(at)
+            raise StoreUnavailable("the connection broke")
+
+    return before
+
+
+def test_when_a_part_fails_the_others_have_ended_before_their_file_is_closed(
+    fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
+) -> None:
+    failed, running = threading.Event(), threading.Event()
+    attempts = []
+
+    def before(at: int) -> None:
+        if at == 0:
+            running.set()
+            assert failed.wait(60)
+        if at == PART:
+            assert running.wait(60)
+            attempts.append(at)
+            if len(attempts) == 3:
+                failed.set()
+            raise StoreUnavailable("the second part failed")
+
+    store = Breaking(before)
+    fetcher, listed = fetcher_of(store)
+    with pytest.raises(StoreUnavailable, match="the second part failed"):
+        fetcher.fetch(listed, PartialDownload("download-1", frozenset(), lambda number: None))
+    assert not store.under_way
+    assert fetcher.root.has_temporary("download-1")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["resumable", "conflict copy"])
+def test_a_large_object_is_fetched_in_parts_and_each_is_tried_again(
+    fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]], named: bool
+) -> None:
+    store = Breaking(breaks_once(16, PART + 32, 5 * PART))
+    fetcher, listed = fetcher_of(store)
+    partial = PartialDownload("download-1", frozenset(), lambda number: None) if named else None
+    temporary, _, digest = fetcher.fetch(listed, partial)
+    with temporary:
+        assert digest == DIGEST
+        assert temporary.read_at(0, len(BODY)) == BODY
+    assert set(store.offsets) == set(range(0, len(BODY), PART))
+
+
+def test_a_small_object_whose_body_breaks_off_is_asked_for_again(
+    fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(content, "WHOLE", len(BODY))
+    fetcher, listed = fetcher_of(Breaking(breaks_once(32, 48)))
+    temporary, _, digest = fetcher.fetch(listed, None)
+    with temporary:
+        assert (digest, temporary.size()) == (DIGEST, len(BODY))
+
+
+def test_a_comparison_that_breaks_off_goes_on_where_it_was(
+    fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
+) -> None:
+    store = Breaking(breaks_once(32, 128, 496))
+    fetcher, listed = fetcher_of(store)
+    assert fetcher.digest(listed) == DIGEST
+    assert store.offsets == [0, 32, 128, 496]
