@@ -37,6 +37,8 @@ def _option(name: str, **settings: Any) -> common.Decorator[Any]:
         "--token-lifetime", type=_seconds, default=3600, help="Seconds of an access token. [3600]"
     ),
     _option("--url-lifetime", type=_seconds, default=3600, help="Seconds of a signed URL. [3600]"),
+    # Hidden: the time a client may be silent in the middle of a request, or between two.
+    _option("--client-timeout", type=_seconds, default=65, hidden=True),
     click.option("-v", "--verbose", is_flag=True, help="Say each request."),
     common.access_options,
 )
@@ -108,6 +110,7 @@ def _settings_of(flags: dict[str, Any]) -> Settings:
         sdk_token=token or token_urlsafe(32),
         access_token_seconds=flags["token_lifetime"],
         signed_url_seconds=flags["url_lifetime"],
+        client_seconds=flags["client_timeout"],
         log_requests=flags["verbose"],
     )
 

@@ -21,6 +21,9 @@ from craftsync.serve.refused import Refused
 LIFETIME_SECONDS = 86_400.0
 """How long an upload may rest between two requests before it is dropped."""
 
+ABANDONED_SECONDS = 3600.0
+"""How long an upload must have rested before a new one may take its place when there are too many."""
+
 MOST_UPLOADS = 256
 """Each holds a descriptor, of which a process has 1024 unless told otherwise."""
 
@@ -145,13 +148,18 @@ class Uploads:
         self._touched: dict[str, float] = {}
 
     def begin(self, path: str) -> str:
-        """Return the id of a new upload; raises `Refused` (503) when too many are under way."""
+        """Return the id of a new upload; raises `Refused` (503) when too many are under way.
+
+        Before that, the one that rested longest makes room, if it was abandoned.
+        """
         with self._lock:
+            if len(self._open) >= MOST_UPLOADS:
+                self._drop_abandoned()
             if len(self._open) >= MOST_UPLOADS:
                 raise Refused(
                     503,
                     "SlowDown",
-                    f"There are {MOST_UPLOADS} unfinished uploads; those that rest for a day are dropped.",
+                    f"There are {MOST_UPLOADS} unfinished uploads; one that rests for an hour makes room.",
                     {"retry-after": "60"},
                 )
             upload_id = token_hex(16)
@@ -172,6 +180,11 @@ class Uploads:
         with self._lock:
             self._open.pop(upload_id, None)
             self._touched.pop(upload_id, None)
+
+    def _drop_abandoned(self) -> None:
+        upload_id = min(self._touched, key=self._touched.__getitem__)
+        if self._touched[upload_id] < self._clock.monotonic() - ABANDONED_SECONDS:
+            del self._open[upload_id], self._touched[upload_id]
 
     def drop_stale(self) -> None:
         oldest = self._clock.monotonic() - LIFETIME_SECONDS

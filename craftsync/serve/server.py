@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 import uvicorn
 
@@ -14,6 +15,7 @@ from craftsync.clock import Clock
 from craftsync.errors import UsageError
 from craftsync.serve.api import Api
 from craftsync.serve.app import application, logged
+from craftsync.serve.connections import bounded
 from craftsync.serve.multipart import Uploads
 from craftsync.serve.objects import Objects
 from craftsync.serve.presigned import Signer
@@ -22,7 +24,7 @@ from craftsync.serve.tokens import Tokens
 from craftsync.stores.base import Store
 
 _BACKLOG = 512
-_KEEP_ALIVE_SECONDS = 65
+CLIENT_SECONDS = 65.0
 """Longer than the 60 seconds after which clients and proxies commonly let go of a connection."""
 _TIDY_SECONDS = 30
 _STOP_SECONDS = 2
@@ -31,11 +33,12 @@ _STOP_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The token that opens the server, and how long what it gives out holds."""
+    """The token that opens the server, how long what it gives out holds, and how long a client may be silent."""
 
     sdk_token: str
     access_token_seconds: float = 3600.0
     signed_url_seconds: float = 3600.0
+    client_seconds: float = CLIENT_SECONDS
     log_requests: bool = False
 
 
@@ -114,7 +117,8 @@ def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        http=bounded(settings.client_seconds),
+        timeout_keep_alive=ceil(settings.client_seconds),
         timeout_graceful_shutdown=_STOP_SECONDS,
         callback_notify=tidy,
         timeout_notify=_TIDY_SECONDS,

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from craftsync.serve.content import BLOCK, Content, Extent, Scratch, SmallScratch
 from craftsync.serve.form import Form
-from craftsync.serve.multipart import LIFETIME_SECONDS, MOST_UPLOADS, ListedPart, Upload, Uploads
+from craftsync.serve.multipart import (
+    ABANDONED_SECONDS,
+    LIFETIME_SECONDS,
+    MOST_UPLOADS,
+    ListedPart,
+    Upload,
+    Uploads,
+)
 from craftsync.serve.ranges import range_of
 from craftsync.serve.refused import Refused
 from tests.support.clock import FakeClock
@@ -250,6 +257,18 @@ def test_unfinished_uploads_are_limited_in_number() -> None:
     assert refused.value.status == 503
     uploads.drop(first)
     uploads.begin("a")
+
+
+def test_an_abandoned_upload_makes_room_for_a_new_one() -> None:
+    clock = FakeClock()
+    uploads = Uploads(clock)
+    first, second, *_ = [uploads.begin("a") for _ in range(MOST_UPLOADS)]
+    clock.advance(ABANDONED_SECONDS + 1)
+    uploads.find(first, "a")
+    uploads.begin("b")
+    assert uploads.find(first, "a")
+    with pytest.raises(Refused):
+        uploads.find(second, "a")
 
 
 def test_a_late_write_never_meets_the_file_of_another_upload() -> None:
