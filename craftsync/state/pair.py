@@ -15,6 +15,7 @@ from craftsync.state.events import Events
 from craftsync.state.held import Held
 from craftsync.state.history import History
 from craftsync.state.intents import Intents
+from craftsync.state.kept import Kept
 from craftsync.state.plan import Plan
 from craftsync.state.transfers import Transfers
 
@@ -32,6 +33,7 @@ class PairState:
         self.held = Held(database)
         self.events = Events(database)
         self.history = History(database)
+        self.kept = Kept(database)
         self.transfers = Transfers(database)
 
     @classmethod

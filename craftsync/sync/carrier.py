@@ -35,6 +35,7 @@ from craftsync.errors import (
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 from craftsync.state.intents import Intent, Intents
+from craftsync.state.kept import KeptVersion
 from craftsync.stores.base import Store, UploadJournal
 from craftsync.sync.content import Fetcher, PartialDownload, RootSource
 from craftsync.sync.limiter import Limiter
@@ -159,7 +160,19 @@ class Carrier:
 
     def _upload(self, action: Action, task: Task) -> Outcome:
         row, size = self._send(action.path, action.local, action.remote, task, keep=self.keep)
-        return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=size)
+        kept = self._kept_in_store(action.remote)
+        return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=size, kept=kept)
+
+    def _kept_in_store(self, displaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
+        """Return what the store's trash now holds of this pass; a bucket's own versions are not in it."""
+        if displaced is None or self.store.features.keeps_versions:
+            return ()
+        return (KeptVersion("store", self.keep, displaced.path, displaced.size),)
+
+    def _kept_in_root(self, displaced: LocalFile | None) -> tuple[KeptVersion, ...]:
+        if displaced is None:
+            return ()
+        return (KeptVersion("root", self.keep, displaced.path, displaced.size),)
 
     def _send(
         self,
@@ -212,19 +225,22 @@ class Carrier:
         finally:
             staged.temporary.discard()
         row = self.settler.agree(local, remote, staged.digest)
-        return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes)
+        kept = self._kept_in_root(action.local)
+        return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes, kept=kept)
 
     def _delete_remote(self, action: Action) -> Outcome:
         assert action.remote is not None
         self.store.delete(action.path, expect=action.remote, keep=self.keep)
-        return Outcome(action, Status.DONE, action.rule, forget=(action.path,))
+        kept = self._kept_in_store(action.remote)
+        return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _delete_local(self, action: Action) -> Outcome:
         assert action.local is not None
         if self.store.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
         self.root.displace(action.path, expect=action.local, keep=self.keep)
-        return Outcome(action, Status.DONE, action.rule, forget=(action.path,))
+        kept = self._kept_in_root(action.local)
+        return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _move_remote(self, action: Action, task: Task) -> Outcome:
         """Copy within the store, then delete; the file is hashed first, for inodes are used again."""
@@ -240,7 +256,10 @@ class Carrier:
             found = self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
             new, size = self.settler.agree(action.local, found, row.digest), 0
         self.store.delete(source, expect=old, keep=None if renamed else self.keep)
-        return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size)
+        kept = self._kept_in_store(None if renamed else old)
+        return Outcome(
+            action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size, kept=kept
+        )
 
     def _move_local(self, action: Action) -> Outcome:
         (row, source), remote = _moved(action), action.remote
@@ -282,6 +301,7 @@ class Carrier:
             f"both sides changed; the store's version is beside it as {copy.rpartition('/')[2]}",
             rows=(row, copy_row),
             bytes=size + copy_size,
+            kept=self._kept_in_store(remote),
         )
 
     def _save_copy(self, remote: RemoteObject) -> tuple[str, BaselineRow | None]:

@@ -184,6 +184,7 @@ class Executor(Runner[Step, Outcome | Staged]):
             agreed = [path for o in finished for path in (*o.forget, *(row.path for row in o.rows))]
             self._state.intents.agreed(agreed)
             self._state.held.release(agreed)
+            self._state.kept.add((version for o in finished for version in o.kept), now)
             if self._limit is not None:
                 note_deletes(self._state.events, finished, self._limit, self._carrier.keep, now)
             self._state.history.add(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from craftsync.core.model import Action, BaselineRow, RemoteObject
 from craftsync.errors import CraftsyncError
 from craftsync.local.temporary import Temporary
+from craftsync.state.kept import KeptVersion
 
 
 class Status(StrEnum):
@@ -34,7 +35,7 @@ class Outcome(NamedTuple):
     """The result of one step, and what the baseline has to learn from it.
 
     `rows` are agreed on now, `forget` are paths that no longer are. `bytes` is
-    what moved. `error` is set where a failure may concern the whole side.
+    what moved, `kept` what went to a trash. `error` is set where a failure may concern the whole side.
     """
 
     action: Action
@@ -44,6 +45,7 @@ class Outcome(NamedTuple):
     forget: tuple[str, ...] = ()
     bytes: int = 0
     error: CraftsyncError | None = None
+    kept: tuple[KeptVersion, ...] = ()
 
     def completed(self, learned: Mapping[str, RemoteObject]) -> Outcome:
         """Return the outcome with version and time where a write left both open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +12,7 @@ from craftsync.core.model import LocalFile
 from craftsync.errors import PathError, PathObstructed, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
+from craftsync.state.kept import KeptVersion
 from craftsync.stores.base import Store
 from craftsync.sync.outcome import sentence
 from craftsync.sync.trash import Attributes, TrashEntry, digest, fetch
@@ -37,11 +38,15 @@ class _Fetched(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Restoring:
-    """Restores into one folder. What is replaced, with `overwrite`, is kept under the stamp `keep`."""
+    """Restores into one folder. What is replaced, with `overwrite`, is kept under the stamp `keep`.
+
+    `note` is called with what was kept.
+    """
 
     root: Folder
     store: Store
     keep: str
+    note: Callable[[list[KeptVersion]], None]
     overwrite: bool = False
     dry_run: bool = False
 
@@ -54,6 +59,13 @@ class Restoring:
                 self.root.sync()
                 results = [self._place(one) if isinstance(one, _Fetched) else one for one in ended]
                 self.root.sync()
+            self.note(
+                [
+                    KeptVersion("root", self.keep, one.entry.path, one.replaced.size)
+                    for one, result in zip(ended, results, strict=True)
+                    if isinstance(one, _Fetched) and one.replaced and result.status == "done"
+                ]
+            )
             yield from results
 
     def _begin(self, entry: TrashEntry, stack: ExitStack) -> _Fetched | Restored:

@@ -24,6 +24,7 @@ from craftsync.local.ignore import IgnoreRules
 from craftsync.state.events import Deleted
 from craftsync.state.held import HeldDelete
 from craftsync.state.history import HistoryRow
+from craftsync.state.kept import KeptVersion
 from craftsync.state.pair import PairState, known_folder, known_root, pair_folder
 from craftsync.stores.base import Store
 from craftsync.sync import check, planfile, status, why
@@ -311,9 +312,19 @@ class Session:
         """
         keep = stamp(self.clock)
         restoring = Restoring(
-            self.root, self.store, keep, overwrite=overwrite, dry_run=dry_run or self.read_only
+            self.root,
+            self.store,
+            keep,
+            self._note_kept,
+            overwrite=overwrite,
+            dry_run=dry_run or self.read_only,
         )
         return restoring.run(wanted.newest(self.trash()))
+
+    def _note_kept(self, versions: list[KeptVersion]) -> None:
+        if versions:
+            with self.state.transaction():
+                self.state.kept.add(versions, self.clock.now_ns())
 
     def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
         """Yield what `purge` would remove."""
