@@ -6,12 +6,14 @@ file that knows how the machine tells the time.
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
 from craftsync.blocking import blocking
+from craftsync.errors import Interrupted
 
 
 class Clock(Protocol):
@@ -41,6 +43,23 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         blocking(partial(time.sleep, seconds))  # noqa: TID251 (the one place that may)
+
+
+class CancellableClock(SystemClock):
+    """The machine's time, whose sleepers a stop wakes: from `cancel` to `renew` each sleep ends with `Interrupted`."""
+
+    def __init__(self) -> None:
+        self._cancelled = threading.Event()
+
+    def sleep(self, seconds: float) -> None:
+        if blocking(partial(self._cancelled.wait, seconds)):
+            raise Interrupted
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def renew(self) -> None:
+        self._cancelled.clear()
 
 
 def stamp(clock: Clock, *, days_ago: float = 0) -> str:

@@ -90,6 +90,12 @@ class Connection:
     def close(self) -> None:
         self._socket.close()
 
+    def cut(self) -> None:
+        """End the connection for whoever waits for it; any thread may call it."""
+        with suppress(OSError):
+            # That of an encrypted socket would take its state from under the thread that uses it.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
     def _send_all(self, head: bytes, body: bytes | Iterable[bytes]) -> None:
         if not isinstance(body, bytes):
             self._send(head)

@@ -14,10 +14,11 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult
+from weakref import WeakSet
 
 from craftsync.blocking import blocking
 from craftsync.connection import Connection, Response
-from craftsync.errors import ConfigError, StoreDenied
+from craftsync.errors import ConfigError, Interrupted, StoreDenied
 from craftsync.forking import in_children
 from craftsync.proxies import Proxy, proxy_for
 
@@ -83,12 +84,14 @@ class Host:
         told = self._proxy is not None and address.scheme == "http"
         self._prefix = f"http://{address.netloc}" if told else ""
         self._login = self._proxy.login if self._proxy is not None and told else {}
+        self._cancelled = False
         self._start()
         in_children(self, Host._start)
 
     def _start(self) -> None:
         # Taken from and put back at its end, which needs no lock.
         self._idle: list[Connection] = []
+        self._made_so_far = WeakSet[Connection]()
 
     @property
     def idle(self) -> tuple[Connection, ...]:
@@ -110,8 +113,13 @@ class Host:
         new connection. Raises `NotConnected`, or another `OSError` when the
         request may have arrived.
         """
+        if self._cancelled:
+            raise Interrupted
         connection = self._quiet() or blocking(partial(self._made, connect))
         try:
+            self._made_so_far.add(connection)
+            if self._cancelled:
+                raise Interrupted
             sent = {**headers, **self._login} if self._login else headers
             response = connection.request(method, self._prefix + target, sent, body, patience)
             if response.status == _LOGIN_WANTED and self._proxy is not None:
@@ -127,6 +135,19 @@ class Host:
             self._idle.append(response.connection)
         else:
             response.connection.close()
+
+    def cancel(self) -> None:
+        """End the requests under way with an `OSError`, and refuse others with `Interrupted` until `renew`.
+
+        Any thread may call it.
+        """
+        self._cancelled = True
+        for connection in list(self._made_so_far):
+            connection.cut()
+
+    def renew(self) -> None:
+        """Take requests again."""
+        self._cancelled = False
 
     def close(self) -> None:
         """Close the connections that wait for more work, and from now on each one after its request."""

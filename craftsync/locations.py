@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from craftsync import platform
+from craftsync.clock import Clock
 from craftsync.config import (
     Config,
     CraftAiEnvironment,
@@ -272,14 +273,15 @@ def opened(location: Location, *, create: bool, raw_keys: bool = False) -> Itera
     `StoreMissing` without. With `raw_keys`, a bucket shows keys that no folder
     can hold like all others.
     """
-    from craftsync.clock import SystemClock
+    from craftsync.clock import CancellableClock
     from craftsync.stores.retrying import RetryingStore
 
-    with closing(_open(location, create=create, raw_keys=raw_keys)) as store:
-        yield RetryingStore(store, clock=SystemClock())
+    clock = CancellableClock()
+    with closing(_open(location, clock, create=create, raw_keys=raw_keys)) as store:
+        yield RetryingStore(store, clock=clock)
 
 
-def _open(location: Location, *, create: bool, raw_keys: bool) -> Store:
+def _open(location: Location, clock: Clock, *, create: bool, raw_keys: bool) -> Store:
     if isinstance(location, DirectoryLocation):
         from craftsync.stores.directory import DirectoryStore
 
@@ -299,6 +301,7 @@ def _open(location: Location, *, create: bool, raw_keys: bool) -> Store:
         endpoint_url=access.endpoint_url,
         request_payer=access.request_payer,
         raw_keys=raw_keys,
+        clock=clock,
     )
 
 

@@ -31,6 +31,7 @@ from craftsync.errors import CraftsyncError, Interrupted, StoreMissing, StoreUna
 from craftsync.local.folder import Folder
 from craftsync.local.watching import DirtyPaths, Supervisor
 from craftsync.local.watching.supervisor import NOT_BEGUN, Watch
+from craftsync.stores.base import cancel, renew
 from craftsync.stores.retrying import RetryingStore
 from craftsync.sync import status
 from craftsync.sync.held import Verdict
@@ -164,7 +165,9 @@ class Cycles:
         return None if in_hand is None or dirty is None else in_hand + dirty
 
     def wake(self) -> None:
-        """Make the loop look whether it is to stop."""
+        """Make the loop look whether it is to stop; a run under way ends if it is."""
+        if self._stop.is_set():
+            cancel(self._session.store)
         self._dirty.wake()
 
     def look_again(self) -> None:
@@ -186,6 +189,7 @@ class Cycles:
     def pause(self) -> None:
         """Make no passes until `resume`; one under way ends as if it were stopped."""
         self._paused = True
+        cancel(self._session.store)
         self._dirty.wake()
 
     def resume(self) -> None:
@@ -216,6 +220,10 @@ class Cycles:
 
     def turn(self) -> None:
         """Do what is due by now; nothing, if nothing is."""
+        renew(self._session.store)
+        # Whoever asked for a stop or a pause before that has to be heard here.
+        if self._stop.is_set():
+            raise Interrupted
         if self._paused:
             self._set("paused")
             return
@@ -225,6 +233,12 @@ class Cycles:
             self._in_hand = 0
         except (StoreUnavailable, StoreMissing) as error:
             self._in_hand = None
+            if self._stop.is_set():
+                raise Interrupted from error
+            if self._paused:
+                self._again = True
+                self._set("paused")
+                return
             self._wait_for_store(error)
         except Interrupted:
             self._in_hand = None

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from craftsync.core.model import Absent, RemoteObject, Skipped
 
@@ -141,6 +141,30 @@ class UploadJournal(Protocol):
     def end(self) -> None:
         """Forget the upload: it has become an object."""
         ...
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """A store, or what it consists of, whose waits a stop can end; both may be called from any thread."""
+
+    def cancel(self) -> None:
+        """End what is under way soon, with `StoreUnavailable` or `Interrupted`, and refuse more until `renew`."""
+        ...
+
+    def renew(self) -> None:
+        """Work again."""
+        ...
+
+
+def cancel(part: object) -> None:
+    """End the waits of a store, if it can wait long."""
+    if isinstance(part, Cancellable):
+        part.cancel()
+
+
+def renew(part: object) -> None:
+    if isinstance(part, Cancellable):
+        part.renew()
 
 
 class Store(Protocol):

@@ -30,6 +30,8 @@ from craftsync.stores.base import (
     Source,
     Store,
     UploadJournal,
+    cancel,
+    renew,
 )
 from craftsync.stores.opening import Opening
 from craftsync.stores.properties import DescribingStore, Properties
@@ -203,6 +205,14 @@ class RetryingStore:
 
     def close(self) -> None:
         self.store.close()
+
+    def cancel(self) -> None:
+        cancel(self._clock)
+        cancel(self.store)
+
+    def renew(self) -> None:
+        renew(self._clock)
+        renew(self.store)
 
     def _patience(self) -> Patience:
         return Patience(self._clock, self._rng, self._attempts, self._deadline_seconds)

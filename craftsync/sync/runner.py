@@ -97,6 +97,9 @@ class Runner(ABC, Generic[Step, Result]):
     def _cancel(self) -> None:
         """End the transfers under way as soon as they ask for more bytes."""
 
+    def _ended_all(self) -> None:
+        """Get ready to record, now that no step is under way any more."""
+
     @abstractmethod
     def _keep(self, result: Result) -> None:
         """Take a result in until its group is recorded."""
@@ -125,6 +128,7 @@ class Runner(ABC, Generic[Step, Result]):
     def _close(self) -> None:
         """Let what is under way end, and record whatever was finished, also after an error."""
         self._pool.close()
+        self._ended_all()
         waiting = True
         while waiting:
             with suppress(Interrupted):

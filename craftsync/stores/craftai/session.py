@@ -108,6 +108,12 @@ class Session:
     def close(self) -> None:
         self._connections.close()
 
+    def cancel(self) -> None:
+        self._connections.cancel()
+
+    def renew(self) -> None:
+        self._connections.renew()
+
     def ensure_token(self) -> None:
         """Have a token that is good for a while; however many ask, one request is made."""
         if self._clock.monotonic() >= self._renew_at:

@@ -118,6 +118,14 @@ class CraftAiStore:
     def barrier(self) -> Mapping[str, RemoteObject]:
         return self._backend.barrier()
 
+    def cancel(self) -> None:
+        if self._wire is not None:
+            self._wire.session.cancel()
+
+    def renew(self) -> None:
+        if self._wire is not None:
+            self._wire.session.renew()
+
     def close(self) -> None:
         self._backend.close()
 

@@ -95,6 +95,14 @@ class Connections:
                 raise unreachable(self._location, error, sent=True) from error
             return Answer(response.status, response.headers, content)
 
+    def cancel(self) -> None:
+        for host in list(self._hosts.values()):
+            host.cancel()
+
+    def renew(self) -> None:
+        for host in list(self._hosts.values()):
+            host.renew()
+
     def close(self) -> None:
         for host in self._hosts.values():
             host.close()

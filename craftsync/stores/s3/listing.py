@@ -17,7 +17,7 @@ from typing import NamedTuple
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import is_own, left_out
-from craftsync.errors import StoreUnavailable
+from craftsync.errors import Interrupted, StoreUnavailable
 from craftsync.forking import in_children
 from craftsync.stores.retrying import Patience
 from craftsync.stores.s3.errors import broken
@@ -168,7 +168,7 @@ class _Ahead:
 
     def __init__(self, pages: Iterator[Page]) -> None:
         self._pages = pages
-        self._ready: SimpleQueue[Page | Exception | None] = SimpleQueue()
+        self._ready: SimpleQueue[Page | Exception | Interrupted | None] = SimpleQueue()
         self._room = threading.Semaphore(PAGES_AHEAD)
         self._stopped = False
         in_children(self, _Ahead._lose)
@@ -176,7 +176,7 @@ class _Ahead:
 
     def pages(self) -> Iterator[Page]:
         while (page := self._ready.get()) is not None:
-            if isinstance(page, Exception):
+            if isinstance(page, Exception | Interrupted):
                 raise page
             yield page
             self._room.release()
@@ -200,5 +200,5 @@ class _Ahead:
                 if self._stopped:
                     return
             self._ready.put(None)
-        except Exception as error:  # noqa: BLE001 (the reader raises it; this thread has nobody to tell)
+        except (Exception, Interrupted) as error:  # noqa: BLE001 (the reader raises it; this thread has nobody to tell)
             self._ready.put(error)

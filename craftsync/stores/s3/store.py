@@ -276,6 +276,12 @@ class S3Store:
         """Return nothing new: what S3 has acknowledged is durable."""
         return {}
 
+    def cancel(self) -> None:
+        self._wire.host.cancel()
+
+    def renew(self) -> None:
+        self._wire.host.renew()
+
     def close(self) -> None:
         self._uploads.close()
         self._wire.close()
