@@ -19,6 +19,7 @@ code.
     │   ├── PathDenied                        owner or permissions of this file or folder forbid it
     │   ├── PathRefused                       no side may hold it under this name
     │   ├── NoSpace                           it does not fit on the disk, or only into the reserve
+    │   ├── ObjectArchived                    its store has to restore it before it can be read or copied
     │   ├── ContentDamaged                    its bytes are not those its store vouches for
     │   └── PathObstructed                    a folder is in the way of a file, or a file of a folder
     └── StoreError                        3   the store cannot be used as asked
@@ -115,6 +116,10 @@ class PathLeftOut(PathRefused):
 
 class NoSpace(PathError):
     """The file does not fit on the disk, or only into what is to stay free of it."""
+
+
+class ObjectArchived(PathError):
+    """The object lies in an archive (GLACIER): it can be replaced and deleted, but neither read nor copied."""
 
 
 class ContentDamaged(PathError):

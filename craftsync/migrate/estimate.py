@@ -12,14 +12,17 @@ _PER_LARGE_OBJECT = 4
 """A look at the source, and the begin, the end and a look after it in the target."""
 
 
-def requests(steps: Iterable[CopyStep], *, server_side: bool, asks: bool, reads_back: bool) -> int:
+def requests(
+    steps: Iterable[CopyStep], *, server_side: bool, stats: bool, asks: bool, reads_back: bool
+) -> int:
     """Return how many requests both stores get for these steps, listings and repetitions left out.
 
+    `stats` says whether the server's copies need a stat of the source first,
     `asks` says whether each object is asked for its properties, `reads_back`
     whether each copy is read and compared: with what passed through here, or
     with the source, where the server copies.
     """
-    more = asks + (reads_back and 1 + server_side)
+    more = asks + (server_side and stats) + (reads_back and 1 + server_side)
     return sum(_of(step, server_side) + (step.kind is Kind.UPLOAD and more) for step in steps)
 
 

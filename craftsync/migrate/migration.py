@@ -124,6 +124,7 @@ class Migration:
             report.requests += estimate.requests(
                 self.state.steps(),
                 server_side=server_side,
+                stats=not self.target.features.conditional_source,
                 asks=asks,
                 reads_back=options.verify is Verify.FULL,
             )

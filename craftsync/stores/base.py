@@ -66,6 +66,8 @@ class Features:
     """A version of 32 hex digits is the MD5 of the content."""
     server_side_copy: bool = False
     """`copy` moves no bytes through this machine."""
+    conditional_source: bool = False
+    """A copy of another store's object fails when that is another version; without it, there is a stat before each."""
     ranges: bool = True
     """`read` can start anywhere, so large objects are fetched in parallel and resumed."""
     keeps_versions: bool = False

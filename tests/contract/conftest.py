@@ -24,7 +24,7 @@ from tests.support.servers import S3Server
 BUCKET = "craftsync-contract"
 PERSONALITIES = (
     *("plain", "ceph-16", "ignores-conditions", "no-conditions", "kms", "versioned"),
-    *("no-part-copy", "no-metadata", "utf-16-order"),
+    *("no-part-copy", "no-copy", "no-metadata", "utf-16-order", "object-lock"),
 )
 """Those of the fake S3 that keep the contract; `tests.support.s3` has more."""
 S3_SERVERS = [

@@ -22,8 +22,28 @@ def test_it_is_sure_only_while_a_listing_is_fresh_and_repeats_a_cheap_one() -> N
     assert absence.is_sure("new")
     held.add("came since")
     clock.advance(3.0)
+    assert not absence.is_sure("new")
+    assert listings == 0
     assert not absence.is_sure("came since")
     assert absence.is_sure("new")
+    assert listings == 1
+
+
+def test_a_saved_file_costs_no_listing_and_many_new_ones_cost_one() -> None:
+    clock, listings = FakeClock(), 0
+
+    def list_paths() -> set[str]:
+        nonlocal listings
+        listings += 1
+        return {str(number) for number in range(11_000)}
+
+    absence = Absence(list_paths, clock, 2.0)
+    absence.listed(clock.monotonic(), 11_000)
+    clock.advance(3.0)
+    assert not absence.is_sure("saved")
+    assert listings == 0
+    for number in range(100):
+        absence.is_sure(f"new-{number}")
     assert listings == 1
 
 

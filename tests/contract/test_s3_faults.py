@@ -24,6 +24,7 @@ from craftsync.errors import (
 )
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
+from craftsync.stores.s3.errors import NotSupported
 from craftsync.stores.s3.facts import Form
 from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.cli import until
@@ -559,7 +560,7 @@ REFUSALS = [
     (error(409, "ConditionalRequestConflict"), StoreUnavailable),
     (error(412, "PreconditionFailed"), PreconditionFailed),
     (error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3")), StoreError),
-    (error(501, "NotImplemented"), StoreError),
+    (error(501, "NotImplemented"), NotSupported),
     (error(400, "InvalidArgument"), StoreError),
 ]
 
@@ -640,4 +641,5 @@ def test_a_listing_of_a_moment_ago_spares_the_look_and_an_older_one_is_repeated(
             create("d")
         proxy.requests.clear()
         create("e")
-        assert [request.method for request in proxy.requests] == ["PUT"]
+        create("f")
+        assert [request.method for request in proxy.requests] == ["GET", "PUT", "PUT"]

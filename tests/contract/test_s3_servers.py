@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from craftsync.core.model import ABSENT, OWN_FOLDER
-from craftsync.stores.s3 import ProbedFacts, S3Store, probe
+from craftsync.errors import ObjectArchived, RequestDenied
+from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
 from tests.contract.conftest import BUCKET, OpenS3
 from tests.contract.test_s3_multipart import Journal
 from tests.support.fake_s3 import Answer, Drop, Request
@@ -120,3 +123,65 @@ def test_an_upload_that_is_gone_without_a_reason_begins_anew(opened: OpenS3) -> 
         store.write("a", content, expect=ABSENT, operation="one", journal=journal)
         assert keys_of(fake, store) == ["a"]
         store.abort_stale([("a", "gone")])
+
+
+@pytest.mark.parametrize("size", [7, 20], ids=["small", "beyond one request"])
+@pytest.mark.parametrize("name", ["no-part-copy", "no-copy"])
+def test_what_a_server_cannot_copy_is_kept_by_streaming_it(
+    open_s3: OpenS3, name: str, size: int
+) -> None:
+    limits = Limits(single_put=10, smallest_part=10, single_copy=5, fresh_listing_seconds=0.0)
+    with fake_s3(name, BUCKET) as (server, fake):
+        fake.personality = replace(fake.personality, smallest_part=1)
+        store = open_s3(server, facts=CAREFUL, limits=limits)
+        store.learn(probe(store))
+        old = store.write("a", Bytes(bytes(range(size)), 1), expect=ABSENT, operation="one")
+        new = store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
+        store.delete("a", expect=new, keep="run-2")
+        kept = store.stat(f"{OWN_FOLDER}/trash/run-1/a")
+        assert kept is not None and (kept.operation, kept.mtime_ns) == ("one", 1)
+        with store.read(kept.path) as reader:
+            assert b"".join(reader) == bytes(range(size))
+        assert keys_of(fake, store) == [f"{OWN_FOLDER}/trash/run-{n}/a" for n in (1, 2)]
+        assert not fake.bucket(BUCKET).uploads
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_an_archived_object_is_replaced_where_the_bucket_keeps_versions_and_named_elsewhere(
+    opened: OpenS3, versioned: bool
+) -> None:
+    with fake_s3("versioned" if versioned else "plain", BUCKET) as (server, fake):
+        store = opened(server, fake)
+        old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
+        fake.bucket(BUCKET).archive(f"{store.root}a")
+        if versioned:
+            new = store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
+            store.delete("a", expect=new, keep="run-2")
+            assert keys_of(fake, store) == []
+            return
+        for change in (
+            lambda: store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1"),
+            lambda: store.delete("a", expect=old, keep="run-1"),
+        ):
+            with pytest.raises(ObjectArchived, match=r"^a is archived") as refused:
+                change()
+            assert "trash" not in str(refused.value)
+
+
+def test_a_bucket_with_default_retention_takes_uploads_small_and_in_parts(open_s3: OpenS3) -> None:
+    limits = Limits(single_put=10, smallest_part=10, fresh_listing_seconds=0.0)
+    with fake_s3("object-lock", BUCKET) as (server, fake):
+        fake.personality = replace(fake.personality, smallest_part=1)
+        store = open_s3(server, facts=CAREFUL, limits=limits)
+        store.learn(probe(store))
+        for content in (b"small", bytes(25)):
+            written = store.write("a", Bytes(content), expect=None, operation="op", keep="k")
+            assert written.size == len(content)
+
+
+def test_a_head_answered_403_is_the_trouble_of_its_path(opened: OpenS3) -> None:
+    with fake_s3("plain", BUCKET) as (server, fake):
+        store = opened(server, fake)
+        fake.script = lambda request: Answer(403) if request.method == "HEAD" else None
+        with pytest.raises(RequestDenied):
+            store.stat("a")

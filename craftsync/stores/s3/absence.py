@@ -1,8 +1,9 @@
 """Tells that nothing is at a path from a listing of a moment ago, where the server checks no condition.
 
-Looking at each new path costs as much as writing it. One page of a listing
-shows a thousand paths at once, so a small store is listed again instead; in a
-large one each path is looked at.
+A stat of each new path costs as much as writing it. One page of a listing
+shows a thousand paths at once, so where many new paths come, a store is listed
+again instead: once as many stats were needed as the listing has pages. A single
+saved file costs one stat, however large the store.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from craftsync.clock import Clock
 from craftsync.forking import in_children
 
 _MOST_PATHS = 20_000
-"""A listing of twenty pages is cheaper than looking at the paths that are written while it serves."""
+"""A listing of twenty pages is cheaper than a stat of each path that is written while it serves."""
+_PAGE = 1000
+"""Paths that one request lists."""
 
 
 class Absence:
@@ -34,6 +37,8 @@ class Absence:
         in_children(self, Absence._unlock)
         self._began: float | None = None
         self._count = 0
+        self._asked = 0
+        """Paths that needed a stat since the listing became too old."""
         self._paths: set[str] = set()
 
     def _unlock(self) -> None:
@@ -42,7 +47,7 @@ class Absence:
     def listed(self, began: float, count: int) -> None:
         """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""
         with self._lock:
-            self._paths, self._count, self._began = set(), count, began
+            self._paths, self._count, self._began, self._asked = set(), count, began, 0
 
     def is_sure(self, path: str) -> bool:
         """Tell whether nothing is at a path; False when only a look can tell."""
@@ -56,11 +61,12 @@ class Absence:
         return self._began is not None and self._clock.monotonic() - self._began <= self._seconds
 
     def _is_sure_after_listing(self, path: str) -> bool:
-        """List again, unless another thread just did or the store is too large for it."""
+        """List again, unless another thread just did or it costs more than a stat."""
         with self._lock:
             if not self._is_fresh():
-                if self._count > _MOST_PATHS:
+                self._asked += 1
+                if self._count > _MOST_PATHS or self._asked <= 1 + self._count // _PAGE:
                     return False
                 now, paths = self._clock.monotonic(), self._list_paths()
-                self._paths, self._count, self._began = paths, len(paths), now
+                self._paths, self._count, self._began, self._asked = paths, len(paths), now, 0
             return path not in self._paths

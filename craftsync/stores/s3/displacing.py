@@ -10,13 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
-from craftsync.errors import ObjectNotFound, PreconditionFailed
+from craftsync.errors import (
+    ObjectArchived,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreUnavailable,
+)
 from craftsync.stores.base import Expect
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
+from craftsync.stores.s3.errors import NotSupported
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
-from craftsync.stores.s3.objects import CREATE, Condition, Original, kept
+from craftsync.stores.s3.objects import CREATE, TAGS, Condition, Original, kept
 
 Metadata = tuple[Mapping[str, str], Mapping[str, str]]
 """The headers of a copied object, and the metadata its copy gets."""
@@ -92,7 +98,14 @@ class Displacing:
 
     def keep(self, current: RemoteObject, keep: str) -> None:
         """Copy an object into the trash; `ObjectNotFound` when it is not there any more."""
-        self.copied(current, self._key(f"{OWN_FOLDER}/trash/{keep}/{current.path}"))
+        try:
+            self.copied(current, self._key(f"{OWN_FOLDER}/trash/{keep}/{current.path}"))
+        except ObjectArchived as error:
+            raise ObjectArchived(
+                f"{current.path} is archived in the store, which cannot keep a copy of it.",
+                remedy="Restore it there (RestoreObject) and run this again, let the bucket keep"
+                " versions, or leave it out (--exclude).",
+            ) from error
 
     def copied(
         self,
@@ -101,18 +114,74 @@ class Displacing:
         replace: Metadata | None = None,
         condition: Condition = None,
     ) -> str:
-        """Copy an object to a key and return the new version; without `replace` the metadata stays."""
+        """Copy an object to a key and return the new version; without `replace` the metadata stays.
+
+        Where the server cannot do it, the bytes go through here.
+        """
+        try:
+            return self._copied_there(source, target, replace, condition)
+        except NotSupported:
+            return self._streamed(source, target, replace, condition)
+
+    def _copied_there(
+        self, source: RemoteObject, target: str, replace: Metadata | None, condition: Condition
+    ) -> str:
         key, match = self._key(source.path), self._facts().source_form.of(source.version)
         if source.size <= self._limits.single_copy:
             return self._calls.copy(key, target, match=match, replace=replace, condition=condition)
-        if replace is None:
-            seen = self._calls.look(key)
-            if seen is None:
-                raise ObjectNotFound(f"There is no {source.path}.")
-            replace = seen[1], seen[0].metadata
-        headers, metadata = replace
+        metadata = self._metadata(source, replace)
         original = Original(key, source.size, match)
-        return self._uploads.copy(original, target, (kept(headers), metadata), lambda: condition)
+        return self._uploads.copy(original, target, metadata, lambda: condition)
+
+    def _streamed(
+        self, source: RemoteObject, target: str, replace: Metadata | None, condition: Condition
+    ) -> str:
+        headers, metadata = self._metadata(source, replace)
+        match = self._facts().read_form.of(source.version)
+        content = _Held(self._calls, self._key(source.path), source, match)
+        if source.size > self._limits.single_put:
+            return self._uploads.send(target, content, (headers, metadata), lambda: condition, None)
+        body = content.read_at(0, source.size)
+        return self._calls.put(target, body, metadata, condition, headers).version
+
+    def _metadata(self, source: RemoteObject, replace: Metadata | None) -> Metadata:
+        """Return what a copy that is sent anew gets: headers that S3 keeps, tags, and metadata."""
+        if replace is not None:
+            return kept(replace[0]), replace[1]
+        key = self._key(source.path)
+        seen = self._calls.look(key)
+        if seen is None:
+            raise ObjectNotFound(f"There is no {source.path}.")
+        found, headers = seen
+        tags = self._calls.tags_of(key, headers)
+        return kept({**headers, TAGS: tags} if tags else headers), found.metadata
+
+
+class _Held:
+    """An object of the bucket as content for another: keeps `stores.base.Source`. `match` is the version it has to be of."""
+
+    digest = b""
+    mtime_ns: int | None = None
+
+    def __init__(self, calls: Calls, key: str, source: RemoteObject, match: str | None) -> None:
+        self._calls = calls
+        self._key = key
+        self._source = source
+        self._match = match
+        self.size = source.size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if not length:
+            return b""
+        with self._calls.get(self._key, self._match, offset, length) as opened:
+            check(self._source.path, opened.found.at(self._source.path), self._source)
+            body = b"".join(opened.chunks)
+        if (opened.start, len(body)) != (offset, length):
+            raise StoreUnavailable(f"{self._source.path} did not arrive as announced.")
+        return body
+
+    def verify(self) -> None:
+        """Each part was of the version it had to be of."""
 
 
 def check(path: str, current: RemoteObject | None, expect: Expect) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from craftsync.errors import (
     CraftsyncError,
     ListingBroken,
+    ObjectArchived,
     ObjectNotFound,
-    PathError,
     PathRefused,
     PreconditionFailed,
     RequestDenied,
@@ -69,7 +69,11 @@ class UploadGone(StoreUnavailable):
     """There is no such upload in parts: it was completed, given up, or is too old."""
 
 
-class PartsNotCopied(StoreError):
+class NotSupported(StoreError):
+    """The server does not know this kind of request."""
+
+
+class PartsNotCopied(NotSupported):
     """The server cannot fill a part of an upload from an object."""
 
 
@@ -108,7 +112,7 @@ def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
     if answer.status == 416:
         return RangeBeyond(f"{key} in {location} is shorter than expected.")
     if answer.code in _ARCHIVED:
-        return PathError(
+        return ObjectArchived(
             f"{key} in {location} is archived and cannot be read.",
             remedy="Restore it there (RestoreObject) and run this again, or leave it out (--exclude).",
         )
@@ -136,9 +140,12 @@ def _about_the_store(answer: Answer, where: str) -> StoreError:
         return _elsewhere(answer, where)
     if answer.code in _DENIED or answer.status in (401, 403):
         why = _DENIED.get(answer.code) or answer.message or "the credentials do not allow it"
-        kind = RequestDenied if answer.code == "AccessDenied" else StoreDenied
+        # The answer to a HEAD has no body and so no code: it says nothing of other keys.
+        path_only = answer.code == "AccessDenied" or (answer.status, answer.code) == (403, "")
+        kind = RequestDenied if path_only else StoreDenied
         return kind(f"{where}: {why.rstrip('.')}.", remedy=_rights(answer))
-    return StoreError(f"{where}{': ' + answer.message if answer.message else ''}.")
+    other = NotSupported if answer.status == 501 else StoreError
+    return other(f"{where}{': ' + answer.message if answer.message else ''}.")
 
 
 def _rights(answer: Answer) -> str:
