@@ -90,7 +90,7 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
         return _on_the_platform(word, config)
     if scheme is not None:
         return _from_url(word, scheme, config, access)
-    if _is_path(word):
+    if is_path(word):
         return DirectoryLocation(_absolute(word), config.reserve)
     name, _, folder = word.partition(":")
     environment = config.environments.get(name)
@@ -134,7 +134,7 @@ def _names_folder(word: str) -> bool:
     scheme, found, rest = word.partition("://")
     if found:
         return scheme != "file" and bool(rest.partition("/")[2].strip("/") or _in_variables(word))
-    return not _is_path(word) and bool(word.partition(":")[2])
+    return not is_path(word) and bool(word.partition(":")[2])
 
 
 def _in_variables(word: str) -> bool:
@@ -142,7 +142,8 @@ def _in_variables(word: str) -> bool:
     return word.startswith("craft-ai://") and word != "craft-ai://"
 
 
-def _is_path(word: str) -> bool:
+def is_path(word: str) -> bool:
+    """Tell whether a STORE word is the path of a folder, not a URL or the name of an environment."""
     return word.startswith(("/", "./", "../", "~")) or word in {".", ".."}
 
 

@@ -11,7 +11,7 @@ import click
 from craftsync import config as configuration
 from craftsync import locations, pairs
 from craftsync.cli import parameters as common
-from craftsync.cli.output import say
+from craftsync.cli.output import say, shown
 from craftsync.clock import SystemClock
 from craftsync.errors import UsageError
 
@@ -48,8 +48,8 @@ def serve(store: str, **flags: Any) -> int:
     A folder that is not there is made. The programs need no change, only the
     three variables that are printed. A token of your own is better given in
     CRAFTSYNC_SERVE_TOKEN than in --token, which every user of the machine can
-    see. Large uploads wait in TMPDIR until they
-    are complete. Ctrl-C or SIGTERM ends it in good order.
+    see. Large uploads wait in TMPDIR until they are complete. A folder given by
+    its path is made if it is not there. Ctrl-C or SIGTERM ends it in good order.
 
     \b
     Examples:
@@ -60,18 +60,27 @@ def serve(store: str, **flags: Any) -> int:
     config = configuration.load(flags["config"])
     location = locations.resolve(store, config, pairs.access_of(common.place_of(flags)))
     try:
-        _serve(location, settings, flags)
+        _serve(location, settings, flags, create=locations.is_path(store))
     except KeyboardInterrupt:
         # How a server is stopped is not how a command is interrupted.
         return 0
     return 0
 
 
-def _serve(location: locations.Location, settings: Settings, flags: dict[str, Any]) -> None:
+def _serve(
+    location: locations.Location, settings: Settings, flags: dict[str, Any], *, create: bool
+) -> None:
+    """Serve a place; with `create`, a folder that is not there is made.
+
+    That of an environment is not: it may be on a disk that is not mounted.
+    """
     from craftsync.serve import server
 
-    with locations.opened(location, create=True) as store:
+    made = create and not locations.exists(location)
+    with locations.opened(location, create=create) as store:
         server.ensure_there(store)
+        if made:
+            say(f"Made the folder {shown(str(location))}.", to_stderr=True)
         with server.listen(flags["host"], flags["port"]) as listener:
             _say_variables(server.address_of(listener), settings.sdk_token, given=flags["token"])
             server.serve(

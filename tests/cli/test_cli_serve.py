@@ -529,7 +529,22 @@ def test_what_stands_in_the_way_of_serving_is_said(craftsync: Craftsync) -> None
     assert (lacking.code, "pip install 'craftsync[serve]'" in lacking.err) == (2, True)
 
 
-def test_serve_makes_the_folder(tmp_path: Path) -> None:
-    with serving(tmp_path / "datastore") as server:
-        assert (tmp_path / "datastore").is_dir()
-        assert Client(server).upload("a", b"a").status_code == 204
+def test_a_folder_that_is_not_there_is_made_and_served(tmp_path: Path) -> None:
+    with serving(tmp_path / "data" / "store") as server:
+        assert Client(server).upload("a.txt", b"a").status_code == 204
+        assert f"Made the folder {tmp_path}/data/store." in server.log()
+    assert files(tmp_path / "data" / "store") == {"a.txt"}
+
+
+def test_a_mistyped_environment_is_not_served_nor_made(tmp_path: Path) -> None:
+    craftsync = Craftsync(tmp_path)
+    craftsync.config.write_text(
+        f"environments:\n  dev:\n    store: directory\n    path: {tmp_path}/away\n"
+    )
+    mistyped = craftsync("serve", "dav", "--port", "0")
+    assert mistyped.code == 2
+    assert "Did you mean dev?" in mistyped.err
+    # Its folder may be on a disk that is not mounted.
+    assert craftsync("serve", "dev", "--port", "0").code == 3
+    assert not (tmp_path / "away").exists()
+    assert not (tmp_path / "dav").exists()
