@@ -21,7 +21,6 @@ from craftsync import locations
 from craftsync.config import Config
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.reserve import Reserve
-from craftsync.core.retention import Retention
 from craftsync.errors import UsageError
 from craftsync.locations import DirectoryLocation, Location, S3Access
 from craftsync.options import PairOptions, Settings
@@ -42,8 +41,6 @@ class Pair:
     settings: Settings = field(default_factory=Settings)
     reserve: Reserve = field(default_factory=Reserve)
     """Free space that downloads leave alone."""
-    retention: Retention = field(default_factory=Retention)
-    """How long the trash keeps what this client displaced."""
     folder: str | None = None
     """What the configuration calls the pair, if it is in there."""
 
@@ -57,9 +54,7 @@ def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
     match words:
         case [root, store]:
             location = locations.resolve(store, config, access_of(asked))
-            return Pair(
-                _absolute(root), location, reserve=config.reserve, retention=config.retention
-            )
+            return Pair(_absolute(root), location, reserve=config.reserve)
         case [name]:
             return _of_folder(_checked(name, config), config, access_of(asked))
         case []:
@@ -101,7 +96,7 @@ def remembered(root: str, store: str, asked: PairOptions) -> Pair:
     """Return the pair that a plan names by its addresses."""
     config = configuration.load(asked.get("config"))
     location = locations.remembered(store, config, access_of(asked))
-    return Pair(Path(root), location, reserve=config.reserve, retention=config.retention)
+    return Pair(Path(root), location, reserve=config.reserve)
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
@@ -159,7 +154,8 @@ def opened(
     A root or a directory store that is not there is created where that is
     asked for, unless the state database knows the pair: then it has gone, and
     a new empty one would hide that. Read-only, an empty folder stands in for
-    what would be created. With `reading` the state is read where it is, too.
+    what would be created. With `reading`, too, nothing can be planned, and the
+    state is read where it is, and not copied.
     """
     from craftsync.sync.session import Session
 
@@ -183,7 +179,6 @@ def opened(
             )
         )
         session.root.reserve = pair.reserve
-        session.retention = pair.retention
         yield session
 
 
@@ -228,7 +223,7 @@ def _only_folder(config: Config) -> str:
 def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
     folder = config.folders[name]
     location = locations.resolve(folder.environment, config, access)
-    return Pair(folder.root, location, folder.settings, config.reserve, config.retention, name)
+    return Pair(folder.root, location, folder.settings, config.reserve, name)
 
 
 def _enclosing(place: Path, asked: PairOptions) -> Pair:
@@ -253,12 +248,7 @@ def _all_of_configuration(asked: PairOptions) -> list[Pair]:
 def _all_remembered(asked: PairOptions) -> list[Pair]:
     config, access = configuration.load(asked.get("config")), access_of(asked)
     return [
-        Pair(
-            Path(root),
-            locations.remembered(store, config, access),
-            reserve=config.reserve,
-            retention=config.retention,
-        )
+        Pair(Path(root), locations.remembered(store, config, access), reserve=config.reserve)
         for root, store in _known_pairs(state_dir_of(asked))
     ]
 

@@ -20,6 +20,7 @@ PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
 GROUND = {
+    "descriptors",
     "errors",
     "forking",
     "blocking",
@@ -38,6 +39,7 @@ FRONT = {
 
 MAY_IMPORT = {
     "errors": set(),
+    "descriptors": set(),
     "forking": set(),
     "blocking": {"forking"},
     "clock": {"errors", "blocking"},

@@ -14,7 +14,7 @@ from importlib import import_module
 
 import click
 
-from craftsync import __version__
+from craftsync import __version__, descriptors
 from craftsync.cli import failures, pid1
 from craftsync.cli.groups import Group
 
@@ -101,6 +101,7 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     _insist_on_utf8()
     pid1.leave_to_child()
+    descriptors.raise_limit()
     # A pass makes records by the million and hardly a cycle, so looking for those pays only rarely.
     gc.set_threshold(50_000, 20, 100)
     sys.exit(failures.run(cli, sys.argv[1:]))

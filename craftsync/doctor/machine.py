@@ -158,7 +158,10 @@ def _open_files(machine: Machine) -> Iterator[Finding]:
     shown = "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
     if soft != resource.RLIM_INFINITY and soft < _ENOUGH_FILES:
         yield warning(
-            "open files", f"at most {shown}", f"ulimit -n {_ENOUGH_FILES}, or fewer --transfers"
+            "open files",
+            f"at most {shown}, which a run shares out: fewer transfers at once",
+            f"raise the hard limit to {_ENOUGH_FILES} (LimitNOFILE= of a unit, ulimit -Hn): a folder that"
+            " is watched needs about a dozen, each transfer two",
         )
     else:
         yield ok("open files", f"at most {shown}")

@@ -367,18 +367,11 @@ def _migrations() -> dict[int, str]:
 
 def _make_folder(folder: Path) -> None:
     """Make the folder of a database, which is its owner's alone."""
-    with state_place(f"the folder {folder} for the state database cannot be made"):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-
-@contextlib.contextmanager
-def state_place(what: str) -> Iterator[None]:
-    """Raise `StateError` with the sentence `what` where the place of a database cannot hold or show one."""
     try:
-        yield
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StateError(
-            f"{what}: {error.strerror or error}",
+            f"the folder {folder} for the state database cannot be made: {error.strerror}",
             remedy="Name a place you may write to with --state-dir or CRAFTSYNC_STATE_DIR.",
         ) from error
 

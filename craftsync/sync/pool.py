@@ -61,6 +61,41 @@ class _Answer(NamedTuple):
     error: BaseException | None = None
 
 
+class _Workers:
+    """Threads that make calls in the order they were queued; another is started while none is free."""
+
+    def __init__(self, most: int, name: str, answer: Callable[[_Answer], None]) -> None:
+        self._most = most
+        self._name = name
+        self._answer = answer
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._dropping = False
+
+    def hand_over(self, call: _Call) -> None:
+        self._calls.put(call)
+        if len(self._threads) < self._most and not self._calls.empty():
+            name = f"{self._name}-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def finish(self, *, drop: bool) -> None:
+        """Let no more than the queued calls be made, or with `drop` none but those under way."""
+        self._dropping = drop
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            if not self._dropping:
+                self._answer(_made(call))
+
+
 class TaskPool(Generic[Result]):
     """Short tasks share the calling thread; they wait for their sockets together, and workers make their other waits.
 
@@ -69,6 +104,9 @@ class TaskPool(Generic[Result]):
     thirds went into passing the interpreter's lock around. So a short task is
     a greenlet of the thread that made the pool, which steps aside while it
     waits (`blocking`). As many are under way at once as there are workers.
+    Those waits and the long tasks have workers of their own: a wait, such as
+    that for the disk before a group is recorded, takes milliseconds and must
+    not queue behind transfers that take minutes.
     All methods but `post` belong to that thread.
 
     A greenlet runs one task after the other, for each new one is given 16 KiB
@@ -80,18 +118,18 @@ class TaskPool(Generic[Result]):
         self._queued: deque[Callable[[], Result]] = deque()
         self._under_way = 0
         self._resting: list[greenlet] = []
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._waits = _Workers(workers, "wait", self._answer)
+        self._long = _Workers(workers, "transfer", self._answer)
         self._answers: deque[_Answer] = deque()
         self._sockets: Sockets[greenlet] = Sockets()
         self._sleeping = False
         self._closing = False
         self._workers = workers
-        self._threads: list[threading.Thread] = []
         wait_through(self)
 
     def submit(self, task: Callable[[], Result], *, long: bool = False) -> None:
         if long:
-            self._hand_over(_Call(None, task))
+            self._long.hand_over(_Call(None, task))
         else:
             self._queued.append(task)
             self._start_queued()
@@ -129,10 +167,10 @@ class TaskPool(Generic[Result]):
             return
         self._closing = True
         self._queued.clear()
-        for _ in self._threads:
-            self._calls.put(None)
-        for thread in self._threads:
-            thread.join()
+        self._waits.finish(drop=False)
+        self._long.finish(drop=True)
+        self._waits.join()
+        self._long.join()
         results: deque[_Answer] = deque()
         while self._answers or self._sockets:
             if not self._answers:
@@ -154,7 +192,7 @@ class TaskPool(Generic[Result]):
         task = getcurrent()
         if task is self._home or self._closing:
             return call()
-        self._hand_over(_Call(task, call))
+        self._waits.hand_over(_Call(task, call))
         returned: T = _returned(self._home.switch())
         return returned
 
@@ -179,14 +217,6 @@ class TaskPool(Generic[Result]):
             self._start_queued()
         return bool(ready or self._answers)
 
-    def _hand_over(self, call: _Call) -> None:
-        """Queue a call, and start another worker if none is free to take it."""
-        self._calls.put(call)
-        if len(self._threads) < self._workers and not self._calls.empty():
-            name = f"transfer-{len(self._threads)}"
-            self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
-            self._threads[-1].start()
-
     def _start_queued(self) -> None:
         while self._queued and self._under_way < self._workers:
             self.begin(self._queued.popleft())
@@ -208,12 +238,6 @@ class TaskPool(Generic[Result]):
         self._answers.append(answer)
         if self._sleeping:
             self._sockets.wake()
-
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            dropped = self._closing and call.task is None
-            if not dropped:
-                self._answer(_made(call))
 
 
 class SerialPool(Generic[Result]):

@@ -12,15 +12,16 @@ from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from craftsync import descriptors
 from craftsync.clock import Clock
 from craftsync.errors import CraftsyncError, Interrupted, PathError, RequestDenied, StoreMissing
 from craftsync.memory import give_back_large_blocks
 from craftsync.sync.pool import Pool
 
 _WINDOW = 768
-"""Steps handed out and not yet recorded: enough to keep the workers busy while a group is, and
-well below the 1,024 descriptors a process may open by default, for each finished download is an
-open file until it is swapped in."""
+"""Steps handed out and not yet recorded, at most: enough to keep the workers busy while a group is.
+Each finished download is an open file until it is swapped in, so there are fewer where the process
+may open few (`descriptors`)."""
 _GROUP = 256
 _GROUP_SECONDS = 1.0
 _FAILURES_IN_A_ROW = 8
@@ -64,6 +65,10 @@ class Runner(ABC, Generic[Step, Result]):
     def run(self) -> None:
         """Carry out every step. Raises what broke a whole side, after recording what was done."""
         give_back_large_blocks()
+        with descriptors.shared():
+            self._run()
+
+    def _run(self) -> None:
         stage: Hashable = None
         try:
             for step in self._steps():
@@ -73,7 +78,7 @@ class Runner(ABC, Generic[Step, Result]):
                 task, long = self._task(step)
                 self._pool.submit(task, long=long)
                 self._in_flight += 1
-                while self._unrecorded() >= _WINDOW:
+                while self._unrecorded() >= descriptors.steps_at_once(_WINDOW):
                     self._collect()
             self._drain()
         except BaseException:
@@ -147,7 +152,8 @@ class Runner(ABC, Generic[Step, Result]):
         self._tick()
         waiting = self._waiting()
         late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
-        if waiting >= _GROUP or (waiting and late):
+        full = waiting >= min(_GROUP, descriptors.steps_at_once(_WINDOW) // 2)
+        if waiting and (full or late):
             self._flush()
 
     def _take_in(self, result: Result | Note) -> None:

@@ -14,11 +14,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
-from craftsync.core.retention import Retention
 from craftsync.errors import PathError, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -36,9 +35,8 @@ from craftsync.sync.limiter import Limiter
 from craftsync.sync.opening import learn, report_recovery
 from craftsync.sync.planner import Planned
 from craftsync.sync.pool import TaskPool
-from craftsync.sync.report import OnEvent, Options, ProgressEvent, Report
+from craftsync.sync.report import OnEvent, Options, Report
 from craftsync.sync.restoring import Restored, Restoring
-from craftsync.sync.retention import Purging, holdings
 from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
 from craftsync.sync.trash import TrashEntry, Wanted, entries, purge, purgeable
@@ -72,7 +70,6 @@ class Session:
         self.state = state
         self.read_only = read_only
         self.clock = clock
-        self.retention = Retention()
         self._make_pool = make_pool
 
     @classmethod
@@ -169,19 +166,7 @@ class Session:
         report.conflict_copies = self._conflict_copies()
         if not options.dry_run:
             self._remember(report, options, complete=complete)
-            if complete:
-                self._end_retention(on_event)
         return report
-
-    def _end_retention(self, on_event: OnEvent) -> None:
-        Purging(
-            self.root,
-            self.store,
-            self.state,
-            self.clock,
-            self.retention,
-            lambda: on_event(ProgressEvent("scanning")),
-        ).run()
 
     def _conflict_copies(self) -> int:
         """Count the conflict copies that wait: those in the folder, by the names both sides agreed on."""
@@ -317,10 +302,6 @@ class Session:
         """Yield what was displaced or deleted and can be restored, newest first."""
         return entries(self.root, self.store)
 
-    def holdings(self) -> dict[str, Any]:
-        """Return what both trashes hold of this client: files, bytes, how long, and why not if it is suspended."""
-        return holdings(self.state, self.retention)
-
     def restore(
         self, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
     ) -> Iterator[Restored]:
@@ -352,10 +333,7 @@ class Session:
     def purge(self, older_than_days: float) -> int:
         """Remove what has been kept for longer; return how many versions went."""
         before = stamp(self.clock, days_ago=older_than_days)
-        gone = purge(self.root, self.store, before)
-        with self.state.transaction():
-            self.state.kept.forget_before(before)
-        return gone
+        return purge(self.root, self.store, before)
 
 
 def _make_root(path: str, location: str, state_dir: Path) -> None:

@@ -1,80 +1,43 @@
-"""Ctrl-C and SIGTERM during a run: heard at once, and what was done until then is said."""
+"""A stop while the store is silent or turns every request away: what waits is given up."""
 
 from __future__ import annotations
 
-import json
-import signal
+import os
 import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from tests.support.cli import DEADLINE, Craftsync
+from tests.support.fake_s3 import Answer, Request, error, scripted
 
-SIGNALS = pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
-)
-MANY = 1500
-"""Paths whose lines are more than a pipe holds, so that whoever prints them waits for the reader."""
+GUARD_SECONDS = 45
+"""Well below the minutes that a silent store or its Retry-After would be waited for."""
 
 
-def stopped(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[int, str]:
-    """Stop a run, wait for the line that says so, and return its exit code and what it printed."""
-    process.send_signal(number)
-    assert process.stderr is not None
-    assert process.stderr.readline() == b"craftsync: stopping\n"
-    out, err = process.communicate(timeout=DEADLINE)
-    assert b"Traceback" not in err
-    return process.returncode, out.decode()
+@pytest.mark.parametrize("store_is", ["silent", "turning requests away"])
+def test_a_stop_ends_a_push_whose_store_does_not_answer(store_is: str, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    for number in range(8):
+        (tmp_path / "root" / f"f{number}").write_bytes(b"x")
+    asked, over = threading.Event(), threading.Event()
 
+    def script(request: Request) -> Answer:
+        asked.set()
+        if store_is == "silent":
+            over.wait(2 * GUARD_SECONDS)
+        return error(503, "SlowDown", ("Retry-After", "60"))
 
-@SIGNALS
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [(("push", "root"), "push"), (("sync", "root"), "sync"), (("migrate", "./root"), "migrate")],
-    ids=["push", "sync", "migrate"],
-)
-@pytest.mark.parametrize("as_json", [False, True], ids=["text", "JSON"])
-def test_a_run_that_is_stopped_says_so_at_once_and_then_what_was_done(
-    craftsync: Craftsync,
-    words: tuple[str, ...],
-    says: str,
-    number: signal.Signals,
-    code: int,
-    *,
-    as_json: bool,
-) -> None:
-    craftsync.write("root/a", "content")
-    (craftsync.folder / "root/large").write_bytes(bytes(64 << 20))
-    flags = ("--json",) if as_json else ("--verbose",)
-    limit = ("--bwlimit", "1M")
-    store = craftsync.folder / "store"
-    process = craftsync.start(*words, "./store", *flags, *limit)
-    assert process.stdout is not None
-    done = process.stdout.readline().decode()
-    assert '"a"' in done or " a " in done
-    ended, out = stopped(process, number)
-    assert ended == code
-    assert not (store / "large").exists()
-    last = out.splitlines()[-1]
-    if as_json:
-        summary = json.loads(last)
-        assert (summary["type"], summary["exit_code"]) == ("summary", code)
-        assert summary["uploaded"] + summary["copied"] == 1
-    else:
-        assert last.startswith(f"{says}: stopped before the end; until then: 1 ")
-
-
-@SIGNALS
-def test_a_check_that_is_stopped_says_how_much_was_compared(
-    craftsync: Craftsync, number: signal.Signals, code: int
-) -> None:
-    for index in range(MANY):
-        craftsync.write(f"root/{index:0100}")
-    (craftsync.folder / "store").mkdir()
-    process = craftsync.start("check", "root", "./store")
-    assert process.stdout is not None
-    assert process.stdout.read(1) == b"+"
-    ended, out = stopped(process, number)
-    assert ended == code
-    assert out.splitlines()[-1].startswith("check: stopped before the end; until then: ")
-    assert out.splitlines()[-1].endswith(" not equal")
+    with scripted(script) as (server, _):
+        command = [sys.executable, "-m", "craftsync", "push", "-q", "root", "s3://bucket"]
+        keys = {"AWS_ENDPOINT_URL": server.endpoint, "AWS_ACCESS_KEY_ID": "k"}
+        env = os.environ | keys | {"AWS_SECRET_ACCESS_KEY": "s", "CRAFTSYNC_STATE_DIR": "state"}
+        with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as running:
+            try:
+                assert asked.wait(GUARD_SECONDS)
+                running.terminate()
+                assert running.wait(GUARD_SECONDS) == 143
+            finally:
+                over.set()
+                running.kill()

@@ -138,3 +138,16 @@ def test_a_task_that_is_begun_passes_by_those_in_the_queue(pool: TaskPool[object
 
     assert pool.take(PATIENCE) == "begun"
     gate.set()
+
+
+def test_the_wait_of_a_short_task_does_not_queue_behind_long_tasks(
+    pool: TaskPool[object],
+) -> None:
+    go_on = threading.Event()
+    for _ in range(5):
+        pool.submit(lambda: go_on.wait(PATIENCE), long=True)
+    pool.begin(lambda: blocking(lambda: "recorded"))
+
+    assert pool.take(PATIENCE) == "recorded"
+    go_on.set()
+    assert [pool.take(PATIENCE) for _ in range(5)] == [True] * 5

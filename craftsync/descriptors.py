@@ -1,0 +1,54 @@
+"""How many descriptors this process may hold open, and how many of them a run may take.
+
+A download that is finished and not yet swapped in is an open file, a transfer
+under way is a file and a socket, and each folder that is watched needs a dozen.
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_WANTED = 65_536
+"""More is never asked for: some programs close every number up to the limit."""
+_KEPT_FREE = 128
+"""Of the limit, for what is no transfer: databases, watches, standard streams, libraries."""
+_EACH = 2
+"""Descriptors of a step that is under way, at most."""
+_LEAST = 8
+
+_lock = threading.Lock()
+_runs = 0
+
+
+def raise_limit() -> None:
+    """Raise the soft limit of open files towards the hard one, as servers do at their start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED if hard == resource.RLIM_INFINITY else min(hard, _WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Count as one of the runs that share the descriptors of this process."""
+    global _runs
+    with _lock:
+        _runs += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _runs -= 1
+
+
+def steps_at_once(most: int) -> int:
+    """Return how many steps a run may have under way or unrecorded, `most` or fewer, as runs begin and end."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        return most
+    share = max(soft - _KEPT_FREE, soft // 2) // _EACH // max(_runs, 1)
+    return max(_LEAST, min(most, share))
