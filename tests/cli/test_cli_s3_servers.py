@@ -152,6 +152,29 @@ def test_an_edit_keeps_what_others_gave_an_object(
     assert asked == ["/bucket/a.txt?tagging="]
 
 
+def test_an_edit_whose_head_is_refused_is_a_problem_of_that_path(
+    craftsync: Craftsync, plain: FakeS3
+) -> None:
+    for name in ("a", "b"):
+        craftsync.write(f"root/{name}")
+    assert craftsync("sync", "root", "s3://bucket").code == 0
+    for name in ("a", "b"):
+        craftsync.write(f"root/{name}", "edited")
+
+    def refuse(request: Request) -> Answer | None:
+        return Answer(403) if (request.method, request.target) == ("HEAD", "/bucket/a") else None
+
+    plain.script = refuse
+    run = craftsync("sync", "root", "s3://bucket")
+    assert run.code == 1
+    assert "a: a was not replaced" in run.err and "s3:GetObject" in run.err
+    bucket = plain.bucket("bucket")
+    assert (bucket.get("a").content, bucket.get("b").content) == (b"content", b"edited")
+    plain.script = None
+    assert craftsync("sync", "root", "s3://bucket").code == 0
+    assert bucket.get("a").content == b"edited"
+
+
 def hiding(key: str) -> Callable[[Request], Answer | None]:
     """Return a script by which a server answers 404 to an object that it lists."""
 

@@ -19,6 +19,7 @@ from craftsync.errors import (
     PathError,
     PathObstructed,
     PreconditionFailed,
+    RequestDenied,
     StoreDenied,
     StoreUnavailable,
 )
@@ -315,15 +316,24 @@ class S3Store:
         return self._displacing.prepared(path, expect, kept, checks)
 
     def _inherited(self, path: str, expect: Expect) -> Properties:
-        """Return the properties of new content: what others gave the object in its place, and a type by its name."""
+        """Return the properties of new content: what others gave the object in its place, and a type by its name.
+
+        Raises `RequestDenied` for an object that is known to be there and may not be looked at.
+        """
         if isinstance(expect, Absent):
             return inherited(path, None)
         key = self._key(path)
         try:
             seen = self.calls.look(key)
-        except StoreDenied:
-            # Who may write and not read learns nothing of what is there.
-            return inherited(path, None)
+        except RequestDenied as error:
+            if expect is None:
+                # S3 answers 403 for an object that is not there to those who may not list.
+                return inherited(path, None)
+            raise RequestDenied(
+                f"{path} was not replaced: {self.location} refuses to show its type, headers,"
+                " metadata and tags, which would be lost.",
+                remedy=f"Allow s3:GetObject for it. ({str(error).removesuffix('.')})",
+            ) from error
         if seen is None:
             return inherited(path, None)
         found, headers = seen
@@ -367,9 +377,8 @@ class S3Store:
             with self.calls.get(key, match, 0, None) as opened:
                 return b"".join(opened.chunks) == body
         except (PreconditionFailed, ObjectNotFound, StoreDenied):
-            return (
-                True  # Replaced since, or not to be read: nothing speaks against it but the ETag.
-            )
+            # Replaced since, or not to be read: nothing speaks against it but the ETag.
+            return True
 
     def _believes_md5(self) -> bool:
         """Try again whether ETags are MD5s, because one was not; once is enough to go on believing it."""
