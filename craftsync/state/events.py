@@ -7,7 +7,7 @@ whole event, also what went before the guard held anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from craftsync.core.guard import DeleteLimit
@@ -22,7 +22,8 @@ EVENT_SECONDS = 120
 class Deleted(NamedTuple):
     """A delete that was carried out as part of an event. `at_ns` is UTC, `size` bytes.
 
-    `stamp` names the run in the trash of the side it was deleted on.
+    `stamp` names the run in the trash of the side it was deleted on. `rejected`:
+    a person rejected it, and it could not be brought back.
     """
 
     kind: Kind
@@ -30,6 +31,7 @@ class Deleted(NamedTuple):
     size: int
     at_ns: int
     stamp: str
+    rejected: bool = False
 
 
 class Events:
@@ -68,7 +70,29 @@ class Events:
                 " limit_files = excluded.limit_files, limit_share = excluded.limit_share",
                 (one.kind, one.at_ns, limit.files, limit.share),
             )
-            self._db.execute("INSERT OR REPLACE INTO event_delete VALUES (?, ?, ?, ?, ?)", one)
+            self._db.execute("INSERT OR REPLACE INTO event_delete VALUES (?, ?, ?, ?, ?, ?)", one)
+
+    def note_cut_off(self, limit: DeleteLimit, now_ns: int) -> None:
+        """Count deletes of a run that was cut off before it recorded them, now that their paths are planned again.
+
+        Those are it that the plan is about to forget, for both sides lost them. When
+        they went is not known: they count as of now, so that the next deletes
+        count with them.
+        """
+        went = self._db.execute(
+            "SELECT c.kind, c.path, c.size, ?, c.stamp, 0 FROM cut_off c"
+            " JOIN plan p ON p.path = c.path WHERE p.kind = ?",
+            (now_ns, Kind.FORGET),
+        ).fetchall()
+        self.add(map(_deleted, went), limit)
+        self._db.execute("DELETE FROM cut_off WHERE path IN (SELECT path FROM plan)")
+
+    def end_cut_off(self, is_unknown: Callable[[str], bool]) -> None:
+        """After a complete run was planned, drop what it has no step for; those stay of which a side could not say what it holds."""
+        rest = self._db.execute("SELECT path FROM cut_off").fetchall()
+        self._db.executemany(
+            "DELETE FROM cut_off WHERE path = ?", (row for row in rest if not is_unknown(row[0]))
+        )
 
     def make_up(self, new: int) -> None:
         """Let new paths make up for as many deletes before them, unless deletes are held.
@@ -89,13 +113,16 @@ class Events:
                 )
 
     def deleted(self, paths: Iterable[str] | None = None) -> Iterator[Deleted]:
-        """Yield what was deleted in the events that have held deletes: all, or at `paths` and below them."""
+        """Yield what was deleted in the events that have held deletes, and what could not be brought back of any.
+
+        All, or those at `paths` and below them.
+        """
         query = (
-            "SELECT kind, path, size, at_ns, stamp FROM event_delete"
-            " WHERE kind IN (SELECT kind FROM held)"
+            "SELECT kind, path, size, at_ns, stamp, rejected FROM event_delete"
+            " WHERE (rejected OR kind IN (SELECT kind FROM held))"
         )
         if paths is None:
-            yield from map(_deleted, self._db.execute(f"{query} ORDER BY kind, path"))
+            yield from map(_deleted, self._db.execute(f"{query} ORDER BY kind, rejected, path"))
             return
         for low, high in ranges(paths):
             where = "AND path >= ? AND path < ? ORDER BY path"
@@ -104,6 +131,12 @@ class Events:
     def forget(self, paths: Iterable[str]) -> None:
         """Drop deletes that a person has approved or taken back."""
         self._db.executemany("DELETE FROM event_delete WHERE path = ?", ((path,) for path in paths))
+
+    def keep_rejected(self, paths: Iterable[str]) -> None:
+        """Keep deletes that could not be brought back, also when their event ends."""
+        self._db.executemany(
+            "UPDATE event_delete SET rejected = 1 WHERE path = ?", ((path,) for path in paths)
+        )
 
     def held(self) -> list[Kind]:
         """Return the directions of which deletes are held."""
@@ -117,12 +150,12 @@ class Events:
 
     def end(self, kind: str) -> None:
         self._db.execute("DELETE FROM event WHERE kind = ?", (kind,))
-        self._db.execute("DELETE FROM event_delete WHERE kind = ?", (kind,))
+        self._db.execute("DELETE FROM event_delete WHERE kind = ? AND NOT rejected", (kind,))
 
     def _is_held(self, kind: str) -> bool:
         found = self._db.execute("SELECT 1 FROM held WHERE kind = ? LIMIT 1", (kind,)).fetchone()
         return found is not None
 
 
-def _deleted(row: tuple[str, str, int, int, str]) -> Deleted:
-    return Deleted(Kind(row[0]), *row[1:])
+def _deleted(row: tuple[str, str, int, int, str, int]) -> Deleted:
+    return Deleted(Kind(row[0]), *row[1:5], bool(row[5]))

@@ -20,7 +20,7 @@ from craftsync.state.plan import Step
 from craftsync.stores.base import cancel, renew
 from craftsync.sync.carrier import Carrier, Task
 from craftsync.sync.content import PART, WHOLE, PartialDownload
-from craftsync.sync.held import note_deletes
+from craftsync.sync.held import DELETES, note_deletes
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Outcome, Staged, Status
 from craftsync.sync.pool import Pool
@@ -207,7 +207,9 @@ class Executor(Runner[Step, Outcome | Staged]):
                 # Planned as a download and a delete, each is looked at for itself.
                 self._state.plan.unpair(outcome.action.source)
             step = self._ids.pop(outcome.action.path)
-            if outcome.status not in _UNDONE:
+            # A delete that was skipped was not carried out: `Plan.begin` must not think it may have been.
+            is_no_delete = outcome.status is Status.SKIPPED and outcome.action.kind in DELETES
+            if outcome.status not in _UNDONE or is_no_delete:
                 yield step
 
 

@@ -27,7 +27,7 @@ from craftsync.sync.trash import Attributes, TrashEntry, fetch
 
 _AT_ONCE = 50
 """Files brought back before the disk is waited for."""
-_DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
+DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
 _KEPT_BY = {Kind.DELETE_REMOTE: "store", Kind.DELETE_LOCAL: "root"}
 _RETURNS = {Kind.DELETE_REMOTE: Kind.DOWNLOAD, Kind.DELETE_LOCAL: Kind.UPLOAD}
 
@@ -92,7 +92,7 @@ def note_deletes(
         (
             Deleted(one.action.kind, one.action.path, _size(one.action), now_ns, stamp)
             for one in done
-            if one.action.kind in _DELETES and one.status is Status.DONE
+            if one.action.kind in DELETES and one.status is Status.DONE
         ),
         limit,
     )

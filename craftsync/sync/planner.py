@@ -74,6 +74,7 @@ class Planner:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
             self.state.plan.pair_moves(by_version=self.store.features.md5_versions)
             self.state.held.release(back)
+            self.state.events.note_cut_off(self.options.delete_limit, self.now_ns)
             if paths is None:
 
                 def is_unknown(path: str) -> bool:
@@ -81,6 +82,7 @@ class Planner:
 
                 self.state.intents.end_unplanned(is_unknown)
                 self.state.held.keep_planned(self.options.policy.mode, is_unknown)
+                self.state.events.end_cut_off(is_unknown)
             if not self.options.force_delete:
                 self._hold(planned, whole=paths is None)
             self.state.plan.arrange()

@@ -80,11 +80,14 @@ class Round:
         if deletes and not self.options.dry_run:
             confirm_root(self.root, self.state, mark=False)
             confirm_store(self.store, self.state, mark=False)
-        is_a_persons_word = strict or self.options.force_delete
+        is_a_persons_word, keep = strict or self.options.force_delete, stamp(self.clock)
+        if deletes and not is_a_persons_word:
+            with self.state.transaction():
+                self.state.plan.delete_under(keep)
         with ThreadPoolExecutor(_PARTS_AT_ONCE, "part") as parts:
             Executor(
                 state=self.state,
-                carrier=self._carrier(tally, parts, strict=strict),
+                carrier=self._carrier(tally, parts, keep, strict=strict),
                 pool=self.make_pool(self.options.transfers),
                 clock=self.clock,
                 command=self.command,
@@ -92,7 +95,9 @@ class Round:
                 limit=None if is_a_persons_word else self.options.delete_limit,
             ).run()
 
-    def _carrier(self, tally: Tally, parts: ThreadPoolExecutor, *, strict: bool) -> Carrier:
+    def _carrier(
+        self, tally: Tally, parts: ThreadPoolExecutor, keep: str, *, strict: bool
+    ) -> Carrier:
         options = self.options
         upload = Limiter(options.upload_rate, self.clock)
         download = Limiter(options.download_rate, self.clock)
@@ -113,7 +118,7 @@ class Round:
             fetcher,
             upload,
             self.state.intents,
-            keep=stamp(self.clock),
+            keep=keep,
             dry_run=options.dry_run,
             strict=strict,
         )
