@@ -45,7 +45,7 @@ def check(
     if options.policy.compare is Compare.FINGERPRINT:
         options = replace(options, policy=replace(options.policy, compare=Compare.CHECKSUM))
     with pairs.opened(pair, pairs.state_dir_of(asked), read_only=True) as session:
-        return session.check(options, on_line)
+        return session.check(options, on_line, asked.get("on_event", _ignore))
 
 
 def options_for(pair: pairs.Pair, asked: PassOptions, mode: Mode) -> Options:

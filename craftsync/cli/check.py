@@ -38,5 +38,6 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
 
     with reporting("check", flags) as output:
         asked = common.asked_of(flags)
+        asked["on_event"] = output.on_event
         compare = command.check if command.are_stores(pair, asked) else passes.check
         return output.finish(compare(pair, asked, on_line))

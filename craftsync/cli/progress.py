@@ -43,6 +43,8 @@ class Bars:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._looked: dict[str, int] = {}
+        """How many files each stage of looking has met, for they take turns."""
         self._task = self._progress.add_task("starting", total=None, files="")
         self._progress.start()
         terminal.print_above(self._print)
@@ -52,6 +54,12 @@ class Bars:
         self._console.print(Text(line), soft_wrap=True)
 
     def show(self, event: ProgressEvent) -> None:
+        if event.files_total is None and event.stage != "transferring":
+            self._looked[event.stage] = event.files_done or self._looked.get(event.stage, 0)
+            looked = ", ".join(f"{stage} {count} files" for stage, count in self._looked.items())
+            self._progress.update(self._task, description=looked, total=None, files="")
+            return
+        self._looked.clear()
         total = "" if event.files_total is None else f"/{event.files_total}"
         self._progress.update(
             self._task,

@@ -16,8 +16,9 @@ from craftsync.migrate.content import digest_of, is_md5
 from craftsync.state.database import Database
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
+from craftsync.sync import planning
 from craftsync.sync.limiter import Limiter
-from craftsync.sync.report import REASONS, Issue, IssueEvent, Report
+from craftsync.sync.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
 
 _BATCH = 256
 _READ_AT_ONCE = 8
@@ -38,6 +39,7 @@ class Checker:
     target: Store
     rules: CallRules
     workers: int
+    on_event: OnEvent
     size_only: bool = False
 
     def run(self, on_line: Callable[[str, str], None]) -> Report:
@@ -58,6 +60,7 @@ class Checker:
         ]
         triples = merge(listings[0], nothing_agreed, listings[1])
         with ThreadPoolExecutor(min(self.workers, _READ_AT_ONCE)) as pool:
+            compared = 0
             while batch := list(islice(triples, _BATCH)):
                 for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):
                     report.unchanged += symbol == "="
@@ -65,6 +68,8 @@ class Checker:
                         report.problems += 1
                         report.note(IssueEvent(Issue.PROBLEM, triple.path, REASONS[symbol]))
                     on_line(symbol, triple.path)
+                compared += len(batch)
+                self.on_event(ProgressEvent("hashing", compared))
         database.close()
         report.seconds = round(clock.monotonic() - started, 3)
         return report
@@ -86,7 +91,9 @@ class Checker:
                 else:
                     yield entry
 
-        listing = known(self.rules.of(store.list()))
+        listing = known(
+            planning.counted(self.rules.of(store.list()), f"listing the {name}", self.on_event)
+        )
         return listing if store.features.sorted_listing else in_order(database, listing, name=name)
 
     def _compare(self, triple: _Triple) -> str:

@@ -155,7 +155,8 @@ def check(
     rules = CallRules(options.include, options.exclude)
     size_only = options.policy.compare is Compare.SIZE_ONLY
     with places.opened(place, other, create=False, stand_in=False) as (store, to):
-        return Checker(store, to, rules, options.transfers, size_only).run(on_line)
+        on_event = asked.get("on_event", _ignore)
+        return Checker(store, to, rules, options.transfers, on_event, size_only).run(on_line)
 
 
 def _places(

@@ -17,8 +17,9 @@ from craftsync.local.scan import scan
 from craftsync.state.pair import PairState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
+from craftsync.sync import planning
 from craftsync.sync.content import Fetcher
-from craftsync.sync.report import REASONS, Issue, IssueEvent, Report
+from craftsync.sync.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
 from craftsync.sync.settle import Contents
 
 _BATCH = 256
@@ -36,6 +37,7 @@ class Checker:
     rules: IgnoreRules
     fetcher: Fetcher
     workers: int
+    on_event: OnEvent
 
     def run(self, report: Report, on_line: Callable[[str, str], None]) -> None:
         """Call `on_line(symbol, path)` for each path, in order.
@@ -54,12 +56,14 @@ class Checker:
                 else:
                     yield entry
 
-        listing = known(self.store.list())
+        listing = known(planning.counted(self.store.list(), "listing", self.on_event))
         if not self.store.features.sorted_listing:
             listing = in_order(self.state.database, listing)
         nothing_agreed: tuple[BaselineRow, ...] = ()
-        triples = merge(known(scan(self.root, self.rules)), nothing_agreed, listing)
+        scanned = planning.counted(scan(self.root, self.rules), "scanning", self.on_event)
+        triples = merge(known(scanned), nothing_agreed, listing)
         with ThreadPoolExecutor(self.workers) as pool:
+            compared = 0
             while batch := list(islice(triples, _BATCH)):
                 for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):
                     if symbol is None:
@@ -69,6 +73,8 @@ class Checker:
                         report.problems += 1
                         report.note(IssueEvent(Issue.PROBLEM, triple.path, REASONS[symbol]))
                     on_line(symbol, triple.path)
+                compared += len(batch)
+                self.on_event(ProgressEvent("hashing", compared))
 
     def _compare(self, triple: Triple) -> str | None:
         if triple.remote is None:

@@ -29,9 +29,6 @@ from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, ProgressE
 _REVIEW = "Review: craftsync deletes list"
 _FORCE = "If that is meant: --force-delete"
 
-_TICK = 8192
-"""Paths after which a long scan says that it is alive, which is also when it can be interrupted."""
-
 
 @dataclass(slots=True)
 class Planned(planning.Planned):
@@ -101,10 +98,14 @@ class Planner:
         if paths is not None:
             return self._at(sorted(set(paths)), gone_here, gone_there, note, listed=listed)
         boundaries = self.state.baseline.boundaries(planning.LISTING_SHARE)
-        listing = known(self.store.list(boundaries=boundaries), gone_there, note)
+        listed_there = planning.counted(
+            self.store.list(boundaries=boundaries), "listing", self.on_event
+        )
+        listing = known(listed_there, gone_there, note)
         if not self.store.features.sorted_listing:
             listing = in_order(self.state.database, listing)
-        local = known(self._scan(), gone_here, note)
+        scanned = planning.counted(self._scan(), "scanning", self.on_event)
+        local = known(scanned, gone_here, note)
         return merge(local, self.state.baseline.rows(), listing)
 
     def _at(
@@ -179,8 +180,6 @@ class Planner:
                 and remote_is_same(remote, row)
             ):
                 unchanged += 1
-                if not unchanged % _TICK:
-                    self.on_event(ProgressEvent("scanning", unchanged))
                 continue
             if local is None and path not in gone_here and ignored(path):
                 continue
@@ -215,9 +214,11 @@ class Planner:
             self.on_event(IssueEvent(Issue.SKIPPED, place, reason))
 
     def _spool(self, actions: Iterator[Action]) -> None:
+        planned = 0
         for batch in planning.in_batches(actions):
             self.state.plan.add(batch)
-            self.on_event(ProgressEvent("scanning"))
+            planned += len(batch)
+            self.on_event(ProgressEvent("planning", planned))
 
     def _hold(self, planned: Planned, *, whole: bool) -> None:
         baseline, asked = self.state.baseline.count(), self.options.delete_limit

@@ -15,7 +15,7 @@ from typing import TypeVar
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import PathError, PathLeftOut, PathRefused, StoreDenied
 from craftsync.stores.base import Store
-from craftsync.sync.report import HeldEvent, Issue, IssueEvent, OnEvent
+from craftsync.sync.report import HeldEvent, Issue, IssueEvent, OnEvent, ProgressEvent
 
 BATCH = 1000
 """Steps put into the plan table at once."""
@@ -24,6 +24,7 @@ LISTING_SHARE = 5000
 _LOOKS_AT_ONCE = 16
 
 _Step = TypeVar("_Step")
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(slots=True)
@@ -104,3 +105,12 @@ def in_batches(steps: Iterator[_Step]) -> Iterator[list[_Step]]:
     """Yield the steps in lists of a size that the plan table takes well."""
     while batch := list(islice(steps, BATCH)):
         yield batch
+
+
+def counted(stream: Iterable[_Entry], stage: str, on_event: OnEvent) -> Iterator[_Entry]:
+    """Yield what a side holds and tell how many entries were met: once a batch, which is also when it can be stopped."""
+    count = 0
+    for batch in in_batches(iter(stream)):
+        count += len(batch)
+        on_event(ProgressEvent(stage, count))
+        yield from batch

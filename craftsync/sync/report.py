@@ -84,7 +84,7 @@ class ProgressEvent:
     """How far a pass has come. Totals are `None` until planning has ended."""
 
     stage: str
-    """`scanning` or `transferring`."""
+    """`scanning` the folder, `listing` the store, `planning`, `hashing` for a check, or `transferring`."""
     files_done: int = 0
     files_total: int | None = None
     bytes_done: int = 0

@@ -200,13 +200,24 @@ class Session:
         now, mode = self.clock.now_ns(), options.policy.mode
         status.remember(self.state.database, report, mode, now, complete=complete)
 
-    def check(self, options: Options, on_line: Callable[[str, str], None]) -> Report:
+    def check(
+        self,
+        options: Options,
+        on_line: Callable[[str, str], None],
+        on_event: OnEvent = ignore_events,
+    ) -> Report:
         """Compare the content of both sides; `on_line` gets a symbol of `= - + * !` and a path."""
         report = Report("check")
         with ThreadPoolExecutor(_COMPARED_AT_ONCE) as parts:
             fetcher = Fetcher(self.root, self.store, Limiter(None, self.clock), parts)
             checker = check.Checker(
-                self.root, self.store, self.state, self.rules(options), fetcher, options.transfers
+                self.root,
+                self.store,
+                self.state,
+                self.rules(options),
+                fetcher,
+                options.transfers,
+                on_event,
             )
             checker.run(report, on_line)
         report.conflict_copies = self._conflict_copies()

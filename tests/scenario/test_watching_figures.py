@@ -93,7 +93,8 @@ def test_while_everything_is_scanned_pending_is_unknown_and_then_what_is_to_be_m
 
         def listen(event: Event) -> None:
             if isinstance(event, ProgressEvent):
-                found[event.stage].add(pending(at_work))
+                moving = event.stage == "transferring"
+                found[event.stage if moving else "scanning"].add(pending(at_work))
 
         at_work.listen = listen
         store.asked = lambda: found[at_work.cycles.state.state].add(pending(at_work))
