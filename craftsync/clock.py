@@ -10,6 +10,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from craftsync.blocking import blocking
@@ -60,6 +61,14 @@ class CancellableClock(SystemClock):
 
     def renew(self) -> None:
         self._cancelled.clear()
+
+
+def boot_id() -> str:
+    """Name the boot that `Clock.monotonic` counts from; empty where the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def stamp(clock: Clock, *, days_ago: float = 0) -> str:

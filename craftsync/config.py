@@ -19,6 +19,7 @@ from typing import Any
 
 from craftsync.core.model import Mode, OnConflict
 from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Retention
 from craftsync.errors import ConfigError
 from craftsync.options import Settings
 from craftsync.section import Section, argv, flag, nearest, patterns, text, url
@@ -26,7 +27,9 @@ from craftsync.tokens import TOKEN_ENV
 from craftsync.words import (
     choice_of,
     parse_bwlimit,
+    parse_keep,
     parse_max_delete,
+    parse_max_size,
     parse_reserve,
     parse_seconds,
     parse_transfers,
@@ -83,6 +86,8 @@ class Config:
     folders: Mapping[str, Folder] = field(default_factory=dict)
     reserve: Reserve = field(default_factory=Reserve)
     """Free space that what is written to a disk leaves alone."""
+    retention: Retention = field(default_factory=Retention)
+    """How long the trash keeps what this client displaced."""
     metrics: Path | None = None
     """The file in which `watch` keeps its figures for Prometheus."""
     notify: tuple[str, ...] = ()
@@ -90,7 +95,8 @@ class Config:
 
 
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("environments", "folders", "reserve", "metrics", "notify"),
+    "": ("environments", "folders", "reserve", "trash", "metrics", "notify"),
+    "trash": ("keep", "max_size"),
     "craft-ai": ("store", "url", "control_url", "token_env", "token_file"),
     "s3": ("store", "bucket", "prefix", "profile", "region", "endpoint_url", "request_payer"),
     "directory": ("store", "path"),
@@ -163,13 +169,20 @@ def parse(content: str, file: Path) -> Config:
         environments,
         folders,
         reserve=top.take("reserve", parse_reserve) or Reserve(),
+        retention=_retention(
+            Section(file, "trash", top.take("trash", lambda keys: keys), KEYS["trash"])
+        ),
         metrics=top.take("metrics", top.path),
         notify=top.take("notify", argv) or (),
     )
 
 
+def _retention(section: Section) -> Retention:
+    return Retention(section.take("keep", parse_keep), section.take("max_size", parse_max_size))
+
+
 def _environment(file: Path, key: str, content: Any) -> Environment:
-    kinds = [kind for kind in KEYS if kind not in {"", "folder"}]
+    kinds = [kind for kind in KEYS if kind not in {"", "folder", "trash"}]
     kind = content.get("store") if isinstance(content, dict) else None
     every_key = {name for kind in kinds for name in KEYS[kind]}
     known = KEYS[kind] if isinstance(kind, str) and kind in kinds else tuple(sorted(every_key))

@@ -21,6 +21,7 @@ from craftsync import locations
 from craftsync.config import Config
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Retention
 from craftsync.errors import UsageError
 from craftsync.locations import DirectoryLocation, Location, S3Access
 from craftsync.options import PairOptions, Settings
@@ -41,6 +42,8 @@ class Pair:
     settings: Settings = field(default_factory=Settings)
     reserve: Reserve = field(default_factory=Reserve)
     """Free space that downloads leave alone."""
+    retention: Retention = field(default_factory=Retention)
+    """How long the trash keeps what this client displaced."""
     folder: str | None = None
     """What the configuration calls the pair, if it is in there."""
 
@@ -54,7 +57,9 @@ def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
     match words:
         case [root, store]:
             location = locations.resolve(store, config, access_of(asked))
-            return Pair(_absolute(root), location, reserve=config.reserve)
+            return Pair(
+                _absolute(root), location, reserve=config.reserve, retention=config.retention
+            )
         case [name]:
             return _of_folder(_checked(name, config), config, access_of(asked))
         case []:
@@ -96,7 +101,7 @@ def remembered(root: str, store: str, asked: PairOptions) -> Pair:
     """Return the pair that a plan names by its addresses."""
     config = configuration.load(asked.get("config"))
     location = locations.remembered(store, config, access_of(asked))
-    return Pair(Path(root), location, reserve=config.reserve)
+    return Pair(Path(root), location, reserve=config.reserve, retention=config.retention)
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
@@ -179,6 +184,7 @@ def opened(
             )
         )
         session.root.reserve = pair.reserve
+        session.retention = pair.retention
         yield session
 
 
@@ -223,7 +229,7 @@ def _only_folder(config: Config) -> str:
 def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
     folder = config.folders[name]
     location = locations.resolve(folder.environment, config, access)
-    return Pair(folder.root, location, folder.settings, config.reserve, name)
+    return Pair(folder.root, location, folder.settings, config.reserve, config.retention, name)
 
 
 def _enclosing(place: Path, asked: PairOptions) -> Pair:
@@ -248,7 +254,12 @@ def _all_of_configuration(asked: PairOptions) -> list[Pair]:
 def _all_remembered(asked: PairOptions) -> list[Pair]:
     config, access = configuration.load(asked.get("config")), access_of(asked)
     return [
-        Pair(Path(root), locations.remembered(store, config, access), reserve=config.reserve)
+        Pair(
+            Path(root),
+            locations.remembered(store, config, access),
+            reserve=config.reserve,
+            retention=config.retention,
+        )
         for root, store in _known_pairs(state_dir_of(asked))
     ]
 

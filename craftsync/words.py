@@ -22,6 +22,8 @@ Word = TypeVar("Word", bound=StrEnum)
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([hdw])", re.IGNORECASE)
+_HOURS = {"h": 1, "d": 24, "w": 168}
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -90,6 +92,28 @@ def parse_reserve(word: object) -> Reserve:
         "is not an amount of free space",
         "Use a share of the disk up to 90% such as 1%, a size such as 5G, or off.",
     )
+
+
+def parse_keep(word: object) -> int | None:
+    """Read "30d" as so many nanoseconds, and "forever" as `None`; h, d and w are hours, days and weeks."""
+    text = str(word).strip().lower()
+    if text == "forever":
+        return None
+    duration = _DURATION.fullmatch(text)
+    if duration and float(duration[1]) > 0:
+        return int(float(duration[1]) * _HOURS[duration[2]] * 3600e9)
+    raise BadWord("is not a duration", "Use one such as 30d or 12h, or forever.")
+
+
+def parse_max_size(word: object) -> int | None:
+    """Read "10GB" as so many bytes, and "off" as `None`."""
+    text = str(word).strip()
+    if text.lower() == "off":
+        return None
+    size = _SIZE.fullmatch(text)
+    if size and not isinstance(word, bool):
+        return _bytes_of(size)
+    raise BadWord("is not a size", "Use one such as 10GB or 500M, or off.")
 
 
 def _bytes_of(size: re.Match[str]) -> int:

@@ -53,6 +53,15 @@ def open_trashed(folder: Folder, stamp: str, path: str) -> OpenFile:
     return OpenFile(folder.tree, f"{TRASH}/{stamp}/{path}")
 
 
+def remove(folder: Folder, stamp: str, path: str) -> None:
+    """Remove one version for good; one that is not there is a success."""
+    place = f"{TRASH}/{stamp}/{path}"
+    gone = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    with path_errors(place), suppress(*gone), folder.tree.parent(place) as (descriptor, name):
+        os.unlink(name, dir_fd=descriptor)
+    folder.tree.remove_empty_parents(place)
+
+
 def purge(folder: Folder, before: str | None = None) -> None:
     """Remove for good what lies under stamps that sort before `before`; everything, without it."""
     with path_errors(TRASH):

@@ -46,6 +46,15 @@ class History:
         ).fetchone()
         return bool(last == (row.command, row.action, row.status, row.reason))
 
+    def drop_before(self, at_ns: int) -> None:
+        """Drop the rows from the first on, up to the first that is not older (UTC); reads only those."""
+        self._db.execute(
+            "DELETE FROM history WHERE id < coalesce("
+            "(SELECT id FROM history WHERE at_ns >= ? ORDER BY id LIMIT 1),"
+            " (SELECT max(id) + 1 FROM history))",
+            (at_ns,),
+        )
+
     def rows(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
         if path is not None and malformed(path):
             return iter(())

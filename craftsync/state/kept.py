@@ -43,3 +43,55 @@ class Kept:
 
     def total(self) -> Total:
         return Total(*self._db.execute("SELECT files, bytes FROM kept_total").fetchone())
+
+    def newest_ns(self) -> int | None:
+        """Return when the newest version was displaced."""
+        found = self._db.execute("SELECT max(at_ns) FROM kept").fetchone()[0]
+        return None if found is None else int(found)
+
+    def is_older(self, at_ns: int) -> bool:
+        """Tell whether any version was displaced before then."""
+        query = "SELECT 1 FROM kept WHERE at_ns < ? LIMIT 1"
+        return self._db.execute(query, (at_ns,)).fetchone() is not None
+
+    def spare(self, conflicts: Iterable[str], event_since_ns: int) -> None:
+        """Choose the paths of which no version is to go now, for `oldest`.
+
+        These are the `conflicts`, the paths that wait for a person with all
+        that was deleted in the same event or in one since `event_since_ns`, and
+        those that an unfinished run has not come to the end of.
+        """
+        self._db.execute("DROP TABLE IF EXISTS temp.spared")
+        self._db.execute("CREATE TEMP TABLE spared (path TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID")
+        self._db.execute(
+            "INSERT OR IGNORE INTO spared SELECT path FROM plan UNION ALL SELECT path FROM intent"
+            " UNION ALL SELECT source FROM plan WHERE source IS NOT NULL"
+            " UNION ALL SELECT path FROM held UNION ALL SELECT path FROM event_delete"
+            " WHERE kind IN (SELECT kind FROM held)"
+            " OR kind IN (SELECT kind FROM event WHERE last_ns >= ?)",
+            (event_since_ns,),
+        )
+        self.spare_also(conflicts)
+
+    def spare_also(self, paths: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO spared VALUES (?)", ((one,) for one in paths))
+
+    def oldest(self, limit: int) -> list[tuple[KeptVersion, int]]:
+        """Return the oldest that are not spared, each with when it was displaced (UTC)."""
+        rows = self._db.execute(
+            "SELECT side, stamp, path, size, at_ns FROM kept"
+            " WHERE path NOT IN (SELECT path FROM spared) ORDER BY at_ns LIMIT ?",
+            (limit,),
+        )
+        return [(KeptVersion(*row[:4]), row[4]) for row in rows.fetchall()]
+
+    def forget(self, versions: Iterable[KeptVersion]) -> None:
+        """Drop versions that the trash does not hold any more."""
+        self._db.executemany(
+            "DELETE FROM kept WHERE side = ? AND stamp = ? AND path = ?",
+            (version[:3] for version in versions),
+        )
+
+    def forget_before(self, stamp: str) -> None:
+        """Drop all that was kept under stamps that sort before `stamp`."""
+        self._db.execute("DELETE FROM kept WHERE stamp < ?", (stamp,))

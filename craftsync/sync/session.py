@@ -18,6 +18,7 @@ from typing import TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
+from craftsync.core.retention import Retention
 from craftsync.errors import PathError, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -35,8 +36,9 @@ from craftsync.sync.limiter import Limiter
 from craftsync.sync.opening import learn, report_recovery
 from craftsync.sync.planner import Planned
 from craftsync.sync.pool import TaskPool
-from craftsync.sync.report import OnEvent, Options, Report
+from craftsync.sync.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.sync.restoring import Restored, Restoring
+from craftsync.sync.retention import Purging
 from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
 from craftsync.sync.trash import TrashEntry, Wanted, entries, purge, purgeable
@@ -70,6 +72,7 @@ class Session:
         self.state = state
         self.read_only = read_only
         self.clock = clock
+        self.retention = Retention()
         self._make_pool = make_pool
 
     @classmethod
@@ -166,7 +169,19 @@ class Session:
         report.conflict_copies = self._conflict_copies()
         if not options.dry_run:
             self._remember(report, options, complete=complete)
+            if complete:
+                self._end_retention(on_event)
         return report
+
+    def _end_retention(self, on_event: OnEvent) -> None:
+        Purging(
+            self.root,
+            self.store,
+            self.state,
+            self.clock,
+            self.retention,
+            lambda: on_event(ProgressEvent("scanning")),
+        ).run()
 
     def _conflict_copies(self) -> int:
         """Count the conflict copies that wait: those in the folder, by the names both sides agreed on."""
@@ -344,7 +359,10 @@ class Session:
     def purge(self, older_than_days: float) -> int:
         """Remove what has been kept for longer; return how many versions went."""
         before = stamp(self.clock, days_ago=older_than_days)
-        return purge(self.root, self.store, before)
+        gone = purge(self.root, self.store, before)
+        with self.state.transaction():
+            self.state.kept.forget_before(before)
+        return gone
 
 
 def _make_root(path: str, location: str, state_dir: Path) -> None:

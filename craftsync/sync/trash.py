@@ -20,6 +20,7 @@ from craftsync.errors import ObjectNotFound, UsageError
 from craftsync.local import trash as kept
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary, copy_content
+from craftsync.state.kept import KeptVersion
 from craftsync.stores.base import Store
 
 _PREFIX = f"{OWN_FOLDER}/trash/"
@@ -161,8 +162,16 @@ def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
     return content.digest()
 
 
-def _place_of(entry: TrashEntry) -> str:
+def _place_of(entry: TrashEntry | KeptVersion) -> str:
     return f"{_PREFIX}{entry.stamp}/{entry.path}"
+
+
+def remove(root: Folder, store: Store, version: KeptVersion) -> None:
+    """Remove one version for good; one that is not there is a success."""
+    if version.side == "root":
+        kept.remove(root, version.stamp, version.path)
+    else:
+        store.delete(_place_of(version), expect=None)
 
 
 def purgeable(root: Folder, store: Store, before: str) -> Iterator[TrashEntry]:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.retention import Retention
+from craftsync.errors import StoreError
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync.retention import suspended
 from craftsync.sync.trash import Wanted
-from tests.support.world import World
+from tests.support.clock import FakeClock
+from tests.support.world import Bytes, World
 
 
 def recorded(world: World) -> set[tuple[str, str, int]]:
@@ -60,3 +70,199 @@ def test_what_a_restore_replaces_is_recorded(world: World) -> None:
     with world.open() as session:
         list(session.restore(Wanted(("a",)), overwrite=True))
     assert recorded(world) - before == {("root", "a", 5)}
+
+
+DAY = 86_400
+OTHERS = "20200101T000000000000Z"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def aging(tmp_path: Path, clock: FakeClock) -> World:
+    """A world on a clock of its own, whose trash keeps for 30 days; each side has kept one old version."""
+    world = World(tmp_path, MemoryStore(), clock=clock)
+    world.retention = Retention(keep=30 * DAY * 10**9)
+    world.write("mine", "old")
+    world.write("theirs", "old")
+    world.run()
+    world.write("mine", "newer")
+    world.put("theirs", "newer")
+    world.run()
+    assert in_trash(world) == {"mine", "theirs"}
+    return world
+
+
+def in_trash(world: World) -> set[str]:
+    with world.open() as session:
+        return {entry.path for entry in session.trash()}
+
+
+def reason(world: World) -> str | None:
+    with world.open() as session:
+        return suspended(session.state.database)
+
+
+def test_a_run_removes_what_was_kept_for_longer_on_both_sides(
+    aging: World, clock: FakeClock
+) -> None:
+    clock.advance(29 * DAY)
+    aging.run()
+    assert in_trash(aging) == {"mine", "theirs"}
+    clock.advance(2 * DAY)
+    aging.run()
+    assert in_trash(aging) == recorded(aging) == set()
+    assert aging.here() == aging.there() == {"mine": "newer", "theirs": "newer"}
+
+
+def test_by_default_nothing_is_ever_removed(aging: World, clock: FakeClock) -> None:
+    aging.retention = Retention()
+    clock.advance(9999 * DAY)
+    aging.run()
+    assert in_trash(aging) == {"mine", "theirs"}
+
+
+def test_a_dry_run_and_a_run_of_some_paths_remove_nothing(aging: World, clock: FakeClock) -> None:
+    clock.advance(31 * DAY)
+    aging.run(dry_run=True)
+    aging.run(paths=["mine"])
+    assert in_trash(aging) == {"mine", "theirs"}
+
+
+def test_versions_of_others_and_of_before_the_record_stay(aging: World, clock: FakeClock) -> None:
+    aging.store.write("other", Bytes(b"x"), expect=None, operation="1", keep=None)
+    aging.store.delete("other", expect=None, keep=OTHERS)
+    with aging.open() as session, session.state.transaction():
+        session.state.database.connection.execute("DELETE FROM kept")
+    clock.advance(31 * DAY)
+    aging.run()
+    assert in_trash(aging) == {"mine", "theirs", "other"}
+
+
+def test_beyond_the_size_the_oldest_go_first(aging: World, clock: FakeClock) -> None:
+    clock.advance(DAY)
+    aging.write("mine", "newest of all")
+    aging.run()
+    aging.retention = Retention(max_size=8)
+    aging.run()
+    assert {(path, size) for _, path, size in recorded(aging)} in (
+        {("mine", 5), ("mine", 3)},
+        {("mine", 5), ("theirs", 3)},
+    )
+    aging.retention = Retention(max_size=0)
+    aging.run()
+    assert in_trash(aging) == set()
+
+
+def test_history_of_before_goes_as_well(aging: World, clock: FakeClock) -> None:
+    clock.advance(31 * DAY)
+    aging.write("new", "new")
+    aging.run()
+    with aging.open() as session:
+        assert [row.path for row in session.history(None, 99)] == ["new"]
+
+
+@pytest.mark.parametrize("hours", [31 * 24, -2, -31 * 24])
+def test_after_the_clock_jumped_nothing_goes_until_it_has_agreed_for_an_hour(
+    aging: World, clock: FakeClock, hours: int
+) -> None:
+    aging.run()
+    clock.jump(hours * 3600)
+    aging.run()
+    assert reason(aging) is not None
+    assert in_trash(aging) == {"mine", "theirs"}
+    clock.advance(1800)
+    aging.run()
+    assert in_trash(aging) == {"mine", "theirs"}
+    clock.advance(1900)
+    aging.run()
+    assert reason(aging) is None
+    assert in_trash(aging) == (set() if hours > 24 else {"mine", "theirs"})
+
+
+def test_a_clock_behind_the_newest_version_removes_nothing(aging: World, clock: FakeClock) -> None:
+    with aging.open() as session, session.state.transaction():
+        session.state.database.put("retention_clock", "")
+    aging.retention = Retention(max_size=0)
+    clock.jump(-60)
+    aging.run()
+    assert reason(aging) == "the clock is behind the newest version kept"
+    assert in_trash(aging) == {"mine", "theirs"}
+
+
+def test_no_version_goes_while_a_conflict_copy_of_its_path_waits(
+    aging: World, clock: FakeClock
+) -> None:
+    aging.write("mine", "one side")
+    aging.put("mine", "the other side")
+    aging.run()
+    clock.advance(31 * DAY)
+    aging.run()
+    assert in_trash(aging) == {"mine"}
+    for path in aging.here():
+        if "(conflict " in path:
+            aging.remove(path)
+    aging.run()
+    clock.advance(31 * DAY)
+    aging.run()
+    assert in_trash(aging) == set()
+
+
+def test_no_version_goes_while_deletes_of_its_event_are_held(
+    aging: World, clock: FakeClock
+) -> None:
+    paths = [f"many/{number}" for number in range(10)]
+    for path in paths:
+        aging.write(path, "x")
+    aging.run()
+    limit = DeleteLimit(files=3, share=0.0)
+    for path in paths[:2]:
+        aging.remove(path)
+    aging.run(delete_limit=limit)
+    for path in paths[2:]:
+        aging.remove(path)
+    aging.run(delete_limit=limit)
+    clock.advance(31 * DAY)
+    aging.run(delete_limit=limit)
+    assert in_trash(aging) == set(paths[:2])
+
+
+def test_no_version_goes_while_an_unfinished_run_refers_to_its_path(
+    aging: World, clock: FakeClock
+) -> None:
+    clock.advance(31 * DAY)
+    with aging.open() as session, session.state.transaction():
+        session.state.database.connection.execute(
+            "INSERT INTO intent (path, operation, size, mtime_ns, ctime_ns, inode)"
+            " VALUES ('mine', 'x', 0, 0, 0, 0)"
+        )
+        session.state.kept.spare((), 0)
+        assert [version.path for version, _ in session.state.kept.oldest(9)] == ["theirs"]
+
+
+def test_what_cannot_be_removed_stays_and_the_run_is_not_harmed(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    class Refusing(MemoryStore):
+        def delete(self, path: str, **words: object) -> None:
+            raise StoreError(path)
+
+    world = World(tmp_path, MemoryStore(), clock=clock)
+    world.write("a", "old")
+    world.run()
+    world.write("a", "newer")
+    world.run()
+    world.store.__class__ = Refusing
+    world.retention = Retention(max_size=0)
+    assert world.run().exit_code == 0
+    assert recorded(world) == {("store", "a", 3)}
+    assert reason(world) is not None
+
+
+def test_a_purge_by_hand_is_no_longer_recorded(aging: World) -> None:
+    with aging.open() as session:
+        assert session.purge(-1) == 2
+    assert recorded(aging) == set()

@@ -12,6 +12,7 @@ from typing import Any
 from craftsync.clock import SystemClock
 from craftsync.core.model import Mode, Policy, Skipped
 from craftsync.core.paths import conflict_original
+from craftsync.core.retention import Retention
 from craftsync.stores.base import Store
 from craftsync.sync.report import (
     ActionEvent,
@@ -52,6 +53,7 @@ class World:
         self.events: list[Event] = []
         self._session = {"clock": SystemClock(), **session}
         self._writes = 0
+        self.retention = Retention()
 
     def write(self, path: str, content: str) -> Path:
         """Write a file in the root, through a new inode as most programs do."""
@@ -74,9 +76,11 @@ class World:
         self.store.delete(path, expect=None)
 
     def open(self, **options: Any) -> Session:
-        return Session.open(
+        session = Session.open(
             self.root, self.store, state_dir=self.state_dir, **{**self._session, **options}
         )
+        session.retention = self.retention
+        return session
 
     def run(self, mode: str = "two-way", *, delete: bool = False, **options: Any) -> Report:
         """Make one pass and return its report; what it said is in `events`."""

@@ -1,0 +1,179 @@
+"""Removes from the trash what its retention has ended for.
+
+This is the one thing here that destroys on purpose. So it goes by this client's
+own record alone, spares what a person or an unfinished run may still need, and
+does nothing while the clock cannot be relied on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from craftsync.clock import Clock, boot_id
+from craftsync.core.paths import conflict_original
+from craftsync.core.retention import Retention
+from craftsync.errors import PathError, StoreError
+from craftsync.local.folder import Folder
+from craftsync.state.database import Database
+from craftsync.state.events import EVENT_SECONDS
+from craftsync.state.kept import KeptVersion
+from craftsync.state.pair import PairState
+from craftsync.stores.base import Store
+from craftsync.sync.outcome import sentence
+from craftsync.sync.trash import remove
+
+_AT_ONCE = 100
+"""Versions removed before that is recorded."""
+_AT_MOST = 1000
+"""Versions one run removes: it is to end soon, and the next one goes on."""
+_HOUR = 3600
+_SUSPENDED = "retention_suspended"
+_CLOCK = "retention_clock"
+
+
+def suspended(database: Database) -> str | None:
+    """Return why nothing is removed now, `None` when there is no such reason."""
+    return database.get(_SUSPENDED) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Purging:
+    """Ends the retention of one linked folder. `tick` is called between removals, and may raise to stop."""
+
+    root: Folder
+    store: Store
+    state: PairState
+    clock: Clock
+    retention: Retention
+    tick: Callable[[], None]
+
+    def run(self) -> int:
+        """Remove what is due; return how many versions went. What cannot be removed now stays, and is tried again."""
+        if not self.retention.is_bounded:
+            return 0
+        reason = ClockWatch(self.state, self.clock).doubt()
+        gone = 0
+        if reason is None:
+            self._prune_history()
+            if self._is_due():
+                gone, reason = self._purge()
+        if self.state.database.get(_SUSPENDED) != (reason or None):
+            self.state.database.put(_SUSPENDED, reason or "")
+        return gone
+
+    def _prune_history(self) -> None:
+        if self.retention.keep is not None:
+            self.state.history.drop_before(self.clock.now_ns() - self.retention.keep)
+
+    def _is_due(self) -> bool:
+        return self._excess() > 0 or (
+            self.retention.keep is not None
+            and self.state.kept.is_older(self.clock.now_ns() - self.retention.keep)
+        )
+
+    def _excess(self) -> int:
+        most = self.retention.max_size
+        return 0 if most is None else self.state.kept.total().bytes - most
+
+    def _purge(self) -> tuple[int, str | None]:
+        kept, gone, reason = self.state.kept, 0, None
+        conflicts = filter(None, map(conflict_original, self.state.baseline.conflict_paths()))
+        kept.spare(conflicts, self.clock.now_ns() - EVENT_SECONDS * 10**9)
+        while gone < _AT_MOST and reason is None and (batch := list(self._due())):
+            removed = []
+            try:
+                for version in batch:
+                    self.tick()
+                    try:
+                        remove(self.root, self.store, version)
+                    except PathError as error:
+                        kept.spare_also([version.path])
+                        reason = sentence(error)
+                    except StoreError as error:
+                        reason = sentence(error)
+                        break
+                    else:
+                        removed.append(version)
+            finally:
+                with self.state.transaction():
+                    kept.forget(removed)
+            gone += len(removed)
+        return gone, reason
+
+    def _due(self) -> Iterator[KeptVersion]:
+        """Yield the next that are to go, oldest first."""
+        keep, excess = self.retention.keep, self._excess()
+        for version, at_ns in self.state.kept.oldest(_AT_ONCE):
+            is_old = keep is not None and at_ns < self.clock.now_ns() - keep
+            if not is_old and excess <= 0:
+                return
+            excess -= version.size
+            yield version
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Both clocks as they were; `doubtful` if the wall clock had just jumped then.
+
+    `known_ns` is the newest record that a doubt has ended over.
+    """
+
+    wall_ns: int
+    monotonic: float
+    boot: str
+    doubtful: bool = False
+    known_ns: int = 0
+
+    def agrees(self, now: _Seen) -> bool:
+        """Tell whether the wall clock has moved as the other one did; of another boot nothing is known."""
+        if self.boot != now.boot:
+            return not self.doubtful
+        moved = (now.wall_ns - self.wall_ns) / 1e9
+        return abs(moved - (now.monotonic - self.monotonic)) <= _HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class ClockWatch:
+    """Knows whether the wall clock can be relied on, from what it was when it was last looked at."""
+
+    state: PairState
+    clock: Clock
+
+    def doubt(self) -> str | None:
+        """Return why the wall clock is not to be relied on now; remembers what it shows.
+
+        A doubt lasts until the wall clock and the one that never jumps have
+        agreed for an hour.
+        """
+        before, newest = self._before(), self.state.kept.newest_ns() or 0
+        now = _Seen(self.clock.now_ns(), self.clock.monotonic(), boot_id())
+        known = before.known_ns if before else 0
+        is_behind = now.wall_ns < newest and newest > known
+        if before is not None and not before.agrees(now):
+            return self._doubted(now, known, "the clock has jumped")
+        if before is None or not before.doubtful:
+            if is_behind:
+                return self._doubted(now, known, "the clock is behind the newest version kept")
+            self._remember(now, known)
+            return None
+        if now.monotonic - before.monotonic < _HOUR:
+            return "the clock has jumped" if not is_behind else "the clock is behind"
+        self._remember(now, newest)
+        return None
+
+    def _doubted(self, now: _Seen, known: int, reason: str) -> str:
+        self._remember(now, known, doubtful=True)
+        return reason
+
+    def _remember(self, now: _Seen, known: int, *, doubtful: bool = False) -> None:
+        seen = _Seen(now.wall_ns, now.monotonic, now.boot, doubtful, known)
+        self.state.database.put(_CLOCK, json.dumps(asdict(seen)))
+
+    def _before(self) -> _Seen | None:
+        text = self.state.database.get(_CLOCK)
+        try:
+            return None if text is None else _Seen(**json.loads(text))
+        except (ValueError, TypeError):
+            return None

@@ -1,0 +1,63 @@
+"""`trash:` in the configuration bounds what the trash keeps of this client."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.cli import Craftsync
+
+
+@pytest.fixture
+def edited(craftsync: Craftsync) -> Craftsync:
+    """A folder of which the store keeps one replaced version."""
+    for content in ("old", "newer"):
+        craftsync.write("data/a", content)
+        assert craftsync("sync", "data", "./store").code == 0
+    return craftsync
+
+
+def listed(craftsync: Craftsync) -> list[str]:
+    run = craftsync("trash", "list", "--json", "--root", "data", "--store", "./store")
+    return [entry["path"] for entry in run.json]
+
+
+def test_a_run_ends_with_removing_what_is_beyond_the_size(edited: Craftsync) -> None:
+    edited("sync", "data", "./store")
+    assert listed(edited) == ["a"]
+    edited.config.write_text("trash: {max_size: 1}\n")
+    assert edited("sync", "data", "./store").code == 0
+    assert listed(edited) == []
+    assert edited.files("data") == edited.files("store") == {"a": "newer"}
+
+
+def test_another_client_removes_nothing_of_this_one(edited: Craftsync) -> None:
+    edited.config.write_text("trash: {max_size: 1}\n")
+    (edited.folder / "other").mkdir()
+    words = ("--state-dir", "of-another-client")
+    assert edited("sync", "other", "./store", *words).code == 0
+    assert listed(edited) == ["a"]
+
+
+def test_what_is_young_enough_stays(edited: Craftsync) -> None:
+    edited.config.write_text("trash: {keep: 12h, max_size: 1GB}\n")
+    edited("sync", "data", "./store")
+    assert listed(edited) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("{keep: 30}", "trash.keep: 30 is not a duration"),
+        ("{keep: 0d}", "trash.keep: '0d' is not a duration"),
+        ("{max_size: many}", "trash.max_size: 'many' is not a size"),
+        ("{kep: 30d}", "Did you mean keep?"),
+        ("forever", "is not a section"),
+    ],
+)
+def test_an_invalid_bound_is_refused_with_the_key_and_the_remedy(
+    craftsync: Craftsync, words: str, message: str
+) -> None:
+    craftsync.config.write_text(f"trash: {words}\n")
+    run = craftsync("sync", "data", "./store")
+    assert run.code == 78
+    assert message in run.err
