@@ -159,8 +159,7 @@ def opened(
     A root or a directory store that is not there is created where that is
     asked for, unless the state database knows the pair: then it has gone, and
     a new empty one would hide that. Read-only, an empty folder stands in for
-    what would be created. With `reading`, too, nothing can be planned, and the
-    state is read where it is, and not copied.
+    what would be created. With `reading` the state is read where it is, too.
     """
     from craftsync.sync.session import Session
 

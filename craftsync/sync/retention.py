@@ -8,7 +8,7 @@ does nothing while the clock cannot be relied on.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from craftsync.clock import Clock, boot_id
@@ -82,25 +82,30 @@ class Purging:
         conflicts = filter(None, map(conflict_original, self.state.baseline.conflict_paths()))
         kept.spare(conflicts, self.clock.now_ns() - EVENT_SECONDS * 10**9)
         while gone < _AT_MOST and reason is None and (batch := list(self._due())):
-            removed = []
+            removed: list[KeptVersion] = []
             try:
-                for version in batch:
-                    self.tick()
-                    try:
-                        remove(self.root, self.store, version)
-                    except PathError as error:
-                        kept.spare_also([version.path])
-                        reason = sentence(error)
-                    except StoreError as error:
-                        reason = sentence(error)
-                        break
-                    else:
-                        removed.append(version)
+                reason = self._remove(batch, removed)
             finally:
                 with self.state.transaction():
                     kept.forget(removed)
             gone += len(removed)
         return gone, reason
+
+    def _remove(self, batch: Iterable[KeptVersion], removed: list[KeptVersion]) -> str | None:
+        """Remove versions, adding those that are gone to `removed`; return why one could not be."""
+        reason = None
+        for version in batch:
+            self.tick()
+            try:
+                remove(self.root, self.store, version)
+            except PathError as error:
+                self.state.kept.spare_also([version.path])
+                reason = sentence(error)
+            except StoreError as error:
+                return sentence(error)
+            else:
+                removed.append(version)
+        return reason
 
     def _due(self) -> Iterator[KeptVersion]:
         """Yield the next that are to go, oldest first."""
