@@ -85,6 +85,17 @@ def size_shown(size: int) -> str:
     return f"{amount:.1f} TiB"
 
 
+def holdings_shown(trash: Mapping[str, Any]) -> str:
+    """Return in words what both trashes hold of this client; empty when that is nothing."""
+    if not trash["files"]:
+        return ""
+    count = "1 version" if trash["files"] == 1 else f"{trash['files']} versions"
+    bound = "; bound it with `trash: {keep: 30d}`" if trash["keep"] == "forever" else ""
+    suspended = f"; nothing is removed: {trash['suspended']}" if trash["suspended"] else ""
+    kept = trash["keep"] if trash["keep"] == "forever" else f"for {trash['keep']}"
+    return f"{count} of this client, {size_shown(trash['bytes'])}, kept {kept}{bound}{suspended}"
+
+
 def time_shown(time_ns: int) -> str:
     """Return a time in UTC, to the second."""
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from craftsync.cli.output import shown
+from craftsync.cli.output import holdings_shown, shown
 from craftsync.cli.status import Facts, moving_of, remarks_of
 
 _COLOURS = {
@@ -43,6 +43,8 @@ def _rows(facts: Facts) -> Iterator[RenderableType]:
     if moving_of(facts) and progress:
         yield ProgressBar(progress["bytes_total"] or 1, progress["bytes_done"])
     yield from _waiting(facts)
+    if trash := holdings_shown(facts["trash"]):
+        yield Text(shown(f"Trash: {trash}"), style="dim")
     for command in facts["next"]:
         yield Text(f"See {shown(command)}", style="bold")
 

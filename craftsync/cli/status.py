@@ -14,7 +14,7 @@ import click
 from craftsync import locations, pairs
 from craftsync.cli import control
 from craftsync.cli import parameters as common
-from craftsync.cli.output import say, say_json, shown, size_shown
+from craftsync.cli.output import holdings_shown, say, say_json, shown, size_shown
 from craftsync.options import PairOptions
 from craftsync.state import known_conflicts
 
@@ -57,7 +57,11 @@ def _facts(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any]:
         # A daemon counts those of its last passes; a copy that nobody settled is one still.
         copies = known_conflicts(pairs.state_dir_of(asked), facts["root"], facts["store"])
         facts["conflicts"] = max(facts["conflicts"], copies)
-    return {**facts, "next": _next_steps(pair, asked, facts)}
+    from craftsync.sync.retention import holdings_of
+
+    place = (facts["root"], facts["store"], pairs.state_dir_of(asked))
+    trash = holdings_of(*place, pair.retention)
+    return {**facts, "trash": trash, "next": _next_steps(pair, asked, facts)}
 
 
 def _of_stopped(pair: pairs.Pair, state_dir: Path) -> dict[str, Any]:
@@ -103,6 +107,8 @@ def lines_of(facts: Facts) -> list[str]:
     lines += [f"  {shown(remark)}" for remark in remarks_of(facts)]
     for name in ("pending", "conflicts", "held", "problems"):
         lines.append(f"  {name}: {'unknown' if facts[name] is None else facts[name]}")
+    if trash := holdings_shown(facts["trash"]):
+        lines.append(f"  trash: {shown(trash)}")
     lines += [
         f"    {issue['type']}: {shown(issue['path'])}: {shown(issue['reason'])}"
         for issue in facts.get("waiting", ())

@@ -12,7 +12,7 @@ import click
 from craftsync import pairs
 from craftsync.cli import parameters as common
 from craftsync.cli.groups import Group
-from craftsync.cli.output import say, say_json, shown, size_shown
+from craftsync.cli.output import holdings_shown, say, say_json, shown, size_shown
 
 if TYPE_CHECKING:
     from craftsync.sync.restoring import Restored
@@ -62,11 +62,14 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
     from craftsync.sync.trash import Wanted
 
     with _opened(paths, flags, read_only=True) as (session, inside):
+        holds = holdings_shown(session.holdings())
         for entry in Wanted(inside, since, at).among(session.trash()):
             if flags["json"]:
                 say_json(entry._asdict())
             else:
                 say(f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})")
+        if holds and not flags["json"]:
+            say(f"in all: {holds}")
 
 
 @trash.command(cls=common.Command)

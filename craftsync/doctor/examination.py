@@ -13,11 +13,17 @@ from craftsync.clock import SystemClock
 from craftsync.config import Config
 from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor import contract, folder, machine, store
-from craftsync.doctor.findings import Finding, examined, failed
+from craftsync.doctor.findings import Finding, examined, failed, note, ok, warning
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
 from craftsync.locations import DirectoryLocation, Location, S3Access
 from craftsync.platform import CraftAiLocation
 from craftsync.sync.identity import STORE_MARK
+from craftsync.sync.retention import holdings_of
+
+_BOUND = (
+    "To bound it, put `trash: {keep: 30d}` into the configuration, or run craftsync trash purge."
+)
+_CLOCK = "It resumes by itself once the cause is gone. See craftsync status, and check the clock."
 
 
 def examine(
@@ -37,8 +43,31 @@ def examine(
     yield from examined("", subject, machine.CHECKS)
     for name, root in roots.items():
         yield from examined(name, root, folder.ROOT_CHECKS)
+        yield from _trash(name, config, state_dir, access)
     for name in [word] if word is not None else config.environments:
         yield from _named_store(name, config, broken, access)
+
+
+def _trash(name: str, config: Config, state_dir: Path, access: S3Access) -> Iterator[Finding]:
+    """Report what the trash of a linked folder holds of this client, and how to bound it."""
+    each = config.folders[name]
+    try:
+        address = locations.address_of(locations.resolve(each.environment, config, access))
+        found = holdings_of(str(locations.real(each.root)), address, state_dir, config.retention)
+    except CraftsyncError:
+        return  # That is a finding of the store or of the state.
+    if not found["files"]:
+        return
+    holds = f"holds {found['files']} version(s) ({found['bytes']} bytes) that this client replaced or deleted"
+    detail = f"{holds}, kept {found['keep']}"
+    if found["suspended"]:
+        yield warning(
+            f"{name}: trash", f"{detail}; nothing is removed: {found['suspended']}", _CLOCK
+        )
+    elif not config.retention.is_bounded:
+        yield note(f"{name}: trash", detail, _BOUND)
+    else:
+        yield ok(f"{name}: trash", detail)
 
 
 def _loaded(file: str | os.PathLike[str] | None) -> tuple[Config, ConfigError | None]:

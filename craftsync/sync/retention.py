@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from craftsync.clock import Clock, boot_id
 from craftsync.core.paths import conflict_original
@@ -31,6 +34,21 @@ _AT_MOST = 1000
 _HOUR = 3600
 _SUSPENDED = "retention_suspended"
 _CLOCK = "retention_clock"
+
+
+def holdings(state: PairState, retention: Retention) -> dict[str, Any]:
+    """Return what both trashes hold of this client, as `status --json` has it.
+
+    `suspended` says why nothing is removed now, `None` when there is no such reason.
+    """
+    reason = suspended(state.database) if retention.is_bounded else None
+    return {**state.kept.total()._asdict(), "keep": retention.words, "suspended": reason}
+
+
+def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) -> dict[str, Any]:
+    """Return the same of a linked folder that may be in use by another process. Raises `StateError`."""
+    with closing(PairState.open(state_dir, root, store, new_id=str, reading=True)) as state:
+        return holdings(state, retention)
 
 
 def suspended(database: Database) -> str | None:

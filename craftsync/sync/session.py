@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
@@ -38,7 +38,7 @@ from craftsync.sync.planner import Planned
 from craftsync.sync.pool import TaskPool
 from craftsync.sync.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.sync.restoring import Restored, Restoring
-from craftsync.sync.retention import Purging
+from craftsync.sync.retention import Purging, holdings
 from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
 from craftsync.sync.trash import TrashEntry, Wanted, entries, purge, purgeable
@@ -327,6 +327,10 @@ class Session:
     def trash(self) -> Iterator[TrashEntry]:
         """Yield what was displaced or deleted and can be restored, newest first."""
         return entries(self.root, self.store)
+
+    def holdings(self) -> dict[str, Any]:
+        """Return what both trashes hold of this client: files, bytes, how long, and why not if it is suspended."""
+        return holdings(self.state, self.retention)
 
     def restore(
         self, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False

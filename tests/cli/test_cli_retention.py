@@ -44,6 +44,29 @@ def test_what_is_young_enough_stays(edited: Craftsync) -> None:
     assert listed(edited) == ["a"]
 
 
+def test_status_list_and_doctor_report_what_the_trash_holds_and_how_to_bound_it(
+    edited: Craftsync,
+) -> None:
+    bound = "bound it with `trash: {keep: 30d}`"
+    holds = f"1 version of this client, 3 bytes, kept forever; {bound}"
+    (status,) = edited("status", "--json", "data", "./store").json
+    assert status["trash"] == {"files": 1, "bytes": 3, "keep": "forever", "suspended": None}
+    assert f"  trash: {holds}" in edited("status", "data", "./store").lines
+    pair = ("--root", "data", "--store", "./store")
+    assert edited("trash", "list", *pair).lines[-1] == f"in all: {holds}"
+    folder = (
+        "environments: {e: {store: directory, path: ./store}}\n"
+        "folders: {f: {root: ./data, environment: e}}\n"
+    )
+    edited.config.write_text(folder)
+    assert "note     f: trash: holds 1 version(s) (3 bytes)" in edited("doctor").text
+    assert "`trash: {keep: 30d}`" in edited("doctor").text
+    edited.config.write_text(f"{folder}trash: {{keep: 30d}}\n")
+    assert "ok       f: trash: holds 1 version(s)" in edited("doctor").text
+    (status,) = edited("status", "--json", "f").json
+    assert status["trash"]["keep"] == "30d"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -71,7 +71,7 @@ def test_a_dry_run_of_purge_lists_what_would_go(deleted: Craftsync) -> None:
     run = deleted("trash", "purge", "-n", "--older-than", "0", *PAIR)
     assert len(run.lines) == 4
     assert all(line.startswith("would remove ") for line in run.lines)
-    assert len(deleted("trash", "list", *PAIR).lines) == 4
+    assert len(deleted("trash", "list", *PAIR).lines) == 4 + 1
 
 
 def test_git_sees_nothing_of_the_trash(deleted: Craftsync) -> None:
