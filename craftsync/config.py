@@ -19,7 +19,7 @@ from typing import Any
 
 from craftsync.core.model import Mode, OnConflict
 from craftsync.core.reserve import Reserve
-from craftsync.core.retention import Retention
+from craftsync.core.retention import Retention, StoreTrash
 from craftsync.errors import ConfigError
 from craftsync.options import Settings
 from craftsync.section import Section, argv, flag, nearest, patterns, text, url
@@ -96,7 +96,7 @@ class Config:
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "": ("environments", "folders", "reserve", "trash", "metrics", "notify"),
-    "trash": ("keep", "max_size"),
+    "trash": ("keep", "max_size", "store"),
     "craft-ai": ("store", "url", "control_url", "token_env", "token_file"),
     "s3": ("store", "bucket", "prefix", "profile", "region", "endpoint_url", "request_payer"),
     "directory": ("store", "path"),
@@ -178,7 +178,12 @@ def parse(content: str, file: Path) -> Config:
 
 
 def _retention(section: Section) -> Retention:
-    return Retention(section.take("keep", parse_keep), section.take("max_size", parse_max_size))
+    return Retention(
+        keep=section.take("keep", parse_keep),
+        max_size=section.take("max_size", parse_max_size),
+        store=section.take("store", choice_of(StoreTrash, "choice of what the store keeps"))
+        or StoreTrash.AUTO,
+    )
 
 
 def _environment(file: Path, key: str, content: Any) -> Environment:

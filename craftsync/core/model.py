@@ -78,6 +78,8 @@ class BaselineRow(NamedTuple):
     that a further change might have left the same fingerprint; such a file is
     hashed again before it is believed to be unchanged. The first five fields
     are laid out as in `LocalFile`, so that one comparison tells the two apart.
+    `uploaded` says that the store's version was made by an upload of this
+    client, as the answer to that very upload proved.
     """
 
     path: str
@@ -89,6 +91,7 @@ class BaselineRow(NamedTuple):
     digest: bytes | None
     modified_ns: int | None
     version: str | None
+    uploaded: bool = False
 
 
 class Skipped(NamedTuple):

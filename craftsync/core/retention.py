@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class StoreTrash(StrEnum):
+    """What the store's trash keeps. Deletes and others' versions are always kept, but for `OFF`."""
+
+    ALL = "all"
+    FOREIGN = "foreign"
+    """All but replaced versions that this client uploaded itself."""
+    OFF = "off"
+    AUTO = "auto"
+    """`ALL` where the store copies by itself, `FOREIGN` where each kept byte would travel twice."""
+
+    def in_a_store(self, *, server_side_copy: bool) -> StoreTrash:
+        """Return what `AUTO` means for a store; the others mean the same everywhere."""
+        if self is not StoreTrash.AUTO:
+            return self
+        return StoreTrash.ALL if server_side_copy else StoreTrash.FOREIGN
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +32,7 @@ class Retention:
 
     keep: int | None = None
     max_size: int | None = None
+    store: StoreTrash = StoreTrash.AUTO
 
     @property
     def is_bounded(self) -> bool:

@@ -8,7 +8,7 @@ from craftsync.core.model import BaselineRow
 from craftsync.state.database import Database
 from craftsync.state.spool import ranges
 
-_COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version"
+_COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version, uploaded"
 
 _AT_ONCE = 500
 """Values in one query; SQLite allows 32,766."""
@@ -73,7 +73,7 @@ class Baseline:
 
     def put(self, rows: Iterable[BaselineRow]) -> None:
         self._db.executemany(
-            f"INSERT OR REPLACE INTO baseline ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", rows
+            f"INSERT OR REPLACE INTO baseline ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", rows
         )
 
     def set_aside(self, paths: Iterable[str]) -> None:

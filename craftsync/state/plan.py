@@ -195,7 +195,7 @@ class Plan:
                 f"SELECT p.id, p.kind, p.path, p.source, p.rule, p.size, p.mtime_ns, p.ctime_ns,"
                 f" p.inode, p.remote_size, p.modified_ns, p.version,"
                 f" b.size, b.mtime_ns, b.ctime_ns, b.inode, b.racy, b.digest, b.modified_ns,"
-                f" b.version FROM plan p"
+                f" b.version, b.uploaded FROM plan p"
                 f" LEFT JOIN baseline b ON b.path = coalesce(p.source, p.path)"
                 f" WHERE p.stage = ? AND p.path {behind} ? ORDER BY p.path {order} LIMIT {_PAGE}",
                 (stage, last),
@@ -223,6 +223,6 @@ def _to_step(stage: int, row: tuple[object, ...]) -> Step:
     number, kind, path, source, rule = row[:5]
     local = None if row[5] is None else LocalFile._make((path, *row[5:9]))
     remote = None if row[9] is None else RemoteObject(path, *row[9:12])  # type: ignore[arg-type]
-    baseline = None if row[12] is None else BaselineRow._make((source or path, *row[12:20]))
+    baseline = None if row[12] is None else BaselineRow._make((source or path, *row[12:21]))
     action = Action(Kind(kind), path, rule, local, baseline, remote, source)  # type: ignore[arg-type]
     return Step(number, stage, action)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from craftsync.core.model import (
     mtime_of,
 )
 from craftsync.core.paths import conflict_name
+from craftsync.core.retention import StoreTrash
 from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
@@ -64,6 +65,7 @@ class Carrier:
 
     `keep` names this pass in both trashes. `dry_run` stops after settling.
     `strict` carries out a step only if it is still exactly what was planned.
+    `store_trash` is what the store keeps, and not `AUTO`.
     """
 
     root: Folder
@@ -75,6 +77,7 @@ class Carrier:
     keep: str
     dry_run: bool = False
     strict: bool = False
+    store_trash: StoreTrash = StoreTrash.ALL
 
     def carry_out(self, task: Task) -> Outcome | Staged:
         """Do one step and return what it left behind; trouble with the path is part of the answer."""
@@ -159,13 +162,20 @@ class Carrier:
         return Outcome(action, Status.UNCHANGED, forget=(action.path,))
 
     def _upload(self, action: Action, task: Task) -> Outcome:
-        row, size = self._send(action.path, action.local, action.remote, task, keep=self.keep)
-        kept = self._kept_in_store(action.remote)
-        return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=size, kept=kept)
+        is_spared = self.store_trash is StoreTrash.FOREIGN and _is_own_upload(action)
+        keep = None if is_spared else self._keep_in_store
+        row, size = self._send(action.path, action.local, action.remote, task, keep=keep)
+        kept = () if is_spared else self._kept_in_store(action.remote)
+        rows = (row._replace(uploaded=True),)
+        return Outcome(action, Status.DONE, action.rule, rows=rows, bytes=size, kept=kept)
+
+    @property
+    def _keep_in_store(self) -> str | None:
+        return None if self.store_trash is StoreTrash.OFF else self.keep
 
     def _kept_in_store(self, displaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
         """Return what the store's trash now holds of this pass; a bucket's own versions are not in it."""
-        if displaced is None or self.store.features.keeps_versions:
+        if displaced is None or not self._keep_in_store or self.store.features.keeps_versions:
             return ()
         return (KeptVersion("store", self.keep, displaced.path, displaced.size),)
 
@@ -230,7 +240,7 @@ class Carrier:
 
     def _delete_remote(self, action: Action) -> Outcome:
         assert action.remote is not None
-        self.store.delete(action.path, expect=action.remote, keep=self.keep)
+        self.store.delete(action.path, expect=action.remote, keep=self._keep_in_store)
         kept = self._kept_in_store(action.remote)
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
@@ -255,7 +265,7 @@ class Carrier:
         else:
             found = self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
             new, size = self.settler.agree(action.local, found, row.digest), 0
-        self.store.delete(source, expect=old, keep=None if renamed else self.keep)
+        self.store.delete(source, expect=old, keep=None if renamed else self._keep_in_store)
         kept = self._kept_in_store(None if renamed else old)
         return Outcome(
             action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size, kept=kept
@@ -294,7 +304,7 @@ class Carrier:
             copy_row, copy_size = self._send(copy, None, None, ours, keep=None)
         else:
             copy_row, copy_size = found, 0
-        row, size = self._send(path, action.local, remote, task, keep=self.keep)
+        row, size = self._send(path, action.local, remote, task, keep=self._keep_in_store)
         return Outcome(
             action,
             Status.CONFLICT,
@@ -347,6 +357,14 @@ class Carrier:
         return self.root.place(
             temporary, copy, expect=None, mtime_ns=mtime_of(found), keep=self.keep
         )
+
+
+def _is_own_upload(action: Action) -> bool:
+    """Tell whether what an upload replaces is known to be an upload of this client, and nothing since."""
+    row, remote = action.baseline, action.remote
+    if row is None or remote is None or not row.uploaded or row.version is None:
+        return False
+    return (row.version, row.size) == (remote.version, remote.size)
 
 
 def _moved(action: Action) -> tuple[BaselineRow, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
+from craftsync.core.retention import StoreTrash
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.pair import PairState
@@ -43,6 +44,7 @@ class Round:
     make_pool: MakePool
     command: str
     options: Options
+    store_trash: StoreTrash = StoreTrash.AUTO
 
     def run(
         self, tally: Tally, paths: Iterable[str] | None = None, *, listed: bool = False
@@ -121,4 +123,7 @@ class Round:
             keep=keep,
             dry_run=options.dry_run,
             strict=strict,
+            store_trash=self.store_trash.in_a_store(
+                server_side_copy=self.store.features.server_side_copy
+            ),
         )

@@ -209,6 +209,7 @@ class Session:
             self._make_pool,
             command,
             options,
+            self.retention.store,
         )
 
     def _remember(self, report: Report, options: Options, *, complete: bool) -> None:

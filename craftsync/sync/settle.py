@@ -160,7 +160,9 @@ class Settler:
         here, there, row = self._looks(action, row, contents)
         decision = decide_looks(here, there, self.policy)
         if local is not None and remote is not None and decision is None:
-            return Settled(None, self.agree(local, remote, contents.local_digest()))
+            own = row is not None and row.uploaded and there is Look.SAME
+            agreed = self.agree(local, remote, contents.local_digest())
+            return Settled(None, agreed._replace(uploaded=own))
         if decision is not None and decision.kind is Kind.RECONCILE:
             decision = self._resolve(action, decision)
         return Settled(decision, row if row is not action.baseline else None)
@@ -333,7 +335,8 @@ def _seen_again(
     modified_ns, version = (
         (remote.modified_ns, remote.version) if remote else (row.modified_ns, row.version)
     )
-    return BaselineRow(*here, row.racy, row.digest, modified_ns, version)
+    own = row.uploaded and remote is None
+    return BaselineRow(*here, row.racy, row.digest, modified_ns, version, own)
 
 
 def _looks_like_md5(version: str | None) -> bool:

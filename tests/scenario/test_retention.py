@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from craftsync.core.guard import DeleteLimit
-from craftsync.core.retention import Retention
+from craftsync.core.retention import Retention, StoreTrash
 from craftsync.errors import StoreError
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.retention import suspended
@@ -266,3 +268,99 @@ def test_a_purge_by_hand_is_no_longer_recorded(aging: World) -> None:
     with aging.open() as session:
         assert session.purge(-1) == 2
     assert recorded(aging) == set()
+
+
+class Copying(MemoryStore):
+    """A store of which each kept byte travels through this machine, as the platform's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = replace(self.features, server_side_copy=False)
+
+
+@pytest.fixture
+def costly(tmp_path: Path) -> World:
+    """A world whose store does not copy by itself; `own` is this client's upload."""
+    world = World(tmp_path, Copying())
+    world.write("own", "old")
+    world.run()
+    return world
+
+
+def test_where_bytes_travel_twice_a_replaced_upload_of_this_client_is_not_kept(
+    costly: World,
+) -> None:
+    for content in ("newer", "newest"):
+        costly.write("own", content)
+        costly.run()
+    assert costly.there() == {"own": "newest"}
+    assert in_trash(costly) == recorded(costly) == set()
+
+
+def test_a_delete_is_kept_there_all_the_same(costly: World) -> None:
+    costly.remove("own")
+    costly.run()
+    assert costly.kept() == {"old"}
+    assert recorded(costly) == {("store", "own", 3)}
+
+
+def test_a_version_of_another_client_is_kept_there_when_it_was_downloaded_before(
+    costly: World,
+) -> None:
+    costly.put("own", "theirs")
+    costly.run()
+    costly.write("own", "mine again")
+    costly.run()
+    assert "theirs" in costly.kept()
+
+
+def test_a_version_of_another_client_is_kept_there_when_a_push_replaces_it(costly: World) -> None:
+    costly.put("own", "theirs")
+    costly.run("push")
+    assert "theirs" in costly.kept() | set(costly.there().values())
+    costly.write("own", "mine again")
+    costly.run("push")
+    assert "theirs" in costly.kept()
+
+
+def test_an_adopted_or_written_again_version_counts_as_another_clients(costly: World) -> None:
+    costly.write("adopted", "same")
+    costly.put("adopted", "same")
+    costly.put("own", "old")
+    costly.run()
+    for path in ("adopted", "own"):
+        costly.write(path, "newer of mine")
+    costly.run()
+    assert costly.kept() == {"same", "old"}
+
+
+def test_after_a_touch_the_upload_is_still_this_clients(costly: World) -> None:
+    costly.write("own", "old")
+    costly.run()
+    costly.write("own", "newer")
+    costly.run()
+    assert costly.kept() == set()
+
+
+def test_without_a_memory_everything_is_kept(costly: World) -> None:
+    shutil.rmtree(costly.state_dir)
+    costly.run()
+    costly.write("own", "newer")
+    costly.run()
+    assert costly.kept() == {"old"}
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [("all", {"old", "gone"}), ("foreign", {"gone"}), ("off", set()), ("auto", {"old", "gone"})],
+)
+def test_a_person_may_choose_what_the_store_keeps(world: World, word: str, kept: set[str]) -> None:
+    world.retention = Retention(store=StoreTrash(word))
+    world.write("a", "old")
+    world.write("b", "gone")
+    world.run()
+    world.write("a", "newer")
+    world.remove("b")
+    world.run()
+    assert world.kept() == kept
+    assert {path for _, path, _ in recorded(world)} == in_trash(world)
