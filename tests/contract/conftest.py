@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ import pytest
 from craftsync.stores import craftai
 from craftsync.stores.base import Store
 from craftsync.stores.craftai import Access, CraftAiStore
+from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
 from craftsync.stores.s3.multipart import MIB
 from tests.support import servers
+from tests.support.clock import FakeClock
 from tests.support.s3 import fake_s3
 from tests.support.servers import S3Server
 
@@ -27,6 +30,8 @@ PERSONALITIES = (
     *("no-part-copy", "no-copy", "no-metadata", "utf-16-order", "object-lock"),
 )
 """Those of the fake S3 that keep the contract; `tests.support.s3` has more."""
+REACHED_OTHERWISE = ("slow-down", "virtual-hosted", "requester-pays")
+"""Those that keep it too, for a client that tries again, or is set up for them (`set_up_for`)."""
 S3_SERVERS = [
     *("moto", "rclone", *(f"fake-{name}" for name in PERSONALITIES)),
     *(["external"] if servers.named_by_environment() else []),
@@ -191,10 +196,40 @@ def open_craftai(platform_url: str) -> Iterator[OpenCraftAi]:
         store.close()
 
 
-@pytest.fixture(params=["directory", "memory", "craftai", *(f"s3-{name}" for name in S3_SERVERS)])
+def set_up_for(
+    personality: str, open_s3: OpenS3, server: S3Server, request: pytest.FixtureRequest
+) -> Store:
+    """Open a store as a user of this kind of server would."""
+    if personality == "requester-pays":
+        return open_s3(server, request_payer=True)
+    if personality == "slow-down":
+        clock = FakeClock()
+        opened = open_s3(server, clock=clock, facts=ProbedFacts())
+        store = RetryingStore(opened, clock=clock, attempts=40, deadline_seconds=1e6)
+        store.prepare(None)
+        return store
+    # The fake stands for the proxy too, so that its names need no resolver.
+    environment = request.getfixturevalue("monkeypatch")
+    config = request.getfixturevalue("tmp_path") / "aws-config"
+    config.write_text("[default]\ns3 =\n  addressing_style = virtual\n")
+    environment.setenv("AWS_CONFIG_FILE", str(config))
+    environment.setenv("http_proxy", server.endpoint)
+    return open_s3(replace(server, endpoint="http://s3.test"))
+
+
+CONTRACT_SERVERS = [*S3_SERVERS, *(f"fake-{name}" for name in REACHED_OTHERWISE)]
+
+
+@pytest.fixture(
+    params=["directory", "memory", "craftai", *(f"s3-{name}" for name in CONTRACT_SERVERS)]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     kind, _, server = request.param.partition("-")
-    if kind == "s3":
+    personality = server.removeprefix("fake-")
+    if personality in REACHED_OTHERWISE:
+        opened = request.getfixturevalue("open_s3")
+        yield set_up_for(personality, opened, server_named(server, request), request)
+    elif kind == "s3":
         opened = request.getfixturevalue("open_s3")
         yield opened(server_named(server, request))
     elif kind == "craftai":
