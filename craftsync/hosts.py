@@ -7,8 +7,10 @@ retried.
 from __future__ import annotations
 
 import re
+import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -92,6 +94,7 @@ class Host:
         # Taken from and put back at its end, which needs no lock.
         self._idle: list[Connection] = []
         self._made_so_far = WeakSet[Connection]()
+        self._connecting = set[socket.socket]()
 
     @property
     def idle(self) -> tuple[Connection, ...]:
@@ -144,6 +147,9 @@ class Host:
         self._cancelled = True
         for connection in list(self._made_so_far):
             connection.cut()
+        for connecting in list(self._connecting):
+            with suppress(OSError):
+                connecting.shutdown(socket.SHUT_RDWR)
 
     def renew(self) -> None:
         """Take requests again."""
@@ -169,12 +175,47 @@ class Host:
 
     def _made(self, seconds: float) -> Connection:
         client = self._client(seconds)
-        try:
-            client.connect()
-        except (OSError, HTTPException) as error:
-            client.close()
-            raise self._not_connected(error) from error
+        with ExitStack() as until_made:
+            # The client connects by itself, and then has nothing that another thread could cut.
+            client._create_connection = partial(self._connected, until_made)  # type: ignore[attr-defined]
+            try:
+                client.connect()
+            except (OSError, HTTPException) as error:
+                client.close()
+                raise self._not_connected(error) from error
         return Connection(client.sock)
+
+    def _connected(
+        self, until_made: ExitStack, address: tuple[str, int], seconds: float, _: object
+    ) -> socket.socket:
+        """Connect as `socket.create_connection` does, so that `cancel` can end it and what follows."""
+        failed: OSError = NotConnected(f"{address[0]} has no address")
+        for family, kind, protocol, _name, place in socket.getaddrinfo(
+            *address, type=socket.SOCK_STREAM
+        ):
+            connecting = socket.socket(family, kind, protocol)
+            connecting.settimeout(seconds)
+            until_made.enter_context(self._cut_by_cancel(connecting))
+            try:
+                connecting.connect(place)
+            except OSError as error:
+                connecting.close()
+                failed = error
+            else:
+                return connecting
+        raise failed
+
+    @contextmanager
+    def _cut_by_cancel(self, connecting: socket.socket) -> Iterator[None]:
+        """Let `cancel` end what is done with a socket, also once it belongs to an encrypted one."""
+        with connecting.dup() as same:
+            self._connecting.add(same)
+            try:
+                if self._cancelled:
+                    raise Interrupted
+                yield
+            finally:
+                self._connecting.discard(same)
 
     def _not_connected(self, error: Exception) -> Exception:
         """Return what to raise for a connection that was not made; a failure of TLS is the host's, not the proxy's."""

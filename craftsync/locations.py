@@ -290,7 +290,7 @@ def _open(location: Location, clock: Clock, *, create: bool, raw_keys: bool) -> 
             return DirectoryStore.create(location.path, reserve=location.reserve)
         return DirectoryStore(location.path, reserve=location.reserve)
     if isinstance(location, CraftAiLocation):
-        return platform.open_store(location)
+        return platform.open_store(location, clock)
     from craftsync.stores.s3 import S3Store
 
     access = location.access

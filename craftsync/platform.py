@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from craftsync import dotenv
+from craftsync.clock import Clock
 from craftsync.config import Config, CraftAiEnvironment
 from craftsync.errors import ConfigError, UsageError
 from craftsync.stores.base import Store
@@ -102,14 +103,14 @@ def _of_variables() -> CraftAiLocation | None:
     return None
 
 
-def open_store(location: CraftAiLocation) -> Store:
-    """Open an environment's data store; the SDK is loaded only here.
+def open_store(location: CraftAiLocation, clock: Clock) -> Store:
+    """Open an environment's data store, which waits by `clock`; the SDK is loaded only here.
 
     Raises `UsageError` when it is not installed, or when there is no token.
     """
     from craftsync.stores.craftai import CraftAiStore
 
-    return CraftAiStore(access_to(location), location.folder)
+    return CraftAiStore(access_to(location), location.folder, clock=clock)
 
 
 def access_to(location: CraftAiLocation) -> Access:

@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "options": {"words", "sync", "core", "errors"},
     "section": {"words", "errors"},
     "config": {"section", "words", "options", "tokens", "yaml12", "core", "errors"},
-    "platform": {"config", "dotenv", "tokens", "stores", "errors"},
+    "platform": {"config", "dotenv", "tokens", "stores", "clock", "errors"},
     "locations": {"config", "options", "platform", "stores", "core"} | GROUND,
     "pairs": {"locations", "config", "options"} | ENGINE,
     "passes": {"pairs", "locations", "options"} | ENGINE,

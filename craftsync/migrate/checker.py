@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,6 +15,7 @@ from craftsync.migrate.content import digest_of, is_md5
 from craftsync.state.database import Database
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
+from craftsync.stores.workers import workers
 from craftsync.sync import planning
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
@@ -59,7 +59,8 @@ class Checker:
             for store, name in ((self.source, "source"), (self.target, "target"))
         ]
         triples = merge(listings[0], nothing_agreed, listings[1])
-        with ThreadPoolExecutor(min(self.workers, _READ_AT_ONCE)) as pool:
+        count = min(self.workers, _READ_AT_ONCE)
+        with workers(count, "compare", self.source, self.target) as pool:
             compared = 0
             while batch := list(islice(triples, _BATCH)):
                 for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -17,6 +16,7 @@ from craftsync.local.scan import scan
 from craftsync.state.pair import PairState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
+from craftsync.stores.workers import workers
 from craftsync.sync import planning
 from craftsync.sync.content import Fetcher
 from craftsync.sync.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
@@ -62,7 +62,7 @@ class Checker:
         nothing_agreed: tuple[BaselineRow, ...] = ()
         scanned = planning.counted(scan(self.root, self.rules), "scanning", self.on_event)
         triples = merge(known(scanned), nothing_agreed, listing)
-        with ThreadPoolExecutor(self.workers) as pool:
+        with workers(self.workers, "compare", self.store) as pool:
             compared = 0
             while batch := list(islice(triples, _BATCH)):
                 for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):

@@ -7,7 +7,6 @@ is decided; this room knows neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -15,6 +14,7 @@ from typing import TypeVar
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import PathError, PathLeftOut, PathRefused, StoreDenied
 from craftsync.stores.base import Store
+from craftsync.stores.workers import workers
 from craftsync.sync.report import HeldEvent, Issue, IssueEvent, OnEvent, ProgressEvent
 
 BATCH = 1000
@@ -89,7 +89,7 @@ def stat_all(
                 by_design=isinstance(error, PathLeftOut),
             )
 
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+    with workers(_LOOKS_AT_ONCE, "stat", store) as pool:
         return [found for found in pool.map(look, names) if found]
 
 

@@ -13,6 +13,7 @@ from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
+from craftsync.stores.workers import workers
 from craftsync.sync.carrier import Carrier
 from craftsync.sync.content import Fetcher
 from craftsync.sync.executor import Executor
@@ -86,7 +87,7 @@ class Round:
         if deletes and not is_a_persons_word:
             with self.state.transaction():
                 self.state.plan.delete_under(keep)
-        with ThreadPoolExecutor(_PARTS_AT_ONCE, "part") as parts:
+        with workers(_PARTS_AT_ONCE, "part", self.store) as parts:
             Executor(
                 state=self.state,
                 carrier=self._carrier(tally, parts, keep, strict=strict),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
@@ -28,6 +27,7 @@ from craftsync.state.history import HistoryRow
 from craftsync.state.kept import KeptVersion
 from craftsync.state.pair import PairState, known_folder, known_root, pair_folder
 from craftsync.stores.base import Store
+from craftsync.stores.workers import workers
 from craftsync.sync import check, planfile, status, why
 from craftsync.sync.content import Fetcher
 from craftsync.sync.held import Returning, Verdict, as_new
@@ -224,7 +224,8 @@ class Session:
     ) -> Report:
         """Compare the content of both sides; `on_line` gets a symbol of `= - + * !` and a path."""
         report = Report("check")
-        with ThreadPoolExecutor(_COMPARED_AT_ONCE) as parts:
+        started = self.clock.monotonic()
+        with workers(_COMPARED_AT_ONCE, "part", self.store) as parts:
             fetcher = Fetcher(self.root, self.store, Limiter(None, self.clock), parts)
             checker = check.Checker(
                 self.root,
@@ -236,6 +237,7 @@ class Session:
                 on_event,
             )
             checker.run(report, on_line)
+        report.seconds = round(self.clock.monotonic() - started, 3)
         report.conflict_copies = self._conflict_copies()
         return report
 

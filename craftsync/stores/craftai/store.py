@@ -13,7 +13,16 @@ from contextlib import AbstractContextManager
 
 from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import RemoteObject, Skipped
-from craftsync.stores.base import Expect, Features, Reader, Source, Store, UploadJournal
+from craftsync.stores.base import (
+    Expect,
+    Features,
+    Reader,
+    Source,
+    Store,
+    UploadJournal,
+    cancel,
+    renew,
+)
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.contract import Finding, check_platform, check_sdk
 from craftsync.stores.craftai.session import open_sdk
@@ -119,10 +128,12 @@ class CraftAiStore:
         return self._backend.barrier()
 
     def cancel(self) -> None:
+        cancel(self._clock)
         if self._wire is not None:
             self._wire.session.cancel()
 
     def renew(self) -> None:
+        renew(self._clock)
         if self._wire is not None:
             self._wire.session.renew()
 

@@ -23,6 +23,7 @@ from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.facts import Form, ProbedFacts
 from craftsync.stores.s3.objects import CREATE, Condition, notes
 from craftsync.stores.s3.page import BrokenPage, ascending, parse
+from craftsync.stores.workers import workers
 
 if TYPE_CHECKING:
     from craftsync.stores.s3.store import S3Store
@@ -56,7 +57,7 @@ def probe(store: S3Store) -> ProbedFacts:
     answered, each later request is tried again for itself. Leaves nothing
     behind, unless it is interrupted.
     """
-    with ThreadPoolExecutor(8, thread_name_prefix="probe") as pool:
+    with workers(8, "probe", store) as pool:
         return _Probe(store, pool).facts()
 
 

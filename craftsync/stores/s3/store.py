@@ -23,7 +23,7 @@ from craftsync.errors import (
     StoreDenied,
     StoreUnavailable,
 )
-from craftsync.stores.base import Expect, Origin, Source, UploadJournal
+from craftsync.stores.base import Expect, Origin, Source, UploadJournal, cancel, renew
 from craftsync.stores.properties import Properties
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
@@ -278,9 +278,11 @@ class S3Store:
         return {}
 
     def cancel(self) -> None:
+        cancel(self.clock)
         self._wire.host.cancel()
 
     def renew(self) -> None:
+        renew(self.clock)
         self._wire.host.renew()
 
     def close(self) -> None:
