@@ -32,6 +32,10 @@ _DELETED = {
     Kind.DELETE_REMOTE: "deleted in the store before that, in the same event; reject brings them back",
     Kind.DELETE_LOCAL: "deleted in the folder before that, in the same event; reject brings them back",
 }
+_IN_VERSIONS = (
+    "deleted in the store before that, in the same event; the bucket keeps them as versions"
+)
+_REJECTED = "rejected, and not brought back; reject tries again, approve ends it"
 _NOTHING = "No delete is held."
 _MOST_AT_ONCE = 20
 """Paths told to a daemon in one request, which may have 64 KiB."""
@@ -83,7 +87,8 @@ def list_(**flags: Any) -> None:
         else:
             for line in _lines(session.held()):
                 say(line)
-            for line in _lines_of_deleted(session.deleted()):
+            in_versions = session.in_versions() is not None
+            for line in _lines_of_deleted(session.deleted(), in_versions=in_versions):
                 say(line)
 
 
@@ -201,13 +206,14 @@ def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:
         yield _NOTHING
 
 
-def _lines_of_deleted(deleted: Iterator[Deleted]) -> Iterator[str]:
+def _lines_of_deleted(deleted: Iterator[Deleted], *, in_versions: bool) -> Iterator[str]:
     """Yield for people what was deleted before, in the same events."""
-    kind = None
+    what = None
     for one in deleted:
-        if kind is not one.kind:
-            kind = one.kind
-            yield f"{_DELETED[kind]}:"
+        if what != (one.kind, one.rejected):
+            what = one.kind, one.rejected
+            is_version = in_versions and one.kind is Kind.DELETE_REMOTE
+            yield f"{_REJECTED if one.rejected else _IN_VERSIONS if is_version else _DELETED[one.kind]}:"
         yield f"  {shown(one.path)} ({size_shown(one.size)}), {time_shown(one.at_ns)}"
 
 
@@ -218,6 +224,7 @@ def _facts_of_deleted(one: Deleted) -> dict[str, Any]:
         "path": one.path,
         "size": one.size,
         "status": "done",
+        "rejected": one.rejected,
         "time": time_shown(one.at_ns),
     }
 

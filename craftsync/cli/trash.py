@@ -70,6 +70,8 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
                 say(f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})")
         if holds and not flags["json"]:
             say(f"in all: {holds}")
+        if not flags["json"] and (versions := session.in_versions()):
+            say(shown(versions))
 
 
 @trash.command(cls=common.Command)

@@ -23,7 +23,7 @@ from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 from craftsync.sync.outcome import Outcome, Status
 from craftsync.sync.report import ActionEvent, Issue, IssueEvent, OnEvent, ProgressEvent, Report
-from craftsync.sync.trash import Attributes, TrashEntry, fetch
+from craftsync.sync.trash import Attributes, TrashEntry, fetch, in_versions
 
 _AT_ONCE = 50
 """Files brought back before the disk is waited for."""
@@ -108,7 +108,8 @@ class Returning:
     """Brings back what an event deleted before the guard held the rest.
 
     Only what neither side holds by now is brought back; what is there again is
-    reported and left. `settled` are the paths of which nothing is left to do.
+    reported and left. `settled` are the paths of which nothing is left to do,
+    `failed` those that could not be brought back.
     """
 
     root: Folder
@@ -117,6 +118,7 @@ class Returning:
     on_event: OnEvent
     keep: str
     settled: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     def put_back(self, deleted: Iterable[Deleted]) -> list[Action]:
         """Put the kept versions into the folder; return the steps that upload them.
@@ -179,10 +181,15 @@ class Returning:
             return temporary, fetch(self.root, self.store, entry, temporary)
         except (UsageError, PathError) as error:
             temporary.discard()
-            self._problem(one, str(error))
+            self._problem(one, self._in_versions(one) or str(error))
         except BaseException:
             temporary.discard()
             raise
+        return None
+
+    def _in_versions(self, one: Deleted) -> str | None:
+        if one.kind is Kind.DELETE_REMOTE and self.store.features.keeps_versions:
+            return f"deleted from the bucket. {in_versions(self.store, one.path)}"
         return None
 
     def _place(
@@ -203,6 +210,7 @@ class Returning:
 
     def _problem(self, one: Deleted, reason: str) -> None:
         self.report.problems += 1
+        self.failed.append(one.path)
         self.on_event(IssueEvent(Issue.PROBLEM, one.path, f"not brought back: {reason}"))
 
 

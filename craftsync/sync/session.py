@@ -41,7 +41,7 @@ from craftsync.sync.restoring import Restored, Restoring
 from craftsync.sync.retention import Purging, holdings
 from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
-from craftsync.sync.trash import TrashEntry, Wanted, entries, purge, purgeable
+from craftsync.sync.trash import TrashEntry, Wanted, entries, in_versions, purge, purgeable
 
 _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
@@ -314,6 +314,7 @@ class Session:
             self._carry_out(report, actions, options, on_event)
         with self.state.transaction():
             self.state.events.forget(returning.settled)
+            self.state.events.keep_rejected(returning.failed)
             self.state.events.end_settled(kinds)
         return report
 
@@ -326,6 +327,13 @@ class Session:
     def history(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
         """Yield what was done, newest first."""
         return self.state.history.rows(path, limit)
+
+    def in_versions(self, path: str = "") -> str | None:
+        """Return how to get an object back where the bucket's own versions take the place of the store's trash."""
+        if not self.store.location.startswith("s3://"):
+            return None
+        learn(self.store, self.state.database, self.clock, may_write=False)
+        return in_versions(self.store, path) if self.store.features.keeps_versions else None
 
     def trash(self) -> Iterator[TrashEntry]:
         """Yield what was displaced or deleted and can be restored, newest first."""
@@ -352,7 +360,7 @@ class Session:
             overwrite=overwrite,
             dry_run=dry_run or self.read_only,
         )
-        return restoring.run(wanted.newest(self.trash()))
+        return restoring.run(wanted.newest(self.trash(), self.in_versions))
 
     def _note_kept(self, versions: list[KeptVersion]) -> None:
         if versions:

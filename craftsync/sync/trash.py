@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import os
 import re
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -24,7 +25,11 @@ from craftsync.state.kept import KeptVersion
 from craftsync.stores.base import Store
 
 _PREFIX = f"{OWN_FOLDER}/trash/"
-_STAMP = re.compile(r"\d{8}T\d*Z?")
+_BEGINNING = re.compile(r"\d{8}T\d*Z?")
+"""Of a stamp."""
+_STAMP = re.compile(r"(\d{8}T\d{12}Z)(?:-(\d+))?")
+"""All of it; a second version of a path in one run has the number 2."""
+_SEE_LIST = "`craftsync trash list` shows what can be restored."
 
 
 class TrashEntry(NamedTuple):
@@ -43,8 +48,14 @@ def entries(root: Folder, store: Store) -> Iterator[TrashEntry]:
     return heapq.merge(here, there, key=_age, reverse=True)
 
 
-def _age(entry: TrashEntry) -> tuple[str, str]:
-    return entry.stamp, entry.path
+def _age(entry: TrashEntry) -> tuple[str, int, str]:
+    return *_order(entry.stamp), entry.path
+
+
+def _order(stamp: str) -> tuple[str, int]:
+    """Return what sorts stamps by age: `-10` comes after `-2`."""
+    match = _STAMP.fullmatch(stamp)
+    return (match[1], int(match[2] or 1)) if match else (stamp, 1)
 
 
 def _in_root(root: Folder) -> Iterator[TrashEntry]:
@@ -63,7 +74,7 @@ class Wanted(NamedTuple):
     """Which kept versions are meant. Without paths, all of them.
 
     A path stands for a file, for a folder and all below it, or is a glob whose
-    `*` also takes slashes. `since` and `at` are the beginning of a stamp, or a
+    `*` also takes slashes. `since` and `at` are a stamp, its beginning, or a
     moment in ISO 8601 (UTC): not before the one, not after the other.
     """
 
@@ -73,15 +84,24 @@ class Wanted(NamedTuple):
 
     def among(self, kept_versions: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
         """Yield those that are meant, in the order in which they come."""
-        since = _stamp_of(self.since) if self.since else ""
-        at = _stamp_of(self.at) if self.at else None
+        since = _order(_stamp_of(self.since)) if self.since else ("", 0)
+        at = _stamp_of(self.at) if self.at else ""
         for entry in kept_versions:
-            in_time = entry.stamp >= since and (at is None or entry.stamp[: len(at)] <= at)
+            in_time = _order(entry.stamp) >= since and (not at or _is_until(entry.stamp, at))
             if in_time and (not self.paths or any(_is_in(entry.path, one) for one in self.paths)):
                 yield entry
 
-    def newest(self, kept_versions: Iterable[TrashEntry]) -> list[TrashEntry]:
-        """Return the newest of each path, in order of path; raises `UsageError` for a path of which nothing is kept."""
+    def newest(
+        self,
+        kept_versions: Iterable[TrashEntry],
+        remedy: Callable[[str], str | None] = lambda _: None,
+    ) -> list[TrashEntry]:
+        """Return the newest of each path, in order of path, from versions that come newest first.
+
+        Where a path was a file once and a folder at another time, the newer is
+        returned. Raises `UsageError` for a path of which nothing is kept, with
+        the `remedy` for it.
+        """
         found: dict[str, TrashEntry] = {}
         for entry in self.among(kept_versions):
             found.setdefault(entry.path, entry)
@@ -91,9 +111,41 @@ class Wanted(NamedTuple):
                     f"nothing is kept of {path}"
                     + (f" since {self.since}" if self.since else "")
                     + (f" from {self.at} or before" if self.at else ""),
-                    remedy="`craftsync trash list` shows what can be restored.",
+                    remedy=remedy(path) or _SEE_LIST,
                 )
-        return [found[path] for path in sorted(found)]
+        return sorted(_fitting(found.values()), key=lambda entry: entry.path)
+
+
+def _fitting(newest_first: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
+    """Leave out files that have to be folders for a newer version, and what would lie below a newer file."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    for entry in newest_first:
+        parts = entry.path.split("/")
+        above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+        if entry.path not in folders and not above & files:
+            files.add(entry.path)
+            folders |= above
+            yield entry
+
+
+def _is_until(stamp: str, at: str) -> bool:
+    """Tell whether a stamp is not after another one, or the beginning of one."""
+    return _order(stamp) <= _order(at) if _STAMP.fullmatch(at) else stamp[: len(at)] <= at
+
+
+def in_versions(store: Store, path: str) -> str:
+    """Return how to get at what a bucket keeps as its own versions: of one object, or of all (an empty path)."""
+    bucket, _, folder = store.location.removeprefix("s3://").partition("/")
+    key = "/".join(part for part in (folder, path) if part)
+    of = f"--bucket {shlex.quote(bucket)}"
+    known = f" --prefix {shlex.quote(key)}" if key else ""
+    name = shlex.quote(key) if path else "KEY"
+    return (
+        f"The bucket keeps versions in place of the trash. List them with `aws s3api"
+        f" list-object-versions {of}{known}`, get one with `aws s3api get-object {of}"
+        f" --key {name} --version-id ID FILE`."
+    )
 
 
 def _is_in(path: str, wanted: str) -> bool:
@@ -103,6 +155,8 @@ def _is_in(path: str, wanted: str) -> bool:
 def _stamp_of(at: str) -> str:
     """Return the beginning of a stamp for a stamp, a day, or a moment in ISO 8601."""
     if _STAMP.fullmatch(at):
+        return at
+    if _BEGINNING.fullmatch(at):
         return at.rstrip("Z")
     try:
         moment = datetime.fromisoformat(at)

@@ -174,6 +174,25 @@ def test_a_version_that_is_no_longer_in_the_trash_is_a_problem_of_its_path(world
     assert (report.problems, report.downloaded) == (15, 45)
 
 
+def test_what_could_not_be_brought_back_is_listed_until_it_is_or_is_approved(
+    world: World, clock: FakeClock
+) -> None:
+    lose(world, NAMES[:15])
+    with world.open() as session:
+        session.purge(-1)
+    lose(world, NAMES[15:60])
+    judge(world, approved=False)
+    clock.advance(10 * EVENT_SECONDS)
+    world.run()
+    assert (held(world), deleted(world)) == ([], NAMES[:15])
+    world.write(NAMES[0], "from a backup")
+    world.run()
+    assert judge(world, approved=False).problems == 14
+    assert deleted(world) == NAMES[1:15]
+    judge(world, approved=True)
+    assert deleted(world) == []
+
+
 def test_a_dry_run_of_a_verdict_reports_the_whole_event_and_changes_nothing(world: World) -> None:
     lose(world, NAMES[:15])
     lose(world, NAMES[15:60])

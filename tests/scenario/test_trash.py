@@ -156,3 +156,53 @@ def test_purge_removes_what_a_crash_left_once_it_is_old_enough(world: World) -> 
         assert leftover.exists()
         assert session.purge(older_than_days=-1) == 1
     assert not leftover.exists()
+
+
+def keep(world: World, stamp: str, path: str, content: str) -> None:
+    """Put a version into the trash of the folder, as runs at that moment leave it."""
+    file = world.root / ".craftsync" / "trash" / stamp / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+
+
+MOMENT = "20261122T101112000000Z"
+NEXT = "20261122T101112000001Z"
+
+
+@pytest.mark.parametrize("number", ["", "-2", "-10"])
+def test_a_stamp_as_trash_list_prints_it_picks_exactly_that_one(world: World, number: str) -> None:
+    for one in ("", "-2", "-10"):
+        keep(world, MOMENT + one, "a", f"version{one}")
+    keep(world, NEXT, "a", "later")
+    with world.open() as session:
+        restored(session, "a", at=MOMENT + number)
+    assert world.here() == {"a": f"version{number}"}
+
+
+def test_the_tenth_version_of_a_run_is_newer_than_the_second(world: World) -> None:
+    for one in ("", "-2", "-10"):
+        keep(world, MOMENT + one, "a", f"version{one}")
+    with world.open() as session:
+        assert [entry.stamp for entry in session.trash()] == [
+            f"{MOMENT}-10",
+            f"{MOMENT}-2",
+            MOMENT,
+        ]
+        wanted = Wanted(("a",), since=f"{MOMENT}-2").among(session.trash())
+        assert [entry.stamp for entry in wanted] == [f"{MOMENT}-10", f"{MOMENT}-2"]
+        restored(session, "a")
+    assert world.here() == {"a": "version-10"}
+
+
+@pytest.mark.parametrize("newer", ["file", "folder"])
+def test_of_a_path_that_was_a_file_and_a_folder_the_newer_comes_back(
+    world: World, newer: str
+) -> None:
+    file, folder = (NEXT, MOMENT) if newer == "file" else (MOMENT, NEXT)
+    keep(world, file, "a", "a file")
+    keep(world, folder, "a/x", "in a folder")
+    keep(world, folder, "a/y/z", "in a folder")
+    with world.open() as session:
+        assert {one.status for one in restored(session, "a")} == {"done"}
+    whole = {"a/x": "in a folder", "a/y/z": "in a folder"}
+    assert world.here() == ({"a": "a file"} if newer == "file" else whole)
