@@ -30,13 +30,15 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
       craftsync check dev s3://bucket/prefix
     """
 
-    def on_line(symbol: str, path: str) -> None:
-        if flags["json"]:
-            say_json({"type": "check", "symbol": symbol, "path": path})
-        elif not flags["quiet"]:
-            say(f"{symbol} {shown(path)}")
-
     with reporting("check", flags) as output:
+
+        def on_line(symbol: str, path: str) -> None:
+            output.on_line(symbol)
+            if flags["json"]:
+                say_json({"type": "check", "symbol": symbol, "path": path})
+            elif not flags["quiet"]:
+                say(f"{symbol} {shown(path)}")
+
         asked = common.asked_of(flags)
         asked["on_event"] = output.on_event
         compare = command.check if command.are_stores(pair, asked) else passes.check

@@ -21,6 +21,7 @@ from craftsync.local.ignore import IgnoreRules
 if TYPE_CHECKING:
     from craftsync.sync.conflicts import Conflict
 
+_CONFLICTS_WAIT = 4
 _LONGEST_TEXT = 256 << 10
 """Bytes up to which two texts are compared line by line."""
 
@@ -42,8 +43,8 @@ def conflicts() -> None:
 
 @conflicts.command("list", cls=common.Command)
 @common.all_of(common.json_option, common.path_options)
-def list_(**flags: Any) -> None:
-    """List the files that have a conflict copy beside them.
+def list_(**flags: Any) -> int:
+    """List the files that have a conflict copy beside them; exits with 4 while there are any.
 
     \b
     Examples:
@@ -64,6 +65,7 @@ def list_(**flags: Any) -> None:
                     say(line)
     if not found and not flags["json"]:
         say("No conflict copy is there.")
+    return _CONFLICTS_WAIT if found else 0
 
 
 @conflicts.command(cls=common.Command)

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -75,6 +76,32 @@ def told() -> Iterator[None]:
             f"Cannot write to standard output: {error.strerror}.",
             remedy="Look where the output of the command goes. The command itself may have done its work.",
         ) from error
+
+
+@contextmanager
+def saying_stop(*, quiet: bool) -> Iterator[None]:
+    """Say at once, on stderr, that a signal is heard: what is under way may take a while to end."""
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if not quiet:
+            # Not through the streams: the signal may have come in the middle of a line to them.
+            clear = b"\r\x1b[2K" if os.isatty(2) else b""
+            with suppress(OSError):
+                os.write(2, clear + b"craftsync: stopping\n")
+        before[number](number, frame)
+
+    before: dict[int, Any] = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if callable(handler := signal.getsignal(number))
+    }
+    for number in before:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def code_of(error: BaseException | None) -> int:

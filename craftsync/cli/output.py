@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from craftsync.cli import terminal
-from craftsync.cli.failures import code_of, message_of, told
+from craftsync.cli.failures import code_of, message_of, saying_stop, told
 from craftsync.cli.terminal import shown as shown
 from craftsync.core.model import Kind
 from craftsync.sync.report import (
@@ -109,32 +108,16 @@ class Lines(Protocol):
     def summary(self, report: Report, exit_code: int) -> None: ...
 
     def failure(self, report: Report, error: BaseException) -> None:
-        """Close what was printed when a run ends with an error; the report counts nothing."""
+        """Close what was printed when a run ends with an error; the report counts what was done until then."""
         ...
 
 
 class JsonLines:
-    """The lines of `--json`: events as they come, and the summary last and exactly once.
-
-    When a pass breaks off, no report comes: the summary then counts the events.
-    """
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+    """The lines of `--json`: events as they come, and the summary last and exactly once."""
 
     def event(self, event: ActionEvent | IssueEvent | HeldEvent) -> None:
-        if isinstance(event, HeldEvent):
-            return
-        say_json(event.as_json())
-        if isinstance(event, IssueEvent) and event.by_design:
-            return
-        if isinstance(event, IssueEvent):
-            self._counts[_ISSUE_FIELDS[event.issue]] += 1
-        elif event.action in _ACTION_FIELDS:
-            field = _ACTION_FIELDS[event.action]
-            self._counts[field] += 1
-            if f"bytes_{field}" in Report.__annotations__:
-                self._counts[f"bytes_{field}"] += event.size
+        if not isinstance(event, HeldEvent):
+            say_json(event.as_json())
 
     def summary(self, report: Report, exit_code: int) -> None:
         say_json({**report.as_json(), "exit_code": exit_code})
@@ -143,7 +126,7 @@ class JsonLines:
         message, remedy = message_of(error)
         code = {"exit_code": code_of(error)}
         say_json({"type": "error", "message": message, "remedy": remedy, **code})
-        say_json({**report.as_json(), **self._counts, **code})
+        say_json({**report.as_json(), **code})
 
 
 class TextLines:
@@ -167,21 +150,50 @@ class TextLines:
             say("See craftsync conflicts list", to_stderr=True)
 
     def failure(self, report: Report, error: BaseException) -> None:
-        """Leave it to the sentence of the exception."""
+        """Say what was done before a stop; any other error speaks for itself."""
+        if isinstance(error, KeyboardInterrupt) and not self._quiet:
+            say(sentence(report, stopped=True))
 
 
 class Output:
-    """Where a pass sends its events, and its report at the end."""
+    """Where a pass sends its events, and its report at the end.
 
-    def __init__(self, lines: Lines, bars: Bars | None) -> None:
+    When a pass breaks off, no report comes: the summary then counts the events.
+    """
+
+    def __init__(self, lines: Lines, bars: Bars | None, so_far: Report) -> None:
         self._lines = lines
         self._bars = bars
+        self._so_far = so_far
 
     def on_event(self, event: Event) -> None:
         if not isinstance(event, ProgressEvent):
+            self._count(event)
             self._lines.event(event)
         elif self._bars:
             self._bars.show(event)
+
+    def on_line(self, symbol: str) -> None:
+        """Count one path of a check by its symbol."""
+        self._add("unchanged" if symbol == "=" else "problems")
+
+    def _count(self, event: ActionEvent | IssueEvent | HeldEvent) -> None:
+        if isinstance(event, IssueEvent):
+            self._add("left_out" if event.by_design else _ISSUE_FIELDS[event.issue])
+        elif isinstance(event, ActionEvent) and event.action in _ACTION_FIELDS:
+            field = _ACTION_FIELDS[event.action]
+            self._add(field)
+            if f"bytes_{field}" in Report.__annotations__:
+                self._add(f"bytes_{field}", event.size)
+
+    def _add(self, field: str, count: int = 1) -> None:
+        setattr(self._so_far, field, getattr(self._so_far, field) + count)
+
+    def failure(self, error: BaseException) -> None:
+        """Take the bar away, and print what a run that ends with an error has to say."""
+        if self._bars:
+            self._bars.stop()
+        self._lines.failure(self._so_far, error)
 
     def finish(self, report: Report) -> int:
         """Print the summary and return the exit code."""
@@ -200,20 +212,22 @@ def reporting(command: str, flags: Mapping[str, Any]) -> Iterator[Output]:
         wanted = flags["verbose"] or flags.get("dry_run", False)
         lines = TextLines(quiet=quiet, actions=wanted and not quiet)
     bars = _bars(flags)
+    output = Output(lines, bars, Report(command, dry_run=flags.get("dry_run", False)))
     try:
-        yield Output(lines, bars)
+        with saying_stop(quiet=flags["quiet"]):
+            yield output
     except BrokenPipeError:
         raise
     except BaseException as error:
-        lines.failure(Report(command, dry_run=flags.get("dry_run", False)), error)
+        output.failure(error)
         raise
     finally:
         if bars:
             bars.stop()
 
 
-def sentence(report: Report) -> str:
-    """Return the outcome of a run in one line for people."""
+def sentence(report: Report, *, stopped: bool = False) -> str:
+    """Return the outcome of a run in one line for people; of one that was `stopped`, what it did until then."""
     changes = [
         ("upload", "uploaded", "", report.uploaded, report.bytes_uploaded),
         ("download", "downloaded", "", report.downloaded, report.bytes_downloaded),
@@ -237,7 +251,10 @@ def sentence(report: Report) -> str:
         _counted(report.skipped, "skipped"),
         _counted(report.left_out, "left out (links and special files)"),
     ]
-    done = ", ".join(part for part in parts if part) or "nothing to do"
+    done = ", ".join(part for part in parts if part)
+    if stopped:
+        return f"{report.command}: stopped before the end; until then: {done or 'nothing done'}"
+    done = done or "nothing to do"
     dry_run = " (dry run, nothing was changed)" if report.dry_run else ""
     return f"{report.command}{dry_run}: {done}; {report.seconds:.1f} s"
 

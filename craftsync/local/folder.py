@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, cached_property
@@ -36,6 +37,11 @@ from craftsync.local.tree import Tree
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_locked_here: set[tuple[int, int]] = set()
+"""Device and inode of the folders that this process holds the lock of."""
+_locking = threading.Lock()
+"""Held while a lock is taken or given back, so that `_locked_here` always says which are held."""
 
 
 class Folder:
@@ -216,20 +222,29 @@ class Folder:
         A folder that may not be written to, which is then `read_only`, is
         locked by the file `elsewhere`: it can only be a source.
         """
+        with _locking:
+            descriptor = self._take_lock(elsewhere)
+            _locked_here.add(self._inode())
+            self._locks.callback(_give_lock_back, descriptor, self._inode())
+        with suppress(OSError):
+            # For people only: what excludes others is the lock, and a full disk is met elsewhere.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+    def _take_lock(self, elsewhere: Path) -> int:
         try:
-            descriptor = marks.take_lock(self.tree, "lock", wait=False)
+            return marks.take_lock(self.tree, "lock", wait=False)
         except BlockingIOError as error:
             raise self._locked() from error
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise _root_error(self.path, error) from error
             self.read_only = True
-            descriptor = self._locked_elsewhere(elsewhere)
-        self._locks.callback(os.close, descriptor)
-        with suppress(OSError):
-            # For people only: what excludes others is the lock, and a full disk is met elsewhere.
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            return self._locked_elsewhere(elsewhere)
+
+    def _inode(self) -> tuple[int, int]:
+        status = os.fstat(self.tree.descriptor)
+        return status.st_dev, status.st_ino
 
     def _locked_elsewhere(self, file: Path) -> int:
         try:
@@ -250,15 +265,14 @@ class Folder:
         return f"fs:{os.fstatvfs(descriptor).f_fsid:x}:{os.fstat(descriptor).st_ino:x}"
 
     def _locked(self) -> LockedError:
-        holder = self._holder()
-        if holder == f" (process {os.getpid()})":
+        if self._inode() in _locked_here:
             return LockedError(
                 f"This craftsync keeps {self.path} in step with another store already.",
                 remedy="Name the root in one folder of the configuration only; to the other store,"
                 " run craftsync push once in a while when no daemon runs.",
             )
         return LockedError(
-            f"Another craftsync{holder} is at work on {self.path}.",
+            f"Another craftsync{self._holder()} is at work on {self.path}.",
             remedy="Wait until it has finished, or end it.",
         )
 
@@ -292,6 +306,12 @@ class Folder:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _give_lock_back(descriptor: int, inode: tuple[int, int]) -> None:
+    with _locking:
+        os.close(descriptor)
+        _locked_here.discard(inode)
 
 
 def _check(path: str) -> None:

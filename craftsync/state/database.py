@@ -367,11 +367,18 @@ def _migrations() -> dict[int, str]:
 
 def _make_folder(folder: Path) -> None:
     """Make the folder of a database, which is its owner's alone."""
-    try:
+    with state_place(f"the folder {folder} for the state database cannot be made"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+@contextlib.contextmanager
+def state_place(what: str) -> Iterator[None]:
+    """Raise `StateError` with the sentence `what` where the place of a database cannot hold or show one."""
+    try:
+        yield
     except OSError as error:
         raise StateError(
-            f"the folder {folder} for the state database cannot be made: {error.strerror}",
+            f"{what}: {error.strerror or error}",
             remedy="Name a place you may write to with --state-dir or CRAFTSYNC_STATE_DIR.",
         ) from error
 

@@ -5,14 +5,14 @@ whatever the folder holds by now. A store that keeps the operation id of a write
 confirms it by that; any other by the content's digest. Size and time confirm
 nothing.
 
-An intent ends when its path is agreed on, is gone from the store, or holds
-something else.
+An intent ends when its path is agreed on, or a stat of the path shows nothing
+or something else. That a run left the path out says nothing.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from craftsync.core.model import LocalFile
@@ -51,17 +51,11 @@ class Intents:
         """Begin a run: where the store keeps operation ids, what the last run (`run`) left planned may have been written.
 
         Only paths without an intent: of the others it is known which writes began.
-        Writes of earlier runs end where the last one saw nothing in the store.
         """
-        self._db.execute(
-            "DELETE FROM intent WHERE path IN (SELECT path FROM plan WHERE remote_size IS NULL)"
-            " AND substr(operation, 1, length(?1) + 1) <> ?1 || '.'",
-            (run,),
-        )
         if by_operation:
             self._db.execute(
                 "INSERT INTO intent SELECT path, ? || '.' || id, size, mtime_ns, ctime_ns, inode, NULL"
-                " FROM plan WHERE kind IN ('upload', 'reconcile') AND size IS NOT NULL"
+                " FROM plan WHERE kind IN ('upload', 'reconcile', 'move-remote') AND size IS NOT NULL"
                 " AND NOT EXISTS (SELECT 1 FROM intent WHERE intent.path = plan.path)",
                 (run,),
             )
@@ -101,15 +95,13 @@ class Intents:
         if self._before or self._began:
             self._db.executemany("DELETE FROM intent WHERE path = ?", ((path,) for path in paths))
 
-    def end_unplanned(self, is_unknown: Callable[[str], bool]) -> None:
-        """After a complete run was planned, forget those of paths that need no step, or are gone from the store.
-
-        Those stay of which a side could not say what it holds (`is_unknown`).
-        """
+    def unseen(self) -> list[str]:
+        """Return the paths of which a write began before this run, and for which the plan shows nothing in the store."""
         if not self._before:
-            return
-        ended = self._db.execute(
-            "SELECT path FROM intent WHERE NOT EXISTS"
+            return []
+        rows = self._db.execute(
+            "SELECT DISTINCT path FROM intent WHERE NOT EXISTS"
             " (SELECT 1 FROM plan WHERE plan.path = intent.path AND plan.remote_size IS NOT NULL)"
-        ).fetchall()
-        self.agreed(path for (path,) in ended if not is_unknown(path))
+            " ORDER BY path"
+        )
+        return [path for (path,) in rows]

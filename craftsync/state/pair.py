@@ -10,7 +10,7 @@ from pathlib import Path
 
 from craftsync.errors import StateError
 from craftsync.state.baseline import Baseline
-from craftsync.state.database import UNREADABLE, Database, open_to_read
+from craftsync.state.database import UNREADABLE, Database, open_to_read, state_place
 from craftsync.state.events import Events
 from craftsync.state.held import Held
 from craftsync.state.history import History
@@ -51,13 +51,14 @@ class PairState:
 
         With `reading` it is read where it is, and cannot be changed. What an
         earlier version kept under another name of the same store is found, and
-        without either moved to where it belongs.
+        without either moved to where it belongs. Raises `StateError`.
         """
-        if scratch or reading:
-            file = known_folder(state_dir, root, location) / _FILE
-            return cls(Database.reading(file) if reading else Database.scratch(file), new_id)
-        _adopt(state_dir, root, location)
-        database = Database.open(pair_folder(state_dir, root, location) / _FILE)
+        with state_place(f"the state in {state_dir} cannot be used"):
+            if scratch or reading:
+                file = known_folder(state_dir, root, location) / _FILE
+                return cls(Database.reading(file) if reading else Database.scratch(file), new_id)
+            _adopt(state_dir, root, location)
+            database = Database.open(pair_folder(state_dir, root, location) / _FILE)
         database.put("root", root)
         database.put("store", location)
         return cls(database, new_id)
@@ -79,7 +80,10 @@ def pair_folder(state_dir: Path, root: str, location: str) -> Path:
 
 
 def known_folder(state_dir: Path, root: str, location: str) -> Path:
-    """Return the folder whose database was used last for the pair, its own where there is none."""
+    """Return the folder whose database was used last for the pair, its own where there is none.
+
+    Raises `StateError` where that cannot be told.
+    """
     own = pair_folder(state_dir, root, location)
     folders = [own, *_aliases(state_dir, root, location)]
     return max(folders, key=_used_ns)
@@ -125,7 +129,10 @@ def _used_ns(folder: Path) -> int:
     """Return when a database was last written to; -1 when there is none."""
     times = [-1]
     for name in (_FILE, f"{_FILE}-wal"):
-        with contextlib.suppress(FileNotFoundError):
+        with (
+            state_place(f"the state in {folder} cannot be used"),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        ):
             times.append((folder / name).stat().st_mtime_ns)
     return max(times)
 
@@ -139,6 +146,7 @@ def known_conflicts(state_dir: Path, root: str, location: str) -> int:
     file = pair_folder(state_dir, root, location) / _FILE
     with (
         contextlib.suppress(StateError, *UNREADABLE),
+        state_place(f"the state database {file} cannot be used"),
         contextlib.closing(open_to_read(file)) as connection,
     ):
         return Baseline(Database(connection)).conflict_copies()
@@ -150,6 +158,7 @@ def known_root(state_dir: Path, root: str, location: str) -> tuple[str | None, P
     file = known_folder(state_dir, root, location) / _FILE
     with (
         contextlib.suppress(StateError, *UNREADABLE),
+        state_place(f"the state database {file} cannot be used"),
         contextlib.closing(open_to_read(file)) as connection,
     ):
         row = connection.execute("SELECT value FROM meta WHERE key = 'root_id'").fetchone()
@@ -166,9 +175,12 @@ def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
 def _all_known(state_dir: Path) -> list[tuple[Path, tuple[str, str]]]:
     """Return the folder of each database, and the root and store it was made for."""
     found = []
-    for file in sorted((state_dir / "pairs").glob(f"*/{_FILE}")):
+    with state_place(f"the state in {state_dir} cannot be used"):
+        files = sorted((state_dir / "pairs").glob(f"*/{_FILE}"))
+    for file in files:
         with (
             contextlib.suppress(StateError, *UNREADABLE),
+            state_place(f"the state database {file} cannot be used"),
             contextlib.closing(open_to_read(file)) as db,
         ):
             facts = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('root', 'store')"))

@@ -141,6 +141,12 @@ class Carrier:
             self.intents.end(task.action.path, but=standing[0] if standing else None)
         return task._replace(intents=standing)
 
+    def _begin(self, task: Task, local: LocalFile, digest: bytes | None) -> None:
+        """Note that a write begins, where its operation id alone would not tell later whose it is."""
+        if task.intents or not self.store.features.metadata:
+            # Elsewhere the plan tells the operation ids of what may have been written.
+            self.intents.begin(Intent(task.operation, local, digest))
+
     def _learned(self, action: Action, settled: Settled) -> Outcome:
         """Leave a delete that was not planned to the next look: the guard has not seen it."""
         rows = () if settled.row is None else (settled.row,)
@@ -198,9 +204,7 @@ class Carrier:
                 raise PathBusy(f"{path}: changed in the root since it was looked at")
             looked_ns = self.settler.clock.now_ns()
             source = RootSource(file, self.upload_limiter)
-            if task.intents or not self.store.features.metadata:
-                # Elsewhere the plan tells the operation ids of what may have been written.
-                self.intents.begin(Intent(task.operation, file.file, source.digest))
+            self._begin(task, file.file, source.digest)
             found = self.store.write(
                 path,
                 source,
@@ -263,6 +267,7 @@ class Carrier:
         if not renamed or not self.store.features.server_side_copy:
             new, size = self._send(action.path, action.local, None, task, keep=None)
         else:
+            self._begin(task, action.local, row.digest)
             found = self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
             new, size = self.settler.agree(action.local, found, row.digest), 0
         self.store.delete(source, expect=old, keep=None if renamed else self._keep_in_store)

@@ -77,7 +77,7 @@ class Planner:
                 def is_unknown(path: str) -> bool:
                     return path in gone_here or path in gone_there
 
-                self.state.intents.end_unplanned(is_unknown)
+                self._end_intents_of_the_gone()
                 self.state.held.keep_planned(self.options.policy.mode, is_unknown)
                 self.state.events.end_cut_off(is_unknown)
             if not self.options.force_delete:
@@ -85,6 +85,13 @@ class Planner:
             self.state.plan.arrange()
         planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
         return planned
+
+    def _end_intents_of_the_gone(self) -> None:
+        """Forget the writes of earlier runs whose paths are gone from the store; a stat of each says so."""
+        unseen = self.state.intents.unseen()
+        for names in planning.in_batches(iter(unseen)):
+            there = {entry.path for entry in planning.stat_all(self.store, names)}
+            self.state.intents.agreed(path for path in names if path not in there)
 
     def _triples(
         self,

@@ -207,10 +207,12 @@ class Settler:
 
         Once the object that is there has been looked at, no other intent stands.
         """
-        if not intents or action.remote is None:
+        if not intents:
             return None, ()
         found = self.store.stat(action.path)
-        if found is None or found.version != action.remote.version:
+        if action.remote is None and found is None:
+            return None, ()
+        if found is None or action.remote is None or found.version != action.remote.version:
             return None, tuple(intents)
         for intent in intents:
             if self._is_of(intent, found, contents):

@@ -185,10 +185,13 @@ def test_every_command_exits_with_4_as_long_as_a_conflict_waits(craftsync: Craft
         assert (run.summary["conflicts"], run.summary["exit_code"]) == (1, 4)
     assert craftsync("sync", "-n", *pair).code == 4
     assert "See craftsync conflicts list" in craftsync("push", *pair).err
-    # Both sides hold both versions: that is a success.
-    assert '"last_success": "2' in craftsync("status", "--json", *pair).text
     root = str(craftsync.folder / "root")
     where = ("--root", root, "--store", "./store")
+    assert craftsync("conflicts", "list", *where).code == 4
+    assert craftsync("conflicts", "list", "--json", *where).code == 4
+    # Both sides hold both versions: that is a success.
+    assert '"last_success": "2' in craftsync("status", "--json", *pair).text
     assert craftsync("conflicts", "resolve", "a", "--keep", "local", *where).code == 0
+    assert craftsync("conflicts", "list", *where).code == 0
     for command in ("push", "sync", "pull", "check"):
         assert (command, craftsync(command, *pair).code) == (command, 0)

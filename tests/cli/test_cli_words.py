@@ -235,3 +235,18 @@ def test_a_home_that_is_none_is_no_configuration_and_the_state_has_to_be_elsewhe
     assert f"the folder {home}/.local/state/craftsync/pairs/" in run.err
     assert "--state-dir" in run.err
     assert craftsync("--state-dir", "state", "sync", "root", "./store", **nowhere).code == 0
+
+
+@pytest.mark.parametrize("place", ["file/below", "loop/below", "long" * 100])
+@pytest.mark.parametrize("words", [("sync",), ("sync", "-n"), ("push",)], ids=" ".join)
+def test_a_place_that_cannot_hold_the_state_is_named_with_the_option_to_choose_another(
+    craftsync: Craftsync, words: tuple[str, ...], place: str
+) -> None:
+    craftsync.write("root/a", "content")
+    craftsync.write("file")
+    (craftsync.folder / "loop").symlink_to("loop")
+    run = craftsync("--state-dir", place, *words, "root", "./store")
+    dry_run = "-n" in words and place == "file/below"
+    assert run.code == (0 if dry_run else 7), run.err
+    assert dry_run or "--state-dir" in run.err
+    assert "Traceback" not in run.err

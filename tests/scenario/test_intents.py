@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,9 @@ from craftsync.errors import Interrupted
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
+from craftsync.sync import planfile
 from craftsync.sync.pool import SerialPool
+from craftsync.sync.report import Options
 from tests.support.world import World
 
 AT = 1_000_000_000 * 10**9
@@ -31,6 +34,7 @@ class Crashing:
         self._inner = inner
         self.end: type[BaseException] | None = None
         self.after = False
+        self.end_copies = False
         self.hidden: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
@@ -46,6 +50,12 @@ class Crashing:
             assert self.end is not None
             raise self.end
         return written
+
+    def copy(self, *words: Any, **options: Any) -> RemoteObject:
+        copied = self._inner.copy(*words, **options)
+        if self.end_copies:
+            raise Crash
+        return copied
 
     def list(self, prefix: str = "", **options: Any) -> Iterator[Any]:
         """List as a server whose listing ends too early without saying so."""
@@ -201,6 +211,62 @@ def test_crashes_before_and_after_the_write_in_turn_make_no_conflict_copy(world:
         crashed(world, after=number % 3 == 0)
     assert world.run().exit_code == 0
     assert world.here() == world.there() == {"p": "version 29"}
+
+
+def test_a_rename_that_was_not_recorded_is_recognised_after_an_edit(world: World) -> None:
+    world.write("a", "first")
+    world.run()
+    (world.root / "a").rename(world.root / "z")
+    store: Any = world.store
+    store.end_copies = True
+    with pytest.raises(Crash):
+        world.run()
+    store.end_copies = False
+    world.write("z", "edited")
+    report = world.run()
+    assert (report.exit_code, report.conflicts) == (0, 0)
+    assert world.here() == world.there() == {"z": "edited"}
+
+
+@pytest.mark.parametrize("left_out", [{"exclude": ("p",)}, {"include": ("*.csv",)}])
+def test_a_run_that_leaves_a_path_out_ends_no_intent_of_it(
+    world: World, left_out: dict[str, tuple[str, ...]]
+) -> None:
+    world.write("p", "first")
+    crashed(world, after=True)
+    world.write("p", "edited")
+    world.run(**left_out)
+    report = world.run()
+    assert (report.exit_code, report.conflicts) == (0, 0)
+    assert world.here() == world.there() == {"p": "edited"}
+
+
+@pytest.mark.parametrize("mode", ["push", "pull"])
+def test_a_run_of_another_mode_ends_no_intent_it_does_not_look_at(world: World, mode: str) -> None:
+    world.write("p", "first")
+    crashed(world, after=True)
+    world.remove("p")
+    if mode == "pull":
+        world.write("p", "edited")
+    world.run(mode)
+    report = world.run()
+    assert (report.exit_code, report.conflicts) == (0, 0)
+    assert world.here() == world.there()
+
+
+def test_an_older_plan_that_is_applied_ends_no_intent(world: World) -> None:
+    world.write("p", "first")
+    with world.open(read_only=True) as session:
+        planned = io.StringIO()
+        session.write_plan(Options(), planned)
+    crashed(world, after=True)
+    world.write("p", "edited")
+    with world.open() as session:
+        plan = planfile.read(planned.getvalue().splitlines(keepends=True))
+        session.apply_plan(plan.actions, Options(policy=plan.policy))
+    report = world.run()
+    assert (report.exit_code, report.conflicts) == (0, 0)
+    assert world.here() == world.there() == {"p": "edited"}
 
 
 def test_few_intents_are_remembered_of_a_path_that_crashes_again_and_again(world: World) -> None:

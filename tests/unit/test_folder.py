@@ -567,3 +567,18 @@ def test_an_error_of_the_disk_is_a_path_error_with_its_cause(folder: Folder) -> 
 
 def test_a_sync_of_a_real_folder_returns(folder: Folder) -> None:
     folder.sync()
+
+
+@pytest.mark.parametrize("written", ["", "1\n"])
+def test_a_root_that_this_process_keeps_is_known_whatever_the_lock_file_says(
+    tmp_path: Path, written: str
+) -> None:
+    elsewhere = tmp_path / "state"
+    (tmp_path / "root").mkdir()
+    with Folder.open(tmp_path / "root") as first, Folder.open(tmp_path / "root") as second:
+        first.lock(elsewhere)
+        (tmp_path / "root/.craftsync/lock").write_text(written)
+        with pytest.raises(LockedError, match="This craftsync keeps"):
+            second.lock(elsewhere)
+        first.close()
+        second.lock(elsewhere)

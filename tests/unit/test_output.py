@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from craftsync.cli.output import JsonLines, sentence, shown, size_shown
+from craftsync.cli.output import JsonLines, Output, sentence, shown, size_shown
 from craftsync.core.model import Kind
 from craftsync.sync.report import ActionEvent, Issue, IssueEvent, Report
 
@@ -48,11 +48,11 @@ def test_the_sentence_at_the_end_names_only_what_happened() -> None:
 def test_the_summary_of_a_pass_that_broke_off_counts_what_was_done(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines = JsonLines()
-    lines.event(ActionEvent(Kind.UPLOAD, "a", 5, "done"))
-    lines.event(ActionEvent(Kind.MOVE_LOCAL, "b", 7, "done"))
-    lines.event(IssueEvent(Issue.SKIPPED, "c", "busy"))
-    lines.failure(Report("sync"), KeyboardInterrupt())
+    output = Output(JsonLines(), None, Report("sync"))
+    output.on_event(ActionEvent(Kind.UPLOAD, "a", 5, "done"))
+    output.on_event(ActionEvent(Kind.MOVE_LOCAL, "b", 7, "done"))
+    output.on_event(IssueEvent(Issue.SKIPPED, "c", "busy"))
+    output.failure(KeyboardInterrupt())
     *_, error, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert error == {
         **{"type": "error", "message": "interrupted", "remedy": "", "exit_code": 130},

@@ -1,0 +1,80 @@
+"""Ctrl-C and SIGTERM during a run: heard at once, and what was done until then is said."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from tests.support.cli import DEADLINE, Craftsync
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+MANY = 1500
+"""Paths whose lines are more than a pipe holds, so that whoever prints them waits for the reader."""
+
+
+def stopped(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[int, str]:
+    """Stop a run, wait for the line that says so, and return its exit code and what it printed."""
+    process.send_signal(number)
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"craftsync: stopping\n"
+    out, err = process.communicate(timeout=DEADLINE)
+    assert b"Traceback" not in err
+    return process.returncode, out.decode()
+
+
+@SIGNALS
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(("push", "root"), "push"), (("sync", "root"), "sync"), (("migrate", "./root"), "migrate")],
+    ids=["push", "sync", "migrate"],
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "JSON"])
+def test_a_run_that_is_stopped_says_so_at_once_and_then_what_was_done(
+    craftsync: Craftsync,
+    words: tuple[str, ...],
+    says: str,
+    number: signal.Signals,
+    code: int,
+    *,
+    as_json: bool,
+) -> None:
+    craftsync.write("root/a", "content")
+    (craftsync.folder / "root/large").write_bytes(bytes(64 << 20))
+    flags = ("--json",) if as_json else ("--verbose",)
+    limit = ("--bwlimit", "1M")
+    store = craftsync.folder / "store"
+    process = craftsync.start(*words, "./store", *flags, *limit)
+    assert process.stdout is not None
+    done = process.stdout.readline().decode()
+    assert '"a"' in done or " a " in done
+    ended, out = stopped(process, number)
+    assert ended == code
+    assert not (store / "large").exists()
+    last = out.splitlines()[-1]
+    if as_json:
+        summary = json.loads(last)
+        assert (summary["type"], summary["exit_code"]) == ("summary", code)
+        assert summary["uploaded"] + summary["copied"] == 1
+    else:
+        assert last.startswith(f"{says}: stopped before the end; until then: 1 ")
+
+
+@SIGNALS
+def test_a_check_that_is_stopped_says_how_much_was_compared(
+    craftsync: Craftsync, number: signal.Signals, code: int
+) -> None:
+    for index in range(MANY):
+        craftsync.write(f"root/{index:0100}")
+    (craftsync.folder / "store").mkdir()
+    process = craftsync.start("check", "root", "./store")
+    assert process.stdout is not None
+    assert process.stdout.read(1) == b"+"
+    ended, out = stopped(process, number)
+    assert ended == code
+    assert out.splitlines()[-1].startswith("check: stopped before the end; until then: ")
+    assert out.splitlines()[-1].endswith(" not equal")
