@@ -53,7 +53,6 @@ def test_a_stop_ends_a_push_whose_store_does_not_answer(store_is: str, tmp_path:
         ("push", "an upload", "turning requests away", signal.SIGINT),
         ("push", "a listing", "silent", signal.SIGTERM),
         ("watch", "an upload", "silent", signal.SIGTERM),
-        ("migrate", "an upload", "silent", signal.SIGTERM),
         ("migrate", "an upload", "turning requests away", signal.SIGTERM),
         ("check", "a listing", "silent", signal.SIGTERM),
     ],
