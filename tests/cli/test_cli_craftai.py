@@ -44,11 +44,13 @@ def test_a_folder_is_pushed_changed_and_pulled(craftsync: Craftsync, store: str)
 
 
 def test_what_was_displaced_can_be_restored(craftsync: Craftsync, store: str) -> None:
+    craftsync.config.write_text("trash: {store: all}\n")
     craftsync.write("root/a", "first")
     craftsync("push", "root", store)
     craftsync.write("root/a", "second")
     craftsync("push", "root", store)
-    assert craftsync("trash", "restore", "a", "--root", "root", "--store", store).code == 0
+    words = ("trash", "restore", "--overwrite", "a", "--root", "root", "--store", store)
+    assert craftsync(*words).code == 0
     assert craftsync.files("root") == {"a": "first"}
 
 
@@ -180,7 +182,10 @@ def test_an_environment_url_from_a_dotenv_file_never_gets_another_token(
 def test_the_token_of_the_dotenv_file_goes_with_its_address(
     craftsync: Craftsync, store: str
 ) -> None:
-    run = craftsync("ls", store, CRAFT_AI_SDK_TOKEN="that-of-another-environment")
+    craftsync.write("root/a")
+    other = {"CRAFT_AI_SDK_TOKEN": "that-of-another-environment"}
+    assert craftsync("push", "root", store, **other).code == 0
+    run = craftsync("ls", store, **other)
     assert (run.code, run.err) == (0, "")
 
 
