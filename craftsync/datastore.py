@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -21,7 +20,7 @@ from typing import BinaryIO, Self, TypedDict, Unpack
 
 from craftsync import config as configuration
 from craftsync import locations, pairs
-from craftsync.clock import SystemClock, stamp
+from craftsync.clock import SystemClock, iso, stamp
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import is_own, refusal
 from craftsync.core.reserve import Reserve
@@ -214,9 +213,7 @@ def _information(entry: RemoteObject) -> ObjectInformation:
 
 
 def _iso(time_ns: int | None) -> str | None:
-    if time_ns is None:
-        return None
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if time_ns is None else iso(time_ns)
 
 
 def _stamp() -> str:

@@ -12,8 +12,8 @@ import click
 from craftsync import pairs
 from craftsync.cli import parameters as common
 from craftsync.cli.groups import Group
-from craftsync.cli.output import say, say_json, shown, size_shown, time_shown
-from craftsync.clock import SystemClock, stamp
+from craftsync.cli.output import say, say_json, shown, size_shown
+from craftsync.clock import SystemClock, iso, stamp
 from craftsync.core.model import LocalFile
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -148,13 +148,13 @@ def _versions(conflict: Conflict) -> list[str]:
 
 
 def _in_words(file: LocalFile) -> str:
-    return f"{size_shown(file.size)}, modified {time_shown(file.mtime_ns)}"
+    return f"{size_shown(file.size)}, modified {iso(file.mtime_ns)}"
 
 
 def _facts(conflict: Conflict) -> dict[str, Any]:
     sides = {"local": conflict.local, "remote": conflict.copy}
     versions = {
-        side: file and {"path": file.path, "size": file.size, "modified": time_shown(file.mtime_ns)}
+        side: file and {"path": file.path, "size": file.size, "modified": iso(file.mtime_ns)}
         for side, file in sides.items()
     }
     reason = f"the store's version is beside it as {conflict.copy.path.rpartition('/')[2]}"

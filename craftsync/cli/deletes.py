@@ -12,7 +12,8 @@ from craftsync import pairs, passes
 from craftsync.cli import control
 from craftsync.cli import parameters as common
 from craftsync.cli.groups import Group
-from craftsync.cli.output import reporting, say, say_json, shown, size_shown, time_shown
+from craftsync.cli.output import reporting, say, say_json, shown, size_shown
+from craftsync.clock import iso
 from craftsync.core.model import Kind, Mode
 from craftsync.core.paths import malformed
 from craftsync.errors import UsageError
@@ -201,7 +202,7 @@ def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:
         if what != (one.kind, one.reason):
             what = one.kind, one.reason
             yield f"{_IN_WORDS[one.kind]}, held because {one.reason}:"
-        yield f"  {shown(one.path)} ({size_shown(one.size)}), since {time_shown(one.since_ns)}"
+        yield f"  {shown(one.path)} ({size_shown(one.size)}), since {iso(one.since_ns)}"
     if what is None:
         yield _NOTHING
 
@@ -214,7 +215,7 @@ def _lines_of_deleted(deleted: Iterator[Deleted], *, in_versions: bool) -> Itera
             what = one.kind, one.rejected
             is_version = in_versions and one.kind is Kind.DELETE_REMOTE
             yield f"{_REJECTED if one.rejected else _IN_VERSIONS if is_version else _DELETED[one.kind]}:"
-        yield f"  {shown(one.path)} ({size_shown(one.size)}), {time_shown(one.at_ns)}"
+        yield f"  {shown(one.path)} ({size_shown(one.size)}), {iso(one.at_ns)}"
 
 
 def _facts_of_deleted(one: Deleted) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def _facts_of_deleted(one: Deleted) -> dict[str, Any]:
         "size": one.size,
         "status": "done",
         "rejected": one.rejected,
-        "time": time_shown(one.at_ns),
+        "time": iso(one.at_ns),
     }
 
 
@@ -236,5 +237,5 @@ def _facts(one: HeldDelete) -> dict[str, Any]:
         "action": one.kind,
         "size": one.size,
         "reason": one.reason,
-        "since": time_shown(one.since_ns),
+        "since": iso(one.since_ns),
     }

@@ -8,7 +8,8 @@ import click
 
 from craftsync import pairs, passes
 from craftsync.cli import parameters as common
-from craftsync.cli.output import say, say_json, shown, size_shown, time_shown
+from craftsync.cli.output import say, say_json, shown, size_shown
+from craftsync.clock import iso
 from craftsync.core.model import BaselineRow, LocalFile, Mode, RemoteObject
 
 
@@ -36,7 +37,7 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
             else:
                 reason = f": {row.reason}" if row.reason else ""
                 say(
-                    f"{time_shown(row.at_ns)} {row.command} {row.action} {row.status} "
+                    f"{iso(row.at_ns)} {row.command} {row.action} {row.status} "
                     f"{shown(row.path)}{reason}"
                 )
 
@@ -94,4 +95,4 @@ def _in_words(look: Look) -> str:
 
 def _modified(look: LocalFile | RemoteObject | BaselineRow) -> str | None:
     time_ns = look.modified_ns if isinstance(look, RemoteObject) else look.mtime_ns
-    return None if time_ns is None else time_shown(time_ns)
+    return None if time_ns is None else iso(time_ns)

@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from craftsync.cli import terminal
@@ -93,11 +92,6 @@ def holdings_shown(trash: Mapping[str, Any]) -> str:
     suspended = f"; nothing is removed: {trash['suspended']}" if trash["suspended"] else ""
     kept = trash["keep"] if trash["keep"] == "forever" else f"for {trash['keep']}"
     return f"{count} of this client, {size_shown(trash['bytes'])}, kept {kept}{bound}{suspended}"
-
-
-def time_shown(time_ns: int) -> str:
-    """Return a time in UTC, to the second."""
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Lines(Protocol):
