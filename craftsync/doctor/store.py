@@ -7,24 +7,33 @@ below `.craftsync/probe/` and is removed again.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice, pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from craftsync.clock import Clock
+from craftsync.clock import Clock, iso
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.doctor.findings import Check, Finding, Level, note, ok, warning
-from craftsync.errors import StoreDenied, StoreError
-from craftsync.stores.base import Store
+from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
+from craftsync.stores.base import Store, UnfinishedUpload, UploadListingStore
 from craftsync.sync.identity import STORE_MARK
 
 _LISTED = 1000
 _CONTENT = b"craftsync doctor\n"
 _SIGNATURE_NS = 300 * 1_000_000_000
 """S3 refuses requests signed more than 15 minutes from its own time; a third of it is a warning."""
+
+_UPLOADS = 10_000
+_SIZED = 20
+"""Uploads whose parts are added up, at one request each."""
+_LIFECYCLE = (
+    "craftsync resumes or aborts those it has recorded, in its next run, and no others: they may be"
+    " another program's. To end them by themselves, add a lifecycle rule to the bucket that aborts"
+    " uploads 7 days after they began (AbortIncompleteMultipartUpload, DaysAfterInitiation: 7)."
+)
 
 _ONE_WRITER = (
     "Let only one machine at a time write to a path, or use a server that checks If-Match and"
@@ -214,7 +223,41 @@ def _path_rules(opened: OpenStore) -> Iterator[Finding]:
         yield note("folders", "a name cannot be an object and a folder at once, as on a disk")
 
 
-CHECKS: tuple[Check[OpenStore], ...] = (_reachable, _listing, _writing, _promises, _path_rules)
+def _unfinished_uploads(opened: OpenStore) -> Iterator[Finding]:
+    """Report uploads in parts that nobody completed or aborted: their parts cost storage, and no listing shows them."""
+    store, name = opened.store, "unfinished uploads"
+    if not store.features.lists_uploads:
+        return
+    try:
+        listing = cast(UploadListingStore, store)  # Its features say so.
+        found = listing.unfinished_uploads(most=_UPLOADS, sized=_SIZED)
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        yield note(name, f"the store does not list them ({str(error).removesuffix('.')})")
+        return
+    if found:
+        yield note(name, _described(found), _LIFECYCLE)
+    else:
+        yield ok(name, "none is listed")
+
+
+def _described(found: Sequence[UnfinishedUpload]) -> str:
+    count = f"{len(found)} or more" if len(found) == _UPLOADS else f"{len(found)}"
+    sizes = [upload.size for upload in found if upload.size is not None]
+    is_whole = len(sizes) == len(found) < _UPLOADS
+    size = f"{'' if is_whole else 'at least '}{sum(sizes)} bytes" if sizes else "of unknown size"
+    begun = [(each.begun_ns, each.path) for each in found if each.begun_ns is not None]
+    if not begun:
+        return f"{count}, {size}, the first {found[0].path!r}"
+    since_ns, path = min(begun)
+    return f"{count}, {size}, the oldest {path!r}, begun {iso(since_ns)}"
+
+
+CHECKS: tuple[Check[OpenStore], ...] = (
+    *(_reachable, _listing, _writing, _promises, _path_rules),
+    _unfinished_uploads,
+)
 
 
 class _Content:

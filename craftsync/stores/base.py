@@ -81,6 +81,8 @@ class Features:
     """Set for a `CopyingStore`."""
     properties: bool = False
     """Set for a `properties.DescribingStore`."""
+    lists_uploads: bool = False
+    """Set for an `UploadListingStore`."""
 
 
 class Source(Protocol):
@@ -291,5 +293,27 @@ class CopyingStore(Store, Protocol):
         Content type, metadata and tags stay as they are, so the copy bears no
         operation id. Its storage class is the one given, or the store's usual one. Raises `ObjectNotFound` or `PreconditionFailed` when the
         source is not the one given, or the target not what was expected.
+        """
+        ...
+
+
+class UnfinishedUpload(NamedTuple):
+    """An upload in parts that was begun and neither completed nor aborted, by whomever.
+
+    `begun_ns` is by the store's clock. `size` is the bytes of its parts so far; both are `None` where not known.
+    """
+
+    path: str
+    begun_ns: int | None
+    size: int | None
+
+
+class UploadListingStore(Store, Protocol):
+    """A store that lists unfinished uploads. Nothing in such a list proves whose they are: it is for reports only."""
+
+    def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
+        """Return up to `most` of them in the order of their paths, and ask for the size of the first `sized`.
+
+        Raises `StoreError` where the server does not list them, or refuses to.
         """
         ...

@@ -29,7 +29,9 @@ from craftsync.stores.base import (
     Reader,
     Source,
     Store,
+    UnfinishedUpload,
     UploadJournal,
+    UploadListingStore,
     cancel,
     renew,
 )
@@ -199,6 +201,10 @@ class RetryingStore:
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         stale = list(uploads)
         self._retried(lambda: self.store.abort_stale(stale))
+
+    def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
+        store = cast(UploadListingStore, self.store)  # Its features say so.
+        return self._retried(lambda: store.unfinished_uploads(most=most, sized=sized))
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         return self._retried(self.store.barrier)

@@ -11,6 +11,9 @@ import pytest
 
 from tests.support import servers
 from tests.support.cli import Craftsync, Run
+from tests.support.fake_s3 import error
+from tests.support.s3 import PERSONALITIES, fake_s3
+from tests.support.s3.bucket import Stored
 from tests.support.servers import S3Server, free_port
 from tests.support.serving import serving
 
@@ -287,3 +290,46 @@ def test_without_a_token_the_remedy_says_where_it_is_looked_for(craftsync: Craft
     assert run.code == 2
     (name,) = levels(findings(run), "error")
     assert "CRAFT_AI_SDK_TOKEN" in findings(run)[name]["remedy"]
+
+
+@pytest.mark.parametrize("most", [1000, 1], ids=["one page", "many pages"])
+def test_unfinished_uploads_of_the_prefix_are_listed_with_a_lifecycle_rule_and_left_alone(
+    craftsync: Craftsync, most: int
+) -> None:
+    with fake_s3("plain", "bucket") as (server, fake):
+        bucket = fake.bucket("bucket")
+        for key, hours in (("p/b c&d", 1), ("p/.craftsync/probe/x/in-parts", 2), ("q", 3)):
+            upload = bucket.upload(key, bucket.begin(key, Stored(b"", "", 0, "")))
+            upload.initiated_ns = 1_700_000_000 * 10**9 - hours * 3600 * 10**9
+            bucket.part(PERSONALITIES["plain"], upload, 1, bytes(1000))
+        fake.most_listed = most
+        run = craftsync("doctor", "s3://bucket/p", "--json", **aws(server))
+        found = findings(run)["s3://bucket/p: unfinished uploads"]
+        assert found["level"] == "note" and run.code == 0
+        assert found["detail"] == (
+            "2, 2000 bytes, the oldest '.craftsync/probe/x/in-parts', begun 2023-11-14T20:13:20Z"
+        )
+        assert "AbortIncompleteMultipartUpload" in found["remedy"]
+        craftsync.write("root/b c&d")
+        assert craftsync("sync", "root", "s3://bucket/p", **aws(server)).code == 0
+        assert len(bucket.uploads) == 3
+
+
+def test_without_unfinished_uploads_doctor_says_so(craftsync: Craftsync) -> None:
+    with fake_s3("plain", "bucket") as (server, _):
+        found = findings(craftsync("doctor", "s3://bucket", "--json", **aws(server)))
+    assert found["s3://bucket: unfinished uploads"]["detail"] == "none is listed"
+
+
+@pytest.mark.parametrize("status", [403, 501])
+def test_a_server_that_does_not_list_uploads_is_no_fault(craftsync: Craftsync, status: int) -> None:
+    with fake_s3("plain", "bucket") as (server, fake):
+        code = "AccessDenied" if status == 403 else "NotImplemented"
+        refused = error(status, code)
+        fake.script = lambda request: (
+            refused if "uploads=&" in f"{request.target}&" and request.method == "GET" else None
+        )
+        run = craftsync("doctor", "s3://bucket", "--json", **aws(server))
+    found = findings(run)["s3://bucket: unfinished uploads"]
+    assert (run.code, found["level"]) == (0, "note")
+    assert code in found["detail"]

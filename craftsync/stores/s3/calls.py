@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import md5
 from html import escape, unescape
-from urllib.parse import urlencode
+from urllib.parse import unquote_plus, urlencode
 
 from craftsync.connection import Response
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
@@ -254,6 +254,23 @@ class Calls:
             raise self._unmet(key) from error
         text = self._checked(answer.body, key)
         return "" if _COMPLETED_UNNAMED.search(text) else self._confirmed(_text(text, "ETag"), key)
+
+    def list_uploads(self, prefix: str) -> Iterator[tuple[str, str, str]]:
+        """Yield key, id and time of the begin, as the server writes it, of the unfinished uploads below a prefix."""
+        key = upload = ""
+        while True:
+            query = [("uploads", ""), ("prefix", prefix), ("encoding-type", "url")]
+            query += [("key-marker", key), ("upload-id-marker", upload)] if key else []
+            text = self._checked(self._wire.call("GET", query=query).body, prefix)
+            if "<ListMultipartUploadsResult" not in text:
+                raise unconfirmed(self._location, prefix, "a list of uploads")
+            plain = unquote_plus if _text(text, "EncodingType") == "url" else str
+            for row in re.findall(r"<Upload>(.*?)</Upload>", text, re.DOTALL):
+                yield plain(_text(row, "Key")), _text(row, "UploadId"), _text(row, "Initiated")
+            before = key, upload
+            key, upload = plain(_text(text, "NextKeyMarker")), _text(text, "NextUploadIdMarker")
+            if _text(text, "IsTruncated") != "true" or (key, upload) in (before, ("", "")):
+                return
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Drop an upload and its parts; one that is not there is a success."""

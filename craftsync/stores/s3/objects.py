@@ -270,3 +270,10 @@ def modified_ns_of(text: str) -> int:
     moment = datetime.fromisoformat(text)
     whole = int(moment.replace(microsecond=0).timestamp())
     return time_within(whole * 10**9 + moment.microsecond * 1000)
+
+
+def begun_ns_of(text: str) -> int | None:
+    """Read when an upload began, as a list of uploads has it; `None` for anything but a time."""
+    with suppress(ValueError, OverflowError):
+        return modified_ns_of(text)
+    return None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import Absent, RemoteObject, Skipped
@@ -21,15 +22,24 @@ from craftsync.errors import (
     PreconditionFailed,
     RequestDenied,
     StoreDenied,
+    StoreError,
     StoreUnavailable,
 )
-from craftsync.stores.base import Expect, Origin, Source, UploadJournal, cancel, renew
+from craftsync.stores.base import (
+    Expect,
+    Origin,
+    Source,
+    UnfinishedUpload,
+    UploadJournal,
+    cancel,
+    renew,
+)
 from craftsync.stores.properties import Properties
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.crossing import Crossing, origin_of
 from craftsync.stores.s3.displacing import Displacing, Limits, check
-from craftsync.stores.s3.errors import unconfirmed
+from craftsync.stores.s3.errors import UploadGone, unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.keys import folders_above, key_of
 from craftsync.stores.s3.listing import Listing, patient
@@ -38,6 +48,7 @@ from craftsync.stores.s3.objects import (
     OPERATION,
     Condition,
     Stored,
+    begun_ns_of,
     headers_of,
     inherited,
     notes,
@@ -133,6 +144,7 @@ class S3Store:
             raw_keys=self._raw_keys and not facts.folders,
             origin=self._origin,
             properties=True,
+            lists_uploads=True,
         )
 
     def prepare(self, saved: str | None) -> str | None:
@@ -273,6 +285,17 @@ class S3Store:
         for path, upload_id in uploads:
             self.calls.abort_upload(self._key(path), upload_id)
 
+    def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
+        found = list(islice(self.calls.list_uploads(self.root), most))
+        return [
+            UnfinishedUpload(
+                key.removeprefix(self.root),
+                begun_ns_of(begun),
+                self._size_so_far(key, upload) if number < sized else None,
+            )
+            for number, (key, upload, begun) in enumerate(found)
+        ]
+
     def barrier(self) -> Mapping[str, RemoteObject]:
         """Return nothing new: what S3 has acknowledged is durable."""
         return {}
@@ -288,6 +311,17 @@ class S3Store:
     def close(self) -> None:
         self._uploads.close()
         self._wire.close()
+
+    def _size_so_far(self, key: str, upload: str) -> int | None:
+        """Return the bytes of an upload's parts; `None` for one that has ended, or may not be listed."""
+        try:
+            return sum(size for _, size in self.calls.list_parts(key, upload).values())
+        except UploadGone:
+            return None
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return None
 
     def _listing(self) -> Listing:
         return Listing(

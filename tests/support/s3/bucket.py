@@ -51,6 +51,7 @@ class Upload:
     key: str
     about: Stored
     parts: dict[int, tuple[bytes, str]] = field(default_factory=dict)
+    initiated_ns: int = 0
 
 
 class Bucket:
@@ -116,7 +117,7 @@ class Bucket:
 
     def begin(self, key: str, about: Stored) -> str:
         upload = f"upload-{next(self._ids)}"
-        self.uploads[upload] = Upload(key, about)
+        self.uploads[upload] = Upload(key, about, initiated_ns=self._clock())
         return upload
 
     def upload(self, key: str, upload: str, code: str = "NoSuchUpload") -> Upload:

@@ -34,6 +34,7 @@ KEPT_HEADERS = (
     *("content-disposition", "cache-control", "expires"),
 )
 _META = "x-amz-meta-"
+_ENCODED = "<EncodingType>url</EncodingType>"
 _ETAG = re.compile(r"<ETag>(?:&quot;|&#34;|\")?([^<&\"]*)")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)$")
 
@@ -52,6 +53,8 @@ class FakeS3:
     denied: set[str] = field(default_factory=set)
     """Keys for which every request is answered 403."""
     requests: list[Request] = field(default_factory=list)
+    most_listed: int = 1000
+    """Entries of one page, of whatever is listed."""
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -122,7 +125,7 @@ class FakeS3:
             status = "<Status>Enabled</Status>" if self.personality.versioned else ""
             return _xml(f"<VersioningConfiguration>{status}</VersioningConfiguration>")
         if "uploads" in call.query:
-            return _uploads_page(bucket)
+            return _uploads_page(bucket, call.query, self.most_listed)
         if "location" in call.query:
             return _xml("<LocationConstraint></LocationConstraint>")
         return self._listing(bucket, call)
@@ -136,7 +139,7 @@ class FakeS3:
         query = call.query
         prefix = query.get("prefix", "")
         after = query.get("continuation-token", query.get("start-after", ""))
-        most = min(int(query.get("max-keys", "1000")), 1000)
+        most = min(int(query.get("max-keys", "1000")), self.most_listed)
         order = _utf16 if self.personality.utf16_order else _utf8
         names = sorted((key for key in bucket if key.startswith(prefix)), key=order)
         names = [key for key in names if not after or order(key) > order(after)]
@@ -146,11 +149,10 @@ class FakeS3:
         rows = "".join(_row(encode(key), bucket.get(key)) for key in names[:most])
         token = names[most - 1] if len(names) > most else None
         more = f"<NextContinuationToken>{escape(token)}</NextContinuationToken>" if token else ""
-        encoding = f"<EncodingType>{query['encoding-type']}</EncodingType>"
         return _xml(
             f"<ListBucketResult><Name>{call.bucket}</Name><KeyCount>{len(names[:most])}</KeyCount>"
             f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated>"
-            f"{encoding if encode is quote else ''}{more}{rows}</ListBucketResult>"
+            f"{_ENCODED if encode is quote else ''}{more}{rows}</ListBucketResult>"
         )
 
     def _delete_many(self, bucket: Bucket, call: Call) -> Answer:
@@ -435,12 +437,15 @@ def _copied(element: str, etag: str) -> Answer:
 
 
 def _row(key: str, stored: Stored) -> str:
-    moment = datetime.fromtimestamp(stored.modified_ns // 10**9, UTC)
     return (
-        f"<Contents><Key>{key}</Key><LastModified>{moment:%Y-%m-%dT%H:%M:%S}.000Z</LastModified>"
+        f"<Contents><Key>{key}</Key><LastModified>{_moment(stored.modified_ns)}</LastModified>"
         f"<ETag>&quot;{stored.etag}&quot;</ETag><Size>{len(stored.content)}</Size>"
         f"<StorageClass>{stored.storage_class}</StorageClass></Contents>"
     )
+
+
+def _moment(time_ns: int) -> str:
+    return f"{datetime.fromtimestamp(time_ns // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 def _parts_page(parts: Mapping[int, tuple[bytes, str]]) -> Answer:
@@ -452,14 +457,25 @@ def _parts_page(parts: Mapping[int, tuple[bytes, str]]) -> Answer:
     return _xml(f"<ListPartsResult><IsTruncated>false</IsTruncated>{rows}</ListPartsResult>")
 
 
-def _uploads_page(bucket: Bucket) -> Answer:
+def _uploads_page(bucket: Bucket, query: Mapping[str, str], most: int) -> Answer:
+    most = min(int(query.get("max-uploads", "1000")), most)
+    found = sorted((upload.key, name) for name, upload in bucket.uploads.items())
+    found = [one for one in found if one[0].startswith(query.get("prefix", ""))]
+    after = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+    found = [one for one in found if one > after]
+    encode = quote if query.get("encoding-type") == "url" else escape
     rows = "".join(
-        f"<Upload><Key>{escape(upload.key)}</Key><UploadId>{name}</UploadId></Upload>"
-        for name, upload in bucket.uploads.items()
+        f"<Upload><Key>{encode(key)}</Key><UploadId>{name}</UploadId>"
+        f"<Initiated>{_moment(bucket.uploads[name].initiated_ns)}</Initiated></Upload>"
+        for key, name in found[:most]
     )
+    more = len(found) > most
+    key, name = found[most - 1] if more else ("", "")
     return _xml(
-        "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>"
-        f"{rows}</ListMultipartUploadsResult>"
+        f"<ListMultipartUploadsResult>{_ENCODED if encode is quote else ''}"
+        f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+        f"<NextKeyMarker>{encode(key)}</NextKeyMarker>"
+        f"<NextUploadIdMarker>{name}</NextUploadIdMarker>{rows}</ListMultipartUploadsResult>"
     )
 
 
