@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+from craftsync.local import linux
+
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
@@ -231,6 +233,23 @@ def test_the_core_never_asks_what_time_it_is() -> None:
         for path in sorted((PACKAGE / "core").rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_system_call_on_a_folder_goes_through_one_file() -> None:
+    own_business = ("local/linux.py", "local/names.py", "local/watching/", "local/scan_process.py")
+    calls = set(linux.__all__) & set(dir(os)) | {"flock", "ioctl", "rmtree"}
+    wrong = [
+        f"{path.relative_to(PROJECT)}:{node.lineno} calls {node.value.id}.{node.attr}"
+        for room in ("local", "sync")
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        if not str(path.relative_to(PACKAGE)).startswith((*own_business, "sync/sockets.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in {"os", "fcntl", "shutil"}
+        and node.attr in calls
     ]
     assert not wrong, "\n".join(wrong)
 

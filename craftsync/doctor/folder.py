@@ -16,7 +16,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor import mounts
 from craftsync.doctor.findings import Check, Finding, note, ok, warning
 from craftsync.errors import RootError
-from craftsync.local import rename
+from craftsync.local import linux, rename
 
 _LITTLE_ROOM = 256 << 20
 """Bytes; a download needs room for the new file beside the old one."""
@@ -90,7 +90,7 @@ def _timestamps(folder: Path) -> Iterator[Finding]:
 
 def _durability(folder: Path) -> Iterator[Finding]:
     with _opened(folder) as descriptor:
-        rename.syncfs(descriptor)
+        linux.syncfs(descriptor)
     yield ok("durability", "what was written reaches the disk when it is asked for (syncfs)")
 
 

@@ -20,7 +20,7 @@ from itertools import count
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.core.paths import conflict_name
 from craftsync.errors import PathBusy, PathError, PathObstructed
-from craftsync.local import rename
+from craftsync.local import linux, rename
 from craftsync.local.files import local_file
 from craftsync.local.temporary import Temporary
 from craftsync.local.tree import LISTING, Tree, give_owner
@@ -83,7 +83,7 @@ _MoveTo = Callable[[int, str], None]
 
 
 def _status(place_of: _Place) -> os.stat_result:
-    return os.stat(place_of[1], dir_fd=place_of[0], follow_symlinks=False)
+    return linux.stat(place_of[1], dir_fd=place_of[0], follow_symlinks=False)
 
 
 def _is_there(place_of: _Place) -> bool:
@@ -115,7 +115,7 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
 
 def _create(tree: Tree, temporary: Temporary, path: str) -> None:
     with _parent_for(tree, path) as target:
-        give_owner(temporary.fileno(), os.fstat(target[0]))
+        give_owner(temporary.fileno(), linux.fstat(target[0]))
         _move_to_free(temporary.give_name, target, path)
 
 
@@ -145,16 +145,16 @@ def _move_to_free(move_to: _MoveTo, target: _Place, path: str) -> None:
 
 def _remove_empty_folders(parent: int, name: str, path: str) -> None:
     """Remove a folder that holds nothing but empty folders; raises `PathObstructed` at anything else."""
-    listing = os.open(name, LISTING, dir_fd=parent)
+    listing = linux.open(name, LISTING, dir_fd=parent)
     try:
-        with os.scandir(listing) as entries:
+        with linux.scandir(listing) as entries:
             for entry in list(entries):
                 if not entry.is_dir(follow_symlinks=False):
                     raise PathObstructed(f"{path} is a folder with files in it.")
                 _remove_empty_folders(listing, entry.name, path)
     finally:
-        os.close(listing)
-    os.rmdir(name, dir_fd=parent)
+        linux.close(listing)
+    linux.rmdir(name, dir_fd=parent)
 
 
 def _replace(
@@ -162,8 +162,8 @@ def _replace(
 ) -> None:
     replaced = _check_expected(target, expect)
     give_owner(temporary.fileno(), replaced)
-    os.fchmod(temporary.fileno(), stat.S_IMODE(replaced.st_mode) & 0o777)
-    mine = os.fstat(temporary.fileno())
+    linux.fchmod(temporary.fileno(), stat.S_IMODE(replaced.st_mode) & 0o777)
+    mine = linux.fstat(temporary.fileno())
     with ExitStack() as stack:
         # The new file waits where the old one is to land: one swap does both.
         slot = _stow(stack, tree, temporary.give_name, expect.path, keep)
@@ -272,4 +272,4 @@ def _put_beside(slot: _Place, target: _Place, status: os.stat_result) -> None:
 
 
 def _remove(place_of: _Place) -> None:
-    os.unlink(place_of[1], dir_fd=place_of[0])
+    linux.unlink(place_of[1], dir_fd=place_of[0])

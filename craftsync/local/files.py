@@ -15,6 +15,7 @@ from typing import Self
 
 from craftsync.core.model import LIMIT, LocalFile, time_within
 from craftsync.errors import PathBusy, PathError, PathLeftOut, PathObstructed
+from craftsync.local import linux
 from craftsync.local.tree import LinkInTheWay, Tree
 
 BLOCK = 1024 * 1024
@@ -101,7 +102,7 @@ class OpenFile:
         """Raises `PathBusy` when there is no regular file at `path`, `PathError` when it cannot be read."""
         self._tree = tree
         self._descriptor = _open_for_reading(tree, path)
-        status = os.fstat(self._descriptor)
+        status = linux.fstat(self._descriptor)
         self.file = local_file(path, status)
         if not stat.S_ISREG(status.st_mode):
             self.close()
@@ -126,7 +127,7 @@ class OpenFile:
     def torn(self) -> bool:
         """Tell whether the content may have changed since opening; a rename of the file is no change."""
         with path_errors(self.file.path):
-            now = local_file(self.file.path, os.fstat(self._descriptor))
+            now = local_file(self.file.path, linux.fstat(self._descriptor))
         return (now.size, now.mtime_ns) != (self.file.size, self.file.mtime_ns)
 
     def verify(self) -> None:
@@ -135,14 +136,14 @@ class OpenFile:
         if look(self._tree, path) == self.file:
             return
         with path_errors(path):
-            now = local_file(path, os.fstat(self._descriptor))
+            now = local_file(path, linux.fstat(self._descriptor))
         if now != self.file:
             raise PathBusy(f"{path} changed while it was read.")
         raise PathBusy(f"{path} was replaced while it was read.")
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            linux.close(self._descriptor)
             self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -164,9 +165,9 @@ def _open_for_reading(tree: Tree, path: str) -> int:
 
 def read_block(descriptor: int, offset: int, length: int) -> bytes:
     """Read `length` bytes from `offset`, fewer only at the end of the file."""
-    content = os.pread(descriptor, length, offset)
+    content = linux.pread(descriptor, length, offset)
     while len(content) < length:
-        more = os.pread(descriptor, length - len(content), offset + len(content))
+        more = linux.pread(descriptor, length - len(content), offset + len(content))
         if not more:
             break
         content += more
@@ -177,7 +178,7 @@ def digest_of(descriptor: int, file: LocalFile) -> bytes:
     """Return the SHA-256 of as many bytes as `file` has; raises `PathBusy` when there are fewer."""
     digest, block, offset = sha256(), memoryview(bytearray(min(BLOCK, file.size))), 0
     while offset < file.size:
-        count = os.preadv(descriptor, [block[: file.size - offset]], offset)
+        count = linux.preadv(descriptor, [block[: file.size - offset]], offset)
         if not count:
             raise PathBusy(f"{file.path} became shorter while it was read.")
         digest.update(block[:count])

@@ -29,7 +29,7 @@ from craftsync.errors import (
     PathRefused,
     RootError,
 )
-from craftsync.local import commit, files, marks, rename, temporary
+from craftsync.local import commit, files, linux, marks, rename, temporary
 from craftsync.local.files import OpenFile, local_file, path_errors
 from craftsync.local.sync_group import SyncGroup
 from craftsync.local.temporary import TEMPORARIES, Temporary, is_nameless, sweep_temporaries
@@ -60,14 +60,14 @@ class Folder:
         self.read_only = False
         """Nothing can be written to it, as `lock` found out."""
         self._locks = ExitStack()
-        self._group = SyncGroup(lambda: rename.syncfs(self.tree.descriptor))
+        self._group = SyncGroup(lambda: linux.syncfs(self.tree.descriptor))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open an existing folder; raises `RootError` when there is none, or it cannot be read."""
         name = os.path.abspath(os.fspath(path))
         try:
-            return cls(name, os.open(name, _OPEN))
+            return cls(name, linux.open(name, _OPEN))
         except (OSError, ValueError) as error:
             raise _root_error(name, error) from error
 
@@ -79,10 +79,10 @@ class Folder:
     def ensure_same(self) -> None:
         """Raise `RootError` unless the path still leads to the folder that was opened."""
         try:
-            there = os.stat(self.path)
+            there = linux.stat(self.path)
         except OSError as error:
             raise _root_error(self.path, error) from error
-        here = os.fstat(self.tree.descriptor)
+        here = linux.fstat(self.tree.descriptor)
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
             raise RootError(
                 f"{self.path} is not the folder it was: it was moved, replaced or mounted over.",
@@ -170,7 +170,7 @@ class Folder:
         with path_errors(path):
             before = local_file(path, _dress(temporary, mtime_ns, mode))
             commit.place(self.tree, temporary, path, expect=expect, keep=keep)
-            after = local_file(path, os.fstat(temporary.fileno()))
+            after = local_file(path, linux.fstat(temporary.fileno()))
         # Were the file edited since, the times it had tell the next scan so.
         return after._replace(size=before.size, mtime_ns=before.mtime_ns)
 
@@ -228,8 +228,8 @@ class Folder:
             self._locks.callback(_give_lock_back, descriptor, self._inode())
         with suppress(OSError):
             # For people only: what excludes others is the lock, and a full disk is met elsewhere.
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            linux.ftruncate(descriptor, 0)
+            linux.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
     def _take_lock(self, elsewhere: Path) -> int:
         try:
@@ -243,26 +243,26 @@ class Folder:
             return self._locked_elsewhere(elsewhere)
 
     def _inode(self) -> tuple[int, int]:
-        status = os.fstat(self.tree.descriptor)
+        status = linux.fstat(self.tree.descriptor)
         return status.st_dev, status.st_ino
 
     def _locked_elsewhere(self, file: Path) -> int:
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = linux.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _root_error(str(file), error) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            linux.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(descriptor)
+            linux.close(descriptor)
             raise self._locked() from error
         return descriptor
 
     def identity_without_mark(self) -> str:
         """Return what tells this folder from others where no identity file can be written: filesystem and inode."""
         descriptor = self.tree.descriptor
-        return f"fs:{os.fstatvfs(descriptor).f_fsid:x}:{os.fstat(descriptor).st_ino:x}"
+        return f"fs:{linux.fstatvfs(descriptor).f_fsid:x}:{linux.fstat(descriptor).st_ino:x}"
 
     def _locked(self) -> LockedError:
         if self._inode() in _locked_here:
@@ -292,13 +292,13 @@ class Folder:
         try:
             yield
         finally:
-            os.close(descriptor)
+            linux.close(descriptor)
 
     def close(self) -> None:
         """Give the lock back and let go of the folder; may be called twice."""
         self._locks.close()
         if self.tree.descriptor >= 0:
-            os.close(self.tree.descriptor)
+            linux.close(self.tree.descriptor)
             self.tree.descriptor = -1
 
     def __enter__(self) -> Self:
@@ -310,7 +310,7 @@ class Folder:
 
 def _give_lock_back(descriptor: int, inode: tuple[int, int]) -> None:
     with _locking:
-        os.close(descriptor)
+        linux.close(descriptor)
         _locked_here.discard(inode)
 
 
@@ -325,11 +325,11 @@ def _dress(temporary: Temporary, mtime_ns: int | None, mode: int | None) -> os.s
     if mtime_ns is not None:
         # A time beyond what the kernel can express is no reason to refuse the content.
         with suppress(OverflowError):
-            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-    status = os.fstat(descriptor)
+            linux.utime(descriptor, ns=(mtime_ns, mtime_ns))
+    status = linux.fstat(descriptor)
     mode = _new_file_mode() if mode is None else mode
     if stat.S_IMODE(status.st_mode) != mode:
-        os.fchmod(descriptor, mode)
+        linux.fchmod(descriptor, mode)
     return status
 
 

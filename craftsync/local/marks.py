@@ -10,6 +10,7 @@ import os
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PathBusy
+from craftsync.local import linux
 from craftsync.local.files import read_block
 from craftsync.local.temporary import Temporary
 from craftsync.local.tree import Tree, give_owner
@@ -23,13 +24,13 @@ def read_mark(tree: Tree, name: str) -> bytes | None:
     """Return the content of a mark, `None` when there is none; raises `OSError`."""
     try:
         with tree.parent(f"{OWN_FOLDER}/{name}") as (parent, last):
-            descriptor = os.open(last, _READ, dir_fd=parent)
+            descriptor = linux.open(last, _READ, dir_fd=parent)
     except FileNotFoundError:
         return None
     try:
         return read_block(descriptor, 0, _LARGEST)
     finally:
-        os.close(descriptor)
+        linux.close(descriptor)
 
 
 def write_mark(tree: Tree, name: str, content: bytes) -> None:
@@ -37,19 +38,19 @@ def write_mark(tree: Tree, name: str, content: bytes) -> None:
     path = f"{OWN_FOLDER}/{name}"
     with Temporary(tree, None) as temporary:
         temporary.write_at(0, content)
-        os.fchmod(temporary.fileno(), 0o644)
-        os.fsync(temporary.fileno())
+        linux.fchmod(temporary.fileno(), 0o644)
+        linux.fsync(temporary.fileno())
         with tree.parent(path, make=True) as target:
-            give_owner(temporary.fileno(), os.fstat(target[0]))
+            give_owner(temporary.fileno(), linux.fstat(target[0]))
             try:
                 temporary.give_name(*target)
             except FileExistsError as error:
                 raise PathBusy(f"{path} is there already.") from error
     listing = tree.listing(OWN_FOLDER)
     try:
-        os.fsync(listing)
+        linux.fsync(listing)
     finally:
-        os.close(listing)
+        linux.close(listing)
 
 
 def take_lock(tree: Tree, name: str, *, wait: bool) -> int:
@@ -61,14 +62,14 @@ def take_lock(tree: Tree, name: str, *, wait: bool) -> int:
     path = f"{OWN_FOLDER}/{name}"
     while True:
         with tree.parent(path, make=True) as (parent, last):
-            descriptor = os.open(last, _LOCK, 0o666, dir_fd=parent)
-            give_owner(descriptor, os.fstat(parent))
+            descriptor = linux.open(last, _LOCK, 0o666, dir_fd=parent)
+            give_owner(descriptor, linux.fstat(parent))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.fstat(descriptor).st_nlink:
+            linux.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if linux.fstat(descriptor).st_nlink:
                 return descriptor
         except BaseException:
-            os.close(descriptor)
+            linux.close(descriptor)
             raise
         # Somebody removed the file meanwhile: this lock would exclude nobody.
-        os.close(descriptor)
+        linux.close(descriptor)

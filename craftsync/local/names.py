@@ -14,6 +14,8 @@ from itertools import islice
 from operator import itemgetter
 from typing import IO, Protocol
 
+from craftsync.local import linux
+
 RUN = 50_000
 """How many names are sorted in memory at once; more are merged from a file."""
 
@@ -44,7 +46,7 @@ def in_path_order(
     `listing` is the folder's descriptor, which must stay open meanwhile.
     Raises `OSError` before the first entry.
     """
-    with os.scandir(listing) as scanned:
+    with linux.scandir(listing) as scanned:
         named = filter(lambda entry: wanted(entry.name), scanned) if wanted else scanned
         entries = list(islice(named, RUN))
         if len(entries) == RUN:
@@ -73,7 +75,7 @@ class _Named:
         self._listing = listing
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        return os.stat(self.name, dir_fd=self._listing, follow_symlinks=follow_symlinks)
+        return linux.stat(self.name, dir_fd=self._listing, follow_symlinks=follow_symlinks)
 
 
 def _spilled(

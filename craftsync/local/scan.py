@@ -7,7 +7,6 @@ its absence from the rest proves nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from stat import S_ISDIR, S_ISREG
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from craftsync.core.model import LIMIT, OWN_FOLDER, LocalFile, Skipped
 from craftsync.core.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, is_own, malformed
 from craftsync.errors import PathError, PathLeftOut, PathObstructed, PathRefused, RootError
+from craftsync.local import linux
 from craftsync.local.files import kind_of, local_file
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import FolderRules, IgnoreRules
@@ -70,7 +70,7 @@ class _Walk:
             level = self._levels[-1]
             inner = yield from _files(level)
             if inner is None:
-                os.close(self._levels.pop().listing)
+                linux.close(self._levels.pop().listing)
             elif failure := self._enter(level, inner):
                 yield failure
 
@@ -90,7 +90,7 @@ class _Walk:
     def _enter(self, level: _Level, name: str) -> Skipped | None:
         path = level.prefix + name
         try:
-            listing = os.open(name, LISTING, dir_fd=level.listing)
+            listing = linux.open(name, LISTING, dir_fd=level.listing)
         except OSError as error:
             return _unreadable(path, error)
         return self._push(listing, path, "")
@@ -98,13 +98,13 @@ class _Walk:
     def _push(self, listing: int, path: str, starting: str) -> Skipped | None:
         rules = self._rules.inside(path) if self._rules else None
         if rules and rules.failure:
-            os.close(listing)
+            linux.close(listing)
             return Skipped(path, rules.failure, subtree=True, failed=True)
         wanted = _wanted(path, starting)
         try:
             entries = in_path_order(listing, wanted)
         except OSError as error:
-            os.close(listing)
+            linux.close(listing)
             if not path:
                 raise RootError(f"{self._folder.path}: {error.strerror}.") from error
             return _unreadable(path, error)
@@ -113,7 +113,7 @@ class _Walk:
 
     def _close(self) -> None:
         for level in self._levels:
-            os.close(level.listing)
+            linux.close(level.listing)
 
 
 def _wanted(path: str, starting: str) -> Callable[[str], bool] | None:

@@ -15,6 +15,7 @@ from typing import Self
 
 from craftsync.core.reserve import Reserve
 from craftsync.errors import NoSpace
+from craftsync.local import linux
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What a disk, or a quota, without room answers."""
@@ -44,7 +45,7 @@ class SpaceClaim:
 
     def __init__(self, descriptor: int, size: int, reserve: Reserve) -> None:
         """Claim room for a file of `size` bytes, less what it takes already; raises `NoSpace`."""
-        status = os.fstat(descriptor)
+        status = linux.fstat(descriptor)
         self._descriptor = descriptor
         self._device = status.st_dev
         self._reserve = reserve
@@ -82,7 +83,7 @@ class SpaceClaim:
             del _promised[self._device]
 
     def _check(self, size: int, promised: int | None = None) -> None:
-        disk = os.fstatvfs(self._descriptor)
+        disk = linux.fstatvfs(self._descriptor)
         if not disk.f_blocks:
             return  # A file system that does not know its size.
         free = disk.f_bavail * disk.f_frsize

@@ -19,7 +19,7 @@ from typing import Self
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.reserve import Reserve
 from craftsync.errors import PathBusy
-from craftsync.local import rename
+from craftsync.local import linux, rename
 from craftsync.local.files import (
     BLOCK,
     READ,
@@ -89,7 +89,7 @@ class Temporary:
             written = 0
             try:
                 while written < len(rest):
-                    written += os.pwrite(self._descriptor, rest[written:], offset + written)
+                    written += linux.pwrite(self._descriptor, rest[written:], offset + written)
             except OSError as error:
                 if error.errno in FULL:
                     raise no_space(error.strerror or str(error)) from error
@@ -108,15 +108,17 @@ class Temporary:
 
     def size(self) -> int:
         with path_errors(self._where):
-            return os.fstat(self._descriptor).st_size
+            return linux.fstat(self._descriptor).st_size
 
     def truncate(self, size: int) -> None:
         with path_errors(self._where):
-            os.ftruncate(self._descriptor, size)
+            linux.ftruncate(self._descriptor, size)
 
     def digest(self) -> bytes:
         with path_errors(self._where):
-            return digest_of(self._descriptor, local_file(self._where, os.fstat(self._descriptor)))
+            return digest_of(
+                self._descriptor, local_file(self._where, linux.fstat(self._descriptor))
+            )
 
     def give_name(self, parent: int, name: str) -> None:
         """Give it a place outside `.craftsync/tmp`, for good; raises `OSError`.
@@ -142,8 +144,8 @@ class Temporary:
             self._claim.end()
         if self._path is not None and not self._lasting:
             with suppress(OSError), self._tree.parent(self._path) as (parent, name):
-                os.unlink(name, dir_fd=parent)
-        os.close(self._descriptor)
+                linux.unlink(name, dir_fd=parent)
+        linux.close(self._descriptor)
         self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -159,13 +161,13 @@ def copy_content(source: OpenFile, target: Temporary) -> None:
     Raises `NoSpace` where the blocks cannot be shared and the copy does not fit.
     """
     with suppress(OSError):
-        fcntl.ioctl(target.fileno(), _SHARE_BLOCKS, source.fileno())
+        linux.ioctl(target.fileno(), _SHARE_BLOCKS, source.fileno())
         return
     target.claim(source.file.size)
     offset, size = 0, source.file.size
     while offset < size:
         try:
-            count = os.copy_file_range(
+            count = linux.copy_file_range(
                 source.fileno(), target.fileno(), size - offset, offset, offset
             )
         except OSError as error:
@@ -187,10 +189,10 @@ def _open_unnamed(tree: Tree) -> int:
         return -1
     # The usual mode now saves a chmod later; without a name nobody can open it before.
     with suppress(OSError):
-        return rename.open_beneath(tree.descriptor, TEMPORARIES, _UNNAMED, 0o666)
+        return linux.open_beneath(tree.descriptor, TEMPORARIES, _UNNAMED, 0o666)
     with tree.directory(TEMPORARIES, make=True) as folder:
         try:
-            return os.open(".", _UNNAMED, 0o666, dir_fd=folder)
+            return linux.open(".", _UNNAMED, 0o666, dir_fd=folder)
         except OSError as error:
             if error.errno in _NO_UNNAMED:
                 return -1
@@ -199,15 +201,15 @@ def _open_unnamed(tree: Tree) -> int:
 
 def _open_named(tree: Tree, path: str) -> int:
     with tree.parent(path, make=True) as (parent, name):
-        descriptor = os.open(name, _WRITE, 0o600, dir_fd=parent)
+        descriptor = linux.open(name, _WRITE, 0o600, dir_fd=parent)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status = os.fstat(descriptor)
+        linux.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = linux.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             # A sweep took it between open and lock, or it is nothing of ours.
             raise BlockingIOError
     except BlockingIOError as error:
-        os.close(descriptor)
+        linux.close(descriptor)
         raise PathBusy(f"{path} is in use.") from error
     return descriptor
 
@@ -232,22 +234,22 @@ def sweep_temporaries(tree: Tree, wanted: Callable[[str], bool]) -> None:
     except FileNotFoundError:
         return
     try:
-        for name in os.listdir(listing):
+        for name in linux.listdir(listing):
             if not wanted(name):
                 _remove_unless_open(listing, name)
     finally:
-        os.close(listing)
+        linux.close(listing)
 
 
 def _remove_unless_open(parent: int, name: str) -> None:
     try:
-        descriptor = os.open(name, READ, dir_fd=parent)
+        descriptor = linux.open(name, READ, dir_fd=parent)
     except OSError:
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=parent)
+        linux.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        linux.unlink(name, dir_fd=parent)
     except BlockingIOError:
         pass
     finally:
-        os.close(descriptor)
+        linux.close(descriptor)

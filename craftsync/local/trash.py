@@ -7,8 +7,6 @@ to `<stamp>-2`, and so on.
 
 from __future__ import annotations
 
-import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +14,7 @@ from contextlib import suppress
 from craftsync.clock import stamp_of
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.errors import RootError
+from craftsync.local import linux
 from craftsync.local.commit import TRASH, UNKEPT
 from craftsync.local.files import OpenFile, path_errors
 from craftsync.local.folder import Folder
@@ -43,9 +42,9 @@ def _stamps(folder: Folder) -> list[str]:
         except FileNotFoundError:
             return []
         try:
-            return sorted(set(os.listdir(listing)) - {UNKEPT})
+            return sorted(set(linux.listdir(listing)) - {UNKEPT})
         finally:
-            os.close(listing)
+            linux.close(listing)
 
 
 def open_trashed(folder: Folder, stamp: str, path: str) -> OpenFile:
@@ -58,7 +57,7 @@ def remove(folder: Folder, stamp: str, path: str) -> None:
     place = f"{TRASH}/{stamp}/{path}"
     gone = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
     with path_errors(place), suppress(*gone), folder.tree.parent(place) as (descriptor, name):
-        os.unlink(name, dir_fd=descriptor)
+        linux.unlink(name, dir_fd=descriptor)
     folder.tree.remove_empty_parents(place)
 
 
@@ -68,7 +67,7 @@ def purge(folder: Folder, before: str | None = None) -> None:
         for stamp in _stamps(folder):
             if before is None or stamp < before:
                 with folder.tree.directory(TRASH) as place:
-                    shutil.rmtree(stamp, dir_fd=place)
+                    linux.rmtree(stamp, dir_fd=place)
 
 
 def purge_unkept(folder: Folder, before: str) -> int:
@@ -81,11 +80,11 @@ def purge_unkept(folder: Folder, before: str) -> int:
     with path_errors(TRASH), suppress(FileNotFoundError, NotADirectoryError):
         listing = folder.tree.listing(f"{TRASH}/{UNKEPT}")
         try:
-            for name in os.listdir(listing):
-                status = os.stat(name, dir_fd=listing, follow_symlinks=False)
+            for name in linux.listdir(listing):
+                status = linux.stat(name, dir_fd=listing, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode) and stamp_of(status.st_ctime_ns) < before:
-                    os.unlink(name, dir_fd=listing)
+                    linux.unlink(name, dir_fd=listing)
                     gone += 1
         finally:
-            os.close(listing)
+            linux.close(listing)
     return gone

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from craftsync.local import rename
+from craftsync.local import linux
 
 WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder on the way is opened: for going through, which needs no right to list it."""
@@ -69,34 +69,34 @@ class Tree:
 
     def release(self, descriptor: int) -> None:
         if descriptor != self.descriptor:
-            os.close(descriptor)
+            linux.close(descriptor)
 
     def open(self, path: str, flags: int) -> int:
         """Open the file at `path`; the caller closes the descriptor."""
         try:
-            return rename.open_beneath(self.descriptor, path, flags)
+            return linux.open_beneath(self.descriptor, path, flags)
         except OSError:
             with self.parent(path) as (descriptor, name):
-                return os.open(name, flags, dir_fd=descriptor)
+                return linux.open(name, flags, dir_fd=descriptor)
 
     def status(self, path: str) -> os.stat_result:
         """Look at what is at `path`, whatever it is."""
         try:
-            descriptor = rename.open_beneath(self.descriptor, path, _LOOKED_AT)
+            descriptor = linux.open_beneath(self.descriptor, path, _LOOKED_AT)
         except FileNotFoundError:
             raise
         except OSError:
             with self.parent(path) as (folder, name):
-                return os.stat(name, dir_fd=folder, follow_symlinks=False)
+                return linux.stat(name, dir_fd=folder, follow_symlinks=False)
         try:
-            return os.fstat(descriptor)
+            return linux.fstat(descriptor)
         finally:
-            os.close(descriptor)
+            linux.close(descriptor)
 
     def listing(self, path: str) -> int:
         """Open the folder at `path` for being listed; the caller closes the descriptor."""
         with self.directory(path) as descriptor:
-            return os.open(".", LISTING, dir_fd=descriptor)
+            return linux.open(".", LISTING, dir_fd=descriptor)
 
     def remove_empty_parents(self, path: str) -> None:
         """Remove the folders `path` lay in, from the innermost up to the first that is not empty."""
@@ -104,14 +104,14 @@ class Tree:
         with suppress(OSError):
             while folder:
                 with self.parent(folder) as (descriptor, name):
-                    os.rmdir(name, dir_fd=descriptor)
+                    linux.rmdir(name, dir_fd=descriptor)
                 folder = folder.rpartition("/")[0]
 
     def _open(self, path: str, make: bool) -> int:
         if not path:
             return self.descriptor
         try:
-            return rename.open_beneath(self.descriptor, path, WALK)
+            return linux.open_beneath(self.descriptor, path, WALK)
         except OSError:
             # Walking makes what is missing, tells what is in the way, and needs no openat2.
             return self._walk(path, make)
@@ -126,7 +126,7 @@ class Tree:
                 raise _obstacle(descriptor, name, walked) from error
             finally:
                 if descriptor != self.descriptor:
-                    os.close(descriptor)
+                    linux.close(descriptor)
             descriptor = inner
         return descriptor
 
@@ -138,11 +138,11 @@ def give_owner(descriptor: int, like: os.stat_result) -> None:
     """
     if os.geteuid() == 0 and (like.st_uid or like.st_gid):
         with suppress(PermissionError):  # Root of a user namespace may not give everything away.
-            os.chown(f"/proc/self/fd/{descriptor}", like.st_uid, like.st_gid)
+            linux.chown(f"/proc/self/fd/{descriptor}", like.st_uid, like.st_gid)
 
 
 def _enter(descriptor: int, name: str) -> int:
-    return os.open(name, WALK, dir_fd=descriptor)
+    return linux.open(name, WALK, dir_fd=descriptor)
 
 
 def _enter_or_make(descriptor: int, name: str) -> int:
@@ -150,10 +150,10 @@ def _enter_or_make(descriptor: int, name: str) -> int:
         with suppress(FileNotFoundError):
             return _enter(descriptor, name)
         with suppress(FileExistsError):
-            os.mkdir(name, dir_fd=descriptor)
+            linux.mkdir(name, dir_fd=descriptor)
             with suppress(FileNotFoundError):
                 made = _enter(descriptor, name)
-                give_owner(made, os.fstat(descriptor))
+                give_owner(made, linux.fstat(descriptor))
                 return made
     return _enter(descriptor, name)
 
@@ -161,6 +161,6 @@ def _enter_or_make(descriptor: int, name: str) -> int:
 def _obstacle(descriptor: int, name: str, walked: str) -> NotADirectoryError:
     link = False
     with suppress(OSError):
-        link = stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
+        link = stat.S_ISLNK(linux.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
     kind = LinkInTheWay if link else NotADirectoryError
     return kind(errno.ENOTDIR, os.strerror(errno.ENOTDIR), walked)

@@ -19,6 +19,7 @@ from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
 from craftsync.core.retention import Retention
 from craftsync.errors import PathError, UsageError
+from craftsync.local import linux
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.events import Deleted
@@ -383,7 +384,7 @@ class Session:
 def _make_root(path: str, location: str, state_dir: Path) -> None:
     """Make a root that is missing, unless it is known: that one is gone, not new."""
     if not known_folder(state_dir, path, location).exists():
-        os.makedirs(path, exist_ok=True)
+        linux.makedirs(path, exist_ok=True)
 
 
 def _new_id() -> str:

@@ -7,7 +7,6 @@ is the moment of the pass in UTC.
 from __future__ import annotations
 
 import heapq
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from craftsync.core.model import OWN_FOLDER, Skipped, mtime_of
 from craftsync.errors import ObjectNotFound, UsageError
+from craftsync.local import linux
 from craftsync.local import trash as kept
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary, copy_content
@@ -188,7 +188,7 @@ def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -
 def _from_root(root: Folder, entry: TrashEntry, temporary: Temporary) -> Attributes:
     with kept.open_trashed(root, entry.stamp, entry.path) as file:
         copy_content(file, temporary)
-        return Attributes(file.file.mtime_ns, os.fstat(file.fileno()).st_mode & 0o777)
+        return Attributes(file.file.mtime_ns, linux.fstat(file.fileno()).st_mode & 0o777)
 
 
 def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:

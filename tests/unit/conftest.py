@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from craftsync.local import rename
+from craftsync.local import linux
 
 
 @pytest.fixture(params=["new", "old"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The kernel as it is, and one without openat2 and files that have no name."""
     if request.param == "old":
-        real = os.open
+        real = linux.open
 
         def refuse(*_: object) -> int:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -25,6 +25,6 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
                 raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
             return real(path, flags, *rest, **named)
 
-        monkeypatch.setattr(rename, "open_beneath", refuse)
-        monkeypatch.setattr(os, "open", without_unnamed)
+        monkeypatch.setattr(linux, "open_beneath", refuse)
+        monkeypatch.setattr(linux, "open", without_unnamed)
     return str(request.param)

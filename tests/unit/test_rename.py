@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from craftsync.local import rename
+from craftsync.local import linux, rename
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
         def refuse(*_: object, **__: object) -> None:
             raise OSError(errno.EPERM, "links are not supported")
 
-        monkeypatch.setattr(os, "link", refuse)
+        monkeypatch.setattr(linux, "link", refuse)
     return rename.noreplace_by_link, rename.exchange_by_steps
 
 
@@ -86,14 +86,14 @@ def test_an_exchange_that_fails_midway_leaves_both_where_they_were(
 ) -> None:
     (tmp_path / "a").write_text("A")
     (tmp_path / "b").write_text("B")
-    real = os.rename
+    real = linux.rename
 
     def fail_for_a(source: str, target: str, **folders: int) -> None:
         if source == "a":
             raise OSError(errno.EIO, "the disk is broken")
         real(source, target, **folders)
 
-    monkeypatch.setattr(os, "rename", fail_for_a)
+    monkeypatch.setattr(linux, "rename", fail_for_a)
     with pytest.raises(OSError, match="broken"):
         way[1](here, "a", here, "b")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "A", "b": "B"}
@@ -106,7 +106,7 @@ def test_a_filesystem_without_renameat2_is_served_by_the_fallbacks(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(rename, "_renameat2", refuse)
+    monkeypatch.setattr(linux, "renameat2", refuse)
     (tmp_path / "a").write_text("A")
     (tmp_path / "b").write_text("B")
     rename.exchange(here, "a", here, "b")
@@ -122,11 +122,11 @@ def test_the_other_errors_of_a_rename_are_not_hidden(here: int) -> None:
 
 def test_syncfs_reports_a_failure() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
-        rename.syncfs(-1)
+        linux.syncfs(-1)
 
 
 def test_syncfs_and_the_step_of_timestamps_work_on_a_real_folder(here: int) -> None:
-    rename.syncfs(here)
+    linux.syncfs(here)
     assert rename.stamp_step_ns(here) in (10_000_000, 2_000_000_000)
 
 
@@ -159,6 +159,6 @@ def test_what_is_opened_beneath_a_folder_is_beneath_it(
     (tmp_path / "d/in").mkdir(parents=True)
     (tmp_path / "link").symlink_to("d")
     (tmp_path / "d/link").symlink_to("in")
-    os.close(rename.open_beneath(here, "d/in", os.O_PATH | os.O_DIRECTORY))
+    os.close(linux.open_beneath(here, "d/in", os.O_PATH | os.O_DIRECTORY))
     with pytest.raises(OSError, match=r"cross-device|symbolic links"):
-        rename.open_beneath(here, path, os.O_PATH | os.O_DIRECTORY)
+        linux.open_beneath(here, path, os.O_PATH | os.O_DIRECTORY)

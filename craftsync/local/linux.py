@@ -1,0 +1,154 @@
+"""Every system call on a folder's disk: those of Python, and openat2, renameat2, syncfs and statfs.
+
+The one file through which a linked folder is reached. Everybody calls `linux.stat(…)`
+and so on, and nobody imports the functions themselves: whoever replaces them
+here replaces the disk. Paths are names in an open folder (`dir_fd`); all raise
+`OSError` and know nothing of craftsync.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from fcntl import flock, ioctl
+from functools import cache
+from os import (
+    chown,
+    close,
+    copy_file_range,
+    fchmod,
+    fstat,
+    fstatvfs,
+    fsync,
+    ftruncate,
+    link,
+    listdir,
+    makedirs,
+    mkdir,
+    open,
+    pread,
+    preadv,
+    pwrite,
+    rename,
+    rmdir,
+    scandir,
+    stat,
+    unlink,
+    utime,
+)
+from shutil import rmtree
+
+__all__ = [
+    "chown",
+    "close",
+    "copy_file_range",
+    "fchmod",
+    "flock",
+    "fstat",
+    "fstatvfs",
+    "fsync",
+    "ftruncate",
+    "ioctl",
+    "link",
+    "listdir",
+    "makedirs",
+    "mkdir",
+    "open",
+    "open_beneath",
+    "pread",
+    "preadv",
+    "pwrite",
+    "rename",
+    "renameat2",
+    "rmdir",
+    "rmtree",
+    "scandir",
+    "stat",
+    "statfs_type",
+    "syncfs",
+    "unlink",
+    "utime",
+]
+
+NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE
+EXCHANGE = 2  # linux/fs.h, RENAME_EXCHANGE
+
+_OPENAT2 = 437  # its number on every architecture Python is built for, but alpha and mips
+_NO_SYMLINKS = 0x04  # linux/openat2.h, RESOLVE_NO_SYMLINKS
+_BENEATH = 0x08  # linux/openat2.h, RESOLVE_BENEATH
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_openat2 = ctypes.CFUNCTYPE(
+    *(ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p),
+    ctypes.c_size_t,
+    use_errno=True,
+)(("syscall", _libc))
+
+
+class _OpenHow(ctypes.Structure):
+    """linux/openat2.h, struct open_how."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+_HOW_SIZE = ctypes.sizeof(_OpenHow)
+
+
+def _check(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@cache
+def _how(flags: int, mode: int) -> ctypes.Array[ctypes.c_char]:
+    how = _OpenHow(flags, mode, _NO_SYMLINKS | _BENEATH)
+    return ctypes.create_string_buffer(bytes(how), _HOW_SIZE)
+
+
+def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open a path below a folder in one call that follows no symbolic link, on the way or at its end.
+
+    openat2(2), Linux 5.6. Where it is missing, or a sandbox forbids it, this
+    raises `OSError`: to be told from other failures only by walking.
+    """
+    how = _how(flags, mode)
+    opened: int = _openat2(_OPENAT2, descriptor, os.fsencode(path), how, _HOW_SIZE)
+    _check(opened < 0)
+    return opened
+
+
+def renameat2(source_fd: int, source: str, target_fd: int, target: str, flags: int) -> None:
+    """Rename with `NOREPLACE` or `EXCHANGE`; ENOSYS or EINVAL where the kernel or the filesystem cannot."""
+    if not hasattr(_libc, "renameat2"):  # glibc has it since 2.28
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    _check(
+        _libc.renameat2(
+            source_fd,
+            os.fsencode(source),
+            target_fd,
+            os.fsencode(target),
+            ctypes.c_uint(flags),
+        )
+    )
+
+
+def syncfs(descriptor: int) -> None:
+    """Write everything the descriptor's filesystem holds to disk.
+
+    Since Linux 5.8 a write-back error since the descriptor was opened is
+    reported, once (syncfs(2)).
+    """
+    _check(_libc.syncfs(descriptor))
+
+
+def statfs_type(descriptor: int) -> int:
+    """Return the magic number of the descriptor's filesystem (statfs(2))."""
+    buffer = (ctypes.c_long * 64)()
+    _check(_libc.fstatfs(descriptor, buffer))
+    return buffer[0] & 0xFFFFFFFF
