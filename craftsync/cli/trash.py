@@ -139,6 +139,8 @@ def _line(one: Restored) -> str:
 def purge(older_than: float, yes: bool, **flags: Any) -> None:
     """Remove old versions for good, in the folder and in the store. Asks on a terminal.
 
+    A version stays while a conflict, a held delete or an unfinished run refers to its path.
+
     \b
     Examples:
       craftsync trash purge -n
@@ -155,7 +157,13 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
         if sys.stdin.isatty() and not yes:
             count = sum(1 for _ in session.purgeable(older_than))
             click.confirm(f"Remove {count} versions for good?", abort=True)
-        say(f"{session.purge(older_than)} versions removed")
+        purged = session.purge(older_than)
+        say(f"{purged.removed} versions removed")
+        if purged.spared:
+            say(
+                f"{purged.spared} stay: a conflict, a held delete or an unfinished run refers to"
+                " them. See craftsync conflicts list and craftsync deletes list."
+            )
 
 
 @contextmanager

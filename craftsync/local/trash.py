@@ -8,7 +8,7 @@ to `<stamp>-2`, and so on.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 
 from craftsync.clock import stamp_of
@@ -61,11 +61,14 @@ def remove(folder: Folder, stamp: str, path: str) -> None:
     folder.tree.remove_empty_parents(place)
 
 
-def purge(folder: Folder, before: str | None = None) -> None:
-    """Remove for good what lies under stamps that sort before `before`; everything, without it."""
+def purge(folder: Folder, before: str | None = None, but: Container[str] = ()) -> None:
+    """Remove for good what lies under stamps that sort before `before`; everything, without it.
+
+    What lies under the stamps in `but` stays.
+    """
     with path_errors(TRASH):
         for stamp in _stamps(folder):
-            if before is None or stamp < before:
+            if stamp not in but and (before is None or stamp < before):
                 with folder.tree.directory(TRASH) as place:
                     linux.rmtree(stamp, dir_fd=place)
 

@@ -55,19 +55,23 @@ class Kept:
         return self._db.execute(query, (at_ns,)).fetchone() is not None
 
     def spare(self, conflicts: Iterable[str], event_since_ns: int) -> None:
-        """Choose the paths of which no version is to go now, for `oldest`.
+        """Choose the paths of which no version is to go now, for `oldest` and `is_spared`.
 
         These are the `conflicts`, the paths that wait for a person with all
-        that was deleted in the same event or in one since `event_since_ns`, and
-        those that an unfinished run has not come to the end of.
+        that was deleted in the same event or in one since `event_since_ns`,
+        rejected deletes that could not be undone yet, and those that an
+        unfinished run has not come to the end of, or was cut off at.
         """
-        self._db.execute("DROP TABLE IF EXISTS temp.spared")
-        self._db.execute("CREATE TEMP TABLE spared (path TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID")
+        self._db.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS spared (path TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID"
+        )
+        self._db.execute("DELETE FROM spared")
         self._db.execute(
             "INSERT OR IGNORE INTO spared SELECT path FROM plan UNION ALL SELECT path FROM intent"
             " UNION ALL SELECT source FROM plan WHERE source IS NOT NULL"
+            " UNION ALL SELECT path FROM cut_off"
             " UNION ALL SELECT path FROM held UNION ALL SELECT path FROM event_delete"
-            " WHERE kind IN (SELECT kind FROM held)"
+            " WHERE rejected OR kind IN (SELECT kind FROM held)"
             " OR kind IN (SELECT kind FROM event WHERE last_ns >= ?)",
             (event_since_ns,),
         )
@@ -75,6 +79,10 @@ class Kept:
 
     def spare_also(self, paths: Iterable[str]) -> None:
         self._db.executemany("INSERT OR IGNORE INTO spared VALUES (?)", ((one,) for one in paths))
+
+    def is_spared(self, path: str) -> bool:
+        found = self._db.execute("SELECT 1 FROM spared WHERE path = ?", (path,)).fetchone()
+        return found is not None
 
     def oldest(self, limit: int) -> list[tuple[KeptVersion, int]]:
         """Return the oldest that are not spared, each with when it was displaced (UTC)."""
@@ -93,5 +101,7 @@ class Kept:
         )
 
     def forget_before(self, stamp: str) -> None:
-        """Drop all that was kept under stamps that sort before `stamp`."""
-        self._db.execute("DELETE FROM kept WHERE stamp < ?", (stamp,))
+        """Drop all that was kept under stamps that sort before `stamp`, but for what is spared."""
+        self._db.execute(
+            "DELETE FROM kept WHERE stamp < ? AND path NOT IN (SELECT path FROM spared)", (stamp,)
+        )

@@ -51,6 +51,15 @@ def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) ->
         return holdings(state, retention)
 
 
+def spare(state: PairState, event_since_ns: int) -> None:
+    """Choose the paths of which no version may go now: a person, or an unfinished run, may still need it.
+
+    Of deletes that nobody holds, those count whose event goes on since `event_since_ns` (UTC).
+    """
+    conflicts = filter(None, map(conflict_original, state.baseline.conflict_paths()))
+    state.kept.spare(conflicts, event_since_ns)
+
+
 def suspended(database: Database) -> str | None:
     """Return why nothing is removed now, `None` when there is no such reason."""
     return database.get(_SUSPENDED) or None
@@ -97,8 +106,7 @@ class Purging:
 
     def _purge(self) -> tuple[int, str | None]:
         kept, gone, reason = self.state.kept, 0, None
-        conflicts = filter(None, map(conflict_original, self.state.baseline.conflict_paths()))
-        kept.spare(conflicts, self.clock.now_ns() - EVENT_SECONDS * 10**9)
+        spare(self.state, self.clock.now_ns() - EVENT_SECONDS * 10**9)
         while gone < _AT_MOST and reason is None and (batch := list(self._due())):
             removed: list[KeptVersion] = []
             try:

@@ -39,15 +39,24 @@ from craftsync.sync.planner import Planned
 from craftsync.sync.pool import TaskPool
 from craftsync.sync.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.sync.restoring import Restored, Restoring
-from craftsync.sync.retention import Purging, holdings
+from craftsync.sync.retention import Purging, holdings, spare
 from craftsync.sync.rounds import MakePool, Round
 from craftsync.sync.tally import PlanWriter, Tally
-from craftsync.sync.trash import TrashEntry, Wanted, entries, in_versions, purge, purgeable
+from craftsync.sync.trash import (
+    Purged,
+    TrashEntry,
+    Wanted,
+    entries,
+    in_versions,
+    purge,
+    purgeable,
+)
 
 _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
 _ROUND_SECONDS = 0.2
 _COMPARED_AT_ONCE = 4
+_NEVER_NS = 2**63 - 1
 _BEGUN_ANEW = "both sides are merged without deleting anything"
 
 
@@ -370,15 +379,21 @@ class Session:
 
     def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
         """Yield what `purge` would remove."""
-        return purgeable(self.root, self.store, stamp(self.clock, days_ago=older_than_days))
-
-    def purge(self, older_than_days: float) -> int:
-        """Remove what has been kept for longer; return how many versions went."""
         before = stamp(self.clock, days_ago=older_than_days)
-        gone = purge(self.root, self.store, before)
+        return purgeable(self.root, self.store, before, self._spared())
+
+    def purge(self, older_than_days: float) -> Purged:
+        """Remove what has been kept for longer, but for what a conflict, a held delete or an unfinished run needs."""
+        before = stamp(self.clock, days_ago=older_than_days)
+        purged = purge(self.root, self.store, before, self._spared())
         with self.state.transaction():
             self.state.kept.forget_before(before)
-        return gone
+        return purged
+
+    def _spared(self) -> Callable[[str], bool]:
+        """Return what tells the paths that a purge by hand leaves; deletes that nobody holds are a person's to purge."""
+        spare(self.state, _NEVER_NS)
+        return self.state.kept.is_spared
 
 
 def _make_root(path: str, location: str, state_dir: Path) -> None:

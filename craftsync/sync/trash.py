@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -228,23 +229,58 @@ def remove(root: Folder, store: Store, version: KeptVersion) -> None:
         store.delete(_place_of(version), expect=None)
 
 
-def purgeable(root: Folder, store: Store, before: str) -> Iterator[TrashEntry]:
-    """Yield what was kept before the stamp `before`, on both sides."""
-    return (entry for entry in entries(root, store) if entry.stamp < before)
+class Purged(NamedTuple):
+    """How many versions were removed, and how many stay although they are old enough."""
+
+    removed: int
+    spared: int
 
 
-def purge(root: Folder, store: Store, before: str) -> int:
-    """Remove what was kept before the stamp `before`, on both sides; return how many versions went.
+def purgeable(
+    root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]
+) -> Iterator[TrashEntry]:
+    """Yield what was kept before the stamp `before`, on both sides, but for paths that are spared."""
+    old = (entry for entry in entries(root, store) if entry.stamp < before)
+    return (entry for entry in old if not is_spared(entry.path))
+
+
+def purge(root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    """Remove what was kept before the stamp `before`, on both sides, but for paths that are spared.
 
     What a crash left of versions that were not to be kept goes with it, once as old.
     """
-    gone = sum(stamp < before for stamp, _ in kept.entries(root))
-    kept.purge(root, before)
-    gone += kept.purge_unkept(root, before)
+    here, there = _purge_root(root, before, is_spared), _purge_store(store, before, is_spared)
+    return Purged(here.removed + there.removed, here.spared + there.spared)
+
+
+def _purge_root(root: Folder, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    old, stays = 0, Counter[str]()
+    for stamp, file in kept.entries(root):
+        if stamp < before:
+            old += 1
+            stays[stamp] += is_spared(file.path)
+    needed = {stamp for stamp, number in stays.items() if number}
+    # Not while they are listed: what is empty then goes as well.
+    beside = [
+        entry for entry in _in_root(root) if entry.stamp in needed and not is_spared(entry.path)
+    ]
+    for entry in beside:
+        kept.remove(root, entry.stamp, entry.path)
+    kept.purge(root, before, but=needed)
+    return Purged(old - stays.total() + kept.purge_unkept(root, before), stays.total())
+
+
+def _purge_store(store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    gone, stays = 0, 0
     for found in store.list(_PREFIX):
         if isinstance(found, Skipped):
             continue
-        if found.path.removeprefix(_PREFIX).partition("/")[0] < before:
-            store.delete(found.path, expect=None)
-            gone += 1
-    return gone
+        stamp, _, path = found.path.removeprefix(_PREFIX).partition("/")
+        if stamp >= before:
+            continue
+        if is_spared(path):
+            stays += 1
+            continue
+        store.delete(found.path, expect=None)
+        gone += 1
+    return Purged(gone, stays)

@@ -74,6 +74,17 @@ def test_a_dry_run_of_purge_lists_what_would_go(deleted: Craftsync) -> None:
     assert len(deleted("trash", "list", *PAIR).lines) == 4 + 1
 
 
+def test_purge_reports_what_stays_for_a_conflict(deleted: Craftsync) -> None:
+    deleted.write("root/stays", "one side")
+    deleted.write("store/stays", "the other side")
+    assert deleted("sync", "root", "./store").code == 4
+    run = deleted("trash", "purge", "--older-than", "0", *PAIR)
+    assert run.lines[0] == "4 versions removed"
+    assert run.lines[1].startswith("1 stay: a conflict, a held delete or an unfinished run")
+    left = deleted("trash", "list", "--json", *PAIR).json
+    assert [row["path"] for row in left] == ["stays"]
+
+
 def test_git_sees_nothing_of_the_trash(deleted: Craftsync) -> None:
     git = shutil.which("git")
     if git is None:

@@ -12,6 +12,8 @@ from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention, StoreTrash
 from craftsync.errors import StoreError
 from craftsync.stores.memory import MemoryStore
+from craftsync.sync.held import Verdict
+from craftsync.sync.report import Options
 from craftsync.sync.retention import suspended
 from craftsync.sync.trash import Wanted
 from tests.support.clock import FakeClock
@@ -245,6 +247,66 @@ def test_no_version_goes_while_an_unfinished_run_refers_to_its_path(
         assert [version.path for version, _ in session.state.kept.oldest(9)] == ["theirs"]
 
 
+def test_no_version_goes_that_a_person_rejected_the_delete_of(
+    aging: World, clock: FakeClock
+) -> None:
+    """It could not be brought back yet; the next try is to find it."""
+    paths = [f"many/{number}" for number in range(10)]
+    for path in paths:
+        aging.write(path, "x")
+    aging.run()
+    limit = DeleteLimit(files=3, share=0.0)
+    for path in paths[:2]:
+        aging.remove(path)
+    aging.run(delete_limit=limit)
+    for path in paths[2:]:
+        aging.remove(path)
+    aging.run(delete_limit=limit)
+    blocked = aging.root / "many"
+    blocked.rmdir()
+    blocked.symlink_to(aging.root.parent)
+    with aging.open() as session:
+        session.judge(Verdict(False, tuple(paths[:2])), Options())
+    blocked.unlink()
+    with aging.open() as session:
+        session.judge(Verdict(True, tuple(paths[2:])), Options())
+        assert [(one.path, one.rejected) for one in session.deleted()] == [
+            (path, True) for path in paths[:2]
+        ]
+    clock.advance(31 * DAY)
+    aging.run(delete_limit=limit)
+    assert in_trash(aging) == set(paths[:2])
+    with aging.open() as session:
+        assert session.judge(Verdict(False), Options()).uploaded == 2
+
+
+def test_no_version_goes_of_a_delete_that_a_run_was_cut_off_at(
+    aging: World, clock: FakeClock
+) -> None:
+    """Whether it was carried out is not known yet: an event may be about to need it."""
+    clock.advance(31 * DAY)
+    with aging.open() as session, session.state.transaction():
+        session.state.database.connection.execute(
+            "INSERT INTO cut_off VALUES ('mine', 'delete-remote', 3, 'x')"
+        )
+        session.state.kept.spare((), 0)
+        assert [version.path for version, _ in session.state.kept.oldest(9)] == ["theirs"]
+
+
+def test_a_purge_by_hand_spares_what_an_open_decision_refers_to(
+    aging: World, clock: FakeClock
+) -> None:
+    aging.write("mine", "one side")
+    aging.put("mine", "the other side")
+    aging.run()
+    kept = recorded(aging)
+    with aging.open() as session:
+        assert {entry.path for entry in session.purgeable(-1)} == {"theirs"}
+        assert session.purge(-1) == (1, 1)
+    assert in_trash(aging) == {"mine"}
+    assert recorded(aging) == kept - {("root", "theirs", 3)}
+
+
 def test_what_cannot_be_removed_stays_and_the_run_is_not_harmed(
     tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -266,7 +328,7 @@ def test_what_cannot_be_removed_stays_and_the_run_is_not_harmed(
 
 def test_a_purge_by_hand_is_no_longer_recorded(aging: World) -> None:
     with aging.open() as session:
-        assert session.purge(-1) == 2
+        assert session.purge(-1) == (2, 0)
     assert recorded(aging) == set()
 
 
