@@ -7,6 +7,7 @@ stat, put, get and rm are these same functions.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -24,7 +25,14 @@ from craftsync.clock import SystemClock, iso, stamp
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import is_own, refusal
 from craftsync.core.reserve import Reserve
-from craftsync.errors import ObjectNotFound, PathBusy, PathError, PathRefused, UsageError
+from craftsync.errors import (
+    FileMissing,
+    ObjectNotFound,
+    PathBusy,
+    PathError,
+    PathRefused,
+    UsageError,
+)
 from craftsync.local.space import SpaceClaim
 from craftsync.options import PairOptions
 from craftsync.state.facts import known_facts
@@ -37,6 +45,13 @@ FileOrPath = str | os.PathLike[str] | BinaryIO
 
 _STANDARD_STREAMS = frozenset({0, 1, 2})
 _CHUNK = 1024 * 1024
+_NO_FILE = {
+    errno.ENOENT: "",
+    errno.ENOTDIR: "",
+    errno.ELOOP: "",
+    errno.EISDIR: "It is a folder: name a file. Whole folders are for craftsync push and pull.",
+}
+"""What tells that no file can be there, each with its remedy."""
 
 
 class ObjectInformation(TypedDict):
@@ -163,7 +178,7 @@ class DataStore:
         path = _named(object_path_in_datastore)
         with self._store().read(path) as reader:
             if isinstance(filepath_or_buffer, str | os.PathLike):
-                _save(reader, Path(filepath_or_buffer).expanduser(), self._reserve)
+                _save(reader, os.path.expanduser(filepath_or_buffer), self._reserve)
             elif hasattr(filepath_or_buffer, "write"):
                 _pour(reader, filepath_or_buffer)
                 if hasattr(filepath_or_buffer, "seekable"):
@@ -231,13 +246,13 @@ def _named(path: ObjectPath) -> str:
 @contextmanager
 def _opened_source(file: FileOrPath) -> Iterator[FileSource]:
     if isinstance(file, str | os.PathLike):
-        path = Path(file).expanduser()
+        path = os.path.expanduser(file)
         try:
-            opened = path.open("rb")
+            opened = open(path, "rb")  # noqa: SIM115 (closed by the `with` below)
         except OSError as error:
-            raise PathError(f"{path} cannot be read ({error.strerror}).") from error
+            raise _file_error(path, "read", error) from error
         with opened, _on_disk(opened) as content:
-            yield FileSource(content.fileno(), str(path))
+            yield FileSource(content.fileno(), path)
     elif hasattr(file, "read"):
         _rewind(file)
         with _on_disk(file) as content:
@@ -323,16 +338,25 @@ def _write_all(target: BinaryIO, chunk: bytes | memoryview) -> None:
         rest = rest[taken:]
 
 
-def _save(reader: Reader, target: Path, reserve: Reserve) -> None:
+def _save(reader: Reader, target: str, reserve: Reserve) -> None:
     """Put the object at `target` in one step, or straight into it if it is a device or a pipe."""
     try:
-        if target.exists() and not target.is_file():
-            with target.open("wb") as device:
+        if target.endswith("/"):
+            # It means a folder, and no file is to be made in the place of one that is missing.
+            os.stat(target)
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "wb") as device:
                 _pour(reader, device)
         else:
             _replace(reader, Path(os.path.realpath(target)), reserve)
     except OSError as error:
-        raise PathError(f"{target} cannot be written ({error.strerror}).") from error
+        raise _file_error(target, "written", error) from error
+
+
+def _file_error(path: str, verb: str, error: OSError) -> PathError:
+    remedy = _NO_FILE.get(error.errno or 0)
+    kind = PathError if remedy is None else FileMissing
+    return kind(f"{path} cannot be {verb} ({error.strerror}).", remedy=remedy or "")
 
 
 def _replace(reader: Reader, target: Path, reserve: Reserve) -> None:

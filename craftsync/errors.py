@@ -16,6 +16,7 @@ code.
     ├── Exhausted                         5   the machine has no thread or memory left
     ├── PathError                             one path; becomes a Problem or a Skipped
     │   ├── PathBusy                          it changed while it was read or replaced
+    │   ├── FileMissing                   3   a file that the words of a call name
     │   ├── PathDenied                        owner or permissions of this file or folder forbid it
     │   ├── PathRefused                       no side may hold it under this name
     │   ├── NoSpace                           it does not fit on the disk, or only into the reserve
@@ -100,6 +101,12 @@ class PathError(CraftsyncError):
 
 class PathBusy(PathError):
     """The file changed while it was read or about to be replaced; a later pass looks again."""
+
+
+class FileMissing(PathError):
+    """A call names a file that is not there, or is a folder."""
+
+    exit_code = 3
 
 
 class PathDenied(PathError):

@@ -8,6 +8,7 @@ pair is not known here.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ def remembered(root: str, store: str, asked: PairOptions) -> Pair:
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
-    """Return the pair a path belongs to, and the path relative to its root.
+    """Return the pair a path belongs to, and the path relative to its root, which is `.` itself.
 
     With words they name the pair. Otherwise it is the innermost known root
     around the path or around the current directory, or else the only folder of
@@ -113,9 +114,9 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
     """
     place = _real_place(path)
     pair = resolve(words, asked) if words else _enclosing(place, asked)
-    if place != pair.root and place.is_relative_to(pair.root):
+    if place.is_relative_to(pair.root):
         return pair, place.relative_to(pair.root).as_posix()
-    return pair, path
+    return pair, posixpath.normpath(path)
 
 
 def around_all(

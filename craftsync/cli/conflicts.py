@@ -73,7 +73,7 @@ def list_(**flags: Any) -> int:
 def show(path: str, **flags: Any) -> None:
     """Show both versions of a file: size, time, SHA-256, and for short texts what differs.
 
-    PATH is the file, or the conflict copy.
+    PATH is the file, the conflict copy, or a folder with conflicts in it.
 
     \b
     Examples:

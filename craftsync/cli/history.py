@@ -21,16 +21,18 @@ from craftsync.core.model import BaselineRow, LocalFile, Mode, RemoteObject
     common.path_options,
 )
 def history(path: str | None, limit: int, **flags: Any) -> None:
-    """Tell what was done, the newest first, to all files or to one.
+    """Show what was done, the newest first, to all files, those in a folder, or one.
 
     \b
     Examples:
       craftsync history
+      craftsync history data/models
       craftsync history data/models/iris.joblib
     """
     asked = common.asked_of(flags)
     pair, inside = pairs.around(path or ".", common.words_of(flags), asked)
     with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
+        row = None
         for row in session.history(inside if path else None, limit):
             if flags["json"]:
                 say_json(row._asdict())
@@ -40,6 +42,9 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
                     f"{iso(row.at_ns)} {row.command} {row.action} {row.status} "
                     f"{shown(row.path)}{reason}"
                 )
+    if row is None and not flags["json"]:
+        of = f" of {shown(inside)}" if path else ""
+        say(f"Nothing is recorded{of}.", to_stderr=True)
 
 
 @click.command(cls=common.Command)
@@ -51,7 +56,7 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
     common.path_options,
 )
 def why(path: str, mode: str | None, **flags: Any) -> None:
-    """Tell what would happen to a file, and which rule says so.
+    """Explain what would happen to a file, and which rule says so.
 
     \b
     Examples:
@@ -64,6 +69,7 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
     with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
         told = session.why(inside, passes.options_for(pair, asked, chosen))
     looks = {"root": told.local, "store": told.remote, "last agreed": told.baseline}
+    names = dict(zip(looks, ("folder", "store", "last synced state"), strict=True))
     if flags["json"]:
         decision = {"decision": told.decision, "rule": told.rule, "ignored_by": told.ignored_by}
         say_json(
@@ -71,8 +77,9 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
         )
         return
     say(shown(told.path))
-    for side, look in looks.items():
-        say(f"  {side}: {_in_words(look)}")
+    for side, look in looks.items() if told.compared else ():
+        held = told.unread if side == "root" and told.unread else _in_words(look)
+        say(f"  {names[side]}: {shown(held)}")
     if told.ignored_by:
         say(f"  ignored, because of {told.ignored_by}")
     else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -13,7 +16,7 @@ from craftsync.cli.failures import told
 from craftsync.cli.output import say, say_json, shown
 from craftsync.core.model import Skipped
 from craftsync.datastore import DataStore, ObjectInformation
-from craftsync.errors import ObjectNotFound
+from craftsync.errors import CraftsyncError, ObjectNotFound
 
 _STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
@@ -22,6 +25,23 @@ _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
 def _store(word: str, flags: dict[str, Any]) -> DataStore:
     return DataStore(word, **common.place_of(flags))
+
+
+@contextmanager
+def _object_of(opened: DataStore, path: str) -> Iterator[None]:
+    """Say of an object that is not there whether it is a folder."""
+    try:
+        yield
+    except ObjectNotFound as error:
+        below = None
+        with suppress(CraftsyncError):
+            below = next(opened.iter_data_store_objects(path), None)
+        raise ObjectNotFound(
+            f"{path}: there is no such object.",
+            remedy=f"It is a folder: there are objects below it, such as {below['path']}."
+            if below
+            else "craftsync ls shows what there is.",
+        ) from error
 
 
 def _say_object(found: ObjectInformation, *, as_json: bool) -> None:
@@ -65,7 +85,7 @@ def stat(store: str, path: str, **flags: Any) -> None:
     Example:
       craftsync stat dev models/iris.joblib
     """
-    with _store(store, flags) as opened:
+    with _store(store, flags) as opened, _object_of(opened, path):
         found = opened.get_data_store_object_information(path)
     _say_object(found, as_json=flags["json"])
 
@@ -94,15 +114,18 @@ def put(file: str, store: str, path: str, **flags: Any) -> None:
     click.argument("store"), click.argument("path"), click.argument("file"), common.access_options
 )
 def get(store: str, path: str, file: str, **flags: Any) -> None:
-    """Read an object of a store into a file, or to standard output (-).
+    """Read an object of a store into a file or a folder, or to standard output (-).
 
     \b
     Examples:
       craftsync get dev models/iris.joblib iris.joblib
+      craftsync get dev models/iris.joblib models/
       craftsync get ./backup data.csv - | head
     """
-    with _store(store, flags) as opened:
+    with _store(store, flags) as opened, _object_of(opened, path):
         if file not in _STANDARD_OUTPUT:
+            if os.path.isdir(folder := os.path.expanduser(file)):
+                file = os.path.join(folder, posixpath.basename(path))
             opened.download_data_store_object(path, file)
             return
         with told():
@@ -118,15 +141,6 @@ def rm(store: str, path: str, **flags: Any) -> None:
     Example:
       craftsync rm dev models/old.joblib
     """
-    with _store(store, flags) as opened:
-        with suppress(ObjectNotFound):
-            opened.get_data_store_object_information(path)
-            opened.delete_data_store_object(path)
-            return
-        below = next(opened.iter_data_store_objects(path), None)
-    raise ObjectNotFound(
-        f"{path}: there is no such object.",
-        remedy=f"It is a folder: there are objects below it, such as {below['path']}."
-        if below
-        else "craftsync ls shows what there is.",
-    )
+    with _store(store, flags) as opened, _object_of(opened, path):
+        opened.get_data_store_object_information(path)
+        opened.delete_data_store_object(path)

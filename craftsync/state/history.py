@@ -56,9 +56,14 @@ class History:
         )
 
     def rows(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
+        """Yield the rows of a file or of all in a folder, or (`None` or ".") all there are."""
+        if path == ".":
+            path = None
         if path is not None and malformed(path):
             return iter(())
-        where = "WHERE path = :path" if path is not None else ""
+        # "0" is what comes after "/".
+        below = "path > :path || '/' AND path < :path || '0'"
+        where = f"WHERE path = :path OR {below}" if path is not None else ""
         cursor = self._db.execute(
             f"SELECT at_ns, command, action, path, size, status, reason FROM history {where}"
             f" ORDER BY id DESC LIMIT :limit",

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from craftsync.core.model import LocalFile, Skipped
-from craftsync.core.paths import conflict_original, may_be_shortened, settled_name
+from craftsync.core.paths import conflict_original, malformed, may_be_shortened, settled_name
 from craftsync.errors import PathError, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -47,12 +47,18 @@ def find(root: Folder, rules: IgnoreRules, under: str = "") -> Iterator[Conflict
 
 
 def at(root: Folder, rules: IgnoreRules, path: str) -> list[Conflict]:
-    """Return the conflicts of a file, or the one of a copy; raises `UsageError` when there is none."""
-    found = [
-        conflict
-        for conflict in find(root, rules, posixpath.dirname(path))
-        if path in (conflict.path, conflict.copy.path)
-    ]
+    """Return the conflicts of a file, the one of a copy, or those in a folder.
+
+    Raises `UsageError` when there is none.
+    """
+    if reason := malformed(path):
+        if path != ".":
+            raise UsageError(f"{path!r} is not a path in the folder: {reason}.")
+        found = list(find(root, rules))
+    else:
+        beside = find(root, rules, posixpath.dirname(path))
+        found = [one for one in beside if path in (one.path, one.copy.path)]
+        found = found or list(find(root, rules, path))
     if not found:
         raise UsageError(
             f"There is no conflict copy of {path}.",
@@ -65,8 +71,13 @@ def resolve(root: Folder, conflicts: Sequence[Conflict], keep: Keep, stamp: str)
     """Settle these conflicts of one file, and return the paths that are there in the end.
 
     What goes lies in the root's trash under the stamp. Raises `PathBusy` when
-    a file is not the one that was found.
+    a file is not the one that was found, `UsageError` for several files.
     """
+    if len(files := dict.fromkeys(conflict.path for conflict in conflicts)) > 1:
+        raise UsageError(
+            f"These are conflicts of {len(files)} files, such as {next(iter(files))}.",
+            remedy="Name one file at a time. See craftsync conflicts list.",
+        )
     if keep is Keep.REMOTE and len(conflicts) > 1:
         copies = ", ".join(conflict.copy.path for conflict in conflicts)
         raise UsageError(

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
 from craftsync.core.retention import Retention
-from craftsync.errors import PathError, UsageError
+from craftsync.errors import PathError, RootError, UsageError
 from craftsync.local import linux
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -399,7 +399,13 @@ class Session:
 def _make_root(path: str, location: str, state_dir: Path) -> None:
     """Make a root that is missing, unless it is known: that one is gone, not new."""
     if not known_folder(state_dir, path, location).exists():
-        linux.makedirs(path, exist_ok=True)
+        try:
+            linux.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise RootError(
+                f"The folder {path} cannot be made: {error.strerror}.",
+                remedy="Name another folder, or see what is in the way.",
+            ) from error
 
 
 def _new_id() -> str:

@@ -141,6 +141,23 @@ def test_a_conflict_of_a_name_that_had_to_be_shortened_finds_its_file(craftsync:
     settled(craftsync, {name: "there"})
 
 
+@pytest.mark.parametrize("folder", ["sub", "sub/", "./sub", "root/sub", "root", "."])
+def test_the_conflicts_in_a_folder_are_shown_and_settled_one_file_at_a_time(
+    split: Craftsync, folder: str
+) -> None:
+    assert split("conflicts", "show", folder, *PAIR).lines[0] == "sub/a.txt"
+    disagree_as_well(split, "sub/b.txt")
+    run = split("conflicts", "resolve", folder, "--keep", "local", *PAIR)
+    assert (run.code, "conflicts of 2 files, such as sub/a.txt" in run.err) == (2, True)
+    assert len(split.files("root")) == 4
+
+
+def disagree_as_well(craftsync: Craftsync, name: str) -> None:
+    craftsync.write(f"root/{name}", "here")
+    craftsync.write(f"store/{name}", "there")
+    assert craftsync("sync", "root", "./store").code == 4
+
+
 def test_where_there_is_no_conflict_it_says_so(split: Craftsync) -> None:
     for words in (("show", "nothing"), ("resolve", "nothing", "--keep", "local")):
         run = split("conflicts", *words, *PAIR)

@@ -144,7 +144,7 @@ def test_a_rejected_path_that_changed_meanwhile_is_as_before_to_the_next_pass(
     held.write("store/old/00", "edited")
     run = held("deletes", "reject", "old/00")
     assert (run.code, "changed in the store" in run.err) == (6, True)
-    assert "last agreed: 6 bytes" in held("why", "--folder", "data", "old/00").text
+    assert "last synced state: 6 bytes" in held("why", "--folder", "data", "old/00").text
     held("sync", "-q")
     assert held.files("data")["old/00"] == "edited"
 

@@ -105,11 +105,50 @@ def test_an_object_that_is_not_there_is_named(craftsync: Craftsync, words: list[
     assert not (craftsync.folder / "copy").exists()
 
 
-def test_a_file_that_is_not_there_is_named(craftsync: Craftsync) -> None:
-    run = craftsync("put", "missing.csv", "./store", "a")
-    assert run.code == 1
-    assert run.err == "craftsync: missing.csv cannot be read (No such file or directory).\n"
+@pytest.mark.parametrize("file", ["missing.csv", "folder", "loop", "file/", "file/below"])
+def test_put_of_what_is_not_a_file_ends_with_3_and_names_it(
+    craftsync: Craftsync, file: str
+) -> None:
+    craftsync.write("folder/a")
+    craftsync.write("file")
+    (craftsync.folder / "loop").symlink_to("loop")
+    run = craftsync("put", file, "./store", "a")
+    assert run.code == 3
+    assert run.err.startswith(f"craftsync: {file} cannot be read (")
+    assert ("craftsync push" in run.err) == (file == "folder")
     assert not (craftsync.folder / "store").exists()
+
+
+@pytest.mark.parametrize("target", ["out/", "out/copy", "file/", "file/copy"])
+def test_get_into_a_folder_that_is_not_there_ends_with_3_and_writes_nothing(
+    craftsync: Craftsync, target: str
+) -> None:
+    craftsync.write("file")
+    craftsync.write("store/models/a", "stored")
+    run = craftsync("get", "./store", "models/a", target)
+    assert run.code == 3
+    assert run.err.startswith(f"craftsync: {target} cannot be written (")
+    assert not (craftsync.folder / "out").exists()
+    assert (craftsync.folder / "file").read_text() == "content"
+
+
+@pytest.mark.parametrize("target", ["out", "out/", ".", "~/out"])
+def test_get_into_a_folder_keeps_the_name_of_the_object(craftsync: Craftsync, target: str) -> None:
+    (craftsync.folder / "out").mkdir()
+    craftsync.write("store/models/a", "stored")
+    assert craftsync("get", "./store", "models/a", target).code == 0
+    folder = "." if target == "." else "out"
+    assert (craftsync.folder / folder / "a").read_text() == "stored"
+
+
+@pytest.mark.parametrize(
+    "words", [["stat", "./store", "models"], ["get", "./store", "models", "x"]]
+)
+def test_a_folder_of_objects_is_named_as_one(craftsync: Craftsync, words: list[str]) -> None:
+    craftsync.write("store/models/a")
+    run = craftsync(*words)
+    assert run.code == 3
+    assert "such as models/a" in run.err
 
 
 def test_a_reader_that_goes_away_is_no_reason_to_complain(craftsync: Craftsync) -> None:
@@ -149,6 +188,18 @@ def test_a_mistyped_folder_of_a_bucket_ends_with_3(
     assert run.code == 3
     assert "s3://typos/modles" in run.err
     assert craftsync(*words, "s3://typos/models", **access(moto)).code == 0
+
+
+@pytest.mark.parametrize("root", ["file", "file/below", "loop"])
+def test_pull_into_what_cannot_be_a_folder_ends_with_3(craftsync: Craftsync, root: str) -> None:
+    craftsync.write("file")
+    (craftsync.folder / "loop").symlink_to("loop")
+    craftsync.write("store/a")
+    run = craftsync("pull", root, "./store")
+    assert run.code == 3
+    assert run.err.startswith(
+        f"craftsync: The folder {craftsync.folder.resolve()}/{root} cannot be "
+    )
 
 
 def test_a_mistyped_source_of_a_migration_ends_with_3(craftsync: Craftsync, moto: S3Server) -> None:

@@ -33,9 +33,56 @@ def test_the_history_of_one_path_knows_its_pair_by_the_root_around_it(in_step: C
     assert "sync upload done sub/b.csv" in in_step("history", "root/sub/b.csv").text
 
 
-def test_a_path_that_nothing_can_have_has_no_history(in_step: Craftsync) -> None:
-    run = in_step("history", "--root", "root", "--store", "./store", "a\udcff")
+@pytest.mark.parametrize("folder", ["root/sub", "root/sub/", "root", "root/."])
+def test_the_history_of_a_folder_is_that_of_the_files_in_it(
+    in_step: Craftsync, folder: str
+) -> None:
+    in_step.write("root/sub.csv")
+    in_step.write("root/sub0/c.csv")
+    in_step("push", "root", "./store")
+    shown = {row["path"] for row in in_step("history", folder, "--json").json}
+    everything = {"a.csv", "sub/b.csv", "sub.csv", "sub0/c.csv"}
+    assert shown == ({"sub/b.csv"} if "sub" in folder else everything)
+
+
+@pytest.mark.parametrize("path", ["a\udcff", "never.csv", "..", "never/"])
+def test_a_path_of_which_nothing_is_recorded_is_named(in_step: Craftsync, path: str) -> None:
+    run = in_step("history", "--root", "root", "--store", "./store", path)
     assert (run.code, run.text) == (0, "")
+    assert run.err.startswith("Nothing is recorded of ")
+
+
+@pytest.mark.parametrize("path", ["root/sub", "root", "root/gone"])
+def test_why_of_a_folder_ends_with_2_and_names_what_is_for_folders(
+    in_step: Craftsync, path: str
+) -> None:
+    in_step.write("store/gone/c.csv")
+    run = in_step("why", path)
+    assert (run.code, run.out) == (2, b"")
+    assert " is a folder." in run.err
+    assert "craftsync history" in run.err
+
+
+def test_why_of_a_path_outside_the_folder_ends_with_2(in_step: Craftsync) -> None:
+    run = in_step("why", "--root", "root", "--store", "./store", "../elsewhere")
+    assert (run.code, run.out) == (2, b"")
+    assert "is not a path in the folder" in run.err
+
+
+def test_why_reports_a_link_as_one_and_not_as_absent(in_step: Craftsync) -> None:
+    (in_step.folder / "root/a.csv").unlink()
+    (in_step.folder / "root/a.csv").symlink_to("sub/b.csv")
+    run = in_step("why", "root/a.csv")
+    assert run.code == 0
+    assert run.lines[1] == "  folder: a.csv is a symbolic link"
+    assert run.lines[2].startswith("  store: 3 bytes, modified ")
+
+
+def test_why_of_what_is_craftsyncs_own_claims_nothing_about_either_side(
+    in_step: Craftsync,
+) -> None:
+    run = in_step("why", "root/.craftsync/root-id")
+    assert run.lines[1:] == ["  nothing to do: .craftsync is craftsync's own"]
 
 
 def test_why_names_both_sides_and_the_rule(in_step: Craftsync) -> None:
@@ -43,7 +90,7 @@ def test_why_names_both_sides_and_the_rule(in_step: Craftsync) -> None:
     run = in_step("why", "root/a.csv")
     assert run.code == 0
     assert run.lines[0] == "a.csv"
-    assert run.lines[1].startswith("  root: 12 bytes, modified ")
+    assert run.lines[1].startswith("  folder: 12 bytes, modified ")
     assert run.lines[2].startswith("  store: 3 bytes, modified ")
     assert run.lines[4].startswith("  upload: ")
     (told,) = in_step("why", "root/a.csv", "--json").json
