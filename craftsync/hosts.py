@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import SplitResult
-from weakref import WeakSet
 
 from craftsync.blocking import blocking
 from craftsync.connection import Connection, Response
@@ -26,6 +27,10 @@ from craftsync.proxies import Proxy, proxy_for
 
 CONNECT_SECONDS = 10.0
 _LOGIN_WANTED = 407
+
+Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
+"""What `socket.getaddrinfo` returns."""
+
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d+)")
 """How http.client words it."""
 
@@ -93,8 +98,9 @@ class Host:
     def _start(self) -> None:
         # Taken from and put back at its end, which needs no lock.
         self._idle: list[Connection] = []
-        self._made_so_far = WeakSet[Connection]()
+        self._busy = set[Connection]()
         self._connecting = set[socket.socket]()
+        self._looking_up = set[Future[Addresses]]()
 
     @property
     def idle(self) -> tuple[Connection, ...]:
@@ -120,7 +126,7 @@ class Host:
             raise Interrupted
         connection = self._quiet() or blocking(partial(self._made, connect))
         try:
-            self._made_so_far.add(connection)
+            self._busy.add(connection)
             if self._cancelled:
                 raise Interrupted
             sent = {**headers, **self._login} if self._login else headers
@@ -129,15 +135,18 @@ class Host:
                 raise _login_wanted(self._proxy)
             return response
         except BaseException:
+            self._busy.discard(connection)
             connection.close()
             raise
 
     def take_back(self, response: Response) -> None:
         """Keep the connection of an answer for another request, if its body was read to the end."""
+        connection = response.connection
+        self._busy.discard(connection)
         if response.is_complete and len(self._idle) < self._keep:
-            self._idle.append(response.connection)
+            self._idle.append(connection)
         else:
-            response.connection.close()
+            connection.close()
 
     def cancel(self) -> None:
         """End the requests under way with an `OSError`, and refuse others with `Interrupted` until `renew`.
@@ -145,11 +154,14 @@ class Host:
         Any thread may call it.
         """
         self._cancelled = True
-        for connection in list(self._made_so_far):
+        for connection in list(self._busy):
             connection.cut()
         for connecting in list(self._connecting):
             with suppress(OSError):
                 connecting.shutdown(socket.SHUT_RDWR)
+        for looked_up in list(self._looking_up):
+            with suppress(InvalidStateError):
+                looked_up.set_exception(Interrupted())
 
     def renew(self) -> None:
         """Take requests again."""
@@ -190,9 +202,7 @@ class Host:
     ) -> socket.socket:
         """Connect as `socket.create_connection` does, so that `cancel` can end it and what follows."""
         failed: OSError = NotConnected(f"{address[0]} has no address")
-        for family, kind, protocol, _name, place in socket.getaddrinfo(
-            *address, type=socket.SOCK_STREAM
-        ):
+        for family, kind, protocol, _name, place in self._addresses(address):
             connecting = socket.socket(family, kind, protocol)
             connecting.settimeout(seconds)
             until_made.enter_context(self._cut_by_cancel(connecting))
@@ -204,6 +214,26 @@ class Host:
             else:
                 return connecting
         raise failed
+
+    def _addresses(self, address: tuple[str, int]) -> Addresses:
+        """Look a name up; nothing ends that but `cancel`, which leaves the thread that does it behind."""
+        looked_up: Future[Addresses] = Future()
+
+        def look_up() -> None:
+            with suppress(InvalidStateError):
+                try:
+                    looked_up.set_result(socket.getaddrinfo(*address, type=socket.SOCK_STREAM))
+                except Exception as error:  # noqa: BLE001 (it is raised again by whoever waits)
+                    looked_up.set_exception(error)
+
+        self._looking_up.add(looked_up)
+        try:
+            if self._cancelled:
+                raise Interrupted
+            threading.Thread(target=look_up, name="look-up", daemon=True).start()
+            return looked_up.result()
+        finally:
+            self._looking_up.discard(looked_up)
 
     @contextmanager
     def _cut_by_cancel(self, connecting: socket.socket) -> Iterator[None]:

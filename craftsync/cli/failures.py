@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -23,6 +24,9 @@ INTERRUPTED, TERMINATED, READER_GONE = (
 )
 
 
+_AGAIN_SECONDS = 0.05
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived; it ends a command in the same orderly way as Ctrl-C."""
 
@@ -34,6 +38,7 @@ class ReaderGone(Exception):
 def run(command: click.Command, words: Sequence[str]) -> int:
     """Run a command with the words of the command line and return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _hear_again
     _open_what_was_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -159,6 +164,18 @@ def _open_what_was_closed() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (it lives as long as the process)
+
+
+def _hear_again(unheard: sys.UnraisableHookArgs) -> None:
+    """Send a signal again that came where Python lets no exception out, as while an object is freed."""
+    if not isinstance(unheard.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unheard)
+        return
+    number = signal.SIGTERM if isinstance(unheard.exc_value, Terminated) else signal.SIGINT
+    # Later, for at once it would come while this hook runs, which lets no exception out either.
+    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

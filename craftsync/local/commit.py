@@ -30,7 +30,7 @@ UNKEPT = "replaced"
 """The stamp under which what is not to be kept waits, for an instant, until it has been verified."""
 
 _ATTEMPTS = 8
-"""How often a folder made for a file may be removed, as empty, by somebody else before it is used."""
+"""How often another process may remove a folder, as empty, that was made for a file and is not used yet."""
 
 
 def place(
@@ -41,11 +41,7 @@ def place(
         with _parent_for(tree, path) as target:
             _replace(tree, temporary, target, expect, keep)
         return
-    for _ in range(_ATTEMPTS):
-        with suppress(FileNotFoundError):
-            _create(tree, temporary, path)
-            return
-    _create(tree, temporary, path)
+    _in_made_folders(tree, partial(_create, tree, temporary, path))
 
 
 def displace(tree: Tree, path: str, *, expect: LocalFile, keep: str | None) -> None:
@@ -64,12 +60,7 @@ def displace(tree: Tree, path: str, *, expect: LocalFile, keep: str | None) -> N
 def move(tree: Tree, source: str, target: str, *, expect: LocalFile) -> None:
     """Rename within the tree; nothing may be at the target."""
     try:
-        with tree.parent(source) as origin, _parent_for(tree, target) as goal:
-            _check_expected(origin, expect)
-            _move_to_free(partial(rename.noreplace, *origin), goal, target)
-            if not _matches(_status(goal), expect):
-                _put_back(goal, origin, source)
-                raise PathBusy(f"{source} changed while it was moved.")
+        _in_made_folders(tree, partial(_move, tree, source, target, expect))
     except FileNotFoundError as error:
         raise PathBusy(f"{source} vanished while it was moved.") from error
     tree.remove_empty_parents(source)
@@ -111,6 +102,30 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode) or local_file(expect.path, status) != expect:
         raise PathBusy(f"{expect.path} changed since it was looked at.")
     return status
+
+
+def _in_made_folders(tree: Tree, act: Callable[[], None]) -> None:
+    """Do what makes folders and then uses them, once more where somebody removed one in between, as empty."""
+    with suppress(FileNotFoundError):
+        act()
+        return
+    for last in range(_ATTEMPTS, 0, -1):
+        try:
+            with tree.removing:
+                act()
+            return
+        except FileNotFoundError:
+            if last == 1:
+                raise
+
+
+def _move(tree: Tree, source: str, target: str, expect: LocalFile) -> None:
+    with tree.parent(source) as origin, _parent_for(tree, target) as goal:
+        _check_expected(origin, expect)
+        _move_to_free(partial(rename.noreplace, *origin), goal, target)
+        if not _matches(_status(goal), expect):
+            _put_back(goal, origin, source)
+            raise PathBusy(f"{source} changed while it was moved.")
 
 
 def _create(tree: Tree, temporary: Temporary, path: str) -> None:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from craftsync.forking import in_children
 from craftsync.local import linux
 
 WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,6 +41,12 @@ class Tree:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self._start()
+        in_children(self, Tree._start)
+
+    def _start(self) -> None:
+        self.removing = threading.Lock()
+        """Held while empty folders are removed, and by who must not lose one it has just made."""
 
     @contextmanager
     def parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
@@ -101,7 +109,7 @@ class Tree:
     def remove_empty_parents(self, path: str) -> None:
         """Remove the folders `path` lay in, from the innermost up to the first that is not empty."""
         folder = path.rpartition("/")[0]
-        with suppress(OSError):
+        with self.removing, suppress(OSError):
             while folder:
                 with self.parent(folder) as (descriptor, name):
                     linux.rmdir(name, dir_fd=descriptor)

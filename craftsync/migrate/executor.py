@@ -7,7 +7,7 @@ at again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from craftsync.migrate.content import WHOLE
 from craftsync.migrate.outcome import CopyOutcome
 from craftsync.state.events import Deleted
 from craftsync.state.migration import CopyStep, MigrationState
-from craftsync.stores.base import cancel, renew
+from craftsync.stores.base import Store
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Status
 from craftsync.sync.pool import Pool
@@ -67,12 +67,10 @@ class Executor(Runner[CopyStep, CopyOutcome]):
 
     def _cancel(self) -> None:
         self._carrier.cancel()
-        cancel(self._carrier.source)
-        cancel(self._carrier.target)
 
-    def _ended_all(self) -> None:
-        renew(self._carrier.source)
-        renew(self._carrier.target)
+    @property
+    def _stores(self) -> Sequence[Store]:
+        return (self._carrier.source, self._carrier.target)
 
     def _keep(self, result: CopyOutcome) -> None:
         self._finished.append(result)

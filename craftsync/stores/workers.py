@@ -1,12 +1,20 @@
-"""Threads that work on stores for the length of a `with`."""
+"""Threads that work on stores, and how a stop reaches them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
+from craftsync.errors import Interrupted
 from craftsync.stores.base import cancel, renew
+
+_GRACE_SECONDS = 1.0
+"""A stop is to be through within two seconds."""
+
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -20,9 +28,45 @@ def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecut
         try:
             yield pool
         except KeyboardInterrupt:
-            for store in stores:
-                cancel(store)
-            pool.shutdown(cancel_futures=True)
-            for store in stores:
-                renew(store)
+            with _cancelled(stores):
+                pool.shutdown(cancel_futures=True)
             raise
+
+
+def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]:
+    """Return what the futures return; when one fails or a stop comes, none is under way any more once this raises."""
+    try:
+        return [future.result() for future in futures]
+    except BaseException as error:
+        for future in futures:
+            future.cancel()
+        # Whoever raised Interrupted has cancelled the stores, and renews them.
+        stopped = isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted)
+        with _cancelled(stores if stopped else ()):
+            wait(futures)
+        raise
+
+
+@contextmanager
+def briefly(*stores: object) -> Iterator[None]:
+    """Give what is tidied up after a stop a second; then the stores are cancelled, and it ends there."""
+    timers = [threading.Timer(_GRACE_SECONDS, cancel, [store]) for store in stores]
+    for timer in timers:
+        timer.start()
+    try:
+        with suppress(Interrupted):
+            yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+@contextmanager
+def _cancelled(stores: Sequence[object]) -> Iterator[None]:
+    for store in stores:
+        cancel(store)
+    try:
+        yield
+    finally:
+        for store in stores:
+            renew(store)

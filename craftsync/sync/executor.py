@@ -17,7 +17,7 @@ from craftsync.core.model import Action, Kind
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
 from craftsync.state.plan import Step
-from craftsync.stores.base import cancel, renew
+from craftsync.stores.base import Store
 from craftsync.sync.carrier import Carrier, Task
 from craftsync.sync.content import PART, WHOLE, PartialDownload
 from craftsync.sync.held import DELETES, note_deletes
@@ -82,10 +82,10 @@ class Executor(Runner[Step, Outcome | Staged]):
 
     def _cancel(self) -> None:
         self._carrier.cancel()
-        cancel(self._store)
 
-    def _ended_all(self) -> None:
-        renew(self._store)
+    @property
+    def _stores(self) -> Sequence[Store]:
+        return (self._store,)
 
     def _keep(self, result: Outcome | Staged) -> None:
         if isinstance(result, Staged):

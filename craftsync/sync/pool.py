@@ -201,8 +201,13 @@ class TaskPool(Generic[Result]):
         task = getcurrent()
         if task is self._home:
             return is_ready(descriptor, events, seconds)
-        self._sockets.add(task, descriptor, events, seconds)
-        return bool(self._home.switch())
+        try:
+            self._sockets.add(task, descriptor, events, seconds)
+            return bool(self._home.switch())
+        except BaseException:
+            # A signal came: this task ends, and nothing would ever come for it.
+            self._sockets.drop(descriptor)
+            raise
 
     def _go_on(self, seconds: float) -> bool:
         """Let the tasks go on whose sockets are ready within so many seconds; return whether anything happened."""

@@ -8,14 +8,16 @@ control thread.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from craftsync import descriptors
 from craftsync.clock import Clock
 from craftsync.errors import CraftsyncError, Interrupted, PathError, RequestDenied, StoreMissing
 from craftsync.memory import give_back_large_blocks
+from craftsync.stores.base import Store, cancel, renew
+from craftsync.stores.workers import briefly
 from craftsync.sync.pool import Pool
 
 _WINDOW = 768
@@ -70,6 +72,7 @@ class Runner(ABC, Generic[Step, Result]):
 
     def _run(self) -> None:
         stage: Hashable = None
+        stopped = False
         try:
             for step in self._steps():
                 if self._stage(step) != stage:
@@ -81,11 +84,14 @@ class Runner(ABC, Generic[Step, Result]):
                 while self._unrecorded() >= descriptors.steps_at_once(_WINDOW):
                     self._collect()
             self._drain()
-        except BaseException:
+        except BaseException as error:
             self._cancel()
+            for store in self._stores:
+                cancel(store)
+            stopped = isinstance(error, KeyboardInterrupt)
             raise
         finally:
-            self._close()
+            self._close(stopped=stopped)
 
     @abstractmethod
     def _steps(self) -> Iterable[Step]: ...
@@ -102,8 +108,10 @@ class Runner(ABC, Generic[Step, Result]):
     def _cancel(self) -> None:
         """End the transfers under way as soon as they ask for more bytes."""
 
-    def _ended_all(self) -> None:
-        """Get ready to record, now that no step is under way any more."""
+    @property
+    @abstractmethod
+    def _stores(self) -> Sequence[Store]:
+        """Return the stores whose waits a stop ends."""
 
     @abstractmethod
     def _keep(self, result: Result) -> None:
@@ -130,10 +138,15 @@ class Runner(ABC, Generic[Step, Result]):
                 self._flush()
             self._collect()
 
-    def _close(self) -> None:
+    def _close(self, *, stopped: bool) -> None:
         """Let what is under way end, and record whatever was finished, also after an error."""
         self._pool.close()
-        self._ended_all()
+        for store in self._stores:
+            renew(store)
+        with briefly(*self._stores) if stopped else nullcontext():
+            self._record_the_rest()
+
+    def _record_the_rest(self) -> None:
         waiting = True
         while waiting:
             with suppress(Interrupted):

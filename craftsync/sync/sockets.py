@@ -34,6 +34,10 @@ class Sockets(Generic[Task]):
         except FileNotFoundError:
             self._epoll.register(descriptor, events | select.EPOLLONESHOT)
 
+    def drop(self, descriptor: int) -> None:
+        """Let nobody wait for a descriptor any more; one that nobody waits for is left as it is."""
+        self._waiting.pop(descriptor, None)
+
     def wake(self) -> None:
         os.eventfd_write(self._bell, 1)
 

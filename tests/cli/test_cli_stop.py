@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_s3 import Answer, Request, error, proxied, scripted
+from tests.support.platform import faulty_platform
 from tests.support.s3.serving import fake_s3
 
 GUARD_SECONDS = 45
@@ -51,18 +52,21 @@ def test_a_stop_ends_a_push_whose_store_does_not_answer(store_is: str, tmp_path:
     [
         ("push", "an upload", "silent", signal.SIGTERM),
         ("push", "an upload", "turning requests away", signal.SIGINT),
+        ("push", "a part", "silent", signal.SIGINT),
         ("push", "a listing", "silent", signal.SIGTERM),
+        ("push", "a try of its conditions", "silent", signal.SIGTERM),
         ("watch", "an upload", "silent", signal.SIGTERM),
+        ("migrate", "an upload", "silent", signal.SIGTERM),
         ("migrate", "an upload", "turning requests away", signal.SIGTERM),
+        ("migrate", "a part", "silent", signal.SIGTERM),
         ("check", "a listing", "silent", signal.SIGTERM),
+        ("put", "a part", "silent", signal.SIGINT),
     ],
 )
 def test_a_stop_ends_whatever_waits_for_the_store(
     command: str, store_is: str, waits_for: str, stop: signal.Signals, tmp_path: Path
 ) -> None:
-    (tmp_path / "root").mkdir()
-    for number in range(8):
-        (tmp_path / "root" / f"f{number}").write_bytes(b"x")
+    root = _root(tmp_path, large=20 if waits_for == "a part" else 0)
     asked, over = threading.Event(), threading.Event()
 
     def script(request: Request) -> Answer | None:
@@ -74,27 +78,106 @@ def test_a_stop_ends_whatever_waits_for_the_store(
         return error(503, "SlowDown", ("Retry-After", "60"))
 
     with fake_s3("plain", "bucket") as (behind, _), proxied(behind, script) as (server, _):
-        words = [sys.executable, "-m", "craftsync", command, str(tmp_path / "root"), "s3://bucket"]
-        env = {
-            **os.environ,
+        words = [command, str(root), "s3://bucket"]
+        if command == "put":
+            words = ["put", str(root / "large"), "s3://bucket", "large"]
+        where = {
             "AWS_ENDPOINT_URL": server.endpoint,
             "AWS_ACCESS_KEY_ID": server.access_key,
             "AWS_SECRET_ACCESS_KEY": server.secret_key,
-            "CRAFTSYNC_STATE_DIR": str(tmp_path / "state"),
         }
-        with subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as running:
-            try:
-                assert asked.wait(GUARD_SECONDS)
-                running.send_signal(stop)
-                _, messages = running.communicate(timeout=GUARD_SECONDS)
-            finally:
-                over.set()
-                running.kill()
-    assert running.returncode == (0 if command == "watch" else 128 + stop)
-    assert b"Traceback" not in messages
+        code, messages = _stopped(words, where, tmp_path, stop, asked, over)
+    assert code == (0 if command == "watch" else 128 + stop)
+    assert "Traceback" not in messages
+
+
+@pytest.mark.parametrize("endpoint", ["refresh", "list", "form", "part", "information"])
+def test_a_stop_ends_a_push_to_a_platform_that_does_not_answer(
+    endpoint: str, tmp_path: Path
+) -> None:
+    root = _root(tmp_path, large=20 if endpoint == "part" else 0)
+    asked, over = threading.Event(), threading.Event()
+
+    def silent(request: object, proceed: object) -> None:
+        asked.set()
+        over.wait(2 * GUARD_SECONDS)
+
+    with faulty_platform() as platform:
+        platform.inject(endpoint, silent, times=1000)
+        where = {
+            "CRAFT_AI_SDK_TOKEN": platform.token,
+            "CRAFT_AI_ENVIRONMENT_URL": platform.url,
+            "CRAFT_AI_CONTROL_URL": platform.url,
+        }
+        words = ["push", str(root), "craft-ai://"]
+        code, messages = _stopped(words, where, tmp_path, signal.SIGTERM, asked, over)
+    assert code == 128 + signal.SIGTERM
+    assert "Traceback" not in messages
+
+
+def test_a_stop_that_comes_while_an_object_is_freed_is_heard_again(tmp_path: Path) -> None:
+    program = """
+import signal, threading, click
+from craftsync.cli import failures
+
+class Freed:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+@click.command()
+def command():
+    Freed()
+    threading.Event().wait(%d)
+
+raise SystemExit(failures.run(command, []))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program % GUARD_SECONDS], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.strip()) == (128 + signal.SIGTERM, "")
+
+
+def _root(folder: Path, *, large: int) -> Path:
+    """Make a folder of eight small files, and one of so many MiB."""
+    root = folder / "root"
+    root.mkdir()
+    for number in range(8):
+        (root / f"f{number}").write_bytes(b"x")
+    if large:
+        (root / "large").write_bytes(bytes(large << 20))
+    return root
+
+
+def _stopped(
+    words: list[str],
+    where: dict[str, str],
+    folder: Path,
+    stop: signal.Signals,
+    asked: threading.Event,
+    over: threading.Event,
+) -> tuple[int, str]:
+    """Run craftsync until the store was asked and stop it; return the exit code and the messages.
+
+    It has to end before the store answers, which it does once `over` is set.
+    """
+    env = os.environ | where | {"CRAFTSYNC_STATE_DIR": str(folder / "state")}
+    command = [sys.executable, "-m", "craftsync", *words]
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            assert asked.wait(GUARD_SECONDS)
+            running.send_signal(stop)
+            _, messages = running.communicate(timeout=GUARD_SECONDS)
+        finally:
+            over.set()
+            running.kill()
+    return running.returncode, messages
 
 
 _IS: dict[str, Callable[[Request], bool]] = {
     "an upload": lambda request: request.method == "PUT" and "/f" in request.target,
+    "a part": lambda request: "partNumber" in request.query,
     "a listing": lambda request: "list-type" in request.query,
+    "a try of its conditions": lambda request: "if-match" in request.headers,
 }

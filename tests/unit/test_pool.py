@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import select
+import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
 
-from craftsync.blocking import blocking
+from craftsync.blocking import blocking, until_ready
 from craftsync.errors import Interrupted
 from craftsync.sync.pool import TaskPool
 
@@ -151,3 +154,25 @@ def test_the_wait_of_a_short_task_does_not_queue_behind_long_tasks(
     assert pool.take(PATIENCE) == "recorded"
     go_on.set()
     assert [pool.take(PATIENCE) for _ in range(5)] == [True] * 5
+
+
+def test_a_signal_that_comes_as_a_task_begins_to_wait_for_a_socket_ends_the_pool_at_once() -> None:
+    class SendsASignal:
+        def __init__(self, descriptor: int) -> None:
+            self.descriptor = descriptor
+
+        def fileno(self) -> int:
+            if threading.current_thread() is threading.main_thread():
+                signal.raise_signal(signal.SIGINT)
+            return self.descriptor
+
+    ours, other = socket.socketpair()
+    pool: TaskPool[object] = TaskPool(2)
+    with ours, other, pytest.raises(KeyboardInterrupt):
+        # The socket stays open and silent: only the signal can end the task.
+        pool.submit(partial(until_ready, SendsASignal(ours.fileno()), select.POLLIN, 10 * PATIENCE))  # type: ignore[arg-type]
+        pool.take(PATIENCE)
+    closing = threading.Thread(target=pool.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()

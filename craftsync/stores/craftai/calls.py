@@ -122,6 +122,15 @@ class Calls:
         }
         self._session.post("upload/multipart/end", path=key, json=body)
 
+    def cancel(self) -> None:
+        """End the requests under way, as `stores.base.Cancellable` says."""
+        self._session.cancel()
+        self._storage.cancel()
+
+    def renew(self) -> None:
+        self._session.renew()
+        self._storage.renew()
+
     def close(self) -> None:
         self._storage.close()
         self._session.close()

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
-from craftsync.errors import StoreError, StoreUnavailable
+from craftsync.errors import Interrupted, StoreError, StoreUnavailable
 from craftsync.forking import in_children
+from craftsync.stores.workers import workers
 
 _MOST_PATHS = 20_000
 """A listing of twenty pages is cheaper than looking at the paths that are written while it serves."""
@@ -60,7 +61,10 @@ class Looks:
         etag: Callable[[str], str | None],
         clock: Clock,
         seconds: float,
+        store: object,
     ) -> None:
+        """`store` is what is cancelled when a stop comes in the middle of looking."""
+        self._store = store
         self._list_all = list_all
         self._look = look
         self._etag = etag
@@ -140,7 +144,7 @@ class Looks:
         if not written:
             return {}
         try:
-            with ThreadPoolExecutor(_LOOKS_AT_ONCE, "look") as pool:
+            with workers(_LOOKS_AT_ONCE, "look", self._store) as pool:
                 found = self._found(written, pool)
                 # Handing a path to another thread costs more than this comparison.
                 doubtful = [
@@ -151,7 +155,7 @@ class Looks:
                 )
                 others = {path for path, own in zip(doubtful, ours, strict=True) if not own}
                 return {path: found[path] for path in written if path not in others}
-        except StoreUnavailable:
+        except (StoreUnavailable, Interrupted):
             return {}
 
     def _found(

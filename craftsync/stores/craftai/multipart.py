@@ -10,7 +10,7 @@ that is never ended stay until the storage's own rules remove them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import md5
@@ -30,6 +30,7 @@ from craftsync.stores.craftai.bodies import Content
 from craftsync.stores.craftai.calls import Calls, Part
 from craftsync.stores.craftai.errors import UploadGone, UrlExpired
 from craftsync.stores.craftai.storage import Receipt
+from craftsync.stores.workers import gathered
 
 KIB, MIB = 1024, 1024 * 1024
 PART_STEP = 256 * KIB
@@ -198,14 +199,7 @@ class Uploads:
                 order.journal.part_done(number, etag)
 
         futures = [self._pool.submit(send, number, span) for number, span in missing]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            wait(futures)
-            raise
+        gathered(futures, self._calls)
 
     def _send(self, order: Order, upload: Upload, number: int, span: range) -> str | None:
         """Send one part; a URL that expired on the way is replaced once."""

@@ -185,6 +185,12 @@ class PublicStore:
         """Return nothing new: what the platform shows after a write is stored."""
         return {}
 
+    def cancel(self) -> None:
+        self._calls.cancel()
+
+    def renew(self) -> None:
+        self._calls.renew()
+
     def close(self) -> None:
         self._calls.close()
         self._sizes.save()

@@ -21,6 +21,7 @@ from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.errors import (
     CraftsyncError,
+    Interrupted,
     ListingBroken,
     ObjectNotFound,
     PathRefused,
@@ -66,7 +67,7 @@ class PublicCalls:
         self._access = access
         self._limits = limits
         self._clock = clock
-        self._closed = False
+        self._closed = self._cancelled = False
         self._start()
         in_children(self, PublicCalls._start)
 
@@ -135,6 +136,16 @@ class PublicCalls:
                 remedy="Use a version of craft-ai-sdk that craftsync is tested on, or more memory.",
             )
 
+    def cancel(self) -> None:
+        """End the processes that are at work: the SDK cannot be told to stop."""
+        with self._lock:
+            self._cancelled = True
+            for child in self._busy:
+                child.kill()
+
+    def renew(self) -> None:
+        self._cancelled = False
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -198,6 +209,8 @@ class PublicCalls:
             with self._lock:
                 self._busy.add(child)
             try:
+                if self._cancelled:
+                    raise Interrupted
                 yield child
             except CallFailed as error:
                 if _is_denied(error):

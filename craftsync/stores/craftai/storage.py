@@ -129,6 +129,12 @@ class Storage:
         except RangeBeyond:
             return None
 
+    def cancel(self) -> None:
+        self._connections.cancel()
+
+    def renew(self) -> None:
+        self._connections.renew()
+
     def close(self) -> None:
         self._connections.close()
 

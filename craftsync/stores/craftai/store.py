@@ -129,13 +129,11 @@ class CraftAiStore:
 
     def cancel(self) -> None:
         cancel(self._clock)
-        if self._wire is not None:
-            self._wire.session.cancel()
+        cancel(self._backend)
 
     def renew(self) -> None:
         renew(self._clock)
-        if self._wire is not None:
-            self._wire.session.renew()
+        renew(self._backend)
 
     def close(self) -> None:
         self._backend.close()

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from craftsync.connection import Response
+from craftsync.errors import Interrupted
 from craftsync.hosts import Authorities, Host, NotConnected, trusting
 from craftsync.stores.craftai.errors import unreachable
 
@@ -40,6 +41,7 @@ class Connections:
     def __init__(self, location: str) -> None:
         self._location = location
         self._hosts: dict[str, Host] = {}
+        self._cancelled = False
 
     @contextmanager
     def sent(
@@ -61,6 +63,8 @@ class Connections:
         host = self._hosts.get(place)
         if host is None:
             host = self._hosts.setdefault(place, Host(urlsplit(place), CONNECTIONS, _encryption))
+            if self._cancelled:
+                raise Interrupted
         target = _escaped(
             f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         )
@@ -96,10 +100,12 @@ class Connections:
             return Answer(response.status, response.headers, content)
 
     def cancel(self) -> None:
+        self._cancelled = True
         for host in list(self._hosts.values()):
             host.cancel()
 
     def renew(self) -> None:
+        self._cancelled = False
         for host in list(self._hosts.values()):
             host.renew()
 

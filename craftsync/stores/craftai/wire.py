@@ -50,7 +50,12 @@ class WireStore:
         self.calls = Calls(self.session, Storage(self.location), self.location)
         self._reading = Reading(self.calls, self.location, key=self._key, look=self._look)
         self._looks = Looks(
-            self._list_all, self._look, self._etag, clock, limits.fresh_listing_seconds
+            self._list_all,
+            self._look,
+            self._etag,
+            clock,
+            limits.fresh_listing_seconds,
+            self.calls,
         )
         self._writing = Writing(
             self.calls, self._reading, self._looks, limits, clock, key=self._key, look=self._look
@@ -121,6 +126,12 @@ class WireStore:
     def barrier(self) -> Mapping[str, RemoteObject]:
         """Look at what was written and not yet looked at; what the platform acknowledged is durable."""
         return blocking(self._looks.catch_up)
+
+    def cancel(self) -> None:
+        self.calls.cancel()
+
+    def renew(self) -> None:
+        self.calls.renew()
 
     def close(self) -> None:
         self._writing.close()

@@ -8,15 +8,18 @@ they cannot complete on a condition.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
 from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.forking import in_children
+from craftsync.hosts import Host
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
 from craftsync.stores.s3.objects import Condition, Original
+from craftsync.stores.workers import briefly, gathered
 
 MIB = 1024 * 1024
 SMALLEST_PART = 8 * MIB
@@ -61,8 +64,10 @@ def part_size(size: int, smallest: int = SMALLEST_PART) -> int:
 class Uploads:
     """Sends objects in parts. The parts of all objects share one small pool, which bounds the memory."""
 
-    def __init__(self, calls: Calls, smallest_part: int) -> None:
+    def __init__(self, calls: Calls, smallest_part: int, host: Host) -> None:
+        """`host` is the one that `calls` go to: a stop ends what is under way there."""
         self._calls = calls
+        self._host = host
         self._smallest_part = smallest_part
         self._start()
         in_children(self, Uploads._start)
@@ -93,7 +98,7 @@ class Uploads:
             return self._completed(key, upload, condition(), notes)
         except BaseException as error:
             if journal is None or not _can_go_on(error):
-                self._give_up(key, upload)
+                self._give_up(key, upload, error)
             raise
 
     def copy(
@@ -121,7 +126,7 @@ class Uploads:
             return self._completed(target, upload, condition(), notes)
         except BaseException as error:
             if journal is None or not _can_go_on(error):
-                self._give_up(target, upload)
+                self._give_up(target, upload, error)
             raise
 
     def _completed(
@@ -198,21 +203,14 @@ class Uploads:
 
     def _gather(self, upload: Upload, futures: Mapping[int, Future[str]]) -> None:
         """Wait for the parts; when one fails, none is under way any more once this raises."""
-        try:
-            for number, future in futures.items():
-                upload.parts[number] = future.result()
-        except BaseException:
-            for future in futures.values():
-                future.cancel()
-            wait(futures.values())
-            raise
+        versions = gathered([*futures.values()], self._host)
+        upload.parts.update(zip(futures, versions, strict=True))
 
-    def _give_up(self, key: str, upload: Upload) -> None:
+    def _give_up(self, key: str, upload: Upload, reason: BaseException) -> None:
         """Remove the parts. An error is left alone: another one is on its way that says more."""
-        try:
+        stopped = isinstance(reason, KeyboardInterrupt)
+        with briefly(self._host) if stopped else nullcontext(), suppress(StoreError):
             self._calls.abort_upload(key, upload.id)
-        except StoreError:
-            return
 
 
 def _can_go_on(error: BaseException) -> bool:

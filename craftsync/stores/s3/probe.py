@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from hashlib import md5
 from typing import TYPE_CHECKING, TypeVar
@@ -23,7 +23,7 @@ from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.facts import Form, ProbedFacts
 from craftsync.stores.s3.objects import CREATE, Condition, notes
 from craftsync.stores.s3.page import BrokenPage, ascending, parse
-from craftsync.stores.workers import workers
+from craftsync.stores.workers import briefly, workers
 
 if TYPE_CHECKING:
     from craftsync.stores.s3.store import S3Store
@@ -75,6 +75,7 @@ def gives_md5_etags(store: S3Store) -> bool:
 
 class _Probe:
     def __init__(self, store: S3Store, pool: ThreadPoolExecutor) -> None:
+        self._store = store
         self._calls = store.calls
         self._location = store.location
         self._clock = store.clock
@@ -84,6 +85,7 @@ class _Probe:
         self._notes = notes(md5(_BODY).digest() * 2, 1_234_567_890_123_456_789, self._operation)
 
     def facts(self) -> ProbedFacts:
+        pace: AbstractContextManager[None] = nullcontext()
         try:
             try:
                 # Only this one is not tried again: whether there is a store at all is the caller's to wait for.
@@ -91,8 +93,12 @@ class _Probe:
             except StoreDenied:
                 return ProbedFacts(keeps_versions=self._versioning())
             return self._tried(version)
+        except KeyboardInterrupt:
+            pace = briefly(self._store)
+            raise
         finally:
-            self._clean_up()
+            with pace:
+                self._clean_up()
 
     def _tried(self, version: str) -> ProbedFacts:
         versioning = self._pool.submit(self._versioning)

@@ -117,7 +117,7 @@ class S3Store:
         self.learn(facts or ProbedFacts())
 
     def _open_for_writing(self, session_of: Callable[[str], Session]) -> None:
-        self._uploads = Uploads(self.calls, self._limits.smallest_part)
+        self._uploads = Uploads(self.calls, self._limits.smallest_part, self._wire.host)
         self._crossing = Crossing(
             self.calls, self._uploads, self._limits, session_of, self.clock, self._facts
         )
