@@ -22,7 +22,7 @@ from craftsync.state.migration import CopyStep, MigrationState
 from craftsync.stores.base import Store
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Status
-from craftsync.sync.pool import Pool
+from craftsync.sync.pool import Pool, Weight, weight_of
 from craftsync.sync.runner import Note, Runner
 
 
@@ -62,8 +62,8 @@ class Executor(Runner[CopyStep, CopyOutcome]):
         """Deletes come last."""
         return step.kind is Kind.DELETE_REMOTE
 
-    def _task(self, step: CopyStep) -> tuple[Callable[[], CopyOutcome], bool]:
-        return partial(self._carrier.carry_out, self._known(step)), _is_long(step)
+    def _task(self, step: CopyStep) -> tuple[Callable[[], CopyOutcome], Weight]:
+        return partial(self._carrier.carry_out, self._known(step)), _weight(step)
 
     def _cancel(self) -> None:
         self._carrier.cancel()
@@ -119,8 +119,9 @@ class Executor(Runner[CopyStep, CopyOutcome]):
                 )
 
 
-def _is_long(step: CopyStep) -> bool:
-    return any(side is not None and side.size > SHORT for side in (step.source, step.target))
+def _weight(step: CopyStep) -> Weight:
+    sides = (step.source, step.target)
+    return weight_of(max((side.size for side in sides if side is not None), default=0), SHORT)
 
 
 def _is_settled(outcome: CopyOutcome) -> bool:

@@ -7,6 +7,7 @@ ordered and paired by SQL, and recognised after a crash.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
@@ -16,6 +17,8 @@ from craftsync.state.intents import Intents
 _PAGE = 1000
 _ARRIVALS = "('upload', 'download', 'move-remote', 'move-local', 'reconcile')"
 _DELETES = "('delete-remote', 'delete-local')"
+_SMALL = f"(max(coalesce(p.size, 0), coalesce(p.remote_size, 0)) <= {1 << 20})"
+"""Whether a step is short for whoever carries it out."""
 
 
 class Step(NamedTuple):
@@ -179,15 +182,19 @@ class Plan:
         ).fetchone()
         return Totals(int(files), int(size))
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self, may_begin_large: Callable[[], bool] = lambda: True) -> Iterator[Step]:
         """Yield the steps in the order they are to be carried out, deletes deepest first.
 
-        Pages through the table, so that outcomes may be recorded meanwhile.
+        Small and large arrivals take turns, so that neither wait for the others;
+        a large one is left for later while `may_begin_large` says no. Pages
+        through the table, so that outcomes may be recorded meanwhile.
         """
-        for stage, order in ((0, "DESC"), (1, "ASC"), (2, "DESC")):
-            yield from self._stage(stage, order)
+        yield from self._pages(0, "DESC")
+        small, large = self._pages(1, "ASC", _SMALL), self._pages(1, "ASC", f"NOT {_SMALL}")
+        yield from _by_turns(small, large, may_begin_large)
+        yield from self._pages(2, "DESC")
 
-    def _stage(self, stage: int, order: str) -> Iterator[Step]:
+    def _pages(self, stage: int, order: str, which: str = "1") -> Iterator[Step]:
         behind = "<" if order == "DESC" else ">"
         last = "\U0010ffff\U0010ffff" if order == "DESC" else ""
         while True:
@@ -197,7 +204,8 @@ class Plan:
                 f" b.size, b.mtime_ns, b.ctime_ns, b.inode, b.racy, b.digest, b.modified_ns,"
                 f" b.version, b.uploaded FROM plan p"
                 f" LEFT JOIN baseline b ON b.path = coalesce(p.source, p.path)"
-                f" WHERE p.stage = ? AND p.path {behind} ? ORDER BY p.path {order} LIMIT {_PAGE}",
+                f" WHERE p.stage = ? AND p.path {behind} ? AND {which}"
+                f" ORDER BY p.path {order} LIMIT {_PAGE}",
                 (stage, last),
             ).fetchall()
             yield from (_to_step(stage, row) for row in page)
@@ -210,6 +218,16 @@ class Plan:
 
 
 _STAGES = {Kind.DELETE_REMOTE: 2, Kind.DELETE_LOCAL: 2}
+
+
+def _by_turns(
+    small: Iterator[Step], large: Iterator[Step], may_begin_large: Callable[[], bool]
+) -> Iterator[Step]:
+    for step in small:
+        yield step
+        if may_begin_large():
+            yield from islice(large, 1)
+    yield from large
 
 
 def _to_row(action: Action) -> tuple[object, ...]:

@@ -23,7 +23,7 @@ from craftsync.sync.content import PART, WHOLE, PartialDownload
 from craftsync.sync.held import DELETES, note_deletes
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Outcome, Staged, Status
-from craftsync.sync.pool import Pool
+from craftsync.sync.pool import Pool, Weight, weight_of
 from craftsync.sync.runner import Note, Runner
 
 _SHORT = 1 << 20
@@ -71,14 +71,14 @@ class Executor(Runner[Step, Outcome | Staged]):
         self._parts: list[tuple[str, int]] = []
 
     def _steps(self) -> Iterable[Step]:
-        return self._state.plan.steps()
+        return self._state.plan.steps(may_begin_large=lambda: not self._pool.is_full())
 
     def _stage(self, step: Step) -> int:
         return step.stage
 
-    def _task(self, step: Step) -> tuple[Callable[[], Outcome | Staged], bool]:
+    def _task(self, step: Step) -> tuple[Callable[[], Outcome | Staged], Weight]:
         self._ids[step.action.path] = step.id
-        return partial(self._carrier.carry_out, self._known(step)), _is_long(step.action)
+        return partial(self._carrier.carry_out, self._known(step)), _weight(step.action)
 
     def _cancel(self) -> None:
         self._carrier.cancel()
@@ -213,9 +213,9 @@ class Executor(Runner[Step, Outcome | Staged]):
                 yield step
 
 
-def _is_long(action: Action) -> bool:
+def _weight(action: Action) -> Weight:
     sides = (action.local, action.remote, action.baseline)
-    return any(side is not None and side.size > _SHORT for side in sides)
+    return weight_of(max((side.size for side in sides if side is not None), default=0), _SHORT)
 
 
 def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:

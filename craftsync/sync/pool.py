@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 from time import monotonic
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -19,6 +19,28 @@ T = TypeVar("T")
 Result = TypeVar("Result")
 
 _LOOK_SECONDS = 1.0
+_LARGE = 16 << 20
+"""Bytes from which on a transfer may take minutes."""
+_KEPT_FREE = 8
+"""One in so many workers for long tasks takes no large one."""
+
+
+class Weight(Enum):
+    """How much a task reads or writes."""
+
+    SHORT = 0
+    """So little that it may hold up the others of its thread."""
+    LONG = 1
+    """It should have a thread to itself."""
+    LARGE = 2
+    """It may take minutes, so that tasks of this weight must not have all the threads."""
+
+
+def weight_of(size: int, short: int) -> Weight:
+    """Return the weight of a task that moves `size` bytes, where up to `short` bytes are little."""
+    if size <= short:
+        return Weight.SHORT
+    return Weight.LONG if size <= _LARGE else Weight.LARGE
 
 
 class Pool(Protocol[Result]):
@@ -27,8 +49,14 @@ class Pool(Protocol[Result]):
     An exception that escapes a task comes out of `take`.
     """
 
-    def submit(self, task: Callable[[], Result], *, long: bool = False) -> None:
-        """Take on a task; a `long` one reads or writes so much that it should have a thread to itself."""
+    def submit(
+        self, task: Callable[[], Result], *, weight: Weight = Weight.SHORT, first: bool = False
+    ) -> None:
+        """Take on a task; with `first` it goes before those that wait."""
+        ...
+
+    def is_full(self) -> bool:
+        """Whether another large task would only wait, behind as many as there are workers."""
         ...
 
     def begin(self, task: Callable[[], Result]) -> None:
@@ -62,19 +90,38 @@ class _Answer(NamedTuple):
 
 
 class _Workers:
-    """Threads that make calls in the order they were queued; another is started while none is free."""
+    """Threads that make calls in the order they were queued; another is started while none is free.
 
-    def __init__(self, most: int, name: str, answer: Callable[[_Answer], None]) -> None:
+    No more than `most_large` make large calls, and those are made after the others.
+    """
+
+    def __init__(
+        self, most: int, name: str, answer: Callable[[_Answer], None], most_large: int = 0
+    ) -> None:
         self._most = most
+        self._most_large = most_large
         self._name = name
         self._answer = answer
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._calls: deque[_Call] = deque()
+        self._large: deque[_Call] = deque()
+        self._large_under_way = 0
+        self._free = 0
         self._threads: list[threading.Thread] = []
-        self._dropping = False
+        self._finishing = False
 
-    def hand_over(self, call: _Call) -> None:
-        self._calls.put(call)
-        if len(self._threads) < self._most and not self._calls.empty():
+    @property
+    def large_waiting(self) -> int:
+        """How many large calls nobody makes yet."""
+        return len(self._large)
+
+    def hand_over(self, call: _Call, *, large: bool = False, first: bool = False) -> None:
+        queue = self._large if large else self._calls
+        with self._changed:
+            (queue.appendleft if first else queue.append)(call)
+            self._changed.notify()
+            is_short_of_threads = self._free < len(self._calls) + len(self._large)
+        if is_short_of_threads and len(self._threads) < self._most:
             name = f"{self._name}-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             thread.start()
@@ -82,18 +129,44 @@ class _Workers:
 
     def finish(self, *, drop: bool) -> None:
         """Let no more than the queued calls be made, or with `drop` none but those under way."""
-        self._dropping = drop
-        for _ in self._threads:
-            self._calls.put(None)
+        with self._changed:
+            self._finishing = True
+            if drop:
+                self._calls.clear()
+                self._large.clear()
+            self._changed.notify_all()
 
     def join(self) -> None:
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            if not self._dropping:
-                self._answer(_made(call))
+        while (taken := self._next()) is not None:
+            call, is_large = taken
+            self._answer(_made(call))
+            if is_large:
+                with self._changed:
+                    self._large_under_way -= 1
+
+    def _next(self) -> tuple[_Call, bool] | None:
+        """Wait for a call, and return it and whether it is large; `None` at the end."""
+        with self._changed:
+            self._free += 1
+            try:
+                while not (self._calls or self._may_begin_large or self._finishing):
+                    self._changed.wait()
+            finally:
+                self._free -= 1
+            if self._calls:
+                return self._calls.popleft(), False
+            if not self._may_begin_large:
+                return None
+            self._large_under_way += 1
+            return self._large.popleft(), True
+
+    @property
+    def _may_begin_large(self) -> bool:
+        return bool(self._large) and self._large_under_way < self._most_large
 
 
 class TaskPool(Generic[Result]):
@@ -106,7 +179,9 @@ class TaskPool(Generic[Result]):
     waits (`blocking`). As many are under way at once as there are workers.
     Those waits and the long tasks have workers of their own: a wait, such as
     that for the disk before a group is recorded, takes milliseconds and must
-    not queue behind transfers that take minutes.
+    not queue behind transfers that take minutes. For the same reason large
+    tasks never have all the workers for long ones, and are started after the
+    others.
     All methods but `post` belong to that thread.
 
     A greenlet runs one task after the other, for each new one is given 16 KiB
@@ -119,7 +194,9 @@ class TaskPool(Generic[Result]):
         self._under_way = 0
         self._resting: list[greenlet] = []
         self._waits = _Workers(workers, "wait", self._answer)
-        self._long = _Workers(workers, "transfer", self._answer)
+        kept_free = max(1, workers // _KEPT_FREE)
+        most = max(workers, 1 + kept_free)
+        self._long = _Workers(most, "transfer", self._answer, most_large=most - kept_free)
         self._answers: deque[_Answer] = deque()
         self._sockets: Sockets[greenlet] = Sockets()
         self._sleeping = False
@@ -127,12 +204,17 @@ class TaskPool(Generic[Result]):
         self._workers = workers
         wait_through(self)
 
-    def submit(self, task: Callable[[], Result], *, long: bool = False) -> None:
-        if long:
-            self._long.hand_over(_Call(None, task))
-        else:
-            self._queued.append(task)
+    def submit(
+        self, task: Callable[[], Result], *, weight: Weight = Weight.SHORT, first: bool = False
+    ) -> None:
+        if weight is Weight.SHORT:
+            (self._queued.appendleft if first else self._queued.append)(task)
             self._start_queued()
+        else:
+            self._long.hand_over(_Call(None, task), large=weight is Weight.LARGE, first=first)
+
+    def is_full(self) -> bool:
+        return self._long.large_waiting >= self._workers
 
     def begin(self, task: Callable[[], Result]) -> None:
         self._under_way += 1
@@ -251,8 +333,13 @@ class SerialPool(Generic[Result]):
     def __init__(self) -> None:
         self._results: list[Result] = []
 
-    def submit(self, task: Callable[[], Result], *, long: bool = False) -> None:
+    def submit(
+        self, task: Callable[[], Result], *, weight: Weight = Weight.SHORT, first: bool = False
+    ) -> None:
         self._results.append(task())
+
+    def is_full(self) -> bool:
+        return False
 
     def begin(self, task: Callable[[], Result]) -> None:
         self._results.append(task())

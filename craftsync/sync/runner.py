@@ -18,7 +18,7 @@ from craftsync.errors import CraftsyncError, Interrupted, PathError, RequestDeni
 from craftsync.memory import give_back_large_blocks
 from craftsync.stores.base import Store, cancel, renew
 from craftsync.stores.workers import briefly
-from craftsync.sync.pool import Pool
+from craftsync.sync.pool import Pool, Weight
 
 _WINDOW = 768
 """Steps handed out and not yet recorded, at most: enough to keep the workers busy while a group is.
@@ -78,9 +78,7 @@ class Runner(ABC, Generic[Step, Result]):
                 if self._stage(step) != stage:
                     self._drain()
                     stage = self._stage(step)
-                task, long = self._task(step)
-                self._pool.submit(task, long=long)
-                self._in_flight += 1
+                self._submit(step)
                 while self._unrecorded() >= descriptors.steps_at_once(_WINDOW):
                     self._collect()
             self._drain()
@@ -100,9 +98,14 @@ class Runner(ABC, Generic[Step, Result]):
     def _stage(self, step: Step) -> Hashable:
         """Return the stage of a step; one begins when all of the one before has been recorded."""
 
+    def _submit(self, step: Step, *, first: bool = False) -> None:
+        task, weight = self._task(step)
+        self._pool.submit(task, weight=weight, first=first)
+        self._in_flight += 1
+
     @abstractmethod
-    def _task(self, step: Step) -> tuple[Callable[[], Result], bool]:
-        """Return what carries out a step, and whether that is long."""
+    def _task(self, step: Step) -> tuple[Callable[[], Result], Weight]:
+        """Return what carries out a step, and how much that moves."""
 
     @abstractmethod
     def _cancel(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from craftsync.blocking import blocking, until_ready
 from craftsync.errors import Interrupted
-from craftsync.sync.pool import TaskPool
+from craftsync.sync.pool import TaskPool, Weight, weight_of
 
 PATIENCE = 30.0
 
@@ -55,7 +55,7 @@ def test_the_waits_of_two_short_tasks_overlap(pool: TaskPool[object]) -> None:
 
 def test_a_long_task_runs_beside_the_calling_thread(pool: TaskPool[object]) -> None:
     meet = meeting(2)
-    pool.submit(meet, long=True)
+    pool.submit(meet, weight=Weight.LONG)
 
     assert {meet(), pool.take(PATIENCE)} == {0, 1}
 
@@ -76,15 +76,15 @@ def test_what_a_wait_raises_arrives_in_the_task_that_waits(pool: TaskPool[object
     assert pool.take(PATIENCE) == "told"
 
 
-@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("weight", Weight)
 @pytest.mark.parametrize("error", [ValueError, Interrupted])
 def test_what_escapes_a_task_comes_out_of_take(
-    pool: TaskPool[object], long: bool, error: type[BaseException]
+    pool: TaskPool[object], weight: Weight, error: type[BaseException]
 ) -> None:
     def task() -> None:
         raise error
 
-    pool.submit(task, long=long)
+    pool.submit(task, weight=weight)
 
     with pytest.raises(error):
         pool.take(PATIENCE)
@@ -148,7 +148,7 @@ def test_the_wait_of_a_short_task_does_not_queue_behind_long_tasks(
 ) -> None:
     go_on = threading.Event()
     for _ in range(5):
-        pool.submit(lambda: go_on.wait(PATIENCE), long=True)
+        pool.submit(lambda: go_on.wait(PATIENCE), weight=Weight.LONG)
     pool.begin(lambda: blocking(lambda: "recorded"))
 
     assert pool.take(PATIENCE) == "recorded"
@@ -176,3 +176,56 @@ def test_a_signal_that_comes_as_a_task_begins_to_wait_for_a_socket_ends_the_pool
     closing.start()
     closing.join(PATIENCE)
     assert not closing.is_alive()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_large_tasks_never_have_all_the_threads(workers: int) -> None:
+    pool: TaskPool[object] = TaskPool(workers)
+    go_on = threading.Event()
+    for _ in range(2 * workers):
+        pool.submit(lambda: go_on.wait(PATIENCE), weight=Weight.LARGE)
+    pool.submit(lambda: "long", weight=Weight.LONG)
+
+    assert pool.take(PATIENCE) == "long"
+    go_on.set()
+    assert [pool.take(PATIENCE) for _ in range(2 * workers)] == [True] * 2 * workers
+    pool.close()
+
+
+@pytest.mark.parametrize("weight", [Weight.SHORT, Weight.LARGE])
+def test_a_task_submitted_first_is_started_before_those_that_wait(weight: Weight) -> None:
+    pool: TaskPool[object] = TaskPool(1)
+    go_on, order = threading.Event(), list[str]()
+
+    def task(name: str) -> None:
+        blocking(partial(go_on.wait, PATIENCE))
+        order.append(name)
+
+    for name in ("under way", "waiting", "waiting too"):
+        pool.submit(partial(task, name), weight=weight)
+    pool.submit(partial(task, "first"), weight=weight, first=True)
+    go_on.set()
+    for _ in range(4):
+        pool.take(PATIENCE)
+    pool.close()
+
+    assert order == ["under way", "first", "waiting", "waiting too"]
+
+
+def test_a_pool_is_full_once_as_many_large_tasks_wait_as_it_has_workers() -> None:
+    pool: TaskPool[object] = TaskPool(2)
+    go_on = threading.Event()
+    submitted = 0
+    while not pool.is_full():
+        pool.submit(lambda: go_on.wait(PATIENCE), weight=Weight.LARGE)
+        submitted += 1
+    go_on.set()
+    assert [pool.take(PATIENCE) for _ in range(submitted)] == [True] * submitted
+    assert not pool.is_full()
+    pool.close()
+
+
+def test_the_weight_of_a_task_says_what_it_moves() -> None:
+    sizes = (0, 1 << 20, (1 << 20) + 1, 16 << 20, (16 << 20) + 1)
+    weights = [weight_of(size, short=1 << 20) for size in sizes]
+    assert weights == [Weight.SHORT] * 2 + [Weight.LONG] * 2 + [Weight.LARGE]
