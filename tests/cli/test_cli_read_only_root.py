@@ -140,3 +140,74 @@ def test_root_keeps_the_owner_of_what_it_replaces_in_a_directory_store(
     assert craftsync("push", "root", "./store").code == 0
     owners = {path.name: path.stat().st_uid for path in (craftsync.folder / "store").iterdir()}
     assert owners == {"a": NOBODY, "b": NOBODY, ".craftsync": NOBODY}
+
+
+@pytest.fixture
+def mounted_read_only(craftsync: Craftsync) -> Callable[..., list[Run]]:
+    """Return a function that runs craftsync over and over, in a mount namespace where `root` is read-only."""
+    namespace = ("unshare", "--user", "--map-root-user", "--mount")
+    mounting = "mount --bind root root && mount -o remount,bind,ro root"
+
+    def run(*calls: tuple[str, ...], mount: str = mounting) -> list[Run]:
+        tried = subprocess.run(
+            [*namespace, "sh", "-c", mount], cwd=craftsync.folder, capture_output=True, check=False
+        )
+        if tried.returncode:
+            pytest.skip("this machine allows no mount namespace")
+        runs = []
+        for words in calls:
+            script = f'{mount} && ! touch root/probe 2>&- && exec "$0" "$@"'
+            done = subprocess.run(
+                [*namespace, "sh", "-c", script, SCRIPT, *words],
+                cwd=craftsync.folder,
+                env=craftsync.environment,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            runs.append(Run(done.returncode, done.stdout, done.stderr.decode()))
+        return runs
+
+    return run
+
+
+def test_push_works_from_a_read_only_mount_and_keeps_its_identity_in_the_state(
+    craftsync: Craftsync, mounted_read_only: Callable[..., list[Run]]
+) -> None:
+    craftsync.write("root/a", "1")
+    craftsync.write("root/b", "1")
+    push = ("push", "--json", "--delete", "root", "./store")
+    first, again = mounted_read_only(push, push)
+    assert (first.code, first.summary["uploaded"]) == (0, 2), first.err
+    assert (again.code, again.summary["unchanged"]) == (0, 2), again.err
+    assert not (craftsync.folder / "root/.craftsync").exists()
+    (craftsync.folder / "root/b").unlink()
+    craftsync.write("root/a", "22")
+    second, check = mounted_read_only(push, ("check", "root", "./store"))
+    assert (second.code, second.summary["uploaded"], second.summary["deleted_remote"]) == (0, 1, 1)
+    assert check.code == 0
+    assert craftsync.files("store") == {"a": "22"}
+
+
+def test_another_filesystem_in_place_of_a_read_only_mount_deletes_nothing(
+    craftsync: Craftsync, mounted_read_only: Callable[..., list[Run]]
+) -> None:
+    craftsync.write("root/a", "1")
+    push = ("push", "--delete", "--force-delete", "root", "./store")
+    assert [run.code for run in mounted_read_only(push)] == [0]
+    (run,) = mounted_read_only(push, mount="mount -t tmpfs -o ro tmpfs root")
+    assert run.code == 3
+    assert "is not the folder it was" in run.err
+    assert craftsync.files("store") == {"a": "1"}
+
+
+def test_a_download_into_a_read_only_mount_is_a_problem_that_says_so(
+    craftsync: Craftsync, mounted_read_only: Callable[..., list[Run]]
+) -> None:
+    craftsync.write("root/a", "1")
+    craftsync.write("store/new", "from a colleague")
+    (run,) = mounted_read_only(("sync", "--json", "root", "./store"))
+    assert run.code == 1
+    (problem,) = (line for line in run.json if line["type"] == "problem")
+    assert (problem["path"], "Read-only file system" in problem["reason"]) == ("new", True)
+    assert craftsync.files("store") == {"a": "1", "new": "from a colleague"}
