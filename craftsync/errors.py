@@ -21,6 +21,7 @@ code.
     │   ├── PathRefused                       no side may hold it under this name
     │   ├── NoSpace                           it does not fit on the disk, or only into the reserve
     │   ├── ObjectArchived                    its store has to restore it before it can be read or copied
+    │   │   └── NotKept                       it is not replaced or deleted, for no copy of it can be kept
     │   ├── ContentDamaged                    its bytes are not those its store vouches for
     │   └── PathObstructed                    a folder is in the way of a file, or a file of a folder
     └── StoreError                        3   the store cannot be used as asked
@@ -127,6 +128,17 @@ class NoSpace(PathError):
 
 class ObjectArchived(PathError):
     """The object lies in an archive (GLACIER): it can be replaced and deleted, but neither read nor copied."""
+
+
+class NotKept(ObjectArchived):
+    """An archived object was to be replaced or deleted, and the store can keep no copy of it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is archived in the store, which cannot keep a copy of it.",
+            remedy="Restore it there (RestoreObject) and run this again, let the bucket keep"
+            " versions, or leave it out (--exclude).",
+        )
 
 
 class ContentDamaged(PathError):

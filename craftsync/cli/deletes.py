@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _IN_WORDS = {
     Kind.DELETE_REMOTE: "gone from the folder, to be deleted in the store",
     Kind.DELETE_LOCAL: "gone from the store, to be deleted in the folder",
+    Kind.UPLOAD: "edited in the folder, to replace the object in the store",
 }
 _DELETED = {
     Kind.DELETE_REMOTE: "deleted in the store before that, in the same event; reject brings them back",
@@ -58,6 +59,9 @@ def deletes() -> None:
     was empty. One that is held stays so until it is approved, rejected or there
     again, or until a run with another --max-delete or with --force-delete.
     What was deleted just before that belongs to the same event.
+
+    A delete or an edit of an archived object (GLACIER) waits as well, where the
+    bucket keeps no versions: of such an object no copy can be kept.
 
     \b
     Examples:

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from craftsync.errors import (
     CraftsyncError,
+    ObjectArchived,
     ObjectNotFound,
     PathBusy,
     PathError,
@@ -44,7 +45,8 @@ _ANSWERS: tuple[tuple[type[CraftsyncError], int, str], ...] = (
     (StoreMissing, 503, "StoreMissing"),
     (StoreChanged, 503, "StoreChanged"),
     (StoreFull, 507, "InsufficientStorage"),
-    # What is left of them concerns one object, such as one that is archived, and stays so.
+    (ObjectArchived, 403, "InvalidObjectState"),
+    # What is left of them concerns one object, and stays so.
     (PathError, 409, "ObjectUnusable"),
 )
 """For each error of craftsync the status, and a name for programs (that of S3 where it has one)."""

@@ -119,7 +119,7 @@ class Events:
         """
         query = (
             "SELECT kind, path, size, at_ns, stamp, rejected FROM event_delete"
-            " WHERE (rejected OR kind IN (SELECT kind FROM held))"
+            " WHERE (rejected OR kind IN (SELECT kind FROM held WHERE NOT archived))"
         )
         if paths is None:
             yield from map(_deleted, self._db.execute(f"{query} ORDER BY kind, rejected, path"))
@@ -140,7 +140,8 @@ class Events:
 
     def held(self) -> list[Kind]:
         """Return the directions of which deletes are held."""
-        return [Kind(kind) for (kind,) in self._db.execute("SELECT DISTINCT kind FROM held")]
+        rows = self._db.execute("SELECT DISTINCT kind FROM held WHERE NOT archived")
+        return [Kind(kind) for (kind,) in rows]
 
     def end_settled(self, kinds: Iterable[Kind]) -> None:
         """End the events of these directions of which nothing is held any more."""
@@ -153,7 +154,8 @@ class Events:
         self._db.execute("DELETE FROM event_delete WHERE kind = ? AND NOT rejected", (kind,))
 
     def _is_held(self, kind: str) -> bool:
-        found = self._db.execute("SELECT 1 FROM held WHERE kind = ? LIMIT 1", (kind,)).fetchone()
+        query = "SELECT 1 FROM held WHERE kind = ? AND NOT archived LIMIT 1"
+        found = self._db.execute(query, (kind,)).fetchone()
         return found is not None
 
 

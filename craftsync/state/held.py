@@ -1,4 +1,4 @@
-"""The held table: the deletes that wait for a person, and what they would have deleted."""
+"""The held table: what waits for a person's approval, and what it would delete or replace."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from craftsync.core.guard import DeleteLimit
-from craftsync.core.model import Kind, LocalFile, Mode, RemoteObject
+from craftsync.core.model import Action, Kind, LocalFile, Mode, RemoteObject
 from craftsync.state.database import Database
 from craftsync.state.spool import ranges
 
@@ -17,7 +17,8 @@ class HeldDelete(NamedTuple):
     """One delete that waits. `since_ns` is UTC.
 
     What survives, and would go, is `local` or `remote`, as the look that held
-    it found it.
+    it found it. An upload waits as well where the object it would replace is
+    `archived`, so that no copy of it can be kept; then both are there.
     """
 
     path: str
@@ -27,11 +28,12 @@ class HeldDelete(NamedTuple):
     since_ns: int
     local: LocalFile | None
     remote: RemoteObject | None
+    archived: bool = False
 
     @property
     def size(self) -> int:
         """Bytes that would go."""
-        survivor = self.local or self.remote
+        survivor = self.remote if self.archived else self.local or self.remote
         return survivor.size if survivor else 0
 
 
@@ -46,7 +48,7 @@ class Held:
 
     def rows(self, paths: Iterable[str] | None = None) -> Iterator[HeldDelete]:
         """Yield all of them, or those at `paths` and in the folders of that name."""
-        query = f"SELECT path, kind, mode, reason, since_ns, {_LOOKS} FROM held"
+        query = f"SELECT path, kind, mode, reason, since_ns, archived, {_LOOKS} FROM held"
         if paths is None:
             yield from map(_held, self._db.execute(f"{query} ORDER BY kind, path"))
             return
@@ -84,9 +86,29 @@ class Held:
             f" limit_share = excluded.limit_share, size = excluded.size,"
             f" mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, inode = excluded.inode,"
             f" remote_size = excluded.remote_size, modified_ns = excluded.modified_ns,"
-            f" version = excluded.version",
+            f" version = excluded.version, archived = 0",
             (mode, reason, now_ns, limit.files, limit.share, kind),
         )
+
+    def add_archived(self, actions: Iterable[Action], reason: str, mode: Mode, now_ns: int) -> None:
+        """Take in steps that would delete or replace archived objects; one that was held before keeps its `since_ns`."""
+        columns = (
+            f"path, kind, mode, reason, since_ns, limit_files, limit_share, archived, {_LOOKS}"
+        )
+        changed = [name for name in columns.split(", ") if name not in ("path", "since_ns")]
+        self._db.executemany(
+            f"INSERT INTO held ({columns}) VALUES (?, ?, ?, ?, ?, 0, 0, 1, ?, ?, ?, ?, ?, ?, ?)"
+            f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in changed)}",
+            (
+                (one.path, one.kind, mode, reason, now_ns, *_looks_of(one.local, one.remote))
+                for one in actions
+            ),
+        )
+
+    def is_archived(self, path: str) -> bool:
+        """Return whether a path waits because its object is archived."""
+        found = self._db.execute("SELECT archived FROM held WHERE path = ?", (path,)).fetchone()
+        return found is not None and bool(found[0])
 
     def keep_planned(self, mode: Mode, is_unknown: Callable[[str], bool]) -> None:
         """Drop what a run of this mode held and a complete run of it no longer asks for.
@@ -112,7 +134,8 @@ class Held:
         and begins anew.
         """
         found = self._db.execute(
-            "SELECT reason FROM held WHERE kind = ? AND limit_files = ? AND limit_share = ? LIMIT 1",
+            "SELECT reason FROM held WHERE NOT archived"
+            " AND kind = ? AND limit_files = ? AND limit_share = ? LIMIT 1",
             (kind, limit.files, limit.share),
         ).fetchone()
         return None if found is None else str(found[0])
@@ -123,8 +146,12 @@ class Held:
             self._db.executemany("DELETE FROM held WHERE path = ?", ((path,) for path in paths))
 
 
-def _held(row: tuple[str, str, str, str, int, *tuple[int | None, ...]]) -> HeldDelete:
-    path, kind, mode, reason, since_ns, *looks = row
+def _looks_of(local: LocalFile | None, remote: RemoteObject | None) -> tuple[object, ...]:
+    return (*(local[1:5] if local else [None] * 4), *(remote[1:4] if remote else [None] * 3))
+
+
+def _held(row: tuple[str, str, str, str, int, int, *tuple[int | None, ...]]) -> HeldDelete:
+    path, kind, mode, reason, since_ns, archived, *looks = row
     local = None if looks[0] is None else LocalFile._make((path, *looks[:4]))
     remote = None if looks[4] is None else RemoteObject._make((path, *looks[4:], *[None] * 4))
-    return HeldDelete(path, Kind(kind), Mode(mode), reason, since_ns, local, remote)
+    return HeldDelete(path, Kind(kind), Mode(mode), reason, since_ns, local, remote, bool(archived))

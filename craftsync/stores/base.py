@@ -239,7 +239,8 @@ class Store(Protocol):
         Raises `PreconditionFailed` and changes nothing when the store does not
         hold what was expected. With `keep`, the object that is replaced stays
         to be had under `.craftsync/trash/<keep>/<path>` (or as a version, if
-        the store keeps those). `operation` is a unique id that ends up in the
+        the store keeps those); `NotKept` when it is archived, so that no copy
+        can be made. `operation` is a unique id that ends up in the
         object's metadata, so that a write whose answer was lost can be
         recognised. `PathRefused` for a name this store cannot hold,
         `PathObstructed` for a folder in the way.

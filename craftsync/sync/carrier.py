@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from craftsync.core.model import (
     ABSENT,
@@ -25,6 +26,8 @@ from craftsync.core.model import (
 from craftsync.core.paths import conflict_name
 from craftsync.core.retention import StoreTrash
 from craftsync.errors import (
+    NotKept,
+    ObjectArchived,
     ObjectNotFound,
     PathBusy,
     PathError,
@@ -39,9 +42,12 @@ from craftsync.state.intents import Intent, Intents
 from craftsync.state.kept import KeptVersion
 from craftsync.stores.base import Store, UploadJournal
 from craftsync.sync.content import Fetcher, PartialDownload, RootSource
+from craftsync.sync.held import ARCHIVED
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Outcome, Staged, Status, sentence
 from craftsync.sync.settle import Settled, Settler
+
+T = TypeVar("T")
 
 _DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
 _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
@@ -57,6 +63,8 @@ class Task(NamedTuple):
     intents: tuple[Intent, ...] = ()
     partial: PartialDownload | None = None
     journal: Callable[[bytes], UploadJournal] | None = None
+    unkept: bool = False
+    """A person approved that no copy is kept where the object is archived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,7 @@ class Carrier:
         self.upload_limiter.cancel()
         self.fetcher.limiter.cancel()
 
-    def _settle_and_do(self, task: Task) -> Outcome | Staged:  # noqa: C901 (one arm a kind)
+    def _settle_and_do(self, task: Task) -> Outcome | Staged:
         action = task.action
         settled = self.settler.settle(action, task.intents)
         task = self._with_standing(task, settled.intents)
@@ -113,13 +121,24 @@ class Carrier:
         if self.dry_run and kind not in _OF_THE_BASELINE:
             conflict = kind is Kind.RECONCILE
             return Outcome(action, Status.CONFLICT if conflict else Status.PLANNED, rule)
-        match kind:
+        try:
+            return self._do(action, task)
+        except NotKept:
+            if kind in (Kind.UPLOAD, Kind.DELETE_REMOTE):
+                return Outcome(action, Status.HELD, ARCHIVED)
+            if action.source is None:
+                raise
+            # Looked at each for itself, the delete is held.
+            return Outcome(action, Status.SKIPPED, ARCHIVED)
+
+    def _do(self, action: Action, task: Task) -> Outcome | Staged:
+        match action.kind:
             case Kind.UPLOAD:
                 return self._upload(action, task)
             case Kind.DOWNLOAD:
                 return self._download(action, task)
             case Kind.DELETE_REMOTE:
-                return self._delete_remote(action)
+                return self._delete_remote(action, task)
             case Kind.DELETE_LOCAL:
                 return self._delete_local(action)
             case Kind.MOVE_REMOTE:
@@ -170,14 +189,24 @@ class Carrier:
     def _upload(self, action: Action, task: Task) -> Outcome:
         is_spared = self.store_trash is StoreTrash.FOREIGN and _is_own_upload(action)
         keep = None if is_spared else self._keep_in_store
-        row, size = self._send(action.path, action.local, action.remote, task, keep=keep)
-        kept = () if is_spared else self._kept_in_store(action.remote)
+        send = partial(self._send, action.path, action.local, action.remote, task)
+        (row, size), was_kept = self._keeping(keep, task, send)
+        kept = self._kept_in_store(action.remote) if was_kept else ()
         rows = (row._replace(uploaded=True),)
         return Outcome(action, Status.DONE, action.rule, rows=rows, bytes=size, kept=kept)
 
     @property
     def _keep_in_store(self) -> str | None:
         return None if self.store_trash is StoreTrash.OFF else self.keep
+
+    def _keeping(self, keep: str | None, task: Task, displace: Callable[..., T]) -> tuple[T, bool]:
+        """Displace an object and return whether a copy was to be kept: always, unless a person approved otherwise."""
+        try:
+            return displace(keep=keep), keep is not None
+        except NotKept:
+            if not task.unkept:
+                raise
+        return displace(keep=None), False
 
     def _kept_in_store(self, displaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
         """Return what the store's trash now holds of this pass; a bucket's own versions are not in it."""
@@ -242,10 +271,11 @@ class Carrier:
         kept = self._kept_in_root(action.local)
         return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes, kept=kept)
 
-    def _delete_remote(self, action: Action) -> Outcome:
+    def _delete_remote(self, action: Action, task: Task) -> Outcome:
         assert action.remote is not None
-        self.store.delete(action.path, expect=action.remote, keep=self._keep_in_store)
-        kept = self._kept_in_store(action.remote)
+        delete = partial(self.store.delete, action.path, expect=action.remote)
+        _, was_kept = self._keeping(self._keep_in_store, task, delete)
+        kept = self._kept_in_store(action.remote) if was_kept else ()
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _delete_local(self, action: Action) -> Outcome:
@@ -264,17 +294,29 @@ class Carrier:
             renamed = row.digest is not None and file.digest() == row.digest
             file.verify()
         old = RemoteObject(source, row.size, row.modified_ns, row.version)
-        if not renamed or not self.store.features.server_side_copy:
+        found = self._copied_there(old, action, task, row) if renamed else None
+        if found is None:
             new, size = self._send(action.path, action.local, None, task, keep=None)
         else:
-            self._begin(task, action.local, row.digest)
-            found = self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
             new, size = self.settler.agree(action.local, found, row.digest), 0
         self.store.delete(source, expect=old, keep=None if renamed else self._keep_in_store)
         kept = self._kept_in_store(None if renamed else old)
         return Outcome(
             action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size, kept=kept
         )
+
+    def _copied_there(
+        self, old: RemoteObject, action: Action, task: Task, row: BaselineRow
+    ) -> RemoteObject | None:
+        """Copy a renamed object within the store; `None` where the store cannot, or not this one."""
+        assert action.local is not None
+        if not self.store.features.server_side_copy:
+            return None
+        self._begin(task, action.local, row.digest)
+        try:
+            return self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
+        except ObjectArchived:
+            return None
 
     def _move_local(self, action: Action) -> Outcome:
         (row, source), remote = _moved(action), action.remote

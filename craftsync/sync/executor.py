@@ -20,7 +20,7 @@ from craftsync.state.plan import Step
 from craftsync.stores.base import Store
 from craftsync.sync.carrier import Carrier, Task
 from craftsync.sync.content import PART, WHOLE, PartialDownload
-from craftsync.sync.held import DELETES, note_deletes
+from craftsync.sync.held import ARCHIVED, DELETES, note_deletes
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Outcome, Staged, Status
 from craftsync.sync.pool import Pool, Weight, weight_of
@@ -55,8 +55,12 @@ class Executor(Runner[Step, Outcome | Staged]):
         command: str,
         listener: Listener,
         limit: DeleteLimit | None = None,
+        approved: bool = False,
     ) -> None:
-        """`limit` is what the guard judged the deletes by; `None` for those that a person asked for."""
+        """`limit` is what the guard judged the deletes by; `None` for those that a person asked for.
+
+        `approved`: a person has seen why each step was held.
+        """
         super().__init__(pool, clock, listener.tick)
         self._root = carrier.root
         self._store = carrier.store
@@ -65,6 +69,7 @@ class Executor(Runner[Step, Outcome | Staged]):
         self._command = command
         self._listener = listener
         self._limit = limit
+        self._approved = approved
         self._ids: dict[str, int] = {}
         self._finished: list[Outcome] = []
         self._staged: list[Staged] = []
@@ -111,6 +116,7 @@ class Executor(Runner[Step, Outcome | Staged]):
             self._state.intents.of(action.path),
             resumable,
             self._journals(action.path) if large else None,
+            unkept=self._approved and self._state.held.is_archived(action.path),
         )
 
     def _resumable(self, step: Step) -> PartialDownload | None:
@@ -189,6 +195,8 @@ class Executor(Runner[Step, Outcome | Staged]):
             agreed = [path for o in finished for path in (*o.forget, *(row.path for row in o.rows))]
             self._state.intents.agreed(agreed)
             self._state.held.release(agreed)
+            waiting = (o.action for o in finished if o.status is Status.HELD)
+            self._state.held.add_archived(waiting, ARCHIVED, self._carrier.settler.policy.mode, now)
             self._state.kept.add((version for o in finished for version in o.kept), now)
             if self._limit is not None:
                 note_deletes(self._state.events, finished, self._limit, self._carrier.keep, now)

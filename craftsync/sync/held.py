@@ -13,7 +13,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from craftsync.core.guard import DeleteLimit
-from craftsync.core.model import Action, Kind, LocalFile, Mode, Policy
+from craftsync.core.model import Action, Kind, LocalFile, Mode, OnConflict, Policy
 from craftsync.errors import PathError, PathObstructed, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
@@ -29,7 +29,14 @@ _AT_ONCE = 50
 """Files brought back before the disk is waited for."""
 DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
 _KEPT_BY = {Kind.DELETE_REMOTE: "store", Kind.DELETE_LOCAL: "root"}
-_RETURNS = {Kind.DELETE_REMOTE: Kind.DOWNLOAD, Kind.DELETE_LOCAL: Kind.UPLOAD}
+_RETURNS = {
+    Kind.DELETE_REMOTE: Kind.DOWNLOAD,
+    Kind.DELETE_LOCAL: Kind.UPLOAD,
+    Kind.UPLOAD: Kind.DOWNLOAD,
+}
+ARCHIVED = "the object is archived, and the store can keep no copy of it"
+"""Why a delete or an upload is held that would leave no version to get back."""
+REVIEW = "Review: craftsync deletes list"
 
 
 class Verdict(NamedTuple):
@@ -52,7 +59,7 @@ class Verdict(NamedTuple):
         if self.approved:
             rule = f"a person approved it; it was held: {held.reason}"
             return Action(held.kind, held.path, rule, held.local, None, held.remote)
-        rule = f"a person rejected the delete; it was held: {held.reason}"
+        rule = f"a person rejected it; it was held: {held.reason}"
         return Action(_RETURNS[held.kind], held.path, rule, held.local, None, held.remote)
 
     def policy(self, mode: Mode) -> Policy:
@@ -60,7 +67,10 @@ class Verdict(NamedTuple):
 
         A delete was part of that mode; the way back may lead against it.
         """
-        return Policy(mode, delete=True) if self.approved else Policy(Mode.TWO_WAY)
+        if self.approved:
+            return Policy(mode, delete=True)
+        # An edit that was held is undone by the object it would have replaced.
+        return Policy(Mode.TWO_WAY, conflict=OnConflict.REMOTE)
 
 
 @contextmanager

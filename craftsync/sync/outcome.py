@@ -21,6 +21,8 @@ class Status(StrEnum):
     """Nothing had to move: both sides held the same content already."""
     CONFLICT = "conflict"
     """Both versions were kept."""
+    HELD = "held"
+    """Nothing was changed, for the object is archived and no copy can be kept: a person has to approve."""
     SKIPPED = "skipped"
     """It changed meanwhile, or no side may hold it; looking again may help."""
     PROBLEM = "problem"

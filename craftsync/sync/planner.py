@@ -24,9 +24,9 @@ from craftsync.state.pair import PairState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
 from craftsync.sync import planning
+from craftsync.sync.held import REVIEW
 from craftsync.sync.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
 
-_REVIEW = "Review: craftsync deletes list"
 _FORCE = "If that is meant: --force-delete"
 
 
@@ -153,7 +153,14 @@ class Planner:
         for triple in triples:
             path, local, _, remote = triple
             kind = self.state.held.kind(path)
-            if kind is not None:
+            if kind is Kind.UPLOAD:
+                gone = (
+                    local is None and path not in gone_here,
+                    remote is None and path not in gone_there,
+                )
+                if any(gone):
+                    back.append(path)
+            elif kind is not None:
                 is_remote = kind is Kind.DELETE_REMOTE
                 lost, survivor = (local, remote) if is_remote else (remote, local)
                 unknown = gone_there if is_remote else gone_here
@@ -248,7 +255,7 @@ class Planner:
 
     def _report_held(self, kind: Kind, reason: str, planned: Planned) -> None:
         where = "store" if kind is Kind.DELETE_REMOTE else "folder"
-        remedy = "" if self.options.dry_run else _REVIEW
+        remedy = "" if self.options.dry_run else REVIEW
         if not self.state.baseline.count():
             # Where the state goes with the machine, nobody can approve anything later.
             remedy = f"{_FORCE}. {remedy}" if remedy else _FORCE

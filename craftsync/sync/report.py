@@ -64,18 +64,22 @@ class HeldEvent:
     """So many deletes wait for a person; it follows the `IssueEvent` of each path.
 
     `where` is the side they would be carried out on: "store", "folder" or "target".
+    With a `path` it is about this one, which waits for a reason of its own.
     """
 
     count: int
     where: str
     reason: str
     remedy: str = ""
+    path: str = ""
 
     @property
     def sentence(self) -> str:
         """All of it in one line for people."""
         deletes = "1 delete" if self.count == 1 else f"{self.count} deletes"
         remedy = f". {self.remedy}" if self.remedy else ""
+        if self.path:
+            return f"held: {self.path}: {self.reason}{remedy}"
         return f"{deletes} in the {self.where} held: {self.reason}{remedy}"
 
 

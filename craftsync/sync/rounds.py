@@ -78,8 +78,13 @@ class Round:
         self.store.abort_stale(stale)
         transfers.forget_uploads(upload_id for _, upload_id in stale)
 
-    def carry_out(self, tally: Tally, *, deletes: bool, strict: bool = False) -> None:
-        """Carry out the plan table; before any delete both sides are confirmed once more."""
+    def carry_out(
+        self, tally: Tally, *, deletes: bool, strict: bool = False, approved: bool = False
+    ) -> None:
+        """Carry out the plan table; before any delete both sides are confirmed once more.
+
+        `approved`: a person has seen why its steps were held.
+        """
         if deletes and not self.options.dry_run:
             confirm_root(self.root, self.state, mark=False)
             confirm_store(self.store, self.state, mark=False)
@@ -96,6 +101,7 @@ class Round:
                 command=self.command,
                 listener=tally,
                 limit=None if is_a_persons_word else self.options.delete_limit,
+                approved=approved,
             ).run()
 
     def _carrier(

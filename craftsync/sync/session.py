@@ -273,7 +273,13 @@ class Session:
         return report
 
     def _carry_out(
-        self, report: Report, actions: Iterable[Action], options: Options, on_event: OnEvent
+        self,
+        report: Report,
+        actions: Iterable[Action],
+        options: Options,
+        on_event: OnEvent,
+        *,
+        approved: bool = False,
     ) -> None:
         started = self.clock.monotonic()
         self._meet_store(options)
@@ -284,7 +290,9 @@ class Session:
             self.state.plan.arrange()
         tally = Tally(report, on_event, self.clock, last=True)
         tally.planned(Planned(), self.state.plan.totals())
-        self._round(report.command, options).carry_out(tally, deletes=True, strict=True)
+        self._round(report.command, options).carry_out(
+            tally, deletes=True, strict=True, approved=approved
+        )
         report.seconds = round(self.clock.monotonic() - started, 3)
 
     def _refuse_repeated(self) -> None:
@@ -321,7 +329,7 @@ class Session:
                 self._meet_store(options)
                 back = returning.put_back(self.deleted(paths))
             actions = chain(map(verdict.action, self.held(paths)), back)
-            self._carry_out(report, actions, options, on_event)
+            self._carry_out(report, actions, options, on_event, approved=verdict.approved)
         with self.state.transaction():
             self.state.events.forget(returning.settled)
             self.state.events.keep_rejected(returning.failed)

@@ -25,7 +25,7 @@ from craftsync.core.model import (
     Policy,
     RemoteObject,
 )
-from craftsync.errors import ObjectNotFound, PathBusy, PathObstructed
+from craftsync.errors import ObjectArchived, ObjectNotFound, PathBusy, PathObstructed
 from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.state.intents import Intent
@@ -89,6 +89,14 @@ class Contents:
             return False
         if local.size == 0:
             return True
+        try:
+            return self._equal_by_content(store, local, remote, may_read=may_read)
+        except ObjectArchived:
+            return False  # Whoever would replace it has to keep a copy, and cannot.
+
+    def _equal_by_content(
+        self, store: Store, local: LocalFile, remote: RemoteObject, *, may_read: bool
+    ) -> bool:
         if store.features.md5_versions and _looks_like_md5(remote.version):
             return self._local_md5() == remote.version or self._equal_by_stat(
                 store, remote, may_read

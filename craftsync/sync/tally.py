@@ -9,12 +9,14 @@ from craftsync.core.model import Action, Kind
 from craftsync.errors import CraftsyncError, PathObstructed
 from craftsync.state.plan import Totals
 from craftsync.sync import planfile
+from craftsync.sync.held import REVIEW
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Outcome, Status
 from craftsync.sync.planning import Planned
 from craftsync.sync.report import (
     ActionEvent,
     Event,
+    HeldEvent,
     Issue,
     IssueEvent,
     OnEvent,
@@ -145,6 +147,10 @@ class Tally(RoundTally):
                 report.conflicts += 1
                 report.bytes_uploaded += outcome.bytes
                 self.event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
+            case Status.HELD:
+                report.held += 1
+                self.event(IssueEvent(Issue.HELD, action.path, outcome.reason))
+                self.event(HeldEvent(1, "store", outcome.reason, REVIEW, action.path))
             case Status.SKIPPED:
                 self._undone(action.path, Issue.SKIPPED, outcome.reason, outcome.error, final=False)
                 if action.source is not None and not self._last:

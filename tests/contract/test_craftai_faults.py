@@ -14,6 +14,7 @@ import pytest
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
 from craftsync.errors import (
     ListingBroken,
+    NotKept,
     ObjectNotFound,
     PathRefused,
     PreconditionFailed,
@@ -636,3 +637,21 @@ def test_gcs_an_upload_whose_end_fails_can_be_made_again(
     assert looked is not None and looked.operation == "one"
     store.write("a", Bytes(LARGE), expect=looked, operation="two", keep="k")
     assert platform.content("a") == LARGE
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+def test_an_archived_object_is_not_replaced_or_deleted_while_no_copy_can_be_kept(
+    store: RetryingStore, platform: FaultyPlatform, content: bytes
+) -> None:
+    platform.put("a", b"old")
+    old = store.stat("a")
+    platform.heal()
+    platform.inject("get", fault.answering(fault.xml_refusal(403, "InvalidObjectState")), times=99)
+    with pytest.raises(NotKept, match=r"^a is archived"):
+        store.write("a", Bytes(content), expect=old, operation="one", keep="k")
+    with pytest.raises(NotKept, match=r"^a is archived"):
+        store.delete("a", expect=old, keep="k")
+    assert platform.content("a") == b"old"
+    assert not [request for request in platform.requests if request.endpoint in ("form", "part")]
+    store.write("a", Bytes(content), expect=old, operation="one")
+    assert platform.content("a") == content

@@ -8,9 +8,10 @@ more memory than a few parts, before the original is touched.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
-from craftsync.errors import ObjectNotFound, PreconditionFailed
+from craftsync.errors import NotKept, ObjectArchived, ObjectNotFound, PreconditionFailed
 from craftsync.stores.base import Expect
 from craftsync.stores.craftai.looks import Looks
 from craftsync.stores.craftai.objects import check
@@ -65,6 +66,15 @@ class Displacing:
             target, StoredSource(self._reading, source), operation, before=lambda: None
         )
 
+    def confirm_readable(self, path: str) -> None:
+        """Raise `NotKept` if what is at a path is archived, which a large write would else find out at its end."""
+        with suppress(ObjectNotFound):
+            try:
+                with self._reading.open(path, None, 0, 1):
+                    return
+            except ObjectArchived as error:
+                raise NotKept(path) from error
+
     def _keep(self, current: RemoteObject, keep: str) -> bool:
         """Copy an object into the trash; False when it is not there any more."""
         target = f"{OWN_FOLDER}/trash/{keep}/{current.path}"
@@ -72,4 +82,6 @@ class Displacing:
             self.copy(current, target, operation=keep)
         except ObjectNotFound:
             return False
+        except ObjectArchived as error:
+            raise NotKept(current.path) from error
         return True

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from craftsync.errors import (
     CraftsyncError,
     ListingBroken,
+    ObjectArchived,
     ObjectNotFound,
     PathError,
     PathRefused,
@@ -28,8 +29,9 @@ from craftsync.hosts import ProxyFailed
 
 _FULL = {"EntityTooLarge", "QuotaExceeded", "StorageFull", "XMinioStorageFull"}
 _EXPIRED = {"ExpiredToken", "RequestTimeTooSkewed", "RequestExpired"}
-_OF_ONE_OBJECT = {"ObjectUnusable", "InvalidObjectState"}
-"""What is in the way of this object and says nothing of others: `serve`'s word, and S3's for one that is archived."""
+_ARCHIVED = {"InvalidObjectState", "ObjectNotInActiveTierError"}
+_UNUSABLE = "ObjectUnusable"
+"""`serve`'s word for what is in the way of this object and says nothing of others."""
 _TRANSIENT = {
     *("SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "Throttling"),
     *("TooManyRequests", "OperationAborted"),
@@ -113,9 +115,10 @@ def refused(answer: Answer, location: str, path: str) -> CraftsyncError:
         return RangeBeyond(f"{path} in {location} is shorter than expected.")
     if answer.code in _FULL or answer.status in (413, 507):
         return StoreFull(f"{where}: there is no room for {path}.")
-    if answer.code in _OF_ONE_OBJECT:
+    if answer.code == _UNUSABLE or answer.code in _ARCHIVED:
         why = answer.message.removesuffix(".") or "it is archived"
-        return PathError(
+        kind = ObjectArchived if answer.code in _ARCHIVED else PathError
+        return kind(
             f"{where}: {path} cannot be read: {why}.",
             remedy="Make it readable there, or leave it out (--exclude).",
         )

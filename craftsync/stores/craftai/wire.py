@@ -46,6 +46,7 @@ class WireStore:
         self.name = folder.rpartition("/")[2] or access.name
         self.location = f"{access.location}/{folder}".rstrip("/")
         self._clock = clock
+        self._limits = limits
         self.session = Session(access, self.location, clock)
         self.calls = Calls(self.session, Storage(self.location), self.location)
         self._reading = Reading(self.calls, self.location, key=self._key, look=self._look)
@@ -101,6 +102,8 @@ class WireStore:
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
         self._key(path)
+        if keep is not None and source.size > self._limits.single_post:
+            self._displacing.confirm_readable(path)
         before = partial(self._displacing.prepare_write, path, expect, keep)
         return self._writing.write(path, source, operation, before, journal)
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
 from craftsync.errors import (
+    NotKept,
     ObjectArchived,
     ObjectNotFound,
     PreconditionFailed,
+    StoreError,
     StoreUnavailable,
 )
 from craftsync.stores.base import Expect
@@ -97,15 +99,23 @@ class Displacing:
         return checks.matching(current.version)
 
     def keep(self, current: RemoteObject, keep: str) -> None:
-        """Copy an object into the trash; `ObjectNotFound` when it is not there any more."""
+        """Copy an object into the trash; `ObjectNotFound` when it is not there any more, `NotKept` when it is archived."""
         try:
             self.copied(current, self._key(f"{OWN_FOLDER}/trash/{keep}/{current.path}"))
         except ObjectArchived as error:
-            raise ObjectArchived(
-                f"{current.path} is archived in the store, which cannot keep a copy of it.",
-                remedy="Restore it there (RestoreObject) and run this again, let the bucket keep"
-                " versions, or leave it out (--exclude).",
-            ) from error
+            raise NotKept(current.path) from error
+
+    def confirm_readable(self, path: str) -> None:
+        """Raise `NotKept` if what is at a path is archived, which a large write would else find out at its end."""
+        try:
+            with self._calls.get(self._key(path), None, 0, 1):
+                return
+        except ObjectArchived as error:
+            raise NotKept(path) from error
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return  # What comes before the write itself says more.
 
     def copied(
         self,

@@ -206,6 +206,8 @@ class S3Store:
             path, source.size, None, None, source.digest, source.mtime_ns, operation
         )
         if source.size > self._limits.single_put:
+            if keep is not None and not self.features.keeps_versions:
+                self._displacing.confirm_readable(path)
             prepared = partial(self._prepared, path, expect, keep, self.facts.completion_checks())
             version = self._uploads.send(key, source, (headers, metadata), prepared, journal)
             digest = source.digest or None  # Read only now, it may have been unknown before.
