@@ -30,6 +30,11 @@ _ONE_SEND = 64 * 1024
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: |$)")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;|$)")
 _NO_BODY = {204, 304}
+_UNSENT = 256 * 1024
+"""Bytes the kernel may hold that it has not sent: what it takes counts as moved, and it would take megabytes."""
+
+Buffer = bytes | memoryview
+
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -47,6 +52,8 @@ class Connection:
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
+        with suppress(OSError):  # What is no TCP has no such thing.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         self._socket = connected
         self._news = select.poll()
         self._news.register(connected, select.POLLIN)
@@ -63,10 +70,12 @@ class Connection:
         method: str,
         target: str,
         headers: Mapping[str, str],
-        body: bytes | Iterable[bytes],
+        body: bytes | Iterable[Buffer],
         patience: float,
     ) -> Response:
         """Send a request and return its answer, the body of which is still to be read.
+
+        The next piece of a body is asked for when the socket has taken the one before.
 
         `headers` hold `content-length` where the body is more than bytes. Raises
         `ValueError` for what no request can hold.
@@ -96,7 +105,7 @@ class Connection:
             # That of an encrypted socket would take its state from under the thread that uses it.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
-    def _send_all(self, head: bytes, body: bytes | Iterable[bytes]) -> None:
+    def _send_all(self, head: bytes, body: bytes | Iterable[Buffer]) -> None:
         if not isinstance(body, bytes):
             self._send(head)
             for piece in body:
@@ -107,7 +116,7 @@ class Connection:
             self._send(head)
             self._send(body)
 
-    def _send(self, content: bytes) -> None:
+    def _send(self, content: Buffer) -> None:
         left = memoryview(content)
         while left:
             try:
@@ -255,7 +264,7 @@ def _headers(lines: Iterable[str]) -> dict[str, str]:
 
 
 def _head(
-    method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[bytes]
+    method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[Buffer]
 ) -> bytes:
     """Return a request up to its body; what is no ASCII goes out as Latin-1, as http.client sends it."""
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {headers[name]}" for name in headers)]

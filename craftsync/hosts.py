@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import SplitResult
 
 from craftsync.blocking import blocking
-from craftsync.connection import Connection, Response
+from craftsync.connection import Buffer, Connection, Response
 from craftsync.errors import ConfigError, Interrupted, StoreDenied
 from craftsync.forking import in_children
 from craftsync.proxies import Proxy, proxy_for
@@ -112,7 +112,7 @@ class Host:
         method: str,
         target: str,
         headers: Mapping[str, str],
-        body: bytes | Iterable[bytes],
+        body: bytes | Iterable[Buffer],
         patience: float,
         connect: float = CONNECT_SECONDS,
     ) -> Response:

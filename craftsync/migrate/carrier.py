@@ -179,8 +179,7 @@ class Carrier:
     def _sent_whole(
         self, source: RemoteObject, target: RemoteObject | None
     ) -> tuple[RemoteObject, Proof]:
-        content, reader = read_whole(self.source, source, self.incoming)
-        self.outgoing.take(content.size)
+        content, reader = read_whole(self.source, source, self.incoming, self.outgoing)
         written = self.keeping.writer(source, reader)(
             source.path,
             content,

@@ -23,6 +23,7 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.hashing import fed
+from craftsync.pace import UNPACED, Pace
 from craftsync.stores.base import Reader, Store
 from craftsync.sync.limiter import Limiter
 
@@ -45,8 +46,9 @@ _MD5_DIGITS = 32
 class Content:
     """Bytes in memory as content for a store."""
 
-    def __init__(self, body: bytes, mtime_ns: int | None = None) -> None:
+    def __init__(self, body: bytes, mtime_ns: int | None = None, pace: Pace = UNPACED) -> None:
         self.body = body
+        self.pace = pace
         self.size = len(body)
         self.mtime_ns = mtime_ns
         self.digest = fed(sha256(), body).digest()
@@ -92,16 +94,18 @@ def is_md5(version: str | None) -> bool:
     return version is not None and len(version) == _MD5_DIGITS
 
 
-def read_whole(store: Store, source: RemoteObject, limiter: Limiter) -> tuple[Content, Reader]:
-    """Return a small object's content, and the reader it came from.
+def read_whole(
+    store: Store, source: RemoteObject, incoming: Limiter, outgoing: Pace
+) -> tuple[Content, Reader]:
+    """Return a small object's content, which leaves at the pace `outgoing`, and the reader it came from.
 
     Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
     given, and `ContentDamaged` when what arrived is not what the source
     itself says it is.
     """
-    body, reader = _read(store, source, limiter, 0, source.size)
+    body, reader = _read(store, source, incoming, 0, source.size)
     found = reader.object
-    content = Content(body, mtime_of(found))
+    content = Content(body, mtime_of(found), outgoing)
     if found.digest not in (None, content.digest):
         raise damaged(store, source.path)
     return content, reader
@@ -152,18 +156,18 @@ class Stream:
         store: Store,
         source: RemoteObject,
         incoming: Limiter,
-        outgoing: Limiter,
+        outgoing: Pace,
         *,
         hash_parts: bool,
     ) -> None:
         """`source` is a full description, as `stat` gives it; `hash_parts` makes `is_version` work."""
+        self.pace = outgoing
         self.size = source.size
         self.mtime_ns = mtime_of(source)
         self._parts: dict[int, tuple[int, bytes]] = {}
         self._store = store
         self._source = source
         self._incoming = incoming
-        self._outgoing = outgoing
         self._hash_parts = hash_parts
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._hash = _InOrder(self._fetch, md5_too=not source.digest and source.md5 is not None)
@@ -190,7 +194,6 @@ class Stream:
         return end == self.size and version == f"{whole}-{len(digests)}"
 
     def read_at(self, offset: int, length: int) -> bytes:
-        self._outgoing.take(length)
         if length < _BLOCK and offset + length < self.size:
             return self._from_blocks(offset, length)
         content = self._fetch(offset, length)

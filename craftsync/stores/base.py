@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from craftsync.core.model import Absent, RemoteObject, Skipped
+from craftsync.pace import UNPACED, Pace
 
 Expect = RemoteObject | Absent | None
 """What a write or delete may replace: this very object, nothing, or anything (`None`)."""
@@ -111,6 +112,18 @@ class Source(Protocol):
         becomes visible, so that a torn object never exists.
         """
         ...
+
+
+@runtime_checkable
+class PacedSource(Protocol):
+    """A source whose bytes keep to a rate and are counted: as they leave, and not as they are read."""
+
+    pace: Pace
+
+
+def pace_of(source: Source) -> Pace:
+    """Return what a store keeps to while it sends this content."""
+    return source.pace if isinstance(source, PacedSource) else UNPACED
 
 
 class Reader(Protocol):
@@ -236,13 +249,14 @@ class Store(Protocol):
     ) -> RemoteObject:
         """Put the content at `path` and return what the store now holds there.
 
-        Raises `PreconditionFailed` and changes nothing when the store does not
-        hold what was expected. With `keep`, the object that is replaced stays
-        to be had under `.craftsync/trash/<keep>/<path>` (or as a version, if
-        the store keeps those); `NotKept` when it is archived, so that no copy
-        can be made. `operation` is a unique id that ends up in the
-        object's metadata, so that a write whose answer was lost can be
-        recognised. `PathRefused` for a name this store cannot hold,
+        The bytes keep to `pace_of` the source, and count there once the other
+        side has taken them. Raises `PreconditionFailed` and changes nothing
+        when the store does not hold what was expected. With `keep`, the object
+        that is replaced stays to be had under `.craftsync/trash/<keep>/<path>`
+        (or as a version, if the store keeps those); `NotKept` when it is
+        archived, so that no copy can be made. `operation` is a unique id that
+        ends up in the object's metadata, so that a write whose answer was lost
+        can be recognised. `PathRefused` for a name this store cannot hold,
         `PathObstructed` for a folder in the way.
         """
         ...

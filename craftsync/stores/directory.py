@@ -31,7 +31,8 @@ from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.scan import scan
 from craftsync.local.temporary import Temporary, copy_content
-from craftsync.stores.base import Expect, Features, Source, UploadJournal
+from craftsync.pace import Attempt
+from craftsync.stores.base import Expect, Features, Source, UploadJournal, pace_of
 from craftsync.stores.disk_errors import error_of, listing_error, translated, whole_store_error
 
 _INTERNAL = frozenset({f"{OWN_FOLDER}/tmp", f"{OWN_FOLDER}/lock", f"{OWN_FOLDER}/commit-lock"})
@@ -144,10 +145,16 @@ class DirectoryStore:
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
         self._check(path, expect)
-        with translated(self.name), self._temporary(source.size) as temporary:
+        with (
+            translated(self.name),
+            Attempt(pace_of(source)) as attempt,
+            self._temporary(source.size) as temporary,
+        ):
             for offset in range(0, source.size, BLOCK):
                 block = source.read_at(offset, min(BLOCK, source.size - offset))
+                attempt.take(len(block))
                 temporary.write_at(offset, block)
+                attempt.count(len(block))
             source.verify()
             return self._commit(temporary, path, expect, source.mtime_ns, keep)
 

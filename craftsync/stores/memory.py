@@ -13,7 +13,8 @@ from hashlib import sha256
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import MAX_PATH_BYTES, left_out, malformed
 from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
-from craftsync.stores.base import Expect, Features, Source, UploadJournal
+from craftsync.pace import Attempt
+from craftsync.stores.base import Expect, Features, Source, UploadJournal, pace_of
 
 _SECOND = 1_000_000_000
 _FIRST_TIME = 1_700_000_000 * _SECOND
@@ -89,9 +90,12 @@ class MemoryStore:
         source.verify()
         if source.digest not in (b"", sha256(content).digest()):
             raise PathBusy(f"{path}: the content is not what its digest says.")
-        with self._lock:
-            self._keep(path, self._check_expected(path, expect), keep)
-            return self._put(path, content, source.mtime_ns, operation)
+        with Attempt(pace_of(source)) as attempt:
+            attempt.take(len(content))
+            with self._lock:
+                self._keep(path, self._check_expected(path, expect), keep)
+                attempt.count(len(content))
+                return self._put(path, content, source.mtime_ns, operation)
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
         with self._lock:

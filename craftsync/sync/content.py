@@ -27,6 +27,7 @@ from craftsync.hashing import fed
 from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
+from craftsync.pace import Attempt, Pace
 from craftsync.stores.base import Store
 from craftsync.sync.limiter import Limiter
 
@@ -39,14 +40,14 @@ _ATTEMPTS = 3
 
 
 class RootSource:
-    """A file of the root as content for a store: hashed, rate limited, checked for changes.
+    """A file of the root as content for a store: hashed, checked for changes, sent at the pace of all uploads.
 
     A small file is read once, so that what was hashed is what is sent.
     """
 
-    def __init__(self, file: OpenFile, limiter: Limiter) -> None:
+    def __init__(self, file: OpenFile, pace: Pace) -> None:
         self._file = file
-        self._limiter = limiter
+        self.pace = pace
         self.size = file.file.size
         self.mtime_ns: int | None = file.file.mtime_ns
         self._content = file.read_at(0, self.size) if self.size <= WHOLE else None
@@ -55,7 +56,6 @@ class RootSource:
         )
 
     def read_at(self, offset: int, length: int) -> bytes:
-        self._limiter.take(length)
         if self._content is None:
             return self._file.read_at(offset, length)
         if length == self.size:
@@ -124,15 +124,17 @@ class Fetcher:
 
     def _fetch_into(self, temporary: Temporary, remote: RemoteObject) -> tuple[RemoteObject, bytes]:
         hashed, offset = sha256(), 0
-        with self.store.read(remote.path, expect=remote) as reader:
-            for chunk in reader:
-                self.limiter.take(len(chunk))
-                fed(hashed, chunk)
-                temporary.write_at(offset, chunk)
-                offset += len(chunk)
-            found = reader.object
-        digest = hashed.digest()
-        _check(remote, found, digest, offset)
+        with Attempt(self.limiter) as attempt:
+            with self.store.read(remote.path, expect=remote) as reader:
+                for chunk in reader:
+                    attempt.count(len(chunk))
+                    attempt.take(len(chunk))
+                    fed(hashed, chunk)
+                    temporary.write_at(offset, chunk)
+                    offset += len(chunk)
+                found = reader.object
+            digest = hashed.digest()
+            _check(remote, found, digest, offset)
         return found, digest
 
     def _fetch_parts(
@@ -195,12 +197,14 @@ class Fetcher:
         length = min(PART, remote.size - offset)
 
         def fetch() -> RemoteObject:
-            with self.store.read(
-                remote.path, expect=remote, offset=offset, length=length
-            ) as reader:
+            with (
+                Attempt(self.limiter) as attempt,
+                self.store.read(remote.path, expect=remote, offset=offset, length=length) as reader,
+            ):
                 at = offset
                 for chunk in reader:
-                    self.limiter.take(len(chunk))
+                    attempt.count(len(chunk))
+                    attempt.take(len(chunk))
                     if given_up.is_set():
                         raise _GivenUp
                     temporary.write_at(at, chunk)

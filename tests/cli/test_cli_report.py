@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 import craftsync as api
 from craftsync.errors import IncompleteError
-from tests.support.cli import SCRIPT, Craftsync
+from tests.support.cli import Craftsync
+from tests.support.terminal import lines_shown, on_a_terminal
 
 CODES = "\x1b]0;title\x07\x1b[2J\x9b31mx\u202e"
 STEERING = ("\x1b", "\x07", "\x9b", "\u202e")
@@ -112,39 +109,11 @@ def test_no_control_character_of_a_name_reaches_the_terminal(craftsync: Craftsyn
         assert not [code for code in STEERING if code in printed], words
 
 
-def on_a_terminal(craftsync: Craftsync, columns: int, *words: str) -> list[str]:
-    """Return the lines a terminal shows after a call: going back and emptying a line are carried out."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [SCRIPT, *words],
-        cwd=craftsync.folder,
-        env={**craftsync.environment, "TERM": "xterm", "COLUMNS": str(columns)},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-    ):
-        os.close(theirs)
-        sent = b""
-        while piece := _read(ours):
-            sent += piece
-    os.close(ours)
-    lines, line = [], ""
-    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", sent.decode()):
-        if token == "\n":
-            lines.append(line)
-            line = ""
-        elif token == "\x1b[2K":
-            line = ""
-        elif token[0] not in "\x1b\r":
-            line += token
-    return [shown.strip() for shown in [*lines, line]]
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:
-        return b""
+def shown_of(craftsync: Craftsync, columns: int, *words: str) -> list[str]:
+    """Return the lines a terminal shows after a call."""
+    with on_a_terminal(craftsync, columns, *words) as terminal:
+        terminal.end()
+    return lines_shown(terminal.sent)
 
 
 @pytest.mark.parametrize("columns", [40, 120])
@@ -154,12 +123,12 @@ def test_lines_beside_a_progress_bar_stand_alone(craftsync: Craftsync, columns: 
         craftsync.write(f"root/{name}")
     assert craftsync("push", "-q", "root", "./store").code == 0
     craftsync.write(f"root/{names[1]}", "other content")
-    lines = on_a_terminal(craftsync, columns, "check", "root", "./store")
+    lines = shown_of(craftsync, columns, "check", "root", "./store")
     assert [line for line in lines if "a-rather" in line] == [
         f"= {names[0]}",
         f"* {names[1]}",
         f"= {names[2]}",
     ]
     (craftsync.folder / "root" / "link").symlink_to("nowhere")
-    lines = on_a_terminal(craftsync, columns, "push", "-v", "root", "./store")
+    lines = shown_of(craftsync, columns, "push", "-v", "root", "./store")
     assert f"upload {names[1]} (13 bytes)" in lines

@@ -8,6 +8,7 @@ import pytest
 
 from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
 from craftsync.errors import Interrupted
+from craftsync.pace import PIECE, Attempt
 from craftsync.sync.limiter import Limiter
 from craftsync.words import RateByTime, Rates, parse_bwlimit
 from tests.support.clock import FakeClock
@@ -24,7 +25,26 @@ def test_bytes_wait_for_those_before_them() -> None:
     assert clock.monotonic() == pytest.approx(0.5)
     limiter.take(1)
     assert clock.monotonic() == pytest.approx(2)
-    assert limiter.moved == 2001
+    assert limiter.moved == 0
+
+
+def test_bytes_count_when_they_have_moved_and_not_when_their_attempt_fails() -> None:
+    limiter = Limiter(None, FakeClock())
+    pieces = Attempt(limiter).pieces([b"a" * PIECE, b"b" * (PIECE + 1)])
+    assert [(len(piece), limiter.moved) for piece in pieces] == [
+        *((PIECE, 0), (PIECE, PIECE), (1, 2 * PIECE)),
+    ]
+    assert limiter.moved == 2 * PIECE + 1
+    with pytest.raises(OSError), Attempt(limiter) as attempt:
+        assert next(attempt.pieces([b"c" * PIECE])) == b"c" * PIECE
+        attempt.count(PIECE)
+        raise OSError
+    assert limiter.moved == 2 * PIECE + 1
+
+
+@pytest.mark.parametrize(("rate", "piece"), [(None, PIECE), (1e9, PIECE), (4096, 1024), (1, 1024)])
+def test_pieces_are_small_under_a_low_rate(rate: float | None, piece: int) -> None:
+    assert Limiter(rate, FakeClock()).piece == piece
 
 
 def test_a_pause_is_no_credit_for_later() -> None:

@@ -18,6 +18,7 @@ from craftsync.core.model import RemoteObject
 from craftsync.errors import ContentDamaged, PathBusy, StoreUnavailable
 from craftsync.migrate import content
 from craftsync.migrate.content import Room, Stream, digest_of, read_whole
+from craftsync.pace import UNPACED
 from craftsync.stores.craftai.writing import Limits as CraftAiLimits
 from craftsync.stores.memory import MemoryStore
 from craftsync.stores.s3 import Limits
@@ -136,7 +137,7 @@ def test_another_version_is_never_mixed_in(store: Breaking) -> None:
 def test_a_body_that_breaks_off_is_asked_for_again(store: Breaking) -> None:
     found = put(store)
     store.breaks = 2
-    assert read_whole(store, found, no_limit())[0].body == BODY
+    assert read_whole(store, found, no_limit(), UNPACED)[0].body == BODY
     store.breaks = 2
     assert digest_of(store, found, no_limit()) == found.digest
 
@@ -145,7 +146,7 @@ def test_a_body_that_always_breaks_off_is_given_up(store: Breaking) -> None:
     found = put(store)
     store.breaks, store.after = 99, 0
     with pytest.raises(StoreUnavailable):
-        read_whole(store, found, no_limit())
+        read_whole(store, found, no_limit(), UNPACED)
     with pytest.raises(StoreUnavailable):
         digest_of(store, found, no_limit())
 
@@ -211,4 +212,4 @@ class _Reader:
 def test_a_version_that_only_looks_like_an_md5_is_no_sign_of_damage() -> None:
     store = Encrypted(b"content")
     found = put(store, b"content")
-    assert read_whole(store, found, no_limit())[0].body == b"content"
+    assert read_whole(store, found, no_limit(), UNPACED)[0].body == b"content"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import md5
 from typing import Any
 
+from craftsync.pace import Pace
 from craftsync.stores.base import Source
 
 CHUNK = 1024 * 1024
@@ -30,16 +31,18 @@ def _quoted(name: str) -> str:
 class Content:
     """The bytes of a span of the content, hashed on their way.
 
-    `held` keeps the last ones back until the content is known to be whole.
-    `before` is the hash of what came before; `running` goes on with it.
+    They leave at `pace`. `held` keeps the last ones back until the content is
+    known to be whole. `before` is the hash of what came before; `running` goes
+    on with it.
     """
 
     def __init__(
-        self, source: Source, span: range, before: Any = None, *, held: bool = False
+        self, source: Source, span: range, pace: Pace, before: Any = None, *, held: bool = False
     ) -> None:
         self.held = held
         self.running: Any = before.copy() if before is not None else None
         self.length = len(span)
+        self.pace = pace
         self._source = source
         self._span = span
         self._md5 = md5(usedforsecurity=False)

@@ -25,6 +25,7 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.forking import in_children
+from craftsync.pace import Attempt
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.craftai.bodies import Content
 from craftsync.stores.craftai.calls import Calls, Part
@@ -101,13 +102,14 @@ class Order:
 
     `before_visible` is called when only one request is missing, so that a look
     at what is to be replaced is no older. `in_doubt` hears the ETag the object
-    will have if that request's answer is lost.
+    will have if that request's answer is lost. The bytes keep to `attempt`.
     """
 
     key: str
     source: Source
     before_visible: Callable[[], object]
     in_doubt: Callable[[str | None], object]
+    attempt: Attempt
     journal: UploadJournal | None = None
 
     @property
@@ -226,7 +228,7 @@ class Uploads:
             return receipt
         upload.in_order = True
         return self._put_in_order(
-            order, upload, part, Content(order.source, span, upload.whole, held=last)
+            order, upload, part, Content(order.source, span, order.attempt, upload.whole, held=last)
         )
 
     def _put_alone(self, order: Order, part: Part, span: range) -> Receipt:
@@ -235,10 +237,10 @@ class Uploads:
         An answer without an ETag is believed only the second time: a login page
         on the way says yes to everything.
         """
-        receipt = self._calls.put_part(order.key, part, Content(order.source, span))
+        receipt = self._calls.put_part(order.key, part, Content(order.source, span, order.attempt))
         if receipt.etag is not None:
             return receipt
-        return self._calls.put_part(order.key, part, Content(order.source, span))
+        return self._calls.put_part(order.key, part, Content(order.source, span, order.attempt))
 
     def _put_in_order(self, order: Order, upload: Upload, part: Part, content: Content) -> Receipt:
         """Send a part of a resumable upload; the last one makes the object visible, so all is looked at before."""
@@ -273,6 +275,7 @@ class Uploads:
 
     def _forget(self, order: Order, upload: Upload) -> None:
         self._gone.add(upload.id)
+        order.attempt.undo()
         self._unfinished.pop(order.name, None)
 
 

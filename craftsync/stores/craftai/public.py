@@ -19,7 +19,7 @@ from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import MAX_PATH_BYTES, is_own, left_out, malformed
 from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed, StoreFull
-from craftsync.stores.base import Expect, Features, Source, UploadJournal
+from craftsync.stores.base import Expect, Features, Source, UploadJournal, pace_of
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.objects import is_same
 from craftsync.stores.craftai.public_calls import PublicCalls, PublicLimits
@@ -147,7 +147,7 @@ class PublicStore:
                 self._keep(path, current, keep)
                 self._expected(path, current)
             try:
-                shown = self._transfers.put(key, spool, source.size, digest)
+                shown = self._transfers.put(key, spool, source.size, digest, pace_of(source))
             except NotStored as error:
                 self._set_aside(path, error.found)
                 raise

@@ -16,6 +16,7 @@ from io import BufferedRandom
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import StoreError, StoreUnavailable
+from craftsync.pace import UNPACED, Attempt, Pace
 from craftsync.stores.base import Source
 from craftsync.stores.craftai.public_calls import PublicCalls
 from craftsync.stores.craftai.public_sizes import KnownSizes, Shown, is_size
@@ -64,8 +65,20 @@ class Transfers:
         spool.seek(0)
         return size, hashlib.file_digest(spool, "sha256").digest()
 
-    def put(self, key: str, spool: BufferedRandom, size: int, digest: bytes) -> Shown:
-        """Upload a temporary file and make sure that the store holds it; raises `NotStored`."""
+    def put(
+        self, key: str, spool: BufferedRandom, size: int, digest: bytes, pace: Pace = UNPACED
+    ) -> Shown:
+        """Upload a temporary file and make sure that the store holds it; raises `NotStored`.
+
+        How far the SDK has come, nobody knows: the bytes keep to `pace` as a whole.
+        """
+        with Attempt(pace) as attempt:
+            attempt.take(size)
+            shown = self._put(key, spool, size, digest)
+            attempt.count(size)
+        return shown
+
+    def _put(self, key: str, spool: BufferedRandom, size: int, digest: bytes) -> Shown:
         before = self._calls.look(key)
         failure: StoreUnavailable | None = None
         try:

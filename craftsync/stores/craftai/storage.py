@@ -15,9 +15,10 @@ from itertools import chain
 from typing import NamedTuple
 from uuid import uuid4
 
-from craftsync.connection import Response
+from craftsync.connection import Buffer, Response
 from craftsync.core.model import time_within
-from craftsync.stores.base import Source
+from craftsync.pace import Attempt
+from craftsync.stores.base import Source, pace_of
 from craftsync.stores.craftai.bodies import CHUNK, Content, form
 from craftsync.stores.craftai.errors import (
     RangeBeyond,
@@ -78,17 +79,20 @@ class Storage:
         """
         boundary = uuid4().hex
         head, tail = form(boundary, fields)
-        content = Content(source, range(source.size), held=True)
+        content = Content(source, range(source.size), pace_of(source), held=True)
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        pieces = chain([head], content, [tail])
-        body: bytes | Iterable[bytes] = pieces
-        if source.size <= CHUNK:
+        with Attempt(content.pace) as attempt:
+            if source.size > attempt.piece:
+                headers["Content-Length"] = str(len(head) + source.size + len(tail))
+                pieces: Iterable[Buffer] = chain([head], attempt.pieces(content), [tail])
+                with self._exchange("POST", url, path, headers=headers, body=pieces) as response:
+                    return self._receipt(response, content)
             # One write to the connection costs a third of what several do.
-            body = b"".join(pieces)
-        else:
-            headers["Content-Length"] = str(len(head) + source.size + len(tail))
-        with self._exchange("POST", url, path, headers=headers, body=body) as response:
-            return self._receipt(response, content)
+            body = b"".join(chain([head], content, [tail]))
+            attempt.take(source.size)
+            with self._exchange("POST", url, path, headers=headers, body=body) as response:
+                attempt.count(source.size)
+                return self._receipt(response, content)
 
     def put_part(
         self, url: str, headers: Mapping[str, str], content: Content, path: str
@@ -96,14 +100,17 @@ class Storage:
         """Upload content as one part. Status 308 counts as success where it is the protocol."""
         length = {"Content-Length": str(content.length)}
         resumable = any(name.lower() == "content-range" for name in headers)
-        with self._exchange(
-            "PUT",
-            url,
-            path,
-            headers={**headers, **length},
-            body=iter(content),
-            incomplete=resumable,
-        ) as response:
+        with (
+            Attempt(content.pace) as attempt,
+            self._exchange(
+                "PUT",
+                url,
+                path,
+                headers={**headers, **length},
+                body=attempt.pieces(content),
+                incomplete=resumable,
+            ) as response,
+        ):
             return self._receipt(response, content)
 
     @contextmanager
@@ -146,7 +153,7 @@ class Storage:
         path: str,
         *,
         headers: Mapping[str, str],
-        body: bytes | Iterable[bytes] = b"",
+        body: bytes | Iterable[Buffer] = b"",
         incomplete: bool = False,
     ) -> Iterator[Response]:
         """Send a request and hand out its successful answer."""

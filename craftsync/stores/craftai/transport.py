@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from craftsync.connection import Response
+from craftsync.connection import Buffer, Response
 from craftsync.errors import Interrupted
 from craftsync.hosts import Authorities, Host, NotConnected, trusting
 from craftsync.stores.craftai.errors import unreachable
@@ -49,7 +49,7 @@ class Connections:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | Iterable[bytes] = b"",
+        body: bytes | Iterable[Buffer] = b"",
         timeout: tuple[float, float] = TIMEOUT,
     ) -> Iterator[Response]:
         """Send a request and hand out its answer, the body of which is still to be read.

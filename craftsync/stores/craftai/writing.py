@@ -17,7 +17,8 @@ from craftsync.clock import Clock, stamp
 from craftsync.core.model import OWN_FOLDER, RemoteObject
 from craftsync.core.paths import is_own
 from craftsync.errors import StoreUnavailable
-from craftsync.stores.base import Source, UploadJournal
+from craftsync.pace import Attempt
+from craftsync.stores.base import Source, UploadJournal, pace_of
 from craftsync.stores.craftai.calls import Calls
 from craftsync.stores.craftai.looks import Looks, Written
 from craftsync.stores.craftai.multipart import MIB, PART_SIZE, Order, Uploads
@@ -148,7 +149,9 @@ class Writing:
             if etag is not None:
                 self._claim(path, source, operation, etag)
 
-        upload = self._uploads.send(Order(self._key(path), source, before, in_doubt, journal))
+        attempt = Attempt(pace_of(source))
+        order = Order(self._key(path), source, before, in_doubt, attempt, journal)
+        upload = self._uploads.send(order)
         return Receipt(upload.etag(), None, None if upload.proven or upload.in_order else False)
 
     def _claim(self, path: str, source: Source, operation: str, etag: str) -> None:

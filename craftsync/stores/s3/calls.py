@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus, urlencode
 from craftsync.connection import Response
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.hashing import fed
+from craftsync.pace import UNPACED, Attempt, Pace
 from craftsync.stores.s3.errors import (
     PartsNotCopied,
     UploadGone,
@@ -80,22 +81,26 @@ class Calls:
         condition: Condition,
         headers: Mapping[str, str] = NO_HEADERS,
         digest: bytes = b"",
+        pace: Pace = UNPACED,
     ) -> Stored:
         """Store an object and return what was answered.
 
         `headers` are what else S3 is to keep with it, `digest` is the SHA-256
-        of the body, if that is known. Raises `StoreUnavailable` for a success
+        of the body, if that is known. Its bytes keep to `pace`. Raises `StoreUnavailable` for a success
         without an ETag: something else than the store may have answered.
         """
         hashed = fed(md5(usedforsecurity=False), body).digest()
         sent = {**headers, **meta_headers(metadata), **_demand(condition), **_content_md5(hashed)}
-        try:
-            answer = self._wire.call("PUT", key, headers=sent, body=body, digest=digest)
-        except ObjectNotFound as error:
-            if condition is None:
-                raise StoreError(f"{self._location} takes no object {key!r}.") from error
-            raise self._unmet(key) from error
-        version = self._confirmed(answer.headers.get("etag"), key)
+        with Attempt(pace) as attempt:
+            try:
+                answer = self._wire.call(
+                    "PUT", key, headers=sent, body=body, digest=digest, attempt=attempt
+                )
+            except ObjectNotFound as error:
+                if condition is None:
+                    raise StoreError(f"{self._location} takes no object {key!r}.") from error
+                raise self._unmet(key) from error
+            version = self._confirmed(answer.headers.get("etag"), key)
         told = md5_of(answer.headers) if self.md5_etags else None
         return Stored(version, told, disagrees=told not in (None, hashed))
 
@@ -194,12 +199,17 @@ class Calls:
             raise unconfirmed(self._location, key, "an upload id")
         return upload
 
-    def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+    def upload_part(
+        self, key: str, upload: str, number: int, body: bytes, pace: Pace = UNPACED
+    ) -> str:
+        """Send a part, the bytes of which keep to `pace`, and return its version."""
         headers = _content_md5(md5(body, usedforsecurity=False).digest())
-        answer = self._wire.call(
-            "PUT", key, query=_part(upload, number), headers=headers, body=body
-        )
-        return self._confirmed(answer.headers.get("etag"), key)
+        query = _part(upload, number)
+        with Attempt(pace) as attempt:
+            answer = self._wire.call(
+                "PUT", key, query=query, headers=headers, body=body, attempt=attempt
+            )
+            return self._confirmed(answer.headers.get("etag"), key)
 
     def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
         """Fill a part from an object; `span` is the bytes of it, of which there is at least one.

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.forking import in_children
 from craftsync.hosts import Host
-from craftsync.stores.base import Source, UploadJournal
+from craftsync.pace import Attempt, Pace
+from craftsync.stores.base import Source, UploadJournal, pace_of
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
 from craftsync.stores.s3.objects import Condition, Original
@@ -88,17 +89,20 @@ class Uploads:
         `metadata` is what the object gets: headers that S3 keeps, and metadata
         of its own. `condition` is asked for at the very end, so that a look at what is to
         be replaced is no older than the completion. A passing failure leaves
-        the parts for the journal to resume; any other gives the upload up.
+        the parts for the journal to resume; any other gives the upload up, and
+        none of its bytes have moved.
         """
         notes = journal or _NoJournal()
         upload = self._resumed(key, notes) or self._begun(key, source.size, metadata, notes)
+        attempt = Attempt(pace_of(source))
         try:
-            self._send_parts(key, upload, source, notes)
+            self._send_parts(key, upload, source, notes, attempt)
             source.verify()
             return self._completed(key, upload, condition(), notes)
         except BaseException as error:
             if journal is None or not _can_go_on(error):
                 self._give_up(key, upload, error)
+                attempt.undo()
             raise
 
     def copy(
@@ -191,11 +195,16 @@ class Uploads:
         return Upload(upload_id, size, agreed)
 
     def _send_parts(
-        self, key: str, upload: Upload, source: Source, journal: UploadJournal | _NoJournal
+        self,
+        key: str,
+        upload: Upload,
+        source: Source,
+        journal: UploadJournal | _NoJournal,
+        pace: Pace,
     ) -> None:
         def send(number: int, offset: int) -> str:
             body = source.read_at(offset, min(upload.part_size, source.size - offset))
-            version = self._calls.upload_part(key, upload.id, number, body)
+            version = self._calls.upload_part(key, upload.id, number, body, pace)
             journal.part_done(number, version)
             return version
 

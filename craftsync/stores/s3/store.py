@@ -32,6 +32,7 @@ from craftsync.stores.base import (
     UnfinishedUpload,
     UploadJournal,
     cancel,
+    pace_of,
     renew,
 )
 from craftsync.stores.properties import Properties
@@ -216,7 +217,7 @@ class S3Store:
         source.verify()
         condition = self._prepared(path, expect, keep, self.facts.put_checks())
         try:
-            stored = self._put(key, body, metadata, condition, headers, source.digest)
+            stored = self._put(key, body, metadata, condition, headers, source)
         except StoreUnavailable:
             # Only the first failure says whether the write may have been carried out.
             with suppress(StoreUnavailable):
@@ -395,11 +396,13 @@ class S3Store:
         metadata: Mapping[str, str],
         condition: Condition,
         headers: Mapping[str, str],
-        digest: bytes,
+        source: Source,
     ) -> Stored:
         """Store a small object. One that the server damaged is replaced, never deleted: a deletion would travel."""
         for _ in range(_PUTS):
-            stored = self.calls.put(key, body, metadata, condition, headers, digest)
+            stored = self.calls.put(
+                key, body, metadata, condition, headers, source.digest, pace_of(source)
+            )
             if not stored.disagrees:
                 return stored
             if self._holds(key, stored.version, body):

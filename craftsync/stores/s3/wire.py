@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from craftsync.clock import Clock
 from craftsync.connection import Response
 from craftsync.hosts import Host, NotConnected, trusting
+from craftsync.pace import UNPACED, Attempt
 from craftsync.stores.s3.errors import answer_of, refused, unreachable
 from craftsync.stores.s3.session import Session
 from craftsync.stores.s3.signing import Query, Request, encoded_path, encoded_query, sign
@@ -58,13 +59,15 @@ class Wire:
         headers: Mapping[str, str] = _NO_HEADERS,
         body: bytes = b"",
         digest: bytes = b"",
+        attempt: Attempt | None = None,
     ) -> Answer:
         """Send one request and return its answer; raises the error an unsuccessful one stands for.
 
-        `digest` is the SHA-256 of the body, if that is known.
+        `digest` is the SHA-256 of the body, if that is known; `attempt` is what
+        the bytes of the body keep to.
         """
         with self.stream(
-            method, key, query=query, headers=headers, body=body, digest=digest
+            method, key, query=query, headers=headers, body=body, digest=digest, attempt=attempt
         ) as response:
             return Answer(response.headers, self._read(response))
 
@@ -78,6 +81,7 @@ class Wire:
         headers: Mapping[str, str] = _NO_HEADERS,
         body: bytes = b"",
         digest: bytes = b"",
+        attempt: Attempt | None = None,
     ) -> Iterator[Response]:
         """Send one request and hand out its successful answer, body unread.
 
@@ -93,7 +97,7 @@ class Wire:
             {"host": self._url.netloc, **self._session.headers, **headers},
             hashed,
         )
-        response = self._sent(request, body)
+        response = self._sent(request, body, attempt or Attempt(UNPACED))
         try:
             if response.status >= 300:
                 self._refuse(response, key)
@@ -105,14 +109,22 @@ class Wire:
         """Close the connections that wait for more work, and from now on each one after its request."""
         self.host.close()
 
-    def _sent(self, request: Request, body: bytes) -> Response:
+    def _sent(self, request: Request, body: bytes, attempt: Attempt) -> Response:
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC)
         signed = sign(request, self._session.keys(), self._session.region, now)
         target = f"{request.path}?{request.query}" if request.query else request.path
         try:
             # Proxies may change this one, so it is not signed.
             sent = {**signed, "accept-encoding": "identity"}
-            return self.host.request(request.method, target, sent, body, IDLE_SECONDS)
+            if len(body) > attempt.piece:
+                sent["content-length"] = str(len(body))
+                pieces = attempt.pieces([body])
+                return self.host.request(request.method, target, sent, pieces, IDLE_SECONDS)
+            # Head and body leave with one system call.
+            attempt.take(len(body))
+            response = self.host.request(request.method, target, sent, body, IDLE_SECONDS)
+            attempt.count(len(body))
+            return response
         except OSError as error:
             sent_out = not isinstance(error, NotConnected)
             raise unreachable(self._location, error, sent=sent_out) from error
