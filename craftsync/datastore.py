@@ -36,7 +36,10 @@ from craftsync.errors import (
 from craftsync.local.space import SpaceClaim
 from craftsync.options import PairOptions
 from craftsync.state.facts import known_facts
+from craftsync.state.kept import KeptVersion
+from craftsync.state.outside import Outside
 from craftsync.stores.base import Reader, Store
+from craftsync.stores.keeping import kept
 from craftsync.stores.source import FileSource
 from craftsync.sync.identity import STORE_MARK
 
@@ -162,8 +165,9 @@ class DataStore:
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
         with _opened_source(filepath_or_buffer) as source:
-            store = self._store_to_change(create=True)
-            store.write(path, source, expect=None, operation=token_hex(16), keep=_stamp())
+            store, keep = self._store_to_change(create=True), _stamp()
+            store.write(path, source, expect=None, operation=token_hex(16), keep=keep)
+            self._note_kept(store, keep, path)
             store.barrier()
 
     def download_data_store_object(
@@ -191,10 +195,17 @@ class DataStore:
         path = _named(object_path_in_datastore)
         if is_own(path):
             raise PathRefused(f"{path} cannot be removed: it is craftsync's own.")
-        store = self._store_to_change()
-        store.delete(path, expect=None, keep=_stamp())
+        store, keep = self._store_to_change(), _stamp()
+        store.delete(path, expect=None, keep=keep)
+        self._note_kept(store, keep, path)
         store.barrier()
         return {"path": path}
+
+    def _note_kept(self, store: Store, keep: str, path: str) -> None:
+        """Note what went to the store's trash, so that a linked folder's retention bounds it."""
+        if version := kept(store, keep, path):
+            place = Outside(self._state_dir, store.location)
+            place.note([KeptVersion("store", keep, path, version.size)], SystemClock().now_ns())
 
     def _store(self, *, create: bool = False) -> Store:
         if self._opened is None:

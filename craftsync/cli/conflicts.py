@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from craftsync.clock import SystemClock, iso, stamp
 from craftsync.core.model import LocalFile
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
+from craftsync.state.kept import KeptVersion
+from craftsync.state.outside import Outside
 
 if TYPE_CHECKING:
     from craftsync.sync.conflicts import Conflict
@@ -122,7 +125,13 @@ def resolve(path: str, keep: str, **flags: Any) -> None:
 
     with _opened(path, flags) as (root, rules, inside):
         found = engine.at(root, rules, inside)
-        stays = engine.resolve(root, found, engine.Keep(keep), stamp(SystemClock()))
+        place = Outside(pairs.state_dir_of(common.asked_of(flags)), os.path.realpath(root.path))
+        clock = SystemClock()
+
+        def note(version: KeptVersion) -> None:
+            place.note([version], clock.now_ns())
+
+        stays = engine.resolve(root, found, engine.Keep(keep), stamp(clock), note)
     say(f"kept: {', '.join(map(shown, stays)) or 'nothing; the file itself was deleted before'}")
     if keep != "both":
         say("What went is in the trash: craftsync trash list")

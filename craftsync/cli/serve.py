@@ -14,9 +14,12 @@ from craftsync.cli import parameters as common
 from craftsync.cli.output import say, shown
 from craftsync.clock import SystemClock
 from craftsync.errors import UsageError
+from craftsync.state.kept import KeptVersion
+from craftsync.state.outside import Outside
 
 if TYPE_CHECKING:
     from craftsync.serve.server import Settings
+    from craftsync.serve.writes import NoteKept
 
 _seconds = click.FloatRange(0, min_open=True)
 
@@ -89,7 +92,18 @@ def _serve(
                 settings,
                 clock=SystemClock(),
                 log=lambda line: say(line, to_stderr=True),
+                note=_noting(store.location, flags),
             )
+
+
+def _noting(location: str, flags: dict[str, Any]) -> NoteKept:
+    """Return what notes versions that go to the store's trash, so that a linked folder's retention bounds them."""
+    place, clock = Outside(pairs.state_dir_of(common.place_of(flags)), location), SystemClock()
+
+    def note(stamp: str, path: str, size: int) -> None:
+        place.note([KeptVersion("store", stamp, path, size)], clock.now_ns())
+
+    return note
 
 
 def _settings_of(flags: dict[str, Any]) -> Settings:

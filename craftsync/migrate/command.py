@@ -20,7 +20,9 @@ from craftsync.locations import Location, S3Access, S3Location
 from craftsync.migrate import places
 from craftsync.migrate.words import MigrateOptions, options_for
 from craftsync.options import PairOptions, PassOptions, options_of, settings_of
+from craftsync.state.kept import KeptVersion
 from craftsync.state.migration import MigrationState, migration_folder
+from craftsync.state.outside import Outside
 from craftsync.sync.report import Event, Report
 
 if TYPE_CHECKING:
@@ -45,10 +47,16 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
             locations.refuse_nothing(store, source)
         state = MigrationState.open(folder, scratch=dry_run)
         try:
-            migration = Migration(store, to, state, folder)
+            note = partial(_note_kept, Outside(pairs.state_dir_of(asked), to.location))
+            migration = Migration(store, to, state, folder, note_kept=note)
             return migration.run(options, asked.get("on_event", _ignore))
         finally:
             state.close()
+
+
+def _note_kept(place: Outside, versions: list[KeptVersion]) -> None:
+    """Note what went to the target's trash, so that a linked folder's retention bounds it."""
+    place.note(versions, SystemClock().now_ns())
 
 
 def _run_on_fleet(

@@ -18,12 +18,15 @@ from craftsync.migrate.carrier import SHORT, Carrier, Task
 from craftsync.migrate.content import WHOLE
 from craftsync.migrate.outcome import CopyOutcome
 from craftsync.state.events import Deleted
+from craftsync.state.kept import KeptVersion
 from craftsync.state.migration import CopyStep, MigrationState
 from craftsync.stores.base import Store
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Status
 from craftsync.sync.pool import Pool, Weight, weight_of
 from craftsync.sync.runner import Note, Runner
+
+NoteKept = Callable[[list[KeptVersion]], None]
 
 
 class Listener(Protocol):
@@ -45,14 +48,19 @@ class Executor(Runner[CopyStep, CopyOutcome]):
         pool: Pool[CopyOutcome | Note],
         clock: Clock,
         listener: Listener,
+        note_kept: NoteKept,
         limit: DeleteLimit | None = None,
     ) -> None:
-        """`limit` is what the guard judged the deletes by; `None` for those that a person asked for."""
+        """`limit` is what the guard judged the deletes by; `None` for those that a person asked for.
+
+        `note_kept` is called with what went to the target's trash.
+        """
         super().__init__(pool, clock, listener.tick)
         self._state = state
         self._carrier = carrier
         self._listener = listener
         self._limit = limit
+        self._note_kept = note_kept
         self._finished: list[CopyOutcome] = []
 
     def _steps(self) -> Iterable[CopyStep]:
@@ -108,6 +116,15 @@ class Executor(Runner[CopyStep, CopyOutcome]):
             self._state.leave(o.step.id for o in finished if not _is_settled(o))
             if self._limit is not None:
                 self._state.events.add(self._deleted(finished), self._limit)
+        if not self._carrier.dry_run and not self._carrier.target.features.keeps_versions:
+            self._note_kept(list(self._kept_of(finished)))
+
+    def _kept_of(self, finished: Iterable[CopyOutcome]) -> Iterator[KeptVersion]:
+        """Yield what the target's trash now holds of these steps."""
+        for outcome in finished:
+            target = outcome.step.target
+            if target is not None and outcome.status is Status.DONE:
+                yield KeptVersion("store", self._carrier.keep, target.path, target.size)
 
     def _deleted(self, finished: Iterable[CopyOutcome]) -> Iterator[Deleted]:
         now, keep = self._clock.now_ns(), self._carrier.keep

@@ -16,7 +16,7 @@ from craftsync.core.guard import DeleteLimit
 from craftsync.migrate import estimate, manifest
 from craftsync.migrate.carrier import Carrier
 from craftsync.migrate.content import MIB, Room
-from craftsync.migrate.executor import Executor
+from craftsync.migrate.executor import Executor, NoteKept
 from craftsync.migrate.identity import confirm
 from craftsync.migrate.keeping import Keeping
 from craftsync.migrate.options import MigrationOptions, MigrationReport, Verify
@@ -24,6 +24,7 @@ from craftsync.migrate.outcome import CopyOutcome
 from craftsync.migrate.planner import Planner
 from craftsync.migrate.shards import Span, span_of
 from craftsync.migrate.tally import Tally
+from craftsync.state.kept import KeptVersion
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
 from craftsync.sync.limiter import Limiter
@@ -40,6 +41,11 @@ _ROOM = 96 * MIB
 
 _BEGUN_ANEW = "what the target holds is compared anew"
 
+
+def _note_nothing(versions: list[KeptVersion]) -> None:
+    """Keep no record."""
+
+
 MakePool = Callable[[int], Pool[CopyOutcome | Note]]
 """Makes the workers; a test may hand in one that makes none."""
 
@@ -54,6 +60,8 @@ class Migration:
     folder: Path
     clock: Clock = field(default_factory=SystemClock)
     make_pool: MakePool = TaskPool
+    note_kept: NoteKept = _note_nothing
+    """Is called with what went to the target's trash."""
 
     def run(self, options: MigrationOptions, on_event: OnEvent) -> MigrationReport:
         """Bring the target up to date with the source, as far as the options say.
@@ -138,6 +146,7 @@ class Migration:
             pool=self.make_pool(options.run.transfers),
             clock=self.clock,
             listener=tally,
+            note_kept=self.note_kept,
             limit=None if options.run.force_delete else options.run.delete_limit,
         ).run()
         if paths is None and not options.run.dry_run:

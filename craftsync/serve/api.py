@@ -27,7 +27,7 @@ from craftsync.serve.presigned import Signer
 from craftsync.serve.refused import Refused
 from craftsync.serve.threads import in_thread
 from craftsync.serve.tokens import Tokens
-from craftsync.serve.writes import delete, write
+from craftsync.serve.writes import Changes
 from craftsync.stores.base import Store
 
 _BODY_LIMIT = 4 * 1024 * 1024
@@ -38,13 +38,20 @@ class Api:
     """The handlers of the platform's calls."""
 
     def __init__(
-        self, store: Store, tokens: Tokens, signer: Signer, uploads: Uploads, *, clock: Clock
+        self,
+        store: Store,
+        changes: Changes,
+        tokens: Tokens,
+        signer: Signer,
+        uploads: Uploads,
+        *,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._changes = changes
         self._tokens = tokens
         self._signer = signer
         self._uploads = uploads
-        self._clock = clock
         self.listings = Listings(store, clock)
         self._started_ns = clock.now_ns()
 
@@ -116,7 +123,7 @@ class Api:
         """Remove an object; as in S3, one that is not there is a success."""
         self._check(request)
         path = _path_of(await _form(request))
-        await in_thread(delete, self._store, self._clock, path)
+        await in_thread(self._changes.delete, path)
         return JSONResponse({"path": path})
 
     async def multipart_begin(self, request: Request) -> Response:
@@ -160,7 +167,7 @@ class Api:
         """Write the parts as one object; the upload stays open when that fails."""
         with self._uploads.find(upload_id, path).ending:
             content = self._uploads.find(upload_id, path).content(parts)
-            write(self._store, self._clock, path, content)
+            self._changes.write(path, content)
             self._uploads.drop(upload_id)
 
 

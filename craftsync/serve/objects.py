@@ -14,7 +14,6 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.serve.content import BLOCK, SmallScratch
@@ -25,7 +24,7 @@ from craftsync.serve.presigned import Signer
 from craftsync.serve.ranges import range_of
 from craftsync.serve.refused import Refused
 from craftsync.serve.threads import in_thread
-from craftsync.serve.writes import write
+from craftsync.serve.writes import Changes
 from craftsync.stores.base import Store
 
 STORE = "/store"
@@ -38,16 +37,16 @@ class Objects:
     def __init__(
         self,
         store: Store,
+        changes: Changes,
         signer: Signer,
         uploads: Uploads,
         *,
-        clock: Clock,
         log: Callable[[str], None],
     ) -> None:
         self._store = store
+        self._changes = changes
         self._signer = signer
         self._uploads = uploads
-        self._clock = clock
         self._log = log
 
     async def post(self, request: Request) -> Response:
@@ -82,7 +81,7 @@ class Objects:
     def _store_form(self, form: Form, last: Sequence[bytes]) -> RemoteObject:
         form.feed(last)
         content = form.content()
-        return write(self._store, self._clock, form.fields["key"], content)
+        return self._changes.write(form.fields["key"], content)
 
     def _opened(self, path: str, wanted: str | None, match: str | None) -> Download:
         expect = part = None

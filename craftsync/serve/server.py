@@ -21,6 +21,7 @@ from craftsync.serve.objects import Objects
 from craftsync.serve.presigned import Signer
 from craftsync.serve.threads import in_thread
 from craftsync.serve.tokens import Tokens
+from craftsync.serve.writes import Changes, NoteKept, note_nothing
 from craftsync.stores.base import Store
 
 _BACKLOG = 512
@@ -92,13 +93,18 @@ def serve(
     *,
     clock: Clock,
     log: Callable[[str], None],
+    note: NoteKept = note_nothing,
 ) -> None:
-    """Answer requests until SIGTERM or SIGINT, which is raised again at the end as `KeyboardInterrupt`."""
+    """Answer requests until SIGTERM or SIGINT, which is raised again at the end as `KeyboardInterrupt`.
+
+    `note` is called with each version that goes to the store's trash.
+    """
     tokens = Tokens(settings.sdk_token, clock=clock, lifetime_seconds=settings.access_token_seconds)
     signer = Signer(clock=clock, lifetime_seconds=settings.signed_url_seconds)
     uploads = Uploads(clock)
-    api = Api(store, tokens, signer, uploads, clock=clock)
-    objects = Objects(store, signer, uploads, clock=clock, log=log)
+    changes = Changes(store, clock, note)
+    api = Api(store, changes, tokens, signer, uploads, clock=clock)
+    objects = Objects(store, changes, signer, uploads, log=log)
     app = application(api, objects)
 
     async def tidy() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from craftsync.errors import StateError
@@ -15,7 +15,8 @@ from craftsync.state.events import Events
 from craftsync.state.held import Held
 from craftsync.state.history import History
 from craftsync.state.intents import Intents
-from craftsync.state.kept import Kept
+from craftsync.state.kept import Kept, Total
+from craftsync.state.outside import Outside
 from craftsync.state.plan import Plan
 from craftsync.state.transfers import Transfers
 
@@ -25,8 +26,12 @@ _FILE = "state.db"
 class PairState:
     """The tables of one pair's database. Belongs to the control thread."""
 
-    def __init__(self, database: Database, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, database: Database, new_id: Callable[[], str], outside: Sequence[Outside] = ()
+    ) -> None:
+        """`outside` is what was noted of its folder and of its store outside a run."""
         self.database = database
+        self._outside = outside
         self.baseline = Baseline(database)
         self.intents = Intents(database)
         self.plan = Plan(database, new_id, self.intents)
@@ -54,19 +59,35 @@ class PairState:
         without either moved to where it belongs. Raises `StateError`.
         """
         with state_place(f"the state in {state_dir} cannot be used"):
+            outside = [Outside(state_dir, place) for place in (root, location)]
             if scratch or reading:
                 file = known_folder(state_dir, root, location) / _FILE
-                return cls(Database.reading(file) if reading else Database.scratch(file), new_id)
+                database = Database.reading(file) if reading else Database.scratch(file)
+                return cls(database, new_id, outside)
             _adopt(state_dir, root, location)
             database = Database.open(pair_folder(state_dir, root, location) / _FILE)
         database.put("root", root)
         database.put("store", location)
-        return cls(database, new_id)
+        return cls(database, new_id, outside)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         with self.database.transaction():
             yield
+
+    def take_in(self) -> None:
+        """Record what went to the trash of either side outside a run, so that retention bounds it."""
+        for place in self._outside:
+            with place.taken() as found, self.transaction():
+                for version, at_ns in found:
+                    self.kept.add([version], at_ns)
+
+    def in_trash(self) -> Total:
+        """Return what this client has in both trashes, also of what is not taken in yet."""
+        known, more = self.kept.total(), [one for place in self._outside for one in place.noted()]
+        return Total(
+            known.files + len(more), known.bytes + sum(version.size for version, _ in more)
+        )
 
     def close(self) -> None:
         self.intents.close()

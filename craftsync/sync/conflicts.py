@@ -8,7 +8,7 @@ root like any other, which the next look finds.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import scan
 from craftsync.local.temporary import copy_content
+from craftsync.state.kept import KeptVersion
 
 
 class Keep(StrEnum):
@@ -67,10 +68,16 @@ def at(root: Folder, rules: IgnoreRules, path: str) -> list[Conflict]:
     return found
 
 
-def resolve(root: Folder, conflicts: Sequence[Conflict], keep: Keep, stamp: str) -> list[str]:
+NoteKept = Callable[[KeptVersion], None]
+"""Is called with each version that went to the folder's trash."""
+
+
+def resolve(
+    root: Folder, conflicts: Sequence[Conflict], keep: Keep, stamp: str, note: NoteKept
+) -> list[str]:
     """Settle these conflicts of one file, and return the paths that are there in the end.
 
-    What goes lies in the root's trash under the stamp. Raises `PathBusy` when
+    What goes lies in the folder's trash under the stamp. Raises `PathBusy` when
     a file is not the one that was found, `UsageError` for several files.
     """
     if len(files := dict.fromkeys(conflict.path for conflict in conflicts)) > 1:
@@ -88,9 +95,9 @@ def resolve(root: Folder, conflicts: Sequence[Conflict], keep: Keep, stamp: str)
     for conflict in conflicts:
         match keep:
             case Keep.LOCAL:
-                root.displace(conflict.copy.path, conflict.copy, stamp)
+                _to_trash(root, conflict.copy, stamp, note)
             case Keep.REMOTE:
-                _take_copy(root, conflict, stamp)
+                _take_copy(root, conflict, stamp, note)
             case Keep.BOTH:
                 stays.append(settled_name(conflict.copy.path))
                 root.move(conflict.copy.path, stays[-1], conflict.copy)
@@ -98,7 +105,12 @@ def resolve(root: Folder, conflicts: Sequence[Conflict], keep: Keep, stamp: str)
     return stays
 
 
-def _take_copy(root: Folder, conflict: Conflict, stamp: str) -> None:
+def _to_trash(root: Folder, file: LocalFile, stamp: str, note: NoteKept) -> None:
+    root.displace(file.path, file, stamp)
+    note(KeptVersion("root", stamp, file.path, file.size))
+
+
+def _take_copy(root: Folder, conflict: Conflict, stamp: str, note: NoteKept) -> None:
     """Swap the copy's content in, in one step; only then the copy goes."""
     temporary = root.temporary()
     try:
@@ -113,10 +125,12 @@ def _take_copy(root: Folder, conflict: Conflict, stamp: str) -> None:
             mtime_ns=conflict.copy.mtime_ns,
             keep=stamp,
         )
+        if conflict.local is not None:
+            note(KeptVersion("root", stamp, conflict.path, conflict.local.size))
         root.sync()
     finally:
         temporary.discard()
-    root.displace(conflict.copy.path, conflict.copy, stamp)
+    _to_trash(root, conflict.copy, stamp, note)
 
 
 def _conflict(root: Folder, rules: IgnoreRules, path: str, copy: LocalFile) -> Conflict:

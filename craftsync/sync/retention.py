@@ -42,7 +42,7 @@ def holdings(state: PairState, retention: Retention) -> dict[str, Any]:
     `suspended` says why nothing is removed now, `None` when there is no such reason.
     """
     reason = suspended(state.database) if retention.is_bounded else None
-    return {**state.kept.total()._asdict(), "keep": retention.words, "suspended": reason}
+    return {**state.in_trash()._asdict(), "keep": retention.words, "suspended": reason}
 
 
 def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) -> dict[str, Any]:

@@ -184,6 +184,7 @@ class Session:
         return report
 
     def _end_retention(self, on_event: OnEvent) -> None:
+        self.state.take_in()
         Purging(
             self.root,
             self.store,
@@ -393,6 +394,7 @@ class Session:
     def purge(self, older_than_days: float) -> Purged:
         """Remove what has been kept for longer, but for what a conflict, a held delete or an unfinished run needs."""
         before = stamp(self.clock, days_ago=older_than_days)
+        self.state.take_in()
         purged = purge(self.root, self.store, before, self._spared())
         with self.state.transaction():
             self.state.kept.forget_before(before)

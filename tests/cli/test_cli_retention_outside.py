@@ -1,0 +1,148 @@
+"""Whatever command puts a version into the trash, retention bounds it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from craftsync import DataStore
+from craftsync.state.kept import KeptVersion
+from craftsync.state.outside import Outside
+from tests.cli.test_cli_serve import sdk_of
+from tests.support.cli import Craftsync
+from tests.support.serving import serving
+
+PAIR = ("--root", "data", "--store", "./store")
+
+
+@pytest.fixture
+def linked(craftsync: Craftsync) -> Craftsync:
+    """A folder in sync with a store; nothing is in either trash."""
+    for path in ("a", "b", "c"):
+        craftsync.write(f"data/{path}", f"old {path}")
+    assert craftsync("sync", "data", "./store").code == 0
+    return craftsync
+
+
+def assert_bounded(craftsync: Craftsync, *replaced: str, deleted: Collection[str] = ()) -> None:
+    """Check that these are in the trash, that all of it counts as this client's, and that a bound removes it.
+
+    Deletes that the next run carries to the other side stay for as long as their event lasts.
+    """
+    assert {*replaced, *deleted} <= {entry["path"] for entry in listed(craftsync)}
+    assert craftsync("sync", "data", "./store").code == 0
+    found = listed(craftsync)
+    assert counted(craftsync) == (len(found), sum(entry["size"] for entry in found))
+    craftsync.config.write_text("trash: {max_size: 1}\n")
+    assert craftsync("sync", "data", "./store").code == 0
+    left = listed(craftsync)
+    assert {entry["path"] for entry in left} == set(deleted)
+    assert counted(craftsync) == (len(left), sum(entry["size"] for entry in left))
+
+
+def listed(craftsync: Craftsync) -> list[dict[str, Any]]:
+    return craftsync("trash", "list", "--json", *PAIR).json
+
+
+def counted(craftsync: Craftsync) -> tuple[int, int]:
+    (status,) = craftsync("status", "--json", "data", "./store").json
+    return status["trash"]["files"], status["trash"]["bytes"]
+
+
+@pytest.mark.parametrize("keep", ["local", "remote"])
+def test_what_a_settled_conflict_leaves_in_the_trash_is_bounded(
+    linked: Craftsync, keep: str
+) -> None:
+    linked.write("data/a", "mine")
+    linked.write("store/a", "theirs")
+    assert linked("sync", "data", "./store").code == 4
+    (copy,) = (path for path in linked.files("data") if "conflict" in path)
+    assert linked("conflicts", "resolve", "data/a", "--keep", keep).code == 0
+    assert_bounded(linked, "a", deleted=[copy])
+
+
+def test_what_approved_and_rejected_deletes_leave_in_the_trash_is_bounded(
+    linked: Craftsync,
+) -> None:
+    for path in ("a", "b", "c"):
+        (linked.folder / "data" / path).unlink()
+    assert linked("sync", "data", "./store").code == 7
+    assert linked("deletes", "reject", "c", *PAIR).code == 0
+    assert linked("deletes", "approve", "--all", *PAIR).code == 0
+    assert_bounded(linked, "a", "b")
+
+
+def test_what_put_and_rm_leave_in_the_trash_is_bounded(linked: Craftsync) -> None:
+    linked.write("new", "newer a")
+    assert linked("put", "new", "./store", "a").code == 0
+    assert linked("put", "new", "./store", "created").code == 0
+    assert linked("rm", "./store", "b").code == 0
+    assert counted(linked) == (2, 10)
+    assert_bounded(linked, "a", deleted=["b"])
+
+
+def test_what_the_python_store_leaves_in_the_trash_is_bounded(linked: Craftsync) -> None:
+    state = linked.folder / "state"
+    with DataStore(linked.folder / "store", config=linked.config, state_dir=state) as store:
+        store.upload_data_store_object(linked.write("new", "newer a"), "a")
+        store.delete_data_store_object("b")
+        store.delete_data_store_object("never there")
+    assert_bounded(linked, "a", deleted=["b"])
+
+
+def test_what_migrate_leaves_in_the_trash_of_its_target_is_bounded(linked: Craftsync) -> None:
+    linked.write("source/a", "first")
+    linked.write("source/more", "first")
+    assert linked("migrate", "./source", "./store").code == 0
+    (linked.folder / "source/more").unlink()
+    assert linked("migrate", "./source", "./store", "--delete", "--force-delete").code == 0
+    assert_bounded(linked, "a", "more", deleted=["b", "c"])
+
+
+def test_what_a_served_store_leaves_in_the_trash_is_bounded(linked: Craftsync) -> None:
+    state = str(linked.folder / "state")
+    with (
+        serving(linked.folder / "store", CRAFTSYNC_STATE_DIR=state) as server,
+        sdk_of(server) as sdk,
+    ):
+        sdk.upload_data_store_object(str(linked.write("new", "newer a")), "a")
+        sdk.delete_data_store_object("b")
+    assert_bounded(linked, "a", deleted=["b"])
+
+
+def test_what_a_restore_replaces_is_bounded(linked: Craftsync) -> None:
+    linked.write("store/a", "newer a")
+    assert linked("sync", "data", "./store").code == 0
+    assert linked("trash", "restore", "a", "--overwrite", *PAIR).code == 0
+    assert_bounded(linked, "a")
+
+
+VERSION = KeptVersion("store", "20260101T000000000000Z", "a\udcff\n", 3)
+
+
+def test_a_version_noted_twice_counts_once_and_a_line_that_a_crash_cut_off_not_at_all(
+    tmp_path: Path,
+) -> None:
+    place = Outside(tmp_path, "place")
+    place.note([VERSION], 5)
+    (file,) = (tmp_path / "outside").iterdir()
+    with file.open("ab") as opened:
+        opened.write(b'\n["store", "2026')
+    other = VERSION._replace(side="root")
+    place.note([VERSION, other], 6)
+    with place.taken() as found:
+        assert found == [(VERSION, 5), (other, 6)]
+    with place.taken() as found:
+        assert found == []
+
+
+def test_what_could_not_be_taken_in_stays_noted(tmp_path: Path) -> None:
+    place = Outside(tmp_path, "place")
+    place.note([VERSION], 5)
+    with pytest.raises(RuntimeError), place.taken():
+        raise RuntimeError
+    assert place.noted() == [(VERSION, 5)]
+    assert Outside(tmp_path, "another place").noted() == []
