@@ -127,15 +127,7 @@ class Migration:
         planned = planner.plan(paths)
         tally.planned(planned, self.state.totals())
         if options.run.dry_run:
-            server_side = self._by_server(options)
-            asks = self._keeping(options).asks(server_side=server_side)
-            report.requests += estimate.requests(
-                self.state.steps(),
-                server_side=server_side,
-                stats=not self.target.features.conditional_source,
-                asks=asks,
-                reads_back=options.verify is Verify.FULL,
-            )
+            report.requests += self._estimated(options)
         elif planned.deletes:
             confirm(self.source, self.target, self.state, mark=False)
         carrier = self._carrier(options)
@@ -154,6 +146,17 @@ class Migration:
             self.target.abort_stale(stale)
             self.state.transfers.forget_uploads(upload_id for _, upload_id in stale)
         return options.run.delete_limit.after(planned.emptied)
+
+    def _estimated(self, options: MigrationOptions) -> int:
+        """Return how many requests the plan would take."""
+        server_side = self._by_server(options)
+        return estimate.requests(
+            self.state.steps(),
+            server_side=server_side,
+            stats=not self.target.features.conditional_source,
+            asks=self._keeping(options).asks(server_side=server_side),
+            reads_back=options.verify is Verify.FULL,
+        )
 
     def _carrier(self, options: MigrationOptions) -> Carrier:
         addresses = f"{self.source.location}\0{self.target.location}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import ceil
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from craftsync.clock import Clock
 from craftsync.errors import UsageError
@@ -111,12 +112,20 @@ def serve(
         await in_thread(uploads.drop_stale)
         await in_thread(api.listings.close_resting)
 
+    if settings.log_requests:
+        app = logged(app, log)
+    uvicorn.Server(_configured(app, settings, tidy)).run(sockets=[listener])
+
+
+def _configured(
+    app: ASGIApp, settings: Settings, tidy: Callable[[], Awaitable[None]]
+) -> uvicorn.Config:
     # A malformed form, a download that broke off, a transfer that ends with the server: none is
     # a defect, and whom it concerns is told otherwise.
     for chatty in ("python_multipart", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    config = uvicorn.Config(
-        logged(app, log) if settings.log_requests else app,
+    return uvicorn.Config(
+        app,
         lifespan="off",
         ws="none",
         log_config=None,
@@ -129,4 +138,3 @@ def serve(
         callback_notify=tidy,
         timeout_notify=_TIDY_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
