@@ -20,9 +20,9 @@ from typing import Any
 from craftsync.core.model import Mode, OnConflict
 from craftsync.core.reserve import Reserve
 from craftsync.core.retention import Retention, StoreTrash
-from craftsync.errors import ConfigError
+from craftsync.errors import ConfigError, nearest
 from craftsync.options import Settings
-from craftsync.section import Section, argv, flag, nearest, patterns, text, url
+from craftsync.section import Section, argv, flag, patterns, text, url
 from craftsync.tokens import TOKEN_ENV
 from craftsync.words import (
     choice_of,

@@ -38,6 +38,8 @@ code.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class CraftsyncError(Exception):
     """Base of every error craftsync raises; `str(error)` is a sentence for people.
@@ -223,6 +225,17 @@ class PreconditionFailed(StoreError):
 
 class Interrupted(KeyboardInterrupt):
     """The pass was told to stop. Like any KeyboardInterrupt it is no `Exception`: nothing handles it on the way."""
+
+
+def nearest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
+    """Return a sentence that suggests the known word most like this one, or "" where none is.
+
+    `likeness` is that of `difflib`: 0 for nothing in common, 1 for equal words.
+    """
+    from difflib import get_close_matches  # Only for a mistake: it costs every start a millisecond.
+
+    near = get_close_matches(word, list(known), n=1, cutoff=likeness)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def exhausted(error: BaseException) -> Exhausted | None:

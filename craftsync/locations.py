@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +27,7 @@ from craftsync.config import (
 )
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.reserve import Reserve
-from craftsync.errors import StoreMissing, UsageError
+from craftsync.errors import StoreMissing, UsageError, nearest
 from craftsync.platform import CraftAiLocation
 from craftsync.stores.base import Store
 
@@ -235,11 +234,9 @@ def _in_folder(location: Location, word: str, folder: str) -> Location:
 
 def _unknown_word(word: str, name: str, config: Config) -> UsageError:
     known = ", ".join(config.environments) or "none; there is no configuration"
-    near = get_close_matches(name, config.environments, n=1)
-    meant = f"Did you mean {near[0]}? " if near else ""
     return UsageError(
         f"{word!r} is not an environment of the configuration (known: {known}).",
-        remedy=f"{meant}For the folder of that name write ./{word}",
+        remedy=f"{nearest(name, config.environments)}For the folder of that name write ./{word}",
     )
 
 

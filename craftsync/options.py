@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Compare, Mode, OnConflict, Policy
 from craftsync.core.timetable import Timetable, Windows
-from craftsync.errors import UsageError
+from craftsync.errors import UsageError, nearest
 from craftsync.sync.report import OnEvent, Options, Rate
 from craftsync.words import (
     BadWord,
@@ -137,10 +136,9 @@ def refuse_unknown(asked: Mapping[str, object], known: type) -> None:
     names = known.__annotations__
     for name in asked:
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            meant = f"Did you mean {near[0]}? " if near else ""
             raise UsageError(
-                f"There is no option {name!r}.", remedy=f"{meant}Options: {', '.join(names)}."
+                f"There is no option {name!r}.",
+                remedy=f"{nearest(name, names)}Options: {', '.join(names)}.",
             )
 
 

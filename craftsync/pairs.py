@@ -12,7 +12,6 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from craftsync.config import Config
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.reserve import Reserve
 from craftsync.core.retention import Retention
-from craftsync.errors import UsageError
+from craftsync.errors import UsageError, nearest
 from craftsync.locations import DirectoryLocation, Location, S3Access
 from craftsync.options import PairOptions, Settings
 
@@ -202,11 +201,9 @@ def _checked(name: str, config: Config) -> str:
     """Return the name of a folder of the configuration."""
     if name not in config.folders:
         known = ", ".join(config.folders) or "none; there is no configuration"
-        near = get_close_matches(name, config.folders, n=1)
-        meant = f"Did you mean {near[0]}? " if near else ""
         raise UsageError(
             f"{name!r} is not a folder of the configuration (known: {known}).",
-            remedy=f"{meant}For a folder that is not in it, give ROOT STORE.",
+            remedy=f"{nearest(name, config.folders)}For a folder that is not in it, give ROOT STORE.",
         )
     return name
 

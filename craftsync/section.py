@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from craftsync.errors import ConfigError
+from craftsync.errors import ConfigError, nearest
 from craftsync.words import BadWord
 
 T = TypeVar("T")
@@ -82,7 +81,7 @@ class Section:
         return self._wrong(self._place(name), f"{self._content[name]!r} {problem}", remedy)
 
     def _unknown(self, name: Any, known: tuple[str, ...]) -> ConfigError:
-        misspelt = get_close_matches(str(name), known, n=1, cutoff=0.8)
+        misspelt = nearest(str(name), known, likeness=0.8)
         if _SECRET.search(str(name)) and not misspelt:
             # The value is a secret: the message must not repeat it.
             return self._wrong(
@@ -103,12 +102,6 @@ class Section:
     def _wrong(self, key: str, problem: str, remedy: str) -> ConfigError:
         place = f"{self._file}: {key}" if key else f"{self._file}"
         return ConfigError(f"{place}: {problem}.", remedy=remedy)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a sentence that suggests the known word most like this one, or nothing."""
-    near = get_close_matches(word, list(known), n=1)
-    return f"Did you mean {near[0]}? " if near else ""
 
 
 def text(value: Any) -> str:

@@ -304,6 +304,8 @@ def test_functions_stay_small_enough_to_read() -> None:
 
 
 HEAVY = {"boto3", "botocore", "craft_ai_sdk"}
+LATE = {"difflib", "html", "zipfile"}
+"""What only a mistake or a notebook needs: each costs a millisecond of every start."""
 
 PROBE = """
 import sys
@@ -341,4 +343,10 @@ def test_a_push_to_a_directory_store_loads_no_cloud_library(tmp_path: Path) -> N
     (tmp_path / "store").mkdir()
     loaded = loaded_by("push", "root", "./store", folder=tmp_path)
     assert (tmp_path / "store" / "a.txt").read_text() == "a"
-    assert not loaded & HEAVY
+    assert not loaded & (HEAVY | LATE)
+
+
+def test_status_loads_no_ignore_rules(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "store").mkdir()
+    assert not loaded_by("status", "root", "./store", folder=tmp_path) & {"pathspec", *HEAVY, *LATE}

@@ -15,8 +15,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar
 
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
 from craftsync.core.model import Skipped
 from craftsync.errors import UsageError
 
@@ -122,8 +120,12 @@ def _expression(rule: _Rule) -> str:
     return expression if expression.startswith("^") else f"(?s:.*?){expression}"
 
 
+@lru_cache(maxsize=MOST_PATTERNS)
 def _compiled(line: str) -> _Rule | None:
     """Read one line; `None` for a comment. Raises `ValueError` for an invalid pattern."""
+    # pathspec is for who looks for files: it takes longer to load than the rest of this folder.
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
     try:
         pattern = GitIgnoreSpecPattern(line)
     except re.error as error:

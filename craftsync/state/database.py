@@ -13,7 +13,6 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
-from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -358,7 +357,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 def _migrations() -> dict[int, str]:
     found = {}
-    for file in resources.files(__package__).joinpath("migrations").iterdir():
+    for file in Path(__file__).with_name("migrations").iterdir():
         match = _MIGRATION.fullmatch(file.name)
         if match:
             found[int(match[1])] = file.read_text("utf-8")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from html import escape
 from typing import Any, NamedTuple
 
 from craftsync.core.guard import DeleteLimit
@@ -220,6 +219,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Show the report as a table in a notebook, with the paths that are not in sync."""
+        from html import escape
+
         rows = "".join(
             f"<tr><td>{name.replace('_', ' ')}</td><td>{value}</td></tr>"
             for name, value in self.as_json().items()

@@ -17,13 +17,12 @@ from collections.abc import Callable, Mapping
 from configparser import Error as ConfigParserError
 from configparser import RawConfigParser
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from craftsync.errors import ConfigError, StoreDenied
+from craftsync.errors import ConfigError, StoreDenied, nearest
 from craftsync.forking import in_children
 from craftsync.hosts import Authorities
 from craftsync.stores.s3.signing import Keys
@@ -147,13 +146,12 @@ def _addressing_style(profile: str, options: Mapping[str, str]) -> str:
         if name in _HARMLESS_S3_OPTIONS or value.lower() in _HARMLESS_S3_VALUES.get(name, ()):
             continue
         known = sorted({*_HARMLESS_S3_OPTIONS, *_HARMLESS_S3_VALUES})
-        near = get_close_matches(name, known, n=1)
         allowed = " or ".join(_HARMLESS_S3_VALUES.get(name, ()))
         raise ConfigError(
             f"The AWS profile {profile} has the S3 option {name} = {value}, which craftsync does not use.",
             remedy=f"Set it to {allowed}, or remove it."
             if allowed
-            else f"{f'Did you mean {near[0]}? ' if near else ''}Correct or remove it.",
+            else f"{nearest(name, known)}Correct or remove it.",
         )
     return chosen.get("addressing_style", "auto").lower()
 
