@@ -5,6 +5,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# Of the random histories that `make campaign` runs.
+HISTORIES ?= 10000
+SEED      ?= 1
+
 # $(call install,EXTRAS): make the environment if it is not there, and install into it.
 define install
 @echo "Setting up $(VENV) ($(1)); this is done once."
@@ -33,6 +37,7 @@ test-exhaustive: $(VENV)/.test  ## Run the full enumerations too; takes minutes.
 
 campaign: $(VENV)/.test    ## Run at full size what the tests try in small; takes minutes.
 	$(BIN)/python -m pytest -m campaign
+	$(BIN)/python -m tests.simulator --histories $(HISTORIES) --seed $(SEED) --jobs 2
 
 bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" for a trial.
 	$(BIN)/python -m benchmarks $(ARGS)

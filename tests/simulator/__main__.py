@@ -1,0 +1,66 @@
+"""`python -m tests.simulator --histories N --seed S [--jobs J]`: run histories; print those that fail, shortened."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+
+from tests.simulator.campaign import STEPS, failure, made_up, play, shrunk, workplace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
+    parser.add_argument("--histories", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1, help="of the first history")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--trace", action="store_true", help="print each effect of one history")
+    parser.add_argument("--most", type=int, default=3, help="failing histories before it ends")
+    given = parser.parse_args()
+    if given.trace:
+        with workplace() as place:
+            history = shrunk(made_up(given.seed, given.steps), place)
+            print(history)  # noqa: T201
+            play(history, place, trace=print)
+        return
+    shares = [
+        (given.seed + job, given.histories // given.jobs, given.jobs, given.steps, given.most)
+        for job in range(given.jobs)
+    ]
+    started = time.monotonic()
+    if given.jobs == 1:
+        results = [share(shares[0])]
+    else:
+        with multiprocessing.Pool(given.jobs) as pool:
+            results = pool.map(share, shares)
+    seconds, run = time.monotonic() - started, sum(count for count, _ in results)
+    failed = [seed for _, seeds in results for seed in seeds]
+    rate = run / seconds * 60
+    print(f"{run} histories in {seconds:.0f} s, {rate:.0f} a minute; failed: {failed or 'none'}")  # noqa: T201
+    sys.exit(bool(failed))
+
+
+def share(given: tuple[int, int, int, int, int]) -> tuple[int, list[int]]:
+    """Run one process's histories; return how many, and the seeds that failed."""
+    first, histories, stride, steps, most = given
+    failed: list[int] = []
+    done = 0
+    with workplace() as place:
+        for number in range(histories):
+            seed = first + number * stride
+            history = made_up(seed, steps)
+            wrong = failure(history, place)
+            done += 1
+            if wrong is not None:
+                failed.append(seed)
+                shorter = shrunk(history, place)
+                print(f"seed {seed}: {failure(shorter, place)}\n{shorter}", flush=True)  # noqa: T201
+                if len(failed) >= most:
+                    break
+    return done, failed
+
+
+if __name__ == "__main__":
+    main()

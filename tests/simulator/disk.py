@@ -1,0 +1,443 @@
+"""Disks in memory, behind the system calls of `craftsync.local.linux`.
+
+A disk remembers what was written since the last flush, so that a power cut can
+lose it: the newest directory changes from some point on, and any file's content
+for itself. Descriptors belong to the one process that runs; `end_process`
+closes them all and lets go of their locks.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat as modes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+from craftsync.local import linux
+
+_FIRST_DESCRIPTOR = 1 << 20
+"""Far from the real ones, which other libraries of this process use."""
+_EXT4 = 0xEF53
+_BLOCKS = 1 << 30
+
+
+class Inode:
+    """A file or a folder. `entries` is `None` for a file; `data` is what it holds."""
+
+    __slots__ = ("ctime", "data", "disk", "entries", "links", "lock", "mode", "mtime", "number")
+
+    def __init__(self, disk: Disk, mode: int) -> None:
+        disk.inodes += 1
+        self.disk = disk
+        self.number = disk.inodes
+        self.mode = mode
+        self.data = b""
+        self.entries: dict[str, Inode] | None = {} if modes.S_ISDIR(mode) else None
+        self.links = 0
+        self.lock: Descriptor | None = None
+        self.mtime = self.ctime = disk.now()
+
+
+class Descriptor:
+    """An open file or folder."""
+
+    __slots__ = ("inode",)
+
+    def __init__(self, inode: Inode) -> None:
+        self.inode = inode
+
+
+class Status:
+    """What `stat` returns, as far as anybody asks."""
+
+    __slots__ = (
+        *("st_blocks", "st_ctime_ns", "st_dev", "st_gid", "st_ino", "st_mode", "st_mtime_ns"),
+        *("st_nlink", "st_size", "st_uid"),
+    )
+
+    def __init__(self, inode: Inode) -> None:
+        self.st_mode = inode.mode
+        self.st_ino = inode.number
+        self.st_dev = inode.disk.device
+        self.st_nlink = inode.links
+        self.st_uid = self.st_gid = 0
+        self.st_size = len(inode.data)
+        self.st_blocks = 0
+        self.st_mtime_ns = inode.mtime
+        self.st_ctime_ns = inode.ctime
+
+
+class Entry:
+    """What `scandir` yields."""
+
+    __slots__ = ("_inode", "name")
+
+    def __init__(self, name: str, inode: Inode) -> None:
+        self.name = name
+        self._inode = inode
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self._inode.entries is not None
+
+    def stat(self, *, follow_symlinks: bool = True) -> Status:
+        return Status(self._inode)
+
+
+class Disk:
+    """One filesystem. `clock` returns nanoseconds; its stamps have the kernel's tick of 4 ms."""
+
+    def __init__(self, device: int, clock: Callable[[], int]) -> None:
+        self.device = device
+        self.inodes = 0
+        self._clock = clock
+        self._undo: list[Callable[[], None]] = []
+        self._old: dict[Inode, bytes] = {}
+        self.root = Inode(self, modes.S_IFDIR | 0o755)
+        self.root.links = 1
+
+    def now(self) -> int:
+        return self._clock() // 4_000_000 * 4_000_000
+
+    def put(self, folder: Inode, name: str, inode: Inode | None) -> None:
+        """Let a name lead to an inode, or to nothing."""
+        assert folder.entries is not None
+        before = folder.entries.get(name)
+        _set(folder, name, inode)
+        folder.mtime = folder.ctime = self.now()
+        self._undo.append(lambda: _set(folder, name, before))
+
+    def write(self, inode: Inode, data: bytes) -> None:
+        self._old.setdefault(inode, inode.data)
+        inode.data = data
+        inode.mtime = inode.ctime = self.now()
+
+    def flush(self, inode: Inode | None = None) -> None:
+        """Make everything durable, or with an inode what is asked for: its content, or all names so far."""
+        if inode is not None and inode.entries is None:
+            self._old.pop(inode, None)
+            return
+        self._undo.clear()
+        if inode is None:
+            self._old.clear()
+
+    def lose(self, chance: Random) -> None:
+        """Lose what a power cut may: the last changes of names, and contents not flushed, each for itself."""
+        for _ in range(chance.randint(0, len(self._undo))):
+            self._undo.pop()()
+        for inode, old in self._old.items():
+            whole = inode.data
+            inode.data = chance.choice((old, whole, whole[: len(whole) // 2], bytes(len(whole))))
+        self.flush()
+
+    def find(self, path: str) -> Inode | None:
+        """Return what is at a path, for those who look from outside."""
+        found: Inode | None = self.root
+        for name in filter(None, path.split("/")):
+            found = found.entries.get(name) if found and found.entries is not None else None
+        return found
+
+    def files(self, folder: Inode | None = None, prefix: str = "") -> Iterator[tuple[str, Inode]]:
+        """Yield path and inode of every file."""
+        for name, inode in (folder or self.root).entries.items():  # type: ignore[union-attr]
+            if inode.entries is None:
+                yield prefix + name, inode
+            else:
+                yield from self.files(inode, f"{prefix}{name}/")
+
+
+def _set(folder: Inode, name: str, inode: Inode | None) -> None:
+    assert folder.entries is not None
+    before = folder.entries.pop(name, None)
+    if before is not None:
+        before.links -= 1
+    if inode is not None:
+        folder.entries[name] = inode
+        inode.links += 1
+
+
+class Kernel:
+    """The system calls. `effect` is called with a name before each that changes anything, and after it."""
+
+    def __init__(self, effect: Callable[[str, bool], None]) -> None:
+        self.disks: dict[str, Disk] = {}
+        """By the folder each is mounted on."""
+        self.calls = 0
+        self._effect = effect
+        self._open: dict[int, Descriptor] = {}
+        self._next = _FIRST_DESCRIPTOR
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Take the place of Linux."""
+        real = {name: getattr(linux, name) for name in linux.__all__}
+        for name in real:
+            setattr(linux, name, getattr(self, name))
+        try:
+            yield
+        finally:
+            for name, call in real.items():
+                setattr(linux, name, call)
+
+    def end_process(self) -> None:
+        for descriptor in self._open.values():
+            _unlock(descriptor)
+        self._open.clear()
+
+    @property
+    def open_descriptors(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        self._effect(name, False)
+        yield
+        self._effect(name, True)
+
+    def _new(self, inode: Inode) -> int:
+        self._next += 1
+        self._open[self._next] = Descriptor(inode)
+        return self._next
+
+    def _inode(self, descriptor: int) -> Inode:
+        if descriptor not in self._open:
+            raise _error(errno.EBADF)
+        return self._open[descriptor].inode
+
+    def _start(self, path: str, dir_fd: int | None) -> tuple[Inode, str]:
+        if dir_fd is not None:
+            return self._inode(dir_fd), path
+        for mounted, disk in self.disks.items():
+            if path == mounted or path.startswith(mounted + "/"):
+                return disk.root, path[len(mounted) :]
+        raise _error(errno.ENOENT)
+
+    def _parent(self, path: str, dir_fd: int | None) -> tuple[Inode, str]:
+        """Return the folder that a path lies in, and its last name."""
+        at, path = self._start(path, dir_fd)
+        *above, last = path.strip("/").split("/")
+        for name in above:
+            at = _inside(at, name)
+        if at.entries is None:
+            raise _error(errno.ENOTDIR)
+        return at, last
+
+    def _find(self, path: str, dir_fd: int | None) -> Inode:
+        parent, name = self._parent(path, dir_fd)
+        return parent if name in ("", ".") else _inside(parent, name)
+
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            folder = self._find(path, dir_fd)
+            if folder.entries is None:
+                raise _error(errno.ENOTDIR)
+            return self._new(Inode(folder.disk, modes.S_IFREG | mode & 0o755))
+        parent, name = self._parent(path, dir_fd)
+        if flags & os.O_CREAT and name not in parent.entries:  # type: ignore[operator]
+            with self._changing("create"):
+                if name not in parent.entries:  # type: ignore[operator]
+                    parent.disk.put(parent, name, Inode(parent.disk, modes.S_IFREG | mode & 0o755))
+        found = parent if name in ("", ".") else parent.entries.get(name)  # type: ignore[union-attr]
+        if found is None:
+            raise _error(errno.ENOENT)
+        if flags & os.O_DIRECTORY and found.entries is None:
+            raise _error(errno.ENOTDIR)
+        if found.entries is not None and flags & os.O_ACCMODE:
+            raise _error(errno.EISDIR)
+        return self._new(found)
+
+    def open_beneath(self, descriptor: int, path: str, flags: int, mode: int = 0) -> int:
+        return self.open(path, flags, mode, dir_fd=descriptor)
+
+    def close(self, descriptor: int) -> None:
+        closed = self._open.pop(descriptor, None)
+        if closed is not None:
+            _unlock(closed)
+
+    def stat(self, path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Status:
+        return Status(self._find(path, dir_fd))
+
+    def fstat(self, descriptor: int) -> Status:
+        return Status(self._inode(descriptor))
+
+    def pread(self, descriptor: int, length: int, offset: int) -> bytes:
+        return self._inode(descriptor).data[offset : offset + length]
+
+    def preadv(self, descriptor: int, buffers: list[Any], offset: int) -> int:
+        content = self.pread(descriptor, sum(map(len, buffers)), offset)
+        (buffer,) = buffers
+        buffer[: len(content)] = content
+        return len(content)
+
+    def pwrite(self, descriptor: int, data: Any, offset: int) -> int:
+        inode, data = self._inode(descriptor), bytes(data)
+        with self._changing("pwrite"):
+            before = inode.data.ljust(offset, b"\0")
+            inode.disk.write(inode, before[:offset] + data + before[offset + len(data) :])
+        return len(data)
+
+    def copy_file_range(
+        self, source: int, target: int, count: int, source_offset: int, target_offset: int
+    ) -> int:
+        return self.pwrite(target, self.pread(source, count, source_offset), target_offset)
+
+    def ftruncate(self, descriptor: int, size: int) -> None:
+        inode = self._inode(descriptor)
+        with self._changing("truncate"):
+            inode.disk.write(inode, inode.data[:size].ljust(size, b"\0"))
+
+    def fsync(self, descriptor: int) -> None:
+        inode = self._inode(descriptor)
+        with self._changing("fsync"):
+            inode.disk.flush(inode)
+
+    def syncfs(self, descriptor: int) -> None:
+        with self._changing("syncfs"):
+            self._inode(descriptor).disk.flush()
+
+    def fchmod(self, descriptor: int, mode: int) -> None:
+        inode = self._inode(descriptor)
+        inode.mode = modes.S_IFMT(inode.mode) | mode
+        inode.ctime = inode.disk.now()
+
+    def utime(self, descriptor: int, *, ns: tuple[int, int]) -> None:
+        inode = self._inode(descriptor)
+        inode.mtime, inode.ctime = ns[1], inode.disk.now()
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """Do nothing: everything belongs to one user."""
+
+    def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        parent, name = self._parent(path, dir_fd)
+        self._must_be_free(parent, name)
+        with self._changing("mkdir"):
+            self._must_be_free(parent, name)
+            parent.disk.put(parent, name, Inode(parent.disk, modes.S_IFDIR | 0o755))
+
+    def makedirs(self, path: str, *, exist_ok: bool = False) -> None:
+        self._find(path, None)
+
+    def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
+        parent, name = self._parent(path, dir_fd)
+        if _inside(parent, name).entries:
+            raise _error(errno.ENOTEMPTY)
+        with self._changing("rmdir"):
+            inode = _inside(parent, name)
+            if inode.entries is None:
+                raise _error(errno.ENOTDIR)
+            if inode.entries:
+                raise _error(errno.ENOTEMPTY)
+            parent.disk.put(parent, name, None)
+
+    def rmtree(self, path: str, *, dir_fd: int | None = None) -> None:
+        parent, name = self._parent(path, dir_fd)
+        _inside(parent, name)
+        with self._changing("rmtree"):
+            parent.disk.put(parent, name, None)
+
+    def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
+        parent, name = self._parent(path, dir_fd)
+        if _inside(parent, name).entries is not None:
+            raise _error(errno.EISDIR)
+        with self._changing("unlink"):
+            _inside(parent, name)
+            parent.disk.put(parent, name, None)
+
+    def link(
+        self,
+        source: str,
+        target: str,
+        *,
+        src_dir_fd: int | None = None,
+        dst_dir_fd: int | None = None,
+        follow_symlinks: bool = True,
+    ) -> None:
+        if source.startswith("/proc/self/fd/"):
+            inode = self._inode(int(source.rpartition("/")[2]))
+        else:
+            inode = self._find(source, src_dir_fd)
+        parent, name = self._parent(target, dst_dir_fd)
+        with self._changing("link"):
+            self._must_be_free(parent, name)
+            inode.ctime = inode.disk.now()
+            parent.disk.put(parent, name, inode)
+
+    def rename(
+        self,
+        source: str,
+        target: str,
+        *,
+        src_dir_fd: int | None = None,
+        dst_dir_fd: int | None = None,
+    ) -> None:
+        self._rename(self._parent(source, src_dir_fd), self._parent(target, dst_dir_fd), 0)
+
+    def renameat2(
+        self, source_fd: int, source: str, target_fd: int, target: str, flags: int
+    ) -> None:
+        self._rename(self._parent(source, source_fd), self._parent(target, target_fd), flags)
+
+    def _rename(self, origin: tuple[Inode, str], goal: tuple[Inode, str], flags: int) -> None:
+        with self._changing("exchange" if flags & linux.EXCHANGE else "rename"):
+            moved = _inside(*origin)
+            if flags & linux.NOREPLACE:
+                self._must_be_free(*goal)
+            displaced = _inside(*goal) if flags & linux.EXCHANGE else None
+            moved.ctime = moved.disk.now()
+            if displaced is not None:
+                displaced.ctime = moved.ctime
+            undone = len(moved.disk._undo)
+            moved.disk.put(*origin, displaced)
+            moved.disk.put(*goal, moved)
+            steps = moved.disk._undo[undone:]
+            moved.disk._undo[undone:] = [lambda: [undo() for undo in reversed(steps)] and None]
+
+    def _must_be_free(self, parent: Inode, name: str) -> None:
+        if name in parent.entries:  # type: ignore[operator]
+            raise _error(errno.EEXIST)
+
+    def listdir(self, descriptor: int) -> list[str]:
+        return list(self._inode(descriptor).entries or ())
+
+    @contextmanager
+    def scandir(self, descriptor: int) -> Iterator[Iterator[Entry]]:
+        entries = self._inode(descriptor).entries or {}
+        yield iter([Entry(name, inode) for name, inode in entries.items()])
+
+    def fstatvfs(self, descriptor: int) -> Any:
+        return os.statvfs_result((4096, 4096, _BLOCKS, _BLOCKS, _BLOCKS, 0, 0, 0, 0, 255, 1))
+
+    def statfs_type(self, descriptor: int) -> int:
+        return _EXT4
+
+    def flock(self, descriptor: int, operation: int) -> None:
+        opened = self._open[descriptor]
+        if opened.inode.lock not in (None, opened):
+            assert operation & fcntl.LOCK_NB, "one thread would wait for itself"
+            raise _error(errno.EWOULDBLOCK)
+        opened.inode.lock = opened
+
+    def ioctl(self, descriptor: int, request: int, argument: int = 0) -> int:
+        raise _error(errno.EOPNOTSUPP)
+
+
+def _unlock(descriptor: Descriptor) -> None:
+    if descriptor.inode.lock is descriptor:
+        descriptor.inode.lock = None
+
+
+def _inside(folder: Inode, name: str) -> Inode:
+    if folder.entries is None:
+        raise _error(errno.ENOTDIR)
+    if name == ".":
+        return folder
+    if name not in folder.entries:
+        raise _error(errno.ENOENT)
+    return folder.entries[name]
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

@@ -1,0 +1,125 @@
+"""The steps of a history: values that print as code, so that a failing history can be pasted into a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from random import Random
+
+PATHS = ("a", "b", "c.txt", "d/x", "d/y", "e/f/z")
+STORE = -1
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a person does on one side (`STORE` or the number of a client).
+
+    `what` is write, remove or move (to `target`); `how` a write is done: in
+    place, as a new file, with an old time, or with the time that was there.
+    Within a run, `at` says at which effect.
+    """
+
+    what: str
+    side: int
+    path: str
+    token: int = 0
+    how: str = "in place"
+    target: str = ""
+    at: int = 0
+
+    @property
+    def content(self) -> bytes:
+        """All of one size, but for every seventh."""
+        return b"%08d" % self.token + b"+" * (self.token % 7 == 0)
+
+
+@dataclass(frozen=True)
+class Crash:
+    """The process dies at an effect; with `cut` the machine does, too."""
+
+    at: int
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The requests from the `first` on fail, `count` of them: before they are carried out, or after.
+
+    `doubt`: the client is not told which.
+    """
+
+    first: int
+    count: int = 1
+    after: bool = False
+    doubt: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """A client runs once; `mods` happen meanwhile."""
+
+    client: int
+    mods: tuple[Act | Crash | Fail, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Time passes."""
+
+    seconds: float
+
+
+Step = Act | Run | Wait
+
+
+class Author:
+    """Makes up histories by chance."""
+
+    def __init__(self, seed: int, clients: int) -> None:
+        self._chance = Random(seed)
+        self._clients = clients
+        self._token = 0
+
+    def history(self, steps: int) -> list[Step]:
+        return [self._step() for _ in range(steps)]
+
+    def _step(self) -> Step:
+        roll = self._chance.random()
+        if roll < 0.62:
+            return self._act()
+        if roll < 0.66:
+            return Wait(self._chance.choice((0.001, 1.0, 5.0, 90.0)))
+        return Run(self._chance.randrange(self._clients), tuple(self._mods()))
+
+    def _mods(self) -> list[Act | Crash | Fail]:
+        chance, mods = self._chance, list[Act | Crash | Fail]()
+        roll = chance.random()
+        if roll < 0.25:
+            mods.append(Crash(chance.randint(1, 60)))
+        elif roll < 0.45:
+            mods += [
+                Fail(
+                    chance.randint(1, 40),
+                    chance.choice((1, 1, 2, 7)),
+                    after=chance.random() < 0.5,
+                    doubt=chance.random() < 0.5,
+                )
+                for _ in range(chance.randint(1, 3))
+            ]
+        if chance.random() < 0.3:
+            mods += [
+                replace(self._act(), at=chance.randint(1, 60)) for _ in range(chance.randint(1, 3))
+            ]
+        return mods
+
+    def _act(self) -> Act:
+        chance = self._chance
+        side = chance.choice((STORE, *range(self._clients), *range(self._clients)))
+        path = chance.choice(PATHS)
+        roll = chance.random()
+        if roll < 0.65:
+            self._token += 1
+            how = chance.choice(("in place", "new file", "old time", "same time"))
+            return Act("write", side, path, self._token, how)
+        if roll < 0.85 or side == STORE:
+            return Act("remove", side, path)
+        return Act("move", side, path, target=chance.choice(PATHS))

@@ -1,0 +1,162 @@
+"""A store in memory with a personality, whose requests can fail and whose effects can be the last."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
+from craftsync.stores.base import Expect, Source, Store, UploadJournal
+from craftsync.stores.memory import MemoryStore
+
+
+@dataclass(frozen=True)
+class Personality:
+    """What a store promises (`conditions`, `copies`, `ordered`) and what it says of an object."""
+
+    conditions: bool = True
+    copies: bool = True
+    ordered: bool = True
+    metadata: bool = True
+    """It keeps operation id, digest and time of a write."""
+    times: bool = True
+    """It tells the time of the uploaded file, as a folder does."""
+    md5: bool = False
+    """Versions are the MD5 of the content."""
+
+
+PERSONALITIES = {
+    "whole": Personality(),
+    "no conditions": Personality(conditions=False),
+    "no copy": Personality(copies=False),
+    "no metadata": Personality(metadata=False, times=False),
+    "times only": Personality(metadata=False),
+    "bare": Personality(False, False, False, metadata=False, times=False),
+    "md5": Personality(md5=True),
+    "md5 only": Personality(md5=True, metadata=False, times=False, conditions=False),
+}
+
+
+class SimulatedStore(MemoryStore):
+    """The objects; what they say of themselves depends on the personality."""
+
+    def __init__(self, personality: Personality) -> None:
+        super().__init__("store")
+        self._mine = personality
+        conditions = personality.conditions
+        self.features = replace(
+            self.features,
+            conditional_create=conditions,
+            conditional_replace=conditions,
+            conditional_delete=conditions,
+            server_side_copy=personality.copies,
+            sorted_listing=personality.ordered,
+            metadata=personality.metadata,
+            md5_versions=personality.md5,
+        )
+
+    def contents(self) -> dict[str, bytes]:
+        """Return everything there is, the trash too."""
+        return {path: content for path, (_, content) in self._objects.items()}
+
+    def list(
+        self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
+    ) -> Iterator[RemoteObject | Skipped]:
+        listed = list(super().list(prefix, boundaries=boundaries, nested_own=nested_own))
+        return iter(listed if self._mine.ordered else listed[::-1])
+
+    def stat(self, path: str) -> RemoteObject | None:
+        found = super().stat(path)
+        return None if found is None else self._told(found)
+
+    def _told(self, found: RemoteObject) -> RemoteObject:
+        if self._mine.metadata:
+            return found
+        mtime_ns = found.mtime_ns if self._mine.times else None
+        return found._replace(digest=None, operation=None, mtime_ns=mtime_ns)
+
+    def _held(self, path: str, expect: RemoteObject | None) -> tuple[RemoteObject, bytes]:
+        described, content = super()._held(path, expect)
+        return self._told(described), content
+
+    def _put(self, path: str, content: bytes, mtime_ns: int | None, operation: str) -> RemoteObject:
+        described = super()._put(path, content, mtime_ns, operation)
+        if self._mine.md5:
+            version = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            described = described._replace(version=version)
+            self._objects[path] = (described, content)
+        return self._told(described)
+
+
+class Connection:
+    """One client's way to a store. `request` is called before and after each operation, and may raise."""
+
+    def __init__(self, store: Store, request: Callable[[str, str, bool], None]) -> None:
+        self._store = store
+        self._request = request
+        self.name = store.name
+        self.location = store.location
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    @contextmanager
+    def _asked(self, operation: str, path: str) -> Iterator[None]:
+        self._request(operation, path, False)
+        yield
+        self._request(operation, path, True)
+
+    def list(self, prefix: str = "", **options: Any) -> Iterator[RemoteObject | Skipped]:
+        with self._asked("list", prefix):
+            listed = list(self._store.list(prefix, **options))
+        yield from listed
+        if not prefix:
+            with self._asked("end of list", prefix):
+                pass
+
+    def stat(self, path: str) -> RemoteObject | None:
+        with self._asked("stat", path):
+            return self._store.stat(path)
+
+    @contextmanager
+    def read(self, path: str, **options: Any) -> Iterator[Any]:
+        with self._asked("read", path):
+            opened = self._store.read(path, **options)
+        with opened as reader:
+            yield reader
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+    ) -> RemoteObject:
+        with self._asked("write", path):
+            return self._store.write(
+                path, source, expect=expect, operation=operation, keep=keep, journal=journal
+            )
+
+    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+        with self._asked("delete", path):
+            self._store.delete(path, expect=expect, keep=keep)
+
+    def copy(
+        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+    ) -> RemoteObject:
+        with self._asked("copy", target):
+            return self._store.copy(source, target, expect=expect, operation=operation)
+
+    def barrier(self) -> Mapping[str, RemoteObject]:
+        with self._asked("barrier", ""):
+            return self._store.barrier()
+
+
+def is_own(path: str) -> bool:
+    return f"/{OWN_FOLDER}/" in f"/{path}"

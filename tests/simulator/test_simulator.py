@@ -1,0 +1,99 @@
+"""Random histories of the whole engine, judged by what people wrote; a short form of `make campaign`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.simulator.campaign import History, failure, made_up, play, shrunk, workplace
+from tests.simulator.judge import Judge, Wrong
+from tests.simulator.steps import STORE, Act, Crash, Run
+from tests.simulator.store import PERSONALITIES
+
+SHARES = 4
+FIRST_SEED = 1
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with workplace() as folder:
+        yield folder
+
+
+def tried(place: Path, first: int, count: int) -> None:
+    for seed in range(first, first + count):
+        history = made_up(seed)
+        wrong = failure(history, place)
+        assert wrong is None, f"seed {seed}: {wrong}\n{shrunk(history, place)}"
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_random_histories_lose_nothing_and_come_to_rest(place: Path, share: int) -> None:
+    tried(place, FIRST_SEED + share * 10, 10)
+
+
+def test_a_history_repeats_exactly(place: Path) -> None:
+    history, traces = made_up(7), []
+    for _ in range(2):
+        trace: list[str] = []
+        play(history, place, trace.append)
+        traces.append(trace)
+    assert traces[0] == traces[1]
+
+
+@pytest.mark.parametrize("personality", sorted(PERSONALITIES))
+def test_a_process_killed_at_any_effect_heals(place: Path, personality: str) -> None:
+    """One of everything, and a kill at each effect in turn."""
+    for at in range(1, 80, 7):
+        steps = (
+            Act("write", 0, "a", 1),
+            Act("write", 0, "c.txt", 2),
+            Act("write", STORE, "b", 3),
+            Run(0),
+            Act("write", 0, "a", 4, "same time"),
+            Act("write", STORE, "b", 5),
+            Act("write", STORE, "d/x", 6),
+            Act("remove", 0, "c.txt"),
+            Run(0, (Crash(at),)),
+        )
+        play(History(at, 1, personality, steps), place)
+
+
+def test_the_judge_allows_no_loss_of_an_edit_nobody_had_seen() -> None:
+    judge = Judge()
+    judge.person("folder", "a", b"1")
+    judge.look("store", {"a": b"1"}, "folder")
+    judge.run_ended("folder")
+    judge.person("folder", "a", b"2")
+    judge.person("store", "a", b"3")
+    judge.look("store", {"a": b"2"}, "folder")
+    with pytest.raises(Wrong, match="without a rule"):
+        judge.run_ended("folder")
+
+
+def test_the_judge_allows_no_delete_that_nobody_made() -> None:
+    judge = Judge()
+    judge.person("folder", "a", b"1")
+    judge.look("folder", {}, "folder")
+    with pytest.raises(Wrong, match="deleted"):
+        judge.run_ended("folder")
+
+
+def test_the_judge_allows_no_conflict_copy_where_one_person_wrote() -> None:
+    judge = Judge()
+    judge.person("folder", "a", b"1")
+    judge.look("store", {"a": b"1"}, "folder")
+    judge.run_ended("folder")
+    judge.person("folder", "a", b"2")
+    judge.look("folder", {"a": b"2", "a (conflict 2026 store)": b"1"}, "folder")
+    with pytest.raises(Wrong, match="nobody made"):
+        judge.run_ended("folder")
+
+
+def test_the_judge_allows_no_torn_content() -> None:
+    judge = Judge()
+    judge.person("folder", "a", b"12345678")
+    with pytest.raises(Wrong, match="torn"):
+        judge.look("store", {"a": b"1234"}, "folder")

@@ -1,0 +1,402 @@
+"""Clients, their disks, one store and one clock: where the steps of a history happen and are judged."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any, Generic, TypeVar
+
+from craftsync.core.model import OWN_FOLDER
+from craftsync.core.retention import Retention, StoreTrash
+from craftsync.errors import CraftsyncError, StoreUnavailable
+from craftsync.state.database import Database
+from craftsync.state.pair import pair_folder
+from craftsync.stores.retrying import RetryingStore
+from craftsync.sync.report import Event, IssueEvent, Options, Report
+from craftsync.sync.session import Session
+from tests.simulator.disk import Disk, Inode, Kernel
+from tests.simulator.judge import Judge, Wrong, original
+from tests.simulator.steps import Act, Crash, Fail, Run, Step, Wait
+from tests.simulator.store import PERSONALITIES, Connection, SimulatedStore, is_own
+from tests.support.clock import FakeClock
+from tests.support.world import Bytes
+
+Result = TypeVar("Result")
+OLD_TIME = 1_600_000_000_000_000_000
+_HIDDEN = ("old time", "same time")
+_NAMED = ("link", "exchange", "rename")
+_CYCLES = 4
+"""Runs of each client within which everything must be at rest."""
+
+
+class PowerCut(BaseException):
+    """The process ends here: nothing handles it on the way."""
+
+
+class ShuffledPool(Generic[Result]):
+    """Runs tasks one at a time, in an order that chance decides."""
+
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
+        self._tasks: list[Callable[[], Result]] = []
+        self._results: deque[Result] = deque()
+
+    def submit(self, task: Callable[[], Result], *, long: bool = False) -> None:
+        self._tasks.append(task)
+
+    def begin(self, task: Callable[[], Result]) -> None:
+        self._results.append(task())
+
+    def post(self, result: Result) -> None:
+        self._results.append(result)
+
+    def take(self, timeout: float | None = None) -> Result | None:
+        if self._results and (not self._tasks or self._chance.random() < 0.5):
+            return self._results.popleft()
+        if self._tasks:
+            self._results.append(self._tasks.pop(self._chance.randrange(len(self._tasks)))())
+        return self._results.popleft() if self._results else None
+
+    def close(self) -> None:
+        self._tasks.clear()
+
+
+class Client:
+    """One folder with its disk and its state."""
+
+    def __init__(self, number: int, disk: Disk, state_dir: Path) -> None:
+        self.name = f"client {number}"
+        self.path = f"/simulated/{number}"
+        self.disk = disk
+        self.state_dir = state_dir
+
+    def files(self) -> dict[str, bytes]:
+        """Return all that can be had from the folder: files, and the trash."""
+        return {
+            path: inode.data
+            for path, inode in self.disk.files()
+            if not is_own(path) or path.startswith(f"{OWN_FOLDER}/trash/")
+        }
+
+
+class World:
+    """Everything there is. `trace` gets a line for each effect, where somebody wants to read it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clients: int,
+        personality: str,
+        seed: int,
+        template: Path,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.clock = FakeClock()
+        self.judge = Judge()
+        self.kernel = Kernel(self._on_disk)
+        self.store = SimulatedStore(PERSONALITIES[personality])
+        self.effects = 0
+        self.forgets = False
+        """A last synced state, or the memory of a write, has been lost."""
+        self.crashed = False
+        self._chance = Random(seed)
+        self._folder = folder
+        self._trace = trace
+        self._plan: dict[int, list[Any]] = {}
+        self._fails: list[Fail] = []
+        self._at = self._requests = 0
+        self._running: Client | None = None
+        self._dead = False
+        self._contents: set[bytes] = set()
+        self.clients = [self._client(number, template) for number in range(clients)]
+
+    def _client(self, number: int, template: Path) -> Client:
+        disk = Disk(number + 1, self.clock.now_ns)
+        client = Client(number, disk, self._folder / str(number))
+        self.kernel.disks[client.path] = disk
+        state = pair_folder(client.state_dir, client.path, self.store.location)
+        state.mkdir(parents=True)
+        shutil.copyfile(template, state / "state.db")
+        return client
+
+    # What people do.
+
+    def step(self, step: Step) -> None:
+        """Let one step of a history happen."""
+        match step:
+            case Act():
+                self.act(step)
+            case Wait():
+                self.clock.advance(step.seconds)
+            case Run():
+                self.run(self.clients[step.client % len(self.clients)], step)
+
+    def act(self, act: Act) -> None:
+        """Do what a person does to a path; nothing where it cannot be done."""
+        self.say(f"  {act}")
+        self.clock.advance(self._chance.choice((0.0, 0.001, 0.03)))
+        if act.side < 0:
+            self._act_in_store(act)
+        else:
+            self._act_in_folder(self.clients[act.side % len(self.clients)], act)
+        self._contents = self._all()
+
+    def _act_in_store(self, act: Act) -> None:
+        there = self.store.contents()
+        if act.what == "write":
+            mtime = OLD_TIME if act.how == "old time" else self.clock.now_ns()
+            operation = f"person-{act.token}"
+            self.store.write(act.path, Bytes(act.content, mtime), expect=None, operation=operation)
+            self.judge.person("store", act.path, act.content)
+        elif act.path in there:
+            self.store.delete(act.path, expect=None)
+            self.judge.person("store", act.path, None)
+
+    def _act_in_folder(self, client: Client, act: Act) -> None:
+        disk, now = client.disk, self.judge.shown[client.name]
+        folder, name = self._parent(disk, act.path)
+        if folder is None:
+            return
+        there = folder.entries.get(name)  # type: ignore[union-attr]
+        if there is not None and there.entries is not None:
+            return
+        if act.what == "write":
+            self._write(disk, folder, name, there, act)
+            self.judge.person(client.name, act.path, act.content)
+        elif there is None:
+            return
+        elif act.what == "remove":
+            disk.put(folder, name, None)
+            self.judge.person(client.name, act.path, None)
+        else:
+            content = now.get(act.path, there.data)
+            target, last = self._parent(disk, act.target)
+            if target is None or target.entries.get(last) is not None:  # type: ignore[union-attr]
+                return
+            there.ctime = disk.now()
+            disk.put(target, last, there)
+            disk.put(folder, name, None)
+            self.judge.person(client.name, act.target, content)
+            self.judge.person(client.name, act.path, None)
+
+    def _write(self, disk: Disk, folder: Inode, name: str, there: Inode | None, act: Act) -> None:
+        before = there.mtime if there is not None else OLD_TIME
+        if there is None or act.how == "new file":
+            there = Inode(disk, 0o100644)
+            disk.put(folder, name, there)
+        disk.write(there, act.content)
+        if act.how == "old time":
+            there.mtime = OLD_TIME
+        elif act.how == "same time":
+            there.mtime = before
+
+    def _parent(self, disk: Disk, path: str) -> tuple[Inode | None, str]:
+        *above, last = path.split("/")
+        at = disk.root
+        for name in above:
+            assert at.entries is not None
+            if name not in at.entries:
+                disk.put(at, name, Inode(disk, 0o040755))
+            at = at.entries[name]
+            if at.entries is None:
+                return None, last
+        return at, last
+
+    # What craftsync does.
+
+    def run(self, client: Client, plan: Run) -> Report | None:
+        """Let a client run once; `None` when the process died, or the run was broken off."""
+        self.say(f"{client.name} runs")
+        self._plan = {}
+        for mod in plan.mods:
+            if isinstance(mod, Crash | Act):
+                self._plan.setdefault(mod.at, []).append(mod)
+        self._fails = [mod for mod in plan.mods if isinstance(mod, Fail)]
+        self._at = self._requests = 0
+        self._running, self._contents = client, self._all()
+        try:
+            report = self._run(client)
+        except PowerCut:
+            self._restart(client)
+            self.judge.run_ended(client.name, died=True, forgets=self.forgets)
+            return None
+        except CraftsyncError as error:
+            self.say(f"  broken off: {error}")
+            if not isinstance(error, StoreUnavailable):
+                raise
+            report = None
+        finally:
+            self._running = None
+        if self.kernel.open_descriptors:
+            raise Wrong(f"{self.kernel.open_descriptors} descriptors are left open")
+        failed = report is None or report.problems > 0
+        self.judge.run_ended(client.name, failed=failed, forgets=self.forgets)
+        return report
+
+    def _run(self, client: Client) -> Report:
+        chance = Random(self._chance.random())
+        store = RetryingStore(
+            Connection(self.store, self._request), clock=self.clock, rng=Random(chance.random())
+        )
+        with Session.open(
+            client.path,
+            store,
+            state_dir=client.state_dir,
+            clock=self.clock,
+            make_pool=lambda _: ShuffledPool(chance),
+        ) as session:
+            session.retention = Retention(store=StoreTrash.ALL)
+            report = session.run("sync", Options(transfers=4), self._listen)
+        if self._dead:
+            raise Wrong("a run went on after the end of its process")
+        return report
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, IssueEvent):
+            self.say(f"  {event.issue} {event.path}: {event.reason}")
+
+    def _on_disk(self, what: str, is_done: bool) -> None:
+        self._effect(what, is_done)
+
+    def _request(self, operation: str, path: str, is_done: bool) -> None:
+        changes = operation in ("write", "delete", "copy", "end of list")
+        if not is_done:
+            self._requests += 1
+        if changes or self._dead:
+            self._effect(f"{operation} {path}", is_done)
+        for fail in self._fails:
+            if fail.first <= self._requests < fail.first + fail.count and fail.after == is_done:
+                self.say(f"  {operation} {path} fails, {'after' if is_done else 'before'}")
+                raise StoreUnavailable("simulated", ambiguous=is_done or fail.doubt)
+
+    def _effect(self, what: str, is_done: bool) -> None:
+        """Meet an effect of the running client, before it and after it."""
+        if self._running is None:
+            return
+        if self._dead:
+            raise PowerCut
+        if is_done:
+            self.effects += 1
+            self.say(f"    {what}")
+            self._look(what)
+        self.clock.advance(self._chance.choice((0.0, 0.0, 0.002, 0.02)))
+        self._at += 1
+        for mod in self._plan.pop(self._at, ()):
+            if isinstance(mod, Act) and mod.how in _HIDDEN and is_done and what in _NAMED:
+                # Known window: between a name and the stat that follows it, an edit that keeps size
+                # and mtime moves ctime alone, which the name itself has just moved.
+                self._plan.setdefault(self._at + 1, []).append(mod)
+            elif isinstance(mod, Act):
+                self.act(mod)
+            else:
+                self._die(mod)
+
+    def _look(self, what: str) -> None:
+        assert self._running is not None
+        files, there = self._running.files(), self.store.contents()
+        contents = {*files.values(), *there.values()}
+        lost = self._contents - contents
+        if lost and (lost := lost - self._all()):
+            raise Wrong(f"lost in {what}: {sorted(lost)}")
+        self._contents = contents
+        self._judge_sides(self._running, files, there)
+
+    def _judge_sides(
+        self, client: Client, files: dict[str, bytes], there: dict[str, bytes]
+    ) -> None:
+        by = client.name
+        self.judge.look(by, {p: c for p, c in files.items() if not is_own(p)}, by)
+        self.judge.look("store", {p: c for p, c in there.items() if not is_own(p)}, by)
+
+    def _all(self) -> set[bytes]:
+        found = set(self.store.contents().values())
+        for client in self.clients:
+            found.update(client.files().values())
+        return found
+
+    def _die(self, crash: Crash) -> None:
+        """End the process here: its memory, descriptors and locks are gone; a power cut loses more."""
+        client = self._running
+        assert client is not None
+        self.say(f"  {'the power is cut' if crash.cut else 'the process is killed'}")
+        self._dead = self.crashed = True
+        saved = self._state(client)
+        shutil.rmtree(self._folder / "saved", ignore_errors=True)
+        shutil.copytree(saved, self._folder / "saved")
+        raise PowerCut
+
+    def _state(self, client: Client) -> Path:
+        return pair_folder(client.state_dir, client.path, self.store.location)
+
+    def _restart(self, client: Client) -> None:
+        state = self._state(client)
+        shutil.rmtree(state)
+        shutil.copytree(self._folder / "saved", state)
+        with suppress(FileNotFoundError):
+            (state / "state.db-shm").unlink()
+        self.kernel.end_process()
+        self._dead = False
+
+    # At rest.
+
+    def settle(self) -> None:
+        """Let every client run without trouble until nothing changes; then everything must be right."""
+        self.say("at rest")
+        for _ in range(_CYCLES + 1):
+            changed = 0
+            for client in self.clients:
+                self.clock.advance(60.0)
+                report = self.run(client, Run(0))
+                assert report is not None
+                changed += _changes(report)
+                copies = any(map(original, self.judge.shown[client.name]))
+                if report.problems or report.skipped or report.held:
+                    raise Wrong(f"a run without trouble reports {report}")
+            if not changed:
+                break
+        else:
+            raise Wrong("it does not come to rest")
+        there = self.judge.shown["store"]
+        for client in self.clients:
+            if self.judge.shown[client.name] != there:
+                raise Wrong(
+                    f"at rest {client.name} shows {self.judge.shown[client.name]}, the store {there}"
+                )
+        if report.exit_code != (4 if copies else 0):
+            raise Wrong(f"exit code {report.exit_code} at rest")
+        self._judge_heads(there)
+
+    def _judge_heads(self, there: dict[str, bytes]) -> None:
+        visible = set(there.values())
+        for path, heads in self.judge.heads().items():
+            versions = [head for head in heads if head is not None]
+            for version in versions:
+                if version not in visible:
+                    raise Wrong(f"{version!r}, the last of {path}, is not to be seen at rest")
+            if len(heads) == 1 and not self.forgets and path not in self.judge.excused:
+                expected = heads[0]
+                if expected is None and self.crashed:
+                    continue  # A delete may be undone by a crash, but no more than that.
+                if there.get(path) != expected:
+                    raise Wrong(f"{path} is {there.get(path)!r} at rest, not {expected!r}")
+
+    def say(self, line: str) -> None:
+        if self._trace is not None:
+            self._trace(line)
+
+
+def _changes(report: Report) -> int:
+    """Count what a run moved, deleted or found in conflict."""
+    moved = report.uploaded + report.downloaded + report.moved + report.copied + report.conflicts
+    return moved + report.deleted_remote + report.deleted_local
+
+
+def make_template(path: Path) -> Path:
+    """Make an empty state database once, to be copied for each client."""
+    Database.open(path).close()
+    return path
