@@ -128,9 +128,9 @@ class Migration:
         tally.planned(planned, self.state.totals())
         if options.run.dry_run:
             report.requests += self._estimated(options)
-        elif planned.deletes:
-            confirm(self.source, self.target, self.state, mark=False)
         carrier = self._carrier(options)
+        if planned.deletes and not options.run.dry_run:
+            self._before_deletes(carrier.keep, is_a_persons_word=options.run.force_delete)
         tally.count_bytes(None if carrier.server_side else carrier.outgoing)
         Executor(
             state=self.state,
@@ -157,6 +157,12 @@ class Migration:
             asks=self._keeping(options).asks(server_side=server_side),
             reads_back=options.verify is Verify.FULL,
         )
+
+    def _before_deletes(self, keep: str, *, is_a_persons_word: bool) -> None:
+        confirm(self.source, self.target, self.state, mark=False)
+        if not is_a_persons_word:
+            with self.state.transaction():
+                self.state.cut_off.delete_under(keep)
 
     def _carrier(self, options: MigrationOptions) -> Carrier:
         addresses = f"{self.source.location}\0{self.target.location}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from craftsync.core.decide import decide_looks, look_remote
 from craftsync.core.guard import SideCounts, reason_to_hold
-from craftsync.core.merge import OutOfOrder, Unknown, known, merge
+from craftsync.core.merge import Joined, OutOfOrder, Unknown, known, merge
 from craftsync.core.model import BaselineRow, Compare, Kind, Mode, Policy, RemoteObject, Skipped
 from craftsync.core.paths import malformed
 from craftsync.errors import ListingBroken
@@ -22,6 +22,8 @@ from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
 from craftsync.sync import planning
 from craftsync.sync.report import Issue, IssueEvent, OnEvent, ProgressEvent
+
+_Met = Joined[RemoteObject, CopiedRow, RemoteObject]
 
 
 @dataclass(slots=True)
@@ -54,11 +56,22 @@ class Planner:
         with self.state.transaction():
             self.state.begin(anew=paths is None)
             source, rows, target = self._streams(paths, planned)
+
+            def is_unknown(path: str) -> bool:
+                # What takes no part is not listed, and may be there.
+                takes_part = self.span.holds(path) and not self.options.rules.ignored(path)
+                return path in source.unknown or path in target.unknown or not takes_part
+
+            met = self.state.cut_off.noting(merge(source.entries, rows, target.entries), is_unknown)
             try:
-                for batch in planning.in_batches(self._decide(source, rows, target, planned)):
+                for batch in planning.in_batches(self._decide(met, source, target, planned)):
                     self.state.add(batch)
             except OutOfOrder as error:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
+            if paths is None:
+                self.state.cut_off.note_unmet(is_unknown)
+            went = self.state.cut_off.went(self.now_ns)
+            self.state.events.add(went, self.options.run.delete_limit)
             if not self.options.run.force_delete:
                 self._hold(planned, whole=paths is None)
         planned.deletes = self.state.count(Kind.DELETE_REMOTE)
@@ -107,9 +120,9 @@ class Planner:
         return in_order(self.state.database, entries, name=f"listing_{number}")
 
     def _decide(
-        self, source: _Side, rows: Iterable[CopiedRow], target: _Side, planned: Planned
+        self, met: Iterable[_Met], source: _Side, target: _Side, planned: Planned
     ) -> Iterator[CopyStep]:
-        for path, here, row, there in merge(source.entries, rows, target.entries):
+        for path, here, row, there in met:
             if here is not None:
                 self._seen(here, planned)
                 left_out = self._refused(path, there, target, planned)

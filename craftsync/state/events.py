@@ -7,7 +7,7 @@ whole event, also what went before the guard held anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from craftsync.core.guard import DeleteLimit
@@ -71,28 +71,6 @@ class Events:
                 (one.kind, one.at_ns, limit.files, limit.share),
             )
             self._db.execute("INSERT OR REPLACE INTO event_delete VALUES (?, ?, ?, ?, ?, ?)", one)
-
-    def note_cut_off(self, limit: DeleteLimit, now_ns: int) -> None:
-        """Count deletes of a run that was cut off before it recorded them, now that their paths are planned again.
-
-        Those are it that the plan is about to forget, for both sides lost them. When
-        they went is not known: they count as of now, so that the next deletes
-        count with them.
-        """
-        went = self._db.execute(
-            "SELECT c.kind, c.path, c.size, ?, c.stamp, 0 FROM cut_off c"
-            " JOIN plan p ON p.path = c.path WHERE p.kind = ?",
-            (now_ns, Kind.FORGET),
-        ).fetchall()
-        self.add(map(_deleted, went), limit)
-        self._db.execute("DELETE FROM cut_off WHERE path IN (SELECT path FROM plan)")
-
-    def end_cut_off(self, is_unknown: Callable[[str], bool]) -> None:
-        """After a complete run was planned, drop what it has no step for; those stay of which a side could not say what it holds."""
-        rest = self._db.execute("SELECT path FROM cut_off").fetchall()
-        self._db.executemany(
-            "DELETE FROM cut_off WHERE path = ?", (row for row in rest if not is_unknown(row[0]))
-        )
 
     def make_up(self, new: int) -> None:
         """Let new paths make up for as many deletes before them, unless deletes are held.

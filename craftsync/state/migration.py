@@ -11,6 +11,7 @@ from typing import NamedTuple, TextIO
 
 from craftsync.core.model import Kind, RemoteObject
 from craftsync.errors import LockedError, StateError
+from craftsync.state.cut_off import CutOff
 from craftsync.state.database import Database
 from craftsync.state.events import Events
 from craftsync.state.plan import Totals
@@ -62,6 +63,7 @@ class MigrationState:
         self.database = database
         self.transfers = Transfers(database)
         self.events = Events(database)
+        self.cut_off = CutOff(database, plan="copy_step", size="coalesce(target_size, 0)")
         self._db = database.connection
         self._lock = lock
 
@@ -147,6 +149,8 @@ class MigrationState:
 
     def begin(self, *, anew: bool) -> None:
         """Start with an empty plan; unless `anew`, what could not be done so far stays noted."""
+        if anew:
+            self.cut_off.begin()
         self._db.execute("DELETE FROM copy_step WHERE undone <= ?", (anew,))
 
     def add(self, steps: Iterable[CopyStep]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from craftsync.errors import StateError
 from craftsync.state.baseline import Baseline
+from craftsync.state.cut_off import CutOff
 from craftsync.state.database import UNREADABLE, Database, open_to_read, state_place
 from craftsync.state.events import Events
 from craftsync.state.held import Held
@@ -34,7 +35,8 @@ class PairState:
         self._outside = outside
         self.baseline = Baseline(database)
         self.intents = Intents(database)
-        self.plan = Plan(database, new_id, self.intents)
+        self.cut_off = CutOff(database, plan="plan", size="coalesce(size, remote_size, 0)")
+        self.plan = Plan(database, new_id, self.intents, self.cut_off)
         self.held = Held(database)
         self.events = Events(database)
         self.history = History(database)

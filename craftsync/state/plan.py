@@ -11,6 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
+from craftsync.state.cut_off import CutOff
 from craftsync.state.database import Database
 from craftsync.state.intents import Intents
 
@@ -42,10 +43,13 @@ class Plan:
     `new_id` returns a unique id at each call; a pass's operation ids begin with one.
     """
 
-    def __init__(self, database: Database, new_id: Callable[[], str], intents: Intents) -> None:
+    def __init__(
+        self, database: Database, new_id: Callable[[], str], intents: Intents, cut_off: CutOff
+    ) -> None:
         self._db = database.connection
         self._new_id = new_id
         self._intents = intents
+        self._cut_off = cut_off
         self._run = ""
         self._unpaired: set[str] = set()
 
@@ -57,23 +61,10 @@ class Plan:
         """Start empty. `by_operation`: the store keeps operation ids, so what the last run left may be found again."""
         previous = self._db.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()
         self._intents.take_over(previous[0] if previous else "", by_operation=by_operation)
-        self._keep_cut_off()
+        self._cut_off.begin()
         self._run = self._new_id()
         self._db.execute("DELETE FROM plan")
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?)", (self._run,))
-
-    def _keep_cut_off(self) -> None:
-        """Remember the deletes that the last run left, for they may have been carried out: see `Events.note_cut_off`."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO cut_off"
-            " SELECT path, kind, coalesce(size, remote_size, 0), value FROM plan, meta"
-            f" WHERE kind IN {_DELETES} AND key = 'trash_stamp'"
-        )
-        self._db.execute("DELETE FROM meta WHERE key = 'trash_stamp'")
-
-    def delete_under(self, stamp: str) -> None:
-        """Remember what the trash will keep the deletes of this plan under, before the first: no person asked for them."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('trash_stamp', ?)", (stamp,))
 
     def add(self, actions: Iterable[Action]) -> None:
         self._db.executemany(

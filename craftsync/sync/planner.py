@@ -59,9 +59,14 @@ class Planner:
         planned = Planned()
         gone_here, gone_there = Unknown(), Unknown()
         note = planned.noter(self.on_event)
+
+        def is_unknown(path: str) -> bool:
+            return path in gone_here or path in gone_there
+
         with self.state.transaction(), _no_garbage_collection():
             self.state.plan.begin(by_operation=self.store.features.metadata)
             triples = self._triples(paths, gone_here, gone_there, note, listed=listed)
+            triples = self.state.cut_off.noting(triples, is_unknown)
             back: list[str] = []
             if self._may_release(whole=paths is None):
                 triples = self._noting_back(triples, gone_here, gone_there, back)
@@ -71,15 +76,11 @@ class Planner:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
             self.state.plan.pair_moves(by_version=self.store.features.md5_versions)
             self.state.held.release(back)
-            self.state.events.note_cut_off(self.options.delete_limit, self.now_ns)
             if paths is None:
-
-                def is_unknown(path: str) -> bool:
-                    return path in gone_here or path in gone_there
-
                 self._end_intents_of_the_gone()
                 self.state.held.keep_planned(self.options.policy.mode, is_unknown)
-                self.state.events.end_cut_off(is_unknown)
+                self.state.cut_off.note_unmet(is_unknown)
+            self.state.events.add(self.state.cut_off.went(self.now_ns), self.options.delete_limit)
             if not self.options.force_delete:
                 self._hold(planned, whole=paths is None)
             self.state.plan.arrange()

@@ -91,7 +91,7 @@ class Round:
         is_a_persons_word, keep = strict or self.options.force_delete, stamp(self.clock)
         if deletes and not is_a_persons_word:
             with self.state.transaction():
-                self.state.plan.delete_under(keep)
+                self.state.cut_off.delete_under(keep)
         with workers(_PARTS_AT_ONCE, "part", self.store) as parts:
             Executor(
                 state=self.state,

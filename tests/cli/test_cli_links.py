@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -46,6 +47,46 @@ def test_a_deletion_is_carried_whatever_name_the_folder_or_the_store_is_given(
     assert sorted(craftsync.files("real-root")) == ["kept"]
     assert sorted(craftsync.files("real-disk/store")) == ["kept"]
     assert len(list((here / "state/pairs").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("begun", "resumed"),
+    [
+        (("./link-old", "./link-disk/new"), ("./real-old", "./real-disk/new")),
+        (("./real-old", "./real-disk/new"), ("./link-old", "./link-disk/new")),
+        (("./link-old", "./real-disk/new"), ("./real-old", "./link-disk/new")),
+    ],
+    ids=["links first", "real names first", "one of each"],
+)
+def test_a_migration_that_was_killed_continues_under_the_other_names(
+    craftsync: Craftsync, here: Path, begun: tuple[str, str], resumed: tuple[str, str]
+) -> None:
+    for number in range(300):
+        craftsync.write(f"real-old/{number:03}", "x" * 4096)
+    (here / "link-old").symlink_to("real-old")
+    process = craftsync.start("migrate", "--bwlimit", "100K", *begun)
+    until(lambda: copied_rows(here) > 20, "some copies are recorded")
+    process.kill()
+    process.communicate()
+    recorded = copied_rows(here)
+    run = craftsync("migrate", "--json", *resumed)
+    assert run.code == 0
+    summary = run.summary
+    assert summary["unchanged"] >= recorded
+    assert summary["copied"] + summary["adopted"] + summary["unchanged"] == 300
+    assert len(list((here / "state/migrations").iterdir())) == 1
+    assert craftsync.files("real-disk/new") == craftsync.files("real-old")
+
+
+def copied_rows(here: Path) -> int:
+    """Return how many copies the state of the only migration has recorded."""
+    for file in (here / "state/migrations").glob("*/state.db"):
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+            try:
+                return int(database.execute("SELECT count(*) FROM copied").fetchone()[0])
+            except sqlite3.OperationalError:
+                break  # It is being made.
+    return 0
 
 
 @pytest.mark.parametrize("pair", NAMES)

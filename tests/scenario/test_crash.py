@@ -56,7 +56,7 @@ class Fused:
         return lambda *args, **kwargs: self._fuse.burn(member, *args, **kwargs)
 
 
-def die_in_a_pass(world: World, at: int, *, after: bool, force_delete: bool = False) -> bool:
+def die_in_a_pass(world: World, at: int, *, after: bool, **options: Any) -> bool:
     """Run a pass in a child that dies at an effect; tell whether it came that far."""
     child = os.fork()
     if child == 0:
@@ -72,7 +72,7 @@ def die_in_a_pass(world: World, at: int, *, after: bool, force_delete: bool = Fa
                     session.state,
                     clock=session.clock,
                     make_pool=lambda _: SerialPool(),
-                ).run("sync", Options(force_delete=force_delete))
+                ).run("sync", Options(**options))
             status = 0
         finally:
             os._exit(status)

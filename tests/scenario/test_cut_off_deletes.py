@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from craftsync.core.model import Mode, Policy
 from craftsync.stores.directory import DirectoryStore
 from craftsync.sync.held import Verdict
 from craftsync.sync.report import Options
@@ -52,6 +53,17 @@ def test_deletes_of_killed_runs_count_with_the_next_and_can_be_rejected(
         assert session.judge(Verdict(False, None), Options(), world.listen).exit_code == 0
     assert world.here() == world.there() == {name: name for name in NAMES}
     assert deleted(world) == []
+
+
+def test_deletes_of_what_was_never_synced_count_with_the_next_as_well(tmp_path: Path) -> None:
+    world = World(tmp_path, DirectoryStore.create(tmp_path / "store"), clock=FakeClock())
+    world.write("kept", "kept")
+    assert world.run("push", delete=True).exit_code == 0
+    for first in range(0, 3 * BATCH, BATCH):
+        for name in NAMES[first : first + BATCH]:
+            world.put(name, name)
+        die_in_a_pass(world, BATCH, after=True, policy=Policy(Mode.PUSH, delete=True))
+    assert world.run("push", delete=True).held >= 2 * BATCH
 
 
 def test_a_run_over_single_paths_counts_those_it_meets_and_keeps_the_others(world: World) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Policy
 from craftsync.migrate.migration import Migration
 from craftsync.migrate.options import MigrationOptions
@@ -76,6 +77,27 @@ def test_a_death_at_any_change_loses_nothing_and_heals(tmp_path: Path) -> None:
         assert not list(leftovers(moving.folder / "target")), (at, after)
         survived += 1
     assert survived > 10
+
+
+@pytest.mark.parametrize("is_recorded", [True, False], ids=["copied before", "only in the target"])
+def test_deletes_of_killed_runs_count_with_the_next(tmp_path: Path, is_recorded: bool) -> None:
+    batch, names = 18, [f"f/{number:02}" for number in range(54)]
+    source = DirectoryStore.create(tmp_path / "source")
+    moving = Moving(tmp_path, source, DirectoryStore.create(tmp_path / "target"))
+    moving.put(source, "kept", "kept")
+    for name in names if is_recorded else ():
+        moving.put(source, name, name)
+    assert moving.run(delete=True).exit_code == 0
+    for first in range(0, len(names), batch):
+        for name in names[first : first + batch]:
+            if is_recorded:
+                source.delete(name, expect=None)
+            else:
+                moving.put(moving.target, name, name)
+        die_in_a_run(moving, batch, after=True)
+    report = moving.run(delete=True, delete_limit=DeleteLimit())
+    assert report.held >= 2 * batch
+    assert len(held(moving.target)) == 1 + report.held
 
 
 @pytest.mark.parametrize(("way", "changes"), [("stream", 10), ("server", 8)])
