@@ -16,6 +16,7 @@ from craftsync.errors import CraftsyncError, StoreUnavailable
 from craftsync.state.database import Database
 from craftsync.state.pair import pair_folder
 from craftsync.stores.retrying import RetryingStore
+from craftsync.sync.pool import Weight
 from craftsync.sync.report import Event, IssueEvent, Options, Report
 from craftsync.sync.session import Session
 from tests.simulator.disk import Disk, Inode, Kernel
@@ -45,8 +46,13 @@ class ShuffledPool(Generic[Result]):
         self._tasks: list[Callable[[], Result]] = []
         self._results: deque[Result] = deque()
 
-    def submit(self, task: Callable[[], Result], *, long: bool = False) -> None:
+    def submit(
+        self, task: Callable[[], Result], *, weight: Weight = Weight.SHORT, first: bool = False
+    ) -> None:
         self._tasks.append(task)
+
+    def is_full(self) -> bool:
+        return False
 
     def begin(self, task: Callable[[], Result]) -> None:
         self._results.append(task())
