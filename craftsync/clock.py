@@ -18,7 +18,7 @@ from craftsync.errors import Interrupted
 
 
 class Clock(Protocol):
-    """Three ways to meet time; all may be called from several threads."""
+    """Four ways to meet time; all may be called from several threads."""
 
     def now_ns(self) -> int:
         """Return nanoseconds since the epoch (UTC). It may jump, in either direction."""
@@ -26,6 +26,10 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Return seconds from an arbitrary start. It never jumps and never goes back."""
+        ...
+
+    def boottime(self) -> float:
+        """Return seconds as `monotonic` does, those included in which the machine was suspended."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -41,6 +45,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def sleep(self, seconds: float) -> None:
         blocking(partial(time.sleep, seconds))  # noqa: TID251 (the one place that may)
@@ -64,7 +71,7 @@ class CancellableClock(SystemClock):
 
 
 def boot_id() -> str:
-    """Name the boot that `Clock.monotonic` counts from; empty where the kernel does not tell."""
+    """Name the boot that `Clock.boottime` counts from; empty where the kernel does not tell."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -27,7 +28,13 @@ from craftsync.daemon.changes import (
 )
 from craftsync.daemon.requests import Requests
 from craftsync.daemon.waiting import Waiting
-from craftsync.errors import CraftsyncError, Interrupted, StoreMissing, StoreUnavailable
+from craftsync.errors import (
+    CraftsyncError,
+    Interrupted,
+    StoreError,
+    StoreMissing,
+    StoreUnavailable,
+)
 from craftsync.local.folder import Folder
 from craftsync.local.watching import DirtyPaths, Supervisor
 from craftsync.local.watching.supervisor import NOT_BEGUN, Watch
@@ -43,6 +50,12 @@ _UNWATCHED_SECONDS = 5.0
 """Between full passes while the watching cannot be relied on …"""
 _UNWATCHED_SHARE = 20
 """… or so many times what such a pass takes, whichever is longer."""
+_RETENTION_SECONDS = 86_400.0
+"""Between two looks at what the trash is no longer to keep."""
+_PURGED_AT_ONCE = 100
+"""Versions that go while nothing else is done for the folder, …"""
+_MORE_SECONDS = 60.0
+"""… and the seconds until more of them go."""
 _FEW_PATHS = 1_000
 _LISTED_AT_ONCE = 100
 """Looking at one path is one request, a listing is one for a thousand of them."""
@@ -134,6 +147,8 @@ class Cycles:
         self._again = True
         self._differing = Differing()
         self._full_at = self._poll_at = 0.0
+        self._retention_at = 0.0
+        """On the clock that goes on while the machine is suspended, as the age of a version does."""
 
     @property
     def state(self) -> CycleState:
@@ -231,6 +246,7 @@ class Cycles:
         try:
             self._answer()
             self._in_hand = 0
+            self._end_retention()
         except (StoreUnavailable, StoreMissing) as error:
             self._in_hand = None
             if self._stop.is_set():
@@ -240,6 +256,7 @@ class Cycles:
                 self._set("paused")
                 return
             self._wait_for_store(error)
+            self._end_retention(reachable=False)
         except Interrupted:
             self._in_hand = None
             if self._stop.is_set():
@@ -247,12 +264,25 @@ class Cycles:
             self._again = True
             self._set("paused")
 
-    def _wait(self) -> None:
+    def _end_retention(self, *, reachable: bool = True) -> None:
+        """Remove what the trash is no longer to keep, if that was not done for a day."""
+        session, now = self._session, self._session.clock.boottime()
+        if now >= self._retention_at:
+            self._retention_at = now + _RETENTION_SECONDS
+            gone = session.end_retention(self._heed, reachable=reachable, at_most=_PURGED_AT_ONCE)
+            if gone >= _PURGED_AT_ONCE:
+                self._retention_at = now + _MORE_SECONDS
+
+    def seconds_to_next(self) -> float:
+        """Return the seconds until something is due by the clock."""
         due = min(self._full_at, self._poll_at, self._retries.at) - self._now()
+        return max(0.0, min(due, self._retention_at - self._session.clock.boottime()))
+
+    def _wait(self) -> None:
         if self._paused:
             self._dirty.wait(_FOREVER)
         elif not self._again:
-            self._dirty.wait(max(0.0, due))
+            self._dirty.wait(self.seconds_to_next())
 
     def _answer(self) -> None:
         self._requests.carry_out(self._session, self.options, self._on_event)
@@ -337,6 +367,7 @@ class Cycles:
         self._retries.forget(paths)
         report = self._session.run("watch", self.options, self._on_event, paths=paths)
         if paths is None:
+            self._retention_at = self._session.clock.boottime() + _RETENTION_SECONDS
             self._plan_looks(report, self._now() - started)
         self._retries.plan(self._now(), self._settings.rescan_seconds)
         self._offline.reset()
@@ -370,12 +401,19 @@ class Cycles:
     def _set(self, state: str, reason: str | None = None, **more: Any) -> None:
         self._state = replace(self._state, state=state, reason=reason, progress=None, **more)
 
-    def _on_event(self, event: Event) -> None:
-        """Pass an event on, and end the pass that reports it when a stop or a pause was asked for."""
+    def _heed(self) -> None:
         if self._stop.is_set() or self._paused:
             raise Interrupted
+
+    def _on_event(self, event: Event) -> None:
+        """Pass an event on, and end the run that reports it when a stop or a pause was asked for."""
+        self._heed()
         if isinstance(event, ProgressEvent):
             moving = event.stage == "transferring" and bool(event.files_total)
+            if moving:
+                # A store that cannot be reached now is the run's to find out.
+                with suppress(StoreError):
+                    self._end_retention()
             word = "transferring" if moving else "scanning"
             self._state = replace(self._state, state=word, progress=event)
         elif isinstance(event, IssueEvent) and event.issue is Issue.PROBLEM:

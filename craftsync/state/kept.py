@@ -84,12 +84,12 @@ class Kept:
         found = self._db.execute("SELECT 1 FROM spared WHERE path = ?", (path,)).fetchone()
         return found is not None
 
-    def oldest(self, limit: int) -> list[tuple[KeptVersion, int]]:
-        """Return the oldest that are not spared, each with when it was displaced (UTC)."""
+    def oldest(self, limit: int, but: str = "") -> list[tuple[KeptVersion, int]]:
+        """Return the oldest that are not spared, nor on the side `but`, each with when it was displaced (UTC)."""
         rows = self._db.execute(
             "SELECT side, stamp, path, size, at_ns FROM kept"
-            " WHERE path NOT IN (SELECT path FROM spared) ORDER BY at_ns LIMIT ?",
-            (limit,),
+            " WHERE side <> ? AND path NOT IN (SELECT path FROM spared) ORDER BY at_ns LIMIT ?",
+            (but, limit),
         )
         return [(KeptVersion(*row[:4]), row[4]) for row in rows.fetchall()]
 

@@ -65,9 +65,13 @@ def suspended(database: Database) -> str | None:
     return database.get(_SUSPENDED) or None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Purging:
-    """Ends the retention of one linked folder. `tick` is called between removals, and may raise to stop."""
+    """Ends the retention of one linked folder. `tick` is called between removals, and may raise to stop.
+
+    At most `at_most` versions go. Without a `reachable` store, only those of
+    the folder's trash that are too old.
+    """
 
     root: Folder
     store: Store
@@ -75,6 +79,8 @@ class Purging:
     clock: Clock
     retention: Retention
     tick: Callable[[], None]
+    reachable: bool = True
+    at_most: int = _AT_MOST
 
     def run(self) -> int:
         """Remove what is due; return how many versions went. What cannot be removed now stays, and is tried again."""
@@ -107,10 +113,10 @@ class Purging:
     def _purge(self) -> tuple[int, str | None]:
         kept, gone, reason = self.state.kept, 0, None
         spare(self.state, self.clock.now_ns() - EVENT_SECONDS * 10**9)
-        while gone < _AT_MOST and reason is None and (batch := list(self._due())):
+        while gone < self.at_most and (batch := list(self._due())):
             removed: list[KeptVersion] = []
             try:
-                reason = self._remove(batch, removed)
+                reason = self._remove(batch, removed) or reason
             finally:
                 with self.state.transaction():
                     kept.forget(removed)
@@ -128,15 +134,20 @@ class Purging:
                 self.state.kept.spare_also([version.path])
                 reason = sentence(error)
             except StoreError as error:
+                self.reachable = False
                 return sentence(error)
             else:
                 removed.append(version)
         return reason
 
     def _due(self) -> Iterator[KeptVersion]:
-        """Yield the next that are to go, oldest first."""
-        keep, excess = self.retention.keep, self._excess()
-        for version, at_ns in self.state.kept.oldest(_AT_ONCE):
+        """Yield the next that are to go, oldest first.
+
+        Of one side alone nobody knows which are the oldest beyond the size.
+        """
+        keep, excess = self.retention.keep, self._excess() if self.reachable else 0
+        but = "" if self.reachable else "store"
+        for version, at_ns in self.state.kept.oldest(min(_AT_ONCE, self.at_most), but):
             is_old = keep is not None and at_ns < self.clock.now_ns() - keep
             if not is_old and excess <= 0:
                 return
@@ -152,17 +163,20 @@ class _Seen:
     """
 
     wall_ns: int
-    monotonic: float
+    boottime: float
     boot: str
     doubtful: bool = False
     known_ns: int = 0
 
     def agrees(self, now: _Seen) -> bool:
-        """Tell whether the wall clock has moved as the other one did; of another boot nothing is known."""
+        """Tell whether the wall clock has moved as the other one did; of another boot nothing is known.
+
+        The other one counts the time in which the machine was suspended, as the wall clock does.
+        """
         if self.boot != now.boot:
             return not self.doubtful
         moved = (now.wall_ns - self.wall_ns) / 1e9
-        return abs(moved - (now.monotonic - self.monotonic)) <= _HOUR
+        return abs(moved - (now.boottime - self.boottime)) <= _HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +193,7 @@ class ClockWatch:
         agreed for an hour.
         """
         before, newest = self._before(), self.state.kept.newest_ns() or 0
-        now = _Seen(self.clock.now_ns(), self.clock.monotonic(), boot_id())
+        now = _Seen(self.clock.now_ns(), self.clock.boottime(), boot_id())
         known = before.known_ns if before else 0
         is_behind = now.wall_ns < newest and newest > known
         if before is not None and not before.agrees(now):
@@ -189,7 +203,7 @@ class ClockWatch:
                 return self._doubted(now, known, "the clock is behind the newest version kept")
             self._remember(now, known)
             return None
-        if now.monotonic - before.monotonic < _HOUR:
+        if now.boottime - before.boottime < _HOUR:
             return "the clock has jumped" if not is_behind else "the clock is behind"
         self._remember(now, newest)
         return None
@@ -199,7 +213,7 @@ class ClockWatch:
         return reason
 
     def _remember(self, now: _Seen, known: int, *, doubtful: bool = False) -> None:
-        seen = _Seen(now.wall_ns, now.monotonic, now.boot, doubtful, known)
+        seen = _Seen(now.wall_ns, now.boottime, now.boot, doubtful, known)
         self.state.database.put(_CLOCK, json.dumps(asdict(seen)))
 
     def _before(self) -> _Seen | None:

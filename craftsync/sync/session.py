@@ -180,19 +180,28 @@ class Session:
         if not options.dry_run:
             self._remember(report, options, complete=complete)
             if complete:
-                self._end_retention(on_event)
+                self._purging(lambda: on_event(ProgressEvent("scanning"))).run()
         return report
 
-    def _end_retention(self, on_event: OnEvent) -> None:
+    def end_retention(self, tick: Callable[[], None], *, reachable: bool, at_most: int) -> int:
+        """Remove at most so many versions that the trash is no longer to keep, as each complete run does at its end.
+
+        `tick` is called between them, and may raise to stop. Without a
+        `reachable` store only the folder's trash is looked at. Returns how many
+        went; raises what `confirm_root` and `confirm_store` do.
+        """
+        if not self.retention.is_bounded:
+            return 0
+        confirm_root(self.root, self.state, mark=False)
+        if reachable:
+            confirm_store(self.store, self.state, mark=False)
+        return self._purging(tick, reachable=reachable, at_most=at_most).run()
+
+    def _purging(self, tick: Callable[[], None], **bounds: Any) -> Purging:
         self.state.take_in()
-        Purging(
-            self.root,
-            self.store,
-            self.state,
-            self.clock,
-            self.retention,
-            lambda: on_event(ProgressEvent("scanning")),
-        ).run()
+        return Purging(
+            self.root, self.store, self.state, self.clock, self.retention, tick, **bounds
+        )
 
     def _conflict_copies(self) -> int:
         """Count the conflict copies that wait: those in the folder, by the names both sides agreed on."""

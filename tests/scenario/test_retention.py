@@ -187,6 +187,28 @@ def test_after_the_clock_jumped_nothing_goes_until_it_has_agreed_for_an_hour(
     assert in_trash(aging) == (set() if hours > 24 else {"mine", "theirs"})
 
 
+def test_after_the_machine_was_suspended_retention_continues_at_once(
+    aging: World, clock: FakeClock
+) -> None:
+    aging.run()
+    clock.suspend(31 * DAY)
+    aging.run()
+    assert (reason(aging), in_trash(aging)) == (None, set())
+
+
+def test_a_jump_of_the_clock_while_the_machine_is_suspended_is_one_all_the_same(
+    aging: World, clock: FakeClock
+) -> None:
+    aging.run()
+    clock.suspend(8 * 3600)
+    clock.jump(31 * DAY)
+    aging.run()
+    assert reason(aging) == "the clock has jumped"
+    clock.suspend(3700)
+    aging.run()
+    assert (reason(aging), in_trash(aging)) == (None, set())
+
+
 def test_a_clock_behind_the_newest_version_removes_nothing(aging: World, clock: FakeClock) -> None:
     with aging.open() as session, session.state.transaction():
         session.state.database.put("retention_clock", "")

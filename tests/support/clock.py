@@ -12,6 +12,7 @@ class FakeClock:
         self.slept: list[float] = []
         self._now_ns = now_ns
         self._elapsed = 0.0
+        self._suspended = 0.0
         self._lock = threading.Lock()
 
     def now_ns(self) -> int:
@@ -20,6 +21,9 @@ class FakeClock:
     def monotonic(self) -> float:
         return self._elapsed
 
+    def boottime(self) -> float:
+        return self._elapsed + self._suspended
+
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.advance(seconds)
@@ -27,6 +31,12 @@ class FakeClock:
     def jump(self, seconds: float) -> None:
         """Set the wall clock only, forward or back."""
         with self._lock:
+            self._now_ns += round(seconds * 1e9)
+
+    def suspend(self, seconds: float) -> None:
+        """Let the machine be suspended, as a laptop that is closed."""
+        with self._lock:
+            self._suspended += seconds
             self._now_ns += round(seconds * 1e9)
 
     def advance(self, seconds: float) -> None:

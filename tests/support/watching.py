@@ -143,6 +143,7 @@ class Kept(Generic[AnyWatch]):
         make_watch: Callable[[Folder, DirtyPaths, Clock], AnyWatch],
     ) -> None:
         self.clock = clock
+        self.session = session
         self.passes: list[set[str] | None] = []
         self.events: list[Event] = []
         self.listen: Callable[[Event], object] | None = None
@@ -191,9 +192,10 @@ def kept(
     *,
     options: Options | None = None,
     settings: WatchSettings | None = None,
+    clock: StoppedClock | None = None,
 ) -> Iterator[Kept[AnyWatch]]:
     """Keep a world in step after a first full pass, which `passes` and `events` do not show."""
-    clock = StoppedClock()
+    clock = clock or StoppedClock()
     options = options or Options(transfers=4, exclude=(SENTINELS,))
     with world.open(clock=clock) as session:
         found = Kept(session, options, settings or WatchSettings(), clock, make_watch)

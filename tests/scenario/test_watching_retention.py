@@ -1,0 +1,148 @@
+"""The daemon removes daily what its retention has ended for, whether its runs come to an end or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.retention import Retention
+from craftsync.daemon.cycles import WatchSettings
+from craftsync.errors import StoreUnavailable
+from craftsync.state.kept import KeptVersion
+from craftsync.stores.memory import MemoryStore
+from craftsync.sync.report import ActionEvent, Event, ProgressEvent
+from tests.support.watching import Kept, NoWatch, StoppedClock, kept
+from tests.support.world import World
+
+DAY = 86_400.0
+SELDOM = WatchSettings(poll_seconds=100 * DAY, rescan_seconds=100 * DAY)
+"""No run and no listing comes by itself within the days of a test."""
+
+
+class RunningClock(StoppedClock):
+    """The date goes on with the intervals."""
+
+    def now_ns(self) -> int:
+        return super().now_ns() + round(self.boottime() * 1e9)
+
+
+class Offline(MemoryStore):
+    """A store that can be out of reach."""
+
+    reachable = True
+
+    def list(self, *words: object, **options: object):  # type: ignore[no-untyped-def,override]
+        self._reach()
+        return super().list(*words, **options)  # type: ignore[arg-type]
+
+    def read(self, *words: object, **options: object):  # type: ignore[no-untyped-def,override]
+        self._reach()
+        return super().read(*words, **options)  # type: ignore[arg-type]
+
+    def _reach(self) -> None:
+        if not self.reachable:
+            raise StoreUnavailable("the network is down", ambiguous=False)
+
+
+@pytest.fixture
+def store() -> Offline:
+    return Offline()
+
+
+@pytest.fixture
+def world(tmp_path: Path, store: Offline) -> World:
+    """A world of which each side has replaced one version, with no bound so far."""
+    world = World(tmp_path, store)
+    world.write("mine", "old")
+    world.write("theirs", "old")
+    world.run()
+    world.write("mine", "newer")
+    world.put("theirs", "newer")
+    world.run()
+    return world
+
+
+@pytest.fixture
+def at_work(world: World) -> Iterator[Kept[NoWatch]]:
+    """The daemon after its first run; from then on nothing is to be kept."""
+    with kept(world, NoWatch, settings=SELDOM, clock=RunningClock()) as at_work:
+        at_work.session.retention = Retention(max_size=0)
+        yield at_work
+
+
+def in_trash(at_work: Kept[NoWatch]) -> set[str]:
+    return {entry.path for entry in at_work.session.trash()}
+
+
+def test_a_day_after_the_last_run_the_daemon_removes_what_is_due(at_work: Kept[NoWatch]) -> None:
+    at_work.turn(DAY - 10)
+    assert in_trash(at_work) == {"mine", "theirs"}
+    at_work.turn(20)
+    assert (in_trash(at_work), at_work.passes) == (set(), [])
+
+
+def test_the_days_in_which_the_machine_was_suspended_count(at_work: Kept[NoWatch]) -> None:
+    at_work.clock.suspend(DAY)
+    at_work.turn()
+    assert in_trash(at_work) == set()
+
+
+def test_of_many_versions_the_rest_goes_soon_and_not_a_day_later(
+    at_work: Kept[NoWatch],
+) -> None:
+    with at_work.session.state.transaction():
+        versions = [KeptVersion("root", "x", f"gone before {n}", 9) for n in range(250)]
+        at_work.session.state.kept.add(versions, 0)
+    at_work.turn(DAY)
+    assert at_work.session.state.kept.total().files == 152
+    at_work.turn(60)
+    at_work.turn(60)
+    assert at_work.session.state.kept.total().files == 0
+
+
+def test_the_daemon_wakes_for_it(at_work: Kept[NoWatch]) -> None:
+    at_work.turn()
+    assert at_work.cycles.seconds_to_next() <= DAY
+
+
+def test_while_the_store_is_out_of_reach_the_folders_trash_is_bounded(
+    at_work: Kept[NoWatch], store: Offline
+) -> None:
+    at_work.session.retention = Retention(keep=1)
+    store.reachable = False
+    at_work.cycles.look_again()
+    at_work.turn(DAY)
+    store.reachable = True
+    assert in_trash(at_work) == {"mine"}
+    at_work.cycles.look_again()
+    at_work.turn(61)
+    assert in_trash(at_work) == set()
+
+
+def test_while_a_run_takes_longer_than_a_day_it_is_done_all_the_same(
+    world: World, at_work: Kept[NoWatch]
+) -> None:
+    left: list[set[str]] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, ProgressEvent) and event.stage == "transferring":
+            at_work.clock.advance(DAY)
+        if isinstance(event, ActionEvent):
+            left.append(in_trash(at_work))
+
+    at_work.listen = listen
+    world.write("new", "content")
+    at_work.watch.dirty.change("new")
+    at_work.turn()
+    assert left == [set()]
+
+
+def test_a_paused_folder_is_left_alone(at_work: Kept[NoWatch]) -> None:
+    at_work.cycles.pause()
+    at_work.turn(2 * DAY)
+    assert in_trash(at_work) == {"mine", "theirs"}
+    at_work.cycles.resume()
+    at_work.turn()
+    assert in_trash(at_work) == set()
