@@ -93,6 +93,14 @@ PROMISES = (
         "nothing can be kept with an object; when the state database is lost, content is compared by reading it",
     ),
     Promise(
+        "versions",
+        "every change of an object is seen",
+        "objects have no version (no ETag): a change in the store within the second an object was"
+        " written in, to content of equal size, goes unseen",
+        Level.WARNING,
+        "Use a server that sends ETags, or run `craftsync check` now and then.",
+    ),
+    Promise(
         "server_side_copy",
         "a renamed file is moved within the store",
         "a renamed file is sent again",

@@ -63,6 +63,8 @@ class Features:
     """`list` yields paths in the byte order of their UTF-8."""
     metadata: bool = False
     """`stat` gives back the digest, mtime and operation id of the write."""
+    versions: bool = True
+    """Objects have a version. Without it, a change that keeps size and time of modification goes unseen."""
     md5_versions: bool = False
     """A version of 32 hex digits is the MD5 of the content."""
     server_side_copy: bool = False

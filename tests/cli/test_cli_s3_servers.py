@@ -239,3 +239,81 @@ def test_where_a_bucket_keeps_versions_the_way_to_a_deleted_object_is_named(
         )
         restored = craftsync("trash", "restore", "00", *words)
         assert restored.code == 2 and "--key p/00 --version-id" in restored.err
+
+
+@pytest.fixture
+def served(craftsync: Craftsync, request: pytest.FixtureRequest) -> Iterator[FakeS3]:
+    """Serve a fake S3 of the personality that the test names."""
+    with fake_s3(request.param, "bucket") as (server, fake):
+        craftsync.environment |= KEYS | {"AWS_ENDPOINT_URL": server.endpoint}
+        yield fake
+
+
+@pytest.mark.parametrize("served", ["no-etags"], indirect=True)
+@pytest.mark.parametrize("size", [1, 3 << 20], ids=["small", "in parts"])
+def test_without_etags_two_folders_stay_in_sync(
+    craftsync: Craftsync, served: FakeS3, size: int
+) -> None:
+    for path in ("edited", "deleted", "same"):
+        craftsync.write(f"root/{path}", path * size)
+    assert craftsync("sync", "root", "s3://bucket").code == 0
+    (craftsync.folder / "copy").mkdir()
+    assert craftsync("sync", "copy", "s3://bucket").code == 0
+    assert craftsync.files("copy") == craftsync.files("root")
+    craftsync.write("root/edited", "changed" * size + "!")
+    (craftsync.folder / "root/deleted").unlink()
+    (craftsync.folder / "root/same").rename(craftsync.folder / "root/renamed")
+    run = craftsync("sync", "root", "s3://bucket", "--json")
+    assert (run.code, run.summary["uploaded"], run.summary["deleted_remote"]) == (0, 1, 1)
+    assert craftsync("sync", "copy", "s3://bucket").code == 0
+    assert craftsync.files("copy") == craftsync.files("root")
+    for folder in ("root", "copy"):
+        again = craftsync("sync", folder, "s3://bucket", "--json")
+        assert (again.code, again.summary["unchanged"], again.summary["uploaded"]) == (0, 2, 0)
+    kept = {key.rpartition("/")[2] for key in served.bucket("bucket") if "/trash/" in key}
+    assert {"edited", "deleted"} <= kept
+    assert craftsync("migrate", "s3://bucket", "./target").code == 0
+    assert craftsync.files("target") == craftsync.files("root")
+
+
+@pytest.mark.parametrize("served", ["no-etags"], indirect=True)
+def test_doctor_names_what_a_server_without_etags_cannot_show(
+    craftsync: Craftsync, served: FakeS3
+) -> None:
+    found = {line["name"]: line for line in craftsync("doctor", "s3://bucket", "--json").json[:-1]}
+    assert found["s3://bucket: versions"]["level"] == "warning"
+    assert found["s3://bucket: conditional replace"]["level"] == "warning"
+
+
+@pytest.mark.parametrize("served", ["hides-below"], indirect=True)
+def test_what_a_listing_would_hide_is_not_written_and_not_deleted(
+    craftsync: Craftsync, served: FakeS3
+) -> None:
+    craftsync.write("other/a")
+    assert craftsync("push", "other", "s3://bucket").code == 0
+    for path in ("a/below/file", "b"):
+        craftsync.write(f"root/{path}")
+    for _ in range(2):
+        run = craftsync("push", "root", "s3://bucket")
+        assert run.code == 1
+        assert "a/below/file is in the way of a folder, or a folder in its own" in run.err
+        assert "a/below/file" not in served.bucket("bucket")
+        assert craftsync.files("root") == {"a/below/file": "content", "b": "content"}
+
+
+@pytest.mark.parametrize("served", ["hides-below"], indirect=True)
+def test_a_file_that_becomes_a_folder_and_back_travels_where_listings_hide_what_is_below(
+    craftsync: Craftsync, served: FakeS3
+) -> None:
+    craftsync.write("root/a")
+    for path in ("a/below", "a"):
+        assert craftsync("sync", "root", "s3://bucket").code == 0
+        top = craftsync.folder / "root/a"
+        if top.is_dir():
+            (top / "below").unlink()
+            top.rmdir()
+        else:
+            top.unlink()
+        craftsync.write(f"root/{path}", path)
+    assert craftsync("sync", "root", "s3://bucket").code == 0
+    assert {key for key in served.bucket("bucket") if not key.startswith(".craftsync/")} == {"a"}

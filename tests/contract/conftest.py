@@ -28,6 +28,7 @@ BUCKET = "craftsync-contract"
 PERSONALITIES = (
     *("plain", "ceph-16", "ignores-conditions", "no-conditions", "kms", "versioned"),
     *("no-part-copy", "no-copy", "no-metadata", "utf-16-order", "object-lock"),
+    *("hides-below", "no-etags"),
 )
 """Those of the fake S3 that keep the contract; `tests.support.s3` has more."""
 REACHED_OTHERWISE = ("slow-down", "virtual-hosted", "requester-pays")

@@ -161,7 +161,8 @@ def test_every_fact_of_a_store_is_told() -> None:
 
     from craftsync.stores.base import Features
 
-    told = {promise.fact for promise in of_store.PROMISES} | {"folders", "max_path_bytes"}
+    others = {"folders", "max_path_bytes", "lists_uploads"}
+    told = {promise.fact for promise in of_store.PROMISES} | others
     of_migrate_alone = {"raw_keys", "origin", "properties", "conditional_source"}
     assert told | of_migrate_alone == {field.name for field in fields(Features)}
 

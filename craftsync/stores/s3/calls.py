@@ -53,11 +53,13 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 class Calls:
     """One bucket's requests. `bucket` is its name, which the source of a copy has to mention.
 
-    `md5_etags` tells whether ETags are believed to be MD5s; set it when that
-    is known.
+    `md5_etags` tells whether ETags are believed to be MD5s, `names_versions`
+    whether a write that is answered without an ETag is a failure; else its
+    version is empty, and it is for the caller to prove it. Set both when known.
     """
 
     md5_etags = False
+    names_versions = True
 
     def __init__(self, wire: Wire, bucket: str, location: str) -> None:
         self._wire = wire
@@ -202,14 +204,15 @@ class Calls:
     def upload_part(
         self, key: str, upload: str, number: int, body: bytes, pace: Pace = UNPACED
     ) -> str:
-        """Send a part, the bytes of which keep to `pace`, and return its version."""
-        headers = _content_md5(md5(body, usedforsecurity=False).digest())
+        """Send a part, the bytes of which keep to `pace`, and return its version; where none is named, the MD5 that the server has compared."""
+        hashed = md5(body, usedforsecurity=False)
+        headers = _content_md5(hashed.digest())
         query = _part(upload, number)
         with Attempt(pace) as attempt:
             answer = self._wire.call(
                 "PUT", key, query=query, headers=headers, body=body, attempt=attempt
             )
-            return self._confirmed(answer.headers.get("etag"), key)
+            return self._confirmed(answer.headers.get("etag"), key) or hashed.hexdigest()
 
     def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
         """Fill a part from an object; `span` is the bytes of it, of which there is at least one.
@@ -295,9 +298,9 @@ class Calls:
     def _confirmed(self, etag: str | None, key: str) -> str:
         """Return the version an answer names; without one, nobody knows that it is the store's answer."""
         version = version_of(etag)
-        if version is None:
+        if version is None and self.names_versions:
             raise unconfirmed(self._location, key, "an ETag")
-        return version
+        return version or ""
 
     def _source(self, key: str, match: str | None, bucket: str | None) -> dict[str, str]:
         headers = {"x-amz-copy-source": encoded_path(f"/{bucket or self._bucket}/{key}")}

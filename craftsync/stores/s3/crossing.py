@@ -62,7 +62,7 @@ class Crossing:
         bucket, _, root = origin.place.partition("/")
         match = self._facts().source_form.of(source.version)
         original = Original(root + source.path, source.size, match, bucket)
-        if not self._facts().conditional_source:
+        if match is None or not self._facts().conditional_source:
             self._confirm(original, source)
         if source.size > self._limits.quick_copy:
             try:

@@ -21,7 +21,7 @@ from craftsync.errors import (
 from craftsync.stores.base import Expect
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
-from craftsync.stores.s3.errors import NotSupported
+from craftsync.stores.s3.errors import NotSupported, unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
 from craftsync.stores.s3.objects import CREATE, TAGS, Condition, Original, kept
@@ -138,10 +138,21 @@ class Displacing:
     ) -> str:
         key, match = self._key(source.path), self._facts().source_form.of(source.version)
         if source.size <= self._limits.single_copy:
-            return self._calls.copy(key, target, match=match, replace=replace, condition=condition)
+            version = self._calls.copy(
+                key, target, match=match, replace=replace, condition=condition
+            )
+            if not version:
+                self._confirm_copy(source, target)
+            return version
         metadata = self._metadata(source, replace)
         original = Original(key, source.size, match)
         return self._uploads.copy(original, target, metadata, lambda: condition)
+
+    def _confirm_copy(self, source: RemoteObject, target: str) -> None:
+        """Look for a copy whose answer names no version."""
+        found = self._calls.head(target)
+        if found is None or found.size != source.size:
+            raise unconfirmed("the store", target, "an ETag")
 
     def _streamed(
         self, source: RemoteObject, target: str, replace: Metadata | None, condition: Condition
@@ -152,7 +163,10 @@ class Displacing:
         if source.size > self._limits.single_put:
             return self._uploads.send(target, content, (headers, metadata), lambda: condition, None)
         body = content.read_at(0, source.size)
-        return self._calls.put(target, body, metadata, condition, headers).version
+        version = self._calls.put(target, body, metadata, condition, headers).version
+        if not version:
+            self._confirm_copy(source, target)
+        return version
 
     def _metadata(self, source: RemoteObject, replace: Metadata | None) -> Metadata:
         """Return what a copy that is sent anew gets: headers that S3 keeps, tags, and metadata."""
@@ -206,6 +220,9 @@ def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
         same = current.version == expect.version
     else:
         same = current.size == expect.size and _second(current) == _second(expect)
+        # The time is to the second, so what else both tell has to agree as well.
+        told = ((expect.operation, current.operation), (expect.digest, current.digest))
+        same = same and not any(one and other and one != other for one, other in told)
     if not same:
         raise PreconditionFailed(f"{path} has changed.")
 

@@ -69,6 +69,10 @@ class UploadGone(StoreUnavailable):
     """There is no such upload in parts: it was completed, given up, or is too old."""
 
 
+class Unconfirmed(StoreUnavailable):
+    """The answer says that it was done, and lacks what every S3 server puts into it."""
+
+
 class NotSupported(StoreError):
     """The server does not know this kind of request."""
 
@@ -178,9 +182,9 @@ def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
     )
 
 
-def unconfirmed(location: str, key: str, what: str) -> StoreUnavailable:
+def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:
     """Return the error for a success that lacks what every S3 server puts into it."""
-    return StoreUnavailable(
+    return Unconfirmed(
         f"{location} answered 200 to a request for {key} without {what}: nothing proves that the"
         " store did it.",
         remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",

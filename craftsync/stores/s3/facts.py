@@ -68,12 +68,16 @@ class ProbedFacts:
     """For the source of a copy; unlike the ones above it is used unprobed as well."""
     read_form: Form = Form.QUOTED
     server_side_copy: bool = False
+    versions: bool = True
+    """Without it no answer has an ETag: what was written is proven by a stat."""
     md5_versions: bool = False
     metadata: bool = False
     ranges: bool = True
     keeps_versions: bool = False
     sorted_listing: bool = True
     folders: bool = False
+    hides_below: bool = False
+    """It takes an object below another one, and lists it no more (old versions of MinIO)."""
 
     def features(self) -> Features:
         """Return the part of the facts that every store states."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.retrying import Patience
-from craftsync.stores.s3.errors import broken
+from craftsync.stores.s3.errors import Unconfirmed, broken
 from craftsync.stores.s3.facts import Form, ProbedFacts
 from craftsync.stores.s3.objects import CREATE, Condition, notes
 from craftsync.stores.s3.page import BrokenPage, ascending, parse
@@ -88,8 +88,7 @@ class _Probe:
         pace: AbstractContextManager[None] = nullcontext()
         try:
             try:
-                # Only this one is not tried again: whether there is a store at all is the caller's to wait for.
-                version = self._put("object")
+                version = self._first()
             except StoreDenied:
                 return ProbedFacts(keeps_versions=self._versioning())
             return self._tried(version)
@@ -99,6 +98,23 @@ class _Probe:
         finally:
             with pace:
                 self._clean_up()
+
+    def _first(self) -> str:
+        """Put the first object and return its version, which is empty where the server names none.
+
+        Only this one is not tried again: whether there is a store at all is the
+        caller's to wait for. A success without an ETag may be anybody's: the
+        object has to be there.
+        """
+        self._calls.names_versions = True
+        try:
+            return self._put("object")
+        except Unconfirmed:
+            with self._calls.get(self._folder + "object", None, 0, None) as opened:
+                if b"".join(opened.chunks) != _BODY:
+                    raise
+            self._calls.names_versions = False
+            return ""
 
     def _tried(self, version: str) -> ProbedFacts:
         versioning = self._pool.submit(self._versioning)
@@ -113,6 +129,7 @@ class _Probe:
         complete_create, complete = completing.result()
         metadata, ranges, read = reading.result()
         copies, conditional_copy, conditional_source, source = copying.result()
+        hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
         return ProbedFacts(
             conditional_create=create,
             conditional_replace=replace is not Form.NONE,
@@ -127,12 +144,14 @@ class _Probe:
             source_form=source,
             read_form=read,
             server_side_copy=copies,
+            versions=self._calls.names_versions,
             md5_versions=version == md5(_BODY, usedforsecurity=False).hexdigest(),
             metadata=metadata,
             ranges=ranges,
             keeps_versions=versioning.result(),
             sorted_listing=ascending(listed),
-            folders=not {self._folder + _FILE, self._folder + _BELOW} <= set(listed),
+            folders=bool(hidden),
+            hides_below=bool(hidden) and all(map(self._is_there, hidden)),
         )
 
     def _versioning(self) -> bool:
@@ -160,6 +179,11 @@ class _Probe:
             return parse(page).keys
         except BrokenPage as error:
             raise broken(self._location, str(error)) from error
+
+    def _is_there(self, name: str) -> bool:
+        return (
+            self._unless_refused(partial(self._calls.head, self._folder + name), None) is not None
+        )
 
     def _putting(self, version: str) -> tuple[bool, Form]:
         """Try the conditions of a write, one after the other: at once they would disturb each other."""
@@ -227,7 +251,7 @@ class _Probe:
 
     def _form(self, act: Try, version: str) -> Form:
         """Return how the server takes a version: so that another one is refused and this one is accepted."""
-        for form in (Form.QUOTED, Form.PLAIN):
+        for form in (Form.QUOTED, Form.PLAIN) if version else ():
             if not self._is_unmet(partial(act, form.of(_NOBODY))):
                 return Form.NONE
             if self._is_met(partial(act, form.of(version))):

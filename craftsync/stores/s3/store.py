@@ -140,6 +140,7 @@ class S3Store:
         """Rely on these facts from now on (`probe.probe` finds them)."""
         self.facts = facts
         self.calls.md5_etags = facts.md5_versions
+        self.calls.names_versions = facts.versions
         self.features = replace(
             facts.features(),
             raw_keys=self._raw_keys and not facts.folders,
@@ -223,6 +224,8 @@ class S3Store:
             with suppress(StoreUnavailable):
                 self._refuse_if_obstructed(path)
             raise
+        if not stored.version:
+            return self._proven(written, body)
         return written._replace(version=stored.version, md5=stored.md5)
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
@@ -263,7 +266,7 @@ class S3Store:
             current, self._key(target), (headers, metadata), condition
         )
         copied = found._replace(version=version or None, metadata=metadata, modified_ns=None)
-        return copied.at(target)
+        return copied.at(target) if version else self._looked_at(copied.at(target))
 
     def copy_from(
         self,
@@ -281,7 +284,9 @@ class S3Store:
         key = self._key(source.path)
         version = self._crossing.copied(origin, source, key, condition, journal, storage_class)
         copied = RemoteObject(source.path, source.size, None, version or None)
-        return self._after_completion(copied) if in_parts else copied
+        if version and not in_parts:
+            return copied
+        return self._after_completion(copied)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Drop uploads in parts that nobody will resume: pairs of path and upload id."""
@@ -351,6 +356,9 @@ class S3Store:
             raise PathObstructed(f"{path} is in the way of a folder, or a folder in its own.")
 
     def _prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
+        if self.facts.hides_below and not isinstance(expect, RemoteObject):
+            # Once written, one of the two would be in no listing: it would look deleted.
+            self._refuse_if_obstructed(path)
         kept = None if self.features.keeps_versions else keep
         return self._displacing.prepared(path, expect, kept, checks)
 
@@ -377,6 +385,24 @@ class S3Store:
             return inherited(path, None)
         found, headers = seen
         return inherited(path, found, self.calls.tags_of(key, headers))
+
+    def _looked_at(self, written: RemoteObject) -> RemoteObject:
+        """Return what is there after a write whose answer names no version; raises if that is of another size."""
+        found = self.stat(written.path)
+        if found is None or found.size != written.size:
+            raise unconfirmed(self.location, written.path, "an ETag")
+        return found
+
+    def _proven(self, written: RemoteObject, body: bytes) -> RemoteObject:
+        """Return what is there after such a write, if it is what was written: by its notes, else by its content."""
+        found = self._looked_at(written)
+        if is_ours(found, written):
+            return found
+        if found.operation is None:
+            with self.calls.get(self._key(written.path), None, 0, None) as opened:
+                if b"".join(opened.chunks) == body:
+                    return found
+        raise unconfirmed(self.location, written.path, "an ETag")
 
     def _after_completion(self, written: RemoteObject) -> RemoteObject:
         """Return what is there after an upload in parts; a version that the answer left out is asked for."""

@@ -14,7 +14,7 @@ def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
     began with.
     """
     return (
-        found.version == written.version
+        (found.version is not None and found.version == written.version)
         or (found.digest is not None and found.digest == written.digest)
         or (found.operation is not None and found.operation == written.operation)
     )

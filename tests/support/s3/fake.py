@@ -146,13 +146,20 @@ class FakeS3:
         if self.personality.hides_below:
             names = [key for key in names if not _is_below(key, bucket)]
         encode = quote if query.get("encoding-type") == "url" else escape
-        rows = "".join(_row(encode(key), bucket.get(key)) for key in names[:most])
+        rows = "".join(self._row(encode(key), bucket.get(key)) for key in names[:most])
         token = names[most - 1] if len(names) > most else None
         more = f"<NextContinuationToken>{escape(token)}</NextContinuationToken>" if token else ""
         return _xml(
             f"<ListBucketResult><Name>{call.bucket}</Name><KeyCount>{len(names[:most])}</KeyCount>"
             f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated>"
             f"{_ENCODED if encode is quote else ''}{more}{rows}</ListBucketResult>"
+        )
+
+    def _row(self, key: str, stored: Stored) -> str:
+        return (
+            f"<Contents><Key>{key}</Key><LastModified>{_moment(stored.modified_ns)}</LastModified>"
+            f"{self._told_etag(stored.etag)}<Size>{len(stored.content)}</Size>"
+            f"<StorageClass>{stored.storage_class}</StorageClass></Contents>"
         )
 
     def _delete_many(self, bucket: Bucket, call: Call) -> Answer:
@@ -434,14 +441,6 @@ def _xml(body: str) -> Answer:
 
 def _copied(element: str, etag: str) -> Answer:
     return _xml(f"<{element}>{etag}</{element}>")
-
-
-def _row(key: str, stored: Stored) -> str:
-    return (
-        f"<Contents><Key>{key}</Key><LastModified>{_moment(stored.modified_ns)}</LastModified>"
-        f"<ETag>&quot;{stored.etag}&quot;</ETag><Size>{len(stored.content)}</Size>"
-        f"<StorageClass>{stored.storage_class}</StorageClass></Contents>"
-    )
 
 
 def _moment(time_ns: int) -> str:
