@@ -9,9 +9,10 @@ import boto3
 import pytest
 
 from tests.support import servers
-from tests.support.cli import Craftsync, until
+from tests.support.cli import Craftsync, Run, until
 from tests.support.fake_s3 import Answer, Request, proxied
 from tests.support.servers import S3Server
+from tests.support.serving import serving
 
 YEAR_2300 = 10_413_792_000
 LAST_SECOND = (2**63 - 1) // 10**9
@@ -150,3 +151,81 @@ def test_an_object_time_long_ago_or_far_ahead_is_only_a_time(
         run = craftsync("pull", "--json", *words, "new", where)
     assert (run.code, run.summary["downloaded"]) == (0, 1)
     assert craftsync.files("new") == {"a": "content"}
+
+
+TIMES = {"epoch": 0, "before": -1, "1901": -(2**31), "last": LAST_SECOND, "beyond": YEAR_2300}
+
+
+def seconds(craftsync: Craftsync, folder: str) -> dict[str, int]:
+    """Return the whole seconds of the time each file has."""
+    return {
+        file.name: file.stat().st_mtime_ns // 10**9
+        for file in (craftsync.folder / folder).iterdir()
+        if file.is_file()
+    }
+
+
+def extremes(craftsync: Craftsync, folder: str) -> dict[str, int]:
+    """Put a file of each extreme time into a folder; return the times that arrive, as far as 64 bits hold them."""
+    for name, moment in TIMES.items():
+        dated(craftsync, f"{folder}/{name}", moment)
+    found = seconds(craftsync, folder)
+    assert found == TIMES, "this filesystem holds other times"
+    return {name: min(moment, LAST_SECOND) for name, moment in found.items()}
+
+
+def settled(run: Run, count: int, **changes: int) -> None:
+    """Check that a run ended well and did only this."""
+    assert run.code == 0, run.err
+    names = ("uploaded", "downloaded", "copied", "adopted", "conflicts", "problems")
+    assert {name: run.summary[name] for name in names} == dict.fromkeys(names, 0) | changes
+    if not changes:
+        assert run.summary["unchanged"] == count
+
+
+def test_extreme_times_travel_through_a_bucket(craftsync: Craftsync, access: S3Server) -> None:
+    access.make_bucket("extremes")
+    expected, count = extremes(craftsync, "root"), len(TIMES)
+    words, bucket = ("--json", "--endpoint-url", access.endpoint), "s3://extremes/synced"
+    settled(craftsync("sync", *words, "root", bucket), count, uploaded=count)
+    settled(craftsync("sync", *words, "root", bucket), count)
+    settled(craftsync("pull", *words, "copy", bucket), count, downloaded=count)
+    settled(craftsync("sync", *words, "copy", bucket), count)
+    assert seconds(craftsync, "copy") == expected
+    for name in TIMES:
+        dated(craftsync, f"copy/{name}", TIMES[name])
+        (craftsync.folder / "copy" / name).write_text("edited")
+        os.utime(craftsync.folder / "copy" / name, (TIMES[name], TIMES[name]))
+    settled(craftsync("sync", *words, "copy", bucket), count, uploaded=count)
+    settled(craftsync("sync", *words, "root", bucket), count, downloaded=count)
+    assert set(craftsync.files("root").values()) == {"edited"}
+
+
+@pytest.mark.parametrize("way", [(), ("--stream",)], ids=["by the server", "through memory"])
+def test_extreme_times_are_kept_by_a_migration(
+    craftsync: Craftsync, access: S3Server, way: tuple[str, ...]
+) -> None:
+    access.make_bucket("moved")
+    expected, count = extremes(craftsync, "root"), len(TIMES)
+    words, top = ("--json", "--endpoint-url", access.endpoint, *way), f"s3://moved/{len(way)}"
+    for source, target in (("./root", f"{top}/a"), (f"{top}/a", f"{top}/b"), (f"{top}/b", "./end")):
+        settled(craftsync("migrate", *words, source, target), count, copied=count)
+        settled(craftsync("migrate", *words, source, target), count)
+    assert seconds(craftsync, "end") == expected
+
+
+def test_extreme_times_of_an_environment_are_only_times(craftsync: Craftsync) -> None:
+    expected, count = extremes(craftsync, "served"), len(TIMES)
+    with serving(craftsync.folder / "served") as server:
+        craftsync.environment |= server.variables
+        listed = {row["path"]: row for row in craftsync("ls", "--json", "craft-ai://").json}
+        assert listed["epoch"]["last_modified"] == "1970-01-01T00:00:00Z"
+        assert listed["before"]["last_modified"] == "1969-12-31T23:59:59Z"
+        settled(craftsync("pull", "--json", "root", "craft-ai://"), count, downloaded=count)
+        settled(craftsync("sync", "--json", "root", "craft-ai://"), count)
+        settled(craftsync("push", "--json", "root", "craft-ai://again"), count, uploaded=count)
+        settled(craftsync("push", "--json", "root", "craft-ai://again"), count)
+        for source, target in (("craft-ai://again", "./end"), ("./root", "craft-ai://more")):
+            settled(craftsync("migrate", "--json", source, target), count, copied=count)
+            settled(craftsync("migrate", "--json", source, target), count)
+    assert seconds(craftsync, "root") == expected
