@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -348,13 +349,17 @@ def _schema(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    (current, _), migrations = _schema(connection), _migrations()
-    for number in sorted(number for number in migrations if number > current):
+    (current, newest), migrations = _schema(connection), _migrations()
+    missing = sorted(number for number in migrations if number > current)
+    if missing:
+        # One transaction, because each waits for the disk.
+        steps = "\n".join(migrations[number] for number in missing)
         connection.executescript(
-            f"BEGIN IMMEDIATE;\n{migrations[number]}\nPRAGMA user_version = {number};\nCOMMIT;"
+            f"BEGIN IMMEDIATE;\n{steps}\nPRAGMA user_version = {newest};\nCOMMIT;"
         )
 
 
+@cache
 def _migrations() -> dict[int, str]:
     found = {}
     for file in Path(__file__).with_name("migrations").iterdir():

@@ -24,8 +24,8 @@ from craftsync.sync.pool import SerialPool
 from craftsync.sync.report import Options
 
 MIB = 1024 * 1024
-LIMITS = Limits(quick_copy=16 * MIB, fresh_listing_seconds=0.0)
-LARGE = bytes(range(256)) * (17 << 12)
+LIMITS = Limits(single_put=MIB, smallest_part=MIB, quick_copy=MIB, fresh_listing_seconds=0.0)
+LARGE = bytes(range(256)) * (9 << 10)
 CONTENT = {"a//b": b"strange", "edited": b"new", "first": b"1", "large": LARGE}
 EFFECTS = ("put", "copy", "begin_upload", "upload_part", "copy_part", "complete_upload", "delete")
 DIED = 9
