@@ -25,7 +25,13 @@ from craftsync.core.model import (
     Policy,
     RemoteObject,
 )
-from craftsync.errors import ObjectArchived, ObjectNotFound, PathBusy, PathObstructed
+from craftsync.errors import (
+    ContentDamaged,
+    ObjectArchived,
+    ObjectNotFound,
+    PathBusy,
+    PathObstructed,
+)
 from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.state.intents import Intent
@@ -81,8 +87,7 @@ class Contents:
     def equal(self, store: Store, *, may_read: bool) -> bool:
         """Tell whether both sides hold the same bytes.
 
-        Without `may_read`, a large object that only reading could tell about
-        counts as another.
+        Without `may_read`, an object that only reading could tell about counts as another.
         """
         local, remote = self.local, self.remote
         if local is None or remote is None or local.size != remote.size:
@@ -112,13 +117,23 @@ class Contents:
         found = store.stat(remote.path)
         if found is None or found.version != remote.version:
             raise PathBusy(f"{remote.path}: changed in the store since it was listed")
-        if found.digest is None and found.md5 is not None and remote.size > WHOLE:
-            return False
         if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):
             return found.digest == self.local_digest()
-        # Nothing is known, or what is known comes from the MD5 alone or contradicts it. A reader finds out
-        # whether MD5s are to be believed, but not at the price of a large object.
-        return may_read and self.local_digest() == self.fetcher.read_digest(remote)
+        # Nothing is known, or what is known comes from the MD5 alone or contradicts it.
+        return may_read and self._equal_by_bytes(store, remote)
+
+    def _equal_by_bytes(self, store: Store, remote: RemoteObject) -> bool:
+        """Read the object. A small one in one piece, by which the reader finds out whether MD5s are to be believed."""
+        if remote.size <= WHOLE or not store.features.ranges:
+            try:
+                return self.local_digest() == self.fetcher.read_digest(remote)
+            except ContentDamaged:
+                if not store.features.ranges:
+                    raise
+        with self._open() as file:
+            same = self.fetcher.holds_bytes_of(file, remote)
+            file.verify()
+        return same
 
     def _local_md5(self) -> str:
         """Return the MD5 of the file; its digest is read in the same pass."""

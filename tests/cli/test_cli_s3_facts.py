@@ -15,6 +15,7 @@ from tests.support.servers import ACCESS_KEY, SECRET_KEY
 
 BUCKET = "bucket"
 STORE = f"s3://{BUCKET}"
+LARGE = 17 << 20
 
 
 @pytest.fixture
@@ -104,19 +105,40 @@ def test_a_bucket_that_becomes_sse_kms_keeps_two_folders_in_sync(
         assert (folder / "a").read_text() == "two, longer"
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["named in answers", "not named"])
+@pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("kind", ["named in answers", "not named", "of one object alone"])
 def test_the_same_content_under_an_etag_that_is_no_md5_is_no_conflict(
-    craftsync: Craftsync, fake: FakeS3, root: Path, named: bool
+    craftsync: Craftsync, fake: FakeS3, root: Path, kind: str, size: int
 ) -> None:
     succeeded(craftsync("sync", str(root), STORE))
     plain = fake.personality
-    fake.personality = PERSONALITIES["kms"] if named else replace(plain, etags="random")
-    (root / "b").write_text("same")
+    random = replace(plain, etags="random")
+    content = bytes(range(251)) * (size // 251) + b"the end"
+    (root / "b").write_bytes(content)
     bucket = fake.bucket(BUCKET)
-    bucket.put(fake.personality, "b", bucket.described(fake.personality, b"same"))
+    fake.personality = PERSONALITIES["kms"] if kind == "named in answers" else random
+    bucket.put(fake.personality, "b", bucket.described(fake.personality, content))
+    if kind == "of one object alone":
+        fake.personality = plain
+    assert craftsync("check", str(root), STORE).code == 0
     run = craftsync("sync", str(root), STORE)
     assert run.code == 0, run.err
     assert sorted(path.name for path in root.iterdir()) == [".craftsync", "a", "b"]
+
+
+@pytest.mark.parametrize("at", [0, LARGE - 1], ids=["first byte", "last byte"])
+def test_a_large_object_that_differs_in_one_byte_is_a_conflict(
+    craftsync: Craftsync, fake: FakeS3, root: Path, at: int
+) -> None:
+    succeeded(craftsync("sync", str(root), STORE))
+    (root / "b").write_bytes(bytes(LARGE))
+    content = bytearray(LARGE)
+    content[at] = 1
+    bucket = fake.bucket(BUCKET)
+    bucket.put(fake.personality, "b", bucket.described(fake.personality, bytes(content)))
+    assert craftsync("check", str(root), STORE).code == 1
+    assert craftsync("sync", str(root), STORE).code == 4
+    assert len([path for path in root.iterdir() if path.name.startswith("b")]) == 2
 
 
 def test_a_damaged_download_is_not_put_in_place_and_keeps_no_other_file_back(
