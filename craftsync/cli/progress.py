@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 from craftsync.cli import terminal
+from craftsync.cli.output import size_shown
 from craftsync.sync.report import ProgressEvent
 
 _WIDE = 80
@@ -61,13 +62,19 @@ class Bars:
             return
         self._looked.clear()
         total = "" if event.files_total is None else f"/{event.files_total}"
+        stage = self._hashing(event) if event.stage == "hashing" else event.stage
         self._progress.update(
             self._task,
-            description=event.stage,
+            description=stage,
             completed=event.bytes_done,
             total=event.bytes_total,
             files=f"{event.files_done}{total} files",
         )
+
+    def _hashing(self, event: ProgressEvent) -> str:
+        """Return what was hashed so far; of the files that follow it, some wait for that."""
+        size = f" ({size_shown(event.bytes_hashed)})" if self._console.width >= _WIDE else ""
+        return f"hashing {event.files_hashed} files{size}:"
 
     def stop(self) -> None:
         """Take the line away; a second call does nothing."""

@@ -148,5 +148,9 @@ def moving_of(facts: Facts) -> str | None:
     progress = facts.get("progress")
     if not progress or not progress["files_total"]:
         return None
+    if progress["stage"] == "hashing":
+        read = f"{progress['files_hashed']} files, {size_shown(progress['bytes_hashed'])}"
+        done = f"{progress['files_done']} of {progress['files_total']} files done"
+        return f"hashing to compare: {read}; {done}"
     size = f"{size_shown(progress['bytes_done'])} of {size_shown(progress['bytes_total'] or 0)}"
     return f"moving: {progress['files_done']} of {progress['files_total']} files, {size}"

@@ -409,7 +409,7 @@ class Cycles:
         """Pass an event on, and end the run that reports it when a stop or a pause was asked for."""
         self._heed()
         if isinstance(event, ProgressEvent):
-            moving = event.stage == "transferring" and bool(event.files_total)
+            moving = bool(event.files_total)
             if moving:
                 # A store that cannot be reached now is the run's to find out.
                 with suppress(StoreError):

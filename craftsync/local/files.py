@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Self
@@ -92,6 +93,13 @@ def kind_of(mode: int) -> str:
     return "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
+OnRead = Callable[[int], object]
+
+
+def _ignore(size: int) -> None:
+    """Count nothing."""
+
+
 class OpenFile:
     """A regular file open for reading; close it, or use it in a `with` statement."""
 
@@ -119,10 +127,13 @@ class OpenFile:
             raise PathBusy(f"{self.file.path} became shorter while it was read.")
         return content
 
-    def digest(self) -> bytes:
-        """Return the SHA-256 of the content as long as it was at opening; `verify` says whether to believe it."""
+    def digest(self, on_read: OnRead = _ignore) -> bytes:
+        """Return the SHA-256 of the content as long as it was at opening; `verify` says whether to believe it.
+
+        `on_read` is told the bytes of each block.
+        """
         with path_errors(self.file.path):
-            return digest_of(self._descriptor, self.file)
+            return digest_of(self._descriptor, self.file, on_read)
 
     def torn(self) -> bool:
         """Tell whether the content may have changed since opening; a rename of the file is no change."""
@@ -174,7 +185,7 @@ def read_block(descriptor: int, offset: int, length: int) -> bytes:
     return content
 
 
-def digest_of(descriptor: int, file: LocalFile) -> bytes:
+def digest_of(descriptor: int, file: LocalFile, on_read: OnRead = _ignore) -> bytes:
     """Return the SHA-256 of as many bytes as `file` has; raises `PathBusy` when there are fewer."""
     digest, block, offset = sha256(), memoryview(bytearray(min(BLOCK, file.size))), 0
     while offset < file.size:
@@ -182,5 +193,6 @@ def digest_of(descriptor: int, file: LocalFile) -> bytes:
         if not count:
             raise PathBusy(f"{file.path} became shorter while it was read.")
         digest.update(block[:count])
+        on_read(count)
         offset += count
     return digest.digest()

@@ -9,7 +9,7 @@ is not the thing that was looked at, and what goes is kept under
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from typing import NamedTuple, cast
@@ -40,7 +40,7 @@ from craftsync.migrate.options import Verified, Verify
 from craftsync.migrate.outcome import CopyOutcome
 from craftsync.state.migration import CopiedRow, CopyStep
 from craftsync.stores.base import CopyingStore, Expect, Store, UploadJournal
-from craftsync.sync.limiter import Limiter
+from craftsync.sync.limiter import Hashing, Limiter
 from craftsync.sync.outcome import Status, sentence
 
 SHORT = 256 * 1024
@@ -82,6 +82,7 @@ class Carrier:
     no_overwrite: bool = False
     server_side: bool = False
     dry_run: bool = False
+    hashing: Hashing = field(default_factory=Hashing)
 
     def carry_out(self, task: Task) -> CopyOutcome:
         """Do one step and return what it left behind; trouble with the path is part of the answer."""
@@ -105,6 +106,7 @@ class Carrier:
         """End the transfers under way as soon as they ask for more bytes."""
         self.incoming.cancel()
         self.outgoing.cancel()
+        self.hashing.cancel()
 
     def operation(self, source: RemoteObject) -> str:
         """Return the id of the write that copies this version: the same before and after a crash."""
@@ -233,8 +235,9 @@ class Carrier:
         if target.version is None and target.modified_ns is None:
             # A write may leave them open; then whatever is there now is what is to be verified.
             target = self.target.stat(target.path) or target
-        expected = digest or digest_of(self.source, source, self.incoming)
-        if digest_of(self.target, target, self.outgoing) != expected:
+        self.hashing.file()
+        expected = digest or digest_of(self.source, source, self.incoming, self.hashing)
+        if digest_of(self.target, target, self.outgoing, self.hashing) != expected:
             raise damaged(self.target, target.path)
         return Proof(Verified.READ_BACK, expected)
 
@@ -267,7 +270,8 @@ class Carrier:
         return None if self.dry_run else self._compared(source, target)
 
     def _compared(self, source: RemoteObject, target: RemoteObject) -> Proof | None:
-        read = partial(digest_of, limiter=self.incoming)
+        self.hashing.file()
+        read = partial(digest_of, limiter=self.incoming, hashing=self.hashing)
         digest = read(self.source, source)
         return Proof(Verified.READ_BACK, digest) if read(self.target, target) == digest else None
 

@@ -25,7 +25,7 @@ from craftsync.errors import (
 from craftsync.hashing import fed
 from craftsync.pace import UNPACED, Pace
 from craftsync.stores.base import Reader, Store
-from craftsync.sync.limiter import Limiter
+from craftsync.sync.limiter import Hashing, Limiter
 
 MIB = 1024 * 1024
 WHOLE = 16 * MIB
@@ -111,7 +111,9 @@ def read_whole(
     return content, reader
 
 
-def digest_of(store: Store, found: RemoteObject, limiter: Limiter) -> bytes:
+def digest_of(
+    store: Store, found: RemoteObject, limiter: Limiter, hashing: Hashing | None = None
+) -> bytes:
     """Return the digest of an object's content by reading all of it, a piece at a time in memory.
 
     A body that breaks off is gone on with where it ended.
@@ -123,6 +125,8 @@ def digest_of(store: Store, found: RemoteObject, limiter: Limiter) -> bytes:
             with store.read(found.path, expect=found, offset=offset) as reader:
                 for chunk in reader:
                     limiter.take(len(chunk))
+                    if hashing is not None:
+                        hashing.read(len(chunk))
                     fed(digest, chunk)
                     offset, left = offset + len(chunk), _ATTEMPTS if chunk else left
             if offset != found.size:

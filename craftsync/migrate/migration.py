@@ -132,6 +132,7 @@ class Migration:
         if planned.deletes and not options.run.dry_run:
             self._before_deletes(carrier.keep, is_a_persons_word=options.run.force_delete)
         tally.count_bytes(None if carrier.server_side else carrier.outgoing)
+        tally.watch(carrier.hashing)
         Executor(
             state=self.state,
             carrier=carrier,
@@ -141,6 +142,7 @@ class Migration:
             note_kept=self.note_kept,
             limit=None if options.run.force_delete else options.run.delete_limit,
         ).run()
+        tally.ended()
         if paths is None and not options.run.dry_run:
             stale = self.state.stale_uploads()
             self.target.abort_stale(stale)

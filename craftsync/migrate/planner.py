@@ -21,17 +21,16 @@ from craftsync.state.migration import CopiedRow, CopyStep, MigrationState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
 from craftsync.sync import planning
-from craftsync.sync.report import Issue, IssueEvent, OnEvent, ProgressEvent
+from craftsync.sync.report import Issue, IssueEvent, OnEvent
 
 _Met = Joined[RemoteObject, CopiedRow, RemoteObject]
 
 
 @dataclass(slots=True)
 class Planned(planning.Planned):
-    """What planning a migration counted. Sizes are bytes."""
+    """What planning a migration counted."""
 
     source: int = 0
-    source_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +86,10 @@ class Planner:
                 row for row in self.state.rows() if self.span.holds(row.path)
             )
             source = _Side(note)
-            source.entries = self._listed(self.source, boundaries, source, 0, nested_own=True)
+            source.entries = self._listed(self.source, boundaries, source, "source")
             # What takes no part over there only matters where it is in the way.
             target = _Side(note if self.options.run.policy.delete else _only_failures(note))
-            target.entries = self._listed(self.target, boundaries, target, 1)
+            target.entries = self._listed(self.target, boundaries, target, "target")
             apart = Apart(self.source, self.target, self.state.database.get("target_id"))
             source.entries, target.entries = apart.listed(source.entries, target.entries)
             return source, rows, target
@@ -107,24 +106,26 @@ class Planner:
         store: Store,
         boundaries: Sequence[str],
         side: _Side,
-        number: int,
-        *,
-        nested_own: bool = False,
+        name: str,
     ) -> Iterable[RemoteObject]:
         is_sorted = store.features.sorted_listing
-        listed = store.list(boundaries=boundaries, nested_own=nested_own)
+        listed = planning.counted(
+            store.list(boundaries=boundaries, nested_own=name == "source"),
+            f"listing the {name}",
+            self.on_event,
+        )
         listing = self.span.of(listed, in_order=is_sorted)
         entries = known(self.options.rules.of(listing), side.unknown, side.note)
         if is_sorted:
             return entries
-        return in_order(self.state.database, entries, name=f"listing_{number}")
+        return in_order(self.state.database, entries, name=f"listing_{name}")
 
     def _decide(
         self, met: Iterable[_Met], source: _Side, target: _Side, planned: Planned
     ) -> Iterator[CopyStep]:
         for path, here, row, there in met:
             if here is not None:
-                self._seen(here, planned)
+                planned.source += 1
                 left_out = self._refused(path, there, target, planned)
             else:
                 left_out = path in source.unknown
@@ -139,12 +140,6 @@ class Planner:
                 yield step
             if here is not None and (step is None or step.kind is Kind.ADOPT):
                 planned.unchanged += 1
-
-    def _seen(self, here: RemoteObject, planned: Planned) -> None:
-        planned.source += 1
-        planned.source_bytes += here.size
-        if not planned.source % planning.BATCH:
-            self.on_event(ProgressEvent("scanning", planned.source, None, planned.source_bytes))
 
     def _wants_proof(self, row: CopiedRow) -> bool:
         return self.options.verify is Verify.FULL and row.verified != Verified.READ_BACK

@@ -36,6 +36,7 @@ from craftsync.errors import (
     PreconditionFailed,
     StoreError,
 )
+from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 from craftsync.state.intents import Intent, Intents
@@ -105,6 +106,7 @@ class Carrier:
         """End the transfers under way as soon as they ask for more bytes."""
         self.upload_limiter.cancel()
         self.fetcher.limiter.cancel()
+        self.fetcher.hashing.cancel()
 
     def _settle_and_do(self, task: Task) -> Outcome | Staged:
         action = task.action
@@ -232,7 +234,7 @@ class Carrier:
             if local is not None and file.file != local:
                 raise PathBusy(f"{path}: changed in the root since it was looked at")
             looked_ns = self.settler.clock.now_ns()
-            source = RootSource(file, self.upload_limiter)
+            source = RootSource(file, self.upload_limiter, self.fetcher.hashing)
             self._begin(task, file.file, source.digest)
             found = self.store.write(
                 path,
@@ -291,7 +293,7 @@ class Carrier:
         row, source = _moved(action)
         assert action.local is not None
         with self.root.open_file(action.path) as file:
-            renamed = row.digest is not None and file.digest() == row.digest
+            renamed = row.digest is not None and self._digest_of(file) == row.digest
             file.verify()
         old = RemoteObject(source, row.size, row.modified_ns, row.version)
         found = self._copied_there(old, action, task, row) if renamed else None
@@ -317,6 +319,10 @@ class Carrier:
             return self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
         except ObjectArchived:
             return None
+
+    def _digest_of(self, file: OpenFile) -> bytes:
+        self.fetcher.hashing.file()
+        return file.digest(self.fetcher.hashing.read)
 
     def _move_local(self, action: Action) -> Outcome:
         (row, source), remote = _moved(action), action.remote
@@ -388,7 +394,7 @@ class Carrier:
             if self.root.stat(copy) is None:
                 return True
             with self.root.open_file(copy) as file:
-                return file.digest() == digest
+                return self._digest_of(file) == digest
         except (PathObstructed, PathRefused):
             return False
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 from craftsync.pace import Attempt, Pace
 from craftsync.stores.base import Store
-from craftsync.sync.limiter import Limiter
+from craftsync.sync.limiter import Hashing, Limiter
 
 WHOLE = 16 << 20
 """Bytes up to which a file is read, or an object fetched, in one piece."""
@@ -45,15 +45,17 @@ class RootSource:
     A small file is read once, so that what was hashed is what is sent.
     """
 
-    def __init__(self, file: OpenFile, pace: Pace) -> None:
+    def __init__(self, file: OpenFile, pace: Pace, hashing: Hashing) -> None:
         self._file = file
         self.pace = pace
         self.size = file.file.size
         self.mtime_ns: int | None = file.file.mtime_ns
         self._content = file.read_at(0, self.size) if self.size <= WHOLE else None
-        self.digest = (
-            file.digest() if self._content is None else fed(sha256(), self._content).digest()
-        )
+        if self._content is None:
+            hashing.file()
+            self.digest = file.digest(hashing.read)
+        else:
+            self.digest = fed(sha256(), self._content).digest()
 
     def read_at(self, offset: int, length: int) -> bytes:
         if self._content is None:
@@ -84,6 +86,7 @@ class Fetcher:
     store: Store
     limiter: Limiter
     part_pool: Executor
+    hashing: Hashing = field(default_factory=Hashing)
 
     def fetch(
         self, remote: RemoteObject, partial: PartialDownload | None
@@ -255,6 +258,7 @@ class Fetcher:
                 with self.store.read(remote.path, expect=remote, offset=offset) as reader:
                     for chunk in reader:
                         self.limiter.take(len(chunk))
+                        self.hashing.read(len(chunk))
                         content.update(chunk)
                         offset, failures = offset + len(chunk), 0
                 return content.digest()

@@ -1,4 +1,4 @@
-"""Keeps transfers under a rate, for all workers together, and counts what has moved."""
+"""Keeps transfers under a rate, for all workers together, and counts what has moved and what was hashed."""
 
 from __future__ import annotations
 
@@ -79,3 +79,31 @@ class Limiter:
 
     def _rate_now(self) -> float | None:
         return self._rate(self._clock.now_ns()) if callable(self._rate) else self._rate
+
+
+class Hashing:
+    """Counts what is read to find out a content and not to move it; `size` is bytes.
+
+    After `cancel` whoever reads on ends with `Interrupted`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self.files = 0
+        self.size = 0
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def file(self) -> None:
+        """Count a file whose content is looked into."""
+        with self._lock:
+            self.files += 1
+
+    def read(self, size: int) -> None:
+        """Count bytes that were read."""
+        if self._cancelled:
+            raise Interrupted
+        with self._lock:
+            self.size += size

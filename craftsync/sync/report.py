@@ -87,11 +87,14 @@ class ProgressEvent:
     """How far a pass has come. Totals are `None` until planning has ended."""
 
     stage: str
-    """`scanning` the folder, `listing` the store, `planning`, `hashing` for a check, or `transferring`."""
+    """`scanning` the folder, `listing` the store, `planning`, `transferring`, or `hashing` to compare contents."""
     files_done: int = 0
     files_total: int | None = None
     bytes_done: int = 0
     bytes_total: int | None = None
+    files_hashed: int = 0
+    bytes_hashed: int = 0
+    """What was read so far to compare contents: beside what is moved, and not part of the other figures."""
 
 
 class PathIssue(NamedTuple):

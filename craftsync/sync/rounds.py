@@ -103,6 +103,7 @@ class Round:
                 limit=None if is_a_persons_word else self.options.delete_limit,
                 approved=approved,
             ).run()
+        tally.ended()
 
     def _carrier(
         self, tally: Tally, parts: ThreadPoolExecutor, keep: str, *, strict: bool
@@ -112,6 +113,7 @@ class Round:
         download = Limiter(options.download_rate, self.clock)
         tally.count_bytes(upload, download)
         fetcher = Fetcher(self.root, self.store, download, parts)
+        tally.watch(fetcher.hashing)
         settler = Settler(
             self.root,
             self.store,

@@ -63,13 +63,21 @@ class Contents:
     remote: RemoteObject | None
     _local: bytes | None = None
     _remote: bytes | None = None
+    _is_counted: bool = False
 
     def local_digest(self) -> bytes | None:
         if self._local is None and self.local is not None:
+            self._count()
             with self._open() as file:
-                self._local = file.digest()
+                self._local = file.digest(self.fetcher.hashing.read)
                 file.verify()
         return self._local
+
+    def _count(self) -> None:
+        """Count the path as one that is hashed, once."""
+        if not self._is_counted:
+            self._is_counted = True
+            self.fetcher.hashing.file()
 
     def _open(self) -> OpenFile:
         assert self.local is not None
@@ -81,6 +89,7 @@ class Contents:
 
     def remote_digest(self) -> bytes | None:
         if self._remote is None and self.remote is not None:
+            self._count()
             self._remote = self.fetcher.digest(self.remote)
         return self._remote
 
@@ -139,9 +148,11 @@ class Contents:
         """Return the MD5 of the file; its digest is read in the same pass."""
         assert self.local is not None
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        self._count()
         with self._open() as file:
             for offset in range(0, self.local.size, 1 << 20):
                 block = file.read_at(offset, min(1 << 20, self.local.size - offset))
+                self.fetcher.hashing.read(len(block))
                 md5.update(block)
                 sha256.update(block)
             file.verify()

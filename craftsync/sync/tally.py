@@ -10,7 +10,7 @@ from craftsync.errors import CraftsyncError, PathObstructed
 from craftsync.state.plan import Totals
 from craftsync.sync import planfile
 from craftsync.sync.held import REVIEW
-from craftsync.sync.limiter import Limiter
+from craftsync.sync.limiter import Hashing, Limiter
 from craftsync.sync.outcome import Outcome, Status
 from craftsync.sync.planning import Planned
 from craftsync.sync.report import (
@@ -25,6 +25,8 @@ from craftsync.sync.report import (
 )
 
 _TICK_SECONDS = 0.1
+_STAGE_SECONDS = 1.0
+"""A stage is named until nothing has happened in it for so long, while something does in the other."""
 
 _COUNTERS = {
     Kind.UPLOAD: "uploaded",
@@ -52,7 +54,10 @@ class RoundTally:
         self._last = last
         self._totals = Totals(0, 0)
         self._done = 0
-        self._ticked_at = clock.monotonic()
+        self._hashing = Hashing()
+        self._stage = "transferring"
+        self._seen = 0, 0
+        self._ticked_at = self._moved_at = clock.monotonic()
 
     def event(self, event: Event) -> None:
         self._report.note(event)
@@ -66,6 +71,14 @@ class RoundTally:
         report.problems += planned.problems
         report.held += planned.held
         self._totals = totals
+        self._progress()
+
+    def watch(self, hashing: Hashing) -> None:
+        """Take what is hashed from here."""
+        self._hashing = hashing
+
+    def ended(self) -> None:
+        """Report how far it came, now that all steps have ended."""
         self._progress()
 
     def tick(self) -> None:
@@ -95,8 +108,19 @@ class RoundTally:
         raise NotImplementedError
 
     def _progress(self) -> None:
-        done, totals = self._done, self._totals
-        self.event(ProgressEvent("transferring", done, totals.files, self._moved(), totals.bytes))
+        moved, hashing, totals = self._moved(), self._hashing, self._totals
+        stage, hashed = self._stage_of(moved, hashing.size), (hashing.files, hashing.size)
+        self.event(ProgressEvent(stage, self._done, totals.files, moved, totals.bytes, *hashed))
+
+    def _stage_of(self, moved: int, hashed: int) -> str:
+        """Return the stage in which something happens: as long as bytes move, that is transferring."""
+        seen, self._seen = self._seen, (moved, hashed)
+        now = self._clock.monotonic()
+        if moved != seen[0]:
+            self._stage, self._moved_at = "transferring", now
+        elif hashed != seen[1] and (not moved or now - self._moved_at >= _STAGE_SECONDS):
+            self._stage = "hashing"
+        return self._stage
 
     def _undone(
         self, path: str, issue: Issue, reason: str, error: CraftsyncError | None, *, final: bool

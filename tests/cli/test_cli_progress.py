@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
 
-from tests.support.cli import Craftsync, until
+from tests.support.cli import DEADLINE, Craftsync, until
+from tests.support.fake_s3 import Request, proxied
 from tests.support.gate import HELD_PER_CONNECTION, Gate, gated
 from tests.support.platform import faulty_platform
 from tests.support.s3 import fake_s3
@@ -97,3 +99,38 @@ def test_the_progress_line_shows_no_byte_the_store_has_not_taken(
     assert max(held) * MIB <= ALLOWANCE + on_their_way
     assert max(held) > 0.5
     assert figures(terminal)[-1] == (size / MIB, size / MIB)
+
+
+@pytest.mark.parametrize("columns", [40, WIDE])
+def test_the_progress_line_shows_what_is_read_to_compare(
+    columns: int, craftsync: Craftsync
+) -> None:
+    """Two sides that hold the same for the first time: nothing moves, and there is a lot to read."""
+    over = threading.Event()
+    (craftsync.folder / "root").mkdir()
+    (craftsync.folder / "root" / "large.bin").write_bytes(bytes(2 * MIB))
+
+    def script(request: Request) -> None:
+        if request.method == "GET" and request.target.endswith("/large.bin"):
+            assert over.wait(DEADLINE)
+
+    with fake_s3("kms", "bucket") as (behind, fake), proxied(behind, script) as (server, _):
+        bucket = fake.bucket("bucket")
+        bucket.put(
+            fake.personality, "large.bin", bucket.described(fake.personality, bytes(2 * MIB))
+        )
+        craftsync.environment |= {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        }
+        with on_a_terminal(craftsync, columns, "sync", "root", "s3://bucket") as terminal:
+            what = (
+                "hashing 1 files (2.0 MiB): 0/1 files"
+                if columns == WIDE
+                else "hashing 1 files: 0/1"
+            )
+            until(lambda: what in terminal.sent or terminal.process.poll() is not None, what)
+            over.set()
+            assert terminal.end() == 0, terminal.sent
+    assert what in terminal.sent

@@ -14,12 +14,13 @@ import pytest
 
 from craftsync.clock import SystemClock
 from craftsync.core.model import RemoteObject
-from craftsync.errors import StoreUnavailable
+from craftsync.errors import Interrupted, StoreUnavailable
 from craftsync.local.folder import Folder
+from craftsync.pace import UNPACED
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync import content
-from craftsync.sync.content import Fetcher, PartialDownload
-from craftsync.sync.limiter import Limiter
+from craftsync.sync.content import Fetcher, PartialDownload, RootSource
+from craftsync.sync.limiter import Hashing, Limiter
 from tests.support.world import Bytes
 
 PART = 64
@@ -152,3 +153,14 @@ def test_a_comparison_that_breaks_off_goes_on_where_it_was(
     fetcher, listed = fetcher_of(store)
     assert fetcher.digest(listed) == DIGEST
     assert store.offsets == [0, 32, 128, 496]
+
+
+def test_a_stop_ends_the_hashing_of_a_large_file(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(BODY)
+    hashing = Hashing()
+    with Folder.open(tmp_path) as folder, folder.open_file("large") as file:
+        assert RootSource(file, UNPACED, hashing).digest == DIGEST
+        assert (hashing.files, hashing.size) == (1, len(BODY))
+        hashing.cancel()
+        with pytest.raises(Interrupted):
+            RootSource(file, UNPACED, hashing)
