@@ -217,6 +217,10 @@ class Host:
 
     def _addresses(self, address: tuple[str, int]) -> Addresses:
         """Look a name up; nothing ends that but `cancel`, which leaves the thread that does it behind."""
+        with suppress(socket.gaierror):
+            return socket.getaddrinfo(
+                *address, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            )
         looked_up: Future[Addresses] = Future()
 
         def look_up() -> None:

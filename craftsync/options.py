@@ -95,8 +95,8 @@ class RunOptions(PairOptions, total=False):
     """Leave out what matches one of these gitignore patterns."""
     exclude_from: Sequence[str | os.PathLike[str]]
     """Files of patterns to leave out."""
-    transfers: int | None
-    """How many files travel at once."""
+    transfers: int | str | None
+    """How many files travel at once: a number, or "auto" for as many as the way to the store is worth."""
     bwlimit: str | int | None
     """Bytes per second, with K, M or G: "10M", "10M:2M" for up and down, or by time "08:00,1M 19:00,off".
 
@@ -158,7 +158,7 @@ def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
         force_delete=asked.get("force_delete", False),
         include=settings.include,
         exclude=settings.exclude,
-        transfers=settings.transfers or defaults.transfers,
+        transfers=defaults.transfers if settings.transfers is None else settings.transfers,
         upload_rate=up,
         download_rate=down,
     )

@@ -163,10 +163,13 @@ def _parse_rate(word: str) -> float | None:
 
 
 def parse_transfers(word: object) -> int:
-    """Read how many files may travel at once: 1 to 256."""
-    if isinstance(word, int) and not isinstance(word, bool) and 1 <= word <= 256:
-        return word
-    raise BadWord("is not a number of transfers", "Use a whole number from 1 to 256.")
+    """Read how many files may travel at once: 1 to 256, or `auto`, which is 0."""
+    if word == "auto":
+        return 0
+    number = int(word) if isinstance(word, str) and word.isdecimal() else word
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 256:
+        return number
+    raise BadWord("is not a number of transfers", "Use a whole number from 1 to 256, or auto.")
 
 
 def parse_seconds(word: object) -> float:

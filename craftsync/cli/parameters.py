@@ -109,7 +109,7 @@ decision_options = all_of(
 )
 
 transfer_options = all_of(
-    click.option("--transfers", type=int, metavar="N", help="How many files travel at once."),
+    click.option("--transfers", metavar="N|auto", help="How many files travel at once."),
     click.option(
         "--bwlimit", metavar="RATE[:RATE]", help="Bytes per second up and down, with K, M or G."
     ),

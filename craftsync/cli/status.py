@@ -139,6 +139,8 @@ def remarks_of(facts: Facts) -> list[str]:
             for way, rate in limits.items()
         ]
         remarks.append(f"limited: {', '.join(shares)}")
+    if facts.get("transfers_at_once"):
+        remarks.append(f"up to {facts['transfers_at_once']} small files travel at once")
     moving = moving_of(facts)
     return [*remarks, *([moving] if moving else [])]
 

@@ -41,6 +41,7 @@ from craftsync.local.watching.supervisor import NOT_BEGUN, Watch
 from craftsync.stores.base import cancel, renew
 from craftsync.stores.retrying import RetryingStore
 from craftsync.sync import status
+from craftsync.sync.concurrency import at_once
 from craftsync.sync.held import Verdict
 from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, ProgressEvent, Report
 from craftsync.sync.session import Session
@@ -91,6 +92,8 @@ class CycleState:
     watch_reason: str | None = None
     next_full_scan: float = 0.0
     """When everything is looked at again, on the session's monotonic clock; changes with each full pass."""
+    transfers_at_once: int | None = None
+    """How many short transfers the store is found to be worth, `None` where that is not looked for or not yet known."""
     progress: ProgressEvent | None = None
     """How far the pass under way has come, `None` between passes."""
     last_report: Report | None = None
@@ -160,6 +163,7 @@ class Cycles:
             pending=self._pending(state.progress),
             watch_healthy=health.healthy if has_begun else None,
             watch_reason=health.reason if has_begun else None,
+            transfers_at_once=at_once([self._session.store]),
         )
 
     def _or_offline(self, state: CycleState) -> CycleState:

@@ -47,6 +47,12 @@ FIGURES = (
         _of("last_success_seconds"),
     ),
     _Figure("pending_paths", "gauge", "Paths that wait for a run or a transfer.", _of("pending")),
+    _Figure(
+        "transfers_at_once",
+        "gauge",
+        "Short transfers the store is found to be worth at the same time.",
+        _of("transfers_at_once"),
+    ),
     _Figure("conflicts", "gauge", "Conflicts that wait for a person.", _of("conflicts")),
     _Figure("held_deletes", "gauge", "Deletes that wait for a person.", _of("held")),
     _Figure("problem_paths", "gauge", "Paths that failed in the last runs.", _of("problems")),

@@ -53,6 +53,7 @@ def of_running(
         "version": __version__,
         "progress": progress,
         "waiting": [event.as_json() for event in waiting.first(_MOST_WAITING)],
+        "transfers_at_once": state.transfers_at_once,
         "bwlimit": {"upload": rates[0], "download": rates[1]},
         "totals": {name: totals.get(name, 0) for name in _TOTALS},
     }

@@ -23,6 +23,7 @@ from craftsync.options import PairOptions, PassOptions, options_of, settings_of
 from craftsync.state.kept import KeptVersion
 from craftsync.state.migration import MigrationState, migration_folder
 from craftsync.state.outside import Outside
+from craftsync.sync.concurrency import FIRST
 from craftsync.sync.report import Event, Report
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ def check(
     size_only = options.policy.compare is Compare.SIZE_ONLY
     with places.opened(place, other, create=False, stand_in=False) as (store, to):
         on_event = asked.get("on_event", _ignore)
-        return Checker(store, to, rules, options.transfers, on_event, size_only).run(on_line)
+        return Checker(store, to, rules, options.transfers or FIRST, on_event, size_only).run(
+            on_line
+        )
 
 
 def _places(

@@ -23,7 +23,7 @@ from craftsync.state.migration import CopyStep, MigrationState
 from craftsync.stores.base import Store
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Status
-from craftsync.sync.pool import Pool, Weight, weight_of
+from craftsync.sync.pool import Pool
 from craftsync.sync.runner import Note, Runner
 
 NoteKept = Callable[[list[KeptVersion]], None]
@@ -39,6 +39,8 @@ class Listener(Protocol):
 
 class Executor(Runner[CopyStep, CopyOutcome]):
     """Runs the steps of one plan."""
+
+    short = SHORT
 
     def __init__(
         self,
@@ -70,8 +72,8 @@ class Executor(Runner[CopyStep, CopyOutcome]):
         """Deletes come last."""
         return step.kind is Kind.DELETE_REMOTE
 
-    def _task(self, step: CopyStep) -> tuple[Callable[[], CopyOutcome], Weight]:
-        return partial(self._carrier.carry_out, self._known(step)), _weight(step)
+    def _task(self, step: CopyStep) -> tuple[Callable[[], CopyOutcome], int]:
+        return partial(self._carrier.carry_out, self._known(step)), _size(step)
 
     def _cancel(self) -> None:
         self._carrier.cancel()
@@ -136,9 +138,9 @@ class Executor(Runner[CopyStep, CopyOutcome]):
                 )
 
 
-def _weight(step: CopyStep) -> Weight:
+def _size(step: CopyStep) -> int:
     sides = (step.source, step.target)
-    return weight_of(max((side.size for side in sides if side is not None), default=0), SHORT)
+    return max((side.size for side in sides if side is not None), default=0)
 
 
 def _is_settled(outcome: CopyOutcome) -> bool:

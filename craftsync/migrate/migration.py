@@ -27,6 +27,7 @@ from craftsync.migrate.tally import Tally
 from craftsync.state.kept import KeptVersion
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
+from craftsync.sync.concurrency import Concurrency, between
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.opening import learn, report_recovery
 from craftsync.sync.pool import Pool, TaskPool
@@ -46,7 +47,7 @@ def _note_nothing(versions: list[KeptVersion]) -> None:
     """Keep no record."""
 
 
-MakePool = Callable[[int], Pool[CopyOutcome | Note]]
+MakePool = Callable[[Concurrency], Pool[CopyOutcome | Note]]
 """Makes the workers; a test may hand in one that makes none."""
 
 
@@ -136,7 +137,9 @@ class Migration:
         Executor(
             state=self.state,
             carrier=carrier,
-            pool=self.make_pool(options.run.transfers),
+            pool=self.make_pool(
+                between(options.run.transfers, [self.source, self.target]),
+            ),
             clock=self.clock,
             listener=tally,
             note_kept=self.note_kept,

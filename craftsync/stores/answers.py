@@ -28,6 +28,8 @@ class Answers:
         self._lock = threading.Lock()
         self._asked: dict[object, float] = {}
         self._failure: str | None = None
+        self.failures = 0
+        """How many attempts got no answer, or were turned away."""
         self._last = self._now()
 
     @contextmanager
@@ -57,6 +59,7 @@ class Answers:
         """Note an attempt that got no answer."""
         with self._lock:
             self._failure = str(error)
+            self.failures += 1
 
     def trouble(self) -> str | None:
         """Return why the store counts as away: it has failed, or was silent, ever since its last answer."""

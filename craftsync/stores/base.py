@@ -84,6 +84,8 @@ class Features:
     """Set for a `CopyingStore`."""
     properties: bool = False
     """Set for a `properties.DescribingStore`."""
+    host: str = ""
+    """What its requests go to over a network; empty for a store on disk."""
     lists_uploads: bool = False
     """Set for an `UploadListingStore`."""
 

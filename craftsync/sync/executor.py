@@ -23,12 +23,8 @@ from craftsync.sync.content import PART, WHOLE, PartialDownload
 from craftsync.sync.held import ARCHIVED, DELETES, note_deletes
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Outcome, Staged, Status
-from craftsync.sync.pool import Pool, Weight, weight_of
+from craftsync.sync.pool import Pool
 from craftsync.sync.runner import Note, Runner
-
-_SHORT = 1 << 20
-"""Bytes up to which hashing and copying a file holds up the other short tasks for a millisecond at most."""
-
 
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
 """Steps that end so stay in the plan: what an earlier pass has left for them is still of use."""
@@ -44,6 +40,9 @@ class Listener(Protocol):
 
 class Executor(Runner[Step, Outcome | Staged]):
     """Runs the steps of one plan."""
+
+    short = 1 << 20
+    # Hashing and copying so much holds up the other short tasks for a millisecond at most.
 
     def __init__(
         self,
@@ -81,9 +80,9 @@ class Executor(Runner[Step, Outcome | Staged]):
     def _stage(self, step: Step) -> int:
         return step.stage
 
-    def _task(self, step: Step) -> tuple[Callable[[], Outcome | Staged], Weight]:
+    def _task(self, step: Step) -> tuple[Callable[[], Outcome | Staged], int]:
         self._ids[step.action.path] = step.id
-        return partial(self._carrier.carry_out, self._known(step)), _weight(step.action)
+        return partial(self._carrier.carry_out, self._known(step)), _size(step.action)
 
     def _cancel(self) -> None:
         self._carrier.cancel()
@@ -221,9 +220,9 @@ class Executor(Runner[Step, Outcome | Staged]):
                 yield step
 
 
-def _weight(action: Action) -> Weight:
+def _size(action: Action) -> int:
     sides = (action.local, action.remote, action.baseline)
-    return weight_of(max((side.size for side in sides if side is not None), default=0), _SHORT)
+    return max((side.size for side in sides if side is not None), default=0)
 
 
 def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:

@@ -13,6 +13,7 @@ from greenlet import getcurrent, greenlet
 
 from craftsync.blocking import is_ready, wait_through
 from craftsync.errors import Interrupted
+from craftsync.sync.concurrency import Concurrency
 from craftsync.sync.sockets import Sockets
 
 T = TypeVar("T")
@@ -23,6 +24,10 @@ _LARGE = 16 << 20
 """Bytes from which on a transfer may take minutes."""
 _KEPT_FREE = 8
 """One in so many workers for long tasks takes no large one."""
+_WAITS = 64
+"""Workers for waits, each made when there is none free: connections that many transfers need at once are such waits."""
+_MOST_BYTES = 64 << 20
+"""What short tasks hold in memory together, where there are more of them than workers."""
 
 
 class Weight(Enum):
@@ -50,9 +55,14 @@ class Pool(Protocol[Result]):
     """
 
     def submit(
-        self, task: Callable[[], Result], *, weight: Weight = Weight.SHORT, first: bool = False
+        self,
+        task: Callable[[], Result],
+        *,
+        weight: Weight = Weight.SHORT,
+        size: int = 0,
+        first: bool = False,
     ) -> None:
-        """Take on a task; with `first` it goes before those that wait."""
+        """Take on a task that holds `size` bytes in memory; with `first` it goes before those that wait."""
         ...
 
     def is_full(self) -> bool:
@@ -176,7 +186,7 @@ class TaskPool(Generic[Result]):
     time where one thread does the same in 1.1 s, all without a network: two
     thirds went into passing the interpreter's lock around. So a short task is
     a greenlet of the thread that made the pool, which steps aside while it
-    waits (`blocking`). As many are under way at once as there are workers.
+    waits (`blocking`). How many are under way at once says `concurrency`.
     Those waits and the long tasks have workers of their own: a wait, such as
     that for the disk before a group is recorded, takes milliseconds and must
     not queue behind transfers that take minutes. For the same reason large
@@ -188,12 +198,15 @@ class TaskPool(Generic[Result]):
     by the system and gives them back at its end.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, concurrency: Concurrency) -> None:
+        workers = concurrency.workers
+        self._concurrency = concurrency
         self._home = getcurrent()
-        self._queued: deque[Callable[[], Result]] = deque()
+        self._queued: deque[tuple[Callable[[], Result], int]] = deque()
         self._under_way = 0
+        self._size_under_way = 0
         self._resting: list[greenlet] = []
-        self._waits = _Workers(workers, "wait", self._answer)
+        self._waits = _Workers(max(workers, _WAITS), "wait", self._answer)
         kept_free = max(1, workers // _KEPT_FREE)
         most = max(workers, 1 + kept_free)
         self._long = _Workers(most, "transfer", self._answer, most_large=most - kept_free)
@@ -205,10 +218,15 @@ class TaskPool(Generic[Result]):
         wait_through(self)
 
     def submit(
-        self, task: Callable[[], Result], *, weight: Weight = Weight.SHORT, first: bool = False
+        self,
+        task: Callable[[], Result],
+        *,
+        weight: Weight = Weight.SHORT,
+        size: int = 0,
+        first: bool = False,
     ) -> None:
         if weight is Weight.SHORT:
-            (self._queued.appendleft if first else self._queued.append)(task)
+            (self._queued.appendleft if first else self._queued.append)((task, size))
             self._start_queued()
         else:
             self._long.hand_over(_Call(None, task), large=weight is Weight.LARGE, first=first)
@@ -217,9 +235,13 @@ class TaskPool(Generic[Result]):
         return self._long.large_waiting >= self._workers
 
     def begin(self, task: Callable[[], Result]) -> None:
+        self._begin(task, 0)
+
+    def _begin(self, task: Callable[[], Result], size: int) -> None:
         self._under_way += 1
+        self._size_under_way += size
         runner = self._resting.pop() if self._resting else greenlet(self._run_short, self._home)
-        runner.switch(task)
+        runner.switch((task, size))
 
     def post(self, result: Result) -> None:
         self._answer(_Answer(None, result))
@@ -267,6 +289,7 @@ class TaskPool(Generic[Result]):
         for runner in self._resting:
             runner.switch(None)
         self._sockets.close()
+        self._concurrency.close()
         wait_through(None)
 
     def wait_for(self, call: Callable[[], T]) -> T:
@@ -294,31 +317,40 @@ class TaskPool(Generic[Result]):
     def _go_on(self, seconds: float) -> bool:
         """Let the tasks go on whose sockets are ready within so many seconds; return whether anything happened."""
         self._sleeping = True
+        began = monotonic()
         try:
             # Whoever brings an answer from here on wakes this thread.
             ready = self._sockets.ready(0.0 if self._answers else seconds)
         finally:
             self._sleeping = False
+            self._concurrency.waited(monotonic() - began)
         for task, in_time in ready:
             task.switch(in_time)
             self._start_queued()
         return bool(ready or self._answers)
 
     def _start_queued(self) -> None:
-        while self._queued and self._under_way < self._workers:
-            self.begin(self._queued.popleft())
+        while self._queued and self._under_way < self._concurrency.limit:
+            task, size = self._queued[0]
+            if self._under_way >= self._workers and self._size_under_way + size > _MOST_BYTES:
+                return
+            self._queued.popleft()
+            self._begin(task, size)
 
-    def _run_short(self, task: Callable[[], Result] | None) -> None:
+    def _run_short(self, given: tuple[Callable[[], Result], int] | None) -> None:
         """Run tasks. A signal that arrives in one ends the work of the whole thread, as it would elsewhere."""
-        while task is not None:
+        while given is not None:
+            task, size = given
             try:
                 answer = _Answer(None, task())
             except (Exception, Interrupted) as error:  # noqa: BLE001 (it is raised again by take)
                 answer = _Answer(None, None, error)
             self._answers.append(answer)
             self._under_way -= 1
+            self._size_under_way -= size
+            self._concurrency.ended(more=bool(self._queued))
             self._resting.append(getcurrent())
-            task = self._home.switch()
+            given = self._home.switch()
 
     def _answer(self, answer: _Answer) -> None:
         """Bring an answer from any thread."""
@@ -334,7 +366,12 @@ class SerialPool(Generic[Result]):
         self._results: list[Result] = []
 
     def submit(
-        self, task: Callable[[], Result], *, weight: Weight = Weight.SHORT, first: bool = False
+        self,
+        task: Callable[[], Result],
+        *,
+        weight: Weight = Weight.SHORT,
+        size: int = 0,
+        first: bool = False,
     ) -> None:
         self._results.append(task())
 

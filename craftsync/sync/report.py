@@ -133,7 +133,8 @@ class Options:
     force_delete: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    transfers: int = 16
+    transfers: int = 0
+    """How many travel at once; 0 for as many as the way to the store is worth."""
     upload_rate: Rate = None
     download_rate: Rate = None
 

@@ -15,6 +15,7 @@ from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 from craftsync.stores.workers import workers
 from craftsync.sync.carrier import Carrier
+from craftsync.sync.concurrency import Concurrency, between
 from craftsync.sync.content import Fetcher
 from craftsync.sync.executor import Executor
 from craftsync.sync.identity import confirm_root, confirm_store
@@ -29,7 +30,7 @@ from craftsync.sync.tally import Tally
 
 _PARTS_AT_ONCE = 8
 
-MakePool = Callable[[int], Pool[Outcome | Staged | Note]]
+MakePool = Callable[[Concurrency], Pool[Outcome | Staged | Note]]
 """Makes the workers; a test may hand in one that makes none."""
 
 
@@ -96,7 +97,7 @@ class Round:
             Executor(
                 state=self.state,
                 carrier=self._carrier(tally, parts, keep, strict=strict),
-                pool=self.make_pool(self.options.transfers),
+                pool=self.make_pool(between(self.options.transfers, [self.store])),
                 clock=self.clock,
                 command=self.command,
                 listener=tally,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import nullcontext, suppress
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from craftsync import descriptors
 from craftsync.clock import Clock
@@ -18,7 +18,7 @@ from craftsync.errors import CraftsyncError, Interrupted, PathError, RequestDeni
 from craftsync.memory import give_back_large_blocks
 from craftsync.stores.base import Store, cancel, renew
 from craftsync.stores.workers import briefly
-from craftsync.sync.pool import Pool, Weight
+from craftsync.sync.pool import Pool, weight_of
 
 _WINDOW = 768
 """Steps handed out and not yet recorded, at most: enough to keep the workers busy while a group is.
@@ -53,6 +53,9 @@ Result = TypeVar("Result")
 
 class Runner(ABC, Generic[Step, Result]):
     """Runs every step of one plan. `tick` is called now and then, to say that time has passed."""
+
+    short: ClassVar[int]
+    """A step of so many bytes, or fewer, may share the control thread."""
 
     def __init__(self, pool: Pool[Result | Note], clock: Clock, tick: Callable[[], None]) -> None:
         self._pool = pool
@@ -99,13 +102,13 @@ class Runner(ABC, Generic[Step, Result]):
         """Return the stage of a step; one begins when all of the one before has been recorded."""
 
     def _submit(self, step: Step, *, first: bool = False) -> None:
-        task, weight = self._task(step)
-        self._pool.submit(task, weight=weight, first=first)
+        task, size = self._task(step)
+        self._pool.submit(task, weight=weight_of(size, self.short), size=size, first=first)
         self._in_flight += 1
 
     @abstractmethod
-    def _task(self, step: Step) -> tuple[Callable[[], Result], Weight]:
-        """Return what carries out a step, and how much that moves."""
+    def _task(self, step: Step) -> tuple[Callable[[], Result], int]:
+        """Return what carries out a step, and how many bytes that moves."""
 
     @abstractmethod
     def _cancel(self) -> None:

@@ -30,6 +30,7 @@ from craftsync.state.pair import PairState, known_folder, known_root, pair_folde
 from craftsync.stores.base import Store
 from craftsync.stores.workers import workers
 from craftsync.sync import check, planfile, status, why
+from craftsync.sync.concurrency import FIRST
 from craftsync.sync.content import Fetcher
 from craftsync.sync.held import Returning, Verdict, as_new
 from craftsync.sync.identity import confirm_root, confirm_store, refuse_lost_root
@@ -253,7 +254,7 @@ class Session:
                 self.state,
                 self.rules(options),
                 fetcher,
-                options.transfers,
+                options.transfers or FIRST,
                 on_event,
             )
             checker.run(report, on_line)

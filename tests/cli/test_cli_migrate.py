@@ -78,7 +78,7 @@ def test_the_manifest_goes_where_it_is_asked_for(craftsync: Craftsync, source: P
         (("--shard", "3/2", "./old", "./new"), 2, "--shard: '3/2' is not a share"),
         (("--verify", "hope", "./old", "./new"), 2, "--verify: 'hope'"),
         (("--bandwidth", "off", "./old", "./new"), 2, "--bandwidth: 'off'"),
-        (("--transfers", "0", "./old", "./new"), 2, "--transfers: 0"),
+        (("--transfers", "0", "./old", "./new"), 2, "--transfers: '0'"),
         (("s3://bucket/a", "s3://bucket/a/b"), 2, "overlap"),
         (("s3://bucket", "s3://bucket/a"), 2, "overlap"),
         (("old", "./new"), 2, "'old' is not an environment"),

@@ -92,7 +92,7 @@ def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
         (["push", "root", "./store", "--max-delete", "many"], "--max-delete: 'many'"),
         (["push", "root", "./store", "--bwlimit", "fast"], "--bwlimit: 'fast'"),
         (["push", "root", "./store", "--conflict", "ask"], "--conflict: 'ask'"),
-        (["push", "root", "./store", "--transfers", "0"], "--transfers: 0"),
+        (["push", "root", "./store", "--transfers", "0"], "--transfers: '0'"),
         (["push", "root", "./store", "-c", "--size-only"], "contradict each other"),
         (["plan", "root", "./store", "--mode", "mirror"], "--mode: 'mirror' is not a mode"),
         (["apply", "missing.plan"], "missing.plan cannot be read"),

@@ -27,6 +27,7 @@ from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
+from craftsync.sync.concurrency import Concurrency
 from craftsync.sync.pool import TaskPool
 from tests.support.moving import Moving, held, kept
 
@@ -269,7 +270,7 @@ def test_the_manifest_names_every_object_and_its_proof(moving: Moving, verify: V
 def test_times_that_a_listing_tells_more_finely_than_a_look_are_no_change(tmp_path: Path) -> None:
     moving = Moving(tmp_path, Finely("source", raw_keys=True), MemoryStore("target"))
     moving.put(moving.source, "large", LARGE)
-    rounds: list[int] = []
+    rounds: list[Concurrency] = []
     assert moving.run(make_pool=counted(rounds)).copied == 1
     assert len(rounds) == 1
 
@@ -285,12 +286,12 @@ class Finely(MemoryStore):
                 yield entry
 
 
-def counted(rounds: list[int]) -> Callable[[int], TaskPool[Any]]:
+def counted(rounds: list[Concurrency]) -> Callable[[Concurrency], TaskPool[Any]]:
     """Make the usual pools, and note each."""
 
-    def make(workers: int) -> TaskPool[Any]:
-        rounds.append(workers)
-        return TaskPool(workers)
+    def make(concurrency: Concurrency) -> TaskPool[Any]:
+        rounds.append(concurrency)
+        return TaskPool(concurrency)
 
     return make
 

@@ -59,7 +59,7 @@ def test_the_example_says_what_the_defaults_are() -> None:
         exclude=("*.tmp",),
         max_delete=DeleteLimit(files=0, share=0.1),
         conflict=OnConflict.BOTH,
-        transfers=16,
+        transfers=0,
         bwlimit=Rates(None, None),
         windows=Windows(tuple((day * 1440, 1440) for day in range(7))),
         settle=0.5,

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from craftsync.connection import Connection, Garbled, Response
+from craftsync.sync.concurrency import Fixed
 from craftsync.sync.pool import TaskPool
 
 PATIENCE = 10.0
@@ -257,7 +258,7 @@ def test_tasks_of_one_thread_wait_for_their_sockets_together() -> None:
 
     server = threading.Thread(target=serve)
     server.start()
-    pool: TaskPool[Any] = TaskPool(4)
+    pool: TaskPool[Any] = TaskPool(Fixed(4))
 
     def task(connection: Connection) -> tuple[int, bytes]:
         response = connection.request("GET", "/", {}, b"", PATIENCE)
@@ -276,7 +277,7 @@ def test_tasks_of_one_thread_wait_for_their_sockets_together() -> None:
 
 def test_a_task_that_waits_too_long_for_its_socket_is_told() -> None:
     near, far = socket.socketpair()
-    pool: TaskPool[Any] = TaskPool(1)
+    pool: TaskPool[Any] = TaskPool(Fixed(1))
     with closing(Connection(near)) as connection, far:
         pool.submit(lambda: connection.request("GET", "/", {}, b"", 0.01))
         with pytest.raises(TimeoutError):
@@ -286,7 +287,7 @@ def test_a_task_that_waits_too_long_for_its_socket_is_told() -> None:
 
 def test_closing_a_pool_lets_a_task_get_its_answer() -> None:
     near, far = socket.socketpair()
-    pool: TaskPool[Any] = TaskPool(1)
+    pool: TaskPool[Any] = TaskPool(Fixed(1))
     with closing(Connection(near)) as connection, far:
         pool.submit(lambda: connection.request("GET", "/", {}, b"", PATIENCE).read())
         assert select.select([far], [], [], PATIENCE)[0]
@@ -298,7 +299,7 @@ def test_closing_a_pool_lets_a_task_get_its_answer() -> None:
 def test_a_wait_that_lasts_too_long_ends_while_others_go_on() -> None:
     silent, _keep_open = socket.socketpair()
     busy, far = socket.socketpair()
-    pool: TaskPool[Any] = TaskPool(2)
+    pool: TaskPool[Any] = TaskPool(Fixed(2))
 
     def late() -> str:
         try:

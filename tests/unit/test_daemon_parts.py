@@ -200,7 +200,14 @@ def status(**facts: Any) -> dict[str, Any]:
         ("uploaded", "downloaded", "bytes_uploaded", "bytes_downloaded", "errors"), 7
     )
     return {
-        **{"state": "watching", "root": "/r", "store": "/s", "lag": 1.5, "pending": 0},
+        **{
+            "state": "watching",
+            "root": "/r",
+            "store": "/s",
+            "lag": 1.5,
+            "pending": 0,
+            "transfers_at_once": None,
+        },
         **{"last_success_seconds": 1800000000.0, "conflicts": 0, "held": 0, "problems": 0},
         **{"watch": {"healthy": True, "reason": None}, "totals": totals},
         **facts,

@@ -11,6 +11,7 @@ from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Compare, Mode, OnConflict
 from craftsync.errors import UsageError
 from craftsync.options import PassOptions, Settings, options_of, settings_of
+from craftsync.sync.concurrency import AUTO
 from craftsync.sync.report import Options
 
 
@@ -26,6 +27,12 @@ def test_what_is_asked_goes_before_the_file_and_the_file_before_the_default() ->
     assert options.transfers == 4
     assert options.policy.conflict is OnConflict.NEWER
     assert options.delete_limit == DeleteLimit()
+
+
+def test_auto_on_the_command_line_goes_before_a_number_in_the_file() -> None:
+    for asked, transfers in (({"transfers": "auto"}, AUTO), ({"transfers": "7"}, 7), ({}, 4)):
+        settings = settings_of(cast(PassOptions, asked)).over(Settings(transfers=4))
+        assert options_of({}, settings, Mode.PUSH).transfers == transfers
 
 
 def test_patterns_add_up(tmp_path: Path) -> None:

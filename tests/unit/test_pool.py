@@ -13,6 +13,7 @@ import pytest
 
 from craftsync.blocking import blocking, until_ready
 from craftsync.errors import Interrupted
+from craftsync.sync.concurrency import Fixed
 from craftsync.sync.pool import TaskPool, Weight, weight_of
 
 PATIENCE = 30.0
@@ -20,7 +21,7 @@ PATIENCE = 30.0
 
 @pytest.fixture
 def pool() -> Iterator[TaskPool[object]]:
-    pool: TaskPool[object] = TaskPool(2)
+    pool: TaskPool[object] = TaskPool(Fixed(2))
     yield pool
     pool.close()
 
@@ -108,7 +109,7 @@ def test_more_tasks_than_the_pool_starts_at_once_are_all_done(pool: TaskPool[obj
 
 
 def test_closing_lets_tasks_under_way_end_and_drops_the_others() -> None:
-    pool: TaskPool[object] = TaskPool(1)
+    pool: TaskPool[object] = TaskPool(Fixed(1))
     held, ended = threading.Event(), []
 
     def task(number: int) -> int:
@@ -128,7 +129,7 @@ def test_closing_lets_tasks_under_way_end_and_drops_the_others() -> None:
 
 
 def test_a_pool_that_was_closed_leaves_waits_to_the_thread_itself() -> None:
-    TaskPool[object](1).close()
+    TaskPool[object](Fixed(1)).close()
 
     assert blocking(threading.get_ident) == threading.get_ident()
 
@@ -167,7 +168,7 @@ def test_a_signal_that_comes_as_a_task_begins_to_wait_for_a_socket_ends_the_pool
             return self.descriptor
 
     ours, other = socket.socketpair()
-    pool: TaskPool[object] = TaskPool(2)
+    pool: TaskPool[object] = TaskPool(Fixed(2))
     with ours, other, pytest.raises(KeyboardInterrupt):
         # The socket stays open and silent: only the signal can end the task.
         pool.submit(partial(until_ready, SendsASignal(ours.fileno()), select.POLLIN, 10 * PATIENCE))  # type: ignore[arg-type]
@@ -180,7 +181,7 @@ def test_a_signal_that_comes_as_a_task_begins_to_wait_for_a_socket_ends_the_pool
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
 def test_large_tasks_never_have_all_the_threads(workers: int) -> None:
-    pool: TaskPool[object] = TaskPool(workers)
+    pool: TaskPool[object] = TaskPool(Fixed(workers))
     go_on = threading.Event()
     for _ in range(2 * workers):
         pool.submit(lambda: go_on.wait(PATIENCE), weight=Weight.LARGE)
@@ -194,7 +195,7 @@ def test_large_tasks_never_have_all_the_threads(workers: int) -> None:
 
 @pytest.mark.parametrize("weight", [Weight.SHORT, Weight.LARGE])
 def test_a_task_submitted_first_is_started_before_those_that_wait(weight: Weight) -> None:
-    pool: TaskPool[object] = TaskPool(1)
+    pool: TaskPool[object] = TaskPool(Fixed(1))
     go_on, order = threading.Event(), list[str]()
 
     def task(name: str) -> None:
@@ -213,7 +214,7 @@ def test_a_task_submitted_first_is_started_before_those_that_wait(weight: Weight
 
 
 def test_a_pool_is_full_once_as_many_large_tasks_wait_as_it_has_workers() -> None:
-    pool: TaskPool[object] = TaskPool(2)
+    pool: TaskPool[object] = TaskPool(Fixed(2))
     go_on = threading.Event()
     submitted = 0
     while not pool.is_full():

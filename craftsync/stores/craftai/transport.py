@@ -28,7 +28,8 @@ from craftsync.stores.craftai.errors import unreachable
 
 TIMEOUT = (10.0, 60.0)
 """Seconds for a connection, and for each wait for bytes."""
-CONNECTIONS = 32
+CONNECTIONS = 256
+"""So many are kept for each host, at most: one for each transfer that can be under way."""
 
 _NOT_IN_A_TARGET = re.compile("[^!-~]")
 _SAFE = "!#$%&'()*+,/:;=?@[]~"

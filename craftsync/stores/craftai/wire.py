@@ -38,13 +38,12 @@ class WireStore:
     Making one sends nothing.
     """
 
-    features = Features(sorted_listing=False)
-
     def __init__(self, access: Access, folder: str, *, clock: Clock, limits: Limits) -> None:
         folder = folder.strip("/")
         self.root = f"{folder}/" if folder else ""
         self.name = folder.rpartition("/")[2] or access.name
         self.location = f"{access.location}/{folder}".rstrip("/")
+        self.features = Features(sorted_listing=False, host=access.environment_url)
         self._clock = clock
         self._limits = limits
         self.session = Session(access, self.location, clock)

@@ -65,6 +65,10 @@ _PUTS = 3
 """Attempts to store a small object that the server damages."""
 
 
+_CONNECTIONS = 256
+"""So many are kept at most: one for each transfer that can be under way."""
+
+
 class S3Store:
     """Keeps `stores.base.Store` for the keys of a bucket that start with `prefix`.
 
@@ -74,9 +78,8 @@ class S3Store:
     Where the server does not check a condition (see `learn`), the store looks
     at what is to be replaced just before, and a writer that gets in between is
     overwritten. For a new object, a complete listing that began no more than
-    `Limits.fresh_listing_seconds` ago is taken for the look. `transfers` is how
-    many connections are kept. With `raw_keys`, keys that no folder can hold are
-    listed like all others.
+    `Limits.fresh_listing_seconds` ago is taken for the look. With
+    `raw_keys`, keys that no folder can hold are listed like all others.
     """
 
     def __init__(  # noqa: PLR0913 (each stands for itself and has a default)
@@ -88,7 +91,6 @@ class S3Store:
         region: str | None = None,
         endpoint_url: str | None = None,
         request_payer: bool = False,
-        transfers: int = 16,
         facts: ProbedFacts | None = None,
         clock: Clock | None = None,
         limits: Limits | None = None,
@@ -109,7 +111,7 @@ class S3Store:
         )
         session = session_of(bucket)
         self._origin = origin_of(session, bucket, self.root, profile)
-        self._wire = Wire(session, self.location, self.clock, keep=transfers)
+        self._wire = Wire(session, self.location, self.clock, keep=_CONNECTIONS)
         self._limits = limits or Limits()
         self._md5_confirmed = False
         self.calls = Calls(self._wire, bucket, self.location)
@@ -146,6 +148,7 @@ class S3Store:
             raw_keys=self._raw_keys and not facts.folders,
             origin=self._origin,
             properties=True,
+            host=self._wire.address,
             lists_uploads=True,
         )
 

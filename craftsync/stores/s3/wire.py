@@ -50,6 +50,11 @@ class Wire:
         self._url = urlsplit(session.url)
         self.host = Host(self._url, keep, partial(trusting, session.authorities))
 
+    @property
+    def address(self) -> str:
+        """Which host and port the requests go to."""
+        return self._url.netloc
+
     def call(
         self,
         method: str,

@@ -1,0 +1,115 @@
+"""The number of transfers under way at once: found out against stores that are near, far, busy or unwilling."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+
+from craftsync.sync.concurrency import FIRST, MOST, Adaptive, Shared
+
+
+class Way:
+    """A client and a store on one simulated clock.
+
+    An answer takes `seconds`, the store serves `a_second` requests a second one
+    after the other, and the client works `busy` seconds on each transfer, alone.
+    """
+
+    def __init__(self, seconds: float, *, a_second: float = 1e9, busy: float = 0.0001) -> None:
+        self.seconds, self.spacing, self.busy = seconds, 1 / a_second, busy
+        self.now = 0.0
+        self.adaptive = Adaptive(lambda: self.now, lambda: self.most)
+        self.most = MOST
+        self.refusals = 0
+
+    def transfer(
+        self, number: int, on_end: Callable[[], None] = lambda: None, pools: int = 1
+    ) -> float:
+        """Carry out so many transfers, divided among pools that share the client; return the seconds they took."""
+        shared = [Shared(self.adaptive, lambda: self.refusals) for _ in range(pools)]
+        began, served, waiting, order = self.now, self.now, number, count()
+        under_way: list[tuple[float, int, Shared]] = []
+        running = dict.fromkeys(shared, 0)
+        while waiting or under_way:
+            for pool in shared:
+                while waiting and running[pool] < pool.limit:
+                    waiting -= 1
+                    running[pool] += 1
+                    self.now += self.busy
+                    served = max(served, self.now) + self.spacing
+                    answered = max(served, self.now + self.seconds)
+                    heapq.heappush(under_way, (answered, next(order), pool))
+            answered, _, pool = heapq.heappop(under_way)
+            if answered > self.now:
+                for each in shared:
+                    each.waited(answered - self.now)
+                self.now = answered
+            running[pool] -= 1
+            pool.ended(more=waiting > 0)
+            on_end()
+        for pool in shared:
+            pool.close()
+        return self.now - began
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.03, 0.08])
+def test_a_store_far_away_is_used_several_times_better_than_with_a_fixed_number(
+    seconds: float,
+) -> None:
+    fixed = 5_000 * seconds / FIRST
+    assert Way(seconds).transfer(5_000) < fixed / 3
+
+
+def test_the_number_stays_where_it_is_when_the_client_has_no_time_left() -> None:
+    way = Way(0.0005, busy=0.001)
+    way.transfer(5_000)
+    assert way.adaptive.limit == FIRST
+
+
+def test_the_number_does_not_grow_beyond_what_the_store_serves() -> None:
+    way = Way(0.03, a_second=1_000)
+    way.transfer(20_000)
+    assert 30 <= way.adaptive.limit <= 80
+
+
+def test_the_number_goes_no_further_than_descriptors_allow() -> None:
+    way = Way(0.08)
+    way.most = 40
+    way.transfer(5_000)
+    assert way.adaptive.limit == 40
+    way.most = 10
+    assert way.adaptive.limit == 10
+
+
+def test_a_store_that_turns_requests_away_gets_half_as_many_and_more_again_later() -> None:
+    way = Way(0.08)
+    way.transfer(10_000)
+    before, ended = way.adaptive.limit, count(1)
+
+    def turned_away() -> None:
+        way.refusals += next(ended) <= 20
+
+    way.transfer(100, turned_away)
+    assert way.adaptive.limit == before // 2
+    way.transfer(100_000)
+    assert way.adaptive.limit > before // 2
+
+
+def test_a_run_begins_with_what_the_one_before_it_found_out() -> None:
+    way = Way(0.03)
+    first = way.transfer(1_000)
+    assert way.transfer(1_000) < first / 2
+
+
+def test_pools_that_work_with_one_host_divide_what_is_found_out() -> None:
+    way = Way(0.03)
+    way.transfer(5_000)
+    alone = way.adaptive.limit
+    shared = [Shared(way.adaptive, lambda: 0) for _ in range(4)]
+    assert [pool.limit for pool in shared] == [-(-alone // 4)] * 4
+    for pool in shared:
+        pool.close()
+    assert way.transfer(2_000, pools=4) < 2_000 * 0.03 / FIRST
