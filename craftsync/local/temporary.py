@@ -110,6 +110,11 @@ class Temporary:
         with path_errors(self._where):
             return linux.fstat(self._descriptor).st_size
 
+    def inode(self) -> int:
+        """Return its inode number, as `LocalFile` has it."""
+        with path_errors(self._where):
+            return local_file(self._where, linux.fstat(self._descriptor)).inode
+
     def truncate(self, size: int) -> None:
         with path_errors(self._where):
             linux.ftruncate(self._descriptor, size)

@@ -11,7 +11,8 @@ import contextlib
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -219,16 +220,49 @@ class Database:
             (key, value),
         )
 
-    def beside(self) -> sqlite3.Connection:
+    def beside(self) -> Beside:
         """Return a second connection, whose commits do not wait for the disk; of a scratch database the same one."""
         if not isinstance(self.connection, _Connection) or self.connection.is_scratch:
-            return self.connection
+            return Beside(self.connection, shared=True)
         beside = _connected(str(self.path))
         beside.execute("PRAGMA synchronous = NORMAL")
-        return beside
+        return Beside(beside, shared=False)
 
     def close(self) -> None:
         self.connection.close()
+
+
+class Beside:
+    """A second connection to a database; may be used from any thread, outside of transactions.
+
+    Its commits survive a crash of the process at once, and a power cut with the
+    next one of the first connection.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, shared: bool) -> None:
+        self._connection = connection
+        self._is_shared = shared
+        self._lock = threading.Lock()
+
+    def execute(self, sql: str, values: tuple[Any, ...]) -> None:
+        with self._lock:
+            self._connection.execute(sql, values)
+
+    def executemany(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Run it for all rows, or for none."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany(sql, rows)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        if not self._is_shared:
+            self._connection.close()
 
 
 def _connect(name: str) -> _Connection:

@@ -11,12 +11,11 @@ or something else. That a run left the path out says nothing.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from craftsync.core.model import LocalFile
-from craftsync.state.database import Database
+from craftsync.state.database import Beside, Database
 
 
 class Intent(NamedTuple):
@@ -36,16 +35,11 @@ class Intents:
     second: equal contents are adopted all the same.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, beside: Beside) -> None:
         self._db = database.connection
-        self._side = database.beside()
-        self._lock = threading.Lock()
+        self._beside = beside
         self._before = False
         self._began = False
-
-    def close(self) -> None:
-        if self._side is not self._db:
-            self._side.close()
 
     def take_over(self, run: str, *, by_operation: bool) -> None:
         """Begin a run: where the store keeps operation ids, what the last run (`run`) left planned may have been written.
@@ -74,21 +68,19 @@ class Intents:
 
     def begin(self, intent: Intent) -> None:
         """Remember a write before the store can show it."""
-        with self._lock:
-            self._began = True
-            self._side.execute(
-                "INSERT OR REPLACE INTO intent (operation, digest, path, size, mtime_ns, ctime_ns,"
-                " inode) VALUES (?,?,?,?,?,?,?)",
-                (intent.operation, intent.digest, *intent.local),
-            )
+        self._began = True
+        self._beside.execute(
+            "INSERT OR REPLACE INTO intent (operation, digest, path, size, mtime_ns, ctime_ns,"
+            " inode) VALUES (?,?,?,?,?,?,?)",
+            (intent.operation, intent.digest, *intent.local),
+        )
 
     def end(self, path: str, *, but: Intent | None) -> None:
         """Forget the writes of a path that the store was seen not to hold: all, or all but one."""
-        with self._lock:
-            self._side.execute(
-                "DELETE FROM intent WHERE path = ? AND operation IS NOT ?",
-                (path, but.operation if but else None),
-            )
+        self._beside.execute(
+            "DELETE FROM intent WHERE path = ? AND operation IS NOT ?",
+            (path, but.operation if but else None),
+        )
 
     def agreed(self, paths: Iterable[str]) -> None:
         """Forget the writes of paths about which something was agreed on, inside the caller's transaction."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from craftsync.errors import StateError
+from craftsync.state.arrivals import Arrivals
 from craftsync.state.baseline import Baseline
 from craftsync.state.cut_off import CutOff
 from craftsync.state.database import UNREADABLE, Database, open_to_read, state_place
@@ -34,7 +35,9 @@ class PairState:
         self.database = database
         self._outside = outside
         self.baseline = Baseline(database)
-        self.intents = Intents(database)
+        self._beside = database.beside()
+        self.intents = Intents(database, self._beside)
+        self.arrivals = Arrivals(database, self._beside)
         self.cut_off = CutOff(database, plan="plan", size="coalesce(size, remote_size, 0)")
         self.plan = Plan(database, new_id, self.intents, self.cut_off)
         self.held = Held(database)
@@ -92,7 +95,7 @@ class PairState:
         )
 
     def close(self) -> None:
-        self.intents.close()
+        self._beside.close()
         self.database.close()
 
 

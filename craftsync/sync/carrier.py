@@ -39,6 +39,7 @@ from craftsync.errors import (
 from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
+from craftsync.state.arrivals import Arrival, Arrivals
 from craftsync.state.intents import Intent, Intents
 from craftsync.state.kept import KeptVersion
 from craftsync.stores.base import Store, UploadJournal
@@ -83,6 +84,7 @@ class Carrier:
     fetcher: Fetcher
     upload_limiter: Limiter
     intents: Intents
+    arrivals: Arrivals
     keep: str
     dry_run: bool = False
     strict: bool = False
@@ -269,7 +271,7 @@ class Carrier:
             return Outcome(action, Status.PROBLEM, sentence(error), error=error)
         finally:
             staged.temporary.discard()
-        row = self.settler.agree(local, remote, staged.digest)
+        row = self.settler.agree(local, remote, staged.digest, placed=True)
         kept = self._kept_in_root(action.local)
         return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes, kept=kept)
 
@@ -331,8 +333,13 @@ class Carrier:
             raise PathBusy(f"{source}: not the content that was to be moved")
         if self.store.stat(source) is not None:
             raise PreconditionFailed(source)
+        size, inode = row.size, row.inode
+        self.arrivals.begin(
+            [Arrival(action.path, size, inode, row.digest, remote.modified_ns, remote.version)]
+        )
         moved = self.root.move(source, action.path, expect=LocalFile(*row[:5]))
-        new = self.settler.agree(moved, remote, row.digest)
+        self.arrivals.placed([action.path])
+        new = self.settler.agree(moved, remote, row.digest, placed=True)
         return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,))
 
     def _holds(self, remote: RemoteObject, row: BaselineRow) -> bool:

@@ -157,7 +157,7 @@ class Executor(Runner[Step, Outcome | Staged]):
             if staged or parts:
                 self._root.sync()
             self._save_parts(parts)
-            finished += map(self._carrier.place, staged)
+            finished += self._place(staged)
         finally:
             for download in staged:
                 download.temporary.close()
@@ -166,6 +166,16 @@ class Executor(Runner[Step, Outcome | Staged]):
             self._record(finished)
             for outcome in finished:
                 self._listener.outcome(outcome)
+
+    def _place(self, staged: list[Staged]) -> list[Outcome]:
+        """Swap downloads in; a crash before they are recorded makes no conflict of them, nor of an edit after it."""
+        if not staged:
+            return []
+        arrivals = self._state.arrivals
+        arrivals.begin(download.arrival for download in staged)
+        placed = list(map(self._carrier.place, staged))
+        arrivals.placed(row.path for outcome in placed for row in outcome.rows)
+        return placed
 
     def _save_parts(self, parts: Sequence[tuple[str, int]]) -> None:
         """Record parts of large downloads, now that their bytes are on disk."""
@@ -193,6 +203,7 @@ class Executor(Runner[Step, Outcome | Staged]):
             self._state.plan.done(self._settled_steps(finished))
             agreed = [path for o in finished for path in (*o.forget, *(row.path for row in o.rows))]
             self._state.intents.agreed(agreed)
+            self._state.arrivals.agreed(agreed)
             self._state.held.release(agreed)
             waiting = (o.action for o in finished if o.status is Status.HELD)
             self._state.held.add_archived(waiting, ARCHIVED, self._carrier.settler.policy.mode, now)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from craftsync.core.model import Action, BaselineRow, RemoteObject
 from craftsync.errors import CraftsyncError
 from craftsync.local.temporary import Temporary
+from craftsync.state.arrivals import Arrival
 from craftsync.state.kept import KeptVersion
 
 
@@ -70,3 +71,12 @@ class Staged(NamedTuple):
     remote: RemoteObject
     digest: bytes
     bytes: int
+
+    @property
+    def arrival(self) -> Arrival:
+        """Return what is to be remembered before it gets its name."""
+        remote = self.remote
+        inode = self.temporary.inode()
+        return Arrival(
+            self.action.path, remote.size, inode, self.digest, remote.modified_ns, remote.version
+        )

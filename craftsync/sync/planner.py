@@ -15,7 +15,7 @@ from craftsync.core.guard import SideCounts, reason_to_hold
 from craftsync.core.merge import Joined, OutOfOrder, Triple, Unknown, known, merge
 from craftsync.core.model import Action, Compare, Kind, LocalFile, Skipped
 from craftsync.core.paths import malformed
-from craftsync.errors import ListingBroken
+from craftsync.errors import ListingBroken, PathError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import look, scan
@@ -65,6 +65,7 @@ class Planner:
 
         with self.state.transaction(), _no_garbage_collection():
             self.state.plan.begin(by_operation=self.store.features.metadata)
+            self.state.baseline.put(self.state.arrivals.take_over(self._file_at))
             triples = self._triples(paths, gone_here, gone_there, note, listed=listed)
             triples = self.state.cut_off.noting(triples, is_unknown)
             back: list[str] = []
@@ -86,6 +87,12 @@ class Planner:
             self.state.plan.arrange()
         planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
         return planned
+
+    def _file_at(self, path: str) -> LocalFile | None:
+        try:
+            return self.root.stat(path)
+        except PathError:
+            return None
 
     def _end_intents_of_the_gone(self) -> None:
         """Forget the writes of earlier runs whose paths are gone from the store; a stat of each says so."""

@@ -130,6 +130,7 @@ class Round:
             fetcher,
             upload,
             self.state.intents,
+            self.state.arrivals,
             keep=keep,
             dry_run=options.dry_run,
             strict=strict,

@@ -208,18 +208,26 @@ class Settler:
         digest: bytes | None,
         *,
         looked_ns: int | None = None,
+        placed: bool = False,
     ) -> BaselineRow:
         """Return the row that says: these two hold the same content.
 
-        `looked_ns` is when the file was looked at, now by default. A write
-        moves mtime, so only a file whose mtime was that of the look's own tick
-        could be written to again without a trace.
+        `looked_ns` is when the file was looked at, now by default; `placed`
+        says that it has just got its name from here. A write moves mtime and
+        ctime, and programs set mtime back, so only a file with a stamp of the
+        look's own tick could be written to again without a trace.
         """
-        racy = self._is_racy(local, self.clock.now_ns() if looked_ns is None else looked_ns)
+        looked_ns = self.clock.now_ns() if looked_ns is None else looked_ns
+        # Its name gave a file that was placed a new ctime. Reading each download again for that is too
+        # much; left is a write in the same tick that sets mtime back.
+        racy = self._is_racy(
+            local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
+        )
         return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
 
     def _is_racy(self, local: LocalFile, looked_ns: int) -> bool:
-        return abs(looked_ns - local.mtime_ns) < self.root.stamp_step_ns
+        nearest = min(abs(looked_ns - local.mtime_ns), abs(looked_ns - local.ctime_ns))
+        return nearest < self.root.stamp_step_ns
 
     def _still_here(self, action: Action) -> None:
         path = action.path

@@ -136,6 +136,45 @@ def test_a_death_at_any_effect_loses_nothing_and_heals(tmp_path: Path, edit_afte
     assert survived > 20
 
 
+def test_an_edit_of_a_download_that_a_crash_left_unrecorded_is_no_conflict(tmp_path: Path) -> None:
+    edited = 0
+    for at, after in points():
+        world = prepared(tmp_path / f"{at}-{after}")
+        if not die_in_a_pass(world, at, after=after):
+            break
+        arrived = {
+            path: f"edited {path}" for path in ("arrived", "fetched") if _is_new(world, path)
+        }
+        for path, content in arrived.items():
+            (world.root / path).write_text(content)
+        world.run()
+        world.assert_in_step()
+        copies = [path for path in world.here() if "(conflict" in path]
+        assert len(copies) == 1, (at, after, copies)
+        assert arrived.items() <= world.here().items()
+        edited += len(arrived)
+    assert edited > 4
+
+
+def test_a_newer_object_replaces_a_download_that_a_crash_left_unrecorded(tmp_path: Path) -> None:
+    for at, after in points():
+        world = prepared(tmp_path / f"{at}-{after}")
+        if not die_in_a_pass(world, at, after=after):
+            break
+        for path in ("arrived", "fetched"):
+            world.put(path, f"newer {path}")
+        world.run()
+        world.assert_in_step()
+        assert len([path for path in world.here() if "(conflict" in path]) == 1, (at, after)
+        assert world.here()["arrived"] == "newer arrived"
+
+
+def _is_new(world: World, path: str) -> bool:
+    """Tell whether a download has its place already."""
+    file = world.root / path
+    return file.exists() and file.read_text().endswith("there")
+
+
 def test_a_second_death_before_it_is_healed_makes_no_conflict_of_an_own_write(
     tmp_path: Path,
 ) -> None:

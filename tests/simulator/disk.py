@@ -28,7 +28,18 @@ _BLOCKS = 1 << 30
 class Inode:
     """A file or a folder. `entries` is `None` for a file; `data` is what it holds."""
 
-    __slots__ = ("ctime", "data", "disk", "entries", "links", "lock", "mode", "mtime", "number")
+    __slots__ = (
+        "ctime",
+        "data",
+        "disk",
+        "entries",
+        "links",
+        "lock",
+        "mode",
+        "mtime",
+        "named",
+        "number",
+    )
 
     def __init__(self, disk: Disk, mode: int) -> None:
         disk.inodes += 1
@@ -39,6 +50,8 @@ class Inode:
         self.entries: dict[str, Inode] | None = {} if modes.S_ISDIR(mode) else None
         self.links = 0
         self.lock: Descriptor | None = None
+        self.named = 0
+        """When craftsync gave it a name last."""
         self.mtime = self.ctime = disk.now()
 
 
@@ -362,7 +375,7 @@ class Kernel:
         parent, name = self._parent(target, dst_dir_fd)
         with self._changing("link"):
             self._must_be_free(parent, name)
-            inode.ctime = inode.disk.now()
+            inode.ctime = inode.named = inode.disk.now()
             parent.disk.put(parent, name, inode)
 
     def rename(
@@ -386,7 +399,7 @@ class Kernel:
             if flags & linux.NOREPLACE:
                 self._must_be_free(*goal)
             displaced = _inside(*goal) if flags & linux.EXCHANGE else None
-            moved.ctime = moved.disk.now()
+            moved.ctime = moved.named = moved.disk.now()
             if displaced is not None:
                 displaced.ctime = moved.ctime
             undone = len(moved.disk._undo)

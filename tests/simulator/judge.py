@@ -28,21 +28,28 @@ class Judge:
         self._parents: dict[Event, set[Event]] = defaultdict(set)
         self._last: dict[tuple[str, str], Event] = {}
         self._deletes = count()
-        self._displaced: dict[tuple[str, str], set[bytes]] = defaultdict(set)
+        self._displaced: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
+        """What gave way in this run at a path of a side, and to what."""
         self._known: set[str] = set()
         self._changed: set[str] = set()
         self._unrecorded: dict[str, str] = {}
         self.excused: set[str] = set()
         """Paths that somebody changed between a crash in which they were changed and the next run there."""
 
-    def person(self, side: str, path: str, content: bytes | None) -> None:
+    def person(
+        self, side: str, path: str, content: bytes | None, *, in_place: bool = False
+    ) -> None:
         """Hear that a person wrote a content at a path of a side, or deleted what was there."""
         event: Event = (path, next(self._deletes) if content is None else content)
         last = self._last.get((side, path))
+        if event in self._parents and last != event:
+            self.excused.add(path)  # It was moved away and back: the same content a second time.
         if last is not None and last != event:
             self._parents[event].add(last)
         self._parents.setdefault(event, set())
         self._last[side, path] = event
+        if not in_place:
+            self._meet_unrecorded(path, "")
         self._meet_unrecorded(path, side)
         _set(self.shown[side], path, content)
         if content is not None:
@@ -58,12 +65,12 @@ class Judge:
             if content not in self.written:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
             if path in before:
-                self._displaced[side, path].add(before[path])
+                self._displaced[side, path][before[path]] = content
             self._last[side, path] = (path, content)
             self._parents.setdefault((path, content), set())
         for path in before.keys() - now.keys():
             self._change(path, by)
-            self._displaced[side, path].add(before[path])
+            self._displaced[side, path][before[path]] = None
         self.shown[side] = dict(now)
 
     def _change(self, path: str, by: str) -> None:
@@ -71,7 +78,7 @@ class Judge:
         self._changed.add(original(path) or path)
 
     def _meet_unrecorded(self, path: str, by: str) -> None:
-        if path in self._unrecorded:
+        if self._unrecorded.get(path, by) != by:
             self.excused.add(path)
 
     def run_ended(
@@ -86,10 +93,12 @@ class Judge:
         for (side, path), contents in self._displaced.items():
             shown, new = self.shown[side], self.shown[side].get(path)
             beside = {shown[name] for name in shown if original(name) == path}
-            for content in contents - {new}:  # type: ignore[operator]
-                if content in beside and new is not None:
-                    merged.append(((path, content), (path, new)))
-                elif not (died or path in self.excused or self._may_go((path, content), new)):
+            for content, instead in contents.items():
+                if content in beside and instead is not None:
+                    merged.append(((path, content), (path, instead)))
+                elif content != new and not (
+                    died or path in self.excused or self._may_go((path, content), new)
+                ):
                     what = "deleted" if new is None else f"replaced by {new!r}"
                     raise Wrong(f"without a rule: {content!r} at {path} of {side} was {what}")
         if not forgets:
@@ -110,7 +119,7 @@ class Judge:
                 if path is None or path in self.excused or (path, copy) not in self._parents:
                     continue
                 met = {view.get(path) for view in self.shown.values()}
-                met |= self._displaced[side, path] | self._displaced["store", path]
+                met |= self._displaced[side, path].keys() | self._displaced["store", path].keys()
                 events: list[Event] = [(path, one) for one in met - {None, copy}]
                 if not any(self._are_apart((path, copy), event) for event in events):
                     raise Wrong(f"a conflict nobody made: {copy!r} as {name} in {side}")

@@ -61,6 +61,13 @@ def test_a_process_killed_at_any_effect_heals(place: Path, personality: str) -> 
         play(History(at, 1, personality, steps), place)
 
 
+def test_an_edit_right_after_the_stat_that_keeps_size_and_time_is_uploaded(place: Path) -> None:
+    for at in range(1, 40):
+        edit = Act("write", 0, "a", 2, "old time", at=at)
+        steps = (Act("write", 0, "a", 1, "old time"), Run(0, (edit,)))
+        play(History(at, 1, "whole", steps), place)
+
+
 def test_the_judge_allows_no_loss_of_an_edit_nobody_had_seen() -> None:
     judge = Judge()
     judge.person("folder", "a", b"1")
