@@ -21,6 +21,8 @@ _LEAST = 8
 
 _lock = threading.Lock()
 _runs = 0
+_share: int | None = None
+"""Steps of each run, as the limit was when a run last began or ended; `None` for no limit."""
 
 
 def raise_limit() -> None:
@@ -38,17 +40,26 @@ def shared() -> Iterator[None]:
     global _runs
     with _lock:
         _runs += 1
+        _divide()
     try:
         yield
     finally:
         with _lock:
             _runs -= 1
+            _divide()
+
+
+def _divide() -> None:
+    """Work out the share of each run; asking the system for each step would cost more than the step's answer."""
+    global _share
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    usable = max(soft - _KEPT_FREE, soft // 2) // _EACH // max(_runs, 1)
+    _share = None if soft == resource.RLIM_INFINITY else max(_LEAST, usable)
 
 
 def steps_at_once(most: int) -> int:
-    """Return how many steps a run may have under way or unrecorded, `most` or fewer, as runs begin and end."""
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if soft == resource.RLIM_INFINITY:
-        return most
-    share = max(soft - _KEPT_FREE, soft // 2) // _EACH // max(_runs, 1)
-    return max(_LEAST, min(most, share))
+    """Return how many steps a run may have under way or unrecorded, `most` or fewer, as runs begin and end.
+
+    Only for a run that counts as one (`shared`).
+    """
+    return most if _share is None or _share > most else _share

@@ -17,7 +17,7 @@ from craftsync.stores.s3.displacing import Limits, check
 from craftsync.stores.s3.errors import PartsNotCopied
 from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.multipart import Uploads
-from craftsync.stores.s3.objects import Condition, Original, headers_of
+from craftsync.stores.s3.objects import Condition, Original, headers_of, is_md5
 from craftsync.stores.s3.session import Session
 from craftsync.stores.s3.wire import Wire
 
@@ -38,16 +38,22 @@ class Crossing:
         calls: Calls,
         uploads: Uploads,
         limits: Limits,
+        *,
         session_of: Callable[[str], Session],
         clock: Clock,
         facts: Callable[[], ProbedFacts],
+        transfers: int,
     ) -> None:
+        """`transfers` is how many connections to another bucket are kept."""
         self._calls = calls
         self._facts = facts
         self._uploads = uploads
         self._limits = limits
         self._session_of = session_of
         self._clock = clock
+        self._transfers = transfers
+        self._others: dict[str, tuple[Wire, Calls]] = {}
+        self._is_cancelled = False
 
     def copied(
         self,
@@ -62,7 +68,9 @@ class Crossing:
         bucket, _, root = origin.place.partition("/")
         match = self._facts().source_form.of(source.version)
         original = Original(root + source.path, source.size, match, bucket)
-        if match is None or not self._facts().conditional_source:
+        is_checked = match is not None and self._facts().conditional_source
+        proves = self._proves(source)
+        if not is_checked and not proves:
             self._confirm(original, source)
         if source.size > self._limits.quick_copy:
             try:
@@ -70,7 +78,7 @@ class Crossing:
             except PartsNotCopied:
                 if source.size > self._limits.single_copy:
                     raise
-        return self._calls.copy(
+        version = self._calls.copy(
             original.key,
             target,
             match=original.match,
@@ -78,9 +86,17 @@ class Crossing:
             condition=condition(),
             storage_class=storage_class,
         )
+        if not is_checked and proves and version != source.version:
+            self._confirm(original, source)
+        return version
+
+    def _proves(self, source: RemoteObject) -> bool:
+        """Tell whether the version of a copy will show that it is of this source: both are MD5s of the content."""
+        is_whole = source.size <= self._limits.quick_copy
+        return is_whole and self._facts().md5_versions and is_md5(source.version)
 
     def _confirm(self, original: Original, source: RemoteObject) -> None:
-        """Look at a source just before it is copied, for a server that does not compare its version."""
+        """Stat a source, for a server that does not compare its version; raises `PreconditionFailed`."""
         there = self._calls_to(original.bucket or "")
         found = there.head(original.key)
         if found is None:
@@ -88,7 +104,29 @@ class Crossing:
         check(source.path, found.at(source.path), source)
 
     def _calls_to(self, bucket: str) -> Calls:
-        return Calls(Wire(self._session_of(bucket), bucket, self._clock, keep=0), bucket, bucket)
+        if bucket not in self._others:
+            opened = Wire(self._session_of(bucket), bucket, self._clock, keep=self._transfers)
+            # Another task may have been faster; what was opened here is connected to nothing yet.
+            self._others.setdefault(bucket, (opened, Calls(opened, bucket, bucket)))
+        wire, calls = self._others[bucket]
+        if self._is_cancelled:
+            wire.host.cancel()
+        return calls
+
+    def cancel(self) -> None:
+        """End the requests to other buckets, and refuse more until `renew`; any thread may call it."""
+        self._is_cancelled = True
+        for wire, _ in list(self._others.values()):
+            wire.host.cancel()
+
+    def renew(self) -> None:
+        self._is_cancelled = False
+        for wire, _ in list(self._others.values()):
+            wire.host.renew()
+
+    def close(self) -> None:
+        for wire, _ in self._others.values():
+            wire.close()
 
     def _copied_in_parts(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
 from craftsync.errors import (
@@ -24,7 +25,7 @@ from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.errors import NotSupported, unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
-from craftsync.stores.s3.objects import CREATE, TAGS, Condition, Original, kept
+from craftsync.stores.s3.objects import CREATE, TAGS, Condition, Found, Original, kept
 
 Metadata = tuple[Mapping[str, str], Mapping[str, str]]
 """The headers of a copied object, and the metadata its copy gets."""
@@ -47,11 +48,22 @@ class Limits:
     """For so long after its begin, a complete listing is taken for a look at where nothing was."""
 
 
+class Replaced(NamedTuple):
+    """What a stat showed in the place of new content; not `is_known` where none was made."""
+
+    found: Found | None = None
+    tags: str = ""
+    is_known: bool = False
+
+    def at(self, path: str) -> RemoteObject | None:
+        return self.found.at(path) if self.found else None
+
+
 class Displacing:
     """Prepares writes and deletes.
 
-    `key` maps a path to its key, `look` describes what is at a path, `facts`
-    returns what is known of the server by now.
+    `key` maps a path to its key, `facts` returns what is known of the server by
+    now.
     """
 
     def __init__(
@@ -61,7 +73,6 @@ class Displacing:
         limits: Limits,
         *,
         key: Callable[[str], str],
-        look: Callable[[str], RemoteObject | None],
         absence: Absence,
         facts: Callable[[], ProbedFacts],
     ) -> None:
@@ -69,25 +80,33 @@ class Displacing:
         self._uploads = uploads
         self._limits = limits
         self._key = key
-        self._look = look
         self._absence = absence
         self._facts = facts
 
-    def prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
+    def prepared(
+        self,
+        path: str,
+        expect: Expect,
+        keep: str | None,
+        checks: Checks,
+        stat: Callable[[str], RemoteObject | None],
+    ) -> Condition:
         """Do what comes before a write, and return what the write is to demand.
+
+        `stat` describes what is at the path just now.
 
         With `keep`, only what was kept may be replaced: should another object
         come in between, the write fails although anything was expected.
         """
         if isinstance(expect, Absent):
-            if not (checks.create or self._absence.is_sure(path) or self._look(path) is None):
+            if not (checks.create or self._absence.is_sure(path) or stat(path) is None):
                 raise PreconditionFailed(f"{path} already exists in the store.")
             return CREATE if checks.create else None
         current = expect
         # A listing may leave the version out (some servers' do); then a look has to tell it.
         checked = checks.replace and expect is not None and expect.version is not None
         if (expect is None and keep is not None) or (expect is not None and not checked):
-            current = self._look(path)
+            current = stat(path)
             check(path, current, expect)
         if current is None:
             return None

@@ -14,7 +14,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from mimetypes import MimeTypes
-from pathlib import PurePosixPath
+from posixpath import splitext
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -145,19 +145,28 @@ def md5_of(headers: Mapping[str, str]) -> bytes | None:
     With SSE-KMS or with a customer's key an ETag is 32 digits as well, and no MD5
     (AWS S3 API reference, "Object").
     """
-    for name, value in headers.items():
-        if name.endswith("server-side-encryption") and value != "AES256":
+    for name in headers:
+        if "server-side-encryption" not in name:
+            continue
+        if name.endswith("server-side-encryption") and headers[name] != "AES256":
             return None
         if name.endswith("server-side-encryption-customer-algorithm"):
             return None
     version = version_of(headers.get("etag")) or ""
-    return bytes.fromhex(version) if _MD5.fullmatch(version) else None
+    return bytes.fromhex(version) if is_md5(version) else None
+
+
+def is_md5(version: str | None) -> bool:
+    """Tell whether a version is written as an MD5 is."""
+    return version is not None and _MD5.fullmatch(version) is not None
 
 
 def _sha256_of(headers: Mapping[str, str]) -> bytes | None:
     """Return the SHA-256 of the whole content that an answer reports; that of an upload in parts is another thing."""
+    if "x-amz-checksum-sha256" not in headers:
+        return None
     try:
-        digest = b64decode(headers.get("x-amz-checksum-sha256", ""), validate=True)
+        digest = b64decode(headers["x-amz-checksum-sha256"], validate=True)
     except ValueError:
         return None
     return digest if len(digest) == 32 else None
@@ -181,6 +190,8 @@ def notes(digest: bytes, mtime_ns: int | None, operation: str) -> dict[str, str]
 
 def with_notes(own: Mapping[str, str], noted: Mapping[str, str]) -> dict[str, str]:
     """Return what an object's owner noted and what craftsync did, which gives way where S3 has no room for both."""
+    if not own:
+        return dict(noted)
     mtime = {MTIME: noted[MTIME]} if MTIME in noted else {}
     for more in (noted, mtime):
         both = {**own, **more}
@@ -198,12 +209,25 @@ def headers_of(properties: Properties | None) -> dict[str, str]:
     return {**properties.headers, **{name: value for name, value in more.items() if value}}
 
 
+def sent_with(
+    described: Properties, noted: Mapping[str, str]
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return headers and metadata of new content: what it is described by, and craftsync's notes."""
+    return headers_of(described), with_notes(described.metadata, noted)
+
+
 def type_of(name: str) -> str | None:
     """Return the content type that a file's name stands for, the same on every machine; `None` for none.
 
     A compressed file is what it is, and not what is in it.
     """
-    kind, packed = _types().guess_type(PurePosixPath(name).name)
+    stem, last = splitext(name)
+    return _type_by(splitext(stem)[1] + last)
+
+
+@lru_cache(maxsize=1024)
+def _type_by(suffixes: str) -> str | None:
+    kind, packed = _types().guess_type(f"name{suffixes}")
     return _PACKED.get(packed) if packed else kind
 
 

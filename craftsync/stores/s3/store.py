@@ -39,7 +39,7 @@ from craftsync.stores.properties import Properties
 from craftsync.stores.s3.absence import Absence
 from craftsync.stores.s3.calls import Calls
 from craftsync.stores.s3.crossing import Crossing, origin_of
-from craftsync.stores.s3.displacing import Displacing, Limits, check
+from craftsync.stores.s3.displacing import Displacing, Limits, Replaced, check
 from craftsync.stores.s3.errors import UploadGone, unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.keys import folders_above, key_of
@@ -50,10 +50,9 @@ from craftsync.stores.s3.objects import (
     Condition,
     Stored,
     begun_ns_of,
-    headers_of,
     inherited,
     notes,
-    with_notes,
+    sent_with,
 )
 from craftsync.stores.s3.probe import gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading
@@ -122,7 +121,13 @@ class S3Store:
     def _open_for_writing(self, session_of: Callable[[str], Session]) -> None:
         self._uploads = Uploads(self.calls, self._limits.smallest_part, self._wire.host)
         self._crossing = Crossing(
-            self.calls, self._uploads, self._limits, session_of, self.clock, self._facts
+            self.calls,
+            self._uploads,
+            self._limits,
+            session_of=session_of,
+            clock=self.clock,
+            facts=self._facts,
+            transfers=_CONNECTIONS,
         )
         self._absence = Absence(self._all_paths, self.clock, self._limits.fresh_listing_seconds)
         self._displacing = Displacing(
@@ -130,7 +135,6 @@ class S3Store:
             self._uploads,
             self._limits,
             key=self._key,
-            look=self.stat,
             absence=self._absence,
             facts=self._facts,
         )
@@ -204,22 +208,24 @@ class S3Store:
         properties: Properties | None = None,
     ) -> RemoteObject:
         key = self._key(path)
-        described = properties or self._inherited(path, expect)
-        headers = headers_of(described)
-        metadata = with_notes(described.metadata, notes(source.digest, source.mtime_ns, operation))
         written = RemoteObject(
             path, source.size, None, None, source.digest, source.mtime_ns, operation
         )
-        if source.size > self._limits.single_put:
-            if keep is not None and not self.features.keeps_versions:
-                self._displacing.confirm_readable(path)
+        is_large = source.size > self._limits.single_put
+        body = b"" if is_large else source.read_at(0, source.size)
+        if not is_large:
+            source.verify()
+        # All is read by now, so that this serves as the stat just before as well.
+        replaced = Replaced() if properties else self._replaced(path, expect)
+        described = properties or inherited(path, replaced.found, replaced.tags)
+        headers, metadata = sent_with(described, notes(source.digest, source.mtime_ns, operation))
+        if is_large:
+            self._confirm_can_be_kept(path, keep)
             prepared = partial(self._prepared, path, expect, keep, self.facts.completion_checks())
             version = self._uploads.send(key, source, (headers, metadata), prepared, journal)
             digest = source.digest or None  # Read only now, it may have been unknown before.
             return self._after_completion(written._replace(version=version, digest=digest))
-        body = source.read_at(0, source.size)
-        source.verify()
-        condition = self._prepared(path, expect, keep, self.facts.put_checks())
+        condition = self._prepared(path, expect, keep, self.facts.put_checks(), replaced)
         try:
             stored = self._put(key, body, metadata, condition, headers, source)
         except StoreUnavailable:
@@ -314,13 +320,16 @@ class S3Store:
     def cancel(self) -> None:
         cancel(self.clock)
         self._wire.host.cancel()
+        self._crossing.cancel()
 
     def renew(self) -> None:
         renew(self.clock)
         self._wire.host.renew()
+        self._crossing.renew()
 
     def close(self) -> None:
         self._uploads.close()
+        self._crossing.close()
         self._wire.close()
 
     def _size_so_far(self, key: str, upload: str) -> int | None:
@@ -358,36 +367,49 @@ class S3Store:
         if in_the_way or any(True for _ in self.list(path + "/")):
             raise PathObstructed(f"{path} is in the way of a folder, or a folder in its own.")
 
-    def _prepared(self, path: str, expect: Expect, keep: str | None, checks: Checks) -> Condition:
+    def _prepared(
+        self,
+        path: str,
+        expect: Expect,
+        keep: str | None,
+        checks: Checks,
+        replaced: Replaced | None = None,
+    ) -> Condition:
+        """Do what comes before a write; `replaced` is what a stat just before showed."""
         if self.facts.hides_below and not isinstance(expect, RemoteObject):
             # Once written, one of the two would be in no listing: it would look deleted.
             self._refuse_if_obstructed(path)
         kept = None if self.features.keeps_versions else keep
-        return self._displacing.prepared(path, expect, kept, checks)
+        seen = replaced.at if replaced and replaced.is_known else self.stat
+        return self._displacing.prepared(path, expect, kept, checks, seen)
 
-    def _inherited(self, path: str, expect: Expect) -> Properties:
-        """Return the properties of new content: what others gave the object in its place, and a type by its name.
+    def _confirm_can_be_kept(self, path: str, keep: str | None) -> None:
+        if keep is not None and not self.features.keeps_versions:
+            self._displacing.confirm_readable(path)
+
+    def _replaced(self, path: str, expect: Expect) -> Replaced:
+        """Stat what new content replaces, for what others gave it: its type, headers, metadata and tags.
 
         Raises `RequestDenied` for an object that is known to be there and may not be looked at.
         """
         if isinstance(expect, Absent):
-            return inherited(path, None)
+            return Replaced()
         key = self._key(path)
         try:
             seen = self.calls.look(key)
         except RequestDenied as error:
             if expect is None:
                 # S3 answers 403 for an object that is not there to those who may not list.
-                return inherited(path, None)
+                return Replaced()
             raise RequestDenied(
                 f"{path} was not replaced: {self.location} refuses to show its type, headers,"
                 " metadata and tags, which would be lost.",
                 remedy=f"Allow s3:GetObject for it. ({str(error).removesuffix('.')})",
             ) from error
         if seen is None:
-            return inherited(path, None)
+            return Replaced(is_known=True)
         found, headers = seen
-        return inherited(path, found, self.calls.tags_of(key, headers))
+        return Replaced(found, self.calls.tags_of(key, headers), is_known=True)
 
     def _looked_at(self, written: RemoteObject) -> RemoteObject:
         """Return what is there after a write whose answer names no version; raises if that is of another size."""

@@ -1,0 +1,115 @@
+"""How many requests an S3 store makes for one change, where fewer are enough to be sure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.model import ABSENT, RemoteObject
+from craftsync.errors import PreconditionFailed
+from craftsync.stores.s3 import ProbedFacts, S3Store
+from tests.contract.conftest import BUCKET, OpenS3
+from tests.support.s3 import PERSONALITIES, fake_s3
+from tests.support.s3.fake import FakeS3
+from tests.support.servers import S3Server
+from tests.support.world import Bytes
+
+UNCONDITIONAL = replace(PERSONALITIES["plain"], name="unconditional", conditions=frozenset())
+LOOKING = ProbedFacts(metadata=True, server_side_copy=True, md5_versions=True)
+
+
+def requests_of(fake: FakeS3) -> Counter[str]:
+    """Return how many requests of each kind were made, and begin anew."""
+    kinds = Counter(
+        "COPY"
+        if "x-amz-copy-source" in {name.lower() for name in request.headers}
+        else request.method
+        for request in fake.requests
+    )
+    fake.requests.clear()
+    return kinds
+
+
+def test_a_replacement_takes_one_stat_where_the_server_checks_no_condition(
+    open_s3: OpenS3,
+) -> None:
+    with fake_s3(UNCONDITIONAL, BUCKET) as (server, fake):
+        store = open_s3(server, facts=LOOKING)
+        first = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        requests_of(fake)
+        second = store.write("object", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+        assert requests_of(fake) == {"HEAD": 1, "COPY": 1, "PUT": 1}
+        store.write("object", Bytes(b"three"), expect=second, operation="op-3")
+        assert requests_of(fake) == {"HEAD": 1, "PUT": 1}
+
+
+def test_another_programs_change_is_not_replaced_where_one_stat_serves_two_ends(
+    open_s3: OpenS3,
+) -> None:
+    with fake_s3(UNCONDITIONAL, BUCKET) as (server, _):
+        store = open_s3(server, facts=LOOKING)
+        first = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        store.calls.put(store.root + "object", b"theirs", {}, None)
+        with pytest.raises(PreconditionFailed):
+            store.write("object", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+
+
+@contextmanager
+def two_buckets(
+    use_keys_of: Callable[[S3Server], None],
+) -> Iterator[tuple[FakeS3, S3Store, S3Store]]:
+    """Two buckets of one server that checks no condition; objects of the first are copied to the second."""
+    with fake_s3(UNCONDITIONAL, "source", BUCKET) as (server, fake):
+        use_keys_of(server)
+        open_bucket = partial(S3Store, endpoint_url=server.endpoint, facts=LOOKING)
+        with closing(open_bucket("source")) as source, closing(open_bucket(BUCKET)) as target:
+            yield fake, source, target
+
+
+def copied(source: S3Store, target: S3Store, original: RemoteObject) -> RemoteObject:
+    assert source.features.origin is not None
+    return target.copy_from(source.features.origin, original, expect=None)
+
+
+def test_a_copy_whose_version_proves_its_source_takes_one_request(
+    use_keys_of: Callable[[S3Server], None],
+) -> None:
+    with two_buckets(use_keys_of) as (fake, source, target):
+        original = source.write("a", Bytes(b"one"), expect=ABSENT, operation="op")
+        requests_of(fake)
+        assert copied(source, target, original).version == original.version
+        assert requests_of(fake) == {"COPY": 1}
+
+
+def test_a_source_that_changed_since_it_was_listed_is_no_success(
+    use_keys_of: Callable[[S3Server], None],
+) -> None:
+    with two_buckets(use_keys_of) as (_, source, target):
+        original = source.write("a", Bytes(b"one"), expect=ABSENT, operation="op")
+        source.calls.put("a", b"two", {}, None)
+        with pytest.raises(PreconditionFailed):
+            copied(source, target, original)
+
+
+def test_the_settings_of_another_bucket_are_read_once_and_not_for_each_object(
+    use_keys_of: Callable[[S3Server], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "config"
+    settings.write_text("")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+    with two_buckets(use_keys_of) as (fake, source, target):
+        originals = [
+            source.write(name, Bytes(b"one"), expect=ABSENT, operation="op") for name in "ab"
+        ]
+        target.learn(replace(LOOKING, md5_versions=False))
+        requests_of(fake)
+        copied(source, target, originals[0])
+        settings.write_text("no settings")
+        copied(source, target, originals[1])
+        assert requests_of(fake) == {"HEAD": 2, "COPY": 2}
