@@ -31,6 +31,8 @@ class Judge:
         self._displaced: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
         """What gave way in this run at a path of a side, and to what."""
         self._known: set[str] = set()
+        self._undone: dict[str, set[bytes]] = defaultdict(set)
+        """What people removed or wrote over since the last run ended."""
         self._changed: set[str] = set()
         self._unrecorded: dict[str, str] = {}
         self.excused: set[str] = set()
@@ -51,6 +53,8 @@ class Judge:
         if not in_place:
             self._meet_unrecorded(path, "")
         self._meet_unrecorded(path, side)
+        if path in self.shown[side]:
+            self._undone[path].add(self.shown[side][path])
         _set(self.shown[side], path, content)
         if content is not None:
             self.written.add(content)
@@ -109,6 +113,7 @@ class Judge:
                 self._parents[after].add(gone)
         self._displaced.clear()
         self._changed.clear()
+        self._undone.clear()
         self._known = {name for shown in self.shown.values() for name in shown}
 
     def _judge_copies(self) -> None:
@@ -120,6 +125,7 @@ class Judge:
                     continue
                 met = {view.get(path) for view in self.shown.values()}
                 met |= self._displaced[side, path].keys() | self._displaced["store", path].keys()
+                met |= self._undone[path]
                 events: list[Event] = [(path, one) for one in met - {None, copy}]
                 if not any(self._are_apart((path, copy), event) for event in events):
                     raise Wrong(f"a conflict nobody made: {copy!r} as {name} in {side}")

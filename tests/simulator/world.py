@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.core.retention import Retention, StoreTrash
@@ -16,7 +15,7 @@ from craftsync.errors import CraftsyncError, StoreUnavailable
 from craftsync.state.database import Database
 from craftsync.state.pair import pair_folder
 from craftsync.stores.retrying import RetryingStore
-from craftsync.sync.pool import Weight
+from craftsync.sync.pool import SerialPool
 from craftsync.sync.report import Event, IssueEvent, Options, Report
 from craftsync.sync.session import Session
 from tests.simulator.disk import Disk, Inode, Kernel
@@ -39,37 +38,27 @@ class PowerCut(BaseException):
     """The process ends here: nothing handles it on the way."""
 
 
-class ShuffledPool(Generic[Result]):
+class ShuffledPool(SerialPool[Result]):
     """Runs tasks one at a time, in an order that chance decides."""
 
     def __init__(self, chance: Random) -> None:
+        super().__init__()
         self._chance = chance
         self._tasks: list[Callable[[], Result]] = []
-        self._results: deque[Result] = deque()
 
-    def submit(
-        self, task: Callable[[], Result], *, weight: Weight = Weight.SHORT, first: bool = False
-    ) -> None:
+    def submit(self, task: Callable[[], Result], **how: Any) -> None:
         self._tasks.append(task)
 
-    def is_full(self) -> bool:
-        return False
-
-    def begin(self, task: Callable[[], Result]) -> None:
-        self._results.append(task())
-
-    def post(self, result: Result) -> None:
-        self._results.append(result)
-
     def take(self, timeout: float | None = None) -> Result | None:
-        if self._results and (not self._tasks or self._chance.random() < 0.5):
-            return self._results.popleft()
-        if self._tasks:
-            self._results.append(self._tasks.pop(self._chance.randrange(len(self._tasks)))())
-        return self._results.popleft() if self._results else None
+        result = super().take(timeout) if self._chance.random() < 0.5 else None
+        if result is not None or not self._tasks:
+            return super().take(timeout) if result is None else result
+        super().submit(self._tasks.pop(self._chance.randrange(len(self._tasks))))
+        return super().take(timeout)
 
     def close(self) -> None:
         self._tasks.clear()
+        super().close()
 
 
 class Client:
