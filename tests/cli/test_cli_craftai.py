@@ -54,6 +54,54 @@ def test_what_was_displaced_can_be_restored(craftsync: Craftsync, store: str) ->
     assert craftsync.files("root") == {"a": "first"}
 
 
+def kept(craftsync: Craftsync, store: str) -> list[tuple[str, int]]:
+    """Return path and size of what the store's trash holds, in order of path."""
+    rows = craftsync("trash", "list", "--json", "--root", "root", "--store", store).json
+    return sorted((row["path"], row["size"]) for row in rows if row["side"] == "store")
+
+
+@pytest.mark.parametrize("size", [5, 9 * 1024 * 1024], ids=["small", "in parts"])
+def test_a_replaced_upload_of_this_client_is_not_kept(
+    craftsync: Craftsync, store: str, size: int
+) -> None:
+    for letter in "ab":
+        craftsync.write("root/own", letter * size)
+        assert craftsync("sync", "root", store).code == 0
+    assert kept(craftsync, store) == []
+
+
+def test_a_deleted_upload_of_this_client_is_kept(craftsync: Craftsync, store: str) -> None:
+    craftsync.write("root/stays")
+    craftsync.write("root/own", "12345")
+    assert craftsync("sync", "root", store).code == 0
+    (craftsync.folder / "root/own").unlink()
+    assert craftsync("sync", "root", store).code == 0
+    assert kept(craftsync, store) == [("own", 5)]
+    assert craftsync("trash", "restore", "own", "--root", "root", "--store", store).code == 0
+    assert craftsync.files("root")["own"] == "12345"
+
+
+def test_a_version_of_others_is_kept_however_it_is_replaced(
+    craftsync: Craftsync, store: str
+) -> None:
+    for path in ("pulled", "pushed", "put"):
+        craftsync.write(f"root/{path}", "mine")
+        craftsync.write(f"theirs/{path}", "of another client")
+    assert craftsync("sync", "root", store).code == 0
+    for path in ("pulled", "pushed", "put"):
+        assert craftsync("put", f"theirs/{path}", store, path).code == 0
+    # One was downloaded before it is replaced, one is replaced unseen, one by a single put.
+    assert craftsync("put", "theirs/put", store, "put").code == 0
+    assert craftsync("pull", "root", store, "--include", "pulled").code == 0
+    craftsync.write("root/pulled", "mine again")
+    craftsync.write("root/pushed", "mine again")
+    assert craftsync("push", "root", store).code == 0
+    found = kept(craftsync, store)
+    assert ("pulled", 17) in found
+    assert ("pushed", 17) in found
+    assert ("put", 17) in found
+
+
 def test_a_large_file_goes_up_and_down_in_parts(craftsync: Craftsync, store: str) -> None:
     content = random.Random(1).randbytes(40 * 1024 * 1024 + 1)
     craftsync.write("root/small")
