@@ -38,8 +38,9 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
                 say_json(row._asdict())
             else:
                 reason = f": {row.reason}" if row.reason else ""
+                run = f"run {row.run} " if row.run is not None else ""
                 say(
-                    f"{iso(row.at_ns)} {row.command} {row.action} {row.status} "
+                    f"{iso(row.at_ns)} {run}{row.command} {row.action} {row.status} "
                     f"{shown(row.path)}{reason}"
                 )
     if row is None and not flags["json"]:

@@ -78,6 +78,7 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
 @common.all_of(
     click.argument("paths", nargs=-1, metavar="[PATH]..."),
     _when,
+    click.option("--run", type=click.IntRange(1), metavar="ID", help="What this run took away."),
     click.option(
         "--overwrite", is_flag=True, help="Also replace files that differ; they go to the trash."
     ),
@@ -85,33 +86,54 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
     common.path_options,
 )
 def restore(
-    paths: tuple[str, ...], since: str | None, at: str | None, overwrite: bool, **flags: Any
+    paths: tuple[str, ...],
+    since: str | None,
+    at: str | None,
+    run: int | None,
+    overwrite: bool,
+    **flags: Any,
 ) -> int:
     """Put files, folders or globs back into the folder, of each file its newest version.
 
     Without PATH, all that was kept --since then. A different file that is
-    there stays, and is listed, unless --overwrite is given.
+    there stays, and is listed, unless --overwrite is given. --run takes back
+    what one run replaced and deleted, in the folder and in the store; its
+    number is in `craftsync history`. A path that has changed since on either
+    side stays, and is listed.
 
     \b
     Examples:
       craftsync trash restore data/train.csv
       craftsync trash restore models "data/*.csv"
       craftsync trash restore --since 2026-11-29T14:00 -n
+      craftsync trash restore --run 12 -n
       craftsync trash restore --folder datasets --at 20261122T101112Z train.csv
     """
     from craftsync.sync.trash import Wanted
 
-    if not paths and since is None:
-        raise click.UsageError("Give each PATH, or --since.")
+    if run is not None and (since or at or overwrite):
+        raise click.UsageError("--run goes without --since, --at and --overwrite.")
+    if not paths and since is None and run is None:
+        raise click.UsageError("Give each PATH, --since or --run.")
     dry_run = flags["dry_run"]
     statuses = set()
     with _opened(paths, flags, read_only=dry_run) as (session, inside):
         wanted = Wanted(inside, since, at)
-        for one in session.restore(wanted, overwrite=overwrite, dry_run=dry_run):
+        if run is None:
+            restored = session.restore(wanted, overwrite=overwrite, dry_run=dry_run)
+        else:
+            restored = session.restore_run(run, wanted, dry_run=dry_run)
+        for one in restored:
             statuses.add(one.status)
             say(_line(one))
     if not statuses:
-        say(f"Nothing is kept since {since}.")
+        say(
+            f"Nothing of it was taken away by run {run}."
+            if run
+            else f"Nothing is kept since {since}."
+        )
+    elif run and "done" in statuses:
+        say("The next run carries it to the store.")
     return next((code for status, code in _CODES.items() if status in statuses), 0)
 
 

@@ -13,7 +13,7 @@ _FAILED = ("skipped", "problem")
 
 
 class HistoryRow(NamedTuple):
-    """One thing that was done, or could not be. `at_ns` is UTC, `size` bytes."""
+    """One thing that was done, or could not be. `at_ns` is UTC, `size` bytes, `run` the number of its run."""
 
     at_ns: int
     command: str
@@ -22,6 +22,7 @@ class HistoryRow(NamedTuple):
     size: int
     status: str
     reason: str
+    run: int | None = None
 
 
 class History:
@@ -29,13 +30,40 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
+        self._run: int | None = None
+
+    def begin(self) -> None:
+        """Begin a run: it gets a number when it has something to note."""
+        self._run = None
+
+    def run(self) -> int:
+        """Return the number of this run: one that no run before it had."""
+        if self._run is None:
+            self._db.execute(
+                "INSERT INTO meta VALUES ('runs', '1') ON CONFLICT DO UPDATE"
+                " SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
+            )
+            found = self._db.execute("SELECT value FROM meta WHERE key = 'runs'").fetchone()
+            self._run = int(found[0])
+        return self._run
+
+    def first_run(self) -> int | None:
+        """Return the number of the oldest run of which anything is noted."""
+        found = self._db.execute(
+            "SELECT run FROM history WHERE run IS NOT NULL ORDER BY id LIMIT 1"
+        ).fetchone()
+        return None if found is None else int(found[0])
 
     def add(self, rows: Iterable[HistoryRow]) -> None:
         """Note what happened; a failure that is the same as the last of its path is there already."""
         self._db.executemany(
-            "INSERT INTO history (at_ns, command, action, path, size, status, reason)"
-            " VALUES (?,?,?,?,?,?,?)",
-            (row for row in rows if row.status not in _FAILED or not self._is_last(row)),
+            "INSERT INTO history (at_ns, command, action, path, size, status, reason, run)"
+            " VALUES (?,?,?,?,?,?,?,?)",
+            (
+                row._replace(run=self.run())
+                for row in rows
+                if row.status not in _FAILED or not self._is_last(row)
+            ),
         )
 
     def _is_last(self, row: HistoryRow) -> bool:
@@ -65,7 +93,7 @@ class History:
         below = "path > :path || '/' AND path < :path || '0'"
         where = f"WHERE path = :path OR {below}" if path is not None else ""
         cursor = self._db.execute(
-            f"SELECT at_ns, command, action, path, size, status, reason FROM history {where}"
+            f"SELECT at_ns, command, action, path, size, status, reason, run FROM history {where}"
             f" ORDER BY id DESC LIMIT :limit",
             {"path": path, "limit": limit},
         )

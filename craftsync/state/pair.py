@@ -20,6 +20,7 @@ from craftsync.state.intents import Intents
 from craftsync.state.kept import Kept, Total
 from craftsync.state.outside import Outside
 from craftsync.state.plan import Plan
+from craftsync.state.replaced import Replacements
 from craftsync.state.transfers import Transfers
 
 _FILE = "state.db"
@@ -44,6 +45,7 @@ class PairState:
         self.events = Events(database)
         self.history = History(database)
         self.kept = Kept(database)
+        self.replaced = Replacements(database)
         self.transfers = Transfers(database)
 
     @classmethod

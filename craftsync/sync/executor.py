@@ -25,6 +25,7 @@ from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Outcome, Staged, Status
 from craftsync.sync.pool import Pool
 from craftsync.sync.runner import Note, Runner
+from craftsync.sync.undo import replaced_by
 
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
 """Steps that end so stay in the plan: what an earlier pass has left for them is still of use."""
@@ -210,14 +211,22 @@ class Executor(Runner[Step, Outcome | Staged]):
             self._state.kept.add((version for o in finished for version in o.kept), now)
             if self._limit is not None:
                 note_deletes(self._state.events, finished, self._limit, self._carrier.keep, now)
-            self._state.history.add(
-                _history(outcome, now, self._command)
-                for outcome in finished
-                if outcome.status is not Status.UNCHANGED
-            )
+            self._note_run(finished, now)
             for outcome in finished:
                 if outcome.status is Status.DONE and outcome.bytes > WHOLE:
                     self._state.transfers.end_download(outcome.action.path)
+
+    def _note_run(self, finished: list[Outcome], now: int) -> None:
+        """Note what was done, for people, and what a person can take back of it."""
+        history = self._state.history
+        history.add(
+            _history(outcome, now, self._command)
+            for outcome in finished
+            if outcome.status is not Status.UNCHANGED
+        )
+        replaced = [one for outcome in finished for one in replaced_by(outcome)]
+        if replaced:
+            self._state.replaced.add(history.run(), replaced)
 
     def _settled_steps(self, finished: list[Outcome]) -> Iterator[int]:
         for outcome in finished:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from craftsync.core.model import LocalFile
-from craftsync.errors import PathError, PathObstructed, UsageError
+from craftsync.errors import PathError, PathObstructed, StoreError, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 from craftsync.state.kept import KeptVersion
@@ -19,6 +19,14 @@ from craftsync.sync.trash import Attributes, TrashEntry, digest, fetch
 
 _AT_ONCE = 128
 """Files that wait, open, for one `syncfs`."""
+
+
+Refusal = Callable[[str, LocalFile | None], str | None]
+"""Takes a path and what the folder holds there; returns why nothing is restored to it, `None` if it is."""
+
+
+def _never(path: str, found: LocalFile | None) -> str | None:
+    return None
 
 
 class Restored(NamedTuple):
@@ -40,7 +48,8 @@ class _Fetched(NamedTuple):
 class Restoring:
     """Restores into one folder. What is replaced, with `overwrite`, is kept under the stamp `keep`.
 
-    `note` is called with what was kept.
+    `note` is called with what was kept. `refusal` returns why nothing
+    is restored to a path, whatever `overwrite` says.
     """
 
     root: Folder
@@ -49,6 +58,7 @@ class Restoring:
     note: Callable[[list[KeptVersion]], None]
     overwrite: bool = False
     dry_run: bool = False
+    refusal: Refusal = _never
 
     def run(self, entries: Iterable[TrashEntry]) -> Iterator[Restored]:
         """Put each version at its path; yields what became of it once that survives a power cut."""
@@ -71,6 +81,8 @@ class Restoring:
     def _begin(self, entry: TrashEntry, stack: ExitStack) -> _Fetched | Restored:
         try:
             found = self._found(entry.path)
+            if reason := self.refusal(entry.path, found):
+                return Restored(entry, "skipped", reason)
             if found is not None and (left := self._left(entry, found)) is not None:
                 return left
             if self.dry_run:
@@ -78,7 +90,7 @@ class Restoring:
             temporary = self.root.temporary()
             stack.callback(temporary.discard)
             return _Fetched(entry, temporary, fetch(self.root, self.store, entry, temporary), found)
-        except (PathError, UsageError) as error:
+        except (PathError, StoreError, UsageError) as error:
             return Restored(entry, "problem", sentence(error))
 
     def _found(self, path: str) -> LocalFile | None:

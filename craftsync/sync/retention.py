@@ -98,7 +98,10 @@ class Purging:
 
     def _prune_history(self) -> None:
         if self.retention.keep is not None:
-            self.state.history.drop_before(self.clock.now_ns() - self.retention.keep)
+            with self.state.transaction():
+                self.state.history.drop_before(self.clock.now_ns() - self.retention.keep)
+                if (first := self.state.history.first_run()) is not None:
+                    self.state.replaced.drop_before(first)
 
     def _is_due(self) -> bool:
         return self._excess() > 0 or (

@@ -52,6 +52,7 @@ from craftsync.sync.trash import (
     purge,
     purgeable,
 )
+from craftsync.sync.undo import AsLeft, entry_of
 
 _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
@@ -165,6 +166,7 @@ class Session:
         """
         report = Report(command, dry_run=options.dry_run)
         started, complete = self.clock.monotonic(), paths is None
+        self.state.history.begin()
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         self._meet_store(options)
         self.state.plan.pair_again()
@@ -293,6 +295,7 @@ class Session:
         approved: bool = False,
     ) -> None:
         started = self.clock.monotonic()
+        self.state.history.begin()
         self._meet_store(options)
         with self.state.transaction():
             self.state.plan.begin(by_operation=self.store.features.metadata)
@@ -390,6 +393,31 @@ class Session:
             dry_run=dry_run or self.read_only,
         )
         return restoring.run(wanted.newest(self.trash(), self.in_versions))
+
+    def restore_run(self, run: int, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Restored]:
+        """Put back into the folder what a run replaced and deleted, on either side, as far as it is wanted.
+
+        That is done only where both sides are still as the run left them; the
+        next run carries it to the store. Raises `UsageError` for a run that
+        replaced and deleted nothing.
+        """
+        rows = {one.path: one for one in self.state.replaced.of(run)}
+        if not rows:
+            raise UsageError(
+                f"Nothing is known that run {run} replaced or deleted.",
+                remedy="`craftsync history` shows the numbers of runs.",
+            )
+        left = AsLeft(self.root, self.store, self.state.baseline)
+        restoring = Restoring(
+            self.root,
+            self.store,
+            stamp(self.clock),
+            self._note_kept,
+            overwrite=True,
+            dry_run=dry_run or self.read_only,
+            refusal=lambda path, found: left.refusal(rows[path], found),
+        )
+        return restoring.run(wanted.among(map(entry_of, rows.values())))
 
     def _note_kept(self, versions: list[KeptVersion]) -> None:
         if versions:

@@ -85,6 +85,35 @@ def test_purge_reports_what_stays_for_a_conflict(deleted: Craftsync) -> None:
     assert [row["path"] for row in left] == ["stays"]
 
 
+def test_restore_takes_one_run_back_by_the_number_that_history_shows(deleted: Craftsync) -> None:
+    newest = deleted("history", "--limit", "1", *PAIR)
+    assert " run 2 sync delete-remote done " in newest.text
+    (row,) = deleted("history", "--limit", "1", "--json", *PAIR).json
+    assert row["run"] == 2
+    shown = deleted("trash", "restore", "--run", "2", "-n", *PAIR)
+    assert (shown.code, len(shown.lines)) == (0, 4)
+    assert all(line.startswith("would restore ") for line in shown.lines)
+    assert restored(deleted) == []
+    deleted.write("root/d/1", "newer and different")
+    run = deleted("trash", "restore", "--run", "2", *PAIR)
+    assert run.code == 6
+    assert "not restored: d/1: the folder holds a file there again" in run.text
+    assert run.lines[-1] == "The next run carries it to the store."
+    assert restored(deleted) == ["d/1", "d/3.csv", "d/e/2", "f"]
+    assert deleted("sync", "root", "./store").code == 0
+    assert deleted.files("store") == deleted.files("root")
+
+
+@pytest.mark.parametrize(
+    "words", [["--run", "99"], ["--run", "2", "--overwrite"], ["--run", "2", "--since", "2026"]]
+)
+def test_an_unknown_run_or_one_with_other_bounds_is_refused(
+    deleted: Craftsync, words: list[str]
+) -> None:
+    run = deleted("trash", "restore", *words, *PAIR)
+    assert (run.code, restored(deleted)) == (2, [])
+
+
 def test_git_sees_nothing_of_the_trash(deleted: Craftsync) -> None:
     git = shutil.which("git")
     if git is None:

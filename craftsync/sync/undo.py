@@ -1,0 +1,87 @@
+"""Taking a run back: what it replaced and deleted, where both sides are still as it left them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from craftsync.core.model import BaselineRow, Kind, LocalFile, RemoteObject
+from craftsync.local.folder import Folder
+from craftsync.state.baseline import Baseline
+from craftsync.state.replaced import Left, Replaced
+from craftsync.stores.base import Store
+from craftsync.sync.outcome import Outcome, Status
+from craftsync.sync.trash import TrashEntry
+
+NOT_KEPT = "nowhere"
+_LOST_HERE = (Kind.DOWNLOAD, Kind.DELETE_LOCAL)
+_LOST_THERE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
+
+
+def replaced_by(outcome: Outcome) -> Iterator[Replaced]:
+    """Yield the version that a step replaced or deleted. Of a conflict both are there, and a move loses none."""
+    action = outcome.action
+    if outcome.status is not Status.DONE:
+        return
+    if action.kind in _LOST_HERE and action.local is not None:
+        side, lost, version = "root", action.local.size, None
+    elif action.kind in _LOST_THERE and action.remote is not None:
+        side, lost, version = "store", action.remote.size, action.remote.version
+    else:
+        return
+    stamp = next((kept.stamp for kept in outcome.kept if kept.path == action.path), None)
+    row = next((row for row in outcome.rows if row.path == action.path), None)
+    left = None if row is None else Left(row.size, row.digest, row.version)
+    yield Replaced(action.path, side, stamp, lost, version, left)
+
+
+@dataclass(frozen=True, slots=True)
+class AsLeft:
+    """Tells whether a path can be taken back: both sides are as the run left them. Raises `PathError` and `StoreError`."""
+
+    root: Folder
+    store: Store
+    baseline: Baseline
+
+    def refusal(self, one: Replaced, found: LocalFile | None) -> str | None:
+        """Return why a path is not taken back, `None` if it is; `found` is what the folder holds."""
+        if entry_of(one).side == NOT_KEPT:
+            return "no version of it was kept (trash: store in the configuration)"
+        if one.left is None:
+            if found is not None:
+                return "the folder holds a file there again"
+            return "the store holds an object there again" if self.store.stat(one.path) else None
+        row = self.baseline.get(one.path)
+        if found is None or not self._is_here(one.left, found, row):
+            return "it was changed or deleted in the folder since that run"
+        remote = self.store.stat(one.path)
+        if remote is None or not _is_there(one.left, remote):
+            return "it was changed or deleted in the store since that run"
+        return None
+
+    def _is_here(self, left: Left, found: LocalFile, row: BaselineRow | None) -> bool:
+        if found.size != left.size:
+            return False
+        if row is not None and not row.racy and found == row[:5]:
+            if row.digest is not None and left.digest is not None:
+                return row.digest == left.digest
+            return row.version is not None and row.version == left.version
+        if left.digest is None:
+            return False
+        with self.root.open_file(found.path) as file:
+            return file.digest() == left.digest
+
+
+def entry_of(one: Replaced) -> TrashEntry:
+    """Return where a replaced version is kept; the side is `NOT_KEPT` if it is not."""
+    if one.stamp is None:
+        return TrashEntry(NOT_KEPT, "", one.path, one.size)
+    return TrashEntry(one.side, one.stamp, one.path, one.size)
+
+
+def _is_there(left: Left, remote: RemoteObject) -> bool:
+    if remote.size != left.size:
+        return False
+    if remote.version is not None and remote.version == left.version:
+        return True
+    return left.digest is not None and remote.digest == left.digest
