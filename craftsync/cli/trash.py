@@ -85,14 +85,7 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
     common.dry_run_option,
     common.path_options,
 )
-def restore(
-    paths: tuple[str, ...],
-    since: str | None,
-    at: str | None,
-    run: int | None,
-    overwrite: bool,
-    **flags: Any,
-) -> int:
+def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: Any) -> int:
     """Put files, folders or globs back into the folder, of each file its newest version.
 
     Without PATH, all that was kept --since then. A different file that is
@@ -111,21 +104,18 @@ def restore(
     """
     from craftsync.sync.trash import Wanted
 
+    since, at = flags["since"], flags["at"]
     if run is not None and (since or at or overwrite):
         raise click.UsageError("--run goes without --since, --at and --overwrite.")
     if not paths and since is None and run is None:
         raise click.UsageError("Give each PATH, --since or --run.")
     dry_run = flags["dry_run"]
-    statuses = set()
     with _opened(paths, flags, read_only=dry_run) as (session, inside):
         wanted = Wanted(inside, since, at)
         if run is None:
-            restored = session.restore(wanted, overwrite=overwrite, dry_run=dry_run)
+            statuses = _shown(session.restore(wanted, overwrite=overwrite, dry_run=dry_run))
         else:
-            restored = session.restore_run(run, wanted, dry_run=dry_run)
-        for one in restored:
-            statuses.add(one.status)
-            say(_line(one))
+            statuses = _shown(session.restore_run(run, wanted, dry_run=dry_run))
     if not statuses:
         say(
             f"Nothing of it was taken away by run {run}."
@@ -135,6 +125,15 @@ def restore(
     elif run and "done" in statuses:
         say("The next run carries it to the store.")
     return next((code for status, code in _CODES.items() if status in statuses), 0)
+
+
+def _shown(restored: Iterator[Restored]) -> set[str]:
+    """Print how it ended for each path; return the ways in which it did."""
+    statuses = set()
+    for one in restored:
+        statuses.add(one.status)
+        say(_line(one))
+    return statuses
 
 
 def _line(one: Restored) -> str:
