@@ -386,11 +386,25 @@ def _migrate(connection: sqlite3.Connection) -> None:
     (current, newest), migrations = _schema(connection), _migrations()
     missing = sorted(number for number in migrations if number > current)
     if missing:
+        if current and isinstance(connection, _Connection):
+            _keep_older(connection, current)
         # One transaction, because each waits for the disk.
         steps = "\n".join(migrations[number] for number in missing)
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{steps}\nPRAGMA user_version = {newest};\nCOMMIT;"
         )
+
+
+def _keep_older(connection: _Connection, schema: int) -> None:
+    """Keep a copy of a database beside it before its schema changes, for the craftsync that wrote it."""
+    if not connection.place or connection.is_scratch:
+        return
+    kept = Path(f"{connection.place}.schema-{schema}")
+    unfinished = kept.with_name(f"{kept.name}.part")
+    unfinished.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(unfinished)) as copy:
+        connection.backup(copy)
+    unfinished.replace(kept)
 
 
 @cache
