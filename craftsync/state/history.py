@@ -8,7 +8,7 @@ from typing import NamedTuple
 from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
-_FAILED = ("skipped", "problem")
+_FAILED = ("skipped", "problem", "held")
 """How steps end that a daemon tries again all day long."""
 
 

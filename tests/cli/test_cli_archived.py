@@ -72,6 +72,8 @@ def test_without_versions_edits_and_deletes_of_archived_objects_wait_for_approva
         again = craftsync("sync", "root", "s3://bucket/p", "--json")
         assert (again.code, again.summary["held"], again.summary["problems"]) == (7, 2, 0)
         assert craftsync("status", "root", "s3://bucket/p", "--json").json[0]["held"] == 2
+        history = craftsync("history", "edited", "--json", *NAMED).json
+        assert [row["status"] for row in history] == ["held", "done"]
         rows = craftsync("deletes", "list", "--json", *NAMED).json
         assert [(row["path"], row["action"], row["reason"]) for row in rows] == [
             ("deleted", "delete-remote", REASON),
