@@ -30,6 +30,7 @@ code.
         ├── StoreDenied                   3   the credentials do not allow it
         │   └── RequestDenied             3   good ones do not allow this; another key may be allowed
         ├── StoreUnavailable              5   transient: the retry wrapper tries again
+        │   ├── UnknownHost              78   no name server knows the host
         │   └── ListingBroken             5   a listing that did not end well proves nothing
         ├── StoreFull                     1   no room left
         ├── ObjectNotFound                    one object; nothing is there
@@ -203,6 +204,12 @@ class StoreUnavailable(StoreError):
         super().__init__(message, remedy=remedy)
         self.ambiguous = ambiguous
         self.retry_after = retry_after
+
+
+class UnknownHost(StoreUnavailable):
+    """No name server knows the store's host: a typing error, or a network without it. A daemon waits for it."""
+
+    exit_code = 78
 
 
 class ListingBroken(StoreUnavailable):

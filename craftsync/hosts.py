@@ -31,12 +31,18 @@ _LOGIN_WANTED = 407
 Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 """What `socket.getaddrinfo` returns."""
 
+_UNKNOWN = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+"""What a name server says of a name that is not there; without a network it is another error, which passes."""
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d+)")
 """How http.client words it."""
 
 
 class NotConnected(OSError):
     """No connection could be made, so that nothing was sent; the cause is its argument."""
+
+
+class NoSuchHost(NotConnected):
+    """No name server knows the host, nor was it ever reached; its argument is the name."""
 
 
 class ProxyFailed(NotConnected):
@@ -92,6 +98,7 @@ class Host:
         self._prefix = f"http://{address.netloc}" if told else ""
         self._login = self._proxy.login if self._proxy is not None and told else {}
         self._cancelled = False
+        self._was_reached = False
         self._start()
         in_children(self, Host._start)
 
@@ -192,9 +199,10 @@ class Host:
             client._create_connection = partial(self._connected, until_made)  # type: ignore[attr-defined]
             try:
                 client.connect()
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, UnicodeError) as error:
                 client.close()
                 raise self._not_connected(error) from error
+        self._was_reached = True
         return Connection(client.sock)
 
     def _connected(
@@ -254,6 +262,12 @@ class Host:
     def _not_connected(self, error: Exception) -> Exception:
         """Return what to raise for a connection that was not made; a failure of TLS is the host's, not the proxy's."""
         if self._proxy is None or isinstance(error, ssl.SSLError):
+            # A name with an empty or endless label is not even asked for.
+            is_unknown = isinstance(error, UnicodeError) or (
+                isinstance(error, socket.gaierror) and error.errno in _UNKNOWN
+            )
+            if is_unknown and not self._was_reached:
+                return NoSuchHost(self._address.hostname)
             return NotConnected(error)
         status = _TUNNEL_REFUSED.match(str(error))
         if status is None:

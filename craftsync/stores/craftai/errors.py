@@ -24,8 +24,9 @@ from craftsync.errors import (
     StoreFull,
     StoreMissing,
     StoreUnavailable,
+    UnknownHost,
 )
-from craftsync.hosts import ProxyFailed
+from craftsync.hosts import NoSuchHost, ProxyFailed
 
 _FULL = {"EntityTooLarge", "QuotaExceeded", "StorageFull", "XMinioStorageFull"}
 _EXPIRED = {"ExpiredToken", "RequestTimeTooSkewed", "RequestExpired"}
@@ -167,12 +168,21 @@ def _unavailable(answer: Answer, where: str) -> StoreUnavailable:
     )
 
 
-def unreachable(location: str, error: BaseException, *, sent: bool) -> StoreUnavailable:
+def unreachable(
+    location: str, error: BaseException, *, sent: bool, configured: bool = False
+) -> StoreUnavailable:
     """Return the error for a request without an answer; `sent` when it may have arrived.
 
-    Only the kind of failure is told: the text of the libraries' exceptions may
+    `configured`: a person has written the host's name, which may be wrong. Only the kind of failure is told: the text of the libraries' exceptions may
     hold the signed URL.
     """
+    if configured and isinstance(error, NoSuchHost):
+        return UnknownHost(
+            f"{location} cannot be reached: there is no host {error}.",
+            remedy="Correct the environment's address (url, or CRAFT_AI_ENVIRONMENT_URL) or the"
+            " control_url (CRAFT_AI_CONTROL_URL), or use a network that knows this name.",
+            ambiguous=False,
+        )
     why = str(error) if isinstance(error, ProxyFailed) else _kind(error)
     return StoreUnavailable(
         f"{location} could not be reached: {why}.",

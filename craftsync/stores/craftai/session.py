@@ -17,7 +17,14 @@ from typing import Any
 
 from craftsync.blocking import blocking
 from craftsync.clock import Clock
-from craftsync.errors import ConfigError, StoreDenied, StoreMissing, StoreUnavailable, UsageError
+from craftsync.errors import (
+    ConfigError,
+    StoreDenied,
+    StoreMissing,
+    StoreUnavailable,
+    UnknownHost,
+    UsageError,
+)
 from craftsync.forking import in_children
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.errors import (
@@ -77,7 +84,7 @@ class Session:
         self._token: str | None = None
         self._renew_at = 0.0
         self._base = f"{self._sdk.base_environment_api_url}/data-store"
-        self._connections = Connections(location)
+        self._connections = Connections(location, configured=True)
         self._transport = SdkTransport(self._connections, self._sdk._session.headers)
         self._sdk._session = self._transport
         # The SDK drops its token at every refusal, for all threads at once.
@@ -191,8 +198,8 @@ class Session:
         self._transport.forget()
         try:
             type(self._sdk)._refresh_access_token(self._sdk)
-        except (ConfigError, StoreDenied):
-            raise  # From the way there: a proxy, or certificates.
+        except (ConfigError, StoreDenied, UnknownHost):
+            raise  # From the way there: a name, a proxy, or certificates.
         except Exception as error:
             raise self._not_exchanged(error) from error
 

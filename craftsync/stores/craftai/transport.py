@@ -37,10 +37,14 @@ _SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
 class Connections:
-    """Sends requests and hands out their answers; redirects are answers, and nothing is retried."""
+    """Sends requests and hands out their answers; redirects are answers, and nothing is retried.
 
-    def __init__(self, location: str) -> None:
+    `configured`: the names of the hosts were written by a person, and not by the platform.
+    """
+
+    def __init__(self, location: str, *, configured: bool = False) -> None:
         self._location = location
+        self._configured = configured
         self._hosts: dict[str, Host] = {}
         self._cancelled = False
 
@@ -75,7 +79,9 @@ class Connections:
             response = host.request(method, target, told, body, patience, connect)
         except OSError as error:
             sent = not isinstance(error, NotConnected)
-            raise unreachable(self._location, error, sent=sent) from error
+            raise unreachable(
+                self._location, error, sent=sent, configured=self._configured
+            ) from error
         try:
             yield response
         finally:

@@ -22,7 +22,9 @@ from craftsync.errors import (
     StoreFull,
     StoreMissing,
     StoreUnavailable,
+    UnknownHost,
 )
+from craftsync.hosts import NoSuchHost
 
 _DENIED = {
     "InvalidAccessKeyId": "the access key is not known there",
@@ -172,6 +174,13 @@ def _elsewhere(answer: Answer, where: str) -> StoreError:
 
 def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
     """Return the error for a request without an answer; `sent` when it may have arrived."""
+    if isinstance(why, NoSuchHost):
+        return UnknownHost(
+            f"{location} cannot be reached: there is no host {why}.",
+            remedy="Correct the endpoint (--endpoint-url, AWS_ENDPOINT_URL, the profile) or the region,"
+            " or use a network that knows this name.",
+            ambiguous=False,
+        )
     remedy = "Check the network and the endpoint."
     if "CERTIFICATE_VERIFY_FAILED" in str(why):
         remedy = "Set AWS_CA_BUNDLE to a file with the certificate of the store's authority."
