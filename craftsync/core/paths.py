@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from craftsync.core.model import OWN_FOLDER
@@ -76,6 +76,12 @@ def malformed(path: str) -> str | None:
 def refusal(path: str) -> str | None:
     """Return why a path takes no part in a sync, as a clause for people, or `None` if it may."""
     return f"{OWN_FOLDER} is craftsync's own" if is_own(path) else malformed(path)
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """Yield the folders a path lies in, the outermost first."""
+    parts = path.split("/")
+    return ("/".join(parts[:count]) for count in range(1, len(parts)))
 
 
 def conflict_name(path: str, when_ns: int, store_name: str) -> str:

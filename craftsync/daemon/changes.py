@@ -13,6 +13,7 @@ from typing import NamedTuple
 from craftsync.core.decide import remote_is_same
 from craftsync.core.merge import Unknown, merge
 from craftsync.core.model import Kind, LocalFile, RemoteObject, Skipped
+from craftsync.core.paths import folders_above
 from craftsync.local.ignore import IGNORE_FILE, IgnoreRules
 from craftsync.local.scan import look
 from craftsync.state.spool import in_order
@@ -61,7 +62,7 @@ def with_obstacles(session: Session, paths: set[str]) -> set[str]:
 
     Such a file has to go from the other side in the same pass.
     """
-    above = {folder for path in paths for folder in _above(path)} - paths
+    above = {folder for path in paths for folder in folders_above(path)} - paths
     return paths | {folder for folder in above if session.state.baseline.get(folder) is not None}
 
 
@@ -150,13 +151,6 @@ def with_rules_applied(paths: Iterable[str]) -> set[str] | None:
         else:
             found.add(folder)
     return found
-
-
-def _above(path: str) -> Iterator[str]:
-    folder = path.rpartition("/")[0]
-    while folder:
-        yield folder
-        folder = folder.rpartition("/")[0]
 
 
 def _known(listing: Iterable[RemoteObject | Skipped], unknown: Unknown) -> Iterator[RemoteObject]:

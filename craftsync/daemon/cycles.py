@@ -26,6 +26,7 @@ from craftsync.daemon.changes import (
     with_other_links,
     with_rules_applied,
 )
+from craftsync.daemon.fresh import FreshPaths
 from craftsync.daemon.requests import Requests
 from craftsync.daemon.waiting import Waiting
 from craftsync.errors import (
@@ -147,6 +148,7 @@ class Cycles:
         self._offline = Backoff(random)
         self._retries = Retries(random)
         self._requests = Requests()
+        self._fresh = FreshPaths(session, self._dirty, self._requests, lambda: self.options)
         self._again = True
         self._differing = Differing()
         self._full_at = self._poll_at = 0.0
@@ -176,12 +178,14 @@ class Cycles:
         return state
 
     def _pending(self, progress: ProgressEvent | None) -> int | None:
-        in_hand, dirty = self._in_hand, self._dirty.counted
+        in_hand, dirty, left = self._in_hand, self._dirty.counted, self._fresh.counted
         if progress is not None and progress.files_total is not None:
             in_hand = max(0, progress.files_total - progress.files_done)
         elif self._again:
             in_hand = None
-        return None if in_hand is None or dirty is None else in_hand + dirty
+        if in_hand is None or dirty is None or left is None:
+            return None
+        return in_hand + dirty + left
 
     def wake(self) -> None:
         """Make the loop look whether it is to stop; a run under way ends if it is."""
@@ -285,20 +289,22 @@ class Cycles:
     def _wait(self) -> None:
         if self._paused:
             self._dirty.wait(_FOREVER)
-        elif not self._again:
+        elif not self._again and self._fresh.counted == 0:
             self._dirty.wait(self.seconds_to_next())
 
     def _answer(self) -> None:
         self._requests.carry_out(self._session, self.options, self._on_event)
         again, self._again = self._again, False
+        everything, left = self._fresh.left()
         dirty = self._dirty.take()
-        if again or dirty.everything or self._now() >= self._full_at:
+        if again or everything or dirty.everything or self._now() >= self._full_at:
             self._look_at_everything()
             return
-        self._in_hand = len(dirty.paths)
+        changed = dirty.paths | left
+        self._in_hand = len(changed)
         paths = self._asked_for()
         there = self._new_there() if self._now() >= self._poll_at else set()
-        here = with_rules_applied(dirty.paths)
+        here = with_rules_applied(changed)
         if here is None or there is None:
             self._look_at_everything()
         elif here or paths or there:
@@ -369,7 +375,10 @@ class Cycles:
         self._set("scanning")
         started = self._now()
         self._retries.forget(paths)
-        report = self._session.run("watch", self.options, self._on_event, paths=paths)
+        report = self._session.run(
+            "watch", self.options, self._on_event, paths=paths, changes=self._fresh
+        )
+        self._fresh.run_ended()
         if paths is None:
             self._retention_at = self._session.clock.boottime() + _RETENTION_SECONDS
             self._plan_looks(report, self._now() - started)
@@ -383,7 +392,8 @@ class Cycles:
         if paths is None:
             self._state = replace(self._state, next_full_scan=self._full_at)
         # What changes while everything is scanned is the next run's; a smaller run knows of nothing else.
-        is_quiet = not report.damaged_state and (paths is None or not len(self._dirty))
+        is_quiet = self._fresh.counted == 0 and (paths is None or not len(self._dirty))
+        is_quiet &= not report.damaged_state
         success = self._success(is_quiet=is_quiet)
         if paths is None or report.conflicts or any(map(conflict_original, paths)):
             conflicts = self._session.state.baseline.conflict_copies()

@@ -39,6 +39,8 @@ class Waiting:
         with self._lock:
             if isinstance(event, ActionEvent):
                 self._known.pop(event.path, None)
+                self._busy.discard(event.path)
+                self._found_busy.discard(event.path)
             elif isinstance(event, IssueEvent) and event.issue in _FOR_PEOPLE:
                 if event.issue is Issue.HELD and not self._beyond[Issue.HELD]:
                     self._has_new_held |= self._is_new(event.path, event)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from craftsync.core.model import BaselineRow
 from craftsync.state.database import Database
-from craftsync.state.spool import ranges
+from craftsync.state.spool import ranges, relatives
 
 _COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version, uploaded"
 
@@ -45,6 +45,16 @@ class Baseline:
             f"SELECT {_COLUMNS} FROM baseline WHERE path = ?", (path,)
         ).fetchone()
         return None if row is None else BaselineRow._make(row)
+
+    def obstructs(self, path: str) -> bool:
+        """Return whether a row stands where a folder has to be for this path, or below it."""
+        above, below = relatives(path)
+        found = self._db.execute(
+            f"SELECT 1 FROM baseline WHERE path IN ({','.join('?' * len(above))})"
+            " UNION ALL SELECT 1 FROM baseline WHERE path > ? AND path < ? LIMIT 1",
+            (*above, *below),
+        )
+        return found.fetchone() is not None
 
     def below(self, paths: Iterable[str]) -> Iterator[BaselineRow]:
         """Yield the rows at these paths and in the folders of that name, in order."""

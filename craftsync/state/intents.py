@@ -41,17 +41,19 @@ class Intents:
         self._before = False
         self._began = False
 
-    def take_over(self, run: str, *, by_operation: bool) -> None:
+    def take_over(self, run: str, *, by_operation: bool, path: str | None = None) -> None:
         """Begin a run: where the store keeps operation ids, what the last run (`run`) left planned may have been written.
 
         Only paths without an intent: of the others it is known which writes began.
+        With `path`, for this one only.
         """
         if by_operation:
             self._db.execute(
                 "INSERT INTO intent SELECT path, ? || '.' || id, size, mtime_ns, ctime_ns, inode, NULL"
                 " FROM plan WHERE kind IN ('upload', 'reconcile', 'move-remote') AND size IS NOT NULL"
-                " AND NOT EXISTS (SELECT 1 FROM intent WHERE intent.path = plan.path)",
-                (run,),
+                " AND NOT EXISTS (SELECT 1 FROM intent WHERE intent.path = plan.path)"
+                + ("" if path is None else " AND plan.path = ?"),
+                (run,) if path is None else (run, path),
             )
         self._before = self._db.execute("SELECT 1 FROM intent LIMIT 1").fetchone() is not None
 

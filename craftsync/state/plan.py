@@ -14,10 +14,15 @@ from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObj
 from craftsync.state.cut_off import CutOff
 from craftsync.state.database import Database
 from craftsync.state.intents import Intents
+from craftsync.state.spool import relatives
 
 _PAGE = 1000
 _ARRIVALS = "('upload', 'download', 'move-remote', 'move-local', 'reconcile')"
 _DELETES = "('delete-remote', 'delete-local')"
+_COLUMNS = (
+    "stage, kind, path, source, rule, size, mtime_ns, ctime_ns, inode, remote_size, modified_ns,"
+    " version"
+)
 _SMALL = f"(max(coalesce(p.size, 0), coalesce(p.remote_size, 0)) <= {1 << 20})"
 """Whether a step is short for whoever carries it out."""
 
@@ -51,6 +56,8 @@ class Plan:
         self._intents = intents
         self._cut_off = cut_off
         self._run = ""
+        self._last = 0
+        self._by_operation = False
         self._unpaired: set[str] = set()
 
     def operation(self, step: int) -> str:
@@ -59,6 +66,7 @@ class Plan:
 
     def begin(self, *, by_operation: bool) -> None:
         """Start empty. `by_operation`: the store keeps operation ids, so what the last run left may be found again."""
+        self._by_operation = by_operation
         previous = self._db.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()
         self._intents.take_over(previous[0] if previous else "", by_operation=by_operation)
         self._cut_off.begin()
@@ -68,10 +76,41 @@ class Plan:
 
     def add(self, actions: Iterable[Action]) -> None:
         self._db.executemany(
-            "INSERT INTO plan (stage, kind, path, source, rule, size, mtime_ns, ctime_ns, inode,"
-            " remote_size, modified_ns, version) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO plan ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             map(_to_row, actions),
         )
+
+    def take_in(self, actions: Iterable[Action]) -> list[Step]:
+        """Add steps to the plan that is being carried out, and return them: `steps` does not hand them out.
+
+        No step of this plan may have had the number of one of them: by its
+        operation id a write of one could be taken for that of the other.
+        """
+        steps = []
+        for action in actions:
+            self._last += 1
+            steps.append(Step(self._last, _TAKEN_IN, action))
+            row = (self._last, _TAKEN_IN, *_to_row(action)[1:])
+            self._db.execute(f"INSERT INTO plan (id, {_COLUMNS}) VALUES ({_marks(row)})", row)
+        return steps
+
+    def give_up(self, path: str) -> None:
+        """Take the step of a path out of the plan, so that another can be added; what it may have written is remembered."""
+        self._intents.take_over(self._run, by_operation=self._by_operation, path=path)
+        self._db.execute("DELETE FROM plan WHERE path = ?", (path,))
+
+    def touches(self, path: str) -> bool:
+        """Return whether a step that is not done yet has to do with a path, a folder above it, or what lies below it."""
+        above, below = relatives(path)
+        places = (path, *above)
+        found = self._db.execute(
+            f"SELECT 1 FROM plan WHERE path IN ({_marks(places)})"
+            " UNION ALL SELECT 1 FROM plan WHERE path > ? AND path < ?"
+            f" UNION ALL SELECT 1 FROM plan WHERE source IN ({_marks(places)})"
+            " UNION ALL SELECT 1 FROM plan WHERE source > ? AND source < ? LIMIT 1",
+            (*places, *below, *places, *below),
+        )
+        return found.fetchone() is not None
 
     def repeated(self) -> str | None:
         """Return a path that has two steps, if there is one: no pass plans that."""
@@ -180,6 +219,7 @@ class Plan:
         a large one is left for later while `may_begin_large` says no. Pages
         through the table, so that outcomes may be recorded meanwhile.
         """
+        self._last = self._db.execute("SELECT coalesce(max(id), 0) FROM plan").fetchone()[0]
         yield from self._pages(0, "DESC")
         small, large = self._pages(1, "ASC", _SMALL), self._pages(1, "ASC", f"NOT {_SMALL}")
         yield from _by_turns(small, large, may_begin_large)
@@ -209,6 +249,12 @@ class Plan:
 
 
 _STAGES = {Kind.DELETE_REMOTE: 2, Kind.DELETE_LOCAL: 2}
+_TAKEN_IN = 3
+"""The stage of steps that were added while others were carried out."""
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _by_turns(

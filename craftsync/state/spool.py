@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from craftsync.core.model import RemoteObject
-from craftsync.core.paths import malformed
+from craftsync.core.paths import folders_above, malformed
 from craftsync.state.database import Database
 
 
@@ -24,6 +24,11 @@ def in_order(
     db.executemany(f"INSERT OR REPLACE INTO {name} VALUES (?,?,?,?)", (o[:4] for o in objects))
     rows = db.execute(f"SELECT path, size, modified_ns, version FROM {name} ORDER BY path")
     return (RemoteObject(*row) for row in rows)
+
+
+def relatives(path: str) -> tuple[list[str], tuple[str, str]]:
+    """Return the folders a path lies in, and the range of what would lie below it, were it a folder."""
+    return list(folders_above(path)), (f"{path}/", f"{path}0")
 
 
 def ranges(paths: Iterable[str]) -> list[tuple[str, str]]:

@@ -218,11 +218,6 @@ class Carrier:
             return ()
         return (KeptVersion("store", self.keep, displaced.path, displaced.size),)
 
-    def _kept_in_root(self, displaced: LocalFile | None) -> tuple[KeptVersion, ...]:
-        if displaced is None:
-            return ()
-        return (KeptVersion("root", self.keep, displaced.path, displaced.size),)
-
     def _send(
         self,
         path: str,
@@ -252,7 +247,7 @@ class Carrier:
     def _download(self, action: Action, task: Task) -> Staged:
         assert action.remote is not None
         temporary, found, digest = self.fetcher.fetch(action.remote, task.partial)
-        return Staged(action, temporary, found, digest, action.remote.size)
+        return Staged(action, temporary, found, digest, action.remote.size, self.keep)
 
     def place(self, staged: Staged) -> Outcome:
         """Swap a finished download in; its bytes must be durable by now."""
@@ -263,7 +258,7 @@ class Carrier:
                 action.path,
                 expect=action.local,
                 mtime_ns=mtime_of(remote),
-                keep=self.keep,
+                keep=staged.keep,
             )
         except PathBusy as error:
             return Outcome(action, Status.SKIPPED, str(error))
@@ -272,7 +267,7 @@ class Carrier:
         finally:
             staged.temporary.discard()
         row = self.settler.agree(local, remote, staged.digest, placed=True)
-        kept = self._kept_in_root(action.local)
+        kept = _kept_in_root(action.local, staged.keep)
         return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes, kept=kept)
 
     def _delete_remote(self, action: Action, task: Task) -> Outcome:
@@ -287,7 +282,7 @@ class Carrier:
         if self.store.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
         self.root.displace(action.path, expect=action.local, keep=self.keep)
-        kept = self._kept_in_root(action.local)
+        kept = _kept_in_root(action.local, self.keep)
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _move_remote(self, action: Action, task: Task) -> Outcome:
@@ -417,6 +412,12 @@ class Carrier:
         return self.root.place(
             temporary, copy, expect=None, mtime_ns=mtime_of(found), keep=self.keep
         )
+
+
+def _kept_in_root(displaced: LocalFile | None, keep: str) -> tuple[KeptVersion, ...]:
+    if displaced is None:
+        return ()
+    return (KeptVersion("root", keep, displaced.path, displaced.size),)
 
 
 def _is_own_upload(action: Action) -> bool:

@@ -8,18 +8,21 @@ All database work happens here, in the control thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from craftsync.clock import Clock
+from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
+from craftsync.core.merge import Triple
 from craftsync.core.model import Action, Kind
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
-from craftsync.state.plan import Step
+from craftsync.state.plan import Step, Totals
 from craftsync.stores.base import Store
 from craftsync.sync.carrier import Carrier, Task
 from craftsync.sync.content import PART, WHOLE, PartialDownload
+from craftsync.sync.fresh import Answers, Intake, totals_of
 from craftsync.sync.held import ARCHIVED, DELETES, note_deletes
 from craftsync.sync.journal import Journal
 from craftsync.sync.outcome import Outcome, Staged, Status
@@ -36,7 +39,18 @@ class Listener(Protocol):
 
     def outcome(self, outcome: Outcome) -> None: ...
 
+    def more(self, added: Totals) -> None:
+        """Hear how much is to be transferred besides."""
+        ...
+
     def tick(self) -> None: ...
+
+
+class _Added(NamedTuple):
+    """A step under way that was added to the plan."""
+
+    size: int
+    carrier: Carrier
 
 
 class Executor(Runner[Step, Outcome | Staged]):
@@ -70,7 +84,13 @@ class Executor(Runner[Step, Outcome | Staged]):
         self._listener = listener
         self._limit = limit
         self._approved = approved
+        self.intake: Intake | None = None
+        """What takes in changes while it runs."""
+        self._in_intake = False
         self._ids: dict[str, int] = {}
+        self._added: dict[str, _Added] = {}
+        self._skipped: set[str] = set()
+        """Paths whose step has changed nothing and is still in the plan."""
         self._finished: list[Outcome] = []
         self._staged: list[Staged] = []
         self._parts: list[tuple[str, int]] = []
@@ -83,9 +103,60 @@ class Executor(Runner[Step, Outcome | Staged]):
 
     def _task(self, step: Step) -> tuple[Callable[[], Outcome | Staged], int]:
         self._ids[step.action.path] = step.id
-        return partial(self._carrier.carry_out, self._known(step)), _size(step.action)
+        added = self._added.get(step.action.path)
+        carrier = self._carrier if added is None else added.carrier
+        return partial(carrier.carry_out, self._known(step)), _size(step.action)
+
+    def _collect(self) -> None:
+        self._look_for_changes()
+        super()._collect()
+
+    def _unrecorded(self) -> int:
+        return super()._unrecorded() + self._in_intake
+
+    def _look_for_changes(self) -> None:
+        """Begin to take in what has changed, unless that is under way; its waits for the store hold up nobody."""
+        if self.intake is None or self._in_intake or not self._may_take_in(0):
+            return
+        met = self.intake.here(self._skipped)
+        if met:
+            self._in_intake = True
+            self._pool.begin(partial(self._looked_there, met))
+
+    def _looked_there(self, met: list[Triple]) -> Note:
+        assert self.intake is not None
+        return Note(partial(self._take_in_steps, met, self.intake.there(met)))
+
+    def _take_in_steps(self, met: list[Triple], answers: Answers) -> None:
+        self._in_intake = False
+        if self.intake is None:
+            return
+        actions = []
+        for action in self.intake.actions(met, answers):
+            if self._may_take_in(_size(action)):
+                actions.append(action)
+            else:
+                self.intake.leave([action.path])
+        with self._state.transaction():
+            steps = self._state.plan.take_in(actions)
+        # A path may have had a step in this run: what that replaced must stay in the trash.
+        carrier = replace(self._carrier, keep=stamp(self._clock))
+        self._listener.more(totals_of(actions))
+        for step in steps:
+            self._added[step.action.path] = _Added(_size(step.action), carrier)
+            self._submit(step, first=True)
+
+    def _may_take_in(self, size: int) -> bool:
+        """Return whether a step may be added: only beside what takes longer, or a run would never end.
+
+        That is a step of the plan, or for a short one an added one that is long.
+        """
+        if len(self._ids) > len(self._added):
+            return True
+        return size <= self.short and any(one.size > self.short for one in self._added.values())
 
     def _cancel(self) -> None:
+        self.intake = None
         self._carrier.cancel()
 
     @property
@@ -233,7 +304,10 @@ class Executor(Runner[Step, Outcome | Staged]):
             if outcome.status is Status.SKIPPED and outcome.action.source is not None:
                 # Planned as a download and a delete, each is looked at for itself.
                 self._state.plan.unpair(outcome.action.source)
+            elif outcome.status is Status.SKIPPED and outcome.action.kind not in DELETES:
+                self._skipped.add(outcome.action.path)
             step = self._ids.pop(outcome.action.path)
+            self._added.pop(outcome.action.path, None)
             # A delete that was skipped was not carried out: `Plan.begin` must not think it may have been.
             is_no_delete = outcome.status is Status.SKIPPED and outcome.action.kind in DELETES
             if outcome.status not in _UNDONE or is_no_delete:

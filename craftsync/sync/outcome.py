@@ -71,6 +71,8 @@ class Staged(NamedTuple):
     remote: RemoteObject
     digest: bytes
     bytes: int
+    keep: str
+    """Names in the trash what it replaces."""
 
     @property
     def arrival(self) -> Arrival:

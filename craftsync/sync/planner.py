@@ -72,7 +72,7 @@ class Planner:
             if self._may_release(whole=paths is None):
                 triples = self._noting_back(triples, gone_here, gone_there, back)
             try:
-                self._spool(self._decide(triples, gone_here, gone_there, planned))
+                self._spool(self.decided(triples, gone_here, gone_there, planned))
             except OutOfOrder as error:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
             self.state.plan.pair_moves(by_version=self.store.features.md5_versions)
@@ -182,13 +182,14 @@ class Planner:
             return scan_aside(self.root, include=options.include, exclude=options.exclude)
         return scan(self.root, self.rules)
 
-    def _decide(
+    def decided(
         self,
         triples: Iterable[Triple],
         gone_here: Unknown,
         gone_there: Unknown,
         planned: Planned,
     ) -> Iterator[Action]:
+        """Yield what is to be done at each path, and count the rest in `planned`; nothing where a side is unknown."""
         policy, ignored = self.options.policy, self.rules.ignored
         by_fingerprint = policy.compare is Compare.FINGERPRINT
         unchanged = 0

@@ -18,6 +18,7 @@ from craftsync.sync.carrier import Carrier
 from craftsync.sync.concurrency import Concurrency, between
 from craftsync.sync.content import Fetcher
 from craftsync.sync.executor import Executor
+from craftsync.sync.fresh import Changes, Intake
 from craftsync.sync.identity import confirm_root, confirm_store
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Outcome, Staged
@@ -49,11 +50,16 @@ class Round:
     store_trash: StoreTrash = StoreTrash.AUTO
 
     def run(
-        self, tally: Tally, paths: Iterable[str] | None = None, *, listed: bool = False
+        self,
+        tally: Tally,
+        paths: Iterable[str] | None = None,
+        *,
+        listed: bool = False,
+        changes: Changes | None = None,
     ) -> DeleteLimit:
         """Bring everything, or `paths` and what lies below them, in step as far as the options say.
 
-        Returns the limit of deletes for the next round.
+        `changes` are taken in while it is under way. Returns the limit of deletes for the next round.
         """
         planner = Planner(
             self.root,
@@ -66,7 +72,8 @@ class Round:
         )
         planned = planner.plan(paths, listed=listed)
         tally.planned(planned, self.state.plan.totals())
-        self.carry_out(tally, deletes=planned.deletes > 0)
+        intake = None if changes is None else Intake(planner, changes)
+        self.carry_out(tally, deletes=planned.deletes > 0, intake=intake)
         if paths is None and not self.options.dry_run:
             self._clear_up()
         return self.options.delete_limit.after(planned.emptied)
@@ -80,7 +87,13 @@ class Round:
         transfers.forget_uploads(upload_id for _, upload_id in stale)
 
     def carry_out(
-        self, tally: Tally, *, deletes: bool, strict: bool = False, approved: bool = False
+        self,
+        tally: Tally,
+        *,
+        deletes: bool,
+        strict: bool = False,
+        approved: bool = False,
+        intake: Intake | None = None,
     ) -> None:
         """Carry out the plan table; before any delete both sides are confirmed once more.
 
@@ -94,7 +107,7 @@ class Round:
             with self.state.transaction():
                 self.state.cut_off.delete_under(keep)
         with workers(_PARTS_AT_ONCE, "part", self.store) as parts:
-            Executor(
+            executor = Executor(
                 state=self.state,
                 carrier=self._carrier(tally, parts, keep, strict=strict),
                 pool=self.make_pool(between(self.options.transfers, [self.store])),
@@ -103,7 +116,9 @@ class Round:
                 listener=tally,
                 limit=None if is_a_persons_word else self.options.delete_limit,
                 approved=approved,
-            ).run()
+            )
+            executor.intake = intake
+            executor.run()
         tally.ended()
 
     def _carrier(

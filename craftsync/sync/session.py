@@ -32,6 +32,7 @@ from craftsync.stores.workers import workers
 from craftsync.sync import check, planfile, status, why
 from craftsync.sync.concurrency import FIRST
 from craftsync.sync.content import Fetcher
+from craftsync.sync.fresh import Changes
 from craftsync.sync.held import Returning, Verdict, as_new
 from craftsync.sync.identity import confirm_root, confirm_store, refuse_lost_root
 from craftsync.sync.limiter import Limiter
@@ -158,10 +159,12 @@ class Session:
         on_event: OnEvent = ignore_events,
         *,
         paths: Iterable[str] | None = None,
+        changes: Changes | None = None,
     ) -> Report:
         """Make one pass over everything, or over `paths` and what lies below them.
 
-        Paths that change meanwhile are looked at again twice. Raises what broke
+        Paths that change meanwhile are looked at again twice; `changes` reports
+        those it would not look at, which are taken in where they can be. Raises what broke
         a whole side; what was done until then is recorded.
         """
         report = Report(command, dry_run=options.dry_run)
@@ -172,7 +175,9 @@ class Session:
         self.state.plan.pair_again()
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
-            limit = self._round(command, options).run(tally, paths, listed=complete and attempt > 1)
+            limit = self._round(command, options).run(
+                tally, paths, listed=complete and attempt > 1, changes=changes
+            )
             options = replace(options, delete_limit=limit)
             paths = tally.again()
             if not paths:

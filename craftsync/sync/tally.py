@@ -81,6 +81,10 @@ class RoundTally:
         """Report how far it came, now that all steps have ended."""
         self._progress()
 
+    def more(self, added: Totals) -> None:
+        """Take in what is to be transferred besides."""
+        self._totals = Totals(self._totals.files + added.files, self._totals.bytes + added.bytes)
+
     def tick(self) -> None:
         now = self._clock.monotonic()
         if now - self._ticked_at >= _TICK_SECONDS:

@@ -7,7 +7,7 @@ cleaned up: what is on disk is what a SIGKILL leaves.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,39 @@ class Fused:
         return lambda *args, **kwargs: self._fuse.burn(member, *args, **kwargs)
 
 
-def die_in_a_pass(world: World, at: int, *, after: bool, **options: Any) -> bool:
+class Eager(SerialPool[Any]):
+    """Hands back first what was begun last, so that changes are taken in before the rest of a plan is recorded."""
+
+    def begin(self, task: Callable[[], Any]) -> None:
+        self._results.insert(0, task())
+
+
+class Late:
+    """Changes that are made only once the run is under way. Keeps `sync.fresh.Changes`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._waiting = ["still", "late", "late there"]
+
+    def take(self) -> set[str]:
+        if not self._waiting:
+            return set()
+        path = self._waiting.pop()
+        if path == "late there":
+            self._world.put(path, "made there during the run")
+        else:
+            self._world.write(path, f"{path}, written during the run")
+        return {path}
+
+    def later(self, paths: Iterable[str]) -> None:
+        raise AssertionError(f"nothing has to do with {paths}")
+
+    leave = later
+
+
+def die_in_a_pass(
+    world: World, at: int, *, after: bool, late: bool = False, **options: Any
+) -> bool:
     """Run a pass in a child that dies at an effect; tell whether it came that far."""
     child = os.fork()
     if child == 0:
@@ -71,8 +103,8 @@ def die_in_a_pass(world: World, at: int, *, after: bool, **options: Any) -> bool
                     store,
                     session.state,
                     clock=session.clock,
-                    make_pool=lambda _: SerialPool(),
-                ).run("sync", Options(**options))
+                    make_pool=lambda _: Eager() if late else SerialPool(),
+                ).run("sync", Options(**options), changes=Late(world) if late else None)
             status = 0
         finally:
             os._exit(status)
@@ -191,3 +223,27 @@ def test_a_second_death_before_it_is_healed_makes_no_conflict_of_an_own_write(
         assert len(copies) == 1, (at, after, copies)
         survived += 1
     assert survived > 20
+
+
+def test_a_death_while_changes_are_taken_in_loses_nothing_and_heals(tmp_path: Path) -> None:
+    taken_in = 0
+    for at, after in points():
+        edit_after = (at + after) % 2 == 0
+        world = prepared(tmp_path / f"{at}-{after}")
+        before = contents(world)
+        died = die_in_a_pass(world, at, after=after, late=True)
+        taken_in += world.there().get("still", "").startswith("still, written")
+        assert contents(world) >= before - {"first still"}, (at, after)
+        if edit_after:
+            for path in ("still", "late"):
+                world.write(path, f"{path} edited again")
+        before = contents(world)
+        world.run()
+        world.assert_in_step()
+        copies = [path for path in world.here() if "(conflict" in path]
+        assert len(copies) == 1, (at, after, copies)
+        assert contents(world) >= before - ({"only here"} if edit_after else set()), (at, after)
+        assert not list(leftovers(world.root)), (at, after)
+        if not died:
+            break
+    assert taken_in > 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 
 from craftsync.blocking import blocking
 from craftsync.core.model import RemoteObject
-from craftsync.errors import StoreMissing
+from craftsync.errors import StoreMissing, StoreUnavailable
 from craftsync.stores.memory import MemoryStore
+from craftsync.sync.report import ActionEvent
+from tests.support.cli import until
+from tests.support.watching import Kept, NoWatch, kept
 from tests.support.world import World
 
 MIB = 1 << 20
@@ -66,3 +70,247 @@ def test_a_small_file_does_not_wait_for_large_ones_planned_before_it(
         world.run()
 
     assert store.arrived.is_set()
+
+
+class Meanwhile(MemoryStore):
+    """Lets something happen while an object is written, once for each path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stories: dict[str, Callable[[], object]] = {}
+        self.unreachable: set[str] = set()
+        self.refused = 0
+
+    def write(self, path: str, *arguments: Any, **options: Any) -> RemoteObject:
+        self.stories.pop(path, lambda: None)()
+        return super().write(path, *arguments, **options)
+
+    def stat(self, path: str) -> RemoteObject | None:
+        if path in self.unreachable:
+            self.refused += 1
+            raise StoreUnavailable("the network is down", ambiguous=False)
+        return super().stat(path)
+
+
+class Scene:
+    """A folder that is watched, and what happens in it while `large` is uploaded."""
+
+    def __init__(self, world: World, store: Meanwhile, at_work: Kept[NoWatch]) -> None:
+        self.world = world
+        self.store = store
+        self.at_work = at_work
+
+    def changed(self, *paths: str) -> None:
+        """Let the changes of these paths be noticed and settle."""
+        for path in paths:
+            exists = (self.world.root / path).exists()
+            dirty = self.at_work.watch.dirty
+            (dirty.change if exists else dirty.delete)(path)
+        self.at_work.clock.advance(5)
+
+    def write(self, path: str, content: str) -> None:
+        self.world.write(path, content)
+        self.changed(path)
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait while time passes."""
+
+        def holds() -> bool:
+            self.at_work.clock.advance(0.1)
+            return condition()
+
+        until(holds, what)
+
+    def until_there(self, path: str, content: str) -> None:
+        self.until(lambda: self.world.there().get(path) == content, f"{path} in the store")
+
+    def large_upload(self, story: Callable[[], object]) -> None:
+        """Upload a large file, and let the story happen before it arrives."""
+        failed: list[BaseException] = []
+
+        def told() -> None:
+            try:
+                story()
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        self.store.stories["large"] = told
+        sparse(self.world, "large", 2 * MIB)
+        self.at_work.watch.dirty.change("large")
+        self.at_work.turn()
+        if failed:
+            raise failed[0]
+        assert "large" not in self.store.stories
+
+    def done(self) -> list[str]:
+        """Return what was carried out, in this order."""
+        events = self.at_work.events
+        return [f"{e.action} {e.path}" for e in events if isinstance(e, ActionEvent)]
+
+    def assert_in_step_after(self, turns: int) -> None:
+        """Both sides hold the same after so many turns more."""
+        for _ in range(turns):
+            self.at_work.turn()
+        assert self.world.here() == self.world.there()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    store = Meanwhile()
+    world = World(tmp_path, store)
+    for name in ("a", "b", "d/c"):
+        world.write(name, f"content of {name}")
+    with kept(world, NoWatch) as at_work:
+        yield Scene(world, store, at_work)
+
+
+@pytest.mark.parametrize("path", ["a", "new", "d/new", "e/f/new"])
+def test_a_change_does_not_wait_for_a_large_upload_under_way(scene: Scene, path: str) -> None:
+    def story() -> None:
+        scene.write(path, "fresh")
+        scene.until_there(path, "fresh")
+
+    scene.large_upload(story)
+
+    assert scene.done() == [f"upload {path}", "upload large"]
+    assert len(scene.at_work.passes) == 1
+    scene.assert_in_step_after(0)
+
+
+def test_an_object_that_somebody_named_does_not_wait_for_a_large_upload_under_way(
+    scene: Scene,
+) -> None:
+    def story() -> None:
+        scene.world.put("b", "edited there")
+        scene.at_work.cycles.look_at(["b"])
+        scene.until(lambda: scene.world.here()["b"] == "edited there", "b in the folder")
+
+    scene.large_upload(story)
+
+    assert scene.done() == ["download b", "upload large"]
+    scene.assert_in_step_after(0)
+
+
+def test_a_file_that_is_saved_again_and_again_during_one_run_arrives_each_time_and_each_version_is_kept(
+    scene: Scene,
+) -> None:
+    def story() -> None:
+        for number in range(3):
+            scene.write("a", f"version {number}")
+            scene.until_there("a", f"version {number}")
+
+    scene.large_upload(story)
+
+    assert scene.world.kept() == {"content of a", "version 0", "version 1"}
+    scene.assert_in_step_after(0)
+
+
+def test_a_file_that_changes_while_it_is_uploaded_does_not_wait_for_the_end_of_the_run(
+    scene: Scene,
+) -> None:
+    def story() -> None:
+        scene.store.stories["a"] = lambda: scene.write("a", "second")
+        scene.write("a", "first")
+        scene.until(lambda: "a" not in scene.store.stories, "the first upload")
+        scene.until_there("a", "second")
+
+    scene.large_upload(story)
+
+    scene.assert_in_step_after(0)
+
+
+def test_deletes_and_renames_wait_for_the_next_run(scene: Scene) -> None:
+    def story() -> None:
+        scene.world.remove("a")
+        (scene.world.root / "b").rename(scene.world.root / "renamed")
+        scene.changed("a", "b", "renamed")
+        scene.write("new", "fresh")
+        scene.until_there("new", "fresh")
+        assert {"a", "b"} <= scene.world.there().keys()
+
+    scene.large_upload(story)
+    scene.assert_in_step_after(1)
+
+    assert sorted(scene.done()[2:]) == ["delete-remote a", "move-remote renamed"]
+
+
+def test_a_file_in_the_place_of_a_folder_waits_for_the_next_run(scene: Scene) -> None:
+    def story() -> None:
+        scene.world.remove("d/c")
+        (scene.world.root / "d").rmdir()
+        scene.write("d", "a file now")
+        scene.world.remove("a")
+        scene.write("a/b", "in a folder now")
+        scene.write("new", "fresh")
+        scene.until_there("new", "fresh")
+
+    scene.large_upload(story)
+    assert scene.done() == ["upload new", "upload large"]
+
+    scene.assert_in_step_after(1)
+
+
+def test_an_ignore_file_made_during_a_run_counts_for_what_changes_after_it(scene: Scene) -> None:
+    def story() -> None:
+        scene.write(".craftsyncignore", "*.log\n")
+        scene.write("x.log", "not wanted")
+        scene.write("d/.craftsyncignore", "*.tmp\n")
+        scene.write("d/x.tmp", "not wanted")
+        scene.write("new", "fresh")
+        scene.until_there("new", "fresh")
+
+    scene.large_upload(story)
+    scene.at_work.turn()
+
+    assert not {"x.log", "d/x.tmp"} & scene.world.there().keys()
+
+
+def test_a_path_the_run_has_a_step_for_is_not_taken_in(scene: Scene) -> None:
+    def story() -> None:
+        scene.write("large", "no longer large")
+        scene.write("large copy", "fresh")
+        scene.until_there("large copy", "fresh")
+
+    scene.large_upload(story)
+
+    assert scene.done() == ["upload large copy", "upload large"]
+    scene.assert_in_step_after(0)
+
+
+def test_a_run_ends_although_something_changes_all_the_time(scene: Scene) -> None:
+    written: list[str] = []
+
+    def another() -> None:
+        path = f"endless/{len(written)}"
+        written.append(path)
+        scene.store.stories[path] = another
+        scene.write(path, path)
+
+    def story() -> None:
+        another()
+        scene.until(lambda: len(written) > 5, "some of them")
+
+    scene.large_upload(story)
+
+    scene.store.stories.clear()
+    scene.assert_in_step_after(1)
+
+
+def test_a_change_that_the_store_cannot_be_asked_about_waits_for_the_next_run(
+    scene: Scene,
+) -> None:
+    def story() -> None:
+        scene.store.unreachable.add("a")
+        scene.write("a", "fresh")
+        scene.until(lambda: scene.store.refused > 0, "the question for a")
+        scene.write("new", "fresh")
+        scene.until_there("new", "fresh")
+
+    scene.large_upload(story)
+    assert scene.at_work.cycles.state.pending == 1
+    scene.store.unreachable.clear()
+    scene.assert_in_step_after(1)
+
+    assert scene.done() == ["upload new", "upload large", "upload a"]
+    assert scene.at_work.cycles.state.pending == 0

@@ -171,9 +171,9 @@ class Kept(Generic[AnyWatch]):
         if self.listen is not None:
             self.listen(event)
 
-    def _counted(self, *words: Any, paths: Any = None) -> Report:
+    def _counted(self, *words: Any, paths: Any = None, **options: Any) -> Report:
         self.passes.append(None if paths is None else set(paths))
-        return self._session_run(*words, paths=paths)
+        return self._session_run(*words, paths=paths, **options)
 
     @property
     def full_passes(self) -> int:

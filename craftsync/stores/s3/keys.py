@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from craftsync.core.paths import MAX_PATH_BYTES
 from craftsync.errors import PathRefused
 
@@ -18,9 +16,3 @@ def key_of(root: str, path: str) -> str:
     if length > MAX_PATH_BYTES or not path:
         raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
     return key
-
-
-def folders_above(path: str) -> Iterator[str]:
-    """Yield the folders a path lies in, the outermost first."""
-    parts = path.split("/")
-    return ("/".join(parts[:count]) for count in range(1, len(parts)))

@@ -15,6 +15,7 @@ from itertools import islice
 
 from craftsync.clock import Clock, SystemClock
 from craftsync.core.model import Absent, RemoteObject, Skipped
+from craftsync.core.paths import folders_above
 from craftsync.errors import (
     ObjectNotFound,
     PathError,
@@ -42,7 +43,7 @@ from craftsync.stores.s3.crossing import Crossing, origin_of
 from craftsync.stores.s3.displacing import Displacing, Limits, Replaced, check
 from craftsync.stores.s3.errors import UploadGone, unconfirmed
 from craftsync.stores.s3.facts import Checks, ProbedFacts
-from craftsync.stores.s3.keys import folders_above, key_of
+from craftsync.stores.s3.keys import key_of
 from craftsync.stores.s3.listing import Listing, patient
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import (

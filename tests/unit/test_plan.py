@@ -1,0 +1,102 @@
+"""The plan table while its steps are carried out: others are added, and paths are known to be in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from craftsync.core.model import Action, BaselineRow, Kind, LocalFile
+from craftsync.state.intents import Intent
+from craftsync.state.pair import PairState
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[PairState]:
+    ids = map(str, count())
+    state = PairState.open(tmp_path, "/root", "/store", new_id=lambda: f"run{next(ids)}")
+    yield state
+    state.close()
+
+
+def upload(path: str, size: int = 1) -> Action:
+    return Action(Kind.UPLOAD, path, "new", LocalFile(path, size, 2, 3, 4))
+
+
+def planned(state: PairState, *actions: Action) -> list[str]:
+    """Plan these, and return the operation ids of the steps that are handed out."""
+    with state.transaction():
+        state.plan.begin(by_operation=True)
+        state.plan.add(actions)
+    return [state.plan.operation(step.id) for step in state.plan.steps()]
+
+
+def test_an_added_step_never_has_the_operation_id_of_another_step_of_the_run(
+    state: PairState,
+) -> None:
+    operations = planned(state, upload("a"), upload("b"))
+    for _ in range(3):
+        with state.transaction():
+            state.plan.done([1, 2])
+            (step,) = state.plan.take_in([upload("b")])
+            state.plan.done([step.id])
+        operations.append(state.plan.operation(step.id))
+
+    assert len(set(operations)) == 5
+
+
+def test_added_steps_are_not_handed_out_again_and_are_remembered_by_the_next_run(
+    state: PairState,
+) -> None:
+    with state.transaction():
+        state.plan.begin(by_operation=True)
+        state.plan.add([upload("a")])
+    steps = state.plan.steps()
+    assert next(steps).action.path == "a"
+    with state.transaction():
+        (added,) = state.plan.take_in([upload("b")])
+    assert list(steps) == []
+    operation = state.plan.operation(added.id)
+
+    planned(state, upload("b", size=9))
+
+    assert state.intents.of("b") == (Intent(operation, LocalFile("b", 1, 2, 3, 4)),)
+
+
+@pytest.mark.parametrize(
+    ("path", "touched"),
+    [
+        *[("d/file", True), ("d", True), ("d/file/below", True), ("d/other", False)],
+        *[("old/name", True), ("old", True), ("old/name/below", True), ("old/other", False)],
+        *[("new name", True), ("d0", False), ("d/file0", False), ("", False)],
+    ],
+)
+def test_a_plan_touches_the_paths_of_its_steps_those_above_and_those_below(
+    state: PairState, path: str, touched: bool
+) -> None:
+    move = upload("new name")._replace(kind=Kind.MOVE_REMOTE, source="old/name")
+    planned(state, upload("d/file"), move)
+
+    assert state.plan.touches(path) is touched
+
+
+def test_a_step_that_is_given_up_leaves_its_path_free_and_what_it_may_have_written_known(
+    state: PairState,
+) -> None:
+    operation, _ = planned(state, upload("a"), upload("b"))
+    with state.transaction():
+        state.plan.give_up("a")
+
+    assert [state.plan.touches(path) for path in "ab"] == [False, True]
+    assert [intent.operation for intent in state.intents.of("a")] == [operation]
+    assert state.intents.of("b") == ()
+
+
+def test_a_row_obstructs_what_lies_below_it_and_what_it_lies_below(state: PairState) -> None:
+    with state.transaction():
+        state.baseline.put([BaselineRow("d/file", 1, 2, 3, 4, False, None, 5, "v")])
+
+    paths = ("d", "d/file/below", "d/file", "d/other", "other")
+    assert [state.baseline.obstructs(path) for path in paths] == [True, True, False, False, False]
