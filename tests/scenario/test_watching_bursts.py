@@ -53,9 +53,9 @@ class Running:
         with self._world.open() as session:
             make_pass = session.run
 
-            def counted(*words: Any, paths: Any = None) -> Any:
+            def counted(*words: Any, paths: Any = None, **options: Any) -> Any:
                 self.full_passes += paths is None
-                return make_pass(*words, paths=paths)
+                return make_pass(*words, paths=paths, **options)
 
             session.run = counted  # type: ignore[method-assign]
             self.cycles = Cycles(
