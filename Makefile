@@ -32,8 +32,8 @@ lint: $(VENV)/.check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-test-exhaustive: $(VENV)/.test  ## Run the full enumerations too; takes minutes.
-	$(BIN)/python -m pytest -m "not campaign"
+test-exhaustive: $(VENV)/.test  ## Run the full enumerations too, and start each command anew; takes minutes.
+	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign"
 
 campaign: $(VENV)/.test    ## Run at full size what the tests try in small; takes minutes.
 	$(BIN)/python -m pytest -m campaign

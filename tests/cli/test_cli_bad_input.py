@@ -19,12 +19,6 @@ from tests.support.fake_s3 import Answer, Request, error, proxied
 from tests.support.servers import S3Server
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with servers.moto() as server:
-        yield server
-
-
 @pytest.fixture
 def bucket(moto: S3Server, request: pytest.FixtureRequest) -> str:
     name = f"bucket-{abs(hash(request.node.name)) % 10**9}"

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.cli import Craftsync, Run
 
+HELD = "path, kind, mode, reason, since_ns, limit_files, limit_share"
 FILES = {f"some-file-name-{number}": f"content {number}" for number in range(4)}
 
 
@@ -82,8 +83,8 @@ def change(craftsync: Craftsync, statement: str) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO held VALUES ('x', 'delete-lokal', 'two-way', 'r', 0, 1, 1, 1, 1, 1, 1, 1, 1, 'v')",
-        "INSERT INTO held VALUES ('x', 'delete-local', 'tvo-way', 'r', 0, 1, 1, 1, 1, 1, 1, 1, 1, 'v')",
+        f"INSERT INTO held ({HELD}) VALUES ('x', 'delete-lokal', 'two-way', 'r', 0, 1, 1)",
+        f"INSERT INTO held ({HELD}) VALUES ('x', 'delete-local', 'tvo-way', 'r', 0, 1, 1)",
         "INSERT INTO plan (stage, kind, path, rule) VALUES (1, 'uploae', 'x', 'r')",
         "UPDATE meta SET value = '17:' WHERE key = 'last_success_ns'",
         "UPDATE meta SET value = '17:' WHERE key = 'facts_at_ns'",

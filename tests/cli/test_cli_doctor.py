@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,6 @@ def in_bucket(server: S3Server, bucket: str) -> set[str]:
         return {entry["Key"] for entry in client.list_objects(Bucket=bucket).get("Contents", ())}
     finally:
         client.close()
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with servers.moto() as server:
-        yield server
 
 
 def aws(server: S3Server, **others: str) -> dict[str, str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import boto3
 import pytest
 
-from tests.support import servers
 from tests.support.cli import Craftsync, Run, until
 from tests.support.fake_s3 import Answer, Request, proxied
 from tests.support.servers import S3Server
@@ -17,12 +16,6 @@ from tests.support.serving import serving
 YEAR_2300 = 10_413_792_000
 LAST_SECOND = (2**63 - 1) // 10**9
 """2262-04-11, the last second whose nanoseconds fit."""
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with servers.moto() as server:
-        yield server
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support import servers
 from tests.support.cli import Craftsync, until
 from tests.support.platform import faulty_platform
+from tests.support.servers import S3Server
 
 MIB = 1024 * 1024
 
@@ -142,15 +142,14 @@ def test_a_source_that_vanishes_midway_ends_the_run_and_the_next_goes_on(
 
 
 def test_a_bucket_that_is_not_there_is_said_to_be_missing(
-    craftsync: Craftsync, sides: Sides
+    craftsync: Craftsync, sides: Sides, moto: S3Server
 ) -> None:
     (sides.old / "a").write_text("1")
-    with servers.moto() as server:
-        craftsync.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-        for words in (("s3://none", "./new"), ("./old", "s3://none")):
-            run = craftsync("migrate", *words, "--endpoint-url", server.endpoint)
-            assert run.code == 3
-            assert "The bucket of s3://none does not exist" in run.err
+    craftsync.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    for words in (("s3://none", "./new"), ("./old", "s3://none")):
+        run = craftsync("migrate", *words, "--endpoint-url", moto.endpoint)
+        assert run.code == 3
+        assert "The bucket of s3://none does not exist" in run.err
 
 
 def test_a_token_that_is_withdrawn_midway_ends_the_run_and_a_fresh_one_goes_on(
@@ -182,7 +181,7 @@ def test_a_token_that_is_withdrawn_midway_ends_the_run_and_a_fresh_one_goes_on(
 
 @contextmanager
 def no_file_longer_than(size: int) -> Iterator[None]:
-    """Let programs started meanwhile meet a disk that is full for all but small files."""
+    """Let programs that are started anew meet a disk that is full for all but small files."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -216,7 +215,7 @@ def test_a_full_target_takes_what_has_room_and_names_the_rest(
     fill(sides.old, 5)
     (sides.old / "large").write_bytes(bytes(size))
     with no_file_longer_than(3 * MIB):
-        run = craftsync("migrate", "./old", "./new")
+        run = craftsync.anew("migrate", "./old", "./new")
     assert run.code == 1
     assert "large: " in run.err
     assert "Make room on its disk" in run.err

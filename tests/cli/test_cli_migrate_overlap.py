@@ -8,7 +8,6 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.support import servers
 from tests.support.cli import Craftsync
 from tests.support.servers import S3Server
 from tests.support.serving import serving
@@ -16,10 +15,9 @@ from tests.support.serving import serving
 OBJECTS = ("f", "sub/f", "sub/g")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with servers.moto() as running:
-        yield running
+@pytest.fixture
+def server(moto: S3Server) -> S3Server:
+    return moto
 
 
 @pytest.fixture

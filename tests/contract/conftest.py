@@ -59,17 +59,15 @@ def no_credentials_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 @pytest.fixture(scope="session")
-def moto_server() -> Iterator[S3Server]:
-    with servers.moto() as server:
-        server.make_bucket(BUCKET)
-        yield server
+def moto_server(moto: S3Server) -> S3Server:
+    moto.make_bucket(BUCKET)
+    return moto
 
 
 @pytest.fixture(scope="session")
-def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with servers.rclone(tmp_path_factory.mktemp("rclone")) as server:
-        server.make_bucket(BUCKET)
-        yield server
+def rclone_server(rclone: S3Server) -> S3Server:
+    rclone.make_bucket(BUCKET)
+    return rclone
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from craftsync.errors import StoreUnavailable
 from craftsync.stores.craftai.transport import Connections
 from tests.support.certificates import vouched_for
 
-TIMEOUT = (5.0, 5.0)
+TIMEOUT = (60.0, 60.0)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 Serve = Callable[[socket.socket], None]
@@ -26,12 +26,12 @@ Serve = Callable[[socket.socket], None]
 def answering(*connections: Serve, context: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve each connection in turn as one of the functions says, and close it; yields host and port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(10)
+    listener.settimeout(60)
 
     def serve() -> None:
         for serve_one in connections:
             plain, _ = listener.accept()
-            plain.settimeout(10)
+            plain.settimeout(60)
             try:
                 with context.wrap_socket(plain, server_side=True) if context else plain as client:
                     serve_one(client)
@@ -43,7 +43,7 @@ def answering(*connections: Serve, context: ssl.SSLContext | None = None) -> Ite
     try:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        thread.join(20)
+        thread.join(60)
         listener.close()
     assert not thread.is_alive()
 
@@ -92,7 +92,7 @@ def test_a_connection_the_server_has_ended_is_not_used_again(connections: Connec
 
     with answering(ending, saying(OK)) as place:
         assert fetched(connections, f"http://{place}/") == b"ok"
-        assert ended.wait(10)
+        assert ended.wait(60)
         assert fetched(connections, f"http://{place}/") == b"ok"
         connections.close()
 

@@ -244,7 +244,7 @@ def test_w10_sixteen_threads_renew_a_token_once(
         start = threading.Barrier(16)
 
         def read(number: int, start: threading.Barrier = start) -> bytes:
-            start.wait(10)
+            start.wait(60)
             for _ in range(3):
                 store.stat("a")
             return content_of(store, "a")

@@ -182,7 +182,7 @@ def test_an_abandoned_listing_leaves_no_thread_behind(serve: Serve) -> None:
         next(entries)
     for thread in threading.enumerate():
         if thread.name == "listing":
-            thread.join(timeout=10)
+            thread.join(timeout=60)
             assert not thread.is_alive()
 
 

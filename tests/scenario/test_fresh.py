@@ -20,7 +20,7 @@ from tests.support.watching import Kept, NoWatch, kept
 from tests.support.world import World
 
 MIB = 1 << 20
-PATIENCE = 20.0
+TIMEOUT = 60.0
 
 
 class Busy(MemoryStore):
@@ -33,7 +33,7 @@ class Busy(MemoryStore):
 
     def write(self, path: str, *arguments: Any, **options: Any) -> RemoteObject:
         if path.startswith("large"):
-            blocking(partial(self.arrived.wait, PATIENCE))
+            blocking(partial(self.arrived.wait, TIMEOUT))
             # The content is of no interest, and there is a lot of it.
             raise StoreMissing("the bucket was deleted")
         found = super().write(path, *arguments, **options)

@@ -19,8 +19,8 @@ from craftsync.stores.directory import DirectoryStore
 from craftsync.sync.pool import SerialPool
 from craftsync.sync.report import Options
 from tests.scenario.test_crash import DIED, Fuse, Fused
-from tests.support import servers
 from tests.support.moving import Moving, held, kept
+from tests.support.servers import S3Server
 from tests.support.world import leftovers
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -101,23 +101,24 @@ def test_deletes_of_killed_runs_count_with_the_next(tmp_path: Path, is_recorded:
 
 
 @pytest.mark.parametrize(("way", "changes"), [("stream", 10), ("server", 8)])
-def test_a_death_after_any_request_between_two_buckets_heals(way: str, changes: int) -> None:
-    with servers.moto() as server:
-        for side in ("source", "target"):
-            server.make_bucket(f"craftsync-{side}")
-        run = subprocess.run(
-            [sys.executable, "-m", "tests.support.dying", server.endpoint, way],
-            cwd=PROJECT,
-            env={
-                **os.environ,
-                "AWS_ACCESS_KEY_ID": server.access_key,
-                "AWS_SECRET_ACCESS_KEY": server.secret_key,
-                "AWS_EC2_METADATA_DISABLED": "true",
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+def test_a_death_after_any_request_between_two_buckets_heals(
+    moto: S3Server, way: str, changes: int
+) -> None:
+    for side in ("source", "target"):
+        moto.make_bucket(f"craftsync-{side}")
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.support.dying", moto.endpoint, way],
+        cwd=PROJECT,
+        env={
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": moto.access_key,
+            "AWS_SECRET_ACCESS_KEY": moto.secret_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        },
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) >= changes

@@ -60,8 +60,8 @@ def workers(scheduler: str, tmp_path: Path) -> Iterator[list[subprocess.Popen[by
             own = ["--local-directory", str(tmp_path / f"worker {number}")]
             worker = running("distributed.cli.dask_worker", *words, *own, folder=tmp_path)
             started.append(stack.enter_context(worker))
-        with Client(scheduler, timeout=30, set_as_default=False) as client:
-            client.wait_for_workers(WORKERS, timeout=30)
+        with Client(scheduler, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(WORKERS, timeout=60)
         yield started
 
 
@@ -117,7 +117,7 @@ def test_the_shares_make_the_whole_although_a_worker_is_lost(
         on_event=watch,
     )
     killer.join()
-    assert workers[0].wait(10) == -signal.SIGKILL
+    assert workers[0].wait(60) == -signal.SIGKILL
     assert files(target) == wanted
     assert (report.copied + report.adopted + report.unchanged, report.exit_code) == (600, 0)
     assert report.manifest is not None

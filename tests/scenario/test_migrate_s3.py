@@ -17,7 +17,6 @@ from craftsync.migrate.options import Verify
 from craftsync.stores.properties import Properties
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, S3Store
-from tests.support import servers
 from tests.support.clock import FakeClock
 from tests.support.moving import Moving, held, kept
 from tests.support.servers import S3Server
@@ -28,14 +27,11 @@ WAYS = pytest.mark.parametrize("server_side", [False, True], ids=["streamed", "b
 
 
 @pytest.fixture(scope="module", params=["moto", "rclone"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[S3Server]:
-    folder = tmp_path_factory.mktemp("buckets")
-    with servers.moto() if request.param == "moto" else servers.rclone(folder) as running:
-        for bucket in ("here", "there"):
-            running.make_bucket(bucket)
-        yield running
+def server(request: pytest.FixtureRequest) -> S3Server:
+    running: S3Server = request.getfixturevalue(request.param)
+    for bucket in ("here", "there"):
+        running.make_bucket(bucket)
+    return running
 
 
 @pytest.fixture

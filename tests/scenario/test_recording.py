@@ -13,7 +13,7 @@ from craftsync.core.model import RemoteObject
 from craftsync.stores.memory import MemoryStore
 from tests.support.world import World
 
-PATIENCE = 30.0
+TIMEOUT = 60.0
 FILES = 600
 """More than two groups."""
 
@@ -36,7 +36,7 @@ class SlowlyDurable(MemoryStore):
     def barrier(self) -> Mapping[str, RemoteObject]:
         if not self._begun.is_set():
             self._begun.set()
-            self.went_on = blocking(partial(self._more.wait, PATIENCE))
+            self.went_on = blocking(partial(self._more.wait, TIMEOUT))
         return super().barrier()
 
 

@@ -42,7 +42,7 @@ def test_a_full_disk_is_an_error_for_people_and_nothing_is_half_done(tmp_path: P
 
 def test_a_pass_that_a_full_disk_ended_goes_on_when_there_is_room(world: World) -> None:
     world.run()
-    for number in range(2000):
+    for number in range(500):
         world.write(f"a-rather-long-name-so-that-rows-fill-pages-{number}", str(number))
     with world.open() as session:
         fill_disk(session.state.database)

@@ -83,7 +83,7 @@ class Proxy:
 
     def _forward(self, request: Request) -> Answer:
         assert self._behind is not None, f"nobody expected {request.method} {request.target}"
-        connection = http.client.HTTPConnection(self._behind, timeout=30)
+        connection = http.client.HTTPConnection(self._behind, timeout=60)
         try:
             connection.request(request.method, request.target, request.body, request.headers)
             response = connection.getresponse()

@@ -19,7 +19,7 @@ from craftsync.connection import Connection, Garbled, Response
 from craftsync.sync.concurrency import Fixed
 from craftsync.sync.pool import TaskPool
 
-PATIENCE = 10.0
+TIMEOUT = 60.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -28,7 +28,7 @@ def ends() -> Iterator[tuple[Connection, socket.socket]]:
     """Give a connection, and the other end of it."""
     near, far = socket.socketpair()
     connection = Connection(near)
-    far.settimeout(PATIENCE)
+    far.settimeout(TIMEOUT)
     yield connection, far
     connection.close()
     far.close()
@@ -42,7 +42,7 @@ def answered(answer: bytes, method: str = "GET", *, ended: bool = True) -> Respo
         far.sendall(answer)
         if ended:
             far.shutdown(socket.SHUT_WR)
-        response = connection.request(method, "/", {}, b"", PATIENCE)
+        response = connection.request(method, "/", {}, b"", TIMEOUT)
         response.body = response.read()  # type: ignore[attr-defined]
     return response
 
@@ -103,11 +103,11 @@ def test_an_answer_is_read_as_http_client_reads_it_in_whatever_pieces_it_comes(
     sender = threading.Thread(target=send)
     sender.start()
     with closing(connection):
-        response = connection.request(method, "/", {}, b"", PATIENCE)
+        response = connection.request(method, "/", {}, b"", TIMEOUT)
         pieces = [response.read(most)]
         while piece := response.read(most):
             pieces.append(piece)
-        sender.join(PATIENCE)
+        sender.join(TIMEOUT)
     read = response.status, response.headers, b"".join(pieces)
     assert read == by_http_client(answer, method)
     assert response.left == 0
@@ -119,7 +119,7 @@ def test_one_connection_takes_one_request_after_the_other(
     connection, far = ends
     for _ in range(3):
         far.sendall(OK)
-        response = connection.request("PUT", "/key?a=b", {"host": "h"}, b"body", PATIENCE)
+        response = connection.request("PUT", "/key?a=b", {"host": "h"}, b"body", TIMEOUT)
         assert far.recv(1000) == (
             b"PUT /key?a=b HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbody"
         )
@@ -132,7 +132,7 @@ def test_a_connection_with_something_left_on_it_is_not_quiet(
 ) -> None:
     connection, far = ends
     far.sendall(OK + b"more")
-    assert connection.request("GET", "/", {}, b"", PATIENCE).read() == b"ok"
+    assert connection.request("GET", "/", {}, b"", TIMEOUT).read() == b"ok"
     assert not connection.is_quiet()
 
 
@@ -205,7 +205,7 @@ def test_a_request_holds_nothing_but_itself(
 ) -> None:
     connection, far = ends
     with pytest.raises(ValueError):
-        connection.request("GET", target, headers, b"", PATIENCE)
+        connection.request("GET", target, headers, b"", TIMEOUT)
     far.setblocking(False)
     with pytest.raises(BlockingIOError):
         far.recv(1)
@@ -217,7 +217,7 @@ def test_who_refuses_a_large_body_and_hangs_up_is_heard(
     connection, far = ends
     far.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
     far.close()
-    response = connection.request("PUT", "/", {}, bytes(8 << 20), PATIENCE)
+    response = connection.request("PUT", "/", {}, bytes(8 << 20), TIMEOUT)
     assert (response.status, response.read()) == (403, b"no")
 
 
@@ -239,8 +239,8 @@ def test_a_body_in_pieces_goes_out_whole(ends: tuple[Connection, socket.socket])
     taker = threading.Thread(target=take)
     taker.start()
     headers = {"content-length": "1200000"}
-    response = connection.request("PUT", "/", headers, iter(pieces), PATIENCE)
-    taker.join(PATIENCE)
+    response = connection.request("PUT", "/", headers, iter(pieces), TIMEOUT)
+    taker.join(TIMEOUT)
     assert response.status == 200
     assert received.partition(b"\r\n\r\n")[2] == b"".join(pieces)
 
@@ -261,14 +261,14 @@ def test_tasks_of_one_thread_wait_for_their_sockets_together() -> None:
     pool: TaskPool[Any] = TaskPool(Fixed(4))
 
     def task(connection: Connection) -> tuple[int, bytes]:
-        response = connection.request("GET", "/", {}, b"", PATIENCE)
+        response = connection.request("GET", "/", {}, b"", TIMEOUT)
         return threading.get_ident(), response.read()
 
     for connection in connections:
         pool.submit(lambda connection=connection: task(connection))
-    taken = [pool.take(PATIENCE) for _ in pairs]
+    taken = [pool.take(TIMEOUT) for _ in pairs]
     pool.close()
-    server.join(PATIENCE)
+    server.join(TIMEOUT)
     for connection, (_, far) in zip(connections, pairs, strict=True):
         connection.close()
         far.close()
@@ -281,7 +281,7 @@ def test_a_task_that_waits_too_long_for_its_socket_is_told() -> None:
     with closing(Connection(near)) as connection, far:
         pool.submit(lambda: connection.request("GET", "/", {}, b"", 0.01))
         with pytest.raises(TimeoutError):
-            pool.take(PATIENCE)
+            pool.take(TIMEOUT)
         pool.close()
 
 
@@ -289,8 +289,8 @@ def test_closing_a_pool_lets_a_task_get_its_answer() -> None:
     near, far = socket.socketpair()
     pool: TaskPool[Any] = TaskPool(Fixed(1))
     with closing(Connection(near)) as connection, far:
-        pool.submit(lambda: connection.request("GET", "/", {}, b"", PATIENCE).read())
-        assert select.select([far], [], [], PATIENCE)[0]
+        pool.submit(lambda: connection.request("GET", "/", {}, b"", TIMEOUT).read())
+        assert select.select([far], [], [], TIMEOUT)[0]
         far.sendall(OK)
         pool.close()
         assert pool.take(0) == b"ok"
@@ -313,8 +313,8 @@ def test_a_wait_that_lasts_too_long_ends_while_others_go_on() -> None:
         results = []
         while "late" not in results and len(results) < 200_000:
             far.sendall(OK)
-            pool.submit(lambda: other.request("GET", "/", {}, b"", PATIENCE).read())
-            results.append(pool.take(PATIENCE))
+            pool.submit(lambda: other.request("GET", "/", {}, b"", TIMEOUT).read())
+            results.append(pool.take(TIMEOUT))
             far.recv(1000)
         pool.close()
     _keep_open.close()

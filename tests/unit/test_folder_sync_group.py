@@ -53,17 +53,17 @@ def test_everybody_in_a_round_hears_of_its_failure_and_the_next_round_is_new() -
     def flush() -> None:
         if fail.is_set():
             started.set()
-            go_on.wait(10)
+            go_on.wait(60)
             raise OSError(errno.EIO, "the disk is broken")
 
     group = SyncGroup(flush)
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(group.sync)
-        assert started.wait(10)
+        assert started.wait(60)
         follower = pool.submit(group.sync)
         go_on.set()
         for call in (leader, follower):
             with pytest.raises(OSError, match="Input/output error"):
-                call.result(10)
+                call.result(60)
     fail.clear()
     group.sync()

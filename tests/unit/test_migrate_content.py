@@ -173,7 +173,7 @@ def test_no_more_than_the_room_is_ever_taken() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert 0 < most[0] <= 10
 
 

@@ -16,7 +16,7 @@ from craftsync.errors import Interrupted
 from craftsync.sync.concurrency import Fixed
 from craftsync.sync.pool import TaskPool, Weight, weight_of
 
-PATIENCE = 30.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def pool() -> Iterator[TaskPool[object]]:
 
 def meeting(parties: int) -> Callable[[], object]:
     """Return a call that ends only once as many callers are in it."""
-    return partial(threading.Barrier(parties, timeout=PATIENCE).wait)
+    return partial(threading.Barrier(parties, timeout=TIMEOUT).wait)
 
 
 def test_short_tasks_share_the_calling_thread_and_their_waits_do_not(
@@ -39,7 +39,7 @@ def test_short_tasks_share_the_calling_thread_and_their_waits_do_not(
         return threading.get_ident(), waited
 
     pool.submit(task)
-    result = pool.take(PATIENCE)
+    result = pool.take(TIMEOUT)
 
     assert isinstance(result, tuple)
     assert result[0] == threading.get_ident()
@@ -51,14 +51,14 @@ def test_the_waits_of_two_short_tasks_overlap(pool: TaskPool[object]) -> None:
     for _ in range(2):
         pool.submit(lambda: blocking(meet))
 
-    assert {pool.take(PATIENCE), pool.take(PATIENCE)} == {0, 1}
+    assert {pool.take(TIMEOUT), pool.take(TIMEOUT)} == {0, 1}
 
 
 def test_a_long_task_runs_beside_the_calling_thread(pool: TaskPool[object]) -> None:
     meet = meeting(2)
     pool.submit(meet, weight=Weight.LONG)
 
-    assert {meet(), pool.take(PATIENCE)} == {0, 1}
+    assert {meet(), pool.take(TIMEOUT)} == {0, 1}
 
 
 def test_what_a_wait_raises_arrives_in_the_task_that_waits(pool: TaskPool[object]) -> None:
@@ -74,7 +74,7 @@ def test_what_a_wait_raises_arrives_in_the_task_that_waits(pool: TaskPool[object
 
     pool.submit(task)
 
-    assert pool.take(PATIENCE) == "told"
+    assert pool.take(TIMEOUT) == "told"
 
 
 @pytest.mark.parametrize("weight", Weight)
@@ -88,7 +88,7 @@ def test_what_escapes_a_task_comes_out_of_take(
     pool.submit(task, weight=weight)
 
     with pytest.raises(error):
-        pool.take(PATIENCE)
+        pool.take(TIMEOUT)
 
 
 def test_what_a_task_posts_is_taken_before_what_it_returns(pool: TaskPool[object]) -> None:
@@ -98,14 +98,14 @@ def test_what_a_task_posts_is_taken_before_what_it_returns(pool: TaskPool[object
 
     pool.submit(task)
 
-    assert [pool.take(PATIENCE), pool.take(PATIENCE)] == ["noted", "done"]
+    assert [pool.take(TIMEOUT), pool.take(TIMEOUT)] == ["noted", "done"]
 
 
 def test_more_tasks_than_the_pool_starts_at_once_are_all_done(pool: TaskPool[object]) -> None:
     for number in range(500):
         pool.submit(lambda number=number: blocking(lambda: number))  # type: ignore[misc]
 
-    assert {pool.take(PATIENCE) for _ in range(500)} == set(range(500))
+    assert {pool.take(TIMEOUT) for _ in range(500)} == set(range(500))
 
 
 def test_closing_lets_tasks_under_way_end_and_drops_the_others() -> None:
@@ -113,7 +113,7 @@ def test_closing_lets_tasks_under_way_end_and_drops_the_others() -> None:
     held, ended = threading.Event(), []
 
     def task(number: int) -> int:
-        blocking(lambda: held.wait(PATIENCE))
+        blocking(lambda: held.wait(TIMEOUT))
         blocking(lambda: ended.append(number))
         return number
 
@@ -137,10 +137,10 @@ def test_a_pool_that_was_closed_leaves_waits_to_the_thread_itself() -> None:
 def test_a_task_that_is_begun_passes_by_those_in_the_queue(pool: TaskPool[object]) -> None:
     gate = threading.Event()
     for _ in range(50):
-        pool.submit(lambda: blocking(partial(gate.wait, PATIENCE)))
+        pool.submit(lambda: blocking(partial(gate.wait, TIMEOUT)))
     pool.begin(lambda: "begun")
 
-    assert pool.take(PATIENCE) == "begun"
+    assert pool.take(TIMEOUT) == "begun"
     gate.set()
 
 
@@ -149,12 +149,12 @@ def test_the_wait_of_a_short_task_does_not_queue_behind_long_tasks(
 ) -> None:
     go_on = threading.Event()
     for _ in range(5):
-        pool.submit(lambda: go_on.wait(PATIENCE), weight=Weight.LONG)
+        pool.submit(lambda: go_on.wait(TIMEOUT), weight=Weight.LONG)
     pool.begin(lambda: blocking(lambda: "recorded"))
 
-    assert pool.take(PATIENCE) == "recorded"
+    assert pool.take(TIMEOUT) == "recorded"
     go_on.set()
-    assert [pool.take(PATIENCE) for _ in range(5)] == [True] * 5
+    assert [pool.take(TIMEOUT) for _ in range(5)] == [True] * 5
 
 
 def test_a_signal_that_comes_as_a_task_begins_to_wait_for_a_socket_ends_the_pool_at_once() -> None:
@@ -171,11 +171,11 @@ def test_a_signal_that_comes_as_a_task_begins_to_wait_for_a_socket_ends_the_pool
     pool: TaskPool[object] = TaskPool(Fixed(2))
     with ours, other, pytest.raises(KeyboardInterrupt):
         # The socket stays open and silent: only the signal can end the task.
-        pool.submit(partial(until_ready, SendsASignal(ours.fileno()), select.POLLIN, 10 * PATIENCE))  # type: ignore[arg-type]
-        pool.take(PATIENCE)
+        pool.submit(partial(until_ready, SendsASignal(ours.fileno()), select.POLLIN, 10 * TIMEOUT))  # type: ignore[arg-type]
+        pool.take(TIMEOUT)
     closing = threading.Thread(target=pool.close, daemon=True)
     closing.start()
-    closing.join(PATIENCE)
+    closing.join(TIMEOUT)
     assert not closing.is_alive()
 
 
@@ -184,12 +184,12 @@ def test_large_tasks_never_have_all_the_threads(workers: int) -> None:
     pool: TaskPool[object] = TaskPool(Fixed(workers))
     go_on = threading.Event()
     for _ in range(2 * workers):
-        pool.submit(lambda: go_on.wait(PATIENCE), weight=Weight.LARGE)
+        pool.submit(lambda: go_on.wait(TIMEOUT), weight=Weight.LARGE)
     pool.submit(lambda: "long", weight=Weight.LONG)
 
-    assert pool.take(PATIENCE) == "long"
+    assert pool.take(TIMEOUT) == "long"
     go_on.set()
-    assert [pool.take(PATIENCE) for _ in range(2 * workers)] == [True] * 2 * workers
+    assert [pool.take(TIMEOUT) for _ in range(2 * workers)] == [True] * 2 * workers
     pool.close()
 
 
@@ -199,7 +199,7 @@ def test_a_task_submitted_first_is_started_before_those_that_wait(weight: Weight
     go_on, order = threading.Event(), list[str]()
 
     def task(name: str) -> None:
-        blocking(partial(go_on.wait, PATIENCE))
+        blocking(partial(go_on.wait, TIMEOUT))
         order.append(name)
 
     for name in ("under way", "waiting", "waiting too"):
@@ -207,7 +207,7 @@ def test_a_task_submitted_first_is_started_before_those_that_wait(weight: Weight
     pool.submit(partial(task, "first"), weight=weight, first=True)
     go_on.set()
     for _ in range(4):
-        pool.take(PATIENCE)
+        pool.take(TIMEOUT)
     pool.close()
 
     assert order == ["under way", "first", "waiting", "waiting too"]
@@ -218,10 +218,10 @@ def test_a_pool_is_full_once_as_many_large_tasks_wait_as_it_has_workers() -> Non
     go_on = threading.Event()
     submitted = 0
     while not pool.is_full():
-        pool.submit(lambda: go_on.wait(PATIENCE), weight=Weight.LARGE)
+        pool.submit(lambda: go_on.wait(TIMEOUT), weight=Weight.LARGE)
         submitted += 1
     go_on.set()
-    assert [pool.take(PATIENCE) for _ in range(submitted)] == [True] * submitted
+    assert [pool.take(TIMEOUT) for _ in range(submitted)] == [True] * submitted
     assert not pool.is_full()
     pool.close()
 

@@ -1,0 +1,42 @@
+"""The calls that tests make by forking are those of the installed program."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support import calls
+from tests.support.cli import Craftsync
+
+BYTES = bytes(range(256)) * 1000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--version",),
+        ("push",),
+        ("push", "root", "./store", "-n"),
+        ("check", "root", "./store"),
+        ("ls", "./store", "--json"),
+        ("put", "-", "./store", "a"),
+        ("get", "./store", "from stdin", "-"),
+    ],
+    ids=" ".join,
+)
+def test_a_forked_call_does_what_one_that_is_started_anew_does(
+    craftsync: Craftsync, words: tuple[str, ...]
+) -> None:
+    craftsync.write("root/été", "content")
+    (craftsync.folder / "root" / os.fsdecode(b"not UTF-8 \xff")).write_text("content")
+    assert craftsync.anew("put", "-", "./store", "from stdin", stdin=BYTES).code == 0
+    assert calls.may_fork(craftsync.environment)
+    anew, forked = craftsync.anew(*words, stdin=BYTES), craftsync(*words, stdin=BYTES)
+    assert forked == anew
+    assert words[0] != "get" or forked.out == BYTES
+
+
+def test_a_call_that_depends_on_the_start_of_the_interpreter_is_not_forked() -> None:
+    for name in ("PYTHONUTF8", "LC_ALL", "LANG"):
+        assert not calls.may_fork({name: "1"})
