@@ -350,3 +350,9 @@ def test_status_loads_no_ignore_rules(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "store").mkdir()
     assert not loaded_by("status", "root", "./store", folder=tmp_path) & {"pathspec", *HEAVY, *LATE}
+
+
+def test_each_migration_of_the_state_database_has_a_number_of_its_own() -> None:
+    names = sorted(path.name for path in (PACKAGE / "state/migrations").glob("*.sql"))
+    numbers = [name.partition("-")[0] for name in names]
+    assert len(set(numbers)) == len(numbers), names
