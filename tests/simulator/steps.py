@@ -68,7 +68,25 @@ class Wait:
     seconds: float
 
 
-Step = Act | Run | Wait
+@dataclass(frozen=True)
+class Disaster:
+    """What befalls a client or the store: one of `DISASTERS`."""
+
+    what: str
+    client: int = 0
+
+
+DISASTERS = (
+    "state saved",
+    "state rolled back",
+    "state lost",
+    "store saved",
+    "store restored",
+    "folder not the one it was",
+    "folder without identity",
+    "store without identity",
+)
+Step = Act | Run | Wait | Disaster
 
 
 class Author:
@@ -78,6 +96,7 @@ class Author:
         self._chance = Random(seed)
         self._clients = clients
         self._token = 0
+        self._disasters = self._chance.random() < 0.25
 
     def history(self, steps: int) -> list[Step]:
         return [self._step() for _ in range(steps)]
@@ -86,6 +105,8 @@ class Author:
         roll = self._chance.random()
         if roll < 0.62:
             return self._act()
+        if roll < 0.65 and self._disasters and self._chance.random() < 0.6:
+            return Disaster(self._chance.choice(DISASTERS), self._chance.randrange(self._clients))
         if roll < 0.66:
             return Wait(self._chance.choice((0.001, 1.0, 5.0, 90.0)))
         return Run(self._chance.randrange(self._clients), tuple(self._mods()))

@@ -12,6 +12,8 @@ from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.stores.base import Expect, Source, Store, UploadJournal
 from craftsync.stores.memory import MemoryStore
 
+Objects = dict[str, tuple[RemoteObject, bytes]]
+
 
 @dataclass(frozen=True)
 class Personality:
@@ -61,6 +63,14 @@ class SimulatedStore(MemoryStore):
     def contents(self) -> dict[str, bytes]:
         """Return everything there is, the trash too."""
         return {path: content for path, (_, content) in self._objects.items()}
+
+    def saved(self) -> Objects:
+        """Return all there is as a backup keeps it."""
+        return dict(self._objects)
+
+    def restore(self, saved: Objects) -> None:
+        """Be as a backup has it, versions and times included."""
+        self._objects = dict(saved)
 
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False

@@ -1,0 +1,94 @@
+"""What befalls folders, stores and states besides edits: loss, backups, and things that are not what they were."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from craftsync.errors import CraftsyncError
+from tests.simulator.judge import Wrong
+from tests.simulator.steps import Run
+from tests.simulator.store import is_own
+
+if TYPE_CHECKING:
+    from tests.simulator.world import Client, World
+
+_STORE_ID = ".craftsync/store-id"
+_BROKEN_SIDE = 3
+
+
+def happens(world: World, what: str, client: Client) -> None:
+    """Let a disaster happen; nothing where there is nothing yet that it could happen to."""
+    state, saved = world.state_of(client), client.state_dir / "saved"
+    if what == "state saved":
+        shutil.rmtree(saved, ignore_errors=True)
+        shutil.copytree(state, saved)
+    elif what == "state rolled back" and saved.exists():
+        world.forgets = True
+        shutil.rmtree(state)
+        shutil.copytree(saved, state)
+    elif what == "state lost":
+        world.forgets = True
+        shutil.rmtree(state)
+        state.mkdir()
+        shutil.copyfile(client.template, state / "state.db")
+    elif what == "store saved" and _STORE_ID in world.store.contents():
+        world.backup = world.store.saved()
+    elif what == "store restored" and world.backup is not None:
+        _restore(world)
+    elif what.startswith("folder"):
+        _strange_folder(world, client, lost="without" in what)
+    elif what == "store without identity" and client.has_run:
+        with _without(world):
+            _must_refuse(world, client)
+
+
+def _restore(world: World) -> None:
+    """Restore the store: to everybody else that is a person who writes and deletes."""
+    assert world.backup is not None
+    before = world.store.contents()
+    world.store.restore(world.backup)
+    after = world.store.contents()
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) != after.get(path) and not is_own(path):
+            world.judge.person("store", path, after.get(path))
+            world.judge.excused.add(path)
+
+
+def _strange_folder(world: World, client: Client, *, lost: bool) -> None:
+    own = client.disk.find(".craftsync")
+    if own is None or own.entries is None or "root-id" not in own.entries or not client.has_run:
+        return
+    identity = own.entries["root-id"]
+    content = identity.data
+    if lost:
+        del own.entries["root-id"]
+    else:
+        identity.data = b"another"
+    _must_refuse(world, client)
+    own.entries["root-id"] = identity
+    identity.data = content
+
+
+@contextmanager
+def _without(world: World) -> Iterator[None]:
+    objects = world.store.saved()
+    world.store.restore({path: one for path, one in objects.items() if path != _STORE_ID})
+    yield
+    world.store.restore(world.store.saved() | {_STORE_ID: objects[_STORE_ID]})
+
+
+def _must_refuse(world: World, client: Client) -> None:
+    """Run, and see that nothing happens at all but an error."""
+    before = client.files(), world.store.contents()
+    try:
+        world.run(client, Run(0))
+    except CraftsyncError as error:
+        if error.exit_code != _BROKEN_SIDE:
+            raise
+    else:
+        raise Wrong(f"{client.name} did not notice what was not what it was")
+    if before != (client.files(), world.store.contents()):
+        raise Wrong(f"{client.name} changed something that was not what it was")
