@@ -13,7 +13,7 @@ from random import Random
 
 from tests.simulator.steps import Author, Run, Step
 from tests.simulator.store import PERSONALITIES
-from tests.simulator.world import World, make_template
+from tests.simulator.world import FOLDER, World, make_template
 
 STEPS = 50
 _MEMORY = Path("/dev/shm")
@@ -39,7 +39,10 @@ class History:
 def made_up(seed: int, steps: int = STEPS) -> History:
     """Return the history of a seed."""
     chance = Random(seed)
-    clients, personality = chance.choice((1, 2, 2, 3)), chance.choice(sorted(PERSONALITIES))
+    clients, personality = (
+        chance.choice((1, 2, 2, 3)),
+        chance.choice((*sorted(PERSONALITIES), FOLDER)),
+    )
     author = Author(chance.getrandbits(32), clients)
     return History(seed, clients, personality, tuple(author.history(steps)))
 

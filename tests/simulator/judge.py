@@ -31,6 +31,8 @@ class Judge:
         self._displaced: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
         """What gave way in this run at a path of a side, and to what."""
         self._known: set[str] = set()
+        self._met: set[str] = set()
+        """Paths that people changed in a run after it had changed them."""
         self._undone: dict[str, set[bytes]] = defaultdict(set)
         """What people removed or wrote over since the last run ended."""
         self._changed: set[str] = set()
@@ -50,6 +52,8 @@ class Judge:
             self._parents[event].add(last)
         self._parents.setdefault(event, set())
         self._last[side, path] = event
+        if path in self._changed:
+            self._met.add(path)
         if not in_place:
             self._meet_unrecorded(path, "")
         self._meet_unrecorded(path, side)
@@ -90,6 +94,7 @@ class Judge:
     ) -> None:
         """Judge what gave way in a run, and its conflicts; a run that died may have left the first half done."""
         if died or failed:
+            self.excused |= self._met
             self._unrecorded.update((path, by) for path in self._changed)
         else:
             self._unrecorded = {p: one for p, one in self._unrecorded.items() if one != by}
@@ -114,6 +119,7 @@ class Judge:
         self._displaced.clear()
         self._changed.clear()
         self._undone.clear()
+        self._met.clear()
         self._known = {name for shown in self.shown.values() for name in shown}
 
     def _judge_copies(self) -> None:

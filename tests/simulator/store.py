@@ -11,6 +11,7 @@ from typing import Any
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.stores.base import Expect, Source, Store, UploadJournal
 from craftsync.stores.memory import MemoryStore
+from tests.support.world import Bytes
 
 Objects = dict[str, tuple[RemoteObject, bytes]]
 
@@ -48,6 +49,7 @@ class SimulatedStore(MemoryStore):
     def __init__(self, personality: Personality) -> None:
         super().__init__("store")
         self._mine = personality
+        self._people = 0
         conditions = personality.conditions
         self.features = replace(
             self.features,
@@ -59,6 +61,18 @@ class SimulatedStore(MemoryStore):
             metadata=personality.metadata,
             md5_versions=personality.md5,
         )
+
+    def connect(self) -> Store:
+        """Return it as a client uses it."""
+        return self
+
+    def put(self, path: str, source: Bytes) -> None:
+        """Let another program write an object."""
+        self._people += 1
+        self.write(path, source, expect=None, operation=f"person-{self._people}")
+
+    def take(self, path: str) -> None:
+        self.delete(path, expect=None)
 
     def contents(self) -> dict[str, bytes]:
         """Return everything there is, the trash too."""

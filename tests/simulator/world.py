@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -21,12 +21,15 @@ from craftsync.sync.session import Session
 from tests.simulator.disasters import happens
 from tests.simulator.disk import Disk, Inode, Kernel
 from tests.simulator.judge import Judge, Wrong, original
+from tests.simulator.shared import SharedFolder
 from tests.simulator.steps import Act, Crash, Disaster, Fail, Run, Step, Wait
 from tests.simulator.store import PERSONALITIES, Connection, Objects, SimulatedStore, is_own
 from tests.support.clock import FakeClock
 from tests.support.world import Bytes
 
 Result = TypeVar("Result")
+FOLDER = "folder"
+"""The personality that is no object store."""
 OLD_TIME = 1_600_000_000_000_000_000
 _HIDDEN = ("old time", "same time")
 _TICK_NS = 10_000_000
@@ -97,7 +100,12 @@ class World:
         self.clock = FakeClock()
         self.judge = Judge()
         self.kernel = Kernel(self._on_disk)
-        self.store = SimulatedStore(PERSONALITIES[personality])
+        self.store: SimulatedStore | SharedFolder
+        if personality == FOLDER:
+            self.store = SharedFolder(Disk(99, self.clock.now_ns))
+            self.kernel.disks[self.store.location] = self.store.disk
+        else:
+            self.store = SimulatedStore(PERSONALITIES[personality])
         self.effects = 0
         self.forgets = False
         """A last synced state, or the memory of a write, has been lost."""
@@ -153,11 +161,10 @@ class World:
         there = self.store.contents()
         if act.what == "write":
             mtime = OLD_TIME if act.how == "old time" else self.clock.now_ns()
-            operation = f"person-{act.token}"
-            self.store.write(act.path, Bytes(act.content, mtime), expect=None, operation=operation)
+            self.store.put(act.path, Bytes(act.content, mtime))
             self.judge.person("store", act.path, act.content)
         elif act.path in there:
-            self.store.delete(act.path, expect=None)
+            self.store.take(act.path)
             self.judge.person("store", act.path, None)
 
     def _act_in_folder(self, client: Client, act: Act) -> None:
@@ -250,15 +257,20 @@ class World:
     def _run(self, client: Client, force: bool) -> Report:
         chance = Random(self._chance.random())
         store = RetryingStore(
-            Connection(self.store, self._request), clock=self.clock, rng=Random(chance.random())
-        )
-        with Session.open(
-            client.path,
-            store,
-            state_dir=client.state_dir,
+            Connection(self.store.connect(), self._request),
             clock=self.clock,
-            make_pool=lambda _: ShuffledPool(chance),
-        ) as session:
+            rng=Random(chance.random()),
+        )
+        with (
+            closing(store),
+            Session.open(
+                client.path,
+                store,
+                state_dir=client.state_dir,
+                clock=self.clock,
+                make_pool=lambda _: ShuffledPool(chance),
+            ) as session,
+        ):
             session.retention = Retention(store=StoreTrash.ALL)
             report = session.run("sync", Options(transfers=4, force_delete=force), self._listen)
         if self._dead:
