@@ -231,7 +231,8 @@ class Carrier:
             if local is not None and file.file != local:
                 raise PathBusy(f"{path}: changed in the root since it was looked at")
             looked_ns = self.settler.clock.now_ns()
-            source = RootSource(file, self.upload_limiter, self.fetcher.hashing)
+            pace = self.upload_limiter.pace_for(file.file.size)
+            source = RootSource(file, pace, self.fetcher.hashing)
             self._begin(task, file.file, source.digest)
             found = self.store.write(
                 path,

@@ -127,7 +127,7 @@ class Fetcher:
 
     def _fetch_into(self, temporary: Temporary, remote: RemoteObject) -> tuple[RemoteObject, bytes]:
         hashed, offset = sha256(), 0
-        with Attempt(self.limiter) as attempt:
+        with Attempt(self.limiter.pace_for(remote.size)) as attempt:
             with self.store.read(remote.path, expect=remote) as reader:
                 for chunk in reader:
                     attempt.count(len(chunk))

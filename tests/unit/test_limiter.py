@@ -47,6 +47,44 @@ def test_pieces_are_small_under_a_low_rate(rate: float | None, piece: int) -> No
     assert Limiter(rate, FakeClock()).piece == piece
 
 
+def test_a_small_transfer_does_not_wait_for_large_ones() -> None:
+    clock = FakeClock()
+    limiter = Limiter(1000, clock)
+    limiter.take(8_000_000)
+    limiter.pace_for(1).take(1)
+    assert clock.monotonic() == 0
+
+
+def test_small_and_large_transfers_that_wait_have_half_of_the_rate_each() -> None:
+    clock = FakeClock()
+    limiter = Limiter(1000, clock)
+    small = limiter.pace_for(2000)
+    limiter.take(8000)
+    small.take(1000)
+    small.take(1000)
+    assert clock.monotonic() == pytest.approx(2, abs=0.01)
+    small.take(1)
+    assert clock.monotonic() == pytest.approx(4, abs=0.01)
+    limiter.take(1)
+    assert clock.monotonic() == pytest.approx(10, abs=0.01)
+
+
+def test_small_transfers_alone_have_the_whole_rate() -> None:
+    clock = FakeClock()
+    limiter = Limiter(1000, clock)
+    for _ in range(11):
+        limiter.pace_for(1000).take(1000)
+    assert clock.monotonic() == pytest.approx(10)
+    limiter.take(1)
+    assert clock.monotonic() == pytest.approx(10)
+
+
+def test_what_is_no_longer_small_waits_with_the_large_transfers() -> None:
+    limiter = Limiter(1000, FakeClock())
+    assert limiter.pace_for(1 << 20) is not limiter
+    assert limiter.pace_for((1 << 20) + 1) is limiter
+
+
 def test_a_pause_is_no_credit_for_later() -> None:
     clock = FakeClock()
     limiter = Limiter(1000, clock)
