@@ -35,7 +35,8 @@ _DELETED = {
     Kind.DELETE_LOCAL: "deleted in the folder before that, in the same event; reject brings them back",
 }
 _IN_VERSIONS = (
-    "deleted in the store before that, in the same event; the bucket keeps them as versions"
+    "deleted in the store before that, in the same event; the bucket keeps them as versions,"
+    " reject brings them back"
 )
 _REJECTED = "rejected, and not brought back; reject tries again, approve ends it"
 _NOTHING = "No delete is held."
@@ -92,7 +93,7 @@ def list_(**flags: Any) -> None:
         else:
             for line in _lines(session.held()):
                 say(line)
-            in_versions = session.in_versions() is not None
+            in_versions = session.keeps_versions()
             for line in _lines_of_deleted(session.deleted(), in_versions=in_versions):
                 say(line)
 

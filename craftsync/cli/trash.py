@@ -63,7 +63,8 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
 
     with _opened(paths, flags, read_only=True) as (session, inside):
         holds = holdings_shown(session.holdings())
-        for entry in Wanted(inside, since, at).among(session.trash()):
+        wanted = Wanted(inside, since, at)
+        for entry in wanted.among(session.trash(wanted)):
             if flags["json"]:
                 say_json(entry._asdict())
             else:

@@ -74,7 +74,7 @@ class Features:
     ranges: bool = True
     """`read` can start anywhere, so large objects are fetched in parallel and resumed."""
     keeps_versions: bool = False
-    """The store itself keeps what is overwritten or deleted (bucket versioning)."""
+    """The store itself keeps what is overwritten or deleted (bucket versioning). Set for a `VersionedStore`."""
     folders: bool = False
     """A name cannot be an object and a folder at once."""
     max_path_bytes: int = 1024
@@ -326,6 +326,36 @@ class UnfinishedUpload(NamedTuple):
     path: str
     begun_ns: int | None
     size: int | None
+
+
+class OldVersion(NamedTuple):
+    """A version of an object that is not the current one: it was replaced or deleted at `gone_ns`.
+
+    Both times are by the store's clock. `version` is the token that the object had.
+    """
+
+    path: str
+    version_id: str
+    version: str | None
+    size: int
+    modified_ns: int
+    gone_ns: int
+
+
+class VersionedStore(Store, Protocol):
+    """A store that keeps what is overwritten or deleted: one with `Features.keeps_versions`."""
+
+    def old_versions(self, prefix: str) -> Iterator[OldVersion]:
+        """Yield those of the objects whose paths start with `prefix`, in order of path, the newest first.
+
+        What a folder cannot hold, and craftsync's own, is left out. Raises
+        `StoreError` where the server does not list them, or refuses to.
+        """
+        ...
+
+    def read_version(self, path: str, version_id: str) -> AbstractContextManager[Reader]:
+        """Open a version for reading; raises `ObjectNotFound` when it is gone."""
+        ...
 
 
 class UploadListingStore(Store, Protocol):

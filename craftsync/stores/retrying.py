@@ -25,6 +25,7 @@ from craftsync.stores.base import (
     CopyingStore,
     Expect,
     Features,
+    OldVersion,
     Origin,
     Reader,
     Source,
@@ -32,6 +33,7 @@ from craftsync.stores.base import (
     UnfinishedUpload,
     UploadJournal,
     UploadListingStore,
+    VersionedStore,
     cancel,
     renew,
 )
@@ -205,6 +207,16 @@ class RetryingStore:
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
         store = cast(UploadListingStore, self.store)  # Its features say so.
         return self._retried(lambda: store.unfinished_uploads(most=most, sized=sized))
+
+    def old_versions(self, prefix: str) -> Iterator[OldVersion]:
+        store = cast(VersionedStore, self.store)  # Its features say so.
+        return iter(self._retried(lambda: list(store.old_versions(prefix))))
+
+    def read_version(self, path: str, version_id: str) -> AbstractContextManager[Reader]:
+        store = cast(VersionedStore, self.store)  # Its features say so.
+        return Opening(
+            lambda enter: self._retried(lambda: enter(store.read_version(path, version_id)))
+        )
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         return self._retried(self.store.barrier)

@@ -14,7 +14,13 @@ from typing import NamedTuple
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Action, Kind, LocalFile, Mode, OnConflict, Policy
-from craftsync.errors import PathError, PathObstructed, UsageError
+from craftsync.errors import (
+    PathError,
+    PathObstructed,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 from craftsync.state.events import Deleted, Events
@@ -23,7 +29,7 @@ from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 from craftsync.sync.outcome import Outcome, Status
 from craftsync.sync.report import ActionEvent, Issue, IssueEvent, OnEvent, ProgressEvent, Report
-from craftsync.sync.trash import Attributes, TrashEntry, fetch, in_versions
+from craftsync.sync.trash import Attributes, TrashEntry, fetch, in_versions, version_of
 
 _AT_ONCE = 50
 """Files brought back before the disk is waited for."""
@@ -185,22 +191,31 @@ class Returning:
         return [Action(Kind.UPLOAD, one.path, _RULE, file) for one, file in placed]
 
     def _fetched(self, one: Deleted) -> tuple[Temporary, Attributes] | None:
+        entry = self._entry(one)
+        if entry is None:
+            self._problem(one, f"deleted from the bucket. {in_versions(self.store, one.path)}")
+            return None
         temporary = self.root.temporary()
         try:
-            entry = TrashEntry(_KEPT_BY[one.kind], one.stamp, one.path, one.size)
             return temporary, fetch(self.root, self.store, entry, temporary)
         except (UsageError, PathError) as error:
             temporary.discard()
-            self._problem(one, self._in_versions(one) or str(error))
+            self._problem(one, str(error))
         except BaseException:
             temporary.discard()
             raise
         return None
 
-    def _in_versions(self, one: Deleted) -> str | None:
+    def _entry(self, one: Deleted) -> TrashEntry | None:
+        """Return where a deleted version is kept, `None` if no old version of the bucket can be found."""
         if one.kind is Kind.DELETE_REMOTE and self.store.features.keeps_versions:
-            return f"deleted from the bucket. {in_versions(self.store, one.path)}"
-        return None
+            try:
+                return version_of(self.store, one.path, one.size, None)
+            except StoreUnavailable:
+                raise
+            except StoreError:
+                return None
+        return TrashEntry(_KEPT_BY[one.kind], one.stamp, one.path, one.size)
 
     def _place(
         self, one: Deleted, temporary: Temporary, attributes: Attributes

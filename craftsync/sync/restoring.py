@@ -15,7 +15,7 @@ from craftsync.local.temporary import Temporary
 from craftsync.state.kept import KeptVersion
 from craftsync.stores.base import Store
 from craftsync.sync.outcome import sentence
-from craftsync.sync.trash import Attributes, TrashEntry, digest, fetch
+from craftsync.sync.trash import NOT_KEPT, Attributes, TrashEntry, digest, fetch, why_not_kept
 
 _AT_ONCE = 128
 """Files that wait, open, for one `syncfs`."""
@@ -80,6 +80,8 @@ class Restoring:
 
     def _begin(self, entry: TrashEntry, stack: ExitStack) -> _Fetched | Restored:
         try:
+            if entry.side == NOT_KEPT:
+                return Restored(entry, "skipped", why_not_kept(self.store, entry.path))
             found = self._found(entry.path)
             if reason := self.refusal(entry.path, found):
                 return Restored(entry, "skipped", reason)

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, Mode
 from craftsync.core.retention import Retention
-from craftsync.errors import PathError, RootError, UsageError
+from craftsync.errors import PathError, RootError, StoreError, StoreUnavailable, UsageError
 from craftsync.local import linux
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -48,17 +48,19 @@ from craftsync.sync.trash import (
     Purged,
     TrashEntry,
     Wanted,
+    bucket_versions,
     entries,
     in_versions,
     purge,
     purgeable,
 )
-from craftsync.sync.undo import AsLeft, entry_of
+from craftsync.sync.undo import AsLeft
 
 _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
 _ROUND_SECONDS = 0.2
 _COMPARED_AT_ONCE = 4
+_ALL = Wanted()
 _NEVER_NS = 2**63 - 1
 _BEGUN_ANEW = "both sides are merged without deleting anything"
 
@@ -86,6 +88,8 @@ class Session:
         self.read_only = read_only
         self.clock = clock
         self.retention = Retention()
+        self._unlisted = False
+        """Whether the bucket refused to list its versions."""
         self._make_pool = make_pool
 
     @classmethod
@@ -365,16 +369,31 @@ class Session:
         """Yield what was done, newest first."""
         return self.state.history.rows(path, limit)
 
-    def in_versions(self, path: str = "") -> str | None:
-        """Return how to get an object back where the bucket's own versions take the place of the store's trash."""
-        if not self.store.location.startswith("s3://"):
-            return None
-        learn(self.store, self.state.database, self.clock, may_write=False)
-        return in_versions(self.store, path) if self.store.features.keeps_versions else None
+    def keeps_versions(self) -> bool:
+        """Tell whether the bucket's own versions take the place of the store's trash."""
+        if self.store.location.startswith("s3://"):
+            learn(self.store, self.state.database, self.clock, may_write=False)
+        return self.store.features.keeps_versions
 
-    def trash(self) -> Iterator[TrashEntry]:
-        """Yield what was displaced or deleted and can be restored, newest first."""
-        return entries(self.root, self.store)
+    def in_versions(self, path: str = "") -> str | None:
+        """Return how to get at the versions of a bucket that were to be listed here, and could not."""
+        return in_versions(self.store, path) if self._unlisted else None
+
+    def trash(self, wanted: Wanted = _ALL) -> Iterator[TrashEntry]:
+        """Yield what was replaced or deleted and can be restored, newest first: at least what is wanted."""
+        return entries(self.root, self.store, self._in_bucket(wanted))
+
+    def _in_bucket(self, wanted: Wanted) -> list[TrashEntry]:
+        if not self.keeps_versions():
+            return []
+        try:
+            prefixes = wanted.prefixes()
+            return [entry for prefix in prefixes for entry in bucket_versions(self.store, prefix)]
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            self._unlisted = True
+            return []
 
     def holdings(self) -> dict[str, Any]:
         """Return what both trashes hold of this client: files, bytes, how long, and why not if it is suspended."""
@@ -397,7 +416,7 @@ class Session:
             overwrite=overwrite,
             dry_run=dry_run or self.read_only,
         )
-        return restoring.run(wanted.newest(self.trash(), self.in_versions))
+        return restoring.run(wanted.newest(self.trash(wanted), self.in_versions))
 
     def restore_run(self, run: int, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Restored]:
         """Put back into the folder what a run replaced and deleted, on either side, as far as it is wanted.
@@ -412,6 +431,7 @@ class Session:
                 f"Nothing is known that run {run} replaced or deleted.",
                 remedy="`craftsync history` shows the numbers of runs.",
             )
+        self.keeps_versions()
         left = AsLeft(self.root, self.store, self.state.baseline)
         restoring = Restoring(
             self.root,
@@ -422,7 +442,7 @@ class Session:
             dry_run=dry_run or self.read_only,
             refusal=lambda path, found: left.refusal(rows[path], found),
         )
-        return restoring.run(wanted.among(map(entry_of, rows.values())))
+        return restoring.run(left.entries(one for one in rows.values() if wanted.has(one.path)))
 
     def _note_kept(self, versions: list[KeptVersion]) -> None:
         if versions:

@@ -11,11 +11,14 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import NamedTuple
+from itertools import chain
+from typing import NamedTuple, cast
 
+from craftsync.clock import stamp_of
 from craftsync.core.model import OWN_FOLDER, Skipped, mtime_of
 from craftsync.errors import ObjectNotFound, UsageError
 from craftsync.local import linux
@@ -23,30 +26,71 @@ from craftsync.local import trash as kept
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary, copy_content
 from craftsync.state.kept import KeptVersion
-from craftsync.stores.base import Store
+from craftsync.stores.base import Reader, Store, VersionedStore
 
 _PREFIX = f"{OWN_FOLDER}/trash/"
 _BEGINNING = re.compile(r"\d{8}T\d*Z?")
 """Of a stamp."""
 _STAMP = re.compile(r"(\d{8}T\d{12}Z)(?:-(\d+))?")
 """All of it; a second version of a path in one run has the number 2."""
+_GLOB = re.compile(r"[*?\[]")
 _SEE_LIST = "`craftsync trash list` shows what can be restored."
 
 
+NOT_KEPT = "nowhere"
+"""The side of a version that nothing keeps."""
+
+
 class TrashEntry(NamedTuple):
-    """One kept version. `side` is "root" or "store"; `size` is bytes."""
+    """One kept version. `side` is "root" or "store"; `size` is bytes.
+
+    With `version_id` it is not in the trash: the bucket keeps it as a version,
+    and the stamp is when it was replaced or deleted there.
+    """
 
     side: str
     stamp: str
     path: str
     size: int
+    version_id: str | None = None
 
 
-def entries(root: Folder, store: Store) -> Iterator[TrashEntry]:
-    """Yield all kept versions of both sides, newest first."""
+def entries(
+    root: Folder, store: Store, in_bucket: Iterable[TrashEntry] = ()
+) -> Iterator[TrashEntry]:
+    """Yield all kept versions of both sides, newest first; `in_bucket` are those that a bucket keeps by itself."""
     here = sorted(_in_root(root), key=_age, reverse=True)
-    there = sorted(_in_store(store), key=_age, reverse=True)
+    there = sorted(chain(_in_store(store), in_bucket), key=_age, reverse=True)
     return heapq.merge(here, there, key=_age, reverse=True)
+
+
+def bucket_versions(store: Store, prefix: str) -> Iterator[TrashEntry]:
+    """Yield what a bucket keeps as its own versions, of paths that start with `prefix`.
+
+    Of each path the newest comes first. Raises `StoreError` where they cannot be listed.
+    """
+    versioned = cast(VersionedStore, store)  # Its features say so.
+    for old in versioned.old_versions(prefix):
+        yield TrashEntry("store", stamp_of(old.gone_ns), old.path, old.size, old.version_id)
+
+
+def why_not_kept(store: Store, path: str) -> str:
+    """Return why nothing keeps a version that a run replaced."""
+    if store.features.keeps_versions:
+        return f"its version is not found. {in_versions(store, path)}"
+    return "no version of it was kept (trash: store in the configuration)"
+
+
+def version_of(store: Store, path: str, size: int, version: str | None) -> TrashEntry | None:
+    """Return the newest old version of an object with this size, and this token if one is given.
+
+    Raises `StoreError` where versions cannot be listed.
+    """
+    versioned = cast(VersionedStore, store)  # Its features say so.
+    for old in versioned.old_versions(path):
+        if (old.path, old.size) == (path, size) and version in (None, old.version):
+            return TrashEntry("store", stamp_of(old.gone_ns), path, size, old.version_id)
+    return None
 
 
 def _age(entry: TrashEntry) -> tuple[str, int, str]:
@@ -83,14 +127,23 @@ class Wanted(NamedTuple):
     since: str | None = None
     at: str | None = None
 
+    def prefixes(self) -> list[str]:
+        """Return what the wanted paths start with; an empty one for all."""
+        found = {"" if path == "." else _GLOB.split(path)[0] for path in self.paths or ("",)}
+        return [""] if "" in found else sorted(found)
+
     def among(self, kept_versions: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
         """Yield those that are meant, in the order in which they come."""
         since = _order(_stamp_of(self.since)) if self.since else ("", 0)
         at = _stamp_of(self.at) if self.at else ""
         for entry in kept_versions:
             in_time = _order(entry.stamp) >= since and (not at or _is_until(entry.stamp, at))
-            if in_time and (not self.paths or any(_is_in(entry.path, one) for one in self.paths)):
+            if in_time and self.has(entry.path):
                 yield entry
+
+    def has(self, path: str) -> bool:
+        """Tell whether a path is meant, of whatever time."""
+        return not self.paths or any(_is_in(path, one) for one in self.paths)
 
     def newest(
         self,
@@ -143,7 +196,8 @@ def in_versions(store: Store, path: str) -> str:
     known = f" --prefix {shlex.quote(key)}" if key else ""
     name = shlex.quote(key) if path else "KEY"
     return (
-        f"The bucket keeps versions in place of the trash. List them with `aws s3api"
+        f"The bucket keeps versions in place of the trash, and they cannot be listed from here."
+        f" List them with `aws s3api"
         f" list-object-versions {of}{known}`, get one with `aws s3api get-object {of}"
         f" --key {name} --version-id ID FILE`."
     )
@@ -196,7 +250,7 @@ def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> Attrib
     temporary.claim(entry.size)
     offset = 0
     try:
-        with store.read(_place_of(entry)) as reader:
+        with _opened(store, entry) as reader:
             for chunk in reader:
                 temporary.write_at(offset, chunk)
                 offset += len(chunk)
@@ -211,10 +265,17 @@ def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
         with kept.open_trashed(root, entry.stamp, entry.path) as file:
             return file.digest()
     content = sha256()
-    with store.read(_place_of(entry)) as reader:
+    with _opened(store, entry) as reader:
         for chunk in reader:
             content.update(chunk)
     return content.digest()
+
+
+def _opened(store: Store, entry: TrashEntry) -> AbstractContextManager[Reader]:
+    if entry.version_id is None:
+        return store.read(_place_of(entry))
+    versioned = cast(VersionedStore, store)  # Its features say so.
+    return versioned.read_version(entry.path, entry.version_id)
 
 
 def _place_of(entry: TrashEntry | KeptVersion) -> str:

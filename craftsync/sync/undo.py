@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from craftsync.core.model import BaselineRow, Kind, LocalFile, RemoteObject
+from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.state.baseline import Baseline
 from craftsync.state.replaced import Left, Replaced
 from craftsync.stores.base import Store
 from craftsync.sync.outcome import Outcome, Status
-from craftsync.sync.trash import TrashEntry
+from craftsync.sync.trash import NOT_KEPT, TrashEntry, version_of
 
-NOT_KEPT = "nowhere"
 _LOST_HERE = (Kind.DOWNLOAD, Kind.DELETE_LOCAL)
 _LOST_THERE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
 
@@ -37,16 +37,35 @@ def replaced_by(outcome: Outcome) -> Iterator[Replaced]:
 
 @dataclass(frozen=True, slots=True)
 class AsLeft:
-    """Tells whether a path can be taken back: both sides are as the run left them. Raises `PathError` and `StoreError`."""
+    """Knows where replaced versions are kept, and whether both sides are still as the run left them.
+
+    Raises `PathError` and `StoreError`.
+    """
 
     root: Folder
     store: Store
     baseline: Baseline
 
+    def entries(self, replaced: Iterable[Replaced]) -> Iterator[TrashEntry]:
+        """Yield where each version is kept; the side is `NOT_KEPT` if it is not."""
+        for one in replaced:
+            if one.stamp is not None:
+                yield TrashEntry(one.side, one.stamp, one.path, one.size)
+            else:
+                yield self._in_bucket(one) or TrashEntry(NOT_KEPT, "", one.path, one.size)
+
+    def _in_bucket(self, one: Replaced) -> TrashEntry | None:
+        if one.side != "store" or one.version is None or not self.store.features.keeps_versions:
+            return None
+        try:
+            return version_of(self.store, one.path, one.size, one.version)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return None
+
     def refusal(self, one: Replaced, found: LocalFile | None) -> str | None:
         """Return why a path is not taken back, `None` if it is; `found` is what the folder holds."""
-        if entry_of(one).side == NOT_KEPT:
-            return "no version of it was kept (trash: store in the configuration)"
         if one.left is None:
             if found is not None:
                 return "the folder holds a file there again"
@@ -70,13 +89,6 @@ class AsLeft:
             return False
         with self.root.open_file(found.path) as file:
             return file.digest() == left.digest
-
-
-def entry_of(one: Replaced) -> TrashEntry:
-    """Return where a replaced version is kept; the side is `NOT_KEPT` if it is not."""
-    if one.stamp is None:
-        return TrashEntry(NOT_KEPT, "", one.path, one.size)
-    return TrashEntry(one.side, one.stamp, one.path, one.size)
 
 
 def _is_there(left: Left, remote: RemoteObject) -> bool:

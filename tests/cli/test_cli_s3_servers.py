@@ -215,32 +215,6 @@ def test_a_listed_object_that_the_server_does_not_find_deletes_nothing(
     assert set(craftsync.files("root")) == {"a", "b", "c"}
 
 
-def test_where_a_bucket_keeps_versions_the_way_to_a_deleted_object_is_named(
-    craftsync: Craftsync,
-) -> None:
-    words = ("--root", "root", "--store", "s3://bucket/p")
-    for number in range(40):
-        craftsync.write(f"root/{number:02}")
-    with fake_s3("versioned", "bucket") as (server, _):
-        craftsync.environment |= KEYS | {"AWS_ENDPOINT_URL": server.endpoint}
-        assert craftsync("sync", "root", "s3://bucket/p").code == 0
-        for first, last in ((0, 15), (15, 27)):
-            for number in range(first, last):
-                (craftsync.folder / f"root/{number:02}").unlink()
-            craftsync("sync", "root", "s3://bucket/p")
-        rejected = craftsync("deletes", "reject", "--all", *words)
-        assert rejected.code == 1
-        assert "--bucket bucket --key p/00 --version-id" in rejected.err + rejected.text
-        listed = craftsync("deletes", "list", *words).text
-        assert "rejected, and not brought back" in listed and "  14 (" in listed
-        assert (
-            "list-object-versions --bucket bucket --prefix p"
-            in craftsync("trash", "list", *words).text
-        )
-        restored = craftsync("trash", "restore", "00", *words)
-        assert restored.code == 2 and "--key p/00 --version-id" in restored.err
-
-
 @pytest.fixture
 def served(craftsync: Craftsync, request: pytest.FixtureRequest) -> Iterator[FakeS3]:
     """Serve a fake S3 of the personality that the test names."""

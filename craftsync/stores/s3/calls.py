@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import md5
 from html import escape, unescape
+from typing import NamedTuple
 from urllib.parse import unquote_plus, urlencode
 
 from craftsync.connection import Response
@@ -47,7 +48,19 @@ from craftsync.stores.s3.wire import Wire
 _CHUNK = 1024 * 1024
 _COMPLETED_UNNAMED = re.compile(r"<CompleteMultipartUploadResult\b.*<ETag>\s*</ETag>", re.DOTALL)
 """What Ceph 16 answers: the object is there, and a stat tells its version."""
+_VERSION = re.compile(r"<(Version|DeleteMarker)>(.*?)</\1>", re.DOTALL)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class ListedVersion(NamedTuple):
+    """A version of a key, as the server writes it; a delete marker says that it was deleted then."""
+
+    key: str
+    deleted: bool
+    version_id: str
+    etag: str
+    size: str
+    modified: str
 
 
 class Calls:
@@ -125,8 +138,17 @@ class Calls:
         return self.tags(key) if int(headers.get("x-amz-tagging-count", 0)) else ""
 
     @contextmanager
-    def get(self, key: str, match: str | None, offset: int, length: int | None) -> Iterator[Opened]:
+    def get(
+        self,
+        key: str,
+        match: str | None,
+        offset: int,
+        length: int | None,
+        version_id: str | None = None,
+    ) -> Iterator[Opened]:
         """Open an object; `match` is the version it has to be of, as the server takes it.
+
+        With `version_id`, that of the versions the bucket keeps is opened.
 
         A reader that meets the end of the connection gets `StoreUnavailable`.
         """
@@ -136,7 +158,8 @@ class Calls:
             headers["range"] = f"bytes={offset}-{last}"
         else:
             headers["x-amz-checksum-mode"] = "ENABLED"
-        with self._wire.stream("GET", key, headers=headers) as response:
+        query = [] if version_id is None else [("versionId", version_id)]
+        with self._wire.stream("GET", key, query=query, headers=headers) as response:
             yield self._opened(response, key, "range" in headers)
 
     def tags(self, key: str) -> str:
@@ -283,6 +306,25 @@ class Calls:
             before = key, upload
             key, upload = plain(_text(text, "NextKeyMarker")), _text(text, "NextUploadIdMarker")
             if _text(text, "IsTruncated") != "true" or (key, upload) in (before, ("", "")):
+                return
+
+    def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
+        """Yield all versions below a prefix in order of key, the newest of each key first."""
+        marker: list[tuple[str, str]] = []
+        while True:
+            query = [("versions", ""), ("prefix", prefix), ("encoding-type", "url"), *marker]
+            text = self._checked(self._wire.call("GET", query=query).body, prefix)
+            if "<ListVersionsResult" not in text:
+                raise unconfirmed(self._location, prefix, "a list of versions")
+            plain = unquote_plus if _text(text, "EncodingType") == "url" else str
+            for kind, row in _VERSION.findall(text):
+                names = ("VersionId", "ETag", "Size", "LastModified")
+                told = (_text(row, name) for name in names)
+                yield ListedVersion(plain(_text(row, "Key")), kind == "DeleteMarker", *told)
+            before, key = marker, plain(_text(text, "NextKeyMarker"))
+            marker = [("key-marker", key)]
+            marker += [("version-id-marker", _text(text, "NextVersionIdMarker"))]
+            if _text(text, "IsTruncated") != "true" or marker == before or not key:
                 return
 
     def abort_upload(self, key: str, upload: str) -> None:

@@ -88,6 +88,15 @@ class Reading:
         self._doubted = doubted
 
     @contextmanager
+    def version(self, path: str, key: str, version_id: str) -> Iterator[ObjectReader]:
+        """Open one of the versions that the bucket keeps."""
+        with self._calls.get(key, None, 0, None, version_id) as opened:
+            described = opened.found.at(path)
+            yield ObjectReader(
+                described, opened.found, opened.chunks, described.size, self._doubted
+            )
+
+    @contextmanager
     def opened(
         self, path: str, key: str, expect: RemoteObject | None, offset: int, length: int | None
     ) -> Iterator[ObjectReader]:

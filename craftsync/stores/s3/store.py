@@ -28,6 +28,7 @@ from craftsync.errors import (
 )
 from craftsync.stores.base import (
     Expect,
+    OldVersion,
     Origin,
     Source,
     UnfinishedUpload,
@@ -59,6 +60,7 @@ from craftsync.stores.s3.probe import gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading
 from craftsync.stores.s3.session import Session, open_session
 from craftsync.stores.s3.verifying import is_ours, stored_otherwise
+from craftsync.stores.s3.versions import old_versions
 from craftsync.stores.s3.wire import Wire
 
 _PUTS = 3
@@ -302,6 +304,12 @@ class S3Store:
         """Drop uploads in parts that nobody will resume: pairs of path and upload id."""
         for path, upload_id in uploads:
             self.calls.abort_upload(self._key(path), upload_id)
+
+    def old_versions(self, prefix: str) -> Iterator[OldVersion]:
+        return old_versions(self.calls, self.root, prefix, self.location)
+
+    def read_version(self, path: str, version_id: str) -> AbstractContextManager[ObjectReader]:
+        return self._reading.version(path, self._key(path), version_id)
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
         found = list(islice(self.calls.list_uploads(self.root), most))

@@ -126,6 +126,8 @@ class FakeS3:
             return _xml(f"<VersioningConfiguration>{status}</VersioningConfiguration>")
         if "uploads" in call.query:
             return _uploads_page(bucket, call.query, self.most_listed)
+        if "versions" in call.query:
+            return self._versions_page(bucket, call.query)
         if "location" in call.query:
             return _xml("<LocationConstraint></LocationConstraint>")
         return self._listing(bucket, call)
@@ -161,6 +163,38 @@ class FakeS3:
             f"{self._told_etag(stored.etag)}<Size>{len(stored.content)}</Size>"
             f"<StorageClass>{stored.storage_class}</StorageClass></Contents>"
         )
+
+    def _versions_page(self, bucket: Bucket, query: Mapping[str, str]) -> Answer:
+        encode = quote if query.get("encoding-type") == "url" else escape
+        rows = [
+            (key, stored.version, self._version_row(encode(key), stored, latest=not number))
+            for key in sorted(bucket.versions, key=_utf8)
+            if key.startswith(query.get("prefix", ""))
+            for number, stored in enumerate(reversed(bucket.versions[key]))
+        ]
+        if marker := query.get("key-marker"):
+            last = marker, query.get("version-id-marker", "")
+            rows = rows[[row[:2] for row in rows].index(last) + 1 :]
+        more = len(rows) > self.most_listed
+        key, version, _ = rows[self.most_listed - 1] if more else ("", "", "")
+        return _xml(
+            f"<ListVersionsResult>{_ENCODED if encode is quote else ''}"
+            f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+            f"<NextKeyMarker>{encode(key)}</NextKeyMarker>"
+            f"<NextVersionIdMarker>{version}</NextVersionIdMarker>"
+            f"{''.join(row for *_, row in rows[: self.most_listed])}</ListVersionsResult>"
+        )
+
+    def _version_row(self, key: str, stored: Stored, *, latest: bool) -> str:
+        about = (
+            f"<Key>{key}</Key><VersionId>{stored.version}</VersionId>"
+            f"<IsLatest>{str(latest).lower()}</IsLatest>"
+            f"<LastModified>{_moment(stored.modified_ns)}</LastModified>"
+        )
+        if stored.deleted:
+            return f"<DeleteMarker>{about}</DeleteMarker>"
+        size = f"<Size>{len(stored.content)}</Size>"
+        return f"<Version>{about}{self._told_etag(stored.etag)}{size}</Version>"
 
     def _delete_many(self, bucket: Bucket, call: Call) -> Answer:
         self._check_digests(call, required=True)
