@@ -58,6 +58,7 @@ class ListedVersion(NamedTuple):
     key: str
     deleted: bool
     version_id: str
+    latest: str
     etag: str
     size: str
     modified: str
@@ -308,8 +309,11 @@ class Calls:
             if _text(text, "IsTruncated") != "true" or (key, upload) in (before, ("", "")):
                 return
 
-    def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
-        """Yield all versions below a prefix in order of key, the newest of each key first."""
+    def list_versions(self, prefix: str) -> Iterator[list[ListedVersion]]:
+        """Yield all versions below a prefix, page by page, in order of key and the newest of each key first.
+
+        Some servers put the delete markers of a page at its end.
+        """
         marker: list[tuple[str, str]] = []
         while True:
             query = [("versions", ""), ("prefix", prefix), ("encoding-type", "url"), *marker]
@@ -317,10 +321,15 @@ class Calls:
             if "<ListVersionsResult" not in text:
                 raise unconfirmed(self._location, prefix, "a list of versions")
             plain = unquote_plus if _text(text, "EncodingType") == "url" else str
-            for kind, row in _VERSION.findall(text):
-                names = ("VersionId", "ETag", "Size", "LastModified")
-                told = (_text(row, name) for name in names)
-                yield ListedVersion(plain(_text(row, "Key")), kind == "DeleteMarker", *told)
+            names = ("VersionId", "IsLatest", "ETag", "Size", "LastModified")
+            yield [
+                ListedVersion(
+                    plain(_text(row, "Key")),
+                    kind == "DeleteMarker",
+                    *(_text(row, name) for name in names),
+                )
+                for kind, row in _VERSION.findall(text)
+            ]
             before, key = marker, plain(_text(text, "NextKeyMarker"))
             marker = [("key-marker", key)]
             marker += [("version-id-marker", _text(text, "NextVersionIdMarker"))]

@@ -6,26 +6,52 @@ from collections.abc import Iterator
 
 from craftsync.core.paths import is_own, malformed
 from craftsync.stores.base import OldVersion
-from craftsync.stores.s3.calls import Calls
+from craftsync.stores.s3.calls import Calls, ListedVersion
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.objects import modified_ns_of, version_of
 
 
 def old_versions(calls: Calls, root: str, prefix: str, location: str) -> Iterator[OldVersion]:
-    """Yield them as `VersionedStore.old_versions` does; `root` is what the store's keys begin with.
+    """Yield them as `VersionedStore.old_versions` does; `root` is what the store's keys begin with."""
+    pairing = _Pairing()
+    try:
+        for page in calls.list_versions(root + prefix):
+            for listed, gone_ns in pairing.of(page):
+                path = listed.key[len(root) :]
+                if not is_own(path) and malformed(path) is None:
+                    yield OldVersion(
+                        path,
+                        listed.version_id,
+                        version_of(listed.etag),
+                        int(listed.size),
+                        modified_ns_of(listed.modified),
+                        gone_ns,
+                    )
+    except ValueError as error:
+        raise broken(location, "a version has a time or size that is none") from error
 
-    A bucket lists the versions of a key newest first. Each was replaced or
-    deleted when the one before it in this list was made.
-    """
-    newer_key, newer_ns = "", 0
-    for listed in calls.list_versions(root + prefix):
-        path, gone_ns = listed.key[len(root) :], newer_ns
-        is_old, newer_key = listed.key == newer_key, listed.key
-        try:
-            newer_ns = modified_ns_of(listed.modified)
-            size = 0 if listed.deleted else int(listed.size)
-        except ValueError as error:
-            raise broken(location, "a version has a time or size that is none") from error
-        if is_old and not listed.deleted and not is_own(path) and malformed(path) is None:
-            version = version_of(listed.etag)
-            yield OldVersion(path, listed.version_id, version, size, newer_ns, gone_ns)
+
+class _Pairing:
+    """Finds out when each version went: when the next one of its key, or a delete marker, was made."""
+
+    def __init__(self) -> None:
+        self._key, self._newer_ns = "", 0
+        self._deleted: dict[str, list[int]] = {}
+
+    def of(self, page: list[ListedVersion]) -> Iterator[tuple[ListedVersion, int]]:
+        """Yield the versions of a page that are not current, and when each went.
+
+        Raises `ValueError` for a time that is none.
+        """
+        self._deleted = {self._key: self._deleted.get(self._key, [])}
+        for listed in page:
+            if listed.deleted:
+                self._deleted.setdefault(listed.key, []).append(modified_ns_of(listed.modified))
+        for listed in page:
+            if not listed.deleted:
+                modified_ns = modified_ns_of(listed.modified)
+                newer = [self._newer_ns] if listed.key == self._key else []
+                deleted = [ns for ns in self._deleted.get(listed.key, []) if ns >= modified_ns]
+                self._key, self._newer_ns = listed.key, modified_ns
+                if listed.latest != "true":
+                    yield listed, min([*newer, *deleted], default=modified_ns)
