@@ -31,6 +31,10 @@ class Waiter(Protocol):
         """Make a call elsewhere, and return what it returns."""
         ...
 
+    def wait_together(self, call: Callable[[], T]) -> T:
+        """Make a call once for all tasks that ask for it before it begins, and return what it returns."""
+        ...
+
     def wait_until_ready(self, descriptor: int, events: int, seconds: float) -> bool:
         """Return once the descriptor is ready; False when the time was up before."""
         ...
@@ -52,6 +56,15 @@ def blocking(call: Callable[[], T]) -> T:
     """Return what `call` returns, or raise what it raises; it may run in another thread."""
     waiter = _here.waiter
     return call() if waiter is None else waiter.wait_for(call)
+
+
+def blocking_together(call: Callable[[], T]) -> T:
+    """As `blocking`, for a call that does the work of all who ask for it before it begins.
+
+    Such as a flush of a disk. Equal calls are the same one, as those of a method of one object are.
+    """
+    waiter = _here.waiter
+    return call() if waiter is None else waiter.wait_together(call)
 
 
 def until_ready(descriptor: int, events: int, seconds: float) -> None:

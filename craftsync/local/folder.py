@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Self
 
-from craftsync.blocking import blocking
+from craftsync.blocking import blocking_together
 from craftsync.core.model import OWN_FOLDER, LocalFile
 from craftsync.core.paths import malformed
 from craftsync.core.reserve import Reserve
@@ -204,7 +204,7 @@ class Folder:
         written may be lost and is to be written again.
         """
         with path_errors(self.path):
-            blocking(self._group.sync)
+            blocking_together(self._group.sync)
 
     def read_mark(self, name: str) -> bytes | None:
         """Return the content of `.craftsync/<name>`, `None` when there is none."""

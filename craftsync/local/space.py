@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections import Counter
 from typing import Self
 
 from craftsync.core.reserve import Reserve
@@ -25,7 +24,7 @@ _LOOK_EVERY = 16 << 20
 
 _REMEDY = "Free space on that disk, or set a smaller `reserve:` in the configuration."
 
-_promised: Counter[int] = Counter()
+_promised: dict[int, int] = {}
 """Bytes that files being written may still take, by device."""
 _lock = threading.Lock()
 
@@ -53,7 +52,8 @@ class SpaceClaim:
         self._unseen = 0
         with _lock:
             self._check(self._left)
-            _promised[self._device] += self._left
+            if self._left:
+                _promised[self._device] = _promised.get(self._device, 0) + self._left
 
     def written(self, count: int) -> None:
         """Note that so many bytes more are on the disk; raises `NoSpace` when others took what was free."""
@@ -66,8 +66,9 @@ class SpaceClaim:
 
     def end(self) -> None:
         """Give back what was not needed; may be called twice."""
-        with _lock:
-            self._give_back(self._left)
+        if self._left:
+            with _lock:
+                self._give_back(self._left)
 
     def __enter__(self) -> Self:
         return self
@@ -78,9 +79,10 @@ class SpaceClaim:
     def _give_back(self, count: int) -> None:
         count = min(count, self._left)
         self._left -= count
-        _promised[self._device] -= count
-        if not _promised[self._device]:
-            del _promised[self._device]
+        if count:
+            left = _promised.pop(self._device) - count
+            if left:
+                _promised[self._device] = left
 
     def _check(self, size: int, promised: int | None = None) -> None:
         disk = linux.fstatvfs(self._descriptor)
@@ -88,7 +90,7 @@ class SpaceClaim:
             return  # A file system that does not know its size.
         free = disk.f_bavail * disk.f_frsize
         kept = self._reserve.of(disk.f_blocks * disk.f_frsize)
-        taken = _promised[self._device] if promised is None else promised
+        taken = _promised.get(self._device, 0) if promised is None else promised
         if kept and free - taken - size < kept:
             raise no_space(
                 f"{_megabytes(size)} needed, {_megabytes(free)} free"

@@ -241,7 +241,7 @@ class Beside:
 
     def __init__(self, connection: sqlite3.Connection, *, shared: bool) -> None:
         self._connection = connection
-        self._is_shared = shared
+        self.is_shared = shared
         self._lock = threading.Lock()
 
     def execute(self, sql: str, values: tuple[Any, ...]) -> None:
@@ -261,7 +261,7 @@ class Beside:
                 raise
 
     def close(self) -> None:
-        if not self._is_shared:
+        if not self.is_shared:
             self._connection.close()
 
 

@@ -11,9 +11,12 @@ or something else. That a run left the path out says nothing.
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from craftsync.blocking import blocking_together
 from craftsync.core.model import LocalFile
 from craftsync.state.database import Beside, Database
 
@@ -40,6 +43,8 @@ class Intents:
         self._beside = beside
         self._before = False
         self._began = False
+        self._beginning = deque[Intent]()
+        self._writing = threading.Lock()
 
     def take_over(self, run: str, *, by_operation: bool, path: str | None = None) -> None:
         """Begin a run: where the store keeps operation ids, what the last run (`run`) left planned may have been written.
@@ -71,11 +76,28 @@ class Intents:
     def begin(self, intent: Intent) -> None:
         """Remember a write before the store can show it."""
         self._began = True
-        self._beside.execute(
-            "INSERT OR REPLACE INTO intent (operation, digest, path, size, mtime_ns, ctime_ns,"
-            " inode) VALUES (?,?,?,?,?,?,?)",
-            (intent.operation, intent.digest, *intent.local),
-        )
+        self._beginning.append(intent)
+        if self._beside.is_shared:
+            self._write_beginning()
+        else:
+            blocking_together(self._write_beginning)
+
+    def _write_beginning(self) -> None:
+        """Write the intents that have come together, since a commit for each would cost as much as a small copy."""
+        with self._writing:
+            intents = []
+            while self._beginning:
+                intents.append(self._beginning.popleft())
+            try:
+                self._beside.executemany(
+                    "INSERT OR REPLACE INTO intent (operation, digest, path, size, mtime_ns,"
+                    " ctime_ns, inode) VALUES (?,?,?,?,?,?,?)",
+                    [(each.operation, each.digest, *each.local) for each in intents],
+                )
+            except BaseException:
+                # Another thread may be about to write, and its intent among these.
+                self._beginning.extendleft(reversed(intents))
+                raise
 
     def end(self, path: str, *, but: Intent | None) -> None:
         """Forget the writes of a path that the store was seen not to hold: all, or all but one."""

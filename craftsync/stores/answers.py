@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from craftsync.clock import Clock
 from craftsync.errors import StoreUnavailable
@@ -32,32 +31,32 @@ class Answers:
         """How many attempts got no answer, or were turned away."""
         self._last = self._now()
 
-    @contextmanager
-    def noted(self, *, short: bool) -> Iterator[None]:
+    def noted(self, *, short: bool) -> AbstractContextManager[None]:
         """Note how an attempt ends; a `short` one takes long only when nobody answers it."""
-        token = object()
-        with self._lock:
-            if not self._asked and self._failure is None:
-                self._last = self._now()
-            if short:
-                self._asked[token] = self._now()
-        try:
-            yield
-        except StoreUnavailable as error:
-            self.failed(error)
-            raise
-        except Exception:
-            self._came()
-            raise
-        else:
-            self._came()
-        finally:
-            with self._lock:
-                self._asked.pop(token, None)
+        return _Attempt(self, short=short)
 
-    def failed(self, error: StoreUnavailable) -> None:
+    def begun(self, attempt: object, *, short: bool) -> None:
+        with self._lock:
+            now = self._now()
+            if not self._asked and self._failure is None:
+                self._last = now
+            if short:
+                self._asked[attempt] = now
+
+    def ended(self, attempt: object, error: BaseException | None) -> None:
+        """Note that an attempt was answered, also if with an error; one that was interrupted tells nothing."""
+        if isinstance(error, StoreUnavailable):
+            self.failed(error, attempt)
+            return
+        with self._lock:
+            self._asked.pop(attempt, None)
+            if error is None or isinstance(error, Exception):
+                self._failure, self._last = None, self._now()
+
+    def failed(self, error: StoreUnavailable, attempt: object = None) -> None:
         """Note an attempt that got no answer."""
         with self._lock:
+            self._asked.pop(attempt, None)
             self._failure = str(error)
             self.failures += 1
 
@@ -73,6 +72,18 @@ class Answers:
                 return "the store does not answer"
         return None
 
-    def _came(self) -> None:
-        with self._lock:
-            self._failure, self._last = None, self._now()
+
+class _Attempt:
+    """A class, since one is entered for each request and a generator takes three times as long."""
+
+    __slots__ = ("_answers", "_short")
+
+    def __init__(self, answers: Answers, *, short: bool) -> None:
+        self._answers = answers
+        self._short = short
+
+    def __enter__(self) -> None:
+        self._answers.begun(self, short=self._short)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._answers.ended(self, error)

@@ -84,17 +84,23 @@ class Pool(Protocol[Result]):
     def close(self) -> None: ...
 
 
-class _Call(NamedTuple):
-    """A wait of a short task, or a long task as a whole."""
+class _Round(NamedTuple):
+    """All short tasks that wait for one call together."""
 
-    task: greenlet | None
+    call: Callable[[], object]
+
+
+class _Call(NamedTuple):
+    """A wait of a short task, or of several together, or a long task as a whole."""
+
+    task: greenlet | _Round | None
     make: Callable[[], object]
 
 
 class _Answer(NamedTuple):
-    """What a worker brings back: to the short task that waits for it, or as a result of its own."""
+    """What a worker brings back: to the short tasks that wait for it, or as a result of its own."""
 
-    task: greenlet | None
+    task: greenlet | _Round | None
     value: object
     error: BaseException | None = None
 
@@ -179,6 +185,40 @@ class _Workers:
         return bool(self._large) and self._large_under_way < self._most_large
 
 
+class _Rounds:
+    """Who waits for which call together with others. Belongs to one thread.
+
+    Each call is under way once at a time, so that who asks meanwhile shares the next one.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[Callable[[], object], list[greenlet]] = {}
+        self._under_way: dict[Callable[[], object], list[greenlet]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._asked)
+
+    def ask(self, call: Callable[[], object], task: greenlet) -> None:
+        self._asked.setdefault(call, []).append(task)
+
+    def drop(self, call: Callable[[], object], task: greenlet) -> None:
+        """Let a task wait no more."""
+        for tasks in (self._asked.get(call, []), self._under_way.get(call, [])):
+            if task in tasks:
+                tasks.remove(task)
+
+    def due(self) -> list[_Call]:
+        """Return the calls to be made now; who asks for one from here on waits for the next."""
+        calls = [call for call in self._asked if call not in self._under_way]
+        for call in calls:
+            self._under_way[call] = self._asked.pop(call)
+        return [_Call(_Round(call), call) for call in calls]
+
+    def ended(self, made: _Round) -> list[greenlet]:
+        """Return who waited for a call."""
+        return self._under_way.pop(made.call)
+
+
 class TaskPool(Generic[Result]):
     """Short tasks share the calling thread; they wait for their sockets together, and workers make their other waits.
 
@@ -212,6 +252,7 @@ class TaskPool(Generic[Result]):
         self._long = _Workers(most, "transfer", self._answer, most_large=most - kept_free)
         self._answers: deque[_Answer] = deque()
         self._sockets: Sockets[greenlet] = Sockets()
+        self._rounds = _Rounds()
         self._sleeping = False
         self._closing = False
         self._workers = workers
@@ -254,8 +295,7 @@ class TaskPool(Generic[Result]):
                 if answer.task is None:
                     result: Result = _returned(answer)
                     return result
-                answer.task.switch(answer)
-                self._start_queued()
+                self._resume(answer)
             if self._closing:
                 return None
             left = _LOOK_SECONDS if end is None else end - monotonic()
@@ -269,6 +309,7 @@ class TaskPool(Generic[Result]):
         """
         if self._closing:
             return
+        self._start_rounds()
         self._closing = True
         self._queued.clear()
         self._waits.finish(drop=False)
@@ -276,7 +317,7 @@ class TaskPool(Generic[Result]):
         self._waits.join()
         self._long.join()
         results: deque[_Answer] = deque()
-        while self._answers or self._sockets:
+        while self._answers or self._sockets or self._rounds:
             if not self._answers:
                 self._go_on(_LOOK_SECONDS)
                 continue
@@ -284,7 +325,7 @@ class TaskPool(Generic[Result]):
             if answer.task is None:
                 results.append(answer)
             else:
-                answer.task.switch(answer)
+                self._resume(answer)
         self._answers = results
         for runner in self._resting:
             runner.switch(None)
@@ -301,6 +342,39 @@ class TaskPool(Generic[Result]):
         returned: T = _returned(self._home.switch())
         return returned
 
+    def wait_together(self, call: Callable[[], T]) -> T:
+        """Wait for a call that is made once all other tasks wait too, so that many share it."""
+        task = getcurrent()
+        if task is self._home or self._closing:
+            return call()
+        try:
+            self._rounds.ask(call, task)
+            answer = self._home.switch()
+        except BaseException:
+            # A signal came: this task ends, and nothing would ever come for it.
+            self._rounds.drop(call, task)
+            raise
+        returned: T = _returned(answer)
+        return returned
+
+    def _resume(self, answer: _Answer) -> None:
+        """Let the tasks go on that waited for an answer."""
+        tasks = (
+            self._rounds.ended(answer.task) if isinstance(answer.task, _Round) else [answer.task]
+        )
+        for task in tasks:
+            assert task is not None
+            task.switch(answer)
+            self._start_queued()
+
+    def _start_rounds(self) -> None:
+        """Have the calls made that tasks wait for together."""
+        for call in self._rounds.due():
+            if self._closing:
+                self._answers.append(_made(call))
+            else:
+                self._waits.hand_over(call)
+
     def wait_until_ready(self, descriptor: int, events: int, seconds: float) -> bool:
         """Run other tasks until a descriptor is ready for the running one."""
         task = getcurrent()
@@ -316,6 +390,7 @@ class TaskPool(Generic[Result]):
 
     def _go_on(self, seconds: float) -> bool:
         """Let the tasks go on whose sockets are ready within so many seconds; return whether anything happened."""
+        self._start_rounds()
         self._sleeping = True
         began = monotonic()
         try:

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from craftsync.blocking import blocking, until_ready
+from craftsync.blocking import blocking, blocking_together, until_ready
 from craftsync.errors import Interrupted
 from craftsync.sync.concurrency import Fixed
 from craftsync.sync.pool import TaskPool, Weight, weight_of
@@ -230,3 +230,87 @@ def test_the_weight_of_a_task_says_what_it_moves() -> None:
     sizes = (0, 1 << 20, (1 << 20) + 1, 16 << 20, (16 << 20) + 1)
     weights = [weight_of(size, short=1 << 20) for size in sizes]
     assert weights == [Weight.SHORT] * 2 + [Weight.LONG] * 2 + [Weight.LARGE]
+
+
+class Counted:
+    """A call that is counted, and whose first time waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.begun = threading.Event()
+        self.released = threading.Event()
+        self.released.set()
+
+    def call(self) -> int:
+        self.calls += 1
+        self.begun.set()
+        assert self.released.wait()
+        return self.calls
+
+
+def test_tasks_that_wait_for_one_call_together_share_it() -> None:
+    counted = Counted()
+    pool: TaskPool[object] = TaskPool(Fixed(8))
+    for _ in range(8):
+        pool.submit(lambda: blocking_together(counted.call))
+
+    assert [pool.take() for _ in range(8)] == [1] * 8
+    pool.close()
+
+
+def test_who_asks_while_a_shared_call_is_under_way_waits_for_the_next() -> None:
+    counted = Counted()
+    counted.released.clear()
+    pool: TaskPool[object] = TaskPool(Fixed(4))
+
+    def late() -> int:
+        assert blocking(
+            partial(
+                counted.begun.wait,
+            )
+        )
+        counted.released.set()
+        return blocking_together(counted.call)
+
+    pool.submit(lambda: blocking_together(counted.call))
+    pool.submit(late)
+
+    assert {pool.take(), pool.take()} == {1, 2}
+    pool.close()
+
+
+def test_what_a_shared_call_raises_arrives_in_every_task_that_waits() -> None:
+    def refused() -> None:
+        raise ConnectionRefusedError
+
+    def task() -> str:
+        try:
+            blocking_together(refused)
+        except ConnectionRefusedError:
+            return "told"
+        return "not told"
+
+    pool: TaskPool[object] = TaskPool(Fixed(3))
+    for _ in range(3):
+        pool.submit(task)
+
+    assert [pool.take() for _ in range(3)] == ["told"] * 3
+    pool.close()
+
+
+def test_closing_lets_those_go_on_that_wait_together() -> None:
+    counted = Counted()
+    counted.released.clear()
+    pool: TaskPool[object] = TaskPool(Fixed(2))
+
+    def twice() -> int:
+        blocking_together(counted.call)
+        return blocking_together(counted.call)
+
+    pool.submit(twice)
+    pool.submit(twice)
+    threading.Thread(target=lambda: counted.begun.wait() and counted.released.set()).start()
+    pool.close()
+
+    assert {pool.take(), pool.take()} <= {2, 3}
+    assert pool.take() is None
