@@ -3,14 +3,15 @@
 Many servers accept a condition and ignore it, and some hide objects or list
 them in an order of their own; others refuse a condition that is met. None of
 that can be read from anywhere, so each condition is tried in both directions.
-All of it happens below `.craftsync/probe/`, in about thirty small requests.
+All of it happens below `.craftsync/probe/`, in thirty small requests at most where
+the server does all that Amazon does; no more than eight of them one after the other.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from hashlib import md5
@@ -42,12 +43,17 @@ _REMOVALS = 4
 
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
+_DELETED, _COMPLETED, _CREATED, _REPLACED = _NAMES
+"""What else each of them is for: so the conditions of different requests are tried at once."""
 
-_OBJECTS = ("object", "object-new", "copy", "copy-new", "in-parts")
+_OBJECTS = ("object-new", "copy", "copy-new", "in-parts")
 """None begins with the `p` of those whose order is tried."""
 
 _FILE, _BELOW = "pq", "pq/x"
-"""Two objects that cannot be together where a store is made of folders, or where one then hides the other."""
+"""Two objects that cannot be together where a store is made of folders, or where one then hides the other.
+
+The first is put before all others, read and copied.
+"""
 
 
 def probe(store: S3Store) -> ProbedFacts:
@@ -108,33 +114,38 @@ class _Probe:
         """
         self._calls.names_versions = True
         try:
-            return self._put("object")
+            return self._put(_FILE)
         except Unconfirmed:
-            with self._calls.get(self._folder + "object", None, 0, None) as opened:
+            with self._calls.get(self._folder + _FILE, None, 0, None) as opened:
                 if b"".join(opened.chunks) != _BODY:
                     raise
             self._calls.names_versions = False
             return ""
 
     def _tried(self, version: str) -> ProbedFacts:
-        versioning = self._pool.submit(self._versioning)
-        putting = self._pool.submit(self._putting, version)
-        completing = self._pool.submit(self._completing)
-        versions = self._put_names()
-        reading = self._pool.submit(self._reading, versions[_FILE])
-        copying = self._pool.submit(self._copying, versions[_FILE])
+        submit = self._pool.submit
+        # First in the queue of the workers: others wait for them there.
+        names = {name: submit(self._patiently, partial(self._put, name)) for name in _NAMES}
+        below = submit(self._put_below)
+        making, completing = submit(self._making), submit(self._completing, names[_COMPLETED])
+        replacing = submit(self._replacing, names[_REPLACED])
+        creating = submit(self._creating, names[_CREATED])
+        copying = submit(self._copying, version)
+        metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
+        versioning = submit(self._versioning)
+        below.result()
+        wait(names.values())
         listed = self._listed()
-        delete = self._form(self._deleting(_NAMES[0]), versions[_NAMES[0]])
-        create, replace = putting.result()
-        complete_create, complete = completing.result()
-        metadata, ranges, read = reading.result()
-        copies, conditional_copy, conditional_source, source = copying.result()
+        delete = self._form(self._deleting(_DELETED), names[_DELETED].result())
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
+        is_refused, complete = completing.result()
+        replace, (ranges, read) = replacing.result(), reading.result()
+        copies, conditional_copy, conditional_source, source = copying.result()
         return ProbedFacts(
-            conditional_create=create,
+            conditional_create=creating.result(),
             conditional_replace=replace is not Form.NONE,
             conditional_delete=delete is not Form.NONE,
-            conditional_complete_create=complete_create,
+            conditional_complete_create=making.result() and is_refused,
             conditional_complete_replace=complete is not Form.NONE,
             conditional_copy=conditional_copy,
             conditional_source=conditional_source,
@@ -146,7 +157,7 @@ class _Probe:
             server_side_copy=copies,
             versions=self._calls.names_versions,
             md5_versions=version == md5(_BODY, usedforsecurity=False).hexdigest(),
-            metadata=metadata,
+            metadata=metadata.result(),
             ranges=ranges,
             keeps_versions=versioning.result(),
             sorted_listing=ascending(listed),
@@ -160,17 +171,10 @@ class _Probe:
     def _put(self, name: str, condition: Condition = None) -> str:
         return self._calls.put(self._folder + name, _BODY, self._notes, condition).version
 
-    def _put_names(self) -> dict[str, str]:
-        """Put the objects whose order and company is tried, and return their versions."""
-        puts = {
-            name: self._pool.submit(self._patiently, partial(self._put, name))
-            for name in (*_NAMES, _FILE)
-        }
-        versions = {name: put.result() for name, put in puts.items()}
-        # After the other one: rclone, asked for it the other way round, cannot remove either of them.
+    def _put_below(self) -> None:
+        """Put an object below the first one, after it: rclone, asked for it the other way round, cannot remove either."""
         with suppress(StoreError):
             self._patiently(partial(self._put, _BELOW))
-        return versions
 
     def _listed(self) -> list[str]:
         query = [("encoding-type", "url"), ("prefix", self._folder + "p")]
@@ -185,46 +189,64 @@ class _Probe:
             self._unless_refused(partial(self._calls.head, self._folder + name), None) is not None
         )
 
-    def _putting(self, version: str) -> tuple[bool, Form]:
-        """Try the conditions of a write, one after the other: at once they would disturb each other."""
-        put = partial(self._put, "object")
-        replace = self._form(put, version)
-        create = self._is_unmet(partial(put, CREATE))
-        create = create and self._is_met(partial(self._put, "object-new", CREATE))
-        return create, replace
+    def _replacing(self, put: Future[str]) -> Form:
+        return self._form(partial(self._put, _REPLACED), put.result())
 
-    def _completing(self) -> tuple[bool, Form]:
-        """Try the conditions of a completion: one upload is to make the object, the other to replace it."""
-        key, begun = self._folder + "in-parts", list[str]()
+    def _creating(self, put: Future[str]) -> bool:
+        """Tell whether a write that expects nothing is refused where something is, and accepted where nothing is."""
+        put.result()
+        return self._is_unmet(partial(self._put, _CREATED, CREATE)) and self._is_met(
+            partial(self._put, "object-new", CREATE)
+        )
 
-        def upload() -> Try:
-            begun.append(self._patiently(partial(self._calls.begin_upload, key, self._notes, {})))
-            send = partial(self._calls.upload_part, key, begun[-1], 1, _BODY)
-            return partial(self._calls.complete_upload, key, begun[-1], {1: self._patiently(send)})
+    def _making(self) -> bool:
+        """Tell whether an upload in parts that expects nothing makes an object."""
+        return self._uploaded(
+            "in-parts", lambda complete: self._is_met(partial(complete, CREATE)), False
+        )
+
+    def _completing(self, put: Future[str]) -> tuple[bool, Form]:
+        """Tell whether an upload in parts that expects nothing is refused where something is, and how it takes a version."""
+
+        def tried(complete: Try) -> tuple[bool, Form]:
+            version = put.result()
+            if not self._is_unmet(partial(complete, CREATE)):
+                return False, Form.NONE
+            return True, self._form(complete, version)
+
+        return self._uploaded(_COMPLETED, tried, (False, Form.NONE))
+
+    def _uploaded(self, name: str, tried: Callable[[Try], T], otherwise: T) -> T:
+        """Begin an upload of one part and return what `tried` does with what completes it; `otherwise` where there are none."""
+        key, begun, completed = self._folder + name, "", False
+
+        def complete(condition: Condition) -> None:
+            nonlocal completed
+            self._calls.complete_upload(key, begun, {1: part}, condition)
+            completed = True
 
         try:
-            make = upload()
-            create = self._is_met(partial(make, CREATE))
-            version = self._patiently(partial(self._put, "in-parts"))
-            replace = upload()
-            refused = self._is_unmet(partial(replace, CREATE))
-            return create and refused, self._form(replace, version) if refused else Form.NONE
+            begun = self._patiently(partial(self._calls.begin_upload, key, self._notes, {}))
+            part = self._patiently(partial(self._calls.upload_part, key, begun, 1, _BODY))
+            return tried(complete)
         except StoreUnavailable:
             raise
         except StoreError:
-            return False, Form.NONE
+            return otherwise
         finally:
-            for upload_id in begun:
-                self._remove(partial(self._calls.abort_upload, key, upload_id))
+            if begun and not completed:
+                self._remove(partial(self._calls.abort_upload, key, begun))
 
-    def _reading(self, version: str) -> tuple[bool, bool, Form]:
-        """Tell whether metadata comes back, whether a range does, and on which condition."""
+    def _keeps_metadata(self) -> bool:
         found = self._patiently(partial(self._calls.head, self._folder + _FILE))
-        metadata = found is not None and found.metadata.items() >= self._notes.items()
+        return found is not None and found.metadata.items() >= self._notes.items()
+
+    def _reading(self, version: str) -> tuple[bool, Form]:
+        """Tell whether a range comes back, and on which condition."""
         for form in Form:
             if self._unless_refused(partial(self._range_is_right, form.of(version)), False):
-                return metadata, True, form
-        return metadata, False, Form.QUOTED
+                return True, form
+        return False, Form.QUOTED
 
     def _range_is_right(self, match: str | None) -> bool:
         with self._calls.get(self._folder + _FILE, match, 2, 3) as opened:
