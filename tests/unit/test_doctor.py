@@ -161,7 +161,7 @@ def test_every_fact_of_a_store_is_told() -> None:
 
     from craftsync.stores.base import Features
 
-    others = {"folders", "max_path_bytes", "lists_uploads"}
+    others = {"folders", "max_path_bytes", "lists_uploads", "host"}
     told = {promise.fact for promise in of_store.PROMISES} | others
     of_migrate_alone = {"raw_keys", "origin", "properties", "conditional_source"}
     assert told | of_migrate_alone == {field.name for field in fields(Features)}

@@ -4,7 +4,7 @@ Many servers accept a condition and ignore it, and some hide objects or list
 them in an order of their own; others refuse a condition that is met. None of
 that can be read from anywhere, so each condition is tried in both directions.
 All of it happens below `.craftsync/probe/`, in thirty small requests at most where
-the server does all that Amazon does; no more than eight of them one after the other.
+the server does all that Amazon does; no more than nine of them one after the other.
 """
 
 from __future__ import annotations
