@@ -130,11 +130,9 @@ class _Probe:
         making, completing = submit(self._making), submit(self._completing, names[_COMPLETED])
         replacing = submit(self._replacing, names[_REPLACED])
         creating = submit(self._creating, names[_CREATED])
-        copying = submit(self._copying, version)
+        copying, versioning = submit(self._copying, version), submit(self._versioning)
         metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
-        versioning = submit(self._versioning)
-        below.result()
-        wait(names.values())
+        wait((*names.values(), below))
         listed = self._listed()
         delete = self._form(self._deleting(_DELETED), names[_DELETED].result())
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
