@@ -127,27 +127,27 @@ class _Probe:
         # First in the queue of the workers: others wait for them there.
         names = {name: submit(self._patiently, partial(self._put, name)) for name in _NAMES}
         below = submit(self._put_below)
-        making, completing = submit(self._making), submit(self._completing, names[_COMPLETED])
+        completing, making = submit(self._completing, names[_COMPLETED]), submit(self._making)
         replacing = submit(self._replacing, names[_REPLACED])
         creating = submit(self._creating, names[_CREATED])
         copying, versioning = submit(self._copying, version), submit(self._versioning)
         metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
-        wait((*names.values(), below))
+        below.result()
+        wait(names.values())
         listed = self._listed()
         delete = self._form(self._deleting(_DELETED), names[_DELETED].result())
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
-        is_refused, complete = completing.result()
-        replace, (ranges, read) = replacing.result(), reading.result()
+        (is_refused, complete), (ranges, read) = completing.result(), reading.result()
         copies, conditional_copy, conditional_source, source = copying.result()
         return ProbedFacts(
             conditional_create=creating.result(),
-            conditional_replace=replace is not Form.NONE,
+            conditional_replace=replacing.result() is not Form.NONE,
             conditional_delete=delete is not Form.NONE,
             conditional_complete_create=making.result() and is_refused,
             conditional_complete_replace=complete is not Form.NONE,
             conditional_copy=conditional_copy,
             conditional_source=conditional_source,
-            replace_form=replace,
+            replace_form=replacing.result(),
             complete_form=complete,
             delete_form=delete,
             source_form=source,
