@@ -236,8 +236,16 @@ def _unknown_word(word: str, name: str, config: Config) -> UsageError:
     known = ", ".join(config.environments) or "none; there is no configuration"
     return UsageError(
         f"{word!r} is not an environment of the configuration (known: {known}).",
-        remedy=f"{nearest(name, config.environments)}For the folder of that name write ./{word}",
+        remedy=f"{nearest(name, config.environments)}{_said_otherwise(word)}",
     )
+
+
+def _said_otherwise(word: str) -> str:
+    """Return how a store of another kind is named that a word may be meant for."""
+    scheme, colon, rest = word.partition(":")
+    if colon and scheme in ("s3", "file", "craft-ai"):
+        return f"Write {scheme}://{rest.lstrip('/')}."
+    return f"For the folder of that name write ./{word}, for a bucket s3://{word}."
 
 
 def _absolute(word: str) -> Path:

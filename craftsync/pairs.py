@@ -52,7 +52,11 @@ class Pair:
 
 
 def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
-    """Return the pair of the words `ROOT STORE`, of a folder's name, or of the only folder there is."""
+    """Return the pair of the words `ROOT STORE`, or of a folder's name.
+
+    Without words it is the linked folder that the current directory lies in,
+    or else the only one of the configuration.
+    """
     config = configuration.load(asked.get("config"))
     match words:
         case [root, store]:
@@ -63,16 +67,21 @@ def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
         case [name]:
             return _of_folder(_checked(name, config), config, access_of(asked))
         case []:
-            return _of_folder(_only_folder(config), config, access_of(asked))
+            return _enclosing(Path.cwd(), asked)
         case _:
             raise UsageError("Too many words.", remedy="Give ROOT STORE, or the name of a folder.")
 
 
 def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
-    """Return the pair of the words; without words that of each folder of the configuration."""
+    """Return the pair of the words, or of the linked folder around the current directory.
+
+    Without either, and always in a service, that of each folder of the configuration.
+    """
     config = configuration.load(asked.get("config"))
     if words or not config.folders:
         return [resolve(words, asked)]
+    if not _is_service() and (around_here := _around(Path.cwd(), asked)):
+        return [_one_of(around_here)]
     access = access_of(asked)
     return [_of_folder(name, config, access) for name in config.folders]
 
@@ -142,6 +151,17 @@ def access_of(asked: PairOptions) -> S3Access:
 def state_dir_of(asked: PairOptions) -> Path:
     named = asked.get("state_dir")
     return Path(named).expanduser() if named else configuration.default_state_dir()
+
+
+def refuse_nothing(pair: Pair, word: str, asked: PairOptions) -> None:
+    """Raise `StoreMissing` for a store that is new to its root and in which nothing is: a mistyped name.
+
+    Nothing is made before that is known.
+    """
+    on_disk = isinstance(pair.location, DirectoryLocation)
+    if not on_disk and not _is_known(pair, state_dir_of(asked)):
+        with locations.opened(pair.location, create=False) as store:
+            locations.refuse_nothing(store, word)
 
 
 @contextmanager
@@ -230,17 +250,29 @@ def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
 
 
 def _enclosing(place: Path, asked: PairOptions) -> Pair:
-    configured, known = _all_of_configuration(asked), _all_remembered(asked)
     for start in (place, Path.cwd()):
-        for folder in (start, *start.parents):
-            if (folder / OWN_FOLDER).is_dir():
-                # The configuration goes first: it also knows how to reach the store.
-                for pairs in (configured, known):
-                    here = [pair for pair in pairs if pair.root == folder]
-                    if here:
-                        return _one_of(here)
+        if around_here := _around(start, asked):
+            return _one_of(around_here)
     config = configuration.load(asked.get("config"))
     return _of_folder(_only_folder(config), config, access_of(asked))
+
+
+def _around(start: Path, asked: PairOptions) -> list[Pair]:
+    """Return the pairs of the innermost linked folder that a place lies in.
+
+    Those of the configuration go first: it also knows how to reach the store.
+    """
+    for folder in (start, *start.parents):
+        if (folder / OWN_FOLDER).is_dir():
+            for found in (_all_of_configuration(asked), _all_remembered(asked)):
+                if here := [pair for pair in found if pair.root == folder]:
+                    return here
+    return []
+
+
+def _is_service() -> bool:
+    """Whether a service manager has started this process: nobody chose the current directory then."""
+    return "NOTIFY_SOCKET" in os.environ
 
 
 def _all_of_configuration(asked: PairOptions) -> list[Pair]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from craftsync import locations, pairs
+from craftsync import pairs
 from craftsync.core.model import Compare, Mode
 from craftsync.options import PassOptions, options_of, settings_of
 from craftsync.sync.report import Event, Options, Report
@@ -24,9 +24,9 @@ def run(command: str, words: Sequence[str], asked: PassOptions) -> Report:
     """Push, pull or sync the pair the words name; `command` says which of the three."""
     pair = pairs.resolve(words, asked)
     options = options_for(pair, asked, MODES[command])
+    if command == "pull" and len(words) == _ROOT_AND_STORE:
+        pairs.refuse_nothing(pair, words[1], asked)
     with opened_for(pair, options, asked) as session:
-        if command == "pull" and len(words) == _ROOT_AND_STORE and session.is_new:
-            locations.refuse_nothing(session.store, words[1])
         return session.run(command, options, asked.get("on_event", _ignore))
 
 

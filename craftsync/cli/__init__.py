@@ -81,12 +81,13 @@ class Commands(Group):
 @click.option("--state-dir", metavar="DIR", help="Where the state databases live.")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:
-    """Keep a local folder (ROOT) and a data store (STORE) in step.
+    """Keep a local folder (ROOT) and a data store (STORE) in sync.
 
     A STORE is an environment of the configuration (dev, dev:folder), a URL
     (s3://bucket/prefix, file:///folder) or a path (/…, ./…, ../…, ~…).
-    A PAIR is ROOT STORE, or the name of a folder of the configuration, or
-    nothing when there is only one.
+    FOLDER is the name of a folder of the configuration. Without words it is
+    the linked folder that the current directory lies in, or else the only one
+    of the configuration.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `stop`, `rescan`, `reload`, `bwlimit`: steer the daemon that keeps a pair in step."""
+"""`pause`, `resume`, `stop`, `rescan`, `reload`, `bwlimit`: steer the daemon that keeps a folder in sync."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.05
 def pause(pair: tuple[str, ...], **flags: Any) -> None:
     """Start no more transfers until `resume`, not even after a restart.
 
-    What is under way is given up, and goes on where it was.
+    What is under way is given up, and resumes where it was.
 
     \b
     Examples:
@@ -36,27 +36,27 @@ def pause(pair: tuple[str, ...], **flags: Any) -> None:
 @click.command(cls=common.Command)
 @common.all_of(common.pair_words, common.access_options)
 def resume(pair: tuple[str, ...], **flags: Any) -> None:
-    """Go on after `pause`, with a look at everything.
+    """Resume after `pause`, with a scan of everything.
 
     \b
     Examples:
       craftsync resume
       craftsync resume datasets
     """
-    _tell_every(pair, flags, "resume", "goes on")
+    _tell_every(pair, flags, "resume", "resumed")
 
 
 @click.command(cls=common.Command)
 @common.all_of(common.pair_words, common.access_options)
 def rescan(pair: tuple[str, ...], **flags: Any) -> None:
-    """Make the running daemon look at everything now.
+    """Make the running daemon scan everything now.
 
     \b
     Examples:
       craftsync rescan
       craftsync rescan datasets
     """
-    _tell_every(pair, flags, "sync", "looks at everything")
+    _tell_every(pair, flags, "sync", "scan started")
 
 
 @click.command(cls=common.Command)
@@ -89,7 +89,7 @@ def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
 def stop(pair: tuple[str, ...], **flags: Any) -> None:
     """End the daemon in good order, and return once it has ended.
 
-    With a PAIR only that one, until the daemon is started anew; a reload does
+    With words only that folder, until the daemon is started anew; a reload does
     not change that. The process ends with its last.
 
     \b

@@ -1,4 +1,4 @@
-"""`push`, `pull` and `sync`: one pass over a pair."""
+"""`push`, `pull` and `sync`: one run over a linked folder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from craftsync import passes
+from craftsync import pairs, passes
 from craftsync.cli import parameters as common
-from craftsync.cli.output import reporting
+from craftsync.cli.output import reporting, say, shown
 
 _pass_options = (
     common.pair_words,
@@ -23,6 +23,10 @@ _pass_options = (
 def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
     with reporting(command, flags) as output:
         asked = common.asked_of(flags)
+        if not pair and not flags["json"] and not flags["quiet"]:
+            meant = pairs.resolve(pair, asked)
+            name = f"{meant.folder}: " if meant.folder else ""
+            say(shown(f"{name}{meant.root} ⇄ {meant.location}"), to_stderr=True)
         asked["on_event"] = output.on_event
         return output.finish(passes.run(command, pair, asked))
 
@@ -30,10 +34,10 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
 @click.command(cls=common.Command)
 @common.all_of(*_pass_options)
 def push(pair: tuple[str, ...], **flags: Any) -> int:
-    """Bring what changed in the root to the store.
+    """Bring what changed in the folder to the store.
 
     Nothing is deleted in the store without --delete, which makes the store
-    mirror the root. What is overwritten or deleted there stays recoverable.
+    mirror the folder. What is overwritten or deleted there stays recoverable.
 
     \b
     Examples:
@@ -46,11 +50,11 @@ def push(pair: tuple[str, ...], **flags: Any) -> int:
 @click.command(cls=common.Command)
 @common.all_of(*_pass_options)
 def pull(pair: tuple[str, ...], **flags: Any) -> int:
-    """Bring what changed in the store to the root.
+    """Bring what changed in the store to the folder.
 
-    Nothing is deleted in the root without --delete, which makes the root
+    Nothing is deleted in the folder without --delete, which makes the folder
     mirror the store. What is overwritten or deleted there stays recoverable.
-    A root that is not there yet is created.
+    A folder that is not there yet is created.
 
     \b
     Examples:
@@ -63,7 +67,7 @@ def pull(pair: tuple[str, ...], **flags: Any) -> int:
 @click.command(cls=common.Command)
 @common.all_of(*_pass_options)
 def sync(pair: tuple[str, ...], **flags: Any) -> int:
-    """Bring root and store in step, both ways.
+    """Bring folder and store in sync, both ways.
 
     Deletions are carried over. Where both sides changed the same file, both
     versions are kept, unless --conflict says otherwise.

@@ -64,7 +64,7 @@ def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:
     return decorate
 
 
-pair_words = click.argument("pair", nargs=-1, metavar="[PAIR]")
+pair_words = click.argument("pair", nargs=-1, metavar="[FOLDER | ROOT STORE]")
 
 access_options = all_of(
     click.option("--profile", help="The AWS profile of an S3 store."),

@@ -43,7 +43,7 @@ def _rows(facts: Facts) -> Iterator[RenderableType]:
     if moving_of(facts) and progress:
         yield ProgressBar(progress["bytes_total"] or 1, progress["bytes_done"])
     yield from _waiting(facts)
-    if trash := holdings_shown(facts["trash"]):
+    if facts["trash"] and (trash := holdings_shown(facts["trash"])):
         yield Text(shown(f"Trash: {trash}"), style="dim")
     for command in facts["next"]:
         yield Text(f"See {shown(command)}", style="bold")
@@ -54,11 +54,11 @@ def _headline(facts: Facts) -> Text:
     if facts["pending"]:
         waiting.append(f"{facts['pending']} pending")
     last = facts["last_success"]
-    since = f"last in step {last}" if last else "not in step yet"
+    since = f"last in sync {last}" if last else "not in sync yet"
     if waiting or facts["state"] != "watching" or not facts["last_success"]:
         # Nobody has looked since a daemon stopped, so that it is in step is not known.
         return Text(", ".join([*waiting, since]), style="bold yellow" if waiting else "bold")
-    return Text(f"In step; {since}", style="bold green")
+    return Text(f"In sync; {since}", style="bold green")
 
 
 def _waiting(facts: Facts) -> Iterator[RenderableType]:

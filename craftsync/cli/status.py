@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from craftsync import locations, pairs
+from craftsync import __version__, locations, pairs
 from craftsync.cli import control
 from craftsync.cli import parameters as common
 from craftsync.cli.output import holdings_shown, say, say_json, shown, size_shown
+from craftsync.errors import CraftsyncError
 from craftsync.options import PairOptions
 from craftsync.state import known_conflicts
 
@@ -23,7 +24,7 @@ Facts = Mapping[str, Any]
 
 @click.command(cls=common.Command)
 @common.all_of(common.pair_words, common.json_option, common.access_options)
-def status(pair: tuple[str, ...], **flags: Any) -> None:
+def status(pair: tuple[str, ...], **flags: Any) -> int:
     """Show how a linked folder stands.
 
     Without words it is the one that the current directory lies in; outside of
@@ -35,8 +36,10 @@ def status(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync status --json data ./backup
     """
     asked = common.asked_of(flags)
-    meant = pairs.every(pair, asked) if pair else pairs.all_known(asked)
-    found = [_facts(one, asked) for one in meant]
+    if pair:
+        found, code = [_facts(one, asked, named=True) for one in pairs.every(pair, asked)], 0
+    else:
+        found, code = _of_all(pairs.all_known(asked), asked)
     if flags["json"]:
         say_json(found[0] if len(found) == 1 else found)
     elif sys.stdout.isatty():
@@ -47,12 +50,43 @@ def status(pair: tuple[str, ...], **flags: Any) -> None:
         for facts in found:
             for line in lines_of(facts):
                 say(line)
+    return code
 
 
-def _facts(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any]:
+def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[str, Any]], int]:
+    """Return how each stands, and the exit code of the first of which that cannot be read."""
+    found, code = [], 0
+    for one in meant:
+        try:
+            found.append(_facts(one, asked, named=False))
+        except CraftsyncError as error:
+            code = code or error.exit_code
+            found.append(_unreadable(one, error))
+    return found, code
+
+
+def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
+    """Return what is left to show of a linked folder whose state cannot be read, or whose daemon is silent."""
+    unknown = dict.fromkeys(("mode", "pid", "pending", "conflicts", "held", "problems"))
+    return {
+        "state": "stopped",
+        "reason": f"{error} {error.remedy}".rstrip(),
+        "root": str(pair.root),
+        "store": locations.address_of(pair.location),
+        **unknown,
+        "folder": pair.folder,
+        "last_success": None,
+        "watch": {"healthy": False, "reason": "unknown"},
+        "version": __version__,
+        "trash": None,
+        "next": [],
+    }
+
+
+def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, Any]:
     facts: dict[str, Any] | None = control.tell(pair, asked, "status")
     if facts is None:
-        facts = _of_stopped(pair, pairs.state_dir_of(asked))
+        facts = _of_stopped(pair, pairs.state_dir_of(asked), named=named)
     else:
         # A daemon counts those of its last passes; a copy that nobody settled is one still.
         copies = known_conflicts(pairs.state_dir_of(asked), facts["root"], facts["store"])
@@ -61,15 +95,16 @@ def _facts(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any]:
 
     place = (facts["root"], facts["store"], pairs.state_dir_of(asked))
     trash = holdings_of(*place, pair.retention)
-    return {**facts, "trash": trash, "next": _next_steps(pair, asked, facts)}
+    next_steps = _next_steps(pair, asked, facts)
+    return {**facts, "folder": pair.folder, "trash": trash, "next": next_steps}
 
 
-def _of_stopped(pair: pairs.Pair, state_dir: Path) -> dict[str, Any]:
-    """Return what is known of a pair no daemon keeps in step; what is missing of it is the reason."""
+def _of_stopped(pair: pairs.Pair, state_dir: Path, *, named: bool) -> dict[str, Any]:
+    """Return what is known of a pair no daemon keeps in sync; what is missing of it is the reason."""
     from craftsync.sync.status import of_pair
 
     facts = of_pair(str(pair.root), locations.address_of(pair.location), state_dir)
-    if pair.folder is None and facts["mode"] is None:
+    if named and pair.folder is None and facts["mode"] is None:
         # Nobody has ever heard of it: the words may be mistyped, and this raises what is wrong.
         with pairs.opened(pair, state_dir, reading=True):
             return facts
@@ -107,7 +142,7 @@ def lines_of(facts: Facts) -> list[str]:
     lines += [f"  {shown(remark)}" for remark in remarks_of(facts)]
     for name in ("pending", "conflicts", "held", "problems"):
         lines.append(f"  {name}: {'unknown' if facts[name] is None else facts[name]}")
-    if trash := holdings_shown(facts["trash"]):
+    if facts["trash"] and (trash := holdings_shown(facts["trash"])):
         lines.append(f"  trash: {shown(trash)}")
     lines += [
         f"    {issue['type']}: {shown(issue['path'])}: {shown(issue['reason'])}"
@@ -123,7 +158,7 @@ def remarks_of(facts: Facts) -> list[str]:
     running = facts["pid"] is not None
     if not running:
         remarks.append(
-            "no daemon keeps it in step: craftsync watch or craftsync service install starts one"
+            "no daemon keeps it in sync: craftsync watch or craftsync service install starts one"
         )
     if facts["state"] == "halted":
         remarks.append("it is tried again every minute; craftsync rescan tries it now")

@@ -64,11 +64,14 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
     with _opened(paths, flags, read_only=True) as (session, inside):
         holds = holdings_shown(session.holdings())
         wanted = Wanted(inside, since, at)
+        entry = None
         for entry in wanted.among(session.trash(wanted)):
             if flags["json"]:
                 say_json(entry._asdict())
             else:
                 say(f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})")
+        if entry is None and not flags["json"]:
+            say("No such version is kept." if paths or since or at else "The trash is empty.")
         if holds and not flags["json"]:
             say(f"in all: {holds}")
         if not flags["json"] and (versions := session.in_versions()):

@@ -93,7 +93,7 @@ def decide_looks(here: Look, there: Look, policy: Policy) -> Decision | None:
         return _two_way(here, there)
     if policy.mode is Mode.PUSH:
         return _one_way(here, there, policy.delete, "file", "store")
-    decision = _one_way(there, here, policy.delete, "object", "root")
+    decision = _one_way(there, here, policy.delete, "object", "folder")
     return decision and Decision(_MIRRORED[decision.kind], decision.rule)
 
 
@@ -102,21 +102,21 @@ def _two_way(here: Look, there: Look) -> Decision | None:  # noqa: C901 (one arm
         case (Look.SAME, Look.SAME) | (Look.NONE, Look.NONE):
             return None
         case Look.NEW, Look.NONE:
-            return Decision(Kind.UPLOAD, "the file is new in the root")
+            return Decision(Kind.UPLOAD, "the file is new in the folder")
         case Look.NONE, Look.NEW:
             return Decision(Kind.DOWNLOAD, "the object is new in the store")
         case Look.CHANGED, Look.SAME:
-            return Decision(Kind.UPLOAD, "the file changed in the root")
+            return Decision(Kind.UPLOAD, "the file changed in the folder")
         case Look.SAME, Look.CHANGED:
             return Decision(Kind.DOWNLOAD, "the object changed in the store")
         case Look.GONE, Look.SAME:
-            return Decision(Kind.DELETE_REMOTE, "the file was deleted in the root")
+            return Decision(Kind.DELETE_REMOTE, "the file was deleted in the folder")
         case Look.SAME, Look.GONE:
             return Decision(Kind.DELETE_LOCAL, "the object was deleted in the store")
         case Look.CHANGED, Look.GONE:
-            return Decision(Kind.UPLOAD, "an edit in the root beats a deletion in the store")
+            return Decision(Kind.UPLOAD, "an edit in the folder beats a deletion in the store")
         case Look.GONE, Look.CHANGED:
-            return Decision(Kind.DOWNLOAD, "an edit in the store beats a deletion in the root")
+            return Decision(Kind.DOWNLOAD, "an edit in the store beats a deletion in the folder")
         case Look.GONE, Look.GONE:
             return Decision(Kind.FORGET, "gone from both sides")
         case _:

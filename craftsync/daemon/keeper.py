@@ -189,7 +189,7 @@ class Keeper:
         if self.is_halted and self.error is not None:
             return _reason_of(self.error)
         if self._paused:
-            return "paused on request; craftsync resume goes on"
+            return "paused on request; craftsync resume continues"
         if self._held:
             return "outside its windows"
         return self._cycles.state.reason if self._cycles is not None else None
@@ -242,6 +242,7 @@ class Keeper:
             if self._held:
                 cycles.pause()
         self.was_open = True
+        _log.info("%s: watching; the store is %s", self.watched.root, self.watched.store)
         self._opened.set()
         self._wake()
         events = self.watched.events
@@ -300,7 +301,7 @@ class Keeper:
             self._held = hold
             if self._cycles is not None:
                 (self._cycles.pause if hold else self._cycles.resume)()
-        _log.info("%s: %s", self.watched.root, self._reason() if hold else "goes on")
+        _log.info("%s: %s", self.watched.root, self._reason() if hold else "resumed")
 
     def _set_paused(self, paused: bool) -> None:
         """Hold all transfers, or none, and remember it: a restart nobody asked for must not undo it."""

@@ -273,7 +273,8 @@ class Folder:
             )
         return LockedError(
             f"Another craftsync{self._holder()} is at work on {self.path}.",
-            remedy="Wait until it has finished, or end it.",
+            remedy="Wait until it has finished. If it is craftsync watch, craftsync rescan makes it"
+            " scan now, and craftsync stop ends it.",
         )
 
     def _holder(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from craftsync.clock import SystemClock
 from craftsync.core.merge import Joined, merge
-from craftsync.core.model import BaselineRow, RemoteObject, Skipped
+from craftsync.core.model import BaselineRow, RemoteObject
 from craftsync.errors import CraftsyncError
 from craftsync.local.patterns import CallRules
 from craftsync.migrate.content import digest_of, is_md5
@@ -46,24 +47,28 @@ class Checker:
         """Call `on_line(symbol, path)` for each path, in order.
 
         `=` equal, `*` different, `-` only in the target, `+` only in the
-        source, `!` could not be told. Anything but `=` counts as a problem,
-        what takes no part on either side as skipped.
+        source, `!` could not be read. Anything but `=` counts as a problem, but
+        for what takes no part on either side: by design, or as skipped.
         """
         report = Report("check")
         clock = SystemClock()
         started = clock.monotonic()
         nothing_agreed: tuple[BaselineRow, ...] = ()
         database = Database.scratch()
-        listings = [
-            self._listed(store, database, name, report, on_line)
-            for store, name in ((self.source, "source"), (self.target, "target"))
-        ]
-        triples = merge(listings[0], nothing_agreed, listings[1])
+        left, right = (planning.Unread(report, on_line, self.on_event) for _ in range(2))
+        triples = merge(
+            self._listed(self.source, database, "source", left),
+            nothing_agreed,
+            self._listed(self.target, database, "target", right),
+        )
+        compare = partial(self._compare, left, right)
         count = min(self.workers, _READ_AT_ONCE)
         with workers(count, "compare", self.source, self.target) as pool:
             compared = 0
             while batch := list(islice(triples, _BATCH)):
-                for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):
+                for symbol, triple in zip(pool.map(compare, batch), batch, strict=True):
+                    if symbol is None:
+                        continue
                     report.unchanged += symbol == "="
                     if symbol != "=":
                         report.problems += 1
@@ -80,28 +85,20 @@ class Checker:
         store: Store,
         database: Database,
         name: str,
-        report: Report,
-        on_line: Callable[[str, str], None],
+        unread: planning.Unread,
     ) -> Iterator[RemoteObject]:
-        def known(entries: Iterable[RemoteObject | Skipped]) -> Iterator[RemoteObject]:
-            for entry in entries:
-                if isinstance(entry, Skipped):
-                    report.skipped += 1
-                    report.note(IssueEvent(Issue.SKIPPED, entry.path, entry.reason))
-                    on_line("!", entry.path)
-                else:
-                    yield entry
-
-        listing = known(
+        listing = unread.of(
             planning.counted(self.rules.of(store.list()), f"listing the {name}", self.on_event)
         )
         return listing if store.features.sorted_listing else in_order(database, listing, name=name)
 
-    def _compare(self, triple: _Triple) -> str:
+    def _compare(
+        self, left: planning.Unread, right: planning.Unread, triple: _Triple
+    ) -> str | None:
         if triple.remote is None:
-            return "+"
+            return right.symbol(triple.path, "+")
         if triple.local is None:
-            return "-"
+            return left.symbol(triple.path, "-")
         try:
             return "=" if self._are_equal(triple.local, triple.remote) else "*"
         except (CraftsyncError, OSError):

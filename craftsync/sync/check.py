@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import TypeVar
 
 from craftsync.core.merge import Triple, merge
-from craftsync.core.model import BaselineRow, LocalFile, RemoteObject, Skipped
+from craftsync.core.model import BaselineRow
 from craftsync.errors import CraftsyncError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -23,8 +23,6 @@ from craftsync.sync.report import REASONS, Issue, IssueEvent, OnEvent, ProgressE
 from craftsync.sync.settle import Contents
 
 _BATCH = 256
-
-_Entry = TypeVar("_Entry", LocalFile, RemoteObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +41,22 @@ class Checker:
         """Call `on_line(symbol, path)` for each path, in order.
 
         `=` equal, `*` different, `-` only in the store, `+` only in the root,
-        `!` could not be told. Anything but `=` counts as a problem, what takes
-        no part on either side as skipped.
+        `!` could not be read. Anything but `=` counts as a problem, but for what
+        takes no part on either side: by design, or as skipped.
         """
 
-        def known(stream: Iterable[_Entry | Skipped]) -> Iterator[_Entry]:
-            for entry in stream:
-                if isinstance(entry, Skipped):
-                    report.skipped += 1
-                    report.note(IssueEvent(Issue.SKIPPED, entry.path, entry.reason))
-                    on_line("!", entry.path)
-                else:
-                    yield entry
-
-        listing = known(planning.counted(self.store.list(), "listing", self.on_event))
+        here, there = (planning.Unread(report, on_line, self.on_event) for _ in range(2))
+        listing = there.of(planning.counted(self.store.list(), "listing", self.on_event))
         if not self.store.features.sorted_listing:
             listing = in_order(self.state.database, listing)
         nothing_agreed: tuple[BaselineRow, ...] = ()
         scanned = planning.counted(scan(self.root, self.rules), "scanning", self.on_event)
-        triples = merge(known(scanned), nothing_agreed, listing)
+        triples = merge(here.of(scanned), nothing_agreed, listing)
+        compare = partial(self._compare, here, there)
         with workers(self.workers, "compare", self.store) as pool:
             compared = 0
             while batch := list(islice(triples, _BATCH)):
-                for symbol, triple in zip(pool.map(self._compare, batch), batch, strict=True):
+                for symbol, triple in zip(pool.map(compare, batch), batch, strict=True):
                     if symbol is None:
                         continue
                     report.unchanged += symbol == "="
@@ -76,11 +67,11 @@ class Checker:
                 compared += len(batch)
                 self.on_event(ProgressEvent("hashing", compared))
 
-    def _compare(self, triple: Triple) -> str | None:
+    def _compare(self, here: planning.Unread, there: planning.Unread, triple: Triple) -> str | None:
         if triple.remote is None:
-            return "+"
+            return there.symbol(triple.path, "+")
         if triple.local is None:
-            return None if self.rules.ignored(triple.path) else "-"
+            return None if self.rules.ignored(triple.path) else here.symbol(triple.path, "-")
         contents = Contents(self.root, self.fetcher, triple.local, triple.remote)
         try:
             return "=" if contents.equal(self.store, may_read=True) else "*"

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from craftsync.core.model import RemoteObject, Skipped
+from craftsync.core.merge import Unknown
+from craftsync.core.model import LocalFile, RemoteObject, Skipped
 from craftsync.errors import PathError, PathLeftOut, PathRefused, StoreDenied
 from craftsync.stores.base import Store
 from craftsync.stores.workers import workers
-from craftsync.sync.report import HeldEvent, Issue, IssueEvent, OnEvent, ProgressEvent
+from craftsync.sync.report import HeldEvent, Issue, IssueEvent, OnEvent, ProgressEvent, Report
 
 BATCH = 1000
 """Steps put into the plan table at once."""
@@ -25,6 +26,7 @@ _LOOKS_AT_ONCE = 16
 
 _Step = TypeVar("_Step")
 _Entry = TypeVar("_Entry")
+_Side = TypeVar("_Side", LocalFile, RemoteObject)
 
 
 @dataclass(slots=True)
@@ -65,6 +67,42 @@ class Planned:
             on_event(IssueEvent(Issue.HELD, path, reason))
         self.held += count
         on_event(HeldEvent(count, where, reason, remedy))
+
+
+class Unread:
+    """What one side of a check could not say: a `!` for each, and no line for what takes no part by design."""
+
+    def __init__(
+        self, report: Report, on_line: Callable[[str, str], None], on_event: OnEvent
+    ) -> None:
+        self._report = report
+        self._on_line = on_line
+        self._on_event = on_event
+        self._unknown = Unknown()
+
+    def of(self, stream: Iterable[_Side | Skipped]) -> Iterator[_Side]:
+        """Yield the entries, and report the rest."""
+        for entry in stream:
+            if isinstance(entry, Skipped):
+                self._note(entry)
+            else:
+                yield entry
+
+    def symbol(self, path: str, absent: str) -> str | None:
+        """Return how to report a path that was not met: as `absent`, and not at all where a `!` stands for it."""
+        return None if path in self._unknown else absent
+
+    def _note(self, skipped: Skipped) -> None:
+        if skipped.by_design:
+            self._report.left_out += 1
+            self._on_event(IssueEvent(Issue.SKIPPED, skipped.path, skipped.reason, by_design=True))
+            return
+        self._unknown.add(skipped)
+        self._report.problems += skipped.failed
+        self._report.skipped += not skipped.failed
+        issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
+        self._report.note(IssueEvent(issue, skipped.path, skipped.reason))
+        self._on_line("!", skipped.path)
 
 
 def stat_all(

@@ -147,11 +147,6 @@ class Session:
         self.state.close()
         self.root.close()
 
-    @property
-    def is_new(self) -> bool:
-        """Whether this root has never met this store."""
-        return self.state.database.get("store_id") is None
-
     def rules(self, options: Options) -> IgnoreRules:
         """Return which paths take part."""
         return IgnoreRules(self.root, include=options.include, exclude=options.exclude)

@@ -81,4 +81,4 @@ def _nothing(local: LocalFile | None, remote: RemoteObject | None, policy: Polic
         return "on neither side"
     if local is None or remote is None:
         return f"{policy.mode} without --delete leaves it alone"
-    return "in sync: both sides are as last synced"
+    return "both sides are as last synced"

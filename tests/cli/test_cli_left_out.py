@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
+import pytest
+
 from tests.support.cli import Craftsync, until
 from tests.support.daemons import running
 
@@ -66,3 +68,23 @@ def test_a_running_daemon_reports_a_link_once_and_a_success(craftsync: Craftsync
             craftsync.write(f"data/{name}")
             until((craftsync.folder / "store" / name).exists, "another run")
         assert daemon.log.count("link: a symbolic link") == 1
+
+
+@pytest.mark.parametrize("words", [("data", "./store"), ("file://{}/data", "file://{}/store")])
+def test_check_leaves_out_what_takes_no_part_by_design(
+    craftsync: Craftsync, words: tuple[str, str]
+) -> None:
+    file = craftsync.write("data/a")
+    assert craftsync("push", "data", "./store").code == 0
+    file.with_name("link").symlink_to("a")
+    os.mkfifo(file.with_name("pipe"))
+    pair = [word.format(craftsync.folder) for word in words]
+    run = craftsync("check", *pair)
+    assert (run.code, run.lines[0]) == (0, "= a")
+    assert run.lines[1].startswith("check: 1 unchanged, 2 left out (links and special files); ")
+    run = craftsync("check", "--json", *pair)
+    assert (run.code, run.summary["skipped"]) == (0, 0)
+    # What an object stands beside is in the store only.
+    craftsync.write("store/link")
+    run = craftsync("check", *pair)
+    assert (run.code, run.lines[1]) == (1, "- link")

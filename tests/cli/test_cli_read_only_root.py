@@ -110,6 +110,20 @@ def test_a_download_into_a_read_only_root_is_a_problem_that_says_so(
 
 
 @needs_root
+def test_check_claims_nothing_about_a_folder_that_cannot_be_read(
+    craftsync: Craftsync, as_nobody: Callable[..., Run]
+) -> None:
+    for side in ("root", "home/store"):
+        craftsync.write(f"{side}/folder/a")
+        craftsync.write(f"{side}/b")
+    (craftsync.folder / "root/folder").chmod(0)
+    for words in (("root", "./home/store"), ("file://{}/root", "file://{}/home/store")):
+        run = as_nobody("check", *(word.format(craftsync.folder) for word in words))
+        assert run.code == 1
+        assert set(run.lines[:-1]) == {"= b", "! folder"}
+
+
+@needs_root
 def test_root_leaves_a_users_folder_to_its_user(
     craftsync: Craftsync, as_nobody: Callable[..., Run]
 ) -> None:

@@ -90,7 +90,7 @@ def test_why_it_has_halted_is_told_with_what_to_do(
         lines = craftsync("status", "lost").lines
     assert "that its disk is mounted" in lines[1]
     assert lines[2] == "  it is tried again every minute; craftsync rescan tries it now"
-    assert "no daemon keeps it in step" in craftsync("status", "fine").lines[1]
+    assert "no daemon keeps it in sync" in craftsync("status", "fine").lines[1]
 
 
 def test_after_a_crash_the_database_tells_what_was(
@@ -194,12 +194,12 @@ def test_on_a_terminal_it_is_a_picture_and_elsewhere_plain(
 ) -> None:
     craftsync("sync", *pair)
     picture = on_a_terminal(craftsync, "status", *pair)
-    assert "last in step" in picture
-    assert "In step" not in picture, "nobody has looked since"
+    assert "last in sync" in picture
+    assert "In sync" not in picture, "nobody has looked since"
     assert "\x1b[" in picture
     with running(craftsync, *pair) as daemon:
         daemon.until_state("watching", *pair)
-        assert "In step" in on_a_terminal(craftsync, "status", *pair)
+        assert "In sync" in on_a_terminal(craftsync, "status", *pair)
     plain = craftsync("status", *pair).text
     assert "last success" in plain
     assert "\x1b[" not in plain
@@ -214,7 +214,7 @@ def test_a_picture_of_a_transfer_shows_how_far_it_has_come(
         picture = on_a_terminal(craftsync, "status", *pair)
     assert "moving: " in picture
     assert "of 24.0 MiB" in picture
-    assert "not in step yet" in picture
+    assert "not in sync yet" in picture
 
 
 def test_names_cannot_disturb_the_terminal(craftsync: Craftsync, tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""Which linked folder is meant when a command is given none: that around the current directory first."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.support.cli import Craftsync, until
+from tests.support.daemons import running
+
+NOBODY = {
+    **{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"},
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+}
+"""A server that is not there."""
+
+
+@pytest.fixture
+def linked(craftsync: Craftsync) -> Craftsync:
+    """Give a configuration of two folders, and a third that is known by its run alone."""
+    craftsync.config.write_text(
+        f"environments: {{e: {{store: directory, path: {craftsync.folder}/stores}}}}\n"
+        "folders:\n"
+        f"  one: {{root: {craftsync.folder}/one, environment: 'e:one'}}\n"
+        f"  two: {{root: {craftsync.folder}/two, environment: 'e:two'}}\n"
+    )
+    for name in ("one", "two", "by-hand"):
+        craftsync.write(f"{name}/sub/first")
+    for pair in (("one",), ("two",), ("by-hand", "./store")):
+        assert craftsync("sync", *pair).code == 0
+    return craftsync
+
+
+def inside(craftsync: Craftsync, folder: str) -> Craftsync:
+    """Return what calls the program in a folder of the test."""
+    there = Craftsync.__new__(Craftsync)
+    there.__dict__ |= {**craftsync.__dict__, "folder": craftsync.folder / folder}
+    return there
+
+
+@pytest.mark.parametrize(("folder", "store"), [("two", "stores/two"), ("by-hand", "store")])
+def test_inside_a_linked_folder_a_run_needs_no_words(
+    linked: Craftsync, folder: str, store: str
+) -> None:
+    linked.write(f"{folder}/sub/second", "new")
+    here = inside(linked, f"{folder}/sub")
+    assert here("push", "-n").lines[0] == "upload sub/second (3 bytes)"
+    run = here("sync")
+    assert (run.code, run.text.startswith("sync: 1 uploaded")) == (0, True)
+    name = "two: " if folder == "two" else ""
+    assert run.err == f"{name}{linked.folder}/{folder} ⇄ {linked.folder}/{store}\n"
+    assert here("check").lines[:2] == ["= sub/first", "= sub/second"]
+    assert here("push", "--json").err == ""
+    assert set(linked.files(store)) == {"sub/first", "sub/second"}
+
+
+def test_outside_of_any_a_run_names_the_folders_there_are(linked: Craftsync) -> None:
+    run = linked("sync")
+    assert run.code == 2
+    assert "(in the configuration: one, two)" in run.err
+
+
+def test_of_several_stores_of_the_folder_one_is_to_be_named(linked: Craftsync) -> None:
+    assert linked("push", "by-hand", "./other").code == 0
+    run = inside(linked, "by-hand")("sync")
+    assert run.code == 2
+    assert f"{linked.folder}/store" in run.err
+    assert f"{linked.folder}/other" in run.err
+
+
+def test_a_daemon_is_steered_from_inside_its_folder(linked: Craftsync) -> None:
+    with running(linked, "by-hand", "./store") as daemon:
+        daemon.until_state("watching", "by-hand", "./store")
+        here = inside(linked, "by-hand")
+        assert here("pause").text == f"{linked.folder}/by-hand: paused\n"
+        assert here("resume").text == f"{linked.folder}/by-hand: resumed\n"
+        assert here("rescan").text == f"{linked.folder}/by-hand: scan started\n"
+        run = here("sync")
+        assert run.code == 5
+        assert "craftsync stop ends it" in run.err
+        assert here("stop").text == f"{linked.folder}/by-hand: stopped\n"
+
+
+@pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": "/nowhere"}], ids=["hand", "service"])
+def test_watch_inside_a_folder_is_that_folder_and_in_a_service_all_of_them(
+    linked: Craftsync, variables: dict[str, str]
+) -> None:
+    with running(inside(linked, "two"), **variables) as daemon:
+        daemon.until_logged("two: watching; the store is ")
+        if variables:
+            daemon.until_logged("one: watching; the store is ")
+        assert ("/one: " in daemon.log) == bool(variables)
+
+
+def test_status_without_words_shows_what_can_be_read_beside_what_cannot(
+    linked: Craftsync,
+) -> None:
+    for file in (linked.folder / "state/pairs").glob("*/state.db"):
+        with closing(sqlite3.connect(file)) as database:
+            query = "SELECT value FROM meta WHERE key = 'root'"
+            if database.execute(query).fetchone()[0].endswith("two"):
+                database.execute("PRAGMA user_version = 999")
+    run = linked("status", "--json")
+    assert run.code == 7
+    shown = {facts["root"].rpartition("/")[2]: facts for facts in json.loads(run.out)}
+    assert shown["one"]["last_success"]
+    assert "newer" in shown["two"]["reason"]
+    assert (shown["two"]["held"], shown["two"]["folder"]) == (None, "two")
+    assert "  held: unknown" in linked("status").lines
+
+
+def test_status_without_words_asks_no_store(linked: Craftsync) -> None:
+    assert linked("push", "two", "s3://bucket/first", **NOBODY).code == 5
+    run = linked("status")
+    assert (run.code, run.err) == (0, "")
+    assert f"{linked.folder}/two and s3://bucket/first: stopped" in run.lines
+
+
+def test_a_pull_that_cannot_begin_makes_neither_folder_nor_memory(linked: Craftsync) -> None:
+    assert linked("pull", "typo", "s3://bucket/typo", **NOBODY).code == 5
+    assert not (linked.folder / "typo").exists()
+    assert "typo" not in linked("status").text
+
+
+def test_watch_reports_that_it_has_begun(craftsync: Craftsync) -> None:
+    craftsync.write("data/a")
+    (craftsync.folder / "store").mkdir()
+    with running(craftsync, "data", "./store") as daemon:
+        until((craftsync.folder / "store/a").exists, "the first run")
+        line = f"{craftsync.folder}/data: watching; the store is {craftsync.folder}/store"
+        assert daemon.log.count(line) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("s3:bucket/x", "Write s3://bucket/x."),
+        ("s3:/bucket", "Write s3://bucket."),
+        ("bucket", "write ./bucket, for a bucket s3://bucket."),
+    ],
+)
+def test_a_store_that_is_named_badly_is_answered_with_how_to_name_it(
+    craftsync: Craftsync, word: str, remedy: str
+) -> None:
+    run = craftsync("ls", word)
+    assert (run.code, remedy in run.err) == (2, True), run.err
