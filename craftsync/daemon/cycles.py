@@ -300,11 +300,10 @@ class Cycles:
         if again or everything or dirty.everything or self._now() >= self._full_at:
             self._look_at_everything()
             return
-        changed = dirty.paths | left
-        self._in_hand = len(changed)
-        paths = self._asked_for()
+        self._in_hand = len(dirty.paths) + len(left)
+        paths = self._asked_for() | left
         there = self._new_there() if self._now() >= self._poll_at else set()
-        here = with_rules_applied(changed)
+        here = with_rules_applied(dirty.paths)
         if here is None or there is None:
             self._look_at_everything()
         elif here or paths or there:

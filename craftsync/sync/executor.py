@@ -30,6 +30,8 @@ from craftsync.sync.pool import Pool
 from craftsync.sync.runner import Note, Runner
 from craftsync.sync.undo import replaced_by
 
+_LOOK_SECONDS = 0.2
+"""Between two looks for what has changed meanwhile."""
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
 """Steps that end so stay in the plan: what an earlier pass has left for them is still of use."""
 
@@ -87,6 +89,7 @@ class Executor(Runner[Step, Outcome | Staged]):
         self.intake: Intake | None = None
         """What takes in changes while it runs."""
         self._in_intake = False
+        self._looked_at = float("-inf")
         self._ids: dict[str, int] = {}
         self._added: dict[str, _Added] = {}
         self._skipped: set[str] = set()
@@ -118,6 +121,10 @@ class Executor(Runner[Step, Outcome | Staged]):
         """Begin to take in what has changed, unless that is under way; its waits for the store hold up nobody."""
         if self.intake is None or self._in_intake or not self._may_take_in(0):
             return
+        now = self._clock.monotonic()
+        if now - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = now
         met = self.intake.here(self._skipped)
         if met:
             self._in_intake = True

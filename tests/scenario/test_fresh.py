@@ -192,6 +192,35 @@ def test_an_object_that_somebody_named_does_not_wait_for_a_large_upload_under_wa
     scene.assert_in_step_after(0)
 
 
+def test_an_object_that_somebody_named_and_the_run_cannot_take_in_is_the_next_runs(
+    scene: Scene,
+) -> None:
+    def story() -> None:
+        scene.world.take("b")
+        scene.at_work.cycles.look_at(["b"])
+        scene.write("new", "fresh")
+        scene.until_there("new", "fresh")
+
+    scene.large_upload(story)
+    scene.assert_in_step_after(1)
+
+    assert scene.done()[2:] == ["delete-local b"]
+
+
+def test_thousands_of_changes_do_not_wait_for_a_large_upload_under_way(scene: Scene) -> None:
+    def story() -> None:
+        paths = [f"many/{number}" for number in range(1500)]
+        for path in paths:
+            scene.world.write(path, "fresh")
+        scene.changed("many")
+        scene.until(lambda: len(scene.world.there("many/")) == len(paths), "all of them")
+
+    scene.large_upload(story)
+
+    assert len(scene.at_work.passes) == 1
+    scene.assert_in_step_after(0)
+
+
 def test_a_file_that_is_saved_again_and_again_during_one_run_arrives_each_time_and_each_version_is_kept(
     scene: Scene,
 ) -> None:
