@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.merge import Triple
-from craftsync.core.model import Action, Kind
+from craftsync.core.model import Action, Kind, Mode
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
 from craftsync.state.plan import Step, Totals
@@ -34,6 +34,10 @@ _LOOK_SECONDS = 0.2
 """Between two looks for what has changed meanwhile."""
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
 """Steps that end so stay in the plan: what an earlier pass has left for them is still of use."""
+
+
+_YOUNG_NS = 600 * 10**9
+"""Age up to which a file may not be on the disk yet; Linux writes it there within a minute, on batteries later."""
 
 
 class Listener(Protocol):
@@ -267,12 +271,26 @@ class Executor(Runner[Step, Outcome | Staged]):
     def _made_durable(self, finished: list[Outcome]) -> list[Outcome]:
         """Return the outcomes once they survive a power cut, with what the store tells only then."""
         done = {outcome.action.kind for outcome in finished if outcome.rows or outcome.forget}
-        if done & {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}:
+        made = {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}
+        if done & made or any(map(self._may_be_lost, finished)):
             self._root.sync()
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
             learned = self._store.barrier()
             finished = [outcome.completed(learned) for outcome in finished]
         return finished
+
+    def _may_be_lost(self, outcome: Outcome) -> bool:
+        """Tell whether a power cut could take back a file that is about to be agreed on.
+
+        Somebody else wrote it, and a disk may have it only minutes later. Gone
+        with the power, it would count as deleted where deletes follow from that.
+        """
+        policy, local = self._carrier.settler.policy, outcome.action.local
+        if local is None or not outcome.rows:
+            return False
+        if policy.mode is not Mode.TWO_WAY and not policy.delete:
+            return False
+        return abs(self._clock.now_ns() - local.ctime_ns) < _YOUNG_NS
 
     def _record(self, finished: list[Outcome]) -> None:
         now = self._clock.now_ns()

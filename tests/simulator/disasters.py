@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from craftsync.errors import CraftsyncError
@@ -26,11 +28,11 @@ def happens(world: World, what: str, client: Client) -> None:
         shutil.rmtree(saved, ignore_errors=True)
         shutil.copytree(state, saved)
     elif what == "state rolled back" and saved.exists():
-        world.forgets = True
+        world.forgets, client.has_run = True, False
         shutil.rmtree(state)
         shutil.copytree(saved, state)
     elif what == "state lost":
-        world.forgets = True
+        world.forgets, client.has_run = True, False
         shutil.rmtree(state)
         state.mkdir()
         shutil.copyfile(client.template, state / "state.db")
@@ -43,6 +45,29 @@ def happens(world: World, what: str, client: Client) -> None:
     elif what == "store without identity" and client.has_run:
         with _without(world):
             _must_refuse(world, client)
+
+
+def cut_power(world: World, client: Client) -> None:
+    """Let a disk lose what was not flushed; what people see then is as if somebody had done it.
+
+    What the last synced state says must not be among it.
+    """
+    before = client.files()
+    client.disk.lose(world.chance)
+    world.kernel.boot += 1
+    after = client.files()
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) != after.get(path) and not is_own(path):
+            world.judge.person(client.name, path, after.get(path))
+            world.judge.excused.add(path)
+    with closing(sqlite3.connect(world.state_of(client) / "state.db")) as state:
+        rows = state.execute("SELECT path, digest FROM baseline").fetchall()
+    for path, digest in rows:
+        told = path in before and sha256(before[path]).digest() == digest
+        if told and (path not in after or sha256(after[path]).digest() != digest):
+            raise Wrong(
+                f"recorded before it was durable: {path} is {after.get(path)!r} after a power cut"
+            )
 
 
 def _restore(world: World) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any
 
+from craftsync import clock
 from craftsync.local import linux
 
 _FIRST_DESCRIPTOR = 1 << 20
@@ -178,7 +179,8 @@ class Kernel:
     def __init__(self, effect: Callable[[str, bool], None]) -> None:
         self.disks: dict[str, Disk] = {}
         """By the folder each is mounted on."""
-        self.calls = 0
+        self.boot = 1
+        """Counts the power cuts."""
         self._effect = effect
         self._open: dict[int, Descriptor] = {}
         self._next = _FIRST_DESCRIPTOR
@@ -187,11 +189,14 @@ class Kernel:
     def installed(self) -> Iterator[None]:
         """Take the place of Linux."""
         real = {name: getattr(linux, name) for name in linux.__all__}
+        boot_id = clock.boot_id
         for name in real:
             setattr(linux, name, getattr(self, name))
+        clock.boot_id = lambda: str(self.boot)
         try:
             yield
         finally:
+            clock.boot_id = boot_id
             for name, call in real.items():
                 setattr(linux, name, call)
 

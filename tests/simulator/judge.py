@@ -32,7 +32,7 @@ class Judge:
         """What gave way in this run at a path of a side, and to what."""
         self._known: set[str] = set()
         self._met: set[str] = set()
-        """Paths that people changed in a run after it had changed them."""
+        """Paths that people changed in the run under way."""
         self._undone: dict[str, set[bytes]] = defaultdict(set)
         """What people removed or wrote over since the last run ended."""
         self._changed: set[str] = set()
@@ -52,8 +52,7 @@ class Judge:
             self._parents[event].add(last)
         self._parents.setdefault(event, set())
         self._last[side, path] = event
-        if path in self._changed:
-            self._met.add(path)
+        self._met.add(path)
         if not in_place:
             self._meet_unrecorded(path, "")
         self._meet_unrecorded(path, side)
@@ -62,6 +61,9 @@ class Judge:
         _set(self.shown[side], path, content)
         if content is not None:
             self.written.add(content)
+
+    def run_begins(self) -> None:
+        self._met.clear()
 
     def look(self, side: str, now: dict[str, bytes], by: str) -> None:
         """Hear what a side shows after an effect of the client `by`."""
@@ -119,7 +121,6 @@ class Judge:
         self._displaced.clear()
         self._changed.clear()
         self._undone.clear()
-        self._met.clear()
         self._known = {name for shown in self.shown.values() for name in shown}
 
     def _judge_copies(self) -> None:

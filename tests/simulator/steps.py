@@ -115,7 +115,7 @@ class Author:
         chance, mods = self._chance, list[Act | Crash | Fail]()
         roll = chance.random()
         if roll < 0.25:
-            mods.append(Crash(chance.randint(1, 60)))
+            mods.append(Crash(chance.randint(1, 60), cut=chance.random() < 0.3))
         elif roll < 0.45:
             mods += [
                 Fail(

@@ -61,6 +61,19 @@ def test_a_process_killed_at_any_effect_heals(place: Path, personality: str) -> 
         play(History(at, 1, personality, steps), place)
 
 
+def test_an_upload_is_recorded_only_once_its_file_survives_a_power_cut(place: Path) -> None:
+    for seed in range(12):
+        steps = (
+            Act("write", 0, "d/new", 1),
+            Act("write", 0, "edited", 2, "new file"),
+            Run(0),
+            Act("write", 0, "edited", 3, "in place"),
+            Run(0),
+            Run(0, (Crash(1, cut=True),)),
+        )
+        play(History(seed, 1, "whole", steps), place)
+
+
 def test_an_edit_right_after_the_stat_that_keeps_size_and_time_is_uploaded(place: Path) -> None:
     for at in range(1, 40):
         edit = Act("write", 0, "a", 2, "old time", at=at)
