@@ -31,6 +31,7 @@ from craftsync.words import (
     parse_max_delete,
     parse_max_size,
     parse_reserve,
+    parse_scrub,
     parse_seconds,
     parse_transfers,
     parse_windows,
@@ -102,7 +103,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "directory": ("store", "path"),
     "folder": (
         *("root", "environment", "mode", "delete", "include", "exclude", "max_delete"),
-        *("conflict", "transfers", "bwlimit", "windows", "settle", "poll", "rescan"),
+        *("conflict", "transfers", "bwlimit", "windows", "settle", "poll", "rescan", "scrub"),
         "events",
     ),
 }
@@ -244,6 +245,7 @@ def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Envir
             settle=section.take("settle", parse_seconds),
             poll=section.take("poll", parse_seconds),
             rescan=section.take("rescan", parse_seconds),
+            scrub=section.take("scrub", parse_scrub),
             events=section.take("events", text),
         ),
     )

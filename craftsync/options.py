@@ -46,6 +46,7 @@ class Settings:
     settle: float | None = None
     poll: float | None = None
     rescan: float | None = None
+    scrub: float | None = None
     events: str | None = None
 
     def over(self, base: Settings) -> Settings:

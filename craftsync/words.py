@@ -78,6 +78,17 @@ def parse_max_delete(word: object) -> DeleteLimit:
     )
 
 
+def parse_scrub(word: object) -> float:
+    """Read "1%" or "1% a day" as the share of all bytes that is read each day, "off" as none."""
+    text = str(word).strip().lower().removesuffix("a day").strip()
+    if text == "off" or word is False:
+        return 0.0
+    share = _SHARE.fullmatch(text)
+    if share and 0 < float(share[1]) <= 100:
+        return float(share[1]) / 100
+    raise BadWord("is not a share", "Use a share of all bytes such as 1%, read each day, or off.")
+
+
 def parse_reserve(word: object) -> Reserve:
     """Read "1%" as a share of the disk, "5G" as so many bytes, and "off" as nothing."""
     text = str(word).strip()

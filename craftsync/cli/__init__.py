@@ -34,6 +34,7 @@ MODULES = {
     "plan": "plan",
     "apply": "plan",
     "check": "check",
+    "scrub": "scrub",
     "migrate": "migrate",
     "deletes": "deletes",
     "conflicts": "conflicts",

@@ -94,6 +94,10 @@ def holdings_shown(trash: Mapping[str, Any]) -> str:
     return f"{count} of this client, {size_shown(trash['bytes'])}, kept {kept}{bound}{suspended}"
 
 
+_PROBLEMS = {"check": "not equal", "scrub": "damaged or unreadable"}
+_LEFT_OUT = {"scrub": "changed since the last sync"}
+
+
 class Lines(Protocol):
     """How the events and the report of a pass are printed."""
 
@@ -238,12 +242,15 @@ def sentence(report: Report, *, stopped: bool = False) -> str:
     ]
     parts += [
         _counted(report.adopted, "found equal"),
-        _counted(report.unchanged, "unchanged"),
+        _counted(report.unchanged, "intact" if report.command == "scrub" else "unchanged"),
+        _counted(report.repaired, "repaired"),
         _counted(report.in_conflict, "in conflict"),
         _counted(report.held, "held for approval"),
-        _counted(report.problems, "not equal" if report.command == "check" else "failed"),
+        _counted(report.problems, _PROBLEMS.get(report.command, "failed")),
         _counted(report.skipped, "skipped"),
-        _counted(report.left_out, "left out (links and special files)"),
+        _counted(
+            report.left_out, _LEFT_OUT.get(report.command, "left out (links and special files)")
+        ),
     ]
     done = ", ".join(part for part in parts if part)
     if stopped:

@@ -127,6 +127,7 @@ def _watched(
             settings.settle or default.settle_seconds,
             settings.poll or default.poll_seconds,
             settings.rescan or default.rescan_seconds,
+            settings.scrub or default.scrub_share,
         ),
         options=options,
         open=lambda: passes.opened_for(pair, options, asked),

@@ -58,6 +58,9 @@ _PURGED_AT_ONCE = 100
 """Versions that go while nothing else is done for the folder, …"""
 _MORE_SECONDS = 60.0
 """… and the seconds until more of them go."""
+_DAY_SECONDS = 86_400.0
+_SCRUB_SECONDS = 900.0
+"""A day's share is read in many small pieces, between which changes are carried out."""
 _FEW_PATHS = 1_000
 _LISTED_AT_ONCE = 100
 """Looking at one path is one request, a listing is one for a thousand of them."""
@@ -65,11 +68,15 @@ _LISTED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """Seconds of quiet before a change is acted on, between listings, and between full scans."""
+    """Seconds of quiet before a change is acted on, between listings, and between full scans.
+
+    `scrub_share` of all bytes, from 0 to 1, are read each day to find damage.
+    """
 
     settle_seconds: float = 0.5
     poll_seconds: float = 30.0
     rescan_seconds: float = 600.0
+    scrub_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +158,8 @@ class Cycles:
         self._fresh = FreshPaths(session, self._dirty, self._requests, lambda: self.options)
         self._again = True
         self._differing = Differing()
-        self._full_at = self._poll_at = 0.0
-        self._retention_at = 0.0
-        """On the clock that goes on while the machine is suspended, as the age of a version does."""
+        self._full_at = self._poll_at = self._retention_at = 0.0
+        self._scrub_at = self._now() + _SCRUB_SECONDS if settings.scrub_share else float("inf")
 
     @property
     def state(self) -> CycleState:
@@ -255,6 +261,7 @@ class Cycles:
             self._answer()
             self._in_hand = 0
             self._end_retention()
+            self._scrub()
         except (StoreUnavailable, StoreMissing) as error:
             self._in_hand = None
             if self._stop.is_set():
@@ -273,7 +280,10 @@ class Cycles:
             self._set("paused")
 
     def _end_retention(self, *, reachable: bool = True) -> None:
-        """Remove what the trash is no longer to keep, if that was not done for a day."""
+        """Remove what the trash is no longer to keep, if that was not done for a day.
+
+        By the clock that goes on while the machine is suspended, as the age of a version does.
+        """
         session, now = self._session, self._session.clock.boottime()
         if now >= self._retention_at:
             self._retention_at = now + _RETENTION_SECONDS
@@ -281,9 +291,20 @@ class Cycles:
             if gone >= _PURGED_AT_ONCE:
                 self._retention_at = now + _MORE_SECONDS
 
+    def _scrub(self) -> None:
+        """Read a little of both sides, if that is due, to find content that went bad by itself."""
+        if self._now() >= self._scrub_at:
+            self._scrub_at = self._now() + _SCRUB_SECONDS
+            share = self._settings.scrub_share * _SCRUB_SECONDS / _DAY_SECONDS
+            report = self._session.scrub(self._on_event, share=share, heed=self._heed)
+            self._set("watching")
+            if report.problems:
+                self.on_run(report, [])
+
     def seconds_to_next(self) -> float:
         """Return the seconds until something is due by the clock."""
-        due = min(self._full_at, self._poll_at, self._retries.at) - self._now()
+        looks = min(self._full_at, self._poll_at, self._retries.at)
+        due = min(looks, self._scrub_at) - self._now()
         return max(0.0, min(due, self._retention_at - self._session.clock.boottime()))
 
     def _wait(self) -> None:

@@ -135,6 +135,11 @@ class OpenFile:
         with path_errors(self.file.path):
             return digest_of(self._descriptor, self.file, on_read)
 
+    def drop_cached(self) -> None:
+        """Have the next bytes read from the disk, not from memory, as far as the kernel agrees."""
+        with path_errors(self.file.path):
+            linux.fadvise_dontneed(self._descriptor)
+
     def torn(self) -> bool:
         """Tell whether the content may have changed since opening; a rename of the file is no change."""
         with path_errors(self.file.path):

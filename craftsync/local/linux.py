@@ -14,6 +14,7 @@ import os
 from fcntl import flock, ioctl
 from functools import cache
 from os import (
+    POSIX_FADV_DONTNEED,
     chown,
     close,
     copy_file_range,
@@ -27,6 +28,7 @@ from os import (
     makedirs,
     mkdir,
     open,
+    posix_fadvise,
     pread,
     preadv,
     pwrite,
@@ -43,6 +45,7 @@ __all__ = [
     "chown",
     "close",
     "copy_file_range",
+    "fadvise_dontneed",
     "fchmod",
     "flock",
     "fstat",
@@ -70,6 +73,12 @@ __all__ = [
     "unlink",
     "utime",
 ]
+
+
+def fadvise_dontneed(descriptor: int) -> None:
+    """Have a file's content read from the disk again."""
+    posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+
 
 NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE
 EXCHANGE = 2  # linux/fs.h, RENAME_EXCHANGE

@@ -25,6 +25,10 @@ class Baseline:
     def count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM baseline").fetchone()[0])
 
+    def bytes(self) -> int:
+        """Sum up the sizes of all files."""
+        return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM baseline").fetchone()[0])
+
     def conflict_copies(self) -> int:
         """Count the paths that are named as conflict copies are (`core.paths.conflict_name`)."""
         query = f"SELECT count(*) FROM baseline WHERE path GLOB '{_CONFLICT_COPY}'"
@@ -35,10 +39,10 @@ class Baseline:
         query = f"SELECT path FROM baseline WHERE path GLOB '{_CONFLICT_COPY}'"
         return (path for (path,) in self._db.execute(query))
 
-    def rows(self) -> Iterator[BaselineRow]:
-        """Yield every row, in the byte order of the UTF-8 path."""
-        cursor = self._db.execute(f"SELECT {_COLUMNS} FROM baseline ORDER BY path")
-        return map(BaselineRow._make, cursor)
+    def rows(self, behind: str = "") -> Iterator[BaselineRow]:
+        """Yield every row, or those behind a path, in the byte order of the UTF-8 path."""
+        query = f"SELECT {_COLUMNS} FROM baseline WHERE path > ? ORDER BY path"
+        return map(BaselineRow._make, self._db.execute(query, (behind,)))
 
     def get(self, path: str) -> BaselineRow | None:
         row = self._db.execute(

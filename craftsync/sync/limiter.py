@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from craftsync.clock import Clock
 from craftsync.errors import Interrupted
@@ -152,3 +153,15 @@ class Hashing:
             raise Interrupted
         with self._lock:
             self.size += size
+
+
+class Heedful(Hashing):
+    """Calls `heed` whenever bytes were read; it may raise to stop."""
+
+    def __init__(self, heed: Callable[[], None]) -> None:
+        super().__init__()
+        self._heed = heed
+
+    def read(self, size: int) -> None:
+        self._heed()
+        super().read(size)

@@ -152,6 +152,7 @@ class Report:
     copied: int = 0
     adopted: int = 0
     unchanged: int = 0
+    repaired: int = 0
     conflicts: int = 0
     held: int = 0
     problems: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
@@ -43,6 +43,7 @@ from craftsync.sync.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.sync.restoring import Restored, Restoring
 from craftsync.sync.retention import Purging, holdings, spare
 from craftsync.sync.rounds import MakePool, Round
+from craftsync.sync.scrub import Scrubber, nothing
 from craftsync.sync.tally import PlanWriter, Tally
 from craftsync.sync.trash import (
     Purged,
@@ -267,6 +268,22 @@ class Session:
         report.seconds = round(self.clock.monotonic() - started, 3)
         report.conflict_copies = self._conflict_copies()
         return report
+
+    def scrub(
+        self,
+        on_event: OnEvent = ignore_events,
+        paths: Sequence[str] = (),
+        *,
+        repair: bool = False,
+        share: float | None = None,
+        heed: Callable[[], None] = nothing,
+    ) -> Report:
+        """Compare both sides with what was last synced, as `Scrubber.run` says; raises what `confirm_store` does."""
+        confirm_root(self.root, self.state, mark=False)
+        confirm_store(self.store, self.state, mark=False)
+        learn(self.store, self.state.database, self.clock, may_write=repair)
+        scrubber = Scrubber(self.root, self.store, self.state, self.clock, on_event, repair)
+        return scrubber.run(paths, share, heed)
 
     def write_plan(
         self, options: Options, out: TextIO, on_event: OnEvent = ignore_events

@@ -65,6 +65,7 @@ def test_the_example_says_what_the_defaults_are() -> None:
         settle=0.5,
         poll=30,
         rescan=600,
+        scrub=0.0,
         events="sqs://my-queue",
     )
 
@@ -242,6 +243,7 @@ MISTAKES = {
     "notify": ("notify: mail me", "notify: 'mail me' is not a command", "list of its words"),
     "settle": (folder("settle: soon"), "folders.data.settle: 'soon'", "greater than 0"),
     "poll": (folder("poll: 0"), "folders.data.poll: 0", "greater than 0"),
+    "scrub": (folder("scrub: 200%"), "folders.data.scrub: '200%'", "each day"),
     "rescan": (folder("rescan: true"), "folders.data.rescan: True", "greater than 0"),
     "a key twice": ("folders: {}\nfolders: {}", "line 2: the key 'folders' is there twice", "line"),
     "no YAML": ("folders: [", "line 1, column 11", "config.example.yaml"),

@@ -1,0 +1,109 @@
+"""`scrub`: content that went bad without a change of size or time is found, and repaired from the good side."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from craftsync.stores.directory import DirectoryStore
+from tests.support.cli import Craftsync
+
+GOOD, BAD = "what was synced", "what was syncEd"
+
+
+@pytest.fixture
+def synced(craftsync: Craftsync) -> Craftsync:
+    """Three files in sync with a folder."""
+    for name in ("a", "d/b", "d/c"):
+        craftsync.write(f"root/{name}", GOOD)
+        os.utime(craftsync.folder / "root" / name, (1_700_000_000, 1_700_000_000))
+    assert craftsync("sync", "root", "./store").code == 0
+    return craftsync
+
+
+def lose_a_bit(craftsync: Craftsync, side: str, path: str) -> None:
+    """Damage a file as a failing disk does: to all looks it is the one that was synced.
+
+    A write moves ctime, which a failing disk does not, so the state is told the new one.
+    """
+    file = craftsync.folder / side / path
+    before = file.stat()
+    file.write_text(BAD)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (state,) = (craftsync.folder / "state/pairs").glob("*/state.db")
+    changed: tuple[str, object] = ("ctime_ns", file.stat().st_ctime_ns)
+    if side == "store":
+        found = DirectoryStore(craftsync.folder / "store").stat(path)
+        assert found is not None
+        changed = ("version", found.version)
+    with closing(sqlite3.connect(state)) as database, database:
+        column, value = changed
+        database.execute(f"UPDATE baseline SET {column} = ? WHERE path = ?", (value, path))
+
+
+def contents(craftsync: Craftsync, path: str) -> tuple[str, str]:
+    return (
+        (craftsync.folder / "root" / path).read_text(),
+        (craftsync.folder / "store" / path).read_text(),
+    )
+
+
+def kept(craftsync: Craftsync, side: str) -> list[str]:
+    trash = craftsync.folder / side / ".craftsync/trash"
+    return [file.read_text() for file in trash.rglob("*") if file.is_file()]
+
+
+def test_intact_content_ends_with_0(synced: Craftsync) -> None:
+    run = synced("scrub", "--root", "root", "--store", "./store", "--json")
+    assert (run.code, run.summary["unchanged"], run.summary["problems"]) == (0, 3, 0)
+
+
+@pytest.mark.parametrize("side", ["root", "store"])
+def test_damage_no_run_would_find_is_named_with_its_side_and_nothing_is_touched(
+    synced: Craftsync, side: str
+) -> None:
+    lose_a_bit(synced, side, "d/b")
+    before = contents(synced, "d/b")
+
+    assert synced("sync", "root", "./store").code == 0
+    run = synced("scrub", "--root", "root", "--store", "./store")
+    assert run.code == 1
+    assert f"d/b: damaged in the {side}" in run.err
+    assert contents(synced, "d/b") == before
+
+
+@pytest.mark.parametrize("side", ["root", "store"])
+def test_repair_takes_the_good_side_and_keeps_the_bad_content(synced: Craftsync, side: str) -> None:
+    lose_a_bit(synced, side, "d/b")
+
+    run = synced("scrub", "d", "--repair", "--root", "root", "--store", "./store", "--json")
+    assert (run.code, run.summary["repaired"], run.summary["unchanged"]) == (0, 1, 1)
+    assert contents(synced, "d/b") == (GOOD, GOOD)
+    assert kept(synced, side) == [BAD]
+    again = synced("sync", "root", "./store", "--json")
+    assert (again.code, again.summary["unchanged"]) == (0, 3)
+    assert synced("scrub", "--root", "root", "--store", "./store").code == 0
+
+
+def test_damage_on_both_sides_is_left_to_a_person(synced: Craftsync) -> None:
+    for side in ("root", "store"):
+        lose_a_bit(synced, side, "a")
+
+    run = synced("scrub", "--repair", "--root", "root", "--store", "./store")
+    assert run.code == 1
+    assert "a: damaged on both sides" in run.err
+    assert "craftsync trash list" in run.err
+    assert contents(synced, "a") == (BAD, BAD)
+
+
+def test_a_file_edited_since_is_no_damage(synced: Craftsync) -> None:
+    synced.write("root/a", "an edit")
+    (synced.folder / "store/d/c").write_text("another edit, longer")
+
+    run = synced("scrub", "--repair", "--root", "root", "--store", "./store")
+    assert (run.code, run.err) == (0, "")
+    assert contents(synced, "a") == ("an edit", GOOD)
+    assert "2 changed since the last sync" in run.text
