@@ -10,8 +10,8 @@ the server does all that Amazon does; no more than nine of them one after the ot
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from hashlib import md5
@@ -126,15 +126,14 @@ class _Probe:
         submit = self._pool.submit
         # First in the queue of the workers: others wait for them there.
         names = {name: submit(self._patiently, partial(self._put, name)) for name in _NAMES}
-        below = submit(self._put_below)
-        completing, making = submit(self._completing, names[_COMPLETED]), submit(self._making)
-        replacing = submit(self._replacing, names[_REPLACED])
-        creating = submit(self._creating, names[_CREATED])
-        copying, versioning = submit(self._copying, version), submit(self._versioning)
+        listing = submit(self._listed, [*names.values(), submit(self._put_below)])
+        completing = submit(self._completing, names[_COMPLETED], listing)
+        making, copying = submit(self._making), submit(self._copying, version)
         metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
-        below.result()
-        wait(names.values())
-        listed = self._listed()
+        versioning, listed = submit(self._versioning), listing.result()
+        # Not before: while an object is replaced, rclone lists it twice.
+        replacing = submit(self._replacing, names[_REPLACED].result())
+        creating = submit(self._creating)
         delete = self._form(self._deleting(_DELETED), names[_DELETED].result())
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
         (is_refused, complete), (ranges, read) = completing.result(), reading.result()
@@ -169,12 +168,15 @@ class _Probe:
     def _put(self, name: str, condition: Condition = None) -> str:
         return self._calls.put(self._folder + name, _BODY, self._notes, condition).version
 
-    def _put_below(self) -> None:
+    def _put_below(self) -> str:
         """Put an object below the first one, after it: rclone, asked for it the other way round, cannot remove either."""
         with suppress(StoreError):
-            self._patiently(partial(self._put, _BELOW))
+            return self._patiently(partial(self._put, _BELOW))
+        return ""
 
-    def _listed(self) -> list[str]:
+    def _listed(self, puts: Iterable[Future[str]]) -> list[str]:
+        for put in puts:
+            put.result()
         query = [("encoding-type", "url"), ("prefix", self._folder + "p")]
         page = self._patiently(partial(self._calls.list_page, query))
         try:
@@ -187,12 +189,11 @@ class _Probe:
             self._unless_refused(partial(self._calls.head, self._folder + name), None) is not None
         )
 
-    def _replacing(self, put: Future[str]) -> Form:
-        return self._form(partial(self._put, _REPLACED), put.result())
+    def _replacing(self, version: str) -> Form:
+        return self._form(partial(self._put, _REPLACED), version)
 
-    def _creating(self, put: Future[str]) -> bool:
+    def _creating(self) -> bool:
         """Tell whether a write that expects nothing is refused where something is, and accepted where nothing is."""
-        put.result()
         return self._is_unmet(partial(self._put, _CREATED, CREATE)) and self._is_met(
             partial(self._put, "object-new", CREATE)
         )
@@ -203,11 +204,11 @@ class _Probe:
             "in-parts", lambda complete: self._is_met(partial(complete, CREATE)), False
         )
 
-    def _completing(self, put: Future[str]) -> tuple[bool, Form]:
+    def _completing(self, put: Future[str], listing: Future[list[str]]) -> tuple[bool, Form]:
         """Tell whether an upload in parts that expects nothing is refused where something is, and how it takes a version."""
 
         def tried(complete: Try) -> tuple[bool, Form]:
-            version = put.result()
+            version, _ = put.result(), listing.result()
             if not self._is_unmet(partial(complete, CREATE)):
                 return False, Form.NONE
             return True, self._form(complete, version)
