@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,7 @@ from craftsync import pairs
 from craftsync.cli import parameters as common
 from craftsync.cli.groups import Group
 from craftsync.cli.output import holdings_shown, say, say_json, shown, size_shown
+from craftsync.errors import LockedError
 
 if TYPE_CHECKING:
     from craftsync.sync.restoring import Restored
@@ -114,7 +115,7 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
     if not paths and since is None and run is None:
         raise click.UsageError("Give each PATH, --since or --run.")
     dry_run = flags["dry_run"]
-    with _opened(paths, flags, read_only=dry_run) as (session, inside):
+    with _opened_to_restore(paths, flags) as (session, inside):
         wanted = Wanted(inside, since, at)
         if run is None:
             statuses = _shown(session.restore(wanted, overwrite=overwrite, dry_run=dry_run))
@@ -198,4 +199,21 @@ def _opened(
     asked = common.asked_of(flags)
     pair, inside = pairs.around_all(paths, common.words_of(flags), asked)
     with pairs.opened(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
+        yield session, inside or ()
+
+
+@contextmanager
+def _opened_to_restore(
+    paths: Sequence[str], flags: dict[str, Any]
+) -> Iterator[tuple[Session, tuple[str, ...]]]:
+    """Open the linked folder; while a daemon or another run holds it, its state is only read."""
+    asked = common.asked_of(flags)
+    pair, inside = pairs.around_all(paths, common.words_of(flags), asked)
+    state_dir = pairs.state_dir_of(asked)
+    with ExitStack() as stack:
+        try:
+            opened = pairs.opened(pair, state_dir, read_only=flags["dry_run"])
+            session = stack.enter_context(opened)
+        except LockedError:
+            session = stack.enter_context(pairs.opened(pair, state_dir, reading=True))
         yield session, inside or ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from craftsync.errors import StateError
@@ -17,7 +17,7 @@ from craftsync.state.events import Events
 from craftsync.state.held import Held
 from craftsync.state.history import History
 from craftsync.state.intents import Intents
-from craftsync.state.kept import Kept, Total
+from craftsync.state.kept import Kept, KeptVersion, Total
 from craftsync.state.outside import Outside
 from craftsync.state.plan import Plan
 from craftsync.state.replaced import Replacements
@@ -81,6 +81,11 @@ class PairState:
     def transaction(self) -> Iterator[None]:
         with self.database.transaction():
             yield
+
+    def note_in_root(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
+        """Note what went to the folder's trash, without the right to change this database."""
+        root, *_ = self._outside
+        root.note(versions, at_ns)
 
     def take_in(self) -> None:
         """Record what went to the trash of either side outside a run, so that retention bounds it."""

@@ -416,7 +416,9 @@ class Session:
     ) -> Iterator[Restored]:
         """Put the newest of the wanted versions back into the folder, unless a different file is there.
 
-        With `overwrite` such a file is replaced, and kept in its turn. Raises
+        With `overwrite` such a file is replaced, and kept in its turn. A session
+        that only reads the state may do it too, beside another process that
+        holds the folder: to that one it is a change like any other. Raises
         `UsageError` for a path of which nothing is kept.
         """
         keep = stamp(self.clock)
@@ -426,7 +428,7 @@ class Session:
             keep,
             self._note_kept,
             overwrite=overwrite,
-            dry_run=dry_run or self.read_only,
+            dry_run=dry_run,
         )
         return restoring.run(wanted.newest(self.trash(wanted), self.in_versions))
 
@@ -451,13 +453,15 @@ class Session:
             stamp(self.clock),
             self._note_kept,
             overwrite=True,
-            dry_run=dry_run or self.read_only,
+            dry_run=dry_run,
             refusal=lambda path, found: left.refusal(rows[path], found),
         )
         return restoring.run(left.entries(one for one in rows.values() if wanted.has(one.path)))
 
     def _note_kept(self, versions: list[KeptVersion]) -> None:
-        if versions:
+        if self.read_only:
+            self.state.note_in_root(versions, self.clock.now_ns())
+        elif versions:
             with self.state.transaction():
                 self.state.kept.add(versions, self.clock.now_ns())
 
