@@ -55,7 +55,7 @@ from craftsync.sync.trash import (
     purge,
     purgeable,
 )
-from craftsync.sync.undo import AsLeft
+from craftsync.sync.undo import undone
 
 _ROUNDS = 3
 """Looks at a path that changes under our hands before it is reported as busy."""
@@ -421,42 +421,24 @@ class Session:
         holds the folder: to that one it is a change like any other. Raises
         `UsageError` for a path of which nothing is kept.
         """
-        keep = stamp(self.clock)
-        restoring = Restoring(
-            self.root,
-            self.store,
-            keep,
-            self._note_kept,
-            overwrite=overwrite,
-            dry_run=dry_run,
-        )
+        restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
         return restoring.run(wanted.newest(self.trash(wanted), self.in_versions))
 
     def restore_run(self, run: int, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Restored]:
-        """Put back into the folder what a run replaced and deleted, on either side, as far as it is wanted.
-
-        That is done only where both sides are still as the run left them; the
-        next run carries it to the store. Raises `UsageError` for a run that
-        replaced and deleted nothing.
-        """
-        rows = {one.path: one for one in self.state.replaced.of(run)}
-        if not rows:
-            raise UsageError(
-                f"Nothing is known that run {run} replaced or deleted.",
-                remedy="`craftsync history` shows the numbers of runs.",
-            )
+        """Put back into the folder what a run replaced and deleted, on either side; see `undo.undone`."""
         self.keeps_versions()
-        left = AsLeft(self.root, self.store, self.state.baseline)
-        restoring = Restoring(
+        restoring = self._restoring(overwrite=True, dry_run=dry_run)
+        return undone(run, wanted, self.state, restoring)
+
+    def _restoring(self, *, overwrite: bool, dry_run: bool) -> Restoring:
+        return Restoring(
             self.root,
             self.store,
             stamp(self.clock),
             self._note_kept,
-            overwrite=True,
+            overwrite=overwrite,
             dry_run=dry_run,
-            refusal=lambda path, found: left.refusal(rows[path], found),
         )
-        return restoring.run(left.entries(one for one in rows.values() if wanted.has(one.path)))
 
     def _note_kept(self, versions: list[KeptVersion]) -> None:
         if self.read_only:

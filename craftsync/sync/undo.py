@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from craftsync.core.model import BaselineRow, Kind, LocalFile, RemoteObject
-from craftsync.errors import StoreError, StoreUnavailable
+from craftsync.errors import StoreError, StoreUnavailable, UsageError
 from craftsync.local.folder import Folder
 from craftsync.state.baseline import Baseline
+from craftsync.state.pair import PairState
 from craftsync.state.replaced import Left, Replaced
 from craftsync.stores.base import Store
 from craftsync.sync.outcome import Outcome, Status
-from craftsync.sync.trash import NOT_KEPT, TrashEntry, version_of
+from craftsync.sync.restoring import Restored, Restoring
+from craftsync.sync.trash import NOT_KEPT, TrashEntry, Wanted, version_of
 
 _LOST_HERE = (Kind.DOWNLOAD, Kind.DELETE_LOCAL)
 _LOST_THERE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
@@ -33,6 +35,24 @@ def replaced_by(outcome: Outcome) -> Iterator[Replaced]:
     row = next((row for row in outcome.rows if row.path == action.path), None)
     left = None if row is None else Left(row.size, row.digest, row.version)
     yield Replaced(action.path, side, stamp, lost, version, left)
+
+
+def undone(run: int, wanted: Wanted, state: PairState, restoring: Restoring) -> Iterator[Restored]:
+    """Put back into the folder what a run replaced and deleted, on either side, as far as it is wanted.
+
+    That is done only where both sides are still as the run left them; the next
+    run carries it to the store. Raises `UsageError` for a run that replaced and
+    deleted nothing.
+    """
+    rows = {one.path: one for one in state.replaced.of(run)}
+    if not rows:
+        raise UsageError(
+            f"Nothing is known that run {run} replaced or deleted.",
+            remedy="`craftsync history` shows the numbers of runs.",
+        )
+    left = AsLeft(restoring.root, restoring.store, state.baseline)
+    restoring = replace(restoring, refusal=lambda path, found: left.refusal(rows[path], found))
+    return restoring.run(left.entries(one for one in rows.values() if wanted.has(one.path)))
 
 
 @dataclass(frozen=True, slots=True)
