@@ -1,4 +1,4 @@
-"""The promises of docs/reliability.md: each names a test, and each test that is named exists."""
+"""The promises of docs/reliability.md and the hazards of docs/hazards.md: each names a test, and each that is named exists."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 PROJECT = Path(__file__).parent.parent
 TABLE = (PROJECT / "docs" / "reliability.md").read_text().partition("\n## ")[0]
 ROWS = [line.strip("| ").split(" | ") for line in TABLE.splitlines() if line.startswith("| ")][1:]
+HAZARDS = [
+    line.strip("| ").split(" | ")
+    for line in (PROJECT / "docs" / "hazards.md").read_text().splitlines()
+    if re.match(r"\| \d", line)
+]
 TESTS = {
     path: re.findall(r"^def (test_\w+)", path.read_text(), re.M)
     for path in PROJECT.glob("tests/**/test_*.py")
@@ -31,8 +36,13 @@ def exists(name: str) -> bool:
 
 
 def test_every_test_that_a_promise_names_exists() -> None:
-    missing = [name for row in ROWS for name in named(row[-1]) if not exists(name)]
+    missing = [name for row in ROWS + HAZARDS for name in named(row[-1]) if not exists(name)]
     assert missing == []
+
+
+def test_each_of_the_seventy_hazards_names_a_test() -> None:
+    assert [row[0] for row in HAZARDS] == [str(number) for number in range(1, 71)]
+    assert [row[0] for row in HAZARDS if not named(row[-1])] == []
 
 
 def test_every_promise_names_a_test() -> None:
