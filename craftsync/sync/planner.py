@@ -65,7 +65,7 @@ class Planner:
 
         with self.state.transaction(), _no_garbage_collection():
             self.state.plan.begin(by_operation=self.store.features.metadata)
-            self.state.baseline.put(self.state.arrivals.take_over(self._file_at))
+            self._take_over_arrivals()
             triples = self._triples(paths, gone_here, gone_there, note, listed=listed)
             triples = self.state.cut_off.noting(triples, is_unknown)
             back: list[str] = []
@@ -87,6 +87,13 @@ class Planner:
             self.state.plan.arrange()
         planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
         return planned
+
+    def _take_over_arrivals(self) -> None:
+        """Record what a run that was killed put into the folder, once a power cut cannot take it back."""
+        rows = self.state.arrivals.take_over(self._file_at)
+        if rows:
+            self.root.sync()
+            self.state.baseline.put(rows)
 
     def _file_at(self, path: str) -> LocalFile | None:
         try:

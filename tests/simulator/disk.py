@@ -59,10 +59,11 @@ class Inode:
 class Descriptor:
     """An open file or folder."""
 
-    __slots__ = ("inode",)
+    __slots__ = ("inode", "owner")
 
-    def __init__(self, inode: Inode) -> None:
+    def __init__(self, inode: Inode, owner: str) -> None:
         self.inode = inode
+        self.owner = owner
 
 
 class Status:
@@ -181,6 +182,8 @@ class Kernel:
         """By the folder each is mounted on."""
         self.boot = 1
         """Counts the power cuts."""
+        self.owner = ""
+        """The process that runs."""
         self._effect = effect
         self._open: dict[int, Descriptor] = {}
         self._next = _FIRST_DESCRIPTOR
@@ -201,13 +204,14 @@ class Kernel:
                 setattr(linux, name, call)
 
     def end_process(self) -> None:
-        for descriptor in self._open.values():
-            _unlock(descriptor)
-        self._open.clear()
+        for number, descriptor in list(self._open.items()):
+            if descriptor.owner == self.owner:
+                self.close(number)
 
     @property
     def open_descriptors(self) -> int:
-        return len(self._open)
+        """Count those of the process that runs."""
+        return sum(descriptor.owner == self.owner for descriptor in self._open.values())
 
     @contextmanager
     def _changing(self, name: str) -> Iterator[None]:
@@ -217,7 +221,7 @@ class Kernel:
 
     def _new(self, inode: Inode) -> int:
         self._next += 1
-        self._open[self._next] = Descriptor(inode)
+        self._open[self._next] = Descriptor(inode, self.owner)
         return self._next
 
     def _inode(self, descriptor: int) -> Inode:

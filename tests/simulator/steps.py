@@ -55,10 +55,11 @@ class Fail:
 
 @dataclass(frozen=True)
 class Run:
-    """A client runs once; `mods` happen meanwhile."""
+    """A client runs once; `mods` happen meanwhile. A `daemon` goes on living, and does what is due by now."""
 
     client: int
     mods: tuple[Act | Crash | Fail, ...] = field(default=())
+    daemon: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Author:
         self._chance = Random(seed)
         self._clients = clients
         self._token = 0
+        self._daemons = self._chance.random() < 0.4
         self._disasters = self._chance.random() < 0.25
 
     def history(self, steps: int) -> list[Step]:
@@ -108,8 +110,10 @@ class Author:
         if roll < 0.65 and self._disasters and self._chance.random() < 0.6:
             return Disaster(self._chance.choice(DISASTERS), self._chance.randrange(self._clients))
         if roll < 0.66:
-            return Wait(self._chance.choice((0.001, 1.0, 5.0, 90.0)))
-        return Run(self._chance.randrange(self._clients), tuple(self._mods()))
+            return Wait(self._chance.choice((0.001, 1.0, 5.0, 90.0, 700.0)))
+        client = self._chance.randrange(self._clients)
+        daemon = self._daemons and self._chance.random() < 0.9
+        return Run(client, tuple(self._mods()), daemon=daemon)
 
     def _mods(self) -> list[Act | Crash | Fail]:
         chance, mods = self._chance, list[Act | Crash | Fail]()

@@ -74,6 +74,20 @@ def test_an_upload_is_recorded_only_once_its_file_survives_a_power_cut(place: Pa
         play(History(seed, 1, "whole", steps), place)
 
 
+def test_what_a_killed_run_put_in_place_is_recorded_only_once_it_survives_a_power_cut(
+    place: Path,
+) -> None:
+    for at in range(14, 34, 2):
+        steps = (
+            Act("write", 0, "a", 1),
+            Run(0),
+            Act("write", STORE, "d/new", 2),
+            Run(0, (Crash(at),)),
+            Run(0, (Crash(7, cut=True),)),
+        )
+        play(History(at, 1, "whole", steps), place)
+
+
 def test_an_edit_right_after_the_stat_that_keeps_size_and_time_is_uploaded(place: Path) -> None:
     for at in range(1, 40):
         edit = Act("write", 0, "a", 2, "old time", at=at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from craftsync.stores.retrying import RetryingStore
 from craftsync.sync.pool import SerialPool
 from craftsync.sync.report import Event, IssueEvent, Options, Report
 from craftsync.sync.session import Session
+from tests.simulator.daemon import RESCAN_SECONDS, Life
 from tests.simulator.disasters import cut_power, happens
 from tests.simulator.disk import Disk, Inode, Kernel
 from tests.simulator.judge import Judge, Wrong, original
@@ -33,6 +34,8 @@ FOLDER = "folder"
 OLD_TIME = 1_600_000_000_000_000_000
 _HIDDEN = ("old time", "same time")
 _TICK_NS = 10_000_000
+_OF_A_DAEMON = 3
+"""Descriptors: its folder, that folder's lock, and a directory store."""
 _CYCLES = 4
 """Runs of each client within which everything must be at rest."""
 
@@ -74,6 +77,13 @@ class Client:
         self.state_dir = state_dir
         self.template = template
         self.has_run = False
+        self.life: Life | None = None
+
+    def end_life(self) -> None:
+        """Stop its daemon, if it has one."""
+        if self.life is not None:
+            self.life.close()
+            self.life = None
 
     def files(self) -> dict[str, bytes]:
         """Return all that can be had from the folder: files, and the trash."""
@@ -144,6 +154,9 @@ class World:
                 self.run(self.clients[step.client % len(self.clients)], step)
             case Disaster():
                 self.say(f"{step}")
+                for client in self.clients:
+                    self.kernel.owner = client.name
+                    client.end_life()
                 happens(self, step.what, self.clients[step.client % len(self.clients)])
                 self._contents = self.all_contents()
 
@@ -155,7 +168,14 @@ class World:
             self._act_in_store(act)
         else:
             self._act_in_folder(self.clients[act.side % len(self.clients)], act)
+            self._let_hear(self.clients[act.side % len(self.clients)], act)
         self._contents = self.all_contents()
+
+    def _let_hear(self, client: Client, act: Act) -> None:
+        if client.life is not None:
+            client.life.hear(act.path, gone=act.what != "write")
+            if act.what == "move":
+                client.life.hear(act.target, gone=False)
 
     def _act_in_store(self, act: Act) -> None:
         there = self.store.contents()
@@ -235,48 +255,85 @@ class World:
         self._at = self._requests = 0
         self.judge.run_begins()
         self._running, self._contents = client, self.all_contents()
+        self.kernel.owner = client.name
         try:
-            report = self._run(client, force)
+            report = self._turn(client) if plan.daemon else self._run(client, force)
         except PowerCut:
+            client.end_life()
             self._restart(client)
             self.judge.run_ended(client.name, died=True, forgets=self.forgets)
             return None
         except CraftsyncError as error:
             self.say(f"  broken off: {error}")
+            client.end_life()
             if not isinstance(error, StoreUnavailable):
                 raise
             report = None
         finally:
             self._running = None
-        if self.kernel.open_descriptors:
+        if self.kernel.open_descriptors > (0 if client.life is None else _OF_A_DAEMON):
             raise Wrong(f"{self.kernel.open_descriptors} descriptors are left open")
         failed = report is None or report.problems > 0
+        if client.life is not None:
+            failed = failed or bool(self._fails) or not client.life.looked_at_everything
         self.judge.run_ended(client.name, failed=failed, forgets=self.forgets)
         client.has_run = client.has_run or report is not None
         return report
 
     def _run(self, client: Client, force: bool) -> Report:
+        client.end_life()
+        session, ends = self._opened(client)
+        with ends:
+            report = session.run("sync", Options(transfers=4, force_delete=force), self._listen)
+        self._must_be_alive()
+        return report
+
+    def _turn(self, client: Client) -> Report:
+        """Let a daemon do what is due; return what its runs came to."""
+        if client.life is None:
+            session, ends = self._opened(client)
+            client.life = Life(session, ends, self._listen, Random(self.chance.random()))
+        reports = client.life.turn()
+        self._must_be_alive()
+        whole = Report("watch")
+        for report in reports:
+            for name in ("uploaded", "downloaded", "moved", "deleted_remote", "deleted_local"):
+                setattr(whole, name, getattr(whole, name) + getattr(report, name))
+            whole.problems, whole.skipped, whole.held = (
+                report.problems,
+                report.skipped,
+                report.held,
+            )
+            whole.conflict_copies = report.conflict_copies
+        return whole
+
+    def _must_be_alive(self) -> None:
+        if self._dead:
+            raise Wrong("a run went on after the end of its process")
+
+    def _opened(self, client: Client) -> tuple[Session, ExitStack]:
+        """Open a session; the stack closes it and its store."""
         chance = Random(self.chance.random())
         store = RetryingStore(
             Connection(self.store.connect(), self._request),
             clock=self.clock,
             rng=Random(chance.random()),
         )
-        with (
-            closing(store),
-            Session.open(
-                client.path,
-                store,
-                state_dir=client.state_dir,
-                clock=self.clock,
-                make_pool=lambda _: ShuffledPool(chance),
-            ) as session,
-        ):
+        ends = ExitStack()
+        with ExitStack() as opening:
+            opening.callback(store.close)
+            session = opening.enter_context(
+                Session.open(
+                    client.path,
+                    store,
+                    state_dir=client.state_dir,
+                    clock=self.clock,
+                    make_pool=lambda _: ShuffledPool(chance),
+                )
+            )
             session.retention = Retention(store=StoreTrash.ALL)
-            report = session.run("sync", Options(transfers=4, force_delete=force), self._listen)
-        if self._dead:
-            raise Wrong("a run went on after the end of its process")
-        return report
+            ends = opening.pop_all()
+        return session, ends
 
     def _listen(self, event: Event) -> None:
         if isinstance(event, IssueEvent):
@@ -375,8 +432,9 @@ class World:
         for _ in range(_CYCLES + 1):
             changed = 0
             for client in self.clients:
-                self.clock.advance(60.0)
-                report = self.run(client, Run(0))
+                daemon = client.life is not None
+                self.clock.advance(RESCAN_SECONDS + 60.0)
+                report = self.run(client, Run(0, daemon=daemon))
                 assert report is not None
                 if report.held:
                     report = self.run(client, Run(0), force=True)
@@ -395,7 +453,7 @@ class World:
                 raise Wrong(
                     f"at rest {client.name} shows {self.judge.shown[client.name]}, the store {there}"
                 )
-        if report.exit_code != (4 if copies else 0):
+        if not daemon and report.exit_code != (4 if copies else 0):
             raise Wrong(f"exit code {report.exit_code} at rest")
         self._judge_heads(there)
 
