@@ -234,9 +234,11 @@ class Scrubber:
             )
         written = self.store.barrier().get(row.path, written)
         repaired = row._replace(modified_ns=written.modified_ns, version=written.version)
-        self._record(repaired, KeptVersion("store", keep, row.path, row.size))
+        # A bucket's own versions are not in its trash.
+        in_trash = not self.store.features.keeps_versions
+        self._record(repaired, KeptVersion("store", keep, row.path, row.size) if in_trash else None)
 
-    def _record(self, row: BaselineRow, kept: KeptVersion) -> None:
+    def _record(self, row: BaselineRow, kept: KeptVersion | None) -> None:
         with self.state.transaction():
             self.state.baseline.put([row])
-            self.state.kept.add([kept], self.clock.now_ns())
+            self.state.kept.add([kept] if kept else [], self.clock.now_ns())

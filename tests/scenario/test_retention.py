@@ -76,6 +76,23 @@ def test_what_a_restore_replaces_is_recorded(world: World) -> None:
     assert recorded(world) - before == {("root", "a", 5)}
 
 
+@pytest.mark.parametrize("versions", [False, True])
+def test_what_a_repair_replaces_is_recorded_unless_the_bucket_keeps_it_by_itself(
+    tmp_path: Path, versions: bool
+) -> None:
+    store = MemoryStore()
+    store.features = replace(store.features, keeps_versions=versions)
+    world = World(tmp_path, store)
+    world.write("a", "good")
+    world.run()
+    described, _ = store._objects["a"]
+    store._objects["a"] = described, b"rot!"
+    with world.open() as session:
+        session.scrub(repair=True)
+    assert world.there()["a"] == "good"
+    assert recorded(world) == (set() if versions else {("store", "a", 4)})
+
+
 DAY = 86_400
 OTHERS = "20200101T000000000000Z"
 
