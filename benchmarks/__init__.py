@@ -11,5 +11,6 @@ would start it, like the others.
     servers.py     what they talk to
     scenarios.py   what is measured, and when a run counts
     craft_ai.py    the same for a Craft AI data store, beside loops over the SDK (sdk_loop.py)
+    stopping.py    how soon a command has ended whose store is silent
     report.py      samples to tables
 """

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import craft_ai, fleet, migrate, report, scenarios
+from benchmarks import craft_ai, fleet, migrate, report, scenarios, stopping
 from benchmarks.scenarios import Scenario, measure
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def _measure_all(options: argparse.Namespace) -> None:
 
 
 def _all_scenarios(*, quick: bool) -> list[Scenario]:
-    rooms = (scenarios, craft_ai, migrate, fleet)
+    rooms = (scenarios, craft_ai, migrate, fleet, stopping)
     return [scenario for room in rooms for scenario in room.all_scenarios(quick=quick)]
 
 

@@ -38,7 +38,7 @@ def run(command: list[str], *, environment: Mapping[str, str], log: Path, timeou
     the whole session is killed and the sample says so.
     """
     started = time.perf_counter()
-    pid = _start(command, environment, log)
+    pid = start(command, environment, log)
     cut_short = _wait(pid, timeout)
     if cut_short:
         os.killpg(pid, signal.SIGKILL)
@@ -52,7 +52,8 @@ def run(command: list[str], *, environment: Mapping[str, str], log: Path, timeou
     )
 
 
-def _start(command: list[str], environment: Mapping[str, str], log: Path) -> int:
+def start(command: list[str], environment: Mapping[str, str], log: Path) -> int:
+    """Start a command in a session of its own, its output going to `log`; return its process id."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     return os.posix_spawn(
         command[0],

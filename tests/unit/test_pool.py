@@ -244,7 +244,7 @@ class Counted:
     def call(self) -> int:
         self.calls += 1
         self.begun.set()
-        assert self.released.wait()
+        assert self.released.wait(TIMEOUT)
         return self.calls
 
 
@@ -254,7 +254,7 @@ def test_tasks_that_wait_for_one_call_together_share_it() -> None:
     for _ in range(8):
         pool.submit(lambda: blocking_together(counted.call))
 
-    assert [pool.take() for _ in range(8)] == [1] * 8
+    assert [pool.take(TIMEOUT) for _ in range(8)] == [1] * 8
     pool.close()
 
 
@@ -275,7 +275,7 @@ def test_who_asks_while_a_shared_call_is_under_way_waits_for_the_next() -> None:
     pool.submit(lambda: blocking_together(counted.call))
     pool.submit(late)
 
-    assert {pool.take(), pool.take()} == {1, 2}
+    assert {pool.take(TIMEOUT), pool.take(TIMEOUT)} == {1, 2}
     pool.close()
 
 
@@ -294,7 +294,7 @@ def test_what_a_shared_call_raises_arrives_in_every_task_that_waits() -> None:
     for _ in range(3):
         pool.submit(task)
 
-    assert [pool.take() for _ in range(3)] == ["told"] * 3
+    assert [pool.take(TIMEOUT) for _ in range(3)] == ["told"] * 3
     pool.close()
 
 
@@ -309,7 +309,7 @@ def test_closing_lets_those_go_on_that_wait_together() -> None:
 
     pool.submit(twice)
     pool.submit(twice)
-    threading.Thread(target=lambda: counted.begun.wait() and counted.released.set()).start()
+    threading.Thread(target=lambda: counted.begun.wait(TIMEOUT) and counted.released.set()).start()
     pool.close()
 
     assert {pool.take(), pool.take()} <= {2, 3}
