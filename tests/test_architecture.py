@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from craftsync.local import linux
+from tests.simulator.disk import Kernel
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
@@ -237,6 +238,11 @@ def test_the_core_never_asks_what_time_it_is() -> None:
         if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_simulator_has_every_system_call_on_a_folder() -> None:
+    missing = sorted(name for name in linux.__all__ if not hasattr(Kernel, name))
+    assert not missing, f"tests/simulator/disk.py lacks {', '.join(missing)}"
 
 
 def test_every_system_call_on_a_folder_goes_through_one_file() -> None:

@@ -442,6 +442,9 @@ class Kernel:
             raise _error(errno.EWOULDBLOCK)
         opened.inode.lock = opened
 
+    def fadvise_dontneed(self, *_: object) -> None:
+        """Do nothing: there is no page cache to leave."""
+
     def ioctl(self, descriptor: int, request: int, argument: int = 0) -> int:
         raise _error(errno.EOPNOTSUPP)
 
