@@ -43,7 +43,7 @@ from craftsync.state.arrivals import Arrival, Arrivals
 from craftsync.state.intents import Intent, Intents
 from craftsync.state.kept import KeptVersion
 from craftsync.stores.base import Store, UploadJournal
-from craftsync.sync.content import Fetcher, PartialDownload, RootSource
+from craftsync.sync.content import Fetched, Fetcher, PartialDownload, RootSource
 from craftsync.sync.held import ARCHIVED
 from craftsync.sync.limiter import Limiter
 from craftsync.sync.outcome import Outcome, Staged, Status, sentence
@@ -67,6 +67,8 @@ class Task(NamedTuple):
     journal: Callable[[bytes], UploadJournal] | None = None
     unkept: bool = False
     """A person approved that no copy is kept where the object is archived."""
+    fetched: Fetched | None = None
+    """The object, where settling had to read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,15 @@ class Carrier:
         self.fetcher.hashing.cancel()
 
     def _settle_and_do(self, task: Task) -> Outcome | Staged:
+        settled = self.settler.settle(task.action, task.intents)
+        try:
+            return self._as_settled(task._replace(fetched=settled.fetched), settled)
+        finally:
+            if settled.fetched is not None:
+                settled.fetched.discard()
+
+    def _as_settled(self, task: Task, settled: Settled) -> Outcome | Staged:
         action = task.action
-        settled = self.settler.settle(action, task.intents)
         task = self._with_standing(task, settled.intents)
         if settled.decision is None:
             return self._nothing(action, settled)
@@ -247,8 +256,18 @@ class Carrier:
 
     def _download(self, action: Action, task: Task) -> Staged:
         assert action.remote is not None
-        temporary, found, digest = self.fetcher.fetch(action.remote, task.partial)
-        return Staged(action, temporary, found, digest, action.remote.size, self.keep)
+        fetched = self._fetched(action.remote, task, task.partial)
+        size = action.remote.size
+        return Staged(action, fetched.take(), fetched.found, fetched.digest, size, self.keep)
+
+    def _fetched(
+        self, remote: RemoteObject, task: Task, partial: PartialDownload | None
+    ) -> Fetched:
+        """Fetch an object, unless settling had to read it and has it."""
+        if task.fetched is None:
+            return self.fetcher.fetch(remote, partial)
+        self.fetcher.limiter.count(task.fetched.compared)
+        return task.fetched
 
     def place(self, staged: Staged) -> Outcome:
         """Swap a finished download in; its bytes must be durable by now."""
@@ -354,7 +373,7 @@ class Carrier:
         """
         path, remote = action.path, action.remote
         assert remote is not None and action.local is not None
-        copy, found = self._save_copy(remote)
+        copy, found = self._save_copy(remote, task)
         if found is None:
             ours = task._replace(operation=task.operation + ".copy", journal=None)
             copy_row, copy_size = self._send(copy, None, None, ours, keep=None)
@@ -370,9 +389,10 @@ class Carrier:
             kept=self._kept_in_store(remote),
         )
 
-    def _save_copy(self, remote: RemoteObject) -> tuple[str, BaselineRow | None]:
+    def _save_copy(self, remote: RemoteObject, task: Task) -> tuple[str, BaselineRow | None]:
         """Put the store's version beside the file; return its path, and what to record if the store has it there too."""
-        temporary, found, digest = self.fetcher.fetch(remote, None)
+        fetched = self._fetched(remote, task, None)
+        found, digest = fetched.found, fetched.digest
         try:
             for copy in self._copy_names(remote):
                 if not self._is_free_or_holds(copy, digest):
@@ -380,10 +400,10 @@ class Carrier:
                 there = self.store.stat(copy)
                 if there is not None and not self._stores(there, found.size, digest):
                     continue
-                local = self._copied(temporary, copy, found)
+                local = self._copied(fetched.temporary, copy, found)
                 return copy, None if there is None else self.settler.agree(local, there, digest)
         finally:
-            temporary.discard()
+            fetched.discard()
         raise AssertionError("counting has no end")
 
     def _copy_names(self, remote: RemoteObject) -> Iterator[str]:

@@ -10,16 +10,19 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
-from typing import TypeVar
+from io import BytesIO
+from typing import NamedTuple, TypeVar
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import (
     ContentDamaged,
     NoSpace,
     ObjectNotFound,
+    PathBusy,
     PreconditionFailed,
     StoreUnavailable,
 )
@@ -78,6 +81,49 @@ class PartialDownload:
     part_done: Callable[[int], None]
 
 
+@dataclass(slots=True)
+class Fetched:
+    """An object in an open temporary file of the root: its full description, and its digest.
+
+    `compared` bytes of it were read to compare it, and did not count as moved.
+    """
+
+    temporary: Temporary
+    found: RemoteObject
+    digest: bytes
+    compared: int = 0
+    _is_taken: bool = False
+
+    def take(self) -> Temporary:
+        """Return the file to whoever closes it from now on."""
+        self._is_taken = True
+        return self.temporary
+
+    def discard(self) -> None:
+        """Remove the file, unless it was taken."""
+        if not self._is_taken:
+            self.temporary.discard()
+
+    @contextmanager
+    def discarded_after_an_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.discard()
+            raise
+
+
+class Beside(NamedTuple):
+    """An object that was read beside a file of its size: whether it has the same bytes.
+
+    `digest` is its own, where all of it was read; `fetched` is the object, where it is another and was kept.
+    """
+
+    is_same: bool
+    digest: bytes | None = None
+    fetched: Fetched | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Fetcher:
     """Brings objects into temporary files of the root."""
@@ -88,10 +134,8 @@ class Fetcher:
     part_pool: Executor
     hashing: Hashing = field(default_factory=Hashing)
 
-    def fetch(
-        self, remote: RemoteObject, partial: PartialDownload | None
-    ) -> tuple[Temporary, RemoteObject, bytes]:
-        """Return the object in an open temporary file, its full description, and its digest.
+    def fetch(self, remote: RemoteObject, partial: PartialDownload | None) -> Fetched:
+        """Return the object in an open temporary file.
 
         Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
         that was listed, `ContentDamaged` when what arrived is not what the
@@ -115,12 +159,12 @@ class Fetcher:
             else:
                 temporary.close()
             raise
-        return temporary, found, digest
+        return Fetched(temporary, found, digest)
 
-    def _fetch_whole(self, remote: RemoteObject) -> tuple[Temporary, RemoteObject, bytes]:
+    def _fetch_whole(self, remote: RemoteObject) -> Fetched:
         temporary = self.root.temporary(size=remote.size)
         try:
-            return temporary, *_tried(lambda: self._fetch_into(temporary, remote))
+            return Fetched(temporary, *_tried(lambda: self._fetch_into(temporary, remote)))
         except BaseException:
             temporary.discard()
             raise
@@ -218,37 +262,95 @@ class Fetcher:
 
     def digest(self, remote: RemoteObject) -> bytes:
         """Return the digest of an object's content: as the store knows it, else by reading it all."""
+        return self.known_digest(remote) or self.read_digest(remote)
+
+    def known_digest(self, remote: RemoteObject) -> bytes | None:
+        """Return the digest of an object's content, if the store knows it."""
         found = self.store.stat(remote.path)
-        if found is not None and found.digest is not None:
-            return found.digest
-        return self.read_digest(remote)
+        return None if found is None else found.digest
 
-    def holds_bytes_of(self, file: OpenFile, remote: RemoteObject) -> bool:
-        """Tell whether an object of the size of a file has its bytes; reads both, up to the first difference.
+    def read_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+        """Read an object once, and a file of its size, and tell whether they hold the same bytes.
 
-        The object is read in ranges, for which no MD5 is asked: bytes that
-        agree need no other proof.
+        Where they do not, the object is kept in a temporary file if it is asked
+        for; else reading ends at the first part that differs. As long as they
+        are the same, nothing is written. A small object is read in one piece,
+        by which the reader finds out whether MD5s are to be believed; parts
+        need no proof but the bytes of the file.
         """
-        step = min(PART, -(-remote.size // 2))
-        return all(
-            self._same_range(file, remote, offset, min(step, remote.size - offset))
-            for offset in range(0, remote.size, step)
-        )
+        ranges = self.store.features.ranges
+        if remote.size > WHOLE and not ranges:
+            digest = self.read_digest(remote)
+            return Beside(digest == file.digest(self.hashing.read), digest)
+        if remote.size <= WHOLE:
+            try:
+                return self._whole_beside(remote, file, keep=keep)
+            except ContentDamaged:
+                if not ranges:
+                    raise
+        return self._parts_beside(remote, file, keep=keep)
 
-    def _same_range(self, file: OpenFile, remote: RemoteObject, offset: int, length: int) -> bool:
-        def compare() -> bool:
-            at = offset
-            with self.store.read(
-                remote.path, expect=remote, offset=offset, length=length
-            ) as reader:
-                for chunk in reader:
-                    self.limiter.take(len(chunk))
-                    if file.read_at(at, len(chunk)) != chunk:
-                        return False
-                    at += len(chunk)
-            return True
+    def _whole_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+        content, found = _tried(lambda: self._gathered(remote, 0, None))
+        digest = fed(sha256(), content).digest()
+        if _is_in(file, 0, content):
+            return Beside(True, digest)
+        _check(remote, found, digest, len(content))
+        if not keep:
+            return Beside(False, digest)
+        fetched = Fetched(self.root.temporary(size=remote.size), found, digest, remote.size)
+        with fetched.discarded_after_an_error():
+            fetched.temporary.write_at(0, content)
+        return Beside(False, digest, fetched)
 
-        return _tried(compare)
+    def _parts_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+        step, hashed = min(PART, -(-remote.size // 2)), sha256()
+        for offset in range(0, remote.size, step):
+            length = min(step, remote.size - offset)
+            part, _ = _tried(partial(self._gathered, remote, offset, length))
+            if _is_in(file, offset, part):
+                fed(hashed, part)
+                continue
+            if not keep or step < PART:
+                return Beside(False)
+            fetched = self._fetch_rest(remote, file, (offset, hashed.digest()), part)
+            return Beside(False, fetched.digest, fetched)
+        return Beside(True, hashed.digest())
+
+    def _gathered(
+        self, remote: RemoteObject, offset: int, length: int | None
+    ) -> tuple[bytes, RemoteObject]:
+        """Return a span of an object in memory, and its description."""
+        with self.store.read(remote.path, expect=remote, offset=offset, length=length) as reader:
+            gathered = BytesIO()
+            for chunk in reader:
+                self.limiter.take(len(chunk))
+                self.hashing.read(len(chunk))
+                gathered.write(chunk)
+            return gathered.getvalue(), reader.object
+
+    def _fetch_rest(
+        self, remote: RemoteObject, file: OpenFile, same: tuple[int, bytes], part: bytes
+    ) -> Fetched:
+        """Fetch an object that begins like a file: `same` says for how many bytes, and their digest.
+
+        The part behind them is at hand.
+        """
+        end, digest = same
+        temporary, copied = self.root.temporary(size=remote.size), sha256()
+        fetched = Fetched(temporary, remote, digest, end + len(part))
+        with fetched.discarded_after_an_error():
+            for offset in range(0, end, BLOCK):
+                block = file.read_at(offset, min(BLOCK, end - offset))
+                temporary.write_at(offset, block)
+                copied.update(block)
+            if copied.digest() != digest:
+                raise PathBusy(f"{remote.path}: changed in the root while it was compared")
+            temporary.write_at(end, part)
+            there = PartialDownload(None, frozenset(range(end // PART + 1)), _noted_nowhere)
+            fetched.found, fetched.digest = self._fetch_parts(remote, temporary, there)
+            _check(remote, fetched.found, fetched.digest, temporary.size())
+        return fetched
 
     def read_digest(self, remote: RemoteObject) -> bytes:
         """Return the digest of an object's content by reading all of it; a body that breaks off is resumed."""
@@ -287,6 +389,15 @@ def _hashed(
                 md5.update(block)
     assert described is not None
     return described, digest.digest(), md5.digest()
+
+
+def _is_in(file: OpenFile, offset: int, content: bytes) -> bool:
+    """Tell whether a file holds these bytes at an offset."""
+    view = memoryview(content)
+    return all(
+        view[at : at + BLOCK] == file.read_at(offset + at, min(BLOCK, len(view) - at))
+        for at in range(0, len(view), BLOCK)
+    )
 
 
 class _GivenUp(Exception):

@@ -207,9 +207,10 @@ class Scrubber:
         return False
 
     def _repair_root(self, row: BaselineRow, local: LocalFile, remote: RemoteObject) -> None:
-        temporary, _, digest = self.fetcher.fetch(remote, None)
+        fetched = self.fetcher.fetch(remote, None)
+        temporary = fetched.temporary
         try:
-            if digest != row.digest:
+            if fetched.digest != row.digest:
                 raise ContentDamaged(f"{row.path} was damaged on its way.")
             self.root.sync()
             keep = stamp(self.clock)

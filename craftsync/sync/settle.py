@@ -21,12 +21,12 @@ from craftsync.core.model import (
     Decision,
     Kind,
     LocalFile,
+    Mode,
     OnConflict,
     Policy,
     RemoteObject,
 )
 from craftsync.errors import (
-    ContentDamaged,
     ObjectArchived,
     ObjectNotFound,
     PathBusy,
@@ -36,7 +36,7 @@ from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.state.intents import Intent
 from craftsync.stores.base import Store
-from craftsync.sync.content import WHOLE, Fetcher
+from craftsync.sync.content import Beside, Fetched, Fetcher
 
 _MD5_DIGITS = 32
 _FETCHED_UNASKED = 64 * 1024
@@ -49,6 +49,8 @@ class Settled(NamedTuple):
     decision: Decision | None
     row: BaselineRow | None
     """What the baseline should say of the path, where settling learned more than it does."""
+    fetched: Fetched | None = None
+    """The object, where settling had to read it and the file is another; whoever settles discards it."""
     intents: tuple[Intent, ...] = ()
     """The writes of earlier runs that the store may still hold or come to hold."""
 
@@ -61,6 +63,9 @@ class Contents:
     fetcher: Fetcher
     local: LocalFile | None
     remote: RemoteObject | None
+    keeps: bool = False
+    """Whether an object that was read, and is another than the file, is kept for what is to be done with it."""
+    fetched: Fetched | None = None
     _local: bytes | None = None
     _remote: bytes | None = None
     _is_counted: bool = False
@@ -90,8 +95,29 @@ class Contents:
     def remote_digest(self) -> bytes | None:
         if self._remote is None and self.remote is not None:
             self._count()
-            self._remote = self.fetcher.digest(self.remote)
+            self._remote = self.fetcher.known_digest(self.remote) or self._read(self.remote)
         return self._remote
+
+    def _read(self, remote: RemoteObject) -> bytes | None:
+        if self.keeps and self.local is not None and self.local.size == remote.size:
+            return self._beside(remote).digest
+        return self.fetcher.read_digest(remote)
+
+    def _beside(self, remote: RemoteObject) -> Beside:
+        """Read the object beside the file, which has its size."""
+        with self._open() as file:
+            beside = self.fetcher.read_beside(remote, file, keep=self.keeps)
+            self.fetched = beside.fetched
+            file.verify()
+        self._remote = beside.digest
+        if beside.is_same:
+            self._local = beside.digest
+        return beside
+
+    def discard(self) -> None:
+        """Remove what was kept of the object."""
+        if self.fetched is not None:
+            self.fetched.discard()
 
     def equal(self, store: Store, *, may_read: bool) -> bool:
         """Tell whether both sides hold the same bytes.
@@ -115,7 +141,8 @@ class Contents:
             return self._local_md5() == remote.version or self._equal_by_stat(
                 store, remote, may_read
             )
-        return self.local_digest() == self.remote_digest()
+        digest = self.remote_digest()
+        return self.fetched is None and digest == self.local_digest()
 
     def _equal_by_stat(self, store: Store, remote: RemoteObject, may_read: bool) -> bool:
         """Compare with an object whose listed version is not the MD5 of the file.
@@ -129,20 +156,7 @@ class Contents:
         if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):
             return found.digest == self.local_digest()
         # Nothing is known, or what is known comes from the MD5 alone or contradicts it.
-        return may_read and self._equal_by_bytes(store, remote)
-
-    def _equal_by_bytes(self, store: Store, remote: RemoteObject) -> bool:
-        """Read the object. A small one in one piece, by which the reader finds out whether MD5s are to be believed."""
-        if remote.size <= WHOLE or not store.features.ranges:
-            try:
-                return self.local_digest() == self.fetcher.read_digest(remote)
-            except ContentDamaged:
-                if not store.features.ranges:
-                    raise
-        with self._open() as file:
-            same = self.fetcher.holds_bytes_of(file, remote)
-            file.verify()
-        return same
+        return may_read and self._beside(remote).is_same
 
     def _local_md5(self) -> str:
         """Return the MD5 of the file; its digest is read in the same pass."""
@@ -176,10 +190,20 @@ class Settler:
         self._still_here(action)
         if _has_nothing_to_learn(action, intents):
             return Settled(Decision(action.kind, action.rule), None)
-        contents = Contents(self.root, self.fetcher, action.local, action.remote)
-        own, intents = self._own_write(action, intents, contents)
-        settled = self._compared(action, own or action.baseline, contents)
-        return settled._replace(intents=intents)
+        contents = Contents(self.root, self.fetcher, action.local, action.remote, self._keeps())
+        try:
+            own, intents = self._own_write(action, intents, contents)
+            settled = self._compared(action, own or action.baseline, contents)
+        except BaseException:
+            contents.discard()
+            raise
+        return settled._replace(fetched=contents.fetched, intents=intents)
+
+    def _keeps(self) -> bool:
+        """Tell whether an object that differs from the file may have to be fetched."""
+        policy = self.policy
+        fetches = policy.mode is not Mode.PUSH and policy.conflict is not OnConflict.LOCAL
+        return fetches and not self.dry_run
 
     def _compared(self, action: Action, row: BaselineRow | None, contents: Contents) -> Settled:
         """Ask the decision again with what reading both sides shows."""

@@ -128,7 +128,8 @@ def test_a_large_object_is_fetched_in_parts_and_each_is_tried_again(
     store = Breaking(breaks_once(16, PART + 32, 5 * PART))
     fetcher, listed = fetcher_of(store)
     partial = PartialDownload("download-1", frozenset(), lambda number: None) if named else None
-    temporary, _, digest = fetcher.fetch(listed, partial)
+    fetched = fetcher.fetch(listed, partial)
+    temporary, digest = fetched.temporary, fetched.digest
     with temporary:
         assert digest == DIGEST
         assert temporary.read_at(0, len(BODY)) == BODY
@@ -141,7 +142,8 @@ def test_a_small_object_whose_body_breaks_off_is_asked_for_again(
 ) -> None:
     monkeypatch.setattr(content, "WHOLE", len(BODY))
     fetcher, listed = fetcher_of(Breaking(breaks_once(32, 48)))
-    temporary, _, digest = fetcher.fetch(listed, None)
+    fetched = fetcher.fetch(listed, None)
+    temporary, digest = fetched.temporary, fetched.digest
     with temporary:
         assert (digest, temporary.size()) == (DIGEST, len(BODY))
 
