@@ -395,14 +395,16 @@ class TaskPool(Generic[Result]):
         began = monotonic()
         try:
             # Whoever brings an answer from here on wakes this thread.
-            ready = self._sockets.ready(0.0 if self._answers else seconds)
+            self._sockets.ready(0.0 if self._answers or self._sockets.due else seconds)
         finally:
             self._sleeping = False
             self._concurrency.waited(monotonic() - began)
-        for task, in_time in ready:
+        happened = bool(self._sockets.due)
+        while self._sockets.due:
+            task, in_time = self._sockets.due.popleft()
             task.switch(in_time)
             self._start_queued()
-        return bool(ready or self._answers)
+        return happened or bool(self._answers)
 
     def _start_queued(self) -> None:
         while self._queued and self._under_way < self._concurrency.limit:

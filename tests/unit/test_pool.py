@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -314,3 +315,33 @@ def test_closing_lets_those_go_on_that_wait_together() -> None:
 
     assert {pool.take(), pool.take()} <= {2, 3}
     assert pool.take() is None
+
+
+class Signal(BaseException):
+    """What a handler raises."""
+
+
+def test_a_signal_that_comes_with_the_end_of_a_wait_for_a_socket_loses_no_task() -> None:
+    """The kernel reports a socket once for each wait, so nobody would report it again."""
+    ours, theirs = socket.socketpair()
+    pool: TaskPool[object] = TaskPool(Fixed(2))
+
+    def task() -> str:
+        until_ready(ours.fileno(), select.POLLIN, 3.0)
+        return "done"
+
+    def signalled(_: object, event: str, call: object) -> None:
+        if event == "c_return" and getattr(call, "__qualname__", "") == "epoll.poll":
+            sys.setprofile(None)
+            raise Signal
+
+    pool.submit(task)
+    theirs.send(b"x")
+    sys.setprofile(signalled)
+    with pytest.raises(Signal):
+        pool.take(TIMEOUT)
+    pool.close()
+
+    assert pool.take() == "done"
+    ours.close()
+    theirs.close()
