@@ -15,7 +15,7 @@ from tests.support.daemons import running
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 PAIR = ("data", "./store")
 FOLDER = ("--root", "data", "--store", "./store")
-GONE, NEW, CHANGED, SAME = 800, 400, 1500, 700
+GONE, NEW, CHANGED, SAME = 200, 100, 375, 175
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ S3_SERVERS = [
     *("moto", "rclone", *(f"fake-{name}" for name in PERSONALITIES)),
     *(["external"] if servers.named_by_environment() else []),
 ]
-LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=100, fresh_listing_seconds=0.0)
+LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=50, fresh_listing_seconds=0.0)
 """The smallest parts any server takes, short pages, and no listing taken for a look: a store at its most careful."""
 
 CRAFTAI_LIMITS = craftai.Limits(

@@ -43,12 +43,21 @@ class S3Server:
             client.close()
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on just now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that only the caller uses as long as this process lives.
+
+    It stays bound here, so that the kernel gives it to nobody else; a server
+    can listen on it all the same, because it sets SO_REUSEADDR, too.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _reserved.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 @contextmanager
