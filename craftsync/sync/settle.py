@@ -283,7 +283,9 @@ class Settler:
         for intent in intents:
             if self._is_of(intent, found, contents):
                 digest = found.digest or intent.digest
-                return self.agree(intent.local, found, digest), (intent,)
+                # The file is read again: a power cut may have left its times and taken its content.
+                row = self.agree(intent.local, found, digest)._replace(racy=True)
+                return row, (intent,)
         return None, ()
 
     def _is_of(self, intent: Intent, found: RemoteObject, contents: Contents) -> bool:

@@ -36,7 +36,8 @@ class Judge:
         self._undone: dict[str, set[bytes]] = defaultdict(set)
         """What people removed or wrote over since the last run ended."""
         self._changed: set[str] = set()
-        self._unrecorded: dict[str, str] = {}
+        self._unrecorded: set[tuple[str, str]] = set()
+        """Paths that a client changed and could not record, and the client."""
         self.excused: set[str] = set()
         """Paths that somebody changed between a crash in which they were changed and the next run there."""
 
@@ -88,7 +89,7 @@ class Judge:
         self._changed.add(original(path) or path)
 
     def _meet_unrecorded(self, path: str, by: str) -> None:
-        if self._unrecorded.get(path, by) != by:
+        if any(one == path and client != by for one, client in self._unrecorded):
             self.excused.add(path)
 
     def run_ended(
@@ -97,9 +98,9 @@ class Judge:
         """Judge what gave way in a run, and its conflicts; a run that died may have left the first half done."""
         if died or failed:
             self.excused |= self._met
-            self._unrecorded.update((path, by) for path in self._changed)
+            self._unrecorded |= {(path, by) for path in self._changed}
         else:
-            self._unrecorded = {p: one for p, one in self._unrecorded.items() if one != by}
+            self._unrecorded = {(path, one) for path, one in self._unrecorded if one != by}
         merged: list[tuple[Event, Event]] = []
         for (side, path), contents in self._displaced.items():
             shown, new = self.shown[side], self.shown[side].get(path)

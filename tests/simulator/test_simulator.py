@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulator.campaign import History, failure, made_up, play, shrunk, workplace
 from tests.simulator.judge import Judge, Wrong
-from tests.simulator.steps import STORE, Act, Crash, Run
+from tests.simulator.steps import STORE, Act, Crash, Run, Wait
 from tests.simulator.store import PERSONALITIES
 
 SHARES = 4
@@ -72,6 +72,19 @@ def test_an_upload_is_recorded_only_once_its_file_survives_a_power_cut(place: Pa
             Run(0, (Crash(1, cut=True),)),
         )
         play(History(seed, 1, "whole", steps), place)
+
+
+def test_a_file_whose_content_a_power_cut_took_is_not_in_sync_by_its_times(place: Path) -> None:
+    for at in range(7, 13):
+        for seed in range(6):
+            steps = (
+                Act("write", 0, "a", 1, "old time"),
+                Run(0),
+                Wait(1.0),
+                Act("write", 0, "a", 2, "old time"),
+                Run(0, (Crash(at, cut=True),)),
+            )
+            play(History(seed, 1, "md5 only", steps), place)
 
 
 def test_what_a_killed_run_put_in_place_is_recorded_only_once_it_survives_a_power_cut(
