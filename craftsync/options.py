@@ -133,14 +133,20 @@ def settings_of(asked: PassOptions) -> Settings:
 
 
 def refuse_unknown(asked: Mapping[str, object], known: type) -> None:
-    """Raise `UsageError` for a keyword that is none of those a class of options names."""
+    """Raise `UsageError` for a keyword that is none of those a class of options names, or is to be a bool and is not.
+
+    Any text is true to Python: `delete="no"` would delete.
+    """
     names = known.__annotations__
-    for name in asked:
+    for name, value in asked.items():
         if name not in names:
             raise UsageError(
                 f"There is no option {name!r}.",
                 remedy=f"{nearest(name, names)}Options: {', '.join(names)}.",
             )
+        is_flag = getattr(names[name], "__forward_arg__", "").startswith("bool")
+        if is_flag and not isinstance(value, bool | None):
+            raise UsageError(f"{name}: {value!r} is not a bool.", remedy="Use True or False.")
 
 
 def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:

@@ -84,6 +84,18 @@ def test_an_unknown_keyword_is_answered_with_the_nearest() -> None:
     assert "Did you mean max_delete?" in caught.value.remedy
 
 
+def test_a_text_in_place_of_a_bool_deletes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/a").write_text("a")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/b").write_text("b")
+    state = {"state_dir": tmp_path / "state"}
+    for call in (craftsync.push, craftsync.migrate):
+        with pytest.raises(UsageError, match="delete: 'no' is not a bool"):
+            call(tmp_path / "root", tmp_path / "store", delete="no", **state)  # type: ignore[operator]
+    assert [file.name for file in (tmp_path / "store").iterdir()] == ["b"]
+
+
 def test_a_broken_side_is_an_exception() -> None:
     with pytest.raises(RootError):
         craftsync.push("missing", "./store")
