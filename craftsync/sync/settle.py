@@ -68,6 +68,7 @@ class Contents:
     fetched: Fetched | None = None
     _local: bytes | None = None
     _remote: bytes | None = None
+    _compared: Beside | None = None
     _is_counted: bool = False
 
     def local_digest(self) -> bytes | None:
@@ -104,12 +105,14 @@ class Contents:
         return self.fetcher.read_digest(remote)
 
     def _beside(self, remote: RemoteObject) -> Beside:
-        """Read the object beside the file, which has its size."""
+        """Read the object beside the file, which has its size; once."""
+        if self._compared is not None:
+            return self._compared
         with self._open() as file:
             beside = self.fetcher.read_beside(remote, file, keep=self.keeps)
             self.fetched = beside.fetched
             file.verify()
-        self._remote = beside.digest
+        self._compared, self._remote = beside, beside.digest
         if beside.is_same:
             self._local = beside.digest
         return beside
