@@ -38,6 +38,9 @@ _ACTION_FIELDS: Mapping[str, str] = {
     Kind.MOVE_LOCAL: "moved",
     "copy": "copied",
 }
+_WITH_BYTES = {
+    field for field in _ACTION_FIELDS.values() if f"bytes_{field}" in Report.__annotations__
+}
 _ISSUE_FIELDS = {
     Issue.PROBLEM: "problems",
     Issue.SKIPPED: "skipped",
@@ -181,7 +184,7 @@ class Output:
         elif isinstance(event, ActionEvent) and event.action in _ACTION_FIELDS:
             field = _ACTION_FIELDS[event.action]
             self._add(field)
-            if f"bytes_{field}" in Report.__annotations__:
+            if field in _WITH_BYTES:
                 self._add(f"bytes_{field}", event.size)
 
     def _add(self, field: str, count: int = 1) -> None:

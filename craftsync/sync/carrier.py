@@ -115,7 +115,9 @@ class Carrier:
     def _settle_and_do(self, task: Task) -> Outcome | Staged:
         settled = self.settler.settle(task.action, task.intents)
         try:
-            return self._as_settled(task._replace(fetched=settled.fetched), settled)
+            if settled.fetched is not None:
+                task = task._replace(fetched=settled.fetched)
+            return self._as_settled(task, settled)
         finally:
             if settled.fetched is not None:
                 settled.fetched.discard()
@@ -130,7 +132,8 @@ class Carrier:
             return Outcome(action, Status.SKIPPED, "no longer what was planned")
         if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
             return self._learned(action, settled)
-        action = action._replace(kind=kind, rule=rule)
+        if (kind, rule) != (action.kind, action.rule):
+            action = action._replace(kind=kind, rule=rule)
         if self.dry_run and kind not in _OF_THE_BASELINE:
             conflict = kind is Kind.RECONCILE
             return Outcome(action, Status.CONFLICT if conflict else Status.PLANNED, rule)

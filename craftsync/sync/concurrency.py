@@ -112,12 +112,13 @@ class Adaptive:
 
     @property
     def limit(self) -> int:
-        return max(1, min(self._limit, self._most()))
+        most = self._most()
+        return self._limit if self._limit <= most else max(1, most)
 
     @property
     def share(self) -> int:
         """The part of one pool."""
-        return -(-self.limit // max(self._pools, 1))
+        return self.limit if self._pools <= 1 else -(-self.limit // self._pools)
 
     def ended(self, *, more: bool) -> None:
         with self._lock:
@@ -228,7 +229,8 @@ def between(transfers: int, stores: Sequence[Store]) -> Concurrency:
             adaptive = _adaptive[hosts] = Adaptive(monotonic, _most)
             _kept.append(adaptive)
             del _kept[:-_KEPT]
-    return Shared(adaptive, lambda: sum(_refusals_of(store) for store in stores))
+    answers = [store.answers for store in stores if isinstance(store, RetryingStore)]
+    return Shared(adaptive, lambda: sum([each.failures for each in answers]))
 
 
 def at_once(stores: Sequence[Store]) -> int | None:
@@ -240,7 +242,3 @@ def at_once(stores: Sequence[Store]) -> int | None:
 
 def _most() -> int:
     return descriptors.steps_at_once(MOST)
-
-
-def _refusals_of(store: Store) -> int:
-    return store.answers.failures if isinstance(store, RetryingStore) else 0

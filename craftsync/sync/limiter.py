@@ -55,7 +55,7 @@ class Limiter:
 
     @property
     def piece(self) -> int:
-        rate = self._rate_now()
+        rate = None if self._rate is None else self._rate_now()
         if rate is None:
             return PIECE
         return max(_SMALLEST_PIECE, min(PIECE, int(rate * _PIECE_SECONDS)))
@@ -70,6 +70,8 @@ class Limiter:
 
     def take(self, size: int, *, small: bool = False) -> None:
         """Return when `size` more bytes may move."""
+        if self._rate is None and not self._cancelled:
+            return  # Nothing to keep books of, and each file asks.
         line = self._small if small else self._rest
         with self._lock:
             self._flow()
