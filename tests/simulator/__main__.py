@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import resource
 import sys
 import time
 
@@ -37,8 +38,12 @@ def main() -> None:
             results = pool.map(share, shares)
     seconds, run = time.monotonic() - started, sum(count for count, _ in results)
     failed = [seed for _, seeds in results for seed in seeds]
-    rate = run / seconds * 60
-    print(f"{run} histories in {seconds:.0f} s, {rate:.0f} a minute; failed: {failed or 'none'}")  # noqa: T201
+    spent = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = sum(one.ru_utime + one.ru_stime for one in spent)
+    print(  # noqa: T201
+        f"{run} histories in {seconds:.0f} s, {run / seconds * 60:.0f} a minute"
+        f" ({run / processor * 60:.0f} a minute of processor time); failed: {failed or 'none'}"
+    )
     sys.exit(bool(failed))
 
 

@@ -64,9 +64,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Wait:
-    """Time passes."""
+    """Time passes; with `jump` the wall clock alone is set, forward or back."""
 
     seconds: float
+    jump: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Author:
         self._chance = Random(seed)
         self._clients = clients
         self._token = 0
+        self._jumps = self._chance.random() < 0.2
         self._daemons = self._chance.random() < 0.4
         self._disasters = self._chance.random() < 0.25
 
@@ -109,6 +111,8 @@ class Author:
             return self._act()
         if roll < 0.65 and self._disasters and self._chance.random() < 0.6:
             return Disaster(self._chance.choice(DISASTERS), self._chance.randrange(self._clients))
+        if roll < 0.66 and self._jumps and self._chance.random() < 0.5:
+            return Wait(self._chance.choice((-90_000.0, -5.0, 5.0, 90_000.0)), jump=True)
         if roll < 0.66:
             return Wait(self._chance.choice((0.001, 1.0, 5.0, 90.0, 700.0)))
         client = self._chance.randrange(self._clients)

@@ -149,7 +149,7 @@ class World:
             case Act():
                 self.act(step)
             case Wait():
-                self.clock.advance(step.seconds)
+                (self.clock.jump if step.jump else self.clock.advance)(step.seconds)
             case Run():
                 self.run(self.clients[step.client % len(self.clients)], step)
             case Disaster():
