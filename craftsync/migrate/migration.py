@@ -154,11 +154,13 @@ class Migration:
 
     def _estimated(self, options: MigrationOptions) -> int:
         """Return how many requests the plan would take."""
-        server_side = self._by_server(options)
+        server_side, features = self._by_server(options), self.target.features
         return estimate.requests(
             self.state.steps(),
             server_side=server_side,
-            stats=not self.target.features.conditional_source,
+            # The MD5 of a copy, too, shows of which source it is; a dry run knows of no server that has neither.
+            stats=features.server_side_copy
+            and not (features.conditional_source or features.md5_versions),
             asks=self._keeping(options).asks(server_side=server_side),
             reads_back=options.verify is Verify.FULL,
         )

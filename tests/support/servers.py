@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import subprocess
@@ -43,9 +44,6 @@ class S3Server:
             client.close()
 
 
-_reserved: list[socket.socket] = []
-
-
 def free_port() -> int:
     """Return a port of the loopback interface that only the caller uses as long as this process lives.
 
@@ -55,7 +53,7 @@ def free_port() -> int:
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
-    _reserved.append(holder)
+    atexit.register(holder.close)
     port: int = holder.getsockname()[1]
     return port
 
