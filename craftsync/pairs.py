@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ from craftsync.locations import DirectoryLocation, Location, S3Access
 from craftsync.options import PairOptions, Settings
 
 if TYPE_CHECKING:
+    from craftsync.state import PairState
     from craftsync.sync.session import Session
 
 
@@ -162,6 +163,18 @@ def refuse_nothing(pair: Pair, word: str, asked: PairOptions) -> None:
     if not on_disk and not _is_known(pair, state_dir_of(asked)):
         with locations.opened(pair.location, create=False) as store:
             locations.refuse_nothing(store, word)
+
+
+@contextmanager
+def remembered_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
+    """Open what is remembered of a pair, to be read; neither its root nor its store is asked for anything."""
+    from craftsync.state import PairState
+
+    address = locations.address_of(pair.location)
+    with closing(
+        PairState.open(state_dir, str(pair.root), address, new_id=str, reading=True)
+    ) as state:
+        yield state
 
 
 @contextmanager

@@ -31,9 +31,9 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     pair, inside = pairs.around(path or ".", common.words_of(flags), asked)
-    with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
+    with pairs.remembered_state(pair, pairs.state_dir_of(asked)) as state:
         row = None
-        for row in session.history(inside if path else None, limit):
+        for row in state.history.rows(inside if path else None, limit):
             if flags["json"]:
                 say_json(row._asdict())
             else:

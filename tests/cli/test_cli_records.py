@@ -45,6 +45,20 @@ def test_the_history_of_a_folder_is_that_of_the_files_in_it(
     assert shown == ({"sub/b.csv"} if "sub" in folder else everything)
 
 
+def test_history_asks_neither_the_store_nor_the_folder(craftsync: Craftsync) -> None:
+    craftsync.write("root/a")
+    bucket, nowhere = "s3://bucket/prefix", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
+    assert craftsync("push", "root", bucket, **nowhere, **keys).code == 5
+    run = craftsync("history", "--root", "root", "--store", bucket)
+    assert (run.code, run.err) == (0, "Nothing is recorded.\n")
+    assert craftsync("push", "root", "./store").code == 0
+    for side in ("root", "store"):
+        (craftsync.folder / side).rename(craftsync.folder / f"{side}-away")
+    run = craftsync("history", "--root", "root", "--store", "./store")
+    assert (run.code, "push upload done a" in run.text) == (0, True)
+
+
 @pytest.mark.parametrize("path", ["a\udcff", "never.csv", "..", "never/"])
 def test_a_path_of_which_nothing_is_recorded_is_named(in_step: Craftsync, path: str) -> None:
     run = in_step("history", "--root", "root", "--store", "./store", path)
