@@ -36,6 +36,9 @@ _HIDDEN = ("old time", "same time")
 _TICK_NS = 10_000_000
 _OF_A_DAEMON = 3
 """Descriptors: its folder, that folder's lock, and a directory store."""
+_PAUSES = (0.0, 0.0, 0.002, 0.02)
+_PAUSES_OF_A_DAEMON = (0.0, 0.002, 0.02, 0.7)
+"""Long enough for a change to settle while a run is under way, which then takes it in."""
 _CYCLES = 4
 """Runs of each client within which everything must be at rest."""
 
@@ -363,7 +366,8 @@ class World:
             self.effects += 1
             self.say(f"    {what}")
             self._look(what)
-        self.clock.advance(self.chance.choice((0.0, 0.0, 0.002, 0.02)))
+        pauses = _PAUSES if self._running.life is None else _PAUSES_OF_A_DAEMON
+        self.clock.advance(self.chance.choice(pauses))
         self._at += 1
         for mod in self._plan.pop(self._at, ()):
             if isinstance(mod, Act) and mod.how in _HIDDEN and " " not in what:
