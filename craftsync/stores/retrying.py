@@ -14,11 +14,12 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from hashlib import sha256
 from typing import TypeVar, cast
 
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
-from craftsync.errors import CraftsyncError, PreconditionFailed, StoreUnavailable
+from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.forking import in_children
 from craftsync.stores.answers import Answers
 from craftsync.stores.base import (
@@ -306,7 +307,21 @@ class RetryingStore:
         if found.operation is not None or found.digest is not None:
             same_content = digest is not None and found.digest == digest
             return found if found.operation == operation or same_content else None
-        return found if mtime_ns is not None and found.mtime_ns == mtime_ns else None
+        if not digest or mtime_ns is None or found.mtime_ns != mtime_ns:
+            return None
+        # Another's object may have its size and its time, too.
+        return found if self._digest(found) == digest else None
+
+    def _digest(self, found: RemoteObject) -> bytes | None:
+        """Return the SHA-256 of an object by reading it; `None` where it is another by now."""
+        content = sha256()
+        try:
+            with self.read(found.path, expect=found) as reader:
+                for chunk in reader:
+                    content.update(chunk)
+        except (ObjectNotFound, PreconditionFailed):
+            return None
+        return content.digest()
 
 
 class Patience:

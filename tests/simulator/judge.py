@@ -93,11 +93,17 @@ class Judge:
             self.excused.add(path)
 
     def run_ended(
-        self, by: str, *, died: bool = False, failed: bool = False, forgets: bool = False
+        self,
+        by: str,
+        *,
+        died: bool = False,
+        cut: bool = False,
+        failed: bool = False,
+        forgets: bool = False,
     ) -> None:
         """Judge what gave way in a run, and its conflicts; a run that died may have left the first half done."""
         if died or failed:
-            self.excused |= self._met
+            self.excused |= self._met | (self._changed if cut else set())
             self._unrecorded |= {(path, by) for path in self._changed}
         else:
             self._unrecorded = {(path, one) for path, one in self._unrecorded if one != by}

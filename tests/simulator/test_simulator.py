@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulator.campaign import History, failure, made_up, play, shrunk, workplace
 from tests.simulator.judge import Judge, Wrong
-from tests.simulator.steps import STORE, Act, Crash, Run, Wait
+from tests.simulator.steps import STORE, Act, Crash, Fail, Run, Wait
 from tests.simulator.store import PERSONALITIES
 
 SHARES = 4
@@ -85,6 +85,18 @@ def test_a_file_whose_content_a_power_cut_took_is_not_in_sync_by_its_times(place
                 Run(0, (Crash(at, cut=True),)),
             )
             play(History(seed, 1, "md5 only", steps), place)
+
+
+def test_anothers_object_of_the_same_size_and_time_is_not_taken_for_an_own_write(
+    place: Path,
+) -> None:
+    for at in range(1, 10):
+        steps = (
+            Run(0),
+            Act("write", 0, "a", 1, "old time"),
+            Run(0, (Act("write", STORE, "a", 2, "old time", at=at), Fail(4, doubt=True))),
+        )
+        play(History(1, 1, "times only", steps), place)
 
 
 def test_what_a_killed_run_put_in_place_is_recorded_only_once_it_survives_a_power_cut(

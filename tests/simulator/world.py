@@ -264,7 +264,7 @@ class World:
         except PowerCut:
             client.end_life()
             self._restart(client)
-            self.judge.run_ended(client.name, died=True, forgets=self.forgets)
+            self.judge.run_ended(client.name, died=True, cut=self._cut, forgets=self.forgets)
             return None
         except CraftsyncError as error:
             self.say(f"  broken off: {error}")
