@@ -71,10 +71,11 @@ class Wire:
         `digest` is the SHA-256 of the body, if that is known; `attempt` is what
         the bytes of the body keep to.
         """
-        with self.stream(
-            method, key, query=query, headers=headers, body=body, digest=digest, attempt=attempt
-        ) as response:
+        response = self._answered(method, key, query, headers, body, digest, attempt)
+        try:
             return Answer(response.headers, self._read(response))
+        finally:
+            self.host.take_back(response)
 
     @contextmanager
     def stream(
@@ -93,19 +94,8 @@ class Wire:
         What goes wrong while the body is read reaches the reader as `OSError`;
         `unreachable` tells what to make of it.
         """
-        path, parameters = encoded_path(f"{self._url.path}/{key}"), encoded_query(query)
-        hashed = digest.hex() if digest else sha256(body).hexdigest()
-        request = Request(
-            method,
-            path,
-            parameters,
-            {"host": self._url.netloc, **self._session.headers, **headers},
-            hashed,
-        )
-        response = self._sent(request, body, attempt or Attempt(UNPACED))
+        response = self._answered(method, key, query, headers, body, digest, attempt)
         try:
-            if response.status >= 300:
-                self._refuse(response, key)
             yield response
         finally:
             self.host.take_back(response)
@@ -113,6 +103,29 @@ class Wire:
     def close(self) -> None:
         """Close the connections that wait for more work, and from now on each one after its request."""
         self.host.close()
+
+    def _answered(
+        self,
+        method: str,
+        key: str,
+        query: Query,
+        headers: Mapping[str, str],
+        body: bytes,
+        digest: bytes,
+        attempt: Attempt | None,
+    ) -> Response:
+        """Send one request and return its successful answer, to be given to `host.take_back`."""
+        path, parameters = encoded_path(f"{self._url.path}/{key}"), encoded_query(query)
+        hashed = digest.hex() if digest else sha256(body).hexdigest()
+        named = {"host": self._url.netloc, **self._session.headers, **headers}
+        request = Request(method, path, parameters, named, hashed)
+        response = self._sent(request, body, attempt or Attempt(UNPACED))
+        if response.status >= 300:
+            try:
+                self._refuse(response, key)
+            finally:
+                self.host.take_back(response)
+        return response
 
     def _sent(self, request: Request, body: bytes, attempt: Attempt) -> Response:
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC)
