@@ -142,6 +142,18 @@ def test_a_server_that_knows_no_conditions_is_not_sent_any(
     assert facts.server_side_copy
 
 
+def test_a_server_that_answers_200_to_what_it_does_not_know_makes_no_uploads_in_parts(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    def script(request: Request) -> Answer | None:
+        return Answer() if "uploads" in request.query else None
+
+    with proxied(moto_server, script) as (server, _):
+        facts = probe(open_s3(server, facts=CAREFUL))
+    assert facts.conditional_create and facts.server_side_copy
+    assert not facts.conditional_complete_create and not facts.conditional_complete_replace
+
+
 def test_a_passing_failure_proves_nothing(moto_server: S3Server, open_s3: OpenS3) -> None:
     def script(request: Request) -> Answer | None:
         return error(503, "SlowDown") if conditional(request) else None

@@ -228,6 +228,9 @@ class _Probe:
             begun = self._patiently(partial(self._calls.begin_upload, key, self._notes, {}))
             part = self._patiently(partial(self._calls.upload_part, key, begun, 1, _BODY))
             return tried(complete)
+        except Unconfirmed:
+            # What answers requests it does not know with 200 makes no uploads in parts.
+            return otherwise
         except StoreUnavailable:
             raise
         except StoreError:
