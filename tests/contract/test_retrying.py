@@ -56,13 +56,22 @@ def directory(tmp_path: Path) -> Iterator[DirectoryStore]:
     store.close()
 
 
-def test_a_lost_write_is_recognised_by_its_time_where_there_is_no_metadata(
+def test_a_lost_write_is_recognised_by_its_content_where_there_is_no_metadata(
     directory: DirectoryStore,
 ) -> None:
     store = Failing(directory, write=[LOST])
     written = patient(store).write("a", Bytes(b"one", 10**18), expect=ABSENT, operation="op")
     assert written == directory.stat("a")
-    assert store.calls == ["write", "stat"]
+    assert store.calls == ["write", "stat", "read"]
+
+
+def test_anothers_object_of_the_same_size_and_time_is_not_the_lost_write(
+    directory: DirectoryStore,
+) -> None:
+    directory.write("a", Bytes(b"two", 10**18), expect=ABSENT, operation="theirs")
+    store = Failing(directory, write=[StoreUnavailable("no answer", ambiguous=True)])
+    with pytest.raises(PreconditionFailed):
+        patient(store).write("a", Bytes(b"one", 10**18), expect=ABSENT, operation="op")
 
 
 def test_without_metadata_and_time_a_lost_write_is_not_taken_for_done(
