@@ -94,10 +94,13 @@ class Adaptive:
         self._probe_after = _PROBE_SECONDS
         self._probe_at = 0.0
         self._turned_away = False
-        self._settling = self._short_of_work = False
+        self._short_of_work = False
         self._unlock()
         in_children(self, Adaptive._unlock)
-        self._set(FIRST)
+        self.share = FIRST
+        """The part of one pool."""
+        self._settling = True
+        self._measure()
 
     def _unlock(self) -> None:
         self._lock = threading.Lock()
@@ -105,26 +108,29 @@ class Adaptive:
     def join(self) -> None:
         with self._lock:
             self._pools += 1
+            self._divide()
 
     def leave(self) -> None:
         with self._lock:
             self._pools -= 1
+            self._divide()
 
     @property
     def limit(self) -> int:
         most = self._most()
         return self._limit if self._limit <= most else max(1, most)
 
-    @property
-    def share(self) -> int:
-        """The part of one pool."""
-        return self.limit if self._pools <= 1 else -(-self.limit // self._pools)
+    def _divide(self) -> int:
+        """Work out the number, and the part of one pool, which asks for it several times for each transfer."""
+        limit = self.limit
+        self.share = limit if self._pools <= 1 else -(-limit // self._pools)
+        return limit
 
     def ended(self, *, more: bool) -> None:
         with self._lock:
             self._short_of_work = self._short_of_work or not more
             self._count += 1
-            if self._count < self.limit:
+            if self._count < self._divide():
                 return
             seconds = self._now() - self._began
             if self._settling:
@@ -155,6 +161,7 @@ class Adaptive:
 
     def _set(self, limit: int) -> None:
         self._limit = limit
+        self._divide()
         self._settling = True
         self._measure()
 
