@@ -115,7 +115,7 @@ class Judge:
                 if content in beside and instead is not None:
                     merged.append(((path, content), (path, instead)))
                 elif content != new and not (
-                    died or path in self.excused or self._may_go((path, content), new)
+                    died or forgets or path in self.excused or self._may_go((path, content), new)
                 ):
                     what = "deleted" if new is None else f"replaced by {new!r}"
                     raise Wrong(f"without a rule: {content!r} at {path} of {side} was {what}")
