@@ -12,6 +12,7 @@ import re
 import shutil
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import cache
@@ -75,6 +76,11 @@ class _Connection(sqlite3.Connection):
 
     place = ""
     """The file, for messages."""
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self._reading = weakref.WeakSet[sqlite3.Cursor]()
+
     is_scratch = False
     """Or only read: damage that is met is nothing to set the file aside for."""
     folder: TemporaryDirectory[str] | None = None
@@ -87,9 +93,22 @@ class _Connection(sqlite3.Connection):
 
     def execute(self, *words: Any) -> sqlite3.Cursor:
         try:
-            return self.cursor(_Cursor).execute(*words)
+            cursor = self.cursor(_Cursor)
+            if self.in_transaction:
+                self._reading.add(cursor)
+            return cursor.execute(*words)
         except UNREADABLE as error:
             raise self.state_error(error) from error
+
+    def end_reading(self) -> None:
+        """Close what a failed transaction was reading.
+
+        The error keeps its frames for a while, and a reader among them would
+        keep this connection from writing once another one has (SQLITE_BUSY_SNAPSHOT).
+        """
+        for cursor in list(self._reading):
+            cursor.close()
+        self._reading.clear()
 
     def executemany(self, *words: Any) -> sqlite3.Cursor:
         try:
@@ -195,6 +214,8 @@ class Database:
             # SQLite has rolled back by itself where the disk was full.
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
+            if isinstance(self.connection, _Connection):
+                self.connection.end_reading()
             raise
 
     def get(self, key: str) -> str | None:

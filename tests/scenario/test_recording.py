@@ -8,8 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from craftsync.blocking import blocking
 from craftsync.core.model import RemoteObject
+from craftsync.state.database import Database
 from craftsync.stores.memory import MemoryStore
 from tests.support.world import World
 
@@ -51,3 +54,24 @@ def test_transfers_go_on_while_a_group_of_them_is_made_durable(tmp_path: Path) -
     assert store.went_on
     assert (report.uploaded, report.exit_code) == (FILES, 0)
     world.assert_in_step()
+
+
+def test_what_a_failed_transaction_was_reading_locks_nobody_out(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "state.db")
+    with pytest.raises(ValueError, match="the listing broke"), database.transaction() as open_one:
+        open_one.executemany("INSERT INTO meta VALUES (?, '')", [(f"{n}",) for n in range(500)])
+        reading = open_one.execute("SELECT key FROM meta")
+        next(reading)
+        raise ValueError("the listing broke")
+    database.put("a", "")
+    with pytest.raises(ValueError, match="the listing broke"), database.transaction() as open_one:
+        reading = open_one.execute("SELECT key FROM meta UNION ALL SELECT key FROM meta")
+        next(reading)
+        raise ValueError("the listing broke")
+    beside = database.beside()
+    beside.execute("INSERT INTO meta VALUES (?, ?)", ("b", ""))
+    with database.transaction():
+        database.put("c", "")
+    assert reading is not None
+    beside.close()
+    database.close()
