@@ -22,6 +22,7 @@ from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
     PreconditionFailed,
+    UsageError,
 )
 from craftsync.local.folder import Folder
 from craftsync.state.kept import KeptVersion
@@ -86,7 +87,9 @@ class Scrubber:
         Damage that is not repaired, and what cannot be read, counts as a
         problem; what was changed since the last sync is left out. `heed` is
         called whenever bytes were read, from any thread, and may raise to stop.
+        Raises `UsageError` for a path at and below which nothing was synced.
         """
+        paths = self._synced(paths)
         report, started = Report("scrub"), self.clock.monotonic()
         most_bytes = None if share is None else int(self.state.baseline.bytes() * share) + 1
         with workers(_LOOKS_AT_ONCE, "scrub", self.store) as pool:
@@ -102,6 +105,17 @@ class Scrubber:
                     self.state.database.put(_CURSOR, rows[-1].path)
         report.seconds = round(self.clock.monotonic() - started, 3)
         return report
+
+    def _synced(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return the paths, or none where they mean everything."""
+        # A mistyped name must not look like a file without damage.
+        for path in paths:
+            if path != "." and next(self.state.baseline.below([path]), None) is None:
+                raise UsageError(
+                    f"{path} is not a synced file, or a folder with one.",
+                    remedy="Name what a run has synced, or nothing for all of it; globs are not taken.",
+                )
+        return () if "." in paths else paths
 
     def _batches(self, paths: Sequence[str], most_bytes: int | None) -> Iterator[list[BaselineRow]]:
         baseline = self.state.baseline

@@ -88,6 +88,20 @@ def test_repair_takes_the_good_side_and_keeps_the_bad_content(synced: Craftsync,
     assert synced("scrub", "--root", "root", "--store", "./store").code == 0
 
 
+@pytest.mark.parametrize("path", ["no-such-file", "../store/a", "d/*", "/"])
+def test_a_path_of_which_nothing_was_synced_is_refused(synced: Craftsync, path: str) -> None:
+    run = synced("scrub", path, "d", "--root", "root", "--store", "./store")
+    assert run.code == 2
+    assert path.strip("/") in run.err and "synced" in run.err
+
+
+def test_a_dot_is_the_whole_folder(synced: Craftsync) -> None:
+    lose_a_bit(synced, "root", "a")
+
+    run = synced("scrub", ".", "--repair", "--root", "root", "--store", "./store", "--json")
+    assert (run.summary["repaired"], run.summary["unchanged"]) == (1, 2)
+
+
 def test_damage_on_both_sides_is_left_to_a_person(synced: Craftsync) -> None:
     for side in ("root", "store"):
         lose_a_bit(synced, side, "a")
