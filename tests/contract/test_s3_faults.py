@@ -559,6 +559,7 @@ REFUSALS = [
     (Answer(502, b"<html>Bad gateway</html>"), StoreUnavailable),
     (error(409, "ConditionalRequestConflict"), StoreUnavailable),
     (error(412, "PreconditionFailed"), PreconditionFailed),
+    (error(404, "NoSuchKey"), StoreError),
     (error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3")), StoreError),
     (error(501, "NotImplemented"), NotSupported),
     (error(400, "InvalidArgument"), StoreError),

@@ -113,7 +113,7 @@ class Calls:
                     "PUT", key, headers=sent, body=body, digest=digest, attempt=attempt
                 )
             except ObjectNotFound as error:
-                if condition is None:
+                if condition is None or condition is CREATE:
                     raise StoreError(f"{self._location} takes no object {key!r}.") from error
                 raise self._unmet(key) from error
             version = self._confirmed(answer.headers.get("etag"), key)
