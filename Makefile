@@ -38,6 +38,7 @@ test-exhaustive: $(VENV)/.test  ## Run the full enumerations too, and start each
 campaign: $(VENV)/.test    ## Run at full size what the tests try in small; takes minutes.
 	$(BIN)/python -m pytest -m campaign
 	$(BIN)/python -m tests.simulator --histories $(HISTORIES) --seed $(SEED) --jobs 2
+	$(BIN)/python -m tests.zoo
 
 bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" for a trial.
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -120,6 +120,17 @@ def test_rejecting_brings_back_the_whole_event(world: World) -> None:
     assert lose(world, NAMES[:15]).deleted_remote == 15
 
 
+def test_rejecting_brings_back_the_whole_event_however_long_it_was_held(
+    world: World, clock: FakeClock
+) -> None:
+    lose(world, NAMES[:15])
+    lose(world, NAMES[15:60])
+    clock.advance(10 * EVENT_SECONDS)
+    assert world.run().held == 45
+    judge(world, approved=False)
+    assert world.here() == world.there() == {name: name for name in NAMES}
+
+
 def test_rejecting_brings_back_what_the_store_lost(world: World) -> None:
     for name in NAMES[:15]:
         world.take(name)

@@ -298,6 +298,18 @@ def test_a_conflict_copy_takes_no_name_that_the_store_has_already(files: World) 
     assert set(files.here().values()) == {"mine", "theirs", "of another machine"}
 
 
+def test_a_conflict_copy_takes_no_name_that_only_the_folder_has_already(files: World) -> None:
+    files.write("p", "agreed")
+    files.run()
+    files.write("p", "mine")
+    stored(files, "p", "theirs")
+    files.write("p (conflict 2001-09-09 01-46-40 store)", "of a person")
+    files.run()
+    files.run()
+    assert files.here() == files.there()
+    assert sorted(files.here().values()) == ["mine", "of a person", "theirs"]
+
+
 def test_a_conflict_copy_that_is_in_the_store_already_is_not_stored_twice(files: World) -> None:
     files.write("p", "agreed")
     files.run()

@@ -115,6 +115,19 @@ def test_an_edit_of_the_same_size_with_its_mtime_set_back_is_seen(world: World) 
     assert world.there() == {"a": "2"}
 
 
+def test_an_edit_in_the_tick_of_the_last_stat_is_seen(world: World) -> None:
+    world.write("a", "old")
+    world.run()
+    world.write("a", "new")
+    with world.open() as session:
+        file, row = session.root.stat("a"), session.state.baseline.get("a")
+        assert file is not None and row is not None
+        with session.state.transaction():
+            session.state.baseline.put([row._replace(**file._asdict(), racy=True)])
+    world.run()
+    assert world.there() == {"a": "new"}
+
+
 def test_a_rename_moves_no_bytes(world: World) -> None:
     world.write("a/one", "content")
     world.run()

@@ -121,6 +121,31 @@ def test_when_a_part_fails_the_others_have_ended_before_their_file_is_closed(
     assert fetcher.root.has_temporary("download-1")
 
 
+def test_when_the_first_part_fails_the_others_have_ended_before_their_file_is_closed(
+    fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
+) -> None:
+    failed, running, returned = threading.Event(), threading.Event(), threading.Event()
+
+    def before(at: int) -> None:
+        if at == PART:
+            running.set()
+            assert failed.wait(60)
+            # Who does not wait for this part returns now.
+            returned.wait(0.5)
+        if at == 0:
+            assert running.wait(60)
+            failed.set()
+            raise StoreUnavailable("the first part failed")
+
+    store = Breaking(before)
+    fetcher, listed = fetcher_of(store)
+    with pytest.raises(StoreUnavailable, match="the first part failed"):
+        fetcher.fetch(listed, PartialDownload("download-1", frozenset(), lambda number: None))
+    under_way = set(store.under_way)
+    returned.set()
+    assert not under_way
+
+
 @pytest.mark.parametrize("named", [True, False], ids=["resumable", "conflict copy"])
 def test_a_large_object_is_fetched_in_parts_and_each_is_tried_again(
     fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]], named: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from craftsync.core.paths import conflict_name, is_own, malformed, refusal
@@ -98,6 +98,8 @@ def test_a_conflict_copy_is_named_after_the_file_the_time_and_the_store(
     assert conflict_name(path, WHEN, store) == expected
 
 
+LONGEST = f"{'é' * 127}x"  # What is made up at random is hardly ever so long.
+
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=255)
 
 
@@ -106,6 +108,8 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size
     when=st.integers(-(2**63), 2**63),
     store=st.text(max_size=80),
 )
+@example(path=LONGEST, when=0, store="store")
+@example(path=f"folder/{LONGEST[:100]}.txt", when=0, store=80 * "s")
 def test_a_conflict_copy_has_a_name_any_folder_can_hold_beside_the_file(
     path: str, when: int, store: str
 ) -> None:

@@ -1,0 +1,53 @@
+"""`python -m tests.zoo [--only NAME] [--list]`: put each bug back, and see that its tests notice it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.zoo.mutations import MUTATIONS
+from tests.zoo.runner import copied, failing_without, try_mutation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
+    parser.add_argument("--only", metavar="NAME", action="append", help="part of a name")
+    parser.add_argument(
+        "--list", action="store_true", help="print the bugs and what must kill them"
+    )
+    given = parser.parse_args()
+    chosen = [
+        one for one in MUTATIONS if not given.only or any(part in one.name for part in given.only)
+    ]
+    if given.list:
+        for one in chosen:
+            print(f"{_title(one.name, one.hazard)} ({one.file})", *one.tests, sep="\n    ")  # noqa: T201
+        return
+    started = time.monotonic()
+    wrong = 0
+    with copied() as copy:
+        without = failing_without(copy, chosen)
+        if without.trouble or without.failed:
+            sys.exit(f"The tests fail without any bug: {without.trouble or without.failed}")
+        for one in chosen:
+            survived = try_mutation(copy, one)
+            wrong += bool(survived)
+            print(f"{_verdict(survived)}: {_title(one.name, one.hazard)}", flush=True)  # noqa: T201
+    seconds = time.monotonic() - started
+    print(f"{len(chosen) - wrong} of {len(chosen)} bugs killed in {seconds:.0f} s")  # noqa: T201
+    sys.exit(bool(wrong))
+
+
+def _title(name: str, hazard: int | None) -> str:
+    return name if hazard is None else f"{hazard}. {name}"
+
+
+def _verdict(survived: tuple[str, ...] | str) -> str:
+    if isinstance(survived, str):
+        return f"NOT TRIED ({survived})"
+    return f"SURVIVED {', '.join(survived)}" if survived else "killed"
+
+
+if __name__ == "__main__":
+    main()

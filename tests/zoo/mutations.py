@@ -1,0 +1,12 @@
+"""All the bugs of the zoo."""
+
+from __future__ import annotations
+
+from tests.zoo import deciding, in_the_folder, over_runs
+from tests.zoo.mutation import Mutation
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *in_the_folder.MUTATIONS,
+    *deciding.MUTATIONS,
+    *over_runs.MUTATIONS,
+)

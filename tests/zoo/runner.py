@@ -1,0 +1,152 @@
+"""Runs the tests of one mutation against a copy of the package with that bug in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import cache_from_source
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from tests.zoo.mutation import PROJECT, Mutation
+
+TIMEOUT_SECONDS = 300
+"""A bug that makes its tests hang is killed, too."""
+
+_BESIDE = ("docs", "systemd", "benchmarks", "README.md", "CHANGELOG.md", "config.example.yaml")
+
+
+class Result(NamedTuple):
+    """What the tests said. `failed` and `passed` are node ids; `trouble` is why nothing was found out."""
+
+    failed: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+    trouble: str = ""
+
+    def noticed_by(self, test: str) -> bool:
+        """Tell whether a test, with any of its parameters, failed."""
+        return _is_among(test, self.failed)
+
+
+def _is_among(test: str, found: Iterable[str]) -> bool:
+    return any(one == test or one.startswith(f"{test}[") for one in found)
+
+
+class Copy:
+    """A copy of the package and its tests in a temporary folder, where one mutation at a time is applied."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top.resolve()
+        unwanted = shutil.ignore_patterns("__pycache__")
+        for folder in ("craftsync", "tests"):
+            shutil.copytree(PROJECT / folder, self.top / folder, ignore=unwanted)
+        shutil.copy(PROJECT / "pyproject.toml", self.top)
+        self._python = _interpreter(self.top)
+        for name in _BESIDE:
+            (self.top / name).symlink_to(PROJECT / name)
+
+    @contextmanager
+    def mutated(self, mutation: Mutation) -> Iterator[None]:
+        file = self.top / "craftsync" / mutation.file
+        before = file.read_text()
+        self._write(file, mutation.apply(before))
+        try:
+            yield
+        finally:
+            self._write(file, before)
+
+    def _write(self, file: Path, text: str) -> None:
+        file.write_text(text)
+        # What is compiled is known by size and second only.
+        Path(cache_from_source(str(file))).unlink(missing_ok=True)
+
+    def run(self, tests: Iterable[str], module: str) -> Result:
+        """Run tests in the copy; `module` is the one that must come from it."""
+        results = self.top / "results.json"
+        results.unlink(missing_ok=True)
+        command = [
+            *(str(self._python), "-m", "pytest", "-p", "tests.zoo.proof", "-p", "no:cacheprovider"),
+            *(
+                "-q",
+                "--tb=no",
+                "-o",
+                "addopts=--strict-markers",
+                *(f"tests/{test}" for test in tests),
+            ),
+        ]
+        environment = os.environ | {
+            # Loading what these tests have no use for takes as long as they do.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "CRAFTSYNC_ZOO": json.dumps([str(self.top), module, str(results)]),
+        }
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.top,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Result(failed=tuple(tests))
+        if done.returncode not in (0, 1) or not results.exists():
+            return Result(trouble=(done.stdout + done.stderr).strip()[-600:])
+        found = json.loads(results.read_text())
+        failed, passed = (
+            tuple(dict.fromkeys(name.removeprefix("tests/") for name in found[kind]))
+            for kind in ("failed", "passed")
+        )
+        return Result(failed, passed)
+
+
+def _interpreter(top: Path) -> Path:
+    """Make an environment like this one in which craftsync is the copy, for every process that tests start."""
+    home = top / "environment"
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
+    packages.mkdir(parents=True)
+    (home / "bin").mkdir()
+    python = home / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    (home / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    ours = sysconfig.get_path("purelib")
+    (packages / "copy.pth").write_text(f"{top}\nimport site; site.addsitedir({ours!r})\n")
+    script = home / "bin" / "craftsync"
+    script.write_text(f"#!{python}\nfrom craftsync.cli import main\n\nmain()\n")
+    script.chmod(0o755)
+    return python
+
+
+@contextmanager
+def copied() -> Iterator[Copy]:
+    """Make a copy, and remove it afterwards."""
+    with TemporaryDirectory(prefix="craftsync-zoo-") as top:
+        yield Copy(Path(top))
+
+
+def try_mutation(copy: Copy, mutation: Mutation) -> tuple[str, ...] | str:
+    """Return the tests that failed to notice the bug (none: it is killed), or why that is not known."""
+    try:
+        with copy.mutated(mutation):
+            result = copy.run(mutation.tests, mutation.module)
+    except ValueError as error:
+        return str(error)
+    if result.trouble:
+        return result.trouble
+    return tuple(test for test in mutation.tests if not result.noticed_by(test))
+
+
+def failing_without(copy: Copy, mutations: Iterable[Mutation]) -> Result:
+    """Run the tests of these mutations without any bug: one that fails then, or is skipped, proves nothing."""
+    tests = dict.fromkeys(test for mutation in mutations for test in mutation.tests)
+    result = copy.run(tests, "craftsync")
+    unused = [test for test in tests if not _is_among(test, (*result.failed, *result.passed))]
+    return result._replace(failed=(*result.failed, *unused))
