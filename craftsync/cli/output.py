@@ -91,10 +91,18 @@ def holdings_shown(trash: Mapping[str, Any]) -> str:
     if not trash["files"]:
         return ""
     count = "1 version" if trash["files"] == 1 else f"{trash['files']} versions"
-    bound = "; bound it with `trash: {keep: 30d}`" if trash["keep"] == "forever" else ""
     suspended = f"; nothing is removed: {trash['suspended']}" if trash["suspended"] else ""
-    kept = trash["keep"] if trash["keep"] == "forever" else f"for {trash['keep']}"
-    return f"{count} of this client, {size_shown(trash['bytes'])}, kept {kept}{bound}{suspended}"
+    holds = f"{count} of this client, {size_shown(trash['bytes'])}"
+    return f"{holds}, kept {_bounds_shown(trash)}{suspended}"
+
+
+def _bounds_shown(trash: Mapping[str, Any]) -> str:
+    """Return for how long versions are kept, and up to which size of all."""
+    # An earlier daemon that still runs has no "max_size".
+    most = trash.get("max_size")
+    kept = [] if trash["keep"] == "forever" else [f"for {trash['keep']}"]
+    kept += [] if most is None else [f"up to {size_shown(most)} in all"]
+    return ", ".join(kept) or "forever; bound it with `trash: {keep: 30d}`"
 
 
 _PROBLEMS = {"check": "not equal", "scrub": "damaged or unreadable"}

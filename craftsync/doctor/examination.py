@@ -59,7 +59,8 @@ def _trash(name: str, config: Config, state_dir: Path, access: S3Access) -> Iter
     if not found["files"]:
         return
     holds = f"holds {found['files']} version(s) ({found['bytes']} bytes) that this client replaced or deleted"
-    detail = f"{holds}, kept {found['keep']}"
+    most = "" if found["max_size"] is None else f", up to {found['max_size']} bytes in all"
+    detail = f"{holds}, kept {found['keep']}{most}"
     if found["suspended"]:
         yield warning(
             f"{name}: trash", f"{detail}; nothing is removed: {found['suspended']}", _CLOCK

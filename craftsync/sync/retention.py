@@ -42,7 +42,8 @@ def holdings(state: PairState, retention: Retention) -> dict[str, Any]:
     `suspended` says why nothing is removed now, `None` when there is no such reason.
     """
     reason = suspended(state.database) if retention.is_bounded else None
-    return {**state.in_trash()._asdict(), "keep": retention.words, "suspended": reason}
+    bounds = {"keep": retention.words, "max_size": retention.max_size}
+    return {**state.in_trash()._asdict(), **bounds, "suspended": reason}
 
 
 def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) -> dict[str, Any]:

@@ -50,7 +50,10 @@ def test_status_list_and_doctor_report_what_the_trash_holds_and_how_to_bound_it(
     bound = "bound it with `trash: {keep: 30d}`"
     holds = f"1 version of this client, 3 bytes, kept forever; {bound}"
     (status,) = edited("status", "--json", "data", "./store").json
-    assert status["trash"] == {"files": 1, "bytes": 3, "keep": "forever", "suspended": None}
+    assert status["trash"] == {
+        **{"files": 1, "bytes": 3},
+        **{"keep": "forever", "max_size": None, "suspended": None},
+    }
     assert f"  trash: {holds}" in edited("status", "data", "./store").lines
     pair = ("--root", "data", "--store", "./store")
     assert edited("trash", "list", *pair).lines[-1] == f"in all: {holds}"
@@ -65,6 +68,21 @@ def test_status_list_and_doctor_report_what_the_trash_holds_and_how_to_bound_it(
     assert "ok       f: trash: holds 1 version(s)" in edited("doctor").text
     (status,) = edited("status", "--json", "f").json
     assert status["trash"]["keep"] == "30d"
+
+
+def test_a_bound_of_the_size_is_reported_and_nothing_is_kept_forever_then(
+    edited: Craftsync,
+) -> None:
+    edited.config.write_text("trash: {max_size: 2K}\n")
+    holds = "1 version of this client, 3 bytes, kept up to 2.0 KiB in all"
+    assert f"  trash: {holds}" in edited("status", "data", "./store").lines
+    (status,) = edited("status", "--json", "data", "./store").json
+    assert status["trash"]["max_size"] == 2048
+    edited.config.write_text("trash: {keep: 30d, max_size: 2K}\n")
+    holds = "1 version of this client, 3 bytes, kept for 30d, up to 2.0 KiB in all"
+    assert edited("trash", "list", "--root", "data", "--store", "./store").lines[-1] == (
+        f"in all: {holds}"
+    )
 
 
 @pytest.mark.parametrize(
