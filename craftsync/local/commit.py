@@ -9,6 +9,7 @@ point leaves every version either at its path or in the trash.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -28,6 +29,9 @@ from craftsync.local.tree import LISTING, Tree, give_owner
 TRASH = f"{OWN_FOLDER}/trash"
 UNKEPT = "replaced"
 """The stamp under which what is not to be kept waits, for an instant, until it has been verified."""
+
+_BUSY = frozenset({errno.ENOENT, errno.EBUSY, errno.ETXTBSY})
+"""What may be otherwise in the next moment."""
 
 _ATTEMPTS = 8
 """How often another process may remove a folder, as empty, that was made for a file and is not used yet."""
@@ -186,6 +190,8 @@ def _replace(
             rename.exchange(*slot, *target)
         except OSError as error:
             _remove(slot)
+            if error.errno not in _BUSY:
+                raise
             raise PathBusy(f"{expect.path}: {error.strerror}") from error
         if not _matches(_status(slot), expect):
             _swap_back(slot, target, expect.path, mine)
