@@ -8,6 +8,8 @@ BIN    := $(VENV)/bin
 # Of the random histories that `make campaign` runs.
 HISTORIES ?= 10000
 SEED      ?= 1
+# Runs of the installed program that it kills, or fails, at a system call; needs strace.
+INJECTED  ?= 400
 
 # $(call install,EXTRAS): make the environment if it is not there, and install into it.
 define install
@@ -39,6 +41,7 @@ campaign: $(VENV)/.test    ## Run at full size what the tests try in small; take
 	$(BIN)/python -m pytest -m campaign
 	$(BIN)/python -m tests.simulator --histories $(HISTORIES) --seed $(SEED) --jobs 2
 	$(BIN)/python -m tests.zoo
+	$(BIN)/python -m tests.injected --runs $(INJECTED) --seed $(SEED)
 
 bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" for a trial.
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,123 @@
+"""Which system calls of a run write, as strace counts them: by kind, and by number within a thread."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+KILL = "SIGKILL"
+HELD_SECONDS = 300
+
+_NAMES = ("EIO", "ENOSPC", "EACCES", "EROFS", "EPERM", "EINTR", "ENOMEM")
+_WRITING = ("EIO", "ENOSPC", "EDQUOT", "EINTR")
+ERRNOS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("openat", "openat2"), ("EMFILE", "ENFILE", *_NAMES)),
+    **dict.fromkeys(("write", "pwrite64", "copy_file_range", "ftruncate"), _WRITING),
+    **dict.fromkeys(("fsync", "fdatasync", "syncfs"), ("EIO", "ENOSPC", "EDQUOT", "EINTR")),
+    **dict.fromkeys(("renameat2", "rename", "renameat", "linkat", "link"), ("EBUSY", *_NAMES)),
+    **dict.fromkeys(("unlink", "unlinkat", "rmdir"), ("EBUSY", *_NAMES)),
+    **dict.fromkeys(("mkdir", "mkdirat", "utimensat", "fchmod"), _NAMES),
+    "sendto": ("ECONNRESET", "EPIPE", "ETIMEDOUT"),
+}
+"""The kinds of calls, and what each may fail with."""
+
+
+class Point(NamedTuple):
+    """The `at`-th call of a kind in any one thread is not made: the process dies, or the call fails."""
+
+    kind: str
+    at: int
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.at}:{self.fault}"
+
+    @classmethod
+    def parse(cls, text: str) -> Point:
+        kind, at, fault = text.split(":")
+        return cls(kind, int(at), fault)
+
+    @property
+    def kills(self) -> bool:
+        return self.fault == KILL
+
+
+def recording(log: Path) -> list[str]:
+    """Return the words before a command that has its calls written to a log."""
+    kinds = ",".join(f"?{kind}" for kind in ERRNOS)
+    return ["strace", "-f", "-yy", "-s", "0", "--seccomp-bpf", "-o", str(log), f"--trace={kinds}"]
+
+
+def injecting(point: Point, log: Path) -> list[str]:
+    """Return the words before a command that is to meet a point.
+
+    A call that fails is INJECTED in the log. Where the process is to die, the
+    thread is held before the call: strace's own SIGKILL needs it to stop at
+    every call of every kind, which takes five times as long.
+    """
+    fault = f"delay_enter={HELD_SECONDS}s" if point.kills else f"error={point.fault}"
+    return [
+        *("strace", "-f", "--seccomp-bpf", "-s", "0", "-o", str(log), f"--trace={point.kind}"),
+        f"--inject={point.kind}:{fault}:when={point.at}",
+    ]
+
+
+def is_held(point: Point, log: Path) -> int | None:
+    """Return the process of which a thread has come to its point, going by the log so far."""
+    calls = Counter[str]()
+    process = None
+    for thread, kind in _BEGUN.findall(log.read_text(errors="replace") if log.exists() else ""):
+        process = process or int(thread)
+        calls[thread] += kind == point.kind
+    return process if point.at in calls.values() else None
+
+
+def has_failed(log: Path) -> bool:
+    """Tell whether a call was made to fail."""
+    return "(INJECTED)" in log.read_text(errors="replace")
+
+
+_BEGUN = re.compile(r"^(\d+) +(\w+)\(", re.MULTILINE)
+_CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+
+
+def writing_calls(log: str, folder: str) -> dict[str, list[int]]:
+    """Return, by kind, the numbers of the calls that write below a folder, or to a server."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for line in log.splitlines():
+        call = _CALL.match(line)
+        if call is None:
+            continue
+        thread, kind, rest = call.groups()
+        seen[thread, kind] += 1
+        if _writes(kind, rest, folder):
+            found[kind].add(seen[thread, kind])
+    return {kind: sorted(numbers) for kind, numbers in sorted(found.items())}
+
+
+def _writes(kind: str, rest: str, folder: str) -> bool:
+    if kind == "sendto":
+        return "<TCP" in rest
+    if kind in ("openat", "openat2") and "O_CREAT" not in rest and "O_TMPFILE" not in rest:
+        return False
+    return folder in rest and not rest.startswith(("1<", "2<"))
+
+
+def in_turns(calls: Mapping[str, Sequence[int]], chance: Random, *, kills: bool) -> Iterator[Point]:
+    """Yield every point of these calls once, in random order, each kind in its turn."""
+    left: dict[str, list[Point]] = {}
+    for kind, numbers in calls.items():
+        faults = (KILL,) if kills else ERRNOS[kind]
+        points = [Point(kind, at, fault) for at in numbers for fault in faults]
+        chance.shuffle(points)
+        left[kind] = points
+    while left:
+        for kind in list(left):
+            yield left[kind].pop()
+            if not left[kind]:
+                del left[kind]

@@ -1,0 +1,91 @@
+"""The two sides of a trial, looked at and changed from outside, as another program would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from tests.support.s3 import FakeS3
+
+OWN = ".craftsync"
+
+Contents = dict[str, bytes]
+
+
+class Side(Protocol):
+    """A folder or a store."""
+
+    def put(self, path: str, content: bytes) -> None: ...
+
+    def take(self, path: str) -> None: ...
+
+    def everything(self) -> Contents:
+        """Return all there is, craftsync's own folder too."""
+        ...
+
+    def uploads(self) -> set[str]:
+        """Return the ids of unfinished uploads."""
+        ...
+
+
+class Files:
+    """A folder, or a directory store."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+
+    def put(self, path: str, content: bytes) -> None:
+        file = self._top / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+    def take(self, path: str) -> None:
+        (self._top / path).unlink()
+
+    def everything(self) -> Contents:
+        return {
+            str(file.relative_to(self._top)): file.read_bytes()
+            for file in self._top.rglob("*")
+            if file.is_file()
+        }
+
+    def uploads(self) -> set[str]:
+        return set()
+
+
+class Objects:
+    """A bucket of the fake S3."""
+
+    def __init__(self, fake: FakeS3, name: str) -> None:
+        self._personality = fake.personality
+        self._bucket = fake.bucket(name)
+
+    def put(self, path: str, content: bytes) -> None:
+        stored = self._bucket.described(self._personality, content)
+        self._bucket.put(self._personality, path, stored)
+
+    def take(self, path: str) -> None:
+        self._bucket.delete(self._personality, path, None)
+
+    def everything(self) -> Contents:
+        return {key: self._bucket.get(key).content for key in self._bucket}
+
+    def uploads(self) -> set[str]:
+        return set(self._bucket.uploads)
+
+
+def shown(side: Side) -> Contents:
+    """Return what a side holds, craftsync's own folder left out."""
+    return {path: what for path, what in side.everything().items() if not is_own(path)}
+
+
+def is_own(path: str) -> bool:
+    return path.split("/", 1)[0] == OWN
+
+
+def is_temporary(path: str) -> bool:
+    """Tell whether something of craftsync's own is neither an identity file, nor a lock, nor in the trash."""
+    name = path.removeprefix(f"{OWN}/")
+    return is_own(path) and name.split("/")[0] not in {
+        *("root-id", "store-id", "lock", "commit-lock", "trash", ".gitignore")
+    }
