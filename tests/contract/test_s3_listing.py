@@ -62,6 +62,7 @@ BROKEN = {
     "a web page": lambda page: b"<html><head></head><body>Log in</body></html>",
     "a web page that is no XML": lambda page: b"<!doctype html><html><br><body>Log in",
     "an error with status 200": lambda page: error(200, "InternalError").body,
+    "a list of something else": lambda page: page.replace(b"ListBucketR", b"ListVersionsR"),
     "nothing": lambda page: b"",
     "no word of more": lambda page: page.replace(b"IsTruncated", b"Else"),
     "a size that is none": lambda page: page.replace(b"<Size>10<", b"<Size>ten<", 1),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from craftsync.errors import LockedError, RootError, StateError, StoreChanged
+from craftsync.core.model import RemoteObject, Skipped
+from craftsync.errors import ListingBroken, LockedError, RootError, StateError, StoreChanged
 from craftsync.state import pair_folder
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
@@ -201,3 +204,21 @@ def test_nothing_is_made_in_the_empty_mount_point_of_a_root_that_is_away(world: 
     with pytest.raises(RootError, match="lost its mark"):
         world.run()
     assert list(world.root.iterdir()) == []
+
+
+class _Unsorted(MemoryStore):
+    """A store that promises an order and keeps none."""
+
+    def list(self, prefix: str = "", **options: Any) -> Iterator[RemoteObject | Skipped]:
+        return reversed([*super().list(prefix, **options)])
+
+
+def test_a_listing_that_comes_out_of_order_is_none_and_changes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, _Unsorted())
+    fill(world, 1)
+    for name in ("a", "b", "g"):
+        world.put(name, name)
+    before = world.here(), world.there()
+    with pytest.raises(ListingBroken):
+        world.run()
+    assert (world.here(), world.there()) == before

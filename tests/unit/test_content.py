@@ -14,7 +14,7 @@ import pytest
 
 from craftsync.clock import SystemClock
 from craftsync.core.model import RemoteObject
-from craftsync.errors import Interrupted, StoreUnavailable
+from craftsync.errors import ContentDamaged, Interrupted, StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.pace import UNPACED
 from craftsync.stores.memory import MemoryStore
@@ -191,3 +191,27 @@ def test_a_stop_ends_the_hashing_of_a_large_file(tmp_path: Path) -> None:
         hashing.cancel()
         with pytest.raises(Interrupted):
             RootSource(file, UNPACED, hashing)
+
+
+@pytest.mark.parametrize("part", [PART, len(BODY)], ids=["in parts", "whole"])
+def test_content_that_is_not_what_its_digest_says_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr(content, "WHOLE", part)
+
+    class Rotten(MemoryStore):
+        """A store whose answers describe the object that was written, and hold another byte."""
+
+        @contextmanager
+        def read(self, path: str, **options: Any) -> Iterator[Any]:
+            with super().read(path, **options) as reader:
+                changed = b"".join(reader).replace(b"\x07", b"\x08")
+                monkeypatch.setattr(reader, "_content", changed)
+                yield reader
+
+    store = Rotten()
+    listed = store.write("a", Bytes(BODY), expect=None, operation="o")
+    with Folder.open(tmp_path) as folder, ThreadPoolExecutor(1) as pool:
+        fetcher = Fetcher(folder, store, Limiter(None, SystemClock()), pool)
+        with pytest.raises(ContentDamaged):
+            fetcher.fetch(listed, None)

@@ -20,7 +20,7 @@ from craftsync.errors import (
     PathRefused,
     RootError,
 )
-from craftsync.local import trash
+from craftsync.local import linux, trash
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 
@@ -556,6 +556,22 @@ def test_a_lock_survives_the_removal_of_its_file(folder: Folder, root: Path) -> 
         with pytest.raises(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(descriptor)
+
+
+def test_a_lock_whose_file_is_removed_while_it_is_taken_still_excludes_others(
+    folder: Folder, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = linux.flock
+
+    def removed_before(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(linux, "flock", flock)
+        (root / ".craftsync/lock").unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(linux, "flock", removed_before)
+    folder.lock(NEVER)
+    with Folder.open(root) as other, pytest.raises(LockedError):
+        other.lock(NEVER)
 
 
 def test_an_error_of_the_disk_is_a_path_error_with_its_cause(folder: Folder) -> None:

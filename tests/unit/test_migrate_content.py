@@ -126,6 +126,14 @@ def test_content_that_is_not_what_the_source_says_is_refused(store: Breaking) ->
         stream.verify()
 
 
+def test_a_small_object_that_is_not_what_the_source_says_is_refused(store: Breaking) -> None:
+    found = put(store)
+    described, body = store._objects[found.path]
+    store._objects[found.path] = described._replace(digest=bytes(32)), body
+    with pytest.raises(ContentDamaged, match="not what was once written"):
+        read_whole(store, found, no_limit(), UNPACED)
+
+
 def test_another_version_is_never_mixed_in(store: Breaking) -> None:
     stream = streamed(store, put(store))
     stream.read_at(0, 4 * MIB)

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from tests.zoo.mutation import Mutation
 from tests.zoo.mutations import MUTATIONS
 from tests.zoo.runner import copied, failing_without, try_mutation
 
@@ -33,7 +34,7 @@ def main() -> None:
         for one in chosen:
             survived = try_mutation(copy, one)
             wrong += bool(survived)
-            print(f"{_verdict(survived)}: {_title(one.name, one.hazard)}", flush=True)  # noqa: T201
+            print(f"{_title(one.name, one.hazard)}: {_verdict(one, survived)}", flush=True)  # noqa: T201
     seconds = time.monotonic() - started
     print(f"{len(chosen) - wrong} of {len(chosen)} bugs killed in {seconds:.0f} s")  # noqa: T201
     sys.exit(bool(wrong))
@@ -43,10 +44,12 @@ def _title(name: str, hazard: int | None) -> str:
     return name if hazard is None else f"{hazard}. {name}"
 
 
-def _verdict(survived: tuple[str, ...] | str) -> str:
+def _verdict(one: Mutation, survived: tuple[str, ...] | str) -> str:
     if isinstance(survived, str):
         return f"NOT TRIED ({survived})"
-    return f"SURVIVED {', '.join(survived)}" if survived else "killed"
+    if survived:
+        return f"SURVIVED {', '.join(survived)}"
+    return f"killed by {', '.join(test.rpartition('::')[2] for test in one.tests)}"
 
 
 if __name__ == "__main__":
