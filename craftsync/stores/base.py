@@ -15,11 +15,12 @@ Differences between stores are facts in `Features`, never type checks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from craftsync.core.model import Absent, RemoteObject, Skipped
+from craftsync.errors import StoreUnavailable
 from craftsync.pace import UNPACED, Pace
 
 Expect = RemoteObject | Absent | None
@@ -176,6 +177,16 @@ class Cancellable(Protocol):
     def renew(self) -> None:
         """Work again."""
         ...
+
+
+@contextmanager
+def written_already() -> Iterator[None]:
+    """Make a failure ambiguous that comes once a write has succeeded: if it were repeated, it would meet itself."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        error.ambiguous = True
+        raise
 
 
 def cancel(part: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,8 +19,12 @@ PAIR = ("--root", "root", "--store", "s3://bucket/p")
 
 @pytest.fixture
 def bucket(craftsync: Craftsync) -> Iterator[FakeS3]:
-    """Serve a bucket that keeps versions, of which three make a page of their list."""
-    with fake_s3("versioned", "bucket") as (server, fake):
+    """Serve a bucket that keeps versions, of which three make a page of their list.
+
+    Each is made in a second of its own, for S3 tells no less.
+    """
+    seconds = itertools.count(time.time_ns(), 10**9)
+    with fake_s3("versioned", "bucket", clock=lambda: next(seconds)) as (server, fake):
         fake.most_listed = 3
         craftsync.environment |= KEYS | {"AWS_ENDPOINT_URL": server.endpoint}
         yield fake

@@ -10,7 +10,7 @@ from tests.support.cli import Craftsync
 
 SUMMARY = {
     *("type", "command", "uploaded", "downloaded", "deleted_remote", "deleted_local", "moved"),
-    *("copied", "adopted", "unchanged", "conflicts", "held", "problems", "skipped"),
+    *("copied", "adopted", "unchanged", "repaired", "conflicts", "held", "problems", "skipped"),
     *("bytes_uploaded", "bytes_downloaded", "seconds", "dry_run", "exit_code"),
 }
 

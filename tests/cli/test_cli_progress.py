@@ -108,17 +108,17 @@ def test_the_progress_line_shows_what_is_read_to_compare(
     """Two sides that hold the same for the first time: nothing moves, and there is a lot to read."""
     over = threading.Event()
     (craftsync.folder / "root").mkdir()
-    (craftsync.folder / "root" / "large.bin").write_bytes(bytes(2 * MIB))
+    for name in ("first.bin", "second.bin"):
+        (craftsync.folder / "root" / name).write_bytes(bytes(2 * MIB))
 
     def script(request: Request) -> None:
-        if request.method == "GET" and request.target.endswith("/large.bin"):
+        if request.method == "GET" and request.target.endswith("/second.bin"):
             assert over.wait(DEADLINE)
 
     with fake_s3("kms", "bucket") as (behind, fake), proxied(behind, script) as (server, _):
-        bucket = fake.bucket("bucket")
-        bucket.put(
-            fake.personality, "large.bin", bucket.described(fake.personality, bytes(2 * MIB))
-        )
+        bucket, mine = fake.bucket("bucket"), fake.personality
+        for name in ("first.bin", "second.bin"):
+            bucket.put(mine, name, bucket.described(mine, bytes(2 * MIB)))
         craftsync.environment |= {
             "AWS_ENDPOINT_URL": server.endpoint,
             "AWS_ACCESS_KEY_ID": server.access_key,
@@ -126,9 +126,9 @@ def test_the_progress_line_shows_what_is_read_to_compare(
         }
         with on_a_terminal(craftsync, columns, "sync", "root", "s3://bucket") as terminal:
             what = (
-                "hashing 1 files (2.0 MiB): 0/1 files"
+                "hashing 2 files (2.0 MiB): 1/2 files"
                 if columns == WIDE
-                else "hashing 1 files: 0/1"
+                else "hashing 2 files: 1/2"
             )
             until(lambda: what in terminal.sent or terminal.process.poll() is not None, what)
             over.set()

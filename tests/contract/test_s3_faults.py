@@ -349,6 +349,18 @@ def test_a_large_write_whose_completion_is_lost_is_a_success(
         assert sum("partNumber" in r.target for r in proxy.requests) == 3
 
 
+def test_a_stat_that_is_turned_away_right_after_a_large_write_does_not_repeat_the_write(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    facts = ProbedFacts(conditional_complete_create=True, metadata=True)
+    turned_away = first("HEAD", "object", error(503, "SlowDown"))
+    with proxied(moto_server, turned_away) as (server, proxy):
+        store = patient(open_s3(server, facts=facts))
+        written = store.write("object", Bytes(bytes(LARGE)), expect=ABSENT, operation="op-1")
+        assert (written.size, written.operation) == (LARGE, "op-1")
+        assert sum("partNumber" in r.target for r in proxy.requests) == 3
+
+
 @pytest.mark.parametrize("status", [(503, "SlowDown"), (500, "InternalError"), (429, "")])
 def test_a_storm_of_refusals_is_sat_out(
     moto_server: S3Server, open_s3: OpenS3, status: tuple[int, str]

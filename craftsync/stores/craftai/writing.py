@@ -18,7 +18,7 @@ from craftsync.core.model import OWN_FOLDER, RemoteObject
 from craftsync.core.paths import is_own
 from craftsync.errors import StoreUnavailable
 from craftsync.pace import Attempt
-from craftsync.stores.base import Source, UploadJournal, pace_of
+from craftsync.stores.base import Source, UploadJournal, pace_of, written_already
 from craftsync.stores.craftai.calls import Calls
 from craftsync.stores.craftai.looks import Looks, Written
 from craftsync.stores.craftai.multipart import MIB, PART_SIZE, Order, Uploads
@@ -171,7 +171,8 @@ class Writing:
         of the object may have come from anybody, and what was displaced may
         still be there.
         """
-        found = self._look(written.path)
+        with written_already():
+            found = self._look(written.path)
         still = displaced is not None and receipt.etag is None and found == displaced
         if found is None or found.size != source.size or still:
             if receipt.intact:
@@ -188,7 +189,7 @@ class Writing:
     def _read_back(self, found: RemoteObject, source: Source) -> None:
         """Compare the content with what was sent, where the storage's checksum is not the one it should be."""
         digest = sha256()
-        with self._reading.open(found.path, found, 0, None) as incoming:
+        with written_already(), self._reading.open(found.path, found, 0, None) as incoming:
             for chunk in incoming:
                 digest.update(chunk)
         if source.digest and digest.digest() != source.digest:

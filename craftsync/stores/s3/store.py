@@ -36,6 +36,7 @@ from craftsync.stores.base import (
     cancel,
     pace_of,
     renew,
+    written_already,
 )
 from craftsync.stores.properties import Properties
 from craftsync.stores.s3.absence import Absence
@@ -427,6 +428,7 @@ class S3Store:
             raise unconfirmed(self.location, written.path, "an ETag")
         return found
 
+    @written_already()
     def _proven(self, written: RemoteObject, body: bytes) -> RemoteObject:
         """Return what is there after such a write, if it is what was written: by its notes, else by its content."""
         found = self._looked_at(written)
@@ -438,6 +440,7 @@ class S3Store:
                     return found
         raise unconfirmed(self.location, written.path, "an ETag")
 
+    @written_already()
     def _after_completion(self, written: RemoteObject) -> RemoteObject:
         """Return what is there after an upload in parts; a version that the answer left out is asked for."""
         found = self.stat(written.path)
@@ -465,7 +468,9 @@ class S3Store:
             )
             if not stored.disagrees:
                 return stored
-            if self._holds(key, stored.version, body):
+            with written_already():
+                is_intact = self._holds(key, stored.version, body)
+            if is_intact:
                 self.learn(replace(self.facts, md5_versions=False))
                 return Stored(stored.version)
             condition = self.facts.put_checks().matching(stored.version)

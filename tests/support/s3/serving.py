@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.support.fake_s3 import serving
@@ -20,12 +21,14 @@ def served(fake: FakeS3) -> Iterator[S3Server]:
 
 @contextmanager
 def fake_s3(
-    personality: Personality | str = "plain", *buckets: str
+    personality: Personality | str = "plain",
+    *buckets: str,
+    clock: Callable[[], int] = time.time_ns,
 ) -> Iterator[tuple[S3Server, FakeS3]]:
     """Serve a fake S3 with this personality, or the one of this name, and these buckets."""
     if isinstance(personality, str):
         personality = PERSONALITIES[personality]
-    fake = FakeS3(personality, (ACCESS_KEY, SECRET_KEY))
+    fake = FakeS3(personality, (ACCESS_KEY, SECRET_KEY), clock)
     for name in buckets:
         fake.bucket(name)
     with served(fake) as server:
