@@ -19,6 +19,8 @@ from tests.support.world import World
 TIMEOUT = 60.0
 FILES = 600
 """More than two groups."""
+FIRST_GROUP = 300
+"""As many as make a group, and some more."""
 
 
 class SlowlyDurable(MemoryStore):
@@ -29,11 +31,15 @@ class SlowlyDurable(MemoryStore):
         self.went_on: bool | None = None
         self._begun = threading.Event()
         self._more = threading.Event()
+        self._writes = 0
 
     def write(self, path: str, *arguments: Any, **options: Any) -> RemoteObject:
         if self._begun.is_set():
             self._more.set()
-        blocking(threading.get_ident)
+        self._writes += 1
+        if self._writes > FIRST_GROUP:
+            # So that some are left, however long it takes until the barrier begins.
+            blocking(partial(self._begun.wait, TIMEOUT))
         return super().write(path, *arguments, **options)
 
     def barrier(self) -> Mapping[str, RemoteObject]:
