@@ -289,6 +289,7 @@ class TaskPool(Generic[Result]):
 
     def take(self, timeout: float | None = None) -> Result | None:
         end = None if timeout is None else monotonic() + timeout
+        self._start_rounds()  # With answers all the time, this thread might not be idle for long.
         while True:
             while self._answers:
                 answer = self._answers.popleft()
