@@ -92,7 +92,8 @@ class Campaign:
 
     def meet(self, store: str, point: Point) -> None:
         started = time.monotonic()
-        trial = self._trial(store)
+        # A conflict that waits outranks a problem in the exit code.
+        trial = self._trial(store, conflict=point.kills or point.at % 2 == 0)
         try:
             outcome = trial.meet(point)
         except Exception as wrong:  # noqa: BLE001 (whatever it is, it is what is looked for)
@@ -125,9 +126,10 @@ class Campaign:
         _say(f"uploads left whose begin could not be recorded: {self._unrecorded}")
         _say(f"points that were not met: {self._missed}; failed: {self.failed or 'none'}")
 
-    def _trial(self, store: str) -> Trial:
+    def _trial(self, store: str, *, conflict: bool = True) -> Trial:
         folder = self._folder / f"trial-{next(self._numbers)}"
-        return Trial(folder, self._seed, self._served if store == "s3" else None)
+        served = self._served if store == "s3" else None
+        return Trial(folder, self._seed, served, conflict=conflict)
 
     def _clear(self, trial: Trial) -> None:
         shutil.rmtree(trial.folder)

@@ -68,7 +68,11 @@ class Objects:
         self._bucket.delete(self._personality, path, None)
 
     def everything(self) -> Contents:
-        return {key: self._bucket.get(key).content for key in self._bucket}
+        # A copy, for a request of a program that is dead by now may still be carried out.
+        versions = dict(self._bucket.versions)
+        return {
+            key: kept[-1].content for key, kept in versions.items() if kept and not kept[-1].deleted
+        }
 
     def uploads(self) -> set[str]:
         return set(self._bucket.uploads)

@@ -52,6 +52,15 @@ def test_a_run_with_s3_is_healed(
     assert Trial(folder, SEED, served).meet(Point.parse(point)).met
 
 
+@traced
+def test_a_path_that_failed_is_in_the_exit_code(
+    tmp_path: Path, served: tuple[S3Server, FakeS3]
+) -> None:
+    trial = Trial(tmp_path / "no-conflict", SEED, served, conflict=False)
+    outcome = trial.meet(Point("fchmod", 1, "ENOMEM"))
+    assert (outcome.met, outcome.code) == (True, 1)
+
+
 LOG = """\
 10    openat(AT_FDCWD</w>, "x"..., O_RDONLY) = 3</w/x>
 11    openat(5</w/root>, "y"..., O_WRONLY|O_CREAT, 0600) = 6</w/root/y>

@@ -47,7 +47,12 @@ class Trial:
     """A folder and a store with changes of every kind on both sides; what they hold depends on the seed alone."""
 
     def __init__(
-        self, folder: Path, seed: int, served: tuple[S3Server, FakeS3] | None = None
+        self,
+        folder: Path,
+        seed: int,
+        served: tuple[S3Server, FakeS3] | None = None,
+        *,
+        conflict: bool = True,
     ) -> None:
         folder.mkdir()
         self.folder = folder
@@ -69,12 +74,14 @@ class Trial:
                 "AWS_SECRET_ACCESS_KEY": server.secret_key,
                 "AWS_REGION": "us-east-1",
             }
+        self._in_conflict = conflict
+        self._at_rest = CONFLICTS_WAIT if conflict else IN_SYNC
         self._prepare()
 
     def record(self) -> str:
         """Return strace's log of a run that nothing happens to."""
         run = self._traced(recording(self._log))
-        _check(run.returncode == CONFLICTS_WAIT, f"the run itself failed: {run.stderr!r}")
+        _check(run.returncode == self._at_rest, f"the run itself failed: {run.stderr!r}")
         self._judge_rest()
         return self._log.read_text(errors="replace")
 
@@ -117,9 +124,12 @@ class Trial:
         (self.folder / "root/old").rename(self.folder / "root/renamed")
         self.store.take("was")
         self.store.put("is", first["was"])
-        self.root.put("both", self._mine)
-        self.store.put("both", self._theirs)
         kept = {path: first[path] for path in ("still", "deep/er/kept")}
+        if self._in_conflict:
+            self.root.put("both", self._mine)
+            self.store.put("both", self._theirs)
+        else:
+            kept["both"] = first["both"]
         self.goal = kept | new | large | {"renamed": first["old"], "is": first["was"]}
         """What both sides hold in the end, but for the conflict."""
         self._before = {*shown(self.root).values(), *shown(self.store).values()}
@@ -172,9 +182,9 @@ class Trial:
         return run.json
 
     def _heal(self) -> None:
-        self._plain(CONFLICTS_WAIT)
+        self._plain(self._at_rest)
         self._judge_rest()
-        done = [event for event in self._plain(CONFLICTS_WAIT) if event["type"] == "action"]
+        done = [event for event in self._plain(self._at_rest) if event["type"] == "action"]
         _check(not done, f"one more run still does {done}")
 
     def _judge_torn_and_lost(self, after: str) -> None:
@@ -210,6 +220,8 @@ class Trial:
     def _is_goal(self, contents: Contents) -> bool:
         """Tell whether a side holds what it has to in the end."""
         more = {path: what for path, what in contents.items() if path not in self.goal}
+        if not self._in_conflict:
+            return contents == self.goal
         copies = [path for path in more if path != "both"]
         return (
             {path: contents.get(path) for path in self.goal} == self.goal

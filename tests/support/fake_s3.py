@@ -10,11 +10,12 @@ import http.client
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.support.servers import S3Server
@@ -117,6 +118,16 @@ class Handler(Protocol):
     def handle(self, request: Request) -> Answer | Drop: ...
 
 
+class Server(ThreadingHTTPServer):
+    """Prints nothing of clients that are gone."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serving(handler: Handler) -> Iterator[str]:
     """Put what answers requests behind HTTP on loopback, and give its address."""
@@ -156,8 +167,7 @@ def serving(handler: Handler) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Tests say what they found themselves."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HttpHandler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), HttpHandler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
