@@ -106,7 +106,7 @@ def _bounds_shown(trash: Mapping[str, Any]) -> str:
 
 
 _PROBLEMS = {"check": "not equal", "scrub": "damaged or unreadable"}
-_LEFT_OUT = {"scrub": "changed since the last sync"}
+_LEFT_OUT = {"scrub": "left out (changed since the last sync, or archived)"}
 
 
 class Lines(Protocol):

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Set
 
-from craftsync.sync.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent
+from craftsync.sync.report import ActionEvent, DamageEvent, Event, HeldEvent, Issue, IssueEvent
 
 _MOST_PATHS = 10_000
 """More are only counted: nobody reads them, and memory must not grow with them."""
@@ -26,6 +26,7 @@ class Waiting:
         self._busy: set[str] = set()
         self._found_busy: set[str] = set()
         self._has_new_held = False
+        self._damaged: dict[str, IssueEvent] = {}
         self._left_out: set[str] = set()
 
     @property
@@ -39,8 +40,13 @@ class Waiting:
         with self._lock:
             if isinstance(event, ActionEvent):
                 self._known.pop(event.path, None)
+                self._damaged.pop(event.path, None)
                 self._busy.discard(event.path)
                 self._found_busy.discard(event.path)
+            elif isinstance(event, DamageEvent):
+                # No run sees it, so that it waits until something is done at the path.
+                if len(self._damaged) < _MOST_PATHS:
+                    self._damaged[event.path] = event
             elif isinstance(event, IssueEvent) and event.issue in _FOR_PEOPLE:
                 if event.issue is Issue.HELD and not self._beyond[Issue.HELD]:
                     self._has_new_held |= self._is_new(event.path, event)
@@ -109,13 +115,17 @@ class Waiting:
 
     def count(self, issue: Issue) -> int:
         with self._lock:
-            known = sum(event.issue is issue for event in self._known.values())
+            known = sum(event.issue is issue for event in self._all().values())
             return self._beyond[issue] + known
 
     def first(self, most: int) -> list[IssueEvent]:
         """Return at most so many of them, in order of path."""
         with self._lock:
-            return [self._known[path] for path in sorted(self._known)[:most]]
+            found = self._all()
+            return [found[path] for path in sorted(found)[:most]]
+
+    def _all(self) -> dict[str, IssueEvent]:
+        return {**self._damaged, **self._known} if self._damaged else self._known
 
     def _is_new(self, path: str, event: IssueEvent) -> bool:
         known = self._known.get(path)

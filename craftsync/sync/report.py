@@ -59,6 +59,11 @@ class IssueEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class DamageEvent(IssueEvent):
+    """Content of one path went bad by itself; only `scrub` sees that."""
+
+
+@dataclass(frozen=True, slots=True)
 class HeldEvent:
     """So many deletes wait for a person; it follows the `IssueEvent` of each path.
 

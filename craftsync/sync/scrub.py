@@ -19,6 +19,7 @@ from craftsync.core.model import BaselineRow, LocalFile, RemoteObject
 from craftsync.errors import (
     ContentDamaged,
     CraftsyncError,
+    ObjectArchived,
     ObjectNotFound,
     PathBusy,
     PreconditionFailed,
@@ -31,7 +32,15 @@ from craftsync.stores.base import Store
 from craftsync.stores.workers import workers
 from craftsync.sync.content import Fetcher, RootSource
 from craftsync.sync.limiter import Heedful, Limiter
-from craftsync.sync.report import ActionEvent, Issue, IssueEvent, OnEvent, ProgressEvent, Report
+from craftsync.sync.report import (
+    ActionEvent,
+    DamageEvent,
+    Issue,
+    IssueEvent,
+    OnEvent,
+    ProgressEvent,
+    Report,
+)
 
 _CURSOR = "scrubbed"
 """The last path that was looked at; the next look begins behind it."""
@@ -146,7 +155,7 @@ class Scrubber:
             if sides is None or row.digest is None or row.racy:
                 return None
             damage = self._damage(row.digest, *sides)
-        except (PathBusy, PreconditionFailed, ObjectNotFound):
+        except (PathBusy, PreconditionFailed, ObjectNotFound, ObjectArchived):
             return None
         except (CraftsyncError, OSError) as error:
             return str(error)
@@ -162,26 +171,28 @@ class Scrubber:
         elif found is None:
             report.left_out += 1
         else:
-            self._problem(report, row.path, found)
+            self._problem(report, IssueEvent(Issue.PROBLEM, row.path, found))
 
     def _settle_damage(self, report: Report, row: BaselineRow, found: Examined) -> None:
         if found.damage is Damage.BOTH:
-            self._problem(report, row.path, f"{found.damage}; {_CANNOT}")
+            self._damaged(report, row.path, f"{found.damage}; {_CANNOT}")
         elif not self.repair:
-            self._problem(report, row.path, found.damage)
+            self._damaged(report, row.path, found.damage)
         else:
             repair = self._repair_root if found.damage is Damage.ROOT else self._repair_store
             try:
                 repair(row, found.local, found.remote)
             except (CraftsyncError, OSError) as error:
-                self._problem(report, row.path, f"{found.damage}, and not repaired: {error}")
+                self._damaged(report, row.path, f"{found.damage}, and not repaired: {error}")
             else:
                 report.repaired += 1
                 self.on_event(ActionEvent("repair", row.path, row.size, "done", found.damage))
 
-    def _problem(self, report: Report, path: str, reason: str) -> None:
+    def _damaged(self, report: Report, path: str, reason: str) -> None:
+        self._problem(report, DamageEvent(Issue.PROBLEM, path, reason))
+
+    def _problem(self, report: Report, issue: IssueEvent) -> None:
         report.problems += 1
-        issue = IssueEvent(Issue.PROBLEM, path, reason)
         report.note(issue)
         self.on_event(issue)
 
@@ -197,7 +208,13 @@ class Scrubber:
 
     def _damage(self, agreed: bytes, local: LocalFile, remote: RemoteObject) -> Damage:
         root_is_bad = not self._is_intact_here(agreed, local)
-        store_is_bad = not self._is_intact_there(agreed, remote)
+        try:
+            store_is_bad = not self._is_intact_there(agreed, remote)
+        except ObjectArchived:
+            # What is archived cannot be read, but what is here can be told.
+            if root_is_bad:
+                return Damage.ROOT
+            raise
         if root_is_bad and store_is_bad:
             return Damage.BOTH
         if root_is_bad:

@@ -10,6 +10,7 @@ import pytest
 
 from craftsync.stores.directory import DirectoryStore
 from tests.support.cli import Craftsync
+from tests.support.s3 import fake_s3
 
 GOOD, BAD = "what was synced", "what was syncEd"
 
@@ -120,4 +121,21 @@ def test_a_file_edited_since_is_no_damage(synced: Craftsync) -> None:
     run = synced("scrub", "--repair", "--root", "root", "--store", "./store")
     assert (run.code, run.err) == (0, "")
     assert contents(synced, "a") == ("an edit", GOOD)
-    assert "2 changed since the last sync" in run.text
+    assert "2 left out (changed since the last sync, or archived)" in run.text
+
+
+def test_an_archived_object_is_left_out_and_no_damage(craftsync: Craftsync) -> None:
+    with fake_s3("plain", "bucket") as (server, fake):
+        craftsync.environment |= {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        }
+        for name in ("archived", "plain"):
+            craftsync.write(f"root/{name}", GOOD)
+        assert craftsync("sync", "root", "s3://bucket").code == 0
+        fake.bucket("bucket").archive("archived")
+
+        run = craftsync("scrub", "--root", "root", "--store", "s3://bucket")
+    assert (run.code, run.err) == (0, "")
+    assert "1 intact" in run.text and "1 left out" in run.text
