@@ -12,6 +12,7 @@ import pytest
 
 from craftsync.blocking import blocking
 from craftsync.core.model import RemoteObject
+from craftsync.local import linux
 from craftsync.state.database import Database
 from craftsync.stores.memory import MemoryStore
 from tests.support.world import World
@@ -81,3 +82,31 @@ def test_what_a_failed_transaction_was_reading_locks_nobody_out(tmp_path: Path) 
     assert reading is not None
     beside.close()
     database.close()
+
+
+@pytest.mark.parametrize("path", ["new", "replaced"])
+def test_a_download_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    world = World(tmp_path, MemoryStore())
+    world.put("replaced", "the version before")
+    world.run()
+    world.put(path, "downloaded")
+    calls: list[str] = []
+
+    def noting(name: str) -> None:
+        call = getattr(linux, name)
+
+        def noted(*given: Any, **named: Any) -> Any:
+            if name != "pwrite" or b"downloaded" in bytes(given[1]):
+                calls.append(name)
+            return call(*given, **named)
+
+        monkeypatch.setattr(linux, name, noted)
+
+    for name in ("pwrite", "syncfs", "link", "renameat2"):
+        noting(name)
+    world.run()
+    assert world.here()[path] == "downloaded"
+    assert calls[:2] == ["pwrite", "syncfs"]
+    assert {"link", "renameat2"} & set(calls[2:])

@@ -348,6 +348,16 @@ MUTATIONS = (
         ("unit/test_readers.py::test_an_object_of_s3_of_another_length_is_an_error",),
     ),
     Mutation(
+        "a small upload to S3 is not compared with its source once more",
+        1,
+        "stores/s3/store.py",
+        "        if not is_large:\n            source.verify()\n",
+        "",
+        (
+            "contract/test_store_contract.py::test_content_that_changes_while_it_is_read_leaves_nothing[s3-fake-plain-5]",
+        ),
+    ),
+    Mutation(
         "a file that changes while it is sent to Craft AI becomes an object",
         1,
         "stores/craftai/bodies.py",
@@ -365,6 +375,16 @@ MUTATIONS = (
         "if False:",
         (
             "cli/test_cli_s3_servers.py::test_what_a_listing_would_hide_is_not_written_and_not_deleted",
+        ),
+    ),
+    Mutation(
+        "the checksum of the storage behind Craft AI is not compared",
+        68,
+        "stores/craftai/storage.py",
+        "    return match.group(1) == md5_hex",
+        "    return True",
+        (
+            "contract/test_craftai_weaknesses.py::test_w16_bytes_that_changed_on_their_way_are_noticed",
         ),
     ),
     Mutation(

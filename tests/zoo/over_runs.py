@@ -244,6 +244,16 @@ MUTATIONS = (
         ("unit/test_patterns.py::test_too_many_patterns_are_refused",),
     ),
     Mutation(
+        "a migration copies content that is not what its source says",
+        70,
+        "migrate/content.py",
+        "    if found.digest not in (None, content.digest):\n        raise damaged",
+        "    if False:\n        raise damaged",
+        (
+            "unit/test_migrate_content.py::test_a_small_object_that_is_not_what_the_source_says_is_refused",
+        ),
+    ),
+    Mutation(
         "a migration mixes two versions of an object",
         64,
         "migrate/content.py",
@@ -400,5 +410,13 @@ MUTATIONS = (
         (
             "unit/test_folder.py::test_a_lock_whose_file_is_removed_while_it_is_taken_still_excludes_others",
         ),
+    ),
+    Mutation(
+        "downloads are put in place before they survive a power cut",
+        28,
+        "sync/executor.py",
+        "            if staged or parts:\n                self._root.sync()\n",
+        "",
+        ("scenario/test_recording.py::test_a_download_is_on_the_disk_before_it_gets_its_name",),
     ),
 )
