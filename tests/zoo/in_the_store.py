@@ -146,14 +146,6 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "an error under status 200 is a success",
-        59,
-        "stores/s3/calls.py",
-        'if "<Error>" in text:',
-        "if False:",
-        ("contract/test_s3_faults.py::test_a_copy_that_fails_after_it_was_accepted_has_failed",),
-    ),
-    Mutation(
         "an object that the server stored wrong is left so",
         62,
         "stores/s3/store.py",

@@ -119,6 +119,9 @@ def _interpreter(top: Path) -> Path:
     (home / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
     ours = sysconfig.get_path("purelib")
     (packages / "copy.pth").write_text(f"{top}\nimport site; site.addsitedir({ours!r})\n")
+    for other in Path(sys.executable).parent.iterdir():
+        if not (home / "bin" / other.name).is_symlink() and other.name != "craftsync":
+            (home / "bin" / other.name).symlink_to(other)  # Servers that tests start, for instance.
     script = home / "bin" / "craftsync"
     script.write_text(f"#!{python}\nfrom craftsync.cli import main\n\nmain()\n")
     script.chmod(0o755)
