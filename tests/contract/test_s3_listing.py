@@ -15,7 +15,7 @@ from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import ListingBroken, StoreMissing, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store
-from craftsync.stores.s3.page import BrokenPage, parse
+from craftsync.stores.s3.page import BrokenPage, Page, entries, parse
 from tests.contract.conftest import OpenS3
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import (
@@ -306,3 +306,16 @@ def test_a_page_in_which_only_some_entries_are_plain_loses_none() -> None:
     odd = page.replace(b"<Contents><Key>b", b"<Contents><Extra>1</Extra><Key>b")
     assert parse(odd) == parse(page)
     assert NAMESPACE.encode() in page
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["a//b", "a/./b", "a/../b", "/a", "a/", "./a", "../a", "a/.", "a/..", "a\0b"],
+    ids=repr,
+)
+def test_one_key_that_no_folder_can_hold_does_not_pass_with_an_ordinary_page(key: str) -> None:
+    page = Page(["before", key], ["2026-11-29T00:00:00Z"] * 2, ["v", "v"], ["1", "1"], None)
+    ordinary, other = entries(page, "", lambda path: False)
+    assert isinstance(ordinary, RemoteObject)
+    assert isinstance(other, Skipped)
+    assert other.path == key
