@@ -17,11 +17,15 @@ from __future__ import annotations
 import select
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol, TypeVar
 
 from craftsync.forking import in_children
 
 T = TypeVar("T")
+
+LOOK_SECONDS = 1.0
+"""The longest wait in one call: a signal that comes right before one is heard only after it."""
 
 
 class Waiter(Protocol):
@@ -79,7 +83,11 @@ def is_ready(descriptor: int, events: int, seconds: float) -> bool:
     """Tell whether a descriptor becomes ready within so many seconds, holding up the whole thread."""
     poll = select.poll()
     poll.register(descriptor, events)
-    return bool(poll.poll(seconds * 1000))
+    end = monotonic() + seconds
+    while (left := end - monotonic()) > LOOK_SECONDS:
+        if poll.poll(LOOK_SECONDS * 1000):
+            return True
+    return bool(poll.poll(max(left, 0.0) * 1000))
 
 
 def wait_through(waiter: Waiter | None) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from craftsync.blocking import blocking
+from craftsync.blocking import LOOK_SECONDS, blocking
 from craftsync.errors import Interrupted
 
 
@@ -60,8 +60,15 @@ class CancellableClock(SystemClock):
         self._cancelled = threading.Event()
 
     def sleep(self, seconds: float) -> None:
-        if blocking(partial(self._cancelled.wait, seconds)):
+        if blocking(partial(self._is_cancelled_within, seconds)):
             raise Interrupted
+
+    def _is_cancelled_within(self, seconds: float) -> bool:
+        end = self.monotonic() + seconds
+        while (left := end - self.monotonic()) > LOOK_SECONDS:
+            if self._cancelled.wait(LOOK_SECONDS):
+                return True
+        return self._cancelled.wait(max(left, 0.0))
 
     def cancel(self) -> None:
         self._cancelled.set()

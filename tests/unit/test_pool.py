@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import select
 import signal
 import socket
@@ -12,7 +13,8 @@ from functools import partial
 
 import pytest
 
-from craftsync.blocking import blocking, blocking_together, until_ready
+from craftsync.blocking import blocking, blocking_together, is_ready, until_ready
+from craftsync.clock import CancellableClock
 from craftsync.errors import Interrupted
 from craftsync.sync.concurrency import Fixed
 from craftsync.sync.pool import TaskPool, Weight, weight_of
@@ -345,3 +347,22 @@ def test_a_signal_that_comes_with_the_end_of_a_wait_for_a_socket_loses_no_task()
     assert pool.take() == "done"
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize("wait", ["for a socket", "for time to pass"])
+def test_a_signal_that_interrupts_no_wait_is_heard_long_before_the_wait_is_over(wait: str) -> None:
+    late = threading.Event()
+    # This sets what a signal sets, and leaves the call in which the thread waits alone.
+    timers = [threading.Timer(0.2, _thread.interrupt_main), threading.Timer(TIMEOUT, late.set)]
+    ours, other = socket.socketpair()
+    with ours, other:
+        for timer in timers:
+            timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            if wait == "for a socket":
+                is_ready(ours.fileno(), select.POLLIN, 10 * TIMEOUT)
+            else:
+                CancellableClock().sleep(10 * TIMEOUT)
+    for timer in timers:
+        timer.cancel()
+    assert not late.is_set()
