@@ -61,6 +61,7 @@ def test_a_stop_ends_a_push_whose_store_does_not_answer(store_is: str, tmp_path:
         ("migrate", "a part", "silent", signal.SIGTERM),
         ("check", "a listing", "silent", signal.SIGTERM),
         ("put", "a part", "silent", signal.SIGINT),
+        ("doctor", "a probe", "silent", signal.SIGTERM),
     ],
 )
 def test_a_stop_ends_whatever_waits_for_the_store(
@@ -81,6 +82,8 @@ def test_a_stop_ends_whatever_waits_for_the_store(
         words = [command, str(root), "s3://bucket"]
         if command == "put":
             words = ["put", str(root / "large"), "s3://bucket", "large"]
+        if command == "doctor":
+            words = ["doctor", "s3://bucket"]
         where = {
             "AWS_ENDPOINT_URL": server.endpoint,
             "AWS_ACCESS_KEY_ID": server.access_key,
@@ -178,6 +181,7 @@ def _stopped(
 _IS: dict[str, Callable[[Request], bool]] = {
     "an upload": lambda request: request.method == "PUT" and "/f" in request.target,
     "a part": lambda request: "partNumber" in request.query,
+    "a probe": lambda request: "/probe/doctor-" in request.target,
     "a listing": lambda request: "list-type" in request.query,
     "a try of its conditions": lambda request: "if-match" in request.headers,
 }
