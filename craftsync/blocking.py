@@ -25,7 +25,9 @@ from craftsync.forking import in_children
 T = TypeVar("T")
 
 LOOK_SECONDS = 1.0
-"""The longest wait in one call: a signal that comes right before one is heard only after it."""
+"""The longest wait in one call: a signal that comes right before one is heard only after it.
+
+So often it is also looked whether a wait has lasted too long."""
 
 
 class Waiter(Protocol):

@@ -48,8 +48,7 @@ def _option(name: str, **settings: Any) -> common.Decorator[Any]:
 def serve(store: str, **flags: Any) -> int:
     """Serve a store to programs that use the Craft AI SDK, until stopped.
 
-    A folder that is not there is made. The programs need no change, only the
-    three variables that are printed. A token of your own is better given in
+    The programs need no change, only the three variables that are printed. A token of your own is better given in
     CRAFTSYNC_SERVE_TOKEN than in --token, which every user of the machine can
     see. Large uploads wait in TMPDIR until they are complete. A folder given by
     its path is made if it is not there. Ctrl-C or SIGTERM ends it in good order.

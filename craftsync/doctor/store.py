@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice, pairwise
@@ -19,7 +19,7 @@ from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.doctor.findings import Check, Finding, Level, note, ok, warning
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Store, UnfinishedUpload, UploadListingStore
-from craftsync.stores.workers import briefly
+from craftsync.stores.workers import tidied
 from craftsync.sync.identity import STORE_MARK
 
 _LISTED = 1000
@@ -154,15 +154,20 @@ def _listing(opened: OpenStore) -> Iterator[Finding]:
 
 def _writing(opened: OpenStore) -> Iterator[Finding]:
     store, path = opened.store, f"{OWN_FOLDER}/probe/doctor-{uuid.uuid4().hex}"
-    pace: AbstractContextManager[None] = nullcontext()
+
+    def remove() -> None:
+        with suppress(StoreError):
+            store.delete(path, expect=None)
+
     try:
-        before = opened.clock.now_ns()
-        store.write(path, _Content(), expect=ABSENT, operation=uuid.uuid4().hex)
-        after = opened.clock.now_ns()
-        opened.writable = True
-        yield _read_back(store, path)
-        written = store.stat(path)
-        yield _clock(written, before, after)
+        with tidied(remove, store):
+            before = opened.clock.now_ns()
+            store.write(path, _Content(), expect=ABSENT, operation=uuid.uuid4().hex)
+            after = opened.clock.now_ns()
+            opened.writable = True
+            yield _read_back(store, path)
+            written = store.stat(path)
+            yield _clock(written, before, after)
     except StoreDenied as error:
         yield warning(
             "writing",
@@ -171,12 +176,6 @@ def _writing(opened: OpenStore) -> Iterator[Finding]:
             or "`pull` works; for `push`, `sync` and `watch` allow it to write and delete.",
         )
         return
-    except KeyboardInterrupt:
-        pace = briefly(store)
-        raise
-    finally:
-        with pace, suppress(StoreError):
-            store.delete(path, expect=None)
     if store.stat(path) is not None:
         raise StoreError(
             f"{path} could be written but not deleted",

@@ -113,14 +113,12 @@ def _in_made_folders(tree: Tree, act: Callable[[], None]) -> None:
     with suppress(FileNotFoundError):
         act()
         return
-    for last in range(_ATTEMPTS, 0, -1):
-        try:
-            with tree.removing:
-                act()
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(FileNotFoundError), tree.removing:
+            act()
             return
-        except FileNotFoundError:
-            if last == 1:
-                raise
+    with tree.removing:
+        act()
 
 
 def _move(tree: Tree, source: str, target: str, expect: LocalFile) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 from craftsync.errors import Interrupted
@@ -59,6 +59,20 @@ def briefly(*stores: object) -> Iterator[None]:
     finally:
         for timer in timers:
             timer.cancel()
+
+
+@contextmanager
+def tidied(tidy: Callable[[], object], *stores: object) -> Iterator[None]:
+    """Call `tidy` at the end of the block, and after a stop as `briefly` says."""
+    pace: AbstractContextManager[None] = nullcontext()
+    try:
+        yield
+    except KeyboardInterrupt:
+        pace = briefly(*stores)
+        raise
+    finally:
+        with pace:
+            tidy()
 
 
 @contextmanager

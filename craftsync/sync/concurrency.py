@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol
-from weakref import WeakValueDictionary
 
 from craftsync import descriptors
 from craftsync.forking import in_children
@@ -218,33 +217,28 @@ class Shared:
         self._adaptive.leave()
 
 
-_adaptive: WeakValueDictionary[tuple[str, ...], Adaptive] = WeakValueDictionary()
-_kept: list[Adaptive] = []
-"""What was found out lately, so that a run begins with what the one before it has learned."""
-_KEPT = 16
-_finding = threading.Lock()
+_adaptive: dict[tuple[str, ...], Adaptive] = {}
+"""By hosts; they are few, and a run begins with what the one before it has learned."""
 
 
 def between(transfers: int, stores: Sequence[Store]) -> Concurrency:
     """Return how many transfers these stores are to have under way: a number of them, or `AUTO`."""
-    hosts = tuple(sorted({store.features.host for store in stores} - {""}))
+    hosts = _hosts_of(stores)
     if transfers != AUTO or not hosts:
         return Fixed(transfers or FIRST)
-    with _finding:
-        adaptive = _adaptive.get(hosts)
-        if adaptive is None:
-            adaptive = _adaptive[hosts] = Adaptive(monotonic, _most)
-            _kept.append(adaptive)
-            del _kept[:-_KEPT]
+    adaptive = _adaptive.get(hosts) or _adaptive.setdefault(hosts, Adaptive(monotonic, _most))
     answers = [store.answers for store in stores if isinstance(store, RetryingStore)]
     return Shared(adaptive, lambda: sum([each.failures for each in answers]))
 
 
 def at_once(stores: Sequence[Store]) -> int | None:
     """Return the number that was found out for these stores; `None` where none was."""
-    hosts = tuple(sorted({store.features.host for store in stores} - {""}))
-    adaptive = _adaptive.get(hosts)
+    adaptive = _adaptive.get(_hosts_of(stores))
     return None if adaptive is None else adaptive.limit
+
+
+def _hosts_of(stores: Sequence[Store]) -> tuple[str, ...]:
+    return tuple(sorted({store.features.host for store in stores} - {""}))
 
 
 def _most() -> int:

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from craftsync.blocking import is_ready, wait_through
+from craftsync.blocking import LOOK_SECONDS, is_ready, wait_through
 from craftsync.errors import Interrupted
 from craftsync.sync.concurrency import Concurrency
 from craftsync.sync.sockets import Sockets
@@ -19,7 +19,6 @@ from craftsync.sync.sockets import Sockets
 T = TypeVar("T")
 Result = TypeVar("Result")
 
-_LOOK_SECONDS = 1.0
 _LARGE = 16 << 20
 """Bytes from which on a transfer may take minutes."""
 _KEPT_FREE = 8
@@ -299,7 +298,7 @@ class TaskPool(Generic[Result]):
                 self._resume(answer)
             if self._closing:
                 return None
-            left = _LOOK_SECONDS if end is None else end - monotonic()
+            left = LOOK_SECONDS if end is None else end - monotonic()
             if not self._go_on(max(left, 0.0)) and end is not None and left <= 0:
                 return None
 
@@ -320,7 +319,7 @@ class TaskPool(Generic[Result]):
         results: deque[_Answer] = deque()
         while self._answers or self._sockets or self._rounds:
             if not self._answers:
-                self._go_on(_LOOK_SECONDS)
+                self._go_on(LOOK_SECONDS)
                 continue
             answer = self._answers.popleft()
             if answer.task is None:

@@ -56,7 +56,7 @@ class Damage(StrEnum):
     """Which side no longer holds what both had agreed on."""
 
     NONE = "intact"
-    ROOT = "damaged in the root"
+    ROOT = "damaged in the folder"
     STORE = "damaged in the store"
     BOTH = "damaged on both sides"
 
@@ -65,7 +65,7 @@ _CANNOT = "cannot be repaired: no side holds what was last synced; see craftsync
 
 
 class Examined(NamedTuple):
-    """Damage, and both looks it was found by."""
+    """How both sides of a path stand, and the looks it was found by."""
 
     damage: Damage
     local: LocalFile
@@ -148,30 +148,27 @@ class Scrubber:
             yield batch
             behind = batch[-1].path
 
-    def _examined(self, row: BaselineRow) -> Examined | Damage | str | None:
-        """Return what is wrong with a path, or a reason why that cannot be told; `None` where it was changed since."""
+    def _examined(self, row: BaselineRow) -> Examined | str | None:
+        """Return how a path stands, or a reason why that cannot be told; `None` where it is left out."""
         try:
             sides = self._unchanged(row)
             if sides is None or row.digest is None or row.racy:
                 return None
-            damage = self._damage(row.digest, *sides)
+            return Examined(self._damage(row.digest, *sides), *sides)
         except (PathBusy, PreconditionFailed, ObjectNotFound, ObjectArchived):
             return None
         except (CraftsyncError, OSError) as error:
             return str(error)
-        return damage if damage is Damage.NONE else Examined(damage, *sides)
 
-    def _settle(
-        self, report: Report, row: BaselineRow, found: Examined | Damage | str | None
-    ) -> None:
-        if isinstance(found, Examined):
-            self._settle_damage(report, row, found)
-        elif isinstance(found, Damage):
-            report.unchanged += 1
-        elif found is None:
+    def _settle(self, report: Report, row: BaselineRow, found: Examined | str | None) -> None:
+        if found is None:
             report.left_out += 1
-        else:
+        elif isinstance(found, str):
             self._problem(report, IssueEvent(Issue.PROBLEM, row.path, found))
+        elif found.damage is Damage.NONE:
+            report.unchanged += 1
+        else:
+            self._settle_damage(report, row, found)
 
     def _settle_damage(self, report: Report, row: BaselineRow, found: Examined) -> None:
         if found.damage is Damage.BOTH:

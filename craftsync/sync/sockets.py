@@ -9,8 +9,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 
-_LOOK_SECONDS = 1.0
-"""How often it is looked whether a wait has lasted too long."""
+from craftsync.blocking import LOOK_SECONDS
 
 Task = TypeVar("Task")
 
@@ -57,7 +56,7 @@ class Sockets(Generic[Task]):
 
     def ready(self, seconds: float) -> None:
         """Return as soon as a task is due, or after so many seconds."""
-        seconds = min(seconds, _LOOK_SECONDS) if self._waiting else seconds
+        seconds = min(seconds, LOOK_SECONDS) if self._waiting else seconds
         try:
             for descriptor, _ in self._epoll.poll(seconds):
                 if descriptor == self._bell:
@@ -79,7 +78,7 @@ class Sockets(Generic[Task]):
 
     def _end_late(self) -> None:
         now = monotonic()
-        if now - self._looked_at < _LOOK_SECONDS:
+        if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
         for descriptor in [fd for fd, wait in self._waiting.items() if wait.deadline <= now]:

@@ -72,7 +72,8 @@ def test_damage_no_run_would_find_is_named_with_its_side_and_nothing_is_touched(
     assert synced("sync", "root", "./store").code == 0
     run = synced("scrub", "--root", "root", "--store", "./store")
     assert run.code == 1
-    assert f"d/b: damaged in the {side}" in run.err
+    named = {"root": "folder", "store": "store"}[side]
+    assert f"d/b: damaged in the {named}" in run.err
     assert contents(synced, "d/b") == before
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from hashlib import md5
 from typing import TYPE_CHECKING, TypeVar
@@ -24,7 +24,7 @@ from craftsync.stores.s3.errors import Unconfirmed, broken
 from craftsync.stores.s3.facts import Form, ProbedFacts
 from craftsync.stores.s3.objects import CREATE, Condition, notes
 from craftsync.stores.s3.page import BrokenPage, ascending, parse
-from craftsync.stores.workers import briefly, workers
+from craftsync.stores.workers import tidied, workers
 
 if TYPE_CHECKING:
     from craftsync.stores.s3.store import S3Store
@@ -91,19 +91,12 @@ class _Probe:
         self._notes = notes(md5(_BODY).digest() * 2, 1_234_567_890_123_456_789, self._operation)
 
     def facts(self) -> ProbedFacts:
-        pace: AbstractContextManager[None] = nullcontext()
-        try:
+        with tidied(self._clean_up, self._store):
             try:
                 version = self._first()
             except StoreDenied:
                 return ProbedFacts(keeps_versions=self._versioning())
             return self._tried(version)
-        except KeyboardInterrupt:
-            pace = briefly(self._store)
-            raise
-        finally:
-            with pace:
-                self._clean_up()
 
     def _first(self) -> str:
         """Put the first object and return its version, which is empty where the server names none.
