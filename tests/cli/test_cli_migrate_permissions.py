@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.support.cli import SCRIPT, Craftsync, Run
+from tests.support.cli import Craftsync, Run
 
 NOBODY = 65534
 MANY = 20
@@ -35,15 +34,7 @@ def somebody(craftsync: Craftsync) -> Somebody:
     prefix = as_nobody if os.geteuid() == 0 else []
 
     def run(*words: str) -> Run:
-        done = subprocess.run(
-            [*prefix, SCRIPT, *words],
-            cwd=craftsync.folder,
-            env=craftsync.environment,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        return Run(done.returncode, done.stdout, done.stderr.decode())
+        return craftsync.anew(*words, through=prefix)
 
     with suppress(OSError):
         if run("--version").code == 0:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import SCRIPT, Craftsync, Run
+from tests.support.cli import Craftsync, Run
 
 Bound = Callable[..., Run]
 
@@ -25,15 +24,7 @@ def bound(craftsync: Craftsync) -> Bound:
         prefix = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
 
     def run(*words: str) -> Run:
-        done = subprocess.run(
-            [*prefix, SCRIPT, *words],
-            cwd=craftsync.folder,
-            env=craftsync.environment,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        return Run(done.returncode, done.stdout, done.stderr.decode())
+        return craftsync.anew(*words, through=prefix)
 
     return run
 

@@ -22,29 +22,21 @@ GUARD_SECONDS = 45
 
 @pytest.mark.parametrize("store_is", ["silent", "turning requests away"])
 def test_a_stop_ends_a_push_whose_store_does_not_answer(store_is: str, tmp_path: Path) -> None:
-    (tmp_path / "root").mkdir()
-    for number in range(8):
-        (tmp_path / "root" / f"f{number}").write_bytes(b"x")
+    _root(tmp_path, large=0)
     asked, over = threading.Event(), threading.Event()
 
     def script(request: Request) -> Answer:
-        asked.set()
-        if store_is == "silent":
-            over.wait(2 * GUARD_SECONDS)
-        return error(503, "SlowDown", ("Retry-After", "60"))
+        return _held(store_is, asked, over)
 
     with scripted(script) as (server, _):
-        command = [sys.executable, "-m", "craftsync", "push", "-q", "root", "s3://bucket"]
-        keys = {"AWS_ENDPOINT_URL": server.endpoint, "AWS_ACCESS_KEY_ID": "k"}
-        env = os.environ | keys | {"AWS_SECRET_ACCESS_KEY": "s", "CRAFTSYNC_STATE_DIR": "state"}
-        with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as running:
-            try:
-                assert asked.wait(GUARD_SECONDS)
-                running.terminate()
-                assert running.wait(GUARD_SECONDS) == 143
-            finally:
-                over.set()
-                running.kill()
+        where = {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": "k",
+            "AWS_SECRET_ACCESS_KEY": "s",
+        }
+        words = ["push", "-q", "root", "s3://bucket"]
+        code, _messages = _stopped(words, where, tmp_path, signal.SIGTERM, asked, over)
+    assert code == 143
 
 
 @pytest.mark.parametrize(
@@ -71,12 +63,7 @@ def test_a_stop_ends_whatever_waits_for_the_store(
     asked, over = threading.Event(), threading.Event()
 
     def script(request: Request) -> Answer | None:
-        if not _IS[waits_for](request):
-            return None
-        asked.set()
-        if store_is == "silent":
-            over.wait(2 * GUARD_SECONDS)
-        return error(503, "SlowDown", ("Retry-After", "60"))
+        return _held(store_is, asked, over) if _IS[waits_for](request) else None
 
     with fake_s3("plain", "bucket") as (behind, _), proxied(behind, script) as (server, _):
         words = [command, str(root), "s3://bucket"]
@@ -138,6 +125,14 @@ raise SystemExit(failures.run(command, []))
         [sys.executable, "-c", program % GUARD_SECONDS], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr.strip()) == (128 + signal.SIGTERM, "")
+
+
+def _held(store_is: str, asked: threading.Event, over: threading.Event) -> Answer:
+    """Answer late, or with a refusal."""
+    asked.set()
+    if store_is == "silent":
+        over.wait(2 * GUARD_SECONDS)
+    return error(503, "SlowDown", ("Retry-After", "60"))
 
 
 def _root(folder: Path, *, large: int) -> Path:

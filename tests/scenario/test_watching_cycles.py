@@ -6,48 +6,40 @@ import shutil
 import threading
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.cycles import Cycles, WatchSettings
-from craftsync.errors import RootError, StoreUnavailable
+from craftsync.errors import RootError
 from craftsync.local.watching import Health
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import ActionEvent, Event, IssueEvent, Options
 from tests.support.cli import until
-from tests.support.watching import Kept, NoWatch, StoppedClock, kept
+from tests.support.watching import Kept, NoWatch, OutOfReach, StoppedClock, kept
 from tests.support.world import World
 
 
-class Flaky(MemoryStore):
-    """A store that can be out of reach, and counts how often it is listed and looked at."""
+class Flaky(OutOfReach):
+    """Counts how often it is listed and looked at, while it can be reached."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.reachable = True
         self.listings = 0
         self.looks = 0
 
-    def list(self, *words: object, **options: object):  # type: ignore[no-untyped-def,override]
-        self._reach()
+    def list(self, *words: Any, **options: Any) -> Any:
+        entries = super().list(*words, **options)
         self.listings += 1
-        return super().list(*words, **options)  # type: ignore[arg-type]
+        return entries
 
     def stat(self, path: str) -> RemoteObject | None:
-        self._reach()
+        found = super().stat(path)
         self.looks += 1
-        return super().stat(path)
-
-    def read(self, *words: object, **options: object):  # type: ignore[no-untyped-def,override]
-        self._reach()
-        return super().read(*words, **options)  # type: ignore[arg-type]
-
-    def _reach(self) -> None:
-        if not self.reachable:
-            raise StoreUnavailable("the network is down", ambiguous=False)
+        return found
 
 
 @pytest.fixture

@@ -12,42 +12,31 @@ import pytest
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.cycles import Cycles, WatchSettings
 from craftsync.daemon.waiting import Waiting
-from craftsync.errors import PathError, StoreUnavailable
+from craftsync.errors import PathError
 from craftsync.local.watching import DirtyPaths
-from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import Event, Issue, IssueEvent, Options, ProgressEvent
 from craftsync.sync.status import of_pair
 from tests.support.clock import FakeClock
-from tests.support.watching import Kept, NoWatch, StoppedClock, kept
+from tests.support.watching import Kept, NoWatch, OutOfReach, StoppedClock, kept
 from tests.support.world import World
 
 
-class Told(MemoryStore):
+class Told(OutOfReach):
     """A store that refuses one path, can be away, and calls back when it is asked for something."""
 
     def __init__(self) -> None:
         super().__init__()
         self.refused = ""
-        self.reachable = True
         self.asked: Callable[[], object] = lambda: None
-
-    def list(self, *words: Any, **options: Any) -> Any:
-        self._reach()
-        return super().list(*words, **options)
-
-    def stat(self, path: str) -> RemoteObject | None:
-        self._reach()
-        return super().stat(path)
 
     def write(self, path: str, *words: Any, **options: Any) -> RemoteObject:
         if path == self.refused:
             raise PathError(f"{path} is refused")
         return super().write(path, *words, **options)
 
-    def _reach(self) -> None:
+    def reach(self) -> None:
         self.asked()
-        if not self.reachable:
-            raise StoreUnavailable("the network is down", ambiguous=False)
+        super().reach()
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ import pytest
 
 from craftsync.core.retention import Retention
 from craftsync.daemon.cycles import WatchSettings
-from craftsync.errors import StoreUnavailable
 from craftsync.state.kept import KeptVersion
-from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import ActionEvent, Event, ProgressEvent
-from tests.support.watching import Kept, NoWatch, StoppedClock, kept
+from tests.support.watching import Kept, NoWatch, OutOfReach, StoppedClock, kept
 from tests.support.world import World
 
 DAY = 86_400.0
@@ -28,31 +26,13 @@ class RunningClock(StoppedClock):
         return super().now_ns() + round(self.boottime() * 1e9)
 
 
-class Offline(MemoryStore):
-    """A store that can be out of reach."""
-
-    reachable = True
-
-    def list(self, *words: object, **options: object):  # type: ignore[no-untyped-def,override]
-        self._reach()
-        return super().list(*words, **options)  # type: ignore[arg-type]
-
-    def read(self, *words: object, **options: object):  # type: ignore[no-untyped-def,override]
-        self._reach()
-        return super().read(*words, **options)  # type: ignore[arg-type]
-
-    def _reach(self) -> None:
-        if not self.reachable:
-            raise StoreUnavailable("the network is down", ambiguous=False)
+@pytest.fixture
+def store() -> OutOfReach:
+    return OutOfReach()
 
 
 @pytest.fixture
-def store() -> Offline:
-    return Offline()
-
-
-@pytest.fixture
-def world(tmp_path: Path, store: Offline) -> World:
+def world(tmp_path: Path, store: OutOfReach) -> World:
     """A world of which each side has replaced one version, with no bound so far."""
     world = World(tmp_path, store)
     world.write("mine", "old")
@@ -108,7 +88,7 @@ def test_the_daemon_wakes_for_it(at_work: Kept[NoWatch]) -> None:
 
 
 def test_while_the_store_is_out_of_reach_the_folders_trash_is_bounded(
-    at_work: Kept[NoWatch], store: Offline
+    at_work: Kept[NoWatch], store: OutOfReach
 ) -> None:
     at_work.session.retention = Retention(keep=1)
     store.reachable = False

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -73,10 +73,12 @@ class Craftsync:
         code, out, err = calls.run(words, self.folder, environment, stdin, DEADLINE)
         return Run(code, out, err.decode())
 
-    def anew(self, *words: str, stdin: bytes = b"", **variables: str) -> Run:
-        """Return how a call ended whose interpreter was started for it."""
+    def anew(
+        self, *words: str, stdin: bytes = b"", through: Sequence[str] = (), **variables: str
+    ) -> Run:
+        """Return how a call ended whose interpreter was started for it, by another program if one is named."""
         done = subprocess.run(
-            [SCRIPT, *words],
+            [*through, SCRIPT, *words],
             cwd=self.folder,
             env=self.environment | variables,
             input=stdin,

@@ -11,9 +11,12 @@ from random import Random
 from typing import Any, Generic, TypeVar
 
 from craftsync.clock import Clock
+from craftsync.core.model import RemoteObject
 from craftsync.daemon.cycles import Cycles, WatchSettings
+from craftsync.errors import StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.local.watching import Dirty, DirtyPaths, Health, Supervisor
+from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import Event, Options, Report
 from craftsync.sync.session import Session
 from tests.support.cli import until
@@ -183,6 +186,29 @@ class Kept(Generic[AnyWatch]):
         """Let time pass, and let it do what is due then."""
         self.clock.advance(seconds)
         self.cycles.turn()
+
+
+class OutOfReach(MemoryStore):
+    """A store that can be out of reach."""
+
+    reachable = True
+
+    def list(self, *words: Any, **options: Any) -> Any:
+        self.reach()
+        return super().list(*words, **options)
+
+    def stat(self, path: str) -> RemoteObject | None:
+        self.reach()
+        return super().stat(path)
+
+    def read(self, *words: Any, **options: Any) -> Any:
+        self.reach()
+        return super().read(*words, **options)
+
+    def reach(self) -> None:
+        """Raise unless a request arrives."""
+        if not self.reachable:
+            raise StoreUnavailable("the network is down", ambiguous=False)
 
 
 @contextmanager
