@@ -10,12 +10,9 @@ A map of the house, in the order to read it:
     state/        what both sides last agreed on: one SQLite database a pair
     sync/         one pass: plan, execute, record; `session` is the door
     daemon/       when to run a pass: file events, timers
-    options       the words that say how, for flags, keywords and file alike
-    config        the configuration file; `tokens` and `dotenv`: secrets and a project's variables
-    platform      the environments of the Craft AI platform as places for a store
-    locations     from a word such as s3://bucket to an open store
-    pairs         which root goes with which store
-    passes        one pass, from the words of a call to its report
+    config/       what can be configured: options, the file, secrets, and what names stand for
+    opening       from the words of a call to an open store, or to a folder and its store
+    runs          one run, from the words of a call to its report
     datastore     the platform's five functions over any store
     serve/        a data store server for the platform's SDK, over any store
     migrate/      from one store to another: the engine with a store on both sides
@@ -35,10 +32,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from craftsync.config.options import PassOptions
     from craftsync.datastore import DataStore as DataStore
     from craftsync.migrate.options import MigrationReport
     from craftsync.migrate.words import MigrateOptions
-    from craftsync.options import PassOptions
     from craftsync.sync.report import Report
 
 Place = str | os.PathLike[str]
@@ -58,7 +55,7 @@ def push(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
     """Bring what changed in the root to the store; with `delete=True` the store mirrors the root.
 
     `store` is a word as on the command line or a path, and the options are its flags
-    (`craftsync.options.PassOptions`). Raises a `CraftsyncError` when a whole
+    (`craftsync.config.options.PassOptions`). Raises a `CraftsyncError` when a whole
     side is broken; what concerns single paths is counted in the report.
     """
     return _run("push", root, store, options)
@@ -79,12 +76,12 @@ def check(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
 
     A store in the place of the root is compared in the same way.
     """
-    from craftsync import passes
-    from craftsync.locations import word_of
+    from craftsync import runs
+    from craftsync.config.places import word_of
     from craftsync.migrate import command
 
     words = [os.fspath(root), word_of(store)]
-    compare = command.check if command.are_stores(words, options) else passes.check
+    compare = command.check if command.are_stores(words, options) else runs.check
     return compare(words, options)
 
 
@@ -94,17 +91,17 @@ def migrate(source: Place, target: Place, **options: Unpack[MigrateOptions]) -> 
     Both are words as on the command line, and the options are its flags
     (`craftsync.migrate.words.MigrateOptions`). Errors are as in `push`.
     """
-    from craftsync.locations import word_of
+    from craftsync.config.places import word_of
     from craftsync.migrate import command
 
     return command.run(word_of(source), word_of(target), options)
 
 
 def _run(command: str, root: Place, store: Place, options: PassOptions) -> Report:
-    from craftsync import passes
-    from craftsync.locations import word_of
+    from craftsync import runs
+    from craftsync.config.places import word_of
 
-    return passes.run(command, [os.fspath(root), word_of(store)], options)
+    return runs.run(command, [os.fspath(root), word_of(store)], options)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,9 +19,11 @@ from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import BinaryIO, Self, TypedDict, Unpack
 
-from craftsync import config as configuration
-from craftsync import locations, pairs
+from craftsync import opening
 from craftsync.clock import SystemClock, iso, stamp
+from craftsync.config import file as configuration
+from craftsync.config import pairs, places
+from craftsync.config.options import PairOptions
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import is_own, refusal
 from craftsync.core.reserve import Reserve
@@ -34,7 +36,6 @@ from craftsync.errors import (
     UsageError,
 )
 from craftsync.local.space import SpaceClaim
-from craftsync.options import PairOptions
 from craftsync.state.facts import known_facts
 from craftsync.state.kept import KeptVersion
 from craftsync.state.outside import Outside
@@ -86,8 +87,8 @@ class DataStore:
     def __init__(self, store: str | os.PathLike[str], **where: Unpack[PairOptions]) -> None:
         config = configuration.load(where.get("config"))
         self._reserve = config.reserve
-        self._word = locations.word_of(store)
-        self._location = locations.resolve(self._word, config, pairs.access_of(where))
+        self._word = places.word_of(store)
+        self._location = places.resolve(self._word, config, pairs.access_of(where))
         self._state_dir = pairs.state_dir_of(where)
         self._begin()
 
@@ -139,7 +140,7 @@ class DataStore:
 
     def refuse_nothing(self) -> None:
         """Raise `StoreMissing` when this is a folder of a bucket or an environment in which nothing is."""
-        locations.refuse_nothing(self._store(), self._word)
+        opening.refuse_nothing(self._store(), self._word)
 
     def get_data_store_object_information(
         self, object_path_in_datastore: ObjectPath
@@ -209,7 +210,7 @@ class DataStore:
 
     def _store(self, *, create: bool = False) -> Store:
         if self._opened is None:
-            store = locations.opened(self._location, create=create)
+            store = opening.open_store(self._location, create=create)
             self._opened = self._exit.enter_context(store)
         return self._opened
 

@@ -36,10 +36,7 @@ GROUND = {
     "memory",
 }
 ENGINE = {"sync", "state", "local", "stores", "core"} | GROUND
-FRONT = {
-    *("words", "options", "yaml12", "dotenv", "tokens", "section", "config", "platform"),
-    *("locations", "pairs", "passes", "datastore"),
-}
+FRONT = {"config", "opening", "runs", "datastore"}
 
 MAY_IMPORT = {
     "errors": set(),
@@ -59,22 +56,14 @@ MAY_IMPORT = {
     "stores": {"stores", "core"} | GROUND,
     "sync": ENGINE,
     "daemon": {"daemon"} | ENGINE,
-    "yaml12": {"errors"},
-    "dotenv": {"errors"},
-    "tokens": {"dotenv", "errors"},
-    "words": {"core"},
-    "options": {"words", "sync", "core", "errors"},
-    "section": {"words", "errors"},
-    "config": {"section", "words", "options", "tokens", "yaml12", "core", "errors"},
-    "platform": {"config", "dotenv", "tokens", "stores", "clock", "errors"},
-    "locations": {"config", "options", "platform", "stores", "core"} | GROUND,
-    "pairs": {"locations", "config", "options"} | ENGINE,
-    "passes": {"pairs", "locations", "options"} | ENGINE,
-    "datastore": {"pairs", "locations", "config", "options"} | ENGINE,
+    "config": {"config", "core", "errors"},
+    "opening": {"config"} | ENGINE,
+    "runs": {"opening", "config"} | ENGINE,
+    "datastore": {"opening", "config"} | ENGINE,
     "__init__": {"migrate"} | FRONT | ENGINE,
     "serve": {"serve", "stores", "core"} | GROUND,
-    "migrate": {"migrate", "locations", "platform", "pairs", "config", "options", "words"} | ENGINE,
-    "doctor": {"doctor", "locations", "platform", "config", "options", "tokens"} | ENGINE,
+    "migrate": {"migrate", "runs", "opening", "config"} | ENGINE,
+    "doctor": {"doctor", "opening", "config"} | ENGINE,
     "cli": {"cli", "daemon", "serve", "doctor", "migrate", "__init__"} | FRONT | ENGINE,
     "__main__": {"cli"},
 }
@@ -92,7 +81,7 @@ OWNERS = {
     "greenlet": ("sync/pool.py",),
     "jwt": ("serve/",),
     "pathspec": ("local/patterns.py",),
-    "platformdirs": ("config.py", "locations.py"),
+    "platformdirs": ("config/",),
     "python_multipart": ("serve/",),
     "requests": ("stores/craftai",),
     "rich": ("cli/",),
@@ -100,7 +89,7 @@ OWNERS = {
     "starlette": ("serve/",),
     "uvicorn": ("serve/",),
     "watchdog": ("local/watching/inotify.py",),
-    "yaml": ("yaml12.py",),
+    "yaml": ("config/",),
 }
 """For each package at the border, the only places that import it: starts of paths."""
 

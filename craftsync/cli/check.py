@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from craftsync import passes
+from craftsync import runs
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting, say, say_json, shown
 from craftsync.migrate import command
@@ -41,5 +41,5 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
 
         asked = common.asked_of(flags)
         asked["on_event"] = output.on_event
-        compare = command.check if command.are_stores(pair, asked) else passes.check
+        compare = command.check if command.are_stores(pair, asked) else runs.check
         return output.finish(compare(pair, asked, on_line))

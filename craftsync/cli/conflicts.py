@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import pairs
+from craftsync import opening
 from craftsync.cli import parameters as common
 from craftsync.cli.groups import Group
 from craftsync.cli.output import say, say_json, shown, size_shown
 from craftsync.clock import SystemClock, iso, stamp
+from craftsync.config import pairs
 from craftsync.core.model import LocalFile
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -140,7 +141,7 @@ def resolve(path: str, keep: str, **flags: Any) -> None:
 @contextmanager
 def _opened(path: str, flags: dict[str, Any]) -> Iterator[tuple[Folder, IgnoreRules, str]]:
     """Give the root a path belongs to, which paths take part, and the path within."""
-    pair, inside = pairs.around(path, common.words_of(flags), common.asked_of(flags))
+    pair, inside = opening.around(path, common.words_of(flags), common.asked_of(flags))
     settings = pair.settings
     with Folder.open(pair.root) as root:
         root.reserve = pair.reserve

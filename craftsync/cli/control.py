@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from craftsync import locations, pairs
+from craftsync import opening
 from craftsync.cli import parameters as common
 from craftsync.cli.output import say, shown
+from craftsync.config import pairs, places
+from craftsync.config.options import PairOptions
+from craftsync.config.parsers import BadWord, Rates, parse_rates
 from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
-from craftsync.options import PairOptions
-from craftsync.words import BadWord, Rates, parse_rates
 
 _STOP_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
@@ -98,7 +99,7 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync stop datasets
     """
     asked = common.asked_of(flags)
-    for one in pairs.every(pair, asked):
+    for one in opening.every(pair, asked):
         if tell(one, asked, "stop") is None:
             say(f"{shown(str(one.root))}: was not running")
         else:
@@ -144,7 +145,7 @@ def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
     """Return where the daemon of a pair can be spoken to, if there is one."""
     from craftsync.daemon.endpoint import folder_of as below
 
-    root, store = str(pair.root), locations.address_of(pair.location)
+    root, store = str(pair.root), places.address_of(pair.location)
     return below(pairs.state_dir_of(asked), root, store)
 
 
@@ -161,7 +162,7 @@ def _tell_every(
     """Tell each pair's daemon, and say how it went; one that does not run is an error in the end."""
     asked = common.asked_of(flags)
     missing = []
-    for pair in pairs.every(words, asked):
+    for pair in opening.every(words, asked):
         if tell(pair, asked, verb, **arguments) is None:
             missing.append(str(pair.root))
         else:

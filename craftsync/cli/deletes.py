@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import pairs, passes
+from craftsync import opening, runs
 from craftsync.cli import control
 from craftsync.cli import parameters as common
 from craftsync.cli.groups import Group
 from craftsync.cli.output import reporting, say, say_json, shown, size_shown
 from craftsync.clock import iso
+from craftsync.config import pairs
+from craftsync.config.options import PassOptions
 from craftsync.core.model import Kind, Mode
 from craftsync.core.paths import malformed
 from craftsync.errors import UsageError
-from craftsync.options import PassOptions
 from craftsync.sync.report import Report
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def list_(**flags: Any) -> None:
       craftsync deletes list --json --folder datasets
     """
     asked = common.asked_of(flags)
-    pair, _ = pairs.around(".", common.words_of(flags), asked)
-    with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
+    pair, _ = opening.around(".", common.words_of(flags), asked)
+    with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         if flags["json"]:
             for one in session.held():
                 say_json(_facts(one))
@@ -138,7 +139,7 @@ def _judge(verb: str, paths: tuple[str, ...], everything: bool, flags: dict[str,
     if everything == bool(paths):
         raise click.UsageError("Give each PATH, or --all.")
     asked = common.asked_of(flags)
-    pair, inside = pairs.around_all(paths, common.words_of(flags), asked)
+    pair, inside = opening.around_all(paths, common.words_of(flags), asked)
     count = _count(pair, asked, inside)
     if not count and not flags["json"]:
         say(_NOTHING)
@@ -151,7 +152,7 @@ def _judge(verb: str, paths: tuple[str, ...], everything: bool, flags: dict[str,
 
 def _count(pair: pairs.Pair, asked: PassOptions, paths: tuple[str, ...] | None) -> int:
     """Count the held deletes that are meant; raises `UsageError` for a path that means none."""
-    with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
+    with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         for path in paths or ():
             if malformed(path) or not _is_meant(session, path):
                 raise UsageError(
@@ -191,10 +192,10 @@ def _judge_here(
 ) -> int:
     from craftsync.sync.held import Verdict
 
-    options = passes.options_for(pair, asked, pair.settings.mode or Mode.TWO_WAY)
+    options = runs.options_for(pair, asked, pair.settings.mode or Mode.TWO_WAY)
     with (
         reporting(verb, flags) as output,
-        pairs.opened(pair, pairs.state_dir_of(asked), read_only=options.dry_run) as session,
+        opening.open_pair(pair, pairs.state_dir_of(asked), read_only=options.dry_run) as session,
     ):
         verdict = Verdict(verb == "approve", paths)
         return output.finish(session.judge(verdict, options, output.on_event))

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from craftsync import pairs
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting, say, say_json, shown
 from craftsync.clock import SystemClock
+from craftsync.config import pairs
 from craftsync.doctor.examination import examine
 from craftsync.doctor.findings import Finding, Level, exit_code_of
 from craftsync.sync.report import Report

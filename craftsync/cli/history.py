@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from craftsync import pairs, passes
+from craftsync import opening, runs
 from craftsync.cli import parameters as common
 from craftsync.cli.output import say, say_json, shown, size_shown
 from craftsync.clock import iso
+from craftsync.config import pairs
 from craftsync.core.model import BaselineRow, LocalFile, Mode, RemoteObject
 
 
@@ -30,8 +31,8 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
       craftsync history data/models/iris.joblib
     """
     asked = common.asked_of(flags)
-    pair, inside = pairs.around(path or ".", common.words_of(flags), asked)
-    with pairs.remembered_state(pair, pairs.state_dir_of(asked)) as state:
+    pair, inside = opening.around(path or ".", common.words_of(flags), asked)
+    with opening.read_state(pair, pairs.state_dir_of(asked)) as state:
         row = None
         for row in state.history.rows(inside if path else None, limit):
             if flags["json"]:
@@ -65,10 +66,10 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
       craftsync why --folder datasets --mode push train.csv
     """
     asked = common.asked_of(flags)
-    pair, inside = pairs.around(path, common.words_of(flags), asked)
+    pair, inside = opening.around(path, common.words_of(flags), asked)
     chosen = common.mode_of(mode) or pair.settings.mode or Mode.TWO_WAY
-    with pairs.opened(pair, pairs.state_dir_of(asked), reading=True) as session:
-        told = session.why(inside, passes.options_for(pair, asked, chosen))
+    with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
+        told = session.why(inside, runs.options_for(pair, asked, chosen))
     looks = {"root": told.local, "store": told.remote, "last agreed": told.baseline}
     names = dict(zip(looks, ("folder", "store", "last synced state"), strict=True))
     if flags["json"]:

@@ -13,14 +13,14 @@ from typing import Any
 
 import click
 
-from craftsync import config as configuration
-from craftsync import locations, pairs, yaml12
 from craftsync.cli import parameters as common
 from craftsync.cli.output import say, shown
-from craftsync.config import Config
+from craftsync.config import file as configuration
+from craftsync.config import pairs, places
+from craftsync.config.file import Config
+from craftsync.config.places import DirectoryLocation, Location, S3Location
+from craftsync.config.secrets import TOKEN_ENV
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
-from craftsync.locations import DirectoryLocation, Location, S3Location
-from craftsync.tokens import TOKEN_ENV
 
 _HEADER = """\
 # The configuration of craftsync, written by `craftsync init`; every key there is
@@ -58,8 +58,8 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
     old = file.read_text("utf-8") if file.exists() else ""
     name, root, store = _words(words)
     _refuse_name(name, file, config)
-    location = locations.resolve(store, config, pairs.access_of(asked))
-    locations.refuse_nesting(Path(root), location)
+    location = places.resolve(store, config, pairs.access_of(asked))
+    places.refuse_nesting(Path(root), location)
     content = _extended(old, file, config, name, root, store, location)
     for folder in (Path(root), location.path if isinstance(location, DirectoryLocation) else None):
         if folder is not None and not folder.is_dir():
@@ -196,7 +196,10 @@ def _flow(keys: Mapping[str, str]) -> str:
 
 def _yaml(word: str) -> str:
     """Return a word as YAML has it: bare where that means the same, quoted where not."""
-    bare = re.fullmatch(r"[\w/~.][\w/.~-]*(://[\w/.~:-]+)?", word) and yaml12.read(word) == word
+    bare = (
+        re.fullmatch(r"[\w/~.][\w/.~-]*(://[\w/.~:-]+)?", word)
+        and configuration.read_yaml(word) == word
+    )
     return word if bare else json.dumps(word, ensure_ascii=False)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from craftsync import pairs, passes
+from craftsync import opening, runs
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting, say, shown
 
@@ -24,11 +24,11 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
     with reporting(command, flags) as output:
         asked = common.asked_of(flags)
         if not pair and not flags["json"] and not flags["quiet"]:
-            meant = pairs.resolve(pair, asked)
+            meant = opening.resolve(pair, asked)
             name = f"{meant.folder}: " if meant.folder else ""
             say(shown(f"{name}{meant.root} ⇄ {meant.location}"), to_stderr=True)
         asked["on_event"] = output.on_event
-        return output.finish(passes.run(command, pair, asked))
+        return output.finish(runs.run(command, pair, asked))
 
 
 @click.command(cls=common.Command)

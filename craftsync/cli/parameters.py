@@ -8,10 +8,10 @@ from typing import Any, TypeVar, cast
 import click
 
 from craftsync.cli.failures import ReaderGone
+from craftsync.config.options import PairOptions, PassOptions, Settings
+from craftsync.config.parsers import BadWord, choice_of
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
-from craftsync.options import PairOptions, PassOptions, Settings
-from craftsync.words import BadWord, choice_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]

@@ -12,9 +12,10 @@ from typing import Any, TextIO
 
 import click
 
-from craftsync import pairs, passes
+from craftsync import opening, runs
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting, say, say_issue, sentence
+from craftsync.config import pairs
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
 from craftsync.sync import planfile
@@ -37,13 +38,13 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
       craftsync plan datasets
     """
     asked = common.asked_of(flags)
-    resolved = pairs.resolve(pair, asked)
+    resolved = opening.resolve(pair, asked)
     chosen = common.mode_of(mode) or resolved.settings.mode or Mode.TWO_WAY
-    options = replace(passes.options_for(resolved, asked, chosen), dry_run=True)
+    options = replace(runs.options_for(resolved, asked, chosen), dry_run=True)
     state_dir = pairs.state_dir_of(asked)
     with (
         _written(output) as lines,
-        pairs.opened(resolved, state_dir, read_only=True, create_store=True) as session,
+        opening.open_pair(resolved, state_dir, read_only=True, create_store=True) as session,
     ):
         report = session.write_plan(options, lines, say_issue)
     say(sentence(report), to_stderr=True)
@@ -68,8 +69,8 @@ def apply(file: str, **flags: Any) -> int:
     with reporting("apply", flags) as output, _read(file) as lines:
         read = planfile.read(lines)
         pair = pairs.remembered(read.root, read.store, asked)
-        options = replace(passes.options_for(pair, asked, read.policy.mode), policy=read.policy)
-        with passes.opened_for(pair, options, asked) as session:
+        options = replace(runs.options_for(pair, asked, read.policy.mode), policy=read.policy)
+        with runs.opened_for(pair, options, asked) as session:
             return output.finish(session.apply_plan(read.actions, options, output.on_event))
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from craftsync import pairs
+from craftsync import opening
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting
+from craftsync.config import pairs
 
 
 @click.command(cls=common.Command)
@@ -38,8 +39,8 @@ def scrub(paths: tuple[str, ...], repair: bool, **flags: Any) -> int:
     """
     with reporting("scrub", flags) as output:
         asked = common.asked_of(flags)
-        pair, inside = pairs.around_all(paths, common.words_of(flags), asked)
+        pair, inside = opening.around_all(paths, common.words_of(flags), asked)
         state_dir = pairs.state_dir_of(asked)
-        with pairs.opened(pair, state_dir, read_only=not repair) as session:
+        with opening.open_pair(pair, state_dir, read_only=not repair) as session:
             report = session.scrub(output.on_event, inside or (), repair=repair)
         return output.finish(report)

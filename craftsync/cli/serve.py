@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import config as configuration
-from craftsync import locations, pairs
+from craftsync import opening
 from craftsync.cli import parameters as common
 from craftsync.cli.output import say, shown
 from craftsync.clock import SystemClock
+from craftsync.config import file as configuration
+from craftsync.config import pairs, places
 from craftsync.errors import UsageError
 from craftsync.state.kept import KeptVersion
 from craftsync.state.outside import Outside
@@ -60,9 +61,9 @@ def serve(store: str, **flags: Any) -> int:
     """
     settings = _settings_of(flags)
     config = configuration.load(flags["config"])
-    location = locations.resolve(store, config, pairs.access_of(common.place_of(flags)))
+    location = places.resolve(store, config, pairs.access_of(common.place_of(flags)))
     try:
-        _serve(location, settings, flags, create=locations.is_path(store))
+        _serve(location, settings, flags, create=places.is_path(store))
     except KeyboardInterrupt:
         # How a server is stopped is not how a command is interrupted.
         return 0
@@ -70,7 +71,7 @@ def serve(store: str, **flags: Any) -> int:
 
 
 def _serve(
-    location: locations.Location, settings: Settings, flags: dict[str, Any], *, create: bool
+    location: places.Location, settings: Settings, flags: dict[str, Any], *, create: bool
 ) -> None:
     """Serve a place; with `create`, a folder that is not there is made.
 
@@ -78,8 +79,8 @@ def _serve(
     """
     from craftsync.serve import server
 
-    made = create and not locations.exists(location)
-    with locations.opened(location, create=create) as store:
+    made = create and not places.exists(location)
+    with opening.open_store(location, create=create) as store:
         server.ensure_there(store)
         if made:
             say(f"Made the folder {shown(str(location))}.", to_stderr=True)

@@ -18,13 +18,13 @@ from typing import Any
 
 import click
 
-from craftsync import config as configuration
-from craftsync import pairs
+from craftsync import opening
 from craftsync.cli import parameters as common
 from craftsync.cli.groups import Group
 from craftsync.cli.output import say
+from craftsync.config import file as configuration
+from craftsync.config.places import DirectoryLocation
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
-from craftsync.locations import DirectoryLocation
 
 _UNIT, _TEMPLATE = "craftsync.service", "craftsync@.service"
 _PACKAGED = "/usr/bin/craftsync"
@@ -235,7 +235,7 @@ def _user_settings(flags: dict[str, Any]) -> str:
 
 def _system_drop_in(name: str) -> str:
     """Return who runs the service of a folder, and what it may write."""
-    pair = pairs.resolve([name], {"config": _SYSTEM_CONFIG})
+    pair = opening.resolve([name], {"config": _SYSTEM_CONFIG})
     writable = [pair.root]
     if isinstance(pair.location, DirectoryLocation):
         writable.append(pair.location.path)

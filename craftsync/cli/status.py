@@ -11,12 +11,13 @@ from typing import Any
 
 import click
 
-from craftsync import __version__, locations, pairs
+from craftsync import __version__, opening
 from craftsync.cli import control
 from craftsync.cli import parameters as common
 from craftsync.cli.output import holdings_shown, say, say_json, shown, size_shown
+from craftsync.config import pairs, places
+from craftsync.config.options import PairOptions
 from craftsync.errors import CraftsyncError
-from craftsync.options import PairOptions
 from craftsync.state import known_conflicts
 
 Facts = Mapping[str, Any]
@@ -37,9 +38,9 @@ def status(pair: tuple[str, ...], **flags: Any) -> int:
     """
     asked = common.asked_of(flags)
     if pair:
-        found, code = [_facts(one, asked, named=True) for one in pairs.every(pair, asked)], 0
+        found, code = [_facts(one, asked, named=True) for one in opening.every(pair, asked)], 0
     else:
-        found, code = _of_all(pairs.all_known(asked), asked)
+        found, code = _of_all(opening.all_known(asked), asked)
     if flags["json"]:
         say_json(found[0] if len(found) == 1 else found)
     elif sys.stdout.isatty():
@@ -72,7 +73,7 @@ def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
         "state": "stopped",
         "reason": f"{error} {error.remedy}".rstrip(),
         "root": str(pair.root),
-        "store": locations.address_of(pair.location),
+        "store": places.address_of(pair.location),
         **unknown,
         "folder": pair.folder,
         "last_success": None,
@@ -103,12 +104,12 @@ def _of_stopped(pair: pairs.Pair, state_dir: Path, *, named: bool) -> dict[str, 
     """Return what is known of a pair no daemon keeps in sync; what is missing of it is the reason."""
     from craftsync.sync.status import of_pair
 
-    facts = of_pair(str(pair.root), locations.address_of(pair.location), state_dir)
+    facts = of_pair(str(pair.root), places.address_of(pair.location), state_dir)
     if named and pair.folder is None and facts["mode"] is None:
         # Nobody has ever heard of it: the words may be mistyped, and this raises what is wrong.
-        with pairs.opened(pair, state_dir, reading=True):
+        with opening.open_pair(pair, state_dir, reading=True):
             return facts
-    if facts["reason"] is None and not locations.exists(pair.location):
+    if facts["reason"] is None and not places.exists(pair.location):
         facts["reason"] = "The store is not there. Check the path, and that its disk is mounted."
     return facts
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import pairs
+from craftsync import opening
 from craftsync.cli import parameters as common
 from craftsync.cli.groups import Group
 from craftsync.cli.output import holdings_shown, say, say_json, shown, size_shown
+from craftsync.config import pairs
 from craftsync.errors import LockedError
 
 if TYPE_CHECKING:
@@ -197,8 +198,8 @@ def _opened(
     paths: Sequence[str], flags: dict[str, Any], *, read_only: bool
 ) -> Iterator[tuple[Session, tuple[str, ...]]]:
     asked = common.asked_of(flags)
-    pair, inside = pairs.around_all(paths, common.words_of(flags), asked)
-    with pairs.opened(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
+    pair, inside = opening.around_all(paths, common.words_of(flags), asked)
+    with opening.open_pair(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
         yield session, inside or ()
 
 
@@ -208,12 +209,12 @@ def _opened_to_restore(
 ) -> Iterator[tuple[Session, tuple[str, ...]]]:
     """Open the linked folder; while a daemon or another run holds it, its state is only read."""
     asked = common.asked_of(flags)
-    pair, inside = pairs.around_all(paths, common.words_of(flags), asked)
+    pair, inside = opening.around_all(paths, common.words_of(flags), asked)
     state_dir = pairs.state_dir_of(asked)
     with ExitStack() as stack:
         try:
-            opened = pairs.opened(pair, state_dir, read_only=flags["dry_run"])
+            opened = opening.open_pair(pair, state_dir, read_only=flags["dry_run"])
             session = stack.enter_context(opened)
         except LockedError:
-            session = stack.enter_context(pairs.opened(pair, state_dir, reading=True))
+            session = stack.enter_context(opening.open_pair(pair, state_dir, reading=True))
         yield session, inside or ()

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import config, locations, pairs, passes
+from craftsync import opening, runs
 from craftsync.cli import control, logs
 from craftsync.cli import parameters as common
 from craftsync.cli.output import reporting
+from craftsync.config import file as config
+from craftsync.config import pairs, places
+from craftsync.config.options import PassOptions, Settings
 from craftsync.core.model import Mode
 from craftsync.errors import ConfigError
-from craftsync.options import PassOptions, Settings
 from craftsync.sync.report import OnEvent
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def _setup(
     settings = common.watch_settings_of(flags)
     known = config.load(asked.get("config"))
     watched = [
-        _watched(one, settings, mode, asked, make_listener) for one in pairs.every(words, asked)
+        _watched(one, settings, mode, asked, make_listener) for one in opening.every(words, asked)
     ]
     typed = len(words) > 1
     figures = known.metrics and _own_file(known.metrics, words, watched)
@@ -116,11 +118,11 @@ def _watched(
     from craftsync.daemon.setup import Watched
 
     settings = flags.over(pair.settings)
-    options = passes.options_for(pair, asked, common.mode_of(mode) or settings.mode or Mode.TWO_WAY)
+    options = runs.options_for(pair, asked, common.mode_of(mode) or settings.mode or Mode.TWO_WAY)
     default = WatchSettings()
     return Watched(
         root=str(pair.root),
-        store=locations.address_of(pair.location),
+        store=places.address_of(pair.location),
         control=control.folder_of(pair, asked),
         told=pair,
         settings=WatchSettings(
@@ -130,7 +132,7 @@ def _watched(
             settings.scrub or default.scrub_share,
         ),
         options=options,
-        open=lambda: passes.opened_for(pair, options, asked),
+        open=lambda: runs.opened_for(pair, options, asked),
         on_event=make_listener(str(pair.root)),
         windows=settings.windows or Windows(),
         events=_events_of(settings.events, pair.location),
@@ -147,13 +149,13 @@ def _listening(flags: dict[str, Any]) -> Iterator[MakeListener]:
         yield logs.listener
 
 
-def _events_of(url: str | None, location: locations.Location) -> EventSource | None:
+def _events_of(url: str | None, location: places.Location) -> EventSource | None:
     """Return the queue that tells of changes in the store, if the configuration names one."""
     from craftsync.daemon.queue_events import EventSource
 
     if url is None:
         return None
-    if not isinstance(location, locations.S3Location):
+    if not isinstance(location, places.S3Location):
         raise ConfigError(
             f"events: {url!r} tells of a bucket, and the store is none.",
             remedy="Remove the key, or name an environment with store: s3.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from craftsync.config.places import CraftAiLocation
 from craftsync.doctor.findings import Check, Finding, Level
-from craftsync.platform import CraftAiLocation, access_to
+from craftsync.opening import access_to
 
 
 def _contract(location: CraftAiLocation) -> Iterator[Finding]:

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from craftsync import config as configuration
-from craftsync import locations
+from craftsync import opening
 from craftsync.clock import SystemClock
-from craftsync.config import Config
+from craftsync.config import file as configuration
+from craftsync.config import places
+from craftsync.config.file import Config
+from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
 from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor import contract, folder, machine, store
 from craftsync.doctor.findings import Finding, examined, failed, note, ok, warning
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
-from craftsync.locations import DirectoryLocation, Location, S3Access
-from craftsync.platform import CraftAiLocation
 from craftsync.sync.identity import STORE_MARK
 from craftsync.sync.retention import holdings_of
 
@@ -52,8 +52,8 @@ def _trash(name: str, config: Config, state_dir: Path, access: S3Access) -> Iter
     """Report what the trash of a linked folder holds of this client, and how to bound it."""
     each = config.folders[name]
     try:
-        address = locations.address_of(locations.resolve(each.environment, config, access))
-        found = holdings_of(str(locations.real(each.root)), address, state_dir, config.retention)
+        address = places.address_of(places.resolve(each.environment, config, access))
+        found = holdings_of(str(places.real(each.root)), address, state_dir, config.retention)
     except CraftsyncError:
         return  # That is a finding of the store or of the state.
     if not found["files"]:
@@ -82,7 +82,7 @@ def _named_store(
     word: str, config: Config, broken: ConfigError | None, access: S3Access
 ) -> Iterator[Finding]:
     try:
-        location = locations.resolve(word, config, access)
+        location = places.resolve(word, config, access)
     except UsageError as error:
         # In a configuration that cannot be read, nobody knows what is missing.
         if broken is None:
@@ -95,7 +95,7 @@ def _named_store(
 
 def _store(word: str, location: Location) -> Iterator[Finding]:
     try:
-        with _without_trace(location), locations.opened(location, create=False) as opened:
+        with _without_trace(location), opening.open_store(location, create=False) as opened:
             if isinstance(location, CraftAiLocation):
                 yield from examined(word, location, contract.CHECKS)
             yield from examined(word, store.OpenStore(opened, SystemClock()), store.CHECKS)

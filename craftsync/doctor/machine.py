@@ -13,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from craftsync import __version__
-from craftsync.config import Config, CraftAiEnvironment
+from craftsync.config.file import Config, CraftAiEnvironment
+from craftsync.config.secrets import TOKEN_ENV, in_dotenv
 from craftsync.doctor import mounts
 from craftsync.doctor.findings import Check, Finding, Level, note, ok, warning
 from craftsync.doctor.folder import count_folders
 from craftsync.errors import ConfigError, StateError
-from craftsync.tokens import TOKEN_ENV, in_dotenv
 
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _ENOUGH_WATCHES = 524_288

@@ -10,16 +10,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
-from craftsync import config as configuration
-from craftsync import locations, pairs
+from craftsync import opening
 from craftsync.clock import SystemClock, stamp
+from craftsync.config import file as configuration
+from craftsync.config import pairs
+from craftsync.config.options import PairOptions, PassOptions, settings_of
+from craftsync.config.places import Location, S3Access, S3Location
 from craftsync.core.model import Compare, Mode
 from craftsync.errors import UsageError
 from craftsync.local.patterns import CallRules
-from craftsync.locations import Location, S3Access, S3Location
 from craftsync.migrate import places
 from craftsync.migrate.words import MigrateOptions, options_for
-from craftsync.options import PairOptions, PassOptions, options_of, settings_of
+from craftsync.runs import options_of
 from craftsync.state.kept import KeptVersion
 from craftsync.state.migration import MigrationState, migration_folder
 from craftsync.state.outside import Outside
@@ -45,7 +47,7 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
             pairs.state_dir_of(asked), store.location, to.location, str(options.shard or "")
         )
         if not folder.exists():
-            locations.refuse_nothing(store, source)
+            opening.refuse_nothing(store, source)
         state = MigrationState.open(folder, scratch=dry_run)
         try:
             note = partial(_note_kept, Outside(pairs.state_dir_of(asked), to.location))

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from craftsync import config as configuration
-from craftsync import locations
+from craftsync import opening
+from craftsync.config import file as configuration
+from craftsync.config import places
+from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
 from craftsync.errors import UsageError
-from craftsync.locations import DirectoryLocation, Location, S3Access
-from craftsync.platform import CraftAiLocation
 from craftsync.stores.base import Store
 
 _REMEDY = "Name two stores that share nothing, or folders beside each other."
@@ -29,12 +29,12 @@ def opened(
     """
     _refuse_overlap(source, target)
     with ExitStack() as stack:
-        address = locations.address_of(target)
-        if stand_in and not locations.exists(target):
+        address = places.address_of(target)
+        if stand_in and not places.exists(target):
             empty = stack.enter_context(TemporaryDirectory(prefix="craftsync-"))
             target = DirectoryLocation(Path(empty))
-        there = stack.enter_context(locations.opened(source, create=False, raw_keys=True))
-        here = stack.enter_context(locations.opened(target, create=create, raw_keys=True))
+        there = stack.enter_context(opening.open_store(source, create=False, raw_keys=True))
+        here = stack.enter_context(opening.open_store(target, create=create, raw_keys=True))
         here.location = address
         _refuse_shared_place(there, here)
         yield there, here
@@ -50,15 +50,15 @@ def resolve(
     """Return what two STORE words stand for."""
     known = configuration.load(config)
     return (
-        locations.resolve(source, known, source_access),
-        locations.resolve(target, known, target_access),
+        places.resolve(source, known, source_access),
+        places.resolve(target, known, target_access),
     )
 
 
 def _refuse_overlap(source: Location, target: Location) -> None:
     match source, target:
         case DirectoryLocation(), DirectoryLocation():
-            relation = locations.relation(source.path, target.path)
+            relation = places.relation(source.path, target.path)
         case CraftAiLocation(), CraftAiLocation() if source.url == target.url:
             relation = _relation_of_folders(source.folder, target.folder)
         case _:

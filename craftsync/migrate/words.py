@@ -1,6 +1,6 @@
 """What can be asked of a migration, in words, and the values those words stand for.
 
-What is asked of a pass in the same way is in `craftsync.options`.
+What is asked of a pass in the same way is in `craftsync.config.options`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import re
 from pathlib import Path
 from typing import cast
 
+from craftsync.config.options import (
+    PassOptions,
+    RunOptions,
+    read,
+    refuse_unknown,
+    settings_of,
+)
+from craftsync.config.parsers import BadWord, choice_of, parse_rates
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
 from craftsync.local.patterns import CallRules
 from craftsync.migrate.keeping import UNREADABLE
 from craftsync.migrate.options import MigrationOptions, Verify
 from craftsync.migrate.shards import Shard
-from craftsync.options import (
-    PassOptions,
-    RunOptions,
-    options_of,
-    read,
-    refuse_unknown,
-    settings_of,
-)
-from craftsync.words import BadWord, choice_of, parse_rates
+from craftsync.runs import options_of
 
 _MOST_SHARDS = 10_000
 _STORAGE_CLASS = re.compile(r"source|[A-Z][A-Z0-9_-]{0,63}")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from craftsync import config
-from craftsync.config import CraftAiEnvironment, DirectoryEnvironment, S3Environment
+from craftsync.config import file as config
+from craftsync.config.file import CraftAiEnvironment, DirectoryEnvironment, S3Environment
 from tests.support.cli import SCRIPT, Craftsync
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from craftsync import config
 from craftsync.cli import service
+from craftsync.config import file as config
 from craftsync.errors import UsageError
 from tests.support.cli import SCRIPT, Craftsync, until
 from tests.support.serving import TOKEN, serving

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from craftsync import config
-from craftsync.config import (
+from craftsync.config import file as config
+from craftsync.config.file import (
     KEYS,
     Config,
     CraftAiEnvironment,
     DirectoryEnvironment,
     S3Environment,
 )
+from craftsync.config.options import Settings
+from craftsync.config.parsers import Rates
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Mode, OnConflict
 from craftsync.core.timetable import Timetable, Windows
 from craftsync.errors import ConfigError
-from craftsync.options import Settings
-from craftsync.words import Rates
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 FILE = Path("/etc/craftsync.yaml")

@@ -6,11 +6,11 @@ from datetime import datetime
 
 import pytest
 
+from craftsync.config.parsers import RateByTime, Rates, parse_bwlimit
 from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
 from craftsync.errors import Interrupted
 from craftsync.pace import PIECE, Attempt
 from craftsync.sync.limiter import Limiter
-from craftsync.words import RateByTime, Rates, parse_bwlimit
 from tests.support.clock import FakeClock
 
 MONDAY = datetime(2026, 11, 23)

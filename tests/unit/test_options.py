@@ -7,10 +7,11 @@ from typing import cast
 
 import pytest
 
+from craftsync.config.options import PassOptions, Settings, settings_of
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Compare, Mode, OnConflict
 from craftsync.errors import UsageError
-from craftsync.options import PassOptions, Settings, options_of, settings_of
+from craftsync.runs import options_of
 from craftsync.sync.concurrency import AUTO
 from craftsync.sync.report import Options
 

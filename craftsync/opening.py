@@ -1,8 +1,9 @@
-"""Which root goes with which store: from the words of a call to an open session.
+"""From the words of a call to an open store, or to an open session of a folder and its store.
 
 A pair is named by root and store, by a folder of the configuration, or by a
-path inside a root that is already known. What a session then does with the
-pair is not known here.
+path inside a root that is already known. The libraries of a store are imported
+when a store of that kind is opened and not before, because boto3 alone takes
+longer to import than a small push takes to run.
 """
 
 from __future__ import annotations
@@ -11,45 +12,112 @@ import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from craftsync import config as configuration
-from craftsync import locations
-from craftsync.config import Config
+from craftsync.clock import CancellableClock, Clock
+from craftsync.config import pairs, places
+from craftsync.config.options import PairOptions
+from craftsync.config.pairs import Pair, state_dir_of
+from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location
 from craftsync.core.model import OWN_FOLDER
-from craftsync.core.reserve import Reserve
-from craftsync.core.retention import Retention
-from craftsync.errors import UsageError, nearest
-from craftsync.locations import DirectoryLocation, Location, S3Access
-from craftsync.options import PairOptions, Settings
+from craftsync.errors import StoreMissing, UsageError
 
 if TYPE_CHECKING:
     from craftsync.state import PairState
+    from craftsync.stores.base import Store
+    from craftsync.stores.craftai import Access
     from craftsync.sync.session import Session
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A root, the place of its store, and what the configuration says about the two.
+@contextmanager
+def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> Iterator[Store]:
+    """Open a store for the length of a `with`, its transient failures retried.
 
-    `root` is absolute, its links resolved: a folder with several names is one root.
+    A directory store that is not there is made with `create`, and is
+    `StoreMissing` without. With `raw_keys`, a bucket shows keys that no folder
+    can hold like all others. Raises `UsageError` where the SDK or the token for
+    an environment of the platform is missing.
     """
+    from craftsync.stores.retrying import RetryingStore
 
-    root: Path
-    location: Location
-    settings: Settings = field(default_factory=Settings)
-    reserve: Reserve = field(default_factory=Reserve)
-    """Free space that downloads leave alone."""
-    retention: Retention = field(default_factory=Retention)
-    """How long the trash keeps what this client displaced."""
-    folder: str | None = None
-    """What the configuration calls the pair, if it is in there."""
+    clock = CancellableClock()
+    with closing(_store_at(location, clock, create=create, raw_keys=raw_keys)) as store:
+        yield RetryingStore(store, clock=clock)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "root", locations.real(self.root))
+
+def _store_at(location: Location, clock: Clock, *, create: bool, raw_keys: bool) -> Store:
+    if isinstance(location, DirectoryLocation):
+        from craftsync.stores.directory import DirectoryStore
+
+        if create and not places.exists(location):
+            return DirectoryStore.create(location.path, reserve=location.reserve)
+        return DirectoryStore(location.path, reserve=location.reserve)
+    if isinstance(location, CraftAiLocation):
+        from craftsync.stores.craftai import CraftAiStore
+
+        return CraftAiStore(access_to(location), location.folder, clock=clock)
+    from craftsync.stores.s3 import S3Store
+
+    access = location.access
+    return S3Store(
+        location.bucket,
+        location.prefix,
+        profile=access.profile,
+        region=access.region,
+        endpoint_url=access.endpoint_url,
+        request_payer=access.request_payer,
+        raw_keys=raw_keys,
+        clock=clock,
+    )
+
+
+def access_to(location: CraftAiLocation) -> Access:
+    """Return who asks the platform, and where; the token is looked for when it is needed."""
+    from craftsync.stores.craftai import CONTROL_URL, Access
+
+    control_url, find_token = places.credentials_of(location)
+    return Access(location.url, find_token, control_url or CONTROL_URL)
+
+
+def refuse_nothing(store: Store, word: str) -> None:
+    """Raise `StoreMissing` when a word names a folder of a bucket or an environment, and nothing is there.
+
+    Such a folder exists only by what is in it, so this is what a mistyped name
+    looks like. One that was ever synced with has an identity file. A whole
+    bucket, environment or folder of the disk may be empty.
+    """
+    if not _names_folder(word) or next(iter(store.list()), None) is not None:
+        return
+    if next(iter(store.list(f"{OWN_FOLDER}/")), None) is None:
+        raise StoreMissing(
+            f"Nothing in {store.location}.",
+            remedy="Check the name; craftsync ls of the store above it shows what there is.",
+        )
+
+
+def _names_folder(word: str) -> bool:
+    scheme, found, rest = word.partition("://")
+    if found:
+        return scheme != "file" and bool(rest.partition("/")[2].strip("/") or _in_variables(word))
+    return not places.is_path(word) and bool(word.partition(":")[2])
+
+
+def _in_variables(word: str) -> bool:
+    """Tell whether a word names a folder of the environment of the variables, whose URL has no host."""
+    return word.startswith("craft-ai://") and word != "craft-ai://"
+
+
+def refuse_new_and_empty(pair: Pair, word: str, asked: PairOptions) -> None:
+    """Raise `StoreMissing` for a store that is new to its root and in which nothing is: a mistyped name.
+
+    Nothing is made before that is known.
+    """
+    on_disk = isinstance(pair.location, DirectoryLocation)
+    if not on_disk and not _is_known(pair, state_dir_of(asked)):
+        with open_store(pair.location, create=False) as store:
+            refuse_nothing(store, word)
 
 
 def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
@@ -58,19 +126,7 @@ def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
     Without words it is the linked folder that the current directory lies in,
     or else the only one of the configuration.
     """
-    config = configuration.load(asked.get("config"))
-    match words:
-        case [root, store]:
-            location = locations.resolve(store, config, access_of(asked))
-            return Pair(
-                _absolute(root), location, reserve=config.reserve, retention=config.retention
-            )
-        case [name]:
-            return _of_folder(_checked(name, config), config, access_of(asked))
-        case []:
-            return _enclosing(Path.cwd(), asked)
-        case _:
-            raise UsageError("Too many words.", remedy="Give ROOT STORE, or the name of a folder.")
+    return pairs.named(words, asked) if words else _enclosing(Path.cwd(), asked)
 
 
 def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
@@ -78,13 +134,12 @@ def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
 
     Without either, and always in a service, that of each folder of the configuration.
     """
-    config = configuration.load(asked.get("config"))
-    if words or not config.folders:
+    configured = [] if words else pairs.of_configuration(asked)
+    if not configured:
         return [resolve(words, asked)]
     if not _is_service() and (around_here := _around(Path.cwd(), asked)):
         return [_one_of(around_here)]
-    access = access_of(asked)
-    return [_of_folder(name, config, access) for name in config.folders]
+    return configured
 
 
 def all_known(asked: PairOptions) -> list[Pair]:
@@ -93,25 +148,18 @@ def all_known(asked: PairOptions) -> list[Pair]:
     These are the folders of the configuration, and all others that have a daemon
     or a memory. Raises `UsageError` when there is none.
     """
-    found = _all_of_configuration(asked)
-    addresses = {(pair.root, locations.address_of(pair.location)) for pair in found}
+    found = pairs.of_configuration(asked)
+    addresses = {(pair.root, places.address_of(pair.location)) for pair in found}
     found += [
         pair
         for pair in _all_remembered(asked)
-        if (pair.root, locations.address_of(pair.location)) not in addresses
+        if (pair.root, places.address_of(pair.location)) not in addresses
     ]
     for folder in (here := Path.cwd().resolve(), *here.parents):
         around_here = [pair for pair in found if pair.root == folder]
         if around_here:
             return around_here
     return found or [resolve((), asked)]
-
-
-def remembered(root: str, store: str, asked: PairOptions) -> Pair:
-    """Return the pair that a plan names by its addresses."""
-    config = configuration.load(asked.get("config"))
-    location = locations.remembered(store, config, access_of(asked))
-    return Pair(Path(root), location, reserve=config.reserve, retention=config.retention)
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
@@ -140,37 +188,12 @@ def around_all(
     return placed[0][0], tuple(inside for _, inside in placed) if paths else None
 
 
-def access_of(asked: PairOptions) -> S3Access:
-    return S3Access(
-        asked.get("profile"),
-        asked.get("region"),
-        asked.get("endpoint_url"),
-        asked.get("request_payer", False),
-    )
-
-
-def state_dir_of(asked: PairOptions) -> Path:
-    named = asked.get("state_dir")
-    return Path(named).expanduser() if named else configuration.default_state_dir()
-
-
-def refuse_nothing(pair: Pair, word: str, asked: PairOptions) -> None:
-    """Raise `StoreMissing` for a store that is new to its root and in which nothing is: a mistyped name.
-
-    Nothing is made before that is known.
-    """
-    on_disk = isinstance(pair.location, DirectoryLocation)
-    if not on_disk and not _is_known(pair, state_dir_of(asked)):
-        with locations.opened(pair.location, create=False) as store:
-            locations.refuse_nothing(store, word)
-
-
 @contextmanager
-def remembered_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
+def read_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
     """Open what is remembered of a pair, to be read; neither its root nor its store is asked for anything."""
     from craftsync.state import PairState
 
-    address = locations.address_of(pair.location)
+    address = places.address_of(pair.location)
     with closing(
         PairState.open(state_dir, str(pair.root), address, new_id=str, reading=True)
     ) as state:
@@ -178,7 +201,7 @@ def remembered_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
 
 
 @contextmanager
-def opened(
+def open_pair(
     pair: Pair,
     state_dir: Path,
     *,
@@ -196,15 +219,15 @@ def opened(
     """
     from craftsync.sync.session import Session
 
-    locations.refuse_nesting(pair.root, pair.location)
+    places.refuse_nesting(pair.root, pair.location)
     create_store = create_store and not _is_known(pair, state_dir)
     with ExitStack() as stack:
         root, location = pair.root, pair.location
         if read_only:
             root, location = _stand_ins(pair, stack, root=create_root, store=create_store)
-        store = stack.enter_context(locations.opened(location, create=create_store))
+        store = stack.enter_context(open_store(location, create=create_store))
         if location is not pair.location:
-            store.location = locations.address_of(pair.location)
+            store.location = places.address_of(pair.location)
         session = stack.enter_context(
             Session.open(
                 root,
@@ -225,49 +248,16 @@ def _stand_ins(pair: Pair, stack: ExitStack, *, root: bool, store: bool) -> tupl
     folder, location = pair.root, pair.location
     if root and not folder.exists():
         folder = Path(stack.enter_context(_empty_folder()))
-    if store and not locations.exists(location):
+    if store and not places.exists(location):
         location = DirectoryLocation(Path(stack.enter_context(_empty_folder())) / "store")
     return folder, location
-
-
-def _checked(name: str, config: Config) -> str:
-    """Return the name of a folder of the configuration."""
-    if name not in config.folders:
-        known = ", ".join(config.folders) or "none; there is no configuration"
-        raise UsageError(
-            f"{name!r} is not a folder of the configuration (known: {known}).",
-            remedy=f"{nearest(name, config.folders)}For a folder that is not in it, give ROOT STORE.",
-        )
-    return name
-
-
-def _only_folder(config: Config) -> str:
-    if not config.folders:
-        raise UsageError(
-            "No folder given, and none is configured.",
-            remedy="Give ROOT STORE, or put a folder into the configuration with craftsync init.",
-        )
-    if len(config.folders) > 1:
-        known = ", ".join(config.folders)
-        raise UsageError(
-            f"It is not clear which folder is meant (in the configuration: {known}).",
-            remedy="Give ROOT STORE, or the name of a folder.",
-        )
-    return next(iter(config.folders))
-
-
-def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
-    folder = config.folders[name]
-    location = locations.resolve(folder.environment, config, access)
-    return Pair(folder.root, location, folder.settings, config.reserve, config.retention, name)
 
 
 def _enclosing(place: Path, asked: PairOptions) -> Pair:
     for start in (place, Path.cwd()):
         if around_here := _around(start, asked):
             return _one_of(around_here)
-    config = configuration.load(asked.get("config"))
-    return _of_folder(_only_folder(config), config, access_of(asked))
+    return pairs.named((), asked)
 
 
 def _around(start: Path, asked: PairOptions) -> list[Pair]:
@@ -277,7 +267,7 @@ def _around(start: Path, asked: PairOptions) -> list[Pair]:
     """
     for folder in (start, *start.parents):
         if (folder / OWN_FOLDER).is_dir():
-            for found in (_all_of_configuration(asked), _all_remembered(asked)):
+            for found in (pairs.of_configuration(asked), _all_remembered(asked)):
                 if here := [pair for pair in found if pair.root == folder]:
                     return here
     return []
@@ -288,36 +278,22 @@ def _is_service() -> bool:
     return "NOTIFY_SOCKET" in os.environ
 
 
-def _all_of_configuration(asked: PairOptions) -> list[Pair]:
-    config, access = configuration.load(asked.get("config")), access_of(asked)
-    return [_of_folder(name, config, access) for name in config.folders]
-
-
 def _all_remembered(asked: PairOptions) -> list[Pair]:
-    config, access = configuration.load(asked.get("config")), access_of(asked)
-    return [
-        Pair(
-            Path(root),
-            locations.remembered(store, config, access),
-            reserve=config.reserve,
-            retention=config.retention,
-        )
-        for root, store in _known_pairs(state_dir_of(asked))
-    ]
+    return [pairs.remembered(*known, asked) for known in _known_pairs(state_dir_of(asked))]
 
 
-def _one_of(pairs: list[Pair]) -> Pair:
-    if len(pairs) == 1:
-        return pairs[0]
-    stores = ", ".join(str(pair.location) for pair in pairs)
+def _one_of(found: list[Pair]) -> Pair:
+    if len(found) == 1:
+        return found[0]
+    stores = ", ".join(str(pair.location) for pair in found)
     raise UsageError(
-        f"{pairs[0].root} is kept in step with several stores: {stores}.",
+        f"{found[0].root} is kept in step with several stores: {stores}.",
         remedy="Say which with --root and --store.",
     )
 
 
 def _is_known(pair: Pair, state_dir: Path) -> bool:
-    return (str(pair.root), locations.address_of(pair.location)) in _known_pairs(state_dir)
+    return (str(pair.root), places.address_of(pair.location)) in _known_pairs(state_dir)
 
 
 def _known_pairs(state_dir: Path) -> list[tuple[str, str]]:
@@ -331,11 +307,7 @@ def _empty_folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="craftsync-")
 
 
-def _absolute(word: str) -> Path:
-    return Path(os.path.abspath(Path(word).expanduser()))
-
-
 def _real_place(path: str) -> Path:
     """Return where a path leads when the links of its folders are resolved, but not one at its end."""
-    absolute = _absolute(path)
+    absolute = places.absolute(path)
     return Path(os.path.realpath(absolute.parent), absolute.name)

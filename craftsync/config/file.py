@@ -2,7 +2,7 @@
 
 Every message names the file, the key, the value and the remedy, and is a
 `ConfigError`. A secret is never in the file. What an environment stands for
-(a store) is the business of `locations`; nothing here opens anything.
+(a store) is the business of `places`; nothing here opens anything.
 
 The file is read with the booleans and numbers of YAML 1.2: in YAML 1.1 `off`
 is false, `10:20` is 620 and `2026-11-22` is a date, and each of them is a
@@ -12,20 +12,19 @@ likely rate or name here.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from craftsync.core.model import Mode, OnConflict
-from craftsync.core.reserve import Reserve
-from craftsync.core.retention import Retention, StoreTrash
-from craftsync.errors import ConfigError, nearest
-from craftsync.options import Settings
-from craftsync.section import Section, argv, flag, patterns, text, url
-from craftsync.tokens import TOKEN_ENV
-from craftsync.words import (
+from craftsync.config.options import Settings
+from craftsync.config.parsers import (
+    BadWord,
+    argv,
     choice_of,
+    flag,
     parse_bwlimit,
     parse_keep,
     parse_max_delete,
@@ -35,7 +34,20 @@ from craftsync.words import (
     parse_seconds,
     parse_transfers,
     parse_windows,
+    patterns,
+    text,
+    url,
 )
+from craftsync.config.secrets import TOKEN_ENV
+from craftsync.core.model import Mode, OnConflict
+from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Retention, StoreTrash
+from craftsync.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,10 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 """Every key there is, by the section it belongs to; an environment's section is its kind of store."""
 
 
+_NAME = re.compile(r"[\w][\w.-]*")
+_SECRET = re.compile(r"(?i)token|secret|password|access_?key|credential")
+
+
 def default_file() -> Path:
     """Return where the configuration is looked for when no file is named."""
     named = os.environ.get("CRAFTSYNC_CONFIG")
@@ -157,7 +173,13 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
 
 def parse(content: str, file: Path) -> Config:
     """Return what the content of a configuration file says; `file` is for messages and relative paths."""
-    top = Section(file, "", _read_yaml(content, file), KEYS[""])
+    try:
+        keys = read_yaml(content)
+    except NotYaml as error:
+        raise ConfigError(
+            f"{file}: {error}.", remedy="Correct that line; config.example.yaml shows the form."
+        ) from error
+    top = Section(file, "", keys, KEYS[""])
     environments = {
         name: _environment(file, f"environments.{name}", keys)
         for name, keys in top.named("environments").items()
@@ -251,12 +273,143 @@ def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Envir
     )
 
 
-def _read_yaml(content: str, file: Path) -> Any:
-    from craftsync import yaml12
+class Section:
+    """The mapping at `key` of `file`; an unknown key in it is an error at once."""
+
+    def __init__(self, file: Path, key: str, content: Any, known: tuple[str, ...]) -> None:
+        self._file = file
+        self._key = key
+        if content is None:
+            content = {}
+        if not isinstance(content, dict):
+            raise self._wrong(
+                key, f"{content!r} is not a section", "Write keys below it, each with a value."
+            )
+        self._content: dict[Any, Any] = content
+        for name in content:
+            if name not in known:
+                raise self._unknown(name, known)
+
+    def take(self, name: str, parse: Callable[[Any], T]) -> T | None:
+        """Return the value of a key, or `None` when the file does not have it or leaves it empty."""
+        value = self._content.get(name)
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except BadWord as bad:
+            raise self.wrong_value(name, str(bad), bad.remedy) from bad
+
+    def required(self, name: str, parse: Callable[[Any], T]) -> T:
+        value = self.take(name, parse)
+        if value is None:
+            raise self._wrong(self._place(name), "it is missing", f"Add a line `{name}: …` there.")
+        return value
+
+    def named(self, name: str) -> dict[str, Any]:
+        """Return a section whose keys are names the user chose."""
+        content = self._content.get(name)
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            raise self.wrong_value(
+                name, "is not a section", "Write a name below it, and its keys below the name."
+            )
+        for chosen in content:
+            if not isinstance(chosen, str) or not _NAME.fullmatch(chosen):
+                raise self._wrong(
+                    self._place(name),
+                    f"{chosen!r} cannot be a name",
+                    "Use letters, digits, dots, dashes and underscores.",
+                )
+        return content
+
+    def path(self, value: Any) -> Path:
+        """Read a path; one that is not absolute starts at the folder of the file."""
+        return Path(os.path.abspath(self._file.absolute().parent / Path(text(value)).expanduser()))
+
+    def wrong_value(self, name: str, problem: str, remedy: str) -> ConfigError:
+        return self._wrong(self._place(name), f"{self._content[name]!r} {problem}", remedy)
+
+    def _unknown(self, name: Any, known: tuple[str, ...]) -> ConfigError:
+        misspelt = nearest(str(name), known, likeness=0.8)
+        if _SECRET.search(str(name)) and not misspelt:
+            # The value is a secret: the message must not repeat it.
+            return self._wrong(
+                self._place(str(name)),
+                "a secret has no place in the configuration",
+                "Remove it, and name the variable or file that holds it with token_env or "
+                "token_file; S3 credentials belong in an AWS profile or in the AWS_* variables.",
+            )
+        return self._wrong(
+            self._place(str(name)),
+            f"unknown key (its value is {self._content[name]!r})",
+            f"{nearest(str(name), known)}Known keys: {', '.join(known)}.",
+        )
+
+    def _place(self, name: str) -> str:
+        return f"{self._key}.{name}" if self._key else name
+
+    def _wrong(self, key: str, problem: str, remedy: str) -> ConfigError:
+        place = f"{self._file}: {key}" if key else f"{self._file}"
+        return ConfigError(f"{place}: {problem}.", remedy=remedy)
+
+
+class NotYaml(Exception):
+    """The text is not YAML; the message says where."""
+
+
+def read_yaml(text: str) -> Any:
+    """Return the one document in `text` as plain values; raises `NotYaml`."""
+    import yaml
 
     try:
-        return yaml12.read(content)
-    except yaml12.Malformed as error:
-        raise ConfigError(
-            f"{file}: {error}.", remedy="Correct that line; config.example.yaml shows the form."
-        ) from error
+        return yaml.load(text, Loader=_loader())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise NotYaml(f"{where}{error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise NotYaml(" ".join(str(error).split())) from error
+
+
+@cache
+def _loader() -> type[SafeLoader]:
+    """Return a loader with the scalars of YAML 1.2, and without repeated keys.
+
+    PyYAML follows YAML 1.1 (https://pyyaml.org/wiki/PyYAMLDocumentation), and of
+    a key that is given twice it silently keeps the last. It is imported only
+    where there is a file to read.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML asks for a class attribute.
+
+        def construct_mapping(
+            self, node: yaml.MappingNode, deep: bool = False
+        ) -> dict[Hashable, Any]:
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if isinstance(key, Hashable) and key in seen:
+                    line = key_node.start_mark.line + 1
+                    raise NotYaml(f"line {line}: the key {key!r} is there twice")
+                if isinstance(key, Hashable):
+                    seen.add(key)
+            return super().construct_mapping(node, deep)
+
+    for tag, pattern, first in _SCALARS:
+        Loader.add_implicit_resolver(
+            f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first)
+        )
+    return Loader
+
+
+_SCALARS = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+)
+"""The scalars of YAML 1.2: the tag, how it is written, and the letters it can begin with."""

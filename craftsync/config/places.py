@@ -1,35 +1,31 @@
-"""From the word a person uses for a store to the store itself.
+"""What the word a person uses for a store stands for.
 
 A word is an environment of the configuration (with an optional folder in it),
-a URL, or a path that shows that it is one. The libraries of a store are
-imported when a store of that kind is opened and not before, because boto3
-alone takes longer to import than a small push takes to run.
+a URL, or a path that shows that it is one. `craftsync.opening` makes a store of it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from craftsync import platform
-from craftsync.clock import Clock
-from craftsync.config import (
+from craftsync.config import secrets
+from craftsync.config.file import (
     Config,
     CraftAiEnvironment,
     DirectoryEnvironment,
     Environment,
     S3Environment,
 )
-from craftsync.core.model import OWN_FOLDER
+from craftsync.config.secrets import TOKEN_ENV, find_token, in_dotenv
 from craftsync.core.reserve import Reserve
-from craftsync.errors import StoreMissing, UsageError, nearest
-from craftsync.platform import CraftAiLocation
-from craftsync.stores.base import Store
+from craftsync.errors import ConfigError, UsageError, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +69,36 @@ class S3Location:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
+@dataclass(frozen=True, slots=True)
+class CraftAiAccess:
+    """Where the token for an environment is, and where it is exchanged (`None`: where the SDK would)."""
+
+    control_url: str | None = None
+    token_env: str = TOKEN_ENV
+    token_file: Path | None = None
+    dotenv_only: bool = field(default=False, compare=False)
+    """The address comes from a `.env` file: only the token of that file may be sent to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CraftAiLocation:
+    """An environment of the platform, told by its URL, and a folder in its data store."""
+
+    url: str
+    folder: str = ""
+    access: CraftAiAccess = CraftAiAccess()
+
+    def __str__(self) -> str:
+        return f"craft-ai+{self.url}/{self.folder}".rstrip("/")
+
+
+_URL_ENV, _CONTROL_URL_ENV = "CRAFT_AI_ENVIRONMENT_URL", "CRAFT_AI_CONTROL_URL"
+"""The variables in which the platform's own SDK looks for its two addresses."""
+
+_VARIABLES = "craft-ai://"
+
+_log = logging.getLogger(__name__)
+
 _MANGLED_URL = re.compile(r"(s3|file|craft-ai(\+https?)?):/")
 
 Location = DirectoryLocation | S3Location | CraftAiLocation
@@ -90,7 +116,7 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
     if scheme is not None:
         return _from_url(word, scheme, config, access)
     if is_path(word):
-        return DirectoryLocation(_absolute(word), config.reserve)
+        return DirectoryLocation(absolute(word), config.reserve)
     name, _, folder = word.partition(":")
     environment = config.environments.get(name)
     if environment is None:
@@ -110,35 +136,7 @@ def word_of(store: str | os.PathLike[str]) -> str:
         raise UsageError(
             f"{path!r} is an address that was made a path.", remedy="Give the address as a str."
         )
-    return str(_absolute(path))
-
-
-def refuse_nothing(store: Store, word: str) -> None:
-    """Raise `StoreMissing` when a word names a folder of a bucket or an environment, and nothing is there.
-
-    Such a folder exists only by what is in it, so this is what a mistyped name
-    looks like. One that was ever synced with has an identity file. A whole
-    bucket, environment or folder of the disk may be empty.
-    """
-    if not _names_folder(word) or next(iter(store.list()), None) is not None:
-        return
-    if next(iter(store.list(f"{OWN_FOLDER}/")), None) is None:
-        raise StoreMissing(
-            f"Nothing in {store.location}.",
-            remedy="Check the name; craftsync ls of the store above it shows what there is.",
-        )
-
-
-def _names_folder(word: str) -> bool:
-    scheme, found, rest = word.partition("://")
-    if found:
-        return scheme != "file" and bool(rest.partition("/")[2].strip("/") or _in_variables(word))
-    return not is_path(word) and bool(word.partition(":")[2])
-
-
-def _in_variables(word: str) -> bool:
-    """Tell whether a word names a folder of the environment of the variables, whose URL has no host."""
-    return word.startswith("craft-ai://") and word != "craft-ai://"
+    return str(absolute(path))
 
 
 def is_path(word: str) -> bool:
@@ -176,7 +174,7 @@ def _from_url(word: str, scheme: str, config: Config, access: S3Access) -> Locat
                     f"{word} is not a folder of this machine.",
                     remedy="Write file:///absolute/path.",
                 )
-            return DirectoryLocation(_absolute(unquote(url.path)), config.reserve)
+            return DirectoryLocation(absolute(unquote(url.path)), config.reserve)
         case _:
             raise UsageError(
                 f"{word}: there is no kind of store called {scheme}.",
@@ -185,7 +183,7 @@ def _from_url(word: str, scheme: str, config: Config, access: S3Access) -> Locat
 
 
 def _on_the_platform(word: str, config: Config) -> Location:
-    location, folder = platform.of_url(word, config)
+    location, folder = _of_url(word, config)
     return _in_folder(location, word, folder)
 
 
@@ -193,7 +191,7 @@ def _from_environment(name: str, environment: Environment, access: S3Access) -> 
     if isinstance(environment, DirectoryEnvironment):
         return DirectoryLocation(environment.path)
     if isinstance(environment, CraftAiEnvironment):
-        return platform.of_environment(environment)
+        return _of_environment(environment)
     said = _access_of(environment)
     return S3Location(
         environment.bucket,
@@ -248,7 +246,7 @@ def _said_otherwise(word: str) -> str:
     return f"For the folder of that name write ./{word}, for a bucket s3://{word}."
 
 
-def _absolute(word: str) -> Path:
+def absolute(word: str) -> Path:
     return Path(os.path.abspath(Path(word).expanduser()))
 
 
@@ -269,46 +267,6 @@ def address_of(location: Location) -> str:
 def exists(location: Location) -> bool:
     """Tell whether a directory store is there; any other store is asked when it is used."""
     return not isinstance(location, DirectoryLocation) or os.path.isdir(location.path)
-
-
-@contextmanager
-def opened(location: Location, *, create: bool, raw_keys: bool = False) -> Iterator[Store]:
-    """Open a store for the length of a `with`, its transient failures retried.
-
-    A directory store that is not there is made with `create`, and is
-    `StoreMissing` without. With `raw_keys`, a bucket shows keys that no folder
-    can hold like all others.
-    """
-    from craftsync.clock import CancellableClock
-    from craftsync.stores.retrying import RetryingStore
-
-    clock = CancellableClock()
-    with closing(_open(location, clock, create=create, raw_keys=raw_keys)) as store:
-        yield RetryingStore(store, clock=clock)
-
-
-def _open(location: Location, clock: Clock, *, create: bool, raw_keys: bool) -> Store:
-    if isinstance(location, DirectoryLocation):
-        from craftsync.stores.directory import DirectoryStore
-
-        if create and not exists(location):
-            return DirectoryStore.create(location.path, reserve=location.reserve)
-        return DirectoryStore(location.path, reserve=location.reserve)
-    if isinstance(location, CraftAiLocation):
-        return platform.open_store(location, clock)
-    from craftsync.stores.s3 import S3Store
-
-    access = location.access
-    return S3Store(
-        location.bucket,
-        location.prefix,
-        profile=access.profile,
-        region=access.region,
-        endpoint_url=access.endpoint_url,
-        request_payer=access.request_payer,
-        raw_keys=raw_keys,
-        clock=clock,
-    )
 
 
 def refuse_nesting(root: Path, location: Location) -> None:
@@ -347,3 +305,100 @@ def _same_folder(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def _of_environment(environment: CraftAiEnvironment) -> CraftAiLocation:
+    """Return the place an environment of the configuration stands for; raises `ConfigError`."""
+    control_url = environment.control_url
+    try:
+        url = _checked(environment.url, "url")
+        if control_url is not None:
+            control_url = _checked(control_url, "control_url")
+    except UsageError as error:
+        raise ConfigError(f"{error}", remedy=error.remedy) from error
+    access = CraftAiAccess(control_url, environment.token_env, environment.token_file)
+    return CraftAiLocation(url, access=access)
+
+
+def _of_url(word: str, config: Config) -> tuple[CraftAiLocation, str]:
+    """Return the environment a URL stands for, and the folder in it that the URL names.
+
+    `craft-ai://` is the environment of the variables. An address such as
+    `craft-ai+https://host/folder` is reached as the environment of the
+    configuration, or of the variables, that it begins with.
+    """
+    named = _of_variables()
+    if word.startswith(_VARIABLES):
+        if named is None:
+            raise UsageError(
+                f"{word} is the environment of the variables, and {_URL_ENV} is not set.",
+                remedy="Set it to the environment's address on the platform, in the environment or in"
+                " a .env file here; or name the environment in the configuration.",
+            )
+        return named, word.removeprefix(_VARIABLES).strip("/")
+    environments = config.environments.values()
+    known = [_of_environment(env) for env in environments if isinstance(env, CraftAiEnvironment)]
+    if named is not None and not (named.access.dotenv_only and not in_dotenv(TOKEN_ENV, None)):
+        # An address that the call itself names may have any token, also where a .env names it, too.
+        known.append(named)
+    for location in sorted(known, key=lambda place: len(place.url), reverse=True):
+        if f"{word}/".startswith(f"{location}/"):
+            return location, word.removeprefix(str(location)).strip("/")
+    address, _, folder = word.removeprefix("craft-ai+").partition("://")[2].partition("/")
+    scheme = word.removeprefix("craft-ai+").partition("://")[0]
+    return CraftAiLocation(_checked(f"{scheme}://{address}", "STORE")), folder.strip("/")
+
+
+def _of_variables() -> CraftAiLocation | None:
+    """Return the environment of the variables, or of the `.env` file of the current folder."""
+    if url := os.environ.get(_URL_ENV):
+        return CraftAiLocation(_checked(url, _URL_ENV))
+    if url := secrets.variable(_URL_ENV):
+        address = _checked(url, f"{_URL_ENV} in .env")
+        return CraftAiLocation(address, access=CraftAiAccess(dotenv_only=True))
+    return None
+
+
+def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], str]]:
+    """Return where the token is exchanged (`None`: where the SDK would), and what finds it when it is needed.
+
+    An address from a `.env` file goes only with the token of that file: else any
+    folder one enters could have a token sent wherever it likes.
+    """
+    known = location.access
+    control_url, only = known.control_url or os.environ.get(_CONTROL_URL_ENV), known.dotenv_only
+    if control_url is None and (named := secrets.variable(_CONTROL_URL_ENV)):
+        if only or in_dotenv(known.token_env, known.token_file):
+            control_url, only = _checked(named, f"{_CONTROL_URL_ENV} in .env"), True
+        else:
+            _log.warning(
+                "%s in .env is not used: the token is not from that file. Set the variable, or"
+                " control_url in the configuration, if you mean it.",
+                _CONTROL_URL_ENV,
+            )
+    elif control_url is not None:
+        control_url = _checked(control_url, _CONTROL_URL_ENV)
+    return control_url, partial(find_token, known.token_env, known.token_file, dotenv_only=only)
+
+
+def _checked(text: str, name: str) -> str:
+    """Return an address as it is compared, or raise `UsageError`; `name` says where it stands."""
+    address = text.strip()
+    try:
+        url = urlsplit(address)
+        usable = (
+            url.scheme in {"http", "https"}
+            and bool(url.hostname)
+            and "@" not in url.netloc
+            and url.port != 0
+            and not any(letter.isspace() or not letter.isprintable() for letter in address)
+        )
+        problem = ""
+    except ValueError as error:
+        usable, problem = False, f" ({error})"
+    if not usable:
+        raise UsageError(
+            f"{name}: {text!r} is not the address of an environment{problem}.",
+            remedy="Copy it from the platform: https://my-env.mlops-platform.craft.ai",
+        )
+    return address.rstrip("/")

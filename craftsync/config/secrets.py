@@ -1,20 +1,33 @@
-"""Where a secret is kept: in a file, in a variable, or with systemd. Never in an address, a message or a log."""
+"""Where a secret is kept: in a file, in a variable, with systemd, or in the `.env` file of a project.
+
+Never in an address, a message or a log. Of a `.env` file only what such files
+really hold is understood: `NAME=value`, quotes, `export` and comments. Nothing
+is expanded, and nothing is put into the environment.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from craftsync import dotenv
-from craftsync.errors import UsageError
+from craftsync.errors import ConfigError, UsageError
 
 TOKEN_ENV = "CRAFT_AI_SDK_TOKEN"
 """The variable in which the platform's own SDK looks for the token."""
 _OLD_TOKEN_ENV = "CRAFT_AI_ACCESS_TOKEN"
 """What it was called before version 0.9 of the SDK."""
+
+_LINE = re.compile(
+    r"""\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*
+    (?: '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^\s'"\#][^\n]*?)? )
+    \s*(?:(?:(?<=\s)|(?<=['"]))\#.*)?""",
+    re.VERBOSE,
+)
+_ESCAPED = re.compile(r"\\(.)")
 
 _log = logging.getLogger(__name__)
 
@@ -51,13 +64,13 @@ def in_dotenv(variable: str, file: Path | None) -> bool:
     if file is not None or os.environ.get(variable) or _credential(variable):
         return False
     if variable == TOKEN_ENV and os.environ.get(_OLD_TOKEN_ENV):
-        return bool(dotenv.read(Path(".env")).get(variable))
+        return bool(read_dotenv(Path(".env")).get(variable))
     return _in_dotenv(variable, also_environment=False) is not None
 
 
 def _in_dotenv(variable: str, *, also_environment: bool) -> str | None:
     """Return a token of the `.env` file, there or in the environment under its old name, too."""
-    kept = dotenv.read(Path(".env"))
+    kept = read_dotenv(Path(".env"))
     if token := kept.get(variable):
         return token
     if variable != TOKEN_ENV:
@@ -98,3 +111,36 @@ def _credential(name: str) -> str | None:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     file = Path(folder, name) if folder else None
     return _in_file(file) if file is not None and file.is_file() else None
+
+
+def variable(name: str) -> str | None:
+    """Return a variable of the environment, else of the `.env` file in the current folder, else `None`.
+
+    An empty one counts as none.
+    """
+    return os.environ.get(name) or read_dotenv(Path(".env")).get(name) or None
+
+
+def read_dotenv(file: Path) -> dict[str, str]:
+    """Return the variables of a `.env` file; none when there is no such file.
+
+    A line that is no assignment is passed over, as every other reader of such
+    files does. Raises `ConfigError` when the file cannot be read.
+    """
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{file}: it cannot be read ({error}).",
+            remedy="It has to be a UTF-8 file you may read; or set the variables themselves.",
+        ) from error
+    matches = (_LINE.fullmatch(line) for line in lines)
+    return {match["name"]: _value(match) for match in matches if match}
+
+
+def _value(match: re.Match[str]) -> str:
+    if match["double"] is not None:
+        return _ESCAPED.sub(lambda escape: {"n": "\n"}.get(escape[1], escape[1]), match["double"])
+    return match["single"] if match["single"] is not None else match["bare"] or ""

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from craftsync import locations
-from craftsync.config import Config, CraftAiEnvironment, DirectoryEnvironment, S3Environment
+from craftsync.config import places
+from craftsync.config.file import Config, CraftAiEnvironment, DirectoryEnvironment, S3Environment
+from craftsync.config.places import (
+    CraftAiAccess,
+    CraftAiLocation,
+    DirectoryLocation,
+    Location,
+    S3Access,
+    S3Location,
+)
 from craftsync.errors import UsageError
-from craftsync.locations import DirectoryLocation, Location, S3Access, S3Location
-from craftsync.platform import CraftAiAccess, CraftAiLocation
 
 CONFIG = Config(
     environments={
@@ -64,7 +70,7 @@ def no_environment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_word_stands_for_a_place(word: str, location: Location) -> None:
-    assert locations.resolve(word, CONFIG) == location
+    assert places.resolve(word, CONFIG) == location
 
 
 @pytest.mark.parametrize("word", [".", "..", "./store", "../store", "~/store"])
@@ -81,11 +87,11 @@ def test_a_path_that_shows_it_is_one_starts_where_the_shell_would(
         "../store": tmp_path / "store",
         "~/store": tmp_path / "home" / "store",
     }
-    assert locations.resolve(word, CONFIG) == DirectoryLocation(expected[word])
+    assert places.resolve(word, CONFIG) == DirectoryLocation(expected[word])
 
 
 def test_a_flag_goes_before_what_the_environment_says() -> None:
-    found = locations.resolve("prod", CONFIG, S3Access(profile="other"))
+    found = places.resolve("prod", CONFIG, S3Access(profile="other"))
     assert found == S3Location(
         "bucket", "datasets", S3Access("other", "eu-west-3", "https://s3.example")
     )
@@ -115,7 +121,7 @@ def test_a_word_that_stands_for_nothing_is_answered_with_a_way_on(
     word: str, message: str, remedy: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        locations.resolve(word, CONFIG)
+        places.resolve(word, CONFIG)
     assert message in str(caught.value)
     assert remedy in caught.value.remedy
 
@@ -130,20 +136,18 @@ def test_the_variables_of_the_sdk_name_an_environment(
     else:
         monkeypatch.setenv("CRAFT_AI_ENVIRONMENT_URL", "https://other.example/")
     other = CraftAiLocation("https://other.example")
-    assert locations.resolve("craft-ai://", CONFIG) == other
-    assert locations.resolve("craft-ai://a/b/", CONFIG) == CraftAiLocation(other.url, "a/b")
+    assert places.resolve("craft-ai://", CONFIG) == other
+    assert places.resolve("craft-ai://a/b/", CONFIG) == CraftAiLocation(other.url, "a/b")
 
 
 @pytest.mark.parametrize("word", ["dev", "lab:models/2026", "prod:a", "archive"])
 def test_an_address_leads_back_to_where_it_came_from(word: str) -> None:
-    location = locations.resolve(word, CONFIG)
-    assert locations.remembered(locations.address_of(location), CONFIG, S3Access()) == location
+    location = places.resolve(word, CONFIG)
+    assert places.remembered(places.address_of(location), CONFIG, S3Access()) == location
 
 
 def test_two_environments_have_two_addresses_and_neither_says_how_to_get_in() -> None:
-    dev, lab = (
-        locations.address_of(locations.resolve(word, CONFIG)) for word in ("dev:a", "lab:a")
-    )
+    dev, lab = (places.address_of(places.resolve(word, CONFIG)) for word in ("dev:a", "lab:a"))
     assert (dev, lab) == (
         "craft-ai+https://my-env.example/a",
         "craft-ai+https://my-env.example/lab/a",
@@ -152,7 +156,7 @@ def test_two_environments_have_two_addresses_and_neither_says_how_to_get_in() ->
 
 def test_without_a_configuration_the_answer_says_so() -> None:
     with pytest.raises(UsageError, match="known: none; there is no configuration"):
-        locations.resolve("store", Config())
+        places.resolve("store", Config())
 
 
 @pytest.mark.parametrize(
@@ -173,12 +177,12 @@ def test_root_and_store_must_not_contain_each_other(
     (tmp_path / "data" / "sub").mkdir(parents=True)
     (tmp_path / "link").symlink_to("data")
     with pytest.raises(UsageError, match=relation):
-        locations.refuse_nesting(tmp_path / root, DirectoryLocation(tmp_path / store))
+        places.refuse_nesting(tmp_path / root, DirectoryLocation(tmp_path / store))
 
 
 @pytest.mark.parametrize("store", ["database", "data-2", "new/store"])
 def test_folders_beside_each_other_are_fine(store: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    locations.refuse_nesting(tmp_path / "data", DirectoryLocation(tmp_path / store))
-    locations.refuse_nesting(tmp_path / "data", S3Location("data", ""))
-    locations.refuse_nesting(tmp_path / "data", CraftAiLocation("https://data"))
+    places.refuse_nesting(tmp_path / "data", DirectoryLocation(tmp_path / store))
+    places.refuse_nesting(tmp_path / "data", S3Location("data", ""))
+    places.refuse_nesting(tmp_path / "data", CraftAiLocation("https://data"))

@@ -12,20 +12,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
-from craftsync.core.guard import DeleteLimit
-from craftsync.core.model import Compare, Mode, OnConflict, Policy
-from craftsync.core.timetable import Timetable, Windows
-from craftsync.errors import UsageError, nearest
-from craftsync.sync.report import OnEvent, Options, Rate
-from craftsync.words import (
+from craftsync.config.parsers import (
     BadWord,
-    RateByTime,
     Rates,
     choice_of,
     parse_bwlimit,
     parse_max_delete,
     parse_transfers,
 )
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import Mode, OnConflict
+from craftsync.core.timetable import Timetable, Windows
+from craftsync.errors import UsageError, nearest
 
 T = TypeVar("T")
 
@@ -103,8 +101,8 @@ class RunOptions(PairOptions, total=False):
 
     Of a migration, up is into the target, and down is out of the source.
     """
-    on_event: OnEvent
-    """Is called with each event while the run goes on."""
+    on_event: Callable[[Any], None]
+    """Is called with each event (`craftsync.sync.report.Event`) while the run goes on."""
 
 
 class PassOptions(RunOptions, total=False):
@@ -147,43 +145,6 @@ def refuse_unknown(asked: Mapping[str, object], known: type) -> None:
         is_flag = getattr(names[name], "__forward_arg__", "").startswith("bool")
         if is_flag and not isinstance(value, bool | None):
             raise UsageError(f"{name}: {value!r} is not a bool.", remedy="Use True or False.")
-
-
-def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
-    """Return the options of a pass: what this call asks, and `settings` for all it is silent about."""
-    up, down = _rates_of(settings.bwlimit or Rates(None, None))
-    defaults = Options()
-    return Options(
-        policy=Policy(
-            mode=mode,
-            delete=bool(settings.delete),
-            compare=_compare(asked),
-            conflict=settings.conflict or defaults.policy.conflict,
-        ),
-        dry_run=asked.get("dry_run", False),
-        delete_limit=settings.max_delete or defaults.delete_limit,
-        force_delete=asked.get("force_delete", False),
-        include=settings.include,
-        exclude=settings.exclude,
-        transfers=defaults.transfers if settings.transfers is None else settings.transfers,
-        upload_rate=up,
-        download_rate=down,
-    )
-
-
-def _rates_of(limit: Rates | Timetable[Rates]) -> tuple[Rate, Rate]:
-    if isinstance(limit, Rates):
-        return limit
-    return RateByTime(limit, "upload"), RateByTime(limit, "download")
-
-
-def _compare(asked: PassOptions) -> Compare:
-    checksum, size_only = asked.get("checksum", False), asked.get("size_only", False)
-    if checksum and size_only:
-        raise UsageError("--checksum and --size-only contradict each other.", remedy="Give one.")
-    if checksum:
-        return Compare.CHECKSUM
-    return Compare.SIZE_ONLY if size_only else Compare.FINGERPRINT
 
 
 def read(asked: Mapping[str, object], name: str, parse: Callable[[object], T]) -> T | None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from craftsync import pairs
+from craftsync import opening
+from craftsync.config import pairs
+from craftsync.config.options import PairOptions
+from craftsync.config.places import DirectoryLocation
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
-from craftsync.locations import DirectoryLocation
-from craftsync.options import PairOptions
 from craftsync.state import PairState
 
 ONE = """
@@ -49,19 +50,19 @@ def remember(folder: Path, root: Path, store: Path) -> None:
 
 def test_two_words_are_root_and_store(here: Path) -> None:
     asked = configured(here, ONE)
-    assert pairs.resolve(["data", "./store"], asked) == pairs.Pair(
+    assert opening.resolve(["data", "./store"], asked) == pairs.Pair(
         here / "data", DirectoryLocation(here / "store")
     )
 
 
 def test_one_word_is_a_folder_of_the_configuration_with_its_settings(here: Path) -> None:
-    pair = pairs.resolve(["datasets"], configured(here, ONE))
+    pair = opening.resolve(["datasets"], configured(here, ONE))
     assert (pair.root, pair.location) == (here / "datasets", DirectoryLocation(here / "archive"))
     assert pair.settings.mode is Mode.PUSH
 
 
 def test_no_word_is_the_only_folder(here: Path) -> None:
-    assert pairs.resolve([], configured(here, ONE)).root == here / "datasets"
+    assert opening.resolve([], configured(here, ONE)).root == here / "datasets"
 
 
 @pytest.mark.parametrize(
@@ -76,19 +77,19 @@ def test_words_that_name_no_pair_are_refused(
     words: list[str], message: str, remedy: str, here: Path
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        pairs.resolve(words, two_folders(here))
+        opening.resolve(words, two_folders(here))
     assert message in str(caught.value)
     assert remedy in caught.value.remedy
 
 
 def test_without_words_status_is_about_every_folder(here: Path) -> None:
-    found = pairs.every([], two_folders(here))
+    found = opening.every([], two_folders(here))
     assert [pair.root.name for pair in found] == ["datasets", "models"]
 
 
 def test_a_path_belongs_to_the_known_root_around_it(here: Path) -> None:
     remember(here, here / "data", here / "store")
-    pair, inside = pairs.around("data/a/été.csv", [], {"state_dir": here / "state"})
+    pair, inside = opening.around("data/a/été.csv", [], {"state_dir": here / "state"})
     assert (pair.root, pair.location) == (here / "data", DirectoryLocation(here / "store"))
     assert inside == "a/été.csv"
 
@@ -99,14 +100,14 @@ def test_inside_a_root_a_path_starts_at_the_current_folder(
     remember(here, here / "data", here / "store")
     (here / "data" / "sub").mkdir()
     monkeypatch.chdir(here / "data" / "sub")
-    _, inside = pairs.around("a.csv", [], {"state_dir": here / "state"})
+    _, inside = opening.around("a.csv", [], {"state_dir": here / "state"})
     assert inside == "sub/a.csv"
 
 
 def test_the_innermost_known_root_wins(here: Path) -> None:
     remember(here, here / "data", here / "outer")
     remember(here, here / "data" / "sub", here / "inner")
-    pair, inside = pairs.around("data/sub/a.csv", [], {"state_dir": here / "state"})
+    pair, inside = opening.around("data/sub/a.csv", [], {"state_dir": here / "state"})
     assert (pair.location, inside) == (DirectoryLocation(here / "inner"), "a.csv")
 
 
@@ -114,21 +115,21 @@ def test_a_root_with_several_stores_needs_to_be_told_which(here: Path) -> None:
     remember(here, here / "data", here / "one")
     remember(here, here / "data", here / "two")
     with pytest.raises(UsageError, match="several stores") as caught:
-        pairs.around("data/a.csv", [], {"state_dir": here / "state"})
+        opening.around("data/a.csv", [], {"state_dir": here / "state"})
     assert "--store" in caught.value.remedy
 
 
 def test_named_pairs_take_a_path_relative_to_their_root(here: Path) -> None:
     asked = two_folders(here)
-    assert pairs.around("a.csv", ["models"], asked)[1] == "a.csv"
-    assert pairs.around("models/a.csv", ["models"], asked)[1] == "a.csv"
-    assert pairs.around(str(here / "models" / "a.csv"), ["models"], asked)[1] == "a.csv"
+    assert opening.around("a.csv", ["models"], asked)[1] == "a.csv"
+    assert opening.around("models/a.csv", ["models"], asked)[1] == "a.csv"
+    assert opening.around(str(here / "models" / "a.csv"), ["models"], asked)[1] == "a.csv"
 
 
 def test_a_path_outside_every_root_belongs_to_the_only_folder_of_the_configuration(
     here: Path,
 ) -> None:
-    pair, inside = pairs.around("a.csv", [], configured(here, ONE))
+    pair, inside = opening.around("a.csv", [], configured(here, ONE))
     assert (pair.root, inside) == (here / "datasets", "a.csv")
 
 
@@ -136,5 +137,5 @@ def test_a_link_on_the_way_to_a_root_is_followed_and_one_at_the_end_is_not(here:
     remember(here, here / "data", here / "store")
     (here / "way").symlink_to("data")
     (here / "data" / "link.csv").symlink_to("/etc/hostname")
-    pair, inside = pairs.around("way/link.csv", [], {"state_dir": here / "state"})
+    pair, inside = opening.around("way/link.csv", [], {"state_dir": here / "state"})
     assert (pair.root, inside) == (here / "data", "link.csv")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from craftsync import dotenv
+from craftsync.config import secrets
+from craftsync.config.secrets import TOKEN_ENV, find_token
 from craftsync.errors import ConfigError, UsageError
-from craftsync.tokens import TOKEN_ENV, find_token
 
 
 @pytest.fixture(autouse=True)
@@ -40,19 +40,19 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_an_assignment_is_read_as_it_is_meant(line: str, value: str) -> None:
     Path(".env").write_text(line, newline="")
-    assert dotenv.read(Path(".env")) == {"NAME": value}
+    assert secrets.read_dotenv(Path(".env")) == {"NAME": value}
 
 
 @pytest.mark.parametrize("line", ["# NAME=value", "NAME", "1NAME=value", "NAME: value", "", "="])
 def test_what_is_no_assignment_is_passed_over(line: str) -> None:
     Path(".env").write_text(f"{line}\nOTHER=1\n")
-    assert dotenv.read(Path(".env")) == {"OTHER": "1"}
+    assert secrets.read_dotenv(Path(".env")) == {"OTHER": "1"}
 
 
 def test_a_file_that_is_no_text_is_an_error_of_the_configuration() -> None:
     Path(".env").write_bytes(b"NAME=\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
-        dotenv.variable("NAME")
+        secrets.variable("NAME")
 
 
 def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
-"""Single words of a call or of the configuration, and the values they stand for.
+"""Words of a call or of the configuration, and the values they stand for.
 
 Whoever reads a word turns a `BadWord` into an error of its own that also names
-where the word was found. This room knows no file, no flag and no store.
+where the word was found.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.reserve import Reserve
@@ -188,3 +188,35 @@ def parse_seconds(word: object) -> float:
     if isinstance(word, int | float) and not isinstance(word, bool) and 0 < word < float("inf"):
         return float(word)
     raise BadWord("is not a time", "Use a number of seconds greater than 0.")
+
+
+def text(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise BadWord("is not a word", "Put a text there, in quotes if it looks like a number.")
+
+
+def url(value: Any) -> str:
+    if isinstance(value, str) and re.match(r"https?://[^/]", value):
+        return value
+    raise BadWord("is not an address", "Use one that starts with https:// or http://.")
+
+
+def flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise BadWord("is neither true nor false", "Use true or false.")
+
+
+def patterns(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(pattern, str) for pattern in value):
+        return tuple(value)
+    raise BadWord("is not a list of patterns", 'Use a list such as ["*.tmp", "cache/"].')
+
+
+def argv(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    raise BadWord(
+        "is not a command", 'Use a list of its words, such as ["/usr/local/bin/tell-me", "--now"].'
+    )

@@ -1,0 +1,117 @@
+"""A folder and its store, as a call or the configuration names them.
+
+Which pair the current directory or a path means is found by `craftsync.opening`,
+which also knows the pairs that are remembered and in no configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from craftsync.config import file as configuration
+from craftsync.config import places
+from craftsync.config.file import Config
+from craftsync.config.options import PairOptions, Settings
+from craftsync.config.places import Location, S3Access
+from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Retention
+from craftsync.errors import UsageError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A root, the place of its store, and what the configuration says about the two.
+
+    `root` is absolute, its links resolved: a folder with several names is one root.
+    """
+
+    root: Path
+    location: Location
+    settings: Settings = field(default_factory=Settings)
+    reserve: Reserve = field(default_factory=Reserve)
+    """Free space that downloads leave alone."""
+    retention: Retention = field(default_factory=Retention)
+    """How long the trash keeps what this client displaced."""
+    folder: str | None = None
+    """What the configuration calls the pair, if it is in there."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", places.real(self.root))
+
+
+def named(words: Sequence[str], asked: PairOptions) -> Pair:
+    """Return the pair of the words `ROOT STORE`, or of a folder's name; without words the only folder."""
+    config, access = configuration.load(asked.get("config")), access_of(asked)
+    match words:
+        case []:
+            return _of_folder(_only_folder(config), config, access)
+        case [name]:
+            return _of_folder(_checked(name, config), config, access)
+        case [root, store]:
+            return _unnamed(places.absolute(root), places.resolve(store, config, access), config)
+        case _:
+            raise UsageError("Too many words.", remedy="Give ROOT STORE, or the name of a folder.")
+
+
+def of_configuration(asked: PairOptions) -> list[Pair]:
+    """Return the pair of each folder of the configuration."""
+    config, access = configuration.load(asked.get("config")), access_of(asked)
+    return [_of_folder(name, config, access) for name in config.folders]
+
+
+def remembered(root: str, store: str, asked: PairOptions) -> Pair:
+    """Return the pair that a plan or a state database names by its addresses."""
+    config = configuration.load(asked.get("config"))
+    return _unnamed(Path(root), places.remembered(store, config, access_of(asked)), config)
+
+
+def access_of(asked: PairOptions) -> S3Access:
+    return S3Access(
+        asked.get("profile"),
+        asked.get("region"),
+        asked.get("endpoint_url"),
+        asked.get("request_payer", False),
+    )
+
+
+def state_dir_of(asked: PairOptions) -> Path:
+    named = asked.get("state_dir")
+    return Path(named).expanduser() if named else configuration.default_state_dir()
+
+
+def _unnamed(root: Path, location: Location, config: Config) -> Pair:
+    return Pair(root, location, reserve=config.reserve, retention=config.retention)
+
+
+def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
+    folder = config.folders[name]
+    location = places.resolve(folder.environment, config, access)
+    return Pair(folder.root, location, folder.settings, config.reserve, config.retention, name)
+
+
+def _checked(name: str, config: Config) -> str:
+    """Return the name of a folder of the configuration."""
+    if name not in config.folders:
+        known = ", ".join(config.folders) or "none; there is no configuration"
+        raise UsageError(
+            f"{name!r} is not a folder of the configuration (known: {known}).",
+            remedy=f"{nearest(name, config.folders)}For a folder that is not in it, give ROOT STORE.",
+        )
+    return name
+
+
+def _only_folder(config: Config) -> str:
+    if not config.folders:
+        raise UsageError(
+            "No folder given, and none is configured.",
+            remedy="Give ROOT STORE, or put a folder into the configuration with craftsync init.",
+        )
+    if len(config.folders) > 1:
+        known = ", ".join(config.folders)
+        raise UsageError(
+            f"It is not clear which folder is meant (in the configuration: {known}).",
+            remedy="Give ROOT STORE, or the name of a folder.",
+        )
+    return next(iter(config.folders))

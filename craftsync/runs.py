@@ -1,0 +1,109 @@
+"""One run, from the words of a call to its report: what the command line and the Python API share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from craftsync import opening
+from craftsync.config.options import PassOptions, Settings, settings_of
+from craftsync.config.pairs import Pair, state_dir_of
+from craftsync.config.parsers import RateByTime, Rates
+from craftsync.core.model import Compare, Mode, Policy
+from craftsync.core.timetable import Timetable
+from craftsync.errors import UsageError
+from craftsync.sync.report import Event, Options, Rate, Report
+
+if TYPE_CHECKING:
+    from craftsync.sync.session import Session
+
+_ROOT_AND_STORE = 2
+
+MODES = {"push": Mode.PUSH, "pull": Mode.PULL, "sync": Mode.TWO_WAY}
+
+
+def run(command: str, words: Sequence[str], asked: PassOptions) -> Report:
+    """Push, pull or sync the pair the words name; `command` says which of the three."""
+    pair = opening.resolve(words, asked)
+    options = options_for(pair, asked, MODES[command])
+    if command == "pull" and len(words) == _ROOT_AND_STORE:
+        opening.refuse_new_and_empty(pair, words[1], asked)
+    with opened_for(pair, options, asked) as session:
+        return session.run(command, options, asked.get("on_event", _ignore))
+
+
+def check(
+    words: Sequence[str],
+    asked: PassOptions,
+    on_line: Callable[[str, str], None] = lambda symbol, path: None,
+) -> Report:
+    """Compare the content of a pair and change nothing.
+
+    `on_line` is told of each path: "=" equal, "-" only in the store, "+" only
+    in the root, "*" different, "!" could not be read.
+    """
+    pair = opening.resolve(words, asked)
+    options = options_for(pair, asked, pair.settings.mode or Mode.TWO_WAY)
+    if options.policy.compare is Compare.FINGERPRINT:
+        options = replace(options, policy=replace(options.policy, compare=Compare.CHECKSUM))
+    with opening.open_pair(pair, state_dir_of(asked), read_only=True) as session:
+        return session.check(options, on_line, asked.get("on_event", _ignore))
+
+
+def options_for(pair: Pair, asked: PassOptions, mode: Mode) -> Options:
+    """Return what a call asks of a pair, the configuration filling in what it is silent about."""
+    return options_of(asked, settings_of(asked).over(pair.settings), mode)
+
+
+def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
+    """Return the options of a pass: what this call asks, and `settings` for all it is silent about."""
+    up, down = _rates_of(settings.bwlimit or Rates(None, None))
+    defaults = Options()
+    return Options(
+        policy=Policy(
+            mode=mode,
+            delete=bool(settings.delete),
+            compare=_compare(asked),
+            conflict=settings.conflict or defaults.policy.conflict,
+        ),
+        dry_run=asked.get("dry_run", False),
+        delete_limit=settings.max_delete or defaults.delete_limit,
+        force_delete=asked.get("force_delete", False),
+        include=settings.include,
+        exclude=settings.exclude,
+        transfers=defaults.transfers if settings.transfers is None else settings.transfers,
+        upload_rate=up,
+        download_rate=down,
+    )
+
+
+def _rates_of(limit: Rates | Timetable[Rates]) -> tuple[Rate, Rate]:
+    if isinstance(limit, Rates):
+        return limit
+    return RateByTime(limit, "upload"), RateByTime(limit, "download")
+
+
+def _compare(asked: PassOptions) -> Compare:
+    checksum, size_only = asked.get("checksum", False), asked.get("size_only", False)
+    if checksum and size_only:
+        raise UsageError("--checksum and --size-only contradict each other.", remedy="Give one.")
+    if checksum:
+        return Compare.CHECKSUM
+    return Compare.SIZE_ONLY if size_only else Compare.FINGERPRINT
+
+
+def opened_for(pair: Pair, options: Options, asked: PassOptions) -> AbstractContextManager[Session]:
+    """Open a pair for a pass with these options: the side a pass brings files to may be new."""
+    return opening.open_pair(
+        pair,
+        state_dir_of(asked),
+        read_only=options.dry_run,
+        create_store=options.policy.mode is not Mode.PULL,
+        create_root=options.policy.mode is Mode.PULL,
+    )
+
+
+def _ignore(event: Event) -> None:
+    """Take no notice of an event."""
