@@ -1,5 +1,16 @@
-"""`python -m craftsync`, for where the console script is not on the path."""
+"""Where the program starts: `craftsync`, and `python -m craftsync` where that is not on the path."""
 
-from craftsync.cli import main
+import signal
 
-main()
+
+def main() -> None:
+    """Load the command line and run it; until it is loaded, Ctrl-C ends the process at once."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from craftsync import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -82,9 +82,13 @@ class Connection:
         """
         self._patience = patience
         head = _head(method, target, headers, body)
-        # Whoever refuses a request may hang up before having read all of it, and say why.
-        with suppress(BrokenPipeError, ConnectionResetError):
+        try:
             self._send_all(head, body)
+        except (BrokenPipeError, ConnectionResetError):
+            # Whoever refuses a request may hang up before having read all of it, and say why;
+            # what has not arrived by then never does.
+            if not self._news.poll(0):
+                raise
         until_ready(self._socket.fileno(), select.POLLIN, patience)
         return Response(self, method)
 

@@ -44,6 +44,8 @@ def run(command: click.Command, words: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A path whose bytes are no UTF-8 must not end the command that prints it.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = command.main(words, prog_name="craftsync", standalone_mode=False)
         with told():
@@ -53,9 +55,10 @@ def run(command: click.Command, words: Sequence[str]) -> int:
         error.show(usage)
         terminal.put_lines(usage.getvalue().rstrip("\n"), to_stderr=True)
         return error.exit_code
-    except click.Abort as error:
+    except (click.Abort, KeyboardInterrupt) as error:
         # A question that is not answered hides in the context what ended it.
-        return code_of(error.__cause__ or error.__context__)
+        hidden = isinstance(error, click.Abort)
+        return code_of((error.__cause__ or error.__context__) if hidden else error)
     except (ReaderGone, BrokenPipeError):
         _say_no_more()
         return READER_GONE

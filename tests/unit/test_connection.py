@@ -221,6 +221,15 @@ def test_who_refuses_a_large_body_and_hangs_up_is_heard(
     assert (response.status, response.read()) == (403, b"no")
 
 
+def test_a_request_that_is_cut_off_without_an_answer_is_not_waited_for(
+    ends: tuple[Connection, socket.socket],
+) -> None:
+    connection, far = ends
+    far.shutdown(socket.SHUT_RD)
+    with pytest.raises(BrokenPipeError):
+        connection.request("PUT", "/", {}, bytes(8 << 20), 0.5)
+
+
 def test_silence_ends_after_a_while(ends: tuple[Connection, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
         ends[0].request("GET", "/", {}, b"", 0.01)

@@ -123,7 +123,7 @@ def _interpreter(top: Path) -> Path:
         if not (home / "bin" / other.name).is_symlink() and other.name != "craftsync":
             (home / "bin" / other.name).symlink_to(other)  # Servers that tests start, for instance.
     script = home / "bin" / "craftsync"
-    script.write_text(f"#!{python}\nfrom craftsync.cli import main\n\nmain()\n")
+    script.write_text(f"#!{python}\nfrom craftsync.__main__ import main\n\nmain()\n")
     script.chmod(0o755)
     return python
 
