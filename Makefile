@@ -1,9 +1,10 @@
 # Everything runs in .venv, which is made on first use and renewed when
-# pyproject.toml changes. Needs: git, make, Python 3.11 or newer with venv.
+# pyproject.toml or requirements.lock changes. Needs: git, make, Python 3.11 or newer with venv.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 # Of the random histories that `make campaign` runs.
 HISTORIES ?= 10000
@@ -11,33 +12,25 @@ SEED      ?= 1
 # Runs of the installed program that it kills, or fails, at a system call; needs strace.
 INJECTED  ?= 400
 
-# $(call install,EXTRAS): make the environment if it is not there, and install into it.
-define install
-@echo "Setting up $(VENV) ($(1)); this is done once."
-@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
-@touch $@
-endef
+.PHONY: run test check lint test-exhaustive campaign bench lock clean
 
-.PHONY: run test check lint test-exhaustive campaign bench clean
-
-run: $(VENV)/.test        ## See a folder and a store being kept in step.
+run: $(VENV)/.locked      ## See a folder and a store being kept in step.
 	@$(BIN)/python docs/demo.py
 
-test: $(VENV)/.test       ## Run the tests.
+test: $(VENV)/.locked     ## Run the tests.
 	$(BIN)/python -m pytest
 
 check: lint test          ## Run the linters, the type checker and the tests.
 
-lint: $(VENV)/.check
+lint: $(VENV)/.locked
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-test-exhaustive: $(VENV)/.test  ## Run the full enumerations too, and start each command anew; takes minutes.
+test-exhaustive: $(VENV)/.locked  ## Run the full enumerations too, and start each command anew; takes minutes.
 	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign"
 
-campaign: $(VENV)/.test    ## Run at full size what the tests try in small; takes minutes.
+campaign: $(VENV)/.locked ## Run at full size what the tests try in small; takes minutes.
 	$(BIN)/python -m pytest -m campaign
 	$(BIN)/python -m tests.simulator --histories $(HISTORIES) --seed $(SEED) --jobs 2
 	$(BIN)/python -m tests.zoo
@@ -46,14 +39,24 @@ campaign: $(VENV)/.test    ## Run at full size what the tests try in small; take
 bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" for a trial.
 	$(BIN)/python -m benchmarks $(ARGS)
 
+lock:                     ## Pin again what pyproject.toml asks for; ARGS=--upgrade takes the newest.
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: \
+		--generate-hashes --extra check --custom-compile-command "make lock" \
+		--output-file requirements.lock pyproject.toml $(ARGS)
+
 clean:                    ## Remove everything that was made here.
 	rm -rf $(VENV) demo benchmarks/.work build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/.test: pyproject.toml
-	$(call install,test)
+# Nothing comes from the registry but the files whose hashes are in the lock, not even for the build.
+$(VENV)/.locked: pyproject.toml requirements.lock
+	@echo "Setting up $(VENV); this is done once."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --no-deps --only-binary :all: --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
 
-$(VENV)/.check: pyproject.toml
-	$(call install,check)
-
-$(VENV)/.bench: pyproject.toml
-	$(call install,bench)
+$(VENV)/.bench: $(VENV)/.locked
+	@$(PIP) install --editable '.[bench]'
+	@touch $@
