@@ -23,7 +23,7 @@ def main() -> None:
     ]
     if given.list:
         for one in chosen:
-            print(f"{_title(one.name, one.hazard)} ({one.file})", *one.tests, sep="\n    ")  # noqa: T201
+            print(_title(one.name, one.hazard), *one.tests, sep="\n    ")  # noqa: T201
         return
     started = time.monotonic()
     wrong = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,30 +10,40 @@ PROJECT = Path(__file__).parent.parent.parent
 
 
 class Mutation(NamedTuple):
-    """One bug put back: `old` occurs exactly once in `file` and becomes `new`.
+    """One bug put back: `old` occurs exactly once in the package and becomes `new`.
 
     `name` says in plain words what goes wrong, `hazard` is its row in
-    docs/hazards.md (`None` for a bug that is in no row). `file` is relative to the
-    package. Each of `tests`, node ids relative to `tests/`, must fail.
+    docs/hazards.md (`None` for a bug that is in no row). Each of `tests`, node ids
+    relative to `tests/`, must fail.
     """
 
     name: str
     hazard: int | None
-    file: str
     old: str
     new: str
     tests: tuple[str, ...]
 
-    @property
-    def module(self) -> str:
-        """The name of the module that is changed."""
-        return (
-            f"craftsync/{self.file}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        )
+    def applied(self, sources: Mapping[str, str]) -> tuple[str, str]:
+        """Return the file to change and its text with the bug in it; `sources` as `sources_below` returns it.
 
-    def apply(self, text: str) -> str:
-        """Return the text of the file with the bug in it; raises `ValueError` unless `old` occurs once."""
-        found = text.count(self.old)
-        if found != 1:
-            raise ValueError(f"{self.file}: the old text of {self.name!r} occurs {found} times")
-        return text.replace(self.old, self.new)
+        Raises `ValueError` unless `old` occurs once in all of them.
+        """
+        found = {file: text.count(self.old) for file, text in sources.items() if self.old in text}
+        if list(found.values()) != [1]:
+            where = ", ".join(f"{file} ({count})" for file, count in found.items()) or "nowhere"
+            raise ValueError(f"the old text of {self.name!r} has to occur once; found: {where}")
+        (file,) = found
+        return file, sources[file].replace(self.old, self.new)
+
+
+def sources_below(top: Path) -> dict[str, str]:
+    """Return the text of each file of the package below `top`, by its path there."""
+    return {
+        str(file.relative_to(top)): file.read_text()
+        for file in sorted((top / "craftsync").rglob("*.py"))
+    }
+
+
+def module_of(file: str) -> str:
+    """Return the name of the module in a file, a path such as `craftsync/errors.py`."""
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

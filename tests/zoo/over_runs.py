@@ -8,7 +8,6 @@ MUTATIONS = (
     Mutation(
         "an upload is recorded before its file survives a power cut",
         28,
-        "sync/executor.py",
         "if done & made or any(map(self._may_be_lost, finished)):",
         "if done & made:",
         (
@@ -18,7 +17,6 @@ MUTATIONS = (
     Mutation(
         "what a killed run put in place is recorded before it survives a power cut",
         28,
-        "sync/planner.py",
         "            self.root.sync()\n            self.state.baseline.put(rows)",
         "            self.state.baseline.put(rows)",
         (
@@ -28,7 +26,6 @@ MUTATIONS = (
     Mutation(
         "a file whose content a power cut took is in sync by its times",
         28,
-        "sync/settle.py",
         "digest)._replace(racy=True)\n                return row, (intent,)",
         "digest)\n                return row, (intent,)",
         (
@@ -38,7 +35,6 @@ MUTATIONS = (
     Mutation(
         "an object of the size and time of an unrecorded write is taken for it",
         None,
-        "sync/settle.py",
         "return contents.remote_digest() == intent.digest",
         "return True",
         (
@@ -48,7 +44,6 @@ MUTATIONS = (
     Mutation(
         "an unrecorded write is forgotten by the next run",
         43,
-        "state/intents.py",
         "return tuple(Intent(row[0], LocalFile._make(row[2:]), row[1]) for row in rows)",
         "return ()",
         (
@@ -59,7 +54,6 @@ MUTATIONS = (
     Mutation(
         "an intent never ends",
         None,
-        "state/intents.py",
         "        if self._before or self._began:\n",
         "        if False:\n",
         ("scenario/test_intents.py::test_an_intent_ends_when_its_path_is_agreed_on",),
@@ -67,7 +61,6 @@ MUTATIONS = (
     Mutation(
         "a download that a crash left unrecorded is a file of its own",
         42,
-        "state/arrivals.py",
         "if (file := stat(row[0])) is not None and (row[-1] or file.inode == row[2])",
         "if False",
         (
@@ -77,7 +70,6 @@ MUTATIONS = (
     Mutation(
         "a conflict copy replaces one that the store has under its name",
         None,
-        "sync/carrier.py",
         "                if there is not None and not self._stores(there, found.size, digest):\n                    continue\n",
         "",
         (
@@ -87,7 +79,6 @@ MUTATIONS = (
     Mutation(
         "a conflict copy is taken for a file that the folder has under its name",
         None,
-        "sync/carrier.py",
         "                if not self._is_free_or_holds(copy, digest):\n                    continue\n",
         "",
         (
@@ -97,7 +88,6 @@ MUTATIONS = (
     Mutation(
         "a file of the same size and time is taken for a rename",
         None,
-        "sync/carrier.py",
         "if not self._holds(remote, row):",
         "if False:",
         (
@@ -107,7 +97,6 @@ MUTATIONS = (
     Mutation(
         "deletes decided at the last look pass by the guard",
         36,
-        "sync/carrier.py",
         "if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:",
         "if False:",
         ("scenario/test_attacks.py::test_deletes_decided_at_the_last_look_go_through_the_guard",),
@@ -115,7 +104,6 @@ MUTATIONS = (
     Mutation(
         "a download is resumed in a file that is gone",
         None,
-        "sync/executor.py",
         "if saved and saved.part_size == PART and self._root.has_temporary(saved.temporary):",
         "if saved and saved.part_size == PART:",
         ("scenario/test_attacks.py::test_a_download_whose_unfinished_file_is_gone_begins_anew",),
@@ -123,7 +111,6 @@ MUTATIONS = (
     Mutation(
         "when a part fails the others still write into the closed file",
         None,
-        "sync/content.py",
         "                part.cancel()\n            wait(parts)\n",
         "                part.cancel()\n",
         (
@@ -133,7 +120,6 @@ MUTATIONS = (
     Mutation(
         "bytes of a try that failed count as moved",
         None,
-        "pace.py",
         "        if kind is not None:\n            self.undo()",
         "        return",
         (
@@ -143,7 +129,6 @@ MUTATIONS = (
     Mutation(
         "the trash is purged while the clock has jumped",
         51,
-        "sync/retention.py",
         "        if reason is None:\n            self._prune_history()",
         "        if True:\n            self._prune_history()",
         (
@@ -153,7 +138,6 @@ MUTATIONS = (
     Mutation(
         "time in which the machine was suspended looks like a jump of the clock",
         51,
-        "sync/retention.py",
         "_Seen(self.clock.now_ns(), self.clock.boottime(), boot_id())",
         "_Seen(self.clock.now_ns(), self.clock.monotonic(), boot_id())",
         (
@@ -163,7 +147,6 @@ MUTATIONS = (
     Mutation(
         "a version is purged while a person or an unfinished run needs it",
         None,
-        "state/kept.py",
         '" WHERE side <> ? AND path NOT IN (SELECT path FROM spared) ORDER BY at_ns LIMIT ?"',
         '" WHERE side <> ? ORDER BY at_ns LIMIT ?"',
         (
@@ -174,7 +157,6 @@ MUTATIONS = (
     Mutation(
         "a version of another client counts as this one's and is not kept",
         None,
-        "sync/carrier.py",
         "not row.uploaded or row.version is None",
         "row.version is None",
         (
@@ -184,7 +166,6 @@ MUTATIONS = (
     Mutation(
         "a clock that was set back keeps an event of deletes open",
         51,
-        "state/events.py",
         "is_over = abs(now_ns - last_ns) >=",
         "is_over = now_ns - last_ns >=",
         ("scenario/test_delete_events.py::test_a_clock_that_was_set_back_keeps_no_event_open",),
@@ -192,7 +173,6 @@ MUTATIONS = (
     Mutation(
         "an event of deletes ends by waiting while some of it are held",
         36,
-        "state/events.py",
         ">= EVENT_SECONDS * 10**9 and not self._is_held(kind)",
         ">= EVENT_SECONDS * 10**9",
         (
@@ -202,7 +182,6 @@ MUTATIONS = (
     Mutation(
         "deletes of killed runs do not count for the guard",
         36,
-        "sync/planner.py",
         "            self.state.events.add(self.state.cut_off.went(self.now_ns), self.options.delete_limit)\n",
         "            self.state.cut_off.went(self.now_ns)\n",
         (
@@ -212,7 +191,6 @@ MUTATIONS = (
     Mutation(
         "an undo takes back what was changed since",
         None,
-        "sync/undo.py",
         "if found is None or not self._is_here(one.left, found, row):",
         "if found is None:",
         (
@@ -222,7 +200,6 @@ MUTATIONS = (
     Mutation(
         "a deletion is handed out as soon as an edit",
         8,
-        "local/watching/dirty.py",
         "DELETION_PATIENCE = 1.0",
         "DELETION_PATIENCE = 0.0",
         ("unit/test_watching_dirty.py::test_a_deletion_rests_longer_than_an_edit",),
@@ -230,7 +207,6 @@ MUTATIONS = (
     Mutation(
         "a storm of events is kept path by path",
         55,
-        "local/watching/dirty.py",
         "_CROWD = 100",
         "_CROWD = 1_000_000_000",
         ("unit/test_watching_dirty.py::test_a_crowd_in_one_folder_becomes_the_folder",),
@@ -238,7 +214,6 @@ MUTATIONS = (
     Mutation(
         "an ignore file may hold any number of patterns",
         None,
-        "local/patterns.py",
         "if len(self.lines) > MOST_PATTERNS:",
         "if False:",
         ("unit/test_patterns.py::test_too_many_patterns_are_refused",),
@@ -246,7 +221,6 @@ MUTATIONS = (
     Mutation(
         "a migration copies content that is not what its source says",
         70,
-        "migrate/content.py",
         "    if found.digest not in (None, content.digest):\n        raise damaged",
         "    if False:\n        raise damaged",
         (
@@ -256,7 +230,6 @@ MUTATIONS = (
     Mutation(
         "a migration mixes two versions of an object",
         64,
-        "migrate/content.py",
         "with store.read(source.path, expect=source, offset=offset, length=rest) as reader:",
         "with store.read(source.path, offset=offset, length=rest) as reader:",
         ("unit/test_migrate_content.py::test_another_version_is_never_mixed_in",),
@@ -264,7 +237,6 @@ MUTATIONS = (
     Mutation(
         "a migration carries out any number of deletes",
         70,
-        "migrate/planner.py",
         'reason = reason_to_hold(counts, replace(asked, spent=spent), "source")',
         "reason = None",
         ("scenario/test_migrate.py::test_many_deletes_are_held",),
@@ -272,7 +244,6 @@ MUTATIONS = (
     Mutation(
         "an edit through one hard link is seen under one name only",
         13,
-        "local/folder.py",
         "return stat.S_ISREG(status.st_mode) and status.st_nlink > 1",
         "return False",
         (
@@ -282,7 +253,6 @@ MUTATIONS = (
     Mutation(
         "two normal forms of a name are one file",
         24,
-        "local/scan.py",
         "        path = prefix + name\n        if name != entry.name:",
         '        path = prefix + __import__("unicodedata").normalize("NFC", name)\n        if name != entry.name:',
         ("scenario/test_two_way.py::test_accents_in_both_normal_forms_are_two_files",),
@@ -290,7 +260,6 @@ MUTATIONS = (
     Mutation(
         "an own download looks like an edit",
         29,
-        "local/folder.py",
         "return after._replace(size=before.size, mtime_ns=before.mtime_ns)",
         "return before",
         ("unit/test_folder.py::test_a_new_file_gets_its_folders_its_times_and_the_usual_mode",),
@@ -298,7 +267,6 @@ MUTATIONS = (
     Mutation(
         "a database that is none is an error for ever",
         44,
-        "state/database.py",
         "_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)",
         "_DAMAGE = (sqlite3.SQLITE_CORRUPT,)",
         ("scenario/test_disasters.py::test_a_damaged_database_is_set_aside_and_deletes_nothing",),
@@ -306,7 +274,6 @@ MUTATIONS = (
     Mutation(
         "a flipped bit in a text of the database is a traceback",
         44,
-        "state/database.py",
         '    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):\n        return True\n',
         "",
         (
@@ -316,7 +283,6 @@ MUTATIONS = (
     Mutation(
         "a full disk is taken for a damaged database",
         45,
-        "state/database.py",
         "_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)",
         "_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FULL)",
         (
@@ -326,7 +292,6 @@ MUTATIONS = (
     Mutation(
         "a store inside the folder is accepted",
         47,
-        "locations.py",
         '    if found is not None:\n        raise UsageError(\n            f"The store {location} {found}',
         '    if False:\n        raise UsageError(\n            f"The store {location} {found}',
         ("unit/test_locations.py::test_root_and_store_must_not_contain_each_other",),
@@ -334,7 +299,6 @@ MUTATIONS = (
     Mutation(
         "a stop does not end the hashing of a large file",
         60,
-        "sync/limiter.py",
         "        if self._cancelled:\n            raise Interrupted\n        with self._lock:\n            self.size += size",
         "        with self._lock:\n            self.size += size",
         ("unit/test_content.py::test_a_stop_ends_the_hashing_of_a_large_file",),
@@ -342,7 +306,6 @@ MUTATIONS = (
     Mutation(
         "a store out of reach is tried as often as ever",
         61,
-        "daemon/cadence.py",
         "self._wait = min(longest, max(self._first, self._wait * 2))",
         "self._wait = self._first",
         (
@@ -352,7 +315,6 @@ MUTATIONS = (
     Mutation(
         "a time beyond 2262 is more than the database holds",
         None,
-        "core/model.py",
         "return -LIMIT if time_ns < 0 else LIMIT - 1",
         "return time_ns",
         (
@@ -362,7 +324,6 @@ MUTATIONS = (
     Mutation(
         "a clock behind the newest version purges",
         51,
-        "sync/retention.py",
         "is_behind = now.wall_ns < newest and newest > known",
         "is_behind = False",
         ("scenario/test_retention.py::test_a_clock_behind_the_newest_version_removes_nothing",),
@@ -370,7 +331,6 @@ MUTATIONS = (
     Mutation(
         "scrub believes what the folder holds",
         None,
-        "sync/scrub.py",
         "        return digest == agreed",
         "        return True",
         (
@@ -380,7 +340,6 @@ MUTATIONS = (
     Mutation(
         "the tenth version of a run is older than the second",
         None,
-        "sync/trash.py",
         "return (match[1], int(match[2] or 1)) if match else (stamp, 1)",
         "return (stamp, 1)",
         ("scenario/test_trash.py::test_the_tenth_version_of_a_run_is_newer_than_the_second",),
@@ -388,7 +347,6 @@ MUTATIONS = (
     Mutation(
         "standard output is rewound",
         None,
-        "datastore.py",
         "    if can_seek and not _is_standard_stream(file):",
         "    if can_seek:",
         ("cli/test_cli_objects.py::test_get_to_standard_output_continues_the_file_behind_it",),
@@ -396,7 +354,6 @@ MUTATIONS = (
     Mutation(
         "a download is put in place though it is not what its digest says",
         62,
-        "sync/content.py",
         "if size != remote.size or found.digest not in (None, digest):",
         "if size != remote.size:",
         ("unit/test_content.py::test_content_that_is_not_what_its_digest_says_is_refused",),
@@ -404,7 +361,6 @@ MUTATIONS = (
     Mutation(
         "a lock whose file was removed excludes nobody",
         46,
-        "local/marks.py",
         "            if linux.fstat(descriptor).st_nlink:\n                return descriptor",
         "            return descriptor",
         (
@@ -414,7 +370,6 @@ MUTATIONS = (
     Mutation(
         "downloads are put in place before they survive a power cut",
         28,
-        "sync/executor.py",
         "            if staged or parts:\n                self._root.sync()\n",
         "",
         ("scenario/test_recording.py::test_a_download_is_on_the_disk_before_it_gets_its_name",),

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from tests.zoo.mutation import PROJECT, Mutation
+from tests.zoo.mutation import PROJECT, Mutation, module_of, sources_below
 
 TIMEOUT_SECONDS = 300
 """A bug that makes its tests hang is killed, too."""
@@ -51,16 +51,18 @@ class Copy:
         self._python = _interpreter(self.top)
         for name in _BESIDE:
             (self.top / name).symlink_to(PROJECT / name)
+        self._sources = sources_below(self.top)
 
     @contextmanager
-    def mutated(self, mutation: Mutation) -> Iterator[None]:
-        file = self.top / "craftsync" / mutation.file
-        before = file.read_text()
-        self._write(file, mutation.apply(before))
+    def mutated(self, mutation: Mutation) -> Iterator[str]:
+        """Put a bug into the copy, and give the module that has it."""
+        name, text = mutation.applied(self._sources)
+        file = self.top / name
+        self._write(file, text)
         try:
-            yield
+            yield module_of(name)
         finally:
-            self._write(file, before)
+            self._write(file, self._sources[name])
 
     def _write(self, file: Path, text: str) -> None:
         file.write_text(text)
@@ -138,8 +140,8 @@ def copied() -> Iterator[Copy]:
 def try_mutation(copy: Copy, mutation: Mutation) -> tuple[str, ...] | str:
     """Return the tests that failed to notice the bug (none: it is killed), or why that is not known."""
     try:
-        with copy.mutated(mutation):
-            result = copy.run(mutation.tests, mutation.module)
+        with copy.mutated(mutation) as module:
+            result = copy.run(mutation.tests, module)
     except ValueError as error:
         return str(error)
     if result.trouble:

@@ -7,8 +7,10 @@ from functools import cache
 
 import pytest
 
-from tests.zoo.mutation import PROJECT, Mutation
+from tests.zoo.mutation import PROJECT, Mutation, sources_below
 from tests.zoo.mutations import MUTATIONS
+
+SOURCES = sources_below(PROJECT)
 
 
 @cache
@@ -18,11 +20,10 @@ def functions_in(file: str) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_each_bug_can_still_be_put_back(mutation: Mutation) -> None:
-    text = (PROJECT / "craftsync" / mutation.file).read_text()
-    changed = mutation.apply(text)
-    assert changed != text
-    compile(changed, mutation.file, "exec")
+def test_each_mutation_applies_exactly_once(mutation: Mutation) -> None:
+    file, changed = mutation.applied(SOURCES)
+    assert changed != SOURCES[file]
+    compile(changed, file, "exec")
 
 
 def test_every_test_that_must_kill_a_bug_exists() -> None:
@@ -39,7 +40,16 @@ def test_each_bug_has_its_own_name_and_a_test_that_must_kill_it() -> None:
     assert [mutation.name for mutation in MUTATIONS if not mutation.tests] == []
 
 
-def test_a_mutation_whose_old_text_is_gone_is_refused() -> None:
-    mutation = Mutation("gone", None, "clock.py", "not in there", "", ("none",))
-    with pytest.raises(ValueError, match="occurs 0 times"):
-        mutation.apply("something else")
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        ({"a.py": "other", "b.py": ""}, "nowhere"),
+        ({"a.py": "old old"}, r"a.py \(2\)"),
+        ({"a.py": "old", "b.py": "old"}, r"a.py \(1\), b.py \(1\)"),
+    ],
+)
+def test_mutation_is_refused_unless_its_text_occurs_once(
+    sources: dict[str, str], found: str
+) -> None:
+    with pytest.raises(ValueError, match=f"has to occur once; found: {found}$"):
+        Mutation("some bug", None, "old", "new", ("none",)).applied(sources)
