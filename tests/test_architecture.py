@@ -88,7 +88,7 @@ OWNERS = {
     "sqlite3": ("state/",),
     "starlette": ("serve/",),
     "uvicorn": ("serve/",),
-    "watchdog": ("local/watching/inotify.py",),
+    "watchdog": ("local/watch/",),
     "yaml": ("config/",),
 }
 """For each package at the border, the only places that import it: starts of paths."""
@@ -235,7 +235,7 @@ def test_the_simulator_has_every_system_call_on_a_folder() -> None:
 
 
 def test_every_system_call_on_a_folder_goes_through_one_file() -> None:
-    own_business = ("local/linux.py", "local/names.py", "local/watching/", "local/scan_process.py")
+    own_business = ("local/linux.py", "local/names.py", "local/watch/", "local/scan_process.py")
     calls = set(linux.__all__) & set(dir(os)) | {"flock", "ioctl", "rmtree"}
     wrong = [
         f"{path.relative_to(PROJECT)}:{node.lineno} calls {node.value.id}.{node.attr}"

@@ -37,8 +37,8 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.local.folder import Folder
-from craftsync.local.watching import DirtyPaths, Supervisor
-from craftsync.local.watching.supervisor import NOT_BEGUN, Watch
+from craftsync.local.watch import DirtyPaths, Supervisor
+from craftsync.local.watch.supervisor import NOT_BEGUN, Watch
 from craftsync.stores.base import cancel, renew
 from craftsync.stores.retrying import RetryingStore
 from craftsync.sync import status

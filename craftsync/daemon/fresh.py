@@ -8,7 +8,7 @@ from itertools import islice
 from craftsync.daemon.changes import changed_here, with_other_links, with_rules_applied
 from craftsync.daemon.requests import Requests
 from craftsync.local.ignore import IGNORE_FILE
-from craftsync.local.watching import DirtyPaths
+from craftsync.local.watch import DirtyPaths
 from craftsync.sync.report import Options
 from craftsync.sync.session import Session
 

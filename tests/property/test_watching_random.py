@@ -17,7 +17,7 @@ import pytest
 
 from craftsync.clock import Clock
 from craftsync.local.folder import Folder
-from craftsync.local.watching import DirtyPaths
+from craftsync.local.watch import DirtyPaths
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import Options
@@ -55,12 +55,6 @@ class Lossy(Heard):
             super().delete(f"{path}/phantom")
         else:
             super().depart(path)
-
-    def move(self, source: str, target: str) -> None:
-        if self._drops():
-            self.paths.update((source, target))
-        else:
-            super().move(source, target)
 
 
 class Life:

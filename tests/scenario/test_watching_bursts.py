@@ -19,7 +19,7 @@ import pytest
 from craftsync.clock import Clock
 from craftsync.daemon.cycles import Cycles, WatchSettings
 from craftsync.local.folder import Folder
-from craftsync.local.watching import DirtyPaths
+from craftsync.local.watch import DirtyPaths
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import Options

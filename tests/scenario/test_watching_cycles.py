@@ -14,7 +14,7 @@ from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.cycles import Cycles, WatchSettings
 from craftsync.errors import RootError
-from craftsync.local.watching import Health
+from craftsync.local.watch import Health
 from craftsync.stores.directory import DirectoryStore
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import ActionEvent, Event, IssueEvent, Options

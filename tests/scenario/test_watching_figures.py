@@ -13,7 +13,7 @@ from craftsync.core.model import RemoteObject
 from craftsync.daemon.cycles import Cycles, WatchSettings
 from craftsync.daemon.waiting import Waiting
 from craftsync.errors import PathError
-from craftsync.local.watching import DirtyPaths
+from craftsync.local.watch import DirtyPaths
 from craftsync.sync.report import Event, Issue, IssueEvent, Options, ProgressEvent
 from craftsync.sync.status import of_pair
 from tests.support.clock import FakeClock

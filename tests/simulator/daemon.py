@@ -9,8 +9,8 @@ from random import Random
 from craftsync.clock import Clock
 from craftsync.daemon.cycles import Cycles, WatchSettings
 from craftsync.local.folder import Folder
-from craftsync.local.watching.dirty import DirtyPaths
-from craftsync.local.watching.supervisor import Health
+from craftsync.local.watch.dirty import DirtyPaths
+from craftsync.local.watch.supervisor import Health
 from craftsync.sync.report import OnEvent, Options, Report
 from craftsync.sync.session import Session
 from tests.simulator.steps import PATHS

@@ -15,7 +15,8 @@ from craftsync.core.model import RemoteObject
 from craftsync.daemon.cycles import Cycles, WatchSettings
 from craftsync.errors import StoreUnavailable
 from craftsync.local.folder import Folder
-from craftsync.local.watching import Dirty, DirtyPaths, Health, Supervisor
+from craftsync.local.watch import Dirty, DirtyPaths, Health, Supervisor
+from craftsync.local.watch.inotify import Inotify
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import Event, Options, Report
 from craftsync.sync.session import Session
@@ -56,10 +57,6 @@ class Heard(DirtyPaths):
         self._inner.depart(path)
         self.paths.add(path)
 
-    def move(self, source: str, target: str) -> None:
-        self._inner.move(source, target)
-        self.paths.update((source, target))
-
     def everything(self) -> None:
         self._inner.everything()
         self.overflows += 1
@@ -92,10 +89,16 @@ class Hearing:
     Keeps `Watch`, so that a test can watch through it.
     """
 
-    def __init__(self, root: Folder, dirty: DirtyPaths, clock: Clock) -> None:
+    def __init__(
+        self,
+        root: Folder,
+        dirty: DirtyPaths,
+        clock: Clock,
+        make_reader: type[Inotify] = Inotify,
+    ) -> None:
         self.root = Path(root.path)
         self.dirty = dirty if isinstance(dirty, Heard) else Heard(clock.monotonic, dirty)
-        self.supervisor = Supervisor(root, self.dirty, clock, every=3600.0)
+        self.supervisor = Supervisor(root, self.dirty, clock, make_reader=make_reader, every=3600.0)
         self.start, self.stop = self.supervisor.start, self.supervisor.stop
         self.refresh, self.check = self.supervisor.refresh, self.supervisor.check
         self._sentinels = 0
@@ -120,10 +123,16 @@ class Hearing:
 
 
 @contextmanager
-def hearing(root: Path, clock: Clock, dirty: Heard | None = None) -> Iterator[Hearing]:
+def hearing(
+    root: Path,
+    clock: Clock,
+    dirty: Heard | None = None,
+    make_reader: type[Inotify] = Inotify,
+) -> Iterator[Hearing]:
     """Watch a root until the end of the block."""
     with Folder.open(root) as folder:
-        found = Hearing(folder, Heard(clock.monotonic) if dirty is None else dirty, clock)
+        dirty = Heard(clock.monotonic) if dirty is None else dirty
+        found = Hearing(folder, dirty, clock, make_reader)
         found.start()
         try:
             yield found

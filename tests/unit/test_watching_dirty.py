@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 import pytest
+from watchdog.events import (
+    DirCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+)
+from watchdog.observers.api import EventEmitter, EventQueue, ObservedWatch
 
-from craftsync.local.watching.dirty import LONGEST_UNREST, MOST_PATHS, Dirty, DirtyPaths
+from craftsync.local.watch.dirty import LONGEST_UNREST, MOST_PATHS, Dirty, DirtyPaths
 from tests.support.clock import FakeClock
 
 NOTHING = Dirty(frozenset(), everything=False)
@@ -87,7 +95,7 @@ def test_what_is_deleted_and_made_again_is_one_edit(dirty: DirtyPaths, clock: Fa
 
 def test_both_ends_of_a_rename_are_handed_out_together(dirty: DirtyPaths, clock: FakeClock) -> None:
     dirty.depart("old")
-    dirty.move("old", "new")
+    dirty.change("new")
     clock.advance(0.4)
     dirty.change("new")
     clock.advance(0.4)
@@ -100,10 +108,10 @@ def test_all_places_of_a_file_that_was_renamed_twice_are_handed_out_together(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     dirty.depart("a")
-    dirty.move("a", "b")
+    dirty.change("b")
     clock.advance(0.4)
     dirty.depart("b")
-    dirty.move("b", "c")
+    dirty.change("c")
     clock.advance(0.4)
     assert taken(dirty) == set()
     clock.advance(0.1)
@@ -114,9 +122,9 @@ def test_two_files_that_changed_places_are_handed_out_together(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     dirty.depart("a")
-    dirty.move("a", "b")
+    dirty.change("b")
     dirty.depart("b")
-    dirty.move("b", "a")
+    dirty.change("a")
     clock.advance(0.5)
     assert taken(dirty) == {"a", "b"}
     assert len(dirty) == 0
@@ -126,7 +134,7 @@ def test_a_place_that_was_left_and_taken_again_settles_for_itself(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     dirty.depart("a")
-    dirty.move("a", "a~")
+    dirty.change("a~")
     dirty.change("a")
     clock.advance(0.4)
     dirty.change("a~")
@@ -145,18 +153,35 @@ def test_what_departed_for_an_unknown_place_goes_with_what_arrives_meanwhile(
     assert taken(dirty) == {"a", "a new folder that was not watched yet"}
 
 
-def test_a_rename_that_never_rests_is_handed_out_whole_after_thirty_seconds(
+def test_a_file_written_without_rest_under_its_new_name_leaves_the_old_name_like_a_deletion(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
-    dirty.depart("a")
-    dirty.move("a", "b")
-    found: set[str] = set()
-    while not found:
-        dirty.change("b")
+    dirty.depart("log")
+    dirty.change("log.1")
+    handed_out: list[tuple[float, set[str]]] = []
+    while len(handed_out) < 2:
+        dirty.change("log.1")
         clock.advance(0.25)
-        found = taken(dirty)
-    assert found == {"a", "b"}
-    assert clock.monotonic() == LONGEST_UNREST
+        if found := taken(dirty):
+            handed_out.append((clock.monotonic(), found))
+    assert handed_out == [(1.5, {"log"}), (LONGEST_UNREST, {"log.1"})]
+
+
+def test_events_of_any_watchdog_emitter_are_understood(dirty: DirtyPaths, clock: FakeClock) -> None:
+    watch = ObservedWatch("/root", recursive=True)
+    emitter = EventEmitter(cast(EventQueue, dirty), watch)
+    for event in (
+        FileModifiedEvent("edited"),
+        DirCreatedEvent("folder"),
+        FileMovedEvent("old", "new"),
+        FileMovedEvent("left", ""),
+        FileDeletedEvent("deleted"),
+    ):
+        emitter.queue_event(event)
+    clock.advance(0.5)
+    assert taken(dirty) == {"edited", "folder", "old", "new", "left"}
+    clock.advance(1)
+    assert taken(dirty) == {"deleted"}
 
 
 def test_a_crowd_in_one_folder_becomes_the_folder(clock: FakeClock) -> None:
@@ -183,7 +208,7 @@ def test_a_crowd_of_folders_becomes_everything(clock: FakeClock) -> None:
 def test_both_ends_of_a_rename_into_a_crowd_are_still_handed_out(clock: FakeClock) -> None:
     dirty = DirtyPaths(clock.monotonic, settle=0.5, most=300)
     dirty.depart("old")
-    dirty.move("old", "d/new")
+    dirty.change("d/new")
     for number in range(400):
         dirty.change(f"d/{number}")
     clock.advance(30)

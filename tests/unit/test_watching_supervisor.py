@@ -11,8 +11,8 @@ import pytest
 
 from craftsync.local.folder import Folder
 from craftsync.local.tree import Tree
-from craftsync.local.watching import DirtyPaths, Supervisor
-from craftsync.local.watching.inotify import CANARY, Inotify
+from craftsync.local.watch import DirtyPaths, Supervisor
+from craftsync.local.watch.inotify import CANARY, Inotify
 from tests.support.cli import until
 from tests.support.clock import FakeClock
 
@@ -20,15 +20,15 @@ from tests.support.clock import FakeClock
 class Deaf(Inotify):
     """A reader whose thread lives and hears nothing."""
 
-    def _handle(self, watch: int, mask: int, cookie: int, name: bytes) -> None:
+    def _handle(self, watch: int, mask: int, name: bytes) -> None:
         """Let it pass."""
 
 
 class Busy(Inotify):
     """A reader that is busy with other events and has not come to the canary yet."""
 
-    def _handle(self, watch: int, mask: int, cookie: int, name: bytes) -> None:
-        super()._handle(watch, mask, cookie, b"other" if name == CANARY.encode() else name)
+    def _handle(self, watch: int, mask: int, name: bytes) -> None:
+        super()._handle(watch, mask, b"other" if name == CANARY.encode() else name)
 
 
 class Readers:
@@ -38,11 +38,11 @@ class Readers:
         self._kinds = list(kinds)
         self.made: list[Inotify] = []
 
-    def __call__(self, tree: Tree, dirty: DirtyPaths, monotonic: Callable[[], float]) -> Inotify:
+    def __call__(self, tree: Tree, dirty: DirtyPaths, root: str) -> Inotify:
         kind = self._kinds.pop(0) if self._kinds else Inotify
         if isinstance(kind, OSError):
             raise kind
-        self.made.append(kind(tree, dirty, monotonic))
+        self.made.append(kind(tree, dirty, root))
         return self.made[-1]
 
 

@@ -1,8 +1,7 @@
-"""The paths that may have changed, until they have settled.
+"""The queue of file events: which paths may have changed, until they have settled.
 
-Pure but for the lock: time is an argument. Knows nothing of events; what it is
-told are changes, departures and deletions, and it decides when each of them
-has come to rest.
+Pure but for the lock: time is an argument. Takes watchdog's events, keeps one
+entry a path, and decides when each of them has come to rest.
 """
 
 from __future__ import annotations
@@ -10,14 +9,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from watchdog.events import FileSystemEvent
 
 LONGEST_UNREST = 30.0
 """Seconds after which a path that never rests is handed out all the same."""
 
 DELETION_PATIENCE = 1.0
 """Seconds by which a deletion rests longer than an edit: an editor that deletes and
-writes anew, or a rename that arrives in two halves, is then one change."""
+writes anew is then one change."""
 
 MOST_PATHS = 10_000
 """More paths than this are collapsed into their folders: a bound on memory, not on truth."""
@@ -26,7 +28,7 @@ _CROWD = 100
 """Dirty paths in one folder from which on the folder stands for them."""
 _BURST = 1_000
 """Dirty paths from which on most have to have settled before any is handed out:
-one large pass after a burst costs less than many during it."""
+one large run after a burst costs less than many during it."""
 
 
 class Dirty(NamedTuple):
@@ -42,7 +44,7 @@ class DirtyPaths:
     A path that is a folder stands for all below it. Any thread may add; one
     thread waits and takes. Each path is handed out once it has been quiet for
     `settle` seconds (a deletion for longer), and after `LONGEST_UNREST`
-    whether it is quiet or not. The two ends of a rename are handed out together.
+    whether it is quiet or not. What was moved away goes with what arrived.
     """
 
     def __init__(
@@ -56,41 +58,41 @@ class DirtyPaths:
         self._clear()
 
     def _clear(self) -> None:
-        # Both are ordered by the moment of the last event: the first is the first to settle.
+        # These are ordered by the moment of the last event: the first is the first to settle.
         self._edits: dict[str, float] = {}
         self._gone: dict[str, float] = {}
         self._departed: set[str] = set()
-        self._sources: dict[str, set[str]] = {}
-        self._target: dict[str, str] = {}
         self._first: dict[str, float] = {}
         self._folders: set[str] = set()
         self._everything_at: float | None = None
 
+    def put(self, item: tuple[FileSystemEvent, object]) -> None:
+        """Take an event and its watch from an emitter, as watchdog's `EventQueue` does. Paths are relative."""
+        event, _ = item
+        path = str(event.src_path)
+        if event.event_type == "deleted":
+            self.delete(path)
+        elif event.event_type == "moved":
+            self.depart(path)
+            if event.dest_path:
+                self.change(str(event.dest_path))
+        else:
+            self.change(path)
+
     def change(self, path: str) -> None:
         """Something at the path was made, written, or came to it."""
-        with self._changed:
-            self._edit(path)
+        self._mark(path)
 
     def delete(self, path: str) -> None:
         """What was at the path is gone for good."""
-        with self._changed:
-            self._leave(path, departed=False)
+        self._mark(path, gone=True)
 
     def depart(self, path: str) -> None:
-        """What was at the path was moved somewhere that is not known (yet)."""
-        with self._changed:
-            self._leave(path, departed=True)
-
-    def move(self, source: str, target: str) -> None:
-        """What was at `source`, which had departed, has come to `target`."""
-        with self._changed:
-            self._edit(target)
-            if self._everything_at is None and source in self._gone:
-                del self._gone[source]
-                self._follow(source, target)
+        """What was at the path was moved elsewhere: out of the root, or to a path that changes too."""
+        self._mark(path, gone=True, departed=True)
 
     def everything(self) -> None:
-        """More may have changed than can be told."""
+        """More may have changed than can be listed."""
         with self._changed:
             self._collapse_all()
 
@@ -107,7 +109,7 @@ class DirtyPaths:
 
     @property
     def counted(self) -> int | None:
-        """How many paths wait; `None` while a folder, or everything, stands for more than can be told."""
+        """How many paths wait; `None` while a folder, or everything, stands for more than is known."""
         with self._changed:
             if self._everything_at is not None or self._folders:
                 return None
@@ -134,59 +136,29 @@ class DirtyPaths:
             if self._everything_at is not None:
                 self._clear()
                 return Dirty(frozenset(), everything=True)
-            return Dirty(frozenset(self._take_settled(now)), everything=False)
+            settled = frozenset(self._settled(now))
+            for path in settled:
+                self._forget(path)
+            return Dirty(settled, everything=False)
 
-    def _edit(self, path: str) -> None:
-        place = self._noted(path)
-        if place is None:
-            return
-        if not self._edits:
-            self._changed.notify()
-        self._gone.pop(place, None)
-        self._unfollow(place)
-        self._edits.pop(place, None)
-        self._edits[place] = self._monotonic()
-        self._bound()
-
-    def _leave(self, path: str, *, departed: bool) -> None:
-        place = self._noted(path)
-        if place is None:
-            return
-        if place in self._folders:
-            self._edits[place] = self._monotonic()
-            return
-        self._edits.pop(place, None)
-        self._unfollow(place)
-        self._gone.pop(place, None)
-        self._gone[place] = self._monotonic()
-        (self._departed.add if departed else self._departed.discard)(place)
-        self._bound()
-
-    def _noted(self, path: str) -> str | None:
-        """Return the path or the folder that stands for it, `None` while everything is dirty."""
-        now = self._monotonic()
-        if self._everything_at is not None:
-            self._everything_at = now
-            return None
-        folder = path.rpartition("/")[0]
-        place = folder if folder in self._folders else path
-        if not self._first:
-            self._changed.notify()
-        self._first.setdefault(place, now)
-        return place
-
-    def _follow(self, source: str, target: str) -> None:
-        """Hand `source` out with `target`, and with it whatever was to be handed out with `source`."""
-        sources = self._sources.pop(source, set()) | {source}
-        sources.discard(target)
-        self._sources.setdefault(target, set()).update(sources)
-        for moved in sources:
-            self._target[moved] = target
-
-    def _unfollow(self, path: str) -> None:
-        target = self._target.pop(path, None)
-        if target is not None:
-            self._sources[target].discard(path)
+    def _mark(self, path: str, *, gone: bool = False, departed: bool = False) -> None:
+        with self._changed:
+            now = self._monotonic()
+            if self._everything_at is not None:
+                self._everything_at = now
+                return
+            folder = path.rpartition("/")[0]
+            if folder in self._folders:
+                path = folder
+            gone = gone and path not in self._folders
+            if not self._first or not (gone or self._edits):
+                self._changed.notify()
+            self._first.setdefault(path, now)
+            self._edits.pop(path, None)
+            self._gone.pop(path, None)
+            (self._gone if gone else self._edits)[path] = now
+            (self._departed.add if gone and departed else self._departed.discard)(path)
+            self._bound()
 
     def _due(self, now: float) -> float:
         """Return when something is to be handed out; infinity when nothing is dirty."""
@@ -203,35 +175,21 @@ class DirtyPaths:
         return min(due, overdue)
 
     def _in_burst(self, now: float) -> bool:
-        """Tell whether many paths are dirty and more than a tenth of them were touched just now."""
+        """Return whether many paths are dirty and more than a tenth of them were touched just now."""
         if len(self._first) <= _BURST:
             return False
         tenth = len(self._first) // 10
         newest = islice(reversed(self._edits.values()), tenth, tenth + 1)
         return any(at > now - self._settle for at in newest)
 
-    def _take_settled(self, now: float) -> Iterator[str]:
-        for path in self._settled(now):
-            yield from self._sources.get(path, ())
-            for source in self._sources.pop(path, ()):
-                self._forget(source)
-            yield path
-            self._forget(path)
-
-    def _settled(self, now: float) -> dict[str, None]:
+    def _settled(self, now: float) -> Iterator[str]:
         quiet = now - self._settle
-        edits = list(_until(self._edits, quiet))
-        overdue = [self._leader(path) for path in _until(self._first, now - LONGEST_UNREST)]
-        patient = list(_until(self._gone, quiet - DELETION_PATIENCE))
-        # What departed may be what has arrived in a folder that was not watched yet.
-        alone = not edits
-        company = [
-            path for path in _until(self._gone, quiet) if path in self._departed and not alone
-        ]
-        return dict.fromkeys([*edits, *overdue, *patient, *company])
-
-    def _leader(self, path: str) -> str:
-        return self._target.get(path, path)
+        yield from _until(self._edits, quiet)
+        yield from _until(self._first, now - LONGEST_UNREST)
+        yield from _until(self._gone, quiet - DELETION_PATIENCE)
+        if _oldest(self._edits) <= quiet:
+            # What departed may be what has arrived: a run that sees both can carry out the rename.
+            yield from self._departed.intersection(_until(self._gone, quiet))
 
     def _bound(self) -> None:
         """Past the bound, let folders stand for the crowds in them; the root stands for everything."""
@@ -242,33 +200,23 @@ class DirtyPaths:
             crowds.setdefault(path.rpartition("/")[0], []).append(path)
         for folder, paths in crowds.items():
             if folder and len(paths) >= _CROWD:
-                self._collapse(folder, paths)
+                for path in paths:
+                    self._forget(path)
+                self._folders.add(folder)
+                self._first[folder] = self._edits[folder] = self._monotonic()
         if len(self._first) > self._most // 2:
             self._collapse_all()
-
-    def _collapse(self, folder: str, paths: list[str]) -> None:
-        now = self._monotonic()
-        for path in paths:
-            self._unfollow(path)
-            for source in self._sources.pop(path, ()):
-                del self._target[source]
-                self._gone[source] = now
-        for path in paths:
-            self._forget(path)
-        self._folders.add(folder)
-        self._first[folder] = self._edits[folder] = now
 
     def _forget(self, path: str) -> None:
         for moments in (self._edits, self._gone, self._first):
             moments.pop(path, None)
         self._departed.discard(path)
-        self._target.pop(path, None)
         self._folders.discard(path)
 
     def _collapse_all(self) -> None:
         now = self._monotonic()
-        first = next(iter(self._first.values()), now)
         if self._everything_at is None:
+            first = next(iter(self._first.values()), now)
             self._clear()
             self._first[""] = first
             self._changed.notify()

@@ -21,8 +21,8 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import RootError
 from craftsync.local.folder import Folder
 from craftsync.local.tree import Tree
-from craftsync.local.watching.dirty import DirtyPaths
-from craftsync.local.watching.inotify import CANARY, Inotify
+from craftsync.local.watch.dirty import DirtyPaths
+from craftsync.local.watch.inotify import CANARY, Inotify
 
 _LOOK_SECONDS = 1.0
 _CANARY_SECONDS = 60.0
@@ -59,7 +59,7 @@ class Watch(Protocol):
     def stop(self) -> None: ...
 
 
-MakeReader = Callable[[Tree, DirtyPaths, Callable[[], float]], Inotify]
+MakeReader = Callable[[Tree, DirtyPaths, str], Inotify]
 
 
 class Supervisor:
@@ -95,7 +95,7 @@ class Supervisor:
         return self._health
 
     def start(self) -> None:
-        """Begin to watch, and to look every second whether the watching lives."""
+        """Begin to watch, and to check every second whether the watching lives."""
         with self._guard:
             self._begin()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -115,7 +115,7 @@ class Supervisor:
                 self._reader.cover()
 
     def check(self) -> None:
-        """Look once whether the watching lives, and do what is to be done about it."""
+        """Check once whether the watching lives; end what cannot be relied on, start what is due."""
         with self._guard:
             if self._reader is None:
                 self._begin_when_due()
@@ -143,7 +143,7 @@ class Supervisor:
     def _begin(self) -> None:
         try:
             self._root.ensure_same()
-            reader = self._make_reader(self._root.tree, self._dirty, self._clock.monotonic)
+            reader = self._make_reader(self._root.tree, self._dirty, str(self._root.path))
         except (OSError, RootError) as error:
             self._later(_advice(error))
             return
@@ -164,9 +164,8 @@ class Supervisor:
 
     def _end(self) -> None:
         if self._reader is not None:
-            self._reader.stop()
-            self._reader.join()
-            self._reader = None
+            self._reader.close()
+        self._reader = None
 
     def _later(self, reason: str) -> None:
         """Let the watching rest, and look at everything meanwhile."""
@@ -185,7 +184,7 @@ class Supervisor:
         except RootError as error:
             return str(error)
         if reader.root_left:
-            return f"the root {self._root.path} was moved, removed or unmounted"
+            return f"the folder {self._root.path} was moved, removed or unmounted"
         if reader.failure or not reader.is_alive():
             return f"File watching stopped: {reader.failure or 'its thread has ended'}."
         if not self._canary.is_answered(reader):

@@ -1,0 +1,279 @@
+"""Emits the kernel's file events of a root into a queue.
+
+An emitter by watchdog's public API, with the kernel's calls declared here.
+watchdog's own emitter for inotify is not used: on an overflow it removes and
+adds every watch, which overflows the queue again; it hides refused watches,
+keeps those of folders that have left, dies of a folder that does, and queues
+without a bound.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from threading import Lock
+from typing import cast
+
+from watchdog.events import FileDeletedEvent, FileModifiedEvent, FileMovedEvent
+from watchdog.observers.api import EventEmitter, EventQueue, ObservedWatch
+
+from craftsync.core.model import OWN_FOLDER
+from craftsync.core.paths import malformed
+from craftsync.local.tree import Tree
+from craftsync.local.watch.dirty import DirtyPaths
+
+CANARY = "canary"
+"""The file in craftsync's own folder whose events show that the watching lives."""
+
+# linux/inotify.h
+_MODIFY, _ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO = 0x2, 0x4, 0x8, 0x40, 0x80
+_CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
+_UNMOUNT, _Q_OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
+_ONLYDIR, _EXCL_UNLINK, _ISDIR = 0x0100_0000, 0x0400_0000, 0x4000_0000
+
+# What can change content, and rights, for a file may become readable. Opening and reading is
+# not among it, or hashing would wake us for ever.
+_CHANGES = _CREATE | _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _DELETE | _ATTRIB
+_CHANGES |= _ONLYDIR | _EXCL_UNLINK
+_ROOT_LEAVES = _MOVE_SELF | _DELETE_SELF
+_ENDS = _IGNORED | _UNMOUNT | _ROOT_LEAVES
+_HEADER = struct.Struct("iIII")  # struct inotify_event: watch, mask, cookie, length of the name
+_READ_BYTES = 1 << 17
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Inotify(EventEmitter):
+    """One kernel queue over one root, and the thread that reads it.
+
+    Make it, `start` it, `cover` the root; then `close` it. The plain attributes
+    are read by others and set here.
+    """
+
+    def __init__(self, tree: Tree, dirty: DirtyPaths, root: str) -> None:
+        """`root` is the path of the tree. Raises `OSError` when the kernel allows no more queues."""
+        # The queue takes what EventQueue takes; a path waits in it once, so it has a bound.
+        super().__init__(cast("EventQueue", dirty), ObservedWatch(root, recursive=True))
+        self._tree = tree
+        self._dirty = dirty
+        self._wake = os.eventfd(0)
+        self._kernel: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        if self._kernel < 0:
+            os.close(self._wake)
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self._poll = select.poll()
+        self._poll.register(self._kernel, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+        self._guard = Lock()
+        self._paths: dict[int, str] = {}
+        """Where the folder of each watch is."""
+        self._lost: set[int] = set()
+        """Watches whose folders left their places; one that is found elsewhere is taken out again."""
+        self._unseen: set[int] = set()
+        """Watches whose folders were not found (yet) since all of them were last looked for."""
+        self._own_watch = -1
+        self.handled = 0
+        self.canaries = 0
+        self.exhausted = False
+        """The kernel allows no more watches: some folders have none."""
+        self.root_left = False
+        self.failure: str | None = None
+        """Why the reading thread has ended."""
+
+    def __len__(self) -> int:
+        """Return how many folders are watched."""
+        return len(self._paths)
+
+    def on_thread_stop(self) -> None:
+        if self._kernel >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """End the thread, if it was started, and all watches; may be called twice."""
+        self.stop()
+        if self.ident is not None:
+            self.join()
+        if self._kernel >= 0:
+            os.close(self._kernel)
+            os.close(self._wake)
+        self._kernel = self._wake = -1
+
+    def run(self) -> None:
+        """Read and handle events until stopped; whatever goes wrong is kept in `failure`."""
+        try:
+            super().run()
+        except Exception as error:  # noqa: BLE001 (a thread that died in silence would be worse)
+            self.failure = f"{type(error).__name__}: {error}"
+            self._dirty.everything()
+
+    def queue_events(self, timeout: float) -> None:
+        """Wait for events, however long, and queue what they mean."""
+        self._poll.poll()
+        try:
+            block = os.read(self._kernel, _READ_BYTES)
+        except BlockingIOError:
+            return
+        for watch, mask, name in _events(block):
+            self._handle(watch, mask, name)
+
+    def cover(self, path: str = "") -> None:
+        """Watch the folder at `path` and all below it; "" is the root.
+
+        Watches that are there already stay, and follow what has moved. Each
+        folder is watched before it is listed, so that nothing is missed
+        between. May be called while events are read.
+        """
+        if not path:
+            with self._guard:
+                self.exhausted = False
+                self._unseen = set(self._paths)
+            self._watch_own_folder()
+        waiting, complete = [path], True
+        while waiting and not self.exhausted and self.should_keep_running():
+            inner = self._cover_one(waiting.pop())
+            waiting += inner or ()
+            complete = complete and inner is not None
+        if not path and complete and not waiting:
+            with self._guard:
+                self._lose(self._unseen & self._paths.keys())
+
+    @property
+    def hears_canary(self) -> bool:
+        return self._own_watch >= 0
+
+    def drop_lost(self) -> None:
+        """Stop watching folders that have left the root; called now and then."""
+        with self._guard:
+            for watch in self._lost:
+                _libc.inotify_rm_watch(self._kernel, watch)
+            self._lost.clear()
+
+    def _watch_own_folder(self) -> None:
+        with suppress(OSError), self._tree.directory(OWN_FOLDER) as descriptor, self._guard:
+            self._own_watch = self._add(descriptor, _ATTRIB | _ONLYDIR)
+
+    def _cover_one(self, path: str) -> list[str] | None:
+        """Watch one folder and return the folders in it; `None` where one is that cannot be watched."""
+        try:
+            listing = self._tree.listing(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError:
+            return None
+        try:
+            with self._guard:
+                if not self._is_at(listing, path):
+                    return []
+                watch = self._add(listing, _CHANGES if path else _CHANGES | _ROOT_LEAVES)
+                if watch < 0:
+                    return None
+                self._paths[watch] = path
+                self._lost.discard(watch)
+                self._unseen.discard(watch)
+            return list(_folders_in(listing, path))
+        except OSError:
+            return None
+        finally:
+            os.close(listing)
+
+    def _is_at(self, listing: int, path: str) -> bool:
+        """Return whether an open folder is still there; a rename from now on will be handled later."""
+        if not path:
+            return True
+        with suppress(OSError):
+            return os.path.samestat(self._tree.status(path), os.fstat(listing))
+        return False
+
+    def _add(self, descriptor: int, mask: int) -> int:
+        """Return the number of the watch on an open folder, negative when there is none."""
+        place = f"/proc/self/fd/{descriptor}".encode()
+        watch: int = _libc.inotify_add_watch(self._kernel, place, mask)
+        if watch < 0 and ctypes.get_errno() == errno.ENOSPC:
+            self.exhausted = True
+        return watch
+
+    def _handle(self, watch: int, mask: int, name: bytes) -> None:
+        self.handled += 1
+        folder = self._paths.get(watch)
+        if mask & _Q_OVERFLOW:
+            self._dirty.everything()
+        elif watch == self._own_watch:
+            self.canaries += name == CANARY.encode()
+        elif folder is None:
+            pass  # It has left the root, or its watch was removed.
+        elif mask & _ENDS:
+            self._end(watch, folder, mask)
+        elif (path := _path_in(folder, name)) is not None:
+            self._take(path, mask)
+
+    def _end(self, watch: int, folder: str, mask: int) -> None:
+        """A watch has ended: its folder was removed or unmounted, or it is the root that has left."""
+        if mask & _IGNORED:
+            with self._guard:
+                self._paths.pop(watch, None)
+        self.root_left = self.root_left or not folder
+        if not folder or mask & _UNMOUNT:
+            self._dirty.everything()
+
+    def _take(self, path: str, mask: int) -> None:
+        """Queue what happened at a path. A folder stands for all that it holds."""
+        if mask & _MOVED_FROM:
+            if mask & _ISDIR:
+                self._leave(path)
+            self.queue_event(FileMovedEvent(path, ""))
+        elif mask & _DELETE:
+            self.queue_event(FileDeletedEvent(path))
+        else:
+            if mask & _ISDIR:
+                # It is watched first: what comes into it from now on is heard.
+                self.cover(path)
+            self.queue_event(FileModifiedEvent(path))
+
+    def _leave(self, path: str) -> None:
+        """A folder has left its place, with all below it. If it is in the root still, it is covered there."""
+        below = f"{path}/"
+        with self._guard:
+            places = self._paths.items()
+            self._lose(
+                [watch for watch, place in places if place == path or place.startswith(below)]
+            )
+
+    def _lose(self, watches: Iterable[int]) -> None:
+        for watch in watches:
+            del self._paths[watch]
+            self._lost.add(watch)
+
+
+def _events(block: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield watch, mask and name of each event in what the kernel gave."""
+    at = 0
+    while at < len(block):
+        watch, mask, _, length = _HEADER.unpack_from(block, at)
+        at += _HEADER.size + length
+        yield watch, mask, block[at - length : at].rstrip(b"\0")
+
+
+def _path_in(folder: str, name: bytes) -> str | None:
+    """Return the path of an entry of a folder; `None` for one that can take no part."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        return None
+    if not text or text == OWN_FOLDER:
+        return None
+    return f"{folder}/{text}" if folder else text
+
+
+def _folders_in(listing: int, path: str) -> Iterator[str]:
+    """Yield the folders in an open one, without craftsync's own and those whose name is no text."""
+    with os.scandir(listing) as entries:
+        for entry in entries:
+            inner = f"{path}/{entry.name}" if path else entry.name
+            part = entry.name != OWN_FOLDER and malformed(inner) is None
+            if part and entry.is_dir(follow_symlinks=False):
+                yield inner
