@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import uuid
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from craftsync.stores.base import Store
 ROOT_MARK = "root-id"
 _GITIGNORE = ".gitignore"
 STORE_MARK = f"{OWN_FOLDER}/store-id"
+_IDENTITY = re.compile("[0-9a-f]{32}")
 
 
 def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
@@ -103,6 +105,11 @@ def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
             with contextlib.suppress(StoreDenied):
                 found = _write_mark(store)
         if found is not None:
+            if not _IDENTITY.fullmatch(found):
+                raise StoreChanged(
+                    f"What {store.location} answers for {STORE_MARK} is not an identity.",
+                    remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
+                )
             state.database.put("store_id", found)
 
 

@@ -228,6 +228,15 @@ def test_an_upload_answered_200_by_a_login_page_is_not_stored(
         assert store.stat("object") is None
 
 
+def test_a_login_page_is_taken_for_no_object(moto_server: S3Server, open_s3: OpenS3) -> None:
+    with proxied(moto_server, lambda _: PORTAL) as (server, _):
+        store = patient(open_s3(server, facts=CHECKED))
+        with pytest.raises(StoreUnavailable, match="answered 200"):
+            store.stat("object")
+        with pytest.raises(StoreUnavailable, match="answered 200"), store.read("object"):
+            pass
+
+
 @pytest.mark.parametrize("size", [3, LARGE], ids=["small", "in parts"])
 def test_an_upload_whose_answer_lacks_the_etag_is_settled_by_a_stat(
     moto_server: S3Server, open_s3: OpenS3, size: int

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+from tests.simulator.bucket import SERVERS
 from tests.simulator.steps import Author, Run, Step
 from tests.simulator.store import PERSONALITIES
 from tests.simulator.world import FOLDER, World, make_template
@@ -41,7 +42,7 @@ def made_up(seed: int, steps: int = STEPS) -> History:
     chance = Random(seed)
     clients, personality = (
         chance.choice((1, 2, 2, 3)),
-        chance.choice((*sorted(PERSONALITIES), FOLDER)),
+        chance.choice((*sorted(PERSONALITIES), *sorted(SERVERS), FOLDER)),
     )
     author = Author(chance.getrandbits(32), clients)
     return History(seed, clients, personality, tuple(author.history(steps)))
@@ -67,7 +68,7 @@ def play(history: History, place: Path, trace: Callable[[str], None] | None = No
             template=place / "template.db",
             trace=trace,
         )
-        with world.kernel.installed():
+        with world.installed():
             for step in history.steps:
                 world.step(step)
             world.settle()

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from craftsync.errors import CraftsyncError
 from tests.simulator.judge import Wrong
@@ -99,10 +99,11 @@ def _strange_folder(world: World, client: Client, *, lost: bool) -> None:
 
 @contextmanager
 def _without(world: World) -> Iterator[None]:
-    objects = world.store.saved()
-    world.store.restore({path: one for path, one in objects.items() if path != _STORE_ID})
+    objects: dict[str, Any] = world.store.saved()
+    identity = {name: one for name, one in objects.items() if name.endswith(_STORE_ID)}
+    world.store.restore({name: objects[name] for name in objects.keys() - identity.keys()})
     yield
-    world.store.restore(world.store.saved() | {_STORE_ID: objects[_STORE_ID]})
+    world.store.restore(world.store.saved() | identity)
 
 
 def _must_refuse(world: World, client: Client) -> None:

@@ -28,8 +28,8 @@ class Act:
 
     @property
     def content(self) -> bytes:
-        """All of one size, but for every seventh."""
-        return b"%08d" % self.token + b"+" * (self.token % 7 == 0)
+        """All of one size, but for every seventh, which is large."""
+        return b"%08d" % self.token + b"+" * (72 if self.token % 7 == 0 else 0)
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,26 @@ class Crash:
 class Fail:
     """The requests from the `first` on fail, `count` of them: before they are carried out, or after.
 
-    `doubt`: the client is not told which.
+    `doubt`: the client is not told which. `kind` is one of `KINDS`, and for S3 alone.
     """
 
     first: int
     count: int = 1
     after: bool = False
     doubt: bool = False
+    kind: str = ""
+
+
+KINDS = (
+    *("", "", "", ""),
+    "error",  # 500, whether it was carried out or not
+    "throttled",
+    "portal",  # 200, from somebody who is not the store
+    "cut",  # The body ends in its middle.
+    "truncated",  # A page of a listing says that it is the last.
+    "repeated",  # A page of a listing comes again.
+    "lie",  # A write is acknowledged, and nothing is stored.
+)
 
 
 @dataclass(frozen=True)
@@ -124,13 +137,14 @@ class Author:
         roll = chance.random()
         if roll < 0.25:
             mods.append(Crash(chance.randint(1, 60), cut=chance.random() < 0.3))
-        elif roll < 0.45:
+        if 0.2 < roll < 0.45:
             mods += [
                 Fail(
                     chance.randint(1, 40),
                     chance.choice((1, 1, 2, 7)),
                     after=chance.random() < 0.5,
                     doubt=chance.random() < 0.5,
+                    kind=chance.choice(KINDS),
                 )
                 for _ in range(chance.randint(1, 3))
             ]

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
+from craftsync.errors import StoreUnavailable
 from craftsync.stores.base import Expect, Source, Store, UploadJournal
 from craftsync.stores.memory import MemoryStore
+from tests.simulator.steps import Fail
 from tests.support.world import Bytes
 
 Objects = dict[str, tuple[RemoteObject, bytes]]
@@ -116,9 +118,9 @@ class SimulatedStore(MemoryStore):
 
 
 class Connection:
-    """One client's way to a store. `request` is called before and after each operation, and may raise."""
+    """One client's way to a store. `request` is called before and after each operation; see `bucket.OnRequest`."""
 
-    def __init__(self, store: Store, request: Callable[[str, str, bool], None]) -> None:
+    def __init__(self, store: Store, request: Callable[[str, str, bool], Fail | None]) -> None:
         self._store = store
         self._request = request
         self.name = store.name
@@ -129,9 +131,13 @@ class Connection:
 
     @contextmanager
     def _asked(self, operation: str, path: str) -> Iterator[None]:
-        self._request(operation, path, False)
+        fail = self._request(operation, path, False)
+        if fail is not None and not fail.after:
+            raise StoreUnavailable("simulated", ambiguous=fail.doubt)
         yield
         self._request(operation, path, True)
+        if fail is not None and fail.after:
+            raise StoreUnavailable("simulated", ambiguous=True)
 
     def list(self, prefix: str = "", **options: Any) -> Iterator[RemoteObject | Skipped]:
         with self._asked("list", prefix):

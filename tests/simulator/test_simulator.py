@@ -120,6 +120,13 @@ def test_an_edit_right_after_the_stat_that_keeps_size_and_time_is_uploaded(place
         play(History(at, 1, "whole", steps), place)
 
 
+def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None:
+    for first in range(1, 5):
+        mishaps = (Fail(first, 7, kind="portal"),)
+        steps = (Run(1), Act("write", 0, "a", 1), Run(0, mishaps), Run(0, mishaps))
+        play(History(1, 2, "s3 plain", steps), place)
+
+
 def test_the_judge_allows_no_loss_of_an_edit_nobody_had_seen() -> None:
     judge = Judge()
     judge.person("folder", "a", b"1")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -18,13 +18,15 @@ from craftsync.stores.retrying import RetryingStore
 from craftsync.sync.pool import SerialPool
 from craftsync.sync.report import Event, IssueEvent, Options, Report
 from craftsync.sync.session import Session
+from tests.simulator.bucket import SERVERS, SimulatedBucket
 from tests.simulator.daemon import RESCAN_SECONDS, Life
+from tests.simulator.determinism import seeded
 from tests.simulator.disasters import cut_power, happens
 from tests.simulator.disk import Disk, Inode, Kernel
 from tests.simulator.judge import Judge, Wrong, original
 from tests.simulator.shared import SharedFolder
 from tests.simulator.steps import Act, Crash, Disaster, Fail, Run, Step, Wait
-from tests.simulator.store import PERSONALITIES, Connection, Objects, SimulatedStore, is_own
+from tests.simulator.store import PERSONALITIES, Connection, SimulatedStore, is_own
 from tests.support.clock import FakeClock
 from tests.support.world import Bytes
 
@@ -36,9 +38,12 @@ _HIDDEN = ("old time", "same time")
 _TICK_NS = 10_000_000
 _OF_A_DAEMON = 3
 """Descriptors: its folder, that folder's lock, and a directory store."""
+_CHANGING = ("write", "delete", "copy", "PUT", "POST", "DELETE")
 _PAUSES = (0.0, 0.0, 0.002, 0.02)
 _PAUSES_OF_A_DAEMON = (0.0, 0.002, 0.02, 0.7)
 """Long enough for a change to settle while a run is under way, which then takes it in."""
+_WRITTEN_BACK = 600.0
+"""Seconds after which a kernel has written to the disk what nobody flushed."""
 _CYCLES = 4
 """Runs of each client within which everything must be at rest."""
 
@@ -113,10 +118,13 @@ class World:
         self.clock = FakeClock()
         self.judge = Judge()
         self.kernel = Kernel(self._on_disk)
-        self.store: SimulatedStore | SharedFolder
+        self.store: Any
+        """A `SimulatedStore`, or what stands in its place."""
         if personality == FOLDER:
             self.store = SharedFolder(Disk(99, self.clock.now_ns))
             self.kernel.disks[self.store.location] = self.store.disk
+        elif personality in SERVERS:
+            self.store = SimulatedBucket(personality, self.clock, self._request)
         else:
             self.store = SimulatedStore(PERSONALITIES[personality])
         self.effects = 0
@@ -132,8 +140,18 @@ class World:
         self._running: Client | None = None
         self._dead = self._cut = False
         self._contents: set[bytes] = set()
-        self.backup: Objects | None = None
+        self.backup: Any = None
         self.clients = [self._client(number, template) for number in range(clients)]
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Take the place of the machine craftsync runs on."""
+        with ExitStack() as places:
+            places.enter_context(self.kernel.installed())
+            places.enter_context(seeded(Random(self.chance.random())))
+            if isinstance(self.store, SimulatedBucket):
+                places.enter_context(self.store.installed())
+            yield
 
     def _client(self, number: int, template: Path) -> Client:
         disk = Disk(number + 1, self.clock.now_ns)
@@ -153,6 +171,9 @@ class World:
                 self.act(step)
             case Wait():
                 (self.clock.jump if step.jump else self.clock.advance)(step.seconds)
+                if step.seconds >= _WRITTEN_BACK and not step.jump:
+                    for disk in self.kernel.disks.values():
+                        disk.flush()
             case Run():
                 self.run(self.clients[step.client % len(self.clients)], step)
             case Disaster():
@@ -317,11 +338,10 @@ class World:
     def _opened(self, client: Client) -> tuple[Session, ExitStack]:
         """Open a session; the stack closes it and its store."""
         chance = Random(self.chance.random())
-        store = RetryingStore(
-            Connection(self.store.connect(), self._request),
-            clock=self.clock,
-            rng=Random(chance.random()),
-        )
+        store = self.store.connect()
+        if not isinstance(self.store, SimulatedBucket):
+            store = Connection(store, self._request)
+        store = RetryingStore(store, clock=self.clock, rng=Random(chance.random()))
         ends = ExitStack()
         with ExitStack() as opening:
             opening.callback(store.close)
@@ -345,16 +365,17 @@ class World:
     def _on_disk(self, what: str, is_done: bool) -> None:
         self._effect(what, is_done)
 
-    def _request(self, operation: str, path: str, is_done: bool) -> None:
-        changes = operation in ("write", "delete", "copy", "end of list")
+    def _request(self, operation: str, path: str, is_done: bool) -> Fail | None:
+        """Meet a request of the running client before and after it; return what is to go wrong with it."""
         if not is_done:
             self._requests += 1
-        if changes or self._dead:
+        if self._dead or operation.split()[0] in _CHANGING or (is_done and not path):
             self._effect(f"{operation} {path}", is_done)
-        for fail in self._fails:
-            if fail.first <= self._requests < fail.first + fail.count and fail.after == is_done:
-                self.say(f"  {operation} {path} fails, {'after' if is_done else 'before'}")
-                raise StoreUnavailable("simulated", ambiguous=is_done or fail.doubt)
+        for fail in () if is_done else self._fails:
+            if fail.first <= self._requests < fail.first + fail.count:
+                self.say(f"  {operation} {path} fails: {fail}")
+                return fail
+        return None
 
     def _effect(self, what: str, is_done: bool) -> None:
         """Meet an effect of the running client, before it and after it."""
@@ -365,6 +386,7 @@ class World:
         if is_done:
             self.effects += 1
             self.say(f"    {what}")
+            self._hear_lies()
             self._look(what)
         pauses = _PAUSES if self._running.life is None else _PAUSES_OF_A_DAEMON
         self.clock.advance(self.chance.choice(pauses))
@@ -377,6 +399,14 @@ class World:
                 self.act(mod)
             else:
                 self._die(mod)
+
+    def _hear_lies(self) -> None:
+        """A write that a server acknowledged and lost is as one that somebody took back at once."""
+        if isinstance(self.store, SimulatedBucket):
+            for path, content, was in self.store.lied:
+                self.judge.person("store", path, content)
+                self.judge.person("store", path, was)
+            self.store.lied.clear()
 
     def _look(self, what: str) -> None:
         assert self._running is not None
@@ -433,6 +463,8 @@ class World:
     def settle(self) -> None:
         """Let every client run without trouble until nothing changes; then everything must be right."""
         self.say("at rest")
+        if isinstance(self.store, SimulatedBucket):
+            self.store.calm()
         for _ in range(_CYCLES + 1):
             changed = 0
             for client in self.clients:

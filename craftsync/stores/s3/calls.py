@@ -131,6 +131,7 @@ class Calls:
             headers = self._wire.call("HEAD", key).headers
         except ObjectNotFound:
             return None
+        self._refuse_foreign(headers, key)
         size = int(headers.get("content-length", 0))
         return found_in(headers, size, md5_etags=self.md5_etags, whole=True), headers
 
@@ -353,6 +354,11 @@ class Calls:
             raise unconfirmed(self._location, key, "an ETag")
         return version or ""
 
+    def _refuse_foreign(self, headers: Mapping[str, str], key: str) -> None:
+        """Raise for an object that has neither an ETag nor a date: a login page is answered so."""
+        if "etag" not in headers and "last-modified" not in headers:
+            raise unconfirmed(self._location, key, "an ETag or a date")
+
     def _source(self, key: str, match: str | None, bucket: str | None) -> dict[str, str]:
         headers = {"x-amz-copy-source": encoded_path(f"/{bucket or self._bucket}/{key}")}
         if match is not None:
@@ -368,6 +374,7 @@ class Calls:
 
     def _opened(self, response: Response, key: str, ranged: bool) -> Opened:
         headers = response.headers
+        self._refuse_foreign(headers, key)
         length = int(headers.get("content-length", 0))
         span = _RANGE.match(headers.get("content-range", ""))
         if span is None and ranged:

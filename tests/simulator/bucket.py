@@ -1,0 +1,257 @@
+"""The real S3 store over a bucket in memory: its requests go to `tests.support.s3` without a socket between.
+
+What a server does wrong once is `Fail.kind`, what it always does its personality;
+both meet the store's own code, from the probe to the last retry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from craftsync.clock import Clock
+from craftsync.hosts import NotConnected
+from craftsync.stores.base import Store
+from craftsync.stores.s3 import store as store_module
+from craftsync.stores.s3 import wire
+from craftsync.stores.s3.displacing import Limits
+from craftsync.stores.s3.session import Session
+from craftsync.stores.s3.signing import Keys
+from craftsync.stores.s3.store import S3Store
+from tests.simulator.determinism import replaced
+from tests.simulator.steps import Fail
+from tests.support.fake_s3 import Answer, Drop, Request
+from tests.support.s3 import PERSONALITIES, FakeS3
+from tests.support.s3.bucket import Stored
+from tests.support.s3.fake import Call
+from tests.support.world import Bytes
+
+S3 = "s3 "
+"""Begins the name of such a personality."""
+SERVERS = {
+    S3 + name: replace(personality, smallest_part=1)
+    for name, personality in PERSONALITIES.items()
+    if name not in ("requester-pays", "virtual-hosted", "kms")
+} | {S3 + "lagging": replace(PERSONALITIES["plain"], smallest_part=1)}
+_BUCKET, _FOLDER = "bucket", "folder/"
+_LAG_SECONDS = 3.0
+_PAGE = 3
+_LIMITS = Limits(single_put=64, smallest_part=32, quick_copy=64)
+"""Every seventh content is too large for one request."""
+_PROBES = f"{_FOLDER}.craftsync/probe/"
+_PORTAL = Answer(200, b"<html>Please log in.</html>", (("Content-Type", "text/html"),))
+_SLOW = Answer(503, b"<Error><Code>SlowDown</Code><Message></Message></Error>")
+_BROKEN = Answer(500, b"<Error><Code>InternalError</Code><Message></Message></Error>")
+
+Objects = dict[str, list[Stored]]
+OnRequest = Callable[[str, str, bool], Fail | None]
+"""Hears the name and the path of a request, and whether it is done; says before that what goes wrong with it."""
+
+
+class SimulatedBucket:
+    """What `SimulatedStore` is for objects in memory, for a server that speaks S3."""
+
+    location = f"s3://{_BUCKET}/{_FOLDER}".rstrip("/")
+
+    def __init__(self, name: str, clock: Clock, on_request: OnRequest) -> None:
+        self._lags = name == S3 + "lagging"
+        self._clock = clock
+        self._on_request = on_request
+        self._server = FakeS3(SERVERS[name], clock=self._stamp, most_listed=_PAGE)
+        self._bucket = self._server.bucket(_BUCKET)
+        self._last_stamp = 0
+        self._past: list[tuple[float, Objects]] = []
+        self.lied: list[tuple[str, bytes, bytes | None]] = []
+        """Writes that were acknowledged and are gone: path, what was written, and what is there."""
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Have every S3 store made from now on reach this server."""
+        session = Session(f"http://s3.invalid/{_BUCKET}", "x", lambda: Keys("a", "b"), False)
+        with replaced(
+            (wire, "Host", lambda *_: _Host(self._answered)),
+            (store_module, "open_session", lambda *_, **__: session),
+        ):
+            yield
+
+    def calm(self) -> None:
+        """Turn no request away any more."""
+        self._server.personality = replace(self._server.personality, slow_down=0.0)
+
+    def connect(self) -> Store:
+        return S3Store(_BUCKET, _FOLDER, clock=self._clock, limits=_LIMITS)
+
+    def contents(self) -> dict[str, bytes]:
+        """Return everything there is: the trash, and versions of before under names of our own, too."""
+        found = {}
+        for key, versions in self._bucket.versions.items():
+            path = key.removeprefix(_FOLDER)
+            if key.startswith(_PROBES):
+                continue
+            for stored in versions:
+                if not stored.deleted:
+                    found[f".craftsync/versions/{path}/{stored.version}"] = stored.content
+            if versions and not versions[-1].deleted:
+                found[path] = versions[-1].content
+        return found
+
+    def put(self, path: str, source: Bytes) -> None:
+        """Let another program write an object, as rclone does."""
+        mtime = f"{(source.mtime_ns or 0) // 10**9}.{(source.mtime_ns or 0) % 10**9:09d}"
+        about = Stored(b"", "", 0, "", metadata={"mtime": mtime})
+        if not self._server.personality.metadata:
+            about = replace(about, metadata={})
+        content = source.read_at(0, source.size)
+        self._remember()
+        stored = self._bucket.described(self._server.personality, content, about)
+        self._bucket.put(self._server.personality, _FOLDER + path, stored)
+
+    def take(self, path: str) -> None:
+        self._remember()
+        self._bucket.delete(self._server.personality, _FOLDER + path, None)
+
+    def saved(self) -> Objects:
+        return {key: list(versions) for key, versions in self._bucket.versions.items()}
+
+    def restore(self, saved: Objects) -> None:
+        self._bucket.versions = {key: list(versions) for key, versions in saved.items()}
+
+    def without(self, saved: Objects, path: str) -> Objects:
+        """Return what was saved, but for one object."""
+        return {key: versions for key, versions in saved.items() if key != _FOLDER + path}
+
+    def _stamp(self) -> int:
+        """Return when an object is stored; without ETags no two within a second, which nobody could tell apart."""
+        apart = 10**9 if self._server.personality.etags == "none" else 0
+        self._last_stamp = max(self._clock.now_ns(), self._last_stamp + apart)
+        return self._last_stamp
+
+    def _remember(self) -> None:
+        """Keep what a listing that lags will still show."""
+        if self._lags:
+            now = self._clock.monotonic()
+            self._past = [(at, old) for at, old in self._past if now - at <= _LAG_SECONDS]
+            self._past.append((now, self.saved()))
+
+    def _answered(self, request: Request) -> Answer:
+        """Answer a request, or raise what its way to the server and back makes of it."""
+        call = Call.of(request)
+        if call.key.startswith(_PROBES) or "delete" in call.query:
+            return self._handled(request, call)
+        what = f"{call.method}{''.join(sorted(call.query.keys() & _NAMED)) and ' …'}"
+        path = call.key.removeprefix(_FOLDER)
+        fail = self._on_request(what, path, False)
+        if fail is not None and (answer := _instead(fail, call)) is not None:
+            return answer
+        before = self._bucket.versions.get(call.key)
+        answer = self._handled(request, call)
+        if fail is not None and fail.kind == "lie" and call.method in ("PUT", "POST"):
+            self._lose(call.key, path, before)
+        self._on_request(what, path, True)
+        return _changed(answer, fail, call)
+
+    def _handled(self, request: Request, call: Call) -> Answer:
+        if call.method in ("PUT", "POST", "DELETE"):
+            self._remember()
+        now, shown = self._clock.monotonic(), self._bucket.versions
+        past = [old for at, old in self._past if now - at <= _LAG_SECONDS]
+        is_listing = call.method == "GET" and not call.key
+        if is_listing and past:
+            self._bucket.versions = past[0]
+        answer = self._server.handle(request)
+        if is_listing:
+            self._bucket.versions = shown
+        self._server.requests.clear()
+        assert not isinstance(answer, Drop)
+        return answer
+
+    def _lose(self, key: str, path: str, before: list[Stored] | None) -> None:
+        now = self._bucket.versions.get(key)
+        if now is None or now == before or path.startswith(".craftsync/"):
+            return
+        was = before[-1] if before and not before[-1].deleted else None
+        self.lied.append((path, now[-1].content, was.content if was else None))
+        self._bucket.versions[key] = before or []
+
+
+_NAMED = {"uploads", "uploadId", "versions", "versioning", "tagging", "list-type"}
+
+
+def _instead(fail: Fail, call: Call) -> Answer | None:
+    """Return what answers in the server's place, or raise what keeps a request from it; `None` for neither."""
+    if fail.kind == "throttled":
+        return _SLOW
+    if fail.kind == "portal":
+        return _PORTAL
+    if fail.kind == "error" and not fail.after:
+        return _BROKEN
+    if fail.kind == "" and not fail.after:
+        raise OSError("reset") if fail.doubt else NotConnected("refused")
+    return None
+
+
+def _changed(answer: Answer, fail: Fail | None, call: Call) -> Answer:
+    """Return what of an answer arrives, or raise where none does."""
+    if fail is None:
+        return answer
+    if fail.kind == "" and fail.after:
+        raise OSError("reset")
+    if fail.kind == "error" and fail.after:
+        return _BROKEN
+    if fail.kind == "cut":
+        return answer._replace(cut=len(answer.body) // 2)
+    if fail.kind == "truncated" and "list-type" in call.query:
+        rows = re.split(b"(?=<Contents>)", answer.body)
+        ended = rows[0].replace(b"<IsTruncated>true", b"<IsTruncated>false")
+        ended = re.sub(rb"<NextContinuationToken>.*?</NextContinuationToken>", b"", ended)
+        return answer._replace(
+            body=ended + rows[1] if len(rows) > 2 else ended + b"</ListBucketResult>"
+        )
+    if fail.kind == "repeated" and "continuation-token" in call.query:
+        token = call.query["continuation-token"].encode()
+        return answer._replace(
+            body=re.sub(rb"(<NextContinuationToken>).*?<", rb"\g<1>" + token + b"<", answer.body)
+        )
+    return answer
+
+
+class _Host:
+    """Keeps what a store uses of `hosts.Host`."""
+
+    def __init__(self, answered: Callable[[Request], Answer]) -> None:
+        self._answered = answered
+
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: Any, *_: object
+    ) -> _Reply:
+        content = body if isinstance(body, bytes) else b"".join(map(bytes, body))
+        return _Reply(self._answered(Request(method, target, dict(headers), content)), method)
+
+    def take_back(self, response: object) -> None:
+        """There is no connection to keep."""
+
+    cancel = renew = close = lambda self: None
+
+
+class _Reply:
+    """Keeps what a store uses of `connection.Response`."""
+
+    def __init__(self, answer: Answer, method: str) -> None:
+        self.status = answer.status
+        self.headers = {name.lower(): value for name, value in answer.headers}
+        self._body = b"" if method == "HEAD" else answer.body
+        if method != "HEAD":
+            self.headers["content-length"] = str(len(answer.body))
+        self._ends = len(self._body) if answer.cut is None else answer.cut
+
+    def read(self, most: int | None = None) -> bytes:
+        piece = self._body[: self._ends if most is None else min(most, self._ends)]
+        self._body, self._ends = self._body[len(piece) :], self._ends - len(piece)
+        if self._body and not self._ends and not piece:
+            raise OSError("the answer ended before its end")
+        if most is None and self._body:
+            raise OSError("the answer ended before its end")
+        return piece

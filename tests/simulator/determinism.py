@@ -1,0 +1,70 @@
+"""Takes away what would differ from one time to the next: worker threads, ids and chance."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from itertools import chain
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+from craftsync.stores import retrying, workers
+from craftsync.stores.s3 import listing, multipart
+
+
+class SerialExecutor:
+    """Keeps what is used of `ThreadPoolExecutor`; a call is made when it is submitted."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call(*given))
+        except BaseException as error:  # noqa: BLE001 (whoever asks for the result raises it)
+            future.set_exception(error)
+        return future
+
+    def map(self, call: Callable[..., Any], *given: Iterable[Any]) -> Iterator[Any]:
+        return iter([call(*one) for one in zip(*given, strict=False)])
+
+    def shutdown(self, *_: object, **__: object) -> None:
+        """There is nothing left to do."""
+
+    def __enter__(self) -> SerialExecutor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+@contextmanager
+def replaced(*places: tuple[Any, str, Any]) -> Iterator[None]:
+    """Set attributes of modules, and set them back."""
+    before = [(place, name, getattr(place, name)) for place, name, _ in places]
+    for place, name, value in places:
+        setattr(place, name, value)
+    try:
+        yield
+    finally:
+        for place, name, value in before:
+            setattr(place, name, value)
+
+
+@contextmanager
+def seeded(chance: Random) -> Iterator[None]:
+    """Have all that craftsync makes up, and does at once, decided by `chance` alone."""
+    with replaced(
+        (workers, "ThreadPoolExecutor", SerialExecutor),
+        (multipart, "ThreadPoolExecutor", SerialExecutor),
+        (listing, "_fetched_ahead", chain.from_iterable),
+        (retrying, "random", SimpleNamespace(Random=lambda: Random(chance.random()))),
+        (uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
+        (secrets, "token_hex", lambda size: chance.randbytes(size).hex()),
+    ):
+        yield
