@@ -249,6 +249,8 @@ class Response:
         if told is None:
             self._closes = True
             return None
+        if told.isdecimal():
+            return int(told)
         lengths = {text.strip() for text in told.split(",")}
         if len(lengths) != 1 or not (length := lengths.pop()).isdecimal():
             raise Garbled(f"the length of the answer is {told!r}")
@@ -271,7 +273,10 @@ def _head(
     method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[Buffer]
 ) -> bytes:
     """Return a request up to its body; what is no ASCII goes out as Latin-1, as http.client sends it."""
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {headers[name]}" for name in headers)]
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        *[f"{name}: {value}" for name, value in headers.items()],
+    ]
     if isinstance(body, bytes) and (body or method not in ("GET", "HEAD", "DELETE")):
         lines.append(f"content-length: {len(body)}")
     text = "\r\n".join(lines)

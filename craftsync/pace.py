@@ -66,9 +66,10 @@ class Attempt:
         return self._pace.piece
 
     def count(self, size: int) -> None:
-        with self._lock:
-            self._moved += size
-        self._pace.count(size)
+        if size:
+            with self._lock:
+                self._moved += size
+            self._pace.count(size)
 
     def undo(self) -> None:
         """Take back what was counted."""

@@ -110,8 +110,11 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
 
 def _in_made_folders(tree: Tree, act: Callable[[], None]) -> None:
     """Do what makes folders and then uses them, once more where somebody removed one in between, as empty."""
-    with suppress(FileNotFoundError):
+    try:
         act()
+    except FileNotFoundError:
+        """Tried again below."""
+    else:
         return
     for _ in range(_ATTEMPTS - 1):
         with suppress(FileNotFoundError), tree.removing:

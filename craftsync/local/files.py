@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Self
 
@@ -28,13 +27,11 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
-def path_errors(path: str) -> AbstractContextManager[None]:
-    """Turn an `OSError` into a `PathError` about `path`, with the `OSError` as its cause."""
-    return _PathErrors(path)
+class path_errors:
+    """Turn an `OSError` into a `PathError` about `path`, with the `OSError` as its cause.
 
-
-class _PathErrors:
-    """A class, since several are entered for each file and a generator takes three times as long."""
+    A class, since several are entered for each file and a generator takes three times as long.
+    """
 
     __slots__ = ("_path",)
 
@@ -56,8 +53,13 @@ def local_file(path: str, status: os.stat_result) -> LocalFile:
         status.st_size,
         time_within(status.st_mtime_ns),
         time_within(status.st_ctime_ns),
-        status.st_ino % LIMIT,
+        inode_of(status),
     )
+
+
+def inode_of(status: os.stat_result) -> int:
+    """Return an inode number, as `LocalFile` has it."""
+    return status.st_ino % LIMIT
 
 
 def look(tree: Tree, path: str) -> LocalFile | None:

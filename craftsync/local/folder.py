@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from craftsync.blocking import blocking_together
-from craftsync.core.model import OWN_FOLDER, LocalFile
+from craftsync.core.model import OWN_FOLDER, LocalFile, time_within
 from craftsync.core.paths import malformed
 from craftsync.core.reserve import Reserve
 from craftsync.errors import (
@@ -30,7 +30,7 @@ from craftsync.errors import (
     RootError,
 )
 from craftsync.local import commit, files, linux, marks, rename, temporary
-from craftsync.local.files import OpenFile, local_file, path_errors
+from craftsync.local.files import OpenFile, inode_of, path_errors
 from craftsync.local.sync_group import SyncGroup
 from craftsync.local.temporary import TEMPORARIES, Temporary, is_nameless, sweep_temporaries
 from craftsync.local.tree import Tree
@@ -168,11 +168,13 @@ class Folder:
         """
         _check(path)
         with path_errors(path):
-            before = local_file(path, _dress(temporary, mtime_ns, mode))
+            before = _dress(temporary, mtime_ns, mode)
             commit.place(self.tree, temporary, path, expect=expect, keep=keep)
-            after = local_file(path, linux.fstat(temporary.fileno()))
+            after = linux.fstat(temporary.fileno())
         # Were the file edited since, the times it had tell the next scan so.
-        return after._replace(size=before.size, mtime_ns=before.mtime_ns)
+        mtime_ns = time_within(before.st_mtime_ns)
+        ctime_ns = time_within(after.st_ctime_ns)
+        return LocalFile(path, before.st_size, mtime_ns, ctime_ns, inode_of(after))
 
     def displace(self, path: str, expect: LocalFile, keep: str | None) -> None:
         """Move a file to the trash under the stamp `keep`, and remove folders left empty.
@@ -325,8 +327,10 @@ def _dress(temporary: Temporary, mtime_ns: int | None, mode: int | None) -> os.s
     descriptor = temporary.fileno()
     if mtime_ns is not None:
         # A time beyond what the kernel can express is no reason to refuse the content.
-        with suppress(OverflowError):
+        try:
             linux.utime(descriptor, ns=(mtime_ns, mtime_ns))
+        except OverflowError:
+            """It keeps that of now."""
     status = linux.fstat(descriptor)
     mode = _new_file_mode() if mode is None else mode
     if stat.S_IMODE(status.st_mode) != mode:

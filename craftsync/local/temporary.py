@@ -25,6 +25,7 @@ from craftsync.local.files import (
     READ,
     OpenFile,
     digest_of,
+    inode_of,
     local_file,
     path_errors,
     read_block,
@@ -61,6 +62,7 @@ class Temporary:
         self._tree = tree
         self._reserve = reserve or Reserve()
         self._claim: SpaceClaim | None = None
+        self._inode: int | None = None
         self._lasting = name is not None
         self._path = f"{TEMPORARIES}/{name}" if name is not None else None
         with path_errors(self._where):
@@ -80,21 +82,26 @@ class Temporary:
         """Make sure that the file can grow to `size` bytes; raises `NoSpace`."""
         if self._claim is not None:
             self._claim.end()
-        with path_errors(self._where):
-            self._claim = SpaceClaim(self._descriptor, size, self._reserve)
+        with path_errors(self._path or TEMPORARIES):
+            status = linux.fstat(self._descriptor)
+            self._inode = inode_of(status)
+            self._claim = SpaceClaim(self._descriptor, size, self._reserve, status)
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write at an offset; raises `NoSpace` where the disk is full."""
-        with path_errors(self._where), memoryview(data) as rest:
-            written = 0
+        size = len(data)
+        with path_errors(self._path or TEMPORARIES):
             try:
-                while written < len(rest):
-                    written += linux.pwrite(self._descriptor, rest[written:], offset + written)
+                written = linux.pwrite(self._descriptor, data, offset)
+                while written < size:
+                    rest = memoryview(data)[written:]
+                    written += linux.pwrite(self._descriptor, rest, offset + written)
             except OSError as error:
                 if error.errno in FULL:
                     raise no_space(error.strerror or str(error)) from error
                 raise
-            self.note_written(written)
+            if self._claim is not None:
+                self._claim.written(size)
 
     def note_written(self, count: int) -> None:
         """Take so many bytes, which are on the disk now, off what was claimed; raises `NoSpace`."""
@@ -112,8 +119,10 @@ class Temporary:
 
     def inode(self) -> int:
         """Return its inode number, as `LocalFile` has it."""
-        with path_errors(self._where):
-            return local_file(self._where, linux.fstat(self._descriptor)).inode
+        if self._inode is None:
+            with path_errors(self._where):
+                self._inode = inode_of(linux.fstat(self._descriptor))
+        return self._inode
 
     def truncate(self, size: int) -> None:
         with path_errors(self._where):
@@ -193,8 +202,10 @@ def _open_unnamed(tree: Tree) -> int:
     if not rename.can_link_unnamed():
         return -1
     # The usual mode now saves a chmod later; without a name nobody can open it before.
-    with suppress(OSError):
+    try:
         return linux.open_beneath(tree.descriptor, TEMPORARIES, _UNNAMED, 0o666)
+    except OSError:
+        """The folder may have to be made first."""
     with tree.directory(TEMPORARIES, make=True) as folder:
         try:
             return linux.open(".", _UNNAMED, 0o666, dir_fd=folder)

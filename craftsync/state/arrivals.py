@@ -9,11 +9,15 @@ believed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from json import dumps
 from typing import NamedTuple
 
 from craftsync import clock
 from craftsync.core.model import BaselineRow, LocalFile
 from craftsync.state.database import Beside, Database
+
+_LISTED = "path IN (SELECT value FROM json_each(?))"
+"""One statement for all paths takes half as long as one for each."""
 
 
 class Arrival(NamedTuple):
@@ -42,19 +46,19 @@ class Arrivals:
         self._beside.executemany(
             "INSERT OR REPLACE INTO arrival (path, size, inode, digest, modified_ns, version, boot)"
             " VALUES (?,?,?,?,?,?,?)",
-            ((*arrival, self._boot) for arrival in arrivals),
+            [(*arrival, self._boot) for arrival in arrivals],
         )
 
     def placed(self, paths: Iterable[str]) -> None:
         """Note that files have their names by now."""
         self._beside.executemany(
-            "UPDATE arrival SET placed = 1 WHERE path = ?", ((path,) for path in paths)
+            f"UPDATE arrival SET placed = 1 WHERE {_LISTED}", [(dumps(list(paths)),)]
         )
 
     def agreed(self, paths: Iterable[str]) -> None:
         """Forget paths about which something was agreed on, inside the caller's transaction."""
         if self._any:
-            self._db.executemany("DELETE FROM arrival WHERE path = ?", ((path,) for path in paths))
+            self._db.execute(f"DELETE FROM arrival WHERE {_LISTED}", (dumps(list(paths)),))
 
     def take_over(self, stat: Callable[[str], LocalFile | None]) -> list[BaselineRow]:
         """Return what an earlier run of this boot agreed on and could not record; forgets it all.

@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -415,10 +415,13 @@ _Got = TypeVar("_Got")
 
 def _tried(fetch: Callable[[], _Got]) -> _Got:
     """Return what a request brings, made again when its body breaks off."""
-    for _ in range(_ATTEMPTS - 1):
-        with suppress(StoreUnavailable):
+    for left in range(_ATTEMPTS - 1, -1, -1):
+        try:
             return fetch()
-    return fetch()
+        except StoreUnavailable:
+            if not left:
+                raise
+    raise AssertionError  # The last try returns or raises.
 
 
 def _noted_nowhere(part: int) -> None:

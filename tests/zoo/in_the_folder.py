@@ -157,7 +157,7 @@ MUTATIONS = (
     Mutation(
         "free space is looked at, but not the reserve",
         26,
-        "if kept and free - taken - size < kept:",
+        "if kept and spare < 0:",
         "if kept and free - taken < size - disk.f_blocks * disk.f_frsize:",
         ("unit/test_space.py::test_two_files_that_fit_only_one_at_a_time_are_not_both_begun",),
     ),
