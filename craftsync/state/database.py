@@ -382,7 +382,7 @@ def _prepare(connection: _Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = FILE")
-    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    damage = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if damage != "ok":
         raise connection.damaged(damage)
     _migrate(connection)

@@ -53,7 +53,7 @@ def healed(craftsync: Craftsync) -> Run:
 def test_a_path_that_is_no_longer_utf8_is_damage_and_the_next_run_heals_it(
     synced: Craftsync,
 ) -> None:
-    flip(state_of(synced), b"some-file-name-1", 2, 0x80)
+    flip(state_of(synced), b"some-file-name-3", 2, 0x80)  # Still the last one.
     first = healed(synced)
     assert first.code == 7
     assert "is damaged" in first.err
@@ -122,4 +122,18 @@ def test_an_identity_file_that_is_not_utf8_is_another_identity(synced: Craftsync
     assert run.code == 3
     assert "Traceback" not in run.err
     assert "root-id" in run.err
+    kept(synced)
+
+
+def test_synced_paths_out_of_order_are_damage_and_the_next_run_heals_it(synced: Craftsync) -> None:
+    with closing(sqlite3.connect(state_of(synced))) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT (rootpage - 1) * page_size FROM sqlite_schema, pragma_page_size"
+        (start,) = database.execute(f"{query} WHERE name = 'baseline'").fetchone()
+    content = bytearray(state_of(synced).read_bytes())
+    first, second = (slice(start + at, start + at + 2) for at in (8, 10))  # Where two rows are.
+    content[first], content[second] = content[second], content[first]
+    state_of(synced).write_bytes(content)
+    run = healed(synced)
+    assert (run.code, "was damaged" in run.err) == (7, True)
     kept(synced)

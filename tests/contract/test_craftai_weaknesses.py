@@ -24,6 +24,7 @@ from craftsync.errors import (
     PathBusy,
     PathRefused,
     PreconditionFailed,
+    StoreFull,
     StoreUnavailable,
 )
 from craftsync.stores.craftai import Access, CraftAiStore, Limits
@@ -165,6 +166,16 @@ def test_w02_a_part_that_was_refused_is_no_success(
     platform.heal()
     write(RetryingStore(store, clock=clock), "a", LARGE)
     assert platform.content("a") == LARGE
+
+
+def test_w02_a_part_refused_for_good_ends_the_upload_with_its_reason(
+    store: CraftAiStore, platform: FaultyPlatform, clock: FakeClock
+) -> None:
+    full = fault.answering(fault.xml_refusal(400, "QuotaExceeded"))
+    platform.inject("part", full, skip=1, times=1000)
+    with pytest.raises(StoreFull, match="QuotaExceeded"):
+        write(RetryingStore(store, clock=clock), "a", LARGE)
+    assert platform.paths() == []
 
 
 @pytest.mark.parametrize("again", ["the same store", "another store"])

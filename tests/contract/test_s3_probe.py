@@ -63,12 +63,13 @@ def test_probing_leaves_nothing_behind_and_is_brief(s3_server: S3Server, open_s3
         assert list(store.list(f"{OWN_FOLDER}/")) == []
 
 
+@pytest.mark.parametrize("status", [501, 200])
 def test_it_cleans_up_where_several_objects_cannot_be_removed_at_once(
-    moto_server: S3Server, open_s3: OpenS3
+    moto_server: S3Server, open_s3: OpenS3, status: int
 ) -> None:
     def script(request: Request) -> Answer | None:
         return (
-            error(501, "NotImplemented")
+            error(status, "NotImplemented")
             if request.method == "POST" and "delete" in request.target
             else None
         )

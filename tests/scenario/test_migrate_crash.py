@@ -12,6 +12,7 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Policy
+from craftsync.local.patterns import CallRules
 from craftsync.migrate.migration import Migration
 from craftsync.migrate.options import MigrationOptions
 from craftsync.state.migration import MigrationState
@@ -98,6 +99,23 @@ def test_deletes_of_killed_runs_count_with_the_next(tmp_path: Path, is_recorded:
     report = moving.run(delete=True, delete_limit=DeleteLimit())
     assert report.held >= 2 * batch
     assert len(held(moving.target)) == 1 + report.held
+
+
+def test_deletes_of_a_killed_run_that_are_excluded_now_do_not_count(tmp_path: Path) -> None:
+    planned, more = ([f"{letter}/{number:02}" for number in range(18)] for letter in "fg")
+    source = DirectoryStore.create(tmp_path / "source")
+    moving = Moving(tmp_path, source, DirectoryStore.create(tmp_path / "target"))
+    for name in (*planned, *more, "kept"):
+        moving.put(source, name, name)
+    assert moving.run().exit_code == 0
+    for name in planned:
+        source.delete(name, expect=None)
+    assert die_in_a_run(moving, 1, after=False)
+    for name in more:
+        source.delete(name, expect=None)
+    rules = CallRules(exclude=["f/*"])
+    report = moving.run(delete=True, delete_limit=DeleteLimit(), rules=rules)
+    assert (report.held, set(held(moving.target))) == (0, {*planned, "kept"})
 
 
 @pytest.mark.parametrize(("way", "changes"), [("stream", 10), ("server", 8)])

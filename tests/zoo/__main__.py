@@ -49,7 +49,7 @@ def _verdict(one: Mutation, survived: tuple[str, ...] | str) -> str:
         return f"NOT TRIED ({survived})"
     if survived:
         return f"SURVIVED {', '.join(survived)}"
-    return f"killed by {', '.join(test.rpartition('::')[2] for test in one.tests)}"
+    return f"killed by {', '.join(one.tests)}"
 
 
 if __name__ == "__main__":

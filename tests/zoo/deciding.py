@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.zoo.mutation import Mutation
 
-_TABLE = "unit/test_decide.py::test_each_state_of_one_path_has_its_decision_in_each_mode"
+_TABLE = "test_each_state_of_one_path_has_its_decision_in_each_mode"
 
 MUTATIONS = (
     Mutation(
@@ -12,37 +12,35 @@ MUTATIONS = (
         4,
         "return local == row[:5] and not row.racy",
         "return local == row[:5]",
-        ("unit/test_decide.py::test_a_racy_row_is_not_believed",),
+        ("test_a_racy_row_is_not_believed",),
     ),
     Mutation(
         "an edit right after the stat that keeps size and time is in sync",
         4,
         "                and not row[5]\n",
         "",
-        ("scenario/test_two_way.py::test_an_edit_in_the_tick_of_the_last_stat_is_seen",),
+        ("test_an_edit_in_the_tick_of_the_last_stat_is_seen",),
     ),
     Mutation(
         "an edit that sets its mtime back is not seen",
         5,
         "return local == row[:5] and not row.racy",
         "return local[:3] == row[:3] and not row.racy",
-        ("unit/test_decide.py::test_any_change_of_the_fingerprint_is_a_change",),
+        ("test_any_change_of_the_fingerprint_is_a_change",),
     ),
     Mutation(
         "an edit of the same size that sets its mtime back counts as unchanged",
         5,
         "                and local == row[:5]\n",
         "                and local is not None\n                and local[:3] == row[:3]\n",
-        (
-            "scenario/test_two_way.py::test_an_edit_of_the_same_size_with_its_mtime_set_back_is_seen",
-        ),
+        ("test_an_edit_of_the_same_size_with_its_mtime_set_back_is_seen",),
     ),
     Mutation(
         "an object is told by its size alone",
         None,
         "return remote.modified_ns is not None and remote.modified_ns == row.modified_ns",
         "return True",
-        ("unit/test_decide.py::test_an_object_without_version_is_told_by_size_and_time",),
+        ("test_an_object_without_version_is_told_by_size_and_time",),
     ),
     Mutation(
         "a deletion in the store beats an edit in the folder",
@@ -58,7 +56,7 @@ MUTATIONS = (
         'return Decision(Kind.UPLOAD, "the file changed in the folder")',
         (
             _TABLE,
-            "unit/test_decide.py::test_without_a_baseline_two_way_never_deletes_or_overwrites",
+            "test_without_a_baseline_two_way_never_deletes_or_overwrites",
         ),
     ),
     Mutation(
@@ -73,105 +71,90 @@ MUTATIONS = (
         40,
         'return Decision(Kind.DOWNLOAD, "the object is new in the store")',
         'return Decision(Kind.DELETE_REMOTE, "the object is new in the store")',
-        ("unit/test_decide.py::test_without_a_baseline_two_way_never_deletes_or_overwrites",),
+        ("test_without_a_baseline_two_way_never_deletes_or_overwrites",),
     ),
     Mutation(
         "equal content on both sides of a first run is a conflict",
         40,
         "            return Settled(None, self.agree(local, remote, contents.local_digest()))\n        here",
         "            pass\n        here",
-        ("scenario/test_two_way.py::test_equal_content_is_adopted_and_nothing_moves",),
+        ("test_equal_content_is_adopted_and_nothing_moves",),
     ),
     Mutation(
         "a path that is ignored from now on counts as deleted",
         41,
         "if local is None and path not in gone_here and ignored(path):",
         "if False:",
-        (
-            "scenario/test_two_way.py::"
-            "test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted",
-        ),
+        ("test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted",),
     ),
     Mutation(
         "a mass deletion is carried out",
         36,
         "return deletes + self.spent <= max(self.files, int(self.share * baseline))",
         "return True",
-        ("scenario/test_disasters.py::test_too_many_deletions_are_held_while_the_rest_goes_on",),
+        ("test_too_many_deletions_are_held_while_the_rest_goes_on",),
     ),
     Mutation(
         "deletions that trickle in are each harmless",
         36,
         "return deletes + self.spent <= max(",
         "return deletes <= max(",
-        (
-            "scenario/test_delete_events.py::"
-            "test_deletes_of_runs_shortly_after_each_other_are_judged_as_one_event",
-        ),
+        ("test_deletes_of_runs_shortly_after_each_other_are_judged_as_one_event",),
     ),
     Mutation(
         "a folder that is suddenly empty empties the store",
         32,
         "        return self.listed == 0 and (",
         "        return False and (",
-        ("scenario/test_disasters.py::test_a_root_suddenly_empty_deletes_nothing",),
+        ("test_a_root_suddenly_empty_deletes_nothing",),
     ),
     Mutation(
         "a one-way run from an empty folder without a last synced state empties the store",
         None,
         "(self.baseline > 1 or self.deletes > self.baseline)",
         "self.baseline > 1",
-        (
-            "cli/test_cli_guard.py::"
-            "test_push_delete_of_an_empty_folder_without_a_last_synced_state_is_held",
-        ),
+        ("test_push_delete_of_an_empty_folder_without_a_last_synced_state_is_held",),
     ),
     Mutation(
         "a folder that lost its identity file is scanned",
         31,
         '    if known is not None and found != known:\n        what = "lost its mark" if found is None else "is not the folder',
         '    if False:\n        what = "lost its mark" if found is None else "is not the folder',
-        ("scenario/test_disasters.py::test_another_folder_in_the_place_of_the_root_is_refused",),
+        ("test_another_folder_in_the_place_of_the_root_is_refused",),
     ),
     Mutation(
         "a store that lost its identity file is listed",
         34,
         'known = state.database.get("store_id")\n    if known is not None and found != known:\n',
         'known = state.database.get("store_id")\n    if False:\n',
-        ("scenario/test_disasters.py::test_a_store_that_lost_its_mark_is_refused",),
+        ("test_a_store_that_lost_its_mark_is_refused",),
     ),
     Mutation(
         "something is made in the empty mount point of a folder that is away",
         31,
         "if has_file and root.read_mark(ROOT_MARK) is None:",
         "if False:",
-        (
-            "scenario/test_disasters.py::"
-            "test_nothing_is_made_in_the_empty_mount_point_of_a_root_that_is_away",
-        ),
+        ("test_nothing_is_made_in_the_empty_mount_point_of_a_root_that_is_away",),
     ),
     Mutation(
         "a path missing from a listing is forgotten while it is there",
         38,
         "        if self.store.stat(action.path) is not None:\n            raise PreconditionFailed(action.path)\n        return Outcome",
         "        return Outcome",
-        (
-            "scenario/test_intents.py::"
-            "test_a_path_missing_from_a_listing_is_not_forgotten_while_it_is_there",
-        ),
+        ("test_a_path_missing_from_a_listing_is_not_forgotten_while_it_is_there",),
     ),
     Mutation(
         "an object that a listing left out is deleted in the folder",
         69,
         "        if self.store.stat(action.path) is not None:\n            raise PreconditionFailed(action.path)\n        self.root.displace",
         "        self.root.displace",
-        ("contract/test_craftai_faults.py::test_a_listing_that_lags_deletes_nothing",),
+        ("test_a_listing_that_lags_deletes_nothing",),
     ),
     Mutation(
         "keys beside .craftsync in a nested folder count as ordinary",
         None,
         'return OWN_FOLDER in path and f"/{OWN_FOLDER}/" in f"/{path}/"',
         'return path == OWN_FOLDER or path.startswith(f"{OWN_FOLDER}/")',
-        ("unit/test_folder_paths.py::test_a_folder_of_that_name_is_craftsyncs_own_at_any_depth",),
+        ("test_a_folder_of_that_name_is_craftsyncs_own_at_any_depth",),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,8 @@ class Mutation(NamedTuple):
     """One bug put back: `old` occurs exactly once in the package and becomes `new`.
 
     `name` says in plain words what goes wrong, `hazard` is its row in
-    docs/hazards.md (`None` for a bug that is in no row). Each of `tests`, node ids
-    relative to `tests/`, must fail.
+    docs/hazards.md (`None` for a bug that is in no row). Each of `tests`, names
+    wherever they are below `tests/`, must fail.
     """
 
     name: str
@@ -42,6 +43,15 @@ def sources_below(top: Path) -> dict[str, str]:
         str(file.relative_to(top)): file.read_text()
         for file in sorted((top / "craftsync").rglob("*.py"))
     }
+
+
+def files_of_tests(top: Path) -> dict[str, list[str]]:
+    """Return the files below `top`, as paths there, that have a test of a name, by that name."""
+    found: dict[str, list[str]] = {}
+    for file in sorted((top / "tests").rglob("test_*.py")):
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE):
+            found.setdefault(name, []).append(str(file.relative_to(top)))
+    return found
 
 
 def module_of(file: str) -> str:

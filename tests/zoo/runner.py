@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from tests.zoo.mutation import PROJECT, Mutation, module_of, sources_below
+from tests.zoo.mutation import PROJECT, Mutation, files_of_tests, module_of, sources_below
 
 TIMEOUT_SECONDS = 300
 """A bug that makes its tests hang is killed, too."""
@@ -24,7 +24,7 @@ _BESIDE = ("docs", "systemd", "benchmarks", "README.md", "CHANGELOG.md", "config
 
 
 class Result(NamedTuple):
-    """What the tests said. `failed` and `passed` are node ids; `trouble` is why nothing was found out."""
+    """What the tests said. `failed` and `passed` are names; `trouble` is why nothing was found out."""
 
     failed: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
@@ -52,6 +52,7 @@ class Copy:
         for name in _BESIDE:
             (self.top / name).symlink_to(PROJECT / name)
         self._sources = sources_below(self.top)
+        self._files = files_of_tests(self.top)
 
     @contextmanager
     def mutated(self, mutation: Mutation) -> Iterator[str]:
@@ -80,7 +81,7 @@ class Copy:
                 "--tb=no",
                 "-o",
                 "addopts=--strict-markers",
-                *(f"tests/{test}" for test in tests),
+                *(f"{self._files[test.partition('[')[0]][0]}::{test}" for test in tests),
             ),
         ]
         environment = os.environ | {
@@ -104,7 +105,7 @@ class Copy:
             return Result(trouble=(done.stdout + done.stderr).strip()[-600:])
         found = json.loads(results.read_text())
         failed, passed = (
-            tuple(dict.fromkeys(name.removeprefix("tests/") for name in found[kind]))
+            tuple(dict.fromkeys(node.partition("::")[2] for node in found[kind]))
             for kind in ("failed", "passed")
         )
         return Result(failed, passed)
