@@ -73,8 +73,8 @@ EXCEPTIONS = {("stores/directory.py", "local")}
 """A directory store puts files in place with the same care as a root does."""
 
 OWNERS = {
-    "boto3": ("stores/s3", "daemon/queue_events.py"),
-    "botocore": ("stores/s3", "daemon/queue_events.py"),
+    "boto3": ("stores/s3", "daemon/events.py"),
+    "botocore": ("stores/s3", "daemon/events.py"),
     "click": ("cli/",),
     "craft_ai_sdk": ("stores/craftai",),
     "distributed": ("migrate/fleet.py",),

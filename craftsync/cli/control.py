@@ -119,7 +119,7 @@ def reload(**flags: Any) -> None:
     Examples:
       craftsync reload
     """
-    from craftsync.daemon.client import ask, running
+    from craftsync.daemon.control import ask, running
 
     daemons = running(pairs.state_dir_of(common.asked_of(flags)))
     if not daemons:
@@ -143,7 +143,7 @@ def reload(**flags: Any) -> None:
 
 def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
     """Return where the daemon of a pair can be spoken to, if there is one."""
-    from craftsync.daemon.endpoint import folder_of as below
+    from craftsync.daemon.control import folder_of as below
 
     root, store = str(pair.root), places.address_of(pair.location)
     return below(pairs.state_dir_of(asked), root, store)
@@ -151,7 +151,7 @@ def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
 
 def tell(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> Any:
     """Return what the daemon of a pair answers, `None` when none runs."""
-    from craftsync.daemon.client import ask
+    from craftsync.daemon.control import ask
 
     return ask(folder_of(pair, asked), verb, **arguments)
 
@@ -183,7 +183,7 @@ def _limits(rates: Rates) -> str:
 def _wait_for_end(folder: Path) -> None:
     """Return once nobody listens any more: what was open is closed by then."""
     from craftsync.clock import SystemClock
-    from craftsync.daemon.endpoint import connect
+    from craftsync.daemon.control import connect
 
     clock = SystemClock()
     deadline = clock.monotonic() + _STOP_SECONDS

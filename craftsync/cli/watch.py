@@ -23,8 +23,9 @@ from craftsync.errors import ConfigError
 from craftsync.sync.report import OnEvent
 
 if TYPE_CHECKING:
-    from craftsync.daemon.queue_events import EventSource
-    from craftsync.daemon.setup import Setup, Watched
+    from craftsync.daemon.events import EventSource
+    from craftsync.daemon.pair import Watched
+    from craftsync.daemon.process import Setup
 
 _STDIN = 0
 """By number, for a service may be started without."""
@@ -62,8 +63,8 @@ def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
       craftsync watch --mode push ~/datasets s3://bucket/prefix
     """
     from craftsync.clock import SystemClock
-    from craftsync.daemon.systemd import ServiceManager
-    from craftsync.daemon.watch import watch as watch_all
+    from craftsync.daemon.process import ServiceManager
+    from craftsync.daemon.process import watch as watch_all
 
     manager = ServiceManager(os.environ)
     logs.configure(as_json=flags["log_json"], quiet=flags["quiet"])
@@ -83,7 +84,7 @@ def _setup(
     words: tuple[str, ...], mode: str | None, flags: dict[str, Any], make_listener: MakeListener
 ) -> Setup:
     """Return what the words, the flags and the configuration of now ask for."""
-    from craftsync.daemon.setup import Setup
+    from craftsync.daemon.process import Setup
 
     asked = common.asked_of(flags)
     settings = common.watch_settings_of(flags)
@@ -114,8 +115,8 @@ def _watched(
 ) -> Watched:
     """Return how one pair is to be watched; what the call is silent about its folder says."""
     from craftsync.core.timetable import Windows
-    from craftsync.daemon.cycles import WatchSettings
-    from craftsync.daemon.setup import Watched
+    from craftsync.daemon.loop import WatchSettings
+    from craftsync.daemon.pair import Watched
 
     settings = flags.over(pair.settings)
     options = runs.options_for(pair, asked, common.mode_of(mode) or settings.mode or Mode.TWO_WAY)
@@ -151,7 +152,7 @@ def _listening(flags: dict[str, Any]) -> Iterator[MakeListener]:
 
 def _events_of(url: str | None, location: places.Location) -> EventSource | None:
     """Return the queue that tells of changes in the store, if the configuration names one."""
-    from craftsync.daemon.queue_events import EventSource
+    from craftsync.daemon.events import EventSource
 
     if url is None:
         return None

@@ -1,21 +1,155 @@
-"""Answers those who speak to the daemon: one request a line, JSON both ways, in one thread.
+"""The control socket of a folder: where it is, both of its ends, and what may be asked through it.
 
-A conversation is cut off when it is too long, too slow or one too many, so
-that no client can hold up another or the daemon. What a verb does is the
-business of whoever answers for the socket it came in by.
+A UNIX socket below the state folder, in a folder of its own for each linked
+folder. Both ends go through a descriptor of that folder, because the address of
+a socket may have 107 bytes and a state folder more. Who listens holds the
+folder's flock, which is gone with its process: so a socket that is found under
+the lock belongs to nobody, and may be replaced.
+
+One request a line, JSON both ways, in one thread. A conversation is cut off
+when it is too long, too slow or one too many, so that no client can hold up
+another or the daemon. What a verb does is the business of who answers for the
+socket it came in by.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
 import selectors
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any
+import struct
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from craftsync.clock import Clock
+from craftsync.core.paths import malformed
+from craftsync.errors import CraftsyncError, LockedError, StateError, UsageError
+from craftsync.state import pair_folder
+
+if TYPE_CHECKING:
+    # Those who only ask do without the engine.
+    from craftsync.sync.held import Verdict
+    from craftsync.sync.report import OnEvent, Options
+    from craftsync.sync.session import Session
+
+_NAME = "control"
+_FRESH = "control.new"
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_CREDENTIALS = struct.Struct("3i")
+
+
+def folder_of(state_dir: Path, root: str, location: str) -> Path:
+    """Return the folder for the socket of a pair; it need not exist."""
+    return state_dir / "control" / pair_folder(state_dir, root, location).name
+
+
+class Endpoint:
+    """A listening socket in a pair's folder, made for its owner alone; close it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `LockedError` when another process listens, `StateError` when none can."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder = os.open(folder, _OPEN)
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.socket = _listening(self._folder)
+        except BlockingIOError as error:
+            os.close(self._folder)
+            raise _taken(folder) from error
+        except OSError as error:
+            os.close(self._folder)
+            raise _unusable(folder, error) from error
+
+    def close(self) -> None:
+        """Stop listening; whoever connects from now on finds nobody."""
+        with suppress(FileNotFoundError):
+            os.unlink(_NAME, dir_fd=self._folder)
+        self.socket.close()
+        os.close(self._folder)
+
+
+def connect(folder: Path, timeout: float) -> socket.socket | None:
+    """Return a connection to whoever listens in a pair's folder, or `None` when nobody does."""
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(timeout)
+    try:
+        with _opened(folder) as descriptor:
+            peer.connect(_address(descriptor, _NAME))
+    except (FileNotFoundError, ConnectionRefusedError):
+        peer.close()
+        return None
+    except OSError as error:
+        peer.close()
+        raise _unusable(folder, error) from error
+    return peer
+
+
+def _listening(folder: int) -> socket.socket:
+    """Put a socket in place that listens already; nobody else could ever connect to it."""
+    with suppress(FileNotFoundError):
+        os.unlink(_FRESH, dir_fd=folder)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        # Linux gives the new file the mode of the descriptor: it is never wider, not for an instant.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(_address(folder, _FRESH))
+        listener.listen()
+        listener.setblocking(False)
+        os.rename(_FRESH, _NAME, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _address(folder: int, name: str) -> str:
+    return f"/proc/self/fd/{folder}/{name}"
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, _OPEN)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def process_of(peer: socket.socket) -> int:
+    """Return the id of the process that listens at the other end."""
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[0])
+
+
+def _taken(folder: Path) -> LockedError:
+    peer = connect(folder, 1.0)
+    who = "Another craftsync"
+    if peer is not None:
+        with peer:
+            who = f"Another craftsync (process {process_of(peer)})"
+    return LockedError(
+        f"{who} keeps this root and store in step already.",
+        remedy="See what it does with craftsync status, or end it with craftsync stop.",
+    )
+
+
+def _unusable(folder: Path, error: OSError) -> StateError:
+    return StateError(
+        f"The control socket in {folder} cannot be used: {error.strerror or error}.",
+        remedy="The folder has to be yours, on a filesystem that can hold sockets.",
+    )
+
 
 Answer = Callable[[Mapping[str, Any]], Any]
 """Carries out a request and returns what to say; raises `Refused` for one that makes no sense."""
@@ -158,3 +292,130 @@ def _carried_out(request: object, answer: Answer) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 (one request fails, and nothing else)
         _log.error("the request %r failed", request.get("verb"), exc_info=error)
         return {"error": f"it failed: {error}"}
+
+
+_TIMEOUT = 10.0
+"""Seconds within which a daemon has answered, or is taken to hang."""
+
+
+def ask(folder: Path, verb: str, **arguments: Any) -> Any:
+    """Return what the daemon of the pair with this state folder answers; `None` when none runs.
+
+    Raises `UsageError` for a request it refuses, and `StateError` for a daemon
+    that does not answer.
+    """
+    peer = connect(folder, _TIMEOUT)
+    if peer is None:
+        return None
+    process = process_of(peer)
+    try:
+        with peer, peer.makefile("rwb") as stream:
+            stream.write(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
+            stream.flush()
+            answer = json.loads(stream.readline() or b"null")
+    except (OSError, ValueError) as error:
+        raise _silent(process) from error
+    if answer is None:
+        # It ended, or closed the line, between the question and the answer.
+        raise _silent(process)
+    if "error" in answer:
+        raise UsageError(f"The daemon refuses: {answer['error']}.")
+    return answer["answer"]
+
+
+def running(state_dir: Path) -> dict[int, Path]:
+    """Return the process of each daemon below a state folder, with a folder to speak to it by.
+
+    No configuration is needed for it.
+    """
+    found: dict[int, Path] = {}
+    for folder in sorted((state_dir / "control").glob("*")):
+        peer = connect(folder, _TIMEOUT)
+        if peer is not None:
+            with peer:
+                found.setdefault(process_of(peer), folder)
+    return found
+
+
+def _silent(process: int) -> CraftsyncError:
+    return StateError(
+        f"The daemon (process {process}) does not answer.",
+        remedy="Ask again in a minute: a service that hangs is started anew by then. "
+        f"If it stays so, end it with kill -9 {process} and start it anew.",
+    )
+
+
+_MOST_NAMED = 10_000
+_HIGHEST_RATE = sys.float_info.max
+
+
+class Requests:
+    """Paths to be looked at, and verdicts on held deletes, until they are taken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._paths: set[str] = set()
+        self._verdicts: deque[Verdict] = deque()
+
+    def look_at(self, paths: Iterable[str]) -> bool:
+        """Remember these paths; return whether there were so many that none is remembered."""
+        with self._lock:
+            self._paths.update(paths)
+            too_many = len(self._paths) > _MOST_NAMED
+            if too_many:
+                self._paths.clear()
+            return too_many
+
+    def paths(self) -> set[str]:
+        """Take the paths."""
+        with self._lock:
+            paths, self._paths = self._paths, set()
+        return paths
+
+    def judge(self, verdict: Verdict) -> None:
+        """Remember what a person said about held deletes."""
+        self._verdicts.append(verdict)
+
+    def carry_out(self, session: Session, options: Options, on_event: OnEvent) -> None:
+        """Do what was said about held deletes; what could not be done is tried at the next call."""
+        while self._verdicts:
+            session.judge(self._verdicts[0], options, on_event)
+            self._verdicts.popleft()
+
+
+def approval_of(request: Mapping[str, Any]) -> tuple[bool, tuple[str, ...] | None]:
+    """Return what the verbs `approve` and `reject` say: whether to approve, and which paths, `None` for all.
+
+    All are meant by `null` only, never by leaving the paths out. Raises
+    `Refused` for paths that are none.
+    """
+    paths = request.get("paths", [])
+    named = isinstance(paths, list) and paths and all(map(_is_path, paths))
+    if paths is not None and not named:
+        raise Refused("paths has to be a list of paths, or null for all")
+    return request["verb"] == "approve", None if paths is None else tuple(paths)
+
+
+def _is_path(word: object) -> bool:
+    return isinstance(word, str) and malformed(word) is None
+
+
+def rates_of(request: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
+    """Return what the verb `bwlimit` says: bytes per second up and down, `None` for the configured ones.
+
+    Raises `Refused` for rates that are none.
+    """
+    if request.get("configured") is True:
+        return None
+    return _rate(request, "upload"), _rate(request, "download")
+
+
+def _rate(request: Mapping[str, Any], direction: str) -> float | None:
+    rate = request.get(direction)
+    if rate is None:
+        return None
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    # Not `< inf`: an int may have more digits than a float can hold.
+    if not is_number or not 0 < rate <= _HIGHEST_RATE:
+        raise Refused(f"{direction} has to be bytes per second above 0, or null for no limit")
+    return float(rate)

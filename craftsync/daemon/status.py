@@ -1,26 +1,199 @@
-"""How a running pair stands, as the fields of `status --json`."""
+"""How a folder of the daemon stands: what waits there, and the fields of `status --json`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from craftsync import __version__
 from craftsync.clock import iso
-from craftsync.daemon.cycles import CycleState
-from craftsync.daemon.waiting import Waiting
-from craftsync.sync.report import Issue
+from craftsync.sync.report import (
+    ActionEvent,
+    DamageEvent,
+    Event,
+    HeldEvent,
+    Issue,
+    IssueEvent,
+    ProgressEvent,
+    Report,
+)
+
+_MOST_PATHS = 10_000
+"""More are only counted: nobody reads them, and memory must not grow with them."""
+
+_FOR_PEOPLE = (Issue.CONFLICT, Issue.HELD, Issue.PROBLEM)
+
+
+class Waiting:
+    """The issues that wait for a person, and the paths that were busy. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._known: dict[str, IssueEvent] = {}
+        self._found: dict[str, IssueEvent] = {}
+        self._uncounted: Counter[Issue] = Counter()
+        self._beyond: Counter[Issue] = Counter()
+        self._busy: set[str] = set()
+        self._found_busy: set[str] = set()
+        self._has_new_held = False
+        self._damaged: dict[str, IssueEvent] = {}
+        self._left_out: set[str] = set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing keeps both sides from holding the same; of a conflict both hold both versions."""
+        with self._lock:
+            return not (self.count(Issue.HELD) or self.count(Issue.PROBLEM) or self._busy)
+
+    def note(self, event: Event) -> None:
+        """Take in one event of the run under way."""
+        with self._lock:
+            if isinstance(event, ActionEvent):
+                self._known.pop(event.path, None)
+                self._damaged.pop(event.path, None)
+                self._busy.discard(event.path)
+                self._found_busy.discard(event.path)
+            elif isinstance(event, DamageEvent):
+                # No run sees it, so that it waits until something is done at the path.
+                if len(self._damaged) < _MOST_PATHS:
+                    self._damaged[event.path] = event
+            elif isinstance(event, IssueEvent) and event.issue in _FOR_PEOPLE:
+                if event.issue is Issue.HELD and not self._beyond[Issue.HELD]:
+                    self._has_new_held |= self._is_new(event.path, event)
+                if len(self._found) < _MOST_PATHS:
+                    self._found[event.path] = event
+                else:
+                    self._uncounted[event.issue] += 1
+            elif isinstance(event, IssueEvent) and self._is_busy(event):
+                self._found_busy.add(event.path)
+
+    def knows(self, event: Event) -> bool:
+        """Return whether an earlier run said the same: of held deletes, whether none of them is new.
+
+        Why deletes are held is said in ever other numbers.
+        """
+        with self._lock:
+            if isinstance(event, HeldEvent):
+                has_new, self._has_new_held = self._has_new_held, False
+                return not has_new
+            if not isinstance(event, IssueEvent):
+                return False
+            if event.by_design:
+                return self._left_out_before(event.path)
+            if event.issue is Issue.HELD:
+                return not self._is_new(event.path, event)
+            return self._known.get(event.path) == event
+
+    def _is_busy(self, event: IssueEvent) -> bool:
+        return not event.by_design and len(self._found_busy) < _MOST_PATHS
+
+    def _left_out_before(self, path: str) -> bool:
+        """Return whether a thing that takes no part was reported before; beyond a bound none is."""
+        if path in self._left_out or len(self._left_out) >= _MOST_PATHS:
+            return True
+        self._left_out.add(path)
+        return False
+
+    def run_ended(self, paths: Set[str] | None, *, skipped: int = 0) -> list[IssueEvent]:
+        """Take over what a run found; it clears what it covered and did not find again.
+
+        It covered `paths` and what lies below them, or everything. `skipped` is
+        how many paths its report counts as busy: things that take no part by
+        design are noted and not counted. Returns the issues that were not there
+        before.
+        """
+        with self._lock:
+            new = [event for path, event in self._found.items() if self._is_new(path, event)]
+            if paths is None:
+                self._known, self._busy, self._beyond = {}, set(), Counter()
+            else:
+                for path in [path for path in self._known if _is_covered(path, paths)]:
+                    del self._known[path]
+                self._busy = {path for path in self._busy if not _is_covered(path, paths)}
+            self._known |= self._found
+            self._beyond += self._uncounted
+            if skipped:
+                self._busy |= self._found_busy
+            self._found, self._uncounted, self._found_busy = {}, Counter(), set()
+        return new
+
+    def failed_at(self, paths: Set[str]) -> set[str]:
+        """Return the paths that failed or were busy among these, and below the folders among them."""
+        with self._lock:
+            failed = {path for path, event in self._known.items() if event.issue is Issue.PROBLEM}
+            return {path for path in failed | self._busy if _is_covered(path, paths)}
+
+    def count(self, issue: Issue) -> int:
+        with self._lock:
+            known = sum(event.issue is issue for event in self._all().values())
+            return self._beyond[issue] + known
+
+    def first(self, most: int) -> list[IssueEvent]:
+        """Return at most so many of them, in order of path."""
+        with self._lock:
+            found = self._all()
+            return [found[path] for path in sorted(found)[:most]]
+
+    def _all(self) -> dict[str, IssueEvent]:
+        return {**self._damaged, **self._known} if self._damaged else self._known
+
+    def _is_new(self, path: str, event: IssueEvent) -> bool:
+        known = self._known.get(path)
+        return known is None or known.issue is not event.issue
+
+
+def _is_covered(path: str, paths: Set[str]) -> bool:
+    return any(place in paths for place in _up_from(path))
+
+
+def _up_from(path: str) -> Iterator[str]:
+    """Yield the path, and each folder above it."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+
 
 _MOST_WAITING = 100
 _TOTALS = ("uploaded", "downloaded", "bytes_uploaded", "bytes_downloaded", "errors")
 
 
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """What the loop is doing, at one instant.
+
+    `state` is a word of `status --json`: `watching`, `scanning`, `transferring`,
+    `paused`, `offline`, `halted` or `stopped`; `reason` says why it is offline
+    or halted. `pending` counts the paths that wait for a run or a transfer,
+    `None` when that is not known; `conflicts` those with a conflict copy beside
+    them. `last_success_ns` is when both sides were last known to be in sync.
+    `watch_healthy` is `None` before the watching has begun.
+    """
+
+    state: str = "stopped"
+    reason: str | None = None
+    pending: int | None = None
+    conflicts: int = 0
+    last_success_ns: int | None = None
+    watch_healthy: bool | None = None
+    watch_reason: str | None = None
+    next_full_scan: float = 0.0
+    """When everything is looked at again, on the session's monotonic clock; changes with each full pass."""
+    transfers_at_once: int | None = None
+    """How many short transfers the store is found to be worth, `None` where that is not looked for or not yet known."""
+    progress: ProgressEvent | None = None
+    """How far the pass under way has come, `None` between passes."""
+    last_report: Report | None = None
+    """The outcome of the last pass that ended."""
+
+
 def of_running(
     pair: Mapping[str, str],
     *,
-    state: CycleState,
+    state: FolderState,
     reason: str | None,
     waiting: Waiting,
     totals: Mapping[str, int],

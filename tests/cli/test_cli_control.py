@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.daemon.client import ask
-from craftsync.daemon.endpoint import folder_of
+from craftsync.daemon.control import ask, folder_of
 from craftsync.errors import UsageError
 from tests.support.cli import DEADLINE, SCRIPT, Craftsync, until
 from tests.support.daemons import running

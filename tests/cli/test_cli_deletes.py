@@ -236,8 +236,7 @@ def test_a_paused_daemon_refuses_and_says_why(held: Craftsync, watched: Daemon) 
 
 
 def test_what_no_daemon_understands_is_refused(held: Craftsync, watched: Daemon) -> None:
-    from craftsync.daemon.client import ask
-    from craftsync.daemon.endpoint import folder_of
+    from craftsync.daemon.control import ask, folder_of
     from craftsync.errors import UsageError
 
     here = Path(held.folder).resolve()

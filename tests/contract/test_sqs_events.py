@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from craftsync.daemon.queue_events import QueueEvents, SqsQueue
+from craftsync.daemon.events import QueueEvents, SqsQueue
 from craftsync.errors import ConfigError, StoreUnavailable
 from craftsync.stores.s3 import S3Store, probe
 from tests.support.cli import Craftsync, until
@@ -110,7 +110,7 @@ def test_a_changed_object_is_in_the_root_without_a_listing(
         world.write(f"{number}", "old")
     with kept(world, NoWatch) as at_work:
         stop = threading.Event()
-        events = QueueEvents(notifying.open(), notifying.bucket, PREFIX, at_work.cycles.look_at)
+        events = QueueEvents(notifying.open(), notifying.bucket, PREFIX, at_work.loop.look_at)
         while notifying.left():
             events.hear(stop)
         at_work.turn(0)

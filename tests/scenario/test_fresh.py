@@ -183,7 +183,7 @@ def test_an_object_that_somebody_named_does_not_wait_for_a_large_upload_under_wa
 ) -> None:
     def story() -> None:
         scene.world.put("b", "edited there")
-        scene.at_work.cycles.look_at(["b"])
+        scene.at_work.loop.look_at(["b"])
         scene.until(lambda: scene.world.here()["b"] == "edited there", "b in the folder")
 
     scene.large_upload(story)
@@ -197,7 +197,7 @@ def test_an_object_that_somebody_named_and_the_run_cannot_take_in_is_the_next_ru
 ) -> None:
     def story() -> None:
         scene.world.take("b")
-        scene.at_work.cycles.look_at(["b"])
+        scene.at_work.loop.look_at(["b"])
         scene.write("new", "fresh")
         scene.until_there("new", "fresh")
 
@@ -337,9 +337,9 @@ def test_a_change_that_the_store_cannot_be_asked_about_waits_for_the_next_run(
         scene.until_there("new", "fresh")
 
     scene.large_upload(story)
-    assert scene.at_work.cycles.state.pending == 1
+    assert scene.at_work.loop.state.pending == 1
     scene.store.unreachable.clear()
     scene.assert_in_step_after(1)
 
     assert scene.done() == ["upload new", "upload large", "upload a"]
-    assert scene.at_work.cycles.state.pending == 0
+    assert scene.at_work.loop.state.pending == 0

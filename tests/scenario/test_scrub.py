@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.cycles import WatchSettings
+from craftsync.daemon.loop import WatchSettings
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import Issue, IssueEvent
 from tests.support.watching import NoWatch, kept
@@ -71,14 +71,14 @@ def test_damage_is_reported_and_stays_until_it_is_repaired_by_hand(
             at_work.turn(QUARTER_HOUR)
         for _ in range(20):
             at_work.turn(QUARTER_HOUR)
-            assert at_work.cycles.waiting.count(Issue.PROBLEM) == 1
+            assert at_work.loop.waiting.count(Issue.PROBLEM) == 1
         said = [event for event in at_work.events if isinstance(event, IssueEvent)]
         assert {(event.path, event.reason) for event in said} == {("007", "damaged in the store")}
         assert world.here()["007"] == "1234567890"
         world.write("007", "an edit")
         at_work.watch.dirty.change("007")
         at_work.turn()
-        assert at_work.cycles.waiting.is_empty
+        assert at_work.loop.waiting.is_empty
 
 
 def test_without_a_share_nothing_is_read(world: World, store: Rotting) -> None:

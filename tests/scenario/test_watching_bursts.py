@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from craftsync.clock import Clock
-from craftsync.daemon.cycles import Cycles, WatchSettings
+from craftsync.daemon.loop import FolderLoop, WatchSettings
 from craftsync.local.folder import Folder
 from craftsync.local.watch import DirtyPaths
 from craftsync.stores.directory import DirectoryStore
@@ -45,7 +45,7 @@ class Running:
 
     def __init__(self, world: World, stop: threading.Event) -> None:
         self.full_passes = 0
-        self.cycles: Cycles | None = None
+        self.loop: FolderLoop | None = None
         self._world = world
         self._stop = stop
 
@@ -58,14 +58,14 @@ class Running:
                 return make_pass(*words, paths=paths, **options)
 
             session.run = counted  # type: ignore[method-assign]
-            self.cycles = Cycles(
+            self.loop = FolderLoop(
                 session, WatchSettings(), Options(), lambda event: None, self._stop
             )
-            self.cycles.run()
+            self.loop.run()
 
     @property
     def has_begun(self) -> bool:
-        return self.cycles is not None and self.cycles.state.last_report is not None
+        return self.loop is not None and self.loop.state.last_report is not None
 
 
 @contextmanager
@@ -79,8 +79,8 @@ def running(world: World) -> Iterator[Running]:
         yield found
     finally:
         stop.set()
-        if found.cycles is not None:
-            found.cycles.wake()
+        if found.loop is not None:
+            found.loop.wake()
         thread.join(60)
 
 
@@ -89,22 +89,22 @@ def test_a_burst_of_files_is_in_the_store_after_no_more_than_two_looks_at_everyt
     tmp_path: Path, files: int
 ) -> None:
     world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
-    with running(world) as loop:
-        loop.full_passes = 0
+    with running(world) as running_loop:
+        running_loop.full_passes = 0
         subprocess.run([sys.executable, "-c", BURST, str(world.root), str(files)], check=True)
 
         def arrived() -> bool:
             # Counting costs more than asking, and takes the time from the loop.
-            at_rest = loop.cycles is not None and loop.cycles.state.pending == 0
+            at_rest = running_loop.loop is not None and running_loop.loop.state.pending == 0
             return at_rest and sum(1 for _ in (tmp_path / "store").glob("[0-9]*/*")) == files
 
         until(arrived, "every file")
-        assert loop.full_passes <= 2
-        assert loop.cycles is not None
-        assert loop.cycles.state.watch_healthy
+        assert running_loop.full_passes <= 2
+        assert running_loop.loop is not None
+        assert running_loop.loop.state.watch_healthy
         (world.root / "07/late").write_text("late")
         until(lambda: (tmp_path / "store/07/late").exists(), "a file after the burst")
-        assert loop.full_passes <= 2
+        assert running_loop.full_passes <= 2
 
 
 def test_an_overflow_costs_one_look_at_everything_and_no_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.cycles import Cycles, WatchSettings
+from craftsync.daemon.loop import FolderLoop, WatchSettings
 from craftsync.errors import RootError
 from craftsync.local.watch import Health
 from craftsync.stores.directory import DirectoryStore
@@ -203,7 +203,7 @@ def test_paths_somebody_names_are_looked_at_at_once(world: World, store: Flaky) 
     with kept(world, NoWatch) as at_work:
         world.put("a", "from there")
         listings = store.listings
-        at_work.cycles.look_at({"a"})
+        at_work.loop.look_at({"a"})
         at_work.turn(0)
         assert at_work.passes == [{"a"}]
         assert actions(at_work) == ["download a"]
@@ -218,7 +218,7 @@ def test_a_store_out_of_reach_is_tried_ever_more_rarely_and_everything_is_looked
         world.write("a", "new")
         at_work.watch.dirty.change("a")
         at_work.turn()
-        state = at_work.cycles.state
+        state = at_work.loop.state
         assert (state.state, "the network is down" in str(state.reason)) == ("offline", True)
         for _ in range(600):
             at_work.turn(1)
@@ -227,7 +227,7 @@ def test_a_store_out_of_reach_is_tried_ever_more_rarely_and_everything_is_looked
         at_work.passes.clear()
         at_work.turn(60)
         assert at_work.passes == [None]
-        assert at_work.cycles.state.state == "watching"
+        assert at_work.loop.state.state == "watching"
         assert actions(at_work) == ["upload a"]
 
 
@@ -238,7 +238,7 @@ def test_while_the_watching_cannot_be_relied_on_everything_is_looked_at_every_fe
         at_work.watch.health = Health(False, "no more watches")
         at_work.watch.dirty.everything()
         at_work.turn()
-        assert at_work.cycles.state.watch_reason == "no more watches"
+        assert at_work.loop.state.watch_reason == "no more watches"
         for number in range(4):
             world.write("a", f"unheard {number}")
             at_work.turn(5)
@@ -258,7 +258,7 @@ def test_a_path_that_fails_is_tried_again_ever_more_rarely(world: World) -> None
         (world.root / "a").mkdir()
         world.write("a/inner", "x")
         world.put("a", "there")
-        at_work.cycles.look_at({"a"})
+        at_work.loop.look_at({"a"})
         at_work.turn(0)
         if not any(isinstance(event, IssueEvent) for event in at_work.events):
             pytest.fail("the path did not fail")
@@ -357,22 +357,22 @@ def test_a_root_that_is_gone_ends_it_and_says_halted(world: World) -> None:
         at_work.watch.dirty.everything()
         at_work.clock.advance(2)
         with pytest.raises(RootError):
-            at_work.cycles.run()
-        assert at_work.cycles.state.state == "halted"
-        assert str(world.root) in str(at_work.cycles.state.reason)
+            at_work.loop.run()
+        assert at_work.loop.state.state == "halted"
+        assert str(world.root) in str(at_work.loop.state.reason)
     assert len(world.there()) == 4
 
 
 def test_paused_it_makes_no_passes_and_then_looks_at_everything(world: World) -> None:
     with kept(world, NoWatch) as at_work:
-        at_work.cycles.pause()
+        at_work.loop.pause()
         world.write("a", "new")
         at_work.watch.dirty.change("a")
         at_work.turn(700)
-        assert at_work.cycles.state.state == "paused"
-        assert at_work.cycles.state.pending == 1
+        assert at_work.loop.state.state == "paused"
+        assert at_work.loop.state.pending == 1
         assert at_work.passes == []
-        at_work.cycles.resume()
+        at_work.loop.resume()
         at_work.turn(0)
         assert at_work.passes == [None]
         assert actions(at_work) == ["upload a"]
@@ -387,14 +387,14 @@ def test_a_pause_ends_the_pass_under_way_and_the_next_one_completes_it(world: Wo
 
         def pause_at_the_first(event: Event) -> None:
             if isinstance(event, ActionEvent):
-                at_work.cycles.pause()
+                at_work.loop.pause()
 
         at_work.listen = pause_at_the_first
-        at_work.cycles.look_again()
+        at_work.loop.look_again()
         at_work.turn(0)
-        assert at_work.cycles.state.state == "paused"
+        assert at_work.loop.state.state == "paused"
         at_work.listen = None
-        at_work.cycles.resume()
+        at_work.loop.resume()
         at_work.turn(0)
     world.assert_in_step()
 
@@ -405,7 +405,7 @@ def test_a_stop_ends_the_wait_at_once(tmp_path: Path) -> None:
 
     def keep() -> None:
         with world.open(clock=StoppedClock()) as session:
-            cycles = Cycles(
+            cycles = FolderLoop(
                 session, WatchSettings(), Options(), lambda _: None, stop, make_watch=NoWatch
             )
             states.append(cycles)
@@ -425,18 +425,18 @@ def test_a_stop_ends_the_wait_at_once(tmp_path: Path) -> None:
 
 def test_what_is_known_of_the_state_follows_the_work(world: World) -> None:
     with kept(world, NoWatch) as at_work:
-        first = at_work.cycles.state
+        first = at_work.loop.state
         assert (first.state, first.pending, first.watch_healthy) == ("watching", 0, True)
         assert first.last_success_ns is not None
         assert first.next_full_scan == at_work.clock.monotonic() + 600
         words = set()
-        at_work.listen = lambda _: words.add(at_work.cycles.state.state)
+        at_work.listen = lambda _: words.add(at_work.loop.state.state)
         world.write("a", "new")
         at_work.watch.dirty.change("a")
         at_work.turn()
         assert words - {"scanning"} == {"transferring"}
-        assert at_work.cycles.state.next_full_scan == first.next_full_scan
-        assert at_work.cycles.state.last_report is not first.last_report
+        assert at_work.loop.state.next_full_scan == first.next_full_scan
+        assert at_work.loop.state.last_report is not first.last_report
 
 
 def test_a_look_asked_for_during_a_pass_comes_after_it(world: World) -> None:
@@ -445,10 +445,10 @@ def test_a_look_asked_for_during_a_pass_comes_after_it(world: World) -> None:
 
         def ask_again(event: Event) -> None:
             if isinstance(event, ActionEvent):
-                at_work.cycles.look_again()
+                at_work.loop.look_again()
 
         at_work.listen = ask_again
-        at_work.cycles.look_again()
+        at_work.loop.look_again()
         at_work.turn(0)
         assert at_work.passes == [None]
         at_work.turn(0)
@@ -460,9 +460,9 @@ def test_a_look_asked_for_during_a_pass_comes_after_it(world: World) -> None:
 def test_more_named_paths_than_can_be_kept_lead_to_a_look_at_everything(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.put("new", "from there")
-        at_work.cycles.pause()
-        at_work.cycles.look_at({f"{number}" for number in range(20_000)})
-        at_work.cycles.resume()
+        at_work.loop.pause()
+        at_work.loop.look_at({f"{number}" for number in range(20_000)})
+        at_work.loop.resume()
         at_work.turn(0)
         assert at_work.passes == [None]
         assert actions(at_work) == ["download new"]
@@ -488,9 +488,9 @@ def test_paths_that_are_in_each_others_way_do_not_end_the_watch(tmp_path: Path) 
         for number in range(20):
             world.write(f"in the way/{number}", "x")
         at_work.watch.dirty.change("in the way")
-        at_work.cycles.look_at({"in the way/never"})
+        at_work.loop.look_at({"in the way/never"})
         at_work.turn()
-        assert at_work.cycles.state.state == "watching"
+        assert at_work.loop.state.state == "watching"
 
 
 @pytest.mark.parametrize(("before", "after"), [("x", "x/inner"), ("x/inner", "x")])

@@ -264,6 +264,6 @@ def test_our_own_downloads_wake_no_second_look(at_work: Kept[Hearing], world: Wo
     for number in range(20):
         world.put(f"d/{number}", "from there")
     at_work.clock.advance(130)
-    at_work.cycles.turn()
+    at_work.loop.turn()
     assert len(done(at_work)) == 20
     assert len(at_work.passes) == 1

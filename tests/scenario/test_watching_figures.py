@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.cycles import Cycles, WatchSettings
-from craftsync.daemon.waiting import Waiting
+from craftsync.daemon.loop import FolderLoop, WatchSettings
+from craftsync.daemon.status import Waiting
 from craftsync.errors import PathError
 from craftsync.local.watch import DirtyPaths
 from craftsync.sync.report import Event, Issue, IssueEvent, Options, ProgressEvent
@@ -53,7 +53,7 @@ def world(tmp_path: Path, store: Told) -> World:
 
 
 def pending(at_work: Kept[NoWatch]) -> int | None:
-    return at_work.cycles.state.pending
+    return at_work.loop.state.pending
 
 
 def changed(world: World, at_work: Kept[NoWatch], *paths: str) -> None:
@@ -66,7 +66,7 @@ def test_before_the_first_scan_neither_pending_nor_the_health_of_the_watching_is
     world: World,
 ) -> None:
     with world.open(clock=StoppedClock()) as session:
-        state = Cycles(
+        state = FolderLoop(
             session, WatchSettings(), Options(), lambda event: None, threading.Event()
         ).state
     assert (state.pending, state.watch_healthy, state.watch_reason) == (None, None, None)
@@ -86,8 +86,8 @@ def test_while_everything_is_scanned_pending_is_unknown_and_then_what_is_to_be_m
                 found[event.stage if moving else "scanning"].add(pending(at_work))
 
         at_work.listen = listen
-        store.asked = lambda: found[at_work.cycles.state.state].add(pending(at_work))
-        at_work.cycles.look_again()
+        store.asked = lambda: found[at_work.loop.state.state].add(pending(at_work))
+        at_work.loop.look_again()
         assert pending(at_work) is None
         at_work.turn(0)
         assert found["scanning"] == {None}
@@ -113,7 +113,7 @@ def test_while_the_store_is_away_pending_is_unknown(world: World, store: Told) -
         changed(world, at_work, "a")
         store.reachable = False
         at_work.turn()
-        assert (at_work.cycles.state.state, pending(at_work)) == ("offline", None)
+        assert (at_work.loop.state.state, pending(at_work)) == ("offline", None)
         store.reachable = True
         at_work.turn(60)
         assert pending(at_work) == 0
@@ -133,20 +133,20 @@ def test_paths_that_a_folder_stands_for_are_not_counted_as_one() -> None:
 
 def test_a_listing_that_shows_nothing_new_renews_the_last_success(world: World) -> None:
     with kept(world, NoWatch) as at_work:
-        first = at_work.cycles.state.last_success_ns
+        first = at_work.loop.state.last_success_ns
         at_work.turn(300)
         assert at_work.passes == []
-        assert (at_work.cycles.state.last_success_ns or 0) > (first or 0)
+        assert (at_work.loop.state.last_success_ns or 0) > (first or 0)
 
 
 def test_a_listing_shows_nothing_of_changes_that_wait_in_the_folder(world: World) -> None:
     settings = WatchSettings(settle_seconds=20.0, poll_seconds=5.0)
     with kept(world, NoWatch, settings=settings) as at_work:
-        first = at_work.cycles.state.last_success_ns
+        first = at_work.loop.state.last_success_ns
         changed(world, at_work, "a")
         at_work.turn(10)
         assert at_work.passes == []
-        assert at_work.cycles.state.last_success_ns == first
+        assert at_work.loop.state.last_success_ns == first
 
 
 def test_while_a_path_fails_neither_another_ones_run_nor_a_quiet_listing_is_a_success(
@@ -154,34 +154,34 @@ def test_while_a_path_fails_neither_another_ones_run_nor_a_quiet_listing_is_a_su
 ) -> None:
     store.refused = "bad"
     with kept(world, NoWatch) as at_work:
-        first = at_work.cycles.state.last_success_ns
+        first = at_work.loop.state.last_success_ns
         changed(world, at_work, "bad")
         at_work.turn()
         changed(world, at_work, "a")
         at_work.turn()
         at_work.turn(300)
-        assert at_work.cycles.state.last_success_ns == first
+        assert at_work.loop.state.last_success_ns == first
         store.refused = ""
         at_work.turn(600)
-        assert (at_work.cycles.state.last_success_ns or 0) > (first or 0)
+        assert (at_work.loop.state.last_success_ns or 0) > (first or 0)
 
 
 def test_conflict_copies_are_counted_until_a_person_has_settled_them(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.put("a", "another version")
         changed(world, at_work, "a")
-        at_work.cycles.look_at({"a"})
+        at_work.loop.look_at({"a"})
         at_work.turn()
         at_work.turn(60)
-        assert at_work.cycles.state.conflicts == 1
-        at_work.cycles.look_again()
+        assert at_work.loop.state.conflicts == 1
+        at_work.loop.look_again()
         at_work.turn(0)
-        assert at_work.cycles.state.conflicts == 1
+        assert at_work.loop.state.conflicts == 1
         (copy,) = world.root.glob("a (conflict *")
         copy.unlink()
         at_work.watch.dirty.delete(copy.name)
         at_work.turn()
-        assert at_work.cycles.state.conflicts == 0
+        assert at_work.loop.state.conflicts == 0
 
 
 PROBLEM = IssueEvent(Issue.PROBLEM, "d/bad", "unreadable")
@@ -226,7 +226,7 @@ def test_a_deleted_file_is_no_problem_any_more_without_a_scan_of_everything(
     with kept(world, NoWatch) as at_work:
         changed(world, at_work, "bad")
         at_work.turn()
-        waiting = at_work.cycles.waiting
+        waiting = at_work.loop.waiting
         assert waiting.count(Issue.PROBLEM) == 1
         world.remove("bad")
         at_work.watch.dirty.delete("bad")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.cycles import CycleState
+from craftsync.daemon.status import FolderState
 from craftsync.errors import ObjectNotFound, StoreUnavailable
 from craftsync.stores.answers import Answers
 from craftsync.stores.memory import MemoryStore
@@ -35,14 +35,14 @@ class Away(MemoryStore):
 def test_a_store_that_fails_in_a_run_is_offline_with_the_reason_before_the_run_gives_up(
     tmp_path: Path,
 ) -> None:
-    seen: list[CycleState] = []
+    seen: list[FolderState] = []
 
     class Looking(FakeClock):
         """Looks at the state whenever somebody waits for the next try."""
 
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
-            seen.append(at_work.cycles.state)
+            seen.append(at_work.loop.state)
 
     clock = Looking()
     store = Away(clock)
@@ -59,7 +59,7 @@ def test_a_store_that_fails_in_a_run_is_offline_with_the_reason_before_the_run_g
         assert all("the network is down" in str(state.reason) for state in offline)
         store.reachable = True
         at_work.turn(60)
-        assert at_work.cycles.state.state == "watching"
+        assert at_work.loop.state.state == "watching"
 
 
 def test_one_request_turned_away_among_others_is_not_offline() -> None:

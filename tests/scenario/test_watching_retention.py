@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.retention import Retention
-from craftsync.daemon.cycles import WatchSettings
+from craftsync.daemon.loop import WatchSettings
 from craftsync.state.kept import KeptVersion
 from craftsync.sync.report import ActionEvent, Event, ProgressEvent
 from tests.support.watching import Kept, NoWatch, OutOfReach, StoppedClock, kept
@@ -84,7 +84,7 @@ def test_of_many_versions_the_rest_goes_soon_and_not_a_day_later(
 
 def test_the_daemon_wakes_for_it(at_work: Kept[NoWatch]) -> None:
     at_work.turn()
-    assert at_work.cycles.seconds_to_next() <= DAY
+    assert at_work.loop.seconds_to_next() <= DAY
 
 
 def test_while_the_store_is_out_of_reach_the_folders_trash_is_bounded(
@@ -92,11 +92,11 @@ def test_while_the_store_is_out_of_reach_the_folders_trash_is_bounded(
 ) -> None:
     at_work.session.retention = Retention(keep=1)
     store.reachable = False
-    at_work.cycles.look_again()
+    at_work.loop.look_again()
     at_work.turn(DAY)
     store.reachable = True
     assert in_trash(at_work) == {"mine"}
-    at_work.cycles.look_again()
+    at_work.loop.look_again()
     at_work.turn(61)
     assert in_trash(at_work) == set()
 
@@ -120,9 +120,9 @@ def test_while_a_run_takes_longer_than_a_day_it_is_done_all_the_same(
 
 
 def test_a_paused_folder_is_left_alone(at_work: Kept[NoWatch]) -> None:
-    at_work.cycles.pause()
+    at_work.loop.pause()
     at_work.turn(2 * DAY)
     assert in_trash(at_work) == {"mine", "theirs"}
-    at_work.cycles.resume()
+    at_work.loop.resume()
     at_work.turn()
     assert in_trash(at_work) == set()

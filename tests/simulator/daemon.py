@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from random import Random
 
 from craftsync.clock import Clock
-from craftsync.daemon.cycles import Cycles, WatchSettings
+from craftsync.daemon.loop import FolderLoop, WatchSettings
 from craftsync.local.folder import Folder
 from craftsync.local.watch.dirty import DirtyPaths
 from craftsync.local.watch.supervisor import Health
@@ -44,7 +44,7 @@ class Life:
         self._chance = chance
         self._watches: list[SimulatedWatch] = []
         self._reports: list[Report] = []
-        self._cycles = Cycles(
+        self._loop = FolderLoop(
             session,
             WatchSettings(rescan_seconds=RESCAN_SECONDS),
             Options(transfers=4),
@@ -53,7 +53,7 @@ class Life:
             random=Random(chance.random()),
             make_watch=self._watch,
         )
-        self._cycles.on_run = lambda report, _: self._reports.append(report)
+        self._loop.on_run = lambda report, _: self._reports.append(report)
 
     def _watch(self, root: Folder, dirty: DirtyPaths, clock: Clock) -> SimulatedWatch:
         self._watches.append(SimulatedWatch(root, dirty, clock))
@@ -72,9 +72,9 @@ class Life:
     def turn(self) -> list[Report]:
         """Do what is due; return the reports of the runs made."""
         self._reports.clear()
-        full_at = self._cycles.state.next_full_scan
-        self._cycles.turn()
-        self.looked_at_everything = self._cycles.state.next_full_scan != full_at
+        full_at = self._loop.state.next_full_scan
+        self._loop.turn()
+        self.looked_at_everything = self._loop.state.next_full_scan != full_at
         return list(self._reports)
 
     def close(self) -> None:

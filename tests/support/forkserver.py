@@ -15,7 +15,7 @@ from typing import Any
 
 LOADED = (
     *("craftsync.cli", "craftsync.sync.session", "craftsync.sync.retention"),
-    *("craftsync.stores.directory", "craftsync.stores.retrying", "craftsync.daemon.client"),
+    *("craftsync.stores.directory", "craftsync.stores.retrying", "craftsync.daemon.control"),
     *("craftsync.migrate.command", "pathspec.patterns.gitignore.spec"),
 )
 LONGEST = 131_072

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.cycles import Cycles, WatchSettings
+from craftsync.daemon.loop import FolderLoop, WatchSettings
 from craftsync.errors import StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.local.watch import Dirty, DirtyPaths, Health, Supervisor
@@ -144,7 +144,7 @@ AnyWatch = TypeVar("AnyWatch", NoWatch, Hearing)
 
 
 class Kept(Generic[AnyWatch]):
-    """A world that is kept in step by `Cycles`, one turn at a time."""
+    """A world that is kept in step by `FolderLoop`, one turn at a time."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class Kept(Generic[AnyWatch]):
         self._make_watch = make_watch
         self._session_run = session.run
         session.run = self._counted  # type: ignore[method-assign]
-        self.cycles = Cycles(
+        self.loop = FolderLoop(
             session,
             settings,
             options,
@@ -194,7 +194,7 @@ class Kept(Generic[AnyWatch]):
     def turn(self, seconds: float = SETTLED) -> None:
         """Let time pass, and let it do what is due then."""
         self.clock.advance(seconds)
-        self.cycles.turn()
+        self.loop.turn()
 
 
 class OutOfReach(MemoryStore):

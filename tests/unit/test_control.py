@@ -16,9 +16,7 @@ from typing import Any
 
 import pytest
 
-from craftsync.daemon.client import ask
-from craftsync.daemon.control import Control, Refused
-from craftsync.daemon.endpoint import Endpoint, connect, folder_of
+from craftsync.daemon.control import Control, Endpoint, Refused, ask, connect, folder_of
 from craftsync.errors import LockedError, StateError, UsageError
 from tests.support.clock import FakeClock
 
@@ -129,7 +127,7 @@ def test_a_second_daemon_is_told_the_process_that_listens(folder: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from craftsync.daemon.endpoint import Endpoint
+from craftsync.daemon.control import Endpoint
 endpoint = Endpoint(Path(sys.argv[1]))
 print("listening", flush=True)
 sys.stdin.read()

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from craftsync.clock import SystemClock
-from craftsync.daemon.client import ask
-from craftsync.daemon.cycles import WatchSettings
-from craftsync.daemon.setup import Setup, Watched
-from craftsync.daemon.systemd import ServiceManager
-from craftsync.daemon.watch import watch
+from craftsync.daemon.control import ask
+from craftsync.daemon.loop import WatchSettings
+from craftsync.daemon.pair import Watched
+from craftsync.daemon.process import ServiceManager, Setup, watch
 from craftsync.errors import exhausted
 from craftsync.stores.directory import DirectoryStore
 from craftsync.sync.report import Options

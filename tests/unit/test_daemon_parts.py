@@ -13,8 +13,8 @@ import pytest
 from craftsync.core.model import Kind
 from craftsync.daemon import metrics
 from craftsync.daemon.hook import Hook, Notice
-from craftsync.daemon.systemd import ServiceManager
-from craftsync.daemon.waiting import Waiting
+from craftsync.daemon.process import ServiceManager
+from craftsync.daemon.status import Waiting
 from craftsync.sync.report import ActionEvent, Issue, IssueEvent
 from tests.support.cli import until
 from tests.support.clock import FakeClock

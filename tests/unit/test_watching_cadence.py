@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from craftsync.daemon.cadence import Backoff, Cadence
+from craftsync.daemon.schedule import Backoff, Cadence
 
 
 class Middle(Random):

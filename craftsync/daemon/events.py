@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
 from craftsync.core.paths import is_own, malformed
-from craftsync.daemon.cadence import Backoff
+from craftsync.daemon.schedule import Backoff
 from craftsync.errors import ConfigError, CraftsyncError, StoreUnavailable
 
 SCHEME = "sqs://"

@@ -1,8 +1,8 @@
-"""One pair of the daemon: its thread, and the one place that knows how it stands.
+"""One linked folder of the daemon: its thread, and the one place that knows how it stands.
 
-The thread opens the session and makes the passes (`Cycles`); everything else
+The thread opens the session and makes the runs (`FolderLoop`); everything else
 here belongs to the daemon's main thread, but for `_listen`, which the events of
-a pass arrive at.
+a run arrive at.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from craftsync.clock import Clock
-from craftsync.daemon import status
-from craftsync.daemon.control import Control, Refused
-from craftsync.daemon.cycles import Cycles, CycleState
-from craftsync.daemon.endpoint import Endpoint
+from craftsync.core.timetable import Windows
+from craftsync.daemon.control import Control, Endpoint, Refused, approval_of, rates_of
+from craftsync.daemon.events import EventSource
 from craftsync.daemon.hook import Notice
-from craftsync.daemon.requests import verdict_of
-from craftsync.daemon.setup import Watched
-from craftsync.daemon.throttle import Throttle
-from craftsync.daemon.waiting import Waiting
+from craftsync.daemon.loop import FolderLoop, WatchSettings
+from craftsync.daemon.schedule import Throttle
+from craftsync.daemon.status import FolderState, Waiting, of_running
 from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
 from craftsync.sync.held import Verdict
-from craftsync.sync.report import Event, Issue, IssueEvent, Report
+from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, Report
 from craftsync.sync.session import Session
 
 _PAUSED = "paused"
@@ -43,7 +42,28 @@ _TAKEN_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
-class Keeper:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A pair to be kept in step, and how.
+
+    `control` is the folder for its socket (`endpoint.folder_of`); `told` is
+    all that was said about the pair, to be compared. `on_event` is called from
+    the pair's own thread.
+    """
+
+    root: str
+    store: str
+    control: Path
+    told: object
+    settings: WatchSettings
+    options: Options
+    open: Callable[[], AbstractContextManager[Session]] = field(compare=False)
+    on_event: OnEvent = field(compare=False)
+    windows: Windows = field(default_factory=Windows)
+    events: EventSource | None = None
+
+
+class FolderService:
     """Keeps one folder and its store in sync in a thread of its own until `stop`.
 
     `error` is what halted it, foreseen or not; it is tried again then, for ever.
@@ -81,7 +101,7 @@ class Keeper:
         self._stop = threading.Event()
         self._opened = threading.Event()
         self._ended = threading.Event()
-        self._cycles: Cycles | None = None
+        self._loop: FolderLoop | None = None
         self._events_failure: Callable[[], str | None] | None = None
         self._last_success_ns: int | None = None
         self._paused = (watched.control / _PAUSED).exists()
@@ -109,8 +129,8 @@ class Keeper:
     def stop(self) -> None:
         """Ask it to end; transfers under way are given up at once."""
         self._stop.set()
-        if self._cycles is not None:
-            self._cycles.wake()
+        if self._loop is not None:
+            self._loop.wake()
 
     def close(self) -> None:
         """Wait for its end and let go of its socket."""
@@ -143,9 +163,9 @@ class Keeper:
             case "sync":
                 self._look_again()
             case "bwlimit":
-                self._throttle.obey(request)
+                self._throttle.set(rates_of(request))
             case "approve" | "reject":
-                self._judge(verdict_of(request))
+                self._judge(Verdict(*approval_of(request)))
             case verb:
                 raise Refused(f"there is no verb {verb!r}")
         return {"pid": os.getpid()}
@@ -154,7 +174,7 @@ class Keeper:
         """Return how the pair stands: the fields of `status --json`, and more."""
         watched, now_ns = self.watched, self._clock.now_ns()
         with self._lock:
-            return status.of_running(
+            return of_running(
                 {"root": watched.root, "store": watched.store, "mode": watched.options.policy.mode},
                 state=self._state(),
                 reason=self._reason(),
@@ -172,13 +192,13 @@ class Keeper:
         reason = self._events_failure()
         return {"healthy": reason is None, "reason": reason}
 
-    def _state(self) -> CycleState:
-        known = self._cycles.state if self._cycles is not None else CycleState("scanning")
+    def _state(self) -> FolderState:
+        known = self._loop.state if self._loop is not None else FolderState("scanning")
         last_ns = known.last_success_ns or self._last_success_ns
         if self.is_halted or self._stop.is_set():
             # Nobody watches or counts any more.
             word = "halted" if self.is_halted else "stopped"
-            return CycleState(word, conflicts=known.conflicts, last_success_ns=last_ns)
+            return FolderState(word, conflicts=known.conflicts, last_success_ns=last_ns)
         state = "scanning" if known.state == "stopped" else known.state
         if self._held and state != "transferring":
             state = "paused"
@@ -192,21 +212,21 @@ class Keeper:
             return "paused on request; craftsync resume continues"
         if self._held:
             return "outside its windows"
-        return self._cycles.state.reason if self._cycles is not None else None
+        return self._loop.state.reason if self._loop is not None else None
 
     def _start(self) -> None:
         """Take the folder's socket and open the rest in a thread; what prevents it halts the folder."""
         self.error = None
-        if self._cycles is not None:
-            self._last_success_ns = self._cycles.state.last_success_ns or self._last_success_ns
-        self._cycles = None
+        if self._loop is not None:
+            self._last_success_ns = self._loop.state.last_success_ns or self._last_success_ns
+        self._loop = None
         self._opened.clear()
         self._ended.clear()
         try:
             if self._endpoint is None:
                 self._endpoint = Endpoint(self.watched.control)
                 self._control.add(self._endpoint.socket, self.answer)
-            thread = threading.Thread(target=self._keep, name="keeper")
+            thread = threading.Thread(target=self._keep, name="service")
             thread.start()
             self._thread = thread
         except Exception as error:  # noqa: BLE001 (one folder's trouble is its own)
@@ -228,7 +248,7 @@ class Keeper:
     def _run(self, session: Session) -> None:
         self._last_success_ns = session.state.database.get_int("last_success_ns")
         options = self._throttle.over(self.watched.options)
-        cycles = Cycles(
+        loop = FolderLoop(
             session,
             self.watched.settings,
             options,
@@ -236,20 +256,20 @@ class Keeper:
             self._stop,
             waiting=self._waiting,
         )
-        cycles.on_run = self._run_ended
+        loop.on_run = self._run_ended
         with self._lock:
-            self._cycles = cycles
+            self._loop = loop
             if self._held:
-                cycles.pause()
+                loop.pause()
         self.was_open = True
         _log.info("%s: watching; the store is %s", self.watched.root, self.watched.store)
         self._opened.set()
         self._wake()
         events = self.watched.events
-        with events.told_to(cycles.look_at) if events is not None else nullcontext(None) as failure:
+        with events.told_to(loop.look_at) if events is not None else nullcontext(None) as failure:
             self._events_failure = failure
             if not self._stop.is_set():
-                cycles.run()
+                loop.run()
 
     def _halt(self, error: BaseException) -> None:
         """Wait before the next try; what was said of the last one already is not said again."""
@@ -299,8 +319,8 @@ class Keeper:
             return
         with self._lock:
             self._held = hold
-            if self._cycles is not None:
-                (self._cycles.pause if hold else self._cycles.resume)()
+            if self._loop is not None:
+                (self._loop.pause if hold else self._loop.resume)()
         _log.info("%s: %s", self.watched.root, self._reason() if hold else "resumed")
 
     def _set_paused(self, paused: bool) -> None:
@@ -322,14 +342,14 @@ class Keeper:
         if self._held:
             raise Refused(f"it is {self._reason()}")
         self._retry_at = 0.0
-        if self._cycles is not None:
-            self._cycles.look_again()
+        if self._loop is not None:
+            self._loop.look_again()
 
     def _judge(self, verdict: Verdict) -> None:
         """Do with held deletes what a person said, in the pair's own thread."""
-        if self._cycles is None or self.is_halted or self._held:
+        if self._loop is None or self.is_halted or self._held:
             raise Refused(f"it is {self._reason() or 'not ready yet'}")
-        self._cycles.judge(verdict)
+        self._loop.judge(verdict)
 
 
 def _reason_of(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The loop over one pair: waits for a reason, and makes the smallest pass that answers it.
+"""The loop over one folder: waits for a reason, and makes the smallest run that answers it.
 
 Events of the root name dirty paths, a listing of the store names what changed
 there, and a timer asks for a look at everything, on which alone correctness
@@ -17,18 +17,18 @@ from typing import Any
 
 from craftsync.clock import Clock
 from craftsync.core.paths import conflict_original
-from craftsync.daemon.cadence import Backoff, Cadence, Retries
 from craftsync.daemon.changes import (
     Differing,
+    FreshPaths,
     changed_here,
     changed_there,
     with_obstacles,
     with_other_links,
     with_rules_applied,
 )
-from craftsync.daemon.fresh import FreshPaths
-from craftsync.daemon.requests import Requests
-from craftsync.daemon.waiting import Waiting
+from craftsync.daemon.control import Requests
+from craftsync.daemon.schedule import Backoff, Cadence, Retries
+from craftsync.daemon.status import FolderState, Waiting
 from craftsync.errors import (
     CraftsyncError,
     Interrupted,
@@ -79,35 +79,6 @@ class WatchSettings:
     scrub_share: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class CycleState:
-    """What the loop is doing, at one instant.
-
-    `state` is a word of `status --json`: `watching`, `scanning`, `transferring`,
-    `paused`, `offline`, `halted` or `stopped`; `reason` says why it is offline
-    or halted. `pending` counts the paths that wait for a run or a transfer,
-    `None` when that is not known; `conflicts` those with a conflict copy beside
-    them. `last_success_ns` is when both sides were last known to be in sync.
-    `watch_healthy` is `None` before the watching has begun.
-    """
-
-    state: str = "stopped"
-    reason: str | None = None
-    pending: int | None = None
-    conflicts: int = 0
-    last_success_ns: int | None = None
-    watch_healthy: bool | None = None
-    watch_reason: str | None = None
-    next_full_scan: float = 0.0
-    """When everything is looked at again, on the session's monotonic clock; changes with each full pass."""
-    transfers_at_once: int | None = None
-    """How many short transfers the store is found to be worth, `None` where that is not looked for or not yet known."""
-    progress: ProgressEvent | None = None
-    """How far the pass under way has come, `None` between passes."""
-    last_report: Report | None = None
-    """The outcome of the last pass that ended."""
-
-
 MakeWatch = Callable[[Folder, DirtyPaths, Clock], Watch]
 
 OnRun = Callable[[Report, list[IssueEvent]], None]
@@ -118,7 +89,7 @@ def _ignore_run(report: Report, new: list[IssueEvent]) -> None:
     """Take no notice of a run."""
 
 
-class Cycles:
+class FolderLoop:
     """Keeps one pair in step until `stop` is set. `run` belongs to one thread, all else to any."""
 
     def __init__(
@@ -145,7 +116,7 @@ class Cycles:
         self._now = session.clock.monotonic
         self._dirty = DirtyPaths(self._now, settings.settle_seconds)
         self._watch = make_watch(session.root, self._dirty, session.clock)
-        self._state = CycleState()
+        self._state = FolderState()
         self.waiting = Waiting() if waiting is None else waiting
         self._in_hand: int | None = None
         """Paths taken up and not yet done with; `None` while nobody knows how many there are."""
@@ -162,7 +133,7 @@ class Cycles:
         self._scrub_at = self._now() + _SCRUB_SECONDS if settings.scrub_share else float("inf")
 
     @property
-    def state(self) -> CycleState:
+    def state(self) -> FolderState:
         """What it is doing now; a value that does not change any more."""
         state, health = self._or_offline(self._state), self._watch.health
         has_begun = health is not NOT_BEGUN
@@ -174,7 +145,7 @@ class Cycles:
             transfers_at_once=at_once([self._session.store]),
         )
 
-    def _or_offline(self, state: CycleState) -> CycleState:
+    def _or_offline(self, state: FolderState) -> FolderState:
         """Return the state of a run under way as offline while the store fails, although it is still tried."""
         store = self._session.store
         if state.state in ("scanning", "transferring") and isinstance(store, RetryingStore):

@@ -1,7 +1,7 @@
-"""The process that keeps pairs in step until stopped: signals, the control socket, systemd, figures.
+"""The process that keeps folders in sync until stopped: signals, control sockets, systemd, figures.
 
 One loop in the main thread does all of it and never waits for anything but the
-next thing to do; each pair has a thread of its own (`keeper`). It knows no
+next thing to do; each folder has a thread of its own (`pair`). It knows no
 configuration file: it is handed a function that reads one, and calls it again
 on SIGHUP.
 """
@@ -9,11 +9,13 @@ on SIGHUP.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -22,13 +24,13 @@ from craftsync.clock import Clock
 from craftsync.daemon import metrics
 from craftsync.daemon.control import Control
 from craftsync.daemon.hook import Hook
-from craftsync.daemon.keeper import Keeper
-from craftsync.daemon.setup import Setup, Watched
-from craftsync.daemon.systemd import ServiceManager
+from craftsync.daemon.pair import FolderService, Watched
 from craftsync.errors import ConfigError, CraftsyncError, LockedError, UsageError
 
 _TICK_SECONDS = 1.0
 _METRICS_SECONDS = 15.0
+_LONGEST = 2_000
+"""Characters of an assignment to systemd."""
 
 _HOPELESS = (UsageError, ConfigError, LockedError)
 """Errors that end a daemon none of whose folders could be opened at the first try."""
@@ -36,6 +38,20 @@ _HOPELESS = (UsageError, ConfigError, LockedError)
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything: folders, a file for figures, the words of a command for what a person should know.
+
+    `typed` says that a person named root and store in this call, so that what
+    cannot be used at the first try may be mistyped.
+    """
+
+    pairs: tuple[Watched, ...]
+    metrics: Path | None = None
+    notify: tuple[str, ...] = ()
+    typed: bool = False
 
 
 def watch(
@@ -107,7 +123,7 @@ class _Signals:
 
 
 class _Daemon:
-    """The pairs that are wanted, and the keepers there are."""
+    """The pairs that are wanted, and the services there are."""
 
     def __init__(
         self,
@@ -122,7 +138,7 @@ class _Daemon:
         self._signals = signals
         self._setup = load()
         self._wanted: dict[Path, Watched] = {}
-        self._keepers: dict[Path, Keeper] = {}
+        self._services: dict[Path, FolderService] = {}
         self._hook = Hook(self._setup.notify, clock)
         self._control = Control(clock)
         self._control.wake_by(signals.reader)
@@ -130,7 +146,7 @@ class _Daemon:
         self._remark = ""
         self._is_ready = False
         self._has_worked = False
-        self._said: dict[Keeper, str] = {}
+        self._said: dict[FolderService, str] = {}
         self._stopped: set[Path] = set()
         """Folders a person has stopped: they stay so at a reload, until the daemon is started anew."""
         self._metrics_at = 0.0
@@ -140,16 +156,16 @@ class _Daemon:
         self._wanted = {watched.control: watched for watched in self._setup.pairs}
         for watched in self._wanted.values():
             self._start(watched)
-        while self._keepers:
+        while self._services:
             self._tick()
             self._control.serve(self._patience())
 
     def close(self) -> None:
         """End what runs still, and let go of everything."""
-        for keeper in self._keepers.values():
-            keeper.stop()
-        for keeper in self._keepers.values():
-            keeper.close()
+        for service in self._services.values():
+            service.stop()
+        for service in self._services.values():
+            service.close()
         self._write_metrics()
         self._control.close()
         self._hook.close()
@@ -161,8 +177,8 @@ class _Daemon:
         if self._signals.reload:
             self._signals.reload = False
             self._reload()
-        for keeper in self._keepers.values():
-            self._alone(keeper, keeper.tick)
+        for service in self._services.values():
+            self._alone(service, service.tick)
         self._hook.tick()
         self._raise_what_ends_it()
         self._reconcile()
@@ -170,18 +186,18 @@ class _Daemon:
 
     def _patience(self) -> float:
         """Return the seconds to the next look, if nothing happens before."""
-        is_waiting = any(keeper.is_halted for keeper in self._keepers.values())
+        is_waiting = any(service.is_halted for service in self._services.values())
         tick = _TICK_SECONDS / 2 if is_waiting else _TICK_SECONDS
         return min(tick, (self._manager.watchdog_seconds or 2 * _TICK_SECONDS) / 2)
 
-    def _alone(self, keeper: Keeper, step: Callable[[], _Result]) -> _Result | None:
+    def _alone(self, service: FolderService, step: Callable[[], _Result]) -> _Result | None:
         """Take a step for one folder; what goes wrong with it ends nothing, and is said once."""
         try:
             return step()
         except Exception as error:  # noqa: BLE001 (it is logged, once)
-            if self._said.get(keeper) != str(error):
-                self._said[keeper] = str(error)
-                _log.error("%s: unforeseen error", keeper.watched.root, exc_info=error)
+            if self._said.get(service) != str(error):
+                self._said[service] = str(error)
+                _log.error("%s: unforeseen error", service.watched.root, exc_info=error)
             return None
 
     def _raise_what_ends_it(self) -> None:
@@ -190,40 +206,40 @@ class _Daemon:
         That is a mistyped word, a configuration that cannot be carried out, or
         another daemon. A service manager would only start it anew.
         """
-        keepers = list(self._keepers.values())
-        self._has_worked = self._has_worked or any(keeper.was_open for keeper in keepers)
+        services = list(self._services.values())
+        self._has_worked = self._has_worked or any(service.was_open for service in services)
         if self._manager.is_there or not self._wanted or self._has_worked:
             return
-        errors = [keeper.error for keeper in keepers if keeper.is_halted and keeper.error]
-        if len(errors) < len(keepers):
+        errors = [service.error for service in services if service.is_halted and service.error]
+        if len(errors) < len(services):
             return
         hopeless = [error for error in errors if isinstance(error, _HOPELESS)]
         if self._setup.typed or hopeless:
             raise (hopeless or errors)[0]
 
     def _reconcile(self) -> None:
-        """Bring the keepers nearer to what is wanted; what takes time is looked at again."""
-        for folder, keeper in list(self._keepers.items()):
-            if keeper.has_ended:
-                self._let_go(folder, keeper)
-            elif self._wanted.get(folder) != keeper.watched:
-                keeper.stop()
+        """Bring the services nearer to what is wanted; what takes time is looked at again."""
+        for folder, service in list(self._services.items()):
+            if service.has_ended:
+                self._let_go(folder, service)
+            elif self._wanted.get(folder) != service.watched:
+                service.stop()
         for folder, watched in self._wanted.items():
-            if folder not in self._keepers:
+            if folder not in self._services:
                 self._start(watched)
 
-    def _let_go(self, folder: Path, keeper: Keeper) -> None:
-        if self._wanted.get(folder) == keeper.watched:
+    def _let_go(self, folder: Path, service: FolderService) -> None:
+        if self._wanted.get(folder) == service.watched:
             # It was stopped through its socket, and not to be replaced by another.
             del self._wanted[folder]
             self._stopped.add(folder)
-        del self._keepers[folder]
-        self._said.pop(keeper, None)
-        keeper.close()
-        _log.info("%s: stopped", keeper.watched.root)
+        del self._services[folder]
+        self._said.pop(service, None)
+        service.close()
+        _log.info("%s: stopped", service.watched.root)
 
     def _start(self, watched: Watched) -> None:
-        self._keepers[watched.control] = Keeper(
+        self._services[watched.control] = FolderService(
             watched,
             self._clock,
             self._control,
@@ -261,7 +277,7 @@ class _Daemon:
 
     def _report(self) -> None:
         """Tell systemd how it goes, and write the figures when it is time."""
-        if not self._is_ready and all(keeper.has_begun for keeper in self._keepers.values()):
+        if not self._is_ready and all(service.has_begun for service in self._services.values()):
             self._is_ready = True
             self._manager.tell("READY=1")
         status = _sentence(self._statuses(), self._remark)
@@ -275,7 +291,7 @@ class _Daemon:
             self._write_metrics()
 
     def _statuses(self) -> list[dict[str, Any]]:
-        found = (self._alone(keeper, keeper.status) for keeper in self._keepers.values())
+        found = (self._alone(service, service.status) for service in self._services.values())
         return [status for status in found if status is not None]
 
     def _write_metrics(self) -> None:
@@ -298,3 +314,41 @@ def _sentence(statuses: list[dict[str, Any]], remark: str) -> str:
     return "; ".join(
         [", ".join(parts) or "stopped", *sorted(reasons), *([remark] if remark else [])]
     )
+
+
+class ServiceManager:
+    """What started this process, if it wants to know how it goes (`is_there`): systemd, by sd_notify(3).
+
+    `watchdog_seconds` is how often it wants to be told that all is well before
+    it takes the process for hung; `None` when it does not watch.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._address = environment.get("NOTIFY_SOCKET")
+        self.watchdog_seconds: float | None = None
+        # WATCHDOG_PID is there so that a child with the same variables stays silent (sd_watchdog_enabled(3)).
+        if self._address and environment.get("WATCHDOG_PID", "") in {"", str(os.getpid())}:
+            self.watchdog_seconds = int(environment.get("WATCHDOG_USEC", "0")) / 1e6 or None
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self._address)
+
+    def tell(self, *assignments: str) -> None:
+        """Send assignments such as `READY=1`; nobody waits for whether they arrive.
+
+        An assignment is one line: what a reason contains must not be taken for another.
+        """
+        if not self._address:
+            return
+        address = self._address
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+            line.setblocking(False)
+            line.sendto(b"\n".join(map(_as_line, assignments)), address)
+
+
+def _as_line(assignment: str) -> bytes:
+    plain = "".join(char if char.isprintable() else "?" for char in assignment)
+    return plain[:_LONGEST].encode(errors="replace")

@@ -1,4 +1,4 @@
-"""How long to wait until the next look.
+"""How long to wait until the next look at a store or the next try, and how fast transfers may go.
 
 Pure: time and chance are arguments.
 """
@@ -6,7 +6,10 @@ Pure: time and chance are arguments.
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import replace
 from random import Random
+
+from craftsync.sync.report import Options, Rate
 
 _QUIETEST = 4.0
 _WORTH = 300.0
@@ -99,3 +102,32 @@ class Retries:
             return set()
         self.at = _NEVER
         return set(self._paths)
+
+
+class Throttle:
+    """What the options say, until `set` says otherwise. Any thread may call it."""
+
+    def __init__(self, options: Options) -> None:
+        self._configured: tuple[Rate, Rate] = (options.upload_rate, options.download_rate)
+        self._rates = self._configured
+
+    def set(self, rates: tuple[float | None, float | None] | None) -> None:
+        """Allow so many bytes per second up and down from now on; `None` among them is no limit.
+
+        `None` instead of them goes back to what the options say.
+        """
+        self._rates = self._configured if rates is None else rates
+
+    def upload(self, now_ns: int) -> float | None:
+        return _at(self._rates[0], now_ns)
+
+    def download(self, now_ns: int) -> float | None:
+        return _at(self._rates[1], now_ns)
+
+    def over(self, options: Options) -> Options:
+        """Return these options with rates that follow this throttle."""
+        return replace(options, upload_rate=self.upload, download_rate=self.download)
+
+
+def _at(rate: Rate, now_ns: int) -> float | None:
+    return rate(now_ns) if callable(rate) else rate
