@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Of the random histories that `make campaign` runs.
 HISTORIES ?= 10000
 SEED      ?= 1
-# Runs of the installed program that it kills, or fails, at a system call; needs strace.
+# Runs of the installed program that it kills or fails, most of them at a system call; needs strace.
 INJECTED  ?= 400
 
 .PHONY: run test check lint test-exhaustive campaign bench lock clean

@@ -1,8 +1,10 @@
 """`python -m tests.injected --runs N --seed S`: kill and fail the installed program at its system calls.
 
-Half of the runs die, half meet an error; half of each are with a directory
-store, half with the fake S3. Each failure is printed with what repeats it:
-`--seed S --store STORE --only KIND:K:FAULT`.
+A session is four rounds of changes with one store. In two of them the program
+is killed up to four times in a row, at system calls and after random times; in
+two it meets an error. Each failure is printed with what repeats its session:
+`--seed S --store STORE --session N`. `--only KIND:K:FAULT` meets one point in a
+session of its own.
 """
 
 from __future__ import annotations
@@ -14,47 +16,49 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
-from tests.injected.points import ERRNOS, Point, in_turns, writing_calls
+from tests.injected.points import ERRNOS, KILL, Point, writing_calls
+from tests.injected.stores import STORES, Stores
 from tests.injected.trial import Outcome, Trial
-from tests.support.s3 import FakeS3, fake_s3
-from tests.support.servers import S3Server
 
-STORES = ("directory", "s3")
-Served = tuple[S3Server, FakeS3]
+ROUNDS = ("call", "error", "time", "error")
+KILLS_IN_A_ROW = 4
+MOMENT = "after a random time"
+Calls = Mapping[str, Sequence[int]]
 
 
 def main() -> None:
     given = _parser().parse_args()
     if shutil.which("strace") is None:
         sys.exit("strace is not installed: apt-get install strace")
-    with fake_s3() as served, tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        campaign = Campaign(Path(folder), given.seed, served, trace=given.trace)
-        stores = [given.store] if given.store else STORES
+    stores = given.store or list(STORES)
+    with (
+        tempfile.TemporaryDirectory(dir=given.folder) as folder,
+        ExitStack() as running,
+    ):
+        opened = {name: running.enter_context(STORES[name](Path(folder))) for name in stores}
+        campaign = Campaign(Path(folder), given.seed, opened, trace=given.trace)
         if given.only:
-            planned: Iterator[tuple[str, Point]] = iter([(stores[0], given.only)])
+            campaign.meet(stores[0], given.only)
         else:
-            planned = campaign.planned(stores)
-        end = time.monotonic() + given.minutes * 60
-        for store, point in itertools.islice(planned, given.runs):
-            if time.monotonic() > end:
-                break
-            campaign.meet(store, point)
+            campaign.go(given.session, given.runs, time.monotonic() + given.minutes * 60)
     campaign.print()
     sys.exit(bool(campaign.failed))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.injected", description=__doc__)
-    parser.add_argument("--runs", type=int, default=400, help="how many runs at most")
+    parser.add_argument("--runs", type=int, default=400, help="how many kills and errors at most")
     parser.add_argument("--minutes", type=float, default=1440, help="how long at most")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--store", choices=STORES)
+    parser.add_argument("--store", choices=STORES, action="append", help="these stores alone")
+    parser.add_argument("--session", type=int, help="this session alone")
     parser.add_argument("--only", type=Point.parse, metavar="KIND:K:FAULT", help="this point alone")
-    parser.add_argument("--trace", action="store_true", help="print each run, as it was made")
+    parser.add_argument("--trace", action="store_true", help="print each session, as it was made")
     parser.add_argument("--folder", help="where to work")
     return parser
 
@@ -62,80 +66,125 @@ def _parser() -> argparse.ArgumentParser:
 class Campaign:
     """Counts what was survived."""
 
-    def __init__(self, folder: Path, seed: int, served: Served, *, trace: bool) -> None:
-        self._folder, self._seed, self._served = folder, seed, served
+    def __init__(
+        self, folder: Path, seed: int, stores: Mapping[str, Stores], *, trace: bool
+    ) -> None:
+        self._folder, self._seed, self._stores = folder, seed, stores
         self._trace = trace
         self._numbers = itertools.count(1)
         self._survived: Counter[tuple[str, bool, str]] = Counter()
         self._codes: Counter[int] = Counter()
+        self._calls: dict[tuple[str, bool], Calls] = {}
         self._missed = self._unrecorded = 0
         self.failed: list[str] = []
 
-    def planned(self, stores: tuple[str, ...] | list[str]) -> Iterator[tuple[str, Point]]:
-        """Yield every point of every store, kills and errors by turns."""
-        turns = []
-        for store in stores:
-            trial = self._trial(store)
-            calls = writing_calls(trial.record(), str(trial.folder))
-            self._clear(trial)
-            _say(f"{store}: " + ", ".join(f"{len(at)} {kind}" for kind, at in calls.items()))
-            for kills in (True, False):
-                chance = Random(f"{self._seed} {store} {kills}")
-                turns.append((store, in_turns(calls, chance, kills=kills)))
-        while turns:
-            for turn in list(turns):
-                point = next(turn[1], None)
-                if point is None:
-                    turns.remove(turn)
-                else:
-                    yield turn[0], point
+    def go(self, only: int | None, runs: int, end: float) -> None:
+        """Run one session, or sessions with each store in turn until there were so many runs."""
+        for number in itertools.count(1) if only is None else [only]:
+            for store in self._stores:
+                if self._survived.total() >= runs or time.monotonic() > end:
+                    return
+                self._session(store, number)
 
     def meet(self, store: str, point: Point) -> None:
-        started = time.monotonic()
-        # A conflict that waits outranks a problem in the exit code.
-        trial = self._trial(store, conflict=point.kills or point.at % 2 == 0)
-        try:
-            outcome = trial.meet(point)
-        except Exception as wrong:  # noqa: BLE001 (whatever it is, it is what is looked for)
-            self.failed.append(f"--seed {self._seed} --store {store} --only {point}")
-            _say(f"WRONG: {self.failed[-1]}: {type(wrong).__name__}: {wrong}")
-        else:
-            self._count(store, point, outcome)
-        finally:
-            self._clear(trial)
-            if self._trace:
-                _say(f"{store} {point} took {time.monotonic() - started:.1f} s")
+        """Meet one point, with large files and a conflict."""
 
-    def _count(self, store: str, point: Point, outcome: Outcome) -> None:
+        def rounds(trial: Trial) -> None:
+            trial.change(conflict=point.kills or point.at % 2 == 0, large=True)
+            self._count(store, point.kills, point.kind, trial.meet(point))
+            self._unrecorded += trial.heal()
+
+        self._in_a_trial(store, f"--only {point}", rounds)
+
+    def _session(self, store: str, number: int) -> None:
+        chance = Random(f"{self._seed} {store} {number}")
+
+        def rounds(trial: Trial) -> None:
+            seconds = 1.0
+            for way in ROUNDS:
+                large = chance.random() < 0.2
+                calls = self._calls_of(store, large=large)
+                trial.change(conflict=way != "error" or chance.random() < 0.5, large=large)
+                if way == "time":
+                    self._at_any_time(store, trial, seconds, chance)
+                else:
+                    self._at_calls(store, trial, calls, chance, kills=way == "call")
+                began = time.monotonic()
+                self._unrecorded += trial.heal(twice=way == "time")
+                seconds = time.monotonic() - began
+
+        self._in_a_trial(store, f"--session {number}", rounds)
+
+    def _at_calls(
+        self, store: str, trial: Trial, calls: Calls, chance: Random, *, kills: bool
+    ) -> None:
+        """Meet random points until a run comes to its end, or to its error."""
+        for _ in range(KILLS_IN_A_ROW if kills else 1):
+            kind = chance.choice(list(calls))
+            fault = KILL if kills else chance.choice(ERRNOS[kind])
+            outcome = trial.meet(Point(kind, chance.choice(calls[kind]), fault))
+            self._count(store, kills, kind, outcome)
+            if outcome.code is not None:
+                return
+
+    def _at_any_time(self, store: str, trial: Trial, seconds: float, chance: Random) -> None:
+        for _ in range(KILLS_IN_A_ROW):
+            outcome = trial.killed_after(chance.uniform(0, seconds))
+            self._count(store, True, MOMENT, outcome)
+            if not outcome.met:
+                return
+
+    def _calls_of(self, store: str, *, large: bool) -> Calls:
+        """Return the calls that write in a run of such changes, which is made once."""
+        if (store, large) not in self._calls:
+
+            def record(trial: Trial) -> None:
+                trial.change(conflict=True, large=large)
+                calls = writing_calls(trial.record(), str(trial.folder))
+                self._calls[store, large] = calls
+                told = ", ".join(f"{len(at)} {kind}" for kind, at in calls.items())
+                _say(f"{store}{' with large files' if large else ''}: {told}")
+
+            self._in_a_trial(store, "recorded", record)
+            if (store, large) not in self._calls:
+                sys.exit("a run that nothing happens to went wrong")
+        return self._calls[store, large]
+
+    def _in_a_trial(self, store: str, which: str, act: Callable[[Trial], None]) -> None:
+        began = time.monotonic()
+        folder = self._folder / f"trial-{next(self._numbers)}"
+        folder.mkdir()
+        opened = self._stores[store](folder)
+        try:
+            act(Trial(folder, self._seed, opened))
+        except Exception as wrong:  # noqa: BLE001 (whatever it is, it is what is looked for)
+            self.failed.append(f"--seed {self._seed} --store {store} {which}")
+            _say(f"WRONG: {self.failed[-1]}: {type(wrong).__name__}: {wrong}")
+        finally:
+            shutil.rmtree(folder)
+            opened.clear()
+            if self._trace:
+                took = time.monotonic() - began
+                _say(f"{store} {which} took {took:.1f} s, {self._survived.total()} survived")
+
+    def _count(self, store: str, kills: bool, kind: str, outcome: Outcome) -> None:
         if not outcome.met:
             self._missed += 1
             return
-        self._survived[store, point.kills, point.kind] += 1
-        self._unrecorded += outcome.unrecorded
+        self._survived[store, kills, kind] += 1
         if outcome.code is not None:
             self._codes[outcome.code] += 1
 
     def print(self) -> None:
         for kills, what in ((True, "SIGKILLs"), (False, "errors")):
-            for store in STORES:
-                kinds = {kind: self._survived[store, kills, kind] for kind in ERRNOS}
+            for store in self._stores:
+                kinds = {kind: self._survived[store, kills, kind] for kind in (*ERRNOS, MOMENT)}
                 told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
                 _say(f"{sum(kinds.values())} {what} survived with {store}: {told}")
         codes = ", ".join(f"{count} × {code}" for code, count in sorted(self._codes.items()))
         _say(f"exit codes after an error: {codes}")
         _say(f"uploads left whose begin could not be recorded: {self._unrecorded}")
         _say(f"points that were not met: {self._missed}; failed: {self.failed or 'none'}")
-
-    def _trial(self, store: str, *, conflict: bool = True) -> Trial:
-        folder = self._folder / f"trial-{next(self._numbers)}"
-        served = self._served if store == "s3" else None
-        return Trial(folder, self._seed, served, conflict=conflict)
-
-    def _clear(self, trial: Trial) -> None:
-        shutil.rmtree(trial.folder)
-        fake = self._served[1]
-        fake.requests.clear()
-        fake.buckets.pop(trial.folder.name, None)
 
 
 def _say(words: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import Random
 from typing import NamedTuple
 
 KILL = "SIGKILL"
@@ -106,18 +105,3 @@ def _writes(kind: str, rest: str, folder: str) -> bool:
     if kind in ("openat", "openat2") and "O_CREAT" not in rest and "O_TMPFILE" not in rest:
         return False
     return folder in rest and not rest.startswith(("1<", "2<"))
-
-
-def in_turns(calls: Mapping[str, Sequence[int]], chance: Random, *, kills: bool) -> Iterator[Point]:
-    """Yield every point of these calls once, in random order, each kind in its turn."""
-    left: dict[str, list[Point]] = {}
-    for kind, numbers in calls.items():
-        faults = (KILL,) if kills else ERRNOS[kind]
-        points = [Point(kind, at, fault) for at in numbers for fault in faults]
-        chance.shuffle(points)
-        left[kind] = points
-    while left:
-        for kind in list(left):
-            yield left[kind].pop()
-            if not left[kind]:
-                del left[kind]

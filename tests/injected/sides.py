@@ -1,15 +1,21 @@
-"""The two sides of a trial, looked at and changed from outside, as another program would."""
+"""The two sides of a trial, read and changed from outside, as another program would."""
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tests.support.s3 import FakeS3
 
 OWN = ".craftsync"
 
-Contents = dict[str, bytes]
+Contents = dict[str, str]
+"""The digest of what each path holds."""
+
+
+def digest(content: bytes) -> str:
+    return blake2b(content, digest_size=16).hexdigest()
 
 
 class Side(Protocol):
@@ -44,7 +50,7 @@ class Files:
 
     def everything(self) -> Contents:
         return {
-            str(file.relative_to(self._top)): file.read_bytes()
+            str(file.relative_to(self._top)): digest(file.read_bytes())
             for file in self._top.rglob("*")
             if file.is_file()
         }
@@ -71,11 +77,34 @@ class Objects:
         # A copy, for a request of a program that is dead by now may still be carried out.
         versions = dict(self._bucket.versions)
         return {
-            key: kept[-1].content for key, kept in versions.items() if kept and not kept[-1].deleted
+            key: digest(kept[-1].content)
+            for key, kept in versions.items()
+            if kept and not kept[-1].deleted
         }
 
     def uploads(self) -> set[str]:
         return set(self._bucket.uploads)
+
+
+class Served:
+    """A bucket that a server makes of a folder: changed through the server, read from the folder."""
+
+    def __init__(self, client: Any, bucket: str, top: Path) -> None:
+        self._client, self._bucket = client, bucket
+        self._files = Files(top)
+
+    def put(self, path: str, content: bytes) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=path, Body=content)
+
+    def take(self, path: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=path)
+
+    def everything(self) -> Contents:
+        return self._files.everything()
+
+    def uploads(self) -> set[str]:
+        listed = self._client.list_multipart_uploads(Bucket=self._bucket)
+        return {upload["UploadId"] for upload in listed.get("Uploads", ())}
 
 
 def shown(side: Side) -> Contents:

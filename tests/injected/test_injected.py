@@ -6,14 +6,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from tests.injected.points import Point, in_turns, writing_calls
+from tests.injected.points import Point, writing_calls
+from tests.injected.stores import STORES
 from tests.injected.trial import Trial
-from tests.support.s3 import FakeS3, fake_s3
-from tests.support.servers import S3Server
 
 SEED = 1
 
@@ -31,32 +29,62 @@ def may_trace() -> bool:
 traced = pytest.mark.skipif(not may_trace(), reason="strace is not there, or not allowed")
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[S3Server, FakeS3]]:
-    with fake_s3() as both:
-        yield both
+@pytest.fixture
+def trial(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Trial]:
+    with STORES[request.param](tmp_path) as opened:
+        folder = tmp_path / "trial"
+        folder.mkdir()
+        yield Trial(folder, SEED, opened(folder))
+
+
+with_directory, with_s3, with_serve = (
+    pytest.mark.parametrize("trial", [name], indirect=True) for name in ("directory", "s3", "serve")
+)
 
 
 @traced
-@pytest.mark.parametrize("point", ["renameat2:2:SIGKILL", "pwrite64:40:SIGKILL", "fdatasync:3:EIO"])
-def test_a_run_with_a_directory_store_is_healed(tmp_path: Path, point: str) -> None:
-    assert Trial(tmp_path / "trial", SEED).meet(Point.parse(point)).met
+@with_directory
+def test_runs_that_die_and_fail_with_a_directory_store_are_healed(trial: Trial) -> None:
+    trial.change(conflict=True, large=True)
+    assert trial.meet(Point.parse("renameat2:2:SIGKILL")).met
+    assert trial.meet(Point.parse("pwrite64:40:SIGKILL")).met
+    assert trial.heal() == 0
+    trial.change(conflict=True, large=False)
+    assert trial.meet(Point.parse("fdatasync:3:EIO")).met
+    assert trial.heal() == 0
 
 
 @traced
-@pytest.mark.parametrize("point", ["linkat:1:SIGKILL", "sendto:2:SIGKILL", "openat2:1:EMFILE"])
-def test_a_run_with_s3_is_healed(
-    tmp_path: Path, point: str, served: tuple[S3Server, FakeS3]
-) -> None:
-    folder = tmp_path / point.replace(":", "-").lower()
-    assert Trial(folder, SEED, served).meet(Point.parse(point)).met
+@with_s3
+def test_runs_that_die_and_fail_with_s3_are_healed(trial: Trial) -> None:
+    trial.change(conflict=True, large=True)
+    assert trial.meet(Point.parse("sendto:2:SIGKILL")).met
+    assert trial.meet(Point.parse("linkat:1:SIGKILL")).met
+    assert trial.heal() == 0
+    trial.change(conflict=True, large=False)
+    assert trial.meet(Point.parse("openat2:1:EMFILE")).met
+    assert trial.heal() == 0
 
 
 @traced
-def test_a_path_that_failed_is_in_the_exit_code(
-    tmp_path: Path, served: tuple[S3Server, FakeS3]
-) -> None:
-    trial = Trial(tmp_path / "no-conflict", SEED, served, conflict=False)
+@with_serve
+def test_a_run_that_dies_with_the_platform_is_healed(trial: Trial) -> None:
+    trial.change(conflict=True, large=False)
+    assert trial.meet(Point.parse("sendto:9:SIGKILL")).met
+    assert trial.heal() == 0
+
+
+@with_directory
+def test_a_run_that_dies_at_once_is_healed(trial: Trial) -> None:
+    trial.change(conflict=True, large=False)
+    assert trial.killed_after(0.001).met
+    assert trial.heal() == 0
+
+
+@traced
+@with_s3
+def test_a_path_that_failed_is_in_the_exit_code(trial: Trial) -> None:
+    trial.change(conflict=False, large=False)
     outcome = trial.meet(Point("fchmod", 1, "ENOMEM"))
     assert (outcome.met, outcome.code) == (True, 1)
 
@@ -75,11 +103,3 @@ LOG = """\
 
 def test_calls_that_write_are_numbered_as_strace_counts_them_in_each_thread() -> None:
     assert writing_calls(LOG, "/w/root") == {"openat": [1, 2], "sendto": [1], "write": [2]}
-
-
-def test_the_kinds_of_calls_take_turns_and_every_point_comes_once() -> None:
-    points = list(in_turns({"fsync": [1, 2, 3], "linkat": [4]}, Random(1), kills=True))
-    assert [point.kind for point in points] == ["fsync", "linkat", "fsync", "fsync"]
-    assert {str(point) for point in points} == {
-        *("fsync:1:SIGKILL", "fsync:2:SIGKILL", "fsync:3:SIGKILL", "linkat:4:SIGKILL")
-    }

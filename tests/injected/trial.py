@@ -1,4 +1,4 @@
-"""One run that dies or fails at one system call, the plain run after it, and what has to hold after each."""
+"""A folder and a store that go from one round of changes to the next, and runs of each round that die or fail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -17,17 +17,19 @@ from threading import Event
 from typing import Any
 
 from tests.injected.points import Point, has_failed, injecting, is_held, recording
-from tests.injected.sides import Contents, Files, Objects, Side, is_own, is_temporary, shown
+from tests.injected.sides import Contents, Files, Side, digest, is_own, is_temporary, shown
+from tests.injected.stores import Store
+from tests.support import calls
 from tests.support.cli import DEADLINE, SCRIPT, Craftsync
-from tests.support.s3 import FakeS3
-from tests.support.servers import S3Server
 
 KIB, MIB = 1 << 10, 1 << 20
 LARGE = 17 * MIB
 """Goes up in three parts, and comes down in parts."""
-FIRST = ("edited", "fetched", "gone", "taken", "old", "was", "both", "still", "deep/er/kept")
+KEPT = ("edited", "fetched", "both", "still", "deep/er/kept")
 IN_SYNC, CONFLICTS_WAIT = 0, 4
 EXIT_CODES = {0, 1, 3, 4, 5, 6, 7}
+
+Ended = subprocess.CompletedProcess[bytes]
 
 
 class Wrong(AssertionError):
@@ -36,47 +38,72 @@ class Wrong(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial went: whether the point was met, and uploads left whose begin nobody could record."""
+    """How a run went: whether it met its point, and the exit code it then ended with."""
 
     met: bool
     code: int | None
-    unrecorded: int
 
 
 class Trial:
-    """A folder and a store with changes of every kind on both sides; what they hold depends on the seed alone."""
+    """What both sides hold depends on the seed alone; every path is changed on one side only, but for one.
 
-    def __init__(
-        self,
-        folder: Path,
-        seed: int,
-        served: tuple[S3Server, FakeS3] | None = None,
-        *,
-        conflict: bool = True,
-    ) -> None:
-        folder.mkdir()
+    A round: `change`, any number of runs that `meet` a point or are `killed_after`
+    some time, and `heal`, the plain run that puts everything right. All that is
+    found wrong is raised as `Wrong`.
+    """
+
+    def __init__(self, folder: Path, seed: int, store: Store) -> None:
         self.folder = folder
+        self.store: Side = store.side
         self._craftsync = Craftsync(folder)
+        self._craftsync.config.write_text("trash: {store: all}\n")
+        self._craftsync.environment |= store.variables
+        self._words = ("sync", "--json", "--max-delete", "1000", "root", store.word)
         self._chance = Random(seed)
         self._log = folder / "strace.log"
+        (folder / "root").mkdir(exist_ok=True)
         self.root: Side = Files(folder / "root")
-        (folder / "root").mkdir()
-        if served is None:
-            self.store: Side = Files(folder / "store")
-            self._words = ("sync", "--json", "root", "./store")
-        else:
-            server, fake = served
-            self.store = Objects(fake, folder.name)
-            self._words = ("sync", "--json", "root", f"s3://{folder.name}")
-            self._craftsync.environment |= {
-                "AWS_ENDPOINT_URL": server.endpoint,
-                "AWS_ACCESS_KEY_ID": server.access_key,
-                "AWS_SECRET_ACCESS_KEY": server.secret_key,
-                "AWS_REGION": "us-east-1",
-            }
-        self._in_conflict = conflict
-        self._at_rest = CONFLICTS_WAIT if conflict else IN_SYNC
-        self._prepare()
+        self.goal: Contents = {}
+        """What both sides hold in the end, but for the conflict."""
+        self._ever = set[str]()
+        """All that anybody ever wrote."""
+        self._kept = set[str]()
+        """That of it which has to be somewhere still."""
+        self._conflict = set[str]()
+        self._unrecorded = set[str]()
+        self._round = 0
+        for path in (*KEPT, "gone 0", "taken 0", "old 0", "was 0"):
+            self._put(self.root, path)
+        self._plain(IN_SYNC)
+
+    def change(self, *, conflict: bool, large: bool) -> None:
+        """Change both sides, each in every way."""
+        for path in self._copies(shown(self.root)):
+            self.root.take(path)
+        if self._conflict:
+            self._conflict.clear()
+            self.goal["both"] = shown(self.root)["both"]
+        last, now = self._round, self._round + 1
+        self._round = now
+        for path in ("edited", f"gone {now}", f"deep/new/fresh {now}"):
+            self._put(self.root, path)
+        for path in ("fetched", f"taken {now}", f"deep/arrived {now}"):
+            self._put(self.store, path)
+        if large:
+            self._put(self.root, "large up", LARGE)
+            self._put(self.store, "deep/large down", LARGE)
+        self._take(self.root, f"gone {last}")
+        self._take(self.store, f"taken {last}")
+        (self.folder / f"root/old {last}").rename(self.folder / f"root/old {now}")
+        self.goal[f"old {now}"] = self.goal.pop(f"old {last}")
+        self._take(self.store, f"was {last}")
+        self._put(self.store, f"was {now}")
+        if conflict:
+            # What a person replaces on both sides nobody can bring back.
+            self._kept.discard(self.goal["both"])
+            for side in (self.root, self.store):
+                self._conflict.add(self._put(side, "both"))
+            del self.goal["both"]
 
     def record(self) -> str:
         """Return strace's log of a run that nothing happens to."""
@@ -86,69 +113,72 @@ class Trial:
         return self._log.read_text(errors="replace")
 
     def meet(self, point: Point) -> Outcome:
-        """Let a run meet its point and a plain run heal it; raises `Wrong`."""
+        """Let a run meet a point, and judge what it leaves."""
         if point.kills:
             run = self._killed(point)
             met = run is None
         else:
             run = self._traced(injecting(point, self._log))
             met = has_failed(self._log)
-        self._judge_torn_and_lost(after="the run")
-        if run is not None:
-            self._judge_report(run)
-        unrecorded = self.store.uploads() - self._recorded_uploads()
-        self._heal()
+        self._judge_run(run)
+        return Outcome(met, run.returncode if run else None)
+
+    def killed_after(self, seconds: float) -> Outcome:
+        """Kill a run so long after its start, and judge what it leaves."""
+        run: Ended | None = None
+        words = [str(SCRIPT), *self._words]
+        with suppress(subprocess.TimeoutExpired):
+            ended = calls.run(words, self.folder, self._craftsync.environment, b"", seconds)
+            run = Ended(words, *ended)
+        self._judge_run(run)
+        return Outcome(run is None, run.returncode if run else None)
+
+    def heal(self, *, twice: bool = True) -> int:
+        """Put everything right with a plain run; return how many uploads stay that nobody could record.
+
+        Another run after it has nothing to do.
+        """
+        self._plain(self._at_rest)
+        self._judge_rest()
+        if twice:
+            done = [event for event in self._plain(self._at_rest) if event["type"] == "action"]
+            _check(not done, f"one more run still does {done}")
         left = self.store.uploads()
-        _check(left <= unrecorded, f"unfinished uploads: {left}")
-        return Outcome(met, run.returncode if run else None, len(left))
+        _check(left <= self._unrecorded, f"unfinished uploads: {left}")
+        return len(left)
 
-    def _prepare(self) -> None:
-        first = {path: self._bytes(path) for path in FIRST}
-        for path, content in first.items():
-            self.root.put(path, content)
-        self._plain(IN_SYNC)
-        new = {
-            path: self._bytes(f"new {path}")
-            for path in ("edited", "fresh", "fetched", "arrived", "deep/new/fresh", "deep/arrived")
-        }
-        large = {path: self._chance.randbytes(LARGE) for path in ("large up", "deep/large down")}
-        self._mine, self._theirs = self._bytes("mine"), self._bytes("theirs")
-        for path in ("edited", "fresh", "deep/new/fresh"):
-            self.root.put(path, new[path])
-        for path in ("fetched", "arrived", "deep/arrived"):
-            self.store.put(path, new[path])
-        self.root.put("large up", large["large up"])
-        self.store.put("deep/large down", large["deep/large down"])
-        self.root.take("gone")
-        self.store.take("taken")
-        (self.folder / "root/old").rename(self.folder / "root/renamed")
-        self.store.take("was")
-        self.store.put("is", first["was"])
-        kept = {path: first[path] for path in ("still", "deep/er/kept")}
-        if self._in_conflict:
-            self.root.put("both", self._mine)
-            self.store.put("both", self._theirs)
-        else:
-            kept["both"] = first["both"]
-        self.goal = kept | new | large | {"renamed": first["old"], "is": first["was"]}
-        """What both sides hold in the end, but for the conflict."""
-        self._before = {*shown(self.root).values(), *shown(self.store).values()}
+    @property
+    def _at_rest(self) -> int:
+        return CONFLICTS_WAIT if self._conflict else IN_SYNC
 
-    def _bytes(self, start: str) -> bytes:
-        return start.encode() + self._chance.randbytes(self._chance.randrange(1, 64 * KIB))
+    def _put(self, side: Side, path: str, size: int | None = None) -> str:
+        if size is None:
+            size = self._chance.randrange(1, 64 * KIB)
+        content = f"{path} {self._round}".encode() + self._chance.randbytes(size)
+        side.put(path, content)
+        told = digest(content)
+        self.goal[path] = told
+        self._ever.add(told)
+        self._kept.add(told)
+        return told
 
-    def _traced(self, words: list[str]) -> subprocess.CompletedProcess[bytes]:
+    def _take(self, side: Side, path: str) -> None:
+        side.take(path)
+        del self.goal[path]
+
+    def _traced(self, words: list[str]) -> Ended:
         with self._started(words) as tracer:
             tracer.wait(DEADLINE)
         return self._ended(tracer)
 
-    def _killed(self, point: Point) -> subprocess.CompletedProcess[bytes] | None:
+    def _killed(self, point: Point) -> Ended | None:
         """Kill a run at its point; return how it ended if it did not come that far."""
         pause, end = Event(), time.monotonic() + DEADLINE
         with self._started(injecting(point, self._log)) as tracer:
             while tracer.poll() is None:
                 process = is_held(point, self._log)
                 if process is not None:
+                    self.at_the_point()
                     os.kill(process, signal.SIGKILL)
                     tracer.kill()
                     while not _has_ended(process):
@@ -158,10 +188,14 @@ class Trial:
                 if time.monotonic() > end:
                     tracer.kill()
                     raise Wrong("it neither ends nor comes to its point")
-                pause.wait(0.01)
+                pause.wait(0.02)
         return self._ended(tracer)
 
+    def at_the_point(self) -> None:
+        """Do what else happens in the moment in which a run is to be killed."""
+
     def _started(self, words: list[str]) -> subprocess.Popen[bytes]:
+        self._log.unlink(missing_ok=True)
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
             return subprocess.Popen(
                 [*words, SCRIPT, *self._words],
@@ -172,66 +206,73 @@ class Trial:
                 stderr=err,
             )
 
-    def _ended(self, tracer: subprocess.Popen[bytes]) -> subprocess.CompletedProcess[bytes]:
+    def _ended(self, tracer: subprocess.Popen[bytes]) -> Ended:
         out, err = ((self.folder / name).read_bytes() for name in ("out", "err"))
-        return subprocess.CompletedProcess(tracer.args, tracer.returncode, out, err)
+        return Ended(tracer.args, tracer.returncode, out, err)
 
     def _plain(self, code: int) -> list[dict[str, Any]]:
         run = self._craftsync(*self._words)
         _check(run.code == code, f"a plain run ends with {run.code}: {run.text} {run.err}")
         return run.json
 
-    def _heal(self) -> None:
-        self._plain(self._at_rest)
-        self._judge_rest()
-        done = [event for event in self._plain(self._at_rest) if event["type"] == "action"]
-        _check(not done, f"one more run still does {done}")
+    def _judge_run(self, run: Ended | None) -> None:
+        self._judge_torn_and_lost()
+        if run is not None:
+            self._judge_report(run)
+        self._unrecorded |= self.store.uploads() - self._recorded_uploads()
 
-    def _judge_torn_and_lost(self, after: str) -> None:
+    def _judge_torn_and_lost(self) -> None:
         """No version that was shown is gone, and nothing is shown that nobody wrote."""
-        held = set[bytes]()
-        for name, side in (("folder", self.root), ("store", self.store)):
-            everything = side.everything()
-            held.update(everything.values())
-            for path, content in everything.items():
-                _check(
-                    is_own(path) or content in self._before, f"torn after {after}: {path} ({name})"
-                )
-        lost = {content[:16] for content in self._before - held}
-        _check(not lost, f"lost after {after}: {lost}")
+        pause, tries = Event(), 100
+        # A server may still carry out the last request of a program that is dead by now.
+        while torn := self._torn():
+            tries -= 1
+            _check(tries > 0, f"torn: {torn}")
+            pause.wait(0.05)
+        self._judge_lost({*self.root.everything().values(), *self.store.everything().values()})
+
+    def _torn(self) -> list[str]:
+        """Return what is shown and nobody wrote."""
+        sides = (("folder", self.root), ("store", self.store))
+        return [
+            f"{path} ({name})"
+            for name, side in sides
+            for path, told in shown(side).items()
+            if told not in self._ever
+        ]
 
     def _judge_rest(self) -> None:
         """Both sides are as their people left them, with one conflict copy, and nothing lies about."""
-        here, there = shown(self.root), shown(self.store)
-        differ = sorted(
-            path for path in here.keys() | there.keys() if here.get(path) != there.get(path)
+        everything = {"root": self.root.everything(), "store": self.store.everything()}
+        here, there = (
+            {p: told for p, told in side.items() if not is_own(p)} for side in everything.values()
         )
+        differ = sorted(p for p in here.keys() | there.keys() if here.get(p) != there.get(p))
         _check(not differ, f"the sides differ at rest: {differ}")
         _check(self._is_goal(here), f"not as it was left: {sorted(here)}")
-        everything = {f"{n}/{p}": c for n, s in self._sides() for p, c in s.everything().items()}
-        temporary = [p for p in everything if is_temporary(p.split("/", 1)[1])]
-        _check(not temporary, f"left behind: {temporary}")
-        lost = {content[:16] for content in self._before - set(everything.values())}
-        _check(not lost, f"lost at rest: {lost}")
+        left = [f"{name}/{p}" for name, side in everything.items() for p in side if is_temporary(p)]
+        _check(not left, f"left behind: {left}")
+        self._judge_lost({told for side in everything.values() for told in side.values()})
 
-    def _sides(self) -> tuple[tuple[str, Side], tuple[str, Side]]:
-        return ("root", self.root), ("store", self.store)
+    def _judge_lost(self, held: set[str]) -> None:
+        lost = self._kept - held
+        names = [path for path, told in self.goal.items() if told in lost]
+        _check(not lost, f"lost: {len(lost)} versions, of {names} and older ones")
+
+    def _copies(self, contents: Contents) -> list[str]:
+        return [path for path in contents if path.startswith("both (conflict")]
 
     def _is_goal(self, contents: Contents) -> bool:
         """Tell whether a side holds what it has to in the end."""
-        more = {path: what for path, what in contents.items() if path not in self.goal}
-        if not self._in_conflict:
+        if not self._conflict:
             return contents == self.goal
-        copies = [path for path in more if path != "both"]
-        return (
-            {path: contents.get(path) for path in self.goal} == self.goal
-            and sorted(more.values()) == sorted((self._mine, self._theirs))
-            and len(copies) == 1
-            and "(conflict" in copies[0]
-        )
+        copies = self._copies(contents)
+        more = {path: contents[path] for path in ("both", *copies) if path in contents}
+        rest = {path: told for path, told in contents.items() if path not in more}
+        return rest == self.goal and len(copies) == 1 and {*more.values()} == self._conflict
 
-    def _judge_report(self, run: subprocess.CompletedProcess[bytes]) -> None:
-        """What a run that failed said of itself is true."""
+    def _judge_report(self, run: Ended) -> None:
+        """What a run said of itself is true."""
         code, here, there = run.returncode, shown(self.root), shown(self.store)
         said = f"exit code {code}, {run.stdout!r}, {run.stderr!r}"
         _check(code in EXIT_CODES, f"not an exit code of the contract: {said}")

@@ -51,8 +51,8 @@ def run(
             os.close(file)
         pool.submit(_feed, given, stdin)
         printed = [pool.submit(_all_of, file) for file in (read_out, read_err)]
-        report.settimeout(timeout)
         child = int(report.recv(forkserver.LONGEST))
+        report.settimeout(timeout)
         try:
             code = int(report.recv(forkserver.LONGEST))
             return code, printed[0].result(timeout), printed[1].result(timeout)
