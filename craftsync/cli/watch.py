@@ -115,8 +115,8 @@ def _watched(
 ) -> Watched:
     """Return how one pair is to be watched; what the call is silent about its folder says."""
     from craftsync.core.timetable import Windows
-    from craftsync.daemon.loop import WatchSettings
     from craftsync.daemon.pair import Watched
+    from craftsync.daemon.schedule import WatchSettings
 
     settings = flags.over(pair.settings)
     options = runs.options_for(pair, asked, common.mode_of(mode) or settings.mode or Mode.TWO_WAY)

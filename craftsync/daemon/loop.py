@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -27,7 +27,7 @@ from craftsync.daemon.changes import (
     with_rules_applied,
 )
 from craftsync.daemon.control import Requests
-from craftsync.daemon.schedule import Backoff, Cadence, Retries
+from craftsync.daemon.schedule import Schedule, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting
 from craftsync.errors import (
     CraftsyncError,
@@ -48,35 +48,11 @@ from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, Pr
 from craftsync.sync.session import Session
 
 _FOREVER = 3600.0
-_UNWATCHED_SECONDS = 5.0
-"""Between full passes while the watching cannot be relied on …"""
-_UNWATCHED_SHARE = 20
-"""… or so many times what such a pass takes, whichever is longer."""
-_RETENTION_SECONDS = 86_400.0
-"""Between two looks at what the trash is no longer to keep."""
 _PURGED_AT_ONCE = 100
-"""Versions that go while nothing else is done for the folder, …"""
-_MORE_SECONDS = 60.0
-"""… and the seconds until more of them go."""
-_DAY_SECONDS = 86_400.0
-_SCRUB_SECONDS = 900.0
-"""A day's share is read in many small pieces, between which changes are carried out."""
+"""Versions that go while nothing else is done for the folder."""
 _FEW_PATHS = 1_000
 _LISTED_AT_ONCE = 100
 """Looking at one path is one request, a listing is one for a thousand of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class WatchSettings:
-    """Seconds of quiet before a change is acted on, between listings, and between full scans.
-
-    `scrub_share` of all bytes, from 0 to 1, are read each day to find damage.
-    """
-
-    settle_seconds: float = 0.5
-    poll_seconds: float = 30.0
-    rescan_seconds: float = 600.0
-    scrub_share: float = 0.0
 
 
 MakeWatch = Callable[[Folder, DirtyPaths, Clock], Watch]
@@ -110,7 +86,6 @@ class FolderLoop:
         self.on_run: OnRun = _ignore_run
         """Called in the loop's own thread when a run has ended."""
         self._session = session
-        self._settings = settings
         self._listener = on_event
         self._stop = stop
         self._now = session.clock.monotonic
@@ -121,16 +96,11 @@ class FolderLoop:
         self._in_hand: int | None = None
         """Paths taken up and not yet done with; `None` while nobody knows how many there are."""
         self._paused = False
-        random = random or Random()
-        self._cadence = Cadence(settings.poll_seconds, settings.rescan_seconds, random)
-        self._offline = Backoff(random)
-        self._retries = Retries(random)
+        self._schedule = Schedule(settings, session.clock, random or Random())
         self._requests = Requests()
         self._fresh = FreshPaths(session, self._dirty, self._requests, lambda: self.options)
         self._again = True
         self._differing = Differing()
-        self._full_at = self._poll_at = self._retention_at = 0.0
-        self._scrub_at = self._now() + _SCRUB_SECONDS if settings.scrub_share else float("inf")
 
     @property
     def state(self) -> FolderState:
@@ -251,22 +221,18 @@ class FolderLoop:
             self._set("paused")
 
     def _end_retention(self, *, reachable: bool = True) -> None:
-        """Remove what the trash is no longer to keep, if that was not done for a day.
-
-        By the clock that goes on while the machine is suspended, as the age of a version does.
-        """
-        session, now = self._session, self._session.clock.boottime()
-        if now >= self._retention_at:
-            self._retention_at = now + _RETENTION_SECONDS
-            gone = session.end_retention(self._heed, reachable=reachable, at_most=_PURGED_AT_ONCE)
+        """Remove what the trash is no longer to keep, if that was not done for a day."""
+        if self._schedule.retention_is_due():
+            gone = self._session.end_retention(
+                self._heed, reachable=reachable, at_most=_PURGED_AT_ONCE
+            )
             if gone >= _PURGED_AT_ONCE:
-                self._retention_at = now + _MORE_SECONDS
+                self._schedule.retention_continues()
 
     def _scrub(self) -> None:
         """Read a little of both sides, if that is due, to find content that went bad by itself."""
-        if self._now() >= self._scrub_at:
-            self._scrub_at = self._now() + _SCRUB_SECONDS
-            share = self._settings.scrub_share * _SCRUB_SECONDS / _DAY_SECONDS
+        share = self._schedule.scrub_share()
+        if share is not None:
             report = self._session.scrub(self._on_event, share=share, heed=self._heed)
             self._set("watching")
             if report.problems:
@@ -274,9 +240,7 @@ class FolderLoop:
 
     def seconds_to_next(self) -> float:
         """Return the seconds until something is due by the clock."""
-        looks = min(self._full_at, self._poll_at, self._retries.at)
-        due = min(looks, self._scrub_at) - self._now()
-        return max(0.0, min(due, self._retention_at - self._session.clock.boottime()))
+        return self._schedule.seconds_to_next()
 
     def _wait(self) -> None:
         if self._paused:
@@ -289,12 +253,12 @@ class FolderLoop:
         again, self._again = self._again, False
         everything, left = self._fresh.left()
         dirty = self._dirty.take()
-        if again or everything or dirty.everything or self._now() >= self._full_at:
+        if again or everything or dirty.everything or self._schedule.scan_is_due:
             self._look_at_everything()
             return
         self._in_hand = len(dirty.paths) + len(left)
         paths = self._asked_for() | left
-        there = self._new_there() if self._now() >= self._poll_at else set()
+        there = self._new_there() if self._schedule.listing_is_due else set()
         here = with_rules_applied(dirty.paths)
         if here is None or there is None:
             self._look_at_everything()
@@ -303,22 +267,13 @@ class FolderLoop:
 
     def _asked_for(self) -> set[str]:
         """Take the paths somebody named, and those that are to be tried again."""
-        return self._requests.paths() | self._retries.take(self._now())
+        return self._requests.paths() | self._schedule.retries()
 
     def _look_at_everything(self) -> None:
         self._asked_for()
         self._in_hand = None
         self._watch.refresh()
         self._pass(None)
-
-    def _plan_looks(self, report: Report, took: float) -> None:
-        """Say when the next look at everything is due, and the next listing."""
-        period = self._settings.rescan_seconds
-        if not self._watch.health.healthy:
-            period = min(period, max(_UNWATCHED_SECONDS, took * _UNWATCHED_SHARE))
-        self._full_at = self._now() + period
-        changed = report.downloaded + report.deleted_local + report.conflicts > 0
-        self._poll_at = self._now() + self._cadence.next(changed=changed)
 
     def _look_at_some(self, here: set[str], there: set[str]) -> None:
         rules = self._session.rules(self.options)
@@ -348,8 +303,7 @@ class FolderLoop:
         started = self._now()
         rules, most = self._session.rules(self.options), self._most_paths()
         self._differing, new = changed_there(self._session, rules, self._differing, most)
-        self._cadence.took(self._now() - started)
-        self._poll_at = self._now() + self._cadence.next(changed=new is None or bool(new))
+        self._schedule.listed(self._now() - started, changed=new is None or bool(new))
         is_quiet = new == set() and self._watch.health.healthy and not len(self._dirty)
         self._set("watching", last_success_ns=self._success(is_quiet=is_quiet))
         return new
@@ -365,23 +319,23 @@ class FolderLoop:
         """Make one pass over these paths, or over everything."""
         self._set("scanning")
         started = self._now()
-        self._retries.forget(paths)
+        self._schedule.run_begins(paths)
         report = self._session.run(
             "watch", self.options, self._on_event, paths=paths, changes=self._fresh
         )
         self._fresh.run_ended()
         if paths is None:
-            self._retention_at = self._session.clock.boottime() + _RETENTION_SECONDS
-            self._plan_looks(report, self._now() - started)
-        self._retries.plan(self._now(), self._settings.rescan_seconds)
-        self._offline.reset()
+            changed = report.downloaded + report.deleted_local + report.conflicts > 0
+            healthy = self._watch.health.healthy
+            self._schedule.scanned(self._now() - started, changed=changed, healthy=healthy)
+        self._schedule.run_ended()
         self._take_in(report, paths)
 
     def _take_in(self, report: Report, paths: set[str] | None) -> None:
         """Learn from a run that has ended how the folder stands."""
         new = self.waiting.run_ended(paths, skipped=report.skipped)
         if paths is None:
-            self._state = replace(self._state, next_full_scan=self._full_at)
+            self._state = replace(self._state, next_full_scan=self._schedule.scan_at)
         # What changes while everything is scanned is the next run's; a smaller run knows of nothing else.
         is_quiet = self._fresh.counted == 0 and (paths is None or not len(self._dirty))
         is_quiet &= not report.damaged_state
@@ -396,11 +350,10 @@ class FolderLoop:
 
     def _wait_for_store(self, error: CraftsyncError) -> None:
         """Look at everything once the store can be reached again."""
-        wait = self._offline.next()
-        self._full_at, self._poll_at = self._now() + wait, float("inf")
+        wait, is_news = self._schedule.store_is_away(str(error))
         reason = f"offline, next try in {wait:.0f} s: {error}"
         self._set("offline", reason)
-        if self._offline.is_new(str(error)):
+        if is_news:
             self._listener(IssueEvent(Issue.PROBLEM, self._session.store.location, reason))
 
     def _set(self, state: str, reason: str | None = None, **more: Any) -> None:
@@ -422,6 +375,6 @@ class FolderLoop:
             word = "transferring" if moving else "scanning"
             self._state = replace(self._state, state=word, progress=event)
         elif isinstance(event, IssueEvent) and event.issue is Issue.PROBLEM:
-            self._retries.note(event.path)
+            self._schedule.failed(event.path)
         self.waiting.note(event)
         self._listener(event)

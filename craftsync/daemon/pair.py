@@ -23,8 +23,8 @@ from craftsync.core.timetable import Windows
 from craftsync.daemon.control import Control, Endpoint, Refused, approval_of, rates_of
 from craftsync.daemon.events import EventSource
 from craftsync.daemon.hook import Notice
-from craftsync.daemon.loop import FolderLoop, WatchSettings
-from craftsync.daemon.schedule import Throttle
+from craftsync.daemon.loop import FolderLoop
+from craftsync.daemon.schedule import Throttle, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting, of_running
 from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
 from craftsync.sync.held import Verdict

@@ -1,14 +1,15 @@
-"""How long to wait until the next look at a store or the next try, and how fast transfers may go.
+"""When what is due in a folder, how long to wait until the next try, and how fast transfers may go.
 
-Pure: time and chance are arguments.
+Pure: the clock and chance are arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 
+from craftsync.clock import Clock
 from craftsync.sync.report import Options, Rate
 
 _QUIETEST = 4.0
@@ -19,6 +20,30 @@ _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
 _FIRST_RETRY = 5.0
 _NEVER = float("inf")
+_UNWATCHED_SECONDS = 5.0
+"""Between full scans while the watching cannot be relied on …"""
+_UNWATCHED_SHARE = 20
+"""… or so many times what such a scan takes, whichever is longer."""
+_RETENTION_SECONDS = 86_400.0
+"""Between two looks at what the trash is no longer to keep …"""
+_MORE_SECONDS = 60.0
+"""… and until more of it goes, where there was too much for one."""
+_DAY_SECONDS = 86_400.0
+_SCRUB_SECONDS = 900.0
+"""A day's share is read in many small pieces, between which changes are carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """Seconds of quiet before a change is acted on, between listings, and between full scans.
+
+    `scrub_share` of all bytes, from 0 to 1, are read each day to find damage.
+    """
+
+    settle_seconds: float = 0.5
+    poll_seconds: float = 30.0
+    rescan_seconds: float = 600.0
+    scrub_share: float = 0.0
 
 
 class Cadence:
@@ -102,6 +127,94 @@ class Retries:
             return set()
         self.at = _NEVER
         return set(self._paths)
+
+
+class Schedule:
+    """When what is due in one folder: scans, listings, retries, retention and scrubs."""
+
+    def __init__(self, settings: WatchSettings, clock: Clock, random: Random) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._now = clock.monotonic
+        self._cadence = Cadence(settings.poll_seconds, settings.rescan_seconds, random)
+        self._offline = Backoff(random)
+        self._retries = Retries(random)
+        self.scan_at = 0.0
+        """When everything is scanned next, on the monotonic clock."""
+        self._listing_at = self._retention_at = 0.0
+        self._scrub_at = self._now() + _SCRUB_SECONDS if settings.scrub_share else _NEVER
+
+    @property
+    def scan_is_due(self) -> bool:
+        return self._now() >= self.scan_at
+
+    @property
+    def listing_is_due(self) -> bool:
+        return self._now() >= self._listing_at
+
+    def seconds_to_next(self) -> float:
+        """Return the seconds until something is due."""
+        due = min(self.scan_at, self._listing_at, self._retries.at, self._scrub_at) - self._now()
+        return max(0.0, min(due, self._retention_at - self._clock.boottime()))
+
+    def listed(self, took: float, *, changed: bool) -> None:
+        """The store was listed, which took so many seconds, and something had changed there or not."""
+        self._cadence.took(took)
+        self._listing_at = self._now() + self._cadence.next(changed=changed)
+
+    def scanned(self, took: float, *, changed: bool, healthy: bool) -> None:
+        """A run over everything has ended; `healthy` says whether file watching can be relied on."""
+        period = self._settings.rescan_seconds
+        if not healthy:
+            period = min(period, max(_UNWATCHED_SECONDS, took * _UNWATCHED_SHARE))
+        self.scan_at = self._now() + period
+        self._listing_at = self._now() + self._cadence.next(changed=changed)
+        self._retention_at = self._clock.boottime() + _RETENTION_SECONDS
+
+    def run_begins(self, paths: Set[str] | None) -> None:
+        """A run over these paths, or over everything, begins: what of them failed before is forgotten."""
+        self._retries.forget(paths)
+
+    def failed(self, path: str) -> None:
+        """The run under way could not handle a path."""
+        self._retries.note(path)
+
+    def run_ended(self) -> None:
+        """A run has ended, and so the store can be reached."""
+        self._retries.plan(self._now(), self._settings.rescan_seconds)
+        self._offline.reset()
+
+    def retries(self) -> set[str]:
+        """Take the paths that are to be tried again by now."""
+        return self._retries.take(self._now())
+
+    def store_is_away(self, reason: str) -> tuple[float, bool]:
+        """The store cannot be reached. Return the seconds to the next scan, and whether the reason is a new one."""
+        wait = self._offline.next()
+        self.scan_at, self._listing_at = self._now() + wait, _NEVER
+        return wait, self._offline.is_new(reason)
+
+    def retention_is_due(self) -> bool:
+        """Return whether the trash is to be looked at; the next time is a day later.
+
+        By the clock that goes on while the machine is suspended, as the age of a version does.
+        """
+        now = self._clock.boottime()
+        is_due = now >= self._retention_at
+        if is_due:
+            self._retention_at = now + _RETENTION_SECONDS
+        return is_due
+
+    def retention_continues(self) -> None:
+        """More was to go from the trash than went at once."""
+        self._retention_at = self._clock.boottime() + _MORE_SECONDS
+
+    def scrub_share(self) -> float | None:
+        """Return the share of all bytes that is to be read now, `None` while none is."""
+        if self._now() < self._scrub_at:
+            return None
+        self._scrub_at = self._now() + _SCRUB_SECONDS
+        return self._settings.scrub_share * _SCRUB_SECONDS / _DAY_SECONDS
 
 
 class Throttle:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.loop import WatchSettings
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.stores.memory import MemoryStore
 from craftsync.sync.report import Issue, IssueEvent
 from tests.support.watching import NoWatch, kept

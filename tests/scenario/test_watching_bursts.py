@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from craftsync.clock import Clock
-from craftsync.daemon.loop import FolderLoop, WatchSettings
+from craftsync.daemon.loop import FolderLoop
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.local.folder import Folder
 from craftsync.local.watch import DirtyPaths
 from craftsync.stores.directory import DirectoryStore

@@ -12,7 +12,8 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.loop import FolderLoop, WatchSettings
+from craftsync.daemon.loop import FolderLoop
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.errors import RootError
 from craftsync.local.watch import Health
 from craftsync.stores.directory import DirectoryStore

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.loop import FolderLoop, WatchSettings
+from craftsync.daemon.loop import FolderLoop
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.daemon.status import Waiting
 from craftsync.errors import PathError
 from craftsync.local.watch import DirtyPaths

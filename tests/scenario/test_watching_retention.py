@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.retention import Retention
-from craftsync.daemon.loop import WatchSettings
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.state.kept import KeptVersion
 from craftsync.sync.report import ActionEvent, Event, ProgressEvent
 from tests.support.watching import Kept, NoWatch, OutOfReach, StoppedClock, kept

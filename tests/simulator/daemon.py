@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from random import Random
 
 from craftsync.clock import Clock
-from craftsync.daemon.loop import FolderLoop, WatchSettings
+from craftsync.daemon.loop import FolderLoop
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.local.folder import Folder
 from craftsync.local.watch.dirty import DirtyPaths
 from craftsync.local.watch.supervisor import Health

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.loop import FolderLoop, WatchSettings
+from craftsync.daemon.loop import FolderLoop
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.errors import StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.local.watch import Dirty, DirtyPaths, Health, Supervisor

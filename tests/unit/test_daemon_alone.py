@@ -15,9 +15,9 @@ import pytest
 
 from craftsync.clock import SystemClock
 from craftsync.daemon.control import ask
-from craftsync.daemon.loop import WatchSettings
 from craftsync.daemon.pair import Watched
 from craftsync.daemon.process import ServiceManager, Setup, watch
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.errors import exhausted
 from craftsync.stores.directory import DirectoryStore
 from craftsync.sync.report import Options
