@@ -11,6 +11,8 @@ HISTORIES ?= 10000
 SEED      ?= 1
 # Runs of the installed program that it kills or fails, most of them at a system call; needs strace.
 INJECTED  ?= 400
+# Power cuts on filesystems in images; needs root.
+CUTS      ?= 200
 
 .PHONY: run test check lint test-exhaustive campaign bench lock clean
 
@@ -35,6 +37,7 @@ campaign: $(VENV)/.locked ## Run at full size what the tests try in small; takes
 	$(BIN)/python -m tests.simulator --histories $(HISTORIES) --seed $(SEED) --jobs 2
 	$(BIN)/python -m tests.zoo
 	$(BIN)/python -m tests.injected --runs $(INJECTED) --seed $(SEED)
+	$(BIN)/python -m tests.powercuts --cuts $(CUTS) --seed $(SEED)
 
 bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" for a trial.
 	$(BIN)/python -m benchmarks $(ARGS)
