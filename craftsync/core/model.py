@@ -145,6 +145,11 @@ class Policy:
     compare: Compare = Compare.FINGERPRINT
     conflict: OnConflict = OnConflict.BOTH
 
+    @property
+    def deletes(self) -> bool:
+        """Whether a path that is gone from one side is deleted on the other."""
+        return self.mode is Mode.TWO_WAY or self.delete
+
 
 class Kind(StrEnum):
     """What can be done about one path. The last two touch only the baseline."""

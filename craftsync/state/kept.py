@@ -93,6 +93,10 @@ class Kept:
         )
         return [(KeptVersion(*row[:4]), row[4]) for row in rows.fetchall()]
 
+    def postpone(self, until_ns: int, by_ns: int) -> None:
+        """Take what was displaced up to then (UTC) for displaced so much later."""
+        self._db.execute("UPDATE kept SET at_ns = at_ns + ? WHERE at_ns <= ?", (by_ns, until_ns))
+
     def forget(self, versions: Iterable[KeptVersion]) -> None:
         """Drop versions that the trash does not hold any more."""
         self._db.executemany(

@@ -15,11 +15,12 @@ from typing import NamedTuple, Protocol
 from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.merge import Triple
-from craftsync.core.model import Action, Kind, Mode
+from craftsync.core.model import Action, Kind
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import PairState
 from craftsync.state.plan import Step, Totals
 from craftsync.stores.base import Store
+from craftsync.sync import unflushed
 from craftsync.sync.carrier import Carrier, Task
 from craftsync.sync.content import PART, WHOLE, PartialDownload
 from craftsync.sync.fresh import Answers, Intake, totals_of
@@ -34,10 +35,6 @@ _LOOK_SECONDS = 0.2
 """Between two looks for what has changed meanwhile."""
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
 """Steps that end so stay in the plan: what an earlier pass has left for them is still of use."""
-
-
-_YOUNG_NS = 600 * 10**9
-"""Age up to which a file may not be on the disk yet; Linux writes it there within a minute, on batteries later."""
 
 
 class Listener(Protocol):
@@ -272,8 +269,11 @@ class Executor(Runner[Step, Outcome | Staged]):
         """Return the outcomes once they survive a power cut, with what the store tells only then."""
         done = {outcome.action.kind for outcome in finished if outcome.rows or outcome.forget}
         made = {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}
-        if done & made or any(map(self._may_be_lost, finished)):
+        may_be_lost = any(map(self._may_be_lost, finished))
+        if done & made or (may_be_lost and self._carrier.settler.policy.deletes):
             self._root.sync()
+        elif may_be_lost:
+            unflushed.note(self._state.database, self._clock)
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
             learned = self._store.barrier()
             finished = [outcome.completed(learned) for outcome in finished]
@@ -285,12 +285,10 @@ class Executor(Runner[Step, Outcome | Staged]):
         Somebody else wrote it, and a disk may have it only minutes later. Gone
         with the power, it would count as deleted where deletes follow from that.
         """
-        policy, local = self._carrier.settler.policy, outcome.action.local
+        local = outcome.action.local
         if local is None or not outcome.rows:
             return False
-        if policy.mode is not Mode.TWO_WAY and not policy.delete:
-            return False
-        return abs(self._clock.now_ns() - local.ctime_ns) < _YOUNG_NS
+        return abs(self._clock.now_ns() - local.ctime_ns) < unflushed.YOUNG_NS
 
     def _record(self, finished: list[Outcome]) -> None:
         now = self._clock.now_ns()

@@ -201,6 +201,7 @@ class ClockWatch:
         known = before.known_ns if before else 0
         is_behind = now.wall_ns < newest and newest > known
         if before is not None and not before.agrees(now):
+            self._postpone(before, now)
             return self._doubted(now, known, "the clock has jumped")
         if before is None or not before.doubtful:
             if is_behind:
@@ -211,6 +212,14 @@ class ClockWatch:
             return "the clock has jumped" if not is_behind else "the clock is behind"
         self._remember(now, newest)
         return None
+
+    def _postpone(self, before: _Seen, now: _Seen) -> None:
+        """Let versions of before a jump forward be no older than they were: nobody knows which time was wrong."""
+        passed = round((now.boottime - before.boottime) * 1e9)
+        ahead = now.wall_ns - before.wall_ns - passed
+        if before.boot == now.boot and ahead > 0:
+            with self.state.transaction():
+                self.state.kept.postpone(before.wall_ns + passed, ahead)
 
     def _doubted(self, now: _Seen, known: int, reason: str) -> str:
         self._remember(now, known, doubtful=True)

@@ -29,7 +29,7 @@ from craftsync.state.kept import KeptVersion
 from craftsync.state.pair import PairState, known_folder, known_root, pair_folder
 from craftsync.stores.base import Store
 from craftsync.stores.workers import workers
-from craftsync.sync import check, planfile, status, why
+from craftsync.sync import check, planfile, status, unflushed, why
 from craftsync.sync.concurrency import FIRST
 from craftsync.sync.content import Fetcher
 from craftsync.sync.fresh import Changes
@@ -172,6 +172,8 @@ class Session:
         self.state.history.begin()
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         self._meet_store(options)
+        if options.policy.deletes and not options.dry_run:
+            unflushed.settle(self.root, self.state)
         self.state.plan.pair_again()
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)

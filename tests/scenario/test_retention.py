@@ -201,7 +201,19 @@ def test_after_the_clock_jumped_nothing_goes_until_it_has_agreed_for_an_hour(
     clock.advance(1900)
     aging.run()
     assert reason(aging) is None
-    assert in_trash(aging) == (set() if hours > 24 else {"mine", "theirs"})
+    assert in_trash(aging) == {"mine", "theirs"}
+
+
+def test_a_jump_forward_makes_no_version_older(aging: World, clock: FakeClock) -> None:
+    aging.run()
+    clock.jump(29 * DAY)
+    aging.run()
+    clock.advance(2 * DAY)
+    aging.run()
+    assert (reason(aging), in_trash(aging)) == (None, {"mine", "theirs"})
+    clock.advance(29 * DAY)
+    aging.run()
+    assert in_trash(aging) == set()
 
 
 def test_after_the_machine_was_suspended_retention_continues_at_once(
@@ -223,7 +235,7 @@ def test_a_jump_of_the_clock_while_the_machine_is_suspended_is_one_all_the_same(
     assert reason(aging) == "the clock has jumped"
     clock.suspend(3700)
     aging.run()
-    assert (reason(aging), in_trash(aging)) == (None, set())
+    assert (reason(aging), in_trash(aging)) == (None, {"mine", "theirs"})
 
 
 def test_a_clock_behind_the_newest_version_removes_nothing(aging: World, clock: FakeClock) -> None:

@@ -67,6 +67,12 @@ class SimulatedBucket:
         self.lied: list[tuple[str, bytes, bytes | None]] = []
         """Writes that were acknowledged and are gone: path, what was written, and what is there."""
 
+    @property
+    def checks_conditions(self) -> bool:
+        """Whether somebody who writes between a look and the write after it is noticed, as documented."""
+        mine = self._server.personality
+        return mine.knows_conditions and {"put", "delete", "complete"} <= mine.conditions
+
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Have every S3 store made from now on reach this server."""
@@ -78,7 +84,9 @@ class SimulatedBucket:
             yield
 
     def calm(self) -> None:
-        """Turn no request away any more."""
+        """Turn no request away any more, and list what there is."""
+        self._lags = False
+        self._past.clear()
         self._server.personality = replace(self._server.personality, slow_down=0.0)
 
     def connect(self) -> Store:
@@ -170,7 +178,8 @@ class SimulatedBucket:
 
     def _lose(self, key: str, path: str, before: list[Stored] | None) -> None:
         now = self._bucket.versions.get(key)
-        if now is None or now == before or path.startswith(".craftsync/"):
+        is_all_there_is = path.startswith(".craftsync/") or "(conflict " in path
+        if now is None or now == before or is_all_there_is:
             return
         was = before[-1] if before and not before[-1].deleted else None
         self.lied.append((path, now[-1].content, was.content if was else None))

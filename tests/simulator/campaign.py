@@ -28,12 +28,14 @@ class History:
     clients: int
     personality: str
     steps: tuple[Step, ...]
+    keep: tuple[float | None, ...] = (None,)
+    """Seconds each client keeps what it displaced, `None` for ever; the last one is that of all others."""
 
     def __str__(self) -> str:
         lines = "\n".join(f"        {step}," for step in self.steps)
         return (
             f"History(\n    seed={self.seed}, clients={self.clients},"
-            f" personality={self.personality!r},\n    steps=(\n{lines}\n    ),\n)"
+            f" personality={self.personality!r}, keep={self.keep},\n    steps=(\n{lines}\n    ),\n)"
         )
 
 
@@ -44,8 +46,11 @@ def made_up(seed: int, steps: int = STEPS) -> History:
         chance.choice((1, 2, 2, 3)),
         chance.choice((*sorted(PERSONALITIES), *sorted(SERVERS), FOLDER)),
     )
+    keep = tuple(chance.choice((None, 3_600.0, 40_000.0, 100_000.0)) for _ in range(clients))
+    if chance.random() < 0.6:
+        keep = (None,)
     author = Author(chance.getrandbits(32), clients)
-    return History(seed, clients, personality, tuple(author.history(steps)))
+    return History(seed, clients, personality, tuple(author.history(steps)), keep)
 
 
 @contextmanager
@@ -66,6 +71,7 @@ def play(history: History, place: Path, trace: Callable[[str], None] | None = No
             personality=history.personality,
             seed=history.seed,
             template=place / "template.db",
+            keep=history.keep,
             trace=trace,
         )
         with world.installed():

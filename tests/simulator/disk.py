@@ -12,13 +12,14 @@ import errno
 import fcntl
 import os
 import stat as modes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
 from typing import Any
 
-from craftsync import clock
 from craftsync.local import linux
+from tests.simulator.determinism import replaced
 
 _FIRST_DESCRIPTOR = 1 << 20
 """Far from the real ones, which other libraries of this process use."""
@@ -191,17 +192,12 @@ class Kernel:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Take the place of Linux."""
-        real = {name: getattr(linux, name) for name in linux.__all__}
-        boot_id = clock.boot_id
-        for name in real:
-            setattr(linux, name, getattr(self, name))
-        clock.boot_id = lambda: str(self.boot)
-        try:
+        calls = [(linux, name, getattr(self, name)) for name in linux.__all__]
+        ours = [module for name, module in sys.modules.items() if name.startswith("craftsync")]
+        users = [module for module in ours if hasattr(module, "boot_id")]
+        boots = [(module, "boot_id", lambda: str(self.boot)) for module in users]
+        with replaced(*calls, *boots):
             yield
-        finally:
-            clock.boot_id = boot_id
-            for name, call in real.items():
-                setattr(linux, name, call)
 
     def end_process(self) -> None:
         for number, descriptor in list(self._open.items()):

@@ -84,6 +84,24 @@ class Judge:
             self._displaced[side, path][before[path]] = None
         self.shown[side] = dict(now)
 
+    def ordered(self, side: str, now: dict[str, bytes], *, delete: bool) -> None:
+        """Hear what a side shows after an effect of a one-way run, which its user has ordered, whatever was there."""
+        before = dict(self.shown[side])
+        for path in before.keys() | now.keys():
+            content = now.get(path)
+            if before.get(path) == content:
+                continue
+            if content is not None and content not in self.written:
+                raise Wrong(f"torn: {side} shows {content!r} at {path}")
+            if content is None and not delete:
+                raise Wrong(f"deleted {path} of {side} without --delete")
+            self.person(side, path, content, in_place=True)
+
+    def untouched(self, side: str, now: dict[str, bytes]) -> None:
+        """Hear what the side shows that a one-way run is from."""
+        if now != self.shown[side]:
+            raise Wrong(f"a one-way run changed {side}, which it was from")
+
     def _change(self, path: str, by: str) -> None:
         self._meet_unrecorded(path, by)
         self._changed.add(original(path) or path)

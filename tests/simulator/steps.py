@@ -67,20 +67,28 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """A client runs once; `mods` happen meanwhile. A `daemon` goes on living, and does what is due by now."""
-
-    client: int
-    mods: tuple[Act | Crash | Fail, ...] = field(default=())
-    daemon: bool = False
-
-
-@dataclass(frozen=True)
 class Wait:
-    """Time passes; with `jump` the wall clock alone is set, forward or back."""
+    """Time passes; with `jump` the wall clock alone is set, forward or back. Within a run, `at` says at which effect."""
 
     seconds: float
     jump: bool = False
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A client runs once; `mods` happen meanwhile. A `daemon` goes on living, and does what is due by now.
+
+    `beside` a daemon that lives, a run is refused. `mode` is that of `core.model.Mode`,
+    and with `delete` a push or a pull deletes as well.
+    """
+
+    client: int
+    mods: tuple[Act | Crash | Fail | Wait, ...] = field(default=())
+    daemon: bool = False
+    beside: bool = False
+    mode: str = "two-way"
+    delete: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,11 @@ DISASTERS = (
 Step = Act | Run | Wait | Disaster
 
 
+_WAITS = (0.001, 1.0, 5.0, 90.0, 700.0)
+_LONG_WAITS = (1.0, 700.0, 2_000.0, 4_000.0, 50_000.0, 90_000.0)
+"""In which the trash ends its retention."""
+
+
 class Author:
     """Makes up histories by chance."""
 
@@ -112,6 +125,8 @@ class Author:
         self._clients = clients
         self._token = 0
         self._jumps = self._chance.random() < 0.2
+        self._one_way = self._chance.random() < 0.2
+        self._long_waits = self._chance.random() < 0.25
         self._daemons = self._chance.random() < 0.4
         self._disasters = self._chance.random() < 0.25
 
@@ -125,15 +140,25 @@ class Author:
         if roll < 0.65 and self._disasters and self._chance.random() < 0.6:
             return Disaster(self._chance.choice(DISASTERS), self._chance.randrange(self._clients))
         if roll < 0.66 and self._jumps and self._chance.random() < 0.5:
-            return Wait(self._chance.choice((-90_000.0, -5.0, 5.0, 90_000.0)), jump=True)
-        if roll < 0.66:
-            return Wait(self._chance.choice((0.001, 1.0, 5.0, 90.0, 700.0)))
+            return self._jump()
+        if roll < (0.70 if self._long_waits else 0.66):
+            return Wait(self._chance.choice(_LONG_WAITS if self._long_waits else _WAITS))
         client = self._chance.randrange(self._clients)
         daemon = self._daemons and self._chance.random() < 0.9
-        return Run(client, tuple(self._mods()), daemon=daemon)
+        beside = self._daemons and self._chance.random() < 0.05
+        mode, delete = "two-way", False
+        if self._one_way and not daemon:
+            mode = self._chance.choice(("two-way", "push", "pull"))
+            delete = mode != "two-way" and self._chance.random() < 0.5
+        return Run(client, tuple(self._mods()), daemon, beside, mode, delete)
 
-    def _mods(self) -> list[Act | Crash | Fail]:
-        chance, mods = self._chance, list[Act | Crash | Fail]()
+    def _jump(self, at: int = 0) -> Wait:
+        return Wait(self._chance.choice((-90_000.0, -5.0, 5.0, 90_000.0)), jump=True, at=at)
+
+    def _mods(self) -> list[Act | Crash | Fail | Wait]:
+        chance, mods = self._chance, list[Act | Crash | Fail | Wait]()
+        if self._jumps and chance.random() < 0.1:
+            mods.append(self._jump(chance.randint(1, 60)))
         roll = chance.random()
         if roll < 0.25:
             mods.append(Crash(chance.randint(1, 60), cut=chance.random() < 0.3))

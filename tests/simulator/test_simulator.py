@@ -120,6 +120,20 @@ def test_an_edit_right_after_the_stat_that_keeps_size_and_time_is_uploaded(place
         play(History(at, 1, "whole", steps), place)
 
 
+def test_a_pushed_file_that_a_power_cut_took_is_not_deleted_in_the_store(place: Path) -> None:
+    for seed in range(8):
+        steps = (
+            Act("write", 0, "stays", 1),
+            Run(0),
+            Act("write", 0, "d/new", 2),
+            Run(0, mode="push"),
+            Run(0, (Crash(1, cut=True),), mode="push"),
+            Run(0),
+        )
+        world = play(History(seed, 1, "whole", steps), place)
+        assert set(world.judge.shown["store"]) == {"stays", "d/new"}
+
+
 def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None:
     for first in range(1, 5):
         mishaps = (Fail(first, 7, kind="portal"),)

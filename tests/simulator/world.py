@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from craftsync.core.model import OWN_FOLDER
+from craftsync.core.model import OWN_FOLDER, Mode, Policy
 from craftsync.core.retention import Retention, StoreTrash
-from craftsync.errors import CraftsyncError, StoreUnavailable
+from craftsync.errors import CraftsyncError, LockedError, StoreUnavailable
 from craftsync.state.database import Database
 from craftsync.state.pair import pair_folder
 from craftsync.stores.retrying import RetryingStore
@@ -27,6 +27,7 @@ from tests.simulator.judge import Judge, Wrong, original
 from tests.simulator.shared import SharedFolder
 from tests.simulator.steps import Act, Crash, Disaster, Fail, Run, Step, Wait
 from tests.simulator.store import PERSONALITIES, Connection, SimulatedStore, is_own
+from tests.simulator.trash import TrashWatch
 from tests.support.clock import FakeClock
 from tests.support.world import Bytes
 
@@ -78,13 +79,19 @@ class ShuffledPool(SerialPool[Result]):
 class Client:
     """One folder with its disk and its state."""
 
-    def __init__(self, number: int, disk: Disk, state_dir: Path, template: Path) -> None:
+    def __init__(
+        self, number: int, disk: Disk, state_dir: Path, template: Path, keep: float | None
+    ) -> None:
         self.name = f"client {number}"
         self.path = f"/simulated/{number}"
         self.disk = disk
         self.state_dir = state_dir
         self.template = template
+        self.keep = keep
+        """Seconds for which it keeps what it displaced."""
         self.has_run = False
+        self.has_pushed = False
+        """It has recorded uploads without waiting for the disk, as runs do that delete nothing."""
         self.life: Life | None = None
 
     def end_life(self) -> None:
@@ -113,6 +120,7 @@ class World:
         personality: str,
         seed: int,
         template: Path,
+        keep: Sequence[float | None] = (None,),
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.clock = FakeClock()
@@ -141,7 +149,13 @@ class World:
         self._dead = self._cut = False
         self._contents: set[bytes] = set()
         self.backup: Any = None
-        self.clients = [self._client(number, template) for number in range(clients)]
+        self.clients = [
+            self._client(number, template, keep[min(number, len(keep) - 1)])
+            for number in range(clients)
+        ]
+        self._trash = TrashWatch(self.clock)
+        self._now = Run(0)
+        """The run under way."""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -153,9 +167,9 @@ class World:
                 places.enter_context(self.store.installed())
             yield
 
-    def _client(self, number: int, template: Path) -> Client:
+    def _client(self, number: int, template: Path, keep: float | None) -> Client:
         disk = Disk(number + 1, self.clock.now_ns)
-        client = Client(number, disk, self._folder / str(number), template)
+        client = Client(number, disk, self._folder / str(number), template, keep)
         self.kernel.disks[client.path] = disk
         state = pair_folder(client.state_dir, client.path, self.store.location)
         state.mkdir(parents=True)
@@ -170,12 +184,13 @@ class World:
             case Act():
                 self.act(step)
             case Wait():
-                (self.clock.jump if step.jump else self.clock.advance)(step.seconds)
-                if step.seconds >= _WRITTEN_BACK and not step.jump:
-                    for disk in self.kernel.disks.values():
-                        disk.flush()
+                self._wait(step)
             case Run():
-                self.run(self.clients[step.client % len(self.clients)], step)
+                client = self.clients[step.client % len(self.clients)]
+                if step.beside:
+                    self._be_refused_beside(client)
+                else:
+                    self.run(client, step)
             case Disaster():
                 self.say(f"{step}")
                 for client in self.clients:
@@ -183,6 +198,12 @@ class World:
                     client.end_life()
                 happens(self, step.what, self.clients[step.client % len(self.clients)])
                 self._contents = self.all_contents()
+
+    def _wait(self, step: Wait) -> None:
+        (self.clock.jump if step.jump else self.clock.advance)(step.seconds)
+        if step.seconds >= _WRITTEN_BACK and not step.jump:
+            for disk in self.kernel.disks.values():
+                disk.flush()
 
     def act(self, act: Act) -> None:
         """Do what a person does to a path; nothing where it cannot be done."""
@@ -273,15 +294,16 @@ class World:
         self.say(f"{client.name} runs")
         self._plan = {}
         for mod in plan.mods:
-            if isinstance(mod, Crash | Act):
+            if not isinstance(mod, Fail):
                 self._plan.setdefault(mod.at, []).append(mod)
         self._fails = [mod for mod in plan.mods if isinstance(mod, Fail)]
         self._at = self._requests = 0
         self.judge.run_begins()
-        self._running, self._contents = client, self.all_contents()
+        self._running, self._contents, self._now = client, self.all_contents(), plan
+        self._trash.begin(client.name, client.keep, client.files(), self.store.contents())
         self.kernel.owner = client.name
         try:
-            report = self._turn(client) if plan.daemon else self._run(client, force)
+            report = self._turn(client) if plan.daemon else self._run(client, plan, force)
         except PowerCut:
             client.end_life()
             self._restart(client)
@@ -301,16 +323,36 @@ class World:
         if client.life is not None:
             failed = failed or bool(self._fails) or not client.life.looked_at_everything
         self.judge.run_ended(client.name, failed=failed, forgets=self.forgets)
+        if report is not None and (plan.mode == "two-way" or plan.delete):
+            client.has_pushed = False
         client.has_run = client.has_run or report is not None
         return report
 
-    def _run(self, client: Client, force: bool) -> Report:
+    def _run(self, client: Client, plan: Run, force: bool) -> Report:
         client.end_life()
+        policy = Policy(mode=Mode(plan.mode), delete=plan.delete)
+        options = Options(policy=policy, transfers=4, force_delete=force)
+        client.has_pushed = client.has_pushed or not policy.deletes
         session, ends = self._opened(client)
         with ends:
-            report = session.run("sync", Options(transfers=4, force_delete=force), self._listen)
+            report = session.run("sync", options, self._listen)
         self._must_be_alive()
         return report
+
+    def _be_refused_beside(self, client: Client) -> None:
+        """Try a run while the daemon lives: nothing may happen, and the daemon goes on."""
+        if client.life is None:
+            return
+        before = client.files(), self.store.contents()
+        self.kernel.owner = client.name
+        try:
+            _, ends = self._opened(client)
+        except LockedError:
+            if before != (client.files(), self.store.contents()):
+                raise Wrong("a run that was refused changed something") from None
+            return
+        ends.close()
+        raise Wrong("a run began beside a daemon")
 
     def _turn(self, client: Client) -> Report:
         """Let a daemon do what is due; return what its runs came to."""
@@ -354,7 +396,8 @@ class World:
                     make_pool=lambda _: ShuffledPool(chance),
                 )
             )
-            session.retention = Retention(store=StoreTrash.ALL)
+            keep = None if client.keep is None else round(client.keep * 1e9)
+            session.retention = Retention(keep, store=StoreTrash.ALL)
             ends = opening.pop_all()
         return session, ends
 
@@ -392,13 +435,23 @@ class World:
         self.clock.advance(self.chance.choice(pauses))
         self._at += 1
         for mod in self._plan.pop(self._at, ()):
-            if isinstance(mod, Act) and mod.how in _HIDDEN and " " not in what:
-                # Known window of microseconds: a rename moves ctime, by which alone such an edit shows.
+            if isinstance(mod, Act) and self._is_in_a_window(mod, what):
                 self._plan.setdefault(self._at + 1, []).append(mod)
             elif isinstance(mod, Act):
                 self.act(mod)
+            elif isinstance(mod, Wait):
+                self._wait(mod)
             else:
                 self._die(mod)
+
+    def _is_in_a_window(self, act: Act, what: str) -> bool:
+        """Tell whether what somebody does just now is known to go unseen; it is done at the next effect instead."""
+        is_on_disk = " " not in what
+        if act.side >= 0:
+            # Some microseconds: a rename moves ctime, by which alone such an edit shows.
+            return is_on_disk and act.how in _HIDDEN
+        looks = isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions
+        return looks and not is_on_disk and not what.startswith("GET")
 
     def _hear_lies(self) -> None:
         """A write that a server acknowledged and lost is as one that somebody took back at once."""
@@ -414,16 +467,29 @@ class World:
         contents = {*files.values(), *there.values()}
         lost = self._contents - contents
         if lost and (lost := lost - self.all_contents()):
+            lost = {content for content in lost if not self._trash.has_ended(content)}
+        if lost:
             raise Wrong(f"lost in {what}: {sorted(lost)}")
+        self._trash.look(files, there)
         self._contents = contents
         self._judge_sides(self._running, files, there)
 
     def _judge_sides(
         self, client: Client, files: dict[str, bytes], there: dict[str, bytes]
     ) -> None:
-        by = client.name
-        self.judge.look(by, {p: c for p, c in files.items() if not is_own(p)}, by)
-        self.judge.look("store", {p: c for p, c in there.items() if not is_own(p)}, by)
+        here, by, mode = client.name, client.name, self._now.mode
+        shown = {
+            here: {path: content for path, content in files.items() if not is_own(path)},
+            "store": {path: content for path, content in there.items() if not is_own(path)},
+        }
+        source = {"push": here, "pull": "store"}.get(mode)
+        for side, now in shown.items():
+            if source is None:
+                self.judge.look(side, now, by)
+            elif side == source:
+                self.judge.untouched(side, now)
+            else:
+                self.judge.ordered(side, now, delete=self._now.delete)
 
     def all_contents(self) -> set[bytes]:
         found = set(self.store.contents().values())
