@@ -71,7 +71,8 @@ class SimulatedBucket:
     def checks_conditions(self) -> bool:
         """Whether somebody who writes between a look and the write after it is noticed, as documented."""
         mine = self._server.personality
-        return mine.knows_conditions and {"put", "delete", "complete"} <= mine.conditions
+        checked = {"put", "delete", "complete"} <= mine.conditions
+        return checked and mine.knows_conditions and mine.etags != "none"
 
     @contextmanager
     def installed(self) -> Iterator[None]:

@@ -126,15 +126,7 @@ class World:
         self.clock = FakeClock()
         self.judge = Judge()
         self.kernel = Kernel(self._on_disk)
-        self.store: Any
-        """A `SimulatedStore`, or what stands in its place."""
-        if personality == FOLDER:
-            self.store = SharedFolder(Disk(99, self.clock.now_ns))
-            self.kernel.disks[self.store.location] = self.store.disk
-        elif personality in SERVERS:
-            self.store = SimulatedBucket(personality, self.clock, self._request)
-        else:
-            self.store = SimulatedStore(PERSONALITIES[personality])
+        self.store = self._made_store(personality)
         self.effects = 0
         self.forgets = False
         """A last synced state, or the memory of a write, has been lost."""
@@ -156,6 +148,16 @@ class World:
         self._trash = TrashWatch(self.clock)
         self._now = Run(0)
         """The run under way."""
+
+    def _made_store(self, personality: str) -> Any:
+        """Return a `SimulatedStore`, or what stands in its place."""
+        if personality == FOLDER:
+            folder = SharedFolder(Disk(99, self.clock.now_ns))
+            self.kernel.disks[folder.location] = folder.disk
+            return folder
+        if personality in SERVERS:
+            return SimulatedBucket(personality, self.clock, self._request)
+        return SimulatedStore(PERSONALITIES[personality])
 
     @contextmanager
     def installed(self) -> Iterator[None]:
