@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from craftsync.config.options import PassOptions
     from craftsync.datastore import DataStore as DataStore
+    from craftsync.engine.report import Report
     from craftsync.migrate.options import MigrationReport
     from craftsync.migrate.words import MigrateOptions
-    from craftsync.sync.report import Report
 
 Place = str | os.PathLike[str]
 """A word as on the command line, or a path."""
@@ -47,7 +47,7 @@ __all__ = ["DataStore", "check", "migrate", "pull", "push", "sync"]
 # The folder sync/ and the function `sync` share a name, and so do migrate/ and
 # `migrate`. Importing the folder binds the name to it, but only the first time:
 # so that has to happen here.
-import_module("craftsync.sync")
+import_module("craftsync.engine")
 import_module("craftsync.migrate")
 
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from craftsync.blocking import LOOK_SECONDS, blocking
 from craftsync.errors import Interrupted
+from craftsync.net.waiting import LOOK_SECONDS, blocking
 
 
 class Clock(Protocol):

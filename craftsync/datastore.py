@@ -26,7 +26,8 @@ from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import is_own, refusal
-from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Reserve
+from craftsync.engine.identity import STORE_MARK
 from craftsync.errors import (
     FileMissing,
     ObjectNotFound,
@@ -35,14 +36,11 @@ from craftsync.errors import (
     PathRefused,
     UsageError,
 )
-from craftsync.local.space import SpaceClaim
-from craftsync.state.facts import known_facts
-from craftsync.state.kept import KeptVersion
-from craftsync.state.outside import Outside
-from craftsync.stores.base import Reader, Store
-from craftsync.stores.keeping import kept
-from craftsync.stores.source import FileSource
-from craftsync.sync.identity import STORE_MARK
+from craftsync.local.temporary import SpaceClaim
+from craftsync.state.history import KeptVersion, Outside
+from craftsync.state.pair import known_facts
+from craftsync.stores.base import Reader, Store, kept
+from craftsync.stores.sources import FileSource
 
 ObjectPath = str | os.PathLike[str]
 FileOrPath = str | os.PathLike[str] | BinaryIO

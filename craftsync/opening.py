@@ -25,10 +25,10 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import StoreMissing, UsageError
 
 if TYPE_CHECKING:
+    from craftsync.engine.session import Session
     from craftsync.state import PairState
     from craftsync.stores.base import Store
     from craftsync.stores.craftai import Access
-    from craftsync.sync.session import Session
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def open_pair(
     a new empty one would hide that. Read-only, an empty folder stands in for
     what would be created. With `reading` the state is read where it is, too.
     """
-    from craftsync.sync.session import Session
+    from craftsync.engine.session import Session
 
     places.refuse_nesting(pair.root, pair.location)
     create_store = create_store and not _is_known(pair, state_dir)

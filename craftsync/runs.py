@@ -13,11 +13,12 @@ from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.parsers import RateByTime, Rates
 from craftsync.core.model import Compare, Mode, Policy
 from craftsync.core.timetable import Timetable
+from craftsync.engine.report import Event, Options, Report
 from craftsync.errors import UsageError
-from craftsync.sync.report import Event, Options, Rate, Report
+from craftsync.net.pace import Rate
 
 if TYPE_CHECKING:
-    from craftsync.sync.session import Session
+    from craftsync.engine.session import Session
 
 _ROOT_AND_STORE = 2
 

@@ -14,33 +14,33 @@ from importlib import import_module
 
 import click
 
-from craftsync import __version__, descriptors
-from craftsync.cli import failures, pid1
-from craftsync.cli.groups import Group
+from craftsync import __version__, limits
+from craftsync.cli import terminal
+from craftsync.cli.params import Group
 
 MODULES = {
-    "push": "once",
-    "pull": "once",
-    "sync": "once",
+    "push": "runs",
+    "pull": "runs",
+    "sync": "runs",
     "watch": "watch",
     "status": "status",
-    "pause": "control",
-    "resume": "control",
-    "stop": "control",
-    "rescan": "control",
-    "reload": "control",
-    "bwlimit": "control",
+    "pause": "watch",
+    "resume": "watch",
+    "stop": "watch",
+    "rescan": "watch",
+    "reload": "watch",
+    "bwlimit": "watch",
     "service": "service",
-    "plan": "plan",
-    "apply": "plan",
-    "check": "check",
-    "scrub": "scrub",
+    "plan": "runs",
+    "apply": "runs",
+    "check": "runs",
+    "scrub": "runs",
     "migrate": "migrate",
-    "deletes": "deletes",
-    "conflicts": "conflicts",
-    "history": "history",
-    "why": "history",
-    "trash": "trash",
+    "deletes": "review",
+    "conflicts": "review",
+    "history": "records",
+    "why": "records",
+    "trash": "records",
     "ls": "objects",
     "stat": "objects",
     "put": "objects",
@@ -102,11 +102,11 @@ def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     _insist_on_utf8()
-    pid1.leave_to_child()
-    descriptors.raise_limit()
+    terminal.leave_to_child()
+    limits.raise_limit()
     # A pass makes records by the million and hardly a cycle, so looking for those pays only rarely.
     gc.set_threshold(50_000, 20, 100)
-    code = failures.run(cli, sys.argv[1:])
+    code = terminal.run(cli, sys.argv[1:])
     # Nothing is left to look for: what the interpreter does at its end takes a tenth less time.
     gc.freeze()
     sys.exit(code)

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from craftsync.cli import parameters as common
-from craftsync.cli.output import reporting, say, say_json, shown
+from craftsync.cli import params as common
+from craftsync.cli.output import reporting, say, say_json
+from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock
 from craftsync.config import pairs
 from craftsync.doctor.examination import examine
-from craftsync.doctor.findings import Finding, Level, exit_code_of
-from craftsync.sync.report import Report
+from craftsync.doctor.report import Finding, Level, exit_code_of
+from craftsync.engine.report import Report
 
 
 @click.command(cls=common.Command)

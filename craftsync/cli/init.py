@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
-from craftsync.cli import parameters as common
-from craftsync.cli.output import say, shown
+from craftsync.cli import params as common
+from craftsync.cli.output import say
+from craftsync.cli.terminal import shown
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.config.file import Config

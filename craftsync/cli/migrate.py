@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import click
 
-from craftsync.cli import parameters as common
+from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, size_shown
 from craftsync.migrate import command, words
 from craftsync.migrate.options import MigrationReport

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from craftsync.cli import parameters as common
-from craftsync.cli.failures import told
-from craftsync.cli.output import say, say_json, shown
+from craftsync.cli import params as common
+from craftsync.cli.output import say, say_json
+from craftsync.cli.terminal import shown, told
 from craftsync.core.model import Skipped
 from craftsync.datastore import DataStore, ObjectInformation
 from craftsync.errors import CraftsyncError, ObjectNotFound

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from craftsync import opening
-from craftsync.cli import parameters as common
-from craftsync.cli.output import say, shown
+from craftsync.cli import params as common
+from craftsync.cli.output import say
+from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.errors import UsageError
-from craftsync.state.kept import KeptVersion
-from craftsync.state.outside import Outside
+from craftsync.state.history import KeptVersion, Outside
 
 if TYPE_CHECKING:
+    from craftsync.serve.content import NoteKept
     from craftsync.serve.server import Settings
-    from craftsync.serve.writes import NoteKept
 
 _seconds = click.FloatRange(0, min_open=True)
 

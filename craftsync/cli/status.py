@@ -1,20 +1,29 @@
-"""`status`: how things stand, from the daemon, or from the state database when none runs."""
+"""`status`: how things stand, from the daemon, or from the state database when none runs.
+
+`status` on a terminal: what is in step, what moves, what waits for a person.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from craftsync import __version__, opening
-from craftsync.cli import control
-from craftsync.cli import parameters as common
-from craftsync.cli.output import holdings_shown, say, say_json, shown, size_shown
+from craftsync.cli import params as common
+from craftsync.cli import watch
+from craftsync.cli.output import holdings_shown, say, say_json, size_shown
+from craftsync.cli.terminal import shown
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
 from craftsync.errors import CraftsyncError
@@ -44,8 +53,6 @@ def status(pair: tuple[str, ...], **flags: Any) -> int:
     if flags["json"]:
         say_json(found[0] if len(found) == 1 else found)
     elif sys.stdout.isatty():
-        from craftsync.cli.picture import show
-
         show(found)
     else:
         for facts in found:
@@ -85,14 +92,14 @@ def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
 
 
 def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, Any]:
-    facts: dict[str, Any] | None = control.tell(pair, asked, "status")
+    facts: dict[str, Any] | None = watch.tell(pair, asked, "status")
     if facts is None:
         facts = _of_stopped(pair, pairs.state_dir_of(asked), named=named)
     else:
         # A daemon counts those of its last passes; a copy that nobody settled is one still.
         copies = known_conflicts(pairs.state_dir_of(asked), facts["root"], facts["store"])
         facts["conflicts"] = max(facts["conflicts"], copies)
-    from craftsync.sync.retention import holdings_of
+    from craftsync.engine.retention import holdings_of
 
     place = (facts["root"], facts["store"], pairs.state_dir_of(asked))
     trash = holdings_of(*place, pair.retention)
@@ -102,7 +109,7 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
 
 def _of_stopped(pair: pairs.Pair, state_dir: Path, *, named: bool) -> dict[str, Any]:
     """Return what is known of a pair no daemon keeps in sync; what is missing of it is the reason."""
-    from craftsync.sync.status import of_pair
+    from craftsync.engine.inspect import of_pair
 
     facts = of_pair(str(pair.root), places.address_of(pair.location), state_dir)
     if named and pair.folder is None and facts["mode"] is None:
@@ -192,3 +199,69 @@ def moving_of(facts: Facts) -> str | None:
         return f"hashing to compare: {read}; {done}"
     size = f"{size_shown(progress['bytes_done'])} of {size_shown(progress['bytes_total'] or 0)}"
     return f"moving: {progress['files_done']} of {progress['files_total']} files, {size}"
+
+
+_COLOURS = {
+    **{"watching": "green", "scanning": "cyan", "transferring": "cyan", "paused": "yellow"},
+    **{"offline": "yellow", "halted": "red", "stopped": "dim"},
+}
+_MOST_SHOWN = 10
+
+
+def show(statuses: Sequence[Facts]) -> None:
+    """Print one panel for each pair."""
+    console = Console()
+    for facts in statuses:
+        state = str(facts["state"])
+        console.print(
+            Panel(
+                Group(*_rows(facts)),
+                title=Text(f"{shown(facts['root'])} ↔ {shown(facts['store'])}"),
+                subtitle=Text(f"{facts['mode'] or ''} {state}".strip()),
+                border_style=_COLOURS.get(state, "none"),
+            )
+        )
+
+
+def _rows(facts: Facts) -> Iterator[RenderableType]:
+    yield _headline(facts)
+    for remark in remarks_of(facts):
+        yield Text(shown(remark), style="yellow" if remark == facts.get("reason") else "")
+    progress = facts.get("progress")
+    if moving_of(facts) and progress:
+        yield ProgressBar(progress["bytes_total"] or 1, progress["bytes_done"])
+    yield from _waiting(facts)
+    if facts["trash"] and (trash := holdings_shown(facts["trash"])):
+        yield Text(shown(f"Trash: {trash}"), style="dim")
+    for command in facts["next"]:
+        yield Text(f"See {shown(command)}", style="bold")
+
+
+def _headline(facts: Facts) -> Text:
+    waiting = [f"{facts[name]} {name}" for name in ("conflicts", "held", "problems") if facts[name]]
+    if facts["pending"]:
+        waiting.append(f"{facts['pending']} pending")
+    last = facts["last_success"]
+    since = f"last in sync {last}" if last else "not in sync yet"
+    if waiting or facts["state"] != "watching" or not facts["last_success"]:
+        # Nobody has looked since a daemon stopped, so that it is in step is not known.
+        return Text(", ".join([*waiting, since]), style="bold yellow" if waiting else "bold")
+    return Text(f"In sync; {since}", style="bold green")
+
+
+def _waiting(facts: Facts) -> Iterator[RenderableType]:
+    issues = facts.get("waiting") or []
+    if not issues:
+        return
+    table = Table("waits for you", "path", "why", box=None, pad_edge=False)
+    last = None
+    for issue in issues[:_MOST_SHOWN]:
+        # Held deletes have one reason for all of them.
+        why = issue["reason"] if issue["reason"] != last else "〃"
+        last = issue["reason"]
+        table.add_row(*(Text(shown(word)) for word in (issue["type"], issue["path"], why)))
+    yield table
+    if len(issues) > _MOST_SHOWN:
+        yield Text(f"… and more: craftsync status --json shows up to {len(issues)}", style="dim")
+    if any(issue["type"] == "problem" for issue in issues):
+        yield Text("A problem is tried again by itself.", style="dim")

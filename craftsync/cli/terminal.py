@@ -1,12 +1,28 @@
-"""The one place where text leaves the program: what would steer a terminal is shown, never sent."""
+"""What leaves the program: text shown safely, errors as a sentence, a remedy and an exit code, signals.
+
+Process 1 of a container has a duty no other has: it takes the end of every process that lost its parent.
+
+So as process 1 craftsync goes on in a child, and process 1 itself does nothing
+but hand on signals and take ends. The child can then wait for its own children
+undisturbed.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 import click
+
+from craftsync.errors import CraftsyncError, exhausted
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -59,3 +75,214 @@ def _emit(line: str, *, to_stderr: bool) -> None:
         _above(line)
     else:
         click.echo(line, err=to_stderr)
+
+
+INTERRUPTED, TERMINATED, READER_GONE = (
+    128 + signal.SIGINT,
+    128 + signal.SIGTERM,
+    128 + signal.SIGPIPE,
+)
+
+
+_AGAIN_SECONDS = 0.05
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; it ends a command in the same orderly way as Ctrl-C."""
+
+
+class ReaderGone(Exception):
+    """Whoever read what a command prints has left; nobody is there to be told anything."""
+
+
+def run(command: click.Command, words: Sequence[str]) -> int:
+    """Run a command with the words of the command line and return the exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _hear_again
+    _open_what_was_closed()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A path whose bytes are no UTF-8 must not end the command that prints it.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code = command.main(words, prog_name="craftsync", standalone_mode=False)
+        with told():
+            sys.stdout.flush()
+    except click.ClickException as error:
+        usage = io.StringIO()
+        error.show(usage)
+        put_lines(usage.getvalue().rstrip("\n"), to_stderr=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        # A question that is not answered hides in the context what ended it.
+        hidden = isinstance(error, click.Abort)
+        return code_of((error.__cause__ or error.__context__) if hidden else error)
+    except (ReaderGone, BrokenPipeError):
+        _say_no_more()
+        return READER_GONE
+    except (CraftsyncError, OSError) as error:
+        return _tell(error)
+    except (MemoryError, RuntimeError) as error:
+        if (known := exhausted(error)) is None:
+            raise
+        return _tell(known)
+    return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Name standard output when what a command prints cannot be written."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _say_no_more()
+        raise CraftsyncError(
+            f"Cannot write to standard output: {error.strerror}.",
+            remedy="Look where the output of the command goes. The command itself may have done its work.",
+        ) from error
+
+
+@contextmanager
+def saying_stop(*, quiet: bool) -> Iterator[None]:
+    """Say at once, on stderr, that a signal is heard: what is under way may take a while to end."""
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if not quiet:
+            # Not through the streams: the signal may have come in the middle of a line to them.
+            clear = b"\r\x1b[2K" if os.isatty(2) else b""
+            with suppress(OSError):
+                os.write(2, clear + b"craftsync: stopping\n")
+        before[number](number, frame)
+
+    before: dict[int, Any] = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if callable(handler := signal.getsignal(number))
+    }
+    for number in before:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def code_of(error: BaseException | None) -> int:
+    """Return the exit code an exception ends the command with."""
+    match error:
+        case CraftsyncError():
+            return error.exit_code
+        case Terminated():
+            return TERMINATED
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case _:
+            return 1
+
+
+def message_of(error: BaseException) -> tuple[str, str]:
+    """Return the sentence and the remedy an error is reported with."""
+    match error:
+        case CraftsyncError():
+            return str(error), error.remedy
+        case OSError() if error.strerror:
+            named = f"{error.filename}: " if error.filename else ""
+            return f"{named}{error.strerror}", ""
+        case Terminated():
+            return "stopped by SIGTERM", ""
+        case KeyboardInterrupt():
+            return "interrupted", ""
+        case _:
+            return str(error) or type(error).__name__, ""
+
+
+def _tell(error: CraftsyncError | OSError) -> int:
+    sentence, remedy = message_of(error)
+    put(f"craftsync: {sentence}", to_stderr=True)
+    if remedy:
+        put(remedy, to_stderr=True)
+    return code_of(error)
+
+
+def _say_no_more() -> None:
+    """Drop what waits to be written: the interpreter tries once more on its way out, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_what_was_closed() -> None:
+    """Let nothing of ours get the number of a standard stream that the caller has closed.
+
+    What is printed there is then for nobody, as whoever closed it meant.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (it lives as long as the process)
+
+
+def _hear_again(unheard: sys.UnraisableHookArgs) -> None:
+    """Send a signal again that came where Python lets no exception out, as while an object is freed."""
+    if not isinstance(unheard.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unheard)
+        return
+    number = signal.SIGTERM if isinstance(unheard.exc_value, Terminated) else signal.SIGINT
+    # Later, for at once it would come while this hook runs, which lets no exception out either.
+    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+_UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
+
+
+def leave_to_child() -> None:
+    """Return at once unless this is process 1; then return in a child only, before any thread is there.
+
+    Process 1 ends with the exit code of that child, 128 + the signal that ended it.
+    """
+    if os.getpid() != 1:
+        return
+    # Blocked, a signal waits for whoever asks for it: none is lost between here and there.
+    signals = signal.valid_signals() - _UNBLOCKABLE
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    os._exit(_wait_for(child, signals))
+
+
+def _wait_for(child: int, signals: set[signal.Signals]) -> int:
+    """Hand on signals and take the end of whoever ends, until the child has; return its exit code."""
+    while True:
+        number = signal.sigwait(signals)
+        if number != signal.SIGCHLD:
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+            continue
+        for pid, status in _ended():
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+
+
+def _ended() -> list[tuple[int, int]]:
+    """Take the ends of all processes that have ended."""
+    found = []
+    with suppress(ChildProcessError):
+        while (end := os.waitpid(-1, os.WNOHANG))[0]:
+            found.append(end)
+    return found

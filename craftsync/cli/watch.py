@@ -1,31 +1,307 @@
-"""`watch`: keep a pair in step until stopped."""
+"""The daemon from the command line: watch, its log, and the commands that talk to it."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from craftsync import opening, runs
-from craftsync.cli import control, logs
-from craftsync.cli import parameters as common
-from craftsync.cli.output import reporting
+from craftsync.cli import params as common
+from craftsync.cli import terminal
+from craftsync.cli.output import reporting, say, size_shown
+from craftsync.cli.terminal import shown
 from craftsync.config import file as config
 from craftsync.config import pairs, places
-from craftsync.config.options import PassOptions, Settings
+from craftsync.config.options import PairOptions, PassOptions, Settings
+from craftsync.config.parsers import BadWord, Rates, parse_rates
 from craftsync.core.model import Mode
-from craftsync.errors import ConfigError
-from craftsync.sync.report import OnEvent
+from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
+from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
 
 if TYPE_CHECKING:
     from craftsync.daemon.events import EventSource
     from craftsync.daemon.pair import Watched
     from craftsync.daemon.process import Setup
+
+
+_STOP_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.pair_words, common.access_options)
+def pause(pair: tuple[str, ...], **flags: Any) -> None:
+    """Start no more transfers until `resume`, not even after a restart.
+
+    What is under way is given up, and resumes where it was.
+
+    \b
+    Examples:
+      craftsync pause
+      craftsync pause datasets
+    """
+    _tell_every(pair, flags, "pause", "paused")
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.pair_words, common.access_options)
+def resume(pair: tuple[str, ...], **flags: Any) -> None:
+    """Resume after `pause`, with a scan of everything.
+
+    \b
+    Examples:
+      craftsync resume
+      craftsync resume datasets
+    """
+    _tell_every(pair, flags, "resume", "resumed")
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.pair_words, common.access_options)
+def rescan(pair: tuple[str, ...], **flags: Any) -> None:
+    """Make the running daemon scan everything now.
+
+    \b
+    Examples:
+      craftsync rescan
+      craftsync rescan datasets
+    """
+    _tell_every(pair, flags, "sync", "scan started")
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("rate", metavar="RATE[:RATE]"), common.pair_words, common.access_options
+)
+def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
+    """Change the limit of a running daemon at once, until it ends.
+
+    RATE is bytes per second with K, M or G, `off`, or `default` for what the
+    configuration says.
+
+    \b
+    Examples:
+      craftsync bwlimit 2M
+      craftsync bwlimit 2M:off datasets
+    """
+    if rate == "default":
+        _tell_every(pair, flags, "bwlimit", "limited as configured", configured=True)
+        return
+    try:
+        rates = parse_rates(rate)
+    except BadWord as bad:
+        raise UsageError(f"{rate!r} {bad}.", remedy=bad.remedy) from bad
+    _tell_every(pair, flags, "bwlimit", _limits(rates), **rates._asdict())
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.pair_words, common.access_options)
+def stop(pair: tuple[str, ...], **flags: Any) -> None:
+    """End the daemon in good order, and return once it has ended.
+
+    With words only that folder, until the daemon is started anew; a reload does
+    not change that. The process ends with its last.
+
+    \b
+    Examples:
+      craftsync stop
+      craftsync stop datasets
+    """
+    asked = common.asked_of(flags)
+    for one in opening.every(pair, asked):
+        if tell(one, asked, "stop") is None:
+            say(f"{shown(str(one.root))}: was not running")
+        else:
+            _wait_for_end(folder_of(one, asked))
+            say(f"{shown(str(one.root))}: stopped")
+
+
+@click.command(cls=common.Command)
+@common.all_of(common.access_options)
+def reload(**flags: Any) -> None:
+    """Make every running daemon read its configuration again.
+
+    One that is refused changes nothing: the reason is printed, and the exit
+    code is 78.
+
+    \b
+    Examples:
+      craftsync reload
+    """
+    from craftsync.daemon.control import ask, running
+
+    daemons = running(pairs.state_dir_of(common.asked_of(flags)))
+    if not daemons:
+        raise CraftsyncError(
+            "No daemon runs.",
+            remedy="Start one with craftsync watch, or craftsync service install.",
+        )
+    refusals = []
+    for process, folder in daemons.items():
+        answer = ask(folder, "reload")
+        if answer and answer["refused"]:
+            refusals.append(answer["refused"])
+        else:
+            say(f"process {process}: configuration read again")
+    if refusals:
+        raise ConfigError(
+            f"New configuration refused: {' '.join(refusals)}",
+            remedy="The old one stays in use. Correct the new one, and reload again.",
+        )
+
+
+def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
+    """Return where the daemon of a pair can be spoken to, if there is one."""
+    from craftsync.daemon.control import folder_of as below
+
+    root, store = str(pair.root), places.address_of(pair.location)
+    return below(pairs.state_dir_of(asked), root, store)
+
+
+def tell(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> Any:
+    """Return what the daemon of a pair answers, `None` when none runs."""
+    from craftsync.daemon.control import ask
+
+    return ask(folder_of(pair, asked), verb, **arguments)
+
+
+def _tell_every(
+    words: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
+) -> None:
+    """Tell each pair's daemon, and say how it went; one that does not run is an error in the end."""
+    asked = common.asked_of(flags)
+    missing = []
+    for pair in opening.every(words, asked):
+        if tell(pair, asked, verb, **arguments) is None:
+            missing.append(str(pair.root))
+        else:
+            say(f"{shown(str(pair.root))}: {done}")
+    if missing:
+        raise CraftsyncError(
+            f"No daemon runs for {shown(', '.join(missing))}.",
+            remedy="Start one with craftsync watch, or craftsync service install; "
+            "craftsync service status says how one is that was installed.",
+        )
+
+
+def _limits(rates: Rates) -> str:
+    up, down = ("no limit" if rate is None else f"{rate:.0f} bytes/s" for rate in rates)
+    return f"up {up}, down {down}"
+
+
+def _wait_for_end(folder: Path) -> None:
+    """Return once nobody listens any more: what was open is closed by then."""
+    from craftsync.clock import SystemClock
+    from craftsync.daemon.control import connect
+
+    clock = SystemClock()
+    deadline = clock.monotonic() + _STOP_SECONDS
+    while (peer := connect(folder, _STOP_SECONDS)) is not None:
+        peer.close()
+        if clock.monotonic() > deadline:
+            raise StateError(
+                f"The daemon has not ended within {_STOP_SECONDS:.0f} s.",
+                remedy="See what it does with craftsync status.",
+            )
+        clock.sleep(_LOOK_SECONDS)
+
+
+_JOURNAL_LEVELS = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
+"""The priorities of sd-daemon(3), by the lowest level each is for."""
+_ISSUE_LEVELS = {Issue.SKIPPED: logging.INFO}
+
+_STDERR = 2
+
+_log = logging.getLogger(__name__)
+
+
+class _ToStderr(logging.Handler):
+    """Writes to whatever stderr is by then: a progress bar may stand in for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            terminal.put_lines(self.format(record), to_stderr=True)
+        except OSError:
+            # Nobody reads any more. That must not end what the log is about.
+            self.handleError(record)
+
+
+class _ForJournal(logging.Formatter):
+    """Says the priority first, on each line, as the journal takes it off again."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        levels = (code for level, code in _JOURNAL_LEVELS.items() if record.levelno >= level)
+        prefix = f"<{next(levels, 7)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
+class _AsJson(logging.Formatter):
+    """One JSON object a line: when, how bad, what; and the event itself where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["trace"] = self.formatException(record.exc_info)
+        return json.dumps(fields | getattr(record, "fields", {}))
+
+
+def configure(*, as_json: bool, quiet: bool, environment: Mapping[str, str] = os.environ) -> None:
+    """Send every log line of this process to stderr in the form that is read there."""
+    handler = _ToStderr()
+    if as_json:
+        handler.setFormatter(_AsJson())
+    elif _is_journal(environment):
+        handler.setFormatter(_ForJournal("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    own = logging.getLogger("craftsync")
+    own.handlers = [handler]
+    own.propagate = False
+    own.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def listener(root: str) -> OnEvent:
+    """Return what writes the events of the pair with this root to the log."""
+    label = f"{shown(root)}: "
+
+    def listen(event: Event) -> None:
+        if isinstance(event, ActionEvent):
+            line = f"{event.action} {shown(event.path)} ({size_shown(event.size)})"
+            _say(logging.INFO, label + line, root, event)
+        elif isinstance(event, HeldEvent):
+            _log.warning("%s", label + event.sentence, extra={"fields": {"root": root}})
+        elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD:
+            line = f"{event.issue}: {shown(event.path)}: {event.reason}"
+            _say(_ISSUE_LEVELS.get(event.issue, logging.WARNING), label + line, root, event)
+
+    return listen
+
+
+def _say(level: int, line: str, root: str, event: ActionEvent | IssueEvent) -> None:
+    _log.log(level, "%s", line, extra={"fields": {"root": root, "event": event.as_json()}})
+
+
+def _is_journal(environment: Mapping[str, str]) -> bool:
+    """Tell whether stderr is the stream systemd connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        here = os.fstat(_STDERR)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{here.st_dev}:{here.st_ino}"
+
 
 _STDIN = 0
 """By number, for a service may be started without."""
@@ -67,7 +343,7 @@ def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
     from craftsync.daemon.process import watch as watch_all
 
     manager = ServiceManager(os.environ)
-    logs.configure(as_json=flags["log_json"], quiet=flags["quiet"])
+    configure(as_json=flags["log_json"], quiet=flags["quiet"])
     with _listening(flags) as make_listener:
 
         def load() -> Setup:
@@ -124,7 +400,7 @@ def _watched(
     return Watched(
         root=str(pair.root),
         store=places.address_of(pair.location),
-        control=control.folder_of(pair, asked),
+        control=folder_of(pair, asked),
         told=pair,
         settings=WatchSettings(
             settings.settle or default.settle_seconds,
@@ -147,7 +423,7 @@ def _listening(flags: dict[str, Any]) -> Iterator[MakeListener]:
         with reporting("watch", {**flags, "quiet": True}) as output:
             yield lambda root: output.on_event
     else:
-        yield logs.listener
+        yield listener
 
 
 def _events_of(url: str | None, location: places.Location) -> EventSource | None:

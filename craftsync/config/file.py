@@ -40,8 +40,7 @@ from craftsync.config.parsers import (
 )
 from craftsync.config.secrets import TOKEN_ENV
 from craftsync.core.model import Mode, OnConflict
-from craftsync.core.reserve import Reserve
-from craftsync.core.retention import Retention, StoreTrash
+from craftsync.core.retention import Reserve, Retention, StoreTrash
 from craftsync.errors import ConfigError, nearest
 
 if TYPE_CHECKING:

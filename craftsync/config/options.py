@@ -102,7 +102,7 @@ class RunOptions(PairOptions, total=False):
     Of a migration, up is into the target, and down is out of the source.
     """
     on_event: Callable[[Any], None]
-    """Is called with each event (`craftsync.sync.report.Event`) while the run goes on."""
+    """Is called with each event (`craftsync.engine.report.Event`) while the run goes on."""
 
 
 class PassOptions(RunOptions, total=False):

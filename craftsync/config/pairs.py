@@ -15,8 +15,7 @@ from craftsync.config import places
 from craftsync.config.file import Config
 from craftsync.config.options import PairOptions, Settings
 from craftsync.config.places import Location, S3Access
-from craftsync.core.reserve import Reserve
-from craftsync.core.retention import Retention
+from craftsync.core.retention import Reserve, Retention
 from craftsync.errors import UsageError, nearest
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from craftsync.core.guard import DeleteLimit
-from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Reserve
 from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
 
 Word = TypeVar("Word", bound=StrEnum)

@@ -24,7 +24,7 @@ from craftsync.config.file import (
     S3Environment,
 )
 from craftsync.config.secrets import TOKEN_ENV, find_token, in_dotenv
-from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Reserve
 from craftsync.errors import ConfigError, UsageError, nearest
 
 

@@ -18,12 +18,12 @@ from craftsync.core.merge import Unknown, merge
 from craftsync.core.model import Kind, LocalFile, RemoteObject, Skipped
 from craftsync.core.paths import folders_above
 from craftsync.daemon.control import Requests
+from craftsync.engine.report import Options
+from craftsync.engine.session import Session
 from craftsync.local.ignore import IGNORE_FILE, IgnoreRules
 from craftsync.local.scan import look
 from craftsync.local.watch import DirtyPaths
 from craftsync.state.spool import in_order
-from craftsync.sync.report import Options
-from craftsync.sync.session import Session
 
 _LISTING_SHARE = 5000
 """Keys in each part of a listing that is fetched in several streams."""
@@ -176,7 +176,7 @@ _LATER_SECONDS = 1.0
 
 
 class FreshPaths:
-    """Keeps `sync.fresh.Changes` over the dirty paths of a folder and the objects that others named."""
+    """Keeps `engine.planner.Changes` over the dirty paths of a folder and the objects that others named."""
 
     def __init__(
         self,

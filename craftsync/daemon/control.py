@@ -36,9 +36,9 @@ from craftsync.state import pair_folder
 
 if TYPE_CHECKING:
     # Those who only ask do without the engine.
-    from craftsync.sync.held import Verdict
-    from craftsync.sync.report import OnEvent, Options
-    from craftsync.sync.session import Session
+    from craftsync.engine.held import Verdict
+    from craftsync.engine.report import OnEvent, Options
+    from craftsync.engine.session import Session
 
 _NAME = "control"
 _FRESH = "control.new"

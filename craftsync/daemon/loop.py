@@ -29,6 +29,18 @@ from craftsync.daemon.changes import (
 from craftsync.daemon.control import Requests
 from craftsync.daemon.schedule import Schedule, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting
+from craftsync.engine import inspect
+from craftsync.engine.held import Verdict
+from craftsync.engine.report import (
+    Event,
+    Issue,
+    IssueEvent,
+    OnEvent,
+    Options,
+    ProgressEvent,
+    Report,
+)
+from craftsync.engine.session import Session
 from craftsync.errors import (
     CraftsyncError,
     Interrupted,
@@ -40,12 +52,7 @@ from craftsync.local.folder import Folder
 from craftsync.local.watch import DirtyPaths, Supervisor
 from craftsync.local.watch.supervisor import NOT_BEGUN, Watch
 from craftsync.stores.base import cancel, renew
-from craftsync.stores.retrying import RetryingStore
-from craftsync.sync import status
-from craftsync.sync.concurrency import at_once
-from craftsync.sync.held import Verdict
-from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, ProgressEvent, Report
-from craftsync.sync.session import Session
+from craftsync.stores.retrying import RetryingStore, concurrency_found
 
 _FOREVER = 3600.0
 _PURGED_AT_ONCE = 100
@@ -112,7 +119,7 @@ class FolderLoop:
             pending=self._pending(state.progress),
             watch_healthy=health.healthy if has_begun else None,
             watch_reason=health.reason if has_begun else None,
-            transfers_at_once=at_once([self._session.store]),
+            transfers_at_once=concurrency_found([self._session.store]),
         )
 
     def _or_offline(self, state: FolderState) -> FolderState:
@@ -186,7 +193,7 @@ class FolderLoop:
             raise
         finally:
             self._watch.stop()
-            status.remember_success(self._session.state.database, self._state.last_success_ns)
+            inspect.remember_success(self._session.state.database, self._state.last_success_ns)
 
     def turn(self) -> None:
         """Do what is due by now; nothing, if nothing is."""
@@ -344,7 +351,7 @@ class FolderLoop:
             conflicts = self._session.state.baseline.conflict_copies()
         else:
             conflicts = self._state.conflicts
-        status.remember_success(self._session.state.database, success)
+        inspect.remember_success(self._session.state.database, success)
         self._set("watching", last_report=report, last_success_ns=success, conflicts=conflicts)
         self.on_run(report, new)
 

@@ -26,10 +26,10 @@ from craftsync.daemon.hook import Notice
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import Throttle, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting, of_running
+from craftsync.engine.held import Verdict
+from craftsync.engine.report import Event, Issue, IssueEvent, OnEvent, Options, Report
+from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
-from craftsync.sync.held import Verdict
-from craftsync.sync.report import Event, Issue, IssueEvent, OnEvent, Options, Report
-from craftsync.sync.session import Session
 
 _PAUSED = "paused"
 """The file beside the pair's socket that is there while a person wants no transfers."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from craftsync.clock import Clock
-from craftsync.sync.report import Options, Rate
+from craftsync.engine.report import Options
+from craftsync.net.pace import Rate
 
 _QUIETEST = 4.0
 _WORTH = 300.0

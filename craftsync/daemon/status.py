@@ -11,7 +11,7 @@ from typing import Any
 
 from craftsync import __version__
 from craftsync.clock import iso
-from craftsync.sync.report import (
+from craftsync.engine.report import (
     ActionEvent,
     DamageEvent,
     Event,

@@ -14,11 +14,11 @@ from craftsync.config import places
 from craftsync.config.file import Config
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
 from craftsync.core.model import OWN_FOLDER
-from craftsync.doctor import contract, folder, machine, store
-from craftsync.doctor.findings import Finding, examined, failed, note, ok, warning
+from craftsync.doctor import checks, store
+from craftsync.doctor.report import Finding, examined, failed, note, ok, warning
+from craftsync.engine.identity import STORE_MARK
+from craftsync.engine.retention import holdings_of
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
-from craftsync.sync.identity import STORE_MARK
-from craftsync.sync.retention import holdings_of
 
 _BOUND = (
     "To bound it, put `trash: {keep: 30d}` into the configuration, or run craftsync trash purge."
@@ -39,10 +39,10 @@ def examine(
     """
     config, broken = _loaded(config_file)
     roots = {} if word is not None else {name: each.root for name, each in config.folders.items()}
-    subject = machine.Machine(config, broken, state_dir, tuple(roots.values()))
-    yield from examined("", subject, machine.CHECKS)
+    subject = checks.Machine(config, broken, state_dir, tuple(roots.values()))
+    yield from examined("", subject, checks.MACHINE_CHECKS)
     for name, root in roots.items():
-        yield from examined(name, root, folder.ROOT_CHECKS)
+        yield from examined(name, root, checks.ROOT_CHECKS)
         yield from _trash(name, config, state_dir, access)
     for name in [word] if word is not None else config.environments:
         yield from _named_store(name, config, broken, access)
@@ -97,10 +97,10 @@ def _store(word: str, location: Location) -> Iterator[Finding]:
     try:
         with _without_trace(location), opening.open_store(location, create=False) as opened:
             if isinstance(location, CraftAiLocation):
-                yield from examined(word, location, contract.CHECKS)
+                yield from examined(word, location, checks.CONTRACT_CHECKS)
             yield from examined(word, store.OpenStore(opened, SystemClock()), store.CHECKS)
             if isinstance(location, DirectoryLocation):
-                yield from examined(word, location.path, folder.DISK_CHECKS)
+                yield from examined(word, location.path, checks.DISK_CHECKS)
     except CraftsyncError as error:
         yield failed(f"{word}: reachable", error)
 

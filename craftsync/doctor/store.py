@@ -16,11 +16,11 @@ from typing import NamedTuple, cast
 
 from craftsync.clock import Clock, iso
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
-from craftsync.doctor.findings import Check, Finding, Level, note, ok, warning
+from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
+from craftsync.engine.identity import STORE_MARK
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Store, UnfinishedUpload, UploadListingStore
-from craftsync.stores.workers import tidied
-from craftsync.sync.identity import STORE_MARK
+from craftsync.stores.sources import tidied
 
 _LISTED = 1000
 _CONTENT = b"craftsync doctor\n"

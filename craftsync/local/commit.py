@@ -5,6 +5,8 @@ only then is it compared with what was expected: between a look and a rename
 anybody may save the file again. What turns out to be something else is put
 back, or beside its path under the name of a conflict copy. A crash at any
 point leaves every version either at its path or in the trash.
+
+Shares one slow flush among all threads that ask for one at the same time.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import errno
 import os
 import secrets
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -25,6 +28,7 @@ from craftsync.local import linux, rename
 from craftsync.local.files import local_file
 from craftsync.local.temporary import Temporary
 from craftsync.local.tree import LISTING, Tree, give_owner
+from craftsync.net.waiting import in_children
 
 TRASH = f"{OWN_FOLDER}/trash"
 UNKEPT = "replaced"
@@ -295,3 +299,52 @@ def _put_beside(slot: _Place, target: _Place, status: os.stat_result) -> None:
 
 def _remove(place_of: _Place) -> None:
     linux.unlink(place_of[1], dir_fd=place_of[0])
+
+
+class _Round:
+    """One run of the flush; it covers whoever joined before it began."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.error: OSError | None = OSError(errno.EIO, "the flush was interrupted")
+
+
+class SyncGroup:
+    """Group commit: the first caller leads, who comes while it flushes shares the next round."""
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        """`flush` makes durable all that was written before it began; it raises `OSError`."""
+        self._flush = flush
+        self._start()
+        in_children(self, SyncGroup._start)
+
+    def _start(self) -> None:
+        self._condition = threading.Condition()
+        self._running = False
+        self._next = _Round()
+
+    def sync(self) -> None:
+        """Return after a flush that began after this call; raises the `OSError` it ended with."""
+        with self._condition:
+            mine = self._next
+            while not mine.done:
+                if self._running:
+                    self._condition.wait()
+                else:
+                    self._lead(mine)
+        if mine.error is not None:
+            raise OSError(mine.error.errno, os.strerror(mine.error.errno or errno.EIO))
+
+    def _lead(self, mine: _Round) -> None:
+        """Run the flush with the condition released, so that others can join the next round."""
+        self._running, self._next = True, _Round()
+        self._condition.release()
+        try:
+            self._flush()
+            mine.error = None
+        except OSError as error:
+            mine.error = error
+        finally:
+            self._condition.acquire()
+            mine.done, self._running = True, False
+            self._condition.notify_all()

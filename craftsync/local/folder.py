@@ -1,4 +1,8 @@
-"""A folder on disk: the root, or what a directory store keeps its objects in.
+"""Small files in `.craftsync` that say who a folder is, and the locks on it.
+
+An flock is gone with the process that held it, so no lock is ever stale.
+
+A folder on disk: the root, or what a directory store keeps its objects in.
 
 The one door to the disk for everything that happens to single files. Whatever
 is done is done below the folder that was opened, even if its path leads
@@ -19,21 +23,81 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Self
 
-from craftsync.blocking import blocking_together
 from craftsync.core.model import OWN_FOLDER, LocalFile, time_within
 from craftsync.core.paths import malformed
-from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Reserve
 from craftsync.errors import (
     LockedError,
     PathBusy,
     PathRefused,
     RootError,
 )
-from craftsync.local import commit, files, linux, marks, rename, temporary
-from craftsync.local.files import OpenFile, inode_of, path_errors
-from craftsync.local.sync_group import SyncGroup
+from craftsync.local import commit, files, linux, rename, temporary
+from craftsync.local.commit import SyncGroup
+from craftsync.local.files import OpenFile, inode_of, path_errors, read_block
 from craftsync.local.temporary import TEMPORARIES, Temporary, is_nameless, sweep_temporaries
-from craftsync.local.tree import Tree
+from craftsync.local.tree import Tree, give_owner
+from craftsync.net.waiting import blocking_together
+
+_LARGEST = 65_536
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read_mark(tree: Tree, name: str) -> bytes | None:
+    """Return the content of a mark, `None` when there is none; raises `OSError`."""
+    try:
+        with tree.parent(f"{OWN_FOLDER}/{name}") as (parent, last):
+            descriptor = linux.open(last, _READ, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    try:
+        return read_block(descriptor, 0, _LARGEST)
+    finally:
+        linux.close(descriptor)
+
+
+def write_mark(tree: Tree, name: str, content: bytes) -> None:
+    """Make a mark that survives a power cut; raises `PathBusy` when there is one already."""
+    path = f"{OWN_FOLDER}/{name}"
+    with Temporary(tree, None) as temporary:
+        temporary.write_at(0, content)
+        linux.fchmod(temporary.fileno(), 0o644)
+        linux.fsync(temporary.fileno())
+        with tree.parent(path, make=True) as target:
+            give_owner(temporary.fileno(), linux.fstat(target[0]))
+            try:
+                temporary.give_name(*target)
+            except FileExistsError as error:
+                raise PathBusy(f"{path} is there already.") from error
+    listing = tree.listing(OWN_FOLDER)
+    try:
+        linux.fsync(listing)
+    finally:
+        linux.close(listing)
+
+
+def take_lock(tree: Tree, name: str, *, wait: bool) -> int:
+    """Return the descriptor that holds the lock; closing it gives the lock back.
+
+    Without `wait`, raises `BlockingIOError` when another descriptor, of this
+    process or any other, holds it.
+    """
+    path = f"{OWN_FOLDER}/{name}"
+    while True:
+        with tree.parent(path, make=True) as (parent, last):
+            descriptor = linux.open(last, _LOCK, 0o666, dir_fd=parent)
+            give_owner(descriptor, linux.fstat(parent))
+        try:
+            linux.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if linux.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            linux.close(descriptor)
+            raise
+        # Somebody removed the file meanwhile: this lock would exclude nobody.
+        linux.close(descriptor)
+
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -211,12 +275,12 @@ class Folder:
     def read_mark(self, name: str) -> bytes | None:
         """Return the content of `.craftsync/<name>`, `None` when there is none."""
         with path_errors(f"{OWN_FOLDER}/{name}"):
-            return marks.read_mark(self.tree, name)
+            return read_mark(self.tree, name)
 
     def write_mark(self, name: str, content: bytes) -> None:
         """Make `.craftsync/<name>`, durably; raises `PathBusy` when there is one already."""
         with path_errors(f"{OWN_FOLDER}/{name}"):
-            marks.write_mark(self.tree, name, content)
+            write_mark(self.tree, name, content)
 
     def lock(self, elsewhere: Path) -> None:
         """Hold the lock of the folder until it is closed; raises `LockedError` when another holds it.
@@ -235,7 +299,7 @@ class Folder:
 
     def _take_lock(self, elsewhere: Path) -> int:
         try:
-            return marks.take_lock(self.tree, "lock", wait=False)
+            return take_lock(self.tree, "lock", wait=False)
         except BlockingIOError as error:
             raise self._locked() from error
         except OSError as error:
@@ -282,7 +346,7 @@ class Folder:
     def _holder(self) -> str:
         """Return which process holds the lock, as words for a message, if the file says so."""
         with suppress(OSError):
-            pid = (marks.read_mark(self.tree, "lock") or b"").strip()
+            pid = (read_mark(self.tree, "lock") or b"").strip()
             if pid.isdigit():
                 return f" (process {pid.decode()})"
         return ""
@@ -291,7 +355,7 @@ class Folder:
     def exclusive(self) -> Iterator[None]:
         """Keep other users of `exclusive`, in any thread or process, waiting meanwhile."""
         with path_errors(self.path):
-            descriptor = marks.take_lock(self.tree, "commit-lock", wait=True)
+            descriptor = take_lock(self.tree, "commit-lock", wait=True)
         try:
             yield
         finally:

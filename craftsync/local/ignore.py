@@ -1,4 +1,13 @@
-"""Which paths take part: gitignore rules from the call, from `.craftsyncignore` files and by default.
+"""Gitignore patterns: what they say about a path, whatever holds it. The only importer of pathspec.
+
+pathspec reads the patterns and writes each as a regular expression, which is
+rewritten here so that a failed match costs no more than the square of the
+path's length (`_without_backtracking`): an ignore file may come from anybody
+who can write to the store. Because asking patterns one by one takes
+microseconds and most paths match none, one expression asks first whether any
+could match at all.
+
+Which paths take part: gitignore rules from the call, from `.craftsyncignore` files and by default.
 
 As in git, the last matching pattern of the most specific source decides, and
 nothing below an ignored folder takes part. From most to least specific: the
@@ -8,16 +17,267 @@ root, the defaults.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import NamedTuple, Protocol, TypeVar
 
-from craftsync.core.model import OWN_FOLDER
+from craftsync.core.model import OWN_FOLDER, Skipped
 from craftsync.core.paths import is_own
-from craftsync.errors import PathError, PathRefused
+from craftsync.errors import PathError, PathRefused, UsageError
 from craftsync.local.files import OpenFile, look
 from craftsync.local.folder import Folder
-from craftsync.local.patterns import Match, Patterns, any_of, narrowed, of_call
 from craftsync.local.tree import LinkInTheWay
+
+_NAMED_GROUP = re.compile(r"\(\?P<\w+>")
+_ANY_FOLDER = "^(?:.+/)?"
+"""What pathspec puts before a pattern that applies at any depth: nothing, when only names are asked about."""
+_ANY_FOLDER_BETWEEN = "(?:/.+)?/"
+"""What pathspec writes for `/**/`."""
+_STAR = "[^/]*"
+_TOKEN = re.compile(
+    r"""(?P<between>\(\?:/\.\+\)\?/) | (?P<star>\[\^/\]\*) | (?P<slash>/)
+    | \[\^/\]\+? | (?P<set>\[\^?\]?(?:\\.|[^\]\\])*\]) | \\. | [^\\\[\](){}*+?|.^$]""",
+    re.VERBOSE | re.DOTALL,
+)
+_TAILS = ("(?:(?:/)|$)", "(?:/)", "")
+MOST_PATTERNS = 4096
+"""Of one source: each may be asked about each path."""
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+_Entry = TypeVar("_Entry", bound=_HasPath)
+
+
+class Match(NamedTuple):
+    """The rule that decided about a path: a pattern and where it stands, for people."""
+
+    ignored: bool
+    pattern: str
+    source: str
+
+
+class _Rule(NamedTuple):
+    """One pattern. Unlike a `GitIgnoreSpec`, it tells a path from the folders the path lies in."""
+
+    line: str
+    ignores: bool
+    regex: re.Pattern[str]
+
+    @property
+    def by_name(self) -> bool:
+        """Tell whether only the last part of a path matters: there is no slash but at the ends."""
+        text = self.line.rstrip().lstrip("!").removeprefix("**/")
+        return "/" not in text.rstrip("/")
+
+    def hits(self, path: str, key: str) -> bool:
+        """Tell whether the pattern means this very path, whose last part is `key`."""
+        if self.by_name:
+            return self.regex.search(key) is not None
+        if self.line.endswith("/**"):  # Everything in the folder, but not the folder.
+            return self.regex.search(path.rstrip("/")) is not None
+        parent = path[: -len(key)]
+        return self.regex.search(path) is not None and (
+            not parent or self.regex.search(parent) is None
+        )
+
+
+class Patterns:
+    """The patterns of one source; they see paths relative to the folder the source stands in."""
+
+    def __init__(self, lines: Iterable[str], source: str, base: str = "") -> None:
+        """`base` is that folder with a slash behind, or "". Raises `ValueError` for an invalid pattern."""
+        self.lines = tuple(filter(None, lines))
+        self._base = base
+        self._source = source
+        if len(self.lines) > MOST_PATTERNS:
+            raise ValueError(f"more than {MOST_PATTERNS} patterns")
+        self._rules = [rule for line in reversed(self.lines) if (rule := _compiled(line))]
+        self._may_match_name = any_of(self.by_name())
+        self.may_match_path = any_of(
+            [_expression(rule) for rule in self._rules if not rule.by_name]
+        )
+
+    def by_name(self) -> list[str]:
+        """Return regular expressions for the names the patterns could mean at any depth."""
+        expressions = [_expression(rule) for rule in self._rules if rule.by_name]
+        return [each.removeprefix(_ANY_FOLDER) for each in expressions]
+
+    def match(self, path: str, key: str) -> Match | None:
+        """Decide about the path from the root whose last part is `key`."""
+        path = path[len(self._base) :]
+        if not (
+            (self._may_match_name and self._may_match_name.match(key))
+            or (self.may_match_path and self.may_match_path.match(path))
+        ):
+            return None
+        return next((self._by(rule) for rule in self._rules if rule.hits(path, key)), None)
+
+    def covering(self, path: str) -> Match | None:
+        """Decide about a path relative to `base` by the patterns that mean it or a folder it lies in."""
+        return next((self._by(rule) for rule in self._rules if rule.regex.search(path)), None)
+
+    def _by(self, rule: _Rule) -> Match:
+        return Match(rule.ignores, rule.line.strip(), self._source)
+
+
+def _expression(rule: _Rule) -> str:
+    """Return the pattern as a regular expression to be matched from the start."""
+    expression = rule.regex.pattern
+    return expression if expression.startswith("^") else f"(?s:.*?){expression}"
+
+
+@lru_cache(maxsize=MOST_PATTERNS)
+def _compiled(line: str) -> _Rule | None:
+    """Read one line; `None` for a comment. Raises `ValueError` for an invalid pattern."""
+    # pathspec is for who looks for files: it takes longer to load than the rest of this folder.
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    try:
+        pattern = GitIgnoreSpecPattern(line)
+    except re.error as error:
+        raise ValueError(f"{line!r} is not a pattern: {error}") from error
+    if pattern.include is None or pattern.regex is None:
+        return None
+    expression = _NAMED_GROUP.sub("(?:", pattern.regex.pattern)
+    return _Rule(line, pattern.include, re.compile(_without_backtracking(line, expression)))
+
+
+def _without_backtracking(line: str, expression: str) -> str:
+    """Return an expression that finds the same, and tries no two wildcards against each other.
+
+    What follows a wildcard, up to the next one, is taken where it is first
+    found and stays there (an atomic group): a later place would leave less of
+    the path for the rest. That holds for the stars within a name, and for the
+    names between two `**`. Raises `ValueError` for what pathspec was not known
+    to write.
+    """
+    if expression == ".":
+        return expression
+    tail = next(tail for tail in _TAILS if expression.endswith(tail))
+    body = expression.removesuffix(tail)
+    at_any_depth = body.startswith(_ANY_FOLDER)
+    runs = _runs(line, body.removeprefix(_ANY_FOLDER).removeprefix("^"))
+    first, last = ("(?:.+?/)??", "(?:.+/)?") if at_any_depth else ("", "")
+    written = []
+    for run in runs[:-1]:
+        written.append(f"(?>{first}{run}(?=/))")
+        first, last = "(?:/.+?)??/", _ANY_FOLDER_BETWEEN
+    anchor = "^" if expression.startswith("^") else ""
+    return f"{anchor}{''.join(written)}{last}{runs[-1]}{tail}"
+
+
+def _runs(line: str, body: str) -> list[str]:
+    """Return what stands between the `/**/` of a pattern, each wildcard but the last of a name bound."""
+    runs, names, pieces, at = [""], "", [""], 0
+    while at < len(body):
+        token = _TOKEN.match(body, at)
+        if token is None:
+            raise ValueError(f"{line!r} cannot be matched quickly")
+        at = token.end()
+        if token.lastgroup == "star":
+            pieces.append("")
+            continue
+        if token.lastgroup in (None, "set"):
+            pieces[-1] += token[0] if token.lastgroup is None else f"(?!/){token[0]}"
+            continue
+        names, pieces = names + _name_of(pieces), [""]
+        if token.lastgroup == "slash":
+            names += "/"
+        else:
+            runs[-1], names = names, ""
+            runs.append("")
+    runs[-1] = names + _name_of(pieces)
+    return runs
+
+
+def _name_of(pieces: list[str]) -> str:
+    """Return the expression for one name, from the pieces between its stars."""
+    if len(pieces) == 1:
+        return pieces[0]
+    bound = "".join(f"(?>[^/]*?{piece})" for piece in pieces[1:-1] if piece)
+    return f"{pieces[0]}{bound}{_STAR}{pieces[-1]}"
+
+
+def any_of(expressions: list[str]) -> re.Pattern[str] | None:
+    """Return one expression for all of them; `None` for none."""
+    return re.compile("|".join(f"(?:{each})" for each in expressions)) if expressions else None
+
+
+def of_call(patterns: Iterable[str], option: str) -> Patterns:
+    """Return the patterns of one flag or keyword; raises `UsageError` for an invalid one."""
+    try:
+        return Patterns(patterns, option)
+    except ValueError as error:
+        raise UsageError(
+            f"{option}: {error}.", remedy="Patterns follow the syntax of .gitignore."
+        ) from error
+
+
+def narrowed(match: Match | None, path: str, key: str, include: Patterns | None) -> Match | None:
+    """Return what decides about a path once `--include` has its say: only about files that nothing ignores."""
+    if (match is not None and match.ignored) or include is None or key.endswith("/"):
+        return match
+    included = include.covering(path)
+    if included is not None and included.ignored:
+        return included._replace(ignored=False)
+    return Match(True, " ".join(include.lines), "not among --include")
+
+
+class CallRules:
+    """What the patterns of one call say about the paths of a store, where no ignore file is read.
+
+    Any key will do, also one that no folder can hold. As everywhere, nothing
+    below an ignored folder takes part.
+    """
+
+    def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+        """Raises `UsageError` for an invalid pattern."""
+        includes = tuple(include)
+        self._include = of_call(includes, "--include") if includes else None
+        self._exclude = of_call(exclude, "--exclude")
+        self._leave_out = bool(includes or self._exclude.lines)
+        self._folder_ignored = lru_cache(maxsize=4096)(self._any_folder_ignored)
+
+    def of(self, entries: Iterable[_Entry]) -> Iterable[_Entry]:
+        """Return the entries that take part, as they come."""
+        return filter(self._takes_part, entries) if self._leave_out else entries
+
+    def _takes_part(self, entry: _HasPath) -> bool:
+        if isinstance(entry, Skipped) and entry.subtree:
+            # What it keeps unknown may be wanted, also where --include does not name the folder.
+            return not (entry.path and self.ignored_folder(entry.path))
+        return not self.ignored(entry.path)
+
+    def ignored(self, path: str) -> bool:
+        """Tell whether a path takes no part."""
+        if not self._leave_out:
+            return False
+        folder, slash, name = path.rpartition("/")
+        if slash and self.ignored_folder(folder):
+            return True
+        decided = self._exclude.match(path, name)
+        match = narrowed(decided, path.lstrip("/"), name, self._include)
+        return match is not None and match.ignored
+
+    def ignored_folder(self, path: str) -> bool:
+        """Tell whether nothing in a folder takes part."""
+        return self._leave_out and self._folder_ignored(f"{path}/")
+
+    def _any_folder_ignored(self, folder: str) -> bool:
+        """Tell whether a folder, its path ending with a slash, or one above it is left out."""
+        start, end = 0, folder.find("/")
+        while end >= 0:
+            match = self._exclude.match(folder[: end + 1], folder[start : end + 1])
+            if match is not None and match.ignored:
+                return True
+            start, end = end + 1, folder.find("/", end + 1)
+        return False
+
 
 IGNORE_FILE = ".craftsyncignore"
 DEFAULTS = (

@@ -17,8 +17,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from craftsync.forking import in_children
 from craftsync.local import linux
+from craftsync.net.waiting import in_children
 
 WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder on the way is opened: for going through, which needs no right to list it."""

@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import NamedTuple, cast
 
 from craftsync.core.model import ABSENT, Kind, RemoteObject
+from craftsync.engine.report import Status, sentence
 from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
@@ -38,10 +39,9 @@ from craftsync.migrate.content import (
 from craftsync.migrate.keeping import Keeping
 from craftsync.migrate.options import Verified, Verify
 from craftsync.migrate.outcome import CopyOutcome
+from craftsync.net.pace import Hashing, Limiter
 from craftsync.state.migration import CopiedRow, CopyStep
 from craftsync.stores.base import CopyingStore, Expect, Store, UploadJournal
-from craftsync.sync.limiter import Hashing, Limiter
-from craftsync.sync.outcome import Status, sentence
 
 SHORT = 256 * 1024
 """Bytes up to which an object is copied by the thread that runs all short tasks."""

@@ -10,16 +10,16 @@ from itertools import islice
 from craftsync.clock import SystemClock
 from craftsync.core.merge import Joined, merge
 from craftsync.core.model import BaselineRow, RemoteObject
+from craftsync.engine import planfile
+from craftsync.engine.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
 from craftsync.errors import CraftsyncError
-from craftsync.local.patterns import CallRules
+from craftsync.local.ignore import CallRules
 from craftsync.migrate.content import digest_of, is_md5
+from craftsync.net.pace import Limiter
 from craftsync.state.database import Database
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
-from craftsync.stores.workers import workers
-from craftsync.sync import planning
-from craftsync.sync.limiter import Limiter
-from craftsync.sync.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
+from craftsync.stores.sources import workers
 
 _BATCH = 256
 _READ_AT_ONCE = 8
@@ -55,7 +55,7 @@ class Checker:
         started = clock.monotonic()
         nothing_agreed: tuple[BaselineRow, ...] = ()
         database = Database.scratch()
-        left, right = (planning.Unread(report, on_line, self.on_event) for _ in range(2))
+        left, right = (planfile.Unread(report, on_line, self.on_event) for _ in range(2))
         triples = merge(
             self._listed(self.source, database, "source", left),
             nothing_agreed,
@@ -85,15 +85,15 @@ class Checker:
         store: Store,
         database: Database,
         name: str,
-        unread: planning.Unread,
+        unread: planfile.Unread,
     ) -> Iterator[RemoteObject]:
         listing = unread.of(
-            planning.counted(self.rules.of(store.list()), f"listing the {name}", self.on_event)
+            planfile.counted(self.rules.of(store.list()), f"listing the {name}", self.on_event)
         )
         return listing if store.features.sorted_listing else in_order(database, listing, name=name)
 
     def _compare(
-        self, left: planning.Unread, right: planning.Unread, triple: _Triple
+        self, left: planfile.Unread, right: planfile.Unread, triple: _Triple
     ) -> str | None:
         if triple.remote is None:
             return right.symbol(triple.path, "+")

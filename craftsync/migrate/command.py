@@ -17,16 +17,15 @@ from craftsync.config import pairs
 from craftsync.config.options import PairOptions, PassOptions, settings_of
 from craftsync.config.places import Location, S3Access, S3Location
 from craftsync.core.model import Compare, Mode
+from craftsync.engine.report import Event, Report
 from craftsync.errors import UsageError
-from craftsync.local.patterns import CallRules
+from craftsync.local.ignore import CallRules
 from craftsync.migrate import places
 from craftsync.migrate.words import MigrateOptions, options_for
+from craftsync.net.pace import FIRST
 from craftsync.runs import options_of
-from craftsync.state.kept import KeptVersion
+from craftsync.state.history import KeptVersion, Outside
 from craftsync.state.migration import MigrationState, migration_folder
-from craftsync.state.outside import Outside
-from craftsync.sync.concurrency import FIRST
-from craftsync.sync.report import Event, Report
 
 if TYPE_CHECKING:
     from craftsync.migrate.fleet import Fleet

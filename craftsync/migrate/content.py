@@ -23,9 +23,8 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.hashing import fed
-from craftsync.pace import UNPACED, Pace
+from craftsync.net.pace import UNPACED, Hashing, Limiter, Pace
 from craftsync.stores.base import Reader, Store
-from craftsync.sync.limiter import Hashing, Limiter
 
 MIB = 1024 * 1024
 WHOLE = 16 * MIB
@@ -67,7 +66,7 @@ class Content:
 class Room:
     """Memory for transfers, shared out: whoever asks waits until there is enough.
 
-    Only for tasks with a thread of their own (`sync.pool`).
+    Only for tasks with a thread of their own (`net.tasks`).
     """
 
     def __init__(self, size: int) -> None:

@@ -14,17 +14,17 @@ from typing import Protocol
 from craftsync.clock import Clock
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Kind
+from craftsync.engine.report import Status
+from craftsync.engine.runner import Note, Runner
+from craftsync.engine.tally import Journal
 from craftsync.migrate.carrier import SHORT, Carrier, Task
 from craftsync.migrate.content import WHOLE
 from craftsync.migrate.outcome import CopyOutcome
-from craftsync.state.events import Deleted
-from craftsync.state.kept import KeptVersion
+from craftsync.net.tasks import Pool
+from craftsync.state.held import Deleted
+from craftsync.state.history import KeptVersion
 from craftsync.state.migration import CopyStep, MigrationState
 from craftsync.stores.base import Store
-from craftsync.sync.journal import Journal
-from craftsync.sync.outcome import Status
-from craftsync.sync.pool import Pool
-from craftsync.sync.runner import Note, Runner
 
 NoteKept = Callable[[list[KeptVersion]], None]
 

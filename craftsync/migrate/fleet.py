@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from distributed import Client, as_completed
 
+from craftsync.engine.report import Event, HeldEvent, IssueEvent, OnEvent, ProgressEvent
 from craftsync.errors import StoreUnavailable
 from craftsync.migrate.options import MigrationReport
-from craftsync.sync.report import Event, HeldEvent, IssueEvent, OnEvent, ProgressEvent
 
 SHARES_PER_WORKER = 4
 """More shares than workers, so that a slow one does not keep the others waiting for long."""

@@ -14,6 +14,7 @@ from itertools import chain, islice
 
 from craftsync.core.model import ABSENT, RemoteObject
 from craftsync.core.paths import is_own
+from craftsync.engine.identity import STORE_MARK
 from craftsync.errors import (
     ObjectNotFound,
     PathError,
@@ -24,7 +25,6 @@ from craftsync.errors import (
 from craftsync.migrate.content import Content
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
-from craftsync.sync.identity import STORE_MARK
 
 
 def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) -> None:

@@ -13,8 +13,7 @@ from functools import partial
 from typing import cast
 
 from craftsync.core.model import RemoteObject
-from craftsync.stores.base import Reader, Store
-from craftsync.stores.properties import DescribedReader, DescribingStore, Properties
+from craftsync.stores.base import DescribedReader, DescribingStore, Properties, Reader, Store
 
 SOURCE = "source"
 """In the place of a storage class: that of each object."""

@@ -15,7 +15,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import CraftsyncError
 from craftsync.state.migration import CopiedRow
 from craftsync.stores.base import Store
-from craftsync.stores.source import FileSource
+from craftsync.stores.sources import FileSource
 
 IN_TARGET = f"{OWN_FOLDER}/manifest.jsonl"
 """Where a target holds the manifest of the last run that left nothing undone."""

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.guard import DeleteLimit
+from craftsync.engine.identity import learn, report_recovery
+from craftsync.engine.report import OnEvent
+from craftsync.engine.runner import Note
 from craftsync.migrate import estimate, manifest
 from craftsync.migrate.carrier import Carrier
 from craftsync.migrate.content import MIB, Room
@@ -24,15 +27,12 @@ from craftsync.migrate.outcome import CopyOutcome
 from craftsync.migrate.planner import Planner
 from craftsync.migrate.shards import Span, span_of
 from craftsync.migrate.tally import Tally
-from craftsync.state.kept import KeptVersion
+from craftsync.net.pace import Concurrency, Limiter
+from craftsync.net.tasks import Pool, TaskPool
+from craftsync.state.history import KeptVersion
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
-from craftsync.sync.concurrency import Concurrency, between
-from craftsync.sync.limiter import Limiter
-from craftsync.sync.opening import learn, report_recovery
-from craftsync.sync.pool import Pool, TaskPool
-from craftsync.sync.report import OnEvent
-from craftsync.sync.runner import Note
+from craftsync.stores.retrying import concurrency_of
 
 _ROUNDS = 3
 _ROUND_SECONDS = 0.5
@@ -138,7 +138,7 @@ class Migration:
             state=self.state,
             carrier=carrier,
             pool=self.make_pool(
-                between(options.run.transfers, [self.source, self.target]),
+                concurrency_of(options.run.transfers, [self.source, self.target]),
             ),
             clock=self.clock,
             listener=tally,

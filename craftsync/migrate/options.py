@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from craftsync.local.patterns import CallRules
+from craftsync.engine.report import Options, Report
+from craftsync.local.ignore import CallRules
 from craftsync.migrate.shards import Shard
-from craftsync.sync.report import Options, Report
 
 
 class Verify(StrEnum):

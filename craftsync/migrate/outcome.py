@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from craftsync.core.model import RemoteObject
+from craftsync.engine.report import Status
 from craftsync.errors import CraftsyncError
 from craftsync.state.migration import CopiedRow, CopyStep
-from craftsync.sync.outcome import Status
 
 
 class CopyOutcome(NamedTuple):

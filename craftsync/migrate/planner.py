@@ -13,6 +13,8 @@ from craftsync.core.guard import SideCounts, reason_to_hold
 from craftsync.core.merge import Joined, OutOfOrder, Unknown, known, merge
 from craftsync.core.model import BaselineRow, Compare, Kind, Mode, Policy, RemoteObject, Skipped
 from craftsync.core.paths import malformed
+from craftsync.engine import planfile
+from craftsync.engine.report import Issue, IssueEvent, OnEvent
 from craftsync.errors import ListingBroken
 from craftsync.migrate.identity import Apart
 from craftsync.migrate.options import MigrationOptions, Verified, Verify
@@ -20,14 +22,12 @@ from craftsync.migrate.shards import Span
 from craftsync.state.migration import CopiedRow, CopyStep, MigrationState
 from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
-from craftsync.sync import planning
-from craftsync.sync.report import Issue, IssueEvent, OnEvent
 
 _Met = Joined[RemoteObject, CopiedRow, RemoteObject]
 
 
 @dataclass(slots=True)
-class Planned(planning.Planned):
+class Planned(planfile.Planned):
     """What planning a migration counted."""
 
     source: int = 0
@@ -63,7 +63,7 @@ class Planner:
 
             met = self.state.cut_off.noting(merge(source.entries, rows, target.entries), is_unknown)
             try:
-                for batch in planning.in_batches(self._decide(met, source, target, planned)):
+                for batch in planfile.in_batches(self._decide(met, source, target, planned)):
                     self.state.add(batch)
             except OutOfOrder as error:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
@@ -81,7 +81,7 @@ class Planner:
     ) -> tuple[_Side, Iterable[CopiedRow], _Side]:
         note = planned.noter(self.on_event)
         if paths is None:
-            boundaries = self.state.boundaries(planning.LISTING_SHARE)
+            boundaries = self.state.boundaries(planfile.LISTING_SHARE)
             rows = self.options.rules.of(
                 row for row in self.state.rows() if self.span.holds(row.path)
             )
@@ -97,7 +97,7 @@ class Planner:
         found = [row for path in wanted if (row := self.state.row(path))]
         source, target = _Side(note), _Side(_only_failures(note))
         for store, side in ((self.source, source), (self.target, target)):
-            answers = planning.stat_all(store, wanted, listed=True)
+            answers = planfile.stat_all(store, wanted, listed=True)
             side.entries = known(answers, side.unknown, side.note)
         return source, found, target
 
@@ -109,7 +109,7 @@ class Planner:
         name: str,
     ) -> Iterable[RemoteObject]:
         is_sorted = store.features.sorted_listing
-        listed = planning.counted(
+        listed = planfile.counted(
             store.list(boundaries=boundaries, nested_own=name == "source"),
             f"listing the {name}",
             self.on_event,

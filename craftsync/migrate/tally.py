@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from craftsync.clock import Clock
 from craftsync.core.model import Kind
+from craftsync.engine.report import ActionEvent, Issue, OnEvent, Status
+from craftsync.engine.tally import RoundTally
 from craftsync.migrate.options import MigrationReport
 from craftsync.migrate.outcome import CopyOutcome
-from craftsync.sync.limiter import Limiter
-from craftsync.sync.outcome import Status
-from craftsync.sync.report import ActionEvent, Issue, OnEvent
-from craftsync.sync.tally import RoundTally
+from craftsync.net.pace import Limiter
 
 
 class Tally(RoundTally):

@@ -20,7 +20,7 @@ from craftsync.config.options import (
 from craftsync.config.parsers import BadWord, choice_of, parse_rates
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
-from craftsync.local.patterns import CallRules
+from craftsync.local.ignore import CallRules
 from craftsync.migrate.keeping import UNREADABLE
 from craftsync.migrate.options import MigrationOptions, Verify
 from craftsync.migrate.shards import Shard

@@ -20,14 +20,12 @@ from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.core.paths import malformed
 from craftsync.errors import ObjectNotFound, PathRefused
+from craftsync.serve.auth import Signer, Tokens
+from craftsync.serve.content import Changes, in_thread
+from craftsync.serve.errors import Refused
 from craftsync.serve.listings import Listings
 from craftsync.serve.multipart import MOST_PARTS, ListedPart, Uploads
 from craftsync.serve.objects import STORE
-from craftsync.serve.presigned import Signer
-from craftsync.serve.refused import Refused
-from craftsync.serve.threads import in_thread
-from craftsync.serve.tokens import Tokens
-from craftsync.serve.writes import Changes
 from craftsync.stores.base import Store
 
 _BODY_LIMIT = 4 * 1024 * 1024

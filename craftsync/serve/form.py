@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from craftsync.serve.content import Content, Extent, SmallScratch
-from craftsync.serve.refused import Refused
+from craftsync.serve.errors import Refused
 
 _FILE = "file"
 _FIELDS_LIMIT = 64 * 1024

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import ListingBroken
-from craftsync.serve.refused import Refused
+from craftsync.serve.errors import Refused
 from craftsync.stores.base import Store
 
 PAGE = 1000

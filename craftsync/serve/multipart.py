@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from craftsync.clock import Clock
 from craftsync.serve.content import Content, Extent, Scratch
-from craftsync.serve.refused import Refused
+from craftsync.serve.errors import Refused
 
 LIFETIME_SECONDS = 86_400.0
 """How long an upload may rest between two requests before it is dropped."""

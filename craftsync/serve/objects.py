@@ -1,4 +1,8 @@
-"""The signed URLs: where the bytes of objects come and go, as in S3.
+"""The Range header of a download (RFC 9110, section 14): one range of bytes, or all of them.
+
+An object on its way out: a block at a time, and never a short one that looks complete.
+
+The signed URLs: where the bytes of objects come and go, as in S3.
 
 Nobody needs a token here; the signature says what is allowed. Bodies pass
 through in blocks, and every call of the store is made in a worker thread.
@@ -7,25 +11,156 @@ through in blocks, and every call of the store is made in a worker thread.
 from __future__ import annotations
 
 import asyncio
+import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from email.utils import formatdate
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from craftsync.core.model import RemoteObject
-from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
-from craftsync.serve.content import BLOCK, SmallScratch
-from craftsync.serve.download import Body, Download
+from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
+from craftsync.serve.auth import Signer
+from craftsync.serve.content import BLOCK, Changes, SmallScratch, in_thread
+from craftsync.serve.errors import Refused
 from craftsync.serve.form import Form
 from craftsync.serve.multipart import LARGEST_PART, Uploads
-from craftsync.serve.presigned import Signer
-from craftsync.serve.ranges import range_of
-from craftsync.serve.refused import Refused
-from craftsync.serve.threads import in_thread
-from craftsync.serve.writes import Changes
 from craftsync.stores.base import Store
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+
+
+class ByteRange(NamedTuple):
+    """`length` bytes from `offset`, within the object."""
+
+    offset: int
+    length: int
+
+
+def range_of(header: str | None, size: int) -> ByteRange | None:
+    """Return the range a header asks for; `None` for the whole object.
+
+    What is no single range of bytes is ignored, as the RFC allows. Raises
+    `Refused` (416) for a range that lies behind the end.
+    """
+    found = _RANGE.fullmatch(header.strip()) if header else None
+    if found is None or found[0] == "bytes=-":
+        return None
+    first, last = found[1], found[2]
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= size:
+        raise Refused(
+            416,
+            "InvalidRange",
+            "The requested range is not satisfiable",
+            {"content-range": f"bytes */{size}"},
+        )
+    return ByteRange(start, end - start)
+
+
+class Block(NamedTuple):
+    content: bytes
+    last: bool
+
+
+class Body:
+    """An open object, or a range of one. Its methods block, and may be called from any thread.
+
+    The last block is given only after the store has vouched for all of them.
+    """
+
+    def __init__(
+        self, store: Store, path: str, expect: RemoteObject | None, part: ByteRange | None
+    ) -> None:
+        """Raises what `Store.read` does."""
+        self._lock = threading.Lock()
+        with ExitStack() as stack:
+            offset, length = part or (0, None)
+            reader = stack.enter_context(
+                store.read(path, expect=expect, offset=offset, length=length)
+            )
+            self.object = reader.object
+            self._blocks = iter(reader)
+            self._held: bytes | memoryview | None = next(self._blocks, b"")
+            self._stack = stack.pop_all()
+
+    def take(self) -> Block:
+        """Return the next block; with the last one the object is closed."""
+        with self._lock:
+            content = self._held or b""
+            self._held = next(self._blocks, None)
+            if self._held is None:
+                self._stack.close()
+            return Block(bytes(content), self._held is None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._stack.close()
+
+
+class Download:
+    """The answer that carries a body; `first` is the block that was taken from it already."""
+
+    def __init__(
+        self,
+        body: Body,
+        first: Block,
+        *,
+        status: int,
+        headers: Mapping[str, str],
+        log: Callable[[str], None],
+    ) -> None:
+        self._body = body
+        self._first = first
+        self._log = log
+        self._start = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all of it; when it breaks off, end without the end, which makes the server hang up."""
+        await send(self._start)
+        if self._first.last:
+            await send({"type": "http.response.body", "body": self._first.content})
+            return
+        gone = asyncio.ensure_future(_departure(receive))
+        try:
+            block = self._first
+            while not gone.done():
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": block.content,
+                        "more_body": not block.last,
+                    }
+                )
+                if block.last:
+                    return
+                block = await in_thread(self._body.take)
+        except (CraftsyncError, OSError) as error:
+            self._log(f"A download of {self._body.object.path!r} broke off: {error}")
+        finally:
+            gone.cancel()
+            await in_thread(self._body.close)
+
+
+async def _departure(receive: Receive) -> None:
+    """Return when the client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
 
 STORE = "/store"
 """Where objects live on this server: a form is posted to it, and paths follow it."""

@@ -1,29 +1,178 @@
-"""Runs the application: the socket, the signals, and what has to be tidied up from time to time."""
+"""The server: its routes, its connections, its start and end.
+
+One connection of the server, which ends when its client keeps it waiting.
+
+The HTTP library bounds only the time between two requests. A request that never
+ends, or an answer that nobody reads, would hold its descriptor, its memory and
+its temporary file for as long as the client likes.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
+from time import monotonic
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from craftsync.clock import Clock
-from craftsync.errors import UsageError
+from craftsync.errors import CraftsyncError, UsageError
 from craftsync.serve.api import Api
-from craftsync.serve.app import application, logged
-from craftsync.serve.connections import bounded
+from craftsync.serve.auth import Signer, Tokens
+from craftsync.serve.content import Changes, NoteKept, in_thread, note_nothing
+from craftsync.serve.errors import API, Refused, error_answer
 from craftsync.serve.multipart import Uploads
-from craftsync.serve.objects import Objects
-from craftsync.serve.presigned import Signer
-from craftsync.serve.threads import in_thread
-from craftsync.serve.tokens import Tokens
-from craftsync.serve.writes import Changes, NoteKept, note_nothing
+from craftsync.serve.objects import STORE, Objects
 from craftsync.stores.base import Store
+
+_DATA_STORE = f"{API}/data-store"
+_OBJECT = f"{STORE}/{{path:object}}"
+
+
+class _ObjectPath(PathConvertor):
+    """The path of an object in a URL; other than `path`, with line breaks."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("object", _ObjectPath())
+
+
+def application(api: Api, objects: Objects) -> ASGIApp:
+    """Return the application; errors become answers here and nowhere else."""
+    # The most frequent first: routes are tried one after the other.
+    routes = [
+        Route(STORE, objects.post, methods=["POST"]),
+        Route(_OBJECT, objects.get, methods=["GET"]),
+        Route(_OBJECT, objects.put, methods=["PUT"]),
+        Route(f"{_DATA_STORE}/upload", api.upload, methods=["GET"]),
+        Route(f"{_DATA_STORE}/download", api.download, methods=["POST"]),
+        Route(f"{_DATA_STORE}/upload/multipart/part", api.multipart_part, methods=["POST"]),
+        Route(f"{_DATA_STORE}/information", api.information, methods=["POST"]),
+        Route(f"{_DATA_STORE}/list", api.list_objects, methods=["GET"]),
+        Route(f"{_DATA_STORE}/delete", api.delete_object, methods=["DELETE"]),
+        Route(f"{_DATA_STORE}/upload/multipart", api.multipart_begin, methods=["POST"]),
+        Route(f"{_DATA_STORE}/upload/multipart/end", api.multipart_end, methods=["POST"]),
+        Route(f"{API}/auth/refresh", api.refresh, methods=["POST"]),
+        Route(f"{API}/users/me", api.who_am_i, methods=["GET"]),
+        Route(f"{API}/environment-summary", api.environment_summary, methods=["GET"]),
+        Route(f"{API}/environment-info", api.environment_info, methods=["GET"]),
+        Route(f"{API}/health", api.health, methods=["GET"]),
+    ]
+    handlers: dict[Any, Any] = {
+        **dict.fromkeys((Refused, CraftsyncError, OSError, HTTPException), error_answer),
+        ClientDisconnect: _nobody,
+        Exception: _defect,
+    }
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+def logged(app: ASGIApp, log: Callable[[str], None]) -> ASGIApp:
+    """Return the application with one line a request; no query, so no signature is ever in it."""
+
+    async def logging_app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun, status = monotonic(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await app(scope, receive, sending)
+        finally:
+            # As it was sent, percent-encoded: no name can break the line.
+            path = scope["raw_path"].decode("ascii", "backslashreplace")
+            log(f"{scope['method']} {path} {status} {1000 * (monotonic() - begun):.0f} ms")
+
+    return logging_app
+
+
+def _nobody(request: Request, error: Exception) -> Response:
+    """Whoever asked has left; the answer reaches nobody."""
+    return Response(status_code=400)
+
+
+def _defect(request: Request, error: Exception) -> Response:
+    """An error nobody expected is one of this program, and whoever runs it has to see where."""
+    logging.getLogger(__name__).error("The server failed.", exc_info=error)
+    return error_answer(request, error)
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """HTTP on one connection, cut off after `client_seconds` in which nothing arrived or was taken.
+
+    The headers of a request have this time altogether. Time in which the store
+    is at work counts for nothing.
+    """
+
+    def __init__(self, *args: Any, client_seconds: float, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._client_seconds = client_seconds
+        self._received = self._drained = 0
+        self._awaited: Hashable = None
+        self._since = self.loop.time()
+        self._next: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
+
+    def resume_writing(self) -> None:
+        self._drained += 1
+        super().resume_writing()
+
+    def _watch(self) -> None:
+        now, awaited = self.loop.time(), self._awaited_of_client()
+        if awaited is None or awaited != self._awaited:
+            self._awaited, self._since = awaited, now
+        elif now - self._since >= self._client_seconds:
+            # To close it would wait until the client has read what is buffered.
+            self.transport.abort()
+            return
+        self._next = self.loop.call_later(self._client_seconds / 2, self._watch)
+
+    def _awaited_of_client(self) -> Hashable:
+        """Return a value that changes as soon as the client does its part; `None` when it has none to do."""
+        cycle, unread = self.cycle, self.transport.get_write_buffer_size()
+        if unread:
+            return "read", unread, self._drained
+        if cycle is None or (cycle.response_complete and not cycle.more_body):
+            # Between two requests the library's own timer runs.
+            return None if self.timeout_keep_alive_task else ("headers", id(cycle))
+        if cycle.more_body and not self.flow.read_paused:
+            return "body", self._received
+        return None
+
+
+def bounded(client_seconds: float) -> Any:
+    """Return what makes a connection, as `uvicorn.Config(http=…)` takes it."""
+    return partial(BoundedConnection, client_seconds=client_seconds)
+
 
 _BACKLOG = 512
 CLIENT_SECONDS = 65.0

@@ -11,9 +11,8 @@ from typing import NamedTuple, TextIO
 
 from craftsync.core.model import Kind, RemoteObject
 from craftsync.errors import LockedError, StateError
-from craftsync.state.cut_off import CutOff
 from craftsync.state.database import Database
-from craftsync.state.events import Events
+from craftsync.state.held import CutOff, Events
 from craftsync.state.plan import Totals
 from craftsync.state.transfers import SavedUpload, Transfers
 

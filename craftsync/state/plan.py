@@ -2,6 +2,8 @@
 
 The plan lives in the database so that it can be larger than memory, counted,
 ordered and paired by SQL, and recognised after a crash.
+
+The replaced table: what each run replaced or deleted, and what it left there.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
-from craftsync.state.cut_off import CutOff
 from craftsync.state.database import Database
-from craftsync.state.intents import Intents
+from craftsync.state.held import CutOff
 from craftsync.state.spool import relatives
+from craftsync.state.transfers import Intents
 
 _PAGE = 1000
 _ARRIVALS = "('upload', 'download', 'move-remote', 'move-local', 'reconcile')"
@@ -281,3 +283,57 @@ def _to_step(stage: int, row: tuple[object, ...]) -> Step:
     baseline = None if row[12] is None else BaselineRow._make((source or path, *row[12:21]))
     action = Action(Kind(kind), path, rule, local, baseline, remote, source)  # type: ignore[arg-type]
     return Step(number, stage, action)  # type: ignore[arg-type]
+
+
+class Left(NamedTuple):
+    """What both sides held after the run. `digest` is the SHA-256, `version` the store's token."""
+
+    size: int
+    digest: bytes | None
+    version: str | None
+
+
+class Replaced(NamedTuple):
+    """A version that one side ("root" or "store") held before the run. `size` is bytes.
+
+    The trash keeps it under `stamp`; without one it does not. `version` is the
+    store's token, where the store held it. `left` is `None` where the run left nothing.
+    """
+
+    path: str
+    side: str
+    stamp: str | None
+    size: int
+    version: str | None
+    left: Left | None
+
+
+class Replacements:
+    """Changes rows inside the caller's transaction; reads them as they come."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database.connection
+
+    def add(self, run: int, replaced: Iterable[Replaced]) -> None:
+        """Note what a run replaced; of a path that it replaced twice the first version, and what was left in the end."""
+        self._db.executemany(
+            "INSERT INTO replaced VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " left_size = excluded.left_size, left_digest = excluded.left_digest,"
+            " left_version = excluded.left_version",
+            ((run, *one[:5], *(one.left or (None, None, None))) for one in replaced),
+        )
+
+    def of(self, run: int) -> Iterator[Replaced]:
+        """Yield what a run replaced or deleted, in order of path."""
+        rows = self._db.execute(
+            "SELECT path, side, stamp, size, version, left_size, left_digest, left_version"
+            " FROM replaced WHERE run = ? ORDER BY path",
+            (run,),
+        )
+        for row in rows:
+            left = None if row[5] is None else Left(*row[5:])
+            yield Replaced(row[0], row[1], row[2], row[3], row[4], left)
+
+    def drop_before(self, run: int) -> None:
+        """Drop what runs before this one replaced."""
+        self._db.execute("DELETE FROM replaced WHERE run < ?", (run,))

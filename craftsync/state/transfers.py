@@ -1,11 +1,35 @@
-"""The tables of large transfers under way, so that a restart goes on with them."""
+"""Transfers that may be cut off: uploads under way, downloads that arrived, and what was meant.
+
+The arrival table: files that were being put into the folder and are not recorded yet.
+
+After a crash such a file, edited since or not, is no file of its own beside the
+object it came from: both sides had agreed when it got its name. That it got it
+is known by its inode, or was noted right after. What a power cut left is not
+believed.
+
+The intent table: writes to the store that began and are not recorded yet.
+
+After a crash, an object that is one of these writes is craftsync's own,
+whatever the folder holds by now. A store that keeps the operation id of a write
+confirms it by that; any other by the content's digest. Size and time confirm
+nothing.
+
+An intent ends when its path is agreed on, or a stat of the path shows nothing
+or something else. That a run left the path out says nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from json import dumps
 from typing import NamedTuple
 
-from craftsync.state.database import Database
+from craftsync import clock
+from craftsync.core.model import BaselineRow, LocalFile
+from craftsync.net.waiting import blocking_together
+from craftsync.state.database import Beside, Database
 
 
 class SavedUpload(NamedTuple):
@@ -103,3 +127,175 @@ class Transfers:
     def temporaries(self) -> set[str]:
         """Return the names of temporary files that unfinished downloads still need."""
         return {row[0] for row in self._db.execute("SELECT temporary FROM download")}
+
+
+_LISTED = "path IN (SELECT value FROM json_each(?))"
+"""One statement for all paths takes half as long as one for each."""
+
+
+class Arrival(NamedTuple):
+    """A file on its way to its path: its own inode, and the object it comes from."""
+
+    path: str
+    size: int
+    inode: int
+    digest: bytes | None
+    modified_ns: int | None
+    version: str | None
+
+
+class Arrivals:
+    """`begin` and `placed` may be called from any thread; all else belongs to the control thread."""
+
+    def __init__(self, database: Database, beside: Beside) -> None:
+        self._db = database.connection
+        self._beside = beside
+        self._boot = clock.boot_id()
+        self._any = True
+
+    def begin(self, arrivals: Iterable[Arrival]) -> None:
+        """Remember files before they get their names."""
+        self._any = True
+        self._beside.executemany(
+            "INSERT OR REPLACE INTO arrival (path, size, inode, digest, modified_ns, version, boot)"
+            " VALUES (?,?,?,?,?,?,?)",
+            [(*arrival, self._boot) for arrival in arrivals],
+        )
+
+    def placed(self, paths: Iterable[str]) -> None:
+        """Note that files have their names by now."""
+        self._beside.executemany(
+            f"UPDATE arrival SET placed = 1 WHERE {_LISTED}", [(dumps(list(paths)),)]
+        )
+
+    def agreed(self, paths: Iterable[str]) -> None:
+        """Forget paths about which something was agreed on, inside the caller's transaction."""
+        if self._any:
+            self._db.execute(f"DELETE FROM arrival WHERE {_LISTED}", (dumps(list(paths)),))
+
+    def take_over(self, stat: Callable[[str], LocalFile | None]) -> list[BaselineRow]:
+        """Return what an earlier run of this boot agreed on and could not record; forgets it all.
+
+        `stat` returns the file at a path now. A path without a file is left
+        out: its file comes back, for all that is known it never was there.
+        """
+        rows = self._db.execute(
+            "SELECT path, size, inode, digest, modified_ns, version, placed FROM arrival"
+            " WHERE boot = ? AND boot <> ''",
+            (self._boot,),
+        ).fetchall()
+        self._db.execute("DELETE FROM arrival")
+        self._any = False
+        return [
+            _row(Arrival._make(row[:-1]))
+            for row in rows
+            if (file := stat(row[0])) is not None and (row[-1] or file.inode == row[2])
+        ]
+
+
+def _row(arrival: Arrival) -> BaselineRow:
+    """Return the row for a file whose times nobody wrote down: its content tells whether it was edited."""
+    path, size, inode, digest, modified_ns, version = arrival
+    return BaselineRow(path, size, 0, 0, inode, True, digest, modified_ns, version)
+
+
+class Intent(NamedTuple):
+    """A write that began. `local` is the file that was read; `digest` is `None` if only the operation is known."""
+
+    operation: str
+    local: LocalFile
+    digest: bytes | None = None
+
+
+class Intents:
+    """`begin` and `end` may be called from any thread, at any time; all else belongs to the control thread.
+
+    Those two write through a connection of their own, whose commits survive a
+    crash of the process at once and a power cut with the next group that is
+    recorded. A power cut in between loses the memory of a write of the last
+    second: equal contents are adopted all the same.
+    """
+
+    def __init__(self, database: Database, beside: Beside) -> None:
+        self._db = database.connection
+        self._beside = beside
+        self._before = False
+        self._began = False
+        self._beginning = deque[Intent]()
+        self._writing = threading.Lock()
+
+    def take_over(self, run: str, *, by_operation: bool, path: str | None = None) -> None:
+        """Begin a run: where the store keeps operation ids, what the last run (`run`) left planned may have been written.
+
+        Only paths without an intent: of the others it is known which writes began.
+        With `path`, for this one only.
+        """
+        if by_operation:
+            self._db.execute(
+                "INSERT INTO intent SELECT path, ? || '.' || id, size, mtime_ns, ctime_ns, inode, NULL"
+                " FROM plan WHERE kind IN ('upload', 'reconcile', 'move-remote') AND size IS NOT NULL"
+                " AND NOT EXISTS (SELECT 1 FROM intent WHERE intent.path = plan.path)"
+                + ("" if path is None else " AND plan.path = ?"),
+                (run,) if path is None else (run, path),
+            )
+        self._before = self._db.execute("SELECT 1 FROM intent LIMIT 1").fetchone() is not None
+
+    def of(self, path: str) -> tuple[Intent, ...]:
+        """Return the writes of a path that began before this run."""
+        if not self._before:
+            return ()
+        rows = self._db.execute(
+            "SELECT operation, digest, path, size, mtime_ns, ctime_ns, inode FROM intent"
+            " WHERE path = ?",
+            (path,),
+        )
+        return tuple(Intent(row[0], LocalFile._make(row[2:]), row[1]) for row in rows)
+
+    def begin(self, intent: Intent) -> None:
+        """Remember a write before the store can show it."""
+        self._began = True
+        self._beginning.append(intent)
+        if self._beside.is_shared:
+            self._write_beginning()
+        else:
+            blocking_together(self._write_beginning)
+
+    def _write_beginning(self) -> None:
+        """Write the intents that have come together, since a commit for each would cost as much as a small copy."""
+        with self._writing:
+            intents = []
+            while self._beginning:
+                intents.append(self._beginning.popleft())
+            try:
+                self._beside.executemany(
+                    "INSERT OR REPLACE INTO intent (operation, digest, path, size, mtime_ns,"
+                    " ctime_ns, inode) VALUES (?,?,?,?,?,?,?)",
+                    [(each.operation, each.digest, *each.local) for each in intents],
+                )
+            except BaseException:
+                # Another thread may be about to write, and its intent among these.
+                self._beginning.extendleft(reversed(intents))
+                raise
+
+    def end(self, path: str, *, but: Intent | None) -> None:
+        """Forget the writes of a path that the store was seen not to hold: all, or all but one."""
+        self._beside.execute(
+            "DELETE FROM intent WHERE path = ? AND operation IS NOT ?",
+            (path, but.operation if but else None),
+        )
+
+    def agreed(self, paths: Iterable[str]) -> None:
+        """Forget the writes of paths about which something was agreed on, inside the caller's transaction."""
+        if self._before or self._began:
+            self._db.executemany("DELETE FROM intent WHERE path = ?", ((path,) for path in paths))
+
+    def unseen(self) -> list[str]:
+        """Return the paths of which a write began before this run, and for which the plan shows nothing in the store."""
+        if not self._before:
+            return []
+        rows = self._db.execute(
+            "SELECT DISTINCT path FROM intent WHERE NOT EXISTS"
+            " (SELECT 1 FROM plan WHERE plan.path = intent.path AND plan.remote_size IS NOT NULL)"
+            " ORDER BY path"
+        )
+        return [path for (path,) in rows]

@@ -10,18 +10,25 @@ and `retrying.RetryingStore` wraps any store with the same contract. All methods
 may be called from several threads at once.
 
 Differences between stores are facts in `Features`, never type checks.
+
+What the trash of a store holds after a change, for those who change single objects.
+
+What belongs to an object besides its content, and what a store keeps to that knows of it.
+
+An addition to the contract of `base`, for those of its users that carry
+objects from one such store to another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from craftsync.core.model import Absent, RemoteObject, Skipped
-from craftsync.errors import StoreUnavailable
-from craftsync.pace import UNPACED, Pace
+from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped
+from craftsync.errors import CraftsyncError, StoreUnavailable
+from craftsync.net.pace import UNPACED, Pace
 
 Expect = RemoteObject | Absent | None
 """What a write or delete may replace: this very object, nothing, or anything (`None`)."""
@@ -377,4 +384,67 @@ class UploadListingStore(Store, Protocol):
 
         Raises `StoreError` where the server does not list them, or refuses to.
         """
+        ...
+
+
+def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
+    """Return what the trash holds of `path` under a stamp; `None` if a change that was to keep it met nothing.
+
+    A bucket's own versions are not in the trash. A store that cannot tell now is
+    no error: the change itself was made.
+    """
+    if store.features.keeps_versions:
+        return None
+    with suppress(CraftsyncError):
+        return store.stat(f"{OWN_FOLDER}/trash/{stamp}/{path}")
+    return None
+
+
+class Properties(NamedTuple):
+    """What belongs to an object besides its content; all names are lower-case.
+
+    `headers` are those of HTTP, such as content-type; `metadata` is what the
+    object's owner noted there, without craftsync's notes; `tags` are written
+    `name=value&…`, percent-encoded. Without a `storage_class` it is the store's
+    usual one, or nobody has asked.
+    """
+
+    headers: Mapping[str, str]
+    metadata: Mapping[str, str]
+    tags: str = ""
+    storage_class: str | None = None
+
+
+class DescribedReader(Reader, Protocol):
+    """An object being read from a `DescribingStore`."""
+
+    @property
+    def properties(self) -> Properties:
+        """What the answer tells of them, which is all but tags and storage class."""
+        ...
+
+
+class DescribingStore(Store, Protocol):
+    """A store whose objects have `Properties`: one with `Features.properties`. Its readers are `DescribedReader`s."""
+
+    def properties(self, expect: RemoteObject) -> Properties:
+        """Ask for all properties of an object, with a request of its own, or two where there are tags.
+
+        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not the one
+        expected.
+        """
+        ...
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+        properties: Properties | None = None,
+    ) -> RemoteObject:
+        """As in `Store`; the object gets these properties besides craftsync's notes."""
         ...

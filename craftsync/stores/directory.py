@@ -1,4 +1,6 @@
-"""A plain folder as a store: the default, a backup disk, a network share.
+"""What the disk says of a folder, as errors of the directory store that lives in it.
+
+A plain folder as a store: the default, a backup disk, a network share.
 
 An object is the file at its path; its version is made of everything the file
 system says about the file. Several processes may use the folder at once: what
@@ -8,6 +10,7 @@ only one that may know `craftsync.local`.)
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,24 +19,91 @@ from typing import Self
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, LocalFile, RemoteObject, Skipped
 from craftsync.core.paths import is_own, left_out, malformed
-from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Reserve
 from craftsync.errors import (
+    CraftsyncError,
+    ListingBroken,
+    NoSpace,
     ObjectNotFound,
     PathBusy,
+    PathDenied,
+    PathError,
     PathObstructed,
     PathRefused,
     PreconditionFailed,
     RootError,
+    StoreDenied,
     StoreError,
+    StoreFull,
+    StoreMissing,
     StoreUnavailable,
 )
 from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.scan import scan
 from craftsync.local.temporary import Temporary, copy_content
-from craftsync.pace import Attempt
+from craftsync.net.pace import Attempt
 from craftsync.stores.base import Expect, Features, Source, UploadJournal, pace_of
-from craftsync.stores.disk_errors import error_of, listing_error, translated, whole_store_error
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+_PERMISSIONS = _DENIED - {errno.EROFS}
+_PERMISSIONS_REMEDY = "Check the owner and the permissions of the %s."
+
+
+@contextmanager
+def translated(store: str, path: str | None = None) -> Iterator[None]:
+    """Turn what went wrong with the folder or the disk into an error of the store.
+
+    With `path`, permissions that forbid it concern that path alone
+    (`PathDenied`), unless it is craftsync's own.
+    """
+    try:
+        yield
+    except RootError as error:
+        raise whole_store_error(error) from error
+    except OSError as error:
+        raise error_of(error, store) from error
+    except NoSpace as error:
+        raise StoreFull(f"{store}: {error}", remedy=error.remedy) from error
+    except PathError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or type(error) is not PathError:
+            raise
+        what = f"{store}: {error}".removesuffix(f": {cause.strerror}")
+        if path is not None and cause.errno in _PERMISSIONS and not is_own(path):
+            remedy = _PERMISSIONS_REMEDY % "file and of the folders it is in"
+            raise PathDenied(f"{what}: {cause.strerror}.", remedy=remedy) from error
+        raise error_of(cause, what) from error
+
+
+def error_of(error: OSError, what: str) -> CraftsyncError:
+    reason = error.strerror or str(error)
+    sentence = f"{what}." if what.endswith(reason) else f"{what}: {reason}."
+    if error.errno == errno.EROFS:
+        return StoreDenied(sentence, remedy="Mount the disk so that it can be written to.")
+    if error.errno in _FULL:
+        return StoreFull(sentence, remedy="Make room on its disk.")
+    if error.errno in _DENIED:
+        return StoreDenied(sentence, remedy=_PERMISSIONS_REMEDY % "folder")
+    return StoreUnavailable(sentence, ambiguous=False)
+
+
+def whole_store_error(error: RootError) -> CraftsyncError:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in _DENIED:
+        return StoreDenied(str(error), remedy=error.remedy)
+    return StoreMissing(str(error), remedy=error.remedy)
+
+
+def listing_error(error: RootError) -> CraftsyncError:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno not in _DENIED | {errno.ENOENT, errno.ENOTDIR}:
+        return ListingBroken(str(error), remedy=error.remedy)
+    return whole_store_error(error)
+
 
 _INTERNAL = frozenset({f"{OWN_FOLDER}/tmp", f"{OWN_FOLDER}/lock", f"{OWN_FOLDER}/commit-lock"})
 

@@ -20,14 +20,16 @@ from typing import TypeVar, cast
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
-from craftsync.forking import in_children
-from craftsync.stores.answers import Answers
+from craftsync.net.pace import Concurrency, concurrency, limit_found
+from craftsync.net.waiting import in_children
 from craftsync.stores.base import (
     CopyingStore,
+    DescribingStore,
     Expect,
     Features,
     OldVersion,
     Origin,
+    Properties,
     Reader,
     Source,
     Store,
@@ -38,8 +40,7 @@ from craftsync.stores.base import (
     cancel,
     renew,
 )
-from craftsync.stores.opening import Opening
-from craftsync.stores.properties import DescribingStore, Properties
+from craftsync.stores.sources import Answers, Opening
 
 T = TypeVar("T")
 
@@ -378,3 +379,20 @@ def _after(
     """Pass on what comes after a path in the byte order of UTF-8; a raw key may hold what UTF-8 cannot."""
     bound = last.encode(errors="surrogateescape")
     return (entry for entry in entries if entry.path.encode(errors="surrogateescape") > bound)
+
+
+def concurrency_of(transfers: int, stores: Sequence[Store]) -> Concurrency:
+    """Return how many transfers these stores may have under way: a number of them, or `AUTO`."""
+    answers = [store.answers for store in stores if isinstance(store, RetryingStore)]
+    return concurrency(
+        transfers, _hosts_of(stores), lambda: sum([each.failures for each in answers])
+    )
+
+
+def concurrency_found(stores: Sequence[Store]) -> int | None:
+    """Return the number that was found out for these stores; `None` where none was."""
+    return limit_found(_hosts_of(stores))
+
+
+def _hosts_of(stores: Sequence[Store]) -> tuple[str, ...]:
+    return tuple(sorted({store.features.host for store in stores} - {""}))

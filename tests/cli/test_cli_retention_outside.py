@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from craftsync import DataStore
-from craftsync.state.kept import KeptVersion
-from craftsync.state.outside import Outside
+from craftsync.state.history import KeptVersion, Outside
 from tests.cli.test_cli_serve import sdk_of
 from tests.support.cli import Craftsync
 from tests.support.serving import serving

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from craftsync.hosts import Host, NoSuchHost, NotConnected, trusting
+from craftsync.net.hosts import Host, NoSuchHost, NotConnected, trusting
 from tests.support.cli import Craftsync
 from tests.support.daemons import running
 from tests.support.s3 import fake_s3

@@ -157,7 +157,7 @@ def moto_store(moto_server: S3Server, open_s3: OpenS3) -> S3Store:
 SERVE_MEMORY = """
 from craftsync.clock import SystemClock
 from craftsync.serve import server
-from craftsync.stores.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 with server.listen("127.0.0.1", 0) as listener:
     print(server.address_of(listener), flush=True)
@@ -240,7 +240,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield directory
         directory.close()
     else:
-        from craftsync.stores.memory import MemoryStore
+        from tests.support.memory_store import MemoryStore
 
         yield MemoryStore()
 

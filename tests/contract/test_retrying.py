@@ -12,9 +12,9 @@ import pytest
 from craftsync.core.model import ABSENT
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreDenied, StoreUnavailable
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
 from craftsync.stores.retrying import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, RetryingStore
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes
 
 LOST = StoreUnavailable("the answer was lost", ambiguous=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from craftsync.stores.s3.absence import Absence
+from craftsync.stores.s3.listing import Absence
 from tests.support.clock import FakeClock
 
 

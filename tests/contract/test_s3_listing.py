@@ -15,7 +15,7 @@ from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import ListingBroken, StoreMissing, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store
-from craftsync.stores.s3.page import BrokenPage, Page, entries, parse
+from craftsync.stores.s3.listing import BrokenPage, Page, entries, parse
 from tests.contract.conftest import OpenS3
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import (

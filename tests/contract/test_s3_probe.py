@@ -12,7 +12,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store, probe
-from craftsync.stores.s3.facts import Form
+from craftsync.stores.s3.probe import Form
 from tests.contract.conftest import OpenS3
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import Answer, Drop, Forward, Request, error, proxied

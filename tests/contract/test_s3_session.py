@@ -21,8 +21,14 @@ from hypothesis import strategies as st
 from craftsync.core.model import ABSENT
 from craftsync.errors import ConfigError, StoreDenied
 from craftsync.stores.s3 import S3Store
-from craftsync.stores.s3.session import open_session
-from craftsync.stores.s3.signing import Keys, Request, encoded_path, encoded_query, sign
+from craftsync.stores.s3.credentials import (
+    Keys,
+    Request,
+    encoded_path,
+    encoded_query,
+    open_session,
+    sign,
+)
 from tests.contract.conftest import BUCKET
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.support.world import Bytes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import RemoteObject
+from craftsync.engine import content, executor, planfile
+from craftsync.engine.report import Options, Report
+from craftsync.engine.session import Session
 from craftsync.errors import StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.stores.base import Expect
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync import content, executor, planfile
-from craftsync.sync.report import Options, Report
-from craftsync.sync.session import Session
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from craftsync.engine.report import Options
+from craftsync.engine.session import Session
 from craftsync.local.folder import Folder
+from craftsync.net.tasks import SerialPool
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
-from craftsync.sync.pool import SerialPool
-from craftsync.sync.report import Options
-from craftsync.sync.session import Session
 from tests.support.world import World, leftovers
 
 DIED = 9
@@ -64,7 +64,7 @@ class Eager(SerialPool[Any]):
 
 
 class Late:
-    """Changes that are made only once the run is under way. Keeps `sync.fresh.Changes`."""
+    """Changes that are made only once the run is under way. Keeps `engine.planner.Changes`."""
 
     def __init__(self, world: World) -> None:
         self._world = world

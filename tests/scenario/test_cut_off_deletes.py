@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import Mode, Policy
+from craftsync.engine.held import Verdict
+from craftsync.engine.report import Options
 from craftsync.stores.directory import DirectoryStore
-from craftsync.sync.held import Verdict
-from craftsync.sync.report import Options
 from tests.scenario.test_crash import die_in_a_pass
 from tests.support.clock import FakeClock
 from tests.support.world import World

@@ -8,12 +8,12 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Policy
-from craftsync.state.events import EVENT_SECONDS
+from craftsync.engine.held import Verdict
+from craftsync.engine.report import ActionEvent, Options, Report
+from craftsync.state.held import EVENT_SECONDS
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.held import Verdict
-from craftsync.sync.report import ActionEvent, Options, Report
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 NAMES = [f"f/{number:03}" for number in range(100)]

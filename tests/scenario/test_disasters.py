@@ -14,8 +14,8 @@ from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import ListingBroken, LockedError, RootError, StateError, StoreChanged
 from craftsync.state import pair_folder
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from craftsync.blocking import blocking
 from craftsync.core.model import RemoteObject
+from craftsync.engine.report import ActionEvent
 from craftsync.errors import StoreMissing, StoreUnavailable
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.report import ActionEvent
+from craftsync.net.waiting import blocking
 from tests.support.cli import until
+from tests.support.memory_store import MemoryStore
 from tests.support.watching import Kept, NoWatch, kept
 from tests.support.world import World
 

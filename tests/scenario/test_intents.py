@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from craftsync.core.model import RemoteObject
+from craftsync.engine import planfile
+from craftsync.engine.report import Options
 from craftsync.errors import Interrupted
+from craftsync.net.tasks import SerialPool
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync import planfile
-from craftsync.sync.pool import SerialPool
-from craftsync.sync.report import Options
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 AT = 1_000_000_000 * 10**9

@@ -20,15 +20,15 @@ from craftsync.errors import (
     StoreMissing,
     UsageError,
 )
-from craftsync.local.patterns import CallRules
+from craftsync.local.ignore import CallRules
 from craftsync.migrate.options import Verify
 from craftsync.migrate.shards import Shard
+from craftsync.net.pace import Concurrency
+from craftsync.net.tasks import TaskPool
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.concurrency import Concurrency
-from craftsync.sync.pool import TaskPool
+from tests.support.memory_store import MemoryStore
 from tests.support.moving import Moving, held, kept
 
 LARGE = bytes(range(256)) * (17 << 12)

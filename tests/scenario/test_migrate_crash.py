@@ -12,13 +12,13 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Policy
-from craftsync.local.patterns import CallRules
+from craftsync.engine.report import Options
+from craftsync.local.ignore import CallRules
 from craftsync.migrate.migration import Migration
 from craftsync.migrate.options import MigrationOptions
+from craftsync.net.tasks import SerialPool
 from craftsync.state.migration import MigrationState
 from craftsync.stores.directory import DirectoryStore
-from craftsync.sync.pool import SerialPool
-from craftsync.sync.report import Options
 from tests.scenario.test_crash import DIED, Fuse, Fused
 from tests.support.moving import Moving, held, kept
 from tests.support.servers import S3Server

@@ -15,8 +15,8 @@ from threading import Thread
 import pytest
 
 import craftsync
+from craftsync.engine.report import ProgressEvent
 from craftsync.errors import StoreUnavailable, UsageError
-from craftsync.sync.report import ProgressEvent
 from tests.support.cli import until
 from tests.support.servers import free_port
 

@@ -11,7 +11,7 @@ import pytest
 from craftsync.core.model import RemoteObject
 from craftsync.state.migration import MigrationState
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.moving import Moving
 
 LARGE = bytes(range(256)) * (17 << 12)

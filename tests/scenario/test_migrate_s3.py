@@ -14,7 +14,7 @@ import pytest
 from craftsync.core.model import RemoteObject
 from craftsync.errors import Interrupted, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.migrate.options import Verify
-from craftsync.stores.properties import Properties
+from craftsync.stores.base import Properties
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, S3Store
 from tests.support.clock import FakeClock

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import craftsync
-from craftsync.sync.report import Event, ProgressEvent
+from craftsync.engine.report import Event, ProgressEvent
 
 FILES = 1200
 

@@ -10,17 +10,16 @@ import pytest
 
 import craftsync
 from craftsync.core.model import ABSENT
+from craftsync.engine.report import Event, ProgressEvent
 from craftsync.errors import PreconditionFailed
-from craftsync.pace import Pace
+from craftsync.net.pace import Limiter, Pace
 from craftsync.stores.base import Store
 from craftsync.stores.craftai import Access, CraftAiStore
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
 from craftsync.stores.s3 import S3Store
-from craftsync.sync.limiter import Limiter
-from craftsync.sync.report import Event, ProgressEvent
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import Answer, Drop, Request
+from tests.support.memory_store import MemoryStore
 from tests.support.platform import faulty_platform
 from tests.support.s3 import fake_s3
 from tests.support.world import Bytes, World

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from craftsync.blocking import blocking
 from craftsync.core.model import RemoteObject
 from craftsync.local import linux
+from craftsync.net.waiting import blocking
 from craftsync.state.database import Database
-from craftsync.stores.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 TIMEOUT = 60.0

@@ -10,13 +10,13 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention, StoreTrash
+from craftsync.engine.held import Verdict
+from craftsync.engine.report import Options
+from craftsync.engine.retention import suspended
+from craftsync.engine.trash import Wanted
 from craftsync.errors import StoreError
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.held import Verdict
-from craftsync.sync.report import Options
-from craftsync.sync.retention import suspended
-from craftsync.sync.trash import Wanted
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes, World
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.schedule import WatchSettings
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.report import Issue, IssueEvent
+from craftsync.engine.report import Issue, IssueEvent
+from tests.support.memory_store import MemoryStore
 from tests.support.watching import NoWatch, kept
 from tests.support.world import World
 

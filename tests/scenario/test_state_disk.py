@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from craftsync.engine.report import Options
 from craftsync.errors import StateError
 from craftsync.state.database import Database
-from craftsync.sync.report import Options
 from tests.support.world import World
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.changes import Differing, changed_here, changed_there
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.planner import Planner
-from craftsync.sync.report import Options
-from craftsync.sync.session import Session, ignore_events
+from craftsync.engine.planner import Planner
+from craftsync.engine.report import Options
+from craftsync.engine.session import Session, ignore_events
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 FILES = 10_000

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from craftsync.engine.session import Session
+from craftsync.engine.trash import Restored, Wanted
 from craftsync.errors import UsageError
-from craftsync.sync.restoring import Restored
-from craftsync.sync.session import Session
-from craftsync.sync.trash import Wanted
 from tests.support.world import World
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import Compare, OnConflict, Policy, RemoteObject
+from craftsync.engine.report import Options
+from craftsync.engine.session import Session
 from craftsync.errors import StoreDenied
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.report import Options
-from craftsync.sync.session import Session
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes, World
 
 

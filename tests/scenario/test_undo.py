@@ -9,12 +9,12 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention
+from craftsync.engine.held import Verdict
+from craftsync.engine.report import Options
+from craftsync.engine.trash import Wanted
 from craftsync.errors import UsageError
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.held import Verdict
-from craftsync.sync.report import Options
-from craftsync.sync.trash import Wanted
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 BEFORE = {

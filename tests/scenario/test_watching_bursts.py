@@ -19,12 +19,12 @@ import pytest
 from craftsync.clock import Clock
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import WatchSettings
+from craftsync.engine.report import Options
 from craftsync.local.folder import Folder
 from craftsync.local.watch import DirtyPaths
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.report import Options
 from tests.support.cli import until
+from tests.support.memory_store import MemoryStore
 from tests.support.watching import SENTINELS, Heard, Hearing, kept
 from tests.support.world import World
 

@@ -14,12 +14,12 @@ from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import WatchSettings
+from craftsync.engine.report import ActionEvent, Event, IssueEvent, Options
 from craftsync.errors import RootError
 from craftsync.local.watch import Health
 from craftsync.stores.directory import DirectoryStore
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.report import ActionEvent, Event, IssueEvent, Options
 from tests.support.cli import until
+from tests.support.memory_store import MemoryStore
 from tests.support.watching import Kept, NoWatch, OutOfReach, StoppedClock, kept
 from tests.support.world import World
 

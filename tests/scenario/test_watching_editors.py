@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import Kind
+from craftsync.engine.report import ActionEvent, Options
 from craftsync.local import rename
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.report import ActionEvent, Options
+from tests.support.memory_store import MemoryStore
 from tests.support.watching import SENTINELS, Hearing, Kept, kept
 from tests.support.world import World
 

@@ -13,10 +13,10 @@ from craftsync.core.model import RemoteObject
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import WatchSettings
 from craftsync.daemon.status import Waiting
+from craftsync.engine.inspect import of_pair
+from craftsync.engine.report import Event, Issue, IssueEvent, Options, ProgressEvent
 from craftsync.errors import PathError
 from craftsync.local.watch import DirtyPaths
-from craftsync.sync.report import Event, Issue, IssueEvent, Options, ProgressEvent
-from craftsync.sync.status import of_pair
 from tests.support.clock import FakeClock
 from tests.support.watching import Kept, NoWatch, OutOfReach, StoppedClock, kept
 from tests.support.world import World

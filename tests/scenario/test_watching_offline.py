@@ -7,10 +7,10 @@ from pathlib import Path
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.status import FolderState
 from craftsync.errors import ObjectNotFound, StoreUnavailable
-from craftsync.stores.answers import Answers
-from craftsync.stores.memory import MemoryStore
 from craftsync.stores.retrying import RetryingStore
+from craftsync.stores.sources import Answers
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 from tests.support.watching import NoWatch, kept
 from tests.support.world import World
 

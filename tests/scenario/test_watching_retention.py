@@ -9,8 +9,8 @@ import pytest
 
 from craftsync.core.retention import Retention
 from craftsync.daemon.schedule import WatchSettings
-from craftsync.state.kept import KeptVersion
-from craftsync.sync.report import ActionEvent, Event, ProgressEvent
+from craftsync.engine.report import ActionEvent, Event, ProgressEvent
+from craftsync.state.history import KeptVersion
 from tests.support.watching import Kept, NoWatch, OutOfReach, StoppedClock, kept
 from tests.support.world import World
 

@@ -13,13 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from craftsync.clock import Clock
-from craftsync.hosts import NotConnected
+from craftsync.net.hosts import NotConnected
 from craftsync.stores.base import Store
 from craftsync.stores.s3 import store as store_module
 from craftsync.stores.s3 import wire
-from craftsync.stores.s3.displacing import Limits
-from craftsync.stores.s3.session import Session
-from craftsync.stores.s3.signing import Keys
+from craftsync.stores.s3.credentials import Keys, Session
+from craftsync.stores.s3.preconditions import Limits
 from craftsync.stores.s3.store import S3Store
 from tests.simulator.determinism import replaced
 from tests.simulator.steps import Fail

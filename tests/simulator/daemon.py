@@ -9,11 +9,11 @@ from random import Random
 from craftsync.clock import Clock
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import WatchSettings
+from craftsync.engine.report import OnEvent, Options, Report
+from craftsync.engine.session import Session
 from craftsync.local.folder import Folder
 from craftsync.local.watch.dirty import DirtyPaths
 from craftsync.local.watch.supervisor import Health
-from craftsync.sync.report import OnEvent, Options, Report
-from craftsync.sync.session import Session
 from tests.simulator.steps import PATHS
 
 RESCAN_SECONDS = 600.0

@@ -12,7 +12,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from craftsync.stores import retrying, workers
+from craftsync.stores import retrying, sources
 from craftsync.stores.s3 import listing, multipart
 
 
@@ -60,7 +60,7 @@ def replaced(*places: tuple[Any, str, Any]) -> Iterator[None]:
 def seeded(chance: Random) -> Iterator[None]:
     """Have all that craftsync makes up, and does at once, decided by `chance` alone."""
     with replaced(
-        (workers, "ThreadPoolExecutor", SerialExecutor),
+        (sources, "ThreadPoolExecutor", SerialExecutor),
         (multipart, "ThreadPoolExecutor", SerialExecutor),
         (listing, "_fetched_ahead", chain.from_iterable),
         (retrying, "random", SimpleNamespace(Random=lambda: Random(chance.random()))),

@@ -11,8 +11,8 @@ from typing import Any
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.errors import StoreUnavailable
 from craftsync.stores.base import Expect, Source, Store, UploadJournal
-from craftsync.stores.memory import MemoryStore
 from tests.simulator.steps import Fail
+from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes
 
 Objects = dict[str, tuple[RemoteObject, bytes]]

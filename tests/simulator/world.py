@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from craftsync.core.model import OWN_FOLDER, Mode, Policy
 from craftsync.core.retention import Retention, StoreTrash
+from craftsync.engine.report import Event, IssueEvent, Options, Report
+from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, LockedError, StoreUnavailable
+from craftsync.net.tasks import SerialPool
 from craftsync.state.database import Database
 from craftsync.state.pair import pair_folder
 from craftsync.stores.retrying import RetryingStore
-from craftsync.sync.pool import SerialPool
-from craftsync.sync.report import Event, IssueEvent, Options, Report
-from craftsync.sync.session import Session
 from tests.simulator.bucket import SERVERS, SimulatedBucket
 from tests.simulator.daemon import RESCAN_SECONDS, Life
 from tests.simulator.determinism import seeded

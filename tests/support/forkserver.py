@@ -14,7 +14,7 @@ from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import Any
 
 LOADED = (
-    *("craftsync.cli", "craftsync.sync.session", "craftsync.sync.retention"),
+    *("craftsync.cli", "craftsync.engine.session", "craftsync.engine.retention"),
     *("craftsync.stores.directory", "craftsync.stores.retrying", "craftsync.daemon.control"),
     *("craftsync.migrate.command", "pathspec.patterns.gitignore.spec"),
 )

@@ -9,11 +9,11 @@ from typing import Any
 from craftsync.clock import SystemClock
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Policy, RemoteObject, Skipped
+from craftsync.engine.report import ActionEvent, Event, IssueEvent, Options
 from craftsync.migrate.migration import Migration
 from craftsync.migrate.options import MigrationOptions, MigrationReport
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store
-from craftsync.sync.report import ActionEvent, Event, IssueEvent, Options
 from tests.support.world import Bytes
 
 

@@ -14,15 +14,15 @@ from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import WatchSettings
+from craftsync.engine.report import Event, Options, Report
+from craftsync.engine.session import Session
 from craftsync.errors import StoreUnavailable
 from craftsync.local.folder import Folder
 from craftsync.local.watch import Dirty, DirtyPaths, Health, Supervisor
 from craftsync.local.watch.inotify import Inotify
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync.report import Event, Options, Report
-from craftsync.sync.session import Session
 from tests.support.cli import until
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
 SENTINELS = "*.sentinel"

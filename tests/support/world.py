@@ -13,8 +13,7 @@ from craftsync.clock import SystemClock
 from craftsync.core.model import Mode, Policy, Skipped
 from craftsync.core.paths import conflict_original
 from craftsync.core.retention import Retention
-from craftsync.stores.base import Store
-from craftsync.sync.report import (
+from craftsync.engine.report import (
     ActionEvent,
     Event,
     HeldEvent,
@@ -23,7 +22,8 @@ from craftsync.sync.report import (
     ProgressEvent,
     Report,
 )
-from craftsync.sync.session import Session
+from craftsync.engine.session import Session
+from craftsync.stores.base import Store
 
 
 class Bytes:

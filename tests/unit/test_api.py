@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import craftsync
+from craftsync.engine.report import ActionEvent, Event
 from craftsync.errors import RootError, UsageError
-from craftsync.sync.report import ActionEvent, Event
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_a_broken_side_is_an_exception() -> None:
 
 
 def test_the_function_and_the_folder_of_the_same_name_get_along() -> None:
-    import craftsync.sync.report
+    import craftsync.engine.report
 
     assert callable(craftsync.sync)
 

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from craftsync.sync.concurrency import FIRST, MOST, Adaptive, Shared
+from craftsync.net.pace import FIRST, MOST, Adaptive, Shared
 
 
 class Way:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from craftsync.connection import Connection, Garbled, Response
-from craftsync.sync.concurrency import Fixed
-from craftsync.sync.pool import TaskPool
+from craftsync.net.http import Connection, Garbled, Response
+from craftsync.net.pace import Fixed
+from craftsync.net.tasks import TaskPool
 
 TIMEOUT = 60.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -14,13 +14,12 @@ import pytest
 
 from craftsync.clock import SystemClock
 from craftsync.core.model import RemoteObject
+from craftsync.engine import content
+from craftsync.engine.content import Fetcher, PartialDownload, RootSource
 from craftsync.errors import ContentDamaged, Interrupted, StoreUnavailable
 from craftsync.local.folder import Folder
-from craftsync.pace import UNPACED
-from craftsync.stores.memory import MemoryStore
-from craftsync.sync import content
-from craftsync.sync.content import Fetcher, PartialDownload, RootSource
-from craftsync.sync.limiter import Hashing, Limiter
+from craftsync.net.pace import UNPACED, Hashing, Limiter
+from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes
 
 PART = 64

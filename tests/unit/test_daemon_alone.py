@@ -18,10 +18,10 @@ from craftsync.daemon.control import ask
 from craftsync.daemon.pair import Watched
 from craftsync.daemon.process import ServiceManager, Setup, watch
 from craftsync.daemon.schedule import WatchSettings
+from craftsync.engine.report import Options
+from craftsync.engine.session import Session, ignore_events
 from craftsync.errors import exhausted
 from craftsync.stores.directory import DirectoryStore
-from craftsync.sync.report import Options
-from craftsync.sync.session import Session, ignore_events
 from tests.support.cli import until
 
 

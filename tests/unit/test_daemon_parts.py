@@ -15,7 +15,7 @@ from craftsync.daemon import metrics
 from craftsync.daemon.hook import Hook, Notice
 from craftsync.daemon.process import ServiceManager
 from craftsync.daemon.status import Waiting
-from craftsync.sync.report import ActionEvent, Issue, IssueEvent
+from craftsync.engine.report import ActionEvent, Issue, IssueEvent
 from tests.support.cli import until
 from tests.support.clock import FakeClock
 

@@ -23,10 +23,9 @@ from craftsync.errors import (
     StoreMissing,
     UsageError,
 )
-from craftsync.state.facts import FACTS_LAST_NS as WEEK
-from craftsync.state.facts import known_facts
-from craftsync.state.pair import PairState
-from craftsync.stores.source import FileSource
+from craftsync.state.pair import FACTS_LAST_NS as WEEK
+from craftsync.state.pair import PairState, known_facts
+from craftsync.stores.sources import FileSource
 
 
 @pytest.fixture

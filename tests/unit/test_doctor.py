@@ -11,16 +11,9 @@ import pytest
 
 from craftsync.clock import SystemClock
 from craftsync.core.model import RemoteObject
-from craftsync.doctor import folder, mounts
+from craftsync.doctor import checks
 from craftsync.doctor import store as of_store
-from craftsync.doctor.findings import (
-    Finding,
-    Level,
-    examined,
-    exit_code_of,
-    failed,
-    ok,
-)
+from craftsync.doctor.report import Finding, Level, examined, exit_code_of, failed, ok
 from craftsync.errors import (
     ConfigError,
     CraftsyncError,
@@ -30,7 +23,7 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.stores.base import Reader
-from craftsync.stores.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 
 def store_findings(store: MemoryStore) -> dict[str, Finding]:
@@ -168,18 +161,18 @@ def test_every_fact_of_a_store_is_told() -> None:
 
 
 def test_the_filesystem_of_a_folder_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
-    assert mounts.kind_of(Path("/proc/self")) == "proc"
-    assert mounts.kind_of(tmp_path / "not there") == mounts.kind_of(tmp_path) != "unknown"
-    assert mounts.is_network("nfs4")
-    assert not mounts.is_network("ext4")
+    assert checks.kind_of(Path("/proc/self")) == "proc"
+    assert checks.kind_of(tmp_path / "not there") == checks.kind_of(tmp_path) != "unknown"
+    assert checks.is_network("nfs4")
+    assert not checks.is_network("ext4")
 
 
 def test_folders_are_counted_without_following_links_and_up_to_a_limit(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / ".craftsync" / "tmp").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path)
-    assert folder.count_folders(tmp_path, most=100) == 3
-    assert folder.count_folders(tmp_path, most=2) == 2
+    assert checks.count_folders(tmp_path, most=100) == 3
+    assert checks.count_folders(tmp_path, most=2) == 2
 
 
 def test_a_link_in_place_of_the_own_folder_is_not_followed(tmp_path: Path) -> None:
@@ -187,7 +180,7 @@ def test_a_link_in_place_of_the_own_folder_is_not_followed(tmp_path: Path) -> No
     outside.mkdir()
     root.mkdir()
     (root / ".craftsync").symlink_to(outside)
-    found = {finding.name: finding for finding in examined("", root, folder.ROOT_CHECKS)}
+    found = {finding.name: finding for finding in examined("", root, checks.ROOT_CHECKS)}
     assert found["names"].level is Level.NOTE
     assert "swapping" not in found
 

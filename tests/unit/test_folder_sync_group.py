@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import pytest
 
-from craftsync.local.sync_group import SyncGroup
+from craftsync.local.commit import SyncGroup
 
 
 class Flushes:

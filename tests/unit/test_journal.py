@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from craftsync.engine.runner import Note
+from craftsync.engine.tally import Journal
+from craftsync.net.tasks import SerialPool
 from craftsync.state.migration import MigrationState
-from craftsync.sync.journal import Journal
-from craftsync.sync.pool import SerialPool
-from craftsync.sync.runner import Note
 
 
 def learned(pool: SerialPool[Note]) -> None:

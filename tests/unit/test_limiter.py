@@ -9,8 +9,7 @@ import pytest
 from craftsync.config.parsers import RateByTime, Rates, parse_bwlimit
 from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
 from craftsync.errors import Interrupted
-from craftsync.pace import PIECE, Attempt
-from craftsync.sync.limiter import Limiter
+from craftsync.net.pace import PIECE, Attempt, Limiter
 from tests.support.clock import FakeClock
 
 MONDAY = datetime(2026, 11, 23)

@@ -18,11 +18,10 @@ from craftsync.core.model import RemoteObject
 from craftsync.errors import ContentDamaged, PathBusy, StoreUnavailable
 from craftsync.migrate import content
 from craftsync.migrate.content import Room, Stream, digest_of, read_whole
-from craftsync.pace import UNPACED
+from craftsync.net.pace import UNPACED, Limiter
 from craftsync.stores.craftai.writing import Limits as CraftAiLimits
-from craftsync.stores.memory import MemoryStore
 from craftsync.stores.s3 import Limits
-from craftsync.sync.limiter import Limiter
+from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes
 
 MIB = 1024 * 1024

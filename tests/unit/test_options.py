@@ -10,10 +10,10 @@ import pytest
 from craftsync.config.options import PassOptions, Settings, settings_of
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Compare, Mode, OnConflict
+from craftsync.engine.report import Options
 from craftsync.errors import UsageError
+from craftsync.net.pace import AUTO
 from craftsync.runs import options_of
-from craftsync.sync.concurrency import AUTO
-from craftsync.sync.report import Options
 
 
 def test_silence_means_the_defaults() -> None:

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from craftsync.cli.output import JsonLines, Output, sentence, shown, size_shown
+from craftsync.cli.output import JsonLines, Output, sentence, size_shown
+from craftsync.cli.terminal import shown
 from craftsync.core.model import Kind
-from craftsync.sync.report import ActionEvent, Issue, IssueEvent, Report
+from craftsync.engine.report import ActionEvent, Issue, IssueEvent, Report
 
 
 @pytest.mark.parametrize(

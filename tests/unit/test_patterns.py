@@ -10,8 +10,7 @@ from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
-from craftsync.local.ignore import IgnoreRules
-from craftsync.local.patterns import MOST_PATTERNS, CallRules, Patterns
+from craftsync.local.ignore import MOST_PATTERNS, CallRules, IgnoreRules, Patterns
 from tests.unit.test_ignore import name, pattern
 
 

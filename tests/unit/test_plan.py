@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile
-from craftsync.state.intents import Intent
 from craftsync.state.pair import PairState
+from craftsync.state.transfers import Intent
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from functools import partial
 
 import pytest
 
-from craftsync.blocking import blocking, blocking_together, is_ready, until_ready
 from craftsync.clock import CancellableClock
 from craftsync.errors import Interrupted
-from craftsync.sync.concurrency import Fixed
-from craftsync.sync.pool import TaskPool, Weight, weight_of
+from craftsync.net.pace import Fixed
+from craftsync.net.tasks import TaskPool, Weight, weight_of
+from craftsync.net.waiting import blocking, blocking_together, is_ready, until_ready
 
 TIMEOUT = 60.0
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from craftsync.errors import ConfigError
-from craftsync.proxies import proxy_for
+from craftsync.net.hosts import proxy_for
 
 STORE = urlsplit("https://bucket.s3.example:8443")
 

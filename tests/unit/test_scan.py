@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.errors import RootError
-from craftsync.local import names
+from craftsync.local import files
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import VANISHED, look, scan
@@ -237,8 +237,8 @@ def test_a_scan_that_is_abandoned_leaves_no_descriptor_open(folder: Folder, root
 def test_a_huge_folder_is_merged_from_runs(
     folder: Folder, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "RUN", 7)
-    monkeypatch.setattr(names, "_CHUNK", 16)
+    monkeypatch.setattr(files, "RUN", 7)
+    monkeypatch.setattr(files, "_CHUNK", 16)
     make(root, *(f"f{number}" for number in range(40)), "f1.d/x", "f1 /y", "new\nline", "é")
     Path(os.fsdecode(os.fsencode(root) + b"/\xff")).touch()
     found = list(scan(folder, None))

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from craftsync.errors import RootError
-from craftsync.local import scan_process
+from craftsync.local import scan as scan_process
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
-from craftsync.local.scan import scan
-from craftsync.local.scan_process import scan_aside
+from craftsync.local.scan import scan, scan_aside
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from craftsync.serve.content import BLOCK, Content, Extent, Scratch, SmallScratch
+from craftsync.serve.errors import Refused
 from craftsync.serve.form import Form
 from craftsync.serve.multipart import (
     ABANDONED_SECONDS,
@@ -21,8 +22,7 @@ from craftsync.serve.multipart import (
     Upload,
     Uploads,
 )
-from craftsync.serve.ranges import range_of
-from craftsync.serve.refused import Refused
+from craftsync.serve.objects import range_of
 from tests.support.clock import FakeClock
 
 BOUNDARY = "----limit"

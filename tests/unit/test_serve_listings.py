@@ -9,10 +9,10 @@ import pytest
 
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import ListingBroken
+from craftsync.serve.errors import Refused
 from craftsync.serve.listings import MOST_OPEN, REST_SECONDS, Listings
-from craftsync.serve.refused import Refused
-from craftsync.stores.memory import MemoryStore
 from tests.support.clock import FakeClock
+from tests.support.memory_store import MemoryStore
 
 PATHS = [f"d/{name}" for name in ("a", "b", "é", "\U0001f600", "ｚ")]
 """In the byte order of UTF-8, which is not that of UTF-16."""

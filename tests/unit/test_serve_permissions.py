@@ -7,9 +7,8 @@ from collections.abc import Callable
 import jwt
 import pytest
 
-from craftsync.serve.presigned import Signer
-from craftsync.serve.refused import Refused
-from craftsync.serve.tokens import Tokens
+from craftsync.serve.auth import Signer, Tokens
+from craftsync.serve.errors import Refused
 from tests.support.clock import FakeClock
 
 

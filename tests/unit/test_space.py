@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.core.reserve import Reserve
+from craftsync.core.retention import Reserve
 from craftsync.errors import NoSpace
 from craftsync.local.folder import Folder
 

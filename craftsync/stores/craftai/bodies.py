@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import md5
 from typing import Any
 
-from craftsync.pace import Pace
+from craftsync.net.pace import Pace
 from craftsync.stores.base import Source
 
 CHUNK = 1024 * 1024

@@ -26,7 +26,7 @@ from craftsync.errors import (
     StoreUnavailable,
     UnknownHost,
 )
-from craftsync.hosts import NoSuchHost, ProxyFailed
+from craftsync.net.hosts import NoSuchHost, ProxyFailed
 
 _FULL = {"EntityTooLarge", "QuotaExceeded", "StorageFull", "XMinioStorageFull"}
 _EXPIRED = {"ExpiredToken", "RequestTimeTooSkewed", "RequestExpired"}

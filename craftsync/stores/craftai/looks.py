@@ -14,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.errors import Interrupted, StoreError, StoreUnavailable
-from craftsync.forking import in_children
-from craftsync.stores.workers import workers
+from craftsync.net.waiting import blocking, in_children
+from craftsync.stores.sources import workers
 
 _MOST_PATHS = 20_000
 """A listing of twenty pages is cheaper than looking at the paths that are written while it serves."""

@@ -24,14 +24,14 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
-from craftsync.forking import in_children
-from craftsync.pace import Attempt
+from craftsync.net.pace import Attempt
+from craftsync.net.waiting import in_children
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.craftai.bodies import Content
 from craftsync.stores.craftai.calls import Calls, Part
 from craftsync.stores.craftai.errors import UploadGone, UrlExpired
 from craftsync.stores.craftai.storage import Receipt
-from craftsync.stores.workers import gathered
+from craftsync.stores.sources import gathered
 
 KIB, MIB = 1024, 1024 * 1024
 PART_STEP = 256 * KIB

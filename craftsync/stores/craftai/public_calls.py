@@ -17,7 +17,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.errors import (
     CraftsyncError,
@@ -29,7 +28,7 @@ from craftsync.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from craftsync.forking import in_children
+from craftsync.net.waiting import blocking, in_children
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.child_process import CallFailed, ChildProcess
 from craftsync.stores.craftai.errors import Answer, about_the_store, refused

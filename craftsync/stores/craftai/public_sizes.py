@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from craftsync.forking import in_children
+from craftsync.net.waiting import in_children
 from craftsync.stores.craftai.objects import moment_of
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")

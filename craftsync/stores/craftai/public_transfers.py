@@ -16,7 +16,7 @@ from io import BufferedRandom
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import StoreError, StoreUnavailable
-from craftsync.pace import UNPACED, Attempt, Pace
+from craftsync.net.pace import UNPACED, Attempt, Pace
 from craftsync.stores.base import Source
 from craftsync.stores.craftai.public_calls import PublicCalls
 from craftsync.stores.craftai.public_sizes import KnownSizes, Shown, is_size

@@ -22,7 +22,7 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
-from craftsync.forking import in_children
+from craftsync.net.waiting import in_children
 from craftsync.stores.craftai.bodies import CHUNK
 from craftsync.stores.craftai.calls import Calls
 from craftsync.stores.craftai.errors import RangeBeyond, UrlExpired, unintelligible

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.errors import (
     ConfigError,
@@ -25,7 +24,7 @@ from craftsync.errors import (
     UnknownHost,
     UsageError,
 )
-from craftsync.forking import in_children
+from craftsync.net.waiting import blocking, in_children
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.errors import (
     about_the_store,

@@ -15,9 +15,9 @@ from itertools import chain
 from typing import NamedTuple
 from uuid import uuid4
 
-from craftsync.connection import Buffer, Response
 from craftsync.core.model import time_within
-from craftsync.pace import Attempt
+from craftsync.net.http import Buffer, Response
+from craftsync.net.pace import Attempt
 from craftsync.stores.base import Source, pace_of
 from craftsync.stores.craftai.bodies import CHUNK, Content, form
 from craftsync.stores.craftai.errors import (

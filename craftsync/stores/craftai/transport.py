@@ -21,9 +21,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from craftsync.connection import Buffer, Response
 from craftsync.errors import Interrupted
-from craftsync.hosts import Authorities, Host, NotConnected, trusting
+from craftsync.net.hosts import Authorities, Host, NotConnected, trusting
+from craftsync.net.http import Buffer, Response
 from craftsync.stores.craftai.errors import unreachable
 
 TIMEOUT = (10.0, 60.0)

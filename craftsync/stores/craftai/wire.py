@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from craftsync.blocking import blocking
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import MAX_PATH_BYTES
 from craftsync.errors import ObjectNotFound, PathRefused
+from craftsync.net.waiting import blocking
 from craftsync.stores.base import Expect, Features, Source, UploadJournal
 from craftsync.stores.craftai.access import Access
 from craftsync.stores.craftai.calls import Calls

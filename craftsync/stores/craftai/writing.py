@@ -17,7 +17,7 @@ from craftsync.clock import Clock, stamp
 from craftsync.core.model import OWN_FOLDER, RemoteObject
 from craftsync.core.paths import is_own
 from craftsync.errors import StoreUnavailable
-from craftsync.pace import Attempt
+from craftsync.net.pace import Attempt
 from craftsync.stores.base import Source, UploadJournal, pace_of, written_already
 from craftsync.stores.craftai.calls import Calls
 from craftsync.stores.craftai.looks import Looks, Written

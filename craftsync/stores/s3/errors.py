@@ -24,7 +24,7 @@ from craftsync.errors import (
     StoreUnavailable,
     UnknownHost,
 )
-from craftsync.hosts import NoSuchHost
+from craftsync.net.hosts import NoSuchHost
 
 _DENIED = {
     "InvalidAccessKeyId": "the access key is not known there",

@@ -13,14 +13,14 @@ from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
 from craftsync.errors import StoreError, StoreUnavailable
-from craftsync.forking import in_children
-from craftsync.hosts import Host
-from craftsync.pace import Attempt, Pace
+from craftsync.net.hosts import Host
+from craftsync.net.pace import Attempt, Pace
+from craftsync.net.waiting import in_children
 from craftsync.stores.base import Source, UploadJournal, pace_of
-from craftsync.stores.s3.calls import Calls
+from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
 from craftsync.stores.s3.objects import Condition, Original
-from craftsync.stores.workers import briefly, gathered
+from craftsync.stores.sources import briefly, gathered
 
 MIB = 1024 * 1024
 SMALLEST_PART = 8 * MIB

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from craftsync.core.model import RemoteObject, time_within
-from craftsync.stores.properties import Properties
+from craftsync.stores.base import Properties
 
 DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
 _META = "x-amz-meta-"

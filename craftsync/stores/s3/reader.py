@@ -1,4 +1,7 @@
-"""An object on its way here: asked for, checked against what was expected, and counted as it arrives."""
+"""An object on its way here: asked for, checked against what was expected, and counted as it arrives.
+
+What a server says it holds after a write, compared with what was sent: pure.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ from contextlib import contextmanager
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ContentDamaged, ObjectNotFound, StoreError, StoreUnavailable
 from craftsync.hashing import fed
-from craftsync.stores.properties import Properties
-from craftsync.stores.s3.calls import Calls
-from craftsync.stores.s3.displacing import check
+from craftsync.stores.base import Properties
+from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import RangeBeyond
-from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.objects import Found
+from craftsync.stores.s3.preconditions import check
+from craftsync.stores.s3.probe import ProbedFacts
 
 
 class ObjectReader:
-    """Keeps `stores.properties.DescribedReader`: hands the chunks on and raises unless all of them came."""
+    """Keeps `stores.base.DescribedReader`: hands the chunks on and raises unless all of them came."""
 
     def __init__(
         self,
@@ -120,3 +123,25 @@ class Reading:
             described = found.at(path)
             check(path, described, expect)
             yield ObjectReader(described, found, iter(()), 0, self._doubted)
+
+
+def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
+    """Tell whether what a look found is what was just written.
+
+    Some servers give the object of an upload in parts another version than
+    the completion said (rclone), and a resumed upload bears the operation it
+    began with.
+    """
+    return (
+        (found.version is not None and found.version == written.version)
+        or (found.digest is not None and found.digest == written.digest)
+        or (found.operation is not None and found.operation == written.operation)
+    )
+
+
+def stored_otherwise(location: str, key: str) -> ContentDamaged:
+    """Return the error for an object that was read back and is not what was sent."""
+    return ContentDamaged(
+        f"{location} stored other bytes for {key} than were sent.",
+        remedy="Check the network and the store: something changes data on its way.",
+    )

@@ -30,6 +30,7 @@ from craftsync.stores.base import (
     Expect,
     OldVersion,
     Origin,
+    Properties,
     Source,
     UnfinishedUpload,
     UploadJournal,
@@ -38,15 +39,11 @@ from craftsync.stores.base import (
     renew,
     written_already,
 )
-from craftsync.stores.properties import Properties
-from craftsync.stores.s3.absence import Absence
-from craftsync.stores.s3.calls import Calls
-from craftsync.stores.s3.crossing import Crossing, origin_of
-from craftsync.stores.s3.displacing import Displacing, Limits, Replaced, check
+from craftsync.stores.s3.api import Calls, key_of, old_versions
+from craftsync.stores.s3.copy import Crossing, origin_of
+from craftsync.stores.s3.credentials import Session, open_session
 from craftsync.stores.s3.errors import UploadGone, unconfirmed
-from craftsync.stores.s3.facts import Checks, ProbedFacts
-from craftsync.stores.s3.keys import key_of
-from craftsync.stores.s3.listing import Listing, patient
+from craftsync.stores.s3.listing import Absence, Listing, patient
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import (
     OPERATION,
@@ -57,11 +54,9 @@ from craftsync.stores.s3.objects import (
     notes,
     sent_with,
 )
-from craftsync.stores.s3.probe import gives_md5_etags, probe
-from craftsync.stores.s3.reader import ObjectReader, Reading
-from craftsync.stores.s3.session import Session, open_session
-from craftsync.stores.s3.verifying import is_ours, stored_otherwise
-from craftsync.stores.s3.versions import old_versions
+from craftsync.stores.s3.preconditions import Displacing, Limits, Replaced, check
+from craftsync.stores.s3.probe import Checks, ProbedFacts, gives_md5_etags, probe
+from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours, stored_otherwise
 from craftsync.stores.s3.wire import Wire
 
 _PUTS = 3

@@ -17,12 +17,18 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from craftsync.clock import Clock
-from craftsync.connection import Response
-from craftsync.hosts import Host, NotConnected, trusting
-from craftsync.pace import UNPACED, Attempt
+from craftsync.net.hosts import Host, NotConnected, trusting
+from craftsync.net.http import Response
+from craftsync.net.pace import UNPACED, Attempt
+from craftsync.stores.s3.credentials import (
+    Query,
+    Request,
+    Session,
+    encoded_path,
+    encoded_query,
+    sign,
+)
 from craftsync.stores.s3.errors import answer_of, refused, unreachable
-from craftsync.stores.s3.session import Session
-from craftsync.stores.s3.signing import Query, Request, encoded_path, encoded_query, sign
 
 IDLE_SECONDS = 60.0
 """A connection on which nothing moves for so long counts as dead."""

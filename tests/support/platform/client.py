@@ -20,7 +20,7 @@ import hashlib, sys
 from pathlib import Path
 from craftsync.core.model import ABSENT
 from craftsync.stores.craftai import Access, CraftAiStore, Limits
-from craftsync.stores.source import FileSource
+from craftsync.stores.sources import FileSource
 
 url, token, path, single_post, do = sys.argv[1:]
 store = CraftAiStore(Access(url, lambda: token, url), limits=Limits(single_post=int(single_post)))

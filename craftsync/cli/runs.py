@@ -1,0 +1,242 @@
+"""Runs and what compares without a run: push, pull, sync, plan, apply, check, scrub."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from craftsync import opening, runs
+from craftsync.cli import params as common
+from craftsync.cli.output import reporting, say, say_issue, say_json, sentence
+from craftsync.cli.terminal import shown
+from craftsync.config import pairs
+from craftsync.core.model import Mode
+from craftsync.engine import planfile
+from craftsync.errors import UsageError
+from craftsync.migrate import command
+
+_pass_options = (
+    common.pair_words,
+    common.dry_run_option,
+    common.decision_options,
+    common.transfer_options,
+    common.output_options,
+    common.access_options,
+)
+
+
+def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
+    with reporting(command, flags) as output:
+        asked = common.asked_of(flags)
+        if not pair and not flags["json"] and not flags["quiet"]:
+            meant = opening.resolve(pair, asked)
+            name = f"{meant.folder}: " if meant.folder else ""
+            say(shown(f"{name}{meant.root} ⇄ {meant.location}"), to_stderr=True)
+        asked["on_event"] = output.on_event
+        return output.finish(runs.run(command, pair, asked))
+
+
+@click.command(cls=common.Command)
+@common.all_of(*_pass_options)
+def push(pair: tuple[str, ...], **flags: Any) -> int:
+    """Bring what changed in the folder to the store.
+
+    Nothing is deleted in the store without --delete, which makes the store
+    mirror the folder. What is overwritten or deleted there stays recoverable.
+
+    \b
+    Examples:
+      craftsync push data s3://bucket/prefix
+      craftsync push --dry-run --delete data ./backup
+    """
+    return _run("push", pair, flags)
+
+
+@click.command(cls=common.Command)
+@common.all_of(*_pass_options)
+def pull(pair: tuple[str, ...], **flags: Any) -> int:
+    """Bring what changed in the store to the folder.
+
+    Nothing is deleted in the folder without --delete, which makes the folder
+    mirror the store. What is overwritten or deleted there stays recoverable.
+    A folder that is not there yet is created.
+
+    \b
+    Examples:
+      craftsync pull data s3://bucket/prefix
+      craftsync pull --exclude '*.tmp' datasets
+    """
+    return _run("pull", pair, flags)
+
+
+@click.command(cls=common.Command)
+@common.all_of(*_pass_options)
+def sync(pair: tuple[str, ...], **flags: Any) -> int:
+    """Bring folder and store in sync, both ways.
+
+    Deletions are carried over. Where both sides changed the same file, both
+    versions are kept, unless --conflict says otherwise.
+
+    \b
+    Examples:
+      craftsync sync ~/datasets ./backup
+      craftsync sync --conflict newer datasets
+    """
+    return _run("sync", pair, flags)
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    common.pair_words, common.filter_options, common.output_options, common.access_options
+)
+def check(pair: tuple[str, ...], **flags: Any) -> int:
+    """Compare the content of root and store, and change nothing.
+
+    One line a path: = equal, - only in the store, + only in the root,
+    * different, ! could not be read. Two stores are compared in the same way,
+    the first one in the place of the root.
+
+    \b
+    Examples:
+      craftsync check data s3://bucket/prefix
+      craftsync check --size-only datasets
+      craftsync check dev s3://bucket/prefix
+    """
+
+    with reporting("check", flags) as output:
+
+        def on_line(symbol: str, path: str) -> None:
+            output.on_line(symbol)
+            if flags["json"]:
+                say_json({"type": "check", "symbol": symbol, "path": path})
+            elif not flags["quiet"]:
+                say(f"{symbol} {shown(path)}")
+
+        asked = common.asked_of(flags)
+        asked["on_event"] = output.on_event
+        compare = command.check if command.are_stores(pair, asked) else runs.check
+        return output.finish(compare(pair, asked, on_line))
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    common.pair_words,
+    click.option("-o", "--output", default="-", metavar="FILE", help="Write it there."),
+    common.mode_option,
+    common.decision_options,
+    common.access_options,
+)
+def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> int:
+    """Write what a pass would do, and do nothing.
+
+    \b
+    Examples:
+      craftsync plan --mode push --delete data ./backup -o plan.jsonl
+      craftsync plan datasets
+    """
+    asked = common.asked_of(flags)
+    resolved = opening.resolve(pair, asked)
+    chosen = common.mode_of(mode) or resolved.settings.mode or Mode.TWO_WAY
+    options = replace(runs.options_for(resolved, asked, chosen), dry_run=True)
+    state_dir = pairs.state_dir_of(asked)
+    with (
+        _written(output) as lines,
+        opening.open_pair(resolved, state_dir, read_only=True, create_store=True) as session,
+    ):
+        report = session.write_plan(options, lines, say_issue)
+    say(sentence(report), to_stderr=True)
+    return report.exit_code
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("file"),
+    common.transfer_options,
+    common.output_options,
+    common.access_options,
+)
+def apply(file: str, **flags: Any) -> int:
+    """Do exactly what a plan says; a step that no longer fits is skipped and reported.
+
+    \b
+    Examples:
+      craftsync apply plan.jsonl
+    """
+    asked = common.asked_of(flags)
+    with reporting("apply", flags) as output, _read(file) as lines:
+        read = planfile.read(lines)
+        pair = pairs.remembered(read.root, read.store, asked)
+        options = replace(runs.options_for(pair, asked, read.policy.mode), policy=read.policy)
+        with runs.opened_for(pair, options, asked) as session:
+            return output.finish(session.apply_plan(read.actions, options, output.on_event))
+
+
+@contextmanager
+def _written(file: str) -> Iterator[TextIO]:
+    """Give a stream whose content appears under its name when it is complete."""
+    if file == "-":
+        yield sys.stdout
+        return
+    part = Path(f"{file}.part")
+    try:
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+            yield stream
+        os.replace(part, file)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written ({error.strerror}).") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _read(file: str) -> Iterator[Iterator[str]]:
+    if file == "-":
+        yield iter(sys.stdin)
+        return
+    try:
+        stream = Path(file).open(encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}).") from error
+    with stream:
+        yield iter(stream)
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("paths", nargs=-1, metavar="[PATH]..."),
+    click.option(
+        "--repair",
+        is_flag=True,
+        help="Replace damaged content by that of the other side; what is replaced goes to the trash.",
+    ),
+    common.output_options,
+    common.path_options,
+)
+def scrub(paths: tuple[str, ...], repair: bool, **flags: Any) -> int:
+    """Read both sides and compare them with what was last synced.
+
+    A disk or a server that loses a bit changes neither size nor time, so no
+    run finds it. Tells for each damaged path which side is wrong. Without
+    PATH, everything is read; what was changed since the last run is left out.
+    `scrub: 1%` in the configuration has the service read so much each day.
+
+    \b
+    Examples:
+      craftsync scrub
+      craftsync scrub models/large.bin --repair
+      craftsync scrub --folder datasets --json
+    """
+    with reporting("scrub", flags) as output:
+        asked = common.asked_of(flags)
+        pair, inside = opening.around_all(paths, common.words_of(flags), asked)
+        state_dir = pairs.state_dir_of(asked)
+        with opening.open_pair(pair, state_dir, read_only=not repair) as session:
+            report = session.scrub(output.on_event, inside or (), repair=repair)
+        return output.finish(report)

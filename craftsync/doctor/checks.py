@@ -1,0 +1,396 @@
+"""Checks of the machine, the folder and what a platform answers.
+
+Checks of one folder of this machine: a root, or the folder of a directory store.
+
+What needs files of its own is tried in `.craftsync`, where there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import stat
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from craftsync import __version__
+from craftsync.config.file import Config, CraftAiEnvironment
+from craftsync.config.places import CraftAiLocation
+from craftsync.config.secrets import TOKEN_ENV, in_dotenv
+from craftsync.core.model import OWN_FOLDER
+from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
+from craftsync.errors import ConfigError, RootError, StateError
+from craftsync.local import linux, rename
+from craftsync.opening import access_to
+
+_NETWORK = {
+    *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "lustre", "ncpfs", "nfs"),
+    *("nfs4", "smb3", "smbfs"),
+    *("fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+}
+
+
+def kind_of(folder: Path) -> str:
+    """Return the type of the filesystem a folder lies on, such as "ext4" or "nfs4"."""
+    place = os.path.realpath(folder)
+    kind, depth = "unknown", -1
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        point = _unescaped(before.split(" ")[4])
+        # A later mount over the same point hides the earlier one.
+        if _contains(point, place) and len(point) >= depth:
+            kind, depth = after.split(" ")[0], len(point)
+    return kind
+
+
+def is_network(kind: str) -> bool:
+    """Tell whether other machines can change what lies on a filesystem of this type."""
+    return kind in _NETWORK
+
+
+def _contains(point: str, place: str) -> bool:
+    return place == point or place.startswith(point.rstrip("/") + "/")
+
+
+def _unescaped(field: str) -> str:
+    """Return a field with its octal escapes (for blanks and the backslash) resolved."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
+
+
+_LITTLE_ROOM = 256 << 20
+"""Bytes; a download needs room for the new file beside the old one."""
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        raise RootError(
+            f"{folder} is not there, or is no folder",
+            remedy="Is a disk not mounted? A folder that never was is made by `pull`, or by you.",
+        )
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield ok("folder", f"{folder} can be read and written")
+    else:
+        yield warning(
+            "folder",
+            f"{folder} cannot be read or cannot be written",
+            "Change its owner or permissions; what may only be read can still be pushed.",
+        )
+
+
+def _filesystem(folder: Path) -> Iterator[Finding]:
+    kind = kind_of(folder)
+    if is_network(kind):
+        yield warning(
+            "filesystem",
+            f"{kind}, a network filesystem: what other machines change in it is not seen at once",
+            "Run craftsync where the disk is, or shorten `rescan`.",
+        )
+    else:
+        yield ok("filesystem", kind)
+
+
+def _room(folder: Path) -> Iterator[Finding]:
+    facts = os.statvfs(folder)
+    free = facts.f_bavail * facts.f_frsize
+    # Btrfs and others make inodes as they need them, and say that there are none.
+    without_inodes = facts.f_files > 0 and facts.f_favail == 0
+    if free < _LITTLE_ROOM or without_inodes:
+        yield warning("room", f"{free >> 20} MiB are left", "Make room before large files arrive.")
+    else:
+        yield ok(
+            "room", f"{free >> 30} GiB are left" if free >> 30 else f"{free >> 20} MiB are left"
+        )
+
+
+def _unnamed_files(folder: Path) -> Iterator[Finding]:
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600))
+    except OSError as error:
+        yield note(
+            "unnamed files",
+            f"not to be had here ({error.strerror}): temporary files get names in {OWN_FOLDER}/tmp",
+        )
+    else:
+        yield ok("unnamed files", "a crash leaves no half-written file behind (O_TMPFILE)")
+
+
+def _timestamps(folder: Path) -> Iterator[Finding]:
+    with _opened(folder) as descriptor:
+        step = rename.stamp_step_ns(descriptor)
+    if step >= 1_000_000_000:
+        yield note(
+            "timestamps",
+            f"two changes within {step // 1_000_000_000} s may leave the same time:"
+            " files that changed so recently are read again",
+        )
+    else:
+        yield ok("timestamps", f"fine enough to tell changes {step // 1_000_000} ms apart")
+
+
+def _durability(folder: Path) -> Iterator[Finding]:
+    with _opened(folder) as descriptor:
+        linux.syncfs(descriptor)
+    yield ok("durability", "what was written reaches the disk when it is asked for (syncfs)")
+
+
+def _names(folder: Path) -> Iterator[Finding]:
+    own = folder / OWN_FOLDER
+    if own.is_symlink() or not own.is_dir():
+        yield note("names", f"not tried: craftsync has not used {folder} yet")
+        return
+    with TemporaryDirectory(prefix="doctor-", dir=own) as trial:
+        yield from _tried_names(Path(trial))
+
+
+def _tried_names(trial: Path) -> Iterator[Finding]:
+    for name in ("a", "\u00e9", "b"):
+        (trial / name).write_bytes(b"")
+    if (trial / "A").exists() or (trial / unicodedata.normalize("NFD", "\u00e9")).exists():
+        yield warning(
+            "names",
+            "names that differ only in case, or in how an accent is written, are one file here",
+            "Keep such names apart in the store, or use a filesystem that tells them apart.",
+        )
+    else:
+        yield ok("names", "upper and lower case, and both ways to write an accent, are told apart")
+    with _opened(trial) as descriptor:
+        if rename.can_exchange(descriptor, "a", "b"):
+            yield ok("swapping", "a file is replaced in one step (renameat2)")
+        else:
+            yield note(
+                "swapping",
+                "not in one step here: what another program saves in the instant in which"
+                " craftsync replaces the same file can be lost",
+                "Use a local Linux filesystem where other programs write at the same time.",
+            )
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+DISK_CHECKS: tuple[Check[Path], ...] = (
+    *(_filesystem, _room, _unnamed_files, _timestamps, _durability, _names),
+)
+"""Of any folder that holds files of its user."""
+
+ROOT_CHECKS: tuple[Check[Path], ...] = (_folder, *DISK_CHECKS)
+
+
+def count_folders(root: Path, *, most: int) -> int:
+    """Return how many folders a root has, itself included and craftsync's own left out; stops at `most`."""
+    waiting, count = [str(root)], 0
+    while waiting and count < most:
+        count += 1
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            waiting += [
+                entry.path
+                for entry in entries
+                if entry.name != OWN_FOLDER and entry.is_dir(follow_symlinks=False)
+            ]
+    return count
+
+
+_INOTIFY = Path("/proc/sys/fs/inotify")
+_ENOUGH_WATCHES = 524_288
+_MOST_FOLDERS = 2_000_000
+_ENOUGH_FILES = 1024
+"""Open files. Sixteen transfers and the folders around them need some two hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is examined of this machine, beside itself. `broken` is why the configuration is empty."""
+
+    config: Config
+    broken: ConfigError | None
+    state_dir: Path
+    roots: tuple[Path, ...]
+    """The folders that would be watched."""
+
+
+def _versions(machine: Machine) -> Iterator[Finding]:
+    found = {name: _version_of(name) for name in _required()}
+    missing = [name for name, number in found.items() if number is None]
+    parts = [f"craftsync {__version__}", f"Python {platform.python_version()}"]
+    parts += [f"{name} {number}" for name, number in found.items() if number]
+    yield ok("versions", f"{', '.join(parts)}; Linux {platform.release()}")
+    if missing:
+        yield Finding(
+            "libraries",
+            Level.ERROR,
+            f"{', '.join(missing)} is not installed",
+            "Install craftsync again: pip install --force-reinstall craftsync",
+            exit_code=1,
+        )
+
+
+def _craft_ai_sdk(machine: Machine) -> Iterator[Finding]:
+    found = _version_of("craft-ai-sdk")
+    if found is None:
+        yield note(
+            "craft-ai-sdk",
+            "not installed; only Craft AI environments need it",
+            "pip install 'craftsync[craft-ai]'",
+        )
+        return
+    from craftsync.stores.craftai.contract import NEWEST_TESTED, OLDEST_TESTED
+
+    oldest, newest = (".".join(map(str, each)) for each in (OLDEST_TESTED, NEWEST_TESTED))
+    if OLDEST_TESTED <= _number(found) <= NEWEST_TESTED:
+        yield ok("craft-ai-sdk", f"{found}, within the tested {oldest} to {newest}")
+    else:
+        yield warning(
+            "craft-ai-sdk",
+            f"{found} is outside of what craftsync is tested with ({oldest} to {newest})",
+            f"If something fails: pip install 'craft-ai-sdk=={newest}.*'",
+        )
+
+
+def _config(machine: Machine) -> Iterator[Finding]:
+    if machine.broken:
+        raise machine.broken
+    environments, folders = machine.config.environments, machine.config.folders
+    if environments or folders:
+        yield ok("config", f"{len(environments)} environments, {len(folders)} folders")
+    else:
+        yield note(
+            "config",
+            "there is none, or it is empty: stores and roots are named in each command",
+            "config.example.yaml shows how to give them names.",
+        )
+
+
+def _secrets(machine: Machine) -> Iterator[Finding]:
+    for name, environment in machine.config.environments.items():
+        if not isinstance(environment, CraftAiEnvironment) or environment.token_file is None:
+            continue
+        file = environment.token_file
+        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+            yield warning(f"token of {name}", f"others can read {file}", f"chmod 600 {file}")
+    file = Path(".env")
+    if in_dotenv(TOKEN_ENV, None) and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        yield warning("token in .env", f"others can read {file.absolute()}", "chmod 600 .env")
+
+
+def _state_folder(machine: Machine) -> Iterator[Finding]:
+    folder = machine.state_dir
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise StateError(
+            f"{folder} cannot be written",
+            remedy="Change its owner, or name another with --state-dir or CRAFTSYNC_STATE_DIR.",
+        )
+    kind = kind_of(there)
+    if is_network(kind):
+        yield warning(
+            "state folder",
+            f"{folder} lies on {kind}, a network filesystem, whose locks a database cannot trust",
+            "Name a folder on a local disk with --state-dir or CRAFTSYNC_STATE_DIR.",
+        )
+    else:
+        made = "" if there == folder else ", made when it is needed"
+        yield ok("state folder", f"{folder} on {kind}{made}")
+
+
+def _watches(machine: Machine) -> Iterator[Finding]:
+    allowed = _limit("max_user_watches")
+    folders = sum(count_folders(root, most=_MOST_FOLDERS) for root in machine.roots)
+    detail = f"{allowed} folders can be watched by each user; the roots examined have {folders}"
+    # Editors and desktops take from the same number.
+    if folders > 0.8 * allowed:
+        yield warning(
+            "watches", detail, _sysctl("max_user_watches", max(2 * folders, _ENOUGH_WATCHES))
+        )
+    else:
+        yield ok("watches", detail)
+
+
+def _watch_instances(machine: Machine) -> Iterator[Finding]:
+    allowed, needed = _limit("max_user_instances"), len(machine.roots)
+    detail = f"{allowed} watchers for each user; craftsync needs one for each root, here {needed}"
+    if needed > allowed // 2:
+        yield warning("watchers", detail, _sysctl("max_user_instances", 4 * needed))
+    else:
+        yield ok("watchers", detail)
+
+
+def _watch_queue(machine: Machine) -> Iterator[Finding]:
+    allowed = _limit("max_queued_events")
+    detail = f"{allowed} events can wait; when more come at once, the whole root is scanned"
+    if allowed < 16_384:
+        yield warning("watch queue", detail, _sysctl("max_queued_events", 16_384))
+    else:
+        yield ok("watch queue", detail)
+
+
+def _open_files(machine: Machine) -> Iterator[Finding]:
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    shown = "unlimited" if soft == resource.RLIM_INFINITY else str(soft)
+    if soft != resource.RLIM_INFINITY and soft < _ENOUGH_FILES:
+        yield warning(
+            "open files",
+            f"at most {shown}, which a run shares out: fewer transfers at once",
+            f"raise the hard limit to {_ENOUGH_FILES} (LimitNOFILE= of a unit, ulimit -Hn): a folder that"
+            " is watched needs about a dozen, each transfer two",
+        )
+    else:
+        yield ok("open files", f"at most {shown}")
+
+
+MACHINE_CHECKS: tuple[Check[Machine], ...] = (
+    *(_versions, _craft_ai_sdk, _config, _secrets, _state_folder),
+    *(_watches, _watch_instances, _watch_queue, _open_files),
+)
+
+
+def _required() -> list[str]:
+    """Return the packages craftsync cannot do without, as its own metadata names them."""
+    wanted = (text for text in requires("craftsync") or () if "extra ==" not in text)
+    return [re.split(r"[^\w.-]", text)[0] for text in wanted]
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _number(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
+
+
+def _limit(name: str) -> int:
+    return int((_INOTIFY / name).read_text())
+
+
+def _sysctl(name: str, value: int) -> str:
+    setting = f"fs.inotify.{name}={value}"
+    return f"sudo sysctl {setting}; to keep it, put that setting into /etc/sysctl.d/craftsync.conf"
+
+
+def _contract(location: CraftAiLocation) -> Iterator[Finding]:
+    """Tell what the start-up check finds. What has changed is no error: the fallback does the work."""
+    from craftsync.stores.craftai.contract import check_contract
+
+    for found in check_contract(access_to(location)):
+        level = Level.OK if found.ok else Level.NOTE
+        if not found.ok and found.remedy:
+            level = Level.WARNING
+        yield Finding(f"platform, {found.name}", level, found.detail, found.remedy)
+
+
+CONTRACT_CHECKS: tuple[Check[CraftAiLocation], ...] = (_contract,)

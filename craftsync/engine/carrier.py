@@ -1,0 +1,461 @@
+"""Carries out one step: settle, verify, transfer, verify.
+
+Runs in worker threads and touches root and store only; what the state database
+has to learn is returned as an `Outcome`, never written from here. Nothing is
+overwritten or deleted that is not the thing that was looked at, and what goes
+is kept under `.craftsync/trash/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import NamedTuple, TypeVar
+
+from craftsync.core.model import (
+    ABSENT,
+    Action,
+    BaselineRow,
+    Kind,
+    LocalFile,
+    RemoteObject,
+    mtime_of,
+)
+from craftsync.core.paths import conflict_name
+from craftsync.core.retention import StoreTrash
+from craftsync.engine.content import Fetched, Fetcher, PartialDownload, RootSource
+from craftsync.engine.held import ARCHIVED
+from craftsync.engine.report import Outcome, Staged, Status, sentence
+from craftsync.engine.settle import Settled, Settler
+from craftsync.errors import (
+    NotKept,
+    ObjectArchived,
+    ObjectNotFound,
+    PathBusy,
+    PathError,
+    PathObstructed,
+    PathRefused,
+    PreconditionFailed,
+    StoreError,
+)
+from craftsync.local.files import OpenFile
+from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary
+from craftsync.net.pace import Limiter
+from craftsync.state.history import KeptVersion
+from craftsync.state.transfers import Arrival, Arrivals, Intent, Intents
+from craftsync.stores.base import Store, UploadJournal
+
+T = TypeVar("T")
+
+_DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
+_OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
+"""Steps that touch neither side; a dry run takes them on its copy of the database."""
+
+
+class Task(NamedTuple):
+    """A step on its way to a worker, with what the database knows about it."""
+
+    step: int
+    action: Action
+    operation: str
+    intents: tuple[Intent, ...] = ()
+    partial: PartialDownload | None = None
+    journal: Callable[[bytes], UploadJournal] | None = None
+    unkept: bool = False
+    """A person approved that no copy is kept where the object is archived."""
+    fetched: Fetched | None = None
+    """The object, where settling had to read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """Carries out steps between one root and one store.
+
+    `keep` names this pass in both trashes. `dry_run` stops after settling.
+    `strict` carries out a step only if it is still exactly what was planned.
+    `store_trash` is what the store keeps, and not `AUTO`.
+    """
+
+    root: Folder
+    store: Store
+    settler: Settler
+    fetcher: Fetcher
+    upload_limiter: Limiter
+    intents: Intents
+    arrivals: Arrivals
+    keep: str
+    dry_run: bool = False
+    strict: bool = False
+    store_trash: StoreTrash = StoreTrash.ALL
+
+    def carry_out(self, task: Task) -> Outcome | Staged:
+        """Do one step and return what it left behind; trouble with the path is part of the answer."""
+        action = task.action
+        try:
+            return self._settle_and_do(task)
+        except (PathBusy, PathRefused) as error:
+            return Outcome(action, Status.SKIPPED, str(error))
+        except (PreconditionFailed, ObjectNotFound):
+            return Outcome(action, Status.SKIPPED, "changed in the store meanwhile")
+        except (PathError, StoreError) as error:
+            return Outcome(action, Status.PROBLEM, sentence(error), error=error)
+        except OSError as error:
+            return Outcome(action, Status.PROBLEM, f"{error.strerror or error}")
+
+    def cancel(self) -> None:
+        """End the transfers under way as soon as they ask for more bytes."""
+        self.upload_limiter.cancel()
+        self.fetcher.limiter.cancel()
+        self.fetcher.hashing.cancel()
+
+    def _settle_and_do(self, task: Task) -> Outcome | Staged:
+        settled = self.settler.settle(task.action, task.intents)
+        try:
+            if settled.fetched is not None:
+                task = task._replace(fetched=settled.fetched)
+            return self._as_settled(task, settled)
+        finally:
+            if settled.fetched is not None:
+                settled.fetched.discard()
+
+    def _as_settled(self, task: Task, settled: Settled) -> Outcome | Staged:
+        action = task.action
+        task = self._with_standing(task, settled.intents)
+        if settled.decision is None:
+            return self._nothing(action, settled)
+        kind, rule = settled.decision
+        if self.strict and kind is not action.kind:
+            return Outcome(action, Status.SKIPPED, "no longer what was planned")
+        if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
+            return self._learned(action, settled)
+        if (kind, rule) != (action.kind, action.rule):
+            action = action._replace(kind=kind, rule=rule)
+        if self.dry_run and kind not in _OF_THE_BASELINE:
+            conflict = kind is Kind.RECONCILE
+            return Outcome(action, Status.CONFLICT if conflict else Status.PLANNED, rule)
+        try:
+            return self._do(action, task)
+        except NotKept:
+            if kind in (Kind.UPLOAD, Kind.DELETE_REMOTE):
+                return Outcome(action, Status.HELD, ARCHIVED)
+            if action.source is None:
+                raise
+            # Looked at each for itself, the delete is held.
+            return Outcome(action, Status.SKIPPED, ARCHIVED)
+
+    def _do(self, action: Action, task: Task) -> Outcome | Staged:
+        match action.kind:
+            case Kind.UPLOAD:
+                return self._upload(action, task)
+            case Kind.DOWNLOAD:
+                return self._download(action, task)
+            case Kind.DELETE_REMOTE:
+                return self._delete_remote(action, task)
+            case Kind.DELETE_LOCAL:
+                return self._delete_local(action)
+            case Kind.MOVE_REMOTE:
+                return self._move_remote(action, task)
+            case Kind.MOVE_LOCAL:
+                return self._move_local(action)
+            case Kind.RECONCILE:
+                return self._keep_both(action, task)
+            case Kind.ADOPT:
+                return self._adopt(action)
+            case Kind.FORGET:
+                return self._forget(action)
+
+    def _with_standing(self, task: Task, standing: tuple[Intent, ...]) -> Task:
+        """Return the task with the intents that still stand; the others end."""
+        if len(standing) == len(task.intents):
+            return task
+        if not self.dry_run:
+            self.intents.end(task.action.path, but=standing[0] if standing else None)
+        return task._replace(intents=standing)
+
+    def _begin(self, task: Task, local: LocalFile, digest: bytes | None) -> None:
+        """Note that a write begins, where its operation id alone would not tell later whose it is."""
+        if task.intents or not self.store.features.metadata:
+            # Elsewhere the plan tells the operation ids of what may have been written.
+            self.intents.begin(Intent(task.operation, local, digest))
+
+    def _learned(self, action: Action, settled: Settled) -> Outcome:
+        """Leave a delete that was not planned to the next look: the guard has not seen it."""
+        rows = () if settled.row is None else (settled.row,)
+        return Outcome(action, Status.SKIPPED, "a deletion, to be looked at again", rows=rows)
+
+    def _nothing(self, action: Action, settled: Settled) -> Outcome:
+        rows = () if settled.row is None else (settled.row,)
+        return Outcome(action, Status.UNCHANGED, "both sides hold the same content", rows=rows)
+
+    def _adopt(self, action: Action) -> Outcome:
+        assert action.local is not None and action.remote is not None
+        row = self.settler.agree(action.local, action.remote, None)
+        return Outcome(action, Status.UNCHANGED, action.rule, rows=(row,))
+
+    def _forget(self, action: Action) -> Outcome:
+        """Forget a path that neither side has any more; a listing alone may have missed it."""
+        if self.store.stat(action.path) is not None:
+            raise PreconditionFailed(action.path)
+        return Outcome(action, Status.UNCHANGED, forget=(action.path,))
+
+    def _upload(self, action: Action, task: Task) -> Outcome:
+        is_spared = self.store_trash is StoreTrash.FOREIGN and _is_own_upload(action)
+        keep = None if is_spared else self._keep_in_store
+        send = partial(self._send, action.path, action.local, action.remote, task)
+        (row, size), was_kept = self._keeping(keep, task, send)
+        kept = self._kept_in_store(action.remote) if was_kept else ()
+        rows = (row._replace(uploaded=True),)
+        return Outcome(action, Status.DONE, action.rule, rows=rows, bytes=size, kept=kept)
+
+    @property
+    def _keep_in_store(self) -> str | None:
+        return None if self.store_trash is StoreTrash.OFF else self.keep
+
+    def _keeping(self, keep: str | None, task: Task, displace: Callable[..., T]) -> tuple[T, bool]:
+        """Displace an object and return whether a copy was to be kept: always, unless a person approved otherwise."""
+        try:
+            return displace(keep=keep), keep is not None
+        except NotKept:
+            if not task.unkept:
+                raise
+        return displace(keep=None), False
+
+    def _kept_in_store(self, displaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
+        """Return what the store's trash now holds of this pass; a bucket's own versions are not in it."""
+        if displaced is None or not self._keep_in_store or self.store.features.keeps_versions:
+            return ()
+        return (KeptVersion("store", self.keep, displaced.path, displaced.size),)
+
+    def _send(
+        self,
+        path: str,
+        local: LocalFile | None,
+        remote: RemoteObject | None,
+        task: Task,
+        *,
+        keep: str | None,
+    ) -> tuple[BaselineRow, int]:
+        with self.root.open_file(path) as file:
+            if local is not None and file.file != local:
+                raise PathBusy(f"{path}: changed in the root since it was looked at")
+            looked_ns = self.settler.clock.now_ns()
+            pace = self.upload_limiter.pace_for(file.file.size)
+            source = RootSource(file, pace, self.fetcher.hashing)
+            self._begin(task, file.file, source.digest)
+            found = self.store.write(
+                path,
+                source,
+                expect=ABSENT if remote is None else remote,
+                operation=task.operation,
+                keep=keep if remote is not None else None,
+                journal=task.journal(source.digest) if task.journal else None,
+            )
+            row = self.settler.agree(file.file, found, source.digest, looked_ns=looked_ns)
+            return row, source.size
+
+    def _download(self, action: Action, task: Task) -> Staged:
+        assert action.remote is not None
+        fetched = self._fetched(action.remote, task, task.partial)
+        size = action.remote.size
+        return Staged(action, fetched.take(), fetched.found, fetched.digest, size, self.keep)
+
+    def _fetched(
+        self, remote: RemoteObject, task: Task, partial: PartialDownload | None
+    ) -> Fetched:
+        """Fetch an object, unless settling had to read it and has it."""
+        if task.fetched is None:
+            return self.fetcher.fetch(remote, partial)
+        self.fetcher.limiter.count(task.fetched.compared)
+        return task.fetched
+
+    def place(self, staged: Staged) -> Outcome:
+        """Swap a finished download in; its bytes must be durable by now."""
+        action, remote = staged.action, staged.remote
+        try:
+            local = self.root.place(
+                staged.temporary,
+                action.path,
+                expect=action.local,
+                mtime_ns=mtime_of(remote),
+                keep=staged.keep,
+            )
+        except PathBusy as error:
+            return Outcome(action, Status.SKIPPED, str(error))
+        except PathError as error:
+            return Outcome(action, Status.PROBLEM, sentence(error), error=error)
+        finally:
+            staged.temporary.discard()
+        row = self.settler.agree(local, remote, staged.digest, placed=True)
+        kept = _kept_in_root(action.local, staged.keep)
+        return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes, kept=kept)
+
+    def _delete_remote(self, action: Action, task: Task) -> Outcome:
+        assert action.remote is not None
+        delete = partial(self.store.delete, action.path, expect=action.remote)
+        _, was_kept = self._keeping(self._keep_in_store, task, delete)
+        kept = self._kept_in_store(action.remote) if was_kept else ()
+        return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
+
+    def _delete_local(self, action: Action) -> Outcome:
+        assert action.local is not None
+        if self.store.stat(action.path) is not None:
+            raise PreconditionFailed(action.path)
+        self.root.displace(action.path, expect=action.local, keep=self.keep)
+        kept = _kept_in_root(action.local, self.keep)
+        return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
+
+    def _move_remote(self, action: Action, task: Task) -> Outcome:
+        """Copy within the store, then delete; the file is hashed first, for inodes are used again."""
+        row, source = _moved(action)
+        assert action.local is not None
+        with self.root.open_file(action.path) as file:
+            renamed = row.digest is not None and self._digest_of(file) == row.digest
+            file.verify()
+        old = RemoteObject(source, row.size, row.modified_ns, row.version)
+        found = self._copied_there(old, action, task, row) if renamed else None
+        if found is None:
+            new, size = self._send(action.path, action.local, None, task, keep=None)
+        else:
+            new, size = self.settler.agree(action.local, found, row.digest), 0
+        self.store.delete(source, expect=old, keep=None if renamed else self._keep_in_store)
+        kept = self._kept_in_store(None if renamed else old)
+        return Outcome(
+            action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size, kept=kept
+        )
+
+    def _copied_there(
+        self, old: RemoteObject, action: Action, task: Task, row: BaselineRow
+    ) -> RemoteObject | None:
+        """Copy a renamed object within the store; `None` where the store cannot, or not this one."""
+        assert action.local is not None
+        if not self.store.features.server_side_copy:
+            return None
+        self._begin(task, action.local, row.digest)
+        try:
+            return self.store.copy(old, action.path, expect=ABSENT, operation=task.operation)
+        except ObjectArchived:
+            return None
+
+    def _digest_of(self, file: OpenFile) -> bytes:
+        self.fetcher.hashing.file()
+        return file.digest(self.fetcher.hashing.read)
+
+    def _move_local(self, action: Action) -> Outcome:
+        (row, source), remote = _moved(action), action.remote
+        assert remote is not None
+        if not self._holds(remote, row):
+            raise PathBusy(f"{source}: not the content that was to be moved")
+        if self.store.stat(source) is not None:
+            raise PreconditionFailed(source)
+        size, inode = row.size, row.inode
+        self.arrivals.begin(
+            [Arrival(action.path, size, inode, row.digest, remote.modified_ns, remote.version)]
+        )
+        moved = self.root.move(source, action.path, expect=LocalFile(*row[:5]))
+        self.arrivals.placed([action.path])
+        new = self.settler.agree(moved, remote, row.digest, placed=True)
+        return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,))
+
+    def _holds(self, remote: RemoteObject, row: BaselineRow) -> bool:
+        """Tell whether an object has the content that was agreed on in a row of another path."""
+        if remote.size != row.size:
+            return False
+        if self.store.features.md5_versions and remote.version == row.version:
+            return True
+        return row.digest is not None and self.fetcher.digest(remote) == row.digest
+
+    def _keep_both(self, action: Action, task: Task) -> Outcome:
+        """Keep the local file, put the store's version beside it, and both on both sides.
+
+        The copy is named after the moment the store's version was made, so that
+        a crash in the middle does not leave a second one.
+        """
+        path, remote = action.path, action.remote
+        assert remote is not None and action.local is not None
+        copy, found = self._save_copy(remote, task)
+        if found is None:
+            ours = task._replace(operation=task.operation + ".copy", journal=None)
+            copy_row, copy_size = self._send(copy, None, None, ours, keep=None)
+        else:
+            copy_row, copy_size = found, 0
+        row, size = self._send(path, action.local, remote, task, keep=self._keep_in_store)
+        return Outcome(
+            action,
+            Status.CONFLICT,
+            f"both sides changed; the store's version is beside it as {copy.rpartition('/')[2]}",
+            rows=(row, copy_row),
+            bytes=size + copy_size,
+            kept=self._kept_in_store(remote),
+        )
+
+    def _save_copy(self, remote: RemoteObject, task: Task) -> tuple[str, BaselineRow | None]:
+        """Put the store's version beside the file; return its path, and what to record if the store has it there too."""
+        fetched = self._fetched(remote, task, None)
+        found, digest = fetched.found, fetched.digest
+        try:
+            for copy in self._copy_names(remote):
+                if not self._is_free_or_holds(copy, digest):
+                    continue
+                there = self.store.stat(copy)
+                if there is not None and not self._stores(there, found.size, digest):
+                    continue
+                local = self._copied(fetched.temporary, copy, found)
+                return copy, None if there is None else self.settler.agree(local, there, digest)
+        finally:
+            fetched.discard()
+        raise AssertionError("counting has no end")
+
+    def _copy_names(self, remote: RemoteObject) -> Iterator[str]:
+        for number in count(1):
+            name = self.store.name if number == 1 else f"{self.store.name} {number}"
+            yield conflict_name(remote.path, remote.modified_ns or 0, name)
+
+    def _is_free_or_holds(self, copy: str, digest: bytes) -> bool:
+        """Tell whether a conflict copy of this content may be at a path of the root, or is there already."""
+        try:
+            if self.root.stat(copy) is None:
+                return True
+            with self.root.open_file(copy) as file:
+                return self._digest_of(file) == digest
+        except (PathObstructed, PathRefused):
+            return False
+
+    def _stores(self, there: RemoteObject, size: int, digest: bytes) -> bool:
+        return there.size == size and self.fetcher.digest(there) == digest
+
+    def _copied(self, temporary: Temporary, copy: str, found: RemoteObject) -> LocalFile:
+        """Put a finished temporary at the path of a conflict copy, unless it is there already."""
+        local = self.root.stat(copy)
+        if local is not None:
+            return local
+        self.root.sync()
+        return self.root.place(
+            temporary, copy, expect=None, mtime_ns=mtime_of(found), keep=self.keep
+        )
+
+
+def _kept_in_root(displaced: LocalFile | None, keep: str) -> tuple[KeptVersion, ...]:
+    if displaced is None:
+        return ()
+    return (KeptVersion("root", keep, displaced.path, displaced.size),)
+
+
+def _is_own_upload(action: Action) -> bool:
+    """Tell whether what an upload replaces is known to be an upload of this client, and nothing since."""
+    row, remote = action.baseline, action.remote
+    if row is None or remote is None or not row.uploaded or row.version is None:
+        return False
+    return (row.version, row.size) == (remote.version, remote.size)
+
+
+def _moved(action: Action) -> tuple[BaselineRow, str]:
+    """Return what is agreed on about the path a move comes from, and that path.
+
+    A plan that was written earlier may have been overtaken: then nothing is.
+    """
+    assert action.source is not None
+    if action.baseline is None:
+        raise PathBusy(f"{action.source}: no longer what was to be moved")
+    return action.baseline, action.source

@@ -1,0 +1,452 @@
+"""Content on its way between the two sides: read from the root, fetched from the store.
+
+Every byte is counted against the rate limits and hashed; nothing here decides
+or commits."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from io import BytesIO
+from typing import NamedTuple, TypeVar
+
+from craftsync.core.model import RemoteObject
+from craftsync.errors import (
+    ContentDamaged,
+    NoSpace,
+    ObjectNotFound,
+    PathBusy,
+    PreconditionFailed,
+    StoreUnavailable,
+)
+from craftsync.hashing import fed
+from craftsync.local.files import BLOCK, OpenFile
+from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary
+from craftsync.net.pace import Attempt, Hashing, Limiter, Pace
+from craftsync.stores.base import Store
+
+WHOLE = 16 << 20
+"""Bytes up to which a file is read, or an object fetched, in one piece."""
+PART = 16 << 20
+"""Bytes in each part of a larger download."""
+_ATTEMPTS = 3
+"""How often the body of one request is asked for again when it breaks off."""
+
+
+class RootSource:
+    """A file of the root as content for a store: hashed, checked for changes, sent at the pace of all uploads.
+
+    A small file is read once, so that what was hashed is what is sent.
+    """
+
+    def __init__(self, file: OpenFile, pace: Pace, hashing: Hashing) -> None:
+        self._file = file
+        self.pace = pace
+        self.size = file.file.size
+        self.mtime_ns: int | None = file.file.mtime_ns
+        self._content = file.read_at(0, self.size) if self.size <= WHOLE else None
+        if self._content is None:
+            hashing.file()
+            self.digest = file.digest(hashing.read)
+        else:
+            self.digest = fed(sha256(), self._content).digest()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if self._content is None:
+            return self._file.read_at(offset, length)
+        if length == self.size:
+            return self._content
+        return self._content[offset : offset + length]
+
+    def verify(self) -> None:
+        self._file.verify()
+
+
+@dataclass(frozen=True, slots=True)
+class PartialDownload:
+    """The parts of a large download that a temporary file holds already, and whom to tell of more."""
+
+    temporary: str | None
+    """Its name; `None` for one that no later run goes on with."""
+    parts: frozenset[int]
+    part_done: Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Fetched:
+    """An object in an open temporary file of the root: its full description, and its digest.
+
+    `compared` bytes of it were read to compare it, and did not count as moved.
+    """
+
+    temporary: Temporary
+    found: RemoteObject
+    digest: bytes
+    compared: int = 0
+    _is_taken: bool = False
+
+    def take(self) -> Temporary:
+        """Return the file to whoever closes it from now on."""
+        self._is_taken = True
+        return self.temporary
+
+    def discard(self) -> None:
+        """Remove the file, unless it was taken."""
+        if not self._is_taken:
+            self.temporary.discard()
+
+    @contextmanager
+    def discarded_after_an_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.discard()
+            raise
+
+
+class Beside(NamedTuple):
+    """An object that was read beside a file of its size: whether it has the same bytes.
+
+    `digest` is its own, where all of it was read; `fetched` is the object, where it is another and was kept.
+    """
+
+    is_same: bool
+    digest: bytes | None = None
+    fetched: Fetched | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Brings objects into temporary files of the root."""
+
+    root: Folder
+    store: Store
+    limiter: Limiter
+    part_pool: Executor
+    hashing: Hashing = field(default_factory=Hashing)
+
+    def fetch(self, remote: RemoteObject, partial: PartialDownload | None) -> Fetched:
+        """Return the object in an open temporary file.
+
+        Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
+        that was listed, `ContentDamaged` when what arrived is not what the
+        store has. An unfinished large download keeps its temporary file for the
+        next try, unless the disk is full (`NoSpace`) or it has no name (`partial`).
+        """
+        if remote.size <= WHOLE or not self.store.features.ranges:
+            return self._fetch_whole(remote)
+        if partial is None:
+            partial = PartialDownload(None, frozenset(), _noted_nowhere)
+        temporary = self.root.temporary(partial.temporary, size=remote.size)
+        try:
+            found, digest = self._fetch_parts(remote, temporary, partial)
+            _check(remote, found, digest, temporary.size())
+        except (PreconditionFailed, ObjectNotFound, ContentDamaged, NoSpace):
+            temporary.discard()
+            raise
+        except BaseException:
+            if partial.temporary is None:
+                temporary.discard()
+            else:
+                temporary.close()
+            raise
+        return Fetched(temporary, found, digest)
+
+    def _fetch_whole(self, remote: RemoteObject) -> Fetched:
+        temporary = self.root.temporary(size=remote.size)
+        try:
+            return Fetched(temporary, *_tried(lambda: self._fetch_into(temporary, remote)))
+        except BaseException:
+            temporary.discard()
+            raise
+
+    def _fetch_into(self, temporary: Temporary, remote: RemoteObject) -> tuple[RemoteObject, bytes]:
+        hashed, offset = sha256(), 0
+        with Attempt(self.limiter.pace_for(remote.size)) as attempt:
+            with self.store.read(remote.path, expect=remote) as reader:
+                for chunk in reader:
+                    attempt.count(len(chunk))
+                    attempt.take(len(chunk))
+                    fed(hashed, chunk)
+                    temporary.write_at(offset, chunk)
+                    offset += len(chunk)
+                found = reader.object
+            digest = hashed.digest()
+            _check(remote, found, digest, offset)
+        return found, digest
+
+    def _fetch_parts(
+        self, remote: RemoteObject, temporary: Temporary, partial: PartialDownload
+    ) -> tuple[RemoteObject, bytes]:
+        """Fetch what is missing, several parts at once, and hash each part while later ones are on their way.
+
+        When a part fails, this returns only after the others have ended: none
+        may write to a file that is closed by then.
+        """
+        given_up = threading.Event()
+
+        def fetch_part(number: int) -> RemoteObject | None:
+            if number in partial.parts or given_up.is_set():
+                return None
+            try:
+                found = self._fetch_part(remote, temporary, number, given_up)
+            except BaseException:
+                given_up.set()
+                raise
+            partial.part_done(number)
+            return found
+
+        # Where the first part has to be fetched, its answer describes the object.
+        described = self._described(remote) if 0 in partial.parts else None
+        numbers = range(-(-remote.size // PART))
+        parts = [self.part_pool.submit(fetch_part, number) for number in numbers]
+        try:
+            described, digest, md5 = _hashed(parts, temporary, described)
+        except _GivenUp as error:
+            raise _first_error(parts) from error
+        finally:
+            given_up.set()
+            for part in parts:
+                part.cancel()
+            wait(parts)
+        if _is_told_by_md5(described) and md5 != described.md5:
+            self._read_again(remote, digest)
+        return described, digest
+
+    def _read_again(self, remote: RemoteObject, digest: bytes) -> None:
+        """Raise unless an object that is not what its MD5 says comes once more, in one piece, as it came in parts.
+
+        The reader of a whole object finds out whether the MD5 is to be believed.
+        """
+        if self.read_digest(remote) != digest:
+            raise _damaged(remote)
+
+    def _described(self, remote: RemoteObject) -> RemoteObject:
+        """Look at an object none of whose bytes had to be asked for; it must be the one that was listed."""
+        found = self.store.stat(remote.path)
+        if found is None or found.version != remote.version:
+            raise PreconditionFailed(f"{remote.path} has changed since it was listed.")
+        return found
+
+    def _fetch_part(
+        self, remote: RemoteObject, temporary: Temporary, number: int, given_up: threading.Event
+    ) -> RemoteObject:
+        offset = number * PART
+        length = min(PART, remote.size - offset)
+
+        def fetch() -> RemoteObject:
+            with (
+                Attempt(self.limiter) as attempt,
+                self.store.read(remote.path, expect=remote, offset=offset, length=length) as reader,
+            ):
+                at = offset
+                for chunk in reader:
+                    attempt.count(len(chunk))
+                    attempt.take(len(chunk))
+                    if given_up.is_set():
+                        raise _GivenUp
+                    temporary.write_at(at, chunk)
+                    at += len(chunk)
+                return reader.object
+
+        return _tried(fetch)
+
+    def digest(self, remote: RemoteObject) -> bytes:
+        """Return the digest of an object's content: as the store knows it, else by reading it all."""
+        return self.known_digest(remote) or self.read_digest(remote)
+
+    def known_digest(self, remote: RemoteObject) -> bytes | None:
+        """Return the digest of an object's content, if the store knows it."""
+        found = self.store.stat(remote.path)
+        return None if found is None else found.digest
+
+    def read_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+        """Read an object once, and a file of its size, and tell whether they hold the same bytes.
+
+        Where they do not, the object is kept in a temporary file if it is asked
+        for; else reading ends at the first part that differs. As long as they
+        are the same, nothing is written. A small object is read in one piece,
+        by which the reader finds out whether MD5s are to be believed; parts
+        need no proof but the bytes of the file.
+        """
+        ranges = self.store.features.ranges
+        if remote.size > WHOLE and not ranges:
+            digest = self.read_digest(remote)
+            return Beside(digest == file.digest(self.hashing.read), digest)
+        if remote.size <= WHOLE:
+            try:
+                return self._whole_beside(remote, file, keep=keep)
+            except ContentDamaged:
+                if not ranges:
+                    raise
+        return self._parts_beside(remote, file, keep=keep)
+
+    def _whole_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+        content, found = _tried(lambda: self._gathered(remote, 0, None))
+        digest = fed(sha256(), content).digest()
+        if _is_in(file, 0, content):
+            return Beside(True, digest)
+        _check(remote, found, digest, len(content))
+        if not keep:
+            return Beside(False, digest)
+        fetched = Fetched(self.root.temporary(size=remote.size), found, digest, remote.size)
+        with fetched.discarded_after_an_error():
+            fetched.temporary.write_at(0, content)
+        return Beside(False, digest, fetched)
+
+    def _parts_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+        step, hashed = min(PART, -(-remote.size // 2)), sha256()
+        for offset in range(0, remote.size, step):
+            length = min(step, remote.size - offset)
+            part, _ = _tried(partial(self._gathered, remote, offset, length))
+            if _is_in(file, offset, part):
+                fed(hashed, part)
+                continue
+            if not keep or step < PART:
+                return Beside(False)
+            fetched = self._fetch_rest(remote, file, (offset, hashed.digest()), part)
+            return Beside(False, fetched.digest, fetched)
+        return Beside(True, hashed.digest())
+
+    def _gathered(
+        self, remote: RemoteObject, offset: int, length: int | None
+    ) -> tuple[bytes, RemoteObject]:
+        """Return a span of an object in memory, and its description."""
+        with self.store.read(remote.path, expect=remote, offset=offset, length=length) as reader:
+            gathered = BytesIO()
+            for chunk in reader:
+                self.limiter.take(len(chunk))
+                self.hashing.read(len(chunk))
+                gathered.write(chunk)
+            return gathered.getvalue(), reader.object
+
+    def _fetch_rest(
+        self, remote: RemoteObject, file: OpenFile, same: tuple[int, bytes], part: bytes
+    ) -> Fetched:
+        """Fetch an object that begins like a file: `same` says for how many bytes, and their digest.
+
+        The part behind them is at hand.
+        """
+        end, digest = same
+        temporary, copied = self.root.temporary(size=remote.size), sha256()
+        fetched = Fetched(temporary, remote, digest, end + len(part))
+        with fetched.discarded_after_an_error():
+            for offset in range(0, end, BLOCK):
+                block = file.read_at(offset, min(BLOCK, end - offset))
+                temporary.write_at(offset, block)
+                copied.update(block)
+            if copied.digest() != digest:
+                raise PathBusy(f"{remote.path}: changed in the root while it was compared")
+            temporary.write_at(end, part)
+            there = PartialDownload(None, frozenset(range(end // PART + 1)), _noted_nowhere)
+            fetched.found, fetched.digest = self._fetch_parts(remote, temporary, there)
+            _check(remote, fetched.found, fetched.digest, temporary.size())
+        return fetched
+
+    def read_digest(self, remote: RemoteObject) -> bytes:
+        """Return the digest of an object's content by reading all of it; a body that breaks off is resumed."""
+        content, offset, failures = sha256(), 0, 0
+        while True:
+            try:
+                with self.store.read(remote.path, expect=remote, offset=offset) as reader:
+                    for chunk in reader:
+                        self.limiter.take(len(chunk))
+                        self.hashing.read(len(chunk))
+                        content.update(chunk)
+                        offset, failures = offset + len(chunk), 0
+                return content.digest()
+            except StoreUnavailable:
+                failures += 1
+                if failures == _ATTEMPTS or (offset and not self.store.features.ranges):
+                    raise
+
+
+def _hashed(
+    parts: Sequence[Future[RemoteObject | None]],
+    temporary: Temporary,
+    described: RemoteObject | None,
+) -> tuple[RemoteObject, bytes, bytes]:
+    """Hash the parts in order, each once it is there; return the object's description, its SHA-256 and its MD5.
+
+    The MD5 is that of nothing where nothing is to be compared with it.
+    """
+    digest, md5 = sha256(), hashlib.md5(usedforsecurity=False)
+    for number, part in enumerate(parts):
+        described = part.result() or described
+        assert described is not None
+        for block in _blocks(temporary, number * PART):
+            digest.update(block)
+            if _is_told_by_md5(described):
+                md5.update(block)
+    assert described is not None
+    return described, digest.digest(), md5.digest()
+
+
+def _is_in(file: OpenFile, offset: int, content: bytes) -> bool:
+    """Tell whether a file holds these bytes at an offset."""
+    view = memoryview(content)
+    return all(
+        view[at : at + BLOCK] == file.read_at(offset + at, min(BLOCK, len(view) - at))
+        for at in range(0, len(view), BLOCK)
+    )
+
+
+class _GivenUp(Exception):
+    """A part ends because another one failed."""
+
+
+def _first_error(parts: Iterable[Future[RemoteObject | None]]) -> BaseException:
+    """Return why the parts of an object were given up, once all have ended."""
+    errors = [error for part in wait(parts).done if (error := part.exception())]
+    return next(error for error in errors if not isinstance(error, _GivenUp))
+
+
+_Got = TypeVar("_Got")
+
+
+def _tried(fetch: Callable[[], _Got]) -> _Got:
+    """Return what a request brings, made again when its body breaks off."""
+    for left in range(_ATTEMPTS - 1, -1, -1):
+        try:
+            return fetch()
+        except StoreUnavailable:
+            if not left:
+                raise
+    raise AssertionError  # The last try returns or raises.
+
+
+def _noted_nowhere(part: int) -> None:
+    """Forget that a part is there: its file has no name to be found by."""
+
+
+def _blocks(temporary: Temporary, offset: int) -> Iterator[bytes]:
+    """Read one part of a download back, which is still in the page cache."""
+    end = offset + PART
+    while offset < end and (block := temporary.read_at(offset, min(BLOCK, end - offset))):
+        yield block
+        offset += len(block)
+
+
+def _check(remote: RemoteObject, found: RemoteObject, digest: bytes, size: int) -> None:
+    """Raise unless what arrived is as long as was listed, and what was uploaded where that is known."""
+    if size != remote.size or found.digest not in (None, digest):
+        raise _damaged(remote)
+
+
+def _damaged(remote: RemoteObject) -> ContentDamaged:
+    return ContentDamaged(
+        f"{remote.path}: what arrived is not what was uploaded.",
+        remedy="Try again; if it stays so, the object is damaged in the store.",
+    )
+
+
+def _is_told_by_md5(found: RemoteObject) -> bool:
+    """Tell whether an MD5 is the best that is known of a content."""
+    return found.digest is None and found.md5 is not None

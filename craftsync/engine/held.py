@@ -1,0 +1,248 @@
+"""What a person says about held deletes, as steps that are carried out exactly so or not at all.
+
+Held deletes are part of an event, to which also belongs what was deleted before
+the guard held anything. Rejecting takes back both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import Action, Kind, LocalFile, Mode, OnConflict, Policy
+from craftsync.engine.report import (
+    ActionEvent,
+    Issue,
+    IssueEvent,
+    OnEvent,
+    Outcome,
+    ProgressEvent,
+    Report,
+    Status,
+)
+from craftsync.engine.trash import Attributes, TrashEntry, fetch, in_versions, version_of
+from craftsync.errors import (
+    PathError,
+    PathObstructed,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
+from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary
+from craftsync.state.held import Deleted, Events, HeldDelete
+from craftsync.state.pair import PairState
+from craftsync.stores.base import Store
+
+_AT_ONCE = 50
+"""Files brought back before the disk is waited for."""
+DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
+_KEPT_BY = {Kind.DELETE_REMOTE: "store", Kind.DELETE_LOCAL: "root"}
+_RETURNS = {
+    Kind.DELETE_REMOTE: Kind.DOWNLOAD,
+    Kind.DELETE_LOCAL: Kind.UPLOAD,
+    Kind.UPLOAD: Kind.DOWNLOAD,
+}
+ARCHIVED = "the object is archived, and the store can keep no copy of it"
+"""Why a delete or an upload is held that would leave no version to get back."""
+REVIEW = "Review: craftsync deletes list"
+
+
+class Verdict(NamedTuple):
+    """What is to become of held deletes: of those at `paths` and below them, or of all (`None`).
+
+    Approved, they are carried out. Otherwise they are undone: the surviving
+    version goes back to the side that lost the path.
+    """
+
+    approved: bool
+    paths: tuple[str, ...] | None = None
+
+    @property
+    def command(self) -> str:
+        """What the history calls it."""
+        return "approve" if self.approved else "reject"
+
+    def action(self, held: HeldDelete) -> Action:
+        """Return the step that does to one held delete what was said."""
+        if self.approved:
+            rule = f"a person approved it; it was held: {held.reason}"
+            return Action(held.kind, held.path, rule, held.local, None, held.remote)
+        rule = f"a person rejected it; it was held: {held.reason}"
+        return Action(_RETURNS[held.kind], held.path, rule, held.local, None, held.remote)
+
+    def policy(self, mode: Mode) -> Policy:
+        """Return the policy of the steps, for deletes that were held by a pass of this mode.
+
+        A delete was part of that mode; the way back may lead against it.
+        """
+        if self.approved:
+            return Policy(mode, delete=True)
+        # An edit that was held is undone by the object it would have replaced.
+        return Policy(Mode.TWO_WAY, conflict=OnConflict.REMOTE)
+
+
+@contextmanager
+def as_new(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
+    """Have the baseline forget these paths meanwhile, for only what is new to it is brought back.
+
+    What was not brought back is remembered again in the end; a crash before
+    leaves it forgotten, and the next pass merges it without deleting.
+    """
+    with state.transaction():
+        state.baseline.set_aside(one.path for one in held)
+    try:
+        yield
+    finally:
+        with state.transaction():
+            state.baseline.bring_back()
+
+
+def note_deletes(
+    events: Events, finished: Iterable[Outcome], limit: DeleteLimit, stamp: str, now_ns: int
+) -> None:
+    """Count deletes that were carried out without a person's word, and the new paths that make up for them.
+
+    `stamp` is what the trash keeps them under.
+    """
+    done = [one for one in finished if one.status is not Status.PLANNED]
+    events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
+    events.add(
+        (
+            Deleted(one.action.kind, one.action.path, _size(one.action), now_ns, stamp)
+            for one in done
+            if one.action.kind in DELETES and one.status is Status.DONE
+        ),
+        limit,
+    )
+
+
+def _size(action: Action) -> int:
+    survivor = action.local or action.remote
+    return survivor.size if survivor else 0
+
+
+@dataclass(slots=True)
+class Returning:
+    """Brings back what an event deleted before the guard held the rest.
+
+    Only what neither side holds by now is brought back; what is there again is
+    reported and left. `settled` are the paths of which nothing is left to do,
+    `failed` those that could not be brought back.
+    """
+
+    root: Folder
+    store: Store
+    report: Report
+    on_event: OnEvent
+    keep: str
+    settled: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def put_back(self, deleted: Iterable[Deleted]) -> list[Action]:
+        """Put the kept versions into the folder; return the steps that upload them.
+
+        A dry run reports what would be put back, and returns none.
+        """
+        actions: list[Action] = []
+        rows = iter(deleted)
+        while batch := list(islice(rows, _AT_ONCE)):
+            absent = [one for one in batch if self._is_absent(one)]
+            if self.report.dry_run:
+                self._plan(absent)
+            else:
+                actions += self._placed(absent)
+        return actions
+
+    def _is_absent(self, one: Deleted) -> bool:
+        self.on_event(ProgressEvent("scanning"))
+        try:
+            where = "folder" if self.root.stat(one.path) is not None else ""
+        except PathObstructed:
+            where = "folder"
+        except PathError as error:
+            self._problem(one, str(error))
+            return False
+        if not where and self.store.stat(one.path) is not None:
+            where = "store"
+        if where:
+            self.report.skipped += 1
+            reason = f"not brought back: the {where} holds something there again"
+            self.on_event(IssueEvent(Issue.SKIPPED, one.path, reason))
+            self.settled.append(one.path)
+        return not where
+
+    def _plan(self, absent: Sequence[Deleted]) -> None:
+        for one in absent:
+            self.report.uploaded += 1
+            self.on_event(ActionEvent(Kind.UPLOAD, one.path, one.size, "planned", _RULE))
+
+    def _placed(self, absent: Sequence[Deleted]) -> list[Action]:
+        fetched = [(one, found) for one in absent if (found := self._fetched(one)) is not None]
+        try:
+            self.root.sync()
+            placed = [
+                (one, file)
+                for one, (temporary, attributes) in fetched
+                if (file := self._place(one, temporary, attributes)) is not None
+            ]
+            self.root.sync()
+        finally:
+            for _, (temporary, _) in fetched:
+                temporary.discard()
+        self.settled += [one.path for one, _ in placed]
+        return [Action(Kind.UPLOAD, one.path, _RULE, file) for one, file in placed]
+
+    def _fetched(self, one: Deleted) -> tuple[Temporary, Attributes] | None:
+        entry = self._entry(one)
+        if entry is None:
+            self._problem(one, f"deleted from the bucket. {in_versions(self.store, one.path)}")
+            return None
+        temporary = self.root.temporary()
+        try:
+            return temporary, fetch(self.root, self.store, entry, temporary)
+        except (UsageError, PathError) as error:
+            temporary.discard()
+            self._problem(one, str(error))
+        except BaseException:
+            temporary.discard()
+            raise
+        return None
+
+    def _entry(self, one: Deleted) -> TrashEntry | None:
+        """Return where a deleted version is kept, `None` if no old version of the bucket can be found."""
+        if one.kind is Kind.DELETE_REMOTE and self.store.features.keeps_versions:
+            try:
+                return version_of(self.store, one.path, one.size, None)
+            except StoreUnavailable:
+                raise
+            except StoreError:
+                return None
+        return TrashEntry(_KEPT_BY[one.kind], one.stamp, one.path, one.size)
+
+    def _place(
+        self, one: Deleted, temporary: Temporary, attributes: Attributes
+    ) -> LocalFile | None:
+        try:
+            return self.root.place(
+                temporary,
+                one.path,
+                expect=None,
+                mtime_ns=attributes.mtime_ns,
+                keep=self.keep,
+                mode=attributes.mode,
+            )
+        except PathError as error:
+            self._problem(one, str(error))
+            return None
+
+    def _problem(self, one: Deleted, reason: str) -> None:
+        self.report.problems += 1
+        self.failed.append(one.path)
+        self.on_event(IssueEvent(Issue.PROBLEM, one.path, f"not brought back: {reason}"))
+
+
+_RULE = "a person rejected the event that this path was deleted in"

@@ -1,0 +1,192 @@
+"""How every run begins: both sides are the ones the state knows, and what a store can do is learned.
+
+Is this still the root, and still the store, that the state database knows?
+
+Both sides carry a mark with a random id. A missing or different mark stops
+everything: an unmounted disk, a wrong prefix or a recreated bucket must never
+look like a user who deleted all files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import uuid
+from pathlib import Path
+
+from craftsync.clock import Clock
+from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.engine.report import Issue, IssueEvent, OnEvent, Report
+from craftsync.errors import (
+    ObjectNotFound,
+    PathError,
+    PreconditionFailed,
+    RootError,
+    StoreChanged,
+    StoreDenied,
+)
+from craftsync.local.folder import Folder
+from craftsync.state.database import Database
+from craftsync.state.pair import FACTS_LAST_NS, PairState
+from craftsync.stores.base import Store
+
+ROOT_MARK = "root-id"
+_GITIGNORE = ".gitignore"
+STORE_MARK = f"{OWN_FOLDER}/store-id"
+_IDENTITY = re.compile("[0-9a-f]{32}")
+
+
+def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
+    """Check the root's mark against the database; with `mark`, set it on first use.
+
+    Raises `RootError` when the folder is not the one it was.
+    """
+    root.ensure_same()
+    known = state.database.get("root_id")
+    found = _identity_of(root, known)
+    if known == root.identity_without_mark() and found is not None:
+        known = None  # It could not be written to when it was first seen, and has an identity file by now.
+    if known is not None and found != known:
+        what = "lost its mark" if found is None else "is not the folder it was"
+        raise _another_root(root, what, state.database.path)
+    if mark and found is not None:
+        _ignored_by_git(root)
+    if known is None and mark:
+        if found is None:
+            root.write_mark(ROOT_MARK, uuid.uuid4().hex.encode())
+            found = _identity_of(root, known)
+            _ignored_by_git(root)
+        if found is not None:
+            state.database.put("root_id", found)
+
+
+def _ignored_by_git(root: Folder) -> None:
+    """Keep the trash and all else of craftsync's own out of `git add .`; a file that is there stays."""
+    # A folder that can only be read has nothing written into it.
+    with contextlib.suppress(PathError):
+        if root.read_mark(_GITIGNORE) is None:
+            root.write_mark(_GITIGNORE, b"*\n")
+
+
+def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:
+    """Raise `RootError` when a root that is known has no identity file, before anything is made in it.
+
+    It may be the mount point of a disk that is away, which is to stay empty.
+    `known` is what the database says it should be.
+    """
+    has_file = known is not None and not known.startswith("fs:")
+    if has_file and root.read_mark(ROOT_MARK) is None:
+        raise _another_root(root, "lost its mark", database)
+
+
+def _another_root(root: Folder, what: str, database: Path | None) -> RootError:
+    return RootError(
+        f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
+        remedy="Is a disk not mounted? If this really is a new folder, remove what is"
+        f" remembered of the old one, {database}: the next pass then merges"
+        " without deleting anything.",
+    )
+
+
+def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
+    """Check the store's mark against the database; with `mark`, set it on first use.
+
+    A store that may only be read stays without a mark. Raises `StoreChanged`
+    when the store is not the one it was.
+    """
+    found = _read_mark(store)
+    known = state.database.get("store_id")
+    if known is not None and found != known:
+        what = "lost its mark" if found is None else "is not the store it was"
+        raise StoreChanged(
+            f"the store {store.location} {what} ({STORE_MARK})",
+            remedy="Check bucket, prefix and credentials. If it really is a new store, remove what is"
+            f" remembered of the old one, {state.database.path}: the next pass then merges"
+            " without deleting anything.",
+        )
+    if known is None:
+        if found is None and mark:
+            with contextlib.suppress(StoreDenied):
+                found = _write_mark(store)
+        if found is not None:
+            if not _IDENTITY.fullmatch(found):
+                raise StoreChanged(
+                    f"What {store.location} answers for {STORE_MARK} is not an identity.",
+                    remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
+                )
+            state.database.put("store_id", found)
+
+
+def _identity_of(root: Folder, known: str | None) -> str | None:
+    """Return what the identity file says; without one, what stands in for it where none can be written."""
+    mark = root.read_mark(ROOT_MARK)
+    if mark is not None:
+        return _text(mark)
+    has_none = root.read_only or (known is not None and known.startswith("fs:"))
+    return root.identity_without_mark() if has_none else None
+
+
+def _text(content: bytes) -> str:
+    """Return an identity as text; a damaged one is another identity, not an error."""
+    return content.decode("ascii", "replace")
+
+
+def _read_mark(store: Store) -> str | None:
+    try:
+        with store.read(STORE_MARK) as reader:
+            return _text(b"".join(reader))
+    except ObjectNotFound:
+        return None
+
+
+def _write_mark(store: Store) -> str | None:
+    mark = uuid.uuid4().hex
+    with contextlib.suppress(PreconditionFailed):
+        store.write(STORE_MARK, _Mark(mark.encode()), expect=ABSENT, operation=mark)
+    return _read_mark(store)
+
+
+class _Mark:
+    """A few bytes as content for a store."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.mtime_ns: int | None = None
+        self.size = len(content)
+        self.digest = hashlib.sha256(content).digest()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._content[offset : offset + length]
+
+    def verify(self) -> None:
+        """Bytes in memory do not change."""
+
+
+def learn(store: Store, database: Database, clock: Clock, *, may_write: bool) -> str | None:
+    """Let a store know what it can do, and return that as text; `None` where nothing is known.
+
+    What was found out before holds for a while; then, and the first time, the
+    store tries it out, if it may be written to.
+    """
+    saved, at = database.get("facts"), database.get_int("facts_at_ns") or 0
+    if may_write and (saved is None or abs(clock.now_ns() - at) > FACTS_LAST_NS):
+        saved = store.prepare(None)
+        if saved is not None:
+            database.put("facts", saved)
+            database.put("facts_at_ns", str(clock.now_ns()))
+    elif saved is not None:
+        store.prepare(saved)
+    return saved
+
+
+def report_recovery(database: Database, report: Report, on_event: OnEvent, meaning: str) -> None:
+    """Tell once that the database was damaged and begun anew; `meaning` is what that makes of this run."""
+    aside = database.recovered
+    if aside is not None:
+        database.recovered = None
+        report.damaged_state = True
+        reason = f"the state database was damaged and is now {aside}; {meaning}"
+        event = IssueEvent(Issue.PROBLEM, str(aside), reason)
+        report.note(event)
+        on_event(event)

@@ -1,0 +1,215 @@
+"""What is in sync and why not: status, why, check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from craftsync import __version__
+from craftsync.clock import iso
+from craftsync.core.decide import decide
+from craftsync.core.merge import Triple, merge
+from craftsync.core.model import OWN_FOLDER, BaselineRow, Kind, LocalFile, Policy, RemoteObject
+from craftsync.core.paths import is_own, malformed
+from craftsync.engine import planfile
+from craftsync.engine.content import Fetcher
+from craftsync.engine.identity import confirm_root
+from craftsync.engine.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
+from craftsync.engine.settle import Contents
+from craftsync.errors import CraftsyncError, PathError, PathObstructed, RootError, UsageError
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.local.scan import scan
+from craftsync.state.database import Database
+from craftsync.state.pair import PairState
+from craftsync.state.spool import in_order
+from craftsync.stores.base import Store
+from craftsync.stores.sources import workers
+
+
+def remember(
+    database: Database, report: Report, mode: str, now_ns: int, *, complete: bool = True
+) -> None:
+    """Note how a run ended; only a `complete` one knows how the whole folder stands."""
+    database.put("mode", mode)
+    if not complete:
+        return
+    database.put("last_problems", str(report.problems))
+    if report.in_sync:
+        remember_success(database, now_ns)
+
+
+def remember_success(database: Database, when_ns: int | None) -> None:
+    """Note when both sides were last known to be in sync, `None` for never."""
+    if when_ns is not None and database.get("last_success_ns") != str(when_ns):
+        database.put("last_success_ns", str(when_ns))
+
+
+def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
+    """Return the fields of `status --json`, whether or not root and store are there.
+
+    `reason` says what is wrong with the root; the store is not asked. Raises `StateError`.
+    """
+    with closing(PairState.open(state_dir, root, store, new_id=str, reading=True)) as state:
+        return {**_of_stopped(root, store, state), "reason": _wrong_with(root, state)}
+
+
+def _wrong_with(root: str, state: PairState) -> str | None:
+    try:
+        with Folder.open(root) as folder:
+            confirm_root(folder, state, mark=False)
+    except RootError as error:
+        return f"{str(error).removesuffix('.')}. {error.remedy}".rstrip()
+    return None
+
+
+def _of_stopped(root: str, store: str, state: PairState) -> dict[str, Any]:
+    """Return the fields of `status --json`."""
+    database = state.database
+    last = database.get_int("last_success_ns")
+    return {
+        "state": "stopped",
+        "root": root,
+        "store": store,
+        "mode": database.get("mode"),
+        "pid": None,
+        "pending": None,
+        "conflicts": state.baseline.conflict_copies(),
+        "held": state.held.count(),
+        "problems": database.get_int("last_problems") or 0,
+        "last_success": iso(last) if last else None,
+        "watch": {"healthy": False, "reason": "not running"},
+        "version": __version__,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What each side holds at a path, and what follows. `decision` is `None` when nothing does.
+
+    `unread` says what stands in the folder where that is not a file. Without
+    `compared`, neither side was asked.
+    """
+
+    path: str
+    local: LocalFile | None
+    baseline: BaselineRow | None
+    remote: RemoteObject | None
+    decision: Kind | None
+    rule: str
+    ignored_by: str | None = None
+    unread: str | None = None
+    compared: bool = True
+
+
+def explain(
+    path: str, root: Folder, store: Store, state: PairState, rules: IgnoreRules, policy: Policy
+) -> Explanation:
+    """Stat both sides and explain what a run would do; raises `UsageError` for what is not the path of a file."""
+    if is_own(path):
+        rule = f"{OWN_FOLDER} is craftsync's own"
+        return Explanation(path, None, None, None, None, rule, compared=False)
+    if path == ".":
+        raise _folder(path)
+    if reason := malformed(path):
+        raise UsageError(f"{path!r} is not a path in the folder: {reason}.")
+    row, remote = state.baseline.get(path), store.stat(path)
+    try:
+        local = root.stat(path)
+    except PathError as error:
+        if isinstance(error, PathObstructed) and remote is None and row is None:
+            raise _folder(path) from error
+        unread = str(error).rstrip(".")
+        rule = "what is not a file, or cannot be read, takes no part"
+        return Explanation(path, None, row, remote, None, rule, unread=unread)
+    if local is None and remote is None and row is None and _is_folder(path, store):
+        raise _folder(path)
+    match = rules.match(path)
+    if match is not None and match.ignored:
+        ignored_by = f"{match.pattern} ({match.source})"
+        return Explanation(path, local, row, remote, None, f"ignored: {ignored_by}", ignored_by)
+    decision = decide(local, row, remote, policy)
+    kind = decision.kind if decision else None
+    rule = decision.rule if decision else _nothing(local, remote, policy)
+    return Explanation(path, local, row, remote, kind, rule, None)
+
+
+def _is_folder(path: str, store: Store) -> bool:
+    return next(iter(store.list(f"{path}/")), None) is not None
+
+
+def _folder(path: str) -> UsageError:
+    return UsageError(
+        f"{path} is a folder.",
+        remedy="Name a file in it. For the whole folder, use craftsync history, plan or check.",
+    )
+
+
+def _nothing(local: LocalFile | None, remote: RemoteObject | None, policy: Policy) -> str:
+    if local is None and remote is None:
+        return "on neither side"
+    if local is None or remote is None:
+        return f"{policy.mode} without --delete leaves it alone"
+    return "both sides are as last synced"
+
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """Tells for every path whether both sides hold the same bytes, by hashing, not by fingerprint."""
+
+    root: Folder
+    store: Store
+    state: PairState
+    rules: IgnoreRules
+    fetcher: Fetcher
+    workers: int
+    on_event: OnEvent
+
+    def run(self, report: Report, on_line: Callable[[str, str], None]) -> None:
+        """Call `on_line(symbol, path)` for each path, in order.
+
+        `=` equal, `*` different, `-` only in the store, `+` only in the root,
+        `!` could not be read. Anything but `=` counts as a problem, but for what
+        takes no part on either side: by design, or as skipped.
+        """
+
+        here, there = (planfile.Unread(report, on_line, self.on_event) for _ in range(2))
+        listing = there.of(planfile.counted(self.store.list(), "listing", self.on_event))
+        if not self.store.features.sorted_listing:
+            listing = in_order(self.state.database, listing)
+        nothing_agreed: tuple[BaselineRow, ...] = ()
+        scanned = planfile.counted(scan(self.root, self.rules), "scanning", self.on_event)
+        triples = merge(here.of(scanned), nothing_agreed, listing)
+        compare = partial(self._compare, here, there)
+        with workers(self.workers, "compare", self.store) as pool:
+            compared = 0
+            while batch := list(islice(triples, _BATCH)):
+                for symbol, triple in zip(pool.map(compare, batch), batch, strict=True):
+                    if symbol is None:
+                        continue
+                    report.unchanged += symbol == "="
+                    if symbol != "=":
+                        report.problems += 1
+                        report.note(IssueEvent(Issue.PROBLEM, triple.path, REASONS[symbol]))
+                    on_line(symbol, triple.path)
+                compared += len(batch)
+                self.on_event(ProgressEvent("hashing", compared))
+
+    def _compare(self, here: planfile.Unread, there: planfile.Unread, triple: Triple) -> str | None:
+        if triple.remote is None:
+            return there.symbol(triple.path, "+")
+        if triple.local is None:
+            return None if self.rules.ignored(triple.path) else here.symbol(triple.path, "-")
+        contents = Contents(self.root, self.fetcher, triple.local, triple.remote)
+        try:
+            return "=" if contents.equal(self.store, may_read=True) else "*"
+        except (CraftsyncError, OSError):
+            return "!"

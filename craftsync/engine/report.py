@@ -1,0 +1,319 @@
+"""What a run reports: events while it goes on, what each step ended in, one report at the end.
+
+What a pass tells its caller: events while it runs, one report at the end.
+
+The command line, the Python API and the daemon all read the same two things;
+none of them counts anything itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from craftsync.core.guard import DeleteLimit
+from craftsync.core.model import Action, BaselineRow, Kind, Policy, RemoteObject
+from craftsync.errors import CraftsyncError, IncompleteError
+from craftsync.local.temporary import Temporary
+from craftsync.net.pace import Rate
+from craftsync.state.history import KeptVersion
+from craftsync.state.transfers import Arrival
+
+
+class Issue(StrEnum):
+    """The ways one path can fail to be in step after a pass."""
+
+    PROBLEM = "problem"
+    SKIPPED = "skipped"
+    CONFLICT = "conflict"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEvent:
+    """One action was carried out (`done`), or would be (`planned`). `size` is bytes."""
+
+    action: Kind | str
+    path: str
+    size: int
+    status: str
+    rule: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "type": "action",
+            "action": str(self.action),
+            "path": self.path,
+            "size": self.size,
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class IssueEvent:
+    """One path is not in sync, and why. `by_design`: it takes no part, and there is nothing to do about it."""
+
+    issue: Issue
+    path: str
+    reason: str
+    by_design: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {"type": str(self.issue), "path": self.path, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class DamageEvent(IssueEvent):
+    """Content of one path went bad by itself; only `scrub` sees that."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldEvent:
+    """So many deletes wait for a person; it follows the `IssueEvent` of each path.
+
+    `where` is the side they would be carried out on: "store", "folder" or "target".
+    With a `path` it is about this one, which waits for a reason of its own.
+    """
+
+    count: int
+    where: str
+    reason: str
+    remedy: str = ""
+    path: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line for people."""
+        deletes = "1 delete" if self.count == 1 else f"{self.count} deletes"
+        remedy = f". {self.remedy}" if self.remedy else ""
+        if self.path:
+            return f"held: {self.path}: {self.reason}{remedy}"
+        return f"{deletes} in the {self.where} held: {self.reason}{remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """How far a pass has come. Totals are `None` until planning has ended."""
+
+    stage: str
+    """`scanning` the folder, `listing` the store, `planning`, `transferring`, or `hashing` to compare contents."""
+    files_done: int = 0
+    files_total: int | None = None
+    bytes_done: int = 0
+    bytes_total: int | None = None
+    files_hashed: int = 0
+    bytes_hashed: int = 0
+    """What was read so far to compare contents: beside what is moved, and not part of the other figures."""
+
+
+class PathIssue(NamedTuple):
+    """One path of a report: `kind` is problem, skipped, conflict or held."""
+
+    path: str
+    kind: str
+    reason: str
+
+
+REASONS = {
+    "*": "the content differs",
+    "-": "only in the store (of two stores: in the second)",
+    "+": "only in the folder (of two stores: in the first)",
+    "!": "could not be read",
+}
+"""What the symbols of a check mean."""
+
+MOST_ISSUES = 1000
+_MOST_SHOWN = 20
+
+Event = ActionEvent | IssueEvent | HeldEvent | ProgressEvent
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a pass."""
+
+    policy: Policy = field(default_factory=Policy)
+    dry_run: bool = False
+    delete_limit: DeleteLimit = field(default_factory=DeleteLimit)
+    force_delete: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    transfers: int = 0
+    """How many travel at once; 0 for as many as the way to the store is worth."""
+    upload_rate: Rate = None
+    download_rate: Rate = None
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome of a pass: the fields of the JSON summary of docs and scripts."""
+
+    command: str
+    uploaded: int = 0
+    downloaded: int = 0
+    deleted_remote: int = 0
+    deleted_local: int = 0
+    moved: int = 0
+    copied: int = 0
+    adopted: int = 0
+    unchanged: int = 0
+    repaired: int = 0
+    conflicts: int = 0
+    held: int = 0
+    problems: int = 0
+    skipped: int = 0
+    bytes_uploaded: int = 0
+    bytes_downloaded: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    damaged_state: bool = False
+    left_out: int = 0
+    """Symbolic links and special files, which by design take no part."""
+    conflict_copies: int = 0
+    """Those that wait for a person, of this run and of earlier ones."""
+    issues: list[PathIssue] = field(default_factory=list)
+    """The first `MOST_ISSUES` paths that are not in sync, each with its reason."""
+
+    @property
+    def in_conflict(self) -> int:
+        """How many conflicts wait, those that this run found included."""
+        return max(self.conflicts, self.conflict_copies)
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether both sides hold the same by now; of a conflict both hold both versions."""
+        return not (self.held or self.damaged_state or self.problems or self.skipped)
+
+    @property
+    def exit_code(self) -> int:
+        """The most serious of what happened: held deletes or damaged state 7, conflicts that wait 4, problems 1, skipped 6, else 0."""
+        if self.held or self.damaged_state:
+            return 7
+        if self.in_conflict:
+            return 4
+        if self.problems:
+            return 1
+        return 6 if self.skipped else 0
+
+    def note(self, event: Event) -> None:
+        """Keep the path and the reason an event names, if it names one and there is room."""
+        if isinstance(event, IssueEvent) and not event.by_design and len(self.issues) < MOST_ISSUES:
+            self.issues.append(PathIssue(event.path, str(event.issue), event.reason))
+
+    def raise_for_issues(self) -> None:
+        """Raise `IncompleteError`, which names what is not in sync, unless everything is."""
+        if self.exit_code == 0:
+            return
+        named = "; ".join(
+            f"{issue.path} ({issue.kind}: {issue.reason})" for issue in self.issues[:3]
+        )
+        counts = {
+            "failed": self.problems,
+            "in conflict": self.in_conflict,
+            "held": self.held,
+            "skipped": self.skipped,
+        }
+        counted = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        raise IncompleteError(
+            f"{self.command}: {counted or 'the state database was damaged'}: {named}".rstrip(": ")
+            + ".",
+            exit_code=self.exit_code,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        for name in ("damaged_state", "left_out", "conflict_copies", "issues"):
+            fields.pop(name, None)
+        fields["conflicts"] = self.in_conflict
+        return {"type": "summary", **fields, "exit_code": self.exit_code}
+
+    def _repr_html_(self) -> str:
+        """Show the report as a table in a notebook, with the paths that are not in sync."""
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{name.replace('_', ' ')}</td><td>{value}</td></tr>"
+            for name, value in self.as_json().items()
+            if name != "type"
+        )
+        rows += "".join(
+            f"<tr><td>{escape(issue.kind)}</td><td>{escape(issue.path)}: {escape(issue.reason)}</td></tr>"
+            for issue in self.issues[:_MOST_SHOWN]
+        )
+        if len(self.issues) > _MOST_SHOWN:
+            rows += f"<tr><td></td><td>… {len(self.issues)} of them in .issues</td></tr>"
+        return f"<table>{rows}</table>"
+
+
+class Status(StrEnum):
+    """How a step ended."""
+
+    DONE = "done"
+    PLANNED = "planned"
+    UNCHANGED = "unchanged"
+    """Nothing had to move: both sides held the same content already."""
+    CONFLICT = "conflict"
+    """Both versions were kept."""
+    HELD = "held"
+    """Nothing was changed, for the object is archived and no copy can be kept: a person has to approve."""
+    SKIPPED = "skipped"
+    """It changed meanwhile, or no side may hold it; looking again may help."""
+    PROBLEM = "problem"
+
+
+def sentence(error: CraftsyncError) -> str:
+    """Return what went wrong and what to do about it, in one line."""
+    return f"{str(error).removesuffix('.')}. {error.remedy}" if error.remedy else str(error)
+
+
+class Outcome(NamedTuple):
+    """The result of one step, and what the baseline has to learn from it.
+
+    `rows` are agreed on now, `forget` are paths that no longer are. `bytes` is
+    what moved, `kept` what went to a trash. `error` is set where a failure may concern the whole side.
+    """
+
+    action: Action
+    status: Status
+    reason: str = ""
+    rows: tuple[BaselineRow, ...] = ()
+    forget: tuple[str, ...] = ()
+    bytes: int = 0
+    error: CraftsyncError | None = None
+    kept: tuple[KeptVersion, ...] = ()
+
+    def completed(self, learned: Mapping[str, RemoteObject]) -> Outcome:
+        """Return the outcome with version and time where a write left both open."""
+        if not learned:
+            return self
+        rows = (
+            row._replace(modified_ns=found.modified_ns, version=found.version)
+            if row.version is None and row.modified_ns is None and (found := learned.get(row.path))
+            else row
+            for row in self.rows
+        )
+        return self._replace(rows=tuple(rows))
+
+
+class Staged(NamedTuple):
+    """A finished download in a temporary file, to be swapped in once its bytes are durable."""
+
+    action: Action
+    temporary: Temporary
+    remote: RemoteObject
+    digest: bytes
+    bytes: int
+    keep: str
+    """Names in the trash what it replaces."""
+
+    @property
+    def arrival(self) -> Arrival:
+        """Return what is to be remembered before it gets its name."""
+        remote = self.remote
+        inode = self.temporary.inode()
+        return Arrival(
+            self.action.path, remote.size, inode, self.digest, remote.modified_ns, remote.version
+        )

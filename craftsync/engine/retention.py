@@ -1,0 +1,236 @@
+"""Removes from the trash what its retention has ended for.
+
+This is the one thing here that destroys on purpose. So it goes by this client's
+own record alone, spares what a person or an unfinished run may still need, and
+does nothing while the clock cannot be relied on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from craftsync.clock import Clock, boot_id
+from craftsync.core.paths import conflict_original
+from craftsync.core.retention import Retention
+from craftsync.engine.report import sentence
+from craftsync.engine.trash import remove
+from craftsync.errors import PathError, StoreError
+from craftsync.local.folder import Folder
+from craftsync.state.database import Database
+from craftsync.state.held import EVENT_SECONDS
+from craftsync.state.history import KeptVersion
+from craftsync.state.pair import PairState
+from craftsync.stores.base import Store
+
+_AT_ONCE = 100
+"""Versions removed before that is recorded."""
+_AT_MOST = 1000
+"""Versions one run removes: it is to end soon, and the next one goes on."""
+_HOUR = 3600
+_SUSPENDED = "retention_suspended"
+_CLOCK = "retention_clock"
+
+
+def holdings(state: PairState, retention: Retention) -> dict[str, Any]:
+    """Return what both trashes hold of this client, as `status --json` has it.
+
+    `suspended` says why nothing is removed now, `None` when there is no such reason.
+    """
+    reason = suspended(state.database) if retention.is_bounded else None
+    bounds = {"keep": retention.words, "max_size": retention.max_size}
+    return {**state.in_trash()._asdict(), **bounds, "suspended": reason}
+
+
+def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) -> dict[str, Any]:
+    """Return the same of a linked folder that may be in use by another process. Raises `StateError`."""
+    with closing(PairState.open(state_dir, root, store, new_id=str, reading=True)) as state:
+        return holdings(state, retention)
+
+
+def spare(state: PairState, event_since_ns: int) -> None:
+    """Choose the paths of which no version may go now: a person, or an unfinished run, may still need it.
+
+    Of deletes that nobody holds, those count whose event goes on since `event_since_ns` (UTC).
+    """
+    conflicts = filter(None, map(conflict_original, state.baseline.conflict_paths()))
+    state.kept.spare(conflicts, event_since_ns)
+
+
+def suspended(database: Database) -> str | None:
+    """Return why nothing is removed now, `None` when there is no such reason."""
+    return database.get(_SUSPENDED) or None
+
+
+@dataclass(slots=True)
+class Purging:
+    """Ends the retention of one linked folder. `tick` is called between removals, and may raise to stop.
+
+    At most `at_most` versions go. Without a `reachable` store, only those of
+    the folder's trash that are too old.
+    """
+
+    root: Folder
+    store: Store
+    state: PairState
+    clock: Clock
+    retention: Retention
+    tick: Callable[[], None]
+    reachable: bool = True
+    at_most: int = _AT_MOST
+
+    def run(self) -> int:
+        """Remove what is due; return how many versions went. What cannot be removed now stays, and is tried again."""
+        if not self.retention.is_bounded:
+            return 0
+        reason = ClockWatch(self.state, self.clock).doubt()
+        gone = 0
+        if reason is None:
+            self._prune_history()
+            if self._is_due():
+                gone, reason = self._purge()
+        if self.state.database.get(_SUSPENDED) != (reason or None):
+            self.state.database.put(_SUSPENDED, reason or "")
+        return gone
+
+    def _prune_history(self) -> None:
+        if self.retention.keep is not None:
+            with self.state.transaction():
+                self.state.history.drop_before(self.clock.now_ns() - self.retention.keep)
+                if (first := self.state.history.first_run()) is not None:
+                    self.state.replaced.drop_before(first)
+
+    def _is_due(self) -> bool:
+        return self._excess() > 0 or (
+            self.retention.keep is not None
+            and self.state.kept.is_older(self.clock.now_ns() - self.retention.keep)
+        )
+
+    def _excess(self) -> int:
+        most = self.retention.max_size
+        return 0 if most is None else self.state.kept.total().bytes - most
+
+    def _purge(self) -> tuple[int, str | None]:
+        kept, gone, reason = self.state.kept, 0, None
+        spare(self.state, self.clock.now_ns() - EVENT_SECONDS * 10**9)
+        while gone < self.at_most and (batch := list(self._due())):
+            removed: list[KeptVersion] = []
+            try:
+                reason = self._remove(batch, removed) or reason
+            finally:
+                with self.state.transaction():
+                    kept.forget(removed)
+            gone += len(removed)
+        return gone, reason
+
+    def _remove(self, batch: Iterable[KeptVersion], removed: list[KeptVersion]) -> str | None:
+        """Remove versions, adding those that are gone to `removed`; return why one could not be."""
+        reason = None
+        for version in batch:
+            self.tick()
+            try:
+                remove(self.root, self.store, version)
+            except PathError as error:
+                self.state.kept.spare_also([version.path])
+                reason = sentence(error)
+            except StoreError as error:
+                self.reachable = False
+                return sentence(error)
+            else:
+                removed.append(version)
+        return reason
+
+    def _due(self) -> Iterator[KeptVersion]:
+        """Yield the next that are to go, oldest first.
+
+        Of one side alone nobody knows which are the oldest beyond the size.
+        """
+        keep, excess = self.retention.keep, self._excess() if self.reachable else 0
+        but = "" if self.reachable else "store"
+        for version, at_ns in self.state.kept.oldest(min(_AT_ONCE, self.at_most), but):
+            is_old = keep is not None and at_ns < self.clock.now_ns() - keep
+            if not is_old and excess <= 0:
+                return
+            excess -= version.size
+            yield version
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Both clocks as they were; `doubtful` if the wall clock had just jumped then.
+
+    `known_ns` is the newest record that a doubt has ended over.
+    """
+
+    wall_ns: int
+    boottime: float
+    boot: str
+    doubtful: bool = False
+    known_ns: int = 0
+
+    def agrees(self, now: _Seen) -> bool:
+        """Tell whether the wall clock has moved as the other one did; of another boot nothing is known.
+
+        The other one counts the time in which the machine was suspended, as the wall clock does.
+        """
+        if self.boot != now.boot:
+            return not self.doubtful
+        moved = (now.wall_ns - self.wall_ns) / 1e9
+        return abs(moved - (now.boottime - self.boottime)) <= _HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class ClockWatch:
+    """Knows whether the wall clock can be relied on, from what it was when it was last looked at."""
+
+    state: PairState
+    clock: Clock
+
+    def doubt(self) -> str | None:
+        """Return why the wall clock is not to be relied on now; remembers what it shows.
+
+        A doubt lasts until the wall clock and the one that never jumps have
+        agreed for an hour.
+        """
+        before, newest = self._before(), self.state.kept.newest_ns() or 0
+        now = _Seen(self.clock.now_ns(), self.clock.boottime(), boot_id())
+        known = before.known_ns if before else 0
+        is_behind = now.wall_ns < newest and newest > known
+        if before is not None and not before.agrees(now):
+            self._postpone(before, now)
+            return self._doubted(now, known, "the clock has jumped")
+        if before is None or not before.doubtful:
+            if is_behind:
+                return self._doubted(now, known, "the clock is behind the newest version kept")
+            self._remember(now, known)
+            return None
+        if now.boottime - before.boottime < _HOUR:
+            return "the clock has jumped" if not is_behind else "the clock is behind"
+        self._remember(now, newest)
+        return None
+
+    def _postpone(self, before: _Seen, now: _Seen) -> None:
+        """Let versions of before a jump forward be no older than they were: nobody knows which time was wrong."""
+        passed = round((now.boottime - before.boottime) * 1e9)
+        ahead = now.wall_ns - before.wall_ns - passed
+        if before.boot == now.boot and ahead > 0:
+            with self.state.transaction():
+                self.state.kept.postpone(before.wall_ns + passed, ahead)
+
+    def _doubted(self, now: _Seen, known: int, reason: str) -> str:
+        self._remember(now, known, doubtful=True)
+        return reason
+
+    def _remember(self, now: _Seen, known: int, *, doubtful: bool = False) -> None:
+        seen = _Seen(now.wall_ns, now.boottime, now.boot, doubtful, known)
+        self.state.database.put(_CLOCK, json.dumps(asdict(seen)))
+
+    def _before(self) -> _Seen | None:
+        text = self.state.database.get(_CLOCK)
+        try:
+            return None if text is None else _Seen(**json.loads(text))
+        except (ValueError, TypeError):
+            return None

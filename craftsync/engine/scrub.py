@@ -1,0 +1,272 @@
+"""Finds content that went bad although nobody changed it, by what was last synced, and repairs it from the other side.
+
+A disk or a server that loses a bit changes neither size nor time, so no other
+look finds it. Files and objects that were changed since the last sync are the
+next run's business, not this one's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+from typing import NamedTuple
+
+from craftsync.clock import Clock, stamp
+from craftsync.core.model import BaselineRow, LocalFile, RemoteObject
+from craftsync.engine.content import Fetcher, RootSource
+from craftsync.engine.report import (
+    ActionEvent,
+    DamageEvent,
+    Issue,
+    IssueEvent,
+    OnEvent,
+    ProgressEvent,
+    Report,
+)
+from craftsync.errors import (
+    ContentDamaged,
+    CraftsyncError,
+    ObjectArchived,
+    ObjectNotFound,
+    PathBusy,
+    PreconditionFailed,
+    UsageError,
+)
+from craftsync.local.folder import Folder
+from craftsync.net.pace import Heedful, Limiter
+from craftsync.state.history import KeptVersion
+from craftsync.state.pair import PairState
+from craftsync.stores.base import Store
+from craftsync.stores.sources import workers
+
+_CURSOR = "scrubbed"
+"""The last path that was looked at; the next look begins behind it."""
+_BATCH = 256
+_LOOKS_AT_ONCE = 8
+
+
+def nothing() -> None:
+    """Go on."""
+
+
+class Damage(StrEnum):
+    """Which side no longer holds what both had agreed on."""
+
+    NONE = "intact"
+    ROOT = "damaged in the folder"
+    STORE = "damaged in the store"
+    BOTH = "damaged on both sides"
+
+
+_CANNOT = "cannot be repaired: no side holds what was last synced; see craftsync trash list"
+
+
+class Examined(NamedTuple):
+    """How both sides of a path stand, and the looks it was found by."""
+
+    damage: Damage
+    local: LocalFile
+    remote: RemoteObject
+
+
+@dataclass(slots=True)
+class Scrubber:
+    """Hashes both sides of paths that both had agreed on, and compares them with what was agreed."""
+
+    root: Folder
+    store: Store
+    state: PairState
+    clock: Clock
+    on_event: OnEvent
+    repair: bool = False
+    """Replace damaged content by that of the other side; what is replaced goes to the trash."""
+    fetcher: Fetcher = field(init=False)
+
+    def run(
+        self,
+        paths: Sequence[str] = (),
+        share: float | None = None,
+        heed: Callable[[], None] = nothing,
+    ) -> Report:
+        """Look at these paths and what lies below them, or at all, or go on with a share of all where the last ended.
+
+        Damage that is not repaired, and what cannot be read, counts as a
+        problem; what was changed since the last sync is left out. `heed` is
+        called whenever bytes were read, from any thread, and may raise to stop.
+        Raises `UsageError` for a path at and below which nothing was synced.
+        """
+        paths = self._synced(paths)
+        report, started = Report("scrub"), self.clock.monotonic()
+        most_bytes = None if share is None else int(self.state.baseline.bytes() * share) + 1
+        with workers(_LOOKS_AT_ONCE, "scrub", self.store) as pool:
+            limiter, hashing = Limiter(None, self.clock), Heedful(heed)
+            self.fetcher = Fetcher(self.root, self.store, limiter, pool, hashing)
+            looked_at = 0
+            for rows in self._batches(paths, most_bytes):
+                for row, found in zip(rows, pool.map(self._examined, rows), strict=True):
+                    self._settle(report, row, found)
+                looked_at += len(rows)
+                self.on_event(ProgressEvent("hashing", looked_at))
+                if most_bytes is not None:
+                    self.state.database.put(_CURSOR, rows[-1].path)
+        report.seconds = round(self.clock.monotonic() - started, 3)
+        return report
+
+    def _synced(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return the paths, or none where they mean everything."""
+        # A mistyped name must not look like a file without damage.
+        for path in paths:
+            if path != "." and next(self.state.baseline.below([path]), None) is None:
+                raise UsageError(
+                    f"{path} is not a synced file, or a folder with one.",
+                    remedy="Name what a run has synced, or nothing for all of it; globs are not taken.",
+                )
+        return () if "." in paths else paths
+
+    def _batches(self, paths: Sequence[str], most_bytes: int | None) -> Iterator[list[BaselineRow]]:
+        baseline = self.state.baseline
+        if most_bytes is None:
+            rows = baseline.below(paths) if paths else baseline.rows()
+            while batch := list(islice(rows, _BATCH)):
+                yield batch
+            return
+        behind, read = self.state.database.get(_CURSOR) or "", 0
+        while read < most_bytes:
+            batch = []
+            for row in islice(baseline.rows(behind), _BATCH):
+                batch.append(row)
+                read += row.size
+                if read >= most_bytes:
+                    break
+            if not batch:
+                # At the end; the next look begins anew.
+                self.state.database.put(_CURSOR, "")
+                return
+            yield batch
+            behind = batch[-1].path
+
+    def _examined(self, row: BaselineRow) -> Examined | str | None:
+        """Return how a path stands, or a reason why that cannot be told; `None` where it is left out."""
+        try:
+            sides = self._unchanged(row)
+            if sides is None or row.digest is None or row.racy:
+                return None
+            return Examined(self._damage(row.digest, *sides), *sides)
+        except (PathBusy, PreconditionFailed, ObjectNotFound, ObjectArchived):
+            return None
+        except (CraftsyncError, OSError) as error:
+            return str(error)
+
+    def _settle(self, report: Report, row: BaselineRow, found: Examined | str | None) -> None:
+        if found is None:
+            report.left_out += 1
+        elif isinstance(found, str):
+            self._problem(report, IssueEvent(Issue.PROBLEM, row.path, found))
+        elif found.damage is Damage.NONE:
+            report.unchanged += 1
+        else:
+            self._settle_damage(report, row, found)
+
+    def _settle_damage(self, report: Report, row: BaselineRow, found: Examined) -> None:
+        if found.damage is Damage.BOTH:
+            self._damaged(report, row.path, f"{found.damage}; {_CANNOT}")
+        elif not self.repair:
+            self._damaged(report, row.path, found.damage)
+        else:
+            repair = self._repair_root if found.damage is Damage.ROOT else self._repair_store
+            try:
+                repair(row, found.local, found.remote)
+            except (CraftsyncError, OSError) as error:
+                self._damaged(report, row.path, f"{found.damage}, and not repaired: {error}")
+            else:
+                report.repaired += 1
+                self.on_event(ActionEvent("repair", row.path, row.size, "done", found.damage))
+
+    def _damaged(self, report: Report, path: str, reason: str) -> None:
+        self._problem(report, DamageEvent(Issue.PROBLEM, path, reason))
+
+    def _problem(self, report: Report, issue: IssueEvent) -> None:
+        report.problems += 1
+        report.note(issue)
+        self.on_event(issue)
+
+    def _unchanged(self, row: BaselineRow) -> tuple[LocalFile, RemoteObject] | None:
+        """Return both looks if each side says that nothing has changed since the last sync."""
+        local = self.root.stat(row.path)
+        if local is None or local != LocalFile(*row[:5]):
+            return None
+        remote = self.store.stat(row.path)
+        if remote is None or (remote.size, remote.version) != (row.size, row.version):
+            return None
+        return local, remote
+
+    def _damage(self, agreed: bytes, local: LocalFile, remote: RemoteObject) -> Damage:
+        root_is_bad = not self._is_intact_here(agreed, local)
+        try:
+            store_is_bad = not self._is_intact_there(agreed, remote)
+        except ObjectArchived:
+            # What is archived cannot be read, but what is here can be told.
+            if root_is_bad:
+                return Damage.ROOT
+            raise
+        if root_is_bad and store_is_bad:
+            return Damage.BOTH
+        if root_is_bad:
+            return Damage.ROOT
+        return Damage.STORE if store_is_bad else Damage.NONE
+
+    def _is_intact_here(self, agreed: bytes, local: LocalFile) -> bool:
+        with self.root.open_file(local.path) as file:
+            # What is in memory may be good while the disk is not.
+            file.drop_cached()
+            digest = file.digest(self.fetcher.hashing.read)
+            file.verify()
+        return digest == agreed
+
+    def _is_intact_there(self, agreed: bytes, remote: RemoteObject) -> bool:
+        """Read an object, once more where it is not as agreed: it may have been damaged on its way."""
+        for _ in range(2):
+            with suppress(ContentDamaged):
+                if self.fetcher.read_digest(remote) == agreed:
+                    return True
+        return False
+
+    def _repair_root(self, row: BaselineRow, local: LocalFile, remote: RemoteObject) -> None:
+        fetched = self.fetcher.fetch(remote, None)
+        temporary = fetched.temporary
+        try:
+            if fetched.digest != row.digest:
+                raise ContentDamaged(f"{row.path} was damaged on its way.")
+            self.root.sync()
+            keep = stamp(self.clock)
+            placed = self.root.place(
+                temporary, row.path, expect=local, mtime_ns=local.mtime_ns, keep=keep
+            )
+            self.root.sync()
+        finally:
+            temporary.discard()
+        repaired = BaselineRow(*placed, row.racy, *row[6:])
+        self._record(repaired, KeptVersion("root", keep, row.path, row.size))
+
+    def _repair_store(self, row: BaselineRow, local: LocalFile, remote: RemoteObject) -> None:
+        keep = stamp(self.clock)
+        with self.root.open_file(row.path) as file:
+            source = RootSource(file, self.fetcher.limiter, self.fetcher.hashing)
+            if source.digest != row.digest:
+                raise PathBusy(f"{row.path} changed while it was read.")
+            operation = f"scrub-{keep}"
+            written = self.store.write(
+                row.path, source, expect=remote, operation=operation, keep=keep
+            )
+        written = self.store.barrier().get(row.path, written)
+        repaired = row._replace(modified_ns=written.modified_ns, version=written.version)
+        # A bucket's own versions are not in its trash.
+        in_trash = not self.store.features.keeps_versions
+        self._record(repaired, KeptVersion("store", keep, row.path, row.size) if in_trash else None)
+
+    def _record(self, row: BaselineRow, kept: KeptVersion | None) -> None:
+        with self.state.transaction():
+            self.state.baseline.put([row])
+            self.state.kept.add([kept] if kept else [], self.clock.now_ns())

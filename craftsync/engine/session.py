@@ -1,0 +1,486 @@
+"""One root and one store, opened and checked: the door to everything the engine does.
+
+A `Session` belongs to one thread. Clock, pool and ids are arguments, so that a
+test can take time, threads and chance away."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+
+from craftsync.clock import Clock, SystemClock, stamp
+from craftsync.core.model import Action, Mode
+from craftsync.core.retention import Retention
+from craftsync.engine import inspect, planfile, unflushed
+from craftsync.engine.content import Fetcher
+from craftsync.engine.held import Returning, Verdict, as_new
+from craftsync.engine.identity import (
+    confirm_root,
+    confirm_store,
+    learn,
+    refuse_lost_root,
+    report_recovery,
+)
+from craftsync.engine.planner import Changes, Planned
+from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
+from craftsync.engine.retention import Purging, holdings, spare
+from craftsync.engine.run import MakePool, Round
+from craftsync.engine.scrub import Scrubber, nothing
+from craftsync.engine.tally import PlanWriter, Tally
+from craftsync.engine.trash import (
+    Purged,
+    Restored,
+    Restoring,
+    TrashEntry,
+    Wanted,
+    bucket_versions,
+    entries,
+    in_versions,
+    purge,
+    purgeable,
+)
+from craftsync.engine.undo import undone
+from craftsync.errors import PathError, RootError, StoreError, StoreUnavailable, UsageError
+from craftsync.local import linux
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.net.pace import FIRST, Limiter
+from craftsync.net.tasks import TaskPool
+from craftsync.state.held import Deleted, HeldDelete
+from craftsync.state.history import HistoryRow, KeptVersion
+from craftsync.state.pair import PairState, known_folder, known_root, pair_folder
+from craftsync.stores.base import Store
+from craftsync.stores.sources import workers
+
+_ROUNDS = 3
+"""Looks at a path that changes under our hands before it is reported as busy."""
+_ROUND_SECONDS = 0.2
+_COMPARED_AT_ONCE = 4
+_ALL = Wanted()
+_NEVER_NS = 2**63 - 1
+_BEGUN_ANEW = "both sides are merged without deleting anything"
+
+
+def ignore_events(event: object) -> None:
+    """Listen to nothing."""
+
+
+class Session:
+    """A root and a store with what is remembered about them. Use `open`, and close it."""
+
+    def __init__(
+        self,
+        root: Folder,
+        store: Store,
+        state: PairState,
+        *,
+        read_only: bool = False,
+        clock: Clock,
+        make_pool: MakePool = TaskPool,
+    ) -> None:
+        self.root = root
+        self.store = store
+        self.state = state
+        self.read_only = read_only
+        self.clock = clock
+        self.retention = Retention()
+        self._unlisted = False
+        """Whether the bucket refused to list its versions."""
+        self._make_pool = make_pool
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike[str],
+        store: Store,
+        *,
+        state_dir: Path,
+        read_only: bool = False,
+        reading: bool = False,
+        create_root: bool = False,
+        clock: Clock | None = None,
+        make_pool: MakePool = TaskPool,
+    ) -> Session:
+        """Open the root and its state, and check that both are what they were.
+
+        `read_only` takes no lock and leaves no trace in root or store. With
+        `reading`, too, nothing can be planned: the state is read where it is.
+        `create_root` makes a missing root, but never one that was known: that
+        one is gone, not new. Raises `RootError`, `LockedError`, `StateError`.
+        """
+        path = os.path.realpath(root)
+        names = (state_dir, path, store.location)
+        if create_root:
+            _make_root(path, store.location, state_dir)
+        folder = Folder.open(path)
+        try:
+            if not read_only:
+                refuse_lost_root(folder, *known_root(*names))
+                folder.lock(pair_folder(*names) / "root.lock")
+            state = PairState.open(*names, new_id=_new_id, scratch=read_only, reading=reading)
+            clock = clock or SystemClock()
+            session = cls(
+                folder, store, state, read_only=read_only, clock=clock, make_pool=make_pool
+            )
+            session._prepare()
+        except BaseException:
+            folder.close()
+            raise
+        return session
+
+    def _prepare(self) -> None:
+        confirm_root(self.root, self.state, mark=not self.read_only)
+        if not self.read_only:
+            self.root.sweep_temporaries(self.state.transfers.temporaries())
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.state.close()
+        self.root.close()
+
+    def rules(self, options: Options) -> IgnoreRules:
+        """Return which paths take part."""
+        return IgnoreRules(self.root, include=options.include, exclude=options.exclude)
+
+    def run(
+        self,
+        command: str,
+        options: Options,
+        on_event: OnEvent = ignore_events,
+        *,
+        paths: Iterable[str] | None = None,
+        changes: Changes | None = None,
+    ) -> Report:
+        """Make one pass over everything, or over `paths` and what lies below them.
+
+        Paths that change meanwhile are looked at again twice; `changes` reports
+        those it would not look at, which are taken in where they can be. Raises what broke
+        a whole side; what was done until then is recorded.
+        """
+        report = Report(command, dry_run=options.dry_run)
+        started, complete = self.clock.monotonic(), paths is None
+        self.state.history.begin()
+        report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
+        self._meet_store(options)
+        if options.policy.deletes and not options.dry_run:
+            unflushed.settle(self.root, self.state)
+        self.state.plan.pair_again()
+        for attempt in range(1, _ROUNDS + 1):
+            tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
+            limit = self._round(command, options).run(
+                tally, paths, listed=complete and attempt > 1, changes=changes
+            )
+            options = replace(options, delete_limit=limit)
+            paths = tally.again()
+            if not paths:
+                break
+            self.clock.sleep(_ROUND_SECONDS * attempt)
+        report.seconds = round(self.clock.monotonic() - started, 3)
+        report.conflict_copies = self._conflict_copies()
+        if not options.dry_run:
+            self._remember(report, options, complete=complete)
+            if complete:
+                self._purging(lambda: on_event(ProgressEvent("scanning"))).run()
+        return report
+
+    def end_retention(self, tick: Callable[[], None], *, reachable: bool, at_most: int) -> int:
+        """Remove at most so many versions that the trash is no longer to keep, as each complete run does at its end.
+
+        `tick` is called between them, and may raise to stop. Without a
+        `reachable` store only the folder's trash is looked at. Returns how many
+        went; raises what `confirm_root` and `confirm_store` do.
+        """
+        if not self.retention.is_bounded:
+            return 0
+        confirm_root(self.root, self.state, mark=False)
+        if reachable:
+            confirm_store(self.store, self.state, mark=False)
+        return self._purging(tick, reachable=reachable, at_most=at_most).run()
+
+    def _purging(self, tick: Callable[[], None], **bounds: Any) -> Purging:
+        self.state.take_in()
+        return Purging(
+            self.root, self.store, self.state, self.clock, self.retention, tick, **bounds
+        )
+
+    def _conflict_copies(self) -> int:
+        """Count the conflict copies that wait: those in the folder, by the names both sides agreed on."""
+        return sum(map(self._is_there, self.state.baseline.conflict_paths()))
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self.root.stat(path) is not None
+        except PathError:
+            return False
+
+    def _meet_store(self, options: Options) -> None:
+        """Confirm the store, and learn what it can do; a dry run and a pull write nothing into it."""
+        may_write = not options.dry_run and options.policy.mode is not Mode.PULL
+        confirm_store(self.store, self.state, mark=may_write)
+        learn(self.store, self.state.database, self.clock, may_write=may_write)
+
+    def _round(self, command: str, options: Options) -> Round:
+        return Round(
+            self.root,
+            self.store,
+            self.state,
+            self.rules(options),
+            self.clock,
+            self._make_pool,
+            command,
+            options,
+            self.retention.store,
+        )
+
+    def _remember(self, report: Report, options: Options, *, complete: bool) -> None:
+        now, mode = self.clock.now_ns(), options.policy.mode
+        inspect.remember(self.state.database, report, mode, now, complete=complete)
+
+    def check(
+        self,
+        options: Options,
+        on_line: Callable[[str, str], None],
+        on_event: OnEvent = ignore_events,
+    ) -> Report:
+        """Compare the content of both sides; `on_line` gets a symbol of `= - + * !` and a path."""
+        report = Report("check")
+        started = self.clock.monotonic()
+        with workers(_COMPARED_AT_ONCE, "part", self.store) as parts:
+            fetcher = Fetcher(self.root, self.store, Limiter(None, self.clock), parts)
+            checker = inspect.Checker(
+                self.root,
+                self.store,
+                self.state,
+                self.rules(options),
+                fetcher,
+                options.transfers or FIRST,
+                on_event,
+            )
+            checker.run(report, on_line)
+        report.seconds = round(self.clock.monotonic() - started, 3)
+        report.conflict_copies = self._conflict_copies()
+        return report
+
+    def scrub(
+        self,
+        on_event: OnEvent = ignore_events,
+        paths: Sequence[str] = (),
+        *,
+        repair: bool = False,
+        share: float | None = None,
+        heed: Callable[[], None] = nothing,
+    ) -> Report:
+        """Compare both sides with what was last synced, as `Scrubber.run` says; raises what `confirm_store` does."""
+        confirm_root(self.root, self.state, mark=False)
+        confirm_store(self.store, self.state, mark=False)
+        learn(self.store, self.state.database, self.clock, may_write=repair)
+        scrubber = Scrubber(self.root, self.store, self.state, self.clock, on_event, repair)
+        return scrubber.run(paths, share, heed)
+
+    def write_plan(
+        self, options: Options, out: TextIO, on_event: OnEvent = ignore_events
+    ) -> Report:
+        """Write what a pass would do, one JSON object a line; see `planfile`."""
+        report = Report("plan", dry_run=True)
+        self._meet_store(replace(options, dry_run=True))
+        planfile.write_header(out, self.root.path, self.store.location, options)
+        tally = PlanWriter(report, on_event, self.clock, out)
+        self._round("plan", replace(options, dry_run=True)).run(tally)
+        return report
+
+    def apply_plan(
+        self, actions: Iterable[Action], options: Options, on_event: OnEvent = ignore_events
+    ) -> Report:
+        """Carry out exactly these actions; one whose path changed since is skipped."""
+        report = Report("apply")
+        self._carry_out(report, actions, options, on_event)
+        report.conflict_copies = self._conflict_copies()
+        self._remember(report, options, complete=False)
+        return report
+
+    def _carry_out(
+        self,
+        report: Report,
+        actions: Iterable[Action],
+        options: Options,
+        on_event: OnEvent,
+        *,
+        approved: bool = False,
+    ) -> None:
+        started = self.clock.monotonic()
+        self.state.history.begin()
+        self._meet_store(options)
+        with self.state.transaction():
+            self.state.plan.begin(by_operation=self.store.features.metadata)
+            self.state.plan.add(actions)
+            self._refuse_repeated()
+            self.state.plan.arrange()
+        tally = Tally(report, on_event, self.clock, last=True)
+        tally.planned(Planned(), self.state.plan.totals())
+        self._round(report.command, options).carry_out(
+            tally, deletes=True, strict=True, approved=approved
+        )
+        report.seconds = round(self.clock.monotonic() - started, 3)
+
+    def _refuse_repeated(self) -> None:
+        repeated = self.state.plan.repeated()
+        if repeated is not None:
+            raise UsageError(f"the plan names {repeated} more than once")
+
+    def held(self, paths: Iterable[str] | None = None) -> Iterator[HeldDelete]:
+        """Yield the deletes that wait for a person: all, or those at `paths` and below them."""
+        return self.state.held.rows(paths)
+
+    def deleted(self, paths: Iterable[str] | None = None) -> Iterator[Deleted]:
+        """Yield what was deleted in the events that the held deletes are part of."""
+        return self.state.events.deleted(paths)
+
+    def judge(
+        self, verdict: Verdict, options: Options, on_event: OnEvent = ignore_events
+    ) -> Report:
+        """Do with an event what a person said; a path that changed since is skipped.
+
+        Rejecting brings back what was deleted before the guard held the rest, too.
+        """
+        paths, kinds = verdict.paths, self.state.events.held()
+        report = Report(verdict.command, dry_run=options.dry_run)
+        first = next(self.held(paths), None)
+        policy = verdict.policy(first.mode if first else options.policy.mode)
+        options = replace(options, policy=policy)
+        returning = Returning(self.root, self.store, report, on_event, stamp(self.clock))
+        with nullcontext() if verdict.approved else as_new(self.state, self.held(paths)):
+            if verdict.approved:
+                returning.settled = [one.path for one in self.deleted(paths)]
+                back: list[Action] = []
+            else:
+                self._meet_store(options)
+                back = returning.put_back(self.deleted(paths))
+            actions = chain(map(verdict.action, self.held(paths)), back)
+            self._carry_out(report, actions, options, on_event, approved=verdict.approved)
+        with self.state.transaction():
+            self.state.events.forget(returning.settled)
+            self.state.events.keep_rejected(returning.failed)
+            self.state.events.end_settled(kinds)
+        return report
+
+    def why(self, path: str, options: Options) -> inspect.Explanation:
+        """Explain what would happen to one path, and which rule says so. Changes nothing."""
+        return inspect.explain(
+            path, self.root, self.store, self.state, self.rules(options), options.policy
+        )
+
+    def history(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
+        """Yield what was done, newest first."""
+        return self.state.history.rows(path, limit)
+
+    def keeps_versions(self) -> bool:
+        """Tell whether the bucket's own versions take the place of the store's trash."""
+        if self.store.location.startswith("s3://"):
+            learn(self.store, self.state.database, self.clock, may_write=False)
+        return self.store.features.keeps_versions
+
+    def in_versions(self, path: str = "") -> str | None:
+        """Return how to get at the versions of a bucket that were to be listed here, and could not."""
+        return in_versions(self.store, path) if self._unlisted else None
+
+    def trash(self, wanted: Wanted = _ALL) -> Iterator[TrashEntry]:
+        """Yield what was replaced or deleted and can be restored, newest first: at least what is wanted."""
+        return entries(self.root, self.store, self._in_bucket(wanted))
+
+    def _in_bucket(self, wanted: Wanted) -> list[TrashEntry]:
+        if not self.keeps_versions():
+            return []
+        try:
+            prefixes = wanted.prefixes()
+            return [entry for prefix in prefixes for entry in bucket_versions(self.store, prefix)]
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            self._unlisted = True
+            return []
+
+    def holdings(self) -> dict[str, Any]:
+        """Return what both trashes hold of this client: files, bytes, how long, and why not if it is suspended."""
+        return holdings(self.state, self.retention)
+
+    def restore(
+        self, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
+    ) -> Iterator[Restored]:
+        """Put the newest of the wanted versions back into the folder, unless a different file is there.
+
+        With `overwrite` such a file is replaced, and kept in its turn. A session
+        that only reads the state may do it too, beside another process that
+        holds the folder: to that one it is a change like any other. Raises
+        `UsageError` for a path of which nothing is kept.
+        """
+        restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
+        return restoring.run(wanted.newest(self.trash(wanted), self.in_versions))
+
+    def restore_run(self, run: int, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Restored]:
+        """Put back into the folder what a run replaced and deleted, on either side; see `undo.undone`."""
+        self.keeps_versions()
+        restoring = self._restoring(overwrite=True, dry_run=dry_run)
+        return undone(run, wanted, self.state, restoring)
+
+    def _restoring(self, *, overwrite: bool, dry_run: bool) -> Restoring:
+        return Restoring(
+            self.root,
+            self.store,
+            stamp(self.clock),
+            self._note_kept,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+
+    def _note_kept(self, versions: list[KeptVersion]) -> None:
+        if self.read_only:
+            self.state.note_in_root(versions, self.clock.now_ns())
+        elif versions:
+            with self.state.transaction():
+                self.state.kept.add(versions, self.clock.now_ns())
+
+    def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
+        """Yield what `purge` would remove."""
+        before = stamp(self.clock, days_ago=older_than_days)
+        return purgeable(self.root, self.store, before, self._spared())
+
+    def purge(self, older_than_days: float) -> Purged:
+        """Remove what has been kept for longer, but for what a conflict, a held delete or an unfinished run needs."""
+        before = stamp(self.clock, days_ago=older_than_days)
+        self.state.take_in()
+        purged = purge(self.root, self.store, before, self._spared())
+        with self.state.transaction():
+            self.state.kept.forget_before(before)
+        return purged
+
+    def _spared(self) -> Callable[[str], bool]:
+        """Return what tells the paths that a purge by hand leaves; deletes that nobody holds are a person's to purge."""
+        spare(self.state, _NEVER_NS)
+        return self.state.kept.is_spared
+
+
+def _make_root(path: str, location: str, state_dir: Path) -> None:
+    """Make a root that is missing, unless it is known: that one is gone, not new."""
+    if not known_folder(state_dir, path, location).exists():
+        try:
+            linux.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise RootError(
+                f"The folder {path} cannot be made: {error.strerror}.",
+                remedy="Name another folder, or see what is in the way.",
+            ) from error
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,415 @@
+"""The last look before a step is carried out: reads what a listing could not tell.
+
+A touched file is not an edit, equal content is never a conflict, and a write of
+ours whose answer was lost is no change of somebody else's. Settling finds these
+by hashing, asks the decision again with what it learned, and changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from craftsync.clock import Clock
+from craftsync.core.decide import Look, decide_looks, look_local, look_remote
+from craftsync.core.model import (
+    Action,
+    BaselineRow,
+    Compare,
+    Decision,
+    Kind,
+    LocalFile,
+    Mode,
+    OnConflict,
+    Policy,
+    RemoteObject,
+)
+from craftsync.engine.content import Beside, Fetched, Fetcher
+from craftsync.errors import (
+    ObjectArchived,
+    ObjectNotFound,
+    PathBusy,
+    PathObstructed,
+)
+from craftsync.local.files import OpenFile
+from craftsync.local.folder import Folder
+from craftsync.state.transfers import Intent
+from craftsync.stores.base import Store
+
+_MD5_DIGITS = 32
+_FETCHED_UNASKED = 64 * 1024
+"""Bytes of an object that costs less to fetch than it costs to look first."""
+
+
+class Settled(NamedTuple):
+    """What is to be done after all (`None`: nothing but recording `row`)."""
+
+    decision: Decision | None
+    row: BaselineRow | None
+    """What the baseline should say of the path, where settling learned more than it does."""
+    fetched: Fetched | None = None
+    """The object, where settling had to read it and the file is another; whoever settles discards it."""
+    intents: tuple[Intent, ...] = ()
+    """The writes of earlier runs that the store may still hold or come to hold."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """Digests of both sides of one path, read once and only when asked for."""
+
+    root: Folder
+    fetcher: Fetcher
+    local: LocalFile | None
+    remote: RemoteObject | None
+    keeps: bool = False
+    """Whether an object that was read, and is another than the file, is kept for what is to be done with it."""
+    fetched: Fetched | None = None
+    _local: bytes | None = None
+    _remote: bytes | None = None
+    _compared: Beside | None = None
+    _is_counted: bool = False
+
+    def local_digest(self) -> bytes | None:
+        if self._local is None and self.local is not None:
+            self._count()
+            with self._open() as file:
+                self._local = file.digest(self.fetcher.hashing.read)
+                file.verify()
+        return self._local
+
+    def _count(self) -> None:
+        """Count the path as one that is hashed, once."""
+        if not self._is_counted:
+            self._is_counted = True
+            self.fetcher.hashing.file()
+
+    def _open(self) -> OpenFile:
+        assert self.local is not None
+        file = self.root.open_file(self.local.path)
+        if file.file != self.local:
+            file.close()
+            raise PathBusy(f"{self.local.path}: changed in the root since it was looked at")
+        return file
+
+    def remote_digest(self) -> bytes | None:
+        if self._remote is None and self.remote is not None:
+            self._count()
+            self._remote = self.fetcher.known_digest(self.remote) or self._read(self.remote)
+        return self._remote
+
+    def _read(self, remote: RemoteObject) -> bytes | None:
+        if self.keeps and self.local is not None and self.local.size == remote.size:
+            return self._beside(remote).digest
+        return self.fetcher.read_digest(remote)
+
+    def _beside(self, remote: RemoteObject) -> Beside:
+        """Read the object beside the file, which has its size; once."""
+        if self._compared is not None:
+            return self._compared
+        with self._open() as file:
+            beside = self.fetcher.read_beside(remote, file, keep=self.keeps)
+            self.fetched = beside.fetched
+            file.verify()
+        self._compared, self._remote = beside, beside.digest
+        if beside.is_same:
+            self._local = beside.digest
+        return beside
+
+    def discard(self) -> None:
+        """Remove what was kept of the object."""
+        if self.fetched is not None:
+            self.fetched.discard()
+
+    def equal(self, store: Store, *, may_read: bool) -> bool:
+        """Tell whether both sides hold the same bytes.
+
+        Without `may_read`, an object that only reading could tell about counts as another.
+        """
+        local, remote = self.local, self.remote
+        if local is None or remote is None or local.size != remote.size:
+            return False
+        if local.size == 0:
+            return True
+        try:
+            return self._equal_by_content(store, local, remote, may_read=may_read)
+        except ObjectArchived:
+            return False  # Whoever would replace it has to keep a copy, and cannot.
+
+    def _equal_by_content(
+        self, store: Store, local: LocalFile, remote: RemoteObject, *, may_read: bool
+    ) -> bool:
+        if store.features.md5_versions and _looks_like_md5(remote.version):
+            return self._local_md5() == remote.version or self._equal_by_stat(
+                store, remote, may_read
+            )
+        digest = self.remote_digest()
+        return self.fetched is None and digest == self.local_digest()
+
+    def _equal_by_stat(self, store: Store, remote: RemoteObject, may_read: bool) -> bool:
+        """Compare with an object whose listed version is not the MD5 of the file.
+
+        That proves nothing yet: a listing does not report which objects are
+        encrypted, and have versions that only look like an MD5.
+        """
+        found = store.stat(remote.path)
+        if found is None or found.version != remote.version:
+            raise PathBusy(f"{remote.path}: changed in the store since it was listed")
+        if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):
+            return found.digest == self.local_digest()
+        # Nothing is known, or what is known comes from the MD5 alone or contradicts it.
+        return may_read and self._beside(remote).is_same
+
+    def _local_md5(self) -> str:
+        """Return the MD5 of the file; its digest is read in the same pass."""
+        assert self.local is not None
+        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        self._count()
+        with self._open() as file:
+            for offset in range(0, self.local.size, 1 << 20):
+                block = file.read_at(offset, min(1 << 20, self.local.size - offset))
+                self.fetcher.hashing.read(len(block))
+                md5.update(block)
+                sha256.update(block)
+            file.verify()
+        self._local = sha256.digest()
+        return md5.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """Settles actions in worker threads. A dry run reads no whole objects of a distant store."""
+
+    root: Folder
+    store: Store
+    policy: Policy
+    fetcher: Fetcher
+    clock: Clock
+    dry_run: bool = False
+
+    def settle(self, action: Action, intents: Sequence[Intent]) -> Settled:
+        """Return what to do now; raises `PathBusy` when the root no longer holds what was planned."""
+        self._still_here(action)
+        if _has_nothing_to_learn(action, intents):
+            return Settled(Decision(action.kind, action.rule), None)
+        contents = Contents(self.root, self.fetcher, action.local, action.remote, self._keeps())
+        try:
+            own, intents = self._own_write(action, intents, contents)
+            settled = self._compared(action, own or action.baseline, contents)
+        except BaseException:
+            contents.discard()
+            raise
+        return settled._replace(fetched=contents.fetched, intents=intents)
+
+    def _keeps(self) -> bool:
+        """Tell whether an object that differs from the file may have to be fetched."""
+        policy = self.policy
+        fetches = policy.mode is not Mode.PUSH and policy.conflict is not OnConflict.LOCAL
+        return fetches and not self.dry_run
+
+    def _compared(self, action: Action, row: BaselineRow | None, contents: Contents) -> Settled:
+        """Ask the decision again with what reading both sides shows."""
+        local, remote = action.local, action.remote
+        if (
+            local is not None
+            and remote is not None
+            and self._may_compare(action)
+            and contents.equal(self.store, may_read=not self.dry_run)
+        ):
+            return Settled(None, self.agree(local, remote, contents.local_digest()))
+        here, there, row = self._looks(action, row, contents)
+        decision = decide_looks(here, there, self.policy)
+        if local is not None and remote is not None and decision is None:
+            own = row is not None and row.uploaded and there is Look.SAME
+            agreed = self.agree(local, remote, contents.local_digest())
+            return Settled(None, agreed._replace(uploaded=own))
+        if decision is not None and decision.kind is Kind.RECONCILE:
+            decision = self._resolve(action, decision)
+        return Settled(decision, row if row is not action.baseline else None)
+
+    def agree(
+        self,
+        local: LocalFile,
+        remote: RemoteObject,
+        digest: bytes | None,
+        *,
+        looked_ns: int | None = None,
+        placed: bool = False,
+    ) -> BaselineRow:
+        """Return the row that says: these two hold the same content.
+
+        `looked_ns` is when the file was looked at, now by default; `placed`
+        says that it has just got its name from here. A write moves mtime and
+        ctime, and programs set mtime back, so only a file with a stamp of the
+        look's own tick could be written to again without a trace.
+        """
+        looked_ns = self.clock.now_ns() if looked_ns is None else looked_ns
+        # Its name gave a file that was placed a new ctime. Reading each download again for that is too
+        # much; left is a write in the same tick that sets mtime back.
+        racy = self._is_racy(
+            local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
+        )
+        return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
+
+    def _is_racy(self, local: LocalFile, looked_ns: int) -> bool:
+        nearest = min(abs(looked_ns - local.mtime_ns), abs(looked_ns - local.ctime_ns))
+        return nearest < self.root.stamp_step_ns
+
+    def _still_here(self, action: Action) -> None:
+        path = action.path
+        if not self.dry_run and _is_looked_at_later(action):
+            return
+        try:
+            found = self.root.stat(path)
+        except PathObstructed:
+            if action.kind in (Kind.DOWNLOAD, Kind.MOVE_LOCAL, Kind.RECONCILE):
+                raise
+            found = None
+        if found != action.local:
+            raise PathBusy(f"{path}: changed in the root since it was looked at")
+
+    def _own_write(
+        self, action: Action, intents: Sequence[Intent], contents: Contents
+    ) -> tuple[BaselineRow | None, tuple[Intent, ...]]:
+        """Return what a write of ours agreed on whose recording was lost, and the intents that stand.
+
+        Once the object that is there has been looked at, no other intent stands.
+        """
+        if not intents:
+            return None, ()
+        found = self.store.stat(action.path)
+        if action.remote is None and found is None:
+            return None, ()
+        if found is None or action.remote is None or found.version != action.remote.version:
+            return None, tuple(intents)
+        for intent in intents:
+            if self._is_of(intent, found, contents):
+                digest = found.digest or intent.digest
+                # The file is read again: a power cut may have left its times and taken its content.
+                row = self.agree(intent.local, found, digest)._replace(racy=True)
+                return row, (intent,)
+        return None, ()
+
+    def _is_of(self, intent: Intent, found: RemoteObject, contents: Contents) -> bool:
+        """Tell whether an object is this write: by its operation id, or by its content's digest."""
+        if found.operation is not None:
+            return found.operation == intent.operation
+        if intent.digest is None or found.size != intent.local.size:
+            return False
+        if found.mtime_ns not in (None, intent.local.mtime_ns):
+            return False  # It spares the reading: a write of ours has the file's time.
+        return contents.remote_digest() == intent.digest
+
+    def _may_compare(self, action: Action) -> bool:
+        row, remote = action.baseline, action.remote
+        if self.policy.compare is Compare.CHECKSUM or row is None:
+            changed_there = True
+        else:
+            changed_there = look_remote(remote, row, Compare.FINGERPRINT) is Look.CHANGED
+        return changed_there and remote is not None and self._readable(remote)
+
+    def _readable(self, remote: RemoteObject) -> bool:
+        return not self.dry_run or self._cheap(remote)
+
+    def _cheap(self, remote: RemoteObject) -> bool:
+        if remote.size == 0 or self.store.features.folders:
+            return True
+        if self.store.features.md5_versions and _looks_like_md5(remote.version):
+            return True
+        found = self.store.stat(remote.path)
+        return found is not None and found.digest is not None
+
+    def _looks(
+        self, action: Action, row: BaselineRow | None, contents: Contents
+    ) -> tuple[Look, Look, BaselineRow | None]:
+        """Return the looks by content, and the baseline row as it should have been for them."""
+        local, remote = action.local, action.remote
+        here = look_local(local, row, Compare.FINGERPRINT)
+        there = look_remote(remote, row, Compare.FINGERPRINT)
+        if row is None or row.digest is None:
+            return here, there, row
+        looked_ns = self.clock.now_ns()
+        if local is not None and self._hashes_to(row, here, local, contents):
+            # Read just now, it is as good as recorded just now: a row that stayed racy would be
+            # doubted at every look, and a deletion on the other side would never follow.
+            row = row._replace(racy=self._is_racy(local, looked_ns))
+            here, row = Look.SAME, _seen_again(row, local=local)
+        if remote is not None and there is Look.CHANGED and self._holds(row, action, contents):
+            there, row = Look.SAME, _seen_again(row, remote=remote)
+        return here, there, row
+
+    def _hashes_to(
+        self, row: BaselineRow, here: Look, local: LocalFile, contents: Contents
+    ) -> bool:
+        """Tell whether the file has the recorded content, where that is in doubt."""
+        doubtful = here is Look.CHANGED or self.policy.compare is Compare.CHECKSUM
+        return doubtful and local.size == row.size and contents.local_digest() == row.digest
+
+    def _holds(self, row: BaselineRow, action: Action, contents: Contents) -> bool:
+        """Tell whether the object has the recorded content, if that can be told."""
+        remote = action.remote
+        if remote is None or remote.size != row.size or not self._readable(remote):
+            return False
+        try:
+            return contents.remote_digest() == row.digest
+        except ObjectNotFound as error:
+            raise PathBusy(f"{action.path}: changed in the store meanwhile") from error
+
+    def _resolve(self, action: Action, decision: Decision) -> Decision:
+        """Apply `--conflict` to a path both sides changed differently."""
+        match self.policy.conflict:
+            case OnConflict.LOCAL:
+                return Decision(Kind.UPLOAD, f"{decision.rule}; --conflict local")
+            case OnConflict.REMOTE:
+                return Decision(Kind.DOWNLOAD, f"{decision.rule}; --conflict remote")
+            case OnConflict.NEWER:
+                return self._newer(action, decision)
+            case OnConflict.BOTH:
+                return decision
+
+    def _newer(self, action: Action, decision: Decision) -> Decision:
+        """Compare the file's own mtime with the one uploaded with the object, never two clocks."""
+        found = self.store.stat(action.path)
+        if found is None or found.mtime_ns is None or action.local is None:
+            return decision
+        if found.mtime_ns == action.local.mtime_ns:
+            return decision
+        newer = action.local.mtime_ns > found.mtime_ns
+        kind = Kind.UPLOAD if newer else Kind.DOWNLOAD
+        return Decision(kind, f"{decision.rule}; --conflict newer")
+
+
+def _has_nothing_to_learn(action: Action, intents: Sequence[Intent]) -> bool:
+    """Tell whether the plan stands as it is: no content is known that this could be compared with."""
+    if action.source is not None or action.kind in (Kind.ADOPT, Kind.FORGET):
+        return True
+    one_sided = (action.local is None) != (action.remote is None)
+    return one_sided and action.baseline is None and not intents
+
+
+def _is_looked_at_later(action: Action) -> bool:
+    """Tell whether carrying it out compares the root anyway, which saves a look for every file.
+
+    A file to be uploaded is compared when it is opened, and a file where there
+    was none is made only if there still is none. A large object is not fetched
+    before it is known that it has a place to go to.
+    """
+    if action.kind is Kind.DOWNLOAD and action.remote is not None:
+        return action.local is None and action.remote.size <= _FETCHED_UNASKED
+    return action.kind is Kind.UPLOAD
+
+
+def _seen_again(
+    row: BaselineRow, *, local: LocalFile | None = None, remote: RemoteObject | None = None
+) -> BaselineRow:
+    """Return the row with a new look at one side whose content is still the recorded one."""
+    here = local or LocalFile(*row[:5])
+    modified_ns, version = (
+        (remote.modified_ns, remote.version) if remote else (row.modified_ns, row.version)
+    )
+    own = row.uploaded and remote is None
+    return BaselineRow(*here, row.racy, row.digest, modified_ns, version, own)
+
+
+def _looks_like_md5(version: str | None) -> bool:
+    return version is not None and len(version) == _MD5_DIGITS

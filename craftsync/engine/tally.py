@@ -1,0 +1,264 @@
+"""Counts what a run does and reports it to its listener."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, TextIO
+
+from craftsync.clock import Clock
+from craftsync.core.model import Action, Kind
+from craftsync.engine import planfile
+from craftsync.engine.held import REVIEW
+from craftsync.engine.planfile import Planned
+from craftsync.engine.report import (
+    ActionEvent,
+    Event,
+    HeldEvent,
+    Issue,
+    IssueEvent,
+    OnEvent,
+    Outcome,
+    ProgressEvent,
+    Report,
+    Status,
+)
+from craftsync.engine.runner import Note
+from craftsync.errors import CraftsyncError, PathObstructed
+from craftsync.net.pace import Hashing, Limiter
+from craftsync.net.tasks import Pool
+from craftsync.state.plan import Totals
+from craftsync.state.transfers import SavedUpload, Transfers
+
+_TICK_SECONDS = 0.1
+_STAGE_SECONDS = 1.0
+"""A stage is named until nothing has happened in it for so long, while something does in the other."""
+
+_COUNTERS = {
+    Kind.UPLOAD: "uploaded",
+    Kind.DOWNLOAD: "downloaded",
+    Kind.DELETE_REMOTE: "deleted_remote",
+    Kind.DELETE_LOCAL: "deleted_local",
+    Kind.MOVE_REMOTE: "moved",
+    Kind.MOVE_LOCAL: "moved",
+}
+
+
+class RoundTally:
+    """Adds one round to its report: what a pass and a migration count alike.
+
+    Steps that were skipped are kept for the next round; in the `last` round
+    they are reported instead.
+    """
+
+    def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
+        self._again: list[str] = []
+        self._obstructed: list[tuple[str, Issue, str]] = []
+        self._report = report
+        self._on_event = on_event
+        self._clock = clock
+        self._last = last
+        self._totals = Totals(0, 0)
+        self._done = 0
+        self._hashing = Hashing()
+        self._stage = "transferring"
+        self._seen = 0, 0
+        self._ticked_at = self._moved_at = clock.monotonic()
+
+    def event(self, event: Event) -> None:
+        self._report.note(event)
+        self._on_event(event)
+
+    def planned(self, planned: Planned, totals: Totals) -> None:
+        report = self._report
+        report.unchanged += planned.unchanged
+        report.skipped += planned.skipped
+        report.left_out += planned.left_out
+        report.problems += planned.problems
+        report.held += planned.held
+        self._totals = totals
+        self._progress()
+
+    def watch(self, hashing: Hashing) -> None:
+        """Take what is hashed from here."""
+        self._hashing = hashing
+
+    def ended(self) -> None:
+        """Report how far it came, now that all steps have ended."""
+        self._progress()
+
+    def more(self, added: Totals) -> None:
+        """Take in what is to be transferred besides."""
+        self._totals = Totals(self._totals.files + added.files, self._totals.bytes + added.bytes)
+
+    def tick(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._ticked_at >= _TICK_SECONDS:
+            self._ticked_at = now
+            self._progress()
+
+    def again(self) -> list[str]:
+        """Return what the next round has to look at.
+
+        That is also a path with another one in its way, as long as any is looked
+        at again: what obstructs it may be about to go. Else it is reported.
+        """
+        if not self._is_worth_it():
+            for path, issue, reason in self._obstructed:
+                self._tell(path, issue, reason)
+            return []
+        return self._again + [path for path, _, _ in self._obstructed]
+
+    def _is_worth_it(self) -> bool:
+        """Tell whether another round may find something that this one has not."""
+        return bool(self._again)
+
+    def _moved(self) -> int:
+        """Return the bytes that this round has moved so far."""
+        raise NotImplementedError
+
+    def _progress(self) -> None:
+        moved, hashing, totals = self._moved(), self._hashing, self._totals
+        stage, hashed = self._stage_of(moved, hashing.size), (hashing.files, hashing.size)
+        self.event(ProgressEvent(stage, self._done, totals.files, moved, totals.bytes, *hashed))
+
+    def _stage_of(self, moved: int, hashed: int) -> str:
+        """Return the stage in which something happens: as long as bytes move, that is transferring."""
+        seen, self._seen = self._seen, (moved, hashed)
+        now = self._clock.monotonic()
+        if moved != seen[0]:
+            self._stage, self._moved_at = "transferring", now
+        elif hashed != seen[1] and (not moved or now - self._moved_at >= _STAGE_SECONDS):
+            self._stage = "hashing"
+        return self._stage
+
+    def _undone(
+        self, path: str, issue: Issue, reason: str, error: CraftsyncError | None, *, final: bool
+    ) -> None:
+        """Take in a step that changed nothing; one that is not `final` may succeed in the next round."""
+        if isinstance(error, PathObstructed) and not self._last:
+            self._obstructed.append((path, issue, reason))
+        elif final or self._last:
+            self._tell(path, issue, reason)
+        else:
+            self._again.append(path)
+
+    def _tell(self, path: str, issue: Issue, reason: str) -> None:
+        self._report.problems += issue is Issue.PROBLEM
+        self._report.skipped += issue is Issue.SKIPPED
+        self.event(IssueEvent(issue, path, reason))
+
+
+class Tally(RoundTally):
+    """Adds one round of a pass to its report."""
+
+    def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
+        super().__init__(report, on_event, clock, last=last)
+        self._limiters: tuple[Limiter, ...] = ()
+
+    def count_bytes(self, *limiters: Limiter) -> None:
+        """Take the bytes that moved from these."""
+        self._limiters = limiters
+
+    def _moved(self) -> int:
+        return sum(limiter.moved for limiter in self._limiters)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Count one recorded outcome and pass it on."""
+        self._done += 1
+        action, report = outcome.action, self._report
+        match outcome.status:
+            case Status.DONE | Status.PLANNED:
+                self._count(action, outcome.bytes)
+                status = str(outcome.status)
+                self.event(
+                    ActionEvent(action.kind, action.path, _size(action), status, action.rule)
+                )
+            case Status.UNCHANGED:
+                report.adopted += bool(outcome.rows) and action.baseline is None
+                report.unchanged += bool(outcome.rows) and action.baseline is not None
+            case Status.CONFLICT:
+                report.conflicts += 1
+                report.bytes_uploaded += outcome.bytes
+                self.event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
+            case Status.HELD:
+                report.held += 1
+                self.event(IssueEvent(Issue.HELD, action.path, outcome.reason))
+                self.event(HeldEvent(1, "store", outcome.reason, REVIEW, action.path))
+            case Status.SKIPPED:
+                self._undone(action.path, Issue.SKIPPED, outcome.reason, outcome.error, final=False)
+                if action.source is not None and not self._last:
+                    self._again.append(action.source)
+            case Status.PROBLEM:
+                self._undone(action.path, Issue.PROBLEM, outcome.reason, outcome.error, final=True)
+
+    def _count(self, action: Action, moved: int) -> None:
+        report, counter = self._report, _COUNTERS[action.kind]
+        setattr(report, counter, getattr(report, counter) + 1)
+        if action.kind is Kind.DOWNLOAD:
+            report.bytes_downloaded += moved
+        else:
+            report.bytes_uploaded += moved
+
+
+class PlanWriter(Tally):
+    """Writes each action that would be carried out to a plan file as well."""
+
+    def __init__(self, report: Report, on_event: OnEvent, clock: Clock, out: TextIO) -> None:
+        super().__init__(report, on_event, clock, last=True)
+        self._out = out
+
+    def outcome(self, outcome: Outcome) -> None:
+        if outcome.status in (Status.PLANNED, Status.CONFLICT):
+            planfile.write_action(self._out, outcome.action)
+        super().outcome(outcome)
+
+
+def _size(action: Action) -> int:
+    if action.kind in (Kind.DOWNLOAD, Kind.DELETE_REMOTE):
+        return action.remote.size if action.remote else 0
+    seen = action.local or action.remote
+    return seen.size if seen else 0
+
+
+class Journal:
+    """Keeps `stores.base.UploadJournal` for one upload; called from workers, writes in the control thread.
+
+    `identity` tells this content from any other at the same path: its digest,
+    or what stands for one.
+    """
+
+    def __init__(
+        self,
+        transfers: Transfers,
+        pool: Pool[Any],
+        path: str,
+        identity: bytes,
+        saved: SavedUpload | None,
+    ) -> None:
+        self._transfers = transfers
+        self._pool = pool
+        self._path = path
+        self._identity = identity
+        self._saved = saved
+
+    def resume(self) -> tuple[str, int, dict[int, str]] | None:
+        """Return the unfinished upload of this very content, also one that this process began."""
+        saved = self._saved
+        return None if saved is None else (saved.upload_id, saved.part_size, dict(saved.parts))
+
+    def begin(self, upload_id: str, part_size: int) -> None:
+        self._saved = SavedUpload(upload_id, self._identity, part_size, {})
+        begin = self._transfers.begin_upload
+        self._pool.post(Note(partial(begin, self._path, self._identity, upload_id, part_size)))
+
+    def part_done(self, number: int, version: str) -> None:
+        assert self._saved is not None
+        self._saved.parts[number] = version
+        upload_id = self._saved.upload_id
+        self._pool.post(Note(partial(self._transfers.upload_part, upload_id, number, version)))
+
+    def end(self) -> None:
+        if self._saved is not None:
+            ended = [self._saved.upload_id]
+            self._saved = None
+            self._pool.post(Note(partial(self._transfers.forget_uploads, ended)))

@@ -1,0 +1,460 @@
+"""Everything craftsync replaced or deleted, on either side, and how to get it back.
+
+Everything craftsync displaced or deleted, on either side, and how to get it back.
+
+Both trashes have one layout: `.craftsync/trash/<stamp>/<path>`, where the stamp
+is the moment of the pass in UTC.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from itertools import chain, islice
+from typing import NamedTuple, cast
+
+from craftsync.clock import stamp_of
+from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped, mtime_of
+from craftsync.engine.report import sentence
+from craftsync.errors import ObjectNotFound, PathError, PathObstructed, StoreError, UsageError
+from craftsync.local import linux
+from craftsync.local import trash as kept
+from craftsync.local.folder import Folder
+from craftsync.local.temporary import Temporary, copy_content
+from craftsync.state.history import KeptVersion
+from craftsync.stores.base import Reader, Store, VersionedStore
+
+_PREFIX = f"{OWN_FOLDER}/trash/"
+_BEGINNING = re.compile(r"\d{8}T\d*Z?")
+"""Of a stamp."""
+_STAMP = re.compile(r"(\d{8}T\d{12}Z)(?:-(\d+))?")
+"""All of it; a second version of a path in one run has the number 2."""
+_GLOB = re.compile(r"[*?\[]")
+_SEE_LIST = "`craftsync trash list` shows what can be restored."
+
+
+NOT_KEPT = "nowhere"
+"""The side of a version that nothing keeps."""
+
+
+class TrashEntry(NamedTuple):
+    """One kept version. `side` is "root" or "store"; `size` is bytes.
+
+    With `version_id` it is not in the trash: the bucket keeps it as a version,
+    and the stamp is when it was replaced or deleted there.
+    """
+
+    side: str
+    stamp: str
+    path: str
+    size: int
+    version_id: str | None = None
+
+
+def entries(
+    root: Folder, store: Store, in_bucket: Iterable[TrashEntry] = ()
+) -> Iterator[TrashEntry]:
+    """Yield all kept versions of both sides, newest first; `in_bucket` are those that a bucket keeps by itself."""
+    here = sorted(_in_root(root), key=_age, reverse=True)
+    there = sorted(chain(_in_store(store), in_bucket), key=_age, reverse=True)
+    return heapq.merge(here, there, key=_age, reverse=True)
+
+
+def bucket_versions(store: Store, prefix: str) -> Iterator[TrashEntry]:
+    """Yield what a bucket keeps as its own versions, of paths that start with `prefix`.
+
+    Of each path the newest comes first. Raises `StoreError` where they cannot be listed.
+    """
+    versioned = cast(VersionedStore, store)  # Its features say so.
+    for old in versioned.old_versions(prefix):
+        yield TrashEntry("store", stamp_of(old.gone_ns), old.path, old.size, old.version_id)
+
+
+def why_not_kept(store: Store, path: str) -> str:
+    """Return why nothing keeps a version that a run replaced."""
+    if store.features.keeps_versions:
+        return f"its version is not found. {in_versions(store, path)}"
+    return "no version of it was kept (trash: store in the configuration)"
+
+
+def version_of(store: Store, path: str, size: int, version: str | None) -> TrashEntry | None:
+    """Return the newest old version of an object with this size, and this token if one is given.
+
+    Raises `StoreError` where versions cannot be listed.
+    """
+    versioned = cast(VersionedStore, store)  # Its features say so.
+    for old in versioned.old_versions(path):
+        if (old.path, old.size) == (path, size) and version in (None, old.version):
+            return TrashEntry("store", stamp_of(old.gone_ns), path, size, old.version_id)
+    return None
+
+
+def _age(entry: TrashEntry) -> tuple[str, int, str]:
+    return *_order(entry.stamp), entry.path
+
+
+def _order(stamp: str) -> tuple[str, int]:
+    """Return what sorts stamps by age: `-10` comes after `-2`."""
+    match = _STAMP.fullmatch(stamp)
+    return (match[1], int(match[2] or 1)) if match else (stamp, 1)
+
+
+def _in_root(root: Folder) -> Iterator[TrashEntry]:
+    for stamp, file in kept.entries(root):
+        yield TrashEntry("root", stamp, file.path, file.size)
+
+
+def _in_store(store: Store) -> Iterator[TrashEntry]:
+    for found in store.list(_PREFIX):
+        if not isinstance(found, Skipped):
+            stamp, _, path = found.path.removeprefix(_PREFIX).partition("/")
+            yield TrashEntry("store", stamp, path, found.size)
+
+
+class Wanted(NamedTuple):
+    """Which kept versions are meant. Without paths, all of them.
+
+    A path stands for a file, for a folder and all below it, or is a glob whose
+    `*` also takes slashes. `since` and `at` are a stamp, its beginning, or a
+    moment in ISO 8601 (UTC): not before the one, not after the other.
+    """
+
+    paths: tuple[str, ...] = ()
+    since: str | None = None
+    at: str | None = None
+
+    def prefixes(self) -> list[str]:
+        """Return what the wanted paths start with; an empty one for all."""
+        found = {"" if path == "." else _GLOB.split(path)[0] for path in self.paths or ("",)}
+        return [""] if "" in found else sorted(found)
+
+    def among(self, kept_versions: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
+        """Yield those that are meant, in the order in which they come."""
+        since = _order(_stamp_of(self.since)) if self.since else ("", 0)
+        at = _stamp_of(self.at) if self.at else ""
+        for entry in kept_versions:
+            in_time = _order(entry.stamp) >= since and (not at or _is_until(entry.stamp, at))
+            if in_time and self.has(entry.path):
+                yield entry
+
+    def has(self, path: str) -> bool:
+        """Tell whether a path is meant, of whatever time."""
+        return not self.paths or any(_is_in(path, one) for one in self.paths)
+
+    def newest(
+        self,
+        kept_versions: Iterable[TrashEntry],
+        remedy: Callable[[str], str | None] = lambda _: None,
+    ) -> list[TrashEntry]:
+        """Return the newest of each path, in order of path, from versions that come newest first.
+
+        Where a path was a file once and a folder at another time, the newer is
+        returned. Raises `UsageError` for a path of which nothing is kept, with
+        the `remedy` for it.
+        """
+        found: dict[str, TrashEntry] = {}
+        for entry in self.among(kept_versions):
+            found.setdefault(entry.path, entry)
+        for path in self.paths:
+            if not any(_is_in(kept_path, path) for kept_path in found):
+                raise UsageError(
+                    f"nothing is kept of {path}"
+                    + (f" since {self.since}" if self.since else "")
+                    + (f" from {self.at} or before" if self.at else ""),
+                    remedy=remedy(path) or _SEE_LIST,
+                )
+        return sorted(_fitting(found.values()), key=lambda entry: entry.path)
+
+
+def _fitting(newest_first: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
+    """Leave out files that have to be folders for a newer version, and what would lie below a newer file."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    for entry in newest_first:
+        parts = entry.path.split("/")
+        above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+        if entry.path not in folders and not above & files:
+            files.add(entry.path)
+            folders |= above
+            yield entry
+
+
+def _is_until(stamp: str, at: str) -> bool:
+    """Tell whether a stamp is not after another one, or the beginning of one."""
+    return _order(stamp) <= _order(at) if _STAMP.fullmatch(at) else stamp[: len(at)] <= at
+
+
+def in_versions(store: Store, path: str) -> str:
+    """Return how to get at what a bucket keeps as its own versions: of one object, or of all (an empty path)."""
+    bucket, _, folder = store.location.removeprefix("s3://").partition("/")
+    key = "/".join(part for part in (folder, path) if part)
+    of = f"--bucket {shlex.quote(bucket)}"
+    known = f" --prefix {shlex.quote(key)}" if key else ""
+    name = shlex.quote(key) if path else "KEY"
+    return (
+        f"The bucket keeps versions in place of the trash, and they cannot be listed from here."
+        f" List them with `aws s3api"
+        f" list-object-versions {of}{known}`, get one with `aws s3api get-object {of}"
+        f" --key {name} --version-id ID FILE`."
+    )
+
+
+def _is_in(path: str, wanted: str) -> bool:
+    return wanted in {path, "", "."} or path.startswith(f"{wanted}/") or fnmatchcase(path, wanted)
+
+
+def _stamp_of(at: str) -> str:
+    """Return the beginning of a stamp for a stamp, a day, or a moment in ISO 8601."""
+    if _STAMP.fullmatch(at):
+        return at
+    if _BEGINNING.fullmatch(at):
+        return at.rstrip("Z")
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        raise UsageError(
+            f"{at!r} is not a date or time.",
+            remedy="Use 2026-11-29 or 2026-11-29T14:00.",
+        ) from None
+    if len(at) <= len("2026-11-22"):
+        return moment.strftime("%Y%m%d")
+    utc = moment.astimezone(UTC) if moment.tzinfo else moment
+    return utc.strftime("%Y%m%dT%H%M%S")
+
+
+class Attributes(NamedTuple):
+    """What a file gets back besides its content: times in nanoseconds, permission bits; `None` where not known."""
+
+    mtime_ns: int | None
+    mode: int | None = None
+
+
+def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
+    """Write a kept version into a temporary file. Raises `UsageError` when it is gone."""
+    if entry.side == "root":
+        return _from_root(root, entry, temporary)
+    return _from_store(store, entry, temporary)
+
+
+def _from_root(root: Folder, entry: TrashEntry, temporary: Temporary) -> Attributes:
+    with kept.open_trashed(root, entry.stamp, entry.path) as file:
+        copy_content(file, temporary)
+        return Attributes(file.file.mtime_ns, linux.fstat(file.fileno()).st_mode & 0o777)
+
+
+def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
+    temporary.claim(entry.size)
+    offset = 0
+    try:
+        with _opened(store, entry) as reader:
+            for chunk in reader:
+                temporary.write_at(offset, chunk)
+                offset += len(chunk)
+            return Attributes(mtime_of(reader.object))
+    except ObjectNotFound as error:
+        raise UsageError(f"{entry.path}: the kept version is gone by now") from error
+
+
+def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
+    """Return the SHA-256 of a kept version, by reading it."""
+    if entry.side == "root":
+        with kept.open_trashed(root, entry.stamp, entry.path) as file:
+            return file.digest()
+    content = sha256()
+    with _opened(store, entry) as reader:
+        for chunk in reader:
+            content.update(chunk)
+    return content.digest()
+
+
+def _opened(store: Store, entry: TrashEntry) -> AbstractContextManager[Reader]:
+    if entry.version_id is None:
+        return store.read(_place_of(entry))
+    versioned = cast(VersionedStore, store)  # Its features say so.
+    return versioned.read_version(entry.path, entry.version_id)
+
+
+def _place_of(entry: TrashEntry | KeptVersion) -> str:
+    return f"{_PREFIX}{entry.stamp}/{entry.path}"
+
+
+def remove(root: Folder, store: Store, version: KeptVersion) -> None:
+    """Remove one version for good; one that is not there is a success."""
+    if version.side == "root":
+        kept.remove(root, version.stamp, version.path)
+    else:
+        store.delete(_place_of(version), expect=None)
+
+
+class Purged(NamedTuple):
+    """How many versions were removed, and how many stay although they are old enough."""
+
+    removed: int
+    spared: int
+
+
+def purgeable(
+    root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]
+) -> Iterator[TrashEntry]:
+    """Yield what was kept before the stamp `before`, on both sides, but for paths that are spared."""
+    old = (entry for entry in entries(root, store) if entry.stamp < before)
+    return (entry for entry in old if not is_spared(entry.path))
+
+
+def purge(root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    """Remove what was kept before the stamp `before`, on both sides, but for paths that are spared.
+
+    What a crash left of versions that were not to be kept goes with it, once as old.
+    """
+    here, there = _purge_root(root, before, is_spared), _purge_store(store, before, is_spared)
+    return Purged(here.removed + there.removed, here.spared + there.spared)
+
+
+def _purge_root(root: Folder, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    old, stays = 0, Counter[str]()
+    for stamp, file in kept.entries(root):
+        if stamp < before:
+            old += 1
+            stays[stamp] += is_spared(file.path)
+    needed = {stamp for stamp, number in stays.items() if number}
+    # Not while they are listed: what is empty then goes as well.
+    beside = [
+        entry for entry in _in_root(root) if entry.stamp in needed and not is_spared(entry.path)
+    ]
+    for entry in beside:
+        kept.remove(root, entry.stamp, entry.path)
+    kept.purge(root, before, but=needed)
+    return Purged(old - stays.total() + kept.purge_unkept(root, before), stays.total())
+
+
+def _purge_store(store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    gone, stays = 0, 0
+    for found in store.list(_PREFIX):
+        if isinstance(found, Skipped):
+            continue
+        stamp, _, path = found.path.removeprefix(_PREFIX).partition("/")
+        if stamp >= before:
+            continue
+        if is_spared(path):
+            stays += 1
+            continue
+        store.delete(found.path, expect=None)
+        gone += 1
+    return Purged(gone, stays)
+
+
+_AT_ONCE = 128
+"""Files that wait, open, for one `syncfs`."""
+
+
+Refusal = Callable[[str, LocalFile | None], str | None]
+"""Takes a path and what the folder holds there; returns why nothing is restored to it, `None` if it is."""
+
+
+def _never(path: str, found: LocalFile | None) -> str | None:
+    return None
+
+
+class Restored(NamedTuple):
+    """How it ended for one path: `done`, `planned`, `unchanged`, `skipped` or `problem`, and why."""
+
+    entry: TrashEntry
+    status: str
+    reason: str = ""
+
+
+class _Fetched(NamedTuple):
+    entry: TrashEntry
+    temporary: Temporary
+    attributes: Attributes
+    replaced: LocalFile | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """Restores into one folder. What is replaced, with `overwrite`, is kept under the stamp `keep`.
+
+    `note` is called with what was kept. `refusal` returns why nothing
+    is restored to a path, whatever `overwrite` says.
+    """
+
+    root: Folder
+    store: Store
+    keep: str
+    note: Callable[[list[KeptVersion]], None]
+    overwrite: bool = False
+    dry_run: bool = False
+    refusal: Refusal = _never
+
+    def run(self, entries: Iterable[TrashEntry]) -> Iterator[Restored]:
+        """Put each version at its path; yields what became of it once that survives a power cut."""
+        rest = iter(entries)
+        while batch := list(islice(rest, _AT_ONCE)):
+            with ExitStack() as stack:
+                ended = [self._begin(entry, stack) for entry in batch]
+                self.root.sync()
+                results = [self._place(one) if isinstance(one, _Fetched) else one for one in ended]
+                self.root.sync()
+            self.note(
+                [
+                    KeptVersion("root", self.keep, one.entry.path, one.replaced.size)
+                    for one, result in zip(ended, results, strict=True)
+                    if isinstance(one, _Fetched) and one.replaced and result.status == "done"
+                ]
+            )
+            yield from results
+
+    def _begin(self, entry: TrashEntry, stack: ExitStack) -> _Fetched | Restored:
+        try:
+            if entry.side == NOT_KEPT:
+                return Restored(entry, "skipped", why_not_kept(self.store, entry.path))
+            found = self._found(entry.path)
+            if reason := self.refusal(entry.path, found):
+                return Restored(entry, "skipped", reason)
+            if found is not None and (left := self._left(entry, found)) is not None:
+                return left
+            if self.dry_run:
+                return Restored(entry, "planned")
+            temporary = self.root.temporary()
+            stack.callback(temporary.discard)
+            return _Fetched(entry, temporary, fetch(self.root, self.store, entry, temporary), found)
+        except (PathError, StoreError, UsageError) as error:
+            return Restored(entry, "problem", sentence(error))
+
+    def _found(self, path: str) -> LocalFile | None:
+        try:
+            return self.root.stat(path)
+        except PathObstructed:
+            return None  # Empty folders are no obstacle; `place` raises for any other.
+
+    def _left(self, entry: TrashEntry, found: LocalFile) -> Restored | None:
+        """Return how it ends where the file that is there stays."""
+        if found.size == entry.size:
+            with self.root.open_file(entry.path) as file:
+                if file.digest() == digest(self.root, self.store, entry):
+                    return Restored(entry, "unchanged", "the same content is there")
+        if self.overwrite:
+            return None
+        return Restored(entry, "skipped", "a different file is there; --overwrite replaces it")
+
+    def _place(self, one: _Fetched) -> Restored:
+        try:
+            self.root.place(
+                one.temporary,
+                one.entry.path,
+                expect=one.replaced,
+                mtime_ns=one.attributes.mtime_ns,
+                keep=self.keep,
+                mode=one.attributes.mode,
+            )
+        except PathError as error:
+            return Restored(one.entry, "problem", sentence(error))
+        return Restored(one.entry, "done")

@@ -1,0 +1,1 @@
+"""Requests, and the tasks that wait for them: everything that waits goes through here."""

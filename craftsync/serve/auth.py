@@ -1,0 +1,105 @@
+"""Who may do what: tokens and signed URLs.
+
+The SDK token and the access tokens made of it, as the platform's control server does.
+
+Knows nothing of stores and requests.
+
+Permissions that travel in a URL or a form: for one method, one path, one part, and for a time.
+
+Whoever holds one needs no token, as with S3's presigned URLs.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from secrets import token_bytes
+
+import jwt
+
+from craftsync.clock import Clock
+from craftsync.serve.errors import Refused
+
+_ALGORITHM = "HS256"
+
+
+class Tokens:
+    """One SDK token, and access tokens that end some time after they were made.
+
+    Access tokens are JWTs with `iat` and `exp`, of which the SDK takes the
+    difference. They are signed with a secret of this run, so those of an
+    earlier run are refused. All methods may be called from several threads.
+    """
+
+    def __init__(self, sdk_token: str, *, clock: Clock, lifetime_seconds: float) -> None:
+        self._sdk_token = sdk_token.encode()
+        self._clock = clock
+        self._lifetime_seconds = lifetime_seconds
+        self._secret = token_bytes(32)
+        # Decoding takes a sixth of the time a small request takes.
+        self._end_of = lru_cache(maxsize=256)(self._decoded_end)
+
+    def refresh(self, sdk_token: object) -> str:
+        """Return a new access token; raises `Refused` (401) for any other SDK token."""
+        given = sdk_token.encode(errors="replace") if isinstance(sdk_token, str) else b""
+        if not hmac.compare_digest(given, self._sdk_token):
+            raise _unauthorized("The SDK token is not the one this server was started with.")
+        now = self._clock.now_ns() / 1e9
+        claims = {"iat": now, "exp": now + self._lifetime_seconds}
+        return jwt.encode(claims, self._secret, _ALGORITHM)
+
+    def check(self, authorization: str) -> None:
+        """Raise `Refused` (401) unless the Authorization header carries a valid access token."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise _unauthorized("The request carries no access token.")
+        if self._end_of(token) <= self._clock.now_ns() / 1e9:
+            raise _unauthorized("The access token has expired.")
+
+    def _decoded_end(self, token: str) -> float:
+        """Return when a token of this run ends, in seconds since the epoch."""
+        try:
+            # PyJWT would compare the times with a clock of its own.
+            claims = jwt.decode(
+                token, self._secret, [_ALGORITHM], {"verify_exp": False, "verify_iat": False}
+            )
+        except jwt.InvalidTokenError as error:
+            raise _unauthorized("The access token is not one of this server.") from error
+        return float(claims["exp"])
+
+
+def _unauthorized(message: str) -> Refused:
+    return Refused(401, "Unauthorized", message, {"www-authenticate": "Bearer"})
+
+
+class Signer:
+    """Grants and checks permissions; those of an earlier run are refused."""
+
+    def __init__(self, *, clock: Clock, lifetime_seconds: float) -> None:
+        self._clock = clock
+        self._lifetime_seconds = lifetime_seconds
+        self._secret = token_bytes(32)
+
+    def grant(self, method: str, path: str, *, upload: str = "", part: int = 0) -> dict[str, str]:
+        """Return the fields that carry the permission; `upload` and `part` are for a part of an upload."""
+        fields = {"upload": upload, "part": str(part)} if upload else {}
+        fields["expires"] = str(int(self._clock.now_ns() / 1e9 + self._lifetime_seconds))
+        return {**fields, "signature": self._signature(method, path, fields)}
+
+    def check(self, method: str, path: str, fields: Mapping[str, str]) -> None:
+        """Raise `Refused` (403) unless the fields permit this; other fields are none of its business."""
+        signature = self._signature(method, path, fields).encode()
+        if not hmac.compare_digest(fields.get("signature", "").encode(errors="replace"), signature):
+            raise Refused(
+                403,
+                "SignatureDoesNotMatch",
+                "The URL was not signed for this request by this server.",
+            )
+        if int(fields["expires"]) <= self._clock.now_ns() / 1e9:
+            raise Refused(403, "AccessDenied", "Request has expired")
+
+    def _signature(self, method: str, path: str, fields: Mapping[str, str]) -> str:
+        signed = [method, path, *(fields.get(name) for name in ("upload", "part", "expires"))]
+        return hmac.digest(self._secret, json.dumps(signed).encode(), "sha256").hex()

@@ -1,0 +1,477 @@
+"""The requests of the S3 API that craftsync makes, each one a method.
+
+No policy and no order of steps here: a method sends one request and returns
+what it said. Keys are whole keys of the bucket, and nothing is retried.
+
+The versions that a bucket keeps besides the current ones.
+
+From paths to keys, which are paths behind the prefix of a store: pure.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import md5
+from html import escape, unescape
+from typing import NamedTuple
+from urllib.parse import unquote_plus, urlencode
+
+from craftsync.core.paths import MAX_PATH_BYTES, is_own, malformed
+from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed, StoreError
+from craftsync.hashing import fed
+from craftsync.net.http import Response
+from craftsync.net.pace import UNPACED, Attempt, Pace
+from craftsync.stores.base import OldVersion
+from craftsync.stores.s3.credentials import Query, encoded_path
+from craftsync.stores.s3.errors import (
+    PartsNotCopied,
+    UploadGone,
+    answer_of,
+    broken,
+    refused,
+    unconfirmed,
+    unreachable,
+)
+from craftsync.stores.s3.objects import (
+    CREATE,
+    NO_HEADERS,
+    STORAGE_CLASS,
+    Condition,
+    Found,
+    Opened,
+    Original,
+    Stored,
+    found_in,
+    kept,
+    md5_of,
+    meta_headers,
+    modified_ns_of,
+    version_of,
+)
+from craftsync.stores.s3.wire import Wire
+
+_CHUNK = 1024 * 1024
+_COMPLETED_UNNAMED = re.compile(r"<CompleteMultipartUploadResult\b.*<ETag>\s*</ETag>", re.DOTALL)
+"""What Ceph 16 answers: the object is there, and a stat tells its version."""
+_VERSION = re.compile(r"<(Version|DeleteMarker)>(.*?)</\1>", re.DOTALL)
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class ListedVersion(NamedTuple):
+    """A version of a key, as the server writes it; a delete marker says that it was deleted then."""
+
+    key: str
+    deleted: bool
+    version_id: str
+    latest: str
+    etag: str
+    size: str
+    modified: str
+
+
+class Calls:
+    """One bucket's requests. `bucket` is its name, which the source of a copy has to mention.
+
+    `md5_etags` tells whether ETags are believed to be MD5s, `names_versions`
+    whether a write that is answered without an ETag is a failure; else its
+    version is empty, and it is for the caller to prove it. Set both when known.
+    """
+
+    md5_etags = False
+    names_versions = True
+
+    def __init__(self, wire: Wire, bucket: str, location: str) -> None:
+        self._wire = wire
+        self._bucket = bucket
+        self._location = location
+
+    def list_page(self, query: Query) -> bytes:
+        """Return one page of a listing, as it came."""
+        return self._wire.call("GET", query=[("list-type", "2"), *query]).body
+
+    def versioning(self) -> bool:
+        """Tell whether the bucket keeps old versions."""
+        body = self._wire.call("GET", query=[("versioning", "")]).body.decode(errors="replace")
+        return _text(body, "Status") == "Enabled"
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        metadata: Mapping[str, str],
+        condition: Condition,
+        headers: Mapping[str, str] = NO_HEADERS,
+        digest: bytes = b"",
+        pace: Pace = UNPACED,
+    ) -> Stored:
+        """Store an object and return what was answered.
+
+        `headers` are what else S3 is to keep with it, `digest` is the SHA-256
+        of the body, if that is known. Its bytes keep to `pace`. Raises `StoreUnavailable` for a success
+        without an ETag: something else than the store may have answered.
+        """
+        hashed = fed(md5(usedforsecurity=False), body).digest()
+        sent = {**headers, **meta_headers(metadata), **_demand(condition), **_content_md5(hashed)}
+        with Attempt(pace) as attempt:
+            try:
+                answer = self._wire.call(
+                    "PUT", key, headers=sent, body=body, digest=digest, attempt=attempt
+                )
+            except ObjectNotFound as error:
+                if condition is None or condition is CREATE:
+                    raise StoreError(f"{self._location} takes no object {key!r}.") from error
+                raise self._unmet(key) from error
+            version = self._confirmed(answer.headers.get("etag"), key)
+        told = md5_of(answer.headers) if self.md5_etags else None
+        return Stored(version, told, disagrees=told not in (None, hashed))
+
+    def head(self, key: str) -> Found | None:
+        """Look at an object; `None` when there is none."""
+        seen = self.look(key)
+        return seen[0] if seen else None
+
+    def look(self, key: str) -> tuple[Found, Mapping[str, str]] | None:
+        """Return an object's description and all its headers, `None` when there is none."""
+        try:
+            headers = self._wire.call("HEAD", key).headers
+        except ObjectNotFound:
+            return None
+        self._refuse_foreign(headers, key)
+        size = int(headers.get("content-length", 0))
+        return found_in(headers, size, md5_etags=self.md5_etags, whole=True), headers
+
+    def tags_of(self, key: str, headers: Mapping[str, str]) -> str:
+        """Return the tags of an object that was looked at; they are asked for if there are any."""
+        return self.tags(key) if int(headers.get("x-amz-tagging-count", 0)) else ""
+
+    @contextmanager
+    def get(
+        self,
+        key: str,
+        match: str | None,
+        offset: int,
+        length: int | None,
+        version_id: str | None = None,
+    ) -> Iterator[Opened]:
+        """Open an object; `match` is the version it has to be of, as the server takes it.
+
+        With `version_id`, that of the versions the bucket keeps is opened.
+
+        A reader that meets the end of the connection gets `StoreUnavailable`.
+        """
+        headers = {} if match is None else {"if-match": match}
+        if offset or length is not None:
+            last = "" if length is None else offset + length - 1
+            headers["range"] = f"bytes={offset}-{last}"
+        else:
+            headers["x-amz-checksum-mode"] = "ENABLED"
+        query = [] if version_id is None else [("versionId", version_id)]
+        with self._wire.stream("GET", key, query=query, headers=headers) as response:
+            yield self._opened(response, key, "range" in headers)
+
+    def tags(self, key: str) -> str:
+        """Return an object's tags as the header of a new object takes them: `name=value&…`."""
+        body = self._wire.call("GET", key, query=[("tagging", "")]).body
+        text = self._checked(body, key)
+        if "<TagSet" not in text:
+            raise unconfirmed(self._location, key, "a set of tags")
+        tags = re.findall(r"<Tag>(.*?)</Tag>", text, re.DOTALL)
+        return urlencode([(_text(tag, "Key"), _text(tag, "Value")) for tag in tags])
+
+    def delete(self, key: str, condition: Condition = None) -> None:
+        """Remove an object; one that is not there is a success."""
+        try:
+            self._wire.call("DELETE", key, headers=_demand(condition))
+        except ObjectNotFound:
+            return
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove up to a thousand objects, whatever they are."""
+        rows = "".join(f"<Object><Key>{escape(key, quote=False)}</Key></Object>" for key in keys)
+        body = f"<Delete><Quiet>true</Quiet>{rows}</Delete>".encode()
+        headers = _content_md5(md5(body, usedforsecurity=False).digest())
+        answer = self._wire.call("POST", query=[("delete", "")], headers=headers, body=body)
+        self._checked(answer.body, ",".join(keys))
+
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        match: str | None,
+        bucket: str | None = None,
+        replace: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
+        condition: Condition = None,
+        storage_class: str | None = None,
+    ) -> str:
+        """Copy an object of at most 5 GiB and return the new version.
+
+        `match` is the version the source has to be of, as the server takes
+        it, `bucket` where it is if not in this one. `replace` is the source's headers and the metadata the copy
+        gets instead of the source's own.
+        """
+        headers = {**self._source(source, match, bucket), **_demand(condition)}
+        if storage_class is not None:
+            headers[STORAGE_CLASS] = storage_class
+        if replace is not None:
+            # A copy that replaces the metadata loses these unless they are sent along.
+            headers |= {"x-amz-metadata-directive": "REPLACE", **kept(replace[0])}
+            headers |= meta_headers(replace[1])
+        answer = self._wire.call("PUT", target, headers=headers)
+        return self._confirmed(_text(self._checked(answer.body, target), "ETag"), target)
+
+    def begin_upload(
+        self, key: str, metadata: Mapping[str, str], headers: Mapping[str, str]
+    ) -> str:
+        """Begin an upload in parts and return its id. `headers` are what else S3 is to keep with the object."""
+        sent = {**headers, **meta_headers(metadata)}
+        answer = self._wire.call("POST", key, query=[("uploads", "")], headers=sent)
+        upload = _text(self._checked(answer.body, key), "UploadId")
+        if not upload:
+            raise unconfirmed(self._location, key, "an upload id")
+        return upload
+
+    def upload_part(
+        self, key: str, upload: str, number: int, body: bytes, pace: Pace = UNPACED
+    ) -> str:
+        """Send a part, the bytes of which keep to `pace`, and return its version; where none is named, the MD5 that the server has compared."""
+        hashed = md5(body, usedforsecurity=False)
+        headers = _content_md5(hashed.digest())
+        query = _part(upload, number)
+        with Attempt(pace) as attempt:
+            answer = self._wire.call(
+                "PUT", key, query=query, headers=headers, body=body, attempt=attempt
+            )
+            return self._confirmed(answer.headers.get("etag"), key) or hashed.hexdigest()
+
+    def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
+        """Fill a part from an object; `span` is the bytes of it, of which there is at least one.
+
+        Raises `PartsNotCopied` for a server that took the request for the
+        upload of an empty part (rclone 1.75 does).
+        """
+        headers = self._source(source.key, source.match, source.bucket)
+        headers["x-amz-copy-source-range"] = f"bytes={span.start}-{span.stop - 1}"
+        answer = self._wire.call("PUT", key, query=_part(upload, number), headers=headers)
+        version = version_of(_text(self._checked(answer.body, key), "ETag"))
+        if version is None:
+            raise PartsNotCopied(
+                f"{self._location} does not copy parts of objects.",
+                remedy="Let the bytes go through here: craftsync migrate --stream.",
+            )
+        return version
+
+    def list_parts(self, key: str, upload: str) -> dict[int, tuple[str, int]]:
+        """Return version and size of each part that arrived; `UploadGone` for no such upload."""
+        parts: dict[int, tuple[str, int]] = {}
+        marker = "0"
+        while True:
+            query = [("uploadId", upload), ("part-number-marker", marker)]
+            try:
+                text = self._wire.call("GET", key, query=query).body.decode(errors="replace")
+            except ObjectNotFound as error:  # What Ceph 16 answers.
+                raise UploadGone(f"The upload of {key} is gone.", ambiguous=True) from error
+            for part in re.findall(r"<Part>(.*?)</Part>", text, re.DOTALL):
+                version = version_of(_text(part, "ETag")) or ""
+                parts[int(_text(part, "PartNumber"))] = version, int(_text(part, "Size"))
+            following = _text(text, "NextPartNumberMarker")
+            if _text(text, "IsTruncated") != "true" or following in ("", marker):
+                return parts
+            marker = following
+
+    def complete_upload(
+        self, key: str, upload: str, parts: Mapping[int, str], condition: Condition
+    ) -> str:
+        """Turn the parts into an object and return its version, which is empty where the answer leaves it out."""
+        rows = "".join(
+            f'<Part><PartNumber>{number}</PartNumber><ETag>"{parts[number]}"</ETag></Part>'
+            for number in sorted(parts)
+        )
+        body = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
+        query = [("uploadId", upload)]
+        try:
+            answer = self._wire.call(
+                "POST", key, query=query, headers=_demand(condition), body=body
+            )
+        except ObjectNotFound as error:
+            raise self._unmet(key) from error
+        text = self._checked(answer.body, key)
+        return "" if _COMPLETED_UNNAMED.search(text) else self._confirmed(_text(text, "ETag"), key)
+
+    def list_uploads(self, prefix: str) -> Iterator[tuple[str, str, str]]:
+        """Yield key, id and time of the begin, as the server writes it, of the unfinished uploads below a prefix."""
+        key = upload = ""
+        while True:
+            query = [("uploads", ""), ("prefix", prefix), ("encoding-type", "url")]
+            query += [("key-marker", key), ("upload-id-marker", upload)] if key else []
+            text = self._checked(self._wire.call("GET", query=query).body, prefix)
+            if "<ListMultipartUploadsResult" not in text:
+                raise unconfirmed(self._location, prefix, "a list of uploads")
+            plain = unquote_plus if _text(text, "EncodingType") == "url" else str
+            for row in re.findall(r"<Upload>(.*?)</Upload>", text, re.DOTALL):
+                yield plain(_text(row, "Key")), _text(row, "UploadId"), _text(row, "Initiated")
+            before = key, upload
+            key, upload = plain(_text(text, "NextKeyMarker")), _text(text, "NextUploadIdMarker")
+            if _text(text, "IsTruncated") != "true" or (key, upload) in (before, ("", "")):
+                return
+
+    def list_versions(self, prefix: str) -> Iterator[list[ListedVersion]]:
+        """Yield all versions below a prefix, page by page, in order of key and the newest of each key first.
+
+        Some servers put the delete markers of a page at its end.
+        """
+        marker: list[tuple[str, str]] = []
+        while True:
+            query = [("versions", ""), ("prefix", prefix), ("encoding-type", "url"), *marker]
+            text = self._checked(self._wire.call("GET", query=query).body, prefix)
+            if "<ListVersionsResult" not in text:
+                raise unconfirmed(self._location, prefix, "a list of versions")
+            plain = unquote_plus if _text(text, "EncodingType") == "url" else str
+            names = ("VersionId", "IsLatest", "ETag", "Size", "LastModified")
+            yield [
+                ListedVersion(
+                    plain(_text(row, "Key")),
+                    kind == "DeleteMarker",
+                    *(_text(row, name) for name in names),
+                )
+                for kind, row in _VERSION.findall(text)
+            ]
+            before, key = marker, plain(_text(text, "NextKeyMarker"))
+            marker = [("key-marker", key)]
+            marker += [("version-id-marker", _text(text, "NextVersionIdMarker"))]
+            if _text(text, "IsTruncated") != "true" or marker == before or not key:
+                return
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Drop an upload and its parts; one that is not there is a success."""
+        try:
+            self._wire.call("DELETE", key, query=[("uploadId", upload)])
+        except (UploadGone, ObjectNotFound):
+            return
+
+    def _unmet(self, key: str) -> PreconditionFailed:
+        return PreconditionFailed(f"{key} is not in {self._location} any more.")
+
+    def _confirmed(self, etag: str | None, key: str) -> str:
+        """Return the version an answer names; without one, nobody knows that it is the store's answer."""
+        version = version_of(etag)
+        if version is None and self.names_versions:
+            raise unconfirmed(self._location, key, "an ETag")
+        return version or ""
+
+    def _refuse_foreign(self, headers: Mapping[str, str], key: str) -> None:
+        """Raise for an object that has neither an ETag nor a date: a login page is answered so."""
+        if "etag" not in headers and "last-modified" not in headers:
+            raise unconfirmed(self._location, key, "an ETag or a date")
+
+    def _source(self, key: str, match: str | None, bucket: str | None) -> dict[str, str]:
+        headers = {"x-amz-copy-source": encoded_path(f"/{bucket or self._bucket}/{key}")}
+        if match is not None:
+            headers["x-amz-copy-source-if-match"] = match
+        return headers
+
+    def _checked(self, body: bytes, key: str) -> str:
+        """Return the body as text; S3 reports some failures after it has said 200."""
+        text = body.decode(errors="replace")
+        if "<Error>" in text:
+            raise refused(answer_of(500, text), self._location, key)
+        return text
+
+    def _opened(self, response: Response, key: str, ranged: bool) -> Opened:
+        headers = response.headers
+        self._refuse_foreign(headers, key)
+        length = int(headers.get("content-length", 0))
+        span = _RANGE.match(headers.get("content-range", ""))
+        if span is None and ranged:
+            raise StoreError(f"{self._location} does not send parts of {key}.")
+        start, size = (int(span[1]), int(span[3])) if span else (0, length)
+        found = found_in(headers, size, md5_etags=self.md5_etags, whole=span is None)
+        return Opened(found, start, length, self._chunks(response))
+
+    def _chunks(self, response: Response) -> Iterator[bytes]:
+        try:
+            while chunk := response.read(_CHUNK):
+                yield chunk
+        except OSError as error:
+            raise unreachable(self._location, error, sent=True) from error
+
+
+def _demand(condition: Condition) -> dict[str, str]:
+    if condition is None:
+        return {}
+    return {"if-none-match": "*"} if condition == CREATE else {"if-match": condition}
+
+
+def _part(upload: str, number: int) -> list[tuple[str, str]]:
+    return [("partNumber", str(number)), ("uploadId", upload)]
+
+
+def _text(document: str, element: str) -> str:
+    match = re.search(rf"<{element}>\s*([^<]*?)\s*</{element}>", document)
+    return unescape(match.group(1)) if match else ""
+
+
+def _content_md5(digest: bytes) -> dict[str, str]:
+    """Have the server compare a body; a bucket with object lock takes no other (AWS S3 API reference, "PutObject")."""
+    return {"content-md5": b64encode(digest).decode()}
+
+
+def old_versions(calls: Calls, root: str, prefix: str, location: str) -> Iterator[OldVersion]:
+    """Yield them as `VersionedStore.old_versions` does; `root` is what the store's keys begin with."""
+    pairing = _Pairing()
+    try:
+        for page in calls.list_versions(root + prefix):
+            for listed, gone_ns in pairing.of(page):
+                path = listed.key[len(root) :]
+                if not is_own(path) and malformed(path) is None:
+                    yield OldVersion(
+                        path,
+                        listed.version_id,
+                        version_of(listed.etag),
+                        int(listed.size),
+                        modified_ns_of(listed.modified),
+                        gone_ns,
+                    )
+    except ValueError as error:
+        raise broken(location, "a version has a time or size that is none") from error
+
+
+class _Pairing:
+    """Finds out when each version went: when the next one of its key, or a delete marker, was made."""
+
+    def __init__(self) -> None:
+        self._key, self._newer_ns = "", 0
+        self._deleted: dict[str, list[int]] = {}
+
+    def of(self, page: list[ListedVersion]) -> Iterator[tuple[ListedVersion, int]]:
+        """Yield the versions of a page that are not current, and when each went.
+
+        Raises `ValueError` for a time that is none.
+        """
+        self._deleted = {self._key: self._deleted.get(self._key, [])}
+        for listed in page:
+            if listed.deleted:
+                self._deleted.setdefault(listed.key, []).append(modified_ns_of(listed.modified))
+        for listed in page:
+            if not listed.deleted:
+                modified_ns = modified_ns_of(listed.modified)
+                newer = [self._newer_ns] if listed.key == self._key else []
+                deleted = [ns for ns in self._deleted.get(listed.key, []) if ns >= modified_ns]
+                self._key, self._newer_ns = listed.key, modified_ns
+                if listed.latest != "true":
+                    yield listed, min([*newer, *deleted], default=modified_ns)
+
+
+def key_of(root: str, path: str) -> str:
+    """Return the key of a path below the prefix `root`; raises `PathRefused` for what S3 takes as no key."""
+    key = root + path
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
+    if length > MAX_PATH_BYTES or not path:
+        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
+    return key

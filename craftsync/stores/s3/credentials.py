@@ -1,0 +1,370 @@
+"""AWS Signature Version 4 for requests with headers: pure, and nothing else.
+
+botocore has a signer too, but importing it costs five times what signing a
+thousand requests here does, and every command that lists a bucket would pay
+for it. A test holds this one to botocore's, request by request. The algorithm:
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+
+Who asks, and where the bucket is: credentials, region and endpoint, found as boto3 finds them.
+
+The only file that knows boto3, and it loads it only when it must: importing it
+costs a quarter of a second of CPU, more than a small push. Plain keys in the
+environment or in a profile are read here; anything that has to be fetched,
+assumed or refreshed (SSO, roles, processes, instance metadata) is boto3's.
+The order of the sources is boto3's:
+https://docs.aws.amazon.com/boto3/latest/guide/credentials.html
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from configparser import Error as ConfigParserError
+from configparser import RawConfigParser
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, quote, urlsplit
+
+from craftsync.errors import ConfigError, StoreDenied, nearest
+from craftsync.net.hosts import Authorities
+from craftsync.net.waiting import in_children
+
+Query = Iterable[tuple[str, str]]
+
+
+class Keys(NamedTuple):
+    """An access key with its secret, and the token that goes with temporary ones."""
+
+    access: str
+    secret: str
+    token: str | None = None
+
+
+class Request(NamedTuple):
+    """What is signed. `path` is percent-encoded already; `headers` have lower-case names and include `host`."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body_digest: str
+
+
+def encoded_path(path: str) -> str:
+    """Percent-encode a path the way S3 wants it: everything but letters, digits and `-._~/`."""
+    return quote(path, safe="/")
+
+
+def encoded_query(query: Query) -> str:
+    """Encode and sort a query string into its canonical form."""
+    pairs = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in query)
+    return "&".join(f"{name}={value}" for name, value in pairs)
+
+
+def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, str]:
+    """Return the request's headers, completed by those that prove who asks; `now` is in UTC."""
+    stamp = _stamp(now)
+    headers = {**request.headers, "x-amz-date": stamp, "x-amz-content-sha256": request.body_digest}
+    if keys.token:
+        headers["x-amz-security-token"] = keys.token
+    names = sorted(headers)
+    signed = ";".join(names)
+    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    # What is no ASCII goes out as http.client encodes it, and so is what the server will see.
+    lines = "".join([f"{name}:{' '.join(headers[name].split())}\n" for name in names])
+    canonical = f"{request.method}\n{request.path}\n{request.query}\n{lines}\n{signed}\n{request.body_digest}"
+    digest = sha256(canonical.encode("latin-1")).hexdigest()
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
+    key = _signing_key(keys.secret, stamp[:8], region)
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={keys.access}/{scope}, "
+        f"SignedHeaders={signed}, Signature={signature}"
+    )
+    return headers
+
+
+@lru_cache(maxsize=8)
+def _stamp(now: datetime) -> str:
+    return now.strftime("%Y%m%dT%H%M%SZ")
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret: str, day: str, region: str) -> bytes:
+    key = ("AWS4" + secret).encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+_PLAIN_OPTIONS = {
+    *("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "output"),
+    *("endpoint_url", "services", "ignore_configured_endpoint_urls", "ca_bundle", "s3"),
+}
+"""A profile with any other option may get its keys in a way only boto3 knows."""
+
+_HARMLESS_S3_OPTIONS = {
+    *("max_concurrent_requests", "max_queue_size", "multipart_threshold", "multipart_chunksize"),
+    *("max_bandwidth", "target_bandwidth", "preferred_transfer_client", "io_chunksize"),
+    *("payload_signing_enabled", "us_east_1_regional_endpoint"),
+}
+"""They tune how other clients transfer; what is stored is the same."""
+_HARMLESS_S3_VALUES = {
+    "addressing_style": ("auto", "path", "virtual"),
+    "signature_version": ("s3v4",),
+    "use_accelerate_endpoint": ("false",),
+    "use_dualstack_endpoint": ("false",),
+    "use_arn_region": ("false", "true"),
+}
+"""Options with the values under which requests are as they would be without them, or that are heard."""
+
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.%]+", re.IGNORECASE)
+
+Environment = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a client of one bucket needs. `url` ends with the bucket, without a final slash.
+
+    `keys` may be called at any time from any thread and returns keys that are
+    good for ten more minutes at least; it raises `StoreDenied` when there are none.
+    """
+
+    url: str
+    region: str
+    keys: Callable[[], Keys]
+    refreshable: bool
+    authorities: Authorities | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every request."""
+
+
+def open_session(
+    bucket: str,
+    *,
+    profile: str | None = None,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    request_payer: bool = False,
+) -> Session:
+    """Find credentials, region and endpoint for a bucket; `request_payer` pays for the requests.
+
+    Raises `StoreDenied` when there are no credentials, and `ConfigError` when
+    profile or endpoint make no sense. Asks no server, unless boto3 has to.
+    """
+    environment = os.environ
+    name = profile or environment.get("AWS_DEFAULT_PROFILE") or environment.get("AWS_PROFILE")
+    files = _ConfigFiles(environment)
+    options = files.options(name or "default")
+    region = region or environment.get("AWS_DEFAULT_REGION") or options.get("region", "us-east-1")
+    endpoint = endpoint_url or _configured_endpoint(environment, files, options)
+    style = _addressing_style(name or "default", options)
+    plain = _plain_keys(environment, options, explicit_profile=profile is not None)
+    return Session(
+        url=_bucket_url(bucket, region, endpoint, style),
+        region=region,
+        keys=(lambda: plain) if plain else _KeysOfBoto3(profile, region),
+        refreshable=plain is None,
+        authorities=_authorities(environment, options),
+        headers={"x-amz-request-payer": "requester"} if request_payer else {},
+    )
+
+
+def _authorities(environment: Environment, options: Mapping[str, str]) -> Authorities | None:
+    """Return who vouches for servers, in boto3's order."""
+    named = {
+        "AWS_CA_BUNDLE": environment.get("AWS_CA_BUNDLE"),
+        "ca_bundle in the AWS configuration": options.get("ca_bundle"),
+        "REQUESTS_CA_BUNDLE": environment.get("REQUESTS_CA_BUNDLE"),
+    }
+    return next((Authorities(path, by) for by, path in named.items() if path), None)
+
+
+class _ConfigFiles:
+    """The shared config and credentials files, as far as they are needed here."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._config = _parsed(environment.get("AWS_CONFIG_FILE", "~/.aws/config"))
+        self._credentials = _parsed(
+            environment.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+        )
+
+    def options(self, profile: str) -> dict[str, str]:
+        """Return the options of a profile; the credentials file wins."""
+        own = self._config.get(f"profile {profile}") or {}
+        if profile == "default":
+            own = own or self._config.get("default", {})
+        return {**own, **self._credentials.get(profile, {})}
+
+    def service_endpoint(self, services: str) -> str | None:
+        """Return S3's endpoint in a `[services NAME]` section, where it is a nested option."""
+        nested = self._config.get(f"services {services}", {}).get("s3", "")
+        return _nested(nested).get("endpoint_url")
+
+
+def _nested(text: str) -> dict[str, str]:
+    """Return the options that are written below an option, each on its own line."""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
+
+
+def _addressing_style(profile: str, options: Mapping[str, str]) -> str:
+    """Return `auto`, `path` or `virtual`; raises `ConfigError` for an S3 option that would go unheard."""
+    chosen = _nested(options.get("s3", ""))
+    for name, value in chosen.items():
+        if name in _HARMLESS_S3_OPTIONS or value.lower() in _HARMLESS_S3_VALUES.get(name, ()):
+            continue
+        known = sorted({*_HARMLESS_S3_OPTIONS, *_HARMLESS_S3_VALUES})
+        allowed = " or ".join(_HARMLESS_S3_VALUES.get(name, ()))
+        raise ConfigError(
+            f"The AWS profile {profile} has the S3 option {name} = {value}, which craftsync does not use.",
+            remedy=f"Set it to {allowed}, or remove it."
+            if allowed
+            else f"{nearest(name, known)}Correct or remove it.",
+        )
+    return chosen.get("addressing_style", "auto").lower()
+
+
+def _parsed(path: str) -> dict[str, dict[str, str]]:
+    parser = RawConfigParser(default_section="")
+    try:
+        parser.read_string(Path(path).expanduser().read_text(encoding="utf-8"))
+        return {" ".join(shlex.split(name)): dict(parser[name]) for name in parser.sections()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, ConfigParserError) as error:
+        raise ConfigError(
+            f"The file {path} cannot be read: {error}.", remedy="Correct or remove it."
+        ) from error
+
+
+def _configured_endpoint(
+    environment: Environment, files: _ConfigFiles, options: Mapping[str, str]
+) -> str | None:
+    ignored = environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or options.get(
+        "ignore_configured_endpoint_urls", ""
+    )
+    if ignored.lower() == "true":
+        return None
+    from_environment = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    services = options.get("services")
+    from_services = files.service_endpoint(services) if services else None
+    return from_environment or from_services or options.get("endpoint_url")
+
+
+def _bucket_url(bucket: str, region: str, endpoint: str | None, style: str) -> str:
+    """Return where the bucket is: below an endpoint that was given, else at AWS.
+
+    As in boto3, an endpoint has the bucket in its path unless the style is
+    `virtual`, and AWS has it in the host's name unless it is `path`.
+    """
+    if endpoint:
+        parts = _checked_endpoint(endpoint)
+        in_name = style == "virtual" and not _is_address(parts.hostname or "")
+        base = endpoint.rstrip("/")
+    else:
+        in_name = style != "path"
+        base = f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+    scheme, _, place = base.partition("://")
+    # A dot in the bucket's name does not fit the server's certificate.
+    if in_name and not ("." in bucket and scheme == "https"):
+        return f"{scheme}://{bucket}.{place}"
+    return f"{base}/{bucket}"
+
+
+def _checked_endpoint(endpoint: str) -> SplitResult:
+    """Return an endpoint in its parts; raises `ConfigError` for what no server can be reached at."""
+    parts = urlsplit(endpoint)
+    try:
+        reachable = parts.port != 0 and _HOST.fullmatch(parts.hostname or "")
+    except ValueError:  # The port is none.
+        reachable = None
+    if parts.scheme in ("http", "https") and reachable and not (parts.query or parts.fragment):
+        return parts
+    raise ConfigError(
+        f"The S3 endpoint {endpoint!r} is not a URL.",
+        remedy="Write https://HOST, http://HOST or either with a :PORT.",
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain_keys(
+    environment: Environment, options: Mapping[str, str], *, explicit_profile: bool
+) -> Keys | None:
+    """Return keys that are simply written down; a profile given by name goes before the environment."""
+    access = environment.get("AWS_ACCESS_KEY_ID")
+    if access and not explicit_profile:
+        secret = environment.get("AWS_SECRET_ACCESS_KEY")
+        token = environment.get("AWS_SESSION_TOKEN") or environment.get("AWS_SECURITY_TOKEN")
+        expires = "AWS_CREDENTIAL_EXPIRATION" in environment
+        return Keys(access, secret, token) if secret and not expires else None
+    if not options.keys() <= _PLAIN_OPTIONS:
+        return None
+    access, secret = options.get("aws_access_key_id"), options.get("aws_secret_access_key")
+    return Keys(access, secret, options.get("aws_session_token")) if access and secret else None
+
+
+class _KeysOfBoto3:
+    """boto3's credentials, which refresh themselves when less than ten minutes are left.
+
+    They lock while they do. A forked child asks boto3 for its own, for another
+    thread may have held that lock.
+    """
+
+    def __init__(self, profile: str | None, region: str) -> None:
+        """Raises `StoreDenied` when there are none."""
+        self._profile = profile
+        self._region = region
+        self._credentials: Any = self._found()
+        in_children(self, _KeysOfBoto3._forget)
+
+    def __call__(self) -> Keys:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        self._credentials = self._credentials or self._found()
+        try:
+            frozen = self._credentials.get_frozen_credentials()
+        except (BotoCoreError, ClientError) as error:
+            raise _no_credentials(f"could not be renewed: {error}") from error
+        return Keys(frozen.access_key or "", frozen.secret_key or "", frozen.token)
+
+    def _found(self) -> Any:
+        from boto3 import Session as Boto3Session
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            # Whoever hands out keys for a role is asked in a region, too.
+            session = Boto3Session(profile_name=self._profile, region_name=self._region)
+            credentials = session.get_credentials()
+        except BotoCoreError as error:
+            raise _no_credentials(f"could not be had: {error}") from error
+        if credentials is None:
+            raise _no_credentials("were found")
+        return credentials
+
+    def _forget(self) -> None:
+        self._credentials = None
+
+
+def _no_credentials(what: str) -> StoreDenied:
+    subject = "No credentials for S3" if what == "were found" else "The credentials for S3"
+    return StoreDenied(
+        f"{subject} {what.rstrip('.')}.",
+        remedy="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, or log in again.",
+    )

@@ -1,0 +1,250 @@
+"""What a write or delete displaces: looked at, kept, and then demanded of the server.
+
+Where the server checks a condition, it is left to it; where it does not, the
+look just before is all there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
+from craftsync.errors import (
+    NotKept,
+    ObjectArchived,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreError,
+    StoreUnavailable,
+)
+from craftsync.stores.base import Expect
+from craftsync.stores.s3.api import Calls
+from craftsync.stores.s3.errors import NotSupported, unconfirmed
+from craftsync.stores.s3.listing import Absence
+from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
+from craftsync.stores.s3.objects import CREATE, TAGS, Condition, Found, Original, kept
+from craftsync.stores.s3.probe import Checks, ProbedFacts
+
+Metadata = tuple[Mapping[str, str], Mapping[str, str]]
+"""The headers of a copied object, and the metadata its copy gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where one way of doing things ends and another begins. Sizes are bytes."""
+
+    single_put: int = 16 * MIB
+    smallest_part: int = SMALLEST_PART
+    """Of an upload in parts; AWS takes no parts under 5 MiB but the last."""
+    single_copy: int = 5 * 1024 * MIB
+    """CopyObject takes no more (AWS S3 API reference, "CopyObject")."""
+    quick_copy: int = 1024 * MIB
+    """Of another bucket's object: a larger one is copied in several parts at once, which can be resumed."""
+    page: int = 1000
+    """Keys asked for at once when listing; S3 never gives more."""
+    fresh_listing_seconds: float = 2.0
+    """For so long after its begin, a complete listing is taken for a look at where nothing was."""
+
+
+class Replaced(NamedTuple):
+    """What a stat showed in the place of new content; not `is_known` where none was made."""
+
+    found: Found | None = None
+    tags: str = ""
+    is_known: bool = False
+
+    def at(self, path: str) -> RemoteObject | None:
+        return self.found.at(path) if self.found else None
+
+
+class Displacing:
+    """Prepares writes and deletes.
+
+    `key` maps a path to its key, `facts` returns what is known of the server by
+    now.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        uploads: Uploads,
+        limits: Limits,
+        *,
+        key: Callable[[str], str],
+        absence: Absence,
+        facts: Callable[[], ProbedFacts],
+    ) -> None:
+        self._calls = calls
+        self._uploads = uploads
+        self._limits = limits
+        self._key = key
+        self._absence = absence
+        self._facts = facts
+
+    def prepared(
+        self,
+        path: str,
+        expect: Expect,
+        keep: str | None,
+        checks: Checks,
+        stat: Callable[[str], RemoteObject | None],
+    ) -> Condition:
+        """Do what comes before a write, and return what the write is to demand.
+
+        `stat` describes what is at the path just now.
+
+        With `keep`, only what was kept may be replaced: should another object
+        come in between, the write fails although anything was expected.
+        """
+        if isinstance(expect, Absent):
+            if not (checks.create or self._absence.is_sure(path) or stat(path) is None):
+                raise PreconditionFailed(f"{path} already exists in the store.")
+            return CREATE if checks.create else None
+        current = expect
+        # A listing may leave the version out (some servers' do); then a look has to tell it.
+        checked = checks.replace and expect is not None and expect.version is not None
+        if (expect is None and keep is not None) or (expect is not None and not checked):
+            current = stat(path)
+            check(path, current, expect)
+        if current is None:
+            return None
+        if keep is not None:
+            try:
+                self.keep(current, keep)
+            except ObjectNotFound as error:
+                raise PreconditionFailed(f"{path} is gone.") from error
+        return checks.matching(current.version)
+
+    def keep(self, current: RemoteObject, keep: str) -> None:
+        """Copy an object into the trash; `ObjectNotFound` when it is not there any more, `NotKept` when it is archived."""
+        try:
+            self.copied(current, self._key(f"{OWN_FOLDER}/trash/{keep}/{current.path}"))
+        except ObjectArchived as error:
+            raise NotKept(current.path) from error
+
+    def confirm_readable(self, path: str) -> None:
+        """Raise `NotKept` if what is at a path is archived, which a large write would else find out at its end."""
+        try:
+            with self._calls.get(self._key(path), None, 0, 1):
+                return
+        except ObjectArchived as error:
+            raise NotKept(path) from error
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return  # What comes before the write itself says more.
+
+    def copied(
+        self,
+        source: RemoteObject,
+        target: str,
+        replace: Metadata | None = None,
+        condition: Condition = None,
+    ) -> str:
+        """Copy an object to a key and return the new version; without `replace` the metadata stays.
+
+        Where the server cannot do it, the bytes go through here.
+        """
+        try:
+            return self._copied_there(source, target, replace, condition)
+        except NotSupported:
+            return self._streamed(source, target, replace, condition)
+
+    def _copied_there(
+        self, source: RemoteObject, target: str, replace: Metadata | None, condition: Condition
+    ) -> str:
+        key, match = self._key(source.path), self._facts().source_form.of(source.version)
+        if source.size <= self._limits.single_copy:
+            version = self._calls.copy(
+                key, target, match=match, replace=replace, condition=condition
+            )
+            if not version:
+                self._confirm_copy(source, target)
+            return version
+        metadata = self._metadata(source, replace)
+        original = Original(key, source.size, match)
+        return self._uploads.copy(original, target, metadata, lambda: condition)
+
+    def _confirm_copy(self, source: RemoteObject, target: str) -> None:
+        """Look for a copy whose answer names no version."""
+        found = self._calls.head(target)
+        if found is None or found.size != source.size:
+            raise unconfirmed("the store", target, "an ETag")
+
+    def _streamed(
+        self, source: RemoteObject, target: str, replace: Metadata | None, condition: Condition
+    ) -> str:
+        headers, metadata = self._metadata(source, replace)
+        match = self._facts().read_form.of(source.version)
+        content = _Held(self._calls, self._key(source.path), source, match)
+        if source.size > self._limits.single_put:
+            return self._uploads.send(target, content, (headers, metadata), lambda: condition, None)
+        body = content.read_at(0, source.size)
+        version = self._calls.put(target, body, metadata, condition, headers).version
+        if not version:
+            self._confirm_copy(source, target)
+        return version
+
+    def _metadata(self, source: RemoteObject, replace: Metadata | None) -> Metadata:
+        """Return what a copy that is sent anew gets: headers that S3 keeps, tags, and metadata."""
+        if replace is not None:
+            return kept(replace[0]), replace[1]
+        key = self._key(source.path)
+        seen = self._calls.look(key)
+        if seen is None:
+            raise ObjectNotFound(f"There is no {source.path}.")
+        found, headers = seen
+        tags = self._calls.tags_of(key, headers)
+        return kept({**headers, TAGS: tags} if tags else headers), found.metadata
+
+
+class _Held:
+    """An object of the bucket as content for another: keeps `stores.base.Source`. `match` is the version it has to be of."""
+
+    digest = b""
+    mtime_ns: int | None = None
+
+    def __init__(self, calls: Calls, key: str, source: RemoteObject, match: str | None) -> None:
+        self._calls = calls
+        self._key = key
+        self._source = source
+        self._match = match
+        self.size = source.size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if not length:
+            return b""
+        with self._calls.get(self._key, self._match, offset, length) as opened:
+            check(self._source.path, opened.found.at(self._source.path), self._source)
+            body = b"".join(opened.chunks)
+        if (opened.start, len(body)) != (offset, length):
+            raise StoreUnavailable(f"{self._source.path} did not arrive as announced.")
+        return body
+
+    def verify(self) -> None:
+        """Each part was of the version it had to be of."""
+
+
+def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
+    """Raise `PreconditionFailed` unless a look agrees with what was expected."""
+    if expect is None:
+        return
+    if current is None:
+        raise PreconditionFailed(f"{path} is gone.")
+    if isinstance(expect, Absent):
+        raise PreconditionFailed(f"{path} already exists in the store.")
+    if expect.version is not None:
+        same = current.version == expect.version
+    else:
+        same = current.size == expect.size and _second(current) == _second(expect)
+        # The time is to the second, so what else both tell has to agree as well.
+        told = ((expect.operation, current.operation), (expect.digest, current.digest))
+        same = same and not any(one and other and one != other for one, other in told)
+    if not same:
+        raise PreconditionFailed(f"{path} has changed.")
+
+
+def _second(found: RemoteObject) -> int | None:
+    """Return when an object was modified, to the second: a listing may be finer than a HEAD."""
+    return None if found.modified_ns is None else found.modified_ns // 10**9

@@ -1,0 +1,261 @@
+"""What stores read from and answer to: sources of content, threads, opening with retries.
+
+A file as content to be written to a store.
+
+It is read through its open descriptor and never by name, so that a file that
+is replaced midway cannot end up half old and half new in a store.
+
+Opening an object takes more than one try now and then; whoever reads it need not know.
+
+Made by hand, for a generator with `contextmanager` costs a small read more than
+it says.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from hashlib import sha256
+from types import TracebackType
+from typing import TypeVar
+
+from craftsync.clock import Clock
+from craftsync.errors import Interrupted, PathBusy, StoreUnavailable
+from craftsync.net.waiting import in_children
+from craftsync.stores.base import cancel, renew
+
+_CHUNK = 1024 * 1024
+
+
+class FileSource:
+    """The content of a regular file behind an open descriptor, as `base.Source` asks for it.
+
+    Making one reads the file once, for its digest. The descriptor stays the
+    caller's: it must be open for as long as the source is used, and its own
+    position is neither used nor moved.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        """`name` is for messages."""
+        self._descriptor = descriptor
+        self._name = name
+        self._fingerprint = _fingerprint(descriptor)
+        self.size: int = self._fingerprint[0]
+        self.mtime_ns: int | None = self._fingerprint[1]
+        self.digest = self._digest()
+        self.verify()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        parts = []
+        while length and (part := os.pread(self._descriptor, length, offset)):
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        if length:
+            raise self._changed()
+        return b"".join(parts)
+
+    def verify(self) -> None:
+        if _fingerprint(self._descriptor) != self._fingerprint:
+            raise self._changed()
+
+    def _digest(self) -> bytes:
+        digest = sha256()
+        for offset in range(0, self.size, _CHUNK):
+            digest.update(self.read_at(offset, min(_CHUNK, self.size - offset)))
+        return digest.digest()
+
+    def _changed(self) -> PathBusy:
+        return PathBusy(f"{self._name} changed while it was read.", remedy="Try again.")
+
+
+def _fingerprint(descriptor: int) -> tuple[int, int, int]:
+    """Return size, mtime and ctime: while all three stay, so does the content."""
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+T = TypeVar("T")
+
+Enter = Callable[[AbstractContextManager[T]], T]
+"""Enters a context; what was entered last is left in the end."""
+
+
+class Opening(AbstractContextManager[T]):
+    """Enters what `attempt` enters, with the means it is given, and leaves it at the end."""
+
+    def __init__(self, attempt: Callable[[Enter[T]], T]) -> None:
+        self._attempt = attempt
+
+    def __enter__(self) -> T:
+        return self._attempt(self._enter)
+
+    def _enter(self, opened: AbstractContextManager[T]) -> T:
+        self._opened = opened
+        return opened.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._opened.__exit__(kind, error, traceback)
+
+
+_GRACE_SECONDS = 1.0
+"""A stop is to be through within two seconds."""
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecutor]:
+    """Lend `count` threads that work on `stores`, all of them ended afterwards.
+
+    A stop that passes through cancels what they wait for in these stores;
+    without that it would wait for a store that is silent.
+    """
+    with ThreadPoolExecutor(count, name) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            with _cancelled(stores):
+                pool.shutdown(cancel_futures=True)
+            raise
+
+
+def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]:
+    """Return what the futures return; when one fails or a stop comes, none is under way any more once this raises."""
+    try:
+        return [future.result() for future in futures]
+    except BaseException as error:
+        for future in futures:
+            future.cancel()
+        # Whoever raised Interrupted has cancelled the stores, and renews them.
+        stopped = isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted)
+        with _cancelled(stores if stopped else ()):
+            wait(futures)
+        raise
+
+
+@contextmanager
+def briefly(*stores: object) -> Iterator[None]:
+    """Give what is tidied up after a stop a second; then the stores are cancelled, and it ends there."""
+    timers = [threading.Timer(_GRACE_SECONDS, cancel, [store]) for store in stores]
+    for timer in timers:
+        timer.start()
+    try:
+        with suppress(Interrupted):
+            yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+@contextmanager
+def tidied(tidy: Callable[[], object], *stores: object) -> Iterator[None]:
+    """Call `tidy` at the end of the block, and after a stop as `briefly` says."""
+    pace: AbstractContextManager[None] = nullcontext()
+    try:
+        yield
+    except KeyboardInterrupt:
+        pace = briefly(*stores)
+        raise
+    finally:
+        with pace:
+            tidy()
+
+
+@contextmanager
+def _cancelled(stores: Sequence[object]) -> Iterator[None]:
+    for store in stores:
+        cancel(store)
+    try:
+        yield
+    finally:
+        for store in stores:
+            renew(store)
+
+
+_SOON_SECONDS = 5.0
+"""So long after the last answer a failure is more than one of many requests turned away."""
+_SILENT_SECONDS = 45.0
+"""So long a short question stays unanswered by a store that is not there."""
+
+
+class Answers:
+    """Notes how attempts end. Any thread may call it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._now = clock.monotonic
+        self._start()
+        in_children(self, Answers._start)
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[object, float] = {}
+        self._failure: str | None = None
+        self.failures = 0
+        """How many attempts got no answer, or were turned away."""
+        self._last = self._now()
+
+    def noted(self, *, short: bool) -> AbstractContextManager[None]:
+        """Note how an attempt ends; a `short` one takes long only when nobody answers it."""
+        return _Attempt(self, short=short)
+
+    def begun(self, attempt: object, *, short: bool) -> None:
+        with self._lock:
+            now = self._now()
+            if not self._asked and self._failure is None:
+                self._last = now
+            if short:
+                self._asked[attempt] = now
+
+    def ended(self, attempt: object, error: BaseException | None) -> None:
+        """Note that an attempt was answered, also if with an error; one that was interrupted tells nothing."""
+        if isinstance(error, StoreUnavailable):
+            self.failed(error, attempt)
+            return
+        with self._lock:
+            self._asked.pop(attempt, None)
+            if error is None or isinstance(error, Exception):
+                self._failure, self._last = None, self._now()
+
+    def failed(self, error: StoreUnavailable, attempt: object = None) -> None:
+        """Note an attempt that got no answer."""
+        with self._lock:
+            self._asked.pop(attempt, None)
+            self._failure = str(error)
+            self.failures += 1
+
+    def trouble(self) -> str | None:
+        """Return why the store counts as away: it has failed, or was silent, ever since its last answer."""
+        with self._lock:
+            now = self._now()
+            silent = now - self._last
+            if self._failure is not None:
+                return self._failure if silent >= _SOON_SECONDS else None
+            oldest = min(self._asked.values(), default=now)
+            if min(silent, now - oldest) >= _SILENT_SECONDS:
+                return "the store does not answer"
+        return None
+
+
+class _Attempt:
+    """A class, since one is entered for each request and a generator takes three times as long."""
+
+    __slots__ = ("_answers", "_short")
+
+    def __init__(self, answers: Answers, *, short: bool) -> None:
+        self._answers = answers
+        self._short = short
+
+    def __enter__(self) -> None:
+        self._answers.begun(self, short=self._short)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._answers.ended(self, error)
