@@ -18,7 +18,7 @@ class Hash(Protocol):
 H = TypeVar("H", bound=Hash)
 
 
-def fed(digest: H, content: bytes | memoryview) -> H:
+def update_in_place(digest: H, content: bytes | memoryview) -> H:
     """Return the hash with content added; small content without letting go of the interpreter.
 
     Getting it back takes longer than hashing a few kilobytes while other

@@ -373,14 +373,14 @@ def _judge_here(
     paths: tuple[str, ...] | None,
     flags: dict[str, Any],
 ) -> int:
-    from craftsync.engine.held import Verdict
+    from craftsync.engine.held import Approval
 
     options = runs.options_for(pair, asked, pair.settings.mode or Mode.TWO_WAY)
     with (
         reporting(verb, flags) as output,
         opening.open_pair(pair, pairs.state_dir_of(asked), read_only=options.dry_run) as session,
     ):
-        verdict = Verdict(verb == "approve", paths)
+        verdict = Approval(verb == "approve", paths)
         return output.finish(session.judge(verdict, options, output.on_event))
 
 

@@ -36,7 +36,7 @@ from craftsync.state import pair_folder
 
 if TYPE_CHECKING:
     # Those who only ask do without the engine.
-    from craftsync.engine.held import Verdict
+    from craftsync.engine.held import Approval
     from craftsync.engine.report import OnEvent, Options
     from craftsync.engine.session import Session
 
@@ -355,7 +355,7 @@ class Requests:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._paths: set[str] = set()
-        self._verdicts: deque[Verdict] = deque()
+        self._verdicts: deque[Approval] = deque()
 
     def look_at(self, paths: Iterable[str]) -> bool:
         """Remember these paths; return whether there were so many that none is remembered."""
@@ -372,7 +372,7 @@ class Requests:
             paths, self._paths = self._paths, set()
         return paths
 
-    def judge(self, verdict: Verdict) -> None:
+    def judge(self, verdict: Approval) -> None:
         """Remember what a person said about held deletes."""
         self._verdicts.append(verdict)
 

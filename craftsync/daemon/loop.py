@@ -30,7 +30,7 @@ from craftsync.daemon.control import Requests
 from craftsync.daemon.schedule import Schedule, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting
 from craftsync.engine import inspect
-from craftsync.engine.held import Verdict
+from craftsync.engine.held import Approval
 from craftsync.engine.report import (
     Event,
     Issue,
@@ -158,7 +158,7 @@ class FolderLoop:
             self._again = True
         self._dirty.wake()
 
-    def judge(self, verdict: Verdict) -> None:
+    def judge(self, verdict: Approval) -> None:
         """Ask that held deletes be carried out or undone, now, and for a look at everything after it."""
         self._requests.judge(verdict)
         self.look_again()

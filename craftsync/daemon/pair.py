@@ -26,7 +26,7 @@ from craftsync.daemon.hook import Notice
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import Throttle, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting, of_running
-from craftsync.engine.held import Verdict
+from craftsync.engine.held import Approval
 from craftsync.engine.report import Event, Issue, IssueEvent, OnEvent, Options, Report
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
@@ -165,7 +165,7 @@ class FolderService:
             case "bwlimit":
                 self._throttle.set(rates_of(request))
             case "approve" | "reject":
-                self._judge(Verdict(*approval_of(request)))
+                self._judge(Approval(*approval_of(request)))
             case verb:
                 raise Refused(f"there is no verb {verb!r}")
         return {"pid": os.getpid()}
@@ -345,7 +345,7 @@ class FolderService:
         if self._loop is not None:
             self._loop.look_again()
 
-    def _judge(self, verdict: Verdict) -> None:
+    def _judge(self, verdict: Approval) -> None:
         """Do with held deletes what a person said, in the pair's own thread."""
         if self._loop is None or self.is_halted or self._held:
             raise Refused(f"it is {self._reason() or 'not ready yet'}")

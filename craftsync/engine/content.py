@@ -25,7 +25,7 @@ from craftsync.errors import (
     PreconditionFailed,
     StoreUnavailable,
 )
-from craftsync.hashing import fed
+from craftsync.hashing import update_in_place
 from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
@@ -56,7 +56,7 @@ class RootSource:
             hashing.file()
             self.digest = file.digest(hashing.read)
         else:
-            self.digest = fed(sha256(), self._content).digest()
+            self.digest = update_in_place(sha256(), self._content).digest()
 
     def read_at(self, offset: int, length: int) -> bytes:
         if self._content is None:
@@ -174,7 +174,7 @@ class Fetcher:
                 for chunk in reader:
                     attempt.count(len(chunk))
                     attempt.take(len(chunk))
-                    fed(hashed, chunk)
+                    update_in_place(hashed, chunk)
                     temporary.write_at(offset, chunk)
                     offset += len(chunk)
                 found = reader.object
@@ -290,7 +290,7 @@ class Fetcher:
 
     def _whole_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
         content, found = _tried(lambda: self._gathered(remote, 0, None))
-        digest = fed(sha256(), content).digest()
+        digest = update_in_place(sha256(), content).digest()
         if _is_in(file, 0, content):
             return Beside(True, digest)
         _check(remote, found, digest, len(content))
@@ -307,7 +307,7 @@ class Fetcher:
             length = min(step, remote.size - offset)
             part, _ = _tried(partial(self._gathered, remote, offset, length))
             if _is_in(file, offset, part):
-                fed(hashed, part)
+                update_in_place(hashed, part)
                 continue
             if not keep or step < PART:
                 return Beside(False)

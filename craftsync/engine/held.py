@@ -51,7 +51,7 @@ ARCHIVED = "the object is archived, and the store can keep no copy of it"
 REVIEW = "Review: craftsync deletes list"
 
 
-class Verdict(NamedTuple):
+class Approval(NamedTuple):
     """What is to become of held deletes: of those at `paths` and below them, or of all (`None`).
 
     Approved, they are carried out. Otherwise they are undone: the surviving

@@ -19,7 +19,7 @@ from craftsync.core.model import Action, Mode
 from craftsync.core.retention import Retention
 from craftsync.engine import inspect, planfile, unflushed
 from craftsync.engine.content import Fetcher
-from craftsync.engine.held import Returning, Verdict, as_new
+from craftsync.engine.held import Approval, Returning, as_new
 from craftsync.engine.identity import (
     confirm_root,
     confirm_store,
@@ -347,7 +347,7 @@ class Session:
         return self.state.events.deleted(paths)
 
     def judge(
-        self, verdict: Verdict, options: Options, on_event: OnEvent = ignore_events
+        self, verdict: Approval, options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
         """Do with an event what a person said; a path that changed since is skipped.
 

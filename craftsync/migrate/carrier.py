@@ -25,7 +25,7 @@ from craftsync.errors import (
     PreconditionFailed,
     StoreError,
 )
-from craftsync.hashing import fed
+from craftsync.hashing import update_in_place
 from craftsync.migrate.content import (
     LARGE_SHARE,
     WHOLE,
@@ -111,7 +111,7 @@ class Carrier:
     def operation(self, source: RemoteObject) -> str:
         """Return the id of the write that copies this version: the same before and after a crash."""
         parts = (self.name, *map(str, source[:4]))
-        return fed(sha256(), "\0".join(parts).encode()).hexdigest()[:32]
+        return update_in_place(sha256(), "\0".join(parts).encode()).hexdigest()[:32]
 
     def _do(self, task: Task) -> CopyOutcome:
         step = task.step

@@ -22,7 +22,7 @@ from craftsync.errors import (
     PreconditionFailed,
     StoreUnavailable,
 )
-from craftsync.hashing import fed
+from craftsync.hashing import update_in_place
 from craftsync.net.pace import UNPACED, Hashing, Limiter, Pace
 from craftsync.stores.base import Reader, Store
 
@@ -50,11 +50,11 @@ class Content:
         self.pace = pace
         self.size = len(body)
         self.mtime_ns = mtime_ns
-        self.digest = fed(sha256(), body).digest()
+        self.digest = update_in_place(sha256(), body).digest()
 
     @cached_property
     def md5(self) -> str:
-        return fed(md5(usedforsecurity=False), self.body).hexdigest()
+        return update_in_place(md5(usedforsecurity=False), self.body).hexdigest()
 
     def read_at(self, offset: int, length: int) -> bytes:
         return self.body if length == self.size else self.body[offset : offset + length]
@@ -126,7 +126,7 @@ def digest_of(
                     limiter.take(len(chunk))
                     if hashing is not None:
                         hashing.read(len(chunk))
-                    fed(digest, chunk)
+                    update_in_place(digest, chunk)
                     offset, left = offset + len(chunk), _ATTEMPTS if chunk else left
             if offset != found.size:
                 raise PreconditionFailed(f"{found.path} has changed.")

@@ -220,12 +220,12 @@ class Host:
         target: str,
         headers: Mapping[str, str],
         body: bytes | Iterable[Buffer],
-        patience: float,
+        timeout: float,
         connect: float = CONNECT_SECONDS,
     ) -> Response:
         """Send a request for a path of the host and return its answer, to be given to `take_back`.
 
-        `patience` is how many seconds each wait may last, `connect` those for a
+        `timeout` is how many seconds each wait may last, `connect` those for a
         new connection. Raises `NotConnected`, or another `OSError` when the
         request may have arrived.
         """
@@ -237,7 +237,7 @@ class Host:
             if self._cancelled:
                 raise Interrupted
             sent = {**headers, **self._login} if self._login else headers
-            response = connection.request(method, self._prefix + target, sent, body, patience)
+            response = connection.request(method, self._prefix + target, sent, body, timeout)
             if response.status == _LOGIN_WANTED and self._proxy is not None:
                 raise _login_wanted(self._proxy)
             return response

@@ -36,14 +36,14 @@ Buffer = bytes | memoryview
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Garbled(OSError):
+class InvalidResponse(OSError):
     """What came is no answer in HTTP/1.1, or ended before its end."""
 
 
 class Connection:
     """A connected socket that takes one request after the other; used by one task at a time.
 
-    `patience` is how many seconds each wait for the other side may last; after
+    `timeout` is how many seconds each wait for the other side may last; after
     that `TimeoutError` is raised. All errors are `OSError`s, and a connection
     is of no use after one.
     """
@@ -55,7 +55,7 @@ class Connection:
         self._socket = connected
         self._news = select.poll()
         self._news.register(connected, select.POLLIN)
-        self._patience = 0.0
+        self._timeout = 0.0
         self.received = bytearray()
         in_children(self, Connection.close)
 
@@ -69,7 +69,7 @@ class Connection:
         target: str,
         headers: Mapping[str, str],
         body: bytes | Iterable[Buffer],
-        patience: float,
+        timeout: float,
     ) -> Response:
         """Send a request and return its answer, the body of which is still to be read.
 
@@ -78,7 +78,7 @@ class Connection:
         `headers` hold `content-length` where the body is more than bytes. Raises
         `ValueError` for what no request can hold.
         """
-        self._patience = patience
+        self._timeout = timeout
         head = _head(method, target, headers, body)
         try:
             self._send_all(head, body)
@@ -87,7 +87,7 @@ class Connection:
             # what has not arrived by then never does.
             if not self._news.poll(0):
                 raise
-        until_ready(self._socket.fileno(), select.POLLIN, patience)
+        until_ready(self._socket.fileno(), select.POLLIN, timeout)
         return Response(self, method)
 
     def receive(self, most: int) -> bytes:
@@ -131,7 +131,7 @@ class Connection:
             events = select.POLLIN
         elif isinstance(reason, ssl.SSLWantWriteError):
             events = select.POLLOUT
-        until_ready(self._socket.fileno(), events, self._patience)
+        until_ready(self._socket.fileno(), events, self._timeout)
 
 
 class Response:
@@ -156,7 +156,7 @@ class Response:
     def read(self, most: int | None = None) -> bytes:
         """Return the next bytes of the body, at most so many, or all of the rest; `b""` at its end.
 
-        Raises `Garbled` for a body that ends early.
+        Raises `InvalidResponse` for a body that ends early.
         """
         if most is not None:
             return self._next(most)
@@ -176,7 +176,7 @@ class Response:
         piece = self._take(most if self.left is None else min(most, self.left))
         if self.left is not None:
             if not piece:
-                raise Garbled(f"the answer ended {self.left} bytes before its end")
+                raise InvalidResponse(f"the answer ended {self.left} bytes before its end")
             self.left -= len(piece)
         elif not piece:
             self.left = 0
@@ -186,7 +186,7 @@ class Response:
         if not self._chunk:
             size = _SIZE.match(self._line())
             if size is None:
-                raise Garbled("the answer came in chunks of no size")
+                raise InvalidResponse("the answer came in chunks of no size")
             self._chunk = int(size[1], 16)
             if not self._chunk:
                 while self._line():
@@ -196,7 +196,7 @@ class Response:
         piece = self._take(min(most, self._chunk))
         self._chunk -= len(piece)
         if not piece or (not self._chunk and self._line()):
-            raise Garbled("the answer ended within a chunk")
+            raise InvalidResponse("the answer ended within a chunk")
         return piece
 
     def _take(self, most: int) -> bytes:
@@ -218,10 +218,10 @@ class Response:
         while end not in received:
             piece = self.connection.receive(_PIECE)
             if not piece:
-                raise Garbled("the connection was closed" if received else "")
+                raise InvalidResponse("the connection was closed" if received else "")
             received += piece
             if len(received) > _LONGEST_HEAD and end not in received:
-                raise Garbled("the head of the answer has no end")
+                raise InvalidResponse("the head of the answer has no end")
         return received
 
     def _read_head(self) -> None:
@@ -229,7 +229,7 @@ class Response:
         first, *lines = head.decode("latin-1").split("\r\n")
         status = _STATUS.match(first)
         if status is None:
-            raise Garbled("what answers does not speak HTTP/1.1")
+            raise InvalidResponse("what answers does not speak HTTP/1.1")
         self.status = int(status[2])
         self.headers = headers = _headers(lines)
         hold = headers.get("connection", "").lower()
@@ -241,7 +241,7 @@ class Response:
         encoding = self.headers.get("transfer-encoding")
         if encoding is not None:
             if encoding.lower() != "chunked":
-                raise Garbled(f"the answer came in the encoding {encoding!r}")
+                raise InvalidResponse(f"the answer came in the encoding {encoding!r}")
             return None
         told = self.headers.get("content-length")
         if told is None:
@@ -251,7 +251,7 @@ class Response:
             return int(told)
         lengths = {text.strip() for text in told.split(",")}
         if len(lengths) != 1 or not (length := lengths.pop()).isdecimal():
-            raise Garbled(f"the length of the answer is {told!r}")
+            raise InvalidResponse(f"the length of the answer is {told!r}")
         return int(length)
 
 
@@ -261,7 +261,7 @@ def _headers(lines: Iterable[str]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not name or name[0] in " \t" or name[-1] in " \t":
-            raise Garbled("a header of the answer cannot be read")
+            raise InvalidResponse("a header of the answer cannot be read")
         name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers

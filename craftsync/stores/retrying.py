@@ -51,7 +51,7 @@ LONGEST_WAIT_SECONDS = 30.0
 
 
 class RetryingStore:
-    """Keeps the contract of `stores.base.Store` and raises `StoreUnavailable` only when patience is at an end.
+    """Keeps the contract of `stores.base.Store` and raises `StoreUnavailable` only after the last attempt.
 
     An operation is tried `attempts` times within `deadline_seconds`. The waits
     between are random up to a bound that doubles (so that many clients do not
@@ -95,7 +95,7 @@ class RetryingStore:
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         """List as the store does; a listing in order that breaks off goes on where it was."""
-        patience = self._patience()
+        backoff = self._backoff()
         last: str | None = None
         while True:
             before = last
@@ -110,9 +110,9 @@ class RetryingStore:
                 if last is not None and not self.features.sorted_listing:
                     raise
                 if last != before:
-                    patience = self._patience()
+                    backoff = self._backoff()
                 self.answers.failed(error)
-                patience.wait_after(error)
+                backoff.wait_after(error)
 
     def stat(self, path: str) -> RemoteObject | None:
         return self._retried(lambda: self.store.stat(path))
@@ -234,15 +234,15 @@ class RetryingStore:
         renew(self._clock)
         renew(self.store)
 
-    def _patience(self) -> Patience:
-        return Patience(self._clock, self._rng, self._attempts, self._deadline_seconds)
+    def _backoff(self) -> Backoff:
+        return Backoff(self._clock, self._rng, self._attempts, self._deadline_seconds)
 
     def _retried(self, act: Callable[[], T]) -> T:
         def attempt() -> T:
             with self.answers.noted(short=True):
                 return act()
 
-        return self._patience().retried(attempt)
+        return self._backoff().retried(attempt)
 
     def _settled(
         self, act: Callable[[], T], done: Callable[[], T | None], undo: Callable[[bool], None]
@@ -252,7 +252,7 @@ class RetryingStore:
         `done` looks whether it was, and returns what it left behind; `undo` is
         called when it failed, with whether it may have been done nevertheless.
         """
-        patience = self._patience()
+        backoff = self._backoff()
         in_doubt = False
         try:
             while True:
@@ -263,7 +263,7 @@ class RetryingStore:
                     in_doubt = in_doubt or error.ambiguous
                     if error.ambiguous and (left := done()) is not None:
                         return left
-                    patience.wait_after(error)
+                    backoff.wait_after(error)
                 except PreconditionFailed:
                     # It may be the first attempt, late on its way, that stands in the way of this one.
                     if in_doubt and (left := done()) is not None:
@@ -325,7 +325,7 @@ class RetryingStore:
         return content.digest()
 
 
-class Patience:
+class Backoff:
     """How often and how long one operation is tried; the defaults are everybody's."""
 
     def __init__(

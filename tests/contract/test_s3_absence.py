@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from craftsync.stores.s3.listing import Absence
+from craftsync.stores.s3.listing import FreshListing
 from tests.support.clock import FakeClock
 
 
@@ -16,7 +16,7 @@ def test_it_is_sure_only_while_a_listing_is_fresh_and_repeats_a_cheap_one() -> N
         listings += 1
         return set(held)
 
-    absence = Absence(list_paths, clock, 2.0)
+    absence = FreshListing(list_paths, clock, 2.0)
     assert not absence.is_sure("new")
     absence.listed(clock.monotonic(), 1)
     assert absence.is_sure("new")
@@ -37,7 +37,7 @@ def test_a_saved_file_costs_no_listing_and_many_new_ones_cost_one() -> None:
         listings += 1
         return {str(number) for number in range(11_000)}
 
-    absence = Absence(list_paths, clock, 2.0)
+    absence = FreshListing(list_paths, clock, 2.0)
     absence.listed(clock.monotonic(), 11_000)
     clock.advance(3.0)
     assert not absence.is_sure("saved")
@@ -49,7 +49,7 @@ def test_a_saved_file_costs_no_listing_and_many_new_ones_cost_one() -> None:
 
 def test_a_large_listing_is_not_repeated() -> None:
     clock = FakeClock()
-    absence = Absence(lambda: pytest.fail("it was listed again"), clock, 2.0)
+    absence = FreshListing(lambda: pytest.fail("it was listed again"), clock, 2.0)
     absence.listed(clock.monotonic(), 20_001)
     assert absence.is_sure("new")
     clock.advance(3.0)

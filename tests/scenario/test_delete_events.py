@@ -8,7 +8,7 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Policy
-from craftsync.engine.held import Verdict
+from craftsync.engine.held import Approval
 from craftsync.engine.report import ActionEvent, Options, Report
 from craftsync.state.held import EVENT_SECONDS
 from craftsync.stores.directory import DirectoryStore
@@ -46,7 +46,7 @@ def lose(world: World, names: list[str]) -> Report:
 def judge(world: World, *, approved: bool, paths: tuple[str, ...] | None = None) -> Report:
     world.events.clear()
     with world.open() as session:
-        return session.judge(Verdict(approved, paths), Options(), world.listen)
+        return session.judge(Approval(approved, paths), Options(), world.listen)
 
 
 def deleted(world: World) -> list[str]:
@@ -209,7 +209,7 @@ def test_a_dry_run_of_a_verdict_reports_the_whole_event_and_changes_nothing(worl
     lose(world, NAMES[15:60])
     world.events.clear()
     with world.open(read_only=True) as session:
-        report = session.judge(Verdict(False), Options(dry_run=True), world.listen)
+        report = session.judge(Approval(False), Options(dry_run=True), world.listen)
     planned = [event.path for event in world.events if isinstance(event, ActionEvent)]
     assert sorted(planned) == NAMES[:60]
     assert (report.uploaded, report.downloaded) == (15, 45)

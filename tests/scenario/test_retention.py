@@ -10,7 +10,7 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention, StoreTrash
-from craftsync.engine.held import Verdict
+from craftsync.engine.held import Approval
 from craftsync.engine.report import Options
 from craftsync.engine.retention import suspended
 from craftsync.engine.trash import Wanted
@@ -317,10 +317,10 @@ def test_no_version_goes_that_a_person_rejected_the_delete_of(
     blocked.rmdir()
     blocked.symlink_to(aging.root.parent)
     with aging.open() as session:
-        session.judge(Verdict(False, tuple(paths[:2])), Options())
+        session.judge(Approval(False, tuple(paths[:2])), Options())
     blocked.unlink()
     with aging.open() as session:
-        session.judge(Verdict(True, tuple(paths[2:])), Options())
+        session.judge(Approval(True, tuple(paths[2:])), Options())
         assert [(one.path, one.rejected) for one in session.deleted()] == [
             (path, True) for path in paths[:2]
         ]
@@ -328,7 +328,7 @@ def test_no_version_goes_that_a_person_rejected_the_delete_of(
     aging.run(delete_limit=limit)
     assert in_trash(aging) == set(paths[:2])
     with aging.open() as session:
-        assert session.judge(Verdict(False), Options()).uploaded == 2
+        assert session.judge(Approval(False), Options()).uploaded == 2
 
 
 def test_no_version_goes_of_a_delete_that_a_run_was_cut_off_at(

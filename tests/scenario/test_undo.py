@@ -9,7 +9,7 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention
-from craftsync.engine.held import Verdict
+from craftsync.engine.held import Approval
 from craftsync.engine.report import Options
 from craftsync.engine.trash import Wanted
 from craftsync.errors import UsageError
@@ -129,7 +129,7 @@ def test_approved_deletes_are_a_run_too(world: World) -> None:
     limit = DeleteLimit(files=3, share=0.0)
     assert world.run(delete_limit=limit).held == 10
     with world.open() as session:
-        session.judge(Verdict(True), Options())
+        session.judge(Approval(True), Options())
     assert undone(world, last_run(world)) == dict.fromkeys(names, "done")
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from craftsync.net.http import Connection, Garbled, Response
+from craftsync.net.http import Connection, InvalidResponse, Response
 from craftsync.net.pace import Fixed
 from craftsync.net.tasks import TaskPool
 
@@ -185,7 +185,7 @@ def test_values_that_come_twice_are_joined() -> None:
     ],
 )
 def test_what_is_no_whole_answer_is_refused(answer: bytes) -> None:
-    with pytest.raises(Garbled):
+    with pytest.raises(InvalidResponse):
         answered(answer)
 
 

@@ -15,7 +15,7 @@ MUTATIONS = (
     Mutation(
         "an answer that ends early is a whole answer",
         15,
-        '                raise Garbled(f"the answer ended {self.left} bytes before its end")\n',
+        '                raise InvalidResponse(f"the answer ended {self.left} bytes before its end")\n',
         "                self.left = 0\n                return piece\n",
         ("test_what_is_no_whole_answer_is_refused",),
     ),

@@ -29,7 +29,7 @@ from craftsync.stores.craftai.reading import Incoming, Reading
 from craftsync.stores.craftai.session import Session
 from craftsync.stores.craftai.storage import Storage
 from craftsync.stores.craftai.writing import Limits, Writing
-from craftsync.stores.retrying import Patience
+from craftsync.stores.retrying import Backoff
 
 
 class WireStore:
@@ -152,7 +152,7 @@ class WireStore:
     def _page(self, folder: str | None, token: str | None) -> Any:
         """Fetch a page of a listing; a later one is tried again in its place, and only it."""
         if token is not None:
-            return Patience(self._clock).retried(partial(self.calls.list_page, folder, token))
+            return Backoff(self._clock).retried(partial(self.calls.list_page, folder, token))
         return self.calls.list_page(folder, token)
 
     def _look(self, path: str) -> RemoteObject | None:

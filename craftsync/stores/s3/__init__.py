@@ -1,9 +1,9 @@
 """S3-compatible buckets: a store over signed requests of our own.
 
-Rooms, from the wire up: `signing` and `session` (who asks, and where), `wire`
-(HTTP), `calls` (the requests), `page` and `listing`, `multipart`, `absence` and
-`displacing` (what a write replaces), `facts` and `probe` (what the server
-really does), and `store`, which puts them in order.
+From the wire up: `credentials` (who asks, where, and the signature), `wire`
+(HTTP), `api` (the requests), `objects` and `reader`, `listing`, `multipart`,
+`preconditions` (what a write replaces), `copy` (from another bucket), `probe`
+(what the server really does), and `store`, which puts them in order.
 Nothing here knows of plans or baselines.
 """
 

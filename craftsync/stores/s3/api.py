@@ -21,7 +21,7 @@ from urllib.parse import unquote_plus, urlencode
 
 from craftsync.core.paths import MAX_PATH_BYTES, is_own, malformed
 from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed, StoreError
-from craftsync.hashing import fed
+from craftsync.hashing import update_in_place
 from craftsync.net.http import Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
 from craftsync.stores.base import OldVersion
@@ -113,7 +113,7 @@ class Calls:
         of the body, if that is known. Its bytes keep to `pace`. Raises `StoreUnavailable` for a success
         without an ETag: something else than the store may have answered.
         """
-        hashed = fed(md5(usedforsecurity=False), body).digest()
+        hashed = update_in_place(md5(usedforsecurity=False), body).digest()
         sent = {**headers, **meta_headers(metadata), **_demand(condition), **_content_md5(hashed)}
         with Attempt(pace) as attempt:
             try:

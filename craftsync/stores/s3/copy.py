@@ -29,7 +29,7 @@ def origin_of(session: Session, bucket: str, root: str, profile: str | None) -> 
     return Origin(endpoint, who, f"{bucket}/{root}")
 
 
-class Crossing:
+class BucketCopy:
     """Copies into one bucket; `session_of` tells how to reach another, `facts` what is known of the server by now."""
 
     def __init__(

@@ -39,7 +39,7 @@ from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import is_own, left_out, malformed
 from craftsync.errors import Interrupted, StoreUnavailable
 from craftsync.net.waiting import blocking, in_children
-from craftsync.stores.retrying import Patience
+from craftsync.stores.retrying import Backoff
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.objects import modified_ns_of, version_of
 
@@ -250,7 +250,7 @@ def patient(fetch: FetchPage, clock: Clock) -> FetchPage:
 
     def fetched(query: Parameters) -> bytes:
         if any(name in ("continuation-token", "start-after") for name, _ in query):
-            return Patience(clock).retried(partial(fetch, query))
+            return Backoff(clock).retried(partial(fetch, query))
         return fetch(query)
 
     return fetched
@@ -409,7 +409,7 @@ _PAGE = 1000
 """Paths that one request lists."""
 
 
-class Absence:
+class FreshListing:
     """What the last complete listing did not show. May be used from several threads at once.
 
     A listing serves for `seconds` after its begin: that is how long another
@@ -421,7 +421,7 @@ class Absence:
         self._clock = clock
         self._seconds = seconds
         self._unlock()
-        in_children(self, Absence._unlock)
+        in_children(self, FreshListing._unlock)
         self._began: float | None = None
         self._count = 0
         self._asked = 0

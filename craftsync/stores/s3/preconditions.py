@@ -21,7 +21,7 @@ from craftsync.errors import (
 from craftsync.stores.base import Expect
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import NotSupported, unconfirmed
-from craftsync.stores.s3.listing import Absence
+from craftsync.stores.s3.listing import FreshListing
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
 from craftsync.stores.s3.objects import CREATE, TAGS, Condition, Found, Original, kept
 from craftsync.stores.s3.probe import Checks, ProbedFacts
@@ -58,7 +58,7 @@ class Replaced(NamedTuple):
         return self.found.at(path) if self.found else None
 
 
-class Displacing:
+class Preconditions:
     """Prepares writes and deletes.
 
     `key` maps a path to its key, `facts` returns what is known of the server by
@@ -72,7 +72,7 @@ class Displacing:
         limits: Limits,
         *,
         key: Callable[[str], str],
-        absence: Absence,
+        absence: FreshListing,
         facts: Callable[[], ProbedFacts],
     ) -> None:
         self._calls = calls

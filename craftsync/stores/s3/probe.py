@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Features
-from craftsync.stores.retrying import Patience
+from craftsync.stores.retrying import Backoff
 from craftsync.stores.s3.errors import Unconfirmed, broken
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
 from craftsync.stores.s3.objects import CREATE, Condition, notes
@@ -419,14 +419,14 @@ class _Probe:
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Try again what was turned away; what may have been done would answer another question then."""
-        patience = Patience(self._clock)
+        backoff = Backoff(self._clock)
         while True:
             try:
                 return act()
             except StoreUnavailable as error:
                 if error.ambiguous:
                     raise
-                patience.wait_after(error)
+                backoff.wait_after(error)
 
     def _clean_up(self) -> None:
         """Remove everything again. A failure is left alone: the facts are what was asked for."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import ContentDamaged, ObjectNotFound, StoreError, StoreUnavailable
-from craftsync.hashing import fed
+from craftsync.hashing import update_in_place
 from craftsync.stores.base import Properties
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import RangeBeyond
@@ -49,7 +49,7 @@ class ObjectReader:
             if missing < 0:
                 break
             if hashed is not None:
-                fed(hashed, chunk)
+                update_in_place(hashed, chunk)
                 if not missing:
                     self._compare(hashed.digest())
             yield chunk

@@ -40,10 +40,10 @@ from craftsync.stores.base import (
     written_already,
 )
 from craftsync.stores.s3.api import Calls, key_of, old_versions
-from craftsync.stores.s3.copy import Crossing, origin_of
+from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
 from craftsync.stores.s3.errors import UploadGone, unconfirmed
-from craftsync.stores.s3.listing import Absence, Listing, patient
+from craftsync.stores.s3.listing import FreshListing, Listing, patient
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import (
     OPERATION,
@@ -54,7 +54,7 @@ from craftsync.stores.s3.objects import (
     notes,
     sent_with,
 )
-from craftsync.stores.s3.preconditions import Displacing, Limits, Replaced, check
+from craftsync.stores.s3.preconditions import Limits, Preconditions, Replaced, check
 from craftsync.stores.s3.probe import Checks, ProbedFacts, gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours, stored_otherwise
 from craftsync.stores.s3.wire import Wire
@@ -119,7 +119,7 @@ class S3Store:
 
     def _open_for_writing(self, session_of: Callable[[str], Session]) -> None:
         self._uploads = Uploads(self.calls, self._limits.smallest_part, self._wire.host)
-        self._crossing = Crossing(
+        self._crossing = BucketCopy(
             self.calls,
             self._uploads,
             self._limits,
@@ -128,8 +128,10 @@ class S3Store:
             facts=self._facts,
             transfers=_CONNECTIONS,
         )
-        self._absence = Absence(self._all_paths, self.clock, self._limits.fresh_listing_seconds)
-        self._displacing = Displacing(
+        self._absence = FreshListing(
+            self._all_paths, self.clock, self._limits.fresh_listing_seconds
+        )
+        self._displacing = Preconditions(
             self.calls,
             self._uploads,
             self._limits,
