@@ -1,7 +1,4 @@
-"""The flags several commands share, and what they are split into.
-
-Groups of commands: whole sentences in the help, and the nearest command for one that does not exist.
-"""
+"""Options that several commands share, and command groups that suggest the nearest command."""
 
 from __future__ import annotations
 

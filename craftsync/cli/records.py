@@ -1,4 +1,4 @@
-"""What was done: history, why, trash."""
+"""`history`, `why` and `trash`."""
 
 from __future__ import annotations
 

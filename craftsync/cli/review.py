@@ -1,4 +1,4 @@
-"""What waits for a person: conflicts and held deletes."""
+"""`conflicts` and `deletes`: what waits for a decision."""
 
 from __future__ import annotations
 

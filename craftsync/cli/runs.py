@@ -1,4 +1,4 @@
-"""Runs and what compares without a run: push, pull, sync, plan, apply, check, scrub."""
+"""`push`, `pull`, `sync`, `plan`, `apply`, `check` and `scrub`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon from the command line: watch, its log, and the commands that talk to it."""
+"""The daemon from the command line: `watch`, its log, and the commands that control it."""
 
 from __future__ import annotations
 

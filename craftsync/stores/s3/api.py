@@ -1,11 +1,7 @@
-"""The requests of the S3 API that craftsync makes, each one a method.
+"""The S3 requests that craftsync makes, one method each.
 
-No policy and no order of steps here: a method sends one request and returns
-what it said. Keys are whole keys of the bucket, and nothing is retried.
-
-The versions that a bucket keeps besides the current ones.
-
-From paths to keys, which are paths behind the prefix of a store: pure.
+A method sends one request and returns the answer. Keys are complete keys of the
+bucket. Nothing is retried here.
 """
 
 from __future__ import annotations

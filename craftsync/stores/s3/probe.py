@@ -1,12 +1,9 @@
-"""What a server really does: facts found out by trying, kept, and read again.
+"""What a server really does: found out by trying, kept as facts.
 
-Finds out what a server really does, by trying it on objects of its own.
-
-Many servers accept a condition and ignore it, and some hide objects or list
-them in an order of their own; others refuse a condition that is met. None of
-that can be read from anywhere, so each condition is tried in both directions.
-All of it happens below `.craftsync/probe/`, in thirty small requests at most where
-the server does all that Amazon does; no more than nine of them one after the other.
+Many servers accept a condition and ignore it; others refuse one that is met, hide
+objects, or list in their own order. Each condition is therefore tried in both
+directions, on objects below `.craftsync/probe/`: about thirty small requests, at
+most nine of them in a row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""An object on its way here: asked for, checked against what was expected, and counted as it arrives.
-
-What a server says it holds after a write, compared with what was sent: pure.
-"""
+"""Reads an object: requested, checked against what was expected, counted as it arrives."""
 
 from __future__ import annotations
 
