@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from craftsync.errors import (
+    ContentDamaged,
     CraftsyncError,
     ListingBroken,
     ObjectArchived,
@@ -185,7 +186,7 @@ def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
     if "CERTIFICATE_VERIFY_FAILED" in str(why):
         remedy = "Set AWS_CA_BUNDLE to a file with the certificate of the store's authority."
     return StoreUnavailable(
-        f"{location} could not be reached: {why or 'the connection was closed'}.",
+        f"{location} could not be reached: {str(why) or 'the connection was closed'}.",
         remedy=remedy,
         ambiguous=sent,
     )
@@ -198,6 +199,14 @@ def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:
         " store did it.",
         remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
         ambiguous=True,
+    )
+
+
+def stored_otherwise(location: str, key: str) -> ContentDamaged:
+    """Return the error for an object that was read back and is not what was sent."""
+    return ContentDamaged(
+        f"{location} stored other bytes for {key} than were sent.",
+        remedy="Check the network and the store: something changes data on its way.",
     )
 
 

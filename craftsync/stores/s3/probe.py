@@ -23,7 +23,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Features
 from craftsync.stores.retrying import Backoff
-from craftsync.stores.s3.errors import Unconfirmed, broken
+from craftsync.stores.s3.errors import Unconfirmed, broken, stored_otherwise
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
 from craftsync.stores.s3.objects import CREATE, Condition, notes
 from craftsync.stores.sources import tidied, workers
@@ -177,15 +177,23 @@ def probe(store: S3Store) -> ProbedFacts:
 
 
 def gives_md5_etags(store: S3Store) -> bool:
-    """Try once more whether ETags are MD5s; what cannot be tried is believed as before."""
+    """Try once more whether ETags are MD5s; what cannot be tried, or is not stored as sent, is believed as before."""
     key = f"{store.root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}"
     try:
         stored = store.calls.put(key, _BODY, {}, None)
     except StoreError:
         return True
+    is_damaged = False
+    with suppress(StoreError):
+        is_damaged = _content_of(store, key) != _BODY
     with suppress(StoreError):
         store.calls.delete(key)
-    return not stored.disagrees
+    return is_damaged or not stored.disagrees
+
+
+def _content_of(store: S3Store, key: str) -> bytes:
+    with store.calls.get(key, None, 0, None) as opened:
+        return b"".join(opened.chunks)
 
 
 class _Probe:
@@ -218,9 +226,8 @@ class _Probe:
         try:
             return self._put(_FILE)
         except Unconfirmed:
-            with self._calls.get(self._folder + _FILE, None, 0, None) as opened:
-                if b"".join(opened.chunks) != _BODY:
-                    raise
+            if _content_of(self._store, self._folder + _FILE) != _BODY:
+                raise
             self._calls.names_versions = False
             return ""
 
@@ -343,6 +350,8 @@ class _Probe:
 
     def _keeps_metadata(self) -> bool:
         found = self._patiently(partial(self._calls.head, self._folder + _FILE))
+        if found is not None and found.size != len(_BODY):
+            raise stored_otherwise(self._location, self._folder + _FILE)
         return found is not None and found.metadata.items() >= self._notes.items()
 
     def _reading(self, version: str) -> tuple[bool, Form]:

@@ -134,11 +134,3 @@ def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
         or (found.digest is not None and found.digest == written.digest)
         or (found.operation is not None and found.operation == written.operation)
     )
-
-
-def stored_otherwise(location: str, key: str) -> ContentDamaged:
-    """Return the error for an object that was read back and is not what was sent."""
-    return ContentDamaged(
-        f"{location} stored other bytes for {key} than were sent.",
-        remedy="Check the network and the store: something changes data on its way.",
-    )

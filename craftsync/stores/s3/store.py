@@ -42,7 +42,7 @@ from craftsync.stores.base import (
 from craftsync.stores.s3.api import Calls, key_of, old_versions
 from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
-from craftsync.stores.s3.errors import UploadGone, unconfirmed
+from craftsync.stores.s3.errors import UploadGone, stored_otherwise, unconfirmed
 from craftsync.stores.s3.listing import FreshListing, Listing, patient
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import (
@@ -56,7 +56,7 @@ from craftsync.stores.s3.objects import (
 )
 from craftsync.stores.s3.preconditions import Limits, Preconditions, Replaced, check
 from craftsync.stores.s3.probe import Checks, ProbedFacts, gives_md5_etags, probe
-from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours, stored_otherwise
+from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
 from craftsync.stores.s3.wire import Wire
 
 _PUTS = 3
@@ -442,6 +442,8 @@ class S3Store:
         """Return what is there after an upload in parts; a version that the answer left out is asked for."""
         found = self.stat(written.path)
         if found is not None and is_ours(found, written):
+            if found.size != written.size:
+                raise stored_otherwise(self.location, self._key(written.path))
             return found
         if written.version:
             return written
