@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from craftsync.core.guard import DeleteLimit
@@ -185,8 +186,12 @@ def parse_transfers(word: object) -> int:
 
 def parse_seconds(word: object) -> float:
     """Read a time of more than no seconds."""
-    if isinstance(word, int | float) and not isinstance(word, bool) and 0 < word < float("inf"):
-        return float(word)
+    try:
+        seconds = 0.0 if isinstance(word, bool) else float(str(word))
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds < float("inf"):
+        return seconds
     raise BadWord("is not a time", "Use a number of seconds greater than 0.")
 
 
@@ -202,16 +207,23 @@ def url(value: Any) -> str:
     raise BadWord("is not an address", "Use one that starts with https:// or http://.")
 
 
-def flag(value: Any) -> bool:
+def boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise BadWord("is neither true nor false", "Use true or false.")
 
 
+def path(value: Any) -> Path:
+    return Path(text(value)).expanduser()
+
+
 def patterns(value: Any) -> tuple[str, ...]:
-    if isinstance(value, list) and all(isinstance(pattern, str) for pattern in value):
+    if isinstance(value, list | tuple) and all(isinstance(pattern, str) for pattern in value):
         return tuple(value)
-    raise BadWord("is not a list of patterns", 'Use a list such as ["*.tmp", "cache/"].')
+    problem = (
+        "one pattern, not a list of them" if isinstance(value, str) else "not a list of patterns"
+    )
+    raise BadWord(f"is {problem}", 'Use a list such as ["*.tmp", "cache/"].')
 
 
 def argv(value: Any) -> tuple[str, ...]:
