@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 
 from craftsync.core.model import OWN_FOLDER
-from craftsync.engine.held import Verdict
+from craftsync.engine.held import Approval
 from craftsync.engine.report import Issue, IssueEvent, Options
 from craftsync.errors import CraftsyncError
 from craftsync.stores.retrying import RetryingStore
@@ -163,7 +163,7 @@ def _tidy_up(seen: Seen, fake: FakeS3, contents: set[str], *worlds: World) -> No
         with world.open() as session:
             if session.state.held.count():
                 seen.needed.append("held deletes are approved")
-                session.judge(Verdict(True, None), Options(), world.listen)
+                session.judge(Approval(True, None), Options(), world.listen)
     for world in (*worlds, *worlds):
         _run(Seen(), world)
 
