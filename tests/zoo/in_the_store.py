@@ -17,7 +17,7 @@ MUTATIONS = (
         15,
         '                raise InvalidResponse(f"the answer ended {self.left} bytes before its end")\n',
         "                self.left = 0\n                return piece\n",
-        ("test_what_is_no_whole_answer_is_refused",),
+        ("test_incomplete_or_invalid_response_raises",),
     ),
     Mutation(
         "a range of other bytes is taken for the one asked for",
@@ -31,7 +31,7 @@ MUTATIONS = (
         15,
         '                raise self._wrong(f"{self._length - missing} of {self._length} bytes came")\n',
         "                return\n",
-        ("test_an_object_of_craft_ai_of_another_length_is_an_error",),
+        ("test_craft_ai_object_of_another_length_raises",),
     ),
     Mutation(
         "the marker of a folder hides the content it holds",
@@ -115,7 +115,7 @@ MUTATIONS = (
         56,
         "self._set(max(_LEAST, self.limit // 2))",
         "self._set(self.limit)",
-        ("test_a_store_that_turns_requests_away_gets_half_as_many_and_more_again_later",),
+        ("test_throttling_halves_concurrency_which_grows_back_later",),
     ),
     Mutation(
         "an object that the server stored wrong is left so",
@@ -173,7 +173,7 @@ MUTATIONS = (
         48,
         "            current = self._expected(path, expect)\n            try:",
         "            current = self._look(path)\n            try:",
-        ("test_of_many_conditional_writes_one_succeeds",),
+        ("test_one_of_many_concurrent_conditional_writes_succeeds",),
     ),
     Mutation(
         "a condition counts as checked although the right one is refused",
@@ -243,14 +243,14 @@ MUTATIONS = (
         None,
         "signed = [method, path,",
         "signed = [path,",
-        ("test_a_signature_is_for_one_method_path_upload_part_and_end",),
+        ("test_signature_covers_method_path_upload_part_and_expiry",),
     ),
     Mutation(
         "a signed URL holds for ever",
         None,
         'if int(fields["expires"]) <= self._clock.now_ns() / 1e9:',
         "if False:",
-        ("test_a_signed_url_holds_until_it_ends",),
+        ("test_signed_url_is_valid_until_it_expires",),
     ),
     Mutation(
         "a look of a moment ago is believed for an hour",
@@ -264,7 +264,7 @@ MUTATIONS = (
         15,
         "        if missing:\n            raise StoreUnavailable(",
         "        if False:\n            raise StoreUnavailable(",
-        ("test_an_object_of_s3_of_another_length_is_an_error",),
+        ("test_s3_object_of_another_length_raises",),
     ),
     Mutation(
         "a small upload to S3 is not compared with its source once more",
