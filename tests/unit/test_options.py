@@ -19,14 +19,14 @@ from craftsync.net.pace import AUTO
 from craftsync.runs import options_for, options_of
 
 
-def test_silence_means_the_defaults() -> None:
+def test_options_without_input_are_the_defaults() -> None:
     default = Settings()
     assert options_of({}, default, Mode.TWO_WAY) == Options()
     times = (default.settle, default.poll, default.rescan, default.scrub)
     assert WatchSettings(*times) == WatchSettings()
 
 
-def test_what_is_asked_goes_before_the_file_and_the_file_before_the_default() -> None:
+def test_option_precedence_is_command_line_then_file_then_default() -> None:
     file = {"delete": True, "transfers": 4, "conflict": OnConflict.NEWER}
     asked: PassOptions = {"delete": False, "conflict": None}
     options = options_of(asked, Settings.of(file, given_by(asked)), Mode.PUSH)
@@ -36,13 +36,13 @@ def test_what_is_asked_goes_before_the_file_and_the_file_before_the_default() ->
     assert options.delete_limit == DeleteLimit()
 
 
-def test_auto_on_the_command_line_goes_before_a_number_in_the_file() -> None:
+def test_transfers_auto_on_command_line_overrides_a_number_in_file() -> None:
     for asked, transfers in (({"transfers": "auto"}, AUTO), ({"transfers": "7"}, 7), ({}, 4)):
         settings = Settings.of({"transfers": 4}, given_by(asked))
         assert options_of({}, settings, Mode.PUSH).transfers == transfers
 
 
-def test_patterns_add_up(tmp_path: Path) -> None:
+def test_patterns_of_command_line_and_file_are_combined(tmp_path: Path) -> None:
     lines = tmp_path / "patterns"
     lines.write_text("# comment\n\ncache/\n")
     asked: PassOptions = {"exclude": ["*.bak"], "exclude_from": [lines]}
@@ -59,11 +59,11 @@ def test_patterns_add_up(tmp_path: Path) -> None:
         ({"size_only": True}, Compare.SIZE_ONLY),
     ],
 )
-def test_how_to_compare_is_asked_for_by_flag(asked: PassOptions, compare: Compare) -> None:
+def test_compare_mode_is_chosen_by_flag(asked: PassOptions, compare: Compare) -> None:
     assert options_of(asked, Settings(), Mode.PUSH).policy.compare is compare
 
 
-def test_a_rate_reaches_both_directions() -> None:
+def test_bwlimit_option_applies_to_both_directions() -> None:
     options = options_of({}, Settings.of(given_by({"bwlimit": "10M:2M"})), Mode.PUSH)
     assert (options.upload_rate, options.download_rate) == (10 * 1024**2, 2 * 1024**2)
 
@@ -84,7 +84,7 @@ def test_a_rate_reaches_both_directions() -> None:
         ({"request_payer": "false"}, "request_payer: 'false' is not a bool"),
     ],
 )
-def test_words_that_mean_nothing_are_refused(asked: dict[str, object], message: str) -> None:
+def test_invalid_option_values_are_rejected(asked: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         options_for(Pair(Path(), DirectoryLocation(Path())), cast(PassOptions, asked))
     assert message in str(caught.value)

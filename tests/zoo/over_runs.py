@@ -170,14 +170,14 @@ MUTATIONS = (
         8,
         "DELETION_PATIENCE = 1.0",
         "DELETION_PATIENCE = 0.0",
-        ("test_a_deletion_rests_longer_than_an_edit",),
+        ("test_deletion_settles_longer_than_an_edit",),
     ),
     Mutation(
         "a storm of events is kept path by path",
         55,
         "_CROWD = 100",
         "_CROWD = 1_000_000_000",
-        ("test_a_crowd_in_one_folder_becomes_the_folder",),
+        ("test_many_changes_in_one_folder_become_the_folder",),
     ),
     Mutation(
         "an ignore file may hold any number of patterns",
@@ -254,7 +254,7 @@ MUTATIONS = (
         47,
         '    if found is not None:\n        raise UsageError(\n            f"The store {location} {found}',
         '    if False:\n        raise UsageError(\n            f"The store {location} {found}',
-        ("test_root_and_store_must_not_contain_each_other",),
+        ("test_folder_and_store_must_not_contain_each_other",),
     ),
     Mutation(
         "a stop does not end the hashing of a large file",
@@ -268,7 +268,7 @@ MUTATIONS = (
         61,
         "self._wait = min(longest, max(self._first, self._wait * 2))",
         "self._wait = self._first",
-        ("test_tries_become_rarer_up_to_a_bound_until_one_succeeds",),
+        ("test_retries_back_off_to_a_bound_until_success",),
     ),
     Mutation(
         "a time beyond 2262 is more than the database holds",
