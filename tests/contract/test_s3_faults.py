@@ -491,6 +491,50 @@ def test_an_object_that_was_stored_wrong_is_replaced_and_reported_but_never_dele
         assert not damaging
 
 
+@pytest.mark.parametrize("kind", ["plain", "object-lock", "no-etags"])
+def test_a_part_that_is_damaged_on_its_way_is_refused_and_sent_again(
+    kind: str, open_s3: OpenS3
+) -> None:
+    with fake_s3(PERSONALITIES[kind], BUCKET) as (behind, _):
+        refuses_a_damaged_part(behind, open_s3)
+
+
+def test_a_part_that_is_damaged_on_its_way_is_refused_by_servers_that_ignore_its_sha256(
+    rclone_server: S3Server, open_s3: OpenS3
+) -> None:
+    refuses_a_damaged_part(rclone_server, open_s3)
+
+
+def refuses_a_damaged_part(behind: S3Server, open_s3: OpenS3) -> None:
+    with proxied(behind, lambda _: None) as (server, proxy):
+        store = open_s3(server, facts=CAREFUL)
+        store.prepare(None)
+        damaged = []
+
+        def script(request: Request) -> Forward | None:
+            if damaged or request.method != "PUT" or "partNumber" not in request.target:
+                return None
+            damaged.append(request)
+            return changed_uploads(request)
+
+        proxy.script = script
+        content = random.Random(7).randbytes(LARGE)
+        patient(store).write("large", Bytes(content), expect=ABSENT, operation="op")
+        assert damaged
+        assert content_of(patient(store), "large") == content
+
+
+def test_a_part_carries_one_digest_where_the_server_checks_it(open_s3: OpenS3) -> None:
+    with fake_s3(PERSONALITIES["plain"], BUCKET) as (server, fake):
+        store = open_s3(server, facts=CAREFUL)
+        store.prepare(None)
+        fake.requests.clear()
+        store.write("large", Bytes(bytes(LARGE)), expect=ABSENT, operation="op")
+        parts = [request for request in fake.requests if "partNumber" in request.target]
+        assert parts
+        assert not any("content-md5" in map(str.lower, part.headers) for part in parts)
+
+
 def without_md5(request: Request) -> dict[str, str]:
     return {n: v for n, v in request.headers.items() if n.lower() != "content-md5"}
 

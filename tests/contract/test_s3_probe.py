@@ -12,6 +12,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store, probe
+from craftsync.stores.s3.objects import Digests
 from craftsync.stores.s3.probe import Form
 from tests.contract.conftest import OpenS3
 from tests.support.clock import FakeClock
@@ -49,6 +50,7 @@ def test_rclone_accepts_all_conditions_and_checks_none(
         delete_form=Form.NONE,
         server_side_copy=True,
         md5_versions=True,
+        part_digests=Digests.MD5,
         metadata=True,
         folders=True,
     )

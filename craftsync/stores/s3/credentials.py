@@ -33,6 +33,10 @@ from craftsync.net.waiting import in_children
 
 Query = Iterable[tuple[str, str]]
 
+BODY_SHA256 = "x-amz-content-sha256"
+"""The header with the SHA-256 of the body, in hexadecimal, or `UNSIGNED`."""
+UNSIGNED = "UNSIGNED-PAYLOAD"
+
 
 class Keys(NamedTuple):
     """An access key with its secret, and the token that goes with temporary ones."""
@@ -66,7 +70,7 @@ def encoded_query(query: Query) -> str:
 def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, str]:
     """Return the request's headers, completed by those that prove who asks; `now` is in UTC."""
     stamp = _stamp(now)
-    headers = {**request.headers, "x-amz-date": stamp, "x-amz-content-sha256": request.body_digest}
+    headers = {**request.headers, "x-amz-date": stamp, BODY_SHA256: request.body_digest}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
     names = sorted(headers)

@@ -44,8 +44,9 @@ _FULL = {
 _TRANSIENT = {
     *("InternalError", "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable"),
     *("RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"),
-    *("TooManyRequests", "XAmzContentSHA256Mismatch", "BadDigest"),
+    "TooManyRequests",
 }
+_DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest"}
 _NOT_DONE = {429, 503}
 """Statuses that say the request was turned away; after any other 5xx it may have been carried out."""
 
@@ -66,6 +67,14 @@ class Answer(NamedTuple):
 
 class Conflict(StoreUnavailable):
     """Another request for the same key was under way; this one was not carried out."""
+
+
+class BodyDamaged(StoreUnavailable):
+    """What arrived there is not what the request's digest says."""
+
+
+class ChecksumWanted(StoreError):
+    """A bucket with object lock takes no body without an MD5."""
 
 
 class UploadGone(StoreUnavailable):
@@ -131,6 +140,10 @@ def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
 
 
 def _about_the_store(answer: Answer, where: str) -> StoreError:
+    if answer.code in _DAMAGED:
+        return BodyDamaged(f"{where}.", remedy="Try again later.", ambiguous=True)
+    if answer.status == 400 and "content-md5" in answer.message.lower():
+        return ChecksumWanted(f"{where}: {answer.message}.")
     transient = answer.status in (408, 429) or answer.status >= 500
     if answer.code in _TRANSIENT or (transient and answer.status != 501):
         return StoreUnavailable(

@@ -39,7 +39,7 @@ from craftsync.stores.base import (
     renew,
     written_already,
 )
-from craftsync.stores.s3.api import Calls, key_of, old_versions
+from craftsync.stores.s3.api import Calls, old_versions
 from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
 from craftsync.stores.s3.errors import UploadGone, stored_otherwise, unconfirmed
@@ -51,6 +51,7 @@ from craftsync.stores.s3.objects import (
     Stored,
     begun_ns_of,
     inherited,
+    key_of,
     notes,
     sent_with,
 )
@@ -148,6 +149,7 @@ class S3Store:
         self.facts = facts
         self.calls.md5_etags = facts.md5_versions
         self.calls.names_versions = facts.versions
+        self.calls.part_digests = facts.part_digests
         self.features = replace(
             facts.features(),
             raw_keys=self._raw_keys and not facts.folders,
