@@ -148,7 +148,7 @@ MUTATIONS = (
         69,
         "        if self.store.stat(action.path) is not None:\n            raise PreconditionFailed(action.path)\n        self.root.displace",
         "        self.root.displace",
-        ("test_a_listing_that_lags_deletes_nothing",),
+        ("test_stale_listing_deletes_nothing",),
     ),
     Mutation(
         "keys beside .craftsync in a nested folder count as ordinary",
