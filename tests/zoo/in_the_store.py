@@ -127,7 +127,7 @@ MUTATIONS = (
     Mutation(
         "an upload goes without its MD5",
         62,
-        "**_demand(condition), **_content_md5(hashed)}",
+        "**_demand(condition), **content_md5(hashed)}",
         "**_demand(condition)}",
         ("test_bucket_with_object_lock_takes_small_and_multipart_uploads",),
     ),
