@@ -132,7 +132,7 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
         if named:
             raise ConfigError(
                 f"{path}: there is no such file.",
-                remedy="Create it (config.example.yaml shows how) or name another with --config.",
+                remedy="Create it (craftsync config example prints one) or name another with --config.",
             ) from None
         return Config()
     except (OSError, UnicodeDecodeError) as error:
@@ -301,6 +301,29 @@ def read_yaml(text: str) -> Any:
         raise NotYaml(f"{where}{error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise NotYaml(" ".join(str(error).split())) from error
+
+
+def lines_of(content: str, section: str, name: str) -> tuple[int, int]:
+    """Return the first line of an entry of a section of the file, and the one after its last, from 0 on.
+
+    `(0, 0)` where there is no such entry.
+    """
+    import yaml
+
+    def entry(node: Any, name: str) -> tuple[Any, Any]:
+        found = node.value if isinstance(node, yaml.MappingNode) else ()
+        return next(((key, value) for key, value in found if key.value == name), (None, None))
+
+    _, within = entry(yaml.compose(content, Loader=_loader()), section)
+    key, value = entry(within, name)
+    if key is None:
+        return 0, 0
+    while isinstance(value, yaml.CollectionNode) and value.value and not value.flow_style:
+        # A block ends where the next one begins, below comments that are not its own.
+        last = value.value[-1]
+        value = last[1] if isinstance(last, tuple) else last
+    end = value.end_mark
+    return key.start_mark.line, max(key.start_mark.line, end.line - (end.column == 0)) + 1
 
 
 @cache
