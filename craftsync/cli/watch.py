@@ -21,8 +21,8 @@ from craftsync.cli.output import reporting, say, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.config import file as config
 from craftsync.config import pairs, places
-from craftsync.config.options import PairOptions, PassOptions, Settings, given_by
-from craftsync.config.parsers import BadWord, Rates, parse_rates
+from craftsync.config.options import PairOptions, PassOptions, Settings, given_by, read
+from craftsync.config.parsers import BadWord, Rates, parse_address, parse_rates
 from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
 
@@ -317,6 +317,7 @@ MakeListener = Callable[[str], OnEvent]
     common.decision_options,
     common.transfer_options,
     common.output_options,
+    common.group("metrics"),
     click.option("--log-json", is_flag=True, help="Write the log as one JSON object a line."),
     common.access_options,
 )
@@ -353,6 +354,7 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
 
 def _setup(words: tuple[str, ...], flags: dict[str, Any], make_listener: MakeListener) -> Setup:
     """Return what the words, the flags and the configuration of now ask for."""
+    from craftsync.daemon import metrics
     from craftsync.daemon.process import Setup
 
     asked = common.asked_of(flags)
@@ -361,7 +363,10 @@ def _setup(words: tuple[str, ...], flags: dict[str, Any], make_listener: MakeLis
     watched = [_watched(one, given, asked, make_listener) for one in opening.every(words, asked)]
     typed = len(words) > 1
     figures = known.metrics and _own_file(known.metrics, words, watched)
-    return Setup(tuple(watched), figures, known.notify, typed)
+    address = read(flags, "metrics_addr", parse_address) or known.metrics_addr
+    if address is not None:
+        metrics.ensure_installed()
+    return Setup(tuple(watched), figures, address, known.notify, typed)
 
 
 def _own_file(file: Path, words: tuple[str, ...], watched: Sequence[Watched]) -> Path:

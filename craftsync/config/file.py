@@ -84,6 +84,8 @@ class Config:
     """How long the trash keeps what this client displaced."""
     metrics: Path | None = None
     """The file in which `watch` keeps its figures for Prometheus."""
+    metrics_addr: tuple[str, int] | None = None
+    """Where `watch` answers Prometheus and health checks: host and port."""
     notify: tuple[str, ...] = ()
     """The words of a command that `watch` calls when something waits for a person."""
 

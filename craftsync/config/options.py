@@ -21,6 +21,7 @@ from craftsync.config.parsers import (
     argv,
     boolean,
     choice_of,
+    parse_address,
     parse_bwlimit,
     parse_keep,
     parse_max_delete,
@@ -191,6 +192,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("metrics", "A file in which `watch` keeps figures for Prometheus.", path, section="",
            default="none", example="~/.local/state/craftsync/craftsync.prom",
            more="For node_exporter's textfile collector."),
+    Option("metrics_addr", "Where `watch` answers Prometheus and health checks.", parse_address,
+           section="", group="metrics", value="[HOST:]PORT", default="none", example="9469",
+           more="/metrics, /healthz and /readyz, without a password; without a host for this"
+                " machine only. Needs pip install 'craftsync[metrics]'."),
     Option("notify", "A command that `watch` calls when something waits for a person.", argv,
            section="", default="none", example="[/usr/local/bin/tell-me]",
            more="It gets the variables CRAFTSYNC_NOTIFY_EVENT (conflict, held, halted), _ROOT,"

@@ -25,6 +25,7 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([hdw])", re.IGNORECASE)
 _HOURS = {"h": 1, "d": 24, "w": 168}
+_ADDRESS = re.compile(r"(?:(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*)):)?(?P<port>\d{1,5})")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -193,6 +194,14 @@ def parse_seconds(word: object) -> float:
     if 0 < seconds < float("inf"):
         return seconds
     raise BadWord("is not a time", "Use a number of seconds greater than 0.")
+
+
+def parse_address(word: object) -> tuple[str, int]:
+    """Read `9469`, `:9469`, `127.0.0.1:9469` or `[::1]:9469`; without a host it is this machine only."""
+    found = _ADDRESS.fullmatch(str(word))
+    if found is None or int(found["port"]) > 65535:
+        raise BadWord("is not an address", "Use PORT or HOST:PORT, such as 9469 or 0.0.0.0:9469.")
+    return (found["ipv6"] or found["host"] or "127.0.0.1"), int(found["port"])
 
 
 def text(value: Any) -> str:

@@ -348,6 +348,7 @@ def test_the_configuration_the_readme_shows_is_one() -> None:
     loaded = config.parse(text, Path("/etc/craftsync/config.yaml"))
     assert loaded.folders["datasets"].given["windows"]
     assert loaded.metrics
+    assert loaded.metrics_addr == ("127.0.0.1", 9469)
     assert loaded.notify
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from craftsync.core.model import Kind
 from craftsync.daemon import metrics
@@ -247,3 +251,54 @@ def test_metrics_file_is_replaced_atomically(tmp_path: Path) -> None:
         metrics.write(file, [status(pending=number)])
     assert 'craftsync_pending_paths{root="/r",store="/s"} 2' in file.read_text()
     assert [path.name for path in file.parent.iterdir()] == ["craftsync.prom"]
+
+
+@contextmanager
+def serving(
+    *statuses: dict[str, Any], alive: bool = True, unready: Sequence[str] = ()
+) -> Iterator[int]:
+    health = metrics.Health(lambda: alive, lambda: unready)
+    server = metrics.MetricsServer(("127.0.0.1", 0), lambda: statuses, health)
+    try:
+        yield int(server.url.rpartition(":")[2].partition("/")[0])
+    finally:
+        server.close()
+
+
+def fetched(port: int, path: str) -> tuple[int, str]:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def samples_of(text: str) -> list[tuple[str, dict[str, str], float]]:
+    families = text_string_to_metric_families(text)
+    found = [(one.name, one.labels, one.value) for family in families for one in family.samples]
+    return sorted(found, key=repr)
+
+
+def test_the_file_and_the_address_have_the_same_figures() -> None:
+    odd = status(root='a"b\\c\nd', store="na\udce9me", state="halted", lag=None, pending=None)
+    with serving(status(), odd) as port:
+        code, text = fetched(port, "/metrics")
+    assert code == 200
+    assert samples_of(text) == samples_of(metrics.rendered([status(), odd]))
+    assert len(samples_of(text)) > 30
+
+
+def test_a_daemon_whose_main_loop_hangs_is_not_alive() -> None:
+    with serving(alive=False) as port:
+        assert fetched(port, "/healthz") == (503, "the main loop hangs\n")
+
+
+def test_each_reason_for_not_being_ready_has_a_line() -> None:
+    with serving(unready=["/a: halted", "/b: offline"]) as port:
+        assert fetched(port, "/readyz") == (503, "/a: halted\n/b: offline\n")
+
+
+def test_silent_clients_keep_nobody_from_an_answer() -> None:
+    with serving(status()) as port, ExitStack() as silent:
+        for _ in range(100):
+            silent.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert fetched(port, "/healthz") == (200, "ok\n")
