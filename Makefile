@@ -14,7 +14,7 @@ INJECTED  ?= 400
 # Power cuts on filesystems in images; needs root.
 CUTS      ?= 200
 
-.PHONY: run test check lint reference test-exhaustive campaign bench lock clean
+.PHONY: run test check lint test-exhaustive campaign bench lock clean
 
 run: $(VENV)/.locked      ## See a folder and a store being kept in step.
 	@$(BIN)/python docs/demo.py
@@ -29,9 +29,6 @@ lint: $(VENV)/.locked
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-reference: $(VENV)/.locked  ## Write what is made from the table of options: config.example.yaml, docs/configuration.md.
-	$(BIN)/python -m craftsync.config.reference
-
 test-exhaustive: $(VENV)/.locked  ## Run the full enumerations too, and start each command anew; takes minutes.
 	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign"
 
@@ -40,6 +37,7 @@ campaign: $(VENV)/.locked ## Run at full size what the tests try in small; takes
 	$(BIN)/python -m tests.simulator --histories $(HISTORIES) --seed $(SEED) --jobs 2
 	$(BIN)/python -m tests.zoo
 	$(BIN)/python -m tests.injected --runs $(INJECTED) --seed $(SEED)
+	$(BIN)/python -m tests.faults --seed $(SEED)
 	$(BIN)/python -m tests.powercuts --cuts $(CUTS) --seed $(SEED)
 
 bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" for a trial.

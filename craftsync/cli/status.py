@@ -1,4 +1,7 @@
-"""`status`: from the daemon, or from the state database when no daemon runs."""
+"""`status`: how things stand, from the daemon, or from the state database when none runs.
+
+`status` on a terminal: what is in step, what moves, what waits for a person.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon from the command line: `watch`, its log, and the commands that control it."""
+"""The daemon from the command line: watch, its log, and the commands that talk to it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from craftsync.cli.output import reporting, say, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.config import file as config
 from craftsync.config import pairs, places
-from craftsync.config.options import PairOptions, PassOptions, Settings, given_by, read
-from craftsync.config.parsers import BadWord, Rates, parse_address, parse_rates
+from craftsync.config.options import PairOptions, PassOptions, Settings
+from craftsync.config.parsers import BadWord, Rates, parse_rates
+from craftsync.core.model import Mode
 from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
 
@@ -305,6 +306,8 @@ def _is_journal(environment: Mapping[str, str]) -> bool:
 _STDIN = 0
 """By number, for a service may be started without."""
 
+_seconds = click.FloatRange(0, min_open=True)
+
 MakeListener = Callable[[str], OnEvent]
 """Makes what the events of one root are told to."""
 
@@ -313,15 +316,16 @@ MakeListener = Callable[[str], OnEvent]
 @common.all_of(
     common.pair_words,
     common.mode_option,
-    common.time_options,
+    click.option("--settle", type=_seconds, help="Seconds a file has to be quiet. [0.5]"),
+    click.option("--poll", type=_seconds, help="Seconds between listings of the store. [30]"),
+    click.option("--rescan", type=_seconds, help="Seconds between scans of the root. [600]"),
     common.decision_options,
     common.transfer_options,
     common.output_options,
-    common.group("metrics"),
     click.option("--log-json", is_flag=True, help="Write the log as one JSON object a line."),
     common.access_options,
 )
-def watch(pair: tuple[str, ...], **flags: Any) -> int:
+def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
     """Keep root and store in step until stopped, in the foreground.
 
     Without words every folder of the configuration is kept so, by one process.
@@ -343,7 +347,7 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
     with _listening(flags) as make_listener:
 
         def load() -> Setup:
-            return _setup(pair, flags, make_listener)
+            return _setup(pair, mode, flags, make_listener)
 
         try:
             return watch_all(load, SystemClock(), manager, hangup_ends=os.isatty(_STDIN))
@@ -352,21 +356,21 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
             return 0
 
 
-def _setup(words: tuple[str, ...], flags: dict[str, Any], make_listener: MakeListener) -> Setup:
+def _setup(
+    words: tuple[str, ...], mode: str | None, flags: dict[str, Any], make_listener: MakeListener
+) -> Setup:
     """Return what the words, the flags and the configuration of now ask for."""
-    from craftsync.daemon import metrics
     from craftsync.daemon.process import Setup
 
     asked = common.asked_of(flags)
-    given = given_by(flags)
+    settings = common.watch_settings_of(flags)
     known = config.load(asked.get("config"))
-    watched = [_watched(one, given, asked, make_listener) for one in opening.every(words, asked)]
+    watched = [
+        _watched(one, settings, mode, asked, make_listener) for one in opening.every(words, asked)
+    ]
     typed = len(words) > 1
     figures = known.metrics and _own_file(known.metrics, words, watched)
-    address = read(flags, "metrics_addr", parse_address) or known.metrics_addr
-    if address is not None:
-        metrics.ensure_installed()
-    return Setup(tuple(watched), figures, address, known.notify, typed)
+    return Setup(tuple(watched), figures, known.notify, typed)
 
 
 def _own_file(file: Path, words: tuple[str, ...], watched: Sequence[Watched]) -> Path:
@@ -380,26 +384,34 @@ def _own_file(file: Path, words: tuple[str, ...], watched: Sequence[Watched]) ->
 
 def _watched(
     pair: pairs.Pair,
-    given: Mapping[str, Any],
+    flags: Settings,
+    mode: str | None,
     asked: PassOptions,
     make_listener: MakeListener,
 ) -> Watched:
     """Return how one pair is to be watched; what the call is silent about its folder says."""
+    from craftsync.core.timetable import Windows
     from craftsync.daemon.pair import Watched
     from craftsync.daemon.schedule import WatchSettings
 
-    settings = Settings.of(pair.given, given)
-    options = runs.options_of(asked, settings, settings.mode)
+    settings = flags.over(pair.settings)
+    options = runs.options_for(pair, asked, common.mode_of(mode) or settings.mode or Mode.TWO_WAY)
+    default = WatchSettings()
     return Watched(
         root=str(pair.root),
         store=places.address_of(pair.location),
         control=folder_of(pair, asked),
         told=pair,
-        settings=WatchSettings(settings.settle, settings.poll, settings.rescan, settings.scrub),
+        settings=WatchSettings(
+            settings.settle or default.settle_seconds,
+            settings.poll or default.poll_seconds,
+            settings.rescan or default.rescan_seconds,
+            settings.scrub or default.scrub_share,
+        ),
         options=options,
         open=lambda: runs.opened_for(pair, options, asked),
         on_event=make_listener(str(pair.root)),
-        windows=settings.windows,
+        windows=settings.windows or Windows(),
         events=_events_of(settings.events, pair.location),
     )
 

@@ -1,7 +1,10 @@
-"""Content on its way into the store, and changes that lose nothing.
+"""Content on its way into the store, in memory or in a temporary file that has no name.
 
-Content is held in memory or in an unnamed temporary file (in TMPDIR), so a crash
-leaves nothing. What a change replaces is kept, and it is durable when answered.
+A crash leaves nothing of it. Where the file lies, TMPDIR says.
+
+What changes the store: nothing it replaces or deletes is lost, and it is durable when it is answered.
+
+Threads for the calls of a store, which wait.
 """
 
 from __future__ import annotations

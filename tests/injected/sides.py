@@ -86,12 +86,12 @@ class Objects:
         return set(self._bucket.uploads)
 
 
-class Served:
-    """A bucket that a server makes of a folder: changed through the server, read from the folder."""
+class Bucket:
+    """A bucket of any server, known by what the server answers alone."""
 
-    def __init__(self, client: Any, bucket: str, top: Path) -> None:
+    def __init__(self, client: Any, bucket: str) -> None:
         self._client, self._bucket = client, bucket
-        self._files = Files(top)
+        self._read: dict[tuple[str, str], str] = {}
 
     def put(self, path: str, content: bytes) -> None:
         self._client.put_object(Bucket=self._bucket, Key=path, Body=content)
@@ -100,11 +100,33 @@ class Served:
         self._client.delete_object(Bucket=self._bucket, Key=path)
 
     def everything(self) -> Contents:
-        return self._files.everything()
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket)
+        return {
+            each["Key"]: self._digest(each["Key"], each["ETag"])
+            for page in pages
+            for each in page.get("Contents", ())
+        }
+
+    def _digest(self, key: str, etag: str) -> str:
+        if (key, etag) not in self._read:
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            self._read[key, etag] = digest(answer["Body"].read())
+        return self._read[key, etag]
 
     def uploads(self) -> set[str]:
         listed = self._client.list_multipart_uploads(Bucket=self._bucket)
         return {upload["UploadId"] for upload in listed.get("Uploads", ())}
+
+
+class Served(Bucket):
+    """A bucket that a server makes of a folder: changed through the server, read from the folder."""
+
+    def __init__(self, client: Any, bucket: str, top: Path) -> None:
+        super().__init__(client, bucket)
+        self._files = Files(top)
+
+    def everything(self) -> Contents:
+        return self._files.everything()
 
 
 def shown(side: Side) -> Contents:

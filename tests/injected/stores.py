@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from tests.injected.sides import Files, Objects, Served, Side
+from tests.injected.sides import Bucket, Files, Objects, Served, Side
+from tests.support.fake_s3 import Script, proxied
 from tests.support.s3 import fake_s3
-from tests.support.servers import S3Server, rclone
+from tests.support.servers import S3Server, moto, rclone
 from tests.support.serving import serving
 
 
@@ -35,7 +37,7 @@ def directory(folder: Path) -> Iterator[Stores]:
 
 
 @contextmanager
-def fake(folder: Path) -> Iterator[Stores]:
+def fakes(folder: Path) -> Iterator[Stores]:
     """Buckets of the fake S3 of the tests, which checks conditions."""
     with fake_s3() as (server, s3):
 
@@ -51,52 +53,80 @@ def fake(folder: Path) -> Iterator[Stores]:
 
 
 @contextmanager
-def rclones(folder: Path) -> Iterator[Stores]:
-    """Buckets of `rclone serve s3`, which ignores conditions."""
-    import boto3
-
+def rclones(folder: Path, script: Script | None = None) -> Iterator[Stores]:
+    """Buckets of `rclone serve s3`, which ignores conditions; before it a proxy with a script."""
     top = folder / "rclone"
     top.mkdir()
-    with rclone(top) as server:
-        client = boto3.client(
-            "s3",
-            endpoint_url=server.endpoint,
-            aws_access_key_id=server.access_key,
-            aws_secret_access_key=server.secret_key,
-            region_name="us-east-1",
-        )
+    with rclone(top) as server, _behind(server, script) as seen:
+        client = _client(server)
 
         def open_store(trial: Path) -> Store:
             client.create_bucket(Bucket=trial.name)
             bucket = top / trial.name
             side = Served(client, trial.name, bucket)
             return Store(
-                side, f"s3://{trial.name}", _variables(server), lambda: shutil.rmtree(bucket)
+                side, f"s3://{trial.name}", _variables(seen), lambda: shutil.rmtree(bucket)
             )
 
         yield open_store
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Stores]:
-    """Folders of a data store of the platform's kind, `craftsync serve`."""
+def motos(folder: Path, script: Script | None = None) -> Iterator[Stores]:
+    """Buckets of moto, which checks conditions; before it a proxy with a script."""
+    with moto() as server, _behind(server, script) as seen:
+        client = _client(server)
+
+        def open_store(trial: Path) -> Store:
+            client.create_bucket(Bucket=trial.name)
+            return Store(Bucket(client, trial.name), f"s3://{trial.name}", _variables(seen))
+
+        yield open_store
+
+
+@contextmanager
+def platforms(folder: Path, script: Script | None = None) -> Iterator[Stores]:
+    """Folders of a data store of the platform's kind, `craftsync serve`; before it a proxy with a script."""
     top = folder / "served"
     top.mkdir()
-    with serving(top) as server:
+    with serving(top) as serve, _behind(S3Server("serve", serve.url), script) as seen:
 
         def open_store(trial: Path) -> Store:
             part = top / trial.name
             return Store(
                 Files(part),
                 f"craft-ai://{trial.name}",
-                server.variables,
+                replace(serve, url=seen.endpoint).variables,
                 lambda: shutil.rmtree(part),
             )
 
         yield open_store
 
 
-STORES = {"directory": directory, "s3": fake, "rclone": rclones, "serve": served}
+STORES = {"directory": directory, "s3": fakes, "rclone": rclones, "serve": platforms}
+PROXIED = {"rclone": rclones, "moto": motos, "serve": platforms}
+
+
+@contextmanager
+def _behind(server: S3Server, script: Script | None) -> Iterator[S3Server]:
+    """Give the server as the program is to see it."""
+    if script is None:
+        yield server
+    else:
+        with proxied(server, script) as (seen, _):
+            yield seen
+
+
+def _client(server: S3Server) -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+    )
 
 
 def _variables(server: S3Server) -> dict[str, str]:

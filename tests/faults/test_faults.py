@@ -1,0 +1,34 @@
+"""A few faults before real servers; a short form of `make campaign`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.__main__ import Campaign, Cell, every_cell
+from tests.faults.requests import FAULTS
+
+CELLS = [
+    Cell("moto", "put", "reset after"),
+    Cell("moto", "list", "cut in the middle"),
+    Cell("rclone", "copy", "503 after"),
+    Cell("rclone", "get", "a bit flipped"),
+    Cell("serve", "address", "500 InternalError"),
+    Cell("serve", "put", "hung up after"),
+]
+
+
+@pytest.mark.parametrize("store", ["moto", "rclone", "serve"])
+def test_a_fault_is_survived_and_reported_as_it_is(tmp_path: Path, store: str) -> None:
+    campaign = Campaign(tmp_path, 1, trace=False)
+    campaign.go([cell for cell in CELLS if cell.store == store])
+    assert campaign.failed == []
+    assert campaign.missed == []
+
+
+def test_every_fault_has_its_turn_with_every_store() -> None:
+    cells = list(every_cell())
+    assert len(set(cells)) == len(cells) > 900
+    for store in ("moto", "rclone", "serve"):
+        assert {cell.fault for cell in cells if cell.store == store} == set(FAULTS)
