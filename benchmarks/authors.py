@@ -141,7 +141,7 @@ class Author:
 
 
 class Meeting:
-    """Both sides work on the same paths, each change at a moment when the path is in step.
+    """Both sides work on the same paths, each change at a moment when the path is in sync.
 
     The store's change comes first: a store that checks no conditions is looked
     at just before a write, and what arrives in between is lost by design.
@@ -158,7 +158,7 @@ class Meeting:
         self._changed_at: dict[str, float] = {}
 
     def work(self) -> None:
-        """Let one side, or both at once, change a path that is at rest and in step; if one is found."""
+        """Let one side, or both at once, change a path that is at rest and in sync; if one is found."""
         now = time.monotonic()
         path = self._random.choice(self._paths)
         here, there = (side.read(path) for side in self._sides.values())

@@ -85,7 +85,7 @@ class Daemon:
 
 @contextmanager
 def watching(work: Path, store: str, variables: dict[str, str], *options: str) -> Iterator[Daemon]:
-    """Keep `work/root` in step with a store until the end of the block."""
+    """Keep `work/root` in sync with a store until the end of the block."""
     daemon = Daemon(work, store, variables, options)
     daemon.start()
     try:

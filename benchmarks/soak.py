@@ -193,14 +193,14 @@ def _in_step(world: World) -> list[str]:
     while time.monotonic() - started < SETTLING_SECONDS:
         world.daemon.check()
         if sizes(world.root) == sizes(world.bucket) and differences(world) == []:
-            _say(f"in step after {time.monotonic() - started:.0f} s")
+            _say(f"in sync after {time.monotonic() - started:.0f} s")
             return []
         pause(2.0)
     return differences(world)
 
 
 def _one_more_pass(world: World) -> list[str]:
-    """Return what a pass over everything still finds to do."""
+    """Return what a run over everything still finds to do."""
     command = [CRAFTSYNC, "sync", "--json", *world.daemon.pair]
     run = subprocess.run(
         command, env=world.daemon.environment, capture_output=True, text=True, timeout=TIMEOUT

@@ -102,7 +102,7 @@ def _edit(root: Path, name: str) -> bool:
 
 
 def _idle(work: Path, files: int, seconds: float) -> str:
-    """Keep many files in step that nobody touches; say what that takes."""
+    """Keep many files in sync that nobody touches; say what that takes."""
     (work / "root").mkdir(parents=True)
     listed_files(work / "root", files)
     first = [CRAFTSYNC, "push", "--quiet", str(work / "root"), str(work / "store")]

@@ -1,4 +1,4 @@
-"""craftsync keeps a local folder (the root) and a data store in step.
+"""craftsync keeps a local folder (the root) and a data store in sync.
 
 A map of the house, in the order to read it:
 
@@ -8,8 +8,8 @@ A map of the house, in the order to read it:
     stores/       the remote side; `base` is the contract every store keeps
     local/        the root: scanning it, and changing it safely
     state/        what both sides last agreed on: one SQLite database a pair
-    sync/         one pass: plan, execute, record; `session` is the door
-    daemon/       when to run a pass: file events, timers
+    sync/         one run: plan, execute, record; `session` is the door
+    daemon/       when to run a run: file events, timers
     config/       what can be configured: options, the file, secrets, and what names stand for
     opening       from the words of a call to an open store, or to a folder and its store
     runs          one run, from the words of a call to its report
@@ -67,7 +67,7 @@ def pull(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
 
 
 def sync(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
-    """Bring both sides in step; all else as in `push`."""
+    """Bring both sides in sync; all else as in `push`."""
     return _run("sync", root, store, options)
 
 

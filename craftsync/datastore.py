@@ -76,7 +76,7 @@ class DataStore:
     replaces or a deletion removes stays recoverable in the store, under
     `.craftsync/trash/` or as a version. Use it in a `with`, or call `close`.
 
-    A store is not probed for the sake of single objects: where no pass over it
+    A store is not probed for the sake of single objects: where no run over it
     has found out lately which conditions it checks, each write and deletion
     looks just before it acts, and what somebody else writes in that moment is
     overwritten.
@@ -146,7 +146,7 @@ class DataStore:
         """Describe one object; raises `ObjectNotFound`."""
         found = self._store().stat(_named(object_path_in_datastore))
         if found is None:
-            raise ObjectNotFound(f"{object_path_in_datastore}: there is no such object.")
+            raise ObjectNotFound(f"{object_path_in_datastore}: object not found.")
         return _information(found)
 
     def upload_data_store_object(
@@ -213,7 +213,7 @@ class DataStore:
         return self._opened
 
     def _store_to_change(self, *, create: bool = False) -> Store:
-        """Open the store, and the first time rely on what passes over it have found out."""
+        """Open the store, and the first time rely on what runs over it have found out."""
         store = self._store(create=create)
         if not self._learned:
             self._learned = True

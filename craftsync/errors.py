@@ -104,7 +104,7 @@ class PathError(CraftsyncError):
 
 
 class PathBusy(PathError):
-    """The file changed while it was read or about to be replaced; a later pass looks again."""
+    """The file changed while it was read or about to be replaced; a later run looks again."""
 
 
 class FileMissing(PathError):
@@ -223,7 +223,7 @@ class StoreFull(StoreError):
 
 
 class ObjectNotFound(StoreError):
-    """There is no object at this path."""
+    """No object at this path."""
 
 
 class PreconditionFailed(StoreError):
@@ -231,7 +231,7 @@ class PreconditionFailed(StoreError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The pass was told to stop. Like any KeyboardInterrupt it is no `Exception`: nothing handles it on the way."""
+    """The run was told to stop. Like any KeyboardInterrupt it is no `Exception`: nothing handles it on the way."""
 
 
 def nearest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:

@@ -287,7 +287,7 @@ def _one_of(found: list[Pair]) -> Pair:
         return found[0]
     stores = ", ".join(str(pair.location) for pair in found)
     raise UsageError(
-        f"{found[0].root} is kept in step with several stores: {stores}.",
+        f"{found[0].root} is linked to several stores: {stores}.",
         remedy="Say which with --root and --store.",
     )
 

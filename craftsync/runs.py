@@ -59,7 +59,7 @@ def options_for(pair: Pair, asked: PassOptions, mode: Mode) -> Options:
 
 
 def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
-    """Return the options of a pass: what this call asks, and `settings` for all it is silent about."""
+    """Return the options of a run: what this call asks, and `settings` for all it is silent about."""
     up, down = _rates_of(settings.bwlimit or Rates(None, None))
     defaults = Options()
     return Options(
@@ -96,7 +96,7 @@ def _compare(asked: PassOptions) -> Compare:
 
 
 def opened_for(pair: Pair, options: Options, asked: PassOptions) -> AbstractContextManager[Session]:
-    """Open a pair for a pass with these options: the side a pass brings files to may be new."""
+    """Open a pair for a run with these options: the side a run brings files to may be new."""
     return opening.open_pair(
         pair,
         state_dir_of(asked),

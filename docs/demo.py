@@ -1,4 +1,4 @@
-"""`make run`: a folder and a store kept in step, for everyone to watch.
+"""`make run`: a folder and a store kept in sync, for everyone to watch.
 
 It starts the installed `craftsync watch` and then works in demo/folder like a
 user would, showing after each step what has arrived on the other side. Nothing
@@ -71,7 +71,7 @@ def await_step(process: subprocess.Popen[bytes], changed: Path, other: Path) -> 
         if process.poll() is not None:
             raise StepFailed(f"craftsync watch ended with exit code {process.returncode}")
         if time.monotonic() - started > PATIENCE:
-            raise StepFailed(f"the {other.name} is not in step after {PATIENCE:.0f} seconds")
+            raise StepFailed(f"the {other.name} is not in sync after {PATIENCE:.0f} seconds")
         pause.wait(0.02)
     return time.monotonic() - started
 
@@ -125,7 +125,7 @@ def show() -> None:
             seconds = await_step(process, changed, other)
             after = contents(other)
             show_changes(before, after)
-            print(f"   The {other.name} is in step after {seconds:.1f} s.", flush=True)
+            print(f"   The {other.name} is in sync after {seconds:.1f} s.", flush=True)
             before = after
 
 
@@ -136,7 +136,7 @@ def main() -> int:
         print(f"\nThe demonstration failed: {failure}. The last lines of {LOG}:", file=sys.stderr)
         print("\n".join(LOG.read_text().splitlines()[-10:]), file=sys.stderr)
         return 1
-    print("\nDone: demo/folder and demo/store are in step. Look around in both, or run it again.")
+    print("\nDone: demo/folder and demo/store are in sync. Look around in both, or run it again.")
     return 0
 
 

@@ -185,7 +185,7 @@ def served(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def watch_until_stopped(folder: Path, variables: dict[str, str]) -> None:
-    """Start what keeps folder and store in step, see a new file arrive, and press Ctrl-C."""
+    """Start what keeps folder and store in sync, see a new file arrive, and press Ctrl-C."""
     words = shlex.split(craft_ai_block("started and stopped by tests/test_readme.py"))[1:]
     watching = subprocess.Popen([BIN / "craftsync", *words], cwd=folder, env=variables)
     try:

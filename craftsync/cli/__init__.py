@@ -104,7 +104,7 @@ def main() -> None:
     _insist_on_utf8()
     terminal.leave_to_child()
     limits.raise_limit()
-    # A pass makes records by the million and hardly a cycle, so looking for those pays only rarely.
+    # A run makes records by the million and hardly a cycle, so looking for those pays only rarely.
     gc.set_threshold(50_000, 20, 100)
     code = terminal.run(cli, sys.argv[1:])
     # Nothing is left to look for: what the interpreter does at its end takes a tenth less time.

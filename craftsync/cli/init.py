@@ -31,7 +31,7 @@ _HEADER = """\
 """
 _SECTIONS = {
     "environments": "# Names for stores: `craftsync ls NAME`.",
-    "folders": "# Names for pairs: `craftsync sync NAME`. `craftsync watch` keeps all of them in step.",
+    "folders": "# Names for linked folders: `craftsync sync NAME`. `craftsync watch` keeps all of them in sync.",
 }
 _NOT_A_NAME = re.compile(r"[^\w.-]+")
 
@@ -80,7 +80,7 @@ def _words(words: tuple[str, ...]) -> tuple[str, str, str]:
         case [root, store]:
             return _name_of(_absolute(root)), _absolute(root), store
         case [] if sys.stdin.isatty():
-            root = _absolute(click.prompt("Folder to be kept in step"))
+            root = _absolute(click.prompt("Folder to keep in sync"))
             store = click.prompt(
                 "Store (s3://bucket/prefix, craft-ai://, /folder or an environment)"
             )
@@ -225,9 +225,9 @@ def _write(file: Path, content: str) -> None:
 def _next_steps(name: str) -> list[str]:
     steps = {
         "doctor": "is everything as it should be?",
-        f"sync -n {name}": "what a first pass would do; without -n it does",
-        f"watch {name}": "keep both in step until Ctrl-C",
-        "service install": "keep every folder in step, in the background",
+        f"sync -n {name}": "what a first run would do; without -n it does",
+        f"watch {name}": "keep both in sync until Ctrl-C",
+        "service install": "keep every folder in sync, in the background",
     }
     width = max(map(len, steps))
     return ["Next:", *(f"  craftsync {step:{width}}  {what}" for step, what in steps.items())]

@@ -85,7 +85,7 @@ def _say_more(report: MigrationReport, rate: float) -> None:
     for how, count in sorted(report.verified.items()):
         say(f"{count} copied; {_VERIFIED.get(how, f'verified by {how}')}")
     if report.held:
-        say("held deletes: look at what they name; --force-delete carries them out")
+        say("held deletes: review what they name, then run again with --force-delete")
     if report.manifest is not None:
         say(f"manifest: {shlex.quote(report.manifest)}")
 

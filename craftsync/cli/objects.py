@@ -37,7 +37,7 @@ def _object_of(opened: DataStore, path: str) -> Iterator[None]:
         with suppress(CraftsyncError):
             below = next(opened.iter_data_store_objects(path), None)
         raise ObjectNotFound(
-            f"{path}: there is no such object.",
+            f"{path}: object not found.",
             remedy=f"It is a folder: there are objects below it, such as {below['path']}."
             if below
             else "craftsync ls shows what there is.",

@@ -121,7 +121,7 @@ _LEFT_OUT = {"scrub": "left out (changed since the last sync, or archived)"}
 
 
 class Lines(Protocol):
-    """How the events and the report of a pass are printed."""
+    """How the events and the report of a run are printed."""
 
     def event(self, event: ActionEvent | IssueEvent | HeldEvent) -> None: ...
 
@@ -176,9 +176,9 @@ class TextLines:
 
 
 class Output:
-    """Where a pass sends its events, and its report at the end.
+    """Where a run sends its events, and its report at the end.
 
-    When a pass breaks off, no report comes: the summary then counts the events.
+    When a run breaks off, no report comes: the summary then counts the events.
     """
 
     def __init__(self, lines: Lines, bars: Bars | None, so_far: Report) -> None:

@@ -80,7 +80,7 @@ json_option = click.option("--json", is_flag=True, help="Print one JSON object a
 
 path_options = all_of(
     click.option("--folder", metavar="NAME", help="The folder of the configuration it is about."),
-    click.option("--root", metavar="ROOT", help="The root it is about, together with --store."),
+    click.option("--root", metavar="ROOT", help="The folder, together with --store."),
     click.option("--store", metavar="STORE", help="The store it is about, together with --root."),
     access_options,
 )
@@ -130,7 +130,7 @@ dry_run_option = click.option(
 
 
 def asked_of(flags: Mapping[str, Any]) -> PassOptions:
-    """Return those of a command's flags that are options of a pass; the others are the command's own."""
+    """Return those of a command's flags that are options of a run; the others are the command's own."""
     return cast(
         PassOptions,
         {name: value for name, value in flags.items() if name in PassOptions.__annotations__},

@@ -115,7 +115,7 @@ def show(path: str, **flags: Any) -> None:
         "--keep",
         type=click.Choice(["local", "remote", "both"]),
         required=True,
-        help="The root's version, the store's, or both under two names.",
+        help="Keep the folder's version, the store's, or both under two names.",
     ),
     common.path_options,
 )
@@ -124,7 +124,7 @@ def resolve(path: str, keep: str, **flags: Any) -> None:
 
     PATH is the file, or one conflict copy of several. With `both` the copy
     stays under a name without the word conflict. It is done in the root; a
-    running daemon, or the next pass, carries it to the store.
+    running daemon, or the next run, carries it to the store.
 
     \b
     Examples:

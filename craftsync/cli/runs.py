@@ -134,7 +134,7 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
     common.access_options,
 )
 def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> int:
-    """Write what a pass would do, and do nothing.
+    """Write what a run would do, and do nothing.
 
     \b
     Examples:

@@ -162,7 +162,7 @@ class Unit:
         config = configuration.load(_SYSTEM_CONFIG if self.folder else named)
         if not config.folders:
             raise ConfigError(
-                "The configuration names no folder, so there is nothing to be kept in step.",
+                "No folder is configured, so there is nothing to keep in sync.",
                 remedy="Add one with craftsync init ROOT STORE.",
             )
 
@@ -195,7 +195,7 @@ def unit_of(folder: str | None, system: bool) -> Unit:
     if not system:
         if folder is not None:
             raise UsageError(
-                "A user's service keeps every folder of the configuration in step.",
+                "A user's service keeps every configured folder in sync.",
                 remedy="Leave the folder out, or add --system.",
             )
         return Unit(None)
@@ -314,6 +314,6 @@ def _write(file: Path, content: str) -> None:
 
 def _no_systemd(reason: str) -> CraftsyncError:
     return CraftsyncError(
-        f"There is no systemd to hand the service to: {reason}.",
+        f"systemd is not available: {reason}.",
         remedy="Start craftsync watch by whatever starts services here.",
     )

@@ -1,6 +1,6 @@
 """`status`: how things stand, from the daemon, or from the state database when none runs.
 
-`status` on a terminal: what is in step, what moves, what waits for a person.
+`status` on a terminal: what is in sync, what moves, what waits for a person.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
     if facts is None:
         facts = _of_stopped(pair, pairs.state_dir_of(asked), named=named)
     else:
-        # A daemon counts those of its last passes; a copy that nobody settled is one still.
+        # A daemon counts those of its last runs; a copy that nobody settled is one still.
         copies = known_conflicts(pairs.state_dir_of(asked), facts["root"], facts["store"])
         facts["conflicts"] = max(facts["conflicts"], copies)
     from craftsync.engine.retention import holdings_of
@@ -189,7 +189,7 @@ def remarks_of(facts: Facts) -> list[str]:
 
 
 def moving_of(facts: Facts) -> str | None:
-    """Return how far the pass under way has come, if one moves anything."""
+    """Return how far the run under way has come, if one moves anything."""
     progress = facts.get("progress")
     if not progress or not progress["files_total"]:
         return None
@@ -244,7 +244,7 @@ def _headline(facts: Facts) -> Text:
     last = facts["last_success"]
     since = f"last in sync {last}" if last else "not in sync yet"
     if waiting or facts["state"] != "watching" or not facts["last_success"]:
-        # Nobody has looked since a daemon stopped, so that it is in step is not known.
+        # Nobody has looked since a daemon stopped, so that it is in sync is not known.
         return Text(", ".join([*waiting, since]), style="bold yellow" if waiting else "bold")
     return Text(f"In sync; {since}", style="bold green")
 

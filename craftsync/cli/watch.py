@@ -318,7 +318,7 @@ MakeListener = Callable[[str], OnEvent]
     common.mode_option,
     click.option("--settle", type=_seconds, help="Seconds a file has to be quiet. [0.5]"),
     click.option("--poll", type=_seconds, help="Seconds between listings of the store. [30]"),
-    click.option("--rescan", type=_seconds, help="Seconds between scans of the root. [600]"),
+    click.option("--rescan", type=_seconds, help="Seconds between scans of the folder. [600]"),
     common.decision_options,
     common.transfer_options,
     common.output_options,
@@ -326,7 +326,7 @@ MakeListener = Callable[[str], OnEvent]
     common.access_options,
 )
 def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
-    """Keep root and store in step until stopped, in the foreground.
+    """Keep root and store in sync until stopped, in the foreground.
 
     Without words every folder of the configuration is kept so, by one process.
 

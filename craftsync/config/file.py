@@ -83,7 +83,7 @@ Environment = DirectoryEnvironment | S3Environment | CraftAiEnvironment
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A root, the environment it is kept in step with, and how. `environment` may end in ":folder"."""
+    """A root, the environment it is kept in sync with, and how. `environment` may end in ":folder"."""
 
     root: Path
     environment: str
@@ -157,7 +157,7 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
     except (FileNotFoundError, NotADirectoryError):
         if named:
             raise ConfigError(
-                f"{path}: there is no such file.",
+                f"{path}: file not found.",
                 remedy="Create it (config.example.yaml shows how) or name another with --config.",
             ) from None
         return Config()

@@ -1,4 +1,4 @@
-"""What can be asked of a pass, in words, and the values those words stand for.
+"""What can be asked of a run, in words, and the values those words stand for.
 
 The command line, the Python API and the configuration file all speak these
 options. This room knows no file, no flag and no store.
@@ -78,7 +78,7 @@ class PairOptions(TypedDict, total=False):
 
 
 class RunOptions(PairOptions, total=False):
-    """How to run what brings one side in step with the other: what a pass and a migration are asked alike."""
+    """How to run what brings one side in sync with the other: what a run and a migration are asked alike."""
 
     dry_run: bool
     """Say what would be done, and do nothing."""
@@ -106,7 +106,7 @@ class RunOptions(PairOptions, total=False):
 
 
 class PassOptions(RunOptions, total=False):
-    """How to run a pass: the keywords of `push`, `pull`, `sync` and `check`, and the flags of the same names."""
+    """How to run a run: the keywords of `push`, `pull`, `sync` and `check`, and the flags of the same names."""
 
     checksum: bool
     """Read all content instead of trusting sizes and times."""
@@ -139,7 +139,7 @@ def refuse_unknown(asked: Mapping[str, object], known: type) -> None:
     for name, value in asked.items():
         if name not in names:
             raise UsageError(
-                f"There is no option {name!r}.",
+                f"Unknown option {name!r}.",
                 remedy=f"{nearest(name, names)}Options: {', '.join(names)}.",
             )
         is_flag = getattr(names[name], "__forward_arg__", "").startswith("bool")

@@ -93,7 +93,7 @@ def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
 def _checked(name: str, config: Config) -> str:
     """Return the name of a folder of the configuration."""
     if name not in config.folders:
-        known = ", ".join(config.folders) or "none; there is no configuration"
+        known = ", ".join(config.folders) or "none; no configuration exists"
         raise UsageError(
             f"{name!r} is not a folder of the configuration (known: {known}).",
             remedy=f"{nearest(name, config.folders)}For a folder that is not in it, give ROOT STORE.",

@@ -231,7 +231,7 @@ def _in_folder(location: Location, word: str, folder: str) -> Location:
 
 
 def _unknown_word(word: str, name: str, config: Config) -> UsageError:
-    known = ", ".join(config.environments) or "none; there is no configuration"
+    known = ", ".join(config.environments) or "none; no configuration exists"
     return UsageError(
         f"{word!r} is not an environment of the configuration (known: {known}).",
         remedy=f"{nearest(name, config.environments)}{_said_otherwise(word)}",

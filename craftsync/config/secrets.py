@@ -52,7 +52,7 @@ def find_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -
         )
     if token is None:
         raise UsageError(
-            f"There is no SDK token: {variable} is not set.",
+            f"No SDK token: {variable} is not set.",
             remedy=f"Copy your SDK token from the platform and set {variable}, in the environment or"
             " in a .env file here; or name a file that holds it with token_file in the configuration.",
         )

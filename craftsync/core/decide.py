@@ -76,7 +76,7 @@ def decide(
     remote: RemoteObject | None,
     policy: Policy,
 ) -> Decision | None:
-    """Return what to do about one path, or `None` when it is in step or out of the mode's reach."""
+    """Return what to do about one path, or `None` when it is in sync or out of the mode's reach."""
     here = look_local(local, baseline, policy.compare)
     there = look_remote(remote, baseline, policy.compare)
     if local is not None and remote is not None:

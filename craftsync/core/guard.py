@@ -1,7 +1,7 @@
-"""The guard against mass deletion: which deletes of a pass must wait for a person.
+"""The guard against mass deletion: which deletes of a run must wait for a person.
 
 A slipped mount, an emptied bucket or a wrong prefix all look like a user who
-deleted many files. The guard sees the counts of a whole pass, after moves were
+deleted many files. The guard sees the counts of a whole run, after moves were
 paired, and holds the deletes of the suspicious side; everything else goes on.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class DeleteLimit:
-    """How many deletes one pass may carry out unasked: the larger of a count and a share of the baseline."""
+    """How many deletes one run may carry out unasked: the larger of a count and a share of the baseline."""
 
     files: int = 20
     share: float = 0.10
@@ -32,14 +32,14 @@ class DeleteLimit:
 
 @dataclass(frozen=True, slots=True)
 class SideCounts:
-    """What a pass found on the side whose absence asks for deletes on the other."""
+    """What a run found on the side whose absence asks for deletes on the other."""
 
     listed: int
     """Paths found on the side that lost them."""
     deletes: int
     """Deletes this would cause on the other side."""
     baseline: int
-    """Rows of the baseline before the pass."""
+    """Rows of the baseline before the run."""
 
     @property
     def emptied(self) -> bool:

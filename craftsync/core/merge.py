@@ -86,7 +86,7 @@ class Unknown:
     """Paths of which one side could not say what it holds.
 
     Not being listed proves nothing for them: whatever the baseline or the
-    other side holds there stays as it is until a later pass sees more.
+    other side holds there stays as it is until a later run sees more.
     """
 
     def __init__(self) -> None:

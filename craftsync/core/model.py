@@ -4,7 +4,7 @@ A path is relative to the root, uses "/" between its parts, and is the same
 string on both sides. Sizes are bytes, times are nanoseconds since the epoch
 (UTC), digests are the 32 bytes of a SHA-256. Absent is always `None`.
 
-The per-file records are named tuples, not dataclasses: a pass builds one of
+The per-file records are named tuples, not dataclasses: a run builds one of
 each for every file, and a named tuple costs half as much.
 """
 
@@ -138,7 +138,7 @@ class OnConflict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a pass is allowed to do. `delete` concerns push and pull; two-way always carries deletions."""
+    """What a run is allowed to do. `delete` concerns push and pull; two-way always carries deletions."""
 
     mode: Mode = Mode.TWO_WAY
     delete: bool = False

@@ -66,7 +66,7 @@ def changed_here(
 def with_obstacles(session: Session, paths: set[str]) -> set[str]:
     """Return the paths, and with them the files that used to be where they need a folder.
 
-    Such a file has to go from the other side in the same pass.
+    Such a file has to go from the other side in the same run.
     """
     above = {folder for path in paths for folder in folders_above(path)} - paths
     return paths | {folder for folder in above if session.state.baseline.get(folder) is not None}

@@ -139,7 +139,7 @@ def _taken(folder: Path) -> LockedError:
         with peer:
             who = f"Another craftsync (process {process_of(peer)})"
     return LockedError(
-        f"{who} keeps this root and store in step already.",
+        f"{who} already keeps this folder and store in sync.",
         remedy="See what it does with craftsync status, or end it with craftsync stop.",
     )
 

@@ -73,7 +73,7 @@ def _ignore_run(report: Report, new: list[IssueEvent]) -> None:
 
 
 class FolderLoop:
-    """Keeps one pair in step until `stop` is set. `run` belongs to one thread, all else to any."""
+    """Keeps one pair in sync until `stop` is set. `run` belongs to one thread, all else to any."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class FolderLoop:
     ) -> None:
         """`waiting` takes in what is not in sync; it outlives this loop where somebody hands it over."""
         self.options = options
-        """What passes are made with; a change counts from the next pass on."""
+        """What runs are made with; a change counts from the next run on."""
         self.on_run: OnRun = _ignore_run
         """Called in the loop's own thread when a run has ended."""
         self._session = session
@@ -148,12 +148,12 @@ class FolderLoop:
         self._dirty.wake()
 
     def look_again(self) -> None:
-        """Ask for a pass over everything, now; one under way does not count."""
+        """Ask for a run over everything, now; one under way does not count."""
         self._again = True
         self._dirty.wake()
 
     def look_at(self, paths: Iterable[str]) -> None:
-        """Ask for a pass over these paths, now: somebody says that they changed in the store."""
+        """Ask for a run over these paths, now: somebody says that they changed in the store."""
         if self._requests.look_at(paths):
             self._again = True
         self._dirty.wake()
@@ -164,18 +164,18 @@ class FolderLoop:
         self.look_again()
 
     def pause(self) -> None:
-        """Make no passes until `resume`; one under way ends as if it were stopped."""
+        """Start no runs until `resume`; one under way ends as if it were stopped."""
         self._paused = True
         cancel(self._session.store)
         self._dirty.wake()
 
     def resume(self) -> None:
-        """Go on, with a pass over everything."""
+        """Go on, with a run over everything."""
         self._paused = False
         self.look_again()
 
     def run(self) -> None:
-        """Watch, and make passes until `stop` is set.
+        """Watch, and start runs until `stop` is set.
 
         An unreachable store is waited for. Whatever needs a person is raised.
         """
@@ -323,7 +323,7 @@ class FolderLoop:
         return self._state.last_success_ns
 
     def _pass(self, paths: set[str] | None) -> None:
-        """Make one pass over these paths, or over everything."""
+        """Make one run over these paths, or over everything."""
         self._set("scanning")
         started = self._now()
         self._schedule.run_begins(paths)

@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A pair to be kept in step, and how.
+    """A pair to be kept in sync, and how.
 
     `control` is the folder for its socket (`endpoint.folder_of`); `told` is
     all that was said about the pair, to be compared. `on_event` is called from
@@ -338,7 +338,7 @@ class FolderService:
         self._hold_or_go_on()
 
     def _look_again(self) -> None:
-        """Ask for a pass over everything; a pair that has halted is tried again."""
+        """Ask for a run over everything; a pair that has halted is tried again."""
         if self._held:
             raise Refused(f"it is {self._reason()}")
         self._retry_at = 0.0

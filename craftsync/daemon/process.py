@@ -57,7 +57,7 @@ class Setup:
 def watch(
     load: Callable[[], Setup], clock: Clock, manager: ServiceManager, *, hangup_ends: bool = False
 ) -> int:
-    """Keep the pairs in step until SIGTERM, SIGINT or the last one is stopped; returns 0 then.
+    """Keep the pairs in sync until SIGTERM, SIGINT or the last one is stopped; returns 0 then.
 
     `load` says what to do, and again on SIGHUP; what it refuses then leaves
     everything as it was. With `hangup_ends` SIGHUP means the terminal is gone,
@@ -152,7 +152,7 @@ class _Daemon:
         self._metrics_at = 0.0
 
     def run(self) -> None:
-        """Go on until nothing is left to be kept in step."""
+        """Go on until nothing is left to be kept in sync."""
         self._wanted = {watched.control: watched for watched in self._setup.pairs}
         for watched in self._wanted.values():
             self._start(watched)

@@ -108,14 +108,14 @@ class Retries:
         """When the next attempt is due, on the clock that `plan` is asked with."""
 
     def forget(self, paths: Set[str] | None) -> None:
-        """A pass begins over these paths, or over everything."""
+        """A run begins over these paths, or over everything."""
         self._paths = set() if paths is None else self._paths - paths
 
     def note(self, path: str) -> None:
         self._paths.add(path)
 
     def plan(self, now: float, longest: float) -> None:
-        """A pass has ended: say when to try what is left."""
+        """A run has ended: say when to try what is left."""
         if not self._paths:
             self._backoff.reset()
             self.at = _NEVER

@@ -181,13 +181,13 @@ class FolderState:
     watch_healthy: bool | None = None
     watch_reason: str | None = None
     next_full_scan: float = 0.0
-    """When everything is looked at again, on the session's monotonic clock; changes with each full pass."""
+    """When everything is looked at again, on the session's monotonic clock; changes with each full run."""
     transfers_at_once: int | None = None
     """How many short transfers the store is found to be worth, `None` where that is not looked for or not yet known."""
     progress: ProgressEvent | None = None
-    """How far the pass under way has come, `None` between passes."""
+    """How far the run under way has come, `None` between runs."""
     last_report: Report | None = None
-    """The outcome of the last pass that ended."""
+    """The outcome of the last run that ended."""
 
 
 def of_running(

@@ -3,5 +3,5 @@
 A check is a small function that takes one subject (the machine, a folder, an
 open store) and yields findings; each kind of subject has its checks in one
 tuple, and adding a check is adding its function there. Nothing here decides
-anything about a pass, and nothing examined is left otherwise than it was.
+anything about a run, and nothing examined is left otherwise than it was.
 """

@@ -71,7 +71,7 @@ _LITTLE_ROOM = 256 << 20
 def _folder(folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         raise RootError(
-            f"{folder} is not there, or is no folder",
+            f"{folder} does not exist, or is not a folder",
             remedy="Is a disk not mounted? A folder that never was is made by `pull`, or by you.",
         )
     if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -159,7 +159,9 @@ def _tried_names(trial: Path) -> Iterator[Finding]:
             "Keep such names apart in the store, or use a filesystem that tells them apart.",
         )
     else:
-        yield ok("names", "upper and lower case, and both ways to write an accent, are told apart")
+        yield ok(
+            "names", "names that differ in case, or in how an accent is written, stay different"
+        )
     with _opened(trial) as descriptor:
         if rename.can_exchange(descriptor, "a", "b"):
             yield ok("swapping", "a file is replaced in one step (renameat2)")

@@ -64,22 +64,22 @@ class Promise(NamedTuple):
 PROMISES = (
     Promise(
         "conditional_create",
-        "a new object never overwrites one that appears meanwhile",
-        "an object that somebody else makes in the moment before a new one is written is overwritten",
+        "a new object never overwrites one that appears at the same time",
+        "an object that another program creates just before a new one is written is overwritten",
         Level.WARNING,
         _ONE_WRITER,
     ),
     Promise(
         "conditional_replace",
         "an object is replaced only while it is the one that was seen",
-        "a change that somebody else makes in the moment before an object is replaced is overwritten",
+        "a change by another program just before an object is replaced is overwritten",
         Level.WARNING,
         _ONE_WRITER,
     ),
     Promise(
         "conditional_delete",
         "an object is deleted only while it is the one that was seen",
-        "a change that somebody else makes in the moment before an object is deleted goes with it",
+        "a change by another program just before an object is deleted is deleted with it",
         Level.WARNING,
         _ONE_WRITER,
     ),
@@ -108,7 +108,7 @@ PROMISES = (
     ),
     Promise(
         "ranges",
-        "large objects are fetched in parallel, and an interrupted download goes on where it was",
+        "large objects are downloaded in parallel, and an interrupted download resumes",
         "an interrupted download begins anew",
     ),
     Promise(

@@ -73,7 +73,7 @@ class Task(NamedTuple):
 class Carrier:
     """Carries out steps between one root and one store.
 
-    `keep` names this pass in both trashes. `dry_run` stops after settling.
+    `keep` names this run in both trashes. `dry_run` stops after settling.
     `strict` carries out a step only if it is still exactly what was planned.
     `store_trash` is what the store keeps, and not `AUTO`.
     """
@@ -98,7 +98,7 @@ class Carrier:
         except (PathBusy, PathRefused) as error:
             return Outcome(action, Status.SKIPPED, str(error))
         except (PreconditionFailed, ObjectNotFound):
-            return Outcome(action, Status.SKIPPED, "changed in the store meanwhile")
+            return Outcome(action, Status.SKIPPED, "changed in the store since it was listed")
         except (PathError, StoreError) as error:
             return Outcome(action, Status.PROBLEM, sentence(error), error=error)
         except OSError as error:
@@ -183,7 +183,7 @@ class Carrier:
     def _learned(self, action: Action, settled: Settled) -> Outcome:
         """Leave a delete that was not planned to the next look: the guard has not seen it."""
         rows = () if settled.row is None else (settled.row,)
-        return Outcome(action, Status.SKIPPED, "a deletion, to be looked at again", rows=rows)
+        return Outcome(action, Status.SKIPPED, "a delete, decided again in the next run", rows=rows)
 
     def _nothing(self, action: Action, settled: Settled) -> Outcome:
         rows = () if settled.row is None else (settled.row,)
@@ -223,7 +223,7 @@ class Carrier:
         return displace(keep=None), False
 
     def _kept_in_store(self, displaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
-        """Return what the store's trash now holds of this pass; a bucket's own versions are not in it."""
+        """Return what the store's trash now holds of this run; a bucket's own versions are not in it."""
         if displaced is None or not self._keep_in_store or self.store.features.keeps_versions:
             return ()
         return (KeptVersion("store", self.keep, displaced.path, displaced.size),)
@@ -239,7 +239,7 @@ class Carrier:
     ) -> tuple[BaselineRow, int]:
         with self.root.open_file(path) as file:
             if local is not None and file.file != local:
-                raise PathBusy(f"{path}: changed in the root since it was looked at")
+                raise PathBusy(f"{path}: changed in the folder since it was scanned")
             looked_ns = self.settler.clock.now_ns()
             pace = self.upload_limiter.pace_for(file.file.size)
             source = RootSource(file, pace, self.fetcher.hashing)

@@ -61,7 +61,7 @@ def at(root: Folder, rules: IgnoreRules, path: str) -> list[Conflict]:
         found = found or list(find(root, rules, path))
     if not found:
         raise UsageError(
-            f"There is no conflict copy of {path}.",
+            f"No conflict copy of {path}.",
             remedy="See craftsync conflicts list for those there are.",
         )
     return found

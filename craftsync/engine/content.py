@@ -343,7 +343,7 @@ class Fetcher:
                 temporary.write_at(offset, block)
                 copied.update(block)
             if copied.digest() != digest:
-                raise PathBusy(f"{remote.path}: changed in the root while it was compared")
+                raise PathBusy(f"{remote.path}: changed in the folder while it was compared")
             temporary.write_at(end, part)
             there = PartialDownload(None, frozenset(range(end // PART + 1)), _noted_nowhere)
             fetched.found, fetched.digest = self._fetch_parts(remote, temporary, there)

@@ -33,7 +33,7 @@ from craftsync.stores.base import Store
 _LOOK_SECONDS = 0.2
 """Between two looks for what has changed meanwhile."""
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
-"""Steps that end so stay in the plan: what an earlier pass has left for them is still of use."""
+"""Steps that end so stay in the plan: what an earlier run has left for them is still of use."""
 
 
 class Listener(Protocol):
@@ -203,7 +203,7 @@ class Executor(Runner[Step, Outcome | Staged]):
             return None
         transfers, path = self._state.transfers, remote.path
         saved = transfers.download(path, remote.size, remote.version)
-        # Recorded parts of a file that is gone (swept by a pass of another store, removed by hand,
+        # Recorded parts of a file that is gone (swept by a run of another store, removed by hand,
         # given up as damaged) would be holes in the next one.
         if saved and saved.part_size == PART and self._root.has_temporary(saved.temporary):
             name, parts = saved.temporary, frozenset(saved.parts)

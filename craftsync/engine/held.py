@@ -75,7 +75,7 @@ class Approval(NamedTuple):
         return Action(_RETURNS[held.kind], held.path, rule, held.local, None, held.remote)
 
     def policy(self, mode: Mode) -> Policy:
-        """Return the policy of the steps, for deletes that were held by a pass of this mode.
+        """Return the policy of the steps, for deletes that were held by a run of this mode.
 
         A delete was part of that mode; the way back may lead against it.
         """
@@ -90,7 +90,7 @@ def as_new(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
     """Have the baseline forget these paths meanwhile, for only what is new to it is brought back.
 
     What was not brought back is remembered again in the end; a crash before
-    leaves it forgotten, and the next pass merges it without deleting.
+    leaves it forgotten, and the next run merges it without deleting.
     """
     with state.transaction():
         state.baseline.set_aside(one.path for one in held)

@@ -84,7 +84,7 @@ def _another_root(root: Folder, what: str, database: Path | None) -> RootError:
     return RootError(
         f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
         remedy="Is a disk not mounted? If this really is a new folder, remove what is"
-        f" remembered of the old one, {database}: the next pass then merges"
+        f" remembered of the old one, {database}: the next run then merges"
         " without deleting anything.",
     )
 
@@ -102,7 +102,7 @@ def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
         raise StoreChanged(
             f"the store {store.location} {what} ({STORE_MARK})",
             remedy="Check bucket, prefix and credentials. If it really is a new store, remove what is"
-            f" remembered of the old one, {state.database.path}: the next pass then merges"
+            f" remembered of the old one, {state.database.path}: the next run then merges"
             " without deleting anything.",
         )
     if known is None:

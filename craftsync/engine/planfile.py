@@ -2,7 +2,7 @@
 
 What all planning has in common: counting what is noted, looking at single paths, filling the plan table.
 
-A pass and a migration each have a planner, which says what is merged and what
+A run and a migration each have a planner, which says what is merged and what
 is decided; this room knows neither.
 """
 
@@ -131,7 +131,7 @@ def _action(fields: dict[str, Any]) -> Action:
     local, remote = fields["local"], fields["remote"]
     numbers = [*(local or ()), *(remote or ())[:1]]
     if not all(isinstance(number, int) for number in numbers):
-        raise ValueError("a size or time is no number")
+        raise ValueError("a size or time is not a number")
     here = LocalFile(path, *local) if local else None
     there = RemoteObject(path, *remote) if remote else None
     if (here is None and kind in _NEED_LOCAL) or (there is None and kind in _NEED_REMOTE):

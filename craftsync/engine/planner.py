@@ -1,4 +1,4 @@
-"""Plans a pass: merges the three streams, decides each path, pairs moves, holds deletes.
+"""Plans a run: merges the three streams, decides each path, pairs moves, holds deletes.
 
 Only looks are taken here; nothing is changed but the plan table.
 
@@ -50,7 +50,7 @@ _FORCE = "If that is meant: --force-delete"
 
 @dataclass(slots=True)
 class Planned(planfile.Planned):
-    """What planning a pass counted."""
+    """What planning a run counted."""
 
     here: int = 0
     there: int = 0
@@ -58,7 +58,7 @@ class Planned(planfile.Planned):
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Plans passes for one root and one store."""
+    """Plans runs for one folder and one store."""
 
     root: Folder
     store: Store
@@ -298,7 +298,7 @@ class Planner:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Pause the search for cycles: a pass makes millions of records and none, and it costs a third."""
+    """Pause the search for cycles: a run makes millions of records and none, and it costs a third."""
     was_on = gc.isenabled()
     gc.disable()
     try:

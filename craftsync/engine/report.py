@@ -1,6 +1,6 @@
 """What a run reports: events while it goes on, what each step ended in, one report at the end.
 
-What a pass tells its caller: events while it runs, one report at the end.
+What a run tells its caller: events while it runs, one report at the end.
 
 The command line, the Python API and the daemon all read the same two things;
 none of them counts anything itself.
@@ -23,7 +23,7 @@ from craftsync.state.transfers import Arrival
 
 
 class Issue(StrEnum):
-    """The ways one path can fail to be in step after a pass."""
+    """The ways one path can fail to be in sync after a run."""
 
     PROBLEM = "problem"
     SKIPPED = "skipped"
@@ -95,7 +95,7 @@ class HeldEvent:
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """How far a pass has come. Totals are `None` until planning has ended."""
+    """How far a run has come. Totals are `None` until planning has ended."""
 
     stage: str
     """`scanning` the folder, `listing` the store, `planning`, `transferring`, or `hashing` to compare contents."""
@@ -133,7 +133,7 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run a pass."""
+    """How to run a run."""
 
     policy: Policy = field(default_factory=Policy)
     dry_run: bool = False
@@ -149,7 +149,7 @@ class Options:
 
 @dataclass(slots=True)
 class Report:
-    """The outcome of a pass: the fields of the JSON summary of docs and scripts."""
+    """The outcome of a run: the fields of the JSON summary of docs and scripts."""
 
     command: str
     uploaded: int = 0

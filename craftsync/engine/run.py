@@ -1,4 +1,4 @@
-"""One round of a pass: plan it, then carry it out."""
+"""One round of a run: plan it, then carry it out."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Round:
         listed: bool = False,
         changes: Changes | None = None,
     ) -> DeleteLimit:
-        """Bring everything, or `paths` and what lies below them, in step as far as the options say.
+        """Bring everything, or `paths` and what lies below them, in sync as far as the options say.
 
         `changes` are taken in while it is under way. Returns the limit of deletes for the next round.
         """

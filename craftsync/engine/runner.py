@@ -1,6 +1,6 @@
 """Hands the steps of a plan to workers and records what they end in, a group at a time.
 
-What a pass and a migration have in common. What a step is, and what makes its
+What a run and a migration have in common. What a step is, and what makes its
 result durable and recorded, the two executors say. All of it happens in the
 control thread."""
 

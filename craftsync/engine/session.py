@@ -162,7 +162,7 @@ class Session:
         paths: Iterable[str] | None = None,
         changes: Changes | None = None,
     ) -> Report:
-        """Make one pass over everything, or over `paths` and what lies below them.
+        """Make one run over everything, or over `paths` and what lies below them.
 
         Paths that change meanwhile are looked at again twice; `changes` reports
         those it would not look at, which are taken in where they can be. Raises what broke
@@ -291,7 +291,7 @@ class Session:
     def write_plan(
         self, options: Options, out: TextIO, on_event: OnEvent = ignore_events
     ) -> Report:
-        """Write what a pass would do, one JSON object a line; see `planfile`."""
+        """Write what a run would do, one JSON object a line; see `planfile`."""
         report = Report("plan", dry_run=True)
         self._meet_store(replace(options, dry_run=True))
         planfile.write_header(out, self.root.path, self.store.location, options)

@@ -89,7 +89,7 @@ class Contents:
         file = self.root.open_file(self.local.path)
         if file.file != self.local:
             file.close()
-            raise PathBusy(f"{self.local.path}: changed in the root since it was looked at")
+            raise PathBusy(f"{self.local.path}: changed in the folder since it was scanned")
         return file
 
     def remote_digest(self) -> bytes | None:
@@ -161,7 +161,7 @@ class Contents:
         return may_read and self._beside(remote).is_same
 
     def _local_md5(self) -> str:
-        """Return the MD5 of the file; its digest is read in the same pass."""
+        """Return the MD5 of the file; its digest is read in the same run."""
         assert self.local is not None
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         self._count()
@@ -266,7 +266,7 @@ class Settler:
                 raise
             found = None
         if found != action.local:
-            raise PathBusy(f"{path}: changed in the root since it was looked at")
+            raise PathBusy(f"{path}: changed in the folder since it was scanned")
 
     def _own_write(
         self, action: Action, intents: Sequence[Intent], contents: Contents
@@ -353,7 +353,7 @@ class Settler:
         try:
             return contents.remote_digest() == row.digest
         except ObjectNotFound as error:
-            raise PathBusy(f"{action.path}: changed in the store meanwhile") from error
+            raise PathBusy(f"{action.path}: changed in the store since it was listed") from error
 
     def _resolve(self, action: Action, decision: Decision) -> Decision:
         """Apply `--conflict` to a path both sides changed differently."""

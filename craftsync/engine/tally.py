@@ -44,7 +44,7 @@ _COUNTERS = {
 
 
 class RoundTally:
-    """Adds one round to its report: what a pass and a migration count alike.
+    """Adds one round to its report: what a run and a migration count alike.
 
     Steps that were skipped are kept for the next round; in the `last` round
     they are reported instead.
@@ -149,7 +149,7 @@ class RoundTally:
 
 
 class Tally(RoundTally):
-    """Adds one round of a pass to its report."""
+    """Adds one round of a run to its report."""
 
     def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
         super().__init__(report, on_event, clock, last=last)

@@ -3,7 +3,7 @@
 Everything craftsync displaced or deleted, on either side, and how to get it back.
 
 Both trashes have one layout: `.craftsync/trash/<stamp>/<path>`, where the stamp
-is the moment of the pass in UTC.
+is the moment of the run in UTC.
 """
 
 from __future__ import annotations

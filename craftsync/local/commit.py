@@ -108,7 +108,7 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
     if stat.S_ISDIR(status.st_mode):
         raise PathObstructed(f"{expect.path} has become a folder.")
     if not stat.S_ISREG(status.st_mode) or local_file(expect.path, status) != expect:
-        raise PathBusy(f"{expect.path} changed since it was looked at.")
+        raise PathBusy(f"{expect.path} changed since it was scanned.")
     return status
 
 
@@ -149,7 +149,7 @@ def _parent_for(tree: Tree, path: str) -> Iterator[_Place]:
     try:
         place_of = tree.open_parent(path, make=True)
     except NotADirectoryError as error:
-        raise PathObstructed(f"{error.filename} is in the way and is no folder.") from error
+        raise PathObstructed(f"{error.filename} is in the way: it is not a folder.") from error
     try:
         yield place_of
     finally:
@@ -162,7 +162,7 @@ def _move_to_free(move_to: _MoveTo, target: _Place, path: str) -> None:
         move_to(*target)
     except FileExistsError as error:
         if not stat.S_ISDIR(_status(target).st_mode):
-            raise PathBusy(f"{path} has appeared meanwhile.") from error
+            raise PathBusy(f"{path} has appeared since the scan.") from error
         _remove_empty_folders(*target, path)
         move_to(*target)
 

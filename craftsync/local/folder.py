@@ -333,7 +333,7 @@ class Folder:
     def _locked(self) -> LockedError:
         if self._inode() in _locked_here:
             return LockedError(
-                f"This craftsync keeps {self.path} in step with another store already.",
+                f"This craftsync keeps {self.path} in sync with another store already.",
                 remedy="Name the root in one folder of the configuration only; to the other store,"
                 " run craftsync push once in a while when no daemon runs.",
             )

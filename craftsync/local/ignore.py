@@ -348,7 +348,7 @@ class FolderRules:
 
 
 class IgnoreRules:
-    """All the rules of one pass over a folder; may be used from several threads.
+    """All the rules of one run over a folder; may be used from several threads.
 
     An ignore file is read when a path below it is first asked about. One that
     cannot be read, or holds an invalid pattern, keeps everything below its

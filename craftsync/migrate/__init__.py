@@ -6,7 +6,7 @@
     content    an object of one store as content for the other, through a bounded memory
     migration  the door: one run, its rounds, its manifest
 
-As in a pass the three streams are merged by `core.merge` and decided by
+As in a run the three streams are merged by `core.merge` and decided by
 `core.decide`, where the source stands for the root and the push rules hold;
 the plan lives in the database. The differences:
 

@@ -97,7 +97,7 @@ class Carrier:
             return CopyOutcome(step, Status.SKIPPED, str(error))
         except (PreconditionFailed, ObjectNotFound):
             return CopyOutcome(
-                step, Status.SKIPPED, "changed in the source or the target meanwhile"
+                step, Status.SKIPPED, "changed in the source or the target since they were listed"
             )
         except (PathError, StoreError) as error:
             return CopyOutcome(step, Status.PROBLEM, sentence(error), error=error)
@@ -198,7 +198,7 @@ class Carrier:
     ) -> tuple[RemoteObject, Proof]:
         found = self.source.stat(source.path)
         if found is None or not _is_as_listed(found, source):
-            raise PathBusy(f"{source.path}: changed in the source meanwhile")
+            raise PathBusy(f"{source.path}: changed in the source since it was listed")
         hash_parts = self.target.features.md5_versions
         stream = Stream(self.source, found, self.incoming, self.outgoing, hash_parts=hash_parts)
         written = self.keeping.writer(source)(

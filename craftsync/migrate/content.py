@@ -239,7 +239,9 @@ class Stream:
             return _read(self._store, self._source, self._incoming, offset, length)[0]
         except (PreconditionFailed, ObjectNotFound) as error:
             # The target would take these for its own.
-            raise PathBusy(f"{self._source.path}: changed in the source meanwhile") from error
+            raise PathBusy(
+                f"{self._source.path}: changed in the source since it was listed"
+            ) from error
 
 
 class _InOrder:

@@ -2,7 +2,7 @@
 
 A store that craftsync has written to carries a mark with a random id. The
 target gets one; the source is left as it is, and has one if it was ever kept
-in step with a folder.
+in sync with a folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What can be asked of a migration, in words, and the values those words stand for.
 
-What is asked of a pass in the same way is in `craftsync.config.options`.
+What is asked of a run in the same way is in `craftsync.config.options`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def parse_bandwidth(word: str) -> float:
     try:
         rate = parse_rates(word).upload
         if rate is None:
-            raise BadWord("is no bandwidth", "Use bytes per second with K, M or G such as 100M.")
+            raise BadWord("is not a bandwidth", "Use bytes per second with K, M or G such as 100M.")
     except BadWord as bad:
         raise UsageError(f"--bandwidth: {word!r} {bad}.", remedy=bad.remedy) from bad
     return rate

@@ -101,7 +101,7 @@ class Api:
         path = _path_of(await _json(request))
         found = await in_thread(self._store.stat, path)
         if found is None:
-            raise ObjectNotFound(f"There is no object {path}.")
+            raise ObjectNotFound(f"No object {path}.")
         return JSONResponse(_described(found))
 
     async def upload(self, request: Request) -> Response:

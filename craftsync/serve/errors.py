@@ -94,7 +94,7 @@ def refusal_of(error: Exception) -> Refused:
         case OSError():
             return Refused(503, "ServiceUnavailable", f"The server: {error.strerror}.", _soon(None))
         case _:
-            return Refused(500, "InternalError", "The server failed; its own output says how.")
+            return Refused(500, "InternalError", "The server failed. See its own output.")
 
 
 def error_answer(request: Request, error: Exception) -> Response:

@@ -172,7 +172,7 @@ class Uploads:
         with self._lock:
             upload = self._open.get(upload_id) if isinstance(upload_id, str) else None
             if upload is None or upload.path != path:
-                raise Refused(404, "NoSuchUpload", "There is no such upload (any more).")
+                raise Refused(404, "NoSuchUpload", "No such upload.")
             self._touched[str(upload_id)] = self._clock.monotonic()
         return upload
 

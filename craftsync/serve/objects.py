@@ -244,7 +244,7 @@ class Objects:
     def _looked_at(self, path: str, match: str | None) -> RemoteObject:
         found = self._store.stat(path)
         if found is None:
-            raise ObjectNotFound(f"There is no object {path}.")
+            raise ObjectNotFound(f"No object {path}.")
         if match is not None and match.strip() != "*":
             # RFC 9110, section 13.1.1: weak tags never match.
             tags = {tag.strip() for tag in match.split(",")}

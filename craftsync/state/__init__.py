@@ -1,6 +1,6 @@
-"""What craftsync remembers between two passes: one SQLite database for each pair.
+"""What craftsync remembers between two runs: one SQLite database for each pair.
 
-Nothing here decides or transfers anything; losing a database costs a pass that
+Nothing here decides or transfers anything; losing a database costs a run that
 merges both sides without deleting, never a file (rule 8 of docs/architecture.md).
 """
 

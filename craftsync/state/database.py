@@ -169,7 +169,7 @@ class Database:
         """Make a database that is gone when closed, with the content of `copy_of` where that exists.
 
         It spills to a temporary file, so a dry run needs no more memory than a real one. Raises
-        `StateError` for one that cannot be read or is damaged: only a pass may set that aside.
+        `StateError` for one that cannot be read or is damaged: only a run may set that aside.
         """
         connection = _connect("")
         connection.is_scratch = True

@@ -91,7 +91,7 @@ class MigrationState:
             lock.close()
             raise LockedError(
                 "Another craftsync is at work on this very migration.",
-                remedy="Wait for it to end, or stop it; this run would go on where it stopped.",
+                remedy="Wait for it to end, or stop it; this run would resume where it stopped.",
             ) from error
         except BaseException:
             lock.close()
@@ -112,7 +112,7 @@ class MigrationState:
         return map(CopiedRow._make, self._db.execute(f"SELECT {_ROW} FROM copied ORDER BY path"))
 
     def finished_rows(self) -> Iterator[CopiedRow]:
-        """Yield what was copied and is as the last run found it: without the paths it could not bring in step."""
+        """Yield what was copied and is as the last run found it: without the paths it could not bring in sync."""
         return map(
             CopiedRow._make,
             self._db.execute(
@@ -203,7 +203,7 @@ class MigrationState:
         )
 
     def leave_out(self, path: str) -> None:
-        """Note that a path which was copied once is not known to be in step any more."""
+        """Note that a path which was copied once is not known to be in sync any more."""
         self._db.execute(
             "INSERT OR REPLACE INTO copy_step (kind, path, rule, undone) VALUES (?, ?, '', 1)",
             (Kind.FORGET, path),

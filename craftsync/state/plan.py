@@ -45,9 +45,9 @@ class Totals(NamedTuple):
 
 
 class Plan:
-    """Adds, arranges and hands out the steps of one pass.
+    """Adds, arranges and hands out the steps of one run.
 
-    `new_id` returns a unique id at each call; a pass's operation ids begin with one.
+    `new_id` returns a unique id at each call; a run's operation ids begin with one.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Plan:
         return found.fetchone() is not None
 
     def repeated(self) -> str | None:
-        """Return a path that has two steps, if there is one: no pass plans that."""
+        """Return a path that has two steps, if there is one: no run plans that."""
         query = "SELECT path FROM plan GROUP BY path HAVING count(*) > 1 LIMIT 1"
         found = self._db.execute(query).fetchone()
         return None if found is None else str(found[0])

@@ -297,7 +297,7 @@ class DirectoryStore:
         return current
 
     def _temporary(self, size: int | None = None) -> Temporary:
-        """Make a temporary; the first time in a pass, remove what a crash may have left of others."""
+        """Make a temporary; the first time in a run, remove what a crash may have left of others."""
         if not self._swept:
             # Not those with a name: the folder may be somebody's root, with downloads to go on with.
             self._folder.sweep_nameless()

@@ -44,7 +44,7 @@ def trashed(craftsync: Craftsync) -> set[str]:
 
 
 def settled(craftsync: Craftsync, expected: dict[str, str]) -> None:
-    """Check that the next pass brings this to both sides, and that nothing is in conflict any more."""
+    """Check that the next run brings this to both sides, and that nothing is in conflict any more."""
     assert craftsync("sync", "root", "./store").code == 0
     assert craftsync.files("root") == craftsync.files("store") == expected
     assert craftsync("conflicts", "list", *PAIR).text == "No conflict copy is there.\n"

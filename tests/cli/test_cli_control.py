@@ -40,7 +40,7 @@ def test_while_paused_nothing_moves_and_after_resume_all_of_it(
 ) -> None:
     root, store = pair
     with running(craftsync) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         assert craftsync("pause").code == 0
         assert "craftsync resume" in daemon.until_state("paused")["reason"]
         (root / "second").write_text("2")
@@ -55,7 +55,7 @@ def test_a_rate_beyond_all_floats_is_refused_and_ends_nothing(
 ) -> None:
     root, store = pair
     with running(craftsync) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         folder = folder_of(craftsync.folder / "state", str(root), str(store))
         with pytest.raises(UsageError, match="upload has to be bytes per second"):
             ask(folder, "bwlimit", upload=10**400)
@@ -66,7 +66,7 @@ def test_a_rate_beyond_all_floats_is_refused_and_ends_nothing(
 def test_a_pause_outlives_the_daemon(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
     root, store = pair
     with running(craftsync) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         craftsync("pause")
         daemon.process.kill()
     (root / "second").write_text("2")
@@ -121,7 +121,7 @@ def test_stop_returns_once_root_and_store_are_free_again(
 ) -> None:
     _, store = pair
     with running(craftsync) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         assert craftsync("stop").lines == [f"{pair[0]}: stopped"]
         assert craftsync("sync", "data").code == 0
         assert daemon.process.wait(60) == 0
@@ -131,7 +131,7 @@ def test_stop_returns_once_root_and_store_are_free_again(
 def test_rescan_makes_it_look_now(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
     root, store = pair
     with running(craftsync, "--poll", "3600", "--rescan", "3600"):
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         (store / "there").write_text("2")
         assert craftsync("rescan").code == 0
         until((root / "there").exists, "the object")
@@ -174,7 +174,7 @@ def test_sighup_reads_the_configuration_again_and_an_invalid_one_changes_nothing
 ) -> None:
     root, store = pair
     with running(craftsync) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         configure(craftsync, ", mode: sideways")
         daemon.hang_up()
         daemon.until_logged("'sideways' is not a mode")
@@ -191,7 +191,7 @@ def test_sighup_is_heard_although_whoever_started_it_ignores_hangups(
 ) -> None:
     _, store = pair
     with running(craftsync, under=("nohup",)) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         configure(craftsync, ", mode: push")
         daemon.hang_up()
         until(lambda: daemon.status()["mode"] == "push", "the new mode")
@@ -202,7 +202,7 @@ def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
 ) -> None:
     _, store = pair
     with running(craftsync) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         uploaded = daemon.status("data")["totals"]["uploaded"]
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "file").write_text("3")
@@ -286,7 +286,7 @@ def test_outside_its_windows_it_waits(craftsync: Craftsync, pair: tuple[Path, Pa
         assert not (store / "first").exists()
         configure(craftsync, ', windows: ["00:00-24:00"]')
         daemon.hang_up()
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
 
 
 def another_day() -> str:
@@ -305,7 +305,7 @@ def test_a_folder_that_is_broken_halts_and_the_others_go_on(
         )
     )
     with running(craftsync) as daemon:
-        until((store / "first").exists, "the first pass of the other")
+        until((store / "first").exists, "the first run of the other")
         assert f"{tmp_path}/gone" in daemon.until_state("halted", "gone")["reason"]
         (root / "second").write_text("2")
         until((store / "second").exists, "the second file of the other")
@@ -325,7 +325,7 @@ def test_a_root_of_two_folders_is_kept_for_one_and_the_other_says_why_it_is_not(
     with running(craftsync):
         until(halted, "one of the two to halt")
         (reason,) = halted()
-    assert f"This craftsync keeps {root} in step with another store already." in reason
+    assert f"This craftsync keeps {root} in sync with another store already." in reason
 
 
 def test_a_command_of_ones_own_is_called_without_a_shell_for_what_waits_for_a_person(
@@ -370,7 +370,7 @@ def test_the_figures_are_in_the_file_for_prometheus(
     configure(craftsync, "", f"metrics: {file}\n")
     labels = f'{{root="{root}",store="{store}"}}'
     with running(craftsync):
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         until(file.exists, "the figures")
         until(lambda: f"craftsync_up{labels} 1" in file.read_text(), "the pair in the figures")
         text = file.read_text()

@@ -103,7 +103,7 @@ def test_what_is_not_what_it_was_when_it_was_held_is_left(held: Craftsync) -> No
     held.write("data/old/01", "it is back")
     run = held("deletes", "approve", "old")
     assert run.code == 6
-    assert "old/00: changed in the store meanwhile" in run.err
+    assert "old/00: changed in the store since it was listed" in run.err
     assert "old/01: changed in the root" in run.err
     assert in_store(held) == {"old/00", "old/01"}
     assert held("sync").code == 0

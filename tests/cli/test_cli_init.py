@@ -174,7 +174,7 @@ def asked(fresh: Craftsync) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
 def test_ctrl_c_in_place_of_an_answer_ends_it_as_everywhere(fresh: Craftsync) -> None:
     with asked(fresh) as (screen, process):
         shown = b""
-        while b"Folder to be kept in step" not in shown:
+        while b"Folder to keep in sync" not in shown:
             shown += os.read(screen, 65536)
         for _ in range(60):
             # Python does not hear a signal that comes between the question and the wait for its answer.
@@ -190,5 +190,5 @@ def test_on_a_terminal_it_asks(fresh: Craftsync) -> None:
         os.write(screen, b"data\n./store\nmine\n")
         assert process.wait(60) == 0
         shown = os.read(screen, 65536).decode()
-    assert "Folder to be kept in step" in shown
+    assert "Folder to keep in sync" in shown
     assert loaded(fresh).folders["mine"].root == fresh.folder / "data"

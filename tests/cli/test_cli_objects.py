@@ -171,7 +171,7 @@ def test_rm_of_what_is_not_an_object_deletes_nothing_and_says_so(
     craftsync.write("store/models/a")
     run = craftsync("rm", "./store", name)
     assert run.code == 3
-    assert "there is no such object" in run.err
+    assert "object not found" in run.err
     assert ("models/a" in run.err) == name.startswith("models")
     assert craftsync.files("store") == {"models/a": "content"}
 

@@ -12,7 +12,7 @@ from tests.support.cli import Craftsync
 
 @pytest.fixture
 def in_step(craftsync: Craftsync) -> Craftsync:
-    """A root and a store after one pass."""
+    """A root and a store after one run."""
     craftsync.write("root/a.csv", "one")
     craftsync.write("root/sub/b.csv", "two")
     assert craftsync("sync", "root", "./store").code == 0

@@ -31,7 +31,7 @@ def pair(tmp_path: Path) -> tuple[str, str]:
 
 def test_a_running_daemon_tells_how_it_is(craftsync: Craftsync, pair: tuple[str, str]) -> None:
     with running(craftsync, *pair) as daemon:
-        until(Path(pair[1], "first").exists, "the first pass")
+        until(Path(pair[1], "first").exists, "the first run")
         facts = daemon.until_state("watching", *pair)
     assert facts.keys() >= FIELDS
     assert (facts["root"], facts["store"], facts["mode"]) == (*pair, "two-way")
@@ -47,7 +47,7 @@ def test_that_the_store_was_away_is_no_problem_once_it_is_back(
 ) -> None:
     root, store = map(Path, pair)
     with running(craftsync, *pair) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         store.rename(store.with_name("elsewhere"))
         (root / "second").write_text("2")
         assert "next try in" in daemon.until_state("offline", *pair)["reason"]
@@ -67,7 +67,7 @@ def test_that_the_store_is_away_is_logged_once_and_not_at_each_try(
         return len(reasons - {None})
 
     with running(craftsync, *pair) as daemon:
-        until((store / "first").exists, "the first pass")
+        until((store / "first").exists, "the first run")
         store.rename(store.with_name("elsewhere"))
         until(lambda: tries() >= 3, "three tries, each with another wait")
         assert daemon.log.count("offline, next try") == 1
@@ -84,7 +84,7 @@ def test_why_it_has_halted_is_told_with_what_to_do(
         f"  fine: {{root: {other}, environment: 's:two'}}\n"
     )
     with running(craftsync) as daemon:
-        until((Path(pair[1]) / "one/first").exists, "the first pass")
+        until((Path(pair[1]) / "one/first").exists, "the first run")
         Path(pair[0]).rename(craftsync.folder / "elsewhere")
         daemon.until_state("halted", "lost")
         lines = craftsync("status", "lost").lines
@@ -97,7 +97,7 @@ def test_after_a_crash_the_database_tells_what_was(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
     with running(craftsync, *pair) as daemon:
-        until(Path(pair[1], "first").exists, "the first pass")
+        until(Path(pair[1], "first").exists, "the first run")
         daemon.until_state("watching", *pair)
         daemon.process.kill()
     run = craftsync("status", "--json", *pair)
@@ -150,7 +150,7 @@ def test_what_waits_for_a_person_is_named_until_it_is_settled(
     for number in range(50):
         (root / f"many-{number}").write_text("x")
     with running(craftsync, *pair) as daemon:
-        until(lambda: len(list(store.glob("many-*"))) == 50, "the first pass")
+        until(lambda: len(list(store.glob("many-*"))) == 50, "the first run")
         daemon.until_state("watching", *pair)
         for number in range(50):
             (root / f"many-{number}").unlink()

@@ -1,4 +1,4 @@
-"""An S3 server that speaks TLS: whole passes over it, and whom it takes to believe it."""
+"""An S3 server that speaks TLS: whole runs over it, and whom it takes to believe it."""
 
 from __future__ import annotations
 

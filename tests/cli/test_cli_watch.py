@@ -38,7 +38,7 @@ def test_changes_of_both_sides_arrive_while_it_runs(
 ) -> None:
     root, store = pair
     with watching(craftsync, str(root), str(store)) as process:
-        until(lambda: (store / "first").exists(), "the first pass")
+        until(lambda: (store / "first").exists(), "the first run")
         (root / "d").mkdir()
         (root / "d/new").write_text("made while watching")
         until(lambda: (store / "d/new").exists(), "a new file")

@@ -141,7 +141,7 @@ def test_the_global_options_stand_before_or_after_the_command(
 def test_a_named_configuration_that_is_not_there_ends_with_78(craftsync: Craftsync) -> None:
     run = craftsync("--config", "none.yaml", "ls", "./store")
     assert run.code == 78
-    assert "none.yaml: there is no such file" in run.err
+    assert "none.yaml: file not found" in run.err
 
 
 def test_a_flag_goes_before_its_variable_and_that_before_the_file(craftsync: Craftsync) -> None:

@@ -1,4 +1,4 @@
-"""Whole passes over a platform where any request may fail: nothing is lost, and all is in step in the end."""
+"""Whole passes over a platform where any request may fail: nothing is lost, and all is in sync in the end."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_no_content_is_lost_or_torn_and_all_is_in_step_once_the_platform_is_well
         try:
             world.run()
         except CraftsyncError:
-            # A pass may end early; what it had done by then must be whole all the same.
+            # A run may end early; what it had done by then must be whole all the same.
             continue
         finally:
             platform.heal()

@@ -1,4 +1,4 @@
-"""A Craft AI store as a pass uses it: what it costs, what it knows of its own writes, when it falls back."""
+"""A Craft AI store as a run uses it: what it costs, what it knows of its own writes, when it falls back."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_the_program_would_notice_a_difference(said_by_sdk: Said) -> None:
 def test_what_a_pass_found_out_about_a_bucket_serves_single_objects_too(
     tmp_path: Path, moto_server: S3Server, use_keys_of: Callable[[S3Server], None]
 ) -> None:
-    """In a bucket that keeps versions, nothing has to be copied to the trash; a pass knows that."""
+    """In a bucket that keeps versions, nothing has to be copied to the trash; a run knows that."""
     use_keys_of(moto_server)
     bucket = f"versioned-{uuid.uuid4().hex[:12]}"
     moto_server.make_bucket(bucket)

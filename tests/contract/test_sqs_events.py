@@ -269,7 +269,7 @@ def test_the_daemon_hears_of_a_change_through_the_queue_of_the_configuration(
     craftsync.config.write_text(CONFIG.format(bucket=notifying.bucket, root=root))
     process = craftsync.start("watch", "ours")
     try:
-        until(lambda: not notifying.left() and holds(notifying, "first"), "the first pass")
+        until(lambda: not notifying.left() and holds(notifying, "first"), "the first run")
         notifying.s3.put_object(Bucket=notifying.bucket, Key=f"{PREFIX}new", Body=b"new")
         until((root / "new").exists, "the new object")
         process.terminate()

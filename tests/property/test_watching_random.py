@@ -1,4 +1,4 @@
-"""Whatever happens to a root, and whatever part of it is heard: the end is that of one pass over it all.
+"""Whatever happens to a root, and whatever part of it is heard: the end is that of one run over it all.
 
 Random operations under the real kernel, seeded; of what the kernel tells, a
 share chosen at random is dropped. The ordinary run is a short one; the marker
@@ -141,7 +141,7 @@ def without_sentinels(files: dict[str, str]) -> dict[str, str]:
 
 
 def live(folder: Path, seed: int, operations: int, loss: float) -> None:
-    """Let a root live, keep it in step by what is heard, and compare the end with one pass."""
+    """Let a root live, keep it in sync by what is heard, and compare the end with one run."""
     random = Random(seed)
     world = World(folder, MemoryStore())
     life = Life(world.root, random)
@@ -179,7 +179,7 @@ def live(folder: Path, seed: int, operations: int, loss: float) -> None:
 
 
 def after_one_pass(folder: Path, world: World) -> dict[str, str]:
-    """Return what an empty store holds after one pass over a copy of the root."""
+    """Return what an empty store holds after one run over a copy of the root."""
     once = World(folder, DirectoryStore.create(folder / "another"))
     once.state_dir = folder / "another state"
     shutil.copytree(world.root, folder / "copy", ignore=shutil.ignore_patterns(".craftsync"))

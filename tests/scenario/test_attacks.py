@@ -30,7 +30,7 @@ class _ControlThreadDies(BaseException):
 def test_deletes_decided_at_the_last_look_go_through_the_guard(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uploaded, never recorded, then gone from the root: still more deletes than one pass may make."""
+    """Uploaded, never recorded, then gone from the root: still more deletes than one run may make."""
     world.write("keep", "k")
     world.run()
     for number in range(100):
@@ -97,7 +97,7 @@ def test_the_temporary_of_a_download_that_became_pointless_is_removed(tmp_path: 
     assert not list(temporaries.iterdir())
 
 
-@pytest.mark.parametrize("lost", ["swept by a pass with another store", "removed by hand"])
+@pytest.mark.parametrize("lost", ["swept by a run with another store", "removed by hand"])
 def test_a_download_whose_unfinished_file_is_gone_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
@@ -183,7 +183,7 @@ def test_a_planned_move_of_a_file_that_holds_something_else_by_now_is_not_made(
 def test_a_download_that_only_lacks_its_record_is_not_taken_for_another_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All parts have arrived before the crash, and the object is replaced as the next pass looks."""
+    """All parts have arrived before the crash, and the object is replaced as the next run looks."""
     for module in (content, executor):
         monkeypatch.setattr(module, "WHOLE", 1000)
         monkeypatch.setattr(module, "PART", 500)
@@ -219,10 +219,10 @@ def test_a_download_that_only_lacks_its_record_is_not_taken_for_another_version(
 def test_an_own_write_is_known_also_after_a_pass_that_could_not_look_at_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uploaded, never recorded, edited since; and the first pass after that cannot ask the store."""
+    """Uploaded, never recorded, edited since; and the first run after that cannot ask the store."""
     store = _Edited()
     world = World(tmp_path, store)
-    world.write("other", "in step")
+    world.write("other", "in sync")
     world.run()
     world.write("file", "first")
 

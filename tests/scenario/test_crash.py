@@ -1,4 +1,4 @@
-"""The process dies at every effect in turn, before it and after it; the next pass must heal it.
+"""The process dies at every effect in turn, before it and after it; the next run must heal it.
 
 The child process is a fork that ends with `os._exit`, so nothing of its own is
 cleaned up: what is on disk is what a SIGKILL leaves.
@@ -88,7 +88,7 @@ class Late:
 def die_in_a_pass(
     world: World, at: int, *, after: bool, late: bool = False, **options: Any
 ) -> bool:
-    """Run a pass in a child that dies at an effect; tell whether it came that far."""
+    """Run a run in a child that dies at an effect; tell whether it came that far."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -108,7 +108,7 @@ def die_in_a_pass(
         finally:
             os._exit(status)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, DIED), "the pass itself failed in the child"
+    assert code in (0, DIED), "the run itself failed in the child"
     return code == DIED
 
 

@@ -32,7 +32,7 @@ needs_analyze = pytest.mark.skipif(
 
 @pytest.fixture
 def craftsync(tmp_path: Path) -> Craftsync:
-    """Give a user with one folder in the configuration; `data` is kept in step with `store`."""
+    """Give a user with one folder in the configuration; `data` is kept in sync with `store`."""
     craftsync = Craftsync(tmp_path)
     for name in ("data", "store"):
         (tmp_path / name).mkdir()
@@ -180,7 +180,7 @@ KERNEL = (
 
 @pytest.fixture
 def platform(craftsync: Craftsync) -> Iterator[None]:
-    """Serve the store as the platform does, and keep the folder in step with that."""
+    """Serve the store as the platform does, and keep the folder in sync with that."""
     with serving(craftsync.folder / "store") as server:
         access = f"store: craft-ai, url: '{server.url}', control_url: '{server.url}'"
         craftsync.config.write_text(

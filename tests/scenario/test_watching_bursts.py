@@ -76,7 +76,7 @@ def running(world: World) -> Iterator[Running]:
     thread = threading.Thread(target=found.run)
     thread.start()
     try:
-        until(lambda: found.has_begun, "the first pass")
+        until(lambda: found.has_begun, "the first run")
         yield found
     finally:
         stop.set()

@@ -1,4 +1,4 @@
-"""When the daemon makes a pass, and over what: told turn by turn, with a clock that stands still."""
+"""When the daemon makes a run, and over what: told turn by turn, with a clock that stands still."""
 
 from __future__ import annotations
 
@@ -416,7 +416,7 @@ def test_a_stop_ends_the_wait_at_once(tmp_path: Path) -> None:
     thread = threading.Thread(target=keep)
     thread.start()
     ready.wait(60)
-    until(lambda: states[0].state.last_report, "the first pass")
+    until(lambda: states[0].state.last_report, "the first run")
     stop.set()
     states[0].wake()
     thread.join(60)

@@ -145,7 +145,7 @@ AnyWatch = TypeVar("AnyWatch", NoWatch, Hearing)
 
 
 class Kept(Generic[AnyWatch]):
-    """A world that is kept in step by `FolderLoop`, one turn at a time."""
+    """A world that is kept in sync by `FolderLoop`, one turn at a time."""
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ def kept(
     settings: WatchSettings | None = None,
     clock: StoppedClock | None = None,
 ) -> Iterator[Kept[AnyWatch]]:
-    """Keep a world in step after a first full pass, which `passes` and `events` do not show."""
+    """Keep a world in sync after a first full run, which `passes` and `events` do not show."""
     clock = clock or StoppedClock()
     options = options or Options(transfers=4, exclude=(SENTINELS,))
     with world.open(clock=clock) as session:

@@ -83,7 +83,7 @@ class World:
         return session
 
     def run(self, mode: str = "two-way", *, delete: bool = False, **options: Any) -> Report:
-        """Make one pass and return its report; what it said is in `events`."""
+        """Make one run and return its report; what it said is in `events`."""
         policy = replace(options.pop("policy", Policy()), mode=Mode(mode), delete=delete)
         paths = options.pop("paths", None)
         settings = Options(policy=policy, transfers=4, **options)
@@ -100,7 +100,7 @@ class World:
 
     @property
     def said(self) -> list[str]:
-        """Return the events of the last pass, in order of path, one a line."""
+        """Return the events of the last run, in order of path, one a line."""
         lines = []
         for event in self.events:
             if isinstance(event, ActionEvent):

@@ -103,7 +103,7 @@ def test_a_file_that_is_named_has_to_exist(
     missing = tmp_path / "none.yaml"
     if by == "variable":
         monkeypatch.setenv("CRAFTSYNC_CONFIG", str(missing))
-    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: file not found"):
         config.load(missing if by == "argument" else None)
 
 

@@ -43,7 +43,7 @@ def two_folders(folder: Path) -> PairOptions:
 
 
 def remember(folder: Path, root: Path, store: Path) -> None:
-    """Leave behind what a pass over the pair would."""
+    """Leave behind what a run over the pair would."""
     (root / ".craftsync").mkdir(parents=True, exist_ok=True)
     PairState.open(folder / "state", str(root), str(store), new_id=lambda: "1").close()
 

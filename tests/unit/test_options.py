@@ -72,7 +72,7 @@ def test_a_rate_reaches_both_directions() -> None:
         ({"exclude": "*.tmp"}, "--exclude: '*.tmp' is one pattern, not a list"),
         ({"exclude_from": ["/nowhere/list"]}, "--exclude-from: '/nowhere/list' cannot be read"),
         ({"checksum": True, "size_only": True}, "contradict each other"),
-        ({"max_deletes": 1}, "There is no option 'max_deletes'"),
+        ({"max_deletes": 1}, "Unknown option 'max_deletes'"),
         ({"delete": "no"}, "delete: 'no' is not a bool"),
         ({"dry_run": 1}, "dry_run: 1 is not a bool"),
         ({"request_payer": "false"}, "request_payer: 'false' is not a bool"),

@@ -155,7 +155,7 @@ def test_two_environments_have_two_addresses_and_neither_says_how_to_get_in() ->
 
 
 def test_without_a_configuration_the_answer_says_so() -> None:
-    with pytest.raises(UsageError, match="known: none; there is no configuration"):
+    with pytest.raises(UsageError, match="known: none; no configuration exists"):
         places.resolve("store", Config())
 
 

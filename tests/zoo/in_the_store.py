@@ -64,7 +64,7 @@ MUTATIONS = (
     Mutation(
         "the rest of a page that is cut off is not missed",
         37,
-        '    except (ValueError, ElementTree.ParseError) as error:\n        raise BrokenPage("a page is no complete XML") from error\n',
+        '    except (ValueError, ElementTree.ParseError) as error:\n        raise BrokenPage("a page is not complete XML") from error\n',
         '    except (ValueError, ElementTree.ParseError):\n        columns, _ = _split(body.decode(errors="replace"))\n        return Page(*(columns or [[], [], [], []]), None)\n',
         ("test_no_part_of_a_page_passes_for_the_whole",),
     ),

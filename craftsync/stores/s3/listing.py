@@ -86,7 +86,7 @@ def parse(body: bytes) -> Page:
         columns, rest = _split(body.decode())
         root = ElementTree.fromstring(rest)
     except (ValueError, ElementTree.ParseError) as error:
-        raise BrokenPage("a page is no complete XML") from error
+        raise BrokenPage("a page is not complete XML") from error
     name = _name(root)
     if name != "ListBucketResult":
         raise BrokenPage(f"a page holds <{name}> instead of a listing")
@@ -135,7 +135,7 @@ def _token(root: ElementTree.Element) -> str | None:
         raise BrokenPage("a page does not say whether more follow")
     token = _child(root, "NextContinuationToken") if truncated == "true" else None
     if truncated == "true" and not token:
-        raise BrokenPage("more pages follow, but there is no token for them")
+        raise BrokenPage("more pages follow, but without a token for them")
     return token
 
 

@@ -257,7 +257,7 @@ class S3Store:
                     return
                 raise PathError(
                     f"{path} was not deleted: the server could not copy it to the trash, though it is there.",
-                    remedy="Run it again; if it stays, see what craftsync doctor says of the store.",
+                    remedy="Run it again. If it happens again, run craftsync doctor.",
                 ) from error
         self.calls.delete(self._key(path), checks.matching(version))
 
