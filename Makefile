@@ -14,7 +14,7 @@ INJECTED  ?= 400
 # Power cuts on filesystems in images; needs root.
 CUTS      ?= 200
 
-.PHONY: run test check lint test-exhaustive campaign bench lock clean
+.PHONY: run test check lint reference test-exhaustive campaign bench lock clean
 
 run: $(VENV)/.locked      ## See a folder and a store being kept in step.
 	@$(BIN)/python docs/demo.py
@@ -28,6 +28,9 @@ lint: $(VENV)/.locked
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+reference: $(VENV)/.locked  ## Write what is made from the table of options: config.example.yaml, docs/configuration.md.
+	$(BIN)/python -m craftsync.config.reference
 
 test-exhaustive: $(VENV)/.locked  ## Run the full enumerations too, and start each command anew; takes minutes.
 	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign"

@@ -32,11 +32,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from craftsync.config.options import PassOptions
+    from craftsync.config.options import MigrateOptions, PassOptions
     from craftsync.datastore import DataStore as DataStore
     from craftsync.engine.report import Report
     from craftsync.migrate.options import MigrationReport
-    from craftsync.migrate.words import MigrateOptions
 
 Place = str | os.PathLike[str]
 """A word as on the command line, or a path."""
@@ -89,7 +88,7 @@ def migrate(source: Place, target: Place, **options: Unpack[MigrateOptions]) -> 
     """Copy what one store has and the other has not; with `delete=True` the target mirrors the source.
 
     Both are words as on the command line, and the options are its flags
-    (`craftsync.migrate.words.MigrateOptions`). Errors are as in `push`.
+    (`craftsync.config.options.MigrateOptions`). Errors are as in `push`.
     """
     from craftsync.config.places import word_of
     from craftsync.migrate import command

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from craftsync import opening
-from craftsync.config.options import PassOptions, Settings, settings_of
+from craftsync.config.options import PassOptions, Settings, given_by, refuse_unknown
 from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.parsers import RateByTime, Rates
 from craftsync.core.model import Compare, Mode, Policy
@@ -46,35 +46,36 @@ def check(
     in the root, "*" different, "!" could not be read.
     """
     pair = opening.resolve(words, asked)
-    options = options_for(pair, asked, pair.settings.mode or Mode.TWO_WAY)
+    options = options_for(pair, asked)
     if options.policy.compare is Compare.FINGERPRINT:
         options = replace(options, policy=replace(options.policy, compare=Compare.CHECKSUM))
     with opening.open_pair(pair, state_dir_of(asked), read_only=True) as session:
         return session.check(options, on_line, asked.get("on_event", _ignore))
 
 
-def options_for(pair: Pair, asked: PassOptions, mode: Mode) -> Options:
-    """Return what a call asks of a pair, the configuration filling in what it is silent about."""
-    return options_of(asked, settings_of(asked).over(pair.settings), mode)
+def options_for(pair: Pair, asked: PassOptions, mode: Mode | None = None) -> Options:
+    """Return what a call asks of a pair; the configuration, then the defaults fill in the rest."""
+    refuse_unknown(asked, PassOptions)
+    settings = Settings.of(pair.given, given_by(asked))
+    return options_of(asked, settings, mode or settings.mode)
 
 
 def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
-    """Return the options of a run: what this call asks, and `settings` for all it is silent about."""
-    up, down = _rates_of(settings.bwlimit or Rates(None, None))
-    defaults = Options()
+    """Return the engine's options: the settings of a folder, and what concerns this one call."""
+    up, down = _rates_of(settings.bwlimit)
     return Options(
         policy=Policy(
             mode=mode,
-            delete=bool(settings.delete),
+            delete=settings.delete,
             compare=_compare(asked),
-            conflict=settings.conflict or defaults.policy.conflict,
+            conflict=settings.conflict,
         ),
         dry_run=asked.get("dry_run", False),
-        delete_limit=settings.max_delete or defaults.delete_limit,
+        delete_limit=settings.max_delete,
         force_delete=asked.get("force_delete", False),
         include=settings.include,
         exclude=settings.exclude,
-        transfers=defaults.transfers if settings.transfers is None else settings.transfers,
+        transfers=settings.transfers,
         upload_rate=up,
         download_rate=down,
     )

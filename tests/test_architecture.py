@@ -64,6 +64,7 @@ OWNERS = {
     "jwt": ("serve/",),
     "pathspec": ("local/ignore.py",),
     "platformdirs": ("config/",),
+    "prometheus_client": ("daemon/metrics.py",),
     "python_multipart": ("serve/",),
     "requests": ("stores/craftai",),
     "rich": ("cli/",),

@@ -48,6 +48,7 @@ MODULES = {
     "rm": "objects",
     "serve": "serve",
     "init": "init",
+    "config": "init",
     "doctor": "doctor",
 }
 """The commands in the order of the help, and the module each is defined in."""

@@ -1,38 +1,27 @@
-"""`init`: put a folder and its store into the configuration."""
+"""`init` and `config`: put folders and their stores into the configuration, print and remove them."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from craftsync.cli import params as common
-from craftsync.cli.output import say
+from craftsync.cli.output import say, say_json
+from craftsync.cli.params import Group
 from craftsync.cli.terminal import shown
+from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
-from craftsync.config import pairs, places
-from craftsync.config.file import Config
+from craftsync.config.file import Config, Folder
+from craftsync.config.options import Option, PairOptions
 from craftsync.config.places import DirectoryLocation, Location, S3Location
 from craftsync.config.secrets import TOKEN_ENV
-from craftsync.errors import ConfigError, CraftsyncError, UsageError
+from craftsync.errors import UsageError, nearest
 
-_HEADER = """\
-# The configuration of craftsync, written by `craftsync init`; every key there is
-# stands in config.example.yaml. Precedence: flag, CRAFTSYNC_* variable, this file,
-# default. A path that is not absolute starts at the folder of this file. A secret
-# is never in here.
-"""
-_SECTIONS = {
-    "environments": "# Names for stores: `craftsync ls NAME`.",
-    "folders": "# Names for linked folders: `craftsync sync NAME`. `craftsync watch` keeps all of them in sync.",
-}
 _NOT_A_NAME = re.compile(r"[^\w.-]+")
 
 
@@ -54,22 +43,28 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
       craftsync init models ~/work/models ./backup
     """
     asked = common.asked_of(flags)
-    file = Path(asked.get("config") or configuration.default_file()).expanduser()
-    config = configuration.load(file) if file.exists() else Config()
-    old = file.read_text("utf-8") if file.exists() else ""
+    file, old, known = _configuration(asked)
     name, root, store = _words(words)
-    _refuse_name(name, file, config)
-    location = places.resolve(store, config, pairs.access_of(asked))
+    _refuse_name(name, file, known)
+    location = places.resolve(store, known, pairs.access_of(asked))
     places.refuse_nesting(Path(root), location)
-    content = _extended(old, file, config, name, root, store, location)
+    content = edit.with_entries(old, file, _entries(known, name, root, store, location))
     for folder in (Path(root), location.path if isinstance(location, DirectoryLocation) else None):
         if folder is not None and not folder.is_dir():
             folder.mkdir(parents=True)
             say(f"made {shown(str(folder))}")
-    _write(file, content)
+    edit.write(file, content)
     say(f"{shown(str(file))}: {name} is {shown(root)} with {shown(store)}")
     for line in _next_steps(name):
         say(line)
+
+
+def _configuration(asked: PairOptions) -> tuple[Path, str, Config]:
+    """Return the configuration file, its text and what it gives; both empty where there is none yet."""
+    file = Path(asked.get("config") or configuration.default_file()).expanduser()
+    if not file.exists():
+        return file, "", Config()
+    return file, file.read_text("utf-8"), configuration.load(file)
 
 
 def _words(words: tuple[str, ...]) -> tuple[str, str, str]:
@@ -89,9 +84,9 @@ def _words(words: tuple[str, ...]) -> tuple[str, str, str]:
             raise UsageError("It is not clear what is meant.", remedy="Give [NAME] ROOT STORE.")
 
 
-def _refuse_name(name: str, file: Path, config: Config) -> None:
+def _refuse_name(name: str, file: Path, known: Config) -> None:
     """Raise `UsageError` for a name that is taken, or that would not be one word for the command line."""
-    if name in config.folders:
+    if name in known.folders:
         raise UsageError(
             f"{file} has a folder {name!r} already.",
             remedy="Give another NAME, or edit that one in the file.",
@@ -102,52 +97,18 @@ def _refuse_name(name: str, file: Path, config: Config) -> None:
         )
 
 
-def _extended(
-    old: str, file: Path, config: Config, name: str, root: str, store: str, location: Location
-) -> str:
-    """Return the content of the file with the pair in it; it is certain to say the same beside that."""
-    lines, environment = {}, store
-    if store.partition(":")[0] not in config.environments or "://" in store:
-        label = _free(name, config)
-        lines["environments"] = f"{_yaml(label)}: {_flow(_keys_of(location))}"
+def _entries(
+    known: Config, name: str, root: str, store: str, location: Location
+) -> dict[str, tuple[str, dict[str, str]]]:
+    """Return what is to be added: the folder, and its environment where it is not there yet."""
+    entries, environment = {}, store
+    if store.partition(":")[0] not in known.environments or "://" in store:
+        label = _free(name, known)
+        entries["environments"] = (label, _keys_of(location))
         folder = getattr(location, "folder", "")
         environment = f"{label}:{folder}" if folder else label
-    lines["folders"] = f"{_yaml(name)}: {_flow({'root': root, 'environment': environment})}"
-    content = old or _HEADER
-    for section, line in lines.items():
-        content = _with_line(content, section, line)
-    if not _adds_only(content, file, config, name):
-        raise ConfigError(
-            f"{file}: it is written in a way that cannot be extended line by line.",
-            remedy="Add this by hand:\n"
-            + "\n".join(f"{section}:\n  {line}" for section, line in lines.items()),
-        )
-    return content
-
-
-def _with_line(content: str, section: str, line: str) -> str:
-    """Return the content with a line in a section, which is begun at the end if it is not there."""
-    found = re.search(
-        rf"^{section}:[ \t]*(#.*)?\n(?:[ \t]*(?:#.*)?\n)*(?P<indent> *)", content, re.M
-    )
-    if found is None:
-        gap = "" if not content or content.endswith("\n") else "\n"
-        return f"{content}{gap}\n{_SECTIONS[section]}\n{section}:\n  {line}\n"
-    head = content.index("\n", found.start()) + 1
-    return f"{content[:head]}{found['indent'] or '  '}{line}\n{content[head:]}"
-
-
-def _adds_only(content: str, file: Path, old: Config, name: str) -> bool:
-    """Tell whether this content is valid, says all that was said before, and has the new folder."""
-    with suppress(ConfigError):
-        new = configuration.parse(content, file)
-        environments = {key: new.environments.get(key) for key in old.environments}
-        folders = {key: new.folders.get(key) for key in old.folders}
-        same = (environments, folders) == (dict(old.environments), dict(old.folders))
-        return (
-            same and name in new.folders and (new.metrics, new.notify) == (old.metrics, old.notify)
-        )
-    return False
+    entries["folders"] = (name, {"root": root, "environment": environment})
+    return entries
 
 
 def _keys_of(location: Location) -> dict[str, str]:
@@ -175,10 +136,10 @@ def _keys_of(location: Location) -> dict[str, str]:
     return {key: value for key, value in keys.items() if value}
 
 
-def _free(name: str, config: Config) -> str:
+def _free(name: str, known: Config) -> str:
     """Return a name for an environment that no other has."""
     label, number = name, 2
-    while label in config.environments:
+    while label in known.environments:
         label, number = f"{name}-{number}", number + 1
     return label
 
@@ -191,37 +152,6 @@ def _absolute(word: str) -> str:
     return os.path.abspath(os.path.expanduser(word))
 
 
-def _flow(keys: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{key}: {_yaml(value)}" for key, value in keys.items()) + "}"
-
-
-def _yaml(word: str) -> str:
-    """Return a word as YAML has it: bare where that means the same, quoted where not."""
-    bare = (
-        re.fullmatch(r"[\w/~.][\w/.~-]*(://[\w/.~:-]+)?", word)
-        and configuration.read_yaml(word) == word
-    )
-    return word if bare else json.dumps(word, ensure_ascii=False)
-
-
-def _write(file: Path, content: str) -> None:
-    """Replace the file in one step; a new one is for its owner alone, an old one keeps its mode."""
-    place = Path(os.path.realpath(file))
-    part = place.with_name(f"{place.name}.part")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(descriptor)
-            if place.exists():
-                os.fchmod(descriptor, place.stat().st_mode & 0o7777)
-        os.replace(part, place)
-    except (OSError, UnicodeEncodeError) as error:
-        raise CraftsyncError(f"{file} cannot be written ({error}).") from error
-
-
 def _next_steps(name: str) -> list[str]:
     steps = {
         "doctor": "is everything as it should be?",
@@ -231,3 +161,135 @@ def _next_steps(name: str) -> list[str]:
     }
     width = max(map(len, steps))
     return ["Next:", *(f"  craftsync {step:{width}}  {what}" for step, what in steps.items())]
+
+
+@click.group(cls=Group)
+def config() -> None:
+    """Print what is configured, and remove folders and environments.
+
+    \b
+    Examples:
+      craftsync config list
+      craftsync config show datasets
+      craftsync config example > config.yaml
+    """
+
+
+@config.command("list", cls=common.Command)
+@common.json_option
+def list_(**flags: Any) -> None:
+    """List the environments and the folders, and where they are.
+
+    \b
+    Examples:
+      craftsync config list
+      craftsync config list --json
+    """
+    file, _, known = _configuration(common.place_of(flags))
+    if not flags["json"]:
+        say(f"{shown(str(file))}:" if known.environments else f"Nothing in {shown(str(file))} yet.")
+    for name in known.environments:
+        address = places.address_of(places.resolve(name, known))
+        _print_entry("environment", name, {"address": address}, shown(address), flags)
+    for name, folder in known.folders.items():
+        store = places.address_of(places.resolve(folder.environment, known))
+        facts = {"root": str(folder.root), "environment": folder.environment, "store": store}
+        _print_entry("folder", name, facts, shown(f"{folder.root} ⇄ {folder.environment}"), flags)
+
+
+def _print_entry(
+    kind: str, name: str, facts: dict[str, str], line: str, flags: dict[str, Any]
+) -> None:
+    if flags["json"]:
+        say_json({"type": kind, "name": name, **facts})
+    else:
+        say(f"  {kind:11} {name}  {line}")
+
+
+@config.command(cls=common.Command)
+@common.all_of(click.argument("name"), common.json_option)
+def show(name: str, **flags: Any) -> None:
+    """Print the keys of a folder or an environment; defaults stand behind a #.
+
+    \b
+    Examples:
+      craftsync config show datasets
+      craftsync config show --json prod
+    """
+    file, text, known = _configuration(common.place_of(flags))
+    content = configuration.read_yaml(text)
+    for section in _sections_with(name, file, known):
+        keys = content[section][name]
+        store = [] if section == "folders" else [Option("store", "")]
+        if not flags["json"]:
+            say(f"{section}:")
+            say(f"  {edit.in_yaml(name)}:")
+        for option in (*store, *options.keys("folder" if store == [] else keys["store"])):
+            given = keys.get(option.name) is not None
+            value = keys[option.name] if given else option.default
+            if flags["json"]:
+                facts = {"key": option.name, "value": value, "given": given}
+                say_json({"type": section.removesuffix("s"), "name": name, **facts})
+            else:
+                written = edit.in_yaml(value) if given else value
+                say(f"    {'' if given else '# '}{option.name}: {shown(written)}")
+
+
+@config.command(cls=common.Command)
+@click.argument("name")
+def remove(name: str, **flags: Any) -> None:
+    """Remove a folder, or else an environment, from the configuration; no file of theirs is touched.
+
+    \b
+    Examples:
+      craftsync config remove datasets
+      craftsync config --config other.yaml remove prod
+    """
+    file, text, known = _configuration(common.place_of(flags))
+    section = _sections_with(name, file, known)[0]
+    users = [each for each, folder in known.folders.items() if _environment_of(folder) == name]
+    if section == "environments" and users:
+        raise UsageError(
+            f"{name} is the store of {', '.join(users)}.",
+            remedy=f"First: {'; '.join(f'craftsync config remove {user}' for user in users)}.",
+        )
+    edit.write(file, edit.without_entry(text, file, section, name))
+    say(f"Removed the {section.removesuffix('s')} {name} from {shown(str(file))}.")
+    if section == "folders":
+        environment = _environment_of(known.folders[name])
+        others = [each for each in known.folders.values() if _environment_of(each) == environment]
+        say("A running daemon keeps it in sync until craftsync reload.")
+        if len(others) == 1:
+            say(f"No folder is left for its environment: craftsync config remove {environment}")
+
+
+@config.command(cls=common.Command)
+def example(**flags: Any) -> None:
+    """Print a configuration with every key there is and what it means.
+
+    \b
+    Examples:
+      craftsync config example > config.yaml
+    """
+    from craftsync.config import reference
+
+    for line in reference.example().splitlines():
+        say(line)
+
+
+def _sections_with(name: str, file: Path, known: Config) -> list[str]:
+    """Return which sections have an entry of this name, folders first; raises `UsageError` for none."""
+    sections = [
+        section for section in ("folders", "environments") if name in getattr(known, section)
+    ]
+    if not sections:
+        every = [*known.folders, *known.environments]
+        raise UsageError(
+            f"{name!r} is neither a folder nor an environment of {file}.",
+            remedy=f"{nearest(name, every)}Known: {', '.join(every) or 'none'}.",
+        )
+    return sections
+
+
+def _environment_of(folder: Folder) -> str:
+    return folder.environment.partition(":")[0]

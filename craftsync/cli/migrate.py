@@ -9,6 +9,7 @@ import click
 
 from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, size_shown
+from craftsync.config.options import MigrateOptions
 from craftsync.migrate import command, words
 from craftsync.migrate.options import MigrationReport
 
@@ -16,28 +17,16 @@ _options = (
     click.argument("source"),
     click.argument("target"),
     common.dry_run_option,
-    click.option("--delete", is_flag=True, help="Delete in the target what the source lacks."),
-    click.option("--max-delete", metavar="N|P%", help="Hold the deletes if there are more."),
-    click.option("--force-delete", is_flag=True, help="Carry out all deletes, this once."),
+    common.option("delete"),
+    common.option("max_delete"),
+    common.option("force_delete"),
     common.pattern_options,
-    click.option("--no-overwrite", is_flag=True, help="Leave alone what the target has already."),
-    click.option("--verify", metavar="HOW", help="checksum (the default), or full: read it back."),
-    click.option("--shard", metavar="I/N", help="Only the I-th of N shares of the keys."),
-    click.option("--dask", metavar="ADDRESS", help="Let a Dask cluster do it: tcp://host:8786."),
-    click.option(
-        "--storage-class", metavar="CLASS", help="Of what is written to S3; source: as it was."
-    ),
-    click.option("--tags", is_flag=True, help="Keep tags from one server to another, too."),
-    click.option("--stream", is_flag=True, help="Never let the server copy by itself."),
-    click.option("--manifest", metavar="FILE", help="Where to write the list of what was copied."),
-    click.option("--manifest-in-target", is_flag=True, help="Put it into the target, too, last."),
+    common.group("migrate"),
     common.transfer_options,
     click.option("--bandwidth", metavar="RATE", default="100M", help="What -n reckons with."),
     common.output_options,
     common.access_options,
-    click.option("--source-profile", metavar="PROFILE", help="As --profile, for the source."),
-    click.option("--source-region", metavar="REGION", help="As --region, for the source."),
-    click.option("--source-endpoint-url", metavar="URL", help="As --endpoint-url, for the source."),
+    common.group("source"),
 )
 
 
@@ -60,9 +49,9 @@ def migrate(source: str, target: str, **flags: Any) -> int:
     """
     rate = words.parse_bandwidth(flags["bandwidth"])
     with reporting("migrate", flags) as output:
-        names = words.MigrateOptions.__annotations__
+        names = MigrateOptions.__annotations__
         asked = cast(
-            words.MigrateOptions,
+            MigrateOptions,
             {name: value for name, value in flags.items() if name in names},
         )
         asked["on_event"] = output.on_event

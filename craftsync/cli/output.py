@@ -1,8 +1,6 @@
-"""What a command prints: lines for people, or one JSON object a line.
+"""What a command prints: lines for people, one JSON object a line, or progress (by rich).
 
-Results go to stdout; progress and what is wrong go to stderr.
-
-Progress on a terminal: files, bytes, rate and time left. The only importer of rich.
+Results go to standard output; progress and problems go to standard error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The flags several commands share, and what they are split into.
-
-Groups of commands: whole sentences in the help, and the nearest command for one that does not exist.
-"""
+"""Options that several commands share, and command groups that suggest the nearest command."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from typing import Any, TypeVar, cast
 import click
 
 from craftsync.cli.terminal import ReaderGone
-from craftsync.config.options import PairOptions, PassOptions, Settings
-from craftsync.config.parsers import BadWord, choice_of
+from craftsync.config import options
+from craftsync.config.options import PairOptions, PassOptions
+from craftsync.config.parsers import choice_of
 from craftsync.core.model import Mode
-from craftsync.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -36,16 +33,13 @@ class Command(click.Command):
         super().__init__(*args, **settings)
         self.params += [
             click.Option(
-                [flag],
-                metavar=metavar,
+                [row.flag],
+                metavar=row.value,
                 callback=_or_global,
                 allow_from_autoenv=False,
-                help=f"As before the command: {what}.",
+                help=f"As before the command: {row.help[0].lower()}{row.help[1:]}",
             )
-            for flag, metavar, what in (
-                ("--config", "FILE", "the configuration file"),
-                ("--state-dir", "DIR", "where the state databases live"),
-            )
+            for row in options.flags("global")
         ]
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -69,64 +63,38 @@ def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:
 
 pair_words = click.argument("pair", nargs=-1, metavar="[FOLDER | ROOT STORE]")
 
-access_options = all_of(
-    click.option("--profile", help="The AWS profile of an S3 store."),
-    click.option("--region", help="The region of an S3 store."),
-    click.option("--endpoint-url", metavar="URL", help="The address of an S3-compatible server."),
-    click.option("--request-payer", is_flag=True, help="Pay for requests to an S3 bucket."),
-)
 
-json_option = click.option("--json", is_flag=True, help="Print one JSON object a line.")
+def option(name: str) -> Decorator[Any]:
+    """Return the flag of an option of the table."""
+    row = options.FLAGS[name]
+    if row.value:
+        has_word = row.default and " " not in row.default
+        shown = f"{row.help} [{row.default}]" if has_word else row.help
+        return click.option(
+            row.flag, *row.spellings, multiple=row.many, metavar=row.value, help=shown
+        )
+    opposite = [word for word in row.spellings if word.startswith("--no-")]
+    if opposite:
+        return click.option(f"{row.flag}/{opposite[0]}", default=None, help=row.help)
+    return click.option(row.flag, *row.spellings, is_flag=True, help=row.help)
 
-path_options = all_of(
-    click.option("--folder", metavar="NAME", help="The folder of the configuration it is about."),
-    click.option("--root", metavar="ROOT", help="The folder, together with --store."),
-    click.option("--store", metavar="STORE", help="The store it is about, together with --root."),
-    access_options,
-)
 
-pattern_options = all_of(
-    click.option("--include", multiple=True, metavar="PATTERN", help="Take only what matches."),
-    click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches."),
-    click.option(
-        "--exclude-from", multiple=True, metavar="FILE", help="Leave out what matches its lines."
-    ),
-)
+def group(name: str) -> Decorator[Any]:
+    """Return the flags of a group of options of the table."""
+    return all_of(*(option(row.name) for row in options.flags(name)))
 
-filter_options = all_of(
-    pattern_options,
-    click.option("-c", "--checksum", is_flag=True, help="Read all content, trust no time."),
-    click.option("--size-only", is_flag=True, help="Compare sizes only."),
-)
 
-mode_option = click.option("--mode", metavar="MODE", help="two-way (the default), push or pull.")
-
-decision_options = all_of(
-    click.option("--delete/--no-delete", default=None, help="Delete what the other side lost."),
-    click.option("--max-delete", metavar="N|P%", help="Hold the deletes if there are more."),
-    click.option("--force-delete", is_flag=True, help="Carry out all deletes, this once."),
-    filter_options,
-    click.option(
-        "--conflict", metavar="HOW", help="both, newer, local or remote, when both sides changed."
-    ),
-)
-
-transfer_options = all_of(
-    click.option("--transfers", metavar="N|auto", help="How many files travel at once."),
-    click.option(
-        "--bwlimit", metavar="RATE[:RATE]", help="Bytes per second up and down, with K, M or G."
-    ),
-)
-
-output_options = all_of(
-    json_option,
-    click.option("-q", "--quiet", is_flag=True, help="Only say what is wrong."),
-    click.option("-v", "--verbose", is_flag=True, help="Say each action."),
-)
-
-dry_run_option = click.option(
-    "-n", "--dry-run", "--dryrun", is_flag=True, help="Say what would be done, and do nothing."
-)
+access_options = group("access")
+json_option = option("json")
+path_options = all_of(group("path"), access_options)
+pattern_options = group("patterns")
+filter_options = all_of(pattern_options, group("compare"))
+mode_option = option("mode")
+time_options = group("times")
+decision_options = all_of(group("deletes"), filter_options, option("conflict"))
+transfer_options = group("transfers")
+output_options = all_of(json_option, group("loudness"))
+dry_run_option = option("dry_run")
 
 
 def asked_of(flags: Mapping[str, Any]) -> PassOptions:
@@ -157,17 +125,7 @@ def words_of(flags: Mapping[str, Any]) -> list[str]:
 
 def mode_of(word: str | None) -> Mode | None:
     """Return the mode `--mode` names, if it was given."""
-    if word is None:
-        return None
-    try:
-        return choice_of(Mode, "mode")(word)
-    except BadWord as bad:
-        raise UsageError(f"--mode: {word!r} {bad}.", remedy=bad.remedy) from bad
-
-
-def watch_settings_of(flags: Mapping[str, Any]) -> Settings:
-    """Return the times that the flags of `watch` give."""
-    return Settings(settle=flags["settle"], poll=flags["poll"], rescan=flags["rescan"])
+    return options.read({"mode": word}, "mode", choice_of(Mode, "mode"))
 
 
 _NO_LIMIT = 1000

@@ -1,4 +1,4 @@
-"""What was done: history, why, trash."""
+"""`history`, `why` and `trash`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from craftsync.cli.params import Group
 from craftsync.cli.terminal import shown
 from craftsync.clock import iso
 from craftsync.config import pairs
-from craftsync.core.model import BaselineRow, LocalFile, Mode, RemoteObject
+from craftsync.core.model import BaselineRow, LocalFile, RemoteObject
 from craftsync.errors import LockedError
 
 if TYPE_CHECKING:
@@ -77,9 +77,8 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     pair, inside = opening.around(path, common.words_of(flags), asked)
-    chosen = common.mode_of(mode) or pair.settings.mode or Mode.TWO_WAY
     with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
-        told = session.why(inside, runs.options_for(pair, asked, chosen))
+        told = session.why(inside, runs.options_for(pair, asked, common.mode_of(mode)))
     looks = {"root": told.local, "store": told.remote, "last agreed": told.baseline}
     names = dict(zip(looks, ("folder", "store", "last synced state"), strict=True))
     if flags["json"]:

@@ -1,4 +1,4 @@
-"""What waits for a person: conflicts and held deletes."""
+"""`conflicts` and `deletes`: what waits for a decision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
 from craftsync.config.options import PassOptions
-from craftsync.core.model import Kind, LocalFile, Mode
+from craftsync.core.model import Kind, LocalFile
 from craftsync.core.paths import malformed
 from craftsync.engine.report import Report
 from craftsync.errors import UsageError
@@ -375,7 +375,7 @@ def _judge_here(
 ) -> int:
     from craftsync.engine.held import Approval
 
-    options = runs.options_for(pair, asked, pair.settings.mode or Mode.TWO_WAY)
+    options = runs.options_for(pair, asked)
     with (
         reporting(verb, flags) as output,
         opening.open_pair(pair, pairs.state_dir_of(asked), read_only=options.dry_run) as session,

@@ -1,4 +1,4 @@
-"""Runs and what compares without a run: push, pull, sync, plan, apply, check, scrub."""
+"""`push`, `pull`, `sync`, `plan`, `apply`, `check` and `scrub`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, say_issue, say_json, sentence
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs
-from craftsync.core.model import Mode
 from craftsync.engine import planfile
 from craftsync.errors import UsageError
 from craftsync.migrate import command
@@ -143,8 +142,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     """
     asked = common.asked_of(flags)
     resolved = opening.resolve(pair, asked)
-    chosen = common.mode_of(mode) or resolved.settings.mode or Mode.TWO_WAY
-    options = replace(runs.options_for(resolved, asked, chosen), dry_run=True)
+    options = replace(runs.options_for(resolved, asked, common.mode_of(mode)), dry_run=True)
     state_dir = pairs.state_dir_of(asked)
     with (
         _written(output) as lines,

@@ -1,7 +1,4 @@
-"""`status`: how things stand, from the daemon, or from the state database when none runs.
-
-`status` on a terminal: what is in sync, what moves, what waits for a person.
-"""
+"""`status`: from the daemon, or from the state database when no daemon runs."""
 
 from __future__ import annotations
 

@@ -1,10 +1,7 @@
-"""What leaves the program: text shown safely, errors as a sentence, a remedy and an exit code, signals.
+"""What leaves the program: safe text, errors as message, remedy and exit code, and signals.
 
-Process 1 of a container has a duty no other has: it takes the end of every process that lost its parent.
-
-So as process 1 craftsync goes on in a child, and process 1 itself does nothing
-but hand on signals and take ends. The child can then wait for its own children
-undisturbed.
+As process 1 of a container craftsync runs in a child; process 1 only forwards
+signals and collects ended processes.
 """
 
 from __future__ import annotations

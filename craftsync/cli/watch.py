@@ -1,4 +1,4 @@
-"""The daemon from the command line: watch, its log, and the commands that talk to it."""
+"""The daemon from the command line: `watch`, its log, and the commands that control it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from craftsync.cli.output import reporting, say, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.config import file as config
 from craftsync.config import pairs, places
-from craftsync.config.options import PairOptions, PassOptions, Settings
-from craftsync.config.parsers import BadWord, Rates, parse_rates
-from craftsync.core.model import Mode
+from craftsync.config.options import PairOptions, PassOptions, Settings, given_by, read
+from craftsync.config.parsers import BadWord, Rates, parse_address, parse_rates
 from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
 
@@ -306,8 +305,6 @@ def _is_journal(environment: Mapping[str, str]) -> bool:
 _STDIN = 0
 """By number, for a service may be started without."""
 
-_seconds = click.FloatRange(0, min_open=True)
-
 MakeListener = Callable[[str], OnEvent]
 """Makes what the events of one root are told to."""
 
@@ -316,16 +313,15 @@ MakeListener = Callable[[str], OnEvent]
 @common.all_of(
     common.pair_words,
     common.mode_option,
-    click.option("--settle", type=_seconds, help="Seconds a file has to be quiet. [0.5]"),
-    click.option("--poll", type=_seconds, help="Seconds between listings of the store. [30]"),
-    click.option("--rescan", type=_seconds, help="Seconds between scans of the folder. [600]"),
+    common.time_options,
     common.decision_options,
     common.transfer_options,
     common.output_options,
+    common.group("metrics"),
     click.option("--log-json", is_flag=True, help="Write the log as one JSON object a line."),
     common.access_options,
 )
-def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
+def watch(pair: tuple[str, ...], **flags: Any) -> int:
     """Keep root and store in sync until stopped, in the foreground.
 
     Without words every folder of the configuration is kept so, by one process.
@@ -347,7 +343,7 @@ def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
     with _listening(flags) as make_listener:
 
         def load() -> Setup:
-            return _setup(pair, mode, flags, make_listener)
+            return _setup(pair, flags, make_listener)
 
         try:
             return watch_all(load, SystemClock(), manager, hangup_ends=os.isatty(_STDIN))
@@ -356,21 +352,21 @@ def watch(pair: tuple[str, ...], mode: str | None, **flags: Any) -> int:
             return 0
 
 
-def _setup(
-    words: tuple[str, ...], mode: str | None, flags: dict[str, Any], make_listener: MakeListener
-) -> Setup:
+def _setup(words: tuple[str, ...], flags: dict[str, Any], make_listener: MakeListener) -> Setup:
     """Return what the words, the flags and the configuration of now ask for."""
+    from craftsync.daemon import metrics
     from craftsync.daemon.process import Setup
 
     asked = common.asked_of(flags)
-    settings = common.watch_settings_of(flags)
+    given = given_by(flags)
     known = config.load(asked.get("config"))
-    watched = [
-        _watched(one, settings, mode, asked, make_listener) for one in opening.every(words, asked)
-    ]
+    watched = [_watched(one, given, asked, make_listener) for one in opening.every(words, asked)]
     typed = len(words) > 1
     figures = known.metrics and _own_file(known.metrics, words, watched)
-    return Setup(tuple(watched), figures, known.notify, typed)
+    address = read(flags, "metrics_addr", parse_address) or known.metrics_addr
+    if address is not None:
+        metrics.ensure_installed()
+    return Setup(tuple(watched), figures, address, known.notify, typed)
 
 
 def _own_file(file: Path, words: tuple[str, ...], watched: Sequence[Watched]) -> Path:
@@ -384,34 +380,26 @@ def _own_file(file: Path, words: tuple[str, ...], watched: Sequence[Watched]) ->
 
 def _watched(
     pair: pairs.Pair,
-    flags: Settings,
-    mode: str | None,
+    given: Mapping[str, Any],
     asked: PassOptions,
     make_listener: MakeListener,
 ) -> Watched:
     """Return how one pair is to be watched; what the call is silent about its folder says."""
-    from craftsync.core.timetable import Windows
     from craftsync.daemon.pair import Watched
     from craftsync.daemon.schedule import WatchSettings
 
-    settings = flags.over(pair.settings)
-    options = runs.options_for(pair, asked, common.mode_of(mode) or settings.mode or Mode.TWO_WAY)
-    default = WatchSettings()
+    settings = Settings.of(pair.given, given)
+    options = runs.options_of(asked, settings, settings.mode)
     return Watched(
         root=str(pair.root),
         store=places.address_of(pair.location),
         control=folder_of(pair, asked),
         told=pair,
-        settings=WatchSettings(
-            settings.settle or default.settle_seconds,
-            settings.poll or default.poll_seconds,
-            settings.rescan or default.rescan_seconds,
-            settings.scrub or default.scrub_share,
-        ),
+        settings=WatchSettings(settings.settle, settings.poll, settings.rescan, settings.scrub),
         options=options,
         open=lambda: runs.opened_for(pair, options, asked),
         on_event=make_listener(str(pair.root)),
-        windows=settings.windows or Windows(),
+        windows=settings.windows,
         events=_events_of(settings.events, pair.location),
     )
 

@@ -13,40 +13,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from craftsync.config.options import Settings
-from craftsync.config.parsers import (
-    BadWord,
-    argv,
-    choice_of,
-    flag,
-    parse_bwlimit,
-    parse_keep,
-    parse_max_delete,
-    parse_max_size,
-    parse_reserve,
-    parse_scrub,
-    parse_seconds,
-    parse_transfers,
-    parse_windows,
-    patterns,
-    text,
-    url,
-)
+from craftsync.config import options
+from craftsync.config.options import Option
+from craftsync.config.parsers import BadWord
 from craftsync.config.secrets import TOKEN_ENV
-from craftsync.core.model import Mode, OnConflict
-from craftsync.core.retention import Reserve, Retention, StoreTrash
+from craftsync.core.retention import Reserve, Retention
 from craftsync.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from yaml import SafeLoader
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +68,8 @@ class Folder:
 
     root: Path
     environment: str
-    settings: Settings
+    given: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the file gives of the `Settings` of its runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +84,18 @@ class Config:
     """How long the trash keeps what this client displaced."""
     metrics: Path | None = None
     """The file in which `watch` keeps its figures for Prometheus."""
+    metrics_addr: tuple[str, int] | None = None
+    """Where `watch` answers Prometheus and health checks: host and port."""
     notify: tuple[str, ...] = ()
     """The words of a command that `watch` calls when something waits for a person."""
 
 
-KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("environments", "folders", "reserve", "trash", "metrics", "notify"),
-    "trash": ("keep", "max_size", "store"),
-    "craft-ai": ("store", "url", "control_url", "token_env", "token_file"),
-    "s3": ("store", "bucket", "prefix", "profile", "region", "endpoint_url", "request_payer"),
-    "directory": ("store", "path"),
-    "folder": (
-        *("root", "environment", "mode", "delete", "include", "exclude", "max_delete"),
-        *("conflict", "transfers", "bwlimit", "windows", "settle", "poll", "rescan", "scrub"),
-        "events",
-    ),
+STORES: Mapping[str, type[Environment]] = {
+    "craft-ai": CraftAiEnvironment,
+    "s3": S3Environment,
+    "directory": DirectoryEnvironment,
 }
-"""Every key there is, by the section it belongs to; an environment's section is its kind of store."""
-
+"""The kinds of store that an environment can be."""
 
 _NAME = re.compile(r"[\w][\w.-]*")
 _SECRET = re.compile(r"(?i)token|secret|password|access_?key|credential")
@@ -158,7 +134,7 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
         if named:
             raise ConfigError(
                 f"{path}: file not found.",
-                remedy="Create it (config.example.yaml shows how) or name another with --config.",
+                remedy="Create it (craftsync config example prints one) or name another with --config.",
             ) from None
         return Config()
     except (OSError, UnicodeDecodeError) as error:
@@ -178,7 +154,7 @@ def parse(content: str, file: Path) -> Config:
         raise ConfigError(
             f"{file}: {error}.", remedy="Correct that line; config.example.yaml shows the form."
         ) from error
-    top = Section(file, "", keys, KEYS[""])
+    top = Section(file, "", keys, options.keys(""), ("environments", "folders", "trash"))
     environments = {
         name: _environment(file, f"environments.{name}", keys)
         for name, keys in top.named("environments").items()
@@ -187,61 +163,27 @@ def parse(content: str, file: Path) -> Config:
         name: _folder(file, f"folders.{name}", keys, environments)
         for name, keys in top.named("folders").items()
     }
-    return Config(
-        environments,
-        folders,
-        reserve=top.take("reserve", parse_reserve) or Reserve(),
-        retention=_retention(
-            Section(file, "trash", top.take("trash", lambda keys: keys), KEYS["trash"])
-        ),
-        metrics=top.take("metrics", top.path),
-        notify=top.take("notify", argv) or (),
-    )
-
-
-def _retention(section: Section) -> Retention:
-    return Retention(
-        keep=section.take("keep", parse_keep),
-        max_size=section.take("max_size", parse_max_size),
-        store=section.take("store", choice_of(StoreTrash, "choice of what the store keeps"))
-        or StoreTrash.AUTO,
-    )
+    trash = Section(file, "trash", top.content.get("trash"), options.keys("trash"))
+    return Config(environments, folders, retention=Retention(**trash.values()), **top.values())
 
 
 def _environment(file: Path, key: str, content: Any) -> Environment:
-    kinds = [kind for kind in KEYS if kind not in {"", "folder", "trash"}]
     kind = content.get("store") if isinstance(content, dict) else None
-    every_key = {name for kind in kinds for name in KEYS[kind]}
-    known = KEYS[kind] if isinstance(kind, str) and kind in kinds else tuple(sorted(every_key))
-    section = Section(file, key, content, known)
-    match section.required("store", text):
-        case "directory":
-            return DirectoryEnvironment(section.required("path", section.path))
-        case "s3":
-            return S3Environment(
-                bucket=section.required("bucket", text),
-                prefix=section.take("prefix", text) or "",
-                profile=section.take("profile", text),
-                region=section.take("region", text),
-                endpoint_url=section.take("endpoint_url", url),
-                request_payer=section.take("request_payer", flag) or False,
-            )
-        case "craft-ai":
-            return CraftAiEnvironment(
-                url=section.required("url", url),
-                control_url=section.take("control_url", url),
-                token_env=section.take("token_env", text) or TOKEN_ENV,
-                token_file=section.take("token_file", section.path),
-            )
-        case _:
-            raise section.wrong_value(
-                "store", "is not a kind of store", f"Use one of {', '.join(kinds)}."
-            )
+    if not isinstance(kind, str) or kind not in STORES:
+        every = [option for store in sorted(STORES) for option in options.keys(store)]
+        section = Section(file, key, content, every, ("store",))
+        if kind is None:
+            raise section.missing("store")
+        raise section.wrong_value(
+            "store", "is not a kind of store", f"Use one of {', '.join(STORES)}."
+        )
+    return STORES[kind](**Section(file, key, content, options.keys(kind), ("store",)).values())
 
 
 def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Environment]) -> Folder:
-    section = Section(file, key, content, KEYS["folder"])
-    environment = section.required("environment", text)
+    section = Section(file, key, content, options.keys("folder"))
+    given = section.values()
+    root, environment = given.pop("root"), given.pop("environment")
     name = environment.partition(":")[0]
     if name not in environments:
         known = ", ".join(environments) or "none yet"
@@ -250,64 +192,59 @@ def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Envir
             "names no environment of this file",
             f"{nearest(name, environments)}Known environments: {known}.",
         )
-    return Folder(
-        root=section.required("root", section.path),
-        environment=environment,
-        settings=Settings(
-            mode=section.take("mode", choice_of(Mode, "mode")),
-            delete=section.take("delete", flag),
-            include=section.take("include", patterns) or (),
-            exclude=section.take("exclude", patterns) or (),
-            max_delete=section.take("max_delete", parse_max_delete),
-            conflict=section.take("conflict", choice_of(OnConflict, "way to settle a conflict")),
-            transfers=section.take("transfers", parse_transfers),
-            bwlimit=section.take("bwlimit", parse_bwlimit),
-            windows=section.take("windows", parse_windows),
-            settle=section.take("settle", parse_seconds),
-            poll=section.take("poll", parse_seconds),
-            rescan=section.take("rescan", parse_seconds),
-            scrub=section.take("scrub", parse_scrub),
-            events=section.take("events", text),
-        ),
-    )
+    return Folder(root, environment, given)
 
 
 class Section:
-    """The mapping at `key` of `file`; an unknown key in it is an error at once."""
+    """The mapping at `key` of `file`; a key in it that is neither an option nor a section is an error at once."""
 
-    def __init__(self, file: Path, key: str, content: Any, known: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        key: str,
+        content: Any,
+        known: Sequence[Option],
+        sections: Sequence[str] = (),
+    ) -> None:
         self._file = file
         self._key = key
+        self._options = known
         if content is None:
             content = {}
         if not isinstance(content, dict):
             raise self._wrong(
                 key, f"{content!r} is not a section", "Write keys below it, each with a value."
             )
-        self._content: dict[Any, Any] = content
+        self.content: dict[Any, Any] = content
+        names = (*sections, *(option.name for option in known))
         for name in content:
-            if name not in known:
-                raise self._unknown(name, known)
+            if name not in names:
+                raise self._unknown(name, names)
 
-    def take(self, name: str, parse: Callable[[Any], T]) -> T | None:
-        """Return the value of a key, or `None` when the file does not have it or leaves it empty."""
-        value = self._content.get(name)
-        if value is None:
-            return None
-        try:
-            return parse(value)
-        except BadWord as bad:
-            raise self.wrong_value(name, str(bad), bad.remedy) from bad
+    def values(self) -> dict[str, Any]:
+        """Return the values of the options the file gives; a path that is not absolute starts at its folder."""
+        found = {}
+        for option in self._options:
+            word = self.content.get(option.name)
+            if word is None and option.required:
+                raise self.missing(option.name)
+            if word is None or option.parse is None:
+                continue
+            try:
+                value = option.parse(word)
+            except BadWord as bad:
+                raise self.wrong_value(option.name, str(bad), bad.remedy) from bad
+            if isinstance(value, Path):
+                value = Path(os.path.abspath(self._file.absolute().parent / value))
+            found[option.name] = value
+        return found
 
-    def required(self, name: str, parse: Callable[[Any], T]) -> T:
-        value = self.take(name, parse)
-        if value is None:
-            raise self._wrong(self._place(name), "it is missing", f"Add a line `{name}: …` there.")
-        return value
+    def missing(self, name: str) -> ConfigError:
+        return self._wrong(self._place(name), "it is missing", f"Add a line `{name}: …` there.")
 
     def named(self, name: str) -> dict[str, Any]:
         """Return a section whose keys are names the user chose."""
-        content = self._content.get(name)
+        content = self.content.get(name)
         if content is None:
             return {}
         if not isinstance(content, dict):
@@ -323,12 +260,8 @@ class Section:
                 )
         return content
 
-    def path(self, value: Any) -> Path:
-        """Read a path; one that is not absolute starts at the folder of the file."""
-        return Path(os.path.abspath(self._file.absolute().parent / Path(text(value)).expanduser()))
-
     def wrong_value(self, name: str, problem: str, remedy: str) -> ConfigError:
-        return self._wrong(self._place(name), f"{self._content[name]!r} {problem}", remedy)
+        return self._wrong(self._place(name), f"{self.content[name]!r} {problem}", remedy)
 
     def _unknown(self, name: Any, known: tuple[str, ...]) -> ConfigError:
         misspelt = nearest(str(name), known, likeness=0.8)
@@ -342,7 +275,7 @@ class Section:
             )
         return self._wrong(
             self._place(str(name)),
-            f"unknown key (its value is {self._content[name]!r})",
+            f"unknown key (its value is {self.content[name]!r})",
             f"{nearest(str(name), known)}Known keys: {', '.join(known)}.",
         )
 
@@ -370,6 +303,29 @@ def read_yaml(text: str) -> Any:
         raise NotYaml(f"{where}{error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise NotYaml(" ".join(str(error).split())) from error
+
+
+def lines_of(content: str, section: str, name: str) -> tuple[int, int]:
+    """Return the first line of an entry of a section of the file, and the one after its last, from 0 on.
+
+    `(0, 0)` where there is no such entry.
+    """
+    import yaml
+
+    def entry(node: Any, name: str) -> tuple[Any, Any]:
+        found = node.value if isinstance(node, yaml.MappingNode) else ()
+        return next(((key, value) for key, value in found if key.value == name), (None, None))
+
+    _, within = entry(yaml.compose(content, Loader=_loader()), section)
+    key, value = entry(within, name)
+    if key is None:
+        return 0, 0
+    while isinstance(value, yaml.CollectionNode) and value.value and not value.flow_style:
+        # A block ends where the next one begins, below comments that are not its own.
+        last = value.value[-1]
+        value = last[1] if isinstance(last, tuple) else last
+    end = value.end_mark
+    return key.start_mark.line, max(key.start_mark.line, end.line - (end.column == 0)) + 1
 
 
 @cache

@@ -6,9 +6,10 @@ which also knows the pairs that are remembered and in no configuration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from craftsync.config import file as configuration
 from craftsync.config import places
@@ -28,13 +29,18 @@ class Pair:
 
     root: Path
     location: Location
-    settings: Settings = field(default_factory=Settings)
+    given: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the configuration gives of the `Settings` of its runs."""
     reserve: Reserve = field(default_factory=Reserve)
     """Free space that downloads leave alone."""
     retention: Retention = field(default_factory=Retention)
     """How long the trash keeps what this client displaced."""
     folder: str | None = None
     """What the configuration calls the pair, if it is in there."""
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.of(self.given)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", places.real(self.root))
@@ -87,7 +93,7 @@ def _unnamed(root: Path, location: Location, config: Config) -> Pair:
 def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
     folder = config.folders[name]
     location = places.resolve(folder.environment, config, access)
-    return Pair(folder.root, location, folder.settings, config.reserve, config.retention, name)
+    return Pair(folder.root, location, folder.given, config.reserve, config.retention, name)
 
 
 def _checked(name: str, config: Config) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from craftsync.core.guard import DeleteLimit
@@ -24,6 +25,7 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([hdw])", re.IGNORECASE)
 _HOURS = {"h": 1, "d": 24, "w": 168}
+_ADDRESS = re.compile(r"(?:(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*)):)?(?P<port>\d{1,5})")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -185,9 +187,21 @@ def parse_transfers(word: object) -> int:
 
 def parse_seconds(word: object) -> float:
     """Read a time of more than no seconds."""
-    if isinstance(word, int | float) and not isinstance(word, bool) and 0 < word < float("inf"):
-        return float(word)
+    try:
+        seconds = 0.0 if isinstance(word, bool) else float(str(word))
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds < float("inf"):
+        return seconds
     raise BadWord("is not a time", "Use a number of seconds greater than 0.")
+
+
+def parse_address(word: object) -> tuple[str, int]:
+    """Read `9469`, `:9469`, `127.0.0.1:9469` or `[::1]:9469`; without a host it is this machine only."""
+    found = _ADDRESS.fullmatch(str(word))
+    if found is None or int(found["port"]) > 65535:
+        raise BadWord("is not an address", "Use PORT or HOST:PORT, such as 9469 or 0.0.0.0:9469.")
+    return (found["ipv6"] or found["host"] or "127.0.0.1"), int(found["port"])
 
 
 def text(value: Any) -> str:
@@ -202,16 +216,23 @@ def url(value: Any) -> str:
     raise BadWord("is not an address", "Use one that starts with https:// or http://.")
 
 
-def flag(value: Any) -> bool:
+def boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise BadWord("is neither true nor false", "Use true or false.")
 
 
+def path(value: Any) -> Path:
+    return Path(text(value)).expanduser()
+
+
 def patterns(value: Any) -> tuple[str, ...]:
-    if isinstance(value, list) and all(isinstance(pattern, str) for pattern in value):
+    if isinstance(value, list | tuple) and all(isinstance(pattern, str) for pattern in value):
         return tuple(value)
-    raise BadWord("is not a list of patterns", 'Use a list such as ["*.tmp", "cache/"].')
+    problem = (
+        "one pattern, not a list of them" if isinstance(value, str) else "not a list of patterns"
+    )
+    raise BadWord(f"is {problem}", 'Use a list such as ["*.tmp", "cache/"].')
 
 
 def argv(value: Any) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a person bounds: how long the trash is kept, and how much of a disk stays free."""
+"""Limits a user sets: how long the trash keeps versions, and how much disk space stays free."""
 
 from __future__ import annotations
 

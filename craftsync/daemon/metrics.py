@@ -1,16 +1,37 @@
-"""The daemon's figures for Prometheus, in the text format that node_exporter's textfile collector reads.
+"""The daemon's figures for Prometheus: in a file, and over HTTP with its health.
 
-The format: https://prometheus.io/docs/instrumenting/exposition_formats/
+The file is in the text format that node_exporter's textfile collector reads,
+and needs no package: https://prometheus.io/docs/instrumenting/exposition_formats/
+HTTP is answered by prometheus_client (extra `metrics`), which is loaded then.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from socketserver import ThreadingMixIn
+from threading import Lock, Thread
 from typing import Any, NamedTuple
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from craftsync.errors import ConfigError
+
+Address = tuple[str, int]
+"""Host and port; 0 takes any port that is free."""
+
+_SILENT_SECONDS = 10.0
+"""How long a client may say nothing."""
+_MOST_CLIENTS = 32
+
+_log = logging.getLogger(__name__)
 
 STATES = ("watching", "scanning", "transferring", "paused", "offline", "halted", "stopped")
+
+_STATE_HELP = "What the daemon is doing."
 
 Status = Mapping[str, Any]
 
@@ -75,7 +96,7 @@ def rendered(statuses: Sequence[Status]) -> str:
     lines: list[str] = []
     for figure in FIGURES:
         lines += _block(figure, statuses)
-    lines += ["# HELP craftsync_state What the daemon is doing.", "# TYPE craftsync_state gauge"]
+    lines += [f"# HELP craftsync_state {_STATE_HELP}", "# TYPE craftsync_state gauge"]
     for status in statuses:
         lines += (
             f"craftsync_state{_labels(status, state=state)} {int(status['state'] == state)}"
@@ -109,6 +130,168 @@ def _labels(status: Status, **more: str) -> str:
     return "{" + ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items()) + "}"
 
 
+def _plain(text: str) -> str:
+    """Return a text as UTF-8 can hold it."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _escaped(text: str) -> str:
-    text = text.encode("utf-8", "replace").decode()
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return _plain(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+class Health(NamedTuple):
+    """What the health checks answer, asked anew for each request and from any thread.
+
+    `is_alive` says whether the daemon's main loop turns. `unready` names what
+    keeps a folder from being in sync, one line each; nothing is ready.
+    """
+
+    is_alive: Callable[[], bool]
+    unready: Callable[[], Sequence[str]]
+
+
+def ensure_installed() -> None:
+    """Raise `ConfigError` unless figures can be served over HTTP."""
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"metrics_addr needs a package that is not installed ({error.name or error}).",
+            remedy="Install it with: pip install 'craftsync[metrics]'",
+        ) from error
+
+
+class MetricsServer:
+    """Answers GET /metrics, /healthz and /readyz in threads of its own, until closed."""
+
+    def __init__(
+        self, wanted: Address, statuses: Callable[[], Sequence[Status]], health: Health
+    ) -> None:
+        """Raises `OSError` when the address cannot be listened on."""
+        self.wanted = wanted
+        self._server = _Server(wanted)
+        self._server.set_app(_app(statuses, health))
+        Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.wanted[0]}]" if ":" in self.wanted[0] else self.wanted[0]
+        return f"http://{host}:{self._server.server_port}/metrics"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each client; the oldest one gives way when there are too many."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: Address) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._lock = Lock()
+        self._clients: dict[Any, None] = {}
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        # Not WSGIServer's: that asks for the name of this machine, which may take long.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._clients[request] = None
+            oldest = next(iter(self._clients)) if len(self._clients) > _MOST_CLIENTS else None
+        if oldest is not None:
+            with suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._clients.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        _log.debug("a request for figures failed", exc_info=True)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _SILENT_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not logged: there is one every few seconds."""
+
+
+def _app(
+    statuses: Callable[[], Sequence[Status]], health: Health
+) -> Callable[..., Iterable[bytes]]:
+    from prometheus_client import CollectorRegistry, make_wsgi_app
+
+    registry = CollectorRegistry()
+    registry.register(_collector(statuses))
+    figures = make_wsgi_app(registry)
+
+    def answer(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environment["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _text(start, "405 Method Not Allowed", "use GET")
+        match environment["PATH_INFO"]:
+            case "/metrics":
+                return list(figures({**environment, "REQUEST_METHOD": "GET"}, start))
+            case "/healthz":
+                fine = health.is_alive()
+                return _text(start, _code(fine), "ok" if fine else "the main loop hangs")
+            case "/readyz":
+                unready = health.unready()
+                return _text(start, _code(not unready), *(unready or ["ready"]))
+        return _text(start, "404 Not Found", "there are /metrics, /healthz and /readyz")
+
+    def app(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        body = answer(environment, start)
+        return [b""] if environment["REQUEST_METHOD"] == "HEAD" else body
+
+    return app
+
+
+def _code(is_fine: bool) -> str:
+    return "200 OK" if is_fine else "503 Service Unavailable"
+
+
+def _text(start: Callable[..., Any], code: str, *lines: str) -> list[bytes]:
+    start(code, [("Content-Type", "text/plain; charset=utf-8"), ("Allow", "GET, HEAD")])
+    return ["".join(f"{line}\n" for line in lines).encode(errors="replace")]
+
+
+def _collector(statuses: Callable[[], Sequence[Status]]) -> Any:
+    """Return what prometheus_client asks for the figures at each scrape."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+
+    kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
+
+    class Figures(Collector):
+        def collect(self) -> Iterator[Metric]:
+            now = statuses()
+            for figure in FIGURES:
+                family = kinds[figure.kind](
+                    f"craftsync_{figure.name}", figure.what, labels=("root", "store")
+                )
+                for status in now:
+                    value = figure.value(status)
+                    if value is not None:
+                        family.add_metric([_plain(status["root"]), _plain(status["store"])], value)
+                yield family
+            states = GaugeMetricFamily(
+                "craftsync_state", _STATE_HELP, labels=("root", "store", "state")
+            )
+            for status in now:
+                for state in STATES:
+                    labels = [_plain(status["root"]), _plain(status["store"]), state]
+                    states.add_metric(labels, status["state"] == state)
+            yield states
+
+    return Figures()

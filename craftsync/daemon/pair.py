@@ -33,6 +33,7 @@ from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
 
 _PAUSED = "paused"
 """The file beside the pair's socket that is there while a person wants no transfers."""
+_AWAY = ("offline", "halted", "stopped")
 _RETRY_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
 """Between two tries for a root that another process works on …"""
@@ -125,6 +126,15 @@ class FolderService:
     def is_halted(self) -> bool:
         """Whether it ended by an error and waits to be tried again."""
         return self.error is not None and self._ended.is_set()
+
+    @property
+    def unready(self) -> str | None:
+        """Why the folder is not kept in sync, in a line; `None` once a run has ended, and while it is paused."""
+        state = self._state()
+        if state.state == "paused" or (state.last_report and state.state not in _AWAY):
+            return None
+        reason = f": {self._reason()}" if self._reason() else ""
+        return f"{self.watched.root}: {state.state}{reason}"
 
     def stop(self) -> None:
         """Ask it to end; transfers under way are given up at once."""

@@ -24,11 +24,14 @@ from craftsync.clock import Clock
 from craftsync.daemon import metrics
 from craftsync.daemon.control import Control
 from craftsync.daemon.hook import Hook
+from craftsync.daemon.metrics import Address
 from craftsync.daemon.pair import FolderService, Watched
 from craftsync.errors import ConfigError, CraftsyncError, LockedError, UsageError
 
 _TICK_SECONDS = 1.0
 _METRICS_SECONDS = 15.0
+_HANGING_SECONDS = 60.0
+"""A main loop that has not turned for so long hangs; systemd is told the same (WatchdogSec=)."""
 _LONGEST = 2_000
 """Characters of an assignment to systemd."""
 
@@ -42,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Everything: folders, a file for figures, the words of a command for what a person should know.
+    """Everything: folders, a file and an address for figures, the words of a command for what a person should know.
 
     `typed` says that a person named root and store in this call, so that what
     cannot be used at the first try may be mistyped.
@@ -50,6 +53,7 @@ class Setup:
 
     pairs: tuple[Watched, ...]
     metrics: Path | None = None
+    metrics_addr: Address | None = None
     notify: tuple[str, ...] = ()
     typed: bool = False
 
@@ -150,6 +154,10 @@ class _Daemon:
         self._stopped: set[Path] = set()
         """Folders a person has stopped: they stay so at a reload, until the daemon is started anew."""
         self._metrics_at = 0.0
+        self._server: metrics.MetricsServer | None = None
+        self._server_at = 0.0
+        self._server_failure = ""
+        self._turned_at = clock.monotonic()
 
     def run(self) -> None:
         """Go on until nothing is left to be kept in sync."""
@@ -167,10 +175,12 @@ class _Daemon:
         for service in self._services.values():
             service.close()
         self._write_metrics()
+        self._close_server()
         self._control.close()
         self._hook.close()
 
     def _tick(self) -> None:
+        self._turned_at = self._clock.monotonic()
         if self._signals.stop and self._wanted:
             self._wanted.clear()
             self._manager.tell("STOPPING=1")
@@ -289,9 +299,10 @@ class _Daemon:
         if self._clock.monotonic() >= self._metrics_at:
             self._metrics_at = self._clock.monotonic() + _METRICS_SECONDS
             self._write_metrics()
+        self._keep_server()
 
     def _statuses(self) -> list[dict[str, Any]]:
-        found = (self._alone(service, service.status) for service in self._services.values())
+        found = (self._alone(service, service.status) for service in list(self._services.values()))
         return [status for status in found if status is not None]
 
     def _write_metrics(self) -> None:
@@ -301,6 +312,40 @@ class _Daemon:
             metrics.write(self._setup.metrics, self._statuses())
         except (OSError, ValueError) as error:
             _log.warning("the figures cannot be written to %s: %s", self._setup.metrics, error)
+
+    def _keep_server(self) -> None:
+        """Answer at the address that is wanted now; one that cannot be had is tried again."""
+        wanted, now = self._setup.metrics_addr, self._clock.monotonic()
+        if self._server is not None and self._server.wanted != wanted:
+            self._close_server()
+        if self._server is not None or wanted is None or now < self._server_at:
+            return
+        self._server_at = now + _METRICS_SECONDS
+        try:
+            health = metrics.Health(self._is_alive, self._unready)
+            self._server = metrics.MetricsServer(wanted, self._statuses, health)
+        except OSError as error:
+            if self._server_failure != str(error):
+                _log.warning("metrics cannot be served at %s:%d: %s", *wanted, error)
+            self._server_failure = str(error)
+        else:
+            self._server_failure = ""
+            _log.info("metrics: %s", self._server.url)
+
+    def _close_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            _log.info("metrics are no longer served: %s", self._server.url)
+        self._server, self._server_at = None, 0.0
+
+    def _is_alive(self) -> bool:
+        return self._clock.monotonic() - self._turned_at < _HANGING_SECONDS
+
+    def _unready(self) -> list[str]:
+        """Return why a folder is not kept in sync now, a line each; any thread may ask."""
+        if not self._wanted:
+            return ["stopping"]
+        return [reason for service in list(self._services.values()) if (reason := service.unready)]
 
 
 def _sentence(statuses: list[dict[str, Any]], remark: str) -> str:

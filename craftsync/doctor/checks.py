@@ -1,8 +1,6 @@
-"""Checks of the machine, the folder and what a platform answers.
+"""Checks of the machine, of a folder, and of the platform's answers.
 
-Checks of one folder of this machine: a root, or the folder of a directory store.
-
-What needs files of its own is tried in `.craftsync`, where there is one.
+A check that needs files uses `.craftsync`, where there is one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""How every run begins: both sides are the ones the state knows, and what a store can do is learned.
+"""How every run begins: check that folder and store are the known ones, learn what the store can do.
 
-Is this still the root, and still the store, that the state database knows?
-
-Both sides carry a mark with a random id. A missing or different mark stops
-everything: an unmounted disk, a wrong prefix or a recreated bucket must never
+Both sides hold an identity file with a random id. A missing or different id
+stops the run: an unmounted disk, a wrong prefix or a recreated bucket must never
 look like a user who deleted all files.
 """
 

@@ -1,9 +1,7 @@
-"""A plan as text: one JSON object a line, a header first, to be read and applied later.
+"""Plans as text (one JSON object a line, a header first), and what every planner shares.
 
-What all planning has in common: counting what is noted, looking at single paths, filling the plan table.
-
-A run and a migration each have a planner, which says what is merged and what
-is decided; this room knows neither.
+A planner decides what is merged and what each path needs. Counting, single
+paths and filling the plan table are the same for a run and for a migration.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """Plans a run: merges the three streams, decides each path, pairs moves, holds deletes.
 
-Only looks are taken here; nothing is changed but the plan table.
-
-Takes changes into a run that is under way, so that they do not wait for its large transfers.
-
-Only what brings content from one side to the other is taken in, and only at
-paths that no step of the run has to do with. Deletes, renames and whatever
-needs its path cleared wait for the next run, where the guard sees all of them.
+Planning changes nothing but the plan table. While a run executes, `Intake` adds
+steps for files that change meanwhile, so that they need not wait for its large
+transfers. It adds only uploads and downloads of paths that no step concerns.
+Deletes and renames wait for the next run, where the guard sees all of them.
 """
 
 from __future__ import annotations

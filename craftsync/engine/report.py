@@ -1,9 +1,7 @@
-"""What a run reports: events while it goes on, what each step ended in, one report at the end.
+"""What a run reports: events while it runs, the outcome of each step, one report at the end.
 
-What a run tells its caller: events while it runs, one report at the end.
-
-The command line, the Python API and the daemon all read the same two things;
-none of them counts anything itself.
+The command line, the Python API and the daemon read these and count nothing
+themselves.
 """
 
 from __future__ import annotations

@@ -173,8 +173,8 @@ class Session:
         self.state.history.begin()
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         self._meet_store(options)
-        if options.policy.deletes and not options.dry_run:
-            unflushed.settle(self.root, self.state)
+        if not options.dry_run:
+            unflushed.settle(self.root, self.state, flush=options.policy.deletes)
         self.state.plan.pair_again()
         for attempt in range(1, _ROUNDS + 1):
             tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)

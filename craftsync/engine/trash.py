@@ -1,9 +1,7 @@
-"""Everything craftsync replaced or deleted, on either side, and how to get it back.
+"""The trash of both sides: what craftsync replaced or deleted, and how to restore it.
 
-Everything craftsync displaced or deleted, on either side, and how to get it back.
-
-Both trashes have one layout: `.craftsync/trash/<stamp>/<path>`, where the stamp
-is the moment of the run in UTC.
+Both sides use one layout: `.craftsync/trash/<stamp>/<path>`, where the stamp is
+the start of the run in UTC.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Files that were pushed before the disk may have had them.
 
 A run that deletes nothing does not wait for the disk. If the power is then cut,
-such a file may be gone, which the next run that deletes must not take for a
-person's delete.
+such a file may be gone, or hold what was never written: nobody's delete, and
+nobody's edit.
 """
 
 from __future__ import annotations
 
 from craftsync.clock import Clock, boot_id
-from craftsync.errors import PathError
 from craftsync.local.folder import Folder
 from craftsync.state.database import Database
 from craftsync.state.pair import PairState
@@ -25,22 +24,18 @@ def note(database: Database, clock: Clock) -> None:
         database.put(_NOTE, f"{boot_id()} {clock.now_ns() - YOUNG_NS}")
 
 
-def settle(root: Folder, state: PairState) -> None:
-    """Flush such files; once the machine was restarted, forget those that are not there."""
+def settle(root: Folder, state: PairState, *, flush: bool) -> None:
+    """Forget what is remembered of such files once the machine was restarted; until then, `flush` them.
+
+    Without a last synced state both sides are compared, and nothing is deleted.
+    """
     boot, _, since = (state.database.get(_NOTE) or "").partition(" ")
-    if not boot:
+    if not boot or (boot == boot_id() and not flush):
         return
     if boot == boot_id():
         root.sync()
     else:
         young = [row.path for row in state.baseline.rows() if row.ctime_ns >= int(since)]
         with state.transaction():
-            state.baseline.forget(path for path in young if not _is_there(root, path))
+            state.baseline.forget(young)
     state.database.put(_NOTE, "")
-
-
-def _is_there(root: Folder, path: str) -> bool:
-    try:
-        return root.stat(path) is not None
-    except PathError:
-        return False

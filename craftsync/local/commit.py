@@ -1,12 +1,10 @@
-"""Puts files into place, out of the way and elsewhere, without an instant in which one can be lost.
+"""Puts files into place, moves them, and moves them to the trash, without a moment of loss.
 
-What is displaced lands in the trash by the very rename that displaces it, and
-only then is it compared with what was expected: between a look and a rename
-anybody may save the file again. What turns out to be something else is put
-back, or beside its path under the name of a conflict copy. A crash at any
-point leaves every version either at its path or in the trash.
-
-Shares one slow flush among all threads that ask for one at the same time.
+A replaced file reaches the trash by the same rename that replaces it, and is
+compared with what was expected afterwards: between a stat and a rename anybody
+may save the file again. If it is something else it is put back, or stays beside
+its path as a conflict copy. After a crash every version is at its path or in the
+trash. Threads that flush at the same time share one flush.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""Looking at single files, and reading them behind open descriptors.
+"""Single files: stat, read, hash; and the names of one folder in path order.
 
-A file is read by descriptor, never again by name, so that one that is swapped
-midway cannot mix two versions.
-
-The names in one folder, in path order, without holding a huge folder in memory.
-
-A path sorts by the bytes of its UTF-8, in which a folder counts with the slash
-that follows its name: `a.txt` comes before `a/b`, because "." is less than "/".
+A file is read through its descriptor, never again by name, so two versions are
+never mixed. Paths sort by the bytes of their UTF-8, and a folder sorts with the
+slash after its name: `a.txt` comes before `a/b`. A huge folder is sorted on disk.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
-"""Small files in `.craftsync` that say who a folder is, and the locks on it.
+"""A folder on disk: the linked folder, or what a directory store keeps its objects in.
 
-An flock is gone with the process that held it, so no lock is ever stale.
-
-A folder on disk: the root, or what a directory store keeps its objects in.
-
-The one door to the disk for everything that happens to single files. Whatever
-is done is done below the folder that was opened, even if its path leads
-elsewhere by now; `ensure_same` tells. Errors are craftsync's own: a plain
-`PathError` has the `OSError` as its cause.
+Every operation on single files goes through here and stays below the folder that
+was opened, even if its path now leads elsewhere (`ensure_same` checks). Identity
+files and locks are in `.craftsync`; an flock ends with its process, so no lock is
+ever stale. Errors are craftsync's own, with the `OSError` as cause.
 """
 
 from __future__ import annotations

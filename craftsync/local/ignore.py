@@ -1,18 +1,14 @@
-"""Gitignore patterns: what they say about a path, whatever holds it. The only importer of pathspec.
-
-pathspec reads the patterns and writes each as a regular expression, which is
-rewritten here so that a failed match costs no more than the square of the
-path's length (`_without_backtracking`): an ignore file may come from anybody
-who can write to the store. Because asking patterns one by one takes
-microseconds and most paths match none, one expression asks first whether any
-could match at all.
-
-Which paths take part: gitignore rules from the call, from `.craftsyncignore` files and by default.
+"""Which paths take part: gitignore rules from options, `.craftsyncignore` files and defaults.
 
 As in git, the last matching pattern of the most specific source decides, and
-nothing below an ignored folder takes part. From most to least specific: the
-patterns of the call, the `.craftsyncignore` of the innermost folder … of the
-root, the defaults.
+nothing below an ignored folder takes part. The most specific source is the
+options, then the innermost `.craftsyncignore`, up to the folder's own, then the
+defaults.
+
+pathspec parses the patterns (this is its only importer). Its regular expressions
+are rewritten so that matching stays quadratic in the path's length at worst:
+anybody who can write to the store may send an ignore file. Most paths match
+nothing, so one expression first tests all patterns together.
 """
 
 from __future__ import annotations

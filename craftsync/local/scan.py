@@ -1,15 +1,9 @@
-"""Walks a folder and yields what is in it, in path order, as it goes.
+"""Scans a folder: yields every file in path order.
 
-Never follows a symbolic link and never leaves the folder. What cannot be
-looked at, or vanishes while it is, is yielded as `Skipped`: it is unknown, and
-its absence from the rest proves nothing.
-
-A scan in a process of its own, for large roots: reading folders then takes another core's time.
-
-Both ends of the pipe are in this file. Entries travel as plain tuples in
-batches of `marshal`, which only ever speaks between two processes of the same
-interpreter; `None` ends them, so that a child that died is never taken for the
-end of the root.
+Symbolic links are never followed. What cannot be read, or vanishes during the
+scan, is yielded as `Skipped`: its absence proves nothing. A large folder is
+scanned by a process of its own, which sends tuples by `marshal`; `None` ends
+them, so a process that died is not taken for the end.
 """
 
 from __future__ import annotations

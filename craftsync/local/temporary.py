@@ -1,13 +1,9 @@
-"""Free space: a file is begun only if it fits, and a reserve stays free for everybody else.
+"""Files being written, in `.craftsync/tmp`, and the free space they claim.
 
-What is promised to files being written counts as taken, so that many at once
-cannot together use what each of them found free. The promises are kept in one
-table a process: another process is met by looking again while a file grows.
-
-Files being written, in `.craftsync/tmp`, until they are given their place.
-
-Written by descriptor, and without a name where the filesystem can do that
-(O_TMPFILE): then nothing needs to be locked, swept or removed.
+A temporary file is written through its descriptor and, where the filesystem can
+(O_TMPFILE), has no name, so nothing needs a lock or cleaning up. A file is begun
+only if it fits and the reserve stays free. Space promised to other files of this
+process counts as taken.
 """
 
 from __future__ import annotations

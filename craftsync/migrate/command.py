@@ -14,14 +14,21 @@ from craftsync import opening
 from craftsync.clock import SystemClock, stamp
 from craftsync.config import file as configuration
 from craftsync.config import pairs
-from craftsync.config.options import PairOptions, PassOptions, settings_of
+from craftsync.config.options import (
+    MigrateOptions,
+    PairOptions,
+    PassOptions,
+    Settings,
+    given_by,
+    refuse_unknown,
+)
 from craftsync.config.places import Location, S3Access, S3Location
 from craftsync.core.model import Compare, Mode
 from craftsync.engine.report import Event, Report
 from craftsync.errors import UsageError
 from craftsync.local.ignore import CallRules
 from craftsync.migrate import places
-from craftsync.migrate.words import MigrateOptions, options_for
+from craftsync.migrate.words import options_for
 from craftsync.net.pace import FIRST
 from craftsync.runs import options_of
 from craftsync.state.history import KeptVersion, Outside
@@ -158,10 +165,11 @@ def check(
     """
     from craftsync.migrate.checker import Checker
 
+    refuse_unknown(asked, PassOptions)
     access = pairs.access_of(asked)
     source, target = words
     place, other = places.resolve(source, target, asked.get("config"), access, access)
-    options = options_of(asked, settings_of(asked), Mode.PUSH)
+    options = options_of(asked, Settings.of(given_by(asked)), Mode.PUSH)
     rules = CallRules(options.include, options.exclude)
     size_only = options.policy.compare is Compare.SIZE_ONLY
     with places.opened(place, other, create=False, stand_in=False) as (store, to):

@@ -5,17 +5,18 @@ What is asked of a run in the same way is in `craftsync.config.options`.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import cast
 
 from craftsync.config.options import (
+    MigrateOptions,
     PassOptions,
     RunOptions,
+    Settings,
+    given_by,
     read,
     refuse_unknown,
-    settings_of,
 )
 from craftsync.config.parsers import BadWord, choice_of, parse_rates
 from craftsync.core.model import Mode
@@ -31,33 +32,6 @@ _STORAGE_CLASS = re.compile(r"source|[A-Z][A-Z0-9_-]{0,63}")
 _SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 
-class MigrateOptions(RunOptions, total=False):
-    """How to run a migration: the keywords of `migrate`, and the flags of the same names."""
-
-    no_overwrite: bool
-    """Leave alone what the target holds already."""
-    verify: str | None
-    """"checksum", or "full": read the target back."""
-    shard: str | None
-    """Only a share of the keys, such as "1/4"."""
-    manifest: str | os.PathLike[str] | None
-    """Where to write the manifest."""
-    manifest_in_target: bool
-    """Put the manifest into the target, too."""
-    dask: str | None
-    """The address of a Dask scheduler whose workers are to do it: "tcp://host:8786"."""
-    stream: bool
-    """Let the bytes go through here even where the server could copy."""
-    storage_class: str | None
-    """The S3 storage class of what is written, or "source": that of each object."""
-    tags: bool
-    """Keep tags also where the server does not copy, which is a request more for each object."""
-    source_profile: str | None
-    """For a source given by URL, where it is not as for the target."""
-    source_region: str | None
-    source_endpoint_url: str | None
-
-
 def options_for(asked: MigrateOptions) -> MigrationOptions:
     """Return the options of a run; raises `UsageError` for a word that means nothing."""
     refuse_unknown(asked, MigrateOptions)
@@ -66,7 +40,7 @@ def options_for(asked: MigrateOptions) -> MigrationOptions:
         {name: value for name, value in asked.items() if name in RunOptions.__annotations__},
     )
     manifest = asked.get("manifest")
-    run = options_of(shared, settings_of(shared), Mode.PUSH)
+    run = options_of(shared, Settings.of(given_by(shared)), Mode.PUSH)
     verify = read(asked, "verify", choice_of(Verify, "way to verify")) or Verify.CHECKSUM
     storage_class = read(asked, "storage_class", parse_storage_class)
     if storage_class in UNREADABLE and verify is Verify.FULL:

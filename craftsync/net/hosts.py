@@ -1,14 +1,10 @@
-"""Kept connections to each host, directly or through a proxy.
+"""Connections to one host: opened, kept while idle, lent to one request at a time.
 
-Which proxy leads to a host: taken from the environment as boto3 and requests take it.
+Proxies are taken from the environment as boto3 and requests take them. Only
+proxies that speak plain HTTP are used; any other kind is refused before a byte
+is sent, because it would receive its login in clear text.
 
-Only proxies that speak plain HTTP are used. Any other kind is refused before a
-byte is sent, for it would be handed its login in clear.
-
-Connections to one host: made, kept while they have nothing to do, and lent to one request at a time.
-
-What a request means is not known here. Redirects are answers, and nothing is
-retried.
+Redirects are answers, and nothing is retried here.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
-"""How fast: rates, progress as bytes move, and how many transfers are under way at once.
+"""How fast a run transfers: rate limits, bytes counted as they move, and concurrency.
 
-How many short transfers are under way at once: as many as the way to the store is worth.
-
-With 30 ms between client and store, sixteen at a time leave both of them idle;
-beside it, a hundred would only wait for each other. So the number is found out
-while transfers run. It doubles as long as more of them end a second and the
-client has time left. Later a few more are tried now and then. A store that
-turns requests away gets half as many.
+Concurrency adapts to the host. With 30 ms between client and store, 16 transfers
+leave both sides idle; beside the store, 100 only wait for each other. The number
+doubles while more transfers finish per second and the client has time left,
+grows slowly after that, and halves when the store refuses requests.
 """
 
 from __future__ import annotations

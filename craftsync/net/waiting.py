@@ -1,23 +1,15 @@
-"""Waiting that a stop can end, for sockets and for time, and what a forked child drops.
+"""Waits that a stop can end, and what a forked child must drop.
 
-What a forked child must not share with its parent: connections, locks, threads and worker processes.
+A small transfer waits about a dozen times for a socket or a disk. One thread
+for each transfer would spend more time switching threads than working
+(docs/architecture.md has the figures), so one thread runs many small tasks, and
+while one waits the others run. A call that waits is made through `blocking`; a
+wait for a socket uses `until_ready` and needs no thread. Never hold a lock
+around either: the next task that wants the lock may run in the same thread.
 
-Two processes on one connection read each other's answers, and a lock that
-another thread held at the fork stays locked in the child for ever. So whoever
-keeps such a thing says here how a child starts without it.
-
-Calls that wait: for the network, a disk's flush, or for time to pass.
-
-A small transfer is one wait among a dozen short system calls, and a thread for
-each transfer spends more on handing the interpreter over than on all of them
-(`sync.pool` has the figures). So one thread runs many small tasks, and while
-one of them waits the others go on. Whoever makes a call that waits makes it
-through `blocking`; where nobody takes care of waits, that is a plain call.
-
-A wait for a socket needs no thread at all: `until_ready`.
-
-No lock may be held around either: the next task to ask for it may be in the
-same thread, and would wait for itself.
+Two processes on one connection read each other's answers, and a lock held by
+another thread at the fork stays locked in the child. Whoever keeps connections,
+locks, threads or child processes registers with `in_children`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
-"""Who may do what: tokens and signed URLs.
+"""Who may do what: SDK tokens, access tokens, and signed URLs.
 
-The SDK token and the access tokens made of it, as the platform's control server does.
-
-Knows nothing of stores and requests.
-
-Permissions that travel in a URL or a form: for one method, one path, one part, and for a time.
-
-Whoever holds one needs no token, as with S3's presigned URLs.
+A signed URL or form permits one method on one path (or part) for a time, as S3's
+presigned URLs do.
 """
 
 from __future__ import annotations

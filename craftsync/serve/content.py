@@ -1,10 +1,7 @@
-"""Content on its way into the store, in memory or in a temporary file that has no name.
+"""Content on its way into the store, and changes that lose nothing.
 
-A crash leaves nothing of it. Where the file lies, TMPDIR says.
-
-What changes the store: nothing it replaces or deletes is lost, and it is durable when it is answered.
-
-Threads for the calls of a store, which wait.
+Content is held in memory or in an unnamed temporary file (in TMPDIR), so a crash
+leaves nothing. What a change replaces is kept, and it is durable when answered.
 """
 
 from __future__ import annotations

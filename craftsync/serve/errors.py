@@ -1,9 +1,7 @@
-"""A request that is turned down, before anybody knows in which words it is answered.
+"""Errors as HTTP answers.
 
-What the server answers when something is wrong: one table from errors to HTTP.
-
-The platform words its errors in JSON, and an object store, behind the signed
-URLs, in XML; the SDK reads both and stumbles over anything else.
+The platform answers errors in JSON; an object store, behind the signed URLs, in
+XML. The SDK reads both and fails on anything else.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""The Range header of a download (RFC 9110, section 14): one range of bytes, or all of them.
+"""The signed URLs: objects are uploaded and downloaded here, as in S3.
 
-An object on its way out: a block at a time, and never a short one that looks complete.
-
-The signed URLs: where the bytes of objects come and go, as in S3.
-
-Nobody needs a token here; the signature says what is allowed. Bodies pass
-through in blocks, and every call of the store is made in a worker thread.
+No token is needed; the signature says what is allowed. Bodies pass in blocks, and
+store calls run in worker threads. Downloads accept one byte range (RFC 9110,
+section 14).
 """
 
 from __future__ import annotations

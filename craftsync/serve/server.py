@@ -1,10 +1,8 @@
-"""The server: its routes, its connections, its start and end.
+"""The server: routes, connections, start and end.
 
-One connection of the server, which ends when its client keeps it waiting.
-
-The HTTP library bounds only the time between two requests. A request that never
-ends, or an answer that nobody reads, would hold its descriptor, its memory and
-its temporary file for as long as the client likes.
+The HTTP library limits only the time between two requests. `BoundedConnection`
+also ends a request that never completes and an answer that nobody reads, which
+would hold a descriptor, memory and a temporary file.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Deletes that wait for approval, and the events they belong to.
 
-The event tables: deletes that follow each other closely are one event for the guard.
-
-A folder that is being removed slowly reaches craftsync in many small runs, each
-of them harmless. The guard judges them together, and a person can take back the
-whole event, also what went before the guard held anything.
+Deletes that follow each other closely are one event. A folder that is removed
+slowly reaches craftsync in many small, harmless-looking runs; the guard judges
+them together, and rejecting the event restores all of it.
 """
 
 from __future__ import annotations

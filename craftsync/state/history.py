@@ -1,16 +1,11 @@
-"""What was done: history, what was kept in the trash, and what is done outside of runs.
+"""What was done: the history, the versions this client put into a trash, and changes outside runs.
 
-The kept table: what this client displaced or deleted, as long as the trash keeps it.
-
-The trash of a store holds versions of every client. Retention goes by this
-record alone, so that it never removes another client's.
-
-What went to a trash outside a run: noted in a file, until a run of the linked folder takes it in.
+A store's trash holds versions of every client. Retention uses the record of this
+client alone, so it never removes another client's versions.
 
 Settled conflicts, single-object commands, `serve` and `migrate` work beside a
-running daemon, and without any linked folder. So they take no lock and open no
-database: they add lines to one file a place, the path of a folder or the
-location of a store.
+running daemon. They take no lock and open no database: they append lines to one
+file per folder or store, which the next run takes in.
 """
 
 from __future__ import annotations

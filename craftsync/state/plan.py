@@ -1,9 +1,7 @@
-"""The plan table: the steps of the run under way.
+"""The plan table: the steps of the current run; and what earlier runs replaced or deleted.
 
-The plan lives in the database so that it can be larger than memory, counted,
-ordered and paired by SQL, and recognised after a crash.
-
-The replaced table: what each run replaced or deleted, and what it left there.
+The plan is in the database so that it can be larger than memory, is counted,
+ordered and paired by SQL, and is recognised after a crash.
 """
 
 from __future__ import annotations

@@ -1,21 +1,13 @@
-"""Transfers that may be cut off: uploads under way, downloads that arrived, and what was meant.
+"""Transfers that a crash may interrupt: uploads in parts, intended writes, files put into place.
 
-The arrival table: files that were being put into the folder and are not recorded yet.
+An intent is a write to the store that began and is not recorded yet. After a
+crash, an object is craftsync's own write only if its operation id or its
+content's digest says so; size and time prove nothing. An intent ends when its
+path is agreed on, or a stat of the path finds nothing or something else.
 
-After a crash such a file, edited since or not, is no file of its own beside the
-object it came from: both sides had agreed when it got its name. That it got it
-is known by its inode, or was noted right after. What a power cut left is not
-believed.
-
-The intent table: writes to the store that began and are not recorded yet.
-
-After a crash, an object that is one of these writes is craftsync's own,
-whatever the folder holds by now. A store that keeps the operation id of a write
-confirms it by that; any other by the content's digest. Size and time confirm
-nothing.
-
-An intent ends when its path is agreed on, or a stat of the path shows nothing
-or something else. That a run left the path out says nothing.
+An arrival is a file that was put into the folder and is not recorded yet. After
+a crash it is known by its inode, so an edit of it is an edit, not a conflict.
+After a power cut only equal content counts.
 """
 
 from __future__ import annotations

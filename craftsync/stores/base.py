@@ -1,22 +1,14 @@
-"""The contract every store keeps, checked for all of them by one test suite.
+"""The contract of every store, checked by one test suite.
 
-Guarantees a store must give: a `write` is atomic (a reader sees the old or the
-new object, never a mixture, never a part); what was written can be read and
-listed at once; a `list` that returns normally was complete.
+A store guarantees: `write` is atomic (a reader sees the old or the new object,
+never a part); what was written can be read and listed at once; a `list` that
+returns normally was complete.
 
-Errors are craftsync's own (`craftsync.errors`); a library's exception that
-crosses this border is a bug. Stores do not retry: they say `StoreUnavailable`,
-and `retrying.RetryingStore` wraps any store with the same contract. All methods
-may be called from several threads at once.
-
-Differences between stores are facts in `Features`, never type checks.
-
-What the trash of a store holds after a change, for those who change single objects.
-
-What belongs to an object besides its content, and what a store keeps to that knows of it.
-
-An addition to the contract of `base`, for those of its users that carry
-objects from one such store to another.
+Errors are craftsync's own (`craftsync.errors`). Stores do not retry: they raise
+`StoreUnavailable`, and `retrying.RetryingStore` wraps any store. All methods may
+be called from several threads. Differences between stores are facts in
+`Features`, never type checks. Properties (content type, metadata, tags) are an
+addition for callers that copy objects between stores.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""What the disk says of a folder, as errors of the directory store that lives in it.
+"""A plain folder as a store: the default, a backup disk, a network share.
 
-A plain folder as a store: the default, a backup disk, a network share.
-
-An object is the file at its path; its version is made of everything the file
-system says about the file. Several processes may use the folder at once: what
-depends on a look is done under a lock in `.craftsync`. (Of the stores, the
-only one that may know `craftsync.local`.)
+An object is the file at its path; its version is made of everything the
+filesystem reports about the file. Several processes may use the folder at once:
+what depends on a stat is done under a lock in `.craftsync`. The only store that
+imports `craftsync.local`.
 """
 
 from __future__ import annotations

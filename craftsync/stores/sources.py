@@ -1,14 +1,7 @@
-"""What stores read from and answer to: sources of content, threads, opening with retries.
+"""Content for a store, and what the work with stores shares: threads, opening with retries, counts.
 
-A file as content to be written to a store.
-
-It is read through its open descriptor and never by name, so that a file that
-is replaced midway cannot end up half old and half new in a store.
-
-Opening an object takes more than one try now and then; whoever reads it need not know.
-
-Made by hand, for a generator with `contextmanager` costs a small read more than
-it says.
+A file is read through its open descriptor, never by name, so a file that is
+replaced during an upload cannot end up half old and half new.
 """
 
 from __future__ import annotations

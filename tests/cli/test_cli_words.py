@@ -15,7 +15,11 @@ from craftsync import __version__
 from craftsync.cli import MODULES
 from tests.support.cli import SCRIPT, Craftsync
 
-COMMANDS = [*MODULES, "trash list", "trash restore", "trash purge"]
+COMMANDS = [
+    *MODULES,
+    *("trash list", "trash restore", "trash purge"),
+    *("config list", "config show", "config remove", "config example"),
+]
 
 
 def test_the_version_is_that_of_the_package(craftsync: Craftsync) -> None:
@@ -42,7 +46,9 @@ def test_the_help_lists_every_command(craftsync: Craftsync, word: str) -> None:
     assert listed == list(MODULES)
 
 
-@pytest.mark.parametrize("words", [[], ["conflicts"], ["deletes"], ["service"], ["trash"]])
+@pytest.mark.parametrize(
+    "words", [[], ["conflicts"], ["deletes"], ["service"], ["trash"], ["config"]]
+)
 def test_no_sentence_of_the_help_is_cut_off(craftsync: Craftsync, words: list[str]) -> None:
     listed = craftsync(*words, "--help", COLUMNS="80").text.partition("Commands:")[2]
     assert listed

@@ -95,7 +95,7 @@ def store(platform: FaultyPlatform) -> Iterator[RetryingStore]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_content_is_lost_or_torn_and_all_is_in_step_once_the_platform_is_well(
+def test_no_content_is_lost_or_torn_under_random_platform_faults(
     platform: FaultyPlatform, store: RetryingStore, tmp_path: Path, seed: int
 ) -> None:
     world = World(tmp_path, store)

@@ -106,7 +106,7 @@ def put_large(store: RetryingStore | CraftAiStore, path: str = "a") -> RemoteObj
     ],
     ids=["503", "500", "xhtml", "no message", "not arrived", "answer lost", "expired"],
 )
-def test_a_part_that_fails_is_sent_again_and_only_it(
+def test_only_the_failed_part_is_sent_again(
     store: RetryingStore, platform: FaultyPlatform, number: int, broken: fault.Fault
 ) -> None:
     platform.inject("part", broken, when=part(number))
@@ -121,7 +121,7 @@ def test_a_part_that_fails_is_sent_again_and_only_it(
 @pytest.mark.parametrize(
     "lie", [fault.html_200, fault.answering(fault.Answer(200))], ids=["html", "nothing"]
 )
-def test_a_part_that_only_seems_taken_is_sent_again(
+def test_part_acknowledged_but_not_stored_is_sent_again(
     store: RetryingStore, platform: FaultyPlatform, number: int, lie: fault.Fault
 ) -> None:
     """A login page between here and the storage says 200 to everything."""
@@ -132,7 +132,7 @@ def test_a_part_that_only_seems_taken_is_sent_again(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("endpoint", ["part", "part-url", "form", "upload", "end"])
-def test_w08_an_upload_that_is_never_answered_is_given_up_and_made_again(
+def test_w08_unanswered_upload_times_out_and_is_retried(
     store: RetryingStore, platform: FaultyPlatform, endpoint: str
 ) -> None:
     content = SMALL if endpoint in ("form", "upload") else LARGE
@@ -143,7 +143,7 @@ def test_w08_an_upload_that_is_never_answered_is_given_up_and_made_again(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("endpoint", ["list", "information", "download", "get", "refresh"])
-def test_w08_a_question_that_is_never_answered_is_given_up(
+def test_w08_unanswered_request_times_out(
     bare: CraftAiStore, platform: FaultyPlatform, endpoint: str
 ) -> None:
     platform.put("a", SMALL)
@@ -153,7 +153,7 @@ def test_w08_a_question_that_is_never_answered_is_given_up(
     assert content_of(bare, "a") == SMALL
 
 
-def test_a_part_that_never_succeeds_leaves_nothing_visible(
+def test_part_that_always_fails_leaves_no_visible_object(
     store: RetryingStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"old")
@@ -166,7 +166,7 @@ def test_a_part_that_never_succeeds_leaves_nothing_visible(
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-def test_a_body_cut_short_is_an_error_and_never_a_short_result(
+def test_truncated_body_is_an_error_and_never_a_short_result(
     bare: CraftAiStore, platform: FaultyPlatform, content: bytes
 ) -> None:
     platform.put("a", content)
@@ -177,7 +177,7 @@ def test_a_body_cut_short_is_an_error_and_never_a_short_result(
 
 
 @pytest.mark.parametrize("endpoint", ["get", "form", "part"])
-def test_a_signed_url_that_expired_is_replaced(
+def test_expired_signed_url_is_replaced(
     bare: CraftAiStore, platform: FaultyPlatform, endpoint: str
 ) -> None:
     platform.inject(endpoint, fault.expired_url)
@@ -186,7 +186,7 @@ def test_a_signed_url_that_expired_is_replaced(
     assert content_of(bare, "a") == content
 
 
-def test_a_signed_url_that_has_grown_old_is_replaced(
+def test_signed_url_older_than_its_lifetime_is_replaced(
     bare: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", LARGE)
@@ -206,7 +206,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
-def test_a_kept_signed_url_that_is_refused_is_replaced_once(
+def test_refused_cached_signed_url_is_replaced_once(
     bare: CraftAiStore, platform: FaultyPlatform, refusal: tuple[int, str]
 ) -> None:
     platform.put("a", LARGE)
@@ -216,7 +216,7 @@ def test_a_kept_signed_url_that_is_refused_is_replaced_once(
     assert platform.count("download") == 2
 
 
-def test_what_a_fresh_signed_url_is_refused_for_is_the_stores(
+def test_refusal_of_a_fresh_signed_url_is_raised(
     bare: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", LARGE)
@@ -229,9 +229,7 @@ def test_what_a_fresh_signed_url_is_refused_for_is_the_stores(
     assert content_of(bare, "a", offset=0, length=10) == LARGE[:10]
 
 
-def test_a_storage_that_is_busy_keeps_its_signed_url(
-    bare: CraftAiStore, platform: FaultyPlatform
-) -> None:
+def test_busy_storage_keeps_its_signed_url(bare: CraftAiStore, platform: FaultyPlatform) -> None:
     platform.put("a", LARGE)
     content_of(bare, "a", offset=0, length=10)
     platform.inject("get", fault.status(503))
@@ -241,9 +239,7 @@ def test_a_storage_that_is_busy_keeps_its_signed_url(
     assert platform.count("download") == 1
 
 
-def test_an_access_token_that_was_revoked_is_renewed_once(
-    bare: CraftAiStore, platform: FaultyPlatform
-) -> None:
+def test_revoked_access_token_is_renewed_once(bare: CraftAiStore, platform: FaultyPlatform) -> None:
     list(bare.list())
     for _ in range(3):
         platform.revoke()
@@ -252,7 +248,7 @@ def test_an_access_token_that_was_revoked_is_renewed_once(
         assert (content_of(bare, "a"), platform.count("refresh")) == (SMALL, 1)
 
 
-def test_a_token_that_was_regenerated_is_denied_until_it_is_replaced(
+def test_regenerated_sdk_token_is_denied_until_replaced(
     platform: FaultyPlatform, clock: FakeClock
 ) -> None:
     tokens = [platform.token]
@@ -271,7 +267,7 @@ def test_a_token_that_was_regenerated_is_denied_until_it_is_replaced(
 
 
 @pytest.mark.parametrize("seconds", [60, 120, 121])
-def test_tokens_that_live_shortly_are_not_renewed_for_every_request(
+def test_short_lived_tokens_are_not_renewed_for_every_request(
     bare: CraftAiStore, platform: FaultyPlatform, seconds: int
 ) -> None:
     platform.token_seconds = seconds
@@ -281,7 +277,7 @@ def test_tokens_that_live_shortly_are_not_renewed_for_every_request(
 
 
 @pytest.mark.parametrize("broken", [fault.status(503), fault.status(500), fault.xhtml_502])
-def test_a_refresh_that_fails_is_made_again(
+def test_failed_token_refresh_is_retried(
     store: RetryingStore, platform: FaultyPlatform, broken: fault.Fault
 ) -> None:
     platform.put("a", SMALL)
@@ -291,7 +287,7 @@ def test_a_refresh_that_fails_is_made_again(
 
 
 @pytest.mark.parametrize("endpoint", ["information", "download", "get", "list"])
-def test_as_long_is_waited_as_a_429_asks_for(
+def test_retry_waits_as_long_as_a_429_asks(
     store: RetryingStore, platform: FaultyPlatform, clock: FakeClock, endpoint: str
 ) -> None:
     platform.put("a", SMALL)
@@ -314,7 +310,7 @@ API_FAULTS = {
 @pytest.mark.parametrize(
     "endpoint", ["information", "upload", "begin", "part-url", "end", "download", "list"]
 )
-def test_whatever_the_platform_answers_a_passing_failure_heals(
+def test_every_transient_platform_failure_is_retried(
     store: RetryingStore, platform: FaultyPlatform, endpoint: str, broken: fault.Fault
 ) -> None:
     content = LARGE if endpoint in ("begin", "part-url", "end") else SMALL
@@ -333,7 +329,7 @@ def test_whatever_the_platform_answers_a_passing_failure_heals(
     ids=["xhtml", "html", "no message", "503"],
 )
 @pytest.mark.parametrize("endpoint", ["form", "get"])
-def test_whatever_the_storage_answers_a_passing_failure_heals(
+def test_every_transient_storage_failure_is_retried(
     store: RetryingStore, platform: FaultyPlatform, endpoint: str, broken: fault.Fault
 ) -> None:
     platform.inject(endpoint, broken)
@@ -351,7 +347,7 @@ def test_whatever_the_storage_answers_a_passing_failure_heals(
     "broken", [fault.empty_token, fault.repeated_token], ids=["empty", "repeated"]
 )
 @pytest.mark.parametrize("skip", [0, 1])
-def test_a_listing_whose_tokens_lead_nowhere_proves_nothing(
+def test_listing_with_looping_page_tokens_is_broken(
     bare: CraftAiStore, platform: FaultyPlatform, broken: fault.Fault, skip: int
 ) -> None:
     for number in range(350):
@@ -368,7 +364,7 @@ def test_a_null_token_ends_a_listing(bare: CraftAiStore, platform: FaultyPlatfor
 
 
 @pytest.mark.parametrize("broken", API_FAULTS.values(), ids=API_FAULTS)
-def test_a_page_that_fails_midway_is_asked_for_again_and_never_left_out(
+def test_failed_listing_page_is_retried_and_never_skipped(
     store: RetryingStore, platform: FaultyPlatform, broken: fault.Fault
 ) -> None:
     names = [f"{number:03}" for number in range(350)]
@@ -385,7 +381,7 @@ def test_a_page_that_fails_midway_is_asked_for_again_and_never_left_out(
 
 
 @pytest.mark.parametrize("endpoint", ["download", "get"])
-def test_an_object_that_changes_before_it_is_fetched_is_not_taken_for_the_one_listed(
+def test_object_changed_before_download_is_not_taken_for_the_listed_one(
     bare: CraftAiStore, platform: FaultyPlatform, endpoint: str
 ) -> None:
     platform.put("a", b"one")
@@ -395,7 +391,7 @@ def test_an_object_that_changes_before_it_is_fetched_is_not_taken_for_the_one_li
         content_of(bare, "a", expect=listed)
 
 
-def test_an_object_that_is_deleted_before_it_is_fetched_is_not_found(
+def test_object_deleted_before_download_is_not_found(
     bare: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"one")
@@ -405,7 +401,7 @@ def test_an_object_that_is_deleted_before_it_is_fetched_is_not_found(
         content_of(bare, "a", expect=listed)
 
 
-def test_parts_of_two_versions_are_never_put_together(
+def test_parts_of_two_versions_are_never_combined(
     bare: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"1" * 1000)
@@ -417,7 +413,7 @@ def test_parts_of_two_versions_are_never_put_together(
         content_of(bare, "a", expect=listed, offset=500, length=500)
 
 
-def test_a_listing_that_lags_deletes_nothing(
+def test_stale_listing_deletes_nothing(
     store: RetryingStore, platform: FaultyPlatform, tmp_path: Path
 ) -> None:
     world = World(tmp_path, store)
@@ -433,7 +429,7 @@ def test_a_listing_that_lags_deletes_nothing(
     world.assert_in_step()
 
 
-def test_a_listing_that_lags_overwrites_nothing(
+def test_stale_listing_overwrites_nothing(
     store: RetryingStore, platform: FaultyPlatform, tmp_path: Path
 ) -> None:
     world = World(tmp_path, store)
@@ -448,7 +444,7 @@ def test_a_listing_that_lags_overwrites_nothing(
 
 
 @pytest.mark.parametrize("code", [502, 503, 504])
-def test_a_standby_environment_is_unavailable_and_never_empty(
+def test_standby_environment_is_unavailable_and_never_empty(
     bare: CraftAiStore, platform: FaultyPlatform, code: int
 ) -> None:
     platform.put("a", SMALL)
@@ -469,7 +465,7 @@ def test_a_standby_environment_is_unavailable_and_never_empty(
     assert platform.paths() == ["a"]
 
 
-def test_a_pass_during_standby_deletes_nothing_and_the_next_goes_on(
+def test_run_during_standby_deletes_nothing_and_the_next_continues(
     store: RetryingStore, platform: FaultyPlatform, tmp_path: Path
 ) -> None:
     world = World(tmp_path, store)
@@ -488,7 +484,7 @@ def test_a_pass_during_standby_deletes_nothing_and_the_next_goes_on(
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-def test_a_path_the_platform_does_not_take_is_refused(
+def test_path_the_platform_rejects_is_refused(
     bare: CraftAiStore, platform: FaultyPlatform, content: bytes
 ) -> None:
     platform.path_pattern = "[a-z]+"
@@ -498,7 +494,7 @@ def test_a_path_the_platform_does_not_take_is_refused(
     assert platform.paths() == ["e"]
 
 
-def test_w14_an_object_with_an_encoding_is_read_as_it_is_stored(
+def test_w14_content_encoding_is_never_decoded(
     bare: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     content = gzipped(b"text " * 1000)
@@ -516,7 +512,7 @@ def wrong_status(answer: fault.Answer) -> fault.Answer:
 
 
 @pytest.mark.parametrize("strange", [no_ranges, wrong_status])
-def test_a_part_is_read_exactly_from_a_storage_with_ranges_of_its_own(
+def test_range_read_is_exact_despite_unusual_range_answers(
     bare: CraftAiStore,
     platform: FaultyPlatform,
     strange: Callable[[fault.Answer], fault.Answer],
@@ -529,7 +525,9 @@ def test_a_part_is_read_exactly_from_a_storage_with_ranges_of_its_own(
         assert content_of(bare, "a", offset=offset, length=length) == expected
 
 
-def test_a_slow_loris_delays_only_itself(bare: CraftAiStore, platform: FaultyPlatform) -> None:
+def test_very_slow_response_delays_only_itself(
+    bare: CraftAiStore, platform: FaultyPlatform
+) -> None:
     platform.put("slow", b"ten bytes!")
     platform.put("quick", SMALL)
     started = threading.Event()
@@ -543,7 +541,7 @@ def test_a_slow_loris_delays_only_itself(bare: CraftAiStore, platform: FaultyPla
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("replaces", [False, True], ids=["new", "replacing"])
-def test_a_write_whose_answer_is_lost_is_a_success_made_once(
+def test_write_with_lost_response_succeeds_and_happens_once(
     store: RetryingStore, platform: FaultyPlatform, content: bytes, replaces: bool
 ) -> None:
     old = None
@@ -571,7 +569,7 @@ def test_a_delete_whose_answer_is_lost_is_a_success(
 
 
 @pytest.mark.parametrize("status", [200, 404])
-def test_deleting_what_is_not_there_is_a_success_whatever_the_platform_says(
+def test_deleting_a_missing_object_succeeds_for_any_platform_answer(
     bare: CraftAiStore, platform: FaultyPlatform, status: int
 ) -> None:
     platform.delete_missing_status = status
@@ -582,7 +580,7 @@ SIZES = [PART + 1, 2 * PART - 1, 2 * PART, 2 * PART + 1, 5 * PART + 7]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_gcs_takes_its_parts_in_order(
+def test_gcs_parts_are_sent_in_order(
     bare: CraftAiStore, platform: FaultyPlatform, size: int
 ) -> None:
     platform.storage.gcs = True
@@ -592,7 +590,7 @@ def test_gcs_takes_its_parts_in_order(
     assert content_of(bare, "a") == content
 
 
-def test_gcs_what_a_large_write_replaces_is_looked_at_and_kept_before_it_is_gone(
+def test_gcs_large_write_keeps_the_replaced_object_first(
     bare: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     """The last part completes the object there: nothing is left to be held back afterwards."""
@@ -612,7 +610,7 @@ def test_gcs_what_a_large_write_replaces_is_looked_at_and_kept_before_it_is_gone
     [fault.status(503), fault.connection_lost, fault.answer_lost, fault.expired_url],
     ids=["503", "not arrived", "answer lost", "expired"],
 )
-def test_gcs_an_upload_that_breaks_off_is_completed(
+def test_gcs_interrupted_upload_is_completed(
     store: RetryingStore, platform: FaultyPlatform, number: int, broken: fault.Fault
 ) -> None:
     platform.storage.gcs = True
@@ -626,7 +624,7 @@ def test_gcs_an_upload_that_breaks_off_is_completed(
     [fault.status(500), fault.connection_lost, fault.answer_lost],
     ids=["500", "not arrived", "answer lost"],
 )
-def test_gcs_an_upload_whose_end_fails_can_be_made_again(
+def test_gcs_upload_with_failed_completion_can_be_repeated(
     bare: CraftAiStore, store: RetryingStore, platform: FaultyPlatform, broken: fault.Fault
 ) -> None:
     platform.storage.gcs = True
@@ -640,7 +638,7 @@ def test_gcs_an_upload_whose_end_fails_can_be_made_again(
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-def test_an_archived_object_is_not_replaced_or_deleted_while_no_copy_can_be_kept(
+def test_archived_object_is_not_replaced_or_deleted_without_a_kept_copy(
     store: RetryingStore, platform: FaultyPlatform, content: bytes
 ) -> None:
     platform.put("a", b"old")

@@ -33,35 +33,35 @@ from craftsync.stores.craftai.public_calls import PublicLimits
 from craftsync.stores.craftai.public_sizes import KnownSizes, shown_as, size_text
 from craftsync.stores.retrying import RetryingStore
 from tests.contract.test_store_contract import (  # noqa: F401 (collected once more, for this store)
-    test_a_copy_is_the_same_under_another_name,
-    test_a_copy_replaces_only_what_it_expects,
-    test_a_copy_takes_only_the_source_it_was_given,
-    test_a_delete_removes_no_other_object,
-    test_a_delete_removes_the_object_it_expects,
-    test_a_listing_describes_files_a_root_can_hold_and_skips_nothing,
-    test_a_listing_has_what_was_just_written_and_not_what_was_just_deleted,
-    test_a_listing_is_in_the_byte_order_of_the_paths,
-    test_a_listing_leaves_craftsyncs_own_folder_out_unless_led_there,
-    test_a_listing_of_a_prefix_has_what_starts_with_it,
-    test_a_name_that_cannot_be_held_is_refused,
-    test_a_range_of_an_empty_object_is_empty,
-    test_a_read_of_another_object_is_refused,
-    test_a_write_a_listing_and_a_look_agree_on_the_version,
-    test_a_write_replaces_no_other_object,
-    test_a_write_replaces_the_object_it_expects,
-    test_a_write_that_expects_an_object_makes_no_new_one,
-    test_a_write_that_expects_nothing_overwrites_nothing,
-    test_another_content_is_another_version,
-    test_awkward_names_round_trip,
-    test_content_that_changes_while_it_is_read_leaves_nothing,
-    test_deleting_twice_is_a_success,
-    test_keeping_where_nothing_was_is_no_error,
-    test_nothing_is_nothing,
-    test_ranges_are_read_exactly,
-    test_what_a_write_of_anything_replaces_is_kept,
-    test_what_a_write_replaces_is_kept,
-    test_what_is_deleted_is_kept,
-    test_what_was_written_is_read_back,
+    test_conditional_write_keeps_the_replaced_object,
+    test_copy_has_equal_content_and_metadata,
+    test_copy_replaces_only_the_expected_target,
+    test_copy_requires_the_expected_source,
+    test_delete_keeps_the_deleted_object,
+    test_delete_removes_only_the_expected_object,
+    test_delete_removes_the_expected_object,
+    test_deleting_twice_succeeds,
+    test_different_content_has_a_different_version,
+    test_invalid_name_is_rejected,
+    test_keep_without_an_existing_object_is_not_an_error,
+    test_listing_is_in_utf_8_byte_order,
+    test_listing_of_valid_files_skips_nothing,
+    test_listing_omits_the_craftsync_folder_unless_requested,
+    test_listing_reflects_the_latest_write_and_delete,
+    test_listing_with_prefix_returns_matching_paths,
+    test_missing_object_is_absent_everywhere,
+    test_range_of_an_empty_object_is_empty,
+    test_range_reads_are_exact,
+    test_read_of_an_unexpected_version_is_rejected,
+    test_unconditional_write_keeps_the_replaced_object,
+    test_unusual_names_round_trip,
+    test_write_expecting_absence_never_overwrites,
+    test_write_expecting_an_object_creates_none,
+    test_write_listing_and_stat_agree_on_the_version,
+    test_write_of_content_changing_while_read_leaves_nothing,
+    test_write_replaces_only_the_expected_object,
+    test_write_replaces_the_expected_object,
+    test_written_content_is_read_back,
 )
 from tests.support.clock import FakeClock
 from tests.support.platform import FaultyPlatform, faulty_platform
@@ -153,7 +153,7 @@ def test_w01_the_last_byte_arrives_whatever_the_size(
 
 
 @pytest.mark.parametrize(("size", "endpoint"), [(5, "form"), (5000, "end")])
-def test_w01_an_object_that_lost_its_last_byte_is_set_aside_and_sent_again(
+def test_w01_object_missing_its_last_byte_is_trashed_and_sent_again(
     open_store: Open, platform: FaultyPlatform, size: int, endpoint: str
 ) -> None:
     store = patient(open_store())
@@ -166,7 +166,7 @@ def test_w01_an_object_that_lost_its_last_byte_is_set_aside_and_sent_again(
 
 
 @pytest.mark.parametrize("lenient", [False, True])
-def test_w02_a_part_that_was_not_taken_is_no_success(
+def test_w02_upload_with_a_rejected_part_fails(
     store: PublicStore, platform: FaultyPlatform, monkeypatch: pytest.MonkeyPatch, lenient: bool
 ) -> None:
     """S3 itself refuses to end such an upload; the SDK would not mind."""
@@ -181,7 +181,7 @@ def test_w02_a_part_that_was_not_taken_is_no_success(
     assert platform.content("a") == content
 
 
-def test_a_damaged_object_of_the_same_size_is_found_by_reading_it_back(
+def test_damaged_object_of_equal_size_is_found_by_reading_back(
     store: PublicStore, platform: FaultyPlatform
 ) -> None:
     platform.inject("end", fault.after(lambda: platform.put("a", bytes(4000))))
@@ -190,7 +190,7 @@ def test_a_damaged_object_of_the_same_size_is_found_by_reading_it_back(
     assert "a" not in platform.paths()
 
 
-def test_w04_sizes_are_exact_though_the_platform_rounds_them(
+def test_w04_sizes_are_exact_despite_rounding_by_the_platform(
     store: PublicStore, platform: FaultyPlatform
 ) -> None:
     for size in (0, 1023, 1024, 1025, 1_234_567):
@@ -205,7 +205,7 @@ def test_w04_sizes_are_exact_though_the_platform_rounds_them(
     ]
 
 
-def test_a_size_is_learnt_once_and_remembered_by_the_next_store(
+def test_learned_size_is_remembered_by_the_next_store(
     open_store: Open, platform: FaultyPlatform
 ) -> None:
     platform.put("a", bytes(5000))
@@ -218,7 +218,7 @@ def test_a_size_is_learnt_once_and_remembered_by_the_next_store(
     assert platform.count("get") == 0
 
 
-def test_a_remembered_size_is_not_believed_of_another_object(
+def test_remembered_size_is_not_used_for_another_object(
     open_store: Open, platform: FaultyPlatform
 ) -> None:
     platform.put("a", bytes(1024))
@@ -230,7 +230,7 @@ def test_a_remembered_size_is_not_believed_of_another_object(
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"a": 1}', '{"a": ["x", "y", "z"]}'])
-def test_damaged_memories_of_sizes_are_forgotten(tmp_path: Path, content: str) -> None:
+def test_damaged_size_cache_is_discarded(tmp_path: Path, content: str) -> None:
     file = tmp_path / "sizes.json"
     file.write_text(content)
     sizes, shown = KnownSizes(file), shown_as("a", "2026-11-22T10:11:12Z", "4.88 KB")
@@ -241,13 +241,13 @@ def test_damaged_memories_of_sizes_are_forgotten(tmp_path: Path, content: str) -
 
 
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 10_240, 109_576_193, 5 << 30, 3 << 50])
-def test_size_texts_are_those_of_the_sdk(size: int) -> None:
+def test_size_texts_match_the_sdk(size: int) -> None:
     from craft_ai_sdk.utils import convert_size
 
     assert size_text(size) == convert_size(size)
 
 
-def test_what_does_not_fit_the_memory_is_refused_with_the_reason(
+def test_object_larger_than_memory_is_rejected_with_the_reason(
     open_store: Open, platform: FaultyPlatform
 ) -> None:
     store = open_store(PublicLimits(threshold=5000, largest=4000))
@@ -262,7 +262,7 @@ def test_what_does_not_fit_the_memory_is_refused_with_the_reason(
         content_of(store, "theirs")
 
 
-def test_a_process_that_wants_too_much_memory_fails_alone(
+def test_child_process_out_of_memory_fails_alone(
     open_store: Open, platform: FaultyPlatform
 ) -> None:
     store = open_store(PublicLimits(threshold=5000, largest=1 << 20))
@@ -278,7 +278,7 @@ def test_a_process_that_wants_too_much_memory_fails_alone(
 
 
 @pytest.mark.parametrize("endpoint", ["list", "get", "form"])
-def test_w08_a_platform_that_never_answers_is_given_up(
+def test_w08_unresponsive_platform_times_out(
     open_store: Open, platform: FaultyPlatform, endpoint: str
 ) -> None:
     store = open_store(PublicLimits(largest=1 << 20, call_seconds=1))
@@ -296,7 +296,7 @@ def test_w08_a_platform_that_never_answers_is_given_up(
     assert platform.paths() == ["a"]
 
 
-def test_a_slow_loris_is_given_up(open_store: Open, platform: FaultyPlatform) -> None:
+def test_very_slow_response_times_out(open_store: Open, platform: FaultyPlatform) -> None:
     store = open_store(PublicLimits(largest=1 << 20, call_seconds=1))
     platform.put("a", bytes(1000))
     platform.inject("get", fault.slow_loris)
@@ -305,7 +305,7 @@ def test_a_slow_loris_is_given_up(open_store: Open, platform: FaultyPlatform) ->
 
 
 @pytest.mark.parametrize("size", [5, 4500])
-def test_an_upload_whose_answer_is_lost_is_a_success(
+def test_upload_with_lost_response_succeeds(
     store: PublicStore, platform: FaultyPlatform, size: int
 ) -> None:
     endpoint = "form" if size < LIMITS.threshold else "end"
@@ -315,7 +315,7 @@ def test_an_upload_whose_answer_is_lost_is_a_success(
     assert platform.count(endpoint) == 1
 
 
-def test_an_upload_that_did_not_arrive_changes_nothing(
+def test_upload_that_did_not_arrive_changes_nothing(
     store: PublicStore, platform: FaultyPlatform
 ) -> None:
     old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
@@ -326,16 +326,14 @@ def test_an_upload_that_did_not_arrive_changes_nothing(
     assert platform.content("a") == b"old"
 
 
-def test_w11_an_access_token_that_was_revoked_is_renewed(
-    store: PublicStore, platform: FaultyPlatform
-) -> None:
+def test_w11_revoked_access_token_is_renewed(store: PublicStore, platform: FaultyPlatform) -> None:
     platform.put("a", b"content")
     assert content_of(store, "a") == b"content"
     platform.revoke()
     assert content_of(store, "a") == b"content"
 
 
-def test_an_sdk_token_that_was_regenerated_is_asked_for_again(
+def test_regenerated_sdk_token_is_requested_again(
     store: PublicStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"content")
@@ -344,7 +342,7 @@ def test_an_sdk_token_that_was_regenerated_is_asked_for_again(
     assert content_of(store, "a") == b"content"
 
 
-def test_a_wrong_token_is_denied_with_a_remedy(platform: FaultyPlatform, tmp_path: Path) -> None:
+def test_wrong_token_is_denied_with_a_remedy(platform: FaultyPlatform, tmp_path: Path) -> None:
     access = Access(platform.url, lambda: "obsolete", platform.url)
     store = PublicStore(access, limits=LIMITS, sizes=tmp_path / "sizes.json")
     try:
@@ -355,7 +353,7 @@ def test_a_wrong_token_is_denied_with_a_remedy(platform: FaultyPlatform, tmp_pat
         store.close()
 
 
-def test_w13_an_entry_in_netrc_takes_no_part(
+def test_w13_netrc_entries_are_ignored(
     open_store: Open, platform: FaultyPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".netrc").write_text("default login somebody password secret\n")
@@ -367,7 +365,7 @@ def test_w13_an_entry_in_netrc_takes_no_part(
     assert content_of(store, "a") == b"content"
 
 
-def test_w14_an_object_that_is_unpacked_on_its_way_is_no_content(
+def test_w14_object_decompressed_in_transit_is_rejected(
     store: PublicStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", gzipped(b"x" * 5000), encoding="gzip")
@@ -378,7 +376,9 @@ def test_w14_an_object_that_is_unpacked_on_its_way_is_no_content(
     assert isinstance(listed["b"], Skipped) and listed["b"].failed
 
 
-def test_a_page_of_a_proxy_is_no_content(store: PublicStore, platform: FaultyPlatform) -> None:
+def test_html_page_of_a_proxy_is_not_taken_for_content(
+    store: PublicStore, platform: FaultyPlatform
+) -> None:
     platform.put("a", b"content")
     platform.inject("get", fault.html_200)
     with pytest.raises(StoreUnavailable):
@@ -399,7 +399,7 @@ def test_a_page_of_a_proxy_is_no_content(store: PublicStore, platform: FaultyPla
         fault.short_body,
     ],
 )
-def test_w19_a_listing_that_did_not_end_well_proves_nothing(
+def test_w19_listing_that_ended_in_an_error_is_broken(
     store: PublicStore, platform: FaultyPlatform, broken: fault.Fault
 ) -> None:
     for number in range(250):
@@ -411,7 +411,7 @@ def test_w19_a_listing_that_did_not_end_well_proves_nothing(
     assert len(list(store.list())) == 250
 
 
-def test_w19_an_empty_page_that_leads_to_itself_ends(
+def test_w19_empty_page_pointing_to_itself_ends_the_listing(
     open_store: Open, platform: FaultyPlatform
 ) -> None:
     store = open_store(PublicLimits(largest=1 << 20, call_seconds=1))
@@ -420,7 +420,9 @@ def test_w19_an_empty_page_that_leads_to_itself_ends(
         list(store.list())
 
 
-def test_w20_a_folder_is_a_store_of_its_own(open_store: Open, platform: FaultyPlatform) -> None:
+def test_w20_folder_of_an_environment_is_a_store_of_its_own(
+    open_store: Open, platform: FaultyPlatform
+) -> None:
     for path in ("data/a", "data/é/b", "data-2/c", "other", "data/marker/"):
         platform.put(path, b"" if path.endswith("/") else b"x")
     store = open_store(folder="data/")
@@ -430,7 +432,7 @@ def test_w20_a_folder_is_a_store_of_its_own(open_store: Open, platform: FaultyPl
 
 
 @pytest.mark.parametrize("path", ["a/../b", "./a", "..", "not-utf-8-\udce9"])
-def test_w21_a_name_that_could_not_be_downloaded_again_is_refused(
+def test_w21_name_that_could_not_be_downloaded_is_rejected(
     store: PublicStore, platform: FaultyPlatform, path: str
 ) -> None:
     with pytest.raises(PathRefused):
@@ -438,7 +440,7 @@ def test_w21_a_name_that_could_not_be_downloaded_again_is_refused(
     assert platform.paths() == []
 
 
-def test_an_object_that_changes_while_it_is_read_is_not_passed_on(
+def test_object_changing_while_read_is_rejected(
     store: PublicStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"one")
@@ -450,7 +452,7 @@ def test_an_object_that_changes_while_it_is_read_is_not_passed_on(
         content_of(store, "a")
 
 
-def test_a_standby_environment_is_unavailable_and_never_empty(
+def test_standby_environment_is_unavailable_and_never_empty(
     store: PublicStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"content")
@@ -466,7 +468,7 @@ def test_a_standby_environment_is_unavailable_and_never_empty(
     assert content_of(store, "a") == b"content"
 
 
-def test_a_process_that_dies_is_replaced(open_store: Open, platform: FaultyPlatform) -> None:
+def test_dead_child_process_is_replaced(open_store: Open, platform: FaultyPlatform) -> None:
     before = children()
     store = open_store()
     platform.put("a", b"content")
@@ -476,7 +478,7 @@ def test_a_process_that_dies_is_replaced(open_store: Open, platform: FaultyPlatf
     assert content_of(patient(store), "a") == b"content"
 
 
-def test_closing_ends_all_processes(open_store: Open, platform: FaultyPlatform) -> None:
+def test_close_ends_all_child_processes(open_store: Open, platform: FaultyPlatform) -> None:
     before = children()
     store = open_store()
     store.write("a", Bytes(bytes(3001)), expect=ABSENT, operation="one")
@@ -499,7 +501,7 @@ sys.stdin.read()
 """
 
 
-def test_a_process_whose_parent_was_killed_ends(platform: FaultyPlatform, tmp_path: Path) -> None:
+def test_child_process_ends_with_its_parent(platform: FaultyPlatform, tmp_path: Path) -> None:
     arguments = [platform.url, platform.token, str(tmp_path / "sizes.json")]
     with subprocess.Popen(
         [sys.executable, "-c", ORPHAN, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -513,7 +515,9 @@ def test_a_process_whose_parent_was_killed_ends(platform: FaultyPlatform, tmp_pa
     os.close(child)
 
 
-def test_many_threads_share_the_few_processes(store: PublicStore, platform: FaultyPlatform) -> None:
+def test_many_threads_share_few_child_processes(
+    store: PublicStore, platform: FaultyPlatform
+) -> None:
     def carry(number: int) -> bool:
         content = random.Random(number).randbytes([0, 7, 2500, 3001, 5001][number % 5])
         store.write(f"{number}", Bytes(content), expect=ABSENT, operation=f"{number}")
@@ -523,7 +527,7 @@ def test_many_threads_share_the_few_processes(store: PublicStore, platform: Faul
         assert all(pool.map(carry, range(32)))
 
 
-def test_the_token_is_in_no_environment_and_no_argument(
+def test_token_is_in_no_environment_or_argument_of_child_processes(
     open_store: Open, platform: FaultyPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CRAFT_AI_SDK_TOKEN", platform.token)
@@ -534,7 +538,7 @@ def test_the_token_is_in_no_environment_and_no_argument(
         assert platform.token.encode() not in Path(f"/proc/{child}/{name}").read_bytes()
 
 
-def test_its_limits_are_said_once(
+def test_sdk_fallback_limits_are_reported_once(
     open_store: Open, platform: FaultyPlatform, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -546,7 +550,7 @@ def test_its_limits_are_said_once(
         assert word in record.getMessage()
 
 
-def test_a_write_that_another_client_gets_ahead_of_is_refused(
+def test_write_overtaken_by_another_client_is_rejected(
     store: PublicStore, platform: FaultyPlatform
 ) -> None:
     old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
@@ -558,7 +562,7 @@ def test_a_write_that_another_client_gets_ahead_of_is_refused(
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_it_is_chosen_when_the_inside_of_the_sdk_has_changed(
+def test_sdk_fallback_is_used_when_sdk_internals_changed(
     platform: FaultyPlatform,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -579,7 +583,7 @@ def test_it_is_chosen_when_the_inside_of_the_sdk_has_changed(
     store.close()
 
 
-def test_a_root_is_kept_in_step(
+def test_sdk_fallback_keeps_a_folder_in_sync(
     store: PublicStore, platform: FaultyPlatform, tmp_path: Path
 ) -> None:
     world = World(tmp_path, patient(store))

@@ -53,7 +53,7 @@ def content_of(store: CraftAiStore, path: str) -> bytes:
         return b"".join(reader)
 
 
-def test_a_new_file_costs_two_requests_and_little_more(
+def test_new_file_takes_two_requests(
     platform: FaultyPlatform, open_store: Open, tmp_path: Path
 ) -> None:
     world = World(tmp_path, open_store())
@@ -65,7 +65,7 @@ def test_a_new_file_costs_two_requests_and_little_more(
     assert platform.count("list", "information", "download", "get") < 40
 
 
-def test_what_was_uploaded_is_known_by_the_next_pass_without_reading_it(
+def test_next_run_knows_an_upload_without_reading_it(
     platform: FaultyPlatform, open_store: Open, tmp_path: Path
 ) -> None:
     world = World(tmp_path, open_store())
@@ -79,7 +79,7 @@ def test_what_was_uploaded_is_known_by_the_next_pass_without_reading_it(
     assert mark <= 1, "only the store's mark is read"
 
 
-def test_an_object_written_right_after_ours_is_not_taken_for_ours(
+def test_another_programs_immediate_write_is_not_taken_for_ours(
     platform: FaultyPlatform, open_store: Open, tmp_path: Path
 ) -> None:
     """The look after a write comes later, and finds another client's object of the same size."""
@@ -97,7 +97,7 @@ def test_an_object_written_right_after_ours_is_not_taken_for_ours(
     assert "mine, " in world.kept()
 
 
-def test_a_write_that_was_acknowledged_and_is_not_there_whole_stops_the_pass(
+def test_acknowledged_write_that_is_incomplete_stops_the_run(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     store = open_store()
@@ -116,7 +116,7 @@ def test_a_write_that_was_acknowledged_and_is_not_there_whole_stops_the_pass(
         store.barrier()
 
 
-def test_a_listing_that_cannot_be_had_leaves_the_writes_to_the_next_pass(
+def test_failed_listing_postpones_confirming_writes_to_the_next_run(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     store = open_store()
@@ -127,7 +127,7 @@ def test_a_listing_that_cannot_be_had_leaves_the_writes_to_the_next_pass(
     assert store.barrier() == {}
 
 
-def test_a_path_written_twice_in_a_row_is_overwritten_only_on_purpose(open_store: Open) -> None:
+def test_second_write_expecting_absence_is_rejected_before_any_listing(open_store: Open) -> None:
     store = open_store()
     list(store.list())
     for number in range(20):
@@ -137,7 +137,7 @@ def test_a_path_written_twice_in_a_row_is_overwritten_only_on_purpose(open_store
             store.write(f"{number}", Bytes(b"second"), expect=ABSENT, operation="two")
 
 
-def test_an_object_larger_than_a_part_is_kept_without_being_held_in_memory(
+def test_keeping_a_large_object_uses_little_memory(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     store = open_store(limits=Limits(single_post=PART_STEP, smallest_part=PART_STEP))
@@ -152,7 +152,7 @@ def test_an_object_larger_than_a_part_is_kept_without_being_held_in_memory(
     assert len(asked) == 4 and None not in asked
 
 
-def test_two_environments_are_told_apart_by_their_address(open_store: Open) -> None:
+def test_environments_are_distinguished_by_address(open_store: Open) -> None:
     here = open_store("models/2026")
     there = Access("https://my-env.example/", lambda: "token")
     assert here.location.endswith("/models/2026")
@@ -160,7 +160,7 @@ def test_two_environments_are_told_apart_by_their_address(open_store: Open) -> N
     assert here.name == "2026"
 
 
-def test_the_token_shows_nowhere(
+def test_token_appears_in_no_output(
     platform: FaultyPlatform, open_store: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     platform.token = "a-secret-nobody-may-see"
@@ -180,7 +180,7 @@ def test_the_token_shows_nowhere(
     assert "Signature" not in " ".join(said)
 
 
-def test_the_sdk_leaves_the_filters_for_warnings_as_they_were() -> None:
+def test_sdk_import_leaves_warning_filters_unchanged() -> None:
     code = (
         "import warnings, requests; before = list(warnings.filters)\n"
         "from craftsync.stores.craftai import Access, CraftAiStore\n"
@@ -190,7 +190,7 @@ def test_the_sdk_leaves_the_filters_for_warnings_as_they_were() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_without_the_extra_the_remedy_is_to_install_it() -> None:
+def test_missing_extra_error_says_how_to_install_it() -> None:
     code = (
         "import sys; sys.modules['craft_ai_sdk'] = None\n"
         "from craftsync.errors import UsageError\n"
@@ -202,7 +202,7 @@ def test_without_the_extra_the_remedy_is_to_install_it() -> None:
     assert run.stdout.strip() == "pip install 'craftsync[craft-ai]'", run.stderr
 
 
-def test_an_sdk_that_is_another_inside_is_used_from_outside(
+def test_sdk_with_changed_internals_uses_public_functions(
     open_store: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delattr(craft_ai_sdk.CraftAiSdk, "_delete")
@@ -215,7 +215,7 @@ def test_an_sdk_that_is_another_inside_is_used_from_outside(
     assert store.prepare(None) == "public"
 
 
-def test_a_platform_that_answers_in_another_form_is_used_through_the_public_functions(
+def test_platform_with_other_response_format_uses_public_functions(
     platform: FaultyPlatform, open_store: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     platform.inject("list", fault.answering(fault.json_answer({"objects": []})))
@@ -229,7 +229,7 @@ def test_a_platform_that_answers_in_another_form_is_used_through_the_public_func
     assert open_store().prepare(saved) == "wire", "what was found to be another is looked at again"
 
 
-def test_a_platform_that_is_away_at_the_start_is_no_reason_to_fall_back(
+def test_unreachable_platform_does_not_trigger_the_fallback(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     platform.standby()
@@ -238,7 +238,7 @@ def test_a_platform_that_is_away_at_the_start_is_no_reason_to_fall_back(
     assert store.features.ranges
 
 
-def test_what_was_found_once_is_not_asked_for_again(
+def test_discovered_transport_is_not_probed_again(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     saved = open_store().prepare(None)
@@ -247,7 +247,7 @@ def test_what_was_found_once_is_not_asked_for_again(
     assert platform.requests == []
 
 
-def test_the_findings_say_what_was_checked(platform: FaultyPlatform) -> None:
+def test_doctor_lists_what_was_checked_of_the_platform(platform: FaultyPlatform) -> None:
     platform.put("a", b"content")
     access = Access(platform.url, lambda: platform.token, platform.url)
     found = {finding.name: finding for finding in check_contract(access)}
@@ -258,7 +258,7 @@ def test_the_findings_say_what_was_checked(platform: FaultyPlatform) -> None:
     assert "does not accept the SDK token" in refused.detail
 
 
-def test_one_look_serves_all_who_wait_for_a_token(
+def test_concurrent_token_requests_share_one_refresh(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     store = open_store()
@@ -286,7 +286,7 @@ def test_one_look_serves_all_who_wait_for_a_token(
         (1 << 40, 420 * PART_STEP),
     ],
 )
-def test_parts_are_as_large_as_they_have_to_be(size: int, expected: int) -> None:
+def test_part_size_is_the_smallest_that_fits_the_part_limit(size: int, expected: int) -> None:
     assert part_size(size) == expected
     assert expected % PART_STEP == 0 and -(-size // expected) <= MOST_PARTS
 
@@ -301,18 +301,18 @@ def test_parts_are_as_large_as_they_have_to_be(size: int, expected: int) -> None
         ("last Sunday", None),
     ],
 )
-def test_a_time_is_utc_unless_it_says_otherwise(text: str, nanoseconds: int | None) -> None:
+def test_time_without_zone_is_utc(text: str, nanoseconds: int | None) -> None:
     assert moment_of(text)[0] == nanoseconds
 
 
 @pytest.mark.parametrize("size", ["1.00 KB", None, True, -1, 1.5, [], "1"])
-def test_a_size_that_is_no_number_of_bytes_is_not_believed(size: object) -> None:
+def test_invalid_size_is_rejected(size: object) -> None:
     entry = {"path": "a", "last_modified": "2026-11-22T10:11:12Z", "size": size}
     with pytest.raises(NoDescription):
         described(entry)
 
 
-def test_no_token_is_an_error_of_the_call() -> None:
+def test_missing_sdk_token_is_a_usage_error() -> None:
     def missing() -> str:
         raise UsageError("There is no SDK token")
 
@@ -320,7 +320,7 @@ def test_no_token_is_an_error_of_the_call() -> None:
         CraftAiStore(Access("http://127.0.0.1:9", missing))
 
 
-def test_an_answer_from_somebody_else_is_no_success(
+def test_success_response_of_another_server_is_rejected(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     """What is there afterwards has the right size, because it is what was to be replaced."""

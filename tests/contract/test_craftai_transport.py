@@ -76,13 +76,13 @@ def connections() -> Iterator[Connections]:
     opened.close()
 
 
-def test_one_connection_serves_one_request_after_the_other(connections: Connections) -> None:
+def test_http_connection_is_reused_for_consecutive_requests(connections: Connections) -> None:
     with answering(saying(OK, OK, OK)) as place:
         assert [fetched(connections, f"http://{place}/{n}") for n in range(3)] == [b"ok"] * 3
         connections.close()
 
 
-def test_a_connection_the_server_has_ended_is_not_used_again(connections: Connections) -> None:
+def test_connection_closed_by_the_server_is_not_reused(connections: Connections) -> None:
     ended = Event()
 
     def ending(client: socket.socket) -> None:
@@ -97,7 +97,7 @@ def test_a_connection_the_server_has_ended_is_not_used_again(connections: Connec
         connections.close()
 
 
-def test_an_answer_that_ends_the_connection_is_whole(connections: Connections) -> None:
+def test_response_ended_by_connection_close_is_complete(connections: Connections) -> None:
     unsized = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it"
     with answering(saying(unsized), saying(OK)) as place:
         assert fetched(connections, f"http://{place}/") == b"all of it"
@@ -105,7 +105,7 @@ def test_an_answer_that_ends_the_connection_is_whole(connections: Connections) -
         connections.close()
 
 
-def test_a_body_that_is_left_unread_is_not_taken_for_the_next_answer(
+def test_unread_body_is_not_taken_for_the_next_response(
     connections: Connections,
 ) -> None:
     with answering(saying(OK), saying(OK)) as place:
@@ -126,15 +126,13 @@ def test_a_body_that_is_left_unread_is_not_taken_for_the_next_answer(
         b"no HTTP at all\r\n\r\n",
     ],
 )
-def test_an_answer_that_breaks_off_leaves_open_what_was_done(
-    connections: Connections, answer: bytes
-) -> None:
+def test_broken_off_response_is_ambiguous(connections: Connections, answer: bytes) -> None:
     with answering(saying(answer)) as place, pytest.raises(StoreUnavailable) as caught:
         fetched(connections, f"http://{place}/")
     assert caught.value.ambiguous
 
 
-def test_a_body_read_in_pieces_that_ends_early_raises(connections: Connections) -> None:
+def test_streamed_body_that_ends_early_raises(connections: Connections) -> None:
     short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"
     with (
         answering(saying(short)) as place,
@@ -145,7 +143,7 @@ def test_a_body_read_in_pieces_that_ends_early_raises(connections: Connections) 
             answer.read(100)
 
 
-def test_a_server_that_nobody_runs_was_sent_nothing(connections: Connections) -> None:
+def test_refused_connection_is_not_ambiguous(connections: Connections) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(StoreUnavailable, match="refused") as caught:
@@ -153,7 +151,7 @@ def test_a_server_that_nobody_runs_was_sent_nothing(connections: Connections) ->
     assert not caught.value.ambiguous
 
 
-def test_the_refusal_of_a_body_is_heard_although_the_server_hangs_up(
+def test_early_refusal_is_read_although_the_server_hangs_up(
     connections: Connections,
 ) -> None:
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
@@ -177,7 +175,7 @@ def test_the_refusal_of_a_body_is_heard_although_the_server_hangs_up(
             assert error.ambiguous
 
 
-def test_a_packed_answer_is_unpacked(connections: Connections) -> None:
+def test_compressed_response_is_decompressed(connections: Connections) -> None:
     content = gzip.compress(b"content")
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s"
     with answering(saying(answer % (len(content), content))) as place:
@@ -185,7 +183,7 @@ def test_a_packed_answer_is_unpacked(connections: Connections) -> None:
         connections.close()
 
 
-def test_a_signed_url_is_sent_as_it_is_and_never_breaks_a_request(
+def test_signed_url_is_sent_unchanged_and_cannot_inject_headers(
     connections: Connections,
 ) -> None:
     asked: list[str] = []
@@ -205,7 +203,7 @@ def test_a_signed_url_is_sent_as_it_is_and_never_breaks_a_request(
     ]
 
 
-def test_a_proxy_of_the_environment_is_asked_instead(
+def test_proxy_of_the_environment_is_used(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -221,7 +219,7 @@ def test_a_proxy_of_the_environment_is_asked_instead(
     assert asked == ["GET http://store.invalid/a?b=c HTTP/1.1"]
 
 
-def test_a_server_is_believed_only_when_an_authority_vouches_for_it(
+def test_tls_certificate_must_be_trusted(
     connections: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = vouched_for(tmp_path)

@@ -125,7 +125,7 @@ def test_w01_the_last_byte_arrives_whatever_the_size(
     assert content_of(store, "a") == content
 
 
-def test_w01_w05_a_file_the_sdk_cuts_short_goes_up_and_down_whole_in_little_memory(
+def test_w01_w05_large_file_transfers_completely_in_little_memory(
     platform: FaultyPlatform, tmp_path: Path
 ) -> None:
     file = tmp_path / "sparse"
@@ -143,9 +143,7 @@ def test_w01_w05_a_file_the_sdk_cuts_short_goes_up_and_down_whole_in_little_memo
 
 
 @pytest.mark.parametrize("size", [99_999_999])
-def test_w06_a_form_is_sent_without_being_held_in_memory(
-    platform: FaultyPlatform, tmp_path: Path, size: int
-) -> None:
+def test_w06_form_upload_is_streamed(platform: FaultyPlatform, tmp_path: Path, size: int) -> None:
     file = tmp_path / "sparse"
     with file.open("wb") as opened:
         opened.truncate(size)
@@ -155,7 +153,7 @@ def test_w06_a_form_is_sent_without_being_held_in_memory(
     assert megabytes < 150
 
 
-def test_w02_a_part_that_was_refused_is_no_success(
+def test_w02_refused_part_fails_the_upload(
     store: CraftAiStore, platform: FaultyPlatform, clock: FakeClock
 ) -> None:
     platform.storage.lenient = True
@@ -168,7 +166,7 @@ def test_w02_a_part_that_was_refused_is_no_success(
     assert platform.content("a") == LARGE
 
 
-def test_w02_a_part_refused_for_good_ends_the_upload_with_its_reason(
+def test_w02_permanently_refused_part_ends_the_upload_with_its_reason(
     store: CraftAiStore, platform: FaultyPlatform, clock: FakeClock
 ) -> None:
     full = fault.answering(fault.xml_refusal(400, "QuotaExceeded"))
@@ -179,7 +177,7 @@ def test_w02_a_part_refused_for_good_ends_the_upload_with_its_reason(
 
 
 @pytest.mark.parametrize("again", ["the same store", "another store"])
-def test_w03_an_upload_that_failed_is_gone_on_with(
+def test_w03_failed_upload_is_resumed(
     open_store: Open, platform: FaultyPlatform, again: str
 ) -> None:
     journal, store = Journal(), open_store()
@@ -196,7 +194,7 @@ def test_w03_an_upload_that_failed_is_gone_on_with(
     assert (platform.count("begin"), platform.count("part")) == (0, 2)
 
 
-def test_w03_an_upload_the_platform_has_forgotten_is_begun_anew(
+def test_w03_upload_forgotten_by_the_platform_is_restarted(
     open_store: Open, platform: FaultyPlatform, clock: FakeClock
 ) -> None:
     journal = Journal()
@@ -215,7 +213,7 @@ def test_w04_sizes_are_exact(store: CraftAiStore, platform: FaultyPlatform) -> N
         assert entry.size == looked.size == int(entry.path)
 
 
-def test_w07_a_download_that_fails_leaves_the_file_it_was_to_replace(
+def test_w07_failed_download_leaves_the_existing_file(
     store: CraftAiStore, platform: FaultyPlatform, tmp_path: Path, clock: FakeClock
 ) -> None:
     world = World(tmp_path, RetryingStore(store, clock=clock))
@@ -231,7 +229,7 @@ def test_w07_a_download_that_fails_leaves_the_file_it_was_to_replace(
     assert world.here() == {"a": "a new content"}
 
 
-def test_w09_connections_are_kept(store: CraftAiStore, platform: FaultyPlatform) -> None:
+def test_w09_connections_are_reused(store: CraftAiStore, platform: FaultyPlatform) -> None:
     for number in range(20):
         write(store, f"{number}", SMALL)
         assert content_of(store, f"{number}") == SMALL
@@ -268,7 +266,7 @@ def test_w10_sixteen_threads_renew_a_token_once(
         )
 
 
-def test_w11_a_request_refused_for_its_token_is_made_again(
+def test_w11_request_refused_for_its_token_is_retried(
     store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     write(store, "a", SMALL)
@@ -279,7 +277,7 @@ def test_w11_a_request_refused_for_its_token_is_made_again(
     assert platform.paths() == ["a"]
 
 
-def test_w12_a_clock_that_jumps_does_not_mistime_the_token(
+def test_w12_clock_jump_does_not_break_token_renewal(
     store: CraftAiStore, platform: FaultyPlatform, clock: FakeClock
 ) -> None:
     list(store.list())
@@ -289,7 +287,7 @@ def test_w12_a_clock_that_jumps_does_not_mistime_the_token(
     assert platform.count("refresh") == 1
 
 
-def test_w13_an_entry_in_netrc_takes_no_part(
+def test_w13_netrc_entries_are_ignored(
     store: CraftAiStore, platform: FaultyPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".netrc").write_text("default login somebody password secret\n")
@@ -324,7 +322,7 @@ STRANGE = {
     "endpoint",
     ["refresh", "list", "information", "upload", "begin", "part-url", "download", "get", "form"],
 )
-def test_w15_whatever_is_answered_only_craftsyncs_own_errors_come_out(
+def test_w15_any_response_raises_only_craftsync_errors(
     store: CraftAiStore, platform: FaultyPlatform, endpoint: str, strange: fault.Fault
 ) -> None:
     platform.put("there", SMALL)
@@ -352,7 +350,7 @@ def test_w15_whatever_is_answered_only_craftsyncs_own_errors_come_out(
 
 
 @pytest.mark.parametrize(("endpoint", "content"), [("form", SMALL), ("part", LARGE)])
-def test_w16_bytes_that_changed_on_their_way_are_noticed(
+def test_w16_bytes_changed_in_transit_are_detected(
     store: CraftAiStore, platform: FaultyPlatform, endpoint: str, content: bytes
 ) -> None:
     """The storage's checksum is the only one there is: the platform itself tells none."""
@@ -374,7 +372,7 @@ def test_w16_bytes_that_changed_on_their_way_are_noticed(
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-def test_w17_a_writer_who_was_faster_is_not_overwritten(
+def test_w17_faster_writer_is_not_overwritten(
     store: CraftAiStore, platform: FaultyPlatform, content: bytes
 ) -> None:
     platform.put("a", b"old")
@@ -388,7 +386,7 @@ def test_w17_a_writer_who_was_faster_is_not_overwritten(
     assert platform.content("a") == b"theirs"
 
 
-def test_w17_a_writer_who_comes_while_a_large_file_is_sent_is_not_overwritten(
+def test_w17_write_during_a_large_upload_is_not_overwritten(
     store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.inject("part", fault.before(lambda: platform.put("a", b"theirs")), skip=3)
@@ -408,7 +406,7 @@ def test_w17_a_writer_who_comes_while_a_large_file_is_sent_is_not_overwritten(
         "2026-11-22 10:11:12.000000",
     ],
 )
-def test_w18_a_time_is_read_however_it_is_written(
+def test_w18_every_time_format_is_parsed(
     store: CraftAiStore, platform: FaultyPlatform, text: str
 ) -> None:
     entry = {"path": "a", "last_modified": text, "size": 5}
@@ -421,7 +419,7 @@ def test_w18_a_time_is_read_however_it_is_written(
     assert listed.modified_ns == int(moment.timestamp()) * 10**9
 
 
-def test_w18_a_time_nobody_can_read_still_tells_a_change(
+def test_w18_unparsable_time_still_detects_changes(
     store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     versions = []
@@ -434,7 +432,7 @@ def test_w18_a_time_nobody_can_read_still_tells_a_change(
     assert versions[0] == versions[1] != versions[2]
 
 
-def test_w18_a_time_that_a_look_tells_less_finely_is_no_change(
+def test_w18_coarser_time_of_a_stat_is_not_a_change(
     store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     """S3 keeps whole seconds; servers like it list milliseconds that a HEAD, being HTTP, cannot tell."""
@@ -447,7 +445,7 @@ def test_w18_a_time_that_a_look_tells_less_finely_is_no_change(
     assert platform.content("a") == b"new"
 
 
-def test_w19_a_path_that_is_listed_twice_shows_that_pages_shifted(
+def test_w19_path_listed_twice_breaks_the_listing(
     store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     """A page that began one object too early could as well have begun one too late, and left one out."""
@@ -460,7 +458,7 @@ def test_w19_a_path_that_is_listed_twice_shows_that_pages_shifted(
         list(store.list())
 
 
-def test_w19_a_listing_in_any_order_is_synced(
+def test_w19_unordered_listing_is_synced(
     store: CraftAiStore, platform: FaultyPlatform, tmp_path: Path, clock: FakeClock
 ) -> None:
     platform.descending = True
@@ -474,7 +472,7 @@ def test_w19_a_listing_in_any_order_is_synced(
 
 @pytest.mark.parametrize("meaning", ["below", "level", "prefix", "ignored"])
 @pytest.mark.parametrize("paths", [["a", "b/c", "d/e/f"], ["a", "b"], ["b/c"]])
-def test_w20_a_folder_is_listed_whole_whatever_the_platform_means_by_it(
+def test_w20_folder_listing_is_complete_for_any_prefix_semantics(
     open_store: Open, platform: FaultyPlatform, meaning: str, paths: list[str]
 ) -> None:
     platform.folder_meaning = meaning
@@ -492,7 +490,7 @@ def test_w20_a_folder_is_listed_whole_whatever_the_platform_means_by_it(
 
 
 @pytest.mark.parametrize("path", ["not-utf-8-\udce9", "", "x" * 1025, "a/../b", "./a", ".."])
-def test_w21_a_name_that_could_not_be_read_again_is_refused(
+def test_w21_name_that_could_not_be_read_back_is_rejected(
     store: CraftAiStore, platform: FaultyPlatform, path: str
 ) -> None:
     with pytest.raises(PathRefused):
@@ -500,9 +498,7 @@ def test_w21_a_name_that_could_not_be_read_again_is_refused(
     assert platform.paths() == []
 
 
-def test_w21_names_that_no_folder_can_hold_are_skipped(
-    store: CraftAiStore, platform: FaultyPlatform
-) -> None:
+def test_w21_invalid_names_are_skipped(store: CraftAiStore, platform: FaultyPlatform) -> None:
     for path in ("a/../b", "/lead", "double//slash", "fine", "n" * 300):
         platform.put(path, SMALL)
     found = {entry.path: isinstance(entry, Skipped) for entry in store.list()}
@@ -528,7 +524,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-def test_w21_names_round_trip_and_stay_apart(
+def test_w21_names_round_trip_and_stay_distinct(
     store: CraftAiStore, platform: FaultyPlatform, content: bytes
 ) -> None:
     for name in NAMES:
@@ -543,15 +539,13 @@ def test_w21_names_round_trip_and_stay_apart(
     assert platform.paths() == []
 
 
-def test_w21_nothing_of_the_files_own_name_is_sent(
-    store: CraftAiStore, platform: FaultyPlatform
-) -> None:
+def test_w21_local_file_name_is_not_sent(store: CraftAiStore, platform: FaultyPlatform) -> None:
     write(store, "a", SMALL)
     (form,) = (request for request in platform.requests if request.endpoint == "form")
     assert b'name="file"; filename="f"' in form.body
 
 
-def test_w23_empty_files_are_objects_and_markers_of_folders_are_none(
+def test_w23_empty_files_are_objects_but_folder_markers_are_not(
     store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     write(store, "empty", b"")
@@ -563,14 +557,14 @@ def test_w23_empty_files_are_objects_and_markers_of_folders_are_none(
 
 
 @pytest.mark.parametrize("size", sizes_around(99_614_720_000, 10_000 * (16 << 20), 5 << 40))
-def test_w24_parts_are_never_more_than_the_storage_takes(size: int) -> None:
+def test_w24_part_count_never_exceeds_the_storage_limit(size: int) -> None:
     assert -(-size // part_size(size)) <= 10_000
     assert part_size(size) % (256 * 1024) == 0
 
 
 @pytest.mark.parametrize("gcs", [False, True], ids=["s3", "gcs"])
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-def test_w25_a_file_that_changes_while_it_is_sent_never_becomes_an_object(
+def test_w25_file_changing_during_upload_never_becomes_an_object(
     store: CraftAiStore, platform: FaultyPlatform, content: bytes, gcs: bool
 ) -> None:
     platform.storage.gcs = gcs
@@ -579,7 +573,7 @@ def test_w25_a_file_that_changes_while_it_is_sent_never_becomes_an_object(
     assert platform.paths() == []
 
 
-def test_w26_what_is_deleted_or_replaced_can_be_had_again(
+def test_w26_deleted_and_replaced_objects_can_be_restored(
     store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     for path, content in (("small", SMALL), ("large", LARGE)):
@@ -591,7 +585,7 @@ def test_w26_what_is_deleted_or_replaced_can_be_had_again(
         assert store.stat(path) is None
 
 
-def test_w27_one_signed_url_serves_for_all_parts_of_an_object(
+def test_w27_one_signed_url_serves_all_ranges_of_an_object(
     store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", LARGE)

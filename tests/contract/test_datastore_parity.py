@@ -223,13 +223,15 @@ def work(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def test_a_folder_says_what_the_sdk_says(said_by_sdk: Said, tmp_path: Path, work: Path) -> None:
+def test_directory_data_store_matches_the_sdk(
+    said_by_sdk: Said, tmp_path: Path, work: Path
+) -> None:
     (tmp_path / "store").mkdir()
     with DataStore(str(tmp_path / "store")) as five:
         assert run(five, work) == said_by_sdk
 
 
-def test_a_bucket_says_what_the_sdk_says(
+def test_s3_data_store_matches_the_sdk(
     said_by_sdk: Said,
     work: Path,
     moto_server: S3Server,
@@ -241,7 +243,7 @@ def test_a_bucket_says_what_the_sdk_says(
         assert run(five, work) == said_by_sdk
 
 
-def test_an_environment_says_what_the_sdk_says(
+def test_craft_ai_data_store_matches_the_sdk(
     said_by_sdk: Said, tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "served").mkdir()
@@ -252,7 +254,7 @@ def test_an_environment_says_what_the_sdk_says(
             assert run(five, work) == said_by_sdk
 
 
-def test_the_program_would_notice_a_difference(said_by_sdk: Said) -> None:
+def test_parity_program_detects_a_difference(said_by_sdk: Said) -> None:
     said = dict(said_by_sdk)
     assert said["no object"] == said["gone"] == "not found"
     assert said["refused ../out"] == "refused"
@@ -264,7 +266,7 @@ def test_the_program_would_notice_a_difference(said_by_sdk: Said) -> None:
     assert not [value for value in said.values() if "Exception" in str(value)]
 
 
-def test_what_a_pass_found_out_about_a_bucket_serves_single_objects_too(
+def test_data_store_reuses_bucket_facts_probed_by_a_run(
     tmp_path: Path, moto_server: S3Server, use_keys_of: Callable[[S3Server], None]
 ) -> None:
     """In a bucket that keeps versions, nothing has to be copied to the trash; a run knows that."""

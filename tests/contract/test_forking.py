@@ -20,7 +20,7 @@ def forks(address: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_forked_child_uses_no_connection_lock_or_thread_of_its_parent_on_s3() -> None:
+def test_forked_child_shares_no_s3_connection_lock_or_thread() -> None:
     with fake_s3("plain", "bucket") as (server, _):
         ended = forks(
             "s3://bucket",
@@ -31,7 +31,7 @@ def test_a_forked_child_uses_no_connection_lock_or_thread_of_its_parent_on_s3() 
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_forked_child_uses_no_connection_lock_or_thread_of_its_parent_on_craft_ai(
+def test_forked_child_shares_no_craft_ai_connection_lock_or_thread(
     platform_url: str,
 ) -> None:
     ended = forks(
@@ -42,6 +42,6 @@ def test_a_forked_child_uses_no_connection_lock_or_thread_of_its_parent_on_craft
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_forked_child_uses_a_folder_as_its_parent_does(tmp_path: Path) -> None:
+def test_forked_child_can_use_a_directory_store(tmp_path: Path) -> None:
     ended = forks(str(tmp_path / "store"))
     assert ended.returncode == 0, ended.stderr

@@ -56,7 +56,7 @@ def directory(tmp_path: Path) -> Iterator[DirectoryStore]:
     store.close()
 
 
-def test_a_lost_write_is_recognised_by_its_content_where_there_is_no_metadata(
+def test_lost_write_is_recognized_by_content_without_metadata(
     directory: DirectoryStore,
 ) -> None:
     store = Failing(directory, write=[LOST])
@@ -65,7 +65,7 @@ def test_a_lost_write_is_recognised_by_its_content_where_there_is_no_metadata(
     assert store.calls == ["write", "stat", "read"]
 
 
-def test_anothers_object_of_the_same_size_and_time_is_not_the_lost_write(
+def test_another_object_of_equal_size_and_time_is_not_the_lost_write(
     directory: DirectoryStore,
 ) -> None:
     directory.write("a", Bytes(b"two", 10**18), expect=ABSENT, operation="theirs")
@@ -74,7 +74,7 @@ def test_anothers_object_of_the_same_size_and_time_is_not_the_lost_write(
         patient(store).write("a", Bytes(b"one", 10**18), expect=ABSENT, operation="op")
 
 
-def test_without_metadata_and_time_a_lost_write_is_not_taken_for_done(
+def test_lost_write_is_unconfirmed_without_metadata_and_time(
     directory: DirectoryStore,
 ) -> None:
     store = Failing(directory, write=[LOST])
@@ -82,7 +82,7 @@ def test_without_metadata_and_time_a_lost_write_is_not_taken_for_done(
         patient(store).write("a", Bytes(b"one"), expect=ABSENT, operation="op")
 
 
-def test_an_object_of_the_same_size_is_not_the_lost_write() -> None:
+def test_object_of_equal_size_is_not_the_lost_write() -> None:
     memory = MemoryStore()
     memory.write("a", Bytes(b"old"), expect=None, operation="theirs")
     store = Failing(memory, write=[StoreUnavailable("no answer", ambiguous=True)])
@@ -91,7 +91,7 @@ def test_an_object_of_the_same_size_is_not_the_lost_write() -> None:
     assert store.calls == ["write", "stat", "write"]
 
 
-def test_the_same_content_under_another_operation_is_the_lost_write() -> None:
+def test_equal_content_under_another_operation_is_the_lost_write() -> None:
     memory = MemoryStore()
     memory.write("a", Bytes(b"same"), expect=None, operation="begun before a crash")
     store = Failing(memory, write=[StoreUnavailable("no answer", ambiguous=True)])
@@ -99,13 +99,13 @@ def test_the_same_content_under_another_operation_is_the_lost_write() -> None:
     assert written.operation == "begun before a crash"
 
 
-def test_a_write_that_was_refused_is_repeated_without_a_look() -> None:
+def test_refused_write_is_retried_without_a_stat() -> None:
     store = Failing(MemoryStore(), write=[REFUSED, REFUSED])
     patient(store).write("a", Bytes(b"one"), expect=ABSENT, operation="op")
     assert store.calls == ["write", "write", "write"]
 
 
-def test_a_look_that_fails_too_is_repeated_before_the_write_is() -> None:
+def test_failed_stat_is_retried_before_the_write() -> None:
     store = Failing(MemoryStore(), write=[LOST], stat=[REFUSED, REFUSED])
     patient(store).write("a", Bytes(b"one"), expect=ABSENT, operation="op")
     assert store.calls == ["write", "stat", "stat", "stat"]
@@ -126,13 +126,13 @@ class Late(MemoryStore):
         return super().write(path, source, **options)
 
 
-def test_a_write_that_arrives_after_the_look_for_it_is_still_known_for_its_own() -> None:
+def test_write_arriving_after_its_stat_is_still_recognized() -> None:
     store = Late()
     written = patient(Failing(store)).write("a", Bytes(b"x"), expect=ABSENT, operation="op")
     assert written == store.stat("a")
 
 
-def test_a_precondition_that_fails_at_once_is_not_looked_into() -> None:
+def test_immediate_precondition_failure_causes_no_stat() -> None:
     memory = MemoryStore()
     memory.write("a", Bytes(b"same"), expect=None, operation="theirs")
     store = Failing(memory)
@@ -141,7 +141,7 @@ def test_a_precondition_that_fails_at_once_is_not_looked_into() -> None:
     assert store.calls == ["write"]
 
 
-def test_opening_is_retried_and_reading_is_not() -> None:
+def test_only_opening_a_read_is_retried() -> None:
     memory = MemoryStore()
     memory.write("a", Bytes(b"one"), expect=None, operation="op")
     store = Failing(memory, read=[REFUSED, REFUSED])
@@ -153,14 +153,14 @@ def test_opening_is_retried_and_reading_is_not() -> None:
 
 
 @pytest.mark.parametrize("error", [StoreDenied("no"), ObjectNotFound("no")])
-def test_what_will_not_pass_is_raised_at_once(error: Exception) -> None:
+def test_permanent_errors_are_raised_at_once(error: Exception) -> None:
     store = Failing(MemoryStore(), stat=[error])
     with pytest.raises(type(error)):
         patient(store).stat("a")
     assert store.calls == ["stat"]
 
 
-def test_waits_are_random_and_their_bound_doubles() -> None:
+def test_retry_waits_are_random_with_doubling_bound() -> None:
     clock = FakeClock()
     store = RetryingStore(
         Failing(MemoryStore(), stat=[REFUSED] * 12),  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def test_waits_are_random_and_their_bound_doubles() -> None:
     assert len(set(clock.slept)) == 12
 
 
-def test_preparing_and_the_barrier_are_retried() -> None:
+def test_prepare_and_barrier_are_retried() -> None:
     store = Failing(MemoryStore(), prepare=[REFUSED], barrier=[REFUSED])
     patient(store).prepare(None)
     patient(store).barrier()

@@ -8,7 +8,7 @@ from craftsync.stores.s3.listing import FreshListing
 from tests.support.clock import FakeClock
 
 
-def test_it_is_sure_only_while_a_listing_is_fresh_and_repeats_a_cheap_one() -> None:
+def test_absence_is_proven_only_by_a_fresh_listing() -> None:
     clock, held, listings = FakeClock(), {"there"}, 0
 
     def list_paths() -> set[str]:
@@ -29,7 +29,7 @@ def test_it_is_sure_only_while_a_listing_is_fresh_and_repeats_a_cheap_one() -> N
     assert listings == 1
 
 
-def test_a_saved_file_costs_no_listing_and_many_new_ones_cost_one() -> None:
+def test_one_listing_is_repeated_only_for_many_new_files() -> None:
     clock, listings = FakeClock(), 0
 
     def list_paths() -> set[str]:
@@ -47,7 +47,7 @@ def test_a_saved_file_costs_no_listing_and_many_new_ones_cost_one() -> None:
     assert listings == 1
 
 
-def test_a_large_listing_is_not_repeated() -> None:
+def test_large_listing_is_not_repeated() -> None:
     clock = FakeClock()
     absence = FreshListing(lambda: pytest.fail("it was listed again"), clock, 2.0)
     absence.listed(clock.monotonic(), 20_001)

@@ -77,7 +77,7 @@ def content_of(store: RetryingStore, path: str) -> bytes:
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
 @pytest.mark.parametrize("path", ["plain", "tab\tname"])
 @pytest.mark.parametrize("loss", [Drop(), Drop(reset=True)], ids=["closed", "reset"])
-def test_a_write_whose_answer_is_lost_is_a_success(
+def test_write_with_lost_response_succeeds(
     moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, path: str, loss: Drop
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
@@ -98,7 +98,7 @@ def test_a_write_whose_answer_is_lost_is_a_success(
         assert len(puts) == 2
 
 
-def test_a_write_whose_answer_is_lost_never_puts_itself_into_the_trash(
+def test_write_with_lost_response_never_trashes_itself(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
@@ -130,7 +130,7 @@ def changing(method: str, path: str, fault: Answer | Drop) -> Script:
     [error(412, "PreconditionFailed"), error(403, "AccessDenied"), error(503, "SlowDown")],
     ids=["412", "403", "503"],
 )
-def test_a_replacement_that_fails_leaves_no_kept_copy_in_the_trash(
+def test_failed_replacement_leaves_no_copy_in_the_trash(
     moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, answer: Answer
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
@@ -144,7 +144,7 @@ def test_a_replacement_that_fails_leaves_no_kept_copy_in_the_trash(
 
 
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
-def test_a_delete_whose_kept_copy_was_not_made_deletes_nothing_and_says_so(
+def test_delete_without_a_kept_copy_deletes_nothing_and_raises(
     moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
@@ -156,9 +156,7 @@ def test_a_delete_whose_kept_copy_was_not_made_deletes_nothing_and_says_so(
         assert content_of(store, "object") == b"one"
 
 
-def test_a_delete_that_fails_leaves_no_kept_copy_in_the_trash(
-    moto_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_failed_delete_leaves_no_copy_in_the_trash(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=CHECKED))
         first = store.write("object", Bytes(b"one"), expect=None, operation="op-1")
@@ -168,7 +166,7 @@ def test_a_delete_that_fails_leaves_no_kept_copy_in_the_trash(
         assert kept_copies(store) == []
 
 
-def test_a_kept_copy_stays_while_it_is_not_known_whether_its_original_was_replaced(
+def test_kept_copy_stays_while_the_replacement_is_in_doubt(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
@@ -181,7 +179,7 @@ def test_a_kept_copy_stays_while_it_is_not_known_whether_its_original_was_replac
             assert kept_copies(store) == [f"{OWN_FOLDER}/trash/k/object"]
 
 
-def test_a_kept_copy_stays_when_the_write_fails_because_another_program_changed_the_object(
+def test_kept_copy_stays_when_another_program_changed_the_object(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     theirs = open_s3(moto_server, facts=CHECKED)
@@ -199,7 +197,7 @@ def test_a_kept_copy_stays_when_the_write_fails_because_another_program_changed_
         assert content_of(store, f"{OWN_FOLDER}/trash/k/object") == b"one"
 
 
-def test_a_write_that_did_not_arrive_is_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_write_that_did_not_arrive_is_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, first("PUT", "object", Drop(delivered=False))) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
@@ -216,7 +214,7 @@ def without_etag(answer: Answer) -> Answer:
 
 
 @pytest.mark.parametrize("size", [3, LARGE], ids=["small", "in parts"])
-def test_an_upload_answered_200_by_a_login_page_is_not_stored(
+def test_upload_answered_by_a_login_page_fails(
     moto_server: S3Server, open_s3: OpenS3, size: int
 ) -> None:
     facts = ProbedFacts(conditional_create=True, metadata=True)
@@ -228,7 +226,7 @@ def test_an_upload_answered_200_by_a_login_page_is_not_stored(
         assert store.stat("object") is None
 
 
-def test_a_login_page_is_taken_for_no_object(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_login_page_is_not_taken_for_an_object(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, lambda _: PORTAL) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         with pytest.raises(StoreUnavailable, match="answered 200"):
@@ -238,7 +236,7 @@ def test_a_login_page_is_taken_for_no_object(moto_server: S3Server, open_s3: Ope
 
 
 @pytest.mark.parametrize("size", [3, LARGE], ids=["small", "in parts"])
-def test_an_upload_whose_answer_lacks_the_etag_is_settled_by_a_stat(
+def test_upload_without_etag_in_the_response_is_settled_by_stat(
     moto_server: S3Server, open_s3: OpenS3, size: int
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
@@ -253,7 +251,7 @@ def test_an_upload_whose_answer_lacks_the_etag_is_settled_by_a_stat(
         assert written == store.stat("object") and written.operation == "op-1"
 
 
-def test_nothing_is_replaced_while_the_copy_into_the_trash_is_answered_by_a_login_page(
+def test_login_page_as_copy_response_replaces_nothing(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
@@ -268,7 +266,7 @@ def test_nothing_is_replaced_while_the_copy_into_the_trash_is_answered_by_a_logi
 
 
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
-def test_a_listing_without_etags_lets_nobody_overwrite_or_delete_what_changed_since(
+def test_listing_without_etags_protects_objects_changed_since(
     moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
 ) -> None:
     with proxied(moto_server, lambda _: without_etag) as (server, proxy):
@@ -286,7 +284,7 @@ def test_a_listing_without_etags_lets_nobody_overwrite_or_delete_what_changed_si
         assert content_of(store, "object") == b"longer"
 
 
-def test_what_changes_after_the_stat_that_a_listing_without_etags_needs_is_not_overwritten(
+def test_change_after_the_stat_for_a_missing_etag_is_not_overwritten(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     theirs = open_s3(moto_server, facts=CHECKED)
@@ -309,7 +307,7 @@ def test_what_changes_after_the_stat_that_a_listing_without_etags_needs_is_not_o
             store.delete("object", expect=listed)
 
 
-def test_somebody_elses_object_is_not_taken_for_the_lost_write(
+def test_another_programs_object_is_not_taken_for_the_lost_write(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     theirs = open_s3(moto_server, facts=CHECKED)
@@ -339,7 +337,7 @@ def test_a_delete_whose_answer_is_lost_is_a_success(
         assert store.stat("object") is None
 
 
-def test_a_copy_whose_answer_is_lost_is_a_success(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_copy_with_lost_response_succeeds(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, first("PUT", "target", Drop())) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))
         source = store.write("source", Bytes(b"one"), expect=ABSENT, operation="op-1")
@@ -347,7 +345,7 @@ def test_a_copy_whose_answer_is_lost_is_a_success(moto_server: S3Server, open_s3
         assert (copied.path, copied.operation) == ("target", "op-2")
 
 
-def test_a_large_write_whose_completion_is_lost_is_a_success(
+def test_large_write_with_lost_completion_response_succeeds(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     facts = ProbedFacts(conditional_complete_create=True, metadata=True)
@@ -358,7 +356,7 @@ def test_a_large_write_whose_completion_is_lost_is_a_success(
         assert sum("partNumber" in r.target for r in proxy.requests) == 3
 
 
-def test_a_stat_that_is_turned_away_right_after_a_large_write_does_not_repeat_the_write(
+def test_throttled_stat_after_a_large_write_does_not_repeat_it(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     facts = ProbedFacts(conditional_complete_create=True, metadata=True)
@@ -371,7 +369,7 @@ def test_a_stat_that_is_turned_away_right_after_a_large_write_does_not_repeat_th
 
 
 @pytest.mark.parametrize("status", [(503, "SlowDown"), (500, "InternalError"), (429, "")])
-def test_a_storm_of_refusals_is_sat_out(
+def test_long_throttling_is_waited_out(
     moto_server: S3Server, open_s3: OpenS3, status: tuple[int, str]
 ) -> None:
     turns: dict[str, int] = {}
@@ -389,9 +387,7 @@ def test_a_storm_of_refusals_is_sat_out(
         assert store.stat("object") is None
 
 
-def test_the_wait_is_no_shorter_than_the_server_asks_for(
-    moto_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_retry_wait_respects_the_servers_minimum(moto_server: S3Server, open_s3: OpenS3) -> None:
     clock = FakeClock()
     fault = error(503, "SlowDown", ("Retry-After", "7"))
     with proxied(moto_server, first("GET", "list-type", fault)) as (server, _):
@@ -400,7 +396,7 @@ def test_the_wait_is_no_shorter_than_the_server_asks_for(
     assert len(clock.slept) == 1 and clock.slept[0] >= 7
 
 
-def test_patience_ends(open_s3: OpenS3) -> None:
+def test_retries_end_after_their_limit(open_s3: OpenS3) -> None:
     clock = FakeClock()
     with scripted(lambda _: error(503, "SlowDown")) as (server, proxy):
         store = RetryingStore(open_s3(server, facts=CAREFUL), clock=clock, attempts=4)
@@ -416,7 +412,7 @@ def test_patience_ends(open_s3: OpenS3) -> None:
         assert clock.monotonic() - began <= 60
 
 
-def test_a_download_that_ends_early_is_no_download(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_truncated_download_raises(moto_server: S3Server, open_s3: OpenS3) -> None:
     def cut(answer: Answer) -> Answer:
         return answer._replace(cut=max(0, len(answer.body) - 1))
 
@@ -430,7 +426,9 @@ def test_a_download_that_ends_early_is_no_download(moto_server: S3Server, open_s
                     pass
 
 
-def test_a_range_with_the_wrong_bytes_is_noticed(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_range_response_with_wrong_bytes_is_detected(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
     def whole(request: Request) -> Answer | None:
         return Answer(200, b"0123456789", (("ETag", '"e"'),)) if request.method == "GET" else None
 
@@ -457,7 +455,7 @@ def changed_uploads(request: Request) -> Forward | None:
     return Forward(request._replace(body=bytes(len(request.body))))
 
 
-def test_an_upload_whose_etag_is_not_its_md5_is_read_back_and_stays(
+def test_upload_with_non_md5_etag_is_read_back_and_kept(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     def other_etag(answer: Answer) -> Answer:
@@ -470,7 +468,7 @@ def test_an_upload_whose_etag_is_not_its_md5_is_read_back_and_stays(
         assert not store.features.md5_versions
 
 
-def test_an_object_that_was_stored_wrong_is_replaced_and_reported_but_never_deleted(
+def test_wrongly_stored_object_is_replaced_and_reported_but_never_deleted(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     damaging: list[Script] = [changed_uploads, changed_uploads, changed_uploads, changed_uploads]
@@ -491,6 +489,50 @@ def test_an_object_that_was_stored_wrong_is_replaced_and_reported_but_never_dele
         assert not damaging
 
 
+@pytest.mark.parametrize("kind", ["plain", "object-lock", "no-etags"])
+def test_a_part_that_is_damaged_on_its_way_is_refused_and_sent_again(
+    kind: str, open_s3: OpenS3
+) -> None:
+    with fake_s3(PERSONALITIES[kind], BUCKET) as (behind, _):
+        refuses_a_damaged_part(behind, open_s3)
+
+
+def test_a_part_that_is_damaged_on_its_way_is_refused_by_servers_that_ignore_its_sha256(
+    rclone_server: S3Server, open_s3: OpenS3
+) -> None:
+    refuses_a_damaged_part(rclone_server, open_s3)
+
+
+def refuses_a_damaged_part(behind: S3Server, open_s3: OpenS3) -> None:
+    with proxied(behind, lambda _: None) as (server, proxy):
+        store = open_s3(server, facts=CAREFUL)
+        store.prepare(None)
+        damaged = []
+
+        def script(request: Request) -> Forward | None:
+            if damaged or request.method != "PUT" or "partNumber" not in request.target:
+                return None
+            damaged.append(request)
+            return changed_uploads(request)
+
+        proxy.script = script
+        content = random.Random(7).randbytes(LARGE)
+        patient(store).write("large", Bytes(content), expect=ABSENT, operation="op")
+        assert damaged
+        assert content_of(patient(store), "large") == content
+
+
+def test_a_part_carries_one_digest_where_the_server_checks_it(open_s3: OpenS3) -> None:
+    with fake_s3(PERSONALITIES["plain"], BUCKET) as (server, fake):
+        store = open_s3(server, facts=CAREFUL)
+        store.prepare(None)
+        fake.requests.clear()
+        store.write("large", Bytes(bytes(LARGE)), expect=ABSENT, operation="op")
+        parts = [request for request in fake.requests if "partNumber" in request.target]
+        assert parts
+        assert not any("content-md5" in map(str.lower, part.headers) for part in parts)
+
+
 def without_md5(request: Request) -> dict[str, str]:
     return {n: v for n, v in request.headers.items() if n.lower() != "content-md5"}
 
@@ -499,9 +541,7 @@ def changed_download(answer: Answer) -> Answer:
     return answer._replace(body=bytes(len(answer.body)))
 
 
-def test_a_download_that_is_not_what_its_md5_says_is_an_error_and_not_a_content(
-    moto_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_download_with_wrong_md5_raises(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
         store = open_s3(server, facts=MD5_ETAGS)
         store.calls.put(f"{store.root}object", b"content", {}, None)
@@ -515,7 +555,7 @@ def test_a_download_that_is_not_what_its_md5_says_is_an_error_and_not_a_content(
         assert store.features.md5_versions
 
 
-def test_a_download_is_believed_once_etags_turn_out_to_be_no_md5s_any_more(
+def test_download_is_accepted_once_etags_are_no_longer_md5(
     open_s3: OpenS3,
 ) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
@@ -527,7 +567,7 @@ def test_a_download_is_believed_once_etags_turn_out_to_be_no_md5s_any_more(
 
 
 @pytest.mark.parametrize("encryption", ["aws:kms", "aws:kms:dsse"])
-def test_a_bucket_that_becomes_encrypted_takes_uploads_and_gives_downloads(
+def test_bucket_that_becomes_encrypted_still_transfers_both_ways(
     open_s3: OpenS3, encryption: str
 ) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
@@ -548,7 +588,7 @@ def fake_put(store: S3Store, path: str, content: bytes) -> None:
     store.calls.put(store.root + path, content, {}, None)
 
 
-def test_an_unreachable_server_is_unavailable_and_nothing_is_in_doubt(open_s3: OpenS3) -> None:
+def test_unreachable_server_is_unavailable_without_ambiguity(open_s3: OpenS3) -> None:
     store = open_s3(NO_SUCH, facts=CAREFUL)
     actions: list[Callable[[], object]] = [
         lambda: store.stat("a"),
@@ -588,7 +628,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("answer", "kind"), REFUSALS, ids=lambda value: str(value)[:60])
-def test_a_refused_write_says_what_it_means_in_a_sentence(
+def test_refused_write_explains_its_reason(
     open_s3: OpenS3, answer: Answer, kind: type[CraftsyncError]
 ) -> None:
     with scripted(lambda _: answer) as (server, _):
@@ -602,16 +642,14 @@ def test_a_refused_write_says_what_it_means_in_a_sentence(
     assert not any(word in message for word in ("Debug", "Retry", "{", "<"))
 
 
-def test_the_region_of_a_bucket_that_is_elsewhere_is_named(open_s3: OpenS3) -> None:
+def test_wrong_region_error_names_the_right_one(open_s3: OpenS3) -> None:
     answer = error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3"))
     with scripted(lambda _: answer) as (server, _), pytest.raises(StoreError) as refused:
         list(open_s3(server, facts=CAREFUL).list())
     assert "eu-west-3" in refused.value.remedy
 
 
-def test_a_copy_that_fails_after_it_was_accepted_has_failed(
-    moto_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_copy_with_error_under_status_200_fails(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
         store = open_s3(server, facts=CHECKED)
         source = store.write("source", Bytes(b"x"), expect=None, operation="op")
@@ -620,7 +658,7 @@ def test_a_copy_that_fails_after_it_was_accepted_has_failed(
             store.copy(source, "target", expect=ABSENT, operation="op")
 
 
-def test_connections_the_server_has_closed_meanwhile_are_not_used_again(
+def test_connections_closed_by_the_server_are_not_reused(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     def closing(answer: Answer) -> Answer:
@@ -634,7 +672,7 @@ def test_connections_the_server_has_closed_meanwhile_are_not_used_again(
                 until(lambda: not connection.is_quiet(), "the end of the connection")  # noqa: B023
 
 
-def test_a_listing_of_a_moment_ago_spares_the_look_and_an_older_one_is_repeated(
+def test_recent_listing_saves_the_stat_before_a_create(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     clock = FakeClock()

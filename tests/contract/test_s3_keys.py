@@ -24,7 +24,7 @@ def put(store: S3Store, path: str, body: bytes = b"x") -> None:
     store.calls.put(store.root + path, body, {}, None)
 
 
-def test_hostile_keys_are_all_named_and_none_is_lost(bucket: S3Store) -> None:
+def test_hostile_keys_are_all_reported_and_none_is_lost(bucket: S3Store) -> None:
     ordinary = ["a", "a/b", "dir/file", "tab\tname", "été"]
     for path in [*HOSTILE, *ordinary]:
         put(bucket, path)
@@ -34,13 +34,13 @@ def test_hostile_keys_are_all_named_and_none_is_lost(bucket: S3Store) -> None:
     assert all(e.reason for e in entries if isinstance(e, Skipped))
 
 
-def test_an_object_beside_a_folder_of_its_name_hides_nothing(bucket: S3Store) -> None:
+def test_object_beside_a_folder_of_its_name_hides_nothing(bucket: S3Store) -> None:
     for path in ("a", "a/b", "a!"):
         put(bucket, path)
     assert [entry.path for entry in bucket.list()] == ["a", "a!", "a/b"]
 
 
-def test_a_marker_is_left_alone_and_a_marker_with_content_is_named(bucket: S3Store) -> None:
+def test_folder_marker_with_content_is_reported(bucket: S3Store) -> None:
     put(bucket, "empty/", b"")
     put(bucket, "full/", b"x")
     put(bucket, "", b"")
@@ -48,7 +48,7 @@ def test_a_marker_is_left_alone_and_a_marker_with_content_is_named(bucket: S3Sto
 
 
 @pytest.mark.parametrize("value", ["prénom".encode().decode("latin-1"), "=?UTF-8?B?w6k=?=", ""])
-def test_metadata_of_any_bytes_is_read_and_written_as_it_is(bucket: S3Store, value: str) -> None:
+def test_metadata_of_any_bytes_round_trips(bucket: S3Store, value: str) -> None:
     bucket.calls.put(f"{bucket.root}a", b"x", {"who": value}, None)
     assert bucket.stat("a") is not None
     with bucket.read("a") as reader:
@@ -62,7 +62,7 @@ def test_metadata_of_any_bytes_is_read_and_written_as_it_is(bucket: S3Store, val
         assert b"".join(reader) == b"x"
 
 
-def test_a_skipped_object_can_still_be_removed_by_its_key(bucket: S3Store) -> None:
+def test_skipped_object_can_be_removed_by_its_key(bucket: S3Store) -> None:
     for path in HOSTILE:
         put(bucket, path)
     for entry in list(bucket.list()):
@@ -79,7 +79,7 @@ STRANGE = ["\x85", "\xa0", "\u200b", "\ufffe", "\U0001f600", "e\u0301", "é"]
 
 
 @pytest.mark.parametrize("start", range(0, 102, 6))
-def test_every_character_of_a_key_arrives(bucket: S3Store, start: int) -> None:
+def test_every_character_of_a_key_is_preserved(bucket: S3Store, start: int) -> None:
     characters = [*ORDINARY, *STRANGE][start : start + 6]
     path = "/".join(f"{c}x{c}{c}" for c in characters) + "".join(characters)
     bucket.write(path, Bytes(b"x"), expect=ABSENT, operation="op")

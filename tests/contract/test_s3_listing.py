@@ -73,9 +73,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("bad_page", [1, 2, 3])
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_listing_with_a_broken_page_is_no_listing(
-    serve: Serve, fault: str, bad_page: int
-) -> None:
+def test_listing_with_a_broken_page_raises(serve: Serve, fault: str, bad_page: int) -> None:
     good = listing_of(numbered(30), page=10)
     count = 0
 
@@ -103,7 +101,7 @@ def test_a_listing_with_a_broken_page_is_no_listing(
     ],
     ids=["token again", "no token", "key again", "backwards", "disorder", "twice", "utf-16 order"],
 )
-def test_a_listing_that_does_not_go_on_as_it_should_is_no_listing(
+def test_listing_with_wrong_continuation_raises(
     serve: Serve, second: list[str], token: str | None, truncated: bool
 ) -> None:
     def script(request: Request) -> Answer:
@@ -116,13 +114,13 @@ def test_a_listing_that_does_not_go_on_as_it_should_is_no_listing(
         paths(store)
 
 
-def test_a_server_without_an_order_that_goes_round_in_circles_is_noticed(serve: Serve) -> None:
+def test_endless_unordered_listing_is_detected(serve: Serve) -> None:
     store, _ = serve(lambda _: Answer(200, listing_page(["b", "a"], "same")), ANY_ORDER)
     with pytest.raises(ListingBroken):
         paths(store)
 
 
-def test_empty_pages_that_never_end_are_no_listing(serve: Serve) -> None:
+def test_endless_empty_pages_raise(serve: Serve) -> None:
     count = 0
 
     def script(request: Request) -> Answer:
@@ -135,7 +133,7 @@ def test_empty_pages_that_never_end_are_no_listing(serve: Serve) -> None:
         paths(store)
 
 
-def test_a_server_without_an_order_is_listed_in_its_own(serve: Serve) -> None:
+def test_unordered_listing_keeps_the_servers_order(serve: Serve) -> None:
     def script(request: Request) -> Answer:
         if "continuation-token" not in request.query:
             return Answer(200, listing_page(["b", ".craftsync/x", "a"], "more"))
@@ -145,13 +143,13 @@ def test_a_server_without_an_order_is_listed_in_its_own(serve: Serve) -> None:
     assert paths(store, boundaries=["b"]) == ["b", "a", "d", "c"]
 
 
-def test_keys_are_taken_as_they_are_from_a_server_that_does_not_encode_them(serve: Serve) -> None:
+def test_unencoded_keys_are_taken_literally(serve: Serve) -> None:
     keys = ["100%41+b", "<a>&amp;", "é"]
     store, _ = serve(lambda _: Answer(200, listing_page(keys, encoded=False)))
     assert paths(store) == keys
 
 
-def test_craftsyncs_own_folder_is_not_fetched_page_by_page(serve: Serve) -> None:
+def test_listing_skips_the_pages_of_the_craftsync_folder(serve: Serve) -> None:
     own = [f".craftsync/trash/{number:05d}" for number in range(5_000)]
     store, proxy = serve(listing_of(["-first", *own, "dir/a", "dir/b"]))
     assert paths(store) == ["-first", "dir/a", "dir/b"]
@@ -169,7 +167,7 @@ def test_craftsyncs_own_folder_is_not_fetched_page_by_page(serve: Serve) -> None
         ["dir/0003x"],
     ],
 )
-def test_ranges_listed_at_once_are_the_whole_listing_in_order(
+def test_parallel_range_listings_form_the_whole_in_order(
     serve: Serve, boundaries: list[str]
 ) -> None:
     store, _ = serve(listing_of(numbered(900), page=100))
@@ -177,7 +175,7 @@ def test_ranges_listed_at_once_are_the_whole_listing_in_order(
     assert paths(store, "dir/0003", boundaries=boundaries) == numbered(400)[300:]
 
 
-def test_an_abandoned_listing_leaves_no_thread_behind(serve: Serve) -> None:
+def test_abandoned_listing_leaves_no_thread(serve: Serve) -> None:
     store, _ = serve(listing_of(numbered(5_000), page=100))
     with closing(store.list(boundaries=numbered(5_000)[::300])) as entries:  # type: ignore[type-var]
         next(entries)
@@ -188,7 +186,7 @@ def test_an_abandoned_listing_leaves_no_thread_behind(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("boundaries", [[], ["dir/000250", "dir/000700"]])
-def test_a_listing_survives_failures_on_the_way(serve: Serve, boundaries: list[str]) -> None:
+def test_listing_survives_transient_failures(serve: Serve, boundaries: list[str]) -> None:
     good, seen = listing_of(numbered(2_000), page=100), 0
 
     def script(request: Request) -> Answer | Drop:
@@ -204,7 +202,7 @@ def test_a_listing_survives_failures_on_the_way(serve: Serve, boundaries: list[s
 
 
 @pytest.mark.parametrize("boundaries", [[], ["dir/000250", "dir/000700"]])
-def test_a_listing_that_breaks_goes_on_behind_what_it_gave(
+def test_interrupted_listing_resumes_after_its_last_entry(
     serve: Serve, boundaries: list[str]
 ) -> None:
     good, seen = listing_of(numbered(900), page=100), 0
@@ -220,7 +218,7 @@ def test_a_listing_that_breaks_goes_on_behind_what_it_gave(
     assert paths(patient, boundaries=boundaries) == numbered(900)
 
 
-def test_a_listing_without_an_order_that_breaks_off_is_not_gone_on_with(serve: Serve) -> None:
+def test_interrupted_unordered_listing_is_not_resumed(serve: Serve) -> None:
     def script(request: Request) -> Answer:
         if "continuation-token" not in request.query:
             return Answer(200, listing_page(["b", "a"], "more"))
@@ -231,7 +229,7 @@ def test_a_listing_without_an_order_that_breaks_off_is_not_gone_on_with(serve: S
         paths(RetryingStore(store, clock=FakeClock()))
 
 
-def test_a_missing_bucket_is_no_empty_listing(serve: Serve) -> None:
+def test_missing_bucket_is_not_an_empty_listing(serve: Serve) -> None:
     store, _ = serve(lambda _: error(404, "NoSuchBucket"))
     with pytest.raises(StoreMissing):
         paths(store)
@@ -245,7 +243,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("neighbour", ["plain", "née"])
 @pytest.mark.parametrize("key", HOSTILE)
-def test_a_key_no_folder_can_hold_is_named_and_its_neighbours_are_not_lost(
+def test_invalid_key_is_reported_without_losing_its_neighbors(
     serve: Serve, key: str, neighbour: str
 ) -> None:
     keys = sorted([key, "a", "zz", neighbour], key=str.encode)
@@ -256,14 +254,14 @@ def test_a_key_no_folder_can_hold_is_named_and_its_neighbours_are_not_lost(
     assert sum(isinstance(entry, RemoteObject) for entry in entries) == 3
 
 
-def test_a_key_that_is_not_utf_8_is_skipped(serve: Serve) -> None:
+def test_non_utf_8_key_is_skipped(serve: Serve) -> None:
     page = listing_page(["plain", "x"]).replace(b"<Key>x<", b"<Key>%E9t%E9<")
     store, _ = serve(lambda _: Answer(200, page))
     entries = list(store.list())
     assert isinstance(entries[1], Skipped) and "UTF-8" in entries[1].reason
 
 
-def test_folder_markers_are_left_alone_unless_they_hold_something(serve: Serve) -> None:
+def test_folder_markers_are_skipped_unless_they_have_content(serve: Serve) -> None:
     page = listing_page(["full/", "marker/", "marker/file"])
     page = page.replace(b"<Key>marker/</Key>", b"<Key>marker/</Key><Key2/>")
     empty = page.index(b"<Size>10", page.index(b"<Key2/>"))
@@ -280,7 +278,7 @@ TEXT = st.text(
 
 
 @given(st.lists(TEXT, unique=True, max_size=20), st.booleans())
-def test_the_quick_way_through_a_page_and_the_parser_agree(keys: list[str], encoded: bool) -> None:
+def test_fast_page_parser_agrees_with_the_xml_parser(keys: list[str], encoded: bool) -> None:
     keys.sort(key=str.encode)
     plain = listing_page(keys, "token", encoded=encoded)
     # An owner, as some servers add it, makes a page one for the parser.
@@ -294,14 +292,14 @@ def test_the_quick_way_through_a_page_and_the_parser_agree(keys: list[str], enco
 
 
 @given(st.integers(0, 3_000))
-def test_no_part_of_a_page_passes_for_the_whole(length: int) -> None:
+def test_truncated_page_is_never_accepted(length: int) -> None:
     page = listing_page(["a", "b/ü", "c"], "token")
     if length < len(page):
         with pytest.raises(BrokenPage):
             parse(page[:length])
 
 
-def test_a_page_in_which_only_some_entries_are_plain_loses_none() -> None:
+def test_page_mixing_plain_and_unusual_entries_loses_none() -> None:
     page = listing_page(["a", "b", "c"])
     odd = page.replace(b"<Contents><Key>b", b"<Contents><Extra>1</Extra><Key>b")
     assert parse(odd) == parse(page)
@@ -313,7 +311,7 @@ def test_a_page_in_which_only_some_entries_are_plain_loses_none() -> None:
     ["a//b", "a/./b", "a/../b", "/a", "a/", "./a", "../a", "a/.", "a/..", "a\0b"],
     ids=repr,
 )
-def test_one_key_that_no_folder_can_hold_does_not_pass_with_an_ordinary_page(key: str) -> None:
+def test_invalid_key_in_an_ordinary_page_is_reported(key: str) -> None:
     page = Page(["before", key], ["2026-11-29T00:00:00Z"] * 2, ["v", "v"], ["1", "1"], None)
     ordinary, other = entries(page, "", lambda path: False)
     assert isinstance(ordinary, RemoteObject)

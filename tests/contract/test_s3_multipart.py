@@ -96,7 +96,7 @@ def proxy_parts(moto_server: S3Server) -> Iterator[tuple[S3Server, Callable[[], 
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, None])
-def test_an_upload_goes_on_after_a_crash(
+def test_multipart_upload_resumes_after_a_crash(
     proxy_parts: tuple[S3Server, Callable[[], list[str]]], open_s3: OpenS3, at: int | None
 ) -> None:
     server, sent = proxy_parts
@@ -119,7 +119,7 @@ def test_an_upload_goes_on_after_a_crash(
 
 
 @pytest.mark.parametrize("tampered", ["unknown upload", "part the server lost", "other part"])
-def test_a_journal_that_is_wrong_costs_work_and_nothing_else(store: S3Store, tampered: str) -> None:
+def test_wrong_upload_journal_only_costs_repeated_work(store: S3Store, tampered: str) -> None:
     journal = Journal()
     with pytest.raises(Crash):
         store.write(
@@ -139,9 +139,7 @@ def test_a_journal_that_is_wrong_costs_work_and_nothing_else(store: S3Store, tam
     assert uploads(store) == []
 
 
-def test_abandoned_uploads_are_dropped_and_dropping_them_twice_is_no_error(
-    s3_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_aborting_stale_uploads_twice_is_not_an_error(s3_server: S3Server, open_s3: OpenS3) -> None:
     store, journal = open_s3(s3_server, limits=SMALL_PARTS), Journal()
     with pytest.raises(Crash):
         store.write(
@@ -161,9 +159,7 @@ class Busy(Bytes):
 
 
 @pytest.mark.parametrize("journal", [None, Journal()], ids=["no journal", "journal"])
-def test_an_upload_that_is_given_up_leaves_no_parts(
-    store: S3Store, journal: Journal | None
-) -> None:
+def test_abandoned_upload_leaves_no_parts(store: S3Store, journal: Journal | None) -> None:
     with pytest.raises(PathBusy):
         store.write("large", Busy(CONTENT), expect=ABSENT, operation="op", journal=journal)
     store.write("large", Bytes(b"theirs"), expect=None, operation="theirs")
@@ -173,7 +169,7 @@ def test_an_upload_that_is_given_up_leaves_no_parts(
     assert uploads(store) == []
 
 
-def test_a_failing_part_ends_the_upload_without_a_journal_and_is_resumed_with_one(
+def test_failed_part_is_resumable_only_with_a_journal(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     def failing(request: Request) -> object:
@@ -193,7 +189,7 @@ def test_a_failing_part_ends_the_upload_without_a_journal_and_is_resumed_with_on
         assert content_of(store, "large") == CONTENT
 
 
-def test_a_completion_that_meets_another_write_begins_anew(
+def test_completion_that_lost_a_race_restarts_the_upload(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     conflicts = [error(409, "ConditionalRequestConflict")]
@@ -211,9 +207,7 @@ def test_a_completion_that_meets_another_write_begins_anew(
         assert uploads(store) == []
 
 
-def test_parts_lost_on_the_way_are_sent_again_and_no_others(
-    moto_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_only_lost_parts_are_sent_again(moto_server: S3Server, open_s3: OpenS3) -> None:
     dropped: set[str] = set()
 
     def script(request: Request) -> Drop | None:
@@ -230,7 +224,7 @@ def test_parts_lost_on_the_way_are_sent_again_and_no_others(
         assert content_of(store, "large") == CONTENT
 
 
-def test_objects_beyond_the_limit_of_a_copy_are_copied_and_kept_in_parts(
+def test_objects_over_the_copy_limit_are_copied_in_parts(
     moto_server: S3Server, open_s3: OpenS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("craftsync.stores.s3.multipart.COPIED_PART", PART)
@@ -252,7 +246,7 @@ def test_objects_beyond_the_limit_of_a_copy_are_copied_and_kept_in_parts(
     assert uploads(store) == []
 
 
-def test_parts_are_as_small_as_may_be_and_never_too_many() -> None:
+def test_part_size_is_minimal_within_the_part_count_limit() -> None:
     sizes = [17 * MIB, 70_000 * MIB, 72_000 * MIB + 1, 5 * 1024**4]
     assert [part_size(size) // MIB for size in sizes] == [8, 8, 9, 583]
     assert all(-(-size // part_size(size)) <= MOST_PARTS for size in sizes)

@@ -12,6 +12,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store, probe
+from craftsync.stores.s3.objects import Digests
 from craftsync.stores.s3.probe import Form
 from tests.contract.conftest import OpenS3
 from tests.support.clock import FakeClock
@@ -49,12 +50,13 @@ def test_rclone_accepts_all_conditions_and_checks_none(
         delete_form=Form.NONE,
         server_side_copy=True,
         md5_versions=True,
+        part_digests=Digests.MD5,
         metadata=True,
         folders=True,
     )
 
 
-def test_probing_leaves_nothing_behind_and_is_brief(s3_server: S3Server, open_s3: OpenS3) -> None:
+def test_probe_leaves_nothing_and_takes_few_requests(s3_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(s3_server, lambda _: None) as (server, proxy):
         store = open_s3(server, facts=CAREFUL)
         probe(store)
@@ -64,7 +66,7 @@ def test_probing_leaves_nothing_behind_and_is_brief(s3_server: S3Server, open_s3
 
 
 @pytest.mark.parametrize("status", [501, 200])
-def test_it_cleans_up_where_several_objects_cannot_be_removed_at_once(
+def test_probe_cleans_up_without_multi_object_delete(
     moto_server: S3Server, open_s3: OpenS3, status: int
 ) -> None:
     def script(request: Request) -> Answer | None:
@@ -80,7 +82,7 @@ def test_it_cleans_up_where_several_objects_cannot_be_removed_at_once(
         assert list(store.list(f"{OWN_FOLDER}/")) == []
 
 
-def test_it_cleans_up_although_every_removal_fails_at_first(
+def test_probe_cleans_up_although_first_deletes_fail(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     refused: set[str] = set()
@@ -101,9 +103,7 @@ def test_it_cleans_up_although_every_removal_fails_at_first(
 
 
 @pytest.mark.parametrize("failing", range(14))
-def test_one_that_fails_leaves_nothing_behind(
-    moto_server: S3Server, open_s3: OpenS3, failing: int
-) -> None:
+def test_failed_probe_leaves_nothing(moto_server: S3Server, open_s3: OpenS3, failing: int) -> None:
     changes: list[str] = []
 
     def script(request: Request) -> Drop | None:
@@ -120,7 +120,7 @@ def test_one_that_fails_leaves_nothing_behind(
     assert len(changes) > failing
 
 
-def test_where_nothing_may_be_written_the_most_careful_facts_hold(
+def test_read_only_bucket_gets_the_most_careful_facts(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
@@ -130,9 +130,7 @@ def test_where_nothing_may_be_written_the_most_careful_facts_hold(
         assert probe(open_s3(server, facts=CAREFUL)) == CAREFUL
 
 
-def test_a_server_that_knows_no_conditions_is_not_sent_any(
-    moto_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_server_without_conditions_is_sent_none(moto_server: S3Server, open_s3: OpenS3) -> None:
     def script(request: Request) -> Answer | None:
         return error(501, "NotImplemented") if conditional(request) else None
 
@@ -143,7 +141,7 @@ def test_a_server_that_knows_no_conditions_is_not_sent_any(
     assert facts.server_side_copy
 
 
-def test_a_server_that_answers_200_to_what_it_does_not_know_makes_no_uploads_in_parts(
+def test_server_that_answers_200_to_unknown_requests_gets_no_multipart(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
@@ -155,7 +153,7 @@ def test_a_server_that_answers_200_to_what_it_does_not_know_makes_no_uploads_in_
     assert not facts.conditional_complete_create and not facts.conditional_complete_replace
 
 
-def test_a_passing_failure_proves_nothing(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_transient_failure_proves_no_fact(moto_server: S3Server, open_s3: OpenS3) -> None:
     def script(request: Request) -> Answer | None:
         return error(503, "SlowDown") if conditional(request) else None
 
@@ -163,9 +161,7 @@ def test_a_passing_failure_proves_nothing(moto_server: S3Server, open_s3: OpenS3
         probe(open_s3(server, facts=CAREFUL, clock=FakeClock()))
 
 
-def test_a_store_that_throttles_every_fifth_request_is_probed_as_any_other(
-    moto_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_throttling_store_is_probed_like_any_other(moto_server: S3Server, open_s3: OpenS3) -> None:
     facts = probe(open_s3(moto_server, facts=CAREFUL))
     numbers = itertools.count()
 
@@ -188,7 +184,7 @@ def plain_only(request: Request) -> Answer | Forward | None:
     return Forward(request._replace(headers=quoted))
 
 
-def test_a_server_that_compares_the_quotes_is_sent_versions_without_them(
+def test_server_that_compares_quotes_gets_unquoted_versions(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     with proxied(moto_server, plain_only) as (server, _):
@@ -208,7 +204,7 @@ def test_a_server_that_compares_the_quotes_is_sent_versions_without_them(
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_a_server_that_refuses_the_right_version_in_every_form_is_not_sent_any(
+def test_server_that_refuses_every_version_form_gets_none(
     moto_server: S3Server, open_s3: OpenS3, method: str
 ) -> None:
     def script(request: Request) -> Answer | None:
@@ -229,7 +225,7 @@ def test_a_server_that_refuses_the_right_version_in_every_form_is_not_sent_any(
         assert store.stat("a") is None
 
 
-def test_a_server_that_refuses_to_create_where_nothing_is_has_no_conditional_create(
+def test_server_that_refuses_valid_creates_has_no_conditional_create(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
@@ -246,7 +242,7 @@ def test_a_server_that_refuses_to_create_where_nothing_is_has_no_conditional_cre
 @pytest.mark.parametrize(
     ("refuses", "form"), [('"', Form.PLAIN), ("", Form.NONE)], ids=["quoted", "any"]
 )
-def test_a_right_version_refused_for_the_source_of_a_copy_keeps_nothing_from_its_trash(
+def test_refused_copy_source_version_does_not_prevent_the_kept_copy(
     moto_server: S3Server, open_s3: OpenS3, refuses: str, form: Form
 ) -> None:
     name = "x-amz-copy-source-if-match"
@@ -269,7 +265,7 @@ def test_a_right_version_refused_for_the_source_of_a_copy_keeps_nothing_from_its
         assert store.stat(f"{OWN_FOLDER}/trash/k/a") is not None
 
 
-def test_a_right_version_refused_for_a_read_keeps_nobody_from_reading(
+def test_refused_read_version_does_not_prevent_reading(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     def script(request: Request) -> Answer | None:
@@ -287,7 +283,7 @@ def test_a_right_version_refused_for_a_read_keeps_nobody_from_reading(
             pass
 
 
-def test_metadata_a_server_forgets_is_not_relied_on(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_metadata_the_server_drops_is_not_relied_on(moto_server: S3Server, open_s3: OpenS3) -> None:
     def forgetful(answer: Answer) -> Answer:
         kept = (pair for pair in answer.headers if not pair[0].lower().startswith("x-amz-meta"))
         return answer._replace(headers=tuple(kept))
@@ -296,7 +292,7 @@ def test_metadata_a_server_forgets_is_not_relied_on(moto_server: S3Server, open_
         assert not probe(open_s3(server, facts=CAREFUL)).metadata
 
 
-def test_a_server_that_hides_what_is_below_an_object_is_one_of_folders(
+def test_server_hiding_keys_below_an_object_is_detected(
     moto_server: S3Server, open_s3: OpenS3
 ) -> None:
     def hiding(request: Request) -> object:
@@ -307,9 +303,7 @@ def test_a_server_that_hides_what_is_below_an_object_is_one_of_folders(
         assert probe(open_s3(server, facts=CAREFUL)).folders
 
 
-def test_a_bucket_that_keeps_versions_is_known_by_it(
-    moto_server: S3Server, open_s3: OpenS3
-) -> None:
+def test_bucket_versioning_is_detected(moto_server: S3Server, open_s3: OpenS3) -> None:
     body = b"<VersioningConfiguration><Status>%s</Status></VersioningConfiguration>"
     for status, keeps in ((b"Enabled", True), (b"Suspended", False)):
         answer = Answer(200, body % status)
@@ -321,14 +315,14 @@ def test_a_bucket_that_keeps_versions_is_known_by_it(
             assert probe(open_s3(server, facts=CAREFUL)).keeps_versions is keeps
 
 
-def test_facts_are_kept_as_text() -> None:
+def test_probed_facts_round_trip_as_json() -> None:
     facts = ProbedFacts(conditional_create=True, ranges=False, delete_form=Form.PLAIN)
     assert ProbedFacts.from_json(facts.to_json()) == facts
     for text in ("", "{}", "[]", '{"conditional_create": true}', "null"):
         assert ProbedFacts.from_json(text) is None
 
 
-def test_prepared_once_a_store_needs_no_probing(moto_server: S3Server, open_s3: OpenS3) -> None:
+def test_saved_facts_save_the_probe(moto_server: S3Server, open_s3: OpenS3) -> None:
     store: S3Store = open_s3(moto_server, facts=CAREFUL)
     saved = store.prepare(None)
     assert store.features.conditional_create

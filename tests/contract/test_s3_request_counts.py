@@ -36,7 +36,7 @@ def requests_of(fake: FakeS3) -> Counter[str]:
     return kinds
 
 
-def test_a_replacement_takes_one_stat_where_the_server_checks_no_condition(
+def test_replacement_takes_one_stat_without_server_conditions(
     open_s3: OpenS3,
 ) -> None:
     with fake_s3(UNCONDITIONAL, BUCKET) as (server, fake):
@@ -49,7 +49,7 @@ def test_a_replacement_takes_one_stat_where_the_server_checks_no_condition(
         assert requests_of(fake) == {"HEAD": 1, "PUT": 1}
 
 
-def test_another_programs_change_is_not_replaced_where_one_stat_serves_two_ends(
+def test_another_programs_change_survives_a_shared_stat(
     open_s3: OpenS3,
 ) -> None:
     with fake_s3(UNCONDITIONAL, BUCKET) as (server, _):
@@ -77,7 +77,7 @@ def copied(source: S3Store, target: S3Store, original: RemoteObject) -> RemoteOb
     return target.copy_from(source.features.origin, original, expect=None)
 
 
-def test_a_copy_whose_version_proves_its_source_takes_one_request(
+def test_copy_with_versioned_source_takes_one_request(
     use_keys_of: Callable[[S3Server], None],
 ) -> None:
     with two_buckets(use_keys_of) as (fake, source, target):
@@ -87,7 +87,7 @@ def test_a_copy_whose_version_proves_its_source_takes_one_request(
         assert requests_of(fake) == {"COPY": 1}
 
 
-def test_a_source_that_changed_since_it_was_listed_is_no_success(
+def test_copy_of_a_source_changed_since_listing_fails(
     use_keys_of: Callable[[S3Server], None],
 ) -> None:
     with two_buckets(use_keys_of) as (_, source, target):
@@ -97,7 +97,7 @@ def test_a_source_that_changed_since_it_was_listed_is_no_success(
             copied(source, target, original)
 
 
-def test_the_settings_of_another_bucket_are_read_once_and_not_for_each_object(
+def test_source_bucket_settings_are_read_once(
     use_keys_of: Callable[[S3Server], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tmp_path / "config"

@@ -38,7 +38,7 @@ def keys_of(fake: FakeS3, store: S3Store) -> list[str]:
     return sorted(key.removeprefix(store.root) for key in bucket if key.startswith(store.root))
 
 
-def test_a_server_that_does_all_that_amazon_does_is_known_for_it(opened: OpenS3) -> None:
+def test_fully_conformant_server_gets_all_facts(opened: OpenS3) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
         facts = opened(server, fake).facts
     assert facts.conditional_create and facts.conditional_replace and facts.conditional_delete
@@ -47,7 +47,7 @@ def test_a_server_that_does_all_that_amazon_does_is_known_for_it(opened: OpenS3)
 
 
 @pytest.mark.parametrize("name", ["ignores-conditions", "no-conditions"])
-def test_a_server_without_conditions_is_not_trusted_with_any(opened: OpenS3, name: str) -> None:
+def test_server_ignoring_conditions_is_sent_none(opened: OpenS3, name: str) -> None:
     with fake_s3(name, BUCKET) as (server, fake):
         store = opened(server, fake)
         old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
@@ -57,7 +57,7 @@ def test_a_server_without_conditions_is_not_trusted_with_any(opened: OpenS3, nam
     assert not any("if-none-match" in request.headers for request in writes)
 
 
-def test_a_bucket_with_versions_keeps_what_is_replaced_and_deleted(opened: OpenS3) -> None:
+def test_versioned_bucket_keeps_replaced_and_deleted_objects(opened: OpenS3) -> None:
     with fake_s3("versioned", BUCKET) as (server, fake):
         store = opened(server, fake)
         old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
@@ -76,7 +76,7 @@ def test_kms_etags_are_not_taken_for_md5(opened: OpenS3) -> None:
         assert keys_of(fake, store) == ["a"]
 
 
-def test_a_lost_answer_of_the_fake_leaves_the_object_behind(opened: OpenS3) -> None:
+def test_fake_server_keeps_an_object_whose_response_was_lost(opened: OpenS3) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
         store = opened(server, fake)
 
@@ -89,14 +89,14 @@ def test_a_lost_answer_of_the_fake_leaves_the_object_behind(opened: OpenS3) -> N
         assert keys_of(fake, store) == ["a"]
 
 
-def test_listings_in_another_order_are_found_out(opened: OpenS3) -> None:
+def test_unordered_listing_is_detected(opened: OpenS3) -> None:
     with fake_s3("utf-16-order", BUCKET) as (server, fake):
         store = opened(server, fake)
         assert not store.facts.sorted_listing
         assert list(store.list(f"{OWN_FOLDER}/")) == []
 
 
-def test_ceph_leaves_the_version_of_an_upload_in_parts_to_a_stat(opened: OpenS3) -> None:
+def test_ceph_multipart_version_is_taken_from_a_stat(opened: OpenS3) -> None:
     content = bytes(11 << 20)
     with fake_s3("ceph-16", BUCKET) as (server, fake):
         store = opened(server, fake)
@@ -104,7 +104,7 @@ def test_ceph_leaves_the_version_of_an_upload_in_parts_to_a_stat(opened: OpenS3)
         assert written.version == fake.bucket(BUCKET).get(f"{store.root}a").etag
 
 
-def test_ceph_is_sent_versions_without_quotes(opened: OpenS3) -> None:
+def test_ceph_is_sent_unquoted_versions(opened: OpenS3) -> None:
     with fake_s3("ceph-16", BUCKET) as (server, fake):
         store = opened(server, fake)
         old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
@@ -114,7 +114,7 @@ def test_ceph_is_sent_versions_without_quotes(opened: OpenS3) -> None:
         assert fake.bucket(BUCKET).get(f"{store.root}a").content == b"new"
 
 
-def test_an_upload_that_is_gone_without_a_reason_begins_anew(opened: OpenS3) -> None:
+def test_vanished_upload_is_restarted(opened: OpenS3) -> None:
     with fake_s3("ceph-16", BUCKET) as (server, fake):
         store = opened(server, fake)
         journal = Journal()
@@ -127,7 +127,7 @@ def test_an_upload_that_is_gone_without_a_reason_begins_anew(opened: OpenS3) -> 
 
 @pytest.mark.parametrize("size", [7, 20], ids=["small", "beyond one request"])
 @pytest.mark.parametrize("name", ["no-part-copy", "no-copy"])
-def test_what_a_server_cannot_copy_is_kept_by_streaming_it(
+def test_kept_copy_is_streamed_where_the_server_cannot_copy(
     open_s3: OpenS3, name: str, size: int
 ) -> None:
     limits = Limits(single_put=10, smallest_part=10, single_copy=5, fresh_listing_seconds=0.0)
@@ -147,7 +147,7 @@ def test_what_a_server_cannot_copy_is_kept_by_streaming_it(
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-def test_an_archived_object_is_replaced_where_the_bucket_keeps_versions_and_named_elsewhere(
+def test_archived_object_is_replaced_only_in_a_versioned_bucket(
     opened: OpenS3, versioned: bool
 ) -> None:
     with fake_s3("versioned" if versioned else "plain", BUCKET) as (server, fake):
@@ -168,7 +168,7 @@ def test_an_archived_object_is_replaced_where_the_bucket_keeps_versions_and_name
             assert "trash" not in str(refused.value)
 
 
-def test_a_bucket_with_default_retention_takes_uploads_small_and_in_parts(open_s3: OpenS3) -> None:
+def test_bucket_with_object_lock_takes_small_and_multipart_uploads(open_s3: OpenS3) -> None:
     limits = Limits(single_put=10, smallest_part=10, fresh_listing_seconds=0.0)
     with fake_s3("object-lock", BUCKET) as (server, fake):
         fake.personality = replace(fake.personality, smallest_part=1)
@@ -179,7 +179,7 @@ def test_a_bucket_with_default_retention_takes_uploads_small_and_in_parts(open_s
             assert written.size == len(content)
 
 
-def test_a_head_answered_403_is_the_trouble_of_its_path(opened: OpenS3) -> None:
+def test_stat_answered_403_is_a_problem_of_its_path(opened: OpenS3) -> None:
     with fake_s3("plain", BUCKET) as (server, fake):
         store = opened(server, fake)
         fake.script = lambda request: Answer(403) if request.method == "HEAD" else None

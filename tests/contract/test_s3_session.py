@@ -45,7 +45,9 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_keys_in_the_environment_are_taken(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_in_the_environment_are_used(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
@@ -55,7 +57,7 @@ def test_keys_in_the_environment_are_taken(files: Path, monkeypatch: pytest.Monk
     assert session.url == "https://bucket.s3.eu-west-3.amazonaws.com"
 
 
-def test_a_profile_named_in_the_call_goes_before_the_environment(
+def test_profile_flag_overrides_the_environment(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (files / "credentials").write_text(
@@ -75,7 +77,7 @@ def test_a_profile_named_in_the_call_goes_before_the_environment(
     assert (session.keys(), session.region) == (Keys("id", "secret"), "eu-north-1")
 
 
-def test_endpoints_are_taken_in_boto3s_order(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_precedence_is_boto3s(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def host() -> str:
         return open_session("b").url
 
@@ -98,7 +100,7 @@ def test_endpoints_are_taken_in_boto3s_order(files: Path, monkeypatch: pytest.Mo
     assert host() == "https://b.s3.us-east-1.amazonaws.com"
 
 
-def test_a_bucket_with_a_dot_is_reached_by_path(files: Path) -> None:
+def test_bucket_name_with_a_dot_uses_path_style(files: Path) -> None:
     (files / "credentials").write_text(
         "[default]\naws_access_key_id = id\naws_secret_access_key = secret\n"
     )
@@ -106,7 +108,7 @@ def test_a_bucket_with_a_dot_is_reached_by_path(files: Path) -> None:
     assert url == "https://s3.cn-north-1.amazonaws.com.cn/my.bucket"
 
 
-def test_no_credentials_are_denied_with_a_remedy(files: Path) -> None:
+def test_missing_credentials_are_denied_with_a_remedy(files: Path) -> None:
     with pytest.raises(StoreDenied) as denied:
         open_session("bucket")
     assert "AWS_ACCESS_KEY_ID" in denied.value.remedy
@@ -114,7 +116,7 @@ def test_no_credentials_are_denied_with_a_remedy(files: Path) -> None:
         open_session("bucket", profile="nobody")
 
 
-def test_an_endpoint_that_is_no_url_and_a_file_that_is_none_are_named(files: Path) -> None:
+def test_invalid_endpoint_or_ca_file_is_named(files: Path) -> None:
     with pytest.raises(ConfigError, match=r"localhost:9000"):
         open_session("bucket", endpoint_url="localhost:9000")
     (files / "config").write_text("no section\n")
@@ -136,7 +138,7 @@ def credential_process(files: Path, *, minutes: int = 60, fails: bool = False) -
     (files / "config").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
 
 
-def test_keys_that_expire_come_from_boto3_and_work_everywhere(
+def test_expiring_credentials_of_boto3_work_everywhere(
     files: Path, rclone_server: S3Server
 ) -> None:
     credential_process(files)
@@ -147,7 +149,7 @@ def test_keys_that_expire_come_from_boto3_and_work_everywhere(
     store.close()
 
 
-def test_what_other_clients_take_from_the_environment_changes_nothing(
+def test_environment_of_other_s3_clients_is_ignored(
     files: Path, rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (files / "credentials").write_text(
@@ -175,7 +177,9 @@ def test_what_other_clients_take_from_the_environment_changes_nothing(
     store.close()
 
 
-def test_keys_that_cannot_be_renewed_are_denied(files: Path, rclone_server: S3Server) -> None:
+def test_credentials_that_cannot_be_renewed_are_denied(
+    files: Path, rclone_server: S3Server
+) -> None:
     credential_process(files, fails=True)
     with pytest.raises(StoreDenied):
         S3Store(BUCKET, endpoint_url=rclone_server.endpoint)
@@ -188,7 +192,7 @@ def test_keys_that_cannot_be_renewed_are_denied(files: Path, rclone_server: S3Se
 
 
 @pytest.mark.parametrize("wrong", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-def test_wrong_keys_are_denied(
+def test_wrong_credentials_are_denied(
     files: Path, rclone_server: S3Server, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -219,7 +223,7 @@ print([name for name in ("boto3", "botocore", "urllib3") if name in sys.modules]
 """
 
 
-def test_with_plain_keys_no_command_pays_for_loading_boto3(rclone_server: S3Server) -> None:
+def test_plain_credentials_never_load_boto3(rclone_server: S3Server) -> None:
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     command = [sys.executable, "-c", PUSH, BUCKET, rclone_server.endpoint]
     result = subprocess.run(
@@ -239,7 +243,7 @@ PAIRS = st.lists(st.tuples(KEY, KEY), max_size=3, unique_by=lambda pair: pair[0]
 
 
 @given(KEY, PAIRS, st.binary(max_size=10), st.sampled_from([None, "to/ken=="]))
-def test_the_signature_is_botocores(
+def test_request_signature_equals_botocores(
     key: str, query: list[tuple[str, str]], body: bytes, token: str | None
 ) -> None:
     now = datetime.now(UTC)
@@ -256,7 +260,7 @@ def test_the_signature_is_botocores(
     assert abs((now - stamp).total_seconds()) < 60
 
 
-def test_a_role_without_a_region_is_assumed_in_the_region_of_the_call(
+def test_role_without_region_uses_the_region_of_the_call(
     files: Path, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto_server.endpoint)
@@ -282,7 +286,7 @@ STYLES = [
 
 
 @pytest.mark.parametrize(("style", "endpoint", "url"), STYLES)
-def test_the_addressing_style_of_a_profile_is_boto3s(
+def test_addressing_style_of_a_profile_works_as_in_boto3(
     files: Path, style: str, endpoint: str | None, url: str
 ) -> None:
     (files / "config").write_text(
@@ -307,7 +311,7 @@ def test_the_addressing_style_of_a_profile_is_boto3s(
         ("signature_version = s3", "s3v4"),
     ],
 )
-def test_an_s3_option_that_is_not_used_is_named(files: Path, option: str, hint: str) -> None:
+def test_unsupported_s3_profile_option_is_named(files: Path, option: str, hint: str) -> None:
     (files / "config").write_text(
         f"[profile odd]\naws_access_key_id = id\naws_secret_access_key = secret\ns3 =\n  {option}\n"
     )
@@ -324,6 +328,6 @@ def test_an_s3_option_that_is_not_used_is_named(files: Path, option: str, hint: 
         *("https://s3.example?x=y", "https://s3.example#x", "http://s3,example"),
     ],
 )
-def test_an_endpoint_with_a_typo_is_an_invalid_configuration(files: Path, endpoint: str) -> None:
+def test_invalid_endpoint_is_a_configuration_error(files: Path, endpoint: str) -> None:
     with pytest.raises(ConfigError, match="is not a URL"):
         open_session("bucket", endpoint_url=endpoint)

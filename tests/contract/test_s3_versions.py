@@ -81,7 +81,7 @@ def content_of(store: S3Store, old: OldVersion) -> str:
         return b"".join(reader).decode()
 
 
-def test_replaced_and_deleted_versions_are_listed_newest_first_and_can_be_read(
+def test_old_versions_are_listed_newest_first_and_readable(
     store: S3Store,
 ) -> None:
     tokens = {}
@@ -104,14 +104,14 @@ def test_replaced_and_deleted_versions_are_listed_newest_first_and_can_be_read(
     assert [old.path for old in store.old_versions("d/")] == ["d/x", "d/x"]
 
 
-def test_an_object_that_was_deleted_and_is_there_again_has_its_old_version(store: S3Store) -> None:
+def test_recreated_object_lists_its_old_version(store: S3Store) -> None:
     put(store, "a", "old")
     store.delete("a", expect=None)
     put(store, "a", "new")
     assert [content_of(store, old) for old in store.old_versions("a")] == ["old"]
 
 
-def test_a_version_that_is_gone_is_not_found(store: S3Store) -> None:
+def test_missing_version_is_not_found(store: S3Store) -> None:
     put(store, "a", "old")
     put(store, "a", "new")
     (old,) = store.old_versions("")
@@ -134,7 +134,7 @@ def test_a_version_that_is_gone_is_not_found(store: S3Store) -> None:
         ),
     ],
 )
-def test_an_answer_that_is_no_list_of_versions_is_an_error(
+def test_invalid_version_listing_raises(
     open_versioned: OpenVersioned,
     fake: tuple[S3Server, FakeS3],
     answer: Answer,
@@ -148,7 +148,7 @@ def test_an_answer_that_is_no_list_of_versions_is_an_error(
         list(store.old_versions(""))
 
 
-def test_a_failed_list_of_versions_is_tried_again(
+def test_failed_version_listing_is_retried(
     open_versioned: OpenVersioned, fake: tuple[S3Server, FakeS3]
 ) -> None:
     server, serving = fake

@@ -100,7 +100,7 @@ def ears(notifying: Notifying) -> Ears:
     return Ears(events, paths, threading.Event())
 
 
-def test_a_changed_object_is_in_the_root_without_a_listing(
+def test_sqs_event_downloads_a_changed_object_without_listing(
     notifying: Notifying, tmp_path: Path
 ) -> None:
     store = S3Store(notifying.bucket, endpoint_url=notifying.endpoint, prefix=PREFIX.rstrip("/"))
@@ -129,7 +129,7 @@ def test_a_changed_object_is_in_the_root_without_a_listing(
     store.close()
 
 
-def test_what_lies_elsewhere_or_is_our_own_is_no_business_of_the_root(
+def test_sqs_events_of_other_prefixes_or_craftsync_are_ignored(
     notifying: Notifying, ears: Ears
 ) -> None:
     for key in ("elsewhere", f"{PREFIX}.craftsync/trash/x", f"{PREFIX}a//b", PREFIX):
@@ -155,7 +155,7 @@ EVENT_BRIDGE = {
     ],
     ids=["from S3", "through SNS", "from EventBridge", "from EventBridge through SNS"],
 )
-def test_every_form_of_notification_is_understood(
+def test_every_s3_notification_format_is_parsed(
     notifying: Notifying, ears: Ears, message: object
 ) -> None:
     notifying.say(json.dumps(message).replace("BUCKET", notifying.bucket))
@@ -181,7 +181,7 @@ def test_every_form_of_notification_is_understood(
         '{"Records": [{"s3": {"bucket": {"name": "another"}, "object": {"key": "données/a"}}}]}',
     ],
 )
-def test_a_message_that_is_none_of_ours_is_removed_and_does_no_harm(
+def test_foreign_sqs_message_is_removed_harmlessly(
     notifying: Notifying, ears: Ears, body: str
 ) -> None:
     notifying.say(body.replace("BUCKET", notifying.bucket))
@@ -189,22 +189,20 @@ def test_a_message_that_is_none_of_ours_is_removed_and_does_no_harm(
     assert notifying.left() == 0
 
 
-def test_an_odd_record_does_not_hide_those_before_it(notifying: Notifying, ears: Ears) -> None:
+def test_invalid_sqs_record_does_not_hide_earlier_ones(notifying: Notifying, ears: Ears) -> None:
     text = json.dumps({"Records": [RECORD, 7]})
     notifying.say(text.replace("BUCKET", notifying.bucket))
     assert ears.hear() == {"a b"}
 
 
-def test_a_message_that_was_not_handed_on_stays_in_the_queue(
-    notifying: Notifying, ears: Ears
-) -> None:
+def test_unprocessed_sqs_message_stays_in_the_queue(notifying: Notifying, ears: Ears) -> None:
     notifying.s3.put_object(Bucket=notifying.bucket, Key=f"{PREFIX}a", Body=b"x")
     ears.stop.set()
     assert ears.hear() == set()
     assert notifying.left() == 1
 
 
-def test_a_queue_that_cannot_be_reached_is_waited_for_and_its_reason_kept(
+def test_unreachable_queue_is_retried_and_its_error_shown(
     notifying: Notifying,
 ) -> None:
     tries = threading.Semaphore(0)
@@ -232,17 +230,17 @@ def test_a_queue_that_cannot_be_reached_is_waited_for_and_its_reason_kept(
 @pytest.mark.parametrize(
     "url", ["sqs://", "https://queue", "sqs://a/b", "sqs://a//b", "sqs:///a/b"]
 )
-def test_an_address_of_no_queue_is_refused(notifying: Notifying, url: str) -> None:
+def test_invalid_queue_address_is_rejected(notifying: Notifying, url: str) -> None:
     with pytest.raises(ConfigError, match="names no queue"):
         notifying.open(url)
 
 
-def test_a_queue_that_does_not_exist_is_refused(notifying: Notifying) -> None:
+def test_missing_queue_is_rejected(notifying: Notifying) -> None:
     with pytest.raises(ConfigError, match="there is no queue 'nowhere'"):
         notifying.open("sqs://nowhere")
 
 
-def test_a_queue_is_found_by_its_full_address_too(notifying: Notifying) -> None:
+def test_queue_can_be_given_by_full_url(notifying: Notifying) -> None:
     url = notifying.sqs.get_queue_url(QueueName=notifying.queue)["QueueUrl"]
     notifying.say(json.dumps({"Records": []}))
     assert len(notifying.open("sqs://" + url.partition("://")[2]).receive()) == 1
@@ -254,7 +252,7 @@ folders: {{ours: {{root: {root}, environment: bucket, poll: 3600, events: "sqs:/
 """
 
 
-def test_the_daemon_hears_of_a_change_through_the_queue_of_the_configuration(
+def test_daemon_receives_changes_through_the_configured_queue(
     notifying: Notifying, tmp_path: Path
 ) -> None:
     craftsync = Craftsync(tmp_path)
@@ -279,9 +277,7 @@ def test_the_daemon_hears_of_a_change_through_the_queue_of_the_configuration(
         process.communicate()
 
 
-def test_a_queue_that_is_deleted_is_seen_in_the_status_and_the_log(
-    notifying: Notifying, tmp_path: Path
-) -> None:
+def test_deleted_queue_is_shown_in_status_and_log(notifying: Notifying, tmp_path: Path) -> None:
     craftsync = Craftsync(tmp_path)
     craftsync.environment |= {
         "AWS_ENDPOINT_URL": notifying.endpoint,
@@ -317,7 +313,7 @@ def holds(notifying: Notifying, path: str) -> bool:
         ("store: s3, bucket: ours", "https://queue", "names no queue"),
     ],
 )
-def test_a_configuration_that_makes_no_sense_is_refused_with_78(
+def test_invalid_events_configuration_exits_78(
     tmp_path: Path, store: str, url: str, said: str
 ) -> None:
     craftsync = Craftsync(tmp_path)

@@ -75,7 +75,7 @@ def paths(store: Store, prefix: str = "", **options: object) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, MULTIPART])
-def test_what_was_written_is_read_back(store: Store, size: int) -> None:
+def test_written_content_is_read_back(store: Store, size: int) -> None:
     content = random.Random(size).randbytes(size)
     written = store.write("a/b", Bytes(content, MTIME), expect=ABSENT, operation="one")
     assert (written.path, written.size) == ("a/b", size)
@@ -85,7 +85,7 @@ def test_what_was_written_is_read_back(store: Store, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [5, MULTIPART])
-def test_a_write_a_listing_and_a_look_agree_on_the_version(store: Store, size: int) -> None:
+def test_write_listing_and_stat_agree_on_the_version(store: Store, size: int) -> None:
     written = put(store, "a", bytes(size))
     (listed,) = store.list()
     looked = store.stat("a")
@@ -95,7 +95,7 @@ def test_a_write_a_listing_and_a_look_agree_on_the_version(store: Store, size: i
 
 
 @pytest.mark.parametrize("size", [5, MULTIPART])
-def test_metadata_comes_back_where_the_store_says_so(store: Store, size: int) -> None:
+def test_metadata_round_trips_where_supported(store: Store, size: int) -> None:
     content = Bytes(bytes(size), MTIME)
     store.write("a", content, expect=ABSENT, operation="the operation")
     looked = store.stat("a")
@@ -104,12 +104,12 @@ def test_metadata_comes_back_where_the_store_says_so(store: Store, size: int) ->
         assert looked[4:7] == (content.digest, MTIME, "the operation")
 
 
-def test_another_content_is_another_version(store: Store) -> None:
+def test_different_content_has_a_different_version(store: Store) -> None:
     first, second = put(store, "a", b"first"), put(store, "a", b"other")
     assert first.version != second.version or not store.features.versions
 
 
-def test_nothing_is_nothing(store: Store) -> None:
+def test_missing_object_is_absent_everywhere(store: Store) -> None:
     assert store.stat("no/such") is None
     assert paths(store) == []
     with pytest.raises(ObjectNotFound):
@@ -117,7 +117,7 @@ def test_nothing_is_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("path", AWKWARD)
-def test_awkward_names_round_trip(store: Store, path: str, request: pytest.FixtureRequest) -> None:
+def test_unusual_names_round_trip(store: Store, path: str, request: pytest.FixtureRequest) -> None:
     if "\n" in path and "moto" in request.node.name:
         pytest.skip("moto's router does not know a newline")
     put(store, path, path.encode())
@@ -130,26 +130,26 @@ def test_awkward_names_round_trip(store: Store, path: str, request: pytest.Fixtu
 
 
 @pytest.mark.parametrize("path", ["not-utf-8-\udce9", "x/" * 512 + "y"])
-def test_a_name_that_cannot_be_held_is_refused(store: Store, path: str) -> None:
+def test_invalid_name_is_rejected(store: Store, path: str) -> None:
     with pytest.raises(PathRefused):
         put(store, path)
     assert paths(store) == []
 
 
-def test_a_write_that_expects_nothing_overwrites_nothing(store: Store) -> None:
+def test_write_expecting_absence_never_overwrites(store: Store) -> None:
     put(store, "a", b"theirs")
     with pytest.raises(PreconditionFailed):
         store.write("a", Bytes(b"mine"), expect=ABSENT, operation="mine")
     assert content_of(store, "a") == b"theirs"
 
 
-def test_a_write_replaces_the_object_it_expects(store: Store) -> None:
+def test_write_replaces_the_expected_object(store: Store) -> None:
     first = put(store, "a", b"first")
     store.write("a", Bytes(b"second"), expect=first, operation="second")
     assert content_of(store, "a") == b"second"
 
 
-def test_a_write_replaces_no_other_object(store: Store) -> None:
+def test_write_replaces_only_the_expected_object(store: Store) -> None:
     first = put(store, "a", b"first")
     put(store, "a", b"theirs")
     with pytest.raises(PreconditionFailed):
@@ -158,7 +158,7 @@ def test_a_write_replaces_no_other_object(store: Store) -> None:
 
 
 @pytest.mark.parametrize("path", ["a", "tab\tname"])
-def test_a_write_that_expects_an_object_makes_no_new_one(store: Store, path: str) -> None:
+def test_write_expecting_an_object_creates_none(store: Store, path: str) -> None:
     first = put(store, path)
     store.delete(path, expect=first)
     with pytest.raises(PreconditionFailed):
@@ -166,7 +166,7 @@ def test_a_write_that_expects_an_object_makes_no_new_one(store: Store, path: str
     assert paths(store) == []
 
 
-def test_a_large_write_replaces_only_what_it_expects(store: Store) -> None:
+def test_large_write_replaces_only_the_expected_object(store: Store) -> None:
     first = put(store, "a", b"first")
     theirs = put(store, "a", b"theirs")
     large = Bytes(bytes(MULTIPART))
@@ -178,7 +178,7 @@ def test_a_large_write_replaces_only_what_it_expects(store: Store) -> None:
 
 
 @pytest.mark.parametrize("size", [5, MULTIPART])
-def test_content_that_changes_while_it_is_read_leaves_nothing(store: Store, size: int) -> None:
+def test_write_of_content_changing_while_read_leaves_nothing(store: Store, size: int) -> None:
     with pytest.raises(PathBusy):
         store.write("a", Changing(bytes(size)), expect=ABSENT, operation="one")
     assert store.stat("a") is None
@@ -186,39 +186,39 @@ def test_content_that_changes_while_it_is_read_leaves_nothing(store: Store, size
 
 
 @pytest.mark.parametrize("path", ["a/b", "tab\tname"])
-def test_what_a_write_replaces_is_kept(store: Store, path: str) -> None:
+def test_conditional_write_keeps_the_replaced_object(store: Store, path: str) -> None:
     old = put(store, path, b"old")
     store.write(path, Bytes(b"new"), expect=old, operation="new", keep="pass-1")
     assert content_of(store, path) == b"new"
     assert kept_of(store, path) == b"old"
 
 
-def test_what_a_write_of_anything_replaces_is_kept(store: Store) -> None:
+def test_unconditional_write_keeps_the_replaced_object(store: Store) -> None:
     put(store, "a", b"old")
     store.write("a", Bytes(b"new"), expect=None, operation="new", keep="pass-1")
     assert content_of(store, "a") == b"new"
     assert kept_of(store, "a") == b"old"
 
 
-def test_what_is_deleted_is_kept(store: Store) -> None:
+def test_delete_keeps_the_deleted_object(store: Store) -> None:
     old = put(store, "a/b", b"old")
     store.delete("a/b", expect=old, keep="pass-1")
     assert store.stat("a/b") is None
     assert kept_of(store, "a/b") == b"old"
 
 
-def test_keeping_where_nothing_was_is_no_error(store: Store) -> None:
+def test_keep_without_an_existing_object_is_not_an_error(store: Store) -> None:
     store.write("a", Bytes(b"new"), expect=ABSENT, operation="new", keep="pass-1")
     store.delete("b", expect=None, keep="pass-1")
     assert paths(store) == ["a"]
 
 
-def test_a_delete_removes_the_object_it_expects(store: Store) -> None:
+def test_delete_removes_the_expected_object(store: Store) -> None:
     store.delete("a", expect=put(store, "a"))
     assert store.stat("a") is None
 
 
-def test_a_delete_removes_no_other_object(store: Store) -> None:
+def test_delete_removes_only_the_expected_object(store: Store) -> None:
     first = put(store, "a", b"first")
     put(store, "a", b"theirs")
     for keep in (None, "pass-1"):
@@ -227,7 +227,7 @@ def test_a_delete_removes_no_other_object(store: Store) -> None:
     assert content_of(store, "a") == b"theirs"
 
 
-def test_deleting_twice_is_a_success(store: Store) -> None:
+def test_deleting_twice_succeeds(store: Store) -> None:
     written = put(store, "a")
     for expect in (written, written, None):
         store.delete("a", expect=expect)
@@ -235,7 +235,7 @@ def test_deleting_twice_is_a_success(store: Store) -> None:
     assert paths(store) == []
 
 
-def test_an_object_below_an_object_is_held_or_refused(store: Store) -> None:
+def test_object_below_an_object_is_stored_or_rejected(store: Store) -> None:
     put(store, "a", b"above")
     if not store.features.folders:
         put(store, "a/b/c", b"below")
@@ -247,14 +247,14 @@ def test_an_object_below_an_object_is_held_or_refused(store: Store) -> None:
     assert content_of(store, "a") == b"above"
 
 
-def test_a_listing_has_what_was_just_written_and_not_what_was_just_deleted(store: Store) -> None:
+def test_listing_reflects_the_latest_write_and_delete(store: Store) -> None:
     put(store, "kept")
     gone = put(store, "gone")
     store.delete("gone", expect=gone)
     assert paths(store) == ["kept"]
 
 
-def test_a_listing_is_in_the_byte_order_of_the_paths(store: Store) -> None:
+def test_listing_is_in_utf_8_byte_order(store: Store) -> None:
     names = ["a!", "a/b", "a/b!", "a/b0", "a0", "B", "é", "e\u0301", "\uffff", "😀", "a b", "a-b"]
     for name in names:
         put(store, name)
@@ -264,14 +264,14 @@ def test_a_listing_is_in_the_byte_order_of_the_paths(store: Store) -> None:
     assert listed == sorted(names, key=str.encode)
 
 
-def test_a_listing_leaves_craftsyncs_own_folder_out_unless_led_there(store: Store) -> None:
+def test_listing_omits_the_craftsync_folder_unless_requested(store: Store) -> None:
     for name in ("-before", ".craftsyncignore", f"{OWN_FOLDER}/trash/x", "behind"):
         put(store, name)
     assert paths(store) == ["-before", ".craftsyncignore", "behind"]
     assert paths(store, f"{OWN_FOLDER}/trash/") == [f"{OWN_FOLDER}/trash/x"]
 
 
-def test_a_listing_leaves_out_the_craftsync_folders_of_nested_stores(store: Store) -> None:
+def test_listing_omits_craftsync_folders_of_nested_stores(store: Store) -> None:
     for path in ("a", "models/.craftsync/store-id", "models/.craftsync/trash/1/b", "models/b"):
         put(store, path)
     assert paths(store) == ["a", "models/b"]
@@ -281,7 +281,7 @@ def test_a_listing_leaves_out_the_craftsync_folders_of_nested_stores(store: Stor
     assert paths(store, "models/.craftsync/trash/") == nested[1:2]
 
 
-def test_a_listing_of_a_prefix_has_what_starts_with_it(store: Store) -> None:
+def test_listing_with_prefix_returns_matching_paths(store: Store) -> None:
     for name in (
         ("data", "data/a", "data/b/c", "data-2/a", "été/a")
         if not store.features.folders
@@ -294,7 +294,7 @@ def test_a_listing_of_a_prefix_has_what_starts_with_it(store: Store) -> None:
     assert paths(store, "no") == []
 
 
-def test_boundaries_change_nothing(store: Store) -> None:
+def test_listing_boundaries_do_not_change_the_result(store: Store) -> None:
     names = [f"{letter}/{number}" for letter in "abcé" for number in range(7)]
     for name in names:
         put(store, name)
@@ -311,7 +311,7 @@ def test_boundaries_change_nothing(store: Store) -> None:
     assert paths(store, "b/", boundaries=["a/2", "b/3", "c/1"]) == names[7:14]
 
 
-def test_a_listing_goes_beyond_a_page(store: Store) -> None:
+def test_listing_spans_several_pages(store: Store) -> None:
     names = [f"d{number % 7}/{number:05d}" for number in range(120)]
     patient = RetryingStore(store, clock=SystemClock())
     with ThreadPoolExecutor(8) as pool:
@@ -320,7 +320,7 @@ def test_a_listing_goes_beyond_a_page(store: Store) -> None:
     assert paths(store, boundaries=["d2/00051", "d5"]) == sorted(names)
 
 
-def test_ranges_are_read_exactly(store: Store) -> None:
+def test_range_reads_are_exact(store: Store) -> None:
     content = random.Random(1).randbytes(10_000)
     written = put(store, "a", content)
     cases = [(0, None), (0, 1), (1, 9_999), (9_999, 1), (5_000, None), (9_000, 5_000), (0, 0)]
@@ -332,12 +332,12 @@ def test_ranges_are_read_exactly(store: Store) -> None:
             assert reader.object.size == 10_000
 
 
-def test_a_range_of_an_empty_object_is_empty(store: Store) -> None:
+def test_range_of_an_empty_object_is_empty(store: Store) -> None:
     put(store, "a", b"")
     assert content_of(store, "a", length=10) == b""
 
 
-def test_a_read_of_another_object_is_refused(store: Store) -> None:
+def test_read_of_an_unexpected_version_is_rejected(store: Store) -> None:
     first = put(store, "a", b"first")
     put(store, "a", b"other")
     for part in ({}, {"offset": 1}, {"offset": 99}, {"length": 0}):
@@ -349,7 +349,7 @@ def test_a_read_of_another_object_is_refused(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("source", "target"), [("a", "b/c"), ("tab\tname", "é\tè")])
-def test_a_copy_is_the_same_under_another_name(
+def test_copy_has_equal_content_and_metadata(
     store: Store, source: str, target: str, operation: Callable[[], str]
 ) -> None:
     written = put(store, source, b"content")
@@ -362,7 +362,7 @@ def test_a_copy_is_the_same_under_another_name(
         assert looked[4:7] == (written.digest, MTIME, "operation-1")
 
 
-def test_a_copy_takes_only_the_source_it_was_given(store: Store) -> None:
+def test_copy_requires_the_expected_source(store: Store) -> None:
     first = put(store, "a", b"first")
     put(store, "a", b"other")
     with pytest.raises(PreconditionFailed):
@@ -373,7 +373,7 @@ def test_a_copy_takes_only_the_source_it_was_given(store: Store) -> None:
     assert paths(store) == []
 
 
-def test_a_copy_replaces_only_what_it_expects(store: Store) -> None:
+def test_copy_replaces_only_the_expected_target(store: Store) -> None:
     source, target = put(store, "a", b"new"), put(store, "b", b"theirs")
     for expect in (ABSENT, source._replace(path="b")):
         with pytest.raises(PreconditionFailed):
@@ -383,7 +383,7 @@ def test_a_copy_replaces_only_what_it_expects(store: Store) -> None:
     assert content_of(store, "b") == b"new"
 
 
-def test_a_listing_describes_files_a_root_can_hold_and_skips_nothing(store: Store) -> None:
+def test_listing_of_valid_files_skips_nothing(store: Store) -> None:
     put(store, "a")
     store.barrier()
     assert not any(isinstance(entry, Skipped) for entry in store.list())

@@ -346,8 +346,9 @@ def test_the_configuration_the_readme_shows_is_one() -> None:
     shown = (UNITS.parent / "README.md").read_text().partition("<!-- the daemon's keys")[2]
     text = shown.partition("```yaml\n")[2].partition("```")[0]
     loaded = config.parse(text, Path("/etc/craftsync/config.yaml"))
-    assert loaded.folders["datasets"].settings.windows
+    assert loaded.folders["datasets"].given["windows"]
     assert loaded.metrics
+    assert loaded.metrics_addr == ("127.0.0.1", 9469)
     assert loaded.notify
 
 

@@ -24,9 +24,9 @@ from tests.simulator.determinism import seeded
 from tests.simulator.disasters import cut_power, happens
 from tests.simulator.disk import Disk, Inode, Kernel
 from tests.simulator.judge import Judge, Wrong, original
-from tests.simulator.shared import SharedFolder
+from tests.simulator.pages import PAGES
 from tests.simulator.steps import Act, Crash, Disaster, Fail, Run, Step, Wait
-from tests.simulator.store import PERSONALITIES, Connection, SimulatedStore, is_own
+from tests.simulator.store import PERSONALITIES, Connection, SharedFolder, SimulatedStore, is_own
 from tests.simulator.trash import TrashWatch
 from tests.support.clock import FakeClock
 from tests.support.world import Bytes
@@ -164,6 +164,7 @@ class World:
         """Take the place of the machine craftsync runs on."""
         with ExitStack() as places:
             places.enter_context(self.kernel.installed())
+            places.enter_context(PAGES.installed())
             places.enter_context(seeded(Random(self.chance.random())))
             if isinstance(self.store, SimulatedBucket):
                 places.enter_context(self.store.installed())
@@ -506,9 +507,11 @@ class World:
         self.say(f"  {'the power is cut' if crash.cut else 'the process is killed'}")
         self._cut = crash.cut
         self._dead = self.crashed = True
-        saved = self.state_of(client)
-        shutil.rmtree(self._folder / "saved", ignore_errors=True)
-        shutil.copytree(saved, self._folder / "saved")
+        state, saved = self.state_of(client), self._folder / "saved"
+        shutil.rmtree(saved, ignore_errors=True)
+        shutil.copytree(state, saved)
+        if crash.cut:
+            PAGES.lose(state, saved, self.chance)
         raise PowerCut
 
     def state_of(self, client: Client) -> Path:
@@ -517,6 +520,7 @@ class World:
     def _restart(self, client: Client) -> None:
         state = self.state_of(client)
         shutil.rmtree(state)
+        PAGES.forget(state)
         shutil.copytree(self._folder / "saved", state)
         with suppress(FileNotFoundError):
             (state / "state.db-shm").unlink()

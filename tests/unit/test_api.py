@@ -35,7 +35,7 @@ def test_push_pull_sync_and_check_return_a_report(tmp_path: Path) -> None:
     assert craftsync.check("copy", "./store").exit_code == 0
 
 
-def test_a_path_stands_for_a_folder_wherever_a_store_is_named(tmp_path: Path) -> None:
+def test_store_argument_accepts_a_folder_path(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a.txt").write_text("a")
     assert craftsync.push(Path("root"), Path("store")).uploaded == 1
@@ -50,7 +50,7 @@ def test_a_path_stands_for_a_folder_wherever_a_store_is_named(tmp_path: Path) ->
         assert len(store.list_data_store_objects(PurePosixPath("b"))) == 1
 
 
-def test_a_data_store_is_pickled_at_any_time_and_the_copy_works(tmp_path: Path) -> None:
+def test_data_store_can_be_pickled_at_any_time(tmp_path: Path) -> None:
     store = craftsync.DataStore(tmp_path / "store")
     copies = [pickle.loads(pickle.dumps(store))]
     store.upload_data_store_object(io.BytesIO(b"abc"), "a")
@@ -63,7 +63,7 @@ def test_a_data_store_is_pickled_at_any_time_and_the_copy_works(tmp_path: Path) 
             assert out.getvalue() == b"abc"
 
 
-def test_events_are_heard(tmp_path: Path) -> None:
+def test_on_event_receives_every_event(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a.txt").write_text("a")
     heard: list[Event] = []
@@ -72,19 +72,19 @@ def test_events_are_heard(tmp_path: Path) -> None:
     assert [(event.action, event.path) for event in actions] == [("upload", "a.txt")]
 
 
-def test_a_report_is_a_table_in_a_notebook(tmp_path: Path) -> None:
+def test_report_renders_as_html_table_in_a_notebook(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     assert "<table>" in craftsync.push("root", "./store", dry_run=True)._repr_html_()
     assert not (tmp_path / "store").exists()
 
 
-def test_an_unknown_keyword_is_answered_with_the_nearest() -> None:
+def test_unknown_keyword_error_suggests_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="no option 'max_deletes'") as caught:
         craftsync.push("root", "./store", max_deletes=3)  # type: ignore[call-arg]
     assert "Did you mean max_delete?" in caught.value.remedy
 
 
-def test_a_text_in_place_of_a_bool_deletes_nothing(tmp_path: Path) -> None:
+def test_string_instead_of_bool_is_rejected_and_deletes_nothing(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/a").write_text("a")
     (tmp_path / "store").mkdir()
@@ -96,18 +96,18 @@ def test_a_text_in_place_of_a_bool_deletes_nothing(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "store").iterdir()] == ["b"]
 
 
-def test_a_broken_side_is_an_exception() -> None:
+def test_missing_folder_raises() -> None:
     with pytest.raises(RootError):
         craftsync.push("missing", "./store")
 
 
-def test_the_function_and_the_folder_of_the_same_name_get_along() -> None:
+def test_sync_stays_callable_after_importing_the_engine() -> None:
     import craftsync.engine.report
 
     assert callable(craftsync.sync)
 
 
-def test_importing_craftsync_is_cheap() -> None:
+def test_importing_craftsync_loads_no_heavy_module() -> None:
     probe = "import sys, craftsync; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, timeout=60, check=True
@@ -117,6 +117,6 @@ def test_importing_craftsync_is_cheap() -> None:
     assert not loaded & {"click", "yaml", "sqlite3", "pathspec", "boto3", "dataclasses"}
 
 
-def test_an_address_made_a_path_is_refused(tmp_path: Path) -> None:
+def test_store_address_wrapped_in_path_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="address that was made a path"):
         craftsync.push(tmp_path, Path("s3://bucket/prefix"))

@@ -56,26 +56,26 @@ class Way:
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.03, 0.08])
-def test_a_store_far_away_is_used_several_times_better_than_with_a_fixed_number(
+def test_adaptive_concurrency_beats_a_fixed_number_at_high_latency(
     seconds: float,
 ) -> None:
     fixed = 5_000 * seconds / FIRST
     assert Way(seconds).transfer(5_000) < fixed / 3
 
 
-def test_the_number_stays_where_it_is_when_the_client_has_no_time_left() -> None:
+def test_concurrency_does_not_grow_when_the_client_cpu_is_saturated() -> None:
     way = Way(0.0005, busy=0.001)
     way.transfer(5_000)
     assert way.adaptive.limit == FIRST
 
 
-def test_the_number_does_not_grow_beyond_what_the_store_serves() -> None:
+def test_concurrency_stops_growing_at_the_stores_throughput_limit() -> None:
     way = Way(0.03, a_second=1_000)
     way.transfer(20_000)
     assert 30 <= way.adaptive.limit <= 80
 
 
-def test_the_number_goes_no_further_than_descriptors_allow() -> None:
+def test_concurrency_is_bounded_by_file_descriptors() -> None:
     way = Way(0.08)
     way.most = 40
     way.transfer(5_000)
@@ -84,7 +84,7 @@ def test_the_number_goes_no_further_than_descriptors_allow() -> None:
     assert way.adaptive.limit == 10
 
 
-def test_a_store_that_turns_requests_away_gets_half_as_many_and_more_again_later() -> None:
+def test_throttling_halves_concurrency_which_grows_back_later() -> None:
     way = Way(0.08)
     way.transfer(10_000)
     before, ended = way.adaptive.limit, count(1)
@@ -98,13 +98,13 @@ def test_a_store_that_turns_requests_away_gets_half_as_many_and_more_again_later
     assert way.adaptive.limit > before // 2
 
 
-def test_a_run_begins_with_what_the_one_before_it_found_out() -> None:
+def test_run_starts_at_the_concurrency_of_the_previous_run() -> None:
     way = Way(0.03)
     first = way.transfer(1_000)
     assert way.transfer(1_000) < first / 2
 
 
-def test_pools_that_work_with_one_host_divide_what_is_found_out() -> None:
+def test_pools_of_one_host_share_its_concurrency() -> None:
     way = Way(0.03)
     way.transfer(5_000)
     alone = way.adaptive.limit

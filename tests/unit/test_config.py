@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from craftsync.config import file as config
+from craftsync.config import options, reference
 from craftsync.config.file import (
-    KEYS,
     Config,
     CraftAiEnvironment,
     DirectoryEnvironment,
@@ -22,7 +23,8 @@ from craftsync.core.model import Mode, OnConflict
 from craftsync.core.timetable import Timetable, Windows
 from craftsync.errors import ConfigError
 
-EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+PROJECT = Path(__file__).parents[2]
+EXAMPLE = PROJECT / "config.example.yaml"
 FILE = Path("/etc/craftsync.yaml")
 ENVIRONMENT = "environments: {archive: {store: directory, path: /archive}}\n"
 
@@ -32,7 +34,7 @@ def folder(keys: str) -> str:
 
 
 def settings(keys: str) -> Settings:
-    return config.parse(folder(keys), FILE).folders["data"].settings
+    return Settings.of(config.parse(folder(keys), FILE).folders["data"].given)
 
 
 def refused(text: str) -> ConfigError:
@@ -41,7 +43,7 @@ def refused(text: str) -> ConfigError:
     return caught.value
 
 
-def test_the_example_says_what_the_defaults_are() -> None:
+def test_example_config_states_the_real_defaults() -> None:
     loaded = config.load(EXAMPLE)
     assert loaded.environments["archive"] == DirectoryEnvironment(Path("~/archive").expanduser())
     assert loaded.environments["prod"] == S3Environment(
@@ -52,7 +54,7 @@ def test_the_example_says_what_the_defaults_are() -> None:
         "https://mlops-platform.craft.ai",
         token_file=Path("~/.config/craftsync/token").expanduser(),
     )
-    assert loaded.folders["datasets"].settings == Settings(
+    assert Settings.of(loaded.folders["datasets"].given) == Settings(
         mode=Mode.TWO_WAY,
         delete=False,
         include=("*",),
@@ -70,15 +72,26 @@ def test_the_example_says_what_the_defaults_are() -> None:
     )
 
 
-def test_every_key_appears_in_the_example_with_a_comment() -> None:
-    lines = EXAMPLE.read_text("utf-8").splitlines()
-    for key in sorted({key for keys in KEYS.values() for key in keys} - {"store"}):
-        line = next((line for line in lines if line.strip().startswith(f"{key}:")), None)
-        assert line is not None, f"{key} is missing"
-        assert "#" in line, f"{key} has no comment"
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("config.example.yaml", reference.example), ("docs/configuration.md", reference.page)],
+)
+def test_documents_about_options_are_made_from_the_table(
+    file: str, content: Callable[[], str]
+) -> None:
+    assert (PROJECT / file).read_text("utf-8") == content(), "make reference"
 
 
-def test_a_missing_file_of_ones_own_is_an_empty_configuration(
+def test_documented_defaults_are_what_an_empty_configuration_means() -> None:
+    in_words = {"root", "environment", "include", "exclude", "max_delete", "windows", "events"}
+    for section, values in {"folder": Settings(), "trash": Config().retention}.items():
+        for option in options.keys(section):
+            if option.parse is not None and option.name not in in_words:
+                default = option.parse(config.read_yaml(option.default))
+                assert default == getattr(values, option.name), option.name
+
+
+def test_missing_default_config_file_means_empty_configuration(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("CRAFTSYNC_CONFIG", raising=False)
@@ -86,7 +99,7 @@ def test_a_missing_file_of_ones_own_is_an_empty_configuration(
     assert config.load() == Config()
 
 
-def test_the_file_of_ones_own_is_found_where_the_platform_keeps_such_files(
+def test_default_config_file_is_in_the_platforms_config_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("CRAFTSYNC_CONFIG", raising=False)
@@ -97,7 +110,7 @@ def test_the_file_of_ones_own_is_found_where_the_platform_keeps_such_files(
 
 
 @pytest.mark.parametrize("by", ["argument", "variable"])
-def test_a_file_that_is_named_has_to_exist(
+def test_config_file_given_by_flag_must_exist(
     by: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     missing = tmp_path / "none.yaml"
@@ -107,31 +120,31 @@ def test_a_file_that_is_named_has_to_exist(
         config.load(missing if by == "argument" else None)
 
 
-def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+def test_config_file_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "latin.yaml"
     file.write_bytes("# été".encode("latin-1"))
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(file)
 
 
-def test_an_empty_file_is_an_empty_configuration() -> None:
+def test_empty_config_file_means_empty_configuration() -> None:
     assert config.parse("# nothing yet\n", FILE) == Config()
     assert config.parse("environments:\nfolders:\n", FILE) == Config()
 
 
-def test_a_relative_path_starts_at_the_folder_of_the_file() -> None:
+def test_relative_paths_in_config_start_at_the_files_folder() -> None:
     text = "environments: {a: {store: directory, path: ../backup}}"
     assert config.parse(text, FILE).environments["a"] == DirectoryEnvironment(Path("/backup"))
 
 
-def test_an_environment_may_be_followed_by_a_folder() -> None:
+def test_store_may_name_an_environment_and_a_folder_in_it() -> None:
     text = f"{ENVIRONMENT}folders: {{data: {{root: /data, environment: 'archive:models/2026'}}}}"
     assert config.parse(text, FILE).folders["data"].environment == "archive:models/2026"
 
 
-def test_what_is_not_said_stays_open() -> None:
+def test_options_missing_in_config_stay_unset() -> None:
     text = f"{ENVIRONMENT}folders: {{data: {{root: /data, environment: archive}}}}"
-    assert config.parse(text, FILE).folders["data"].settings == Settings()
+    assert config.parse(text, FILE).folders["data"].given == {}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +156,7 @@ def test_what_is_not_said_stays_open() -> None:
         ("100%", DeleteLimit(0, 1.0)),
     ],
 )
-def test_a_limit_of_deletes_is_taken_exactly_as_said(word: str, limit: DeleteLimit) -> None:
+def test_delete_limit_is_read_exactly_as_written(word: str, limit: DeleteLimit) -> None:
     assert settings(f"max_delete: {word}").max_delete == limit
 
 
@@ -159,23 +172,23 @@ def test_a_limit_of_deletes_is_taken_exactly_as_said(word: str, limit: DeleteLim
         ("500", Rates(500, 500)),
     ],
 )
-def test_a_rate_is_bytes_per_second_up_and_down(word: str, rates: Rates) -> None:
+def test_bwlimit_gives_bytes_per_second_for_each_direction(word: str, rates: Rates) -> None:
     assert settings(f'bwlimit: "{word}"').bwlimit == rates
 
 
-def test_rates_need_no_quotes_even_where_old_yaml_read_base_sixty() -> None:
+def test_bwlimit_needs_no_quotes_despite_yaml_base_60() -> None:
     text = f"{ENVIRONMENT}folders:\n  data:\n    root: /data\n    environment: archive\n    bwlimit: 10:20\n"
-    assert config.parse(text, FILE).folders["data"].settings.bwlimit == Rates(10, 20)
+    assert config.parse(text, FILE).folders["data"].given["bwlimit"] == Rates(10, 20)
 
 
-def test_a_rate_may_depend_on_the_time() -> None:
+def test_bwlimit_may_be_a_timetable() -> None:
     table = settings("bwlimit: '08:00,1M 19:00,off'").bwlimit
     assert isinstance(table, Timetable)
     assert table.at(datetime(2026, 11, 22, 18, 59)) == Rates(1024**2, 1024**2)
     assert table.at(datetime(2026, 11, 22, 19, 0)) == Rates(None, None)
 
 
-def test_where_the_figures_go_and_who_is_told_stand_at_the_top() -> None:
+def test_metrics_and_notify_are_top_level_config_keys() -> None:
     loaded = config.parse("metrics: craftsync.prom\nnotify: [/bin/tell, --now]\n", FILE)
     assert loaded.metrics == Path("/etc/craftsync.prom")
     assert loaded.notify == ("/bin/tell", "--now")
@@ -251,7 +264,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_answered_with_file_key_value_and_remedy(mistake: str) -> None:
+def test_config_error_names_file_key_value_and_remedy(mistake: str) -> None:
     text, message, remedy = MISTAKES[mistake]
     error = refused(text)
     assert str(error).startswith(f"{FILE}: ")
@@ -261,7 +274,7 @@ def test_a_mistake_is_answered_with_file_key_value_and_remedy(mistake: str) -> N
 
 
 @pytest.mark.parametrize("key", ["token", "secret_access_key", "password", "aws_access_key_id"])
-def test_a_secret_in_the_file_is_refused_and_never_repeated(key: str) -> None:
+def test_secret_in_config_file_is_rejected_and_never_printed(key: str) -> None:
     text = f"environments: {{dev: {{store: craft-ai, url: 'https://x', {key}: hunter2}}}}"
     error = refused(text)
     assert f"environments.dev.{key}: a secret has no place" in str(error)

@@ -85,7 +85,7 @@ def answers(draw: st.DrawFn) -> bytes:
 
 
 @given(answers(), st.data())
-def test_an_answer_is_read_as_http_client_reads_it_in_whatever_pieces_it_comes(
+def test_response_parsing_matches_http_client_for_any_chunking(
     answer: bytes, data: st.DataObject
 ) -> None:
     method = data.draw(st.sampled_from(["GET", "PUT", "HEAD"]))
@@ -113,7 +113,7 @@ def test_an_answer_is_read_as_http_client_reads_it_in_whatever_pieces_it_comes(
     assert response.left == 0
 
 
-def test_one_connection_takes_one_request_after_the_other(
+def test_connection_is_reused_for_consecutive_requests(
     ends: tuple[Connection, socket.socket],
 ) -> None:
     connection, far = ends
@@ -127,7 +127,7 @@ def test_one_connection_takes_one_request_after_the_other(
         assert connection.is_quiet()
 
 
-def test_a_connection_with_something_left_on_it_is_not_quiet(
+def test_connection_with_unread_bytes_is_not_reusable(
     ends: tuple[Connection, socket.socket],
 ) -> None:
     connection, far = ends
@@ -147,17 +147,19 @@ def test_a_connection_with_something_left_on_it_is_not_quiet(
         ("HTTP/1.1 204 No Content", True),
     ],
 )
-def test_whether_the_connection_takes_another_request(head: str, reusable: bool) -> None:
+def test_response_headers_decide_whether_the_connection_is_reusable(
+    head: str, reusable: bool
+) -> None:
     assert answered(f"{head}\r\n\r\n".encode()).is_complete is reusable
 
 
-def test_what_comes_before_the_answer_is_passed_over() -> None:
+def test_informational_1xx_responses_are_skipped() -> None:
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     response = answered(early + OK)
     assert (response.status, response.headers) == (200, {"content-length": "2"})
 
 
-def test_values_that_come_twice_are_joined() -> None:
+def test_repeated_response_headers_are_joined() -> None:
     response = answered(b"HTTP/1.1 200 OK\r\nA: 1\r\na:2\r\nContent-Length: 0\r\n\r\n")
     assert response.headers["a"] == "1, 2"
 
@@ -184,7 +186,7 @@ def test_values_that_come_twice_are_joined() -> None:
         b"HTTP/1.1 200 OK\r\nA: " + b"a" * 70_000,
     ],
 )
-def test_what_is_no_whole_answer_is_refused(answer: bytes) -> None:
+def test_incomplete_or_invalid_response_raises(answer: bytes) -> None:
     with pytest.raises(InvalidResponse):
         answered(answer)
 
@@ -200,7 +202,7 @@ def test_what_is_no_whole_answer_is_refused(answer: bytes) -> None:
         ("/a", {"x": "\u20ac"}),
     ],
 )
-def test_a_request_holds_nothing_but_itself(
+def test_request_with_invalid_characters_is_never_sent(
     ends: tuple[Connection, socket.socket], target: str, headers: dict[str, str]
 ) -> None:
     connection, far = ends
@@ -211,7 +213,7 @@ def test_a_request_holds_nothing_but_itself(
         far.recv(1)
 
 
-def test_who_refuses_a_large_body_and_hangs_up_is_heard(
+def test_early_refusal_of_a_large_body_is_read_despite_hangup(
     ends: tuple[Connection, socket.socket],
 ) -> None:
     connection, far = ends
@@ -221,7 +223,7 @@ def test_who_refuses_a_large_body_and_hangs_up_is_heard(
     assert (response.status, response.read()) == (403, b"no")
 
 
-def test_a_request_that_is_cut_off_without_an_answer_is_not_waited_for(
+def test_connection_closed_during_the_request_fails_at_once(
     ends: tuple[Connection, socket.socket],
 ) -> None:
     connection, far = ends
@@ -230,12 +232,12 @@ def test_a_request_that_is_cut_off_without_an_answer_is_not_waited_for(
         connection.request("PUT", "/", {}, bytes(8 << 20), 0.5)
 
 
-def test_silence_ends_after_a_while(ends: tuple[Connection, socket.socket]) -> None:
+def test_silent_server_times_out(ends: tuple[Connection, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
         ends[0].request("GET", "/", {}, b"", 0.01)
 
 
-def test_a_body_in_pieces_goes_out_whole(ends: tuple[Connection, socket.socket]) -> None:
+def test_request_body_in_pieces_is_sent_completely(ends: tuple[Connection, socket.socket]) -> None:
     connection, far = ends
     pieces = [bytes([number]) * 300_000 for number in range(4)]
     received = bytearray()
@@ -254,7 +256,7 @@ def test_a_body_in_pieces_goes_out_whole(ends: tuple[Connection, socket.socket])
     assert received.partition(b"\r\n\r\n")[2] == b"".join(pieces)
 
 
-def test_tasks_of_one_thread_wait_for_their_sockets_together() -> None:
+def test_socket_waits_of_tasks_in_one_thread_overlap() -> None:
     """Each answer is sent only once all requests have arrived."""
     pairs = [socket.socketpair() for _ in range(4)]
     connections = [Connection(near) for near, _ in pairs]
@@ -284,7 +286,7 @@ def test_tasks_of_one_thread_wait_for_their_sockets_together() -> None:
     assert taken == [(threading.get_ident(), b"ok")] * 4
 
 
-def test_a_task_that_waits_too_long_for_its_socket_is_told() -> None:
+def test_socket_wait_of_a_task_times_out() -> None:
     near, far = socket.socketpair()
     pool: TaskPool[Any] = TaskPool(Fixed(1))
     with closing(Connection(near)) as connection, far:
@@ -294,7 +296,7 @@ def test_a_task_that_waits_too_long_for_its_socket_is_told() -> None:
         pool.close()
 
 
-def test_closing_a_pool_lets_a_task_get_its_answer() -> None:
+def test_closing_a_pool_lets_running_requests_finish() -> None:
     near, far = socket.socketpair()
     pool: TaskPool[Any] = TaskPool(Fixed(1))
     with closing(Connection(near)) as connection, far:
@@ -305,7 +307,7 @@ def test_closing_a_pool_lets_a_task_get_its_answer() -> None:
         assert pool.take(0) == b"ok"
 
 
-def test_a_wait_that_lasts_too_long_ends_while_others_go_on() -> None:
+def test_socket_timeout_of_one_task_leaves_other_tasks_waiting() -> None:
     silent, _keep_open = socket.socketpair()
     busy, far = socket.socketpair()
     pool: TaskPool[Any] = TaskPool(Fixed(2))

@@ -95,7 +95,7 @@ def breaks_once(*offsets: int) -> Callable[[int], None]:
     return before
 
 
-def test_when_a_part_fails_the_others_have_ended_before_their_file_is_closed(
+def test_no_part_writes_after_a_failed_download_closed_its_file(
     fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
 ) -> None:
     failed, running = threading.Event(), threading.Event()
@@ -120,7 +120,7 @@ def test_when_a_part_fails_the_others_have_ended_before_their_file_is_closed(
     assert fetcher.root.has_temporary("download-1")
 
 
-def test_when_the_first_part_fails_the_others_have_ended_before_their_file_is_closed(
+def test_failed_first_part_waits_for_other_parts_before_closing_the_file(
     fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
 ) -> None:
     failed, running, returned = threading.Event(), threading.Event(), threading.Event()
@@ -146,7 +146,7 @@ def test_when_the_first_part_fails_the_others_have_ended_before_their_file_is_cl
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["resumable", "conflict copy"])
-def test_a_large_object_is_fetched_in_parts_and_each_is_tried_again(
+def test_large_download_is_split_into_parts_retried_one_by_one(
     fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]], named: bool
 ) -> None:
     store = Breaking(breaks_once(16, PART + 32, 5 * PART))
@@ -160,7 +160,7 @@ def test_a_large_object_is_fetched_in_parts_and_each_is_tried_again(
     assert set(store.offsets) == set(range(0, len(BODY), PART))
 
 
-def test_a_small_object_whose_body_breaks_off_is_asked_for_again(
+def test_small_download_is_retried_when_its_body_breaks_off(
     fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -172,7 +172,7 @@ def test_a_small_object_whose_body_breaks_off_is_asked_for_again(
         assert (digest, temporary.size()) == (DIGEST, len(BODY))
 
 
-def test_a_comparison_that_breaks_off_goes_on_where_it_was(
+def test_interrupted_content_comparison_resumes_where_it_stopped(
     fetcher_of: Callable[[Breaking], tuple[Fetcher, RemoteObject]],
 ) -> None:
     store = Breaking(breaks_once(32, 128, 496))
@@ -181,7 +181,7 @@ def test_a_comparison_that_breaks_off_goes_on_where_it_was(
     assert store.offsets == [0, 32, 128, 496]
 
 
-def test_a_stop_ends_the_hashing_of_a_large_file(tmp_path: Path) -> None:
+def test_stop_interrupts_hashing_of_a_large_file(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(BODY)
     hashing = Hashing()
     with Folder.open(tmp_path) as folder, folder.open_file("large") as file:
@@ -193,7 +193,7 @@ def test_a_stop_ends_the_hashing_of_a_large_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [PART, len(BODY)], ids=["in parts", "whole"])
-def test_content_that_is_not_what_its_digest_says_is_refused(
+def test_download_with_wrong_digest_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     monkeypatch.setattr(content, "WHOLE", part)

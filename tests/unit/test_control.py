@@ -85,11 +85,11 @@ def said(peer: socket.socket, line: bytes) -> dict[str, Any]:
     return answered
 
 
-def test_a_question_is_answered(folder: Path) -> None:
+def test_control_socket_answers_a_request(folder: Path) -> None:
     assert ask(folder, "status") == {"state": "watching"}
 
 
-def test_the_socket_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_control_socket_is_private_to_its_owner_under_any_umask(tmp_path: Path) -> None:
     previous = os.umask(0)
     try:
         endpoint = Endpoint(tmp_path / "control")
@@ -101,7 +101,7 @@ def test_the_socket_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) ->
     assert stat.S_ISSOCK(modes[1])
 
 
-def test_a_state_folder_may_be_deeper_than_the_address_of_a_socket_is_long(tmp_path: Path) -> None:
+def test_control_socket_works_in_a_state_folder_with_long_path(tmp_path: Path) -> None:
     state = tmp_path / ("a" * 100) / ("b" * 100)
     endpoint = Endpoint(folder_of(state, "/root", "/store"))
     peer = connect(folder_of(state, "/root", "/store"), 10)
@@ -110,7 +110,7 @@ def test_a_state_folder_may_be_deeper_than_the_address_of_a_socket_is_long(tmp_p
     endpoint.close()
 
 
-def test_two_pairs_have_two_sockets(tmp_path: Path) -> None:
+def test_each_linked_folder_has_its_own_control_socket(tmp_path: Path) -> None:
     folders = {folder_of(tmp_path, root, "/store") for root in ("/one", "/two")}
     endpoints = [Endpoint(folder) for folder in folders]
     assert len(endpoints) == 2
@@ -118,7 +118,7 @@ def test_two_pairs_have_two_sockets(tmp_path: Path) -> None:
         endpoint.close()
 
 
-def test_a_second_daemon_is_told_the_process_that_listens(folder: Path) -> None:
+def test_second_daemon_error_names_the_running_process(folder: Path) -> None:
     with pytest.raises(LockedError, match=rf"process {os.getpid()}\b"):
         Endpoint(folder)
     assert ask(folder, "status") == {"state": "watching"}
@@ -134,7 +134,7 @@ sys.stdin.read()
 """
 
 
-def test_the_socket_of_a_killed_process_is_replaced_and_that_of_a_living_one_is_not(
+def test_socket_of_a_dead_process_is_replaced_only(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "control"
@@ -152,20 +152,20 @@ def test_the_socket_of_a_killed_process_is_replaced_and_that_of_a_living_one_is_
     Endpoint(folder).close()
 
 
-def test_where_nobody_listens_nobody_answers(tmp_path: Path) -> None:
+def test_control_request_without_a_daemon_returns_nothing(tmp_path: Path) -> None:
     assert ask(tmp_path / "none", "status") is None
     Endpoint(tmp_path / "control").close()
     assert ask(tmp_path / "control", "status") is None
 
 
-def test_a_folder_that_cannot_hold_a_socket_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_state_folder_that_cannot_hold_a_socket_gives_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError) as caught:
         Endpoint(tmp_path / "file" / "control")
     assert caught.value.remedy
 
 
-def test_an_unknown_verb_is_refused(folder: Path) -> None:
+def test_unknown_control_command_is_rejected(folder: Path) -> None:
     with pytest.raises(UsageError, match="there is no verb 'reboot'"):
         ask(folder, "reboot")
 
@@ -182,7 +182,7 @@ def test_an_unknown_verb_is_refused(folder: Path) -> None:
         (b'{"verb": ["status"]}', "no verb"),
     ],
 )
-def test_nonsense_is_refused_and_the_conversation_goes_on(
+def test_invalid_control_request_is_rejected_and_the_connection_kept(
     connected: Connect, line: bytes, error: str
 ) -> None:
     peer = connected()
@@ -190,7 +190,7 @@ def test_nonsense_is_refused_and_the_conversation_goes_on(
     assert said(peer, b'{"verb": "status"}') == {"answer": {"state": "watching"}}
 
 
-def test_a_client_that_says_nothing_holds_up_nobody_and_is_cut_off_in_time(
+def test_silent_control_client_blocks_nobody_and_is_disconnected(
     folder: Path, connected: Connect, clock: FakeClock
 ) -> None:
     silent = connected()
@@ -201,7 +201,7 @@ def test_a_client_that_says_nothing_holds_up_nobody_and_is_cut_off_in_time(
     assert silent.recv(1) == b""
 
 
-def test_a_line_without_an_end_is_cut_off(folder: Path, connected: Connect) -> None:
+def test_overlong_control_request_is_disconnected(folder: Path, connected: Connect) -> None:
     flooding = connected()
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
         for _ in range(100):
@@ -209,9 +209,7 @@ def test_a_line_without_an_end_is_cut_off(folder: Path, connected: Connect) -> N
     assert ask(folder, "status") == {"state": "watching"}
 
 
-def test_a_client_that_asks_and_never_listens_holds_up_nobody(
-    folder: Path, connected: Connect
-) -> None:
+def test_control_client_that_never_reads_blocks_nobody(folder: Path, connected: Connect) -> None:
     deaf = connected()
     deaf.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -220,13 +218,15 @@ def test_a_client_that_asks_and_never_listens_holds_up_nobody(
     assert ask(folder, "status") == {"state": "watching"}
 
 
-def test_a_crowd_gives_way_to_whoever_comes_next(folder: Path, connected: Connect) -> None:
+def test_full_control_server_drops_an_old_client_for_a_new_one(
+    folder: Path, connected: Connect
+) -> None:
     crowd = [connected() for _ in range(100)]
     assert ask(folder, "status") == {"state": "watching"}
     assert crowd[0].recv(1) == b""
 
 
-def test_a_daemon_that_goes_away_in_mid_answer_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_daemon_that_dies_while_answering_gives_a_remedy(tmp_path: Path) -> None:
     folder = tmp_path / "control"
     endpoint = Endpoint(folder)
 
@@ -242,7 +242,7 @@ def test_a_daemon_that_goes_away_in_mid_answer_is_an_error_with_a_remedy(tmp_pat
     endpoint.close()
 
 
-def test_a_request_that_fails_is_answered_so_and_the_next_one_is_carried_out(folder: Path) -> None:
+def test_failed_control_request_reports_the_error_and_the_next_works(folder: Path) -> None:
     with pytest.raises(UsageError, match="it failed: nobody foresaw this"):
         ask(folder, "fail")
     assert ask(folder, "status") == {"state": "watching"}

@@ -71,7 +71,7 @@ def status(folder: Watched) -> dict[str, Any]:
     return facts
 
 
-def test_an_unforeseen_exception_halts_its_folder_which_is_tried_again_and_the_others_continue(
+def test_unexpected_exception_halts_and_retries_only_its_own_folder(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tries, seen = [], []
@@ -102,7 +102,7 @@ def test_an_unforeseen_exception_halts_its_folder_which_is_tried_again_and_the_o
     assert "Traceback" in caplog.text
 
 
-def test_when_no_thread_is_left_the_folder_halts_and_says_so(tmp_path: Path) -> None:
+def test_folder_halts_with_a_reason_when_no_thread_can_start(tmp_path: Path) -> None:
     reasons: list[str] = []
 
     def no_thread() -> Any:
@@ -128,6 +128,6 @@ def test_when_no_thread_is_left_the_folder_halts_and_says_so(tmp_path: Path) -> 
         (RuntimeError("another"), None),
     ],
 )
-def test_what_the_machine_has_run_out_of_is_named(error: Exception, words: str | None) -> None:
+def test_exhausted_machine_resource_is_named(error: Exception, words: str | None) -> None:
     found = exhausted(error)
     assert (str(found) if found else None) == words

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from craftsync.core.model import Kind
 from craftsync.daemon import metrics
@@ -28,14 +32,14 @@ def listening(tmp_path: Path) -> socket.socket:
     return line
 
 
-def test_systemd_is_told_on_the_socket_it_names(listening: socket.socket) -> None:
+def test_systemd_notifications_go_to_notify_socket(listening: socket.socket) -> None:
     address = listening.getsockname()
     ServiceManager({"NOTIFY_SOCKET": address}).tell("READY=1", "STATUS=fine")
     assert listening.recv(100) == b"READY=1\nSTATUS=fine"
     listening.close()
 
 
-def test_an_address_without_a_file_is_one_too() -> None:
+def test_notify_socket_may_be_an_abstract_address() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(f"\0craftsync-test-{os.getpid()}")
         line.settimeout(60)
@@ -43,7 +47,7 @@ def test_an_address_without_a_file_is_one_too() -> None:
         assert line.recv(100) == b"READY=1"
 
 
-def test_without_systemd_or_when_it_has_gone_nobody_is_told(tmp_path: Path) -> None:
+def test_missing_or_dead_systemd_is_ignored(tmp_path: Path) -> None:
     ServiceManager({}).tell("READY=1")
     ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell("READY=1")
 
@@ -58,7 +62,7 @@ def test_without_systemd_or_when_it_has_gone_nobody_is_told(tmp_path: Path) -> N
     ],
     ids=["a line break", "NUL", "no UTF-8", "too long"],
 )
-def test_whatever_a_status_contains_it_is_one_line_that_systemd_reads(
+def test_systemd_status_is_always_one_valid_line(
     listening: socket.socket, text: str, line: bytes
 ) -> None:
     ServiceManager({"NOTIFY_SOCKET": listening.getsockname()}).tell(text)
@@ -66,7 +70,7 @@ def test_whatever_a_status_contains_it_is_one_line_that_systemd_reads(
     listening.close()
 
 
-def test_a_manager_that_does_not_read_holds_up_nobody(listening: socket.socket) -> None:
+def test_systemd_that_does_not_read_blocks_nobody(listening: socket.socket) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": listening.getsockname()})
     for _ in range(10_000):
         manager.tell("WATCHDOG=1")
@@ -82,7 +86,7 @@ def test_a_manager_that_does_not_read_holds_up_nobody(listening: socket.socket) 
         ({}, None),
     ],
 )
-def test_the_watchdog_is_for_the_process_it_is_meant_for(
+def test_systemd_watchdog_of_another_process_is_ignored(
     variables: dict[str, str], seconds: float | None
 ) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": "/run/nobody", **variables})
@@ -93,7 +97,7 @@ HELD = IssueEvent(Issue.HELD, "a", "too many")
 PROBLEM = IssueEvent(Issue.PROBLEM, "b", "unreadable")
 
 
-def test_what_a_pass_says_holds_until_one_over_everything_says_otherwise() -> None:
+def test_problems_stay_listed_until_a_complete_run_clears_them() -> None:
     waiting = Waiting()
     for event in (HELD, PROBLEM, IssueEvent(Issue.SKIPPED, "c", "busy")):
         waiting.note(event)
@@ -105,7 +109,7 @@ def test_what_a_pass_says_holds_until_one_over_everything_says_otherwise() -> No
     assert (waiting.count(Issue.HELD), waiting.count(Issue.PROBLEM)) == (0, 1)
 
 
-def test_what_was_done_waits_no_more() -> None:
+def test_synced_paths_are_no_longer_listed_as_pending() -> None:
     waiting = Waiting()
     waiting.note(PROBLEM)
     waiting.run_ended(None)
@@ -114,7 +118,7 @@ def test_what_was_done_waits_no_more() -> None:
     assert waiting.first(10) == []
 
 
-def test_a_million_problems_are_counted_and_not_kept() -> None:
+def test_problems_beyond_10000_are_counted_but_not_listed() -> None:
     waiting = Waiting()
     for number in range(20_000):
         waiting.note(IssueEvent(Issue.PROBLEM, str(number), "unreadable"))
@@ -127,7 +131,7 @@ def notice(event: str) -> Notice:
     return Notice(event, "/root", "/store", "path", "reason", 1)
 
 
-def test_one_call_after_the_other_and_one_that_hangs_is_ended(tmp_path: Path) -> None:
+def test_notify_commands_run_one_by_one_and_hanging_ones_are_killed(tmp_path: Path) -> None:
     clock = FakeClock()
     program = (
         "import os, sys, time\n"
@@ -148,7 +152,7 @@ def test_one_call_after_the_other_and_one_that_hangs_is_ended(tmp_path: Path) ->
     hook.close()
 
 
-def test_what_a_command_that_hangs_has_started_is_ended_with_it(tmp_path: Path) -> None:
+def test_killing_a_notify_command_kills_its_children(tmp_path: Path) -> None:
     clock, child = FakeClock(), tmp_path / "child"
     hook = Hook(
         ["/bin/sh", "-c", f"sleep 3600 & echo $! > {child}.new; mv {child}.new {child}; wait"],
@@ -170,7 +174,7 @@ def test_what_a_command_that_hangs_has_started_is_ended_with_it(tmp_path: Path) 
     [("no \0 entry", "no � entry"), ("na\udce9me", "na?me"), ("x" * 200_000, "x" * 30_000)],
     ids=["NUL", "no UTF-8", "too long"],
 )
-def test_a_command_of_notify_gets_any_reason_in_a_form_a_variable_can_hold(
+def test_notify_reason_is_made_safe_for_an_environment_variable(
     tmp_path: Path, reason: str, heard: str
 ) -> None:
     file = tmp_path / "reason"
@@ -185,7 +189,7 @@ def test_a_command_of_notify_gets_any_reason_in_a_form_a_variable_can_hold(
     assert file.read_text() == f"{heard}\n"
 
 
-def test_a_command_that_is_not_there_is_no_reason_to_end(
+def test_missing_notify_command_does_not_stop_the_daemon(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     hook = Hook([str(tmp_path / "none")], FakeClock())
@@ -214,7 +218,7 @@ def status(**facts: Any) -> dict[str, Any]:
     }
 
 
-def test_figures_are_written_as_prometheus_reads_them() -> None:
+def test_metrics_file_is_valid_prometheus_text() -> None:
     text = metrics.rendered([status(), status(root='a"b\\c\nd', state="halted", lag=None)])
     assert 'craftsync_up{root="/r",store="/s"} 1\n' in text
     assert 'craftsync_up{root="a\\"b\\\\c\\nd",store="/s"} 0\n' in text
@@ -231,19 +235,70 @@ def test_figures_are_written_as_prometheus_reads_them() -> None:
         *(("offline", 0), ("halted", 0), ("stopped", 0)),
     ],
 )
-def test_up_is_0_while_a_folder_cannot_be_synced(state: str, up: int) -> None:
+def test_metric_up_is_0_while_a_folder_cannot_be_synced(state: str, up: int) -> None:
     assert f'craftsync_up{{root="/r",store="/s"}} {up}\n' in metrics.rendered([status(state=state)])
 
 
-def test_figures_that_are_not_known_are_left_out() -> None:
+def test_unknown_metrics_are_left_out() -> None:
     text = metrics.rendered([status(pending=None, watch={"healthy": None, "reason": None})])
     assert "craftsync_pending_paths{" not in text
     assert "craftsync_watch_healthy{" not in text
 
 
-def test_a_reader_finds_the_old_figures_or_the_new_ones(tmp_path: Path) -> None:
+def test_metrics_file_is_replaced_atomically(tmp_path: Path) -> None:
     file = tmp_path / "node" / "craftsync.prom"
     for number in range(3):
         metrics.write(file, [status(pending=number)])
     assert 'craftsync_pending_paths{root="/r",store="/s"} 2' in file.read_text()
     assert [path.name for path in file.parent.iterdir()] == ["craftsync.prom"]
+
+
+@contextmanager
+def serving(
+    *statuses: dict[str, Any], alive: bool = True, unready: Sequence[str] = ()
+) -> Iterator[int]:
+    health = metrics.Health(lambda: alive, lambda: unready)
+    server = metrics.MetricsServer(("127.0.0.1", 0), lambda: statuses, health)
+    try:
+        yield int(server.url.rpartition(":")[2].partition("/")[0])
+    finally:
+        server.close()
+
+
+def fetched(port: int, path: str) -> tuple[int, str]:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def samples_of(text: str) -> list[tuple[str, dict[str, str], float]]:
+    families = text_string_to_metric_families(text)
+    found = [(one.name, one.labels, one.value) for family in families for one in family.samples]
+    return sorted(found, key=repr)
+
+
+def test_the_file_and_the_address_have_the_same_figures() -> None:
+    odd = status(root='a"b\\c\nd', store="na\udce9me", state="halted", lag=None, pending=None)
+    with serving(status(), odd) as port:
+        code, text = fetched(port, "/metrics")
+    assert code == 200
+    assert samples_of(text) == samples_of(metrics.rendered([status(), odd]))
+    assert len(samples_of(text)) > 30
+
+
+def test_a_daemon_whose_main_loop_hangs_is_not_alive() -> None:
+    with serving(alive=False) as port:
+        assert fetched(port, "/healthz") == (503, "the main loop hangs\n")
+
+
+def test_each_reason_for_not_being_ready_has_a_line() -> None:
+    with serving(unready=["/a: halted", "/b: offline"]) as port:
+        assert fetched(port, "/readyz") == (503, "/a: halted\n/b: offline\n")
+
+
+def test_silent_clients_keep_nobody_from_an_answer() -> None:
+    with serving(status()) as port, ExitStack() as silent:
+        for _ in range(100):
+            silent.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert fetched(port, "/healthz") == (200, "ok\n")

@@ -45,7 +45,7 @@ def kept_versions(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(trash.rglob("*")) if path.is_file()]
 
 
-def test_what_is_uploaded_can_be_listed_described_downloaded_and_deleted(
+def test_uploaded_object_can_be_listed_described_downloaded_and_deleted(
     store: DataStore, tmp_path: Path
 ) -> None:
     (tmp_path / "local.csv").write_bytes(b"id;name\n1;Zo\xc3\xa9\n")
@@ -59,7 +59,7 @@ def test_what_is_uploaded_can_be_listed_described_downloaded_and_deleted(
     assert store.list_data_store_objects() == []
 
 
-def test_the_time_is_an_iso_date_in_utc_to_the_second(store: DataStore, folder: Path) -> None:
+def test_object_time_is_iso_8601_utc_in_seconds(store: DataStore, folder: Path) -> None:
     (folder / "a").write_bytes(b"a")
     os.utime(folder / "a", ns=(0, 1_795_342_272_987_654_321))
     (found,) = store.list_data_store_objects()
@@ -67,7 +67,7 @@ def test_the_time_is_an_iso_date_in_utc_to_the_second(store: DataStore, folder: 
     assert datetime.fromisoformat(found["last_modified"]).utcoffset() is not None
 
 
-def test_a_folder_path_is_a_folder_and_not_a_prefix(store: DataStore, folder: Path) -> None:
+def test_folder_path_matches_a_folder_and_not_a_name_prefix(store: DataStore, folder: Path) -> None:
     for path in ("a/b/1", "a/2", "ab/3", "a.txt"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(b"x")
@@ -76,7 +76,7 @@ def test_a_folder_path_is_a_folder_and_not_a_prefix(store: DataStore, folder: Pa
     assert len(store.list_data_store_objects("")) == 4
 
 
-def test_what_is_replaced_or_deleted_stays_recoverable(store: DataStore, folder: Path) -> None:
+def test_replaced_and_deleted_objects_stay_in_the_trash(store: DataStore, folder: Path) -> None:
     for content in (b"one", b"two"):
         store.upload_data_store_object(io.BytesIO(content), "a")
     store.delete_data_store_object("a")
@@ -84,12 +84,12 @@ def test_what_is_replaced_or_deleted_stays_recoverable(store: DataStore, folder:
     assert store.list_data_store_objects() == []
 
 
-def test_deleting_what_is_not_there_is_a_success(store: DataStore) -> None:
+def test_deleting_a_missing_object_succeeds(store: DataStore) -> None:
     assert store.delete_data_store_object("never/there") == {"path": "never/there"}
 
 
 @pytest.mark.parametrize("size", [0, 1, 3 * 1024 * 1024 + 7])
-def test_file_objects_work_in_both_directions(store: DataStore, size: int) -> None:
+def test_file_objects_can_be_uploaded_and_downloaded_into(store: DataStore, size: int) -> None:
     content = os.urandom(size)
     store.upload_data_store_object(io.BytesIO(content), "a")
     target = io.BytesIO()
@@ -106,16 +106,14 @@ def test_a_file_object_is_uploaded_from_its_start(store: DataStore, tmp_path: Pa
     assert store.get_data_store_object_information("a")["size"] == 10
 
 
-def test_what_was_written_to_a_file_object_and_not_flushed_is_uploaded(
-    store: DataStore, tmp_path: Path
-) -> None:
+def test_unflushed_writes_of_a_file_object_are_uploaded(store: DataStore, tmp_path: Path) -> None:
     with (tmp_path / "file").open("w+b") as file:
         file.write(b"still in the buffer")
         store.upload_data_store_object(file, "a")
     assert store.get_data_store_object_information("a")["size"] == 19
 
 
-def test_a_stream_that_cannot_seek_is_uploaded_whole(store: DataStore) -> None:
+def test_unseekable_stream_is_uploaded_completely(store: DataStore) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"through a pipe")
     os.close(writing)
@@ -160,27 +158,27 @@ class GivesNothingYet(OnlyReads):
         return super().read(size) or cast(bytes, None)
 
 
-def test_file_objects_with_read_or_write_alone_work_in_both_directions(store: DataStore) -> None:
+def test_file_objects_with_only_read_or_write_are_enough(store: DataStore) -> None:
     store.upload_data_store_object(cast(BinaryIO, OnlyReads(b"12345")), "a")
     target = OnlyWrites()
     store.download_data_store_object("a", cast(BinaryIO, target))
     assert target.written == b"12345"
 
 
-def test_a_raw_stream_gets_every_byte(store: DataStore) -> None:
+def test_download_into_a_raw_stream_writes_every_byte(store: DataStore) -> None:
     store.upload_data_store_object(io.BytesIO(b"0123456789" * 3), "a")
     target = TakesAFewBytes()
     store.download_data_store_object("a", cast(BinaryIO, target))
     assert target.written == b"0123456789" * 3
 
 
-def test_a_stream_that_does_not_wait_is_not_stored_in_part(store: DataStore) -> None:
+def test_nonblocking_stream_is_never_stored_partially(store: DataStore) -> None:
     with pytest.raises(UsageError, match="gives nothing yet"):
         store.upload_data_store_object(cast(BinaryIO, GivesNothingYet(b"the first part")), "a")
     assert store.list_data_store_objects() == []
 
 
-def test_of_a_compressed_file_object_the_content_is_uploaded_and_not_the_file(
+def test_gzip_file_object_uploads_its_decompressed_content(
     store: DataStore, tmp_path: Path
 ) -> None:
     with gzip.open(tmp_path / "file.gz", "wb") as compressed:
@@ -190,9 +188,7 @@ def test_of_a_compressed_file_object_the_content_is_uploaded_and_not_the_file(
     assert store.get_data_store_object_information("a")["size"] == 5000
 
 
-def test_a_download_keeps_the_permissions_of_the_file_it_replaces(
-    store: DataStore, tmp_path: Path
-) -> None:
+def test_download_keeps_permissions_of_the_replaced_file(store: DataStore, tmp_path: Path) -> None:
     store.upload_data_store_object(io.BytesIO(b"new"), "a")
     target = tmp_path / "target"
     target.write_bytes(b"old")
@@ -202,7 +198,7 @@ def test_a_download_keeps_the_permissions_of_the_file_it_replaces(
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
 
-def test_a_download_into_a_link_writes_where_it_leads(store: DataStore, tmp_path: Path) -> None:
+def test_download_into_a_symlink_writes_to_its_target(store: DataStore, tmp_path: Path) -> None:
     store.upload_data_store_object(io.BytesIO(b"new"), "a")
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "link").symlink_to("real")
@@ -211,7 +207,7 @@ def test_a_download_into_a_link_writes_where_it_leads(store: DataStore, tmp_path
     assert (tmp_path / "real").read_bytes() == b"new"
 
 
-def test_a_download_into_a_pipe_leaves_the_pipe_in_place(store: DataStore, tmp_path: Path) -> None:
+def test_download_into_a_named_pipe_keeps_the_pipe(store: DataStore, tmp_path: Path) -> None:
     store.upload_data_store_object(io.BytesIO(b"new"), "a")
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
@@ -223,7 +219,7 @@ def test_a_download_into_a_pipe_leaves_the_pipe_in_place(store: DataStore, tmp_p
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_a_download_that_fails_leaves_the_old_file_and_nothing_else(
+def test_failed_download_leaves_only_the_old_file(
     store: DataStore, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "target").write_bytes(b"old")
@@ -237,7 +233,7 @@ def test_a_download_that_fails_leaves_the_old_file_and_nothing_else(
 
 
 @pytest.mark.parametrize("path", ["missing", "a/missing"])
-def test_what_is_not_there_is_not_found(store: DataStore, path: str, tmp_path: Path) -> None:
+def test_missing_object_raises_not_found(store: DataStore, path: str, tmp_path: Path) -> None:
     with pytest.raises(ObjectNotFound, match="missing"):
         store.get_data_store_object_information(path)
     with pytest.raises(ObjectNotFound, match="missing"):
@@ -245,7 +241,7 @@ def test_what_is_not_there_is_not_found(store: DataStore, path: str, tmp_path: P
 
 
 @pytest.mark.parametrize("path", [".craftsync/trash/x", ".craftsync", "../out", "a//b", "/a", "a/"])
-def test_paths_that_no_side_may_hold_are_refused(store: DataStore, folder: Path, path: str) -> None:
+def test_invalid_object_paths_are_rejected(store: DataStore, folder: Path, path: str) -> None:
     with pytest.raises(PathRefused):
         store.upload_data_store_object(io.BytesIO(b"x"), path)
     assert not [
@@ -255,9 +251,7 @@ def test_paths_that_no_side_may_hold_are_refused(store: DataStore, folder: Path,
     ]
 
 
-def test_what_craftsync_keeps_cannot_be_removed_through_the_data_store(
-    store: DataStore, folder: Path
-) -> None:
+def test_data_store_cannot_delete_craftsyncs_own_objects(store: DataStore, folder: Path) -> None:
     for content in (b"one", b"two"):
         store.upload_data_store_object(io.BytesIO(content), "a")
     (kept,) = (path for path in (folder / ".craftsync/trash").rglob("*") if path.is_file())
@@ -267,7 +261,9 @@ def test_what_craftsync_keeps_cannot_be_removed_through_the_data_store(
 
 
 @pytest.mark.parametrize("path", ["../secret", "a/../../secret"])
-def test_nothing_outside_the_store_is_read(store: DataStore, tmp_path: Path, path: str) -> None:
+def test_data_store_reads_nothing_outside_the_store(
+    store: DataStore, tmp_path: Path, path: str
+) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     target = io.BytesIO()
     with pytest.raises(CraftsyncError):
@@ -277,9 +273,7 @@ def test_nothing_outside_the_store_is_read(store: DataStore, tmp_path: Path, pat
     assert target.getvalue() == b""
 
 
-def test_an_upload_creates_the_folder_of_the_store_and_nothing_else_does(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_only_uploads_create_the_store_folder(folder: Path, tmp_path: Path) -> None:
     with DataStore(str(folder)) as store:
         with pytest.raises(StoreMissing):
             store.list_data_store_objects()
@@ -290,12 +284,12 @@ def test_an_upload_creates_the_folder_of_the_store_and_nothing_else_does(
         assert (folder / "a").read_bytes() == b"x"
 
 
-def test_a_file_that_cannot_be_read_is_named(store: DataStore, tmp_path: Path) -> None:
+def test_upload_of_an_unreadable_file_names_it(store: DataStore, tmp_path: Path) -> None:
     with pytest.raises(PathError, match=r"nowhere\.csv cannot be read"):
         store.upload_data_store_object(str(tmp_path / "nowhere.csv"), "a")
 
 
-def test_text_and_things_that_are_no_file_are_refused(store: DataStore) -> None:
+def test_upload_of_text_or_non_files_is_rejected(store: DataStore) -> None:
     with pytest.raises(UsageError, match="text"):
         store.upload_data_store_object(cast(BinaryIO, io.StringIO("text")), "a")
     with pytest.raises(UsageError, match="int is neither a path nor a binary file"):
@@ -306,7 +300,7 @@ def test_text_and_things_that_are_no_file_are_refused(store: DataStore) -> None:
         store.download_data_store_object("a", cast(BinaryIO, io.StringIO()))
 
 
-def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+def test_upload_detects_a_file_changing_while_it_is_read(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"0123456789")
     with file.open("rb") as opened:
@@ -319,7 +313,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
             source.verify()
 
 
-def test_what_passes_found_out_is_known_for_a_week_under_its_own_address_and_mark(
+def test_probed_store_facts_are_reused_for_a_week_per_store_identity(
     tmp_path: Path,
 ) -> None:
     now = 1_795_342_272_000_000_000
@@ -333,7 +327,7 @@ def test_what_passes_found_out_is_known_for_a_week_under_its_own_address_and_mar
     assert list(known_facts(tmp_path / "nowhere", "s3://a", now_ns=now)) == []
 
 
-def test_a_damaged_state_database_is_nothing_an_upload_stumbles_over(
+def test_data_store_upload_works_despite_a_damaged_state_database(
     tmp_path: Path, folder: Path
 ) -> None:
     damaged = tmp_path / "state" / "pairs" / "one" / "state.db"

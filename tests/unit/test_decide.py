@@ -55,7 +55,7 @@ def decided(local: str, baseline: str, remote: str, policy: Policy) -> str:
 
 
 @pytest.mark.parametrize(("local", "baseline", "remote", "two_way", "push", "delete"), ROWS)
-def test_each_state_of_one_path_has_its_decision_in_each_mode(
+def test_decision_for_every_state_of_one_path_in_each_mode(
     local: str, baseline: str, remote: str, two_way: str, push: str, delete: str
 ) -> None:
     assert decided(local, baseline, remote, TWO_WAY) == two_way
@@ -64,7 +64,7 @@ def test_each_state_of_one_path_has_its_decision_in_each_mode(
 
 
 @pytest.mark.parametrize(("local", "baseline", "remote", "two_way", "push", "delete"), ROWS)
-def test_exchanging_the_sides_mirrors_the_decision(
+def test_two_way_decision_is_symmetric_in_both_sides(
     local: str, baseline: str, remote: str, two_way: str, push: str, delete: str
 ) -> None:
     assert decided(remote, baseline, local, TWO_WAY) == MIRROR.get(two_way, two_way)
@@ -80,21 +80,21 @@ def test_without_a_baseline_two_way_never_deletes_or_overwrites() -> None:
             assert decision is not None and decision.kind is Kind.RECONCILE
 
 
-def test_a_racy_row_is_not_believed() -> None:
+def test_racy_baseline_row_is_verified_by_hashing() -> None:
     racy = row("p", 1)._replace(racy=True)
     decision = decide(local_file("p", 1), racy, remote_object("p", 1), TWO_WAY)
     assert decision is not None and decision.kind is Kind.UPLOAD
 
 
 @pytest.mark.parametrize("field", ["size", "mtime_ns", "ctime_ns", "inode"])
-def test_any_change_of_the_fingerprint_is_a_change(field: str) -> None:
+def test_any_fingerprint_difference_is_a_change(field: str) -> None:
     file = local_file("p", 1)
     changed = file._replace(**{field: getattr(file, field) + 1})
     decision = decide(changed, row("p", 1), remote_object("p", 1), TWO_WAY)
     assert decision is not None and decision.kind is Kind.UPLOAD
 
 
-def test_an_object_without_version_is_told_by_size_and_time() -> None:
+def test_object_without_version_is_compared_by_size_and_time() -> None:
     agreed = row("p", 1)._replace(version=None)
     same = remote_object("p", 1)._replace(version=None)
     assert decide(local_file("p", 1), agreed, same, TWO_WAY) is None
@@ -111,7 +111,7 @@ def test_size_only_ignores_times_and_versions() -> None:
     assert adopted is not None and adopted.kind is Kind.ADOPT
 
 
-def test_checksum_asks_for_the_contents_of_everything_on_both_sides() -> None:
+def test_checksum_compare_reads_all_content_on_both_sides() -> None:
     policy = Policy(Mode.PUSH, compare=Compare.CHECKSUM)
     decision = decide(local_file("p", 1), row("p", 1), remote_object("p", 1), policy)
     assert decision is not None and decision.kind is Kind.RECONCILE

@@ -31,7 +31,7 @@ def store_findings(store: MemoryStore) -> dict[str, Finding]:
     return {finding.name: finding for finding in examined("", subject, of_store.CHECKS)}
 
 
-def test_a_check_that_fails_is_a_finding_and_the_next_one_is_run() -> None:
+def test_failing_doctor_check_becomes_a_finding_and_others_run() -> None:
     def _dividing(subject: int) -> Iterator[Finding]:
         yield ok("before", "fine")
         yield ok("never", str(1 // subject))
@@ -45,7 +45,7 @@ def test_a_check_that_fails_is_a_finding_and_the_next_one_is_run() -> None:
     assert "report" in dividing.remedy
 
 
-def test_after_a_store_that_does_not_answer_nothing_more_is_asked() -> None:
+def test_unreachable_store_skips_the_remaining_store_checks() -> None:
     def _asking(subject: None) -> Iterator[Finding]:
         raise StoreUnavailable("nobody answers")
         yield
@@ -69,12 +69,12 @@ def test_after_a_store_that_does_not_answer_nothing_more_is_asked() -> None:
         ([CraftsyncError("of no special kind")], 1),
     ],
 )
-def test_the_exit_code_is_that_of_the_gravest_error(errors: list[Exception], code: int) -> None:
+def test_doctor_exit_code_is_that_of_the_worst_error(errors: list[Exception], code: int) -> None:
     found = [failed("name", error) for error in errors]
     assert exit_code_of([ok("fine", ""), *found]) == code
 
 
-def test_a_clock_that_is_far_off_is_a_warning_and_its_objects_are_removed() -> None:
+def test_wrong_clock_is_a_warning_and_test_objects_are_removed() -> None:
     store = MemoryStore()
     found = store_findings(store)
     assert found["clock"].level is Level.WARNING
@@ -87,7 +87,7 @@ def test_a_clock_that_is_far_off_is_a_warning_and_its_objects_are_removed() -> N
 @pytest.mark.parametrize(
     ("seconds", "level"), [(0, Level.OK), (20, Level.NOTE), (-20, Level.NOTE), (400, Level.WARNING)]
 )
-def test_a_difference_of_clocks_is_as_grave_as_it_is_large(seconds: int, level: Level) -> None:
+def test_severity_of_clock_skew_depends_on_its_size(seconds: int, level: Level) -> None:
     now = 1_795_342_272_500_000_000
     second = now // 10**9 * 10**9
     written = RemoteObject("a", 0, second + seconds * 10**9, None)
@@ -101,7 +101,7 @@ class ReadOnlyStore(MemoryStore):
         raise StoreDenied("you may not write", remedy="Ask for it.")
 
 
-def test_a_store_that_may_only_be_read_is_no_error() -> None:
+def test_read_only_store_is_not_an_error() -> None:
     found = store_findings(ReadOnlyStore())
     assert found["writing"].level is Level.WARNING
     assert found["writing"].remedy == "Ask for it."
@@ -116,7 +116,7 @@ class KeepingStore(MemoryStore):
         pass
 
 
-def test_a_store_that_does_not_delete_is_an_error() -> None:
+def test_store_that_cannot_delete_is_an_error() -> None:
     finding = store_findings(KeepingStore())["writing"]
     assert finding.level is Level.ERROR
     assert "not deleted" in finding.detail
@@ -131,7 +131,7 @@ class DistortingStore(MemoryStore):
         yield portal  # type: ignore[misc]
 
 
-def test_a_store_that_gives_back_other_bytes_is_an_error() -> None:
+def test_store_that_returns_other_bytes_is_an_error() -> None:
     finding = store_findings(DistortingStore())["writing"]
     assert finding.level is Level.ERROR
     assert "other bytes" in finding.detail
@@ -145,11 +145,11 @@ class UnsortedStore(MemoryStore):
             yield RemoteObject(name, 1, None, None)
 
 
-def test_a_listing_out_of_the_promised_order_is_an_error() -> None:
+def test_listing_out_of_order_is_an_error() -> None:
     assert store_findings(UnsortedStore())["listing"].level is Level.ERROR
 
 
-def test_every_fact_of_a_store_is_told() -> None:
+def test_doctor_reports_every_store_feature() -> None:
     from dataclasses import fields
 
     from craftsync.stores.base import Features
@@ -160,14 +160,14 @@ def test_every_fact_of_a_store_is_told() -> None:
     assert told | of_migrate_alone == {field.name for field in fields(Features)}
 
 
-def test_the_filesystem_of_a_folder_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
+def test_filesystem_of_a_folder_is_its_innermost_mount(tmp_path: Path) -> None:
     assert checks.kind_of(Path("/proc/self")) == "proc"
     assert checks.kind_of(tmp_path / "not there") == checks.kind_of(tmp_path) != "unknown"
     assert checks.is_network("nfs4")
     assert not checks.is_network("ext4")
 
 
-def test_folders_are_counted_without_following_links_and_up_to_a_limit(tmp_path: Path) -> None:
+def test_folder_count_follows_no_links_and_stops_at_a_limit(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / ".craftsync" / "tmp").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path)
@@ -175,7 +175,7 @@ def test_folders_are_counted_without_following_links_and_up_to_a_limit(tmp_path:
     assert checks.count_folders(tmp_path, most=2) == 2
 
 
-def test_a_link_in_place_of_the_own_folder_is_not_followed(tmp_path: Path) -> None:
+def test_symlink_in_place_of_the_craftsync_folder_is_not_followed(tmp_path: Path) -> None:
     outside, root = tmp_path / "outside", tmp_path / "root"
     outside.mkdir()
     root.mkdir()
@@ -185,6 +185,6 @@ def test_a_link_in_place_of_the_own_folder_is_not_followed(tmp_path: Path) -> No
     assert "swapping" not in found
 
 
-def test_a_failure_of_the_store_has_its_remedy() -> None:
+def test_failed_store_check_includes_a_remedy() -> None:
     finding = failed("name", StoreError("it is so", remedy="Do this."))
     assert (finding.detail, finding.remedy, finding.exit_code) == ("it is so", "Do this.", 3)

@@ -92,14 +92,14 @@ def leftovers(root: Path) -> list[str]:
 # Opening
 
 
-def test_a_missing_folder_a_file_and_a_senseless_path_are_no_root(tmp_path: Path) -> None:
+def test_missing_folder_file_or_invalid_path_is_not_a_root(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "missing", tmp_path / "file", "a\0b"):
         with pytest.raises(RootError):
             Folder.open(path)
 
 
-def test_a_folder_that_was_moved_replaced_or_deleted_is_noticed(folder: Folder, root: Path) -> None:
+def test_moved_replaced_or_deleted_root_is_detected(folder: Folder, root: Path) -> None:
     folder.ensure_same()
     root.rename(root.with_name("moved"))
     with pytest.raises(RootError):
@@ -109,7 +109,7 @@ def test_a_folder_that_was_moved_replaced_or_deleted_is_noticed(folder: Folder, 
         folder.ensure_same()
 
 
-def test_looking_and_reading_leave_no_trace(folder: Folder, root: Path) -> None:
+def test_stat_and_read_leave_nothing_in_the_folder(folder: Folder, root: Path) -> None:
     put(root, "a", "A")
     folder.ensure_same()
     seen(folder, "a")
@@ -123,7 +123,7 @@ def test_looking_and_reading_leave_no_trace(folder: Folder, root: Path) -> None:
 # Looking
 
 
-def test_a_look_gives_the_fingerprint_of_a_file(folder: Folder, root: Path) -> None:
+def test_stat_returns_the_fingerprint_of_a_file(folder: Folder, root: Path) -> None:
     put(root, "données/été.csv", "abc")
     status = (root / "données/été.csv").stat()
     assert seen(folder, "données/été.csv") == (
@@ -136,14 +136,14 @@ def test_a_look_gives_the_fingerprint_of_a_file(folder: Folder, root: Path) -> N
 
 
 @pytest.mark.parametrize("path", ["b", "b/c", "a/b", "a/b/c"])
-def test_where_nothing_regular_can_be_a_look_finds_nothing(
+def test_stat_finds_nothing_where_no_regular_file_can_be(
     folder: Folder, root: Path, path: str
 ) -> None:
     put(root, "a", "A")
     assert folder.stat(path) is None
 
 
-def test_a_look_says_what_else_stands_at_a_path(
+def test_stat_reports_what_else_is_at_a_path(
     folder: Folder, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "folder").mkdir()
@@ -159,9 +159,7 @@ def test_a_look_says_what_else_stands_at_a_path(
             folder.stat(path)
 
 
-def test_what_lies_behind_a_link_is_refused_and_never_called_absent(
-    folder: Folder, root: Path
-) -> None:
+def test_path_behind_a_symlink_is_rejected_and_never_absent(folder: Folder, root: Path) -> None:
     put(root.parent, "outside/secret", "S")
     (root / "link").symlink_to(root.parent / "outside")
     for path in ("link/secret", "link/missing"):
@@ -175,9 +173,7 @@ def test_what_lies_behind_a_link_is_refused_and_never_called_absent(
 
 
 @pytest.mark.parametrize("path", ["../outside", "a/../../outside", "/etc/passwd", "a//b", "", "."])
-def test_a_path_that_leads_anywhere_but_down_is_refused(
-    folder: Folder, root: Path, path: str
-) -> None:
+def test_path_that_leaves_the_folder_is_rejected(folder: Folder, root: Path, path: str) -> None:
     put(root, "a/b", "B")
     calls: list[Callable[[], object]] = [
         lambda: folder.stat(path),
@@ -195,9 +191,7 @@ def test_a_path_that_leads_anywhere_but_down_is_refused(
 # Reading
 
 
-def test_an_open_file_gives_its_bytes_its_digest_and_stands_its_check(
-    folder: Folder, root: Path
-) -> None:
+def test_open_file_reads_hashes_and_verifies(folder: Folder, root: Path) -> None:
     content = os.urandom(2_500_000)
     (root / "a").write_bytes(content)
     with folder.open_file("a") as opened:
@@ -207,7 +201,7 @@ def test_an_open_file_gives_its_bytes_its_digest_and_stands_its_check(
         opened.verify()
 
 
-def test_the_digest_of_an_empty_file_is_that_of_nothing(folder: Folder, root: Path) -> None:
+def test_empty_file_has_the_sha256_of_no_bytes(folder: Folder, root: Path) -> None:
     put(root, "a", "")
     with folder.open_file("a") as opened:
         assert opened.digest() == sha256().digest()
@@ -235,7 +229,7 @@ def replace(path: Path) -> None:
     ],
     ids=["written to", "written to with the old times", "replaced", "deleted", "renamed"],
 )
-def test_a_file_that_changes_while_open_does_not_stand_its_check(
+def test_file_that_changes_while_open_fails_verification(
     folder: Folder, root: Path, change: Callable[[Path], object]
 ) -> None:
     put(root, "d/a", "A")
@@ -245,9 +239,7 @@ def test_a_file_that_changes_while_open_does_not_stand_its_check(
             opened.verify()
 
 
-def test_a_file_whose_folder_becomes_a_link_does_not_stand_its_check(
-    folder: Folder, root: Path
-) -> None:
+def test_file_whose_folder_becomes_a_symlink_fails_verification(folder: Folder, root: Path) -> None:
     put(root, "d/a", "A")
     with folder.open_file("d/a") as opened:
         (root / "d").rename(root / "e")
@@ -256,7 +248,7 @@ def test_a_file_whose_folder_becomes_a_link_does_not_stand_its_check(
             opened.verify()
 
 
-def test_a_file_that_gets_shorter_is_busy_and_not_short(folder: Folder, root: Path) -> None:
+def test_file_truncated_while_reading_is_busy(folder: Folder, root: Path) -> None:
     put(root, "a", "x" * 100)
     with folder.open_file("a") as opened:
         os.truncate(root / "a", 50)
@@ -267,7 +259,7 @@ def test_a_file_that_gets_shorter_is_busy_and_not_short(folder: Folder, root: Pa
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "link"])
-def test_what_is_no_regular_file_is_never_opened(folder: Folder, root: Path, kind: str) -> None:
+def test_special_files_are_never_opened(folder: Folder, root: Path, kind: str) -> None:
     put(root, "target", "T")
     if kind == "folder":
         (root / "a").mkdir()
@@ -282,7 +274,7 @@ def test_what_is_no_regular_file_is_never_opened(folder: Folder, root: Path, kin
 # Temporaries
 
 
-def test_an_unfinished_temporary_is_continued_by_its_name(folder: Folder, root: Path) -> None:
+def test_unfinished_temporary_file_can_be_reopened_by_name(folder: Folder, root: Path) -> None:
     with folder.temporary("part") as temporary:
         temporary.write_at(0, b"hello wo")
     with folder.temporary("part") as temporary:
@@ -296,27 +288,25 @@ def test_an_unfinished_temporary_is_continued_by_its_name(folder: Folder, root: 
     assert not leftovers(root)
 
 
-def test_a_nameless_or_discarded_temporary_is_gone_when_closed(folder: Folder, root: Path) -> None:
+def test_unnamed_or_discarded_temporary_file_vanishes_on_close(folder: Folder, root: Path) -> None:
     finished(folder, "x").close()
     folder.temporary("part").discard()
     assert not leftovers(root)
 
 
-def test_a_temporary_is_open_only_once(folder: Folder) -> None:
+def test_temporary_file_can_be_opened_only_once(folder: Folder) -> None:
     with folder.temporary("part"), pytest.raises(PathBusy, match="in use"):
         folder.temporary("part")
 
 
-def test_a_nameless_temporary_has_no_name_for_a_crash_to_leave(
+def test_unnamed_temporary_file_leaves_nothing_after_a_crash(
     folder: Folder, root: Path, kernel: str
 ) -> None:
     with finished(folder, "x"):
         assert len(leftovers(root)) == (0 if kernel == "new" else 1)
 
 
-def test_a_temporary_is_not_made_outside_when_its_folder_was_moved_there(
-    folder: Folder, root: Path
-) -> None:
+def test_no_temporary_file_is_created_in_a_folder_moved_outside(folder: Folder, root: Path) -> None:
     finished(folder, "x").close()
     outside = root.with_name("outside")
     (root / ".craftsync").rename(outside)
@@ -332,7 +322,7 @@ def test_a_temporary_is_not_made_outside_when_its_folder_was_moved_there(
     assert os.listdir(outside / "tmp") == []
 
 
-def test_a_discarded_temporary_leaves_its_placed_file_alone(folder: Folder, root: Path) -> None:
+def test_discarding_a_temporary_file_keeps_the_placed_file(folder: Folder, root: Path) -> None:
     for number, name in enumerate([None, "part"]):
         with folder.temporary(name) as temporary:
             folder.place(temporary, f"a{number}", expect=None, mtime_ns=None, keep=None)
@@ -341,7 +331,7 @@ def test_a_discarded_temporary_leaves_its_placed_file_alone(folder: Folder, root
     assert not leftovers(root)
 
 
-def test_a_sweep_of_the_nameless_spares_those_with_a_name(folder: Folder, root: Path) -> None:
+def test_sweep_of_unnamed_temporary_files_keeps_named_ones(folder: Folder, root: Path) -> None:
     folder.temporary("part").close()
     put(root, ".craftsync/tmp/0123456789abcdef01234567", "x")
     with finished(folder, "x"):
@@ -350,7 +340,7 @@ def test_a_sweep_of_the_nameless_spares_those_with_a_name(folder: Folder, root: 
         assert set(leftovers(root)) == {"part", *open_ones}
 
 
-def test_a_sweep_spares_what_is_open_and_what_is_to_be_kept(folder: Folder, root: Path) -> None:
+def test_sweep_keeps_open_and_listed_temporary_files(folder: Folder, root: Path) -> None:
     for name in ("kept", "old"):
         folder.temporary(name).close()
     with folder.temporary("open"):
@@ -361,9 +351,7 @@ def test_a_sweep_spares_what_is_open_and_what_is_to_be_kept(folder: Folder, root
 # Placing
 
 
-def test_a_new_file_gets_its_folders_its_times_and_the_usual_mode(
-    folder: Folder, root: Path
-) -> None:
+def test_placed_file_gets_parent_folders_mtime_and_default_mode(folder: Folder, root: Path) -> None:
     with finished(folder, "A") as temporary:
         placed = folder.place(temporary, "x/y/a", expect=None, mtime_ns=12_345_678_900, keep="t1")
     assert placed == seen(folder, "x/y/a")
@@ -374,15 +362,13 @@ def test_a_new_file_gets_its_folders_its_times_and_the_usual_mode(
     assert not leftovers(root)
 
 
-def test_a_time_no_kernel_can_express_does_not_keep_a_file_out(folder: Folder, root: Path) -> None:
+def test_file_with_inexpressible_mtime_is_still_placed(folder: Folder, root: Path) -> None:
     with finished(folder, "A") as temporary:
         folder.place(temporary, "a", expect=None, mtime_ns=2**80, keep=None)
     assert tree(root) == {"a": "A"}
 
 
-def test_a_replaced_file_keeps_its_mode_and_is_found_in_the_trash(
-    folder: Folder, root: Path
-) -> None:
+def test_replacing_a_file_keeps_its_mode_and_trashes_the_old(folder: Folder, root: Path) -> None:
     put(root, "d/a", "old")
     (root / "d/a").chmod(0o750)
     placed = place(folder, "d/a", "new", seen(folder, "d/a"))
@@ -393,7 +379,7 @@ def test_a_replaced_file_keeps_its_mode_and_is_found_in_the_trash(
     assert not leftovers(root)
 
 
-def test_versions_displaced_under_the_same_stamp_are_all_kept(folder: Folder, root: Path) -> None:
+def test_trash_keeps_all_versions_with_the_same_stamp(folder: Folder, root: Path) -> None:
     put(root, "a", "0")
     for content in ("1", "2"):
         place(folder, "a", content, seen(folder, "a"))
@@ -408,7 +394,7 @@ def test_versions_displaced_under_the_same_stamp_are_all_kept(folder: Folder, ro
     }
 
 
-def test_without_a_stamp_nothing_is_kept(folder: Folder, root: Path) -> None:
+def test_replacing_without_a_stamp_keeps_no_old_version(folder: Folder, root: Path) -> None:
     put(root, "a", "old")
     place(folder, "a", "new", seen(folder, "a"), keep=None)
     folder.displace("a", seen(folder, "a"), None)
@@ -416,7 +402,7 @@ def test_without_a_stamp_nothing_is_kept(folder: Folder, root: Path) -> None:
     assert trashed(folder) == {}
 
 
-def test_a_file_that_appeared_meanwhile_is_not_overwritten(folder: Folder, root: Path) -> None:
+def test_file_created_since_the_scan_is_not_overwritten(folder: Folder, root: Path) -> None:
     put(root, "a", "mine")
     with pytest.raises(PathBusy):
         place(folder, "a", "new")
@@ -429,7 +415,7 @@ def test_a_file_that_appeared_meanwhile_is_not_overwritten(folder: Folder, root:
     [lambda path: path.write_text("edit"), rewrite_with_old_times, replace],
     ids=["written to", "written to with the old times", "replaced"],
 )
-def test_a_file_edited_since_the_scan_is_neither_replaced_nor_deleted_nor_moved(
+def test_file_edited_since_the_scan_is_not_touched(
     folder: Folder, root: Path, change: Callable[[Path], object]
 ) -> None:
     put(root, "a", "A")
@@ -446,7 +432,7 @@ def test_a_file_edited_since_the_scan_is_neither_replaced_nor_deleted_nor_moved(
     assert trashed(folder) == {}
 
 
-def test_a_file_deleted_since_the_scan_is_not_brought_back(folder: Folder, root: Path) -> None:
+def test_file_deleted_since_the_scan_is_not_recreated(folder: Folder, root: Path) -> None:
     put(root, "a", "A")
     scanned = seen(folder, "a")
     (root / "a").unlink()
@@ -458,7 +444,7 @@ def test_a_file_deleted_since_the_scan_is_not_brought_back(folder: Folder, root:
     assert tree(root) == {}
 
 
-def test_empty_folders_make_way_for_a_file_and_full_ones_do_not(folder: Folder, root: Path) -> None:
+def test_only_empty_folders_are_replaced_by_a_file(folder: Folder, root: Path) -> None:
     (root / "empty/in/side").mkdir(parents=True)
     place(folder, "empty", "now a file")
     put(root, "full/in/file", "F")
@@ -473,7 +459,7 @@ def test_empty_folders_make_way_for_a_file_and_full_ones_do_not(folder: Folder, 
 # Displacing and moving
 
 
-def test_a_deleted_file_goes_to_the_trash_and_takes_its_empty_folders_along(
+def test_deleted_file_goes_to_the_trash_and_empty_parents_are_removed(
     folder: Folder, root: Path
 ) -> None:
     put(root, "x/y/z/a", "A")
@@ -484,7 +470,7 @@ def test_a_deleted_file_goes_to_the_trash_and_takes_its_empty_folders_along(
     assert trashed(folder) == {("t1", "x/y/z/a"): "A"}
 
 
-def test_a_folder_in_the_place_of_a_deleted_file_stays(folder: Folder, root: Path) -> None:
+def test_folder_in_place_of_a_file_to_delete_stays(folder: Folder, root: Path) -> None:
     put(root, "a", "A")
     scanned = seen(folder, "a")
     (root / "a").unlink()
@@ -493,7 +479,7 @@ def test_a_folder_in_the_place_of_a_deleted_file_stays(folder: Folder, root: Pat
     assert tree(root) == {"a/b": "B"}
 
 
-def test_a_move_keeps_the_file_and_clears_up_behind_it(folder: Folder, root: Path) -> None:
+def test_move_keeps_the_file_and_removes_empty_parents(folder: Folder, root: Path) -> None:
     put(root, "x/a", "A")
     scanned = seen(folder, "x/a")
     moved = folder.move("x/a", "y/z/b", scanned)
@@ -502,7 +488,7 @@ def test_a_move_keeps_the_file_and_clears_up_behind_it(folder: Folder, root: Pat
     assert sorted(os.listdir(root)) == ["y"]
 
 
-def test_a_move_overwrites_nothing(folder: Folder, root: Path) -> None:
+def test_move_never_overwrites(folder: Folder, root: Path) -> None:
     put(root, "a", "A")
     put(root, "b", "B")
     put(root, "c/d", "D")
@@ -513,7 +499,7 @@ def test_a_move_overwrites_nothing(folder: Folder, root: Path) -> None:
     assert tree(root) == {"a": "A", "b": "B", "c/d": "D"}
 
 
-def test_a_purge_removes_old_stamps_only(folder: Folder, root: Path) -> None:
+def test_purge_removes_only_old_trash(folder: Folder, root: Path) -> None:
     for stamp in ("2026-01", "2026-02", "2026-03"):
         put(root, "d/a", stamp)
         folder.displace("d/a", seen(folder, "d/a"), stamp)
@@ -526,7 +512,7 @@ def test_a_purge_removes_old_stamps_only(folder: Folder, root: Path) -> None:
 # Marks, lock, durability
 
 
-def test_a_mark_is_written_once(folder: Folder, root: Path) -> None:
+def test_identity_file_is_written_once(folder: Folder, root: Path) -> None:
     folder.write_mark("root-id", b"one")
     with pytest.raises(PathBusy):
         folder.write_mark("root-id", b"two")
@@ -538,7 +524,7 @@ NEVER = Path("/nonexistent/lock")
 """Where the lock of a folder goes that nobody can write to."""
 
 
-def test_a_second_lock_is_refused_until_the_first_is_given_back(folder: Folder, root: Path) -> None:
+def test_lock_is_exclusive_until_released(folder: Folder, root: Path) -> None:
     folder.lock(NEVER)
     with Folder.open(root) as other:
         with pytest.raises(LockedError, match=str(root)):
@@ -547,7 +533,7 @@ def test_a_second_lock_is_refused_until_the_first_is_given_back(folder: Folder, 
         other.lock(NEVER)
 
 
-def test_a_lock_survives_the_removal_of_its_file(folder: Folder, root: Path) -> None:
+def test_lock_survives_removal_of_its_file(folder: Folder, root: Path) -> None:
     folder.lock(NEVER)
     (root / ".craftsync/lock").unlink()
     with Folder.open(root) as other:
@@ -558,7 +544,7 @@ def test_a_lock_survives_the_removal_of_its_file(folder: Folder, root: Path) -> 
         os.close(descriptor)
 
 
-def test_a_lock_whose_file_is_removed_while_it_is_taken_still_excludes_others(
+def test_lock_file_removed_while_locking_still_excludes_others(
     folder: Folder, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flock = linux.flock
@@ -574,19 +560,19 @@ def test_a_lock_whose_file_is_removed_while_it_is_taken_still_excludes_others(
         other.lock(NEVER)
 
 
-def test_an_error_of_the_disk_is_a_path_error_with_its_cause(folder: Folder) -> None:
+def test_disk_error_becomes_a_path_error_with_its_cause(folder: Folder) -> None:
     folder.close()
     with pytest.raises(PathError) as caught:
         folder.sync()
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_sync_of_a_real_folder_returns(folder: Folder) -> None:
+def test_syncfs_of_a_real_folder_returns(folder: Folder) -> None:
     folder.sync()
 
 
 @pytest.mark.parametrize("written", ["", "1\n"])
-def test_a_root_that_this_process_keeps_is_known_whatever_the_lock_file_says(
+def test_folder_locked_by_this_process_is_known_despite_its_lock_file(
     tmp_path: Path, written: str
 ) -> None:
     elsewhere = tmp_path / "state"

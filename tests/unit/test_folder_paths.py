@@ -33,7 +33,7 @@ WHEN = 1_795_359_577_000_000_000
         "abcd/" * 204 + "abcde",
     ],
 )
-def test_a_path_no_folder_can_hold_is_refused_with_a_reason(path: str) -> None:
+def test_invalid_path_is_rejected_with_a_reason(path: str) -> None:
     assert malformed(path)
     assert refusal(path)
 
@@ -59,7 +59,7 @@ def test_a_path_no_folder_can_hold_is_refused_with_a_reason(path: str) -> None:
         "a\nb",
     ],
 )
-def test_a_strange_path_that_a_folder_can_hold_is_accepted(path: str) -> None:
+def test_unusual_but_valid_path_is_accepted(path: str) -> None:
     assert malformed(path) is None
     assert refusal(path) is None
 
@@ -75,7 +75,7 @@ def test_a_strange_path_that_a_folder_can_hold_is_accepted(path: str) -> None:
         ("a/b.craftsync/c", False),
     ],
 )
-def test_a_folder_of_that_name_is_craftsyncs_own_at_any_depth(path: str, own: bool) -> None:
+def test_craftsync_folder_is_reserved_at_any_depth(path: str, own: bool) -> None:
     assert is_own(path) == own
     assert bool(refusal(path)) == own
     assert malformed(path) is None
@@ -92,9 +92,7 @@ def test_a_folder_of_that_name_is_craftsyncs_own_at_any_depth(path: str, own: bo
         ("a", "///", "a (conflict 2026-11-22 14-59-37 store)"),
     ],
 )
-def test_a_conflict_copy_is_named_after_the_file_the_time_and_the_store(
-    path: str, store: str, expected: str
-) -> None:
+def test_conflict_copy_name_has_file_time_and_store(path: str, store: str, expected: str) -> None:
     assert conflict_name(path, WHEN, store) == expected
 
 
@@ -110,7 +108,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size
 )
 @example(path=LONGEST, when=0, store="store")
 @example(path=f"folder/{LONGEST[:100]}.txt", when=0, store=80 * "s")
-def test_a_conflict_copy_has_a_name_any_folder_can_hold_beside_the_file(
+def test_conflict_copy_name_is_always_valid_beside_the_file(
     path: str, when: int, store: str
 ) -> None:
     name = conflict_name(path, when, store)

@@ -69,7 +69,7 @@ def everything(folder: Folder, root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("replacing", [True, False], ids=["replacing", "deleting"])
-def test_no_version_of_an_editor_is_lost(tmp_path: Path, replacing: bool) -> None:
+def test_no_version_saved_by_an_editor_is_lost(tmp_path: Path, replacing: bool) -> None:
     editor = Editor(tmp_path, "a")
     placed: set[str] = set()
     with Folder.open(tmp_path) as folder, meanwhile(editor.save):
@@ -156,7 +156,7 @@ def dated(content: str) -> Callable[[Path], object]:
     ],
     ids=["saved", "deleted", "saved, then deleted", "saved twice", "saved, deleted, saved"],
 )
-def test_a_file_saved_in_the_instant_of_its_replacement_is_kept(
+def test_save_at_the_moment_of_replacement_is_kept(
     tmp_path: Path,
     just_before: Callable[[Path, list[Step]], None],
     steps: list[Step],
@@ -183,7 +183,7 @@ def shortened(found: dict[str, str], names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def test_an_edit_of_the_new_version_before_it_is_taken_back_is_kept(
+def test_edit_before_a_replacement_is_undone_is_kept(
     tmp_path: Path, just_before: Callable[[Path, list[Step]], None]
 ) -> None:
     (tmp_path / "a.txt").write_text("old")
@@ -214,7 +214,7 @@ def append(path: Path) -> None:
     ],
     ids=["saved", "saved twice"],
 )
-def test_a_file_saved_in_the_instant_of_its_removal_is_kept(
+def test_save_at_the_moment_of_deletion_is_kept(
     tmp_path: Path,
     just_before: Callable[[Path, list[Step]], None],
     operation: str,
@@ -237,7 +237,7 @@ def test_a_file_saved_in_the_instant_of_its_removal_is_kept(
         assert not list(trash.entries(folder))
 
 
-def test_an_edit_right_after_a_file_was_placed_does_not_look_like_the_placed_one(
+def test_edit_right_after_placing_changes_the_fingerprint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Temporary.give_name
@@ -253,7 +253,7 @@ def test_an_edit_right_after_a_file_was_placed_does_not_look_like_the_placed_one
         assert placed != folder.stat("a.txt")
 
 
-def test_a_folder_that_keeps_turning_into_a_link_leads_nowhere(tmp_path: Path) -> None:
+def test_folder_swapped_for_a_symlink_never_escapes_the_root(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir()
     outside.mkdir()
@@ -276,7 +276,7 @@ def test_a_folder_that_keeps_turning_into_a_link_leads_nowhere(tmp_path: Path) -
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"a": "secret"}
 
 
-def test_of_many_that_create_the_same_file_one_succeeds(tmp_path: Path) -> None:
+def test_one_of_many_concurrent_creates_succeeds(tmp_path: Path) -> None:
     ready = threading.Barrier(8)
 
     def create(number: int) -> bool:
@@ -297,7 +297,7 @@ def test_of_many_that_create_the_same_file_one_succeeds(tmp_path: Path) -> None:
             (tmp_path / "x/y/a").unlink()
 
 
-def test_files_are_placed_while_their_empty_folders_are_being_removed(tmp_path: Path) -> None:
+def test_file_is_placed_while_its_empty_folder_is_being_removed(tmp_path: Path) -> None:
     def come_and_go(number: int) -> None:
         path = f"x/y/{number}"
         for _ in range(50):

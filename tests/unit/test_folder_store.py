@@ -86,7 +86,7 @@ def files(place: Path) -> list[str]:
     return sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
 
 
-def test_a_missing_folder_is_a_missing_store_until_it_is_created(place: Path) -> None:
+def test_missing_store_folder_raises_until_created(place: Path) -> None:
     with pytest.raises(StoreMissing):
         DirectoryStore(place / "new/store")
     created = DirectoryStore.create(place / "new/store")
@@ -96,7 +96,7 @@ def test_a_missing_folder_is_a_missing_store_until_it_is_created(place: Path) ->
     created.close()
 
 
-def test_looking_into_a_store_leaves_no_trace(store: DirectoryStore, place: Path) -> None:
+def test_reading_a_directory_store_creates_nothing(store: DirectoryStore, place: Path) -> None:
     assert list(store.list()) == []
     assert store.stat("a") is None
     store.delete("a", expect=None)
@@ -105,7 +105,7 @@ def test_looking_into_a_store_leaves_no_trace(store: DirectoryStore, place: Path
     assert os.listdir(place) == []
 
 
-def test_an_object_is_a_plain_file_with_the_time_of_its_source(
+def test_directory_store_object_is_a_plain_file_with_source_mtime(
     store: DirectoryStore, place: Path
 ) -> None:
     written = write(store, "d/a", "hello")
@@ -116,7 +116,7 @@ def test_an_object_is_a_plain_file_with_the_time_of_its_source(
     assert os.listdir(place / ".craftsync/tmp") == []
 
 
-def test_a_file_somebody_edits_by_hand_has_another_version(
+def test_hand_edited_file_in_directory_store_has_new_version(
     store: DirectoryStore, place: Path
 ) -> None:
     written = write(store, "a", "A")
@@ -131,15 +131,13 @@ def test_a_file_somebody_edits_by_hand_has_another_version(
     assert read(store, "a") == "B"
 
 
-def test_a_source_that_changed_leaves_nothing(store: DirectoryStore, place: Path) -> None:
+def test_write_from_a_changed_source_leaves_nothing(store: DirectoryStore, place: Path) -> None:
     with pytest.raises(PathBusy):
         store.write("a", Content(b"x", change=True), expect=None, operation="o")
     assert files(place) == []
 
 
-def test_what_a_crash_left_is_removed_with_the_first_write(
-    store: DirectoryStore, place: Path
-) -> None:
+def test_first_write_removes_leftovers_of_a_crash(store: DirectoryStore, place: Path) -> None:
     (place / ".craftsync/tmp").mkdir(parents=True)
     for name in ("0123456789abcdef01234567", "download-1"):
         (place / ".craftsync/tmp" / name).touch()
@@ -149,7 +147,7 @@ def test_what_a_crash_left_is_removed_with_the_first_write(
     assert os.listdir(place / ".craftsync/tmp") == ["download-1"]
 
 
-def test_what_is_not_kept_leaves_nothing_and_what_is_kept_is_in_the_trash(
+def test_directory_store_trashes_old_versions_only_with_keep(
     store: DirectoryStore, place: Path
 ) -> None:
     for content in ("1", "2"):
@@ -179,7 +177,7 @@ def test_what_is_not_kept_leaves_nothing_and_what_is_kept_is_in_the_trash(
         (".craftsync/", [".craftsync/store-id"]),
     ],
 )
-def test_a_prefix_is_a_beginning_of_the_path(
+def test_list_prefix_matches_the_start_of_the_path(
     store: DirectoryStore, prefix: str, expected: list[str]
 ) -> None:
     for path in ("a", "data.csv", "data/x", "data2/y", ".craftsync/store-id"):
@@ -187,7 +185,7 @@ def test_a_prefix_is_a_beginning_of_the_path(
     assert listed(store, prefix) == expected
 
 
-def test_links_in_a_store_are_reported_and_never_followed(
+def test_symlinks_in_directory_store_are_reported_and_never_followed(
     store: DirectoryStore, place: Path
 ) -> None:
     (place / "link").symlink_to("/etc")
@@ -199,9 +197,7 @@ def test_links_in_a_store_are_reported_and_never_followed(
 
 
 @pytest.mark.parametrize("path", ["../a", "/a", "a//b", "a/", "", "a\0", "x" * 256])
-def test_a_key_no_folder_can_hold_is_refused_and_nothing_is_ever_there(
-    store: DirectoryStore, path: str
-) -> None:
+def test_invalid_key_is_rejected_and_never_found(store: DirectoryStore, path: str) -> None:
     with pytest.raises(PathRefused):
         write(store, path, "x")
     assert store.stat(path) is None
@@ -211,14 +207,16 @@ def test_a_key_no_folder_can_hold_is_refused_and_nothing_is_ever_there(
 
 
 @pytest.mark.parametrize("path", [".craftsync", ".craftsync/tmp/x", ".craftsync/commit-lock"])
-def test_the_stores_own_machinery_is_out_of_reach(store: DirectoryStore, path: str) -> None:
+def test_directory_stores_internal_files_cannot_be_written(
+    store: DirectoryStore, path: str
+) -> None:
     write(store, "a", "A")
     with pytest.raises(PathRefused):
         write(store, path, "x")
     assert store.stat(path) is None
 
 
-def test_a_file_and_a_folder_of_one_name_exclude_each_other(store: DirectoryStore) -> None:
+def test_file_and_folder_of_one_name_exclude_each_other(store: DirectoryStore) -> None:
     write(store, "a", "A")
     write(store, "b/c", "C")
     with pytest.raises(PathObstructed):
@@ -229,7 +227,7 @@ def test_a_file_and_a_folder_of_one_name_exclude_each_other(store: DirectoryStor
     assert listed(store) == ["a", "b/c"]
 
 
-def test_a_copy_is_made_within_the_store(store: DirectoryStore) -> None:
+def test_directory_store_copies_within_itself(store: DirectoryStore) -> None:
     content = os.urandom(3_000_000)
     source = store.write("a", Content(content), expect=ABSENT, operation="o")
     copied = store.copy(source, "d/b", expect=ABSENT, operation="o")
@@ -242,9 +240,7 @@ def test_a_copy_is_made_within_the_store(store: DirectoryStore) -> None:
         assert reader.object == copied
 
 
-def test_an_object_rewritten_in_place_while_it_is_read_is_no_success(
-    store: DirectoryStore, place: Path
-) -> None:
+def test_reading_an_object_rewritten_in_place_fails(store: DirectoryStore, place: Path) -> None:
     store.write("a", Content(bytes(3_000_000)), expect=None, operation="o")
     with store.read("a") as reader, pytest.raises(StoreUnavailable):
         for _ in reader:
@@ -252,7 +248,7 @@ def test_an_object_rewritten_in_place_while_it_is_read_is_no_success(
                 file.write(b"x")
 
 
-def test_an_object_replaced_while_it_is_read_is_read_as_it_was(store: DirectoryStore) -> None:
+def test_object_replaced_while_reading_reads_the_old_version(store: DirectoryStore) -> None:
     write(store, "a", "old", keep="t1")
     with store.read("a") as reader:
         write(store, "a", "new", keep="t1")
@@ -260,7 +256,7 @@ def test_an_object_replaced_while_it_is_read_is_read_as_it_was(store: DirectoryS
 
 
 @pytest.mark.parametrize("creating", [True, False], ids=["create", "replace"])
-def test_of_many_conditional_writes_one_succeeds(place: Path, creating: bool) -> None:
+def test_one_of_many_concurrent_conditional_writes_succeeds(place: Path, creating: bool) -> None:
     stores = [DirectoryStore(place) for _ in range(2)]
     ready = threading.Barrier(8)
 
@@ -283,16 +279,14 @@ def test_of_many_conditional_writes_one_succeeds(place: Path, creating: bool) ->
         store.close()
 
 
-def test_unconditional_writes_at_once_all_succeed_and_all_are_kept(store: DirectoryStore) -> None:
+def test_concurrent_unconditional_writes_all_succeed_and_are_kept(store: DirectoryStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: write(store, "a", str(number), keep="t"), range(24)))
     kept = [read(store, path) for path in listed(store, ".craftsync/trash/")]
     assert sorted([*kept, read(store, "a")]) == sorted(map(str, range(24)))
 
 
-def test_a_store_that_was_moved_away_is_missing_and_not_empty(
-    store: DirectoryStore, place: Path
-) -> None:
+def test_moved_store_folder_is_missing_and_not_empty(store: DirectoryStore, place: Path) -> None:
     write(store, "a", "A")
     place.rename(place.with_name(place.name + "-moved"))
     try:
@@ -305,7 +299,7 @@ def test_a_store_that_was_moved_away_is_missing_and_not_empty(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give its rights away")
-def test_a_store_without_permission_says_so(store: DirectoryStore, place: Path) -> None:
+def test_store_folder_without_permission_raises_denied(store: DirectoryStore, place: Path) -> None:
     write(store, "d/a", "A")
     (place / "d").chmod(0)
     os.seteuid(NOBODY)
@@ -320,7 +314,7 @@ def test_a_store_without_permission_says_so(store: DirectoryStore, place: Path) 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
-def test_a_full_disk_changes_nothing_and_is_reported(place: Path) -> None:
+def test_full_disk_changes_nothing_and_is_reported(place: Path) -> None:
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=False, capture_output=True
     )

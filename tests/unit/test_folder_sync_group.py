@@ -25,7 +25,7 @@ class Flushes:
         self.ended += 1
 
 
-def test_every_call_is_covered_by_a_flush_that_began_after_it() -> None:
+def test_every_sync_call_waits_for_a_flush_begun_after_it() -> None:
     flushes = Flushes()
     group = SyncGroup(flushes)
 
@@ -38,7 +38,7 @@ def test_every_call_is_covered_by_a_flush_that_began_after_it() -> None:
         assert all(pool.map(call, range(200)))
 
 
-def test_calls_at_the_same_time_share_a_flush() -> None:
+def test_concurrent_sync_calls_share_one_flush() -> None:
     flushes = Flushes()
     group = SyncGroup(flushes)
     with ThreadPoolExecutor(8) as pool:
@@ -46,7 +46,7 @@ def test_calls_at_the_same_time_share_a_flush() -> None:
     assert flushes.ended < 200
 
 
-def test_everybody_in_a_round_hears_of_its_failure_and_the_next_round_is_new() -> None:
+def test_failed_shared_flush_raises_in_every_caller_only_once() -> None:
     fail, started, go_on = threading.Event(), threading.Event(), threading.Event()
     fail.set()
 

@@ -32,22 +32,22 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
         ".DS_Store",
     ],
 )
-def test_the_defaults_leave_out_what_nobody_wants_in_a_store(folder: Folder, path: str) -> None:
+def test_default_ignore_rules_exclude_caches_and_secrets(folder: Folder, path: str) -> None:
     assert IgnoreRules(folder).ignored(path)
     assert not IgnoreRules(folder, defaults=False).ignored(path)
 
 
 @pytest.mark.parametrize("path", [".craftsync/lock", "a/.craftsync/lock", "a/.craftsync"])
-def test_no_pattern_takes_in_what_is_craftsyncs_own(folder: Folder, path: str) -> None:
+def test_no_pattern_includes_craftsyncs_own_files(folder: Folder, path: str) -> None:
     assert IgnoreRules(folder, exclude=["!.craftsync/", "!*"], defaults=False).ignored(path)
 
 
 @pytest.mark.parametrize("path", ["a.csv", ".gitignore", "env", "venv/x", "a.part.csv", "données"])
-def test_everything_else_takes_part(folder: Folder, path: str) -> None:
+def test_files_without_a_matching_rule_are_synced(folder: Folder, path: str) -> None:
     assert not IgnoreRules(folder).ignored(path)
 
 
-def test_an_answer_names_the_rule_and_where_it_stands(folder: Folder, tmp_path: Path) -> None:
+def test_ignore_decision_names_the_rule_and_its_place(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / ".craftsyncignore").write_text("# large\n*.bin\n")
     (tmp_path / "data/.craftsyncignore").write_text("!keep.bin\n")
@@ -60,7 +60,7 @@ def test_an_answer_names_the_rule_and_where_it_stands(folder: Folder, tmp_path: 
     assert rules.match("x.csv") is None
 
 
-def test_a_rule_in_a_folder_applies_below_that_folder_only(folder: Folder, tmp_path: Path) -> None:
+def test_ignore_file_applies_only_below_its_folder(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/.craftsyncignore").write_text("/top\nmid/low\n*.x\n")
     rules = IgnoreRules(folder)
@@ -81,7 +81,7 @@ def test_a_rule_in_a_folder_applies_below_that_folder_only(folder: Folder, tmp_p
     assert taking_part == {"top", "a/b/top", "a/b/mid/low", "q.x"}
 
 
-def test_a_call_overrules_files_and_files_overrule_the_defaults(
+def test_ignore_precedence_is_command_line_then_files_then_defaults(
     folder: Folder, tmp_path: Path
 ) -> None:
     (tmp_path / ".craftsyncignore").write_text("!.env\n*.tmp\n")
@@ -91,7 +91,7 @@ def test_a_call_overrules_files_and_files_overrule_the_defaults(
     assert rules.ignored("b.tmp")
 
 
-def test_nothing_below_an_ignored_folder_comes_back(folder: Folder, tmp_path: Path) -> None:
+def test_files_below_an_ignored_folder_cannot_be_reincluded(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / ".craftsyncignore").write_text("build/\n!build/keep\n")
     (tmp_path / "build/.craftsyncignore").write_text("!*\n")
@@ -102,7 +102,7 @@ def test_nothing_below_an_ignored_folder_comes_back(folder: Folder, tmp_path: Pa
     assert rules.ignored("build", is_folder=True)
 
 
-def test_with_include_only_matching_files_take_part(folder: Folder) -> None:
+def test_with_include_only_matching_files_are_synced(folder: Folder) -> None:
     rules = IgnoreRules(folder, include=["*.csv", "models/"])
     assert not rules.ignored("a/b.csv")
     assert not rules.ignored("models/m.bin")
@@ -116,13 +116,13 @@ def test_exclude_wins_over_include(folder: Folder) -> None:
     assert rules.ignored("a/secret.csv")
 
 
-def test_an_invalid_pattern_of_the_call_is_a_usage_error(folder: Folder) -> None:
+def test_invalid_command_line_pattern_is_a_usage_error(folder: Folder) -> None:
     with pytest.raises(UsageError, match="--exclude"):
         IgnoreRules(folder, exclude=["!"])
 
 
 @pytest.mark.parametrize("content", [b"!\n", b"\xff\xfe\n"])
-def test_a_file_that_makes_no_sense_keeps_its_folder_out_and_says_why(
+def test_invalid_ignore_file_excludes_its_folder_with_a_reason(
     folder: Folder, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "a").mkdir()
@@ -134,7 +134,7 @@ def test_a_file_that_makes_no_sense_keeps_its_folder_out_and_says_why(
     assert not rules.ignored("b/x")
 
 
-def test_a_linked_ignore_file_is_not_followed(folder: Folder, tmp_path: Path) -> None:
+def test_symlinked_ignore_file_is_not_followed(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("*.x\n")
     (tmp_path / ".craftsyncignore").symlink_to("elsewhere")
     assert "symbolic link" in IgnoreRules(folder).inside("").failure
@@ -159,7 +159,7 @@ name = st.sampled_from(["a", "b", "ab", "a.x", "ba"])
     low=st.lists(pattern, max_size=3),
     paths=st.lists(st.lists(name, min_size=1, max_size=3).map("/".join), min_size=6, max_size=6),
 )
-def test_the_answers_are_those_of_git(
+def test_ignore_decisions_match_git(
     tmp_path_factory: pytest.TempPathFactory, top: list[str], low: list[str], paths: list[str]
 ) -> None:
     root = tmp_path_factory.mktemp("tree")

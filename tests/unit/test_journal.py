@@ -16,7 +16,7 @@ def learned(pool: SerialPool[Note]) -> None:
         note.learn()
 
 
-def test_the_upload_of_this_version_is_found_beside_one_of_another(tmp_path: Path) -> None:
+def test_journal_resumes_only_uploads_of_the_same_version(tmp_path: Path) -> None:
     state = MigrationState.open(tmp_path)
     with state.transaction():
         for name in ("a", "b"):
@@ -26,7 +26,7 @@ def test_the_upload_of_this_version_is_found_beside_one_of_another(tmp_path: Pat
     assert [saved and saved.upload_id for saved in found] == ["upload a", "upload b", None]
 
 
-def test_an_upload_that_ended_is_forgotten_and_no_other(tmp_path: Path) -> None:
+def test_finished_upload_is_removed_from_the_journal(tmp_path: Path) -> None:
     state, pool = MigrationState.open(tmp_path), SerialPool[Note]()
     for name in (b"old", b"new"):
         Journal(state.transfers, pool, "large", name, None).begin(f"upload {name!r}", 8)
@@ -40,7 +40,7 @@ def test_an_upload_that_ended_is_forgotten_and_no_other(tmp_path: Path) -> None:
     assert stale == again == [("large", "upload b'old'")]
 
 
-def test_an_upload_the_store_has_lost_gives_its_place_to_the_next(tmp_path: Path) -> None:
+def test_newer_upload_replaces_an_older_one_in_the_journal(tmp_path: Path) -> None:
     state, pool = MigrationState.open(tmp_path), SerialPool[Note]()
     for number in (1, 2):
         saved = state.upload("large", b"content")

@@ -15,7 +15,7 @@ from tests.support.clock import FakeClock
 MONDAY = datetime(2026, 11, 23)
 
 
-def test_bytes_wait_for_those_before_them() -> None:
+def test_rate_limit_serves_bytes_in_order() -> None:
     clock = FakeClock()
     limiter = Limiter(1000, clock)
     limiter.take(500)
@@ -27,7 +27,7 @@ def test_bytes_wait_for_those_before_them() -> None:
     assert limiter.moved == 0
 
 
-def test_bytes_count_when_they_have_moved_and_not_when_their_attempt_fails() -> None:
+def test_bytes_of_failed_attempts_are_not_counted() -> None:
     limiter = Limiter(None, FakeClock())
     pieces = Attempt(limiter).pieces([b"a" * PIECE, b"b" * (PIECE + 1)])
     assert [(len(piece), limiter.moved) for piece in pieces] == [
@@ -42,11 +42,11 @@ def test_bytes_count_when_they_have_moved_and_not_when_their_attempt_fails() -> 
 
 
 @pytest.mark.parametrize(("rate", "piece"), [(None, PIECE), (1e9, PIECE), (4096, 1024), (1, 1024)])
-def test_pieces_are_small_under_a_low_rate(rate: float | None, piece: int) -> None:
+def test_low_rate_limit_uses_small_pieces(rate: float | None, piece: int) -> None:
     assert Limiter(rate, FakeClock()).piece == piece
 
 
-def test_a_small_transfer_does_not_wait_for_large_ones() -> None:
+def test_small_transfer_does_not_wait_for_large_ones() -> None:
     clock = FakeClock()
     limiter = Limiter(1000, clock)
     limiter.take(8_000_000)
@@ -54,7 +54,7 @@ def test_a_small_transfer_does_not_wait_for_large_ones() -> None:
     assert clock.monotonic() == 0
 
 
-def test_small_and_large_transfers_that_wait_have_half_of_the_rate_each() -> None:
+def test_small_and_large_transfers_each_get_half_the_rate() -> None:
     clock = FakeClock()
     limiter = Limiter(1000, clock)
     small = limiter.pace_for(2000)
@@ -68,7 +68,7 @@ def test_small_and_large_transfers_that_wait_have_half_of_the_rate_each() -> Non
     assert clock.monotonic() == pytest.approx(10, abs=0.01)
 
 
-def test_small_transfers_alone_have_the_whole_rate() -> None:
+def test_small_transfers_alone_get_the_whole_rate() -> None:
     clock = FakeClock()
     limiter = Limiter(1000, clock)
     for _ in range(11):
@@ -78,13 +78,13 @@ def test_small_transfers_alone_have_the_whole_rate() -> None:
     assert clock.monotonic() == pytest.approx(10)
 
 
-def test_what_is_no_longer_small_waits_with_the_large_transfers() -> None:
+def test_transfer_that_outgrows_small_queues_with_large_ones() -> None:
     limiter = Limiter(1000, FakeClock())
     assert limiter.pace_for(1 << 20) is not limiter
     assert limiter.pace_for((1 << 20) + 1) is limiter
 
 
-def test_a_pause_is_no_credit_for_later() -> None:
+def test_idle_time_gives_no_rate_credit() -> None:
     clock = FakeClock()
     limiter = Limiter(1000, clock)
     clock.advance(3600)
@@ -93,7 +93,7 @@ def test_a_pause_is_no_credit_for_later() -> None:
     assert clock.monotonic() == pytest.approx(3601)
 
 
-def test_no_limit_never_waits() -> None:
+def test_unlimited_rate_never_waits() -> None:
     clock = FakeClock()
     limiter = Limiter(None, clock)
     for _ in range(10):
@@ -101,7 +101,7 @@ def test_no_limit_never_waits() -> None:
     assert not clock.slept
 
 
-def test_a_new_rate_counts_at_once_for_who_waits_already() -> None:
+def test_changed_rate_applies_to_waiting_transfers_at_once() -> None:
     clock = FakeClock()
     rates = iter([10.0] * 6)
     limiter = Limiter(lambda now_ns: next(rates, None), clock)
@@ -110,7 +110,7 @@ def test_a_new_rate_counts_at_once_for_who_waits_already() -> None:
     assert clock.monotonic() < 2
 
 
-def test_who_waits_ends_when_it_is_cancelled() -> None:
+def test_cancel_ends_waiting_for_the_rate_limit() -> None:
     class Cancelling(FakeClock):
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
@@ -136,20 +136,20 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
         (at(4, 19), None),
     ],
 )
-def test_a_timetable_of_a_day_holds_every_day(moment: datetime, upload: float | None) -> None:
+def test_daily_timetable_repeats_every_day(moment: datetime, upload: float | None) -> None:
     table = parse_bwlimit("08:00,1M 19:00,off")
     assert isinstance(table, Timetable)
     assert table.at(moment).upload == upload
 
 
-def test_a_timetable_with_days_holds_until_its_next_entry_and_over_the_end_of_the_week() -> None:
+def test_weekly_timetable_entry_holds_until_the_next_across_weekends() -> None:
     table = parse_timetable("Mon-08:00,slow Fri-19:00,fast", str)
     assert [table.at(moment) for moment in (at(0, 9), at(4, 18), at(6, 23), at(0, 7))] == [
         *("slow", "slow", "fast", "fast"),
     ]
 
 
-def test_a_timetable_says_both_directions_for_a_local_time() -> None:
+def test_timetable_gives_both_rates_for_a_local_time() -> None:
     table = parse_bwlimit("00:00,1K:2K")
     assert isinstance(table, Timetable)
     now_ns = int(MONDAY.timestamp()) * 10**9
@@ -169,7 +169,7 @@ def test_a_timetable_says_both_directions_for_a_local_time() -> None:
         ("Fri 10:00-11:00", at(4, 10), at(5, 10)),
     ],
 )
-def test_a_window_is_open_from_its_start_to_its_end(
+def test_time_window_is_open_from_start_to_end(
     words: str, opened: datetime, closed: datetime
 ) -> None:
     windows = Windows(parse_window(words))
@@ -177,11 +177,11 @@ def test_a_window_is_open_from_its_start_to_its_end(
     assert not windows.open_at(closed)
 
 
-def test_without_windows_it_is_always_open() -> None:
+def test_without_time_windows_runs_are_always_allowed() -> None:
     assert Windows().open_at(MONDAY)
 
 
 @pytest.mark.parametrize("words", ["", "noon", "10:00", "Xyz 10:00-11:00", "10:60-11:00"])
-def test_what_is_no_window_is_refused(words: str) -> None:
+def test_invalid_time_window_is_rejected(words: str) -> None:
     with pytest.raises(ValueError, match=r"window|day"):
         parse_window(words)

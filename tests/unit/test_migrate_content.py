@@ -79,9 +79,7 @@ def streamed(store: MemoryStore, found: RemoteObject) -> Stream:
 
 @given(st.permutations(range(5)), st.sets(st.integers(0, 4)))
 @settings(max_examples=40, deadline=None)
-def test_the_digest_is_that_of_the_content_whatever_was_read_in_whatever_order(
-    order: list[int], unread: set[int]
-) -> None:
+def test_migrated_digest_is_right_for_any_read_order(order: list[int], unread: set[int]) -> None:
     store = MemoryStore()
     stream = streamed(store, put(store))
     for number in order:
@@ -93,7 +91,7 @@ def test_the_digest_is_that_of_the_content_whatever_was_read_in_whatever_order(
     assert stream.digest == hashlib.sha256(BODY).digest()
 
 
-def test_pieces_of_any_size_make_the_content(store: Breaking) -> None:
+def test_migrated_content_is_complete_for_any_piece_size(store: Breaking) -> None:
     body = BODY * 2
     stream = streamed(store, put(store, body))
     pieces = [
@@ -105,7 +103,7 @@ def test_pieces_of_any_size_make_the_content(store: Breaking) -> None:
     assert stream.digest == hashlib.sha256(body).digest()
 
 
-def test_an_upload_in_parts_is_known_by_the_hash_of_the_hashes(store: Breaking) -> None:
+def test_multipart_upload_is_identified_by_hash_of_part_hashes(store: Breaking) -> None:
     body = bytes(17 * MIB)
     stream = streamed(store, put(store, body))
     spans = [(0, 8 * MIB), (8 * MIB, 8 * MIB), (16 * MIB, MIB)]
@@ -117,7 +115,7 @@ def test_an_upload_in_parts_is_known_by_the_hash_of_the_hashes(store: Breaking) 
     assert not stream.is_version(hashlib.md5(body).hexdigest())
 
 
-def test_content_that_is_not_what_the_source_says_is_refused(store: Breaking) -> None:
+def test_migrated_content_must_match_the_sources_checksum(store: Breaking) -> None:
     found = put(store)._replace(digest=bytes(32))
     stream = Stream(store, found, no_limit(), no_limit(), hash_parts=False)
     stream.read_at(0, len(BODY))
@@ -125,7 +123,7 @@ def test_content_that_is_not_what_the_source_says_is_refused(store: Breaking) ->
         stream.verify()
 
 
-def test_a_small_object_that_is_not_what_the_source_says_is_refused(store: Breaking) -> None:
+def test_small_migrated_object_must_match_the_sources_checksum(store: Breaking) -> None:
     found = put(store)
     described, body = store._objects[found.path]
     store._objects[found.path] = described._replace(digest=bytes(32)), body
@@ -133,7 +131,7 @@ def test_a_small_object_that_is_not_what_the_source_says_is_refused(store: Break
         read_whole(store, found, no_limit(), UNPACED)
 
 
-def test_another_version_is_never_mixed_in(store: Breaking) -> None:
+def test_migration_never_mixes_two_versions_of_an_object(store: Breaking) -> None:
     stream = streamed(store, put(store))
     stream.read_at(0, 4 * MIB)
     put(store, BODY[::-1])
@@ -141,7 +139,7 @@ def test_another_version_is_never_mixed_in(store: Breaking) -> None:
         stream.read_at(4 * MIB, MIB)
 
 
-def test_a_body_that_breaks_off_is_asked_for_again(store: Breaking) -> None:
+def test_migration_resumes_a_broken_off_read(store: Breaking) -> None:
     found = put(store)
     store.breaks = 2
     assert read_whole(store, found, no_limit(), UNPACED)[0].body == BODY
@@ -149,7 +147,7 @@ def test_a_body_that_breaks_off_is_asked_for_again(store: Breaking) -> None:
     assert digest_of(store, found, no_limit()) == found.digest
 
 
-def test_a_body_that_always_breaks_off_is_given_up(store: Breaking) -> None:
+def test_migration_gives_up_on_reads_that_always_break_off(store: Breaking) -> None:
     found = put(store)
     store.breaks, store.after = 99, 0
     with pytest.raises(StoreUnavailable):
@@ -159,11 +157,11 @@ def test_a_body_that_always_breaks_off_is_given_up(store: Breaking) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"x"])
-def test_the_smallest_objects_have_digests_too(store: Breaking, body: bytes) -> None:
+def test_migration_digests_empty_and_tiny_objects(store: Breaking, body: bytes) -> None:
     assert digest_of(store, put(store, body), no_limit()) == hashlib.sha256(body).digest()
 
 
-def test_no_more_than_the_room_is_ever_taken() -> None:
+def test_migration_never_exceeds_its_memory_budget() -> None:
     room, held, most = Room(10), [0], [0]
     lock = threading.Lock()
 
@@ -184,7 +182,7 @@ def test_no_more_than_the_room_is_ever_taken() -> None:
     assert 0 < most[0] <= 10
 
 
-def test_the_sizes_fit_what_stores_write_at_once() -> None:
+def test_migration_buffers_fit_the_part_sizes_of_stores() -> None:
 
     assert Limits().single_put >= content.WHOLE
     assert CraftAiLimits().single_post >= content.WHOLE
@@ -216,7 +214,7 @@ class _Reader:
         yield self._body
 
 
-def test_a_version_that_only_looks_like_an_md5_is_no_sign_of_damage() -> None:
+def test_etag_that_only_looks_like_md5_is_not_damage() -> None:
     store = Encrypted(b"content")
     found = put(store, b"content")
     assert read_whole(store, found, no_limit(), UNPACED)[0].body == b"content"

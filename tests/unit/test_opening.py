@@ -48,20 +48,20 @@ def remember(folder: Path, root: Path, store: Path) -> None:
     PairState.open(folder / "state", str(root), str(store), new_id=lambda: "1").close()
 
 
-def test_two_words_are_root_and_store(here: Path) -> None:
+def test_two_arguments_are_folder_and_store(here: Path) -> None:
     asked = configured(here, ONE)
     assert opening.resolve(["data", "./store"], asked) == pairs.Pair(
         here / "data", DirectoryLocation(here / "store")
     )
 
 
-def test_one_word_is_a_folder_of_the_configuration_with_its_settings(here: Path) -> None:
+def test_one_argument_is_a_configured_folder_with_its_settings(here: Path) -> None:
     pair = opening.resolve(["datasets"], configured(here, ONE))
     assert (pair.root, pair.location) == (here / "datasets", DirectoryLocation(here / "archive"))
     assert pair.settings.mode is Mode.PUSH
 
 
-def test_no_word_is_the_only_folder(here: Path) -> None:
+def test_no_argument_means_the_only_configured_folder(here: Path) -> None:
     assert opening.resolve([], configured(here, ONE)).root == here / "datasets"
 
 
@@ -73,7 +73,7 @@ def test_no_word_is_the_only_folder(here: Path) -> None:
         (["a", "./b", "c"], "Too many words", "ROOT STORE"),
     ],
 )
-def test_words_that_name_no_pair_are_refused(
+def test_arguments_that_name_no_linked_folder_are_rejected(
     words: list[str], message: str, remedy: str, here: Path
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -82,19 +82,19 @@ def test_words_that_name_no_pair_are_refused(
     assert remedy in caught.value.remedy
 
 
-def test_without_words_status_is_about_every_folder(here: Path) -> None:
+def test_status_without_arguments_covers_every_folder(here: Path) -> None:
     found = opening.every([], two_folders(here))
     assert [pair.root.name for pair in found] == ["datasets", "models"]
 
 
-def test_a_path_belongs_to_the_known_root_around_it(here: Path) -> None:
+def test_path_belongs_to_the_linked_folder_around_it(here: Path) -> None:
     remember(here, here / "data", here / "store")
     pair, inside = opening.around("data/a/été.csv", [], {"state_dir": here / "state"})
     assert (pair.root, pair.location) == (here / "data", DirectoryLocation(here / "store"))
     assert inside == "a/été.csv"
 
 
-def test_inside_a_root_a_path_starts_at_the_current_folder(
+def test_inside_a_folder_paths_are_relative_to_the_current_one(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(here, here / "data", here / "store")
@@ -104,14 +104,14 @@ def test_inside_a_root_a_path_starts_at_the_current_folder(
     assert inside == "sub/a.csv"
 
 
-def test_the_innermost_known_root_wins(here: Path) -> None:
+def test_innermost_linked_folder_wins(here: Path) -> None:
     remember(here, here / "data", here / "outer")
     remember(here, here / "data" / "sub", here / "inner")
     pair, inside = opening.around("data/sub/a.csv", [], {"state_dir": here / "state"})
     assert (pair.location, inside) == (DirectoryLocation(here / "inner"), "a.csv")
 
 
-def test_a_root_with_several_stores_needs_to_be_told_which(here: Path) -> None:
+def test_folder_with_several_stores_needs_one_named(here: Path) -> None:
     remember(here, here / "data", here / "one")
     remember(here, here / "data", here / "two")
     with pytest.raises(UsageError, match="several stores") as caught:
@@ -119,21 +119,21 @@ def test_a_root_with_several_stores_needs_to_be_told_which(here: Path) -> None:
     assert "--store" in caught.value.remedy
 
 
-def test_named_pairs_take_a_path_relative_to_their_root(here: Path) -> None:
+def test_named_folder_takes_paths_relative_to_it(here: Path) -> None:
     asked = two_folders(here)
     assert opening.around("a.csv", ["models"], asked)[1] == "a.csv"
     assert opening.around("models/a.csv", ["models"], asked)[1] == "a.csv"
     assert opening.around(str(here / "models" / "a.csv"), ["models"], asked)[1] == "a.csv"
 
 
-def test_a_path_outside_every_root_belongs_to_the_only_folder_of_the_configuration(
+def test_path_outside_all_folders_belongs_to_the_only_configured_one(
     here: Path,
 ) -> None:
     pair, inside = opening.around("a.csv", [], configured(here, ONE))
     assert (pair.root, inside) == (here / "datasets", "a.csv")
 
 
-def test_a_link_on_the_way_to_a_root_is_followed_and_one_at_the_end_is_not(here: Path) -> None:
+def test_symlink_is_followed_on_the_way_but_not_at_the_end(here: Path) -> None:
     remember(here, here / "data", here / "store")
     (here / "way").symlink_to("data")
     (here / "data" / "link.csv").symlink_to("/etc/hostname")

@@ -7,40 +7,46 @@ from typing import cast
 
 import pytest
 
-from craftsync.config.options import PassOptions, Settings, settings_of
+from craftsync.config.options import MigrateOptions, PassOptions, Settings, flags, given_by
+from craftsync.config.pairs import Pair
+from craftsync.config.places import DirectoryLocation
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Compare, Mode, OnConflict
+from craftsync.daemon.schedule import WatchSettings
 from craftsync.engine.report import Options
 from craftsync.errors import UsageError
 from craftsync.net.pace import AUTO
-from craftsync.runs import options_of
+from craftsync.runs import options_for, options_of
 
 
-def test_silence_means_the_defaults() -> None:
-    assert options_of({}, Settings(), Mode.TWO_WAY) == Options()
+def test_options_without_input_are_the_defaults() -> None:
+    default = Settings()
+    assert options_of({}, default, Mode.TWO_WAY) == Options()
+    times = (default.settle, default.poll, default.rescan, default.scrub)
+    assert WatchSettings(*times) == WatchSettings()
 
 
-def test_what_is_asked_goes_before_the_file_and_the_file_before_the_default() -> None:
-    file = Settings(delete=True, transfers=4, conflict=OnConflict.NEWER)
+def test_option_precedence_is_command_line_then_file_then_default() -> None:
+    file = {"delete": True, "transfers": 4, "conflict": OnConflict.NEWER}
     asked: PassOptions = {"delete": False, "conflict": None}
-    options = options_of(asked, settings_of(asked).over(file), Mode.PUSH)
+    options = options_of(asked, Settings.of(file, given_by(asked)), Mode.PUSH)
     assert options.policy.delete is False
     assert options.transfers == 4
     assert options.policy.conflict is OnConflict.NEWER
     assert options.delete_limit == DeleteLimit()
 
 
-def test_auto_on_the_command_line_goes_before_a_number_in_the_file() -> None:
+def test_transfers_auto_on_command_line_overrides_a_number_in_file() -> None:
     for asked, transfers in (({"transfers": "auto"}, AUTO), ({"transfers": "7"}, 7), ({}, 4)):
-        settings = settings_of(cast(PassOptions, asked)).over(Settings(transfers=4))
+        settings = Settings.of({"transfers": 4}, given_by(asked))
         assert options_of({}, settings, Mode.PUSH).transfers == transfers
 
 
-def test_patterns_add_up(tmp_path: Path) -> None:
+def test_patterns_of_command_line_and_file_are_combined(tmp_path: Path) -> None:
     lines = tmp_path / "patterns"
     lines.write_text("# comment\n\ncache/\n")
     asked: PassOptions = {"exclude": ["*.bak"], "exclude_from": [lines]}
-    assert settings_of(asked).over(Settings(exclude=("*.tmp",))).exclude == (
+    assert Settings.of({"exclude": ("*.tmp",)}, given_by(asked)).exclude == (
         *("*.tmp", "*.bak", "cache/"),
     )
 
@@ -53,12 +59,12 @@ def test_patterns_add_up(tmp_path: Path) -> None:
         ({"size_only": True}, Compare.SIZE_ONLY),
     ],
 )
-def test_how_to_compare_is_asked_for_by_flag(asked: PassOptions, compare: Compare) -> None:
+def test_compare_mode_is_chosen_by_flag(asked: PassOptions, compare: Compare) -> None:
     assert options_of(asked, Settings(), Mode.PUSH).policy.compare is compare
 
 
-def test_a_rate_reaches_both_directions() -> None:
-    options = options_of({}, settings_of({"bwlimit": "10M:2M"}), Mode.PUSH)
+def test_bwlimit_option_applies_to_both_directions() -> None:
+    options = options_of({}, Settings.of(given_by({"bwlimit": "10M:2M"})), Mode.PUSH)
     assert (options.upload_rate, options.download_rate) == (10 * 1024**2, 2 * 1024**2)
 
 
@@ -78,8 +84,23 @@ def test_a_rate_reaches_both_directions() -> None:
         ({"request_payer": "false"}, "request_payer: 'false' is not a bool"),
     ],
 )
-def test_words_that_mean_nothing_are_refused(asked: dict[str, object], message: str) -> None:
+def test_invalid_option_values_are_rejected(asked: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        options_of(cast(PassOptions, asked), settings_of(cast(PassOptions, asked)), Mode.PUSH)
+        options_for(Pair(Path(), DirectoryLocation(Path())), cast(PassOptions, asked))
     assert message in str(caught.value)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("keywords", "groups"),
+    [
+        (PassOptions, ["compare", "conflict"]),
+        (MigrateOptions, ["migrate", "source"]),
+    ],
+)
+def test_keywords_of_python_are_flags_of_the_command_line(
+    keywords: type, groups: list[str]
+) -> None:
+    shared = ["global", "access", "dry run", "deletes", "patterns", "transfers"]
+    named = {option.name for group in shared + groups for option in flags(group)}
+    assert set(keywords.__annotations__) - {"on_event"} == named

@@ -22,7 +22,7 @@ from craftsync.engine.report import ActionEvent, Issue, IssueEvent, Report
         ("right\u202eleft", r"right\u202eleft"),
     ],
 )
-def test_a_name_cannot_break_the_line_it_stands_on(path: str, line: str) -> None:
+def test_file_name_cannot_break_its_output_line(path: str, line: str) -> None:
     assert shown(path) == line
 
 
@@ -36,17 +36,17 @@ def test_a_name_cannot_break_the_line_it_stands_on(path: str, line: str) -> None
         (5 * 1024**4, "5.0 TiB"),
     ],
 )
-def test_sizes_are_told_in_the_largest_unit_they_fill(size: int, words: str) -> None:
+def test_sizes_are_printed_in_the_largest_fitting_unit(size: int, words: str) -> None:
     assert size_shown(size) == words
 
 
-def test_the_sentence_at_the_end_names_only_what_happened() -> None:
+def test_summary_line_names_only_what_happened() -> None:
     report = Report("sync", uploaded=2, bytes_uploaded=2048, conflicts=1, seconds=1.25)
     assert sentence(report) == "sync: 2 uploaded (2.0 KiB), 1 in conflict; 1.2 s"
     assert sentence(Report("push")) == "push: nothing to do; 0.0 s"
 
 
-def test_the_summary_of_a_pass_that_broke_off_counts_what_was_done(
+def test_summary_of_an_aborted_run_counts_what_was_done(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = Output(JsonLines(), None, Report("sync"))
@@ -64,7 +64,7 @@ def test_the_summary_of_a_pass_that_broke_off_counts_what_was_done(
     }
 
 
-def test_a_name_that_is_not_unicode_still_makes_valid_json(
+def test_non_unicode_name_still_gives_valid_json(
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     JsonLines().event(IssueEvent(Issue.SKIPPED, "caf\udce9", "not UTF-8"))

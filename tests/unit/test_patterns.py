@@ -22,7 +22,7 @@ from tests.unit.test_ignore import name, pattern
     exclude=st.lists(pattern, max_size=3),
     paths=st.lists(st.lists(name, min_size=1, max_size=4).map("/".join), min_size=1, max_size=6),
 )
-def test_a_store_and_a_folder_get_the_same_answers(
+def test_pattern_decisions_are_equal_for_folder_and_store(
     tmp_path_factory: pytest.TempPathFactory,
     include: list[str],
     exclude: list[str],
@@ -52,12 +52,12 @@ def test_a_store_and_a_folder_get_the_same_answers(
         ("bad\udcff.csv", "*.csv", True),
     ],
 )
-def test_any_key_gets_an_answer(key: str, exclude: str, ignored: bool) -> None:
+def test_pattern_matching_accepts_any_key(key: str, exclude: str, ignored: bool) -> None:
     assert CallRules(exclude=[exclude]).ignored(key) is ignored
     assert CallRules(include=[exclude]).ignored(key) is not ignored
 
 
-def test_only_an_excluded_folder_is_known_to_matter_to_nobody() -> None:
+def test_unreadable_folder_is_hidden_only_when_it_is_excluded() -> None:
     unread = Skipped("secret", "cannot be read", subtree=True, failed=True)
     wanted, unwanted = RemoteObject("a.csv", 1, 0, "v"), RemoteObject("a.bin", 1, 0, "v")
     entries = [wanted, unwanted, unread]
@@ -67,7 +67,7 @@ def test_only_an_excluded_folder_is_known_to_matter_to_nobody() -> None:
 
 
 @pytest.mark.parametrize("option", ["include", "exclude"])
-def test_an_invalid_pattern_is_a_usage_error(option: str) -> None:
+def test_invalid_pattern_is_a_usage_error(option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option}"):
         CallRules(**{option: ["!"]})
 
@@ -101,10 +101,10 @@ HANGING = [
 
 @pytest.mark.parametrize("glob", HANGING)
 @pytest.mark.parametrize("path", ["a" * 255, "/".join("a" * 500), "/".join(["aaaaaaaa"] * 113)])
-def test_no_pattern_takes_exponential_time(glob: str, path: str) -> None:
+def test_pattern_matching_never_takes_exponential_time(glob: str, path: str) -> None:
     assert Patterns([glob], "a test").covering(path) is None
 
 
-def test_too_many_patterns_are_refused() -> None:
+def test_too_many_patterns_are_rejected() -> None:
     with pytest.raises(ValueError, match="more than 4096 patterns"):
         Patterns(["*.tmp"] * (MOST_PATTERNS + 1), "a test")

@@ -69,12 +69,12 @@ def no_environment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("craft-ai+http://127.0.0.1:8790/a", CraftAiLocation("http://127.0.0.1:8790", "a")),
     ],
 )
-def test_a_word_stands_for_a_place(word: str, location: Location) -> None:
+def test_store_argument_is_resolved_to_a_place(word: str, location: Location) -> None:
     assert places.resolve(word, CONFIG) == location
 
 
 @pytest.mark.parametrize("word", [".", "..", "./store", "../store", "~/store"])
-def test_a_path_that_shows_it_is_one_starts_where_the_shell_would(
+def test_explicit_path_is_relative_to_the_working_folder(
     word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -90,7 +90,7 @@ def test_a_path_that_shows_it_is_one_starts_where_the_shell_would(
     assert places.resolve(word, CONFIG) == DirectoryLocation(expected[word])
 
 
-def test_a_flag_goes_before_what_the_environment_says() -> None:
+def test_flag_overrides_the_environment_entry() -> None:
     found = places.resolve("prod", CONFIG, S3Access(profile="other"))
     assert found == S3Location(
         "bucket", "datasets", S3Access("other", "eu-west-3", "https://s3.example")
@@ -117,9 +117,7 @@ def test_a_flag_goes_before_what_the_environment_says() -> None:
         ("prod:/x", "leads out of the store", "dev:models"),
     ],
 )
-def test_a_word_that_stands_for_nothing_is_answered_with_a_way_on(
-    word: str, message: str, remedy: str
-) -> None:
+def test_unknown_store_name_error_suggests_a_remedy(word: str, message: str, remedy: str) -> None:
     with pytest.raises(UsageError) as caught:
         places.resolve(word, CONFIG)
     assert message in str(caught.value)
@@ -127,7 +125,7 @@ def test_a_word_that_stands_for_nothing_is_answered_with_a_way_on(
 
 
 @pytest.mark.parametrize("in_a_file", [False, True], ids=["environment", ".env"])
-def test_the_variables_of_the_sdk_name_an_environment(
+def test_sdk_environment_variables_name_an_environment(
     in_a_file: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -141,12 +139,12 @@ def test_the_variables_of_the_sdk_name_an_environment(
 
 
 @pytest.mark.parametrize("word", ["dev", "lab:models/2026", "prod:a", "archive"])
-def test_an_address_leads_back_to_where_it_came_from(word: str) -> None:
+def test_store_address_round_trips(word: str) -> None:
     location = places.resolve(word, CONFIG)
     assert places.remembered(places.address_of(location), CONFIG, S3Access()) == location
 
 
-def test_two_environments_have_two_addresses_and_neither_says_how_to_get_in() -> None:
+def test_environments_have_distinct_addresses_without_secrets() -> None:
     dev, lab = (places.address_of(places.resolve(word, CONFIG)) for word in ("dev:a", "lab:a"))
     assert (dev, lab) == (
         "craft-ai+https://my-env.example/a",
@@ -154,7 +152,7 @@ def test_two_environments_have_two_addresses_and_neither_says_how_to_get_in() ->
     )
 
 
-def test_without_a_configuration_the_answer_says_so() -> None:
+def test_unknown_store_error_says_there_is_no_configuration() -> None:
     with pytest.raises(UsageError, match="known: none; no configuration exists"):
         places.resolve("store", Config())
 
@@ -171,7 +169,7 @@ def test_without_a_configuration_the_answer_says_so() -> None:
         ("link", "data", "is the same folder as"),
     ],
 )
-def test_root_and_store_must_not_contain_each_other(
+def test_folder_and_store_must_not_contain_each_other(
     root: str, store: str, relation: str, tmp_path: Path
 ) -> None:
     (tmp_path / "data" / "sub").mkdir(parents=True)
@@ -181,7 +179,7 @@ def test_root_and_store_must_not_contain_each_other(
 
 
 @pytest.mark.parametrize("store", ["database", "data-2", "new/store"])
-def test_folders_beside_each_other_are_fine(store: str, tmp_path: Path) -> None:
+def test_sibling_folders_are_accepted(store: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     places.refuse_nesting(tmp_path / "data", DirectoryLocation(tmp_path / store))
     places.refuse_nesting(tmp_path / "data", S3Location("data", ""))

@@ -33,7 +33,7 @@ def planned(state: PairState, *actions: Action) -> list[str]:
     return [state.plan.operation(step.id) for step in state.plan.steps()]
 
 
-def test_an_added_step_never_has_the_operation_id_of_another_step_of_the_run(
+def test_added_steps_get_unique_operation_ids(
     state: PairState,
 ) -> None:
     operations = planned(state, upload("a"), upload("b"))
@@ -47,7 +47,7 @@ def test_an_added_step_never_has_the_operation_id_of_another_step_of_the_run(
     assert len(set(operations)) == 5
 
 
-def test_added_steps_are_not_handed_out_again_and_are_remembered_by_the_next_run(
+def test_added_steps_run_once_and_survive_into_the_next_run(
     state: PairState,
 ) -> None:
     with state.transaction():
@@ -73,7 +73,7 @@ def test_added_steps_are_not_handed_out_again_and_are_remembered_by_the_next_run
         *[("new name", True), ("d0", False), ("d/file0", False), ("", False)],
     ],
 )
-def test_a_plan_touches_the_paths_of_its_steps_those_above_and_those_below(
+def test_plan_touches_its_paths_their_parents_and_children(
     state: PairState, path: str, touched: bool
 ) -> None:
     move = upload("new name")._replace(kind=Kind.MOVE_REMOTE, source="old/name")
@@ -82,7 +82,7 @@ def test_a_plan_touches_the_paths_of_its_steps_those_above_and_those_below(
     assert state.plan.touches(path) is touched
 
 
-def test_a_step_that_is_given_up_leaves_its_path_free_and_what_it_may_have_written_known(
+def test_abandoned_step_frees_its_path_and_keeps_its_intent(
     state: PairState,
 ) -> None:
     operation, _ = planned(state, upload("a"), upload("b"))
@@ -94,7 +94,7 @@ def test_a_step_that_is_given_up_leaves_its_path_free_and_what_it_may_have_writt
     assert state.intents.of("b") == ()
 
 
-def test_a_row_obstructs_what_lies_below_it_and_what_it_lies_below(state: PairState) -> None:
+def test_baseline_row_obstructs_paths_above_and_below_it(state: PairState) -> None:
     with state.transaction():
         state.baseline.put([BaselineRow("d/file", 1, 2, 3, 4, False, None, 5, "v")])
 

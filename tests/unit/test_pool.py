@@ -34,7 +34,7 @@ def meeting(parties: int) -> Callable[[], object]:
     return partial(threading.Barrier(parties, timeout=TIMEOUT).wait)
 
 
-def test_short_tasks_share_the_calling_thread_and_their_waits_do_not(
+def test_short_tasks_share_the_calling_thread_but_wait_in_workers(
     pool: TaskPool[object],
 ) -> None:
     def task() -> tuple[int, int]:
@@ -64,7 +64,7 @@ def test_a_long_task_runs_beside_the_calling_thread(pool: TaskPool[object]) -> N
     assert {meet(), pool.take(TIMEOUT)} == {0, 1}
 
 
-def test_what_a_wait_raises_arrives_in_the_task_that_waits(pool: TaskPool[object]) -> None:
+def test_exception_of_a_wait_is_raised_in_its_task(pool: TaskPool[object]) -> None:
     def refused() -> None:
         raise ConnectionRefusedError
 
@@ -82,7 +82,7 @@ def test_what_a_wait_raises_arrives_in_the_task_that_waits(pool: TaskPool[object
 
 @pytest.mark.parametrize("weight", Weight)
 @pytest.mark.parametrize("error", [ValueError, Interrupted])
-def test_what_escapes_a_task_comes_out_of_take(
+def test_exception_of_a_task_is_raised_by_take(
     pool: TaskPool[object], weight: Weight, error: type[BaseException]
 ) -> None:
     def task() -> None:
@@ -94,7 +94,7 @@ def test_what_escapes_a_task_comes_out_of_take(
         pool.take(TIMEOUT)
 
 
-def test_what_a_task_posts_is_taken_before_what_it_returns(pool: TaskPool[object]) -> None:
+def test_posted_results_come_before_the_returned_one(pool: TaskPool[object]) -> None:
     def task() -> str:
         blocking(lambda: pool.post("noted"))
         return "done"
@@ -104,14 +104,14 @@ def test_what_a_task_posts_is_taken_before_what_it_returns(pool: TaskPool[object
     assert [pool.take(TIMEOUT), pool.take(TIMEOUT)] == ["noted", "done"]
 
 
-def test_more_tasks_than_the_pool_starts_at_once_are_all_done(pool: TaskPool[object]) -> None:
+def test_pool_completes_more_tasks_than_it_starts_at_once(pool: TaskPool[object]) -> None:
     for number in range(500):
         pool.submit(lambda number=number: blocking(lambda: number))  # type: ignore[misc]
 
     assert {pool.take(TIMEOUT) for _ in range(500)} == set(range(500))
 
 
-def test_closing_lets_tasks_under_way_end_and_drops_the_others() -> None:
+def test_closing_the_pool_finishes_running_tasks_and_drops_queued_ones() -> None:
     pool: TaskPool[object] = TaskPool(Fixed(1))
     held, ended = threading.Event(), []
 
@@ -131,13 +131,13 @@ def test_closing_lets_tasks_under_way_end_and_drops_the_others() -> None:
     assert sorted(results) == sorted(ended)
 
 
-def test_a_pool_that_was_closed_leaves_waits_to_the_thread_itself() -> None:
+def test_closed_pool_leaves_waits_to_the_calling_thread() -> None:
     TaskPool[object](Fixed(1)).close()
 
     assert blocking(threading.get_ident) == threading.get_ident()
 
 
-def test_a_task_that_is_begun_passes_by_those_in_the_queue(pool: TaskPool[object]) -> None:
+def test_started_task_overtakes_queued_ones(pool: TaskPool[object]) -> None:
     gate = threading.Event()
     for _ in range(50):
         pool.submit(lambda: blocking(partial(gate.wait, TIMEOUT)))
@@ -160,7 +160,7 @@ def test_the_wait_of_a_short_task_does_not_queue_behind_long_tasks(
     assert [pool.take(TIMEOUT) for _ in range(5)] == [True] * 5
 
 
-def test_a_signal_that_comes_as_a_task_begins_to_wait_for_a_socket_ends_the_pool_at_once() -> None:
+def test_signal_before_a_socket_wait_ends_the_pool_at_once() -> None:
     class SendsASignal:
         def __init__(self, descriptor: int) -> None:
             self.descriptor = descriptor
@@ -183,7 +183,7 @@ def test_a_signal_that_comes_as_a_task_begins_to_wait_for_a_socket_ends_the_pool
 
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
-def test_large_tasks_never_have_all_the_threads(workers: int) -> None:
+def test_large_tasks_never_use_all_threads(workers: int) -> None:
     pool: TaskPool[object] = TaskPool(Fixed(workers))
     go_on = threading.Event()
     for _ in range(2 * workers):
@@ -197,7 +197,7 @@ def test_large_tasks_never_have_all_the_threads(workers: int) -> None:
 
 
 @pytest.mark.parametrize("weight", [Weight.SHORT, Weight.LARGE])
-def test_a_task_submitted_first_is_started_before_those_that_wait(weight: Weight) -> None:
+def test_task_submitted_first_starts_before_queued_ones(weight: Weight) -> None:
     pool: TaskPool[object] = TaskPool(Fixed(1))
     go_on, order = threading.Event(), list[str]()
 
@@ -216,7 +216,7 @@ def test_a_task_submitted_first_is_started_before_those_that_wait(weight: Weight
     assert order == ["under way", "first", "waiting", "waiting too"]
 
 
-def test_a_pool_is_full_once_as_many_large_tasks_wait_as_it_has_workers() -> None:
+def test_pool_is_full_when_queued_large_tasks_equal_workers() -> None:
     pool: TaskPool[object] = TaskPool(Fixed(2))
     go_on = threading.Event()
     submitted = 0
@@ -229,7 +229,7 @@ def test_a_pool_is_full_once_as_many_large_tasks_wait_as_it_has_workers() -> Non
     pool.close()
 
 
-def test_the_weight_of_a_task_says_what_it_moves() -> None:
+def test_task_weight_is_the_bytes_it_moves() -> None:
     sizes = (0, 1 << 20, (1 << 20) + 1, 16 << 20, (16 << 20) + 1)
     weights = [weight_of(size, short=1 << 20) for size in sizes]
     assert weights == [Weight.SHORT] * 2 + [Weight.LONG] * 2 + [Weight.LARGE]
@@ -251,7 +251,7 @@ class Counted:
         return self.calls
 
 
-def test_tasks_that_wait_for_one_call_together_share_it() -> None:
+def test_tasks_waiting_for_the_same_call_share_it() -> None:
     counted = Counted()
     pool: TaskPool[object] = TaskPool(Fixed(8))
     for _ in range(8):
@@ -261,7 +261,7 @@ def test_tasks_that_wait_for_one_call_together_share_it() -> None:
     pool.close()
 
 
-def test_who_asks_while_a_shared_call_is_under_way_waits_for_the_next() -> None:
+def test_caller_during_a_shared_call_waits_for_the_next() -> None:
     counted = Counted()
     counted.released.clear()
     pool: TaskPool[object] = TaskPool(Fixed(4))
@@ -282,7 +282,7 @@ def test_who_asks_while_a_shared_call_is_under_way_waits_for_the_next() -> None:
     pool.close()
 
 
-def test_what_a_shared_call_raises_arrives_in_every_task_that_waits() -> None:
+def test_exception_of_a_shared_call_is_raised_in_every_waiter() -> None:
     def refused() -> None:
         raise ConnectionRefusedError
 
@@ -301,7 +301,7 @@ def test_what_a_shared_call_raises_arrives_in_every_task_that_waits() -> None:
     pool.close()
 
 
-def test_closing_lets_those_go_on_that_wait_together() -> None:
+def test_closing_the_pool_releases_waiters_of_a_shared_call() -> None:
     counted = Counted()
     counted.released.clear()
     pool: TaskPool[object] = TaskPool(Fixed(2))
@@ -323,7 +323,7 @@ class Signal(BaseException):
     """What a handler raises."""
 
 
-def test_a_signal_that_comes_with_the_end_of_a_wait_for_a_socket_loses_no_task() -> None:
+def test_signal_at_the_end_of_a_socket_wait_loses_no_task() -> None:
     """The kernel reports a socket once for each wait, so nobody would report it again."""
     ours, theirs = socket.socketpair()
     pool: TaskPool[object] = TaskPool(Fixed(2))
@@ -350,7 +350,7 @@ def test_a_signal_that_comes_with_the_end_of_a_wait_for_a_socket_loses_no_task()
 
 
 @pytest.mark.parametrize("wait", ["for a socket", "for time to pass"])
-def test_a_signal_that_interrupts_no_wait_is_heard_long_before_the_wait_is_over(wait: str) -> None:
+def test_signal_during_a_wait_is_handled_before_the_wait_ends(wait: str) -> None:
     late = threading.Event()
     # This sets what a signal sets, and leaves the call in which the thread waits alone.
     timers = [threading.Timer(0.2, _thread.interrupt_main), threading.Timer(TIMEOUT, late.set)]

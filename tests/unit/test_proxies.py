@@ -34,7 +34,7 @@ def test_without_a_proxy_in_the_environment_a_host_is_reached_directly() -> None
         ("http://[::1]:8080/", "::1", 8080),
     ],
 )
-def test_a_proxy_is_written_as_boto3_takes_it(
+def test_proxy_urls_are_accepted_as_by_boto3(
     monkeypatch: pytest.MonkeyPatch, text: str, host: str, port: int
 ) -> None:
     monkeypatch.setenv("https_proxy", text)
@@ -44,7 +44,7 @@ def test_a_proxy_is_written_as_boto3_takes_it(
     assert proxy_for(urlsplit("http://bucket.s3.example")) is None
 
 
-def test_the_login_of_a_proxy_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_login_is_sent_and_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:se%40cret@proxy:3128")
     proxy = proxy_for(STORE)
     assert proxy is not None
@@ -63,7 +63,7 @@ def test_the_login_of_a_proxy_is_sent_and_never_shown(monkeypatch: pytest.Monkey
     ],
 )
 @pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
-def test_a_proxy_that_does_not_speak_http_is_refused_by_name(
+def test_non_http_proxy_is_rejected_by_name(
     monkeypatch: pytest.MonkeyPatch, text: str, kind: str, variable: str
 ) -> None:
     monkeypatch.setenv(variable, text)
@@ -86,7 +86,7 @@ def test_a_proxy_that_does_not_speak_http_is_refused_by_name(
     ],
 )
 @pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
-def test_no_proxy_names_hosts_ports_domains_and_networks(
+def test_no_proxy_matches_hosts_ports_domains_and_networks(
     monkeypatch: pytest.MonkeyPatch, named: str, address: object, variable: str
 ) -> None:
     monkeypatch.setenv("https_proxy", "socks5://not-even-looked-at")
@@ -94,7 +94,7 @@ def test_no_proxy_names_hosts_ports_domains_and_networks(
     assert proxy_for(address) is None  # type: ignore[arg-type]
 
 
-def test_no_proxy_of_another_port_is_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_entry_with_another_port_does_not_match(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", "bucket.s3.example:9000,nonsense/99,10.0.0.0/8")
     assert proxy_for(STORE) is not None

@@ -14,13 +14,13 @@ OBJECT = RemoteObject("a", 4, 1, "v")
 
 
 @pytest.mark.parametrize("chunks", [[], [b"12"], [b"12", b"3"], [b"12", b"34", b"5"]], ids=repr)
-def test_an_object_of_craft_ai_of_another_length_is_an_error(chunks: list[bytes]) -> None:
+def test_craft_ai_object_of_another_length_raises(chunks: list[bytes]) -> None:
     with pytest.raises(StoreUnavailable):
         b"".join(Incoming(OBJECT, iter([*chunks, b"", b""]), 4))
 
 
 @pytest.mark.parametrize("chunks", [[], [b"12"], [b"12", b"3"], [b"12", b"345"]], ids=repr)
-def test_an_object_of_s3_of_another_length_is_an_error(chunks: list[bytes]) -> None:
+def test_s3_object_of_another_length_raises(chunks: list[bytes]) -> None:
     found = Found(4, 1, "v", {})
     with pytest.raises(StoreUnavailable):
         b"".join(ObjectReader(OBJECT, found, iter(chunks), 4, lambda: True))

@@ -34,7 +34,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     return rename.noreplace_by_link, rename.exchange_by_steps
 
 
-def test_a_rename_to_a_free_name_moves_the_very_file(way: Any, here: int, tmp_path: Path) -> None:
+def test_rename_to_a_free_name_keeps_the_inode(way: Any, here: int, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("A")
     inode = (tmp_path / "a").stat().st_ino
     way[0](here, "a", here, "b")
@@ -43,7 +43,7 @@ def test_a_rename_to_a_free_name_moves_the_very_file(way: Any, here: int, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
-def test_a_rename_never_replaces_anything(way: Any, here: int, tmp_path: Path, kind: str) -> None:
+def test_rename_never_overwrites(way: Any, here: int, tmp_path: Path, kind: str) -> None:
     (tmp_path / "a").write_text("A")
     if kind == "file":
         (tmp_path / "b").write_text("B")
@@ -57,9 +57,7 @@ def test_a_rename_never_replaces_anything(way: Any, here: int, tmp_path: Path, k
     assert (tmp_path / "b").is_file() == (kind == "file")
 
 
-def test_an_exchange_swaps_two_files_and_leaves_nothing_else(
-    way: Any, here: int, tmp_path: Path
-) -> None:
+def test_exchange_swaps_two_files(way: Any, here: int, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("A")
     (tmp_path / "b").write_text("B")
     way[1](here, "a", here, "b")
@@ -69,7 +67,7 @@ def test_an_exchange_swaps_two_files_and_leaves_nothing_else(
 
 
 @pytest.mark.parametrize("missing", ["a", "b"])
-def test_an_exchange_with_a_missing_file_changes_nothing(
+def test_exchange_with_a_missing_file_changes_nothing(
     way: Any, here: int, tmp_path: Path, missing: str
 ) -> None:
     other = {"a": "b", "b": "a"}[missing]
@@ -81,7 +79,7 @@ def test_an_exchange_with_a_missing_file_changes_nothing(
 
 
 @pytest.mark.parametrize("way", ["links", "no links"], indirect=True)
-def test_an_exchange_that_fails_midway_leaves_both_where_they_were(
+def test_failed_exchange_leaves_both_files_in_place(
     way: Any, here: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").write_text("A")
@@ -100,7 +98,7 @@ def test_an_exchange_that_fails_midway_leaves_both_where_they_were(
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
-def test_a_filesystem_without_renameat2_is_served_by_the_fallbacks(
+def test_filesystem_without_renameat2_uses_fallbacks(
     monkeypatch: pytest.MonkeyPatch, here: int, tmp_path: Path, number: int
 ) -> None:
     def refuse(*_: object) -> None:
@@ -115,7 +113,7 @@ def test_a_filesystem_without_renameat2_is_served_by_the_fallbacks(
     assert (tmp_path / "c").read_text() == "B"
 
 
-def test_the_other_errors_of_a_rename_are_not_hidden(here: int) -> None:
+def test_other_rename_errors_are_raised(here: int) -> None:
     with pytest.raises(FileNotFoundError):
         rename.noreplace(here, "missing", here, "b")
 
@@ -125,12 +123,12 @@ def test_syncfs_reports_a_failure() -> None:
         linux.syncfs(-1)
 
 
-def test_syncfs_and_the_step_of_timestamps_work_on_a_real_folder(here: int) -> None:
+def test_syncfs_and_timestamp_granularity_work_on_a_real_folder(here: int) -> None:
     linux.syncfs(here)
     assert rename.stamp_step_ns(here) in (10_000_000, 2_000_000_000)
 
 
-def test_an_unknown_filesystem_is_trusted_to_two_seconds_only() -> None:
+def test_unknown_filesystem_gets_two_second_timestamp_granularity() -> None:
     descriptor = os.open("/proc", os.O_RDONLY)
     try:
         assert rename.stamp_step_ns(descriptor) == 2_000_000_000
@@ -138,7 +136,7 @@ def test_an_unknown_filesystem_is_trusted_to_two_seconds_only() -> None:
         os.close(descriptor)
 
 
-def test_a_file_without_a_name_gets_one_only_where_nothing_is(here: int, tmp_path: Path) -> None:
+def test_unnamed_file_is_linked_only_to_a_free_name(here: int, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("T")
     (tmp_path / "link").symlink_to("nowhere")
     unnamed = os.open(tmp_path, os.O_TMPFILE | os.O_WRONLY)
@@ -153,9 +151,7 @@ def test_a_file_without_a_name_gets_one_only_where_nothing_is(here: int, tmp_pat
 
 
 @pytest.mark.parametrize("path", ["link", "link/in", "d/link", "../outside", "/", "d/../../x"])
-def test_what_is_opened_beneath_a_folder_is_beneath_it(
-    here: int, tmp_path: Path, path: str
-) -> None:
+def test_openat2_beneath_never_leaves_the_folder(here: int, tmp_path: Path, path: str) -> None:
     (tmp_path / "d/in").mkdir(parents=True)
     (tmp_path / "link").symlink_to("d")
     (tmp_path / "d/link").symlink_to("in")

@@ -74,19 +74,19 @@ def test_files_come_in_the_byte_order_of_their_paths(folder: Folder, root: Path)
     assert len(found) == 10
 
 
-def test_a_file_is_described_as_a_direct_look_describes_it(folder: Folder, root: Path) -> None:
+def test_scan_and_stat_describe_a_file_equally(folder: Folder, root: Path) -> None:
     make(root, "d/a")
     assert list(scan(folder, None)) == [folder.stat("d/a")]
 
 
-def test_no_pattern_takes_in_a_nested_craftsync_folder(folder: Folder, root: Path) -> None:
+def test_no_pattern_includes_a_nested_craftsync_folder(folder: Folder, root: Path) -> None:
     make(root, ".craftsync/tmp/x", "a/.craftsync/y", "a/b")
     rules = IgnoreRules(folder, exclude=["!.craftsync/", "!.craftsync/**"])
     assert paths(scan(folder, rules)) == ["a/b"]
     assert paths(look(folder, rules, ["a", "a/.craftsync/y"])) == ["a/b"]
 
 
-def test_without_rules_only_the_top_craftsync_folder_is_left_out(
+def test_without_rules_only_the_top_craftsync_folder_is_excluded(
     folder: Folder, root: Path
 ) -> None:
     make(root, ".craftsync/tmp/x", "a/.craftsync/y", ".craftsyncignore")
@@ -94,7 +94,7 @@ def test_without_rules_only_the_top_craftsync_folder_is_left_out(
     assert paths(scan(folder, None, ".craftsync")) == [".craftsync/tmp/x"]
 
 
-def test_a_part_of_the_tree_is_scanned_alone(folder: Folder, root: Path) -> None:
+def test_subtree_can_be_scanned_alone(folder: Folder, root: Path) -> None:
     make(root, "a/b/c", "a/b/d/e", "a/bc", "x")
     assert paths(scan(folder, None, "a/b")) == ["a/b/c", "a/b/d/e"]
     assert paths(scan(folder, None, "a", starting="b")) == ["a/b/c", "a/b/d/e", "a/bc"]
@@ -103,7 +103,7 @@ def test_a_part_of_the_tree_is_scanned_alone(folder: Folder, root: Path) -> None
     assert paths(scan(folder, None, "x")) == []
 
 
-def test_ignored_files_and_folders_are_not_even_looked_into(folder: Folder, root: Path) -> None:
+def test_ignored_folders_are_never_opened(folder: Folder, root: Path) -> None:
     make(root, "a", "b.tmp", "d/.git/config", "d/e/f", "d/e/g.tmp", "n/x")
     (root / ".craftsyncignore").write_text("*.tmp\n")
     (root / "n/.craftsyncignore").write_text("*\n!/.craftsyncignore\n")
@@ -146,9 +146,7 @@ def test_a_name_that_is_not_utf8_is_skipped_under_a_printable_one(
     ]
 
 
-def test_a_path_that_is_too_long_is_skipped_and_the_longest_allowed_is_not(
-    folder: Folder, root: Path
-) -> None:
+def test_only_paths_over_the_length_limit_are_skipped(folder: Folder, root: Path) -> None:
     deep = "/".join(["d" * 200] * 5)
     make(root, f"{deep}/{'f' * 19}", f"{deep}/{'f' * 20}")
     found = list(scan(folder, None))
@@ -164,7 +162,7 @@ def test_a_tree_deeper_than_the_stack_is_scanned(folder: Folder, root: Path) -> 
     assert paths(scan(folder, None)) == [path]
 
 
-def test_what_cannot_be_read_is_unknown_and_the_rest_goes_on(folder: Folder, root: Path) -> None:
+def test_unreadable_folder_is_unknown_and_the_scan_continues(folder: Folder, root: Path) -> None:
     make(root, "a", "closed/x", "unsearchable/x", "z")
     (root / "closed").chmod(0)
     (root / "unsearchable").chmod(0o744)
@@ -177,15 +175,13 @@ def test_what_cannot_be_read_is_unknown_and_the_rest_goes_on(folder: Folder, roo
     ]
 
 
-def test_a_root_that_cannot_be_listed_is_an_error(folder: Folder, root: Path) -> None:
+def test_unreadable_root_raises(folder: Folder, root: Path) -> None:
     root.chmod(0o711)
     with as_nobody(), pytest.raises(RootError):
         list(scan(folder, None))
 
 
-def test_what_vanishes_during_the_scan_is_unknown_and_not_absent(
-    folder: Folder, root: Path
-) -> None:
+def test_path_vanishing_during_the_scan_is_unknown_not_absent(folder: Folder, root: Path) -> None:
     make(root, "a", "b", "c/x", "d/x", "e")
     entries = scan(folder, None)
     assert next(entries) == folder.stat("a")
@@ -201,9 +197,7 @@ def test_what_vanishes_during_the_scan_is_unknown_and_not_absent(
     ]
 
 
-def test_a_scan_of_a_root_that_was_moved_away_midway_is_an_error(
-    folder: Folder, root: Path
-) -> None:
+def test_root_moved_away_during_the_scan_raises(folder: Folder, root: Path) -> None:
     make(root, "a", "b")
     entries = scan(folder, None)
     next(entries)
@@ -214,7 +208,7 @@ def test_a_scan_of_a_root_that_was_moved_away_midway_is_an_error(
     shutil.rmtree(root.with_name(root.name + "-moved"))
 
 
-def test_an_unreadable_ignore_file_makes_its_folder_unknown(folder: Folder, root: Path) -> None:
+def test_invalid_ignore_file_makes_its_folder_unknown(folder: Folder, root: Path) -> None:
     make(root, "a/x", "b/x")
     (root / "a/.craftsyncignore").write_bytes(b"\xff")
     found = list(scan(folder, IgnoreRules(folder)))
@@ -224,7 +218,7 @@ def test_an_unreadable_ignore_file_makes_its_folder_unknown(folder: Folder, root
     ]
 
 
-def test_a_scan_that_is_abandoned_leaves_no_descriptor_open(folder: Folder, root: Path) -> None:
+def test_abandoned_scan_closes_its_descriptors(folder: Folder, root: Path) -> None:
     make(root, "a/b/c/d", "a/b/c/e")
     before = len(os.listdir("/proc/self/fd"))
     entries = scan(folder, None)
@@ -234,7 +228,7 @@ def test_a_scan_that_is_abandoned_leaves_no_descriptor_open(folder: Folder, root
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_huge_folder_is_merged_from_runs(
+def test_huge_folder_is_sorted_by_merging_runs(
     folder: Folder, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "RUN", 7)
@@ -262,7 +256,7 @@ def test_a_huge_folder_is_merged_from_runs(
         [".craftsync/x"],
     ],
 )
-def test_a_look_yields_what_a_scan_yields_for_these_paths(
+def test_stat_of_paths_yields_what_a_scan_yields(
     folder: Folder, root: Path, dirty: list[str]
 ) -> None:
     make(root, "a/b/c", "a/d", "a.txt", "a0", "z", ".craftsync/x")
@@ -275,20 +269,20 @@ def test_a_look_yields_what_a_scan_yields_for_these_paths(
     assert list(look(folder, None, dirty)) == expected
 
 
-def test_a_look_heeds_the_ignore_rules(folder: Folder, root: Path) -> None:
+def test_stat_of_paths_applies_ignore_rules(folder: Folder, root: Path) -> None:
     make(root, ".git/config", "a.part", "a", "b/.venv/x", "b/y")
     rules = IgnoreRules(folder)
     assert paths(look(folder, rules, [".git", ".git/config", "a.part", "a", "b"])) == ["a", "b/y"]
 
 
-def test_a_look_behind_a_link_reports_the_link(folder: Folder, root: Path) -> None:
+def test_stat_behind_a_symlink_reports_the_symlink(folder: Folder, root: Path) -> None:
     make(root, "target/x")
     (root / "link").symlink_to("target")
     (found,) = skipped(look(folder, None, ["link/x"]))
     assert (found.path, found.subtree) == ("link", True)
 
 
-def test_a_look_into_what_cannot_be_read_is_unknown(folder: Folder, root: Path) -> None:
+def test_stat_in_an_unreadable_folder_is_unknown(folder: Folder, root: Path) -> None:
     make(root, "closed/x")
     (root / "closed").chmod(0)
     with as_nobody():
@@ -303,7 +297,7 @@ segments = st.text(st.sampled_from("ab./- é\n~"), min_size=1, max_size=3).filte
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(st.lists(segments, min_size=1, max_size=3).map("/".join), max_size=15))
-def test_every_file_of_any_tree_is_found_once_and_in_order(
+def test_scan_finds_every_file_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, wanted: set[str]
 ) -> None:
     root = tmp_path_factory.mktemp("tree")

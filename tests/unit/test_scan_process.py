@@ -27,20 +27,20 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_both_scans_yield_the_same(root: Path) -> None:
+def test_scan_in_child_process_yields_the_same(root: Path) -> None:
     with Folder.open(root) as folder:
         rules = IgnoreRules(folder, exclude=["*.tmp"])
         assert list(scan_aside(folder, include=(), exclude=["*.tmp"])) == list(scan(folder, rules))
 
 
-def test_a_root_that_goes_away_raises_as_a_scan_would(root: Path) -> None:
+def test_child_scan_raises_like_a_scan_when_the_root_vanishes(root: Path) -> None:
     with Folder.open(root) as folder:
         root.rename(root.with_name("elsewhere"))
         with pytest.raises(RootError):
             list(scan_aside(folder, include=(), exclude=()))
 
 
-def test_a_child_that_dies_is_not_taken_for_the_end(
+def test_dead_scan_child_is_not_the_end_of_the_scan(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Folder.open(root) as folder:
@@ -54,7 +54,7 @@ def _children() -> set[int]:
     return {int(pid) for task in tasks for pid in task.read_text().split()}
 
 
-def test_what_ends_all_processes_of_a_service_or_a_terminal_is_left_to_the_one_that_asked(
+def test_scan_child_ignores_signals_meant_for_the_process_group(
     root: Path,
 ) -> None:
     others = _children()
@@ -67,7 +67,7 @@ def test_what_ends_all_processes_of_a_service_or_a_terminal_is_left_to_the_one_t
         assert [first, *entries] == list(scan(folder, IgnoreRules(folder)))
 
 
-def test_a_scan_that_is_given_up_leaves_no_process_behind(root: Path) -> None:
+def test_abandoned_child_scan_leaves_no_process(root: Path) -> None:
     with Folder.open(root) as folder:
         entries = scan_aside(folder, include=(), exclude=())
         next(entries)

@@ -38,43 +38,45 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("NAME=first\nNAME=second", "second"),
     ],
 )
-def test_an_assignment_is_read_as_it_is_meant(line: str, value: str) -> None:
+def test_dotenv_assignment_is_parsed(line: str, value: str) -> None:
     Path(".env").write_text(line, newline="")
     assert secrets.read_dotenv(Path(".env")) == {"NAME": value}
 
 
 @pytest.mark.parametrize("line", ["# NAME=value", "NAME", "1NAME=value", "NAME: value", "", "="])
-def test_what_is_no_assignment_is_passed_over(line: str) -> None:
+def test_dotenv_lines_without_assignment_are_ignored(line: str) -> None:
     Path(".env").write_text(f"{line}\nOTHER=1\n")
     assert secrets.read_dotenv(Path(".env")) == {"OTHER": "1"}
 
 
-def test_a_file_that_is_no_text_is_an_error_of_the_configuration() -> None:
+def test_binary_dotenv_file_is_a_configuration_error() -> None:
     Path(".env").write_bytes(b"NAME=\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
         secrets.variable("NAME")
 
 
-def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_overrides_the_dotenv_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text(f"{TOKEN_ENV}=from-file\n")
     assert find_token(TOKEN_ENV, None) == "from-file"
     monkeypatch.setenv(TOKEN_ENV, "from-environment")
     assert find_token(TOKEN_ENV, None) == "from-environment"
 
 
-def test_a_named_file_goes_before_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explicit_token_file_overrides_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN_ENV, "from-environment")
     Path("token").write_text("from-file\n")
     assert find_token(TOKEN_ENV, Path("token")) == "from-file"
 
 
-def test_a_service_finds_its_credential(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_service_reads_its_systemd_credential(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "LAB_TOKEN").write_text("from-systemd\n")
     assert find_token("LAB_TOKEN", None) == "from-systemd"
 
 
-def test_the_old_name_is_accepted_with_a_hint(caplog: pytest.LogCaptureFixture) -> None:
+def test_deprecated_variable_name_is_accepted_with_a_hint(caplog: pytest.LogCaptureFixture) -> None:
     Path(".env").write_text("CRAFT_AI_ACCESS_TOKEN=old\n")
     with caplog.at_level(logging.WARNING):
         assert find_token(TOKEN_ENV, None) == "old"
@@ -86,7 +88,7 @@ def test_the_old_name_is_accepted_with_a_hint(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.parametrize(
     ("file", "message"), [(None, "SOME_TOKEN is not set"), ("gone", "gone"), ("empty", "is empty")]
 )
-def test_a_missing_token_is_named(file: str | None, message: str) -> None:
+def test_missing_token_error_names_the_variable(file: str | None, message: str) -> None:
     Path("empty").write_text(" \n")
     with pytest.raises(UsageError, match=message) as caught:
         find_token("SOME_TOKEN", Path(file) if file else None)

@@ -59,7 +59,7 @@ def taken(*pieces: bytes) -> tuple[dict[str, str], bytes]:
     st.binary(max_size=300).filter(lambda content: b"\r\n--" + BOUNDARY.encode() not in content),
     st.sets(st.integers(0, 600), max_size=8),
 )
-def test_a_form_is_the_same_however_it_is_cut(content: bytes, cuts: set[int]) -> None:
+def test_form_parses_equally_for_any_chunking(content: bytes, cuts: set[int]) -> None:
     sent = body(part("key", "é/f".encode()), part("file", content, file=True))
     edges = [0, *sorted(cut for cut in cuts if cut < len(sent)), len(sent)]
     pieces = [sent[start:end] for start, end in pairwise(edges)]
@@ -67,12 +67,12 @@ def test_a_form_is_the_same_however_it_is_cut(content: bytes, cuts: set[int]) ->
 
 
 @pytest.mark.parametrize("near", [b"\r\n--", b"\r\n------limi", b"--" + BOUNDARY.encode()])
-def test_what_looks_like_the_end_of_the_file_is_part_of_it(near: bytes) -> None:
+def test_boundary_like_bytes_in_the_file_are_content(near: bytes) -> None:
     content = near * 3 + b"x" + near
     assert taken(body(part("file", content, file=True)))[1] == content
 
 
-def test_every_form_that_ends_early_is_refused() -> None:
+def test_truncated_form_is_rejected() -> None:
     sent = body(part("key", b"k"), part("file", b"content", file=True))
     for end in range(len(sent) - 2):
         with pytest.raises(Refused):
@@ -91,20 +91,20 @@ def test_every_form_that_ends_early_is_refused() -> None:
         body(*(part(f"k{number}", b"") for number in range(3000)), part("file", b"1")),
     ],
 )
-def test_what_is_no_form_with_one_file_is_refused(sent: bytes) -> None:
+def test_form_without_exactly_one_file_is_rejected(sent: bytes) -> None:
     with pytest.raises(Refused) as refused:
         taken(sent)
     assert refused.value.status == 400
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data", f"{TYPE}{'x' * 500}"])
-def test_a_body_of_another_type_is_refused(kind: str) -> None:
+def test_body_of_another_content_type_is_rejected(kind: str) -> None:
     with pytest.raises(Refused) as refused:
         Form(kind, SmallScratch(), permit_all)
     assert refused.value.status == 400
 
 
-def test_nothing_of_a_file_is_kept_before_its_fields_permit_it() -> None:
+def test_form_file_is_not_stored_before_its_fields_are_checked() -> None:
     def refuse(fields: Mapping[str, str]) -> None:
         assert fields == {"key": "k"}
         raise Refused(403, "No", "No.")
@@ -116,7 +116,7 @@ def test_nothing_of_a_file_is_kept_before_its_fields_permit_it() -> None:
     assert scratch.read_at(0, 100) == b""
 
 
-def test_a_field_after_the_file_changes_nothing() -> None:
+def test_form_fields_after_the_file_are_ignored() -> None:
     sent = body(part("key", b"k"), part("file", b"1", file=True), part("key", b"other"))
     assert taken(sent) == ({"key": "k"}, b"1")
 
@@ -128,7 +128,7 @@ def put(upload: Upload, number: int, content: bytes) -> ListedPart:
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.randoms())
-def test_parts_in_any_order_and_sent_again_make_the_content_in_order(
+def test_parts_sent_in_any_order_or_twice_are_assembled_in_order(
     contents: list[bytes], random: st.DataObject
 ) -> None:
     upload = Upload("p")
@@ -142,7 +142,7 @@ def test_parts_in_any_order_and_sent_again_make_the_content_in_order(
 
 @pytest.mark.parametrize("kind", [Scratch, SmallScratch])
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(0, 50), st.integers(0, 50))
-def test_content_is_read_from_any_place(
+def test_assembled_content_can_be_read_from_any_offset(
     kind: type[Scratch | SmallScratch], lengths: list[int], offset: int, length: int
 ) -> None:
     scratch, expected, extents = kind(), b"", []
@@ -156,19 +156,19 @@ def test_content_is_read_from_any_place(
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
-def test_a_file_of_any_size_is_taken_whole_in_memory_or_not(size: int) -> None:
+def test_uploaded_file_of_any_size_is_received_completely(size: int) -> None:
     content = bytes(range(256)) * (size // 256) + bytes(size % 256)
     sent = body(part("key", b"k"), part("file", content, file=True))
     pieces = [sent[start : start + 300_000] for start in range(0, len(sent), 300_000)]
     assert taken(*pieces) == ({"key": "k"}, content)
 
 
-def test_a_part_answers_with_its_md5() -> None:
+def test_part_upload_returns_its_md5() -> None:
     assert put(Upload("p"), 1, b"content").etag == f'"{md5(b"content").hexdigest()}"'
 
 
 @pytest.mark.parametrize("sent", [b"12345", b"1234567"])
-def test_a_part_of_another_length_than_announced_does_not_count(sent: bytes) -> None:
+def test_part_of_unexpected_length_is_discarded(sent: bytes) -> None:
     upload = Upload("p")
     with pytest.raises(Refused), upload.receiving(1, 6) as arrival:
         arrival.feed([sent])
@@ -176,7 +176,7 @@ def test_a_part_of_another_length_than_announced_does_not_count(sent: bytes) -> 
         upload.content([ListedPart(1, arrival.etag())])
 
 
-def test_a_part_that_breaks_off_leaves_the_one_that_was_there() -> None:
+def test_broken_off_part_keeps_the_previous_one() -> None:
     upload = Upload("p")
     first = put(upload, 1, b"first!")
     with pytest.raises(ConnectionError), upload.receiving(1, 6) as arrival:
@@ -185,14 +185,14 @@ def test_a_part_that_breaks_off_leaves_the_one_that_was_there() -> None:
     assert whole(upload.content([first])) == b"first!"
 
 
-def test_parts_sent_again_and_again_take_no_more_room() -> None:
+def test_resent_parts_use_no_more_disk_space() -> None:
     upload = Upload("p")
     for _ in range(50):
         put(upload, 1, b"0123456789")
     assert os.fstat(upload.scratch.descriptor).st_size <= 20
 
 
-def test_a_part_sent_while_the_upload_is_put_together_changes_nothing_of_it() -> None:
+def test_part_sent_during_assembly_is_ignored() -> None:
     upload = Upload("p")
     put(upload, 1, b"older")
     listed = put(upload, 1, b"newer")
@@ -203,7 +203,7 @@ def test_a_part_sent_while_the_upload_is_put_together_changes_nothing_of_it() ->
         assert whole(content) == b"newer"
 
 
-def test_the_end_of_an_upload_must_name_what_arrived() -> None:
+def test_completion_must_list_the_parts_that_arrived() -> None:
     upload = Upload("p")
     one, two = put(upload, 1, b"one"), put(upload, 2, b"two")
     for listed in (
@@ -219,7 +219,7 @@ def test_the_end_of_an_upload_must_name_what_arrived() -> None:
     assert whole(upload.content([two])) == b"two"
 
 
-def test_parts_that_are_less_than_the_announced_total_are_refused() -> None:
+def test_parts_smaller_than_the_announced_total_are_rejected() -> None:
     upload = Upload("p")
     one = put(upload, 1, b"one")
     upload.total = 4
@@ -227,7 +227,7 @@ def test_parts_that_are_less_than_the_announced_total_are_refused() -> None:
         upload.content([one])
 
 
-def test_an_upload_that_rests_for_a_day_is_dropped_and_one_that_does_not_stays() -> None:
+def test_upload_idle_for_a_day_is_dropped() -> None:
     clock = FakeClock()
     uploads = Uploads(clock)
     resting, busy = uploads.begin("a"), uploads.begin("b")
@@ -240,7 +240,7 @@ def test_an_upload_that_rests_for_a_day_is_dropped_and_one_that_does_not_stays()
     assert uploads.find(busy, "b").path == "b"
 
 
-def test_an_upload_is_found_only_under_its_own_path() -> None:
+def test_upload_id_is_valid_only_for_its_path() -> None:
     uploads = Uploads(FakeClock())
     upload_id = uploads.begin("a")
     for wrong in ((upload_id, "b"), ("", "a"), (None, "a"), (7, "a")):
@@ -259,7 +259,7 @@ def test_unfinished_uploads_are_limited_in_number() -> None:
     uploads.begin("a")
 
 
-def test_an_abandoned_upload_makes_room_for_a_new_one() -> None:
+def test_full_server_drops_an_abandoned_upload_for_a_new_one() -> None:
     clock = FakeClock()
     uploads = Uploads(clock)
     first, second, *_ = [uploads.begin("a") for _ in range(MOST_UPLOADS)]
@@ -271,7 +271,7 @@ def test_an_abandoned_upload_makes_room_for_a_new_one() -> None:
         uploads.find(second, "a")
 
 
-def test_a_late_write_never_meets_the_file_of_another_upload() -> None:
+def test_late_part_never_writes_into_another_upload() -> None:
     uploads = Uploads(FakeClock())
     upload_id = uploads.begin("a")
     with uploads.find(upload_id, "a").receiving(1, 4) as arrival:
@@ -301,7 +301,7 @@ bytes=-0      10  416
 
 
 @pytest.mark.parametrize("row", [line.split() for line in RANGES.strip().splitlines()])
-def test_a_range_header_asks_for(row: list[str]) -> None:
+def test_range_header_parsing(row: list[str]) -> None:
     header, size, *expected = row
     try:
         found = range_of(header, int(size))

@@ -67,13 +67,13 @@ def all_paths(listings: Listings, prefix: str = "") -> list[str]:
     return [entry.path for entry in found]
 
 
-def test_the_pages_make_the_whole_of_one_listing(listings: Listings, store: CountingStore) -> None:
+def test_pages_together_are_the_whole_listing(listings: Listings, store: CountingStore) -> None:
     assert all_paths(listings) == PATHS
     assert store.listed == 1
 
 
 @pytest.mark.parametrize("count", range(6))
-def test_no_page_is_empty_but_that_of_an_empty_store(count: int) -> None:
+def test_only_an_empty_store_has_an_empty_page(count: int) -> None:
     listings = Listings(CountingStore(objects(PATHS[:count])), FakeClock(), page_size=2)
     page, pages = listings.page("", None), 1
     while page.token is not None:
@@ -82,12 +82,12 @@ def test_no_page_is_empty_but_that_of_an_empty_store(count: int) -> None:
     assert pages == max(1, (count + 1) // 2)
 
 
-def test_a_page_asked_for_again_is_the_same(listings: Listings) -> None:
+def test_repeated_page_request_returns_the_same_page(listings: Listings) -> None:
     _, token = paths(listings)
     assert paths(listings, token)[0] == paths(listings, token)[0] == PATHS[2:4]
 
 
-def test_a_listing_that_rested_for_too_long_goes_on_where_it_was(
+def test_expired_listing_resumes_where_it_stopped(
     listings: Listings, store: CountingStore, clock: FakeClock
 ) -> None:
     _, token = paths(listings)
@@ -97,12 +97,12 @@ def test_a_listing_that_rested_for_too_long_goes_on_where_it_was(
     assert store.listed == 2
 
 
-def test_many_listings_at_once_all_come_to_their_end(listings: Listings) -> None:
+def test_many_concurrent_listings_all_complete(listings: Listings) -> None:
     tokens = [paths(listings)[1] for _ in range(MOST_OPEN + 3)]
     assert [paths(listings, token)[0] for token in tokens] == [PATHS[2:4]] * (MOST_OPEN + 3)
 
 
-def test_a_store_without_order_cannot_go_on_after_a_rest(
+def test_expired_listing_of_an_unordered_store_cannot_resume(
     listings: Listings, store: CountingStore, clock: FakeClock
 ) -> None:
     store.features = replace(store.features, sorted_listing=False)
@@ -113,29 +113,29 @@ def test_a_store_without_order_cannot_go_on_after_a_rest(
         listings.page("", token)
 
 
-def test_a_token_of_another_prefix_leads_into_no_other_listing(listings: Listings) -> None:
+def test_page_token_is_bound_to_its_prefix(listings: Listings) -> None:
     _, token = paths(listings)
     assert listings.page("other/", token).objects == []
 
 
 @pytest.mark.parametrize("token", ["", "x", "%", "é", "bm90b2tlbg==", "//8=", "[[[["])
-def test_a_token_of_nobody_is_refused(listings: Listings, token: str) -> None:
+def test_unknown_page_token_is_rejected(listings: Listings, token: str) -> None:
     with pytest.raises(Refused) as refused:
         listings.page("", token)
     assert refused.value.status == 400
 
 
-def test_a_listing_longer_than_the_stack_is_deep_comes_to_its_end() -> None:
+def test_listing_with_more_pages_than_the_recursion_limit_completes() -> None:
     many = [f"{number:06}" for number in range(20_000)]
     assert all_paths(Listings(CountingStore(objects(many)), FakeClock(), page_size=1)) == many
 
 
-def test_keys_that_no_folder_can_hold_are_left_out() -> None:
+def test_invalid_keys_are_left_out_of_listings() -> None:
     entries = [*objects(["a"]), Skipped("b//c", "a part is empty"), *objects(["d"])]
     assert all_paths(Listings(CountingStore(entries), FakeClock())) == ["a", "d"]
 
 
-def test_what_could_not_be_read_breaks_the_listing() -> None:
+def test_unreadable_entry_fails_the_listing() -> None:
     entries = [*objects(["a"]), Skipped("b", "Permission denied", subtree=True, failed=True)]
     with pytest.raises(ListingBroken, match="b cannot be listed: Permission denied"):
         Listings(CountingStore(entries), FakeClock()).page("", None)

@@ -36,48 +36,48 @@ def signer(clock: FakeClock) -> Signer:
     return Signer(clock=clock, lifetime_seconds=60)
 
 
-def test_an_access_token_opens_until_it_ends(tokens: Tokens, clock: FakeClock) -> None:
+def test_access_token_is_valid_until_it_expires(tokens: Tokens, clock: FakeClock) -> None:
     bearer = f"Bearer {tokens.refresh('sésame')}"
     for passed, status in ((0, 0), (599, 0), (1, 401)):
         clock.advance(passed)
         assert status_of(tokens.check, bearer) == status
 
 
-def test_the_times_in_an_access_token_say_how_long_it_holds(tokens: Tokens) -> None:
+def test_access_token_carries_its_validity_times(tokens: Tokens) -> None:
     claims = jwt.decode(tokens.refresh("sésame"), options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 600
 
 
 @pytest.mark.parametrize("wrong", ["", "sesame", "sésame ", None, 7, ["sésame"], "\udcff"])
-def test_only_the_token_of_the_server_is_exchanged(tokens: Tokens, wrong: object) -> None:
+def test_only_the_servers_sdk_token_is_exchanged(tokens: Tokens, wrong: object) -> None:
     assert status_of(tokens.refresh, wrong) == 401
 
 
 @pytest.mark.parametrize(
     "authorization", ["", "Bearer", "Bearer ", "Bearer None", "Basic abc", "Bearer a.b.c"]
 )
-def test_what_is_no_access_token_opens_nothing(tokens: Tokens, authorization: str) -> None:
+def test_invalid_access_token_is_rejected(tokens: Tokens, authorization: str) -> None:
     assert status_of(tokens.check, authorization) == 401
 
 
-def test_an_access_token_of_another_server_opens_nothing(tokens: Tokens, clock: FakeClock) -> None:
+def test_access_token_of_another_server_is_rejected(tokens: Tokens, clock: FakeClock) -> None:
     other = Tokens("sésame", clock=clock, lifetime_seconds=600)
     assert status_of(tokens.check, f"Bearer {other.refresh('sésame')}") == 401
 
 
-def test_an_unsigned_token_opens_nothing(tokens: Tokens) -> None:
+def test_unsigned_token_is_rejected(tokens: Tokens) -> None:
     forged = jwt.encode({"iat": 0, "exp": 10**12}, None, algorithm="none")
     assert status_of(tokens.check, f"Bearer {forged}") == 401
 
 
-def test_a_signed_url_holds_until_it_ends(signer: Signer, clock: FakeClock) -> None:
+def test_signed_url_is_valid_until_it_expires(signer: Signer, clock: FakeClock) -> None:
     fields = signer.grant("GET", "a/é")
     for passed, status in ((0, 0), (59, 0), (1, 403)):
         clock.advance(passed)
         assert status_of(signer.check, "GET", "a/é", fields) == status
 
 
-def test_a_signature_is_for_one_method_path_upload_part_and_end(signer: Signer) -> None:
+def test_signature_covers_method_path_upload_part_and_expiry(signer: Signer) -> None:
     fields = signer.grant("PUT", "a", upload="u", part=1)
     assert status_of(signer.check, "PUT", "a", fields) == 0
     later = str(int(fields["expires"]) + 1)
@@ -96,11 +96,11 @@ def test_a_signature_is_for_one_method_path_upload_part_and_end(signer: Signer) 
         assert status_of(signer.check, "PUT", "a", rest) == 403
 
 
-def test_the_fields_of_a_signature_cannot_be_shifted_into_each_other(signer: Signer) -> None:
+def test_signature_fields_cannot_be_shifted_into_each_other(signer: Signer) -> None:
     fields = signer.grant("PUT", "a", upload="u1", part=1)
     assert status_of(signer.check, "PUT", "a", {**fields, "upload": "u", "part": "11"}) == 403
 
 
-def test_a_signature_of_another_server_opens_nothing(signer: Signer, clock: FakeClock) -> None:
+def test_signature_of_another_server_is_rejected(signer: Signer, clock: FakeClock) -> None:
     other = Signer(clock=clock, lifetime_seconds=60)
     assert status_of(signer.check, "GET", "a", other.grant("GET", "a")) == 403

@@ -34,11 +34,13 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
         (Reserve(share=0.0), 1000 * GB, 0),
     ],
 )
-def test_the_reserve_is_a_share_with_a_minimum(reserve: Reserve, disk: int, kept: int) -> None:
+def test_free_space_reserve_is_a_share_with_a_minimum(
+    reserve: Reserve, disk: int, kept: int
+) -> None:
     assert reserve.of(disk) == kept
 
 
-def test_two_files_that_fit_only_one_at_a_time_are_not_both_begun(folder: Folder) -> None:
+def test_concurrent_downloads_reserve_their_space(folder: Folder) -> None:
     with folder.temporary(size=700 * MB):
         with pytest.raises(NoSpace, match=r"700\.0 MB for files being written"):
             folder.temporary(size=700 * MB)
@@ -48,7 +50,7 @@ def test_two_files_that_fit_only_one_at_a_time_are_not_both_begun(folder: Folder
         pass
 
 
-def test_what_was_written_is_not_counted_twice(folder: Folder) -> None:
+def test_written_bytes_are_not_reserved_twice(folder: Folder) -> None:
     with folder.temporary(size=600 * MB) as first:
         os.ftruncate(first.fileno(), 600 * MB)
         first.note_written(600 * MB)
@@ -56,14 +58,14 @@ def test_what_was_written_is_not_counted_twice(folder: Folder) -> None:
             pass
 
 
-def test_a_partial_download_claims_only_what_is_missing(folder: Folder) -> None:
+def test_resumed_download_reserves_only_missing_bytes(folder: Folder) -> None:
     with folder.temporary("part") as partial:
         partial.write_at(0, bytes(50 * MB))
     with folder.temporary("part", size=975 * MB):
         pass
 
 
-def test_a_forked_child_begins_without_the_promises_of_its_parent(folder: Folder) -> None:
+def test_forked_child_starts_without_parent_space_reservations(folder: Folder) -> None:
     with folder.temporary(size=700 * MB):
         child = os.fork()
         if not child:

@@ -14,17 +14,13 @@ class Middle(Random):
         return (a + b) / 2
 
 
-def test_a_quiet_store_is_looked_at_four_times_more_rarely_and_a_change_brings_back_the_beginning() -> (
-    None
-):
+def test_polling_backs_off_to_4x_and_resets_after_a_change() -> None:
     cadence = Cadence(30, 600, Middle())
     assert [cadence.next(changed=False) for _ in range(4)] == [30, 60, 120, 120]
     assert [cadence.next(changed=True), cadence.next(changed=False)] == [30, 60]
 
 
-def test_costly_looks_at_a_quiet_store_are_rarer_still_and_a_change_is_followed_all_the_same() -> (
-    None
-):
+def test_costly_polling_backs_off_further_and_still_follows_changes() -> None:
     cadence = Cadence(30, 600, Middle())
     cadence.took(1.0)
     assert [cadence.next(changed=False), cadence.next(changed=True)] == [300, 30]
@@ -32,13 +28,13 @@ def test_costly_looks_at_a_quiet_store_are_rarer_still_and_a_change_is_followed_
     assert cadence.next(changed=False) == 600
 
 
-def test_looks_of_many_clients_are_spread() -> None:
+def test_polls_of_many_clients_are_spread_in_time() -> None:
     waits = {Cadence(30, 600, Random(seed)).next(changed=True) for seed in range(100)}
     assert len(waits) == 100
     assert 27 <= min(waits) < 28 and 32 < max(waits) <= 33
 
 
-def test_tries_become_rarer_up_to_a_bound_until_one_succeeds() -> None:
+def test_retries_back_off_to_a_bound_until_success() -> None:
     backoff = Backoff(Middle())
     assert [backoff.next(8) for _ in range(5)] == [0.75, 1.5, 3, 6, 6]
     backoff.reset()

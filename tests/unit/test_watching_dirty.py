@@ -36,7 +36,7 @@ def taken(dirty: DirtyPaths) -> set[str]:
     return set(found.paths)
 
 
-def test_a_path_is_handed_out_once_after_half_a_second_of_quiet(
+def test_changed_path_is_due_once_after_half_a_second_of_quiet(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     dirty.change("a")
@@ -51,7 +51,7 @@ def test_a_path_is_handed_out_once_after_half_a_second_of_quiet(
     assert dirty.take() == NOTHING
 
 
-def test_each_path_settles_for_itself(dirty: DirtyPaths, clock: FakeClock) -> None:
+def test_each_path_settles_on_its_own(dirty: DirtyPaths, clock: FakeClock) -> None:
     dirty.change("quiet")
     dirty.change("busy")
     clock.advance(0.4)
@@ -61,7 +61,7 @@ def test_each_path_settles_for_itself(dirty: DirtyPaths, clock: FakeClock) -> No
     assert len(dirty) == 1
 
 
-def test_a_file_that_never_rests_is_handed_out_after_thirty_seconds(
+def test_constantly_written_file_is_due_after_thirty_seconds(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     rounds = 0
@@ -72,7 +72,7 @@ def test_a_file_that_never_rests_is_handed_out_after_thirty_seconds(
     assert rounds * 0.25 == LONGEST_UNREST
 
 
-def test_a_deletion_rests_longer_than_an_edit(dirty: DirtyPaths, clock: FakeClock) -> None:
+def test_deletion_settles_longer_than_an_edit(dirty: DirtyPaths, clock: FakeClock) -> None:
     dirty.delete("a")
     dirty.change("b")
     clock.advance(0.5)
@@ -83,7 +83,7 @@ def test_a_deletion_rests_longer_than_an_edit(dirty: DirtyPaths, clock: FakeCloc
     assert taken(dirty) == {"a"}
 
 
-def test_what_is_deleted_and_made_again_is_one_edit(dirty: DirtyPaths, clock: FakeClock) -> None:
+def test_delete_and_recreate_counts_as_one_edit(dirty: DirtyPaths, clock: FakeClock) -> None:
     dirty.delete("a")
     clock.advance(1.2)
     dirty.change("a")
@@ -93,7 +93,7 @@ def test_what_is_deleted_and_made_again_is_one_edit(dirty: DirtyPaths, clock: Fa
     assert dirty.take() == NOTHING
 
 
-def test_both_ends_of_a_rename_are_handed_out_together(dirty: DirtyPaths, clock: FakeClock) -> None:
+def test_both_paths_of_a_rename_are_due_together(dirty: DirtyPaths, clock: FakeClock) -> None:
     dirty.depart("old")
     dirty.change("new")
     clock.advance(0.4)
@@ -104,9 +104,7 @@ def test_both_ends_of_a_rename_are_handed_out_together(dirty: DirtyPaths, clock:
     assert taken(dirty) == {"old", "new"}
 
 
-def test_all_places_of_a_file_that_was_renamed_twice_are_handed_out_together(
-    dirty: DirtyPaths, clock: FakeClock
-) -> None:
+def test_all_paths_of_a_double_rename_are_due_together(dirty: DirtyPaths, clock: FakeClock) -> None:
     dirty.depart("a")
     dirty.change("b")
     clock.advance(0.4)
@@ -118,9 +116,7 @@ def test_all_places_of_a_file_that_was_renamed_twice_are_handed_out_together(
     assert taken(dirty) == {"a", "b", "c"}
 
 
-def test_two_files_that_changed_places_are_handed_out_together(
-    dirty: DirtyPaths, clock: FakeClock
-) -> None:
+def test_swapped_files_are_due_together(dirty: DirtyPaths, clock: FakeClock) -> None:
     dirty.depart("a")
     dirty.change("b")
     dirty.depart("b")
@@ -130,9 +126,7 @@ def test_two_files_that_changed_places_are_handed_out_together(
     assert len(dirty) == 0
 
 
-def test_a_place_that_was_left_and_taken_again_settles_for_itself(
-    dirty: DirtyPaths, clock: FakeClock
-) -> None:
+def test_reused_path_after_a_rename_settles_on_its_own(dirty: DirtyPaths, clock: FakeClock) -> None:
     dirty.depart("a")
     dirty.change("a~")
     dirty.change("a")
@@ -144,7 +138,7 @@ def test_a_place_that_was_left_and_taken_again_settles_for_itself(
     assert taken(dirty) == {"a~"}
 
 
-def test_what_departed_for_an_unknown_place_goes_with_what_arrives_meanwhile(
+def test_file_moved_to_an_unwatched_folder_is_due_with_that_folder(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     dirty.depart("a")
@@ -153,7 +147,7 @@ def test_what_departed_for_an_unknown_place_goes_with_what_arrives_meanwhile(
     assert taken(dirty) == {"a", "a new folder that was not watched yet"}
 
 
-def test_a_file_written_without_rest_under_its_new_name_leaves_the_old_name_like_a_deletion(
+def test_old_name_of_a_renamed_busy_file_settles_like_a_deletion(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     dirty.depart("log")
@@ -167,7 +161,9 @@ def test_a_file_written_without_rest_under_its_new_name_leaves_the_old_name_like
     assert handed_out == [(1.5, {"log"}), (LONGEST_UNREST, {"log.1"})]
 
 
-def test_events_of_any_watchdog_emitter_are_understood(dirty: DirtyPaths, clock: FakeClock) -> None:
+def test_events_of_every_watchdog_emitter_are_understood(
+    dirty: DirtyPaths, clock: FakeClock
+) -> None:
     watch = ObservedWatch("/root", recursive=True)
     emitter = EventEmitter(cast(EventQueue, dirty), watch)
     for event in (
@@ -184,7 +180,7 @@ def test_events_of_any_watchdog_emitter_are_understood(dirty: DirtyPaths, clock:
     assert taken(dirty) == {"deleted"}
 
 
-def test_a_crowd_in_one_folder_becomes_the_folder(clock: FakeClock) -> None:
+def test_many_changes_in_one_folder_become_the_folder(clock: FakeClock) -> None:
     dirty = DirtyPaths(clock.monotonic, settle=0.5, most=300)
     for number in range(10_000):
         dirty.change(f"d/{number}")
@@ -194,7 +190,7 @@ def test_a_crowd_in_one_folder_becomes_the_folder(clock: FakeClock) -> None:
     assert taken(dirty) == {"d", "alone"}
 
 
-def test_a_crowd_of_folders_becomes_everything(clock: FakeClock) -> None:
+def test_many_changed_folders_become_a_full_scan(clock: FakeClock) -> None:
     dirty = DirtyPaths(clock.monotonic, settle=0.5, most=300)
     for number in range(1_000):
         dirty.change(f"{number}/a")
@@ -205,7 +201,7 @@ def test_a_crowd_of_folders_becomes_everything(clock: FakeClock) -> None:
     assert taken(dirty) == {"next"}
 
 
-def test_both_ends_of_a_rename_into_a_crowd_are_still_handed_out(clock: FakeClock) -> None:
+def test_both_paths_of_a_rename_into_a_busy_folder_are_due(clock: FakeClock) -> None:
     dirty = DirtyPaths(clock.monotonic, settle=0.5, most=300)
     dirty.depart("old")
     dirty.change("d/new")
@@ -215,9 +211,7 @@ def test_both_ends_of_a_rename_into_a_crowd_are_still_handed_out(clock: FakeCloc
     assert taken(dirty) == {"old", "d"}
 
 
-def test_a_million_events_take_no_more_room_than_the_bound(
-    dirty: DirtyPaths, clock: FakeClock
-) -> None:
+def test_a_million_events_use_bounded_memory(dirty: DirtyPaths, clock: FakeClock) -> None:
     most = 0
     for number in range(1_000_000):
         dirty.change(f"{number % 20_011}/{number}")
@@ -228,9 +222,7 @@ def test_a_million_events_take_no_more_room_than_the_bound(
     assert dirty.take().everything
 
 
-def test_in_a_burst_nothing_is_handed_out_before_most_of_it_has_settled(
-    dirty: DirtyPaths, clock: FakeClock
-) -> None:
+def test_burst_is_held_until_most_of_it_settled(dirty: DirtyPaths, clock: FakeClock) -> None:
     for number in range(4_000):
         dirty.change(f"d/{number}")
         clock.advance(0.0002)
@@ -240,7 +232,7 @@ def test_in_a_burst_nothing_is_handed_out_before_most_of_it_has_settled(
     assert len(taken(dirty)) == 4_000
 
 
-def test_a_burst_that_does_not_end_is_not_waited_for_beyond_thirty_seconds(
+def test_endless_burst_is_held_for_thirty_seconds_at_most(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     found: set[str] = set()
@@ -253,7 +245,7 @@ def test_a_burst_that_does_not_end_is_not_waited_for_beyond_thirty_seconds(
     assert len(found) == 2_000
 
 
-def test_everything_swallows_the_paths_and_waits_for_quiet_too(
+def test_full_scan_replaces_pending_paths_and_settles_too(
     dirty: DirtyPaths, clock: FakeClock
 ) -> None:
     dirty.change("a")

@@ -89,7 +89,7 @@ def watch(tmp_path: Path) -> Iterator[MakeWatching]:
         watching.folder.close()
 
 
-def test_the_canary_is_heard_and_all_is_well(watch: MakeWatching) -> None:
+def test_watching_is_healthy_while_canary_events_arrive(watch: MakeWatching) -> None:
     watching = watch()
     for number in range(1, 4):
         watching.look(60)
@@ -100,7 +100,7 @@ def test_the_canary_is_heard_and_all_is_well(watch: MakeWatching) -> None:
     assert len(watching.dirty) == 0
 
 
-def test_a_reader_that_hears_nothing_is_noticed_within_seconds_of_the_canary(
+def test_missing_canary_event_is_noticed_within_seconds(
     watch: MakeWatching,
 ) -> None:
     watching = watch(Deaf)
@@ -113,7 +113,7 @@ def test_a_reader_that_hears_nothing_is_noticed_within_seconds_of_the_canary(
     assert len(watching.readers.made) == 2
 
 
-def test_a_reader_that_is_busy_with_other_events_is_not_taken_for_dead(
+def test_watcher_busy_with_other_events_is_not_declared_dead(
     watch: MakeWatching,
 ) -> None:
     watching = watch(Busy)
@@ -125,7 +125,7 @@ def test_a_reader_that_is_busy_with_other_events_is_not_taken_for_dead(
     assert not watching.supervisor.health.healthy
 
 
-def test_a_limit_of_instances_is_told_with_its_remedy_and_tried_again(
+def test_inotify_instance_limit_is_reported_with_remedy_and_retried(
     watch: MakeWatching,
 ) -> None:
     watching = watch(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
@@ -134,7 +134,7 @@ def test_a_limit_of_instances_is_told_with_its_remedy_and_tried_again(
     assert watching.supervisor.health.healthy
 
 
-def test_a_restart_means_that_everything_may_have_changed(watch: MakeWatching) -> None:
+def test_watcher_restart_triggers_a_full_scan(watch: MakeWatching) -> None:
     watching = watch(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
     watching.clock.advance(1)
     assert watching.dirty.take().everything
@@ -143,7 +143,7 @@ def test_a_restart_means_that_everything_may_have_changed(watch: MakeWatching) -
     assert watching.dirty.take().everything
 
 
-def test_attempts_to_watch_again_become_rarer(watch: MakeWatching, tmp_path: Path) -> None:
+def test_watch_restarts_back_off(watch: MakeWatching, tmp_path: Path) -> None:
     watching = watch(*[OSError(errno.EMFILE, "no more")] * 100)
     attempts, at = [], watching.clock.monotonic
     for _ in range(200):
@@ -154,7 +154,7 @@ def test_attempts_to_watch_again_become_rarer(watch: MakeWatching, tmp_path: Pat
     assert attempts == [1, 3, 7, 15, 31, 63, 123, 183]
 
 
-def test_a_life_of_a_minute_makes_the_next_pause_short_again(watch: MakeWatching) -> None:
+def test_one_minute_of_watching_resets_the_restart_backoff(watch: MakeWatching) -> None:
     watching = watch(OSError(errno.EMFILE, "no more"), OSError(errno.EMFILE, "no more"), Deaf)
     watching.look(1)
     watching.look(2)
@@ -166,7 +166,7 @@ def test_a_life_of_a_minute_makes_the_next_pause_short_again(watch: MakeWatching
     assert watching.supervisor.health.healthy
 
 
-def test_a_place_where_nothing_can_be_written_is_not_taken_for_dead(
+def test_watching_a_read_only_folder_is_not_declared_dead(
     watch: MakeWatching, tmp_path: Path
 ) -> None:
     (tmp_path / ".craftsync").mkdir()
@@ -177,7 +177,7 @@ def test_a_place_where_nothing_can_be_written_is_not_taken_for_dead(
     assert watching.supervisor.health.healthy
 
 
-def test_a_canary_is_never_written_through_a_link(watch: MakeWatching, tmp_path: Path) -> None:
+def test_canary_is_never_written_through_a_symlink(watch: MakeWatching, tmp_path: Path) -> None:
     (tmp_path / ".craftsync").mkdir()
     (tmp_path / f".craftsync/{CANARY}").symlink_to(tmp_path / "elsewhere")
     watching = watch()

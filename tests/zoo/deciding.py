@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.zoo.mutation import Mutation
 
-_TABLE = "test_each_state_of_one_path_has_its_decision_in_each_mode"
+_TABLE = "test_decision_for_every_state_of_one_path_in_each_mode"
 
 MUTATIONS = (
     Mutation(
@@ -12,7 +12,7 @@ MUTATIONS = (
         4,
         "return local == row[:5] and not row.racy",
         "return local == row[:5]",
-        ("test_a_racy_row_is_not_believed",),
+        ("test_racy_baseline_row_is_verified_by_hashing",),
     ),
     Mutation(
         "an edit right after the stat that keeps size and time is in sync",
@@ -26,7 +26,7 @@ MUTATIONS = (
         5,
         "return local == row[:5] and not row.racy",
         "return local[:3] == row[:3] and not row.racy",
-        ("test_any_change_of_the_fingerprint_is_a_change",),
+        ("test_any_fingerprint_difference_is_a_change",),
     ),
     Mutation(
         "an edit of the same size that sets its mtime back counts as unchanged",
@@ -40,7 +40,7 @@ MUTATIONS = (
         None,
         "return remote.modified_ns is not None and remote.modified_ns == row.modified_ns",
         "return True",
-        ("test_an_object_without_version_is_told_by_size_and_time",),
+        ("test_object_without_version_is_compared_by_size_and_time",),
     ),
     Mutation(
         "a deletion in the store beats an edit in the folder",
@@ -148,13 +148,13 @@ MUTATIONS = (
         69,
         "        if self.store.stat(action.path) is not None:\n            raise PreconditionFailed(action.path)\n        self.root.displace",
         "        self.root.displace",
-        ("test_a_listing_that_lags_deletes_nothing",),
+        ("test_stale_listing_deletes_nothing",),
     ),
     Mutation(
         "keys beside .craftsync in a nested folder count as ordinary",
         None,
         'return OWN_FOLDER in path and f"/{OWN_FOLDER}/" in f"/{path}/"',
         'return path == OWN_FOLDER or path.startswith(f"{OWN_FOLDER}/")',
-        ("test_a_folder_of_that_name_is_craftsyncs_own_at_any_depth",),
+        ("test_craftsync_folder_is_reserved_at_any_depth",),
     ),
 )

@@ -1,11 +1,7 @@
-"""The requests of the S3 API that craftsync makes, each one a method.
+"""The S3 requests that craftsync makes, one method each.
 
-No policy and no order of steps here: a method sends one request and returns
-what it said. Keys are whole keys of the bucket, and nothing is retried.
-
-The versions that a bucket keeps besides the current ones.
-
-From paths to keys, which are paths behind the prefix of a store: pure.
+A method sends one request and returns the answer. Keys are complete keys of the
+bucket. Nothing is retried here.
 """
 
 from __future__ import annotations
@@ -19,14 +15,15 @@ from html import escape, unescape
 from typing import NamedTuple
 from urllib.parse import unquote_plus, urlencode
 
-from craftsync.core.paths import MAX_PATH_BYTES, is_own, malformed
-from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed, StoreError
+from craftsync.core.paths import is_own, malformed
+from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.hashing import update_in_place
 from craftsync.net.http import Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
 from craftsync.stores.base import OldVersion
-from craftsync.stores.s3.credentials import Query, encoded_path
+from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED, Query, encoded_path
 from craftsync.stores.s3.errors import (
+    ChecksumWanted,
     PartsNotCopied,
     UploadGone,
     answer_of,
@@ -40,6 +37,7 @@ from craftsync.stores.s3.objects import (
     NO_HEADERS,
     STORAGE_CLASS,
     Condition,
+    Digests,
     Found,
     Opened,
     Original,
@@ -77,11 +75,12 @@ class Calls:
 
     `md5_etags` tells whether ETags are believed to be MD5s, `names_versions`
     whether a write that is answered without an ETag is a failure; else its
-    version is empty, and it is for the caller to prove it. Set both when known.
+    version is empty, and the caller proves it. Set these and `part_digests` when known.
     """
 
     md5_etags = False
     names_versions = True
+    part_digests = Digests.BOTH
 
     def __init__(self, wire: Wire, bucket: str, location: str) -> None:
         self._wire = wire
@@ -114,7 +113,7 @@ class Calls:
         without an ETag: something else than the store may have answered.
         """
         hashed = update_in_place(md5(usedforsecurity=False), body).digest()
-        sent = {**headers, **meta_headers(metadata), **_demand(condition), **_content_md5(hashed)}
+        sent = {**headers, **meta_headers(metadata), **_demand(condition), **content_md5(hashed)}
         with Attempt(pace) as attempt:
             try:
                 answer = self._wire.call(
@@ -192,7 +191,7 @@ class Calls:
         """Remove up to a thousand objects, whatever they are."""
         rows = "".join(f"<Object><Key>{escape(key, quote=False)}</Key></Object>" for key in keys)
         body = f"<Delete><Quiet>true</Quiet>{rows}</Delete>".encode()
-        headers = _content_md5(md5(body, usedforsecurity=False).digest())
+        headers = content_md5(md5(body, usedforsecurity=False).digest())
         answer = self._wire.call("POST", query=[("delete", "")], headers=headers, body=body)
         self._checked(answer.body, ",".join(keys))
 
@@ -237,15 +236,47 @@ class Calls:
     def upload_part(
         self, key: str, upload: str, number: int, body: bytes, pace: Pace = UNPACED
     ) -> str:
-        """Send a part, the bytes of which keep to `pace`, and return its version; where none is named, the MD5 that the server has compared."""
-        hashed = md5(body, usedforsecurity=False)
-        headers = _content_md5(hashed.digest())
-        query = _part(upload, number)
+        """Send a part, the bytes of which keep to `pace`, and return its version; where none is named, its MD5.
+
+        The server compares the body with what `part_digests` says, and with both
+        digests from the first time on that it asks for an MD5.
+        """
+        digests = self.part_digests
+        try:
+            return self._upload_part(key, upload, number, body, pace, digests)
+        except ChecksumWanted:
+            if digests is Digests.BOTH:
+                raise
+        self.part_digests = Digests.BOTH
+        return self._upload_part(key, upload, number, body, pace, Digests.BOTH)
+
+    def _upload_part(
+        self, key: str, upload: str, number: int, body: bytes, pace: Pace, digests: Digests
+    ) -> str:
+        headers: dict[str, str] = {}
+        if digests is not Digests.SHA256:
+            headers |= content_md5(md5(body, usedforsecurity=False).digest())
+        if digests is Digests.MD5:
+            headers[BODY_SHA256] = UNSIGNED
         with Attempt(pace) as attempt:
-            answer = self._wire.call(
-                "PUT", key, query=query, headers=headers, body=body, attempt=attempt
-            )
-            return self._confirmed(answer.headers.get("etag"), key) or hashed.hexdigest()
+            version = self.put_part(key, upload, number, body, headers, attempt)
+        return version or md5(body, usedforsecurity=False).hexdigest()
+
+    def put_part(
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        body: bytes,
+        headers: Mapping[str, str],
+        attempt: Attempt | None = None,
+    ) -> str:
+        """Send a part with these headers and return its version, which is empty where none is named."""
+        query = _part(upload, number)
+        answer = self._wire.call(
+            "PUT", key, query=query, headers=headers, body=body, attempt=attempt
+        )
+        return self._confirmed(answer.headers.get("etag"), key)
 
     def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
         """Fill a part from an object; `span` is the bytes of it, of which there is at least one.
@@ -414,7 +445,7 @@ def _text(document: str, element: str) -> str:
     return unescape(match.group(1)) if match else ""
 
 
-def _content_md5(digest: bytes) -> dict[str, str]:
+def content_md5(digest: bytes) -> dict[str, str]:
     """Have the server compare a body; a bucket with object lock takes no other (AWS S3 API reference, "PutObject")."""
     return {"content-md5": b64encode(digest).decode()}
 
@@ -463,15 +494,3 @@ class _Pairing:
                 self._key, self._newer_ns = listed.key, modified_ns
                 if listed.latest != "true":
                     yield listed, min([*newer, *deleted], default=modified_ns)
-
-
-def key_of(root: str, path: str) -> str:
-    """Return the key of a path below the prefix `root`; raises `PathRefused` for what S3 takes as no key."""
-    key = root + path
-    try:
-        length = len(key.encode())
-    except UnicodeEncodeError:
-        raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
-    if length > MAX_PATH_BYTES or not path:
-        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
-    return key

@@ -1,18 +1,12 @@
-"""AWS Signature Version 4 for requests with headers: pure, and nothing else.
+"""Credentials, region, endpoint, and the signature of each request.
 
-botocore has a signer too, but importing it costs five times what signing a
-thousand requests here does, and every command that lists a bucket would pay
-for it. A test holds this one to botocore's, request by request. The algorithm:
+Plain keys from the environment or a profile are read here. Everything that must
+be fetched or refreshed (SSO, roles, processes, instance metadata) is left to
+boto3, which is imported only then: the import costs a quarter of a second of CPU.
+Order of sources: https://docs.aws.amazon.com/boto3/latest/guide/credentials.html
+
+Signature Version 4 for headers, compared with botocore's by a test:
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
-
-Who asks, and where the bucket is: credentials, region and endpoint, found as boto3 finds them.
-
-The only file that knows boto3, and it loads it only when it must: importing it
-costs a quarter of a second of CPU, more than a small push. Plain keys in the
-environment or in a profile are read here; anything that has to be fetched,
-assumed or refreshed (SSO, roles, processes, instance metadata) is boto3's.
-The order of the sources is boto3's:
-https://docs.aws.amazon.com/boto3/latest/guide/credentials.html
 """
 
 from __future__ import annotations
@@ -38,6 +32,10 @@ from craftsync.net.hosts import Authorities
 from craftsync.net.waiting import in_children
 
 Query = Iterable[tuple[str, str]]
+
+BODY_SHA256 = "x-amz-content-sha256"
+"""The header with the SHA-256 of the body, in hexadecimal, or `UNSIGNED`."""
+UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 class Keys(NamedTuple):
@@ -72,7 +70,7 @@ def encoded_query(query: Query) -> str:
 def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, str]:
     """Return the request's headers, completed by those that prove who asks; `now` is in UTC."""
     stamp = _stamp(now)
-    headers = {**request.headers, "x-amz-date": stamp, "x-amz-content-sha256": request.body_digest}
+    headers = {**request.headers, "x-amz-date": stamp, BODY_SHA256: request.body_digest}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
     names = sorted(headers)

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from craftsync.errors import (
+    ContentDamaged,
     CraftsyncError,
     ListingBroken,
     ObjectArchived,
@@ -43,8 +44,9 @@ _FULL = {
 _TRANSIENT = {
     *("InternalError", "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable"),
     *("RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"),
-    *("TooManyRequests", "XAmzContentSHA256Mismatch", "BadDigest"),
+    "TooManyRequests",
 }
+_DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest"}
 _NOT_DONE = {429, 503}
 """Statuses that say the request was turned away; after any other 5xx it may have been carried out."""
 
@@ -65,6 +67,14 @@ class Answer(NamedTuple):
 
 class Conflict(StoreUnavailable):
     """Another request for the same key was under way; this one was not carried out."""
+
+
+class BodyDamaged(StoreUnavailable):
+    """What arrived there is not what the request's digest says."""
+
+
+class ChecksumWanted(StoreError):
+    """A bucket with object lock takes no body without an MD5."""
 
 
 class UploadGone(StoreUnavailable):
@@ -130,6 +140,10 @@ def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
 
 
 def _about_the_store(answer: Answer, where: str) -> StoreError:
+    if answer.code in _DAMAGED:
+        return BodyDamaged(f"{where}.", remedy="Try again later.", ambiguous=True)
+    if answer.status == 400 and "content-md5" in answer.message.lower():
+        return ChecksumWanted(f"{where}: {answer.message}.")
     transient = answer.status in (408, 429) or answer.status >= 500
     if answer.code in _TRANSIENT or (transient and answer.status != 501):
         return StoreUnavailable(
@@ -185,7 +199,7 @@ def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
     if "CERTIFICATE_VERIFY_FAILED" in str(why):
         remedy = "Set AWS_CA_BUNDLE to a file with the certificate of the store's authority."
     return StoreUnavailable(
-        f"{location} could not be reached: {why or 'the connection was closed'}.",
+        f"{location} could not be reached: {str(why) or 'the connection was closed'}.",
         remedy=remedy,
         ambiguous=sent,
     )
@@ -198,6 +212,14 @@ def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:
         " store did it.",
         remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
         ambiguous=True,
+    )
+
+
+def stored_otherwise(location: str, key: str) -> ContentDamaged:
+    """Return the error for an object that was read back and is not what was sent."""
+    return ContentDamaged(
+        f"{location} stored other bytes for {key} than were sent.",
+        remedy="Check the network and the store: something changes data on its way.",
     )
 
 

@@ -1,23 +1,14 @@
-"""One page of a listing, from the bytes the server sent to objects: pure.
+"""Listings: pages read and checked, several key ranges at once, and whether a path is new.
 
-A page is believed only when it is a whole `ListBucketResult`: what was cut
-short, is a web page or an error with status 200 raises `BrokenPage`. Pages of
-the plain shape that servers send are cut up by one regular expression, at a
-tenth of the cost of an XML parser; all others take the parser, and a test
-holds the two to each other.
+A page counts only if it is a complete `ListBucketResult`; a truncated page, a web
+page or an error with status 200 raises `BrokenPage`. Pages of the usual shape are
+split by one regular expression, at a tenth of an XML parser's cost.
 
-A listing of many pages: several ranges at once, pages ahead of the reader, nothing taken on trust.
+S3 lists keys in the byte order of their UTF-8, so ranges are listed in parallel.
 
-S3 lists keys in the byte order of their UTF-8, so the pages after any key can
-be asked for without those before it. This file knows requests only as a
-function that returns a page's bytes.
-
-Tells that nothing is at a path from a listing of a moment ago, where the server checks no condition.
-
-A stat of each new path costs as much as writing it. One page of a listing
-shows a thousand paths at once, so where many new paths come, a store is listed
-again instead: once as many stats were needed as the listing has pages. A single
-saved file costs one stat, however large the store.
+Where the server checks no condition, a fresh listing shows that a path is new: a
+page covers a thousand paths, a stat one. A single file costs one stat, however
+large the store.
 """
 
 from __future__ import annotations

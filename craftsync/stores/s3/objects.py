@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from functools import lru_cache
 from mimetypes import MimeTypes
 from posixpath import splitext
@@ -19,6 +20,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from craftsync.core.model import RemoteObject, time_within
+from craftsync.core.paths import MAX_PATH_BYTES
+from craftsync.errors import PathRefused
 from craftsync.stores.base import Properties
 
 DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
@@ -47,6 +50,16 @@ Condition = str | None
 """What a write demands of the object in its place: a version as the server takes it (`facts.Form`), `CREATE` for no object, `None` for anything."""
 
 CREATE = "*"
+
+
+class Digests(StrEnum):
+    """What the server compares a part with: one digest of it where that is known to be enough."""
+
+    BOTH = "both"
+    SHA256 = "sha256"
+    MD5 = "md5"
+
+
 """No version: an ETag has at least its quotes around a star."""
 
 
@@ -301,3 +314,15 @@ def begun_ns_of(text: str) -> int | None:
     with suppress(ValueError, OverflowError):
         return modified_ns_of(text)
     return None
+
+
+def key_of(root: str, path: str) -> str:
+    """Return the key of a path below the prefix `root`; raises `PathRefused` for what S3 takes as no key."""
+    key = root + path
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
+    if length > MAX_PATH_BYTES or not path:
+        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
+    return key

@@ -1,34 +1,33 @@
-"""What a server really does: facts found out by trying, kept, and read again.
+"""What a server really does: found out by trying, kept as facts.
 
-Finds out what a server really does, by trying it on objects of its own.
-
-Many servers accept a condition and ignore it, and some hide objects or list
-them in an order of their own; others refuse a condition that is met. None of
-that can be read from anywhere, so each condition is tried in both directions.
-All of it happens below `.craftsync/probe/`, in thirty small requests at most where
-the server does all that Amazon does; no more than nine of them one after the other.
+Many servers accept a condition and ignore it; others refuse one that is met, hide
+objects, or list in their own order. Each condition is therefore tried in both
+directions, on objects below `.craftsync/probe/`: about thirty small requests, at
+most nine of them in a row.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
-from hashlib import md5
+from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Features
 from craftsync.stores.retrying import Backoff
-from craftsync.stores.s3.errors import Unconfirmed, broken
+from craftsync.stores.s3.api import content_md5
+from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
+from craftsync.stores.s3.errors import BodyDamaged, Unconfirmed, broken, stored_otherwise
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
-from craftsync.stores.s3.objects import CREATE, Condition, notes
+from craftsync.stores.s3.objects import CREATE, Condition, Digests, notes
 from craftsync.stores.sources import tidied, workers
 
 if TYPE_CHECKING:
@@ -95,6 +94,7 @@ class ProbedFacts:
     versions: bool = True
     """Without it no answer has an ETag: what was written is proven by a stat."""
     md5_versions: bool = False
+    part_digests: Digests = Digests.BOTH
     metadata: bool = False
     ranges: bool = True
     keeps_versions: bool = False
@@ -133,7 +133,7 @@ class ProbedFacts:
             if not isinstance(stored, dict) or stored.keys() != {f.name for f in fields(cls)}:
                 return None
             values: dict[str, Any] = {
-                name: Form(value) if name.endswith("_form") else bool(value)
+                name: _WORDS[name](value) if name in _WORDS else bool(value)
                 for name, value in stored.items()
             }
         except ValueError:
@@ -141,10 +141,18 @@ class ProbedFacts:
         return cls(**values)
 
 
+_WORDS: Mapping[str, type[StrEnum]] = {
+    "part_digests": Digests,
+    **{field.name: Form for field in fields(ProbedFacts) if field.name.endswith("_form")},
+}
+"""The facts that are more than yes or no."""
+
 T = TypeVar("T")
 
 Try = Callable[[Condition], object]
 """Sends one request on a condition."""
+_PutPart = Callable[[Mapping[str, str]], object]
+"""Sends a part with these headers."""
 
 _BODY = b"craftsync"
 _NOBODY = "0" * 32
@@ -180,15 +188,23 @@ def probe(store: S3Store) -> ProbedFacts:
 
 
 def gives_md5_etags(store: S3Store) -> bool:
-    """Try once more whether ETags are MD5s; what cannot be tried is believed as before."""
+    """Try once more whether ETags are MD5s; what cannot be tried, or is not stored as sent, is believed as before."""
     key = f"{store.root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}"
     try:
         stored = store.calls.put(key, _BODY, {}, None)
     except StoreError:
         return True
+    is_damaged = False
+    with suppress(StoreError):
+        is_damaged = _content_of(store, key) != _BODY
     with suppress(StoreError):
         store.calls.delete(key)
-    return not stored.disagrees
+    return is_damaged or not stored.disagrees
+
+
+def _content_of(store: S3Store, key: str) -> bytes:
+    with store.calls.get(key, None, 0, None) as opened:
+        return b"".join(opened.chunks)
 
 
 class _Probe:
@@ -221,15 +237,13 @@ class _Probe:
         try:
             return self._put(_FILE)
         except Unconfirmed:
-            with self._calls.get(self._folder + _FILE, None, 0, None) as opened:
-                if b"".join(opened.chunks) != _BODY:
-                    raise
+            if _content_of(self._store, self._folder + _FILE) != _BODY:
+                raise
             self._calls.names_versions = False
             return ""
 
     def _tried(self, version: str) -> ProbedFacts:
-        submit = self._pool.submit
-        # First in the queue of the workers: others wait for them there.
+        submit = self._pool.submit  # These first in the queue, for others wait for them there.
         names = {name: submit(self._patiently, partial(self._put, name)) for name in _NAMES}
         listing = submit(self._listed, [*names.values(), submit(self._put_below)])
         completing = submit(self._completing, names[_COMPLETED], listing)
@@ -241,13 +255,14 @@ class _Probe:
         creating = submit(self._creating)
         delete = self._form(self._deleting(_DELETED), names[_DELETED].result())
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
-        (is_refused, complete), (ranges, read) = completing.result(), reading.result()
+        (is_made, digests), (is_refused, complete) = making.result(), completing.result()
+        ranges, read = reading.result()
         copies, conditional_copy, conditional_source, source = copying.result()
         return ProbedFacts(
             conditional_create=creating.result(),
             conditional_replace=replacing.result() is not Form.NONE,
             conditional_delete=delete is not Form.NONE,
-            conditional_complete_create=making.result() and is_refused,
+            conditional_complete_create=is_made and is_refused,
             conditional_complete_replace=complete is not Form.NONE,
             conditional_copy=conditional_copy,
             conditional_source=conditional_source,
@@ -259,6 +274,7 @@ class _Probe:
             server_side_copy=copies,
             versions=self._calls.names_versions,
             md5_versions=version == md5(_BODY, usedforsecurity=False).hexdigest(),
+            part_digests=digests,
             metadata=metadata.result(),
             ranges=ranges,
             keeps_versions=versioning.result(),
@@ -303,25 +319,42 @@ class _Probe:
             partial(self._put, "object-new", CREATE)
         )
 
-    def _making(self) -> bool:
-        """Tell whether an upload in parts that expects nothing makes an object."""
-        return self._uploaded(
-            "in-parts", lambda complete: self._is_met(partial(complete, CREATE)), False
-        )
+    def _making(self) -> tuple[bool, Digests]:
+        """Tell whether an upload in parts that expects nothing makes an object, and which digest of a part is checked."""
+
+        def tried(complete: Try, put: _PutPart) -> tuple[bool, Digests]:
+            digests = self._checked_digests(put)
+            return self._is_met(partial(complete, CREATE)), digests
+
+        return self._uploaded("in-parts", tried, (False, Digests.BOTH))
+
+    def _checked_digests(self, put: _PutPart) -> Digests:
+        """Tell with which digest alone a part is refused if it is another, and accepted if it is its own."""
+        right, wrong = (content_md5(md5(each).digest()) for each in (_BODY, b""))
+        if self._is_refused(partial(put, {BODY_SHA256: sha256().hexdigest(), **right})):
+            return Digests.SHA256
+        unsigned = {BODY_SHA256: UNSIGNED}
+        checks_md5 = self._is_refused(partial(put, unsigned | wrong))
+        checks_md5 = checks_md5 and self._is_met(partial(put, unsigned | right))
+        return Digests.MD5 if checks_md5 else Digests.BOTH
 
     def _completing(self, put: Future[str], listing: Future[list[str]]) -> tuple[bool, Form]:
         """Tell whether an upload in parts that expects nothing is refused where something is, and how it takes a version."""
 
-        def tried(complete: Try) -> tuple[bool, Form]:
-            version, _ = put.result(), listing.result()
+        def tried(complete: Try, _: _PutPart) -> tuple[bool, Form]:
+            listing.result()
+            version = put.result()
             if not self._is_unmet(partial(complete, CREATE)):
                 return False, Form.NONE
             return True, self._form(complete, version)
 
         return self._uploaded(_COMPLETED, tried, (False, Form.NONE))
 
-    def _uploaded(self, name: str, tried: Callable[[Try], T], otherwise: T) -> T:
-        """Begin an upload of one part and return what `tried` does with what completes it; `otherwise` where there are none."""
+    def _uploaded(self, name: str, tried: Callable[[Try, _PutPart], T], otherwise: T) -> T:
+        """Begin an upload of one part and return what `tried` does with it; `otherwise` where there are none.
+
+        It is given what completes the upload, and what sends the part again with other headers.
+        """
         key, begun, completed = self._folder + name, "", False
 
         def complete(condition: Condition) -> None:
@@ -332,7 +365,7 @@ class _Probe:
         try:
             begun = self._patiently(partial(self._calls.begin_upload, key, self._notes, {}))
             part = self._patiently(partial(self._calls.upload_part, key, begun, 1, _BODY))
-            return tried(complete)
+            return tried(complete, partial(self._calls.put_part, key, begun, 1, _BODY))
         except Unconfirmed:
             # What answers requests it does not know with 200 makes no uploads in parts.
             return otherwise
@@ -346,6 +379,8 @@ class _Probe:
 
     def _keeps_metadata(self) -> bool:
         found = self._patiently(partial(self._calls.head, self._folder + _FILE))
+        if found is not None and found.size != len(_BODY):
+            raise stored_otherwise(self._location, self._folder + _FILE)
         return found is not None and found.metadata.items() >= self._notes.items()
 
     def _reading(self, version: str) -> tuple[bool, Form]:
@@ -407,6 +442,18 @@ class _Probe:
             return False
 
         return self._unless_refused(unmet, False)
+
+    def _is_refused(self, act: Callable[[], object]) -> bool:
+        """Tell whether the server refuses a body that is not what its digest says."""
+
+        def refused() -> bool:
+            try:
+                act()
+            except BodyDamaged:
+                return True
+            return False
+
+        return self._unless_refused(refused, True)
 
     def _unless_refused(self, act: Callable[[], T], otherwise: T) -> T:
         """Return what the server does, or `otherwise`; a passing failure proves nothing and is raised."""

@@ -1,7 +1,4 @@
-"""An object on its way here: asked for, checked against what was expected, and counted as it arrives.
-
-What a server says it holds after a write, compared with what was sent: pure.
-"""
+"""Reads an object: requested, checked against what was expected, counted as it arrives."""
 
 from __future__ import annotations
 
@@ -136,12 +133,4 @@ def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
         (found.version is not None and found.version == written.version)
         or (found.digest is not None and found.digest == written.digest)
         or (found.operation is not None and found.operation == written.operation)
-    )
-
-
-def stored_otherwise(location: str, key: str) -> ContentDamaged:
-    """Return the error for an object that was read back and is not what was sent."""
-    return ContentDamaged(
-        f"{location} stored other bytes for {key} than were sent.",
-        remedy="Check the network and the store: something changes data on its way.",
     )

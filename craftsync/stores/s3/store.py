@@ -39,10 +39,10 @@ from craftsync.stores.base import (
     renew,
     written_already,
 )
-from craftsync.stores.s3.api import Calls, key_of, old_versions
+from craftsync.stores.s3.api import Calls, old_versions
 from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
-from craftsync.stores.s3.errors import UploadGone, unconfirmed
+from craftsync.stores.s3.errors import UploadGone, stored_otherwise, unconfirmed
 from craftsync.stores.s3.listing import FreshListing, Listing, patient
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import (
@@ -51,12 +51,13 @@ from craftsync.stores.s3.objects import (
     Stored,
     begun_ns_of,
     inherited,
+    key_of,
     notes,
     sent_with,
 )
 from craftsync.stores.s3.preconditions import Limits, Preconditions, Replaced, check
 from craftsync.stores.s3.probe import Checks, ProbedFacts, gives_md5_etags, probe
-from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours, stored_otherwise
+from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
 from craftsync.stores.s3.wire import Wire
 
 _PUTS = 3
@@ -148,6 +149,7 @@ class S3Store:
         self.facts = facts
         self.calls.md5_etags = facts.md5_versions
         self.calls.names_versions = facts.versions
+        self.calls.part_digests = facts.part_digests
         self.features = replace(
             facts.features(),
             raw_keys=self._raw_keys and not facts.folders,
@@ -442,6 +444,8 @@ class S3Store:
         """Return what is there after an upload in parts; a version that the answer left out is asked for."""
         found = self.stat(written.path)
         if found is not None and is_ours(found, written):
+            if found.size != written.size:
+                raise stored_otherwise(self.location, self._key(written.path))
             return found
         if written.version:
             return written

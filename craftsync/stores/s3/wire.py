@@ -21,6 +21,7 @@ from craftsync.net.hosts import Host, NotConnected, trusting
 from craftsync.net.http import Response
 from craftsync.net.pace import UNPACED, Attempt
 from craftsync.stores.s3.credentials import (
+    BODY_SHA256,
     Query,
     Request,
     Session,
@@ -74,7 +75,8 @@ class Wire:
     ) -> Answer:
         """Send one request and return its answer; raises the error an unsuccessful one stands for.
 
-        `digest` is the SHA-256 of the body, if that is known; `attempt` is what
+        `digest` is the SHA-256 of the body, if that is known; a header may say
+        another, or that there is none (`signing.UNSIGNED`). `attempt` is what
         the bytes of the body keep to.
         """
         response = self._answered(method, key, query, headers, body, digest, attempt)
@@ -122,7 +124,7 @@ class Wire:
     ) -> Response:
         """Send one request and return its successful answer, to be given to `host.take_back`."""
         path, parameters = encoded_path(f"{self._url.path}/{key}"), encoded_query(query)
-        hashed = digest.hex() if digest else sha256(body).hexdigest()
+        hashed = headers.get(BODY_SHA256) or digest.hex() or sha256(body).hexdigest()
         named = {"host": self._url.netloc, **self._session.headers, **headers}
         request = Request(method, path, parameters, named, hashed)
         response = self._sent(request, body, attempt or Attempt(UNPACED))

@@ -2,7 +2,7 @@
 
 from tests.support.s3.bucket import Bucket
 from tests.support.s3.fake import FakeS3
-from tests.support.s3.personality import PERSONALITIES, Personality
+from tests.support.s3.personality import FAULTY, PERSONALITIES, Personality
 from tests.support.s3.serving import fake_s3, served
 
-__all__ = ["PERSONALITIES", "Bucket", "FakeS3", "Personality", "fake_s3", "served"]
+__all__ = ["FAULTY", "PERSONALITIES", "Bucket", "FakeS3", "Personality", "fake_s3", "served"]

@@ -69,6 +69,12 @@ class Bucket:
     def __iter__(self) -> Iterator[str]:
         return (key for key in self.versions if key in self)
 
+    def copy(self) -> Bucket:
+        """Return what there is now, which later changes leave as it is."""
+        copied = Bucket(self._clock)
+        copied.versions = {key: list(versions) for key, versions in self.versions.items()}
+        return copied
+
     def current(self, key: str) -> Stored | None:
         """Return what a key holds now."""
         kept = self.versions.get(key)
@@ -156,6 +162,8 @@ class Bucket:
 def _etag(personality: Personality, content: bytes, number: int) -> str:
     if personality.etags == "random" or personality.encryption == "aws:kms":
         return _md5(b"%d" % number + content).hexdigest()
+    if personality.etags == "opaque":
+        return f"{number}:version of {len(content)} bytes"
     return _md5(content).hexdigest()
 
 

@@ -29,6 +29,11 @@ from tests.support.s3.signatures import check_signature
 DOMAIN = "s3.test"
 """A host `BUCKET.s3.test` names a bucket; any other takes it from the path."""
 
+_NOBODY = "0" * 32
+"""The ETag that no object has."""
+_PORTAL = Answer(200, b"<html>Please log in.</html>", (("Content-Type", "text/html"),))
+_TRAILER = b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"
+
 KEPT_HEADERS = (
     *("content-type", "content-encoding", "content-language"),
     *("content-disposition", "cache-control", "expires"),
@@ -59,6 +64,8 @@ class FakeS3:
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
         self._rng = random.Random(self.personality.seed)
+        self._listed: dict[str, Bucket] = {}
+        self._changed: set[tuple[str, ...]] = set()
 
     def bucket(self, name: str) -> Bucket:
         """Return a bucket, made if it is not there."""
@@ -73,11 +80,22 @@ class FakeS3:
             if isinstance(step, Drop) and not step.delivered:
                 return step
             answer = self._answered(request)
-            if isinstance(step, Drop):
-                return step
+            if isinstance(step, Drop) or self._is_lost(request, answer):
+                return Drop()
             return step(answer) if step else answer
 
+    def _is_lost(self, request: Request, answer: Answer) -> bool:
+        """Tell whether this is an answer that does not arrive."""
+        if request.method in ("GET", "HEAD") or answer.status >= 300:
+            return False
+        change = request.method, Call.of(request).key, *sorted(request.query)
+        is_first = change not in self._changed
+        self._changed.add(change)
+        return is_first and self.personality.loses_answers
+
     def _answered(self, request: Request) -> Answer:
+        if self.personality.is_portal:
+            return _PORTAL
         call = Call.of(request)
         try:
             self._admit(call, request)
@@ -140,16 +158,21 @@ class FakeS3:
     def _listing(self, bucket: Bucket, call: Call) -> Answer:
         query = call.query
         prefix = query.get("prefix", "")
+        if self.personality.listing_lags:
+            bucket, self._listed[prefix] = self._listed.get(prefix, bucket), bucket.copy()
         after = query.get("continuation-token", query.get("start-after", ""))
         most = min(int(query.get("max-keys", "1000")), self.most_listed)
         order = _utf16 if self.personality.utf16_order else _utf8
         names = sorted((key for key in bucket if key.startswith(prefix)), key=order)
-        names = [key for key in names if not after or order(key) > order(after)]
+        if not self.personality.repeats_pages:
+            names = [key for key in names if not after or order(key) > order(after)]
         if self.personality.hides_below:
             names = [key for key in names if not _is_below(key, bucket)]
         encode = quote if query.get("encoding-type") == "url" else escape
         rows = "".join(self._row(encode(key), bucket.get(key)) for key in names[:most])
         token = names[most - 1] if len(names) > most else None
+        if self.personality.cuts_listings:
+            token = None
         more = f"<NextContinuationToken>{escape(token)}</NextContinuationToken>" if token else ""
         return _xml(
             f"<ListBucketResult><Name>{call.bucket}</Name><KeyCount>{len(names[:most])}</KeyCount>"
@@ -244,11 +267,21 @@ class FakeS3:
     def _put(self, bucket: Bucket, call: Call) -> Answer:
         if "x-amz-copy-source" in call.headers:
             return self._copy(bucket, call)
-        self._check_digests(call, required=self.personality.object_lock)
+        self._check_digests(call, required=self._wants_checksums)
         self._check("put", call.headers, bucket.current(call.key))
-        stored = bucket.described(self.personality, call.body, self._about(call))
-        bucket.put(self.personality, call.key, stored)
+        content = self._received(call.body)
+        stored = bucket.described(self.personality, content, self._about(call))
+        if not self._loses(call.key):
+            bucket.put(self.personality, call.key, stored)
+        if self.personality.wrong_put_etag:
+            stored = replace(stored, etag=_NOBODY)
         return Answer(200, b"", self._version_headers(stored))
+
+    def _received(self, body: bytes) -> bytes:
+        return body + _TRAILER if self.personality.stores_trailers else body
+
+    def _loses(self, key: str) -> bool:
+        return bool(self.personality.loses_writes) and self.personality.loses_writes in key
 
     def _copy(self, bucket: Bucket, call: Call) -> Answer:
         if not self.personality.copies:
@@ -306,7 +339,10 @@ class FakeS3:
         ]
         self._check("complete", call.headers, bucket.current(call.key))
         stored = bucket.assembled(self.personality, upload, named)
-        bucket.put(self.personality, call.key, stored)
+        if not self._loses(call.key):
+            bucket.put(self.personality, call.key, stored)
+        if self.personality.wrong_put_etag:
+            stored = replace(stored, etag=_NOBODY)
         del bucket.uploads[name]
         etag = self._told_etag(stored.etag) if self.personality.completion_etag else "<ETag></ETag>"
         return _copied("CompleteMultipartUploadResult", etag)
@@ -324,8 +360,8 @@ class FakeS3:
                 content = content[int(span[1]) : int(span[2]) + 1]
             etag = bucket.part(self.personality, upload, number, content)
             return _copied("CopyPartResult", self._told_etag(etag))
-        self._check_digests(call, required=self.personality.object_lock)
-        etag = bucket.part(self.personality, upload, number, content)
+        self._check_digests(call, required=self._wants_checksums)
+        etag = bucket.part(self.personality, upload, number, self._received(content))
         return Answer(200, b"", self._etag_header(etag))
 
     def _tagging(self, bucket: Bucket, call: Call) -> Answer:
@@ -394,11 +430,17 @@ class FakeS3:
         wanted = headers.get("if-match")
         if wanted is None:
             return
+        if mine.refuses_versions:
+            raise Refusal(412, "PreconditionFailed")
         if current is None:
             raise Refusal(404, "NoSuchKey")
         tag = wanted if request in mine.unquoted_only else wanted.strip('"')
         if tag not in ("*", current.etag):
             raise Refusal(412, "PreconditionFailed")
+
+    @property
+    def _wants_checksums(self) -> bool:
+        return self.personality.object_lock or self.personality.wants_checksums
 
     def _check_digests(self, call: Call, *, required: bool) -> None:
         """Refuse a body that is not what its checksums say, or that has none where one is needed."""

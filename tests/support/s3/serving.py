@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tests.support.fake_s3 import serving
 from tests.support.s3.fake import FakeS3
-from tests.support.s3.personality import PERSONALITIES, Personality
+from tests.support.s3.personality import FAULTY, PERSONALITIES, Personality
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, S3Server
 
 
@@ -27,7 +27,7 @@ def fake_s3(
 ) -> Iterator[tuple[S3Server, FakeS3]]:
     """Serve a fake S3 with this personality, or the one of this name, and these buckets."""
     if isinstance(personality, str):
-        personality = PERSONALITIES[personality]
+        personality = (PERSONALITIES | FAULTY)[personality]
     fake = FakeS3(personality, (ACCESS_KEY, SECRET_KEY), clock)
     for name in buckets:
         fake.bucket(name)
