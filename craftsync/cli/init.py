@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
+from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
-from craftsync.cli.params import Group
 from craftsync.cli.terminal import shown
 from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration

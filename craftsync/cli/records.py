@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from craftsync import opening, runs
+from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import holdings_shown, say, say_json, size_shown
-from craftsync.cli.params import Group
 from craftsync.cli.terminal import shown
 from craftsync.clock import iso
 from craftsync.config import pairs

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from craftsync import opening, runs
+from craftsync.cli import Group, watch
 from craftsync.cli import params as common
-from craftsync.cli import watch
 from craftsync.cli.output import reporting, say, say_json, size_shown
-from craftsync.cli.params import Group
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs

@@ -19,9 +19,9 @@ from typing import Any
 import click
 
 from craftsync import opening
+from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say
-from craftsync.cli.params import Group
 from craftsync.config import file as configuration
 from craftsync.config.places import DirectoryLocation
 from craftsync.errors import ConfigError, CraftsyncError, UsageError

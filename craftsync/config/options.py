@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from craftsync.config.parsers import (
     BadWord,
@@ -46,8 +46,7 @@ from craftsync.errors import UsageError, nearest
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option. `name` is its keyword in Python and its key in the file."""
 
     name: str
