@@ -19,7 +19,6 @@ from craftsync.cli.terminal import shown
 from craftsync.config import pairs
 from craftsync.engine import planfile
 from craftsync.errors import UsageError
-from craftsync.migrate import command
 
 _pass_options = (
     common.pair_words,
@@ -108,6 +107,8 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
       craftsync check --size-only datasets
       craftsync check dev s3://bucket/prefix
     """
+
+    from craftsync.migrate import command
 
     with reporting("check", flags) as output:
 

@@ -7,14 +7,9 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
 from craftsync import __version__, opening
 from craftsync.cli import params as common
@@ -25,6 +20,10 @@ from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
 from craftsync.errors import CraftsyncError
 from craftsync.state import known_conflicts
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
 
 Facts = Mapping[str, Any]
 
@@ -207,6 +206,10 @@ _MOST_SHOWN = 10
 
 def show(statuses: Sequence[Facts]) -> None:
     """Print one panel for each pair."""
+    from rich.console import Console, Group
+    from rich.panel import Panel
+    from rich.text import Text
+
     console = Console()
     for facts in statuses:
         state = str(facts["state"])
@@ -221,6 +224,9 @@ def show(statuses: Sequence[Facts]) -> None:
 
 
 def _rows(facts: Facts) -> Iterator[RenderableType]:
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
     yield _headline(facts)
     for remark in remarks_of(facts):
         yield Text(shown(remark), style="yellow" if remark == facts.get("reason") else "")
@@ -235,6 +241,8 @@ def _rows(facts: Facts) -> Iterator[RenderableType]:
 
 
 def _headline(facts: Facts) -> Text:
+    from rich.text import Text
+
     waiting = [f"{facts[name]} {name}" for name in ("conflicts", "held", "problems") if facts[name]]
     if facts["pending"]:
         waiting.append(f"{facts['pending']} pending")
@@ -250,6 +258,9 @@ def _waiting(facts: Facts) -> Iterator[RenderableType]:
     issues = facts.get("waiting") or []
     if not issues:
         return
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("waits for you", "path", "why", box=None, pad_edge=False)
     last = None
     for issue in issues[:_MOST_SHOWN]:
