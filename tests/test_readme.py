@@ -1,8 +1,8 @@
-"""What the README says is true: its commands run, its picture is what `make run` prints.
+"""README and docs are true: their commands run, the picture is what `make run` prints.
 
 In a `console` block, each line after `$` is run, and the lines below it are the
 expected output, where `…` stands for anything; a command without lines below
-it only has to succeed. The blocks share one working folder, from top to bottom.
+it only has to succeed. The blocks of a page share one folder, from top to bottom.
 Commands in `sh` blocks are not run; their subcommands and options must exist.
 """
 
@@ -26,7 +26,6 @@ from moto.server import ThreadedMotoServer
 from tests.support.cli import until
 
 PROJECT = Path(__file__).parent.parent
-README = (PROJECT / "README.md").read_text("utf-8")
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(
     r"^(?:<!-- (?P<note>.*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.M | re.S
@@ -49,12 +48,33 @@ class Step(NamedTuple):
     output: str
 
 
-BLOCKS = [
-    Block(found["note"] or "", found["kind"], found["body"]) for found in BLOCK.finditer(README)
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("everyday", "decisions", "craft-ai"))]
+PAGES += [f"docs/{name}.md" for name in ("s3", "migrate", "service", "python", "trash", "stores")]
+README_LIMIT = 8 * 1024
+"""Bytes: what a stranger reads before the first command."""
+
+
+def blocks_of(page: str) -> list[Block]:
+    """Return the fenced blocks of a page, in their order."""
+    text = (PROJECT / page).read_text("utf-8")
+    return [
+        Block(found["note"] or "", found["kind"], found["body"]) for found in BLOCK.finditer(text)
+    ]
+
+
+BLOCKS = {page: blocks_of(page) for page in PAGES}
+OFFLINE = [
+    page
+    for page in ("README.md", "docs/everyday.md", "docs/decisions.md")
+    if any(block.kind == "console" and not block.note for block in BLOCKS[page])
 ]
-OFFLINE = [block for block in BLOCKS if block.kind == "console" and not block.note]
-CRAFT_AI = [block for block in BLOCKS if block.note.startswith("Craft AI")]
-S3 = [block for block in BLOCKS if block.kind == "console" and "S3" in block.note]
+CRAFT_AI = [block for block in BLOCKS["docs/craft-ai.md"] if block.note.startswith("Craft AI")]
+S3 = [
+    block
+    for page in ("docs/s3.md", "docs/migrate.md")
+    for block in BLOCKS[page]
+    if block.kind == "console" and "S3" in block.note
+]
 
 
 def steps_of(block: Block) -> list[Step]:
@@ -113,11 +133,15 @@ def shows(expected: str, output: str) -> bool:
     return not pattern or re.fullmatch(pattern, output.strip(), re.S) is not None
 
 
-def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
-    variables = environment(tmp_path)
-    assert OFFLINE
-    for block in OFFLINE:
-        run_block(block, tmp_path, variables)
+def test_readme_is_short() -> None:
+    assert len((PROJECT / "README.md").read_bytes()) <= README_LIMIT
+
+
+@pytest.mark.parametrize("page", OFFLINE)
+def test_shown_commands_work(page: str, tmp_path: Path) -> None:
+    for block in BLOCKS[page]:
+        if block.kind == "console" and not block.note:
+            run_block(block, tmp_path, environment(tmp_path))
 
 
 @pytest.fixture
@@ -133,7 +157,7 @@ def moto_endpoint() -> Iterator[str]:
     server.stop()
 
 
-def test_the_s3_commands_of_the_readme_do_what_it_says(tmp_path: Path, moto_endpoint: str) -> None:
+def test_shown_s3_commands_work(tmp_path: Path, moto_endpoint: str) -> None:
     variables = environment(tmp_path) | {
         "AWS_ENDPOINT_URL": moto_endpoint,
         "AWS_ACCESS_KEY_ID": "readme",
@@ -145,11 +169,11 @@ def test_the_s3_commands_of_the_readme_do_what_it_says(tmp_path: Path, moto_endp
         run_block(block, tmp_path, variables)
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+def test_shown_python_works(tmp_path: Path) -> None:
     (tmp_path / "project" / "datasets").mkdir(parents=True)
     (tmp_path / "project" / "datasets" / "clients.csv").write_text("id;name\n")
     (tmp_path / "backup").mkdir()
-    [block] = [block for block in BLOCKS if block.kind == "python" and not block.note]
+    [block] = [block for block in BLOCKS["docs/python.md"] if block.kind == "python"]
     printed = run_python(block, tmp_path, environment(tmp_path))
     assert printed.startswith("1 files uploaded, exit code 0\n")
     assert (tmp_path / "clients.csv").read_text() == "id;name\n"
@@ -198,9 +222,7 @@ def watch_until_stopped(folder: Path, variables: dict[str, str]) -> None:
         watching.wait()
 
 
-def test_the_craft_ai_chapter_works_with_the_real_sdk_beside_it(
-    tmp_path: Path, served: dict[str, str]
-) -> None:
+def test_craft_ai_page_works_beside_the_real_sdk(tmp_path: Path, served: dict[str, str]) -> None:
     address, example = served["CRAFT_AI_ENVIRONMENT_URL"], "https://my-env.mlops-platform.craft.ai"
     variables = environment(tmp_path) | {"CRAFTSYNC_CONFIG": str(tmp_path / "config.yaml")}
     dotenv = craft_ai_block("the file .env").replace(example, address)
@@ -223,8 +245,8 @@ def test_the_craft_ai_chapter_works_with_the_real_sdk_beside_it(
     assert "'datasets/copy.csv'" in run_python(unchanged, tmp_path, variables | served)
 
 
-def test_the_picture_is_what_make_run_prints(tmp_path: Path) -> None:
-    [picture] = [block.body for block in BLOCKS if block.note.startswith("picture")]
+def test_picture_is_what_make_run_prints(tmp_path: Path) -> None:
+    [picture] = [block.body for block in BLOCKS["README.md"] if block.note.startswith("picture")]
     run = subprocess.run(
         [sys.executable, PROJECT / "docs" / "demo.py", tmp_path / "demo"],
         env=environment(tmp_path),
@@ -243,19 +265,20 @@ def _without_times(text: str) -> str:
 
 SHOWN = [
     line.partition("#")[0].strip()
-    for block in BLOCKS
+    for blocks in BLOCKS.values()
+    for block in blocks
     if block.kind == "sh"
     for line in block.body.splitlines()
 ]
 
 
 @pytest.mark.parametrize("line", [line for line in SHOWN if line.startswith("make ")])
-def test_the_make_targets_of_the_readme_exist(line: str) -> None:
+def test_shown_make_targets_exist(line: str) -> None:
     subprocess.run([*shlex.split(line), "--dry-run"], cwd=PROJECT, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("line", [line for line in SHOWN if line.startswith("craftsync ")])
-def test_the_commands_that_are_only_shown_exist(line: str, tmp_path: Path) -> None:
+def test_commands_and_options_exist(line: str, tmp_path: Path) -> None:
     _, command, *words = shlex.split(line)
     run = subprocess.run(
         [BIN / "craftsync", command, "--help"],
@@ -270,14 +293,24 @@ def test_the_commands_that_are_only_shown_exist(line: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("line", [line for line in SHOWN if line.startswith("pip ")])
-def test_the_extras_of_the_readme_exist(line: str) -> None:
+def test_shown_extras_exist(line: str) -> None:
     [extra] = re.findall(r"craftsync\[([\w-]+)\]", line)
     assert extra in metadata("craftsync").get_all("Provides-Extra", [])
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
-def test_the_links_of_the_readme_lead_somewhere(target: str) -> None:
-    assert (PROJECT / target).exists()
+LINKS = [
+    (page, target)
+    for page in PAGES
+    for target in re.findall(
+        r"\]\((?!https?:)([^)#]+)\)",
+        re.sub(r"```.*?```", "", (PROJECT / page).read_text(), flags=re.S),
+    )
+]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_links_lead_to_files(page: str, target: str) -> None:
+    assert ((PROJECT / page).parent / target).exists()
 
 
 def test_the_ellipsis_stands_for_anything_but_the_rest_must_match() -> None:

@@ -170,13 +170,13 @@ def test_python_migrates_and_checks_with_the_words_of_the_command_line(
         package.migrate(str(source), str(new), verifi="full")  # type: ignore[call-arg]
 
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "migrate.md"
 CHAPTER = re.compile(r"^<!-- Migration: run .*?```console\n(.*?)^```$", re.M | re.S)
 
 
-def test_the_chapter_of_the_readme_is_true(craftsync: Craftsync, source: Path) -> None:
+def test_migrate_page_is_true(craftsync: Craftsync, source: Path) -> None:
     (source / "third").write_bytes(b"3")
-    (block,) = CHAPTER.findall(README.read_text("utf-8"))
+    (block,) = CHAPTER.findall(PAGE.read_text("utf-8"))
     prod = craftsync.folder / "prod"
     prod.mkdir()
     with serving(source) as one, serving(prod) as other:

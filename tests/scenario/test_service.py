@@ -342,8 +342,8 @@ def test_who_cannot_write_the_figures_is_told_at_the_installation(tmp_path: Path
     service._refuse_unwritable(nobody, tmp_path)
 
 
-def test_the_configuration_the_readme_shows_is_one() -> None:
-    shown = (UNITS.parent / "README.md").read_text().partition("<!-- the daemon's keys")[2]
+def test_configuration_on_the_service_page_is_valid() -> None:
+    shown = (UNITS.parent / "docs/service.md").read_text().partition("<!-- the daemon's keys")[2]
     text = shown.partition("```yaml\n")[2].partition("```")[0]
     loaded = config.parse(text, Path("/etc/craftsync/config.yaml"))
     assert loaded.folders["datasets"].given["windows"]
