@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +41,7 @@ _LAG_SECONDS = 3.0
 _PAGE = 3
 _LIMITS = Limits(single_put=64, smallest_part=32, quick_copy=64)
 """Every seventh content is too large for one request."""
-_PROBES = f"{_FOLDER}.craftsync/probe/"
+_PROBES = ".craftsync/probe/"
 _PORTAL = Answer(200, b"<html>Please log in.</html>", (("Content-Type", "text/html"),))
 _SLOW = Answer(503, b"<Error><Code>SlowDown</Code><Message></Message></Error>")
 _BROKEN = Answer(500, b"<Error><Code>InternalError</Code><Message></Message></Error>")
@@ -53,9 +54,8 @@ OnRequest = Callable[[str, str, bool], Fail | None]
 class SimulatedBucket:
     """What `SimulatedStore` is for objects in memory, for a server that speaks S3."""
 
-    location = f"s3://{_BUCKET}/{_FOLDER}".rstrip("/")
-
     def __init__(self, name: str, clock: Clock, on_request: OnRequest) -> None:
+        self._folder = _FOLDER
         self._lags = name == S3 + "lagging"
         self._clock = clock
         self._on_request = on_request
@@ -65,6 +65,16 @@ class SimulatedBucket:
         self._past: list[tuple[float, Objects]] = []
         self.lied: list[tuple[str, bytes, bytes | None]] = []
         """Writes that were acknowledged and are gone: path, what was written, and what is there."""
+
+    @property
+    def location(self) -> str:
+        return f"s3://{_BUCKET}/{self._folder}".rstrip("/")
+
+    def beside(self, folder: str) -> SimulatedBucket:
+        """Return another store of the same server."""
+        other = copy(self)
+        other._folder = folder
+        return other
 
     @property
     def checks_conditions(self) -> bool:
@@ -90,14 +100,14 @@ class SimulatedBucket:
         self._server.personality = replace(self._server.personality, slow_down=0.0)
 
     def connect(self) -> Store:
-        return S3Store(_BUCKET, _FOLDER, clock=self._clock, limits=_LIMITS)
+        return S3Store(_BUCKET, self._folder, clock=self._clock, limits=_LIMITS)
 
     def contents(self) -> dict[str, bytes]:
         """Return everything there is: the trash, and versions of before under names of our own, too."""
         found = {}
         for key, versions in self._bucket.versions.items():
-            path = key.removeprefix(_FOLDER)
-            if key.startswith(_PROBES):
+            path = key.removeprefix(self._folder)
+            if path == key or path.startswith(_PROBES):
                 continue
             for stored in versions:
                 if not stored.deleted:
@@ -115,21 +125,17 @@ class SimulatedBucket:
         content = source.read_at(0, source.size)
         self._remember()
         stored = self._bucket.described(self._server.personality, content, about)
-        self._bucket.put(self._server.personality, _FOLDER + path, stored)
+        self._bucket.put(self._server.personality, self._folder + path, stored)
 
     def take(self, path: str) -> None:
         self._remember()
-        self._bucket.delete(self._server.personality, _FOLDER + path, None)
+        self._bucket.delete(self._server.personality, self._folder + path, None)
 
     def saved(self) -> Objects:
         return {key: list(versions) for key, versions in self._bucket.versions.items()}
 
     def restore(self, saved: Objects) -> None:
         self._bucket.versions = {key: list(versions) for key, versions in saved.items()}
-
-    def without(self, saved: Objects, path: str) -> Objects:
-        """Return what was saved, but for one object."""
-        return {key: versions for key, versions in saved.items() if key != _FOLDER + path}
 
     def _stamp(self) -> int:
         """Return when an object is stored; without ETags no two within a second, which nobody could tell apart."""
@@ -147,7 +153,7 @@ class SimulatedBucket:
     def _answered(self, request: Request) -> Answer:
         """Answer a request, or raise what its way to the server and back makes of it."""
         call = Call.of(request)
-        if call.key.startswith(_PROBES) or "delete" in call.query:
+        if _PROBES in call.key or "delete" in call.query:
             return self._handled(request, call)
         what = f"{call.method}{''.join(sorted(call.query.keys() & _NAMED)) and ' …'}"
         path = call.key.removeprefix(_FOLDER)

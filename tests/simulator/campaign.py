@@ -12,11 +12,14 @@ from pathlib import Path
 from random import Random
 
 from tests.simulator.bucket import SERVERS
+from tests.simulator.migrating import INTO, Migrating
 from tests.simulator.steps import Author, Run, Step
 from tests.simulator.store import PERSONALITIES
 from tests.simulator.world import FOLDER, World, make_template
 
 STEPS = 50
+_MIGRATIONS = 0.15
+"""Share of histories in which one store is migrated into another."""
 _MEMORY = Path("/dev/shm")
 
 
@@ -46,6 +49,9 @@ def made_up(seed: int, steps: int = STEPS) -> History:
         chance.choice((1, 2, 2, 3)),
         chance.choice((*sorted(PERSONALITIES), *sorted(SERVERS), FOLDER)),
     )
+    if chance.random() < _MIGRATIONS:
+        personality += INTO + chance.choice((*sorted(PERSONALITIES), *sorted(SERVERS), FOLDER))
+        clients = 1
     keep = tuple(chance.choice((None, 3_600.0, 40_000.0, 100_000.0)) for _ in range(clients))
     if chance.random() < 0.6:
         keep = (None,)
@@ -64,8 +70,9 @@ def workplace() -> Iterator[Path]:
 
 def play(history: History, place: Path, trace: Callable[[str], None] | None = None) -> World:
     """Let a history happen and come to rest; raises what was wrong."""
+    kind = Migrating if INTO in history.personality else World
     with tempfile.TemporaryDirectory(dir=place) as folder:
-        world = World(
+        world = kind(
             Path(folder),
             clients=history.clients,
             personality=history.personality,

@@ -52,8 +52,8 @@ PERSONALITIES = {
 class SimulatedStore(MemoryStore):
     """The objects; what they say of themselves depends on the personality."""
 
-    def __init__(self, personality: Personality) -> None:
-        super().__init__("store")
+    def __init__(self, personality: Personality, name: str = "store") -> None:
+        super().__init__(name)
         self._mine = personality
         self._people = 0
         conditions = personality.conditions
@@ -124,9 +124,8 @@ class SimulatedStore(MemoryStore):
 class SharedFolder:
     """What `SimulatedStore` is for objects in memory, for the files of a directory store."""
 
-    location = "/simulated/store"
-
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, name: str = "store") -> None:
+        self.location = f"/simulated/{name}"
         self.disk = disk
         self._writes = 0
 

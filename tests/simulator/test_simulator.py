@@ -13,6 +13,7 @@ import pytest
 
 from tests.simulator.campaign import History, failure, made_up, play, shrunk, workplace
 from tests.simulator.judge import Judge, Wrong
+from tests.simulator.migrating import INTO
 from tests.simulator.pages import PAGES
 from tests.simulator.steps import STORE, Act, Crash, Fail, Run, Wait
 from tests.simulator.store import PERSONALITIES
@@ -145,6 +146,14 @@ def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None
         mishaps = (Fail(first, 7, kind="portal"),)
         steps = (Run(1), Act("write", 0, "a", 1), Run(0, mishaps), Run(0, mishaps))
         play(History(1, 2, "s3 plain", steps), place)
+
+
+@pytest.mark.parametrize("target", ["s3 no-part-copy", "s3 no-copy"])
+def test_a_server_that_copies_no_parts_takes_in_large_objects_from_itself(
+    place: Path, target: str
+) -> None:
+    steps = (Act("write", STORE, "large", 7), Act("write", 0, "large", 14), Run(0))
+    play(History(1, 1, f"s3 plain{INTO}{target}", steps), place)
 
 
 def test_a_power_cut_takes_of_a_database_what_was_not_flushed_and_nothing_else(

@@ -149,15 +149,15 @@ class World:
         self._now = Run(0)
         """The run under way."""
 
-    def _made_store(self, personality: str) -> Any:
+    def _made_store(self, personality: str, name: str = "store") -> Any:
         """Return a `SimulatedStore`, or what stands in its place."""
         if personality == FOLDER:
-            folder = SharedFolder(Disk(99, self.clock.now_ns))
+            folder = SharedFolder(Disk(99 + len(name), self.clock.now_ns), name)
             self.kernel.disks[folder.location] = folder.disk
             return folder
         if personality in SERVERS:
             return SimulatedBucket(personality, self.clock, self._request)
-        return SimulatedStore(PERSONALITIES[personality])
+        return SimulatedStore(PERSONALITIES[personality], name)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -295,14 +295,9 @@ class World:
     def run(self, client: Client, plan: Run, *, force: bool = False) -> Report | None:
         """Let a client run once; `None` when the process died, or the run was broken off."""
         self.say(f"{client.name} runs")
-        self._plan = {}
-        for mod in plan.mods:
-            if not isinstance(mod, Fail):
-                self._plan.setdefault(mod.at, []).append(mod)
-        self._fails = [mod for mod in plan.mods if isinstance(mod, Fail)]
-        self._at = self._requests = 0
+        self._begin(plan)
         self.judge.run_begins()
-        self._running, self._contents, self._now = client, self.all_contents(), plan
+        self._running = client
         self._trash.begin(client.name, client.keep, client.files(), self.store.contents())
         self.kernel.owner = client.name
         try:
@@ -330,6 +325,15 @@ class World:
             client.has_pushed = False
         client.has_run = client.has_run or report is not None
         return report
+
+    def _begin(self, plan: Run) -> None:
+        self._plan = {}
+        for mod in plan.mods:
+            if not isinstance(mod, Fail):
+                self._plan.setdefault(mod.at, []).append(mod)
+        self._fails = [mod for mod in plan.mods if isinstance(mod, Fail)]
+        self._at = self._requests = 0
+        self._contents, self._now = self.all_contents(), plan
 
     def _run(self, client: Client, plan: Run, force: bool) -> Report:
         client.end_life()
@@ -383,10 +387,7 @@ class World:
     def _opened(self, client: Client) -> tuple[Session, ExitStack]:
         """Open a session; the stack closes it and its store."""
         chance = Random(self.chance.random())
-        store = self.store.connect()
-        if not isinstance(self.store, SimulatedBucket):
-            store = Connection(store, self._request)
-        store = RetryingStore(store, clock=self.clock, rng=Random(chance.random()))
+        store = self._connected(self.store, chance)
         ends = ExitStack()
         with ExitStack() as opening:
             opening.callback(store.close)
@@ -403,6 +404,12 @@ class World:
             session.retention = Retention(keep, store=StoreTrash.ALL)
             ends = opening.pop_all()
         return session, ends
+
+    def _connected(self, there: Any, chance: Random) -> RetryingStore:
+        store = there.connect()
+        if not isinstance(there, SimulatedBucket):
+            store = Connection(store, self._request)
+        return RetryingStore(store, clock=self.clock, rng=Random(chance.random()))
 
     def _listen(self, event: Event) -> None:
         if isinstance(event, IssueEvent):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import md5
 from html import escape, unescape
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from craftsync.stores.base import OldVersion
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED, Query, encoded_path
 from craftsync.stores.s3.errors import (
     ChecksumWanted,
+    NotSupported,
     PartsNotCopied,
     UploadGone,
     answer_of,
@@ -281,13 +282,15 @@ class Calls:
     def copy_part(self, key: str, upload: str, number: int, source: Original, span: range) -> str:
         """Fill a part from an object; `span` is the bytes of it, of which there is at least one.
 
-        Raises `PartsNotCopied` for a server that took the request for the
-        upload of an empty part (rclone 1.75 does).
+        Raises `PartsNotCopied` for a server that does not know such a request,
+        or took it for the upload of an empty part (rclone 1.75 does).
         """
         headers = self._source(source.key, source.match, source.bucket)
         headers["x-amz-copy-source-range"] = f"bytes={span.start}-{span.stop - 1}"
-        answer = self._wire.call("PUT", key, query=_part(upload, number), headers=headers)
-        version = version_of(_text(self._checked(answer.body, key), "ETag"))
+        version = None
+        with suppress(NotSupported):
+            answer = self._wire.call("PUT", key, query=_part(upload, number), headers=headers)
+            version = version_of(_text(self._checked(answer.body, key), "ETag"))
         if version is None:
             raise PartsNotCopied(
                 f"{self._location} does not copy parts of objects.",

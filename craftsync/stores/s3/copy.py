@@ -6,6 +6,7 @@ which keeps nothing by itself, it is read and sent along."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
@@ -17,7 +18,7 @@ from craftsync.stores.s3.errors import PartsNotCopied
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import Condition, Original, headers_of, is_md5
 from craftsync.stores.s3.preconditions import Limits, check
-from craftsync.stores.s3.probe import ProbedFacts
+from craftsync.stores.s3.probe import Checks, ProbedFacts
 from craftsync.stores.s3.wire import Wire
 
 
@@ -59,21 +60,23 @@ class BucketCopy:
         origin: Origin,
         source: RemoteObject,
         target: str,
-        condition: Callable[[], Condition],
+        condition: Callable[[Checks], Condition],
         journal: UploadJournal | None,
         storage_class: str | None,
     ) -> str:
         """Copy an object to a key and return the new version."""
+        facts = self._facts()
         bucket, _, root = origin.place.partition("/")
-        match = self._facts().source_form.of(source.version)
+        match = facts.source_form.of(source.version)
         original = Original(root + source.path, source.size, match, bucket)
-        is_checked = match is not None and self._facts().conditional_source
+        is_checked = match is not None and facts.conditional_source
         proves = self._proves(source)
         if not is_checked and not proves:
             self._confirm(original, source)
         if source.size > self._limits.quick_copy:
             try:
-                return self._copied_in_parts(original, target, condition, journal, storage_class)
+                checked = partial(condition, facts.completion_checks())
+                return self._copied_in_parts(original, target, checked, journal, storage_class)
             except PartsNotCopied:
                 if source.size > self._limits.single_copy:
                     raise
@@ -82,7 +85,7 @@ class BucketCopy:
             target,
             match=original.match,
             bucket=original.bucket,
-            condition=condition(),
+            condition=condition(facts.copy_checks()),
             storage_class=storage_class,
         )
         if not is_checked and proves and version != source.version:

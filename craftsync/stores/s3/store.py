@@ -291,8 +291,7 @@ class S3Store:
         storage_class: str | None = None,
     ) -> RemoteObject:
         in_parts = source.size > self._limits.quick_copy
-        checks = self.facts.completion_checks() if in_parts else self.facts.copy_checks()
-        condition = partial(self._prepared, source.path, expect, keep, checks)
+        condition = partial(self._prepared, source.path, expect, keep)
         key = self._key(source.path)
         version = self._crossing.copied(origin, source, key, condition, journal, storage_class)
         copied = RemoteObject(source.path, source.size, None, version or None)

@@ -306,12 +306,8 @@ class FakeS3:
         if name not in self.buckets:
             raise Refusal(404, "NoSuchBucket")
         source = self.buckets[name].get(key, dict(parse_qsl(query)).get("versionId"))
-        headers = {
-            name.removeprefix("x-amz-copy-source-"): value for name, value in call.headers.items()
-        }
-        wanted = {name: headers[name] for name in ("if-match",) if name in headers}
-        copy_source = "x-amz-copy-source-if-match" in call.headers
-        self._check("copy-source", wanted if copy_source else {}, source)
+        version = call.headers.get("x-amz-copy-source-if-match")
+        self._check("copy-source", {} if version is None else {"if-match": version}, source)
         if source.archived:
             raise Refusal(403, "ObjectNotInActiveTierError")
         return source
