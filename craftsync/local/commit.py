@@ -136,18 +136,25 @@ def _move(tree: Tree, source: str, target: str, expect: LocalFile) -> None:
 
 
 def _create(tree: Tree, temporary: Temporary, path: str) -> None:
-    with _parent_for(tree, path) as target:
+    target = _open_parent_for(tree, path)
+    try:
         give_owner(temporary.fileno(), linux.fstat(target[0]))
         _move_to_free(temporary.give_name, target, path)
+    finally:
+        tree.release(target[0])
+
+
+def _open_parent_for(tree: Tree, path: str) -> _Place:
+    """Open the place for a file, its folders made; what stands in the way of a folder is an obstruction."""
+    try:
+        return tree.open_parent(path, make=True)
+    except NotADirectoryError as error:
+        raise PathObstructed(f"{error.filename} is in the way: it is not a folder.") from error
 
 
 @contextmanager
 def _parent_for(tree: Tree, path: str) -> Iterator[_Place]:
-    """Yield the place for a file, its folders made; what stands in the way of a folder is an obstruction."""
-    try:
-        place_of = tree.open_parent(path, make=True)
-    except NotADirectoryError as error:
-        raise PathObstructed(f"{error.filename} is in the way: it is not a folder.") from error
+    place_of = _open_parent_for(tree, path)
     try:
         yield place_of
     finally:

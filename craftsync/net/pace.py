@@ -371,6 +371,8 @@ class Adaptive:
         with self._lock:
             self._short_of_work = self._short_of_work or not more
             self._count += 1
+            if self._count < self._limit and self._count % FIRST:
+                return  # Looking at the bound on the number each time would cost more than it tells.
             if self._count < self._divide():
                 return
             seconds = self._now() - self._began

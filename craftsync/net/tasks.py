@@ -190,26 +190,26 @@ class _Rounds:
     """
 
     def __init__(self) -> None:
-        self._asked: dict[Callable[[], object], list[greenlet]] = {}
+        self.asked: dict[Callable[[], object], list[greenlet]] = {}
         self._under_way: dict[Callable[[], object], list[greenlet]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._asked)
+        return bool(self.asked)
 
     def ask(self, call: Callable[[], object], task: greenlet) -> None:
-        self._asked.setdefault(call, []).append(task)
+        self.asked.setdefault(call, []).append(task)
 
     def drop(self, call: Callable[[], object], task: greenlet) -> None:
         """Let a task wait no more."""
-        for tasks in (self._asked.get(call, []), self._under_way.get(call, [])):
+        for tasks in (self.asked.get(call, []), self._under_way.get(call, [])):
             if task in tasks:
                 tasks.remove(task)
 
     def due(self) -> list[_Call]:
         """Return the calls to be made now; who asks for one from here on waits for the next."""
-        calls = [call for call in self._asked if call not in self._under_way]
+        calls = [call for call in self.asked if call not in self._under_way]
         for call in calls:
-            self._under_way[call] = self._asked.pop(call)
+            self._under_way[call] = self.asked.pop(call)
         return [_Call(_Round(call), call) for call in calls]
 
     def ended(self, made: _Round) -> list[greenlet]:
@@ -287,7 +287,8 @@ class TaskPool(Generic[Result]):
 
     def take(self, timeout: float | None = None) -> Result | None:
         end = None if timeout is None else monotonic() + timeout
-        self._start_rounds()  # With answers all the time, this thread might not be idle for long.
+        if self._rounds.asked:  # With answers all the time, this thread might not be idle for long.
+            self._start_rounds()
         while True:
             while self._answers:
                 answer = self._answers.popleft()
@@ -389,7 +390,8 @@ class TaskPool(Generic[Result]):
 
     def _go_on(self, seconds: float) -> bool:
         """Let the tasks go on whose sockets are ready within so many seconds; return whether anything happened."""
-        self._start_rounds()
+        if self._rounds.asked:
+            self._start_rounds()
         self._sleeping = True
         began = monotonic()
         try:
@@ -402,7 +404,8 @@ class TaskPool(Generic[Result]):
         while self._sockets.due:
             task, in_time = self._sockets.due.popleft()
             task.switch(in_time)
-            self._start_queued()
+            if self._queued:
+                self._start_queued()
         return happened or bool(self._answers)
 
     def _start_queued(self) -> None:

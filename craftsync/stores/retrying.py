@@ -234,15 +234,18 @@ class RetryingStore:
         renew(self._clock)
         renew(self.store)
 
-    def _backoff(self) -> Backoff:
-        return Backoff(self._clock, self._rng, self._attempts, self._deadline_seconds)
+    def _backoff(self, began: float | None = None) -> Backoff:
+        return Backoff(self._clock, self._rng, self._attempts, self._deadline_seconds, began)
 
     def _retried(self, act: Callable[[], T]) -> T:
-        def attempt() -> T:
-            with self.answers.noted(short=True):
-                return act()
-
-        return self._backoff().retried(attempt)
+        began, backoff = self._clock.monotonic(), None
+        while True:
+            try:
+                with self.answers.noted(short=True):
+                    return act()
+            except StoreUnavailable as error:
+                backoff = backoff or self._backoff(began)
+                backoff.wait_after(error)
 
     def _settled(
         self, act: Callable[[], T], done: Callable[[], T | None], undo: Callable[[bool], None]
@@ -252,7 +255,7 @@ class RetryingStore:
         `done` looks whether it was, and returns what it left behind; `undo` is
         called when it failed, with whether it may have been done nevertheless.
         """
-        backoff = self._backoff()
+        began, backoff = self._clock.monotonic(), None
         in_doubt = False
         try:
             while True:
@@ -263,6 +266,7 @@ class RetryingStore:
                     in_doubt = in_doubt or error.ambiguous
                     if error.ambiguous and (left := done()) is not None:
                         return left
+                    backoff = backoff or self._backoff(began)
                     backoff.wait_after(error)
                 except PreconditionFailed:
                     # It may be the first attempt, late on its way, that stands in the way of this one.
@@ -334,12 +338,14 @@ class Backoff:
         rng: random.Random | None = None,
         attempts: int = ATTEMPTS,
         deadline_seconds: float = DEADLINE_SECONDS,
+        began: float | None = None,
     ) -> None:
+        """`began` is when the first try did, by the clock, if that is not now."""
         self._clock = clock
         self._rng = rng or random.Random()
         self._left = attempts - 1
         self._bound = FIRST_WAIT_SECONDS
-        self._deadline = clock.monotonic() + deadline_seconds
+        self._deadline = (clock.monotonic() if began is None else began) + deadline_seconds
 
     def wait_after(self, error: StoreUnavailable) -> None:
         """Wait for the next attempt, or raise the error when there is none."""
@@ -383,7 +389,10 @@ def _after(
 
 def concurrency_of(transfers: int, stores: Sequence[Store]) -> Concurrency:
     """Return how many transfers these stores may have under way: a number of them, or `AUTO`."""
-    answers = [store.answers for store in stores if isinstance(store, RetryingStore)]
+    answers = {store.answers for store in stores if isinstance(store, RetryingStore)}
+    if len(answers) == 1:
+        (only,) = answers
+        return concurrency(transfers, _hosts_of(stores), lambda: only.failures)
     return concurrency(
         transfers, _hosts_of(stores), lambda: sum([each.failures for each in answers])
     )

@@ -184,55 +184,40 @@ class Answers:
     """Notes how attempts end. Any thread may call it."""
 
     def __init__(self, clock: Clock) -> None:
-        self._now = clock.monotonic
+        self.now = clock.monotonic
         self._start()
         in_children(self, Answers._start)
 
     def _start(self) -> None:
-        self._lock = threading.Lock()
-        self._asked: dict[object, float] = {}
-        self._failure: str | None = None
+        self.lock = threading.Lock()
+        self.asked: dict[object, float] = {}
+        self.failure: str | None = None
         self.failures = 0
         """How many attempts got no answer, or were turned away."""
-        self._last = self._now()
+        self.last = self.now()
 
     def noted(self, *, short: bool) -> AbstractContextManager[None]:
-        """Note how an attempt ends; a `short` one takes long only when nobody answers it."""
-        return _Attempt(self, short=short)
+        """Note how an attempt ends; a `short` one takes long only when nobody answers it.
 
-    def begun(self, attempt: object, *, short: bool) -> None:
-        with self._lock:
-            now = self._now()
-            if not self._asked and self._failure is None:
-                self._last = now
-            if short:
-                self._asked[attempt] = now
-
-    def ended(self, attempt: object, error: BaseException | None) -> None:
-        """Note that an attempt was answered, also if with an error; one that was interrupted tells nothing."""
-        if isinstance(error, StoreUnavailable):
-            self.failed(error, attempt)
-            return
-        with self._lock:
-            self._asked.pop(attempt, None)
-            if error is None or isinstance(error, Exception):
-                self._failure, self._last = None, self._now()
+        That it was answered counts also if with an error; one that was interrupted tells nothing.
+        """
+        return _Attempt(self, short)
 
     def failed(self, error: StoreUnavailable, attempt: object = None) -> None:
         """Note an attempt that got no answer."""
-        with self._lock:
-            self._asked.pop(attempt, None)
-            self._failure = str(error)
+        with self.lock:
+            self.asked.pop(attempt, None)
+            self.failure = str(error)
             self.failures += 1
 
     def trouble(self) -> str | None:
         """Return why the store counts as away: it has failed, or was silent, ever since its last answer."""
-        with self._lock:
-            now = self._now()
-            silent = now - self._last
-            if self._failure is not None:
-                return self._failure if silent >= _SOON_SECONDS else None
-            oldest = min(self._asked.values(), default=now)
+        with self.lock:
+            now = self.now()
+            silent = now - self.last
+            if self.failure is not None:
+                return self.failure if silent >= _SOON_SECONDS else None
+            oldest = min(self.asked.values(), default=now)
             if min(silent, now - oldest) >= _SILENT_SECONDS:
                 return "the store does not answer"
         return None
@@ -243,12 +228,25 @@ class _Attempt:
 
     __slots__ = ("_answers", "_short")
 
-    def __init__(self, answers: Answers, *, short: bool) -> None:
+    def __init__(self, answers: Answers, short: bool) -> None:
         self._answers = answers
         self._short = short
 
     def __enter__(self) -> None:
-        self._answers.begun(self, short=self._short)
+        answers = self._answers
+        with answers.lock:
+            now = answers.now()
+            if not answers.asked and answers.failure is None:
+                answers.last = now
+            if self._short:
+                answers.asked[self] = now
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._answers.ended(self, error)
+        answers = self._answers
+        if isinstance(error, StoreUnavailable):
+            answers.failed(error, self)
+            return
+        with answers.lock:
+            answers.asked.pop(self, None)
+            if error is None or isinstance(error, Exception):
+                answers.failure, answers.last = None, answers.now()

@@ -169,8 +169,11 @@ class Calls:
         else:
             headers["x-amz-checksum-mode"] = "ENABLED"
         query = [] if version_id is None else [("versionId", version_id)]
-        with self._wire.stream("GET", key, query=query, headers=headers) as response:
+        response = self._wire.open("GET", key, query, headers)
+        try:
             yield self._opened(response, key, "range" in headers)
+        finally:
+            self._wire.host.take_back(response)
 
     def tags(self, key: str) -> str:
         """Return an object's tags as the header of a new object takes them: `name=value&…`."""

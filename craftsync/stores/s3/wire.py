@@ -7,8 +7,7 @@ no success is raised as one of craftsync's errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 from craftsync.clock import Clock
 from craftsync.net.hosts import Host, NotConnected, trusting
 from craftsync.net.http import Response
-from craftsync.net.pace import UNPACED, Attempt
+from craftsync.net.pace import Attempt
 from craftsync.stores.s3.credentials import (
     BODY_SHA256,
     Query,
@@ -79,32 +78,9 @@ class Wire:
         another, or that there is none (`signing.UNSIGNED`). `attempt` is what
         the bytes of the body keep to.
         """
-        response = self._answered(method, key, query, headers, body, digest, attempt)
+        response = self.open(method, key, query, headers, body, digest, attempt)
         try:
             return Answer(response.headers, self._read(response))
-        finally:
-            self.host.take_back(response)
-
-    @contextmanager
-    def stream(
-        self,
-        method: str,
-        key: str = "",
-        *,
-        query: Query = (),
-        headers: Mapping[str, str] = _NO_HEADERS,
-        body: bytes = b"",
-        digest: bytes = b"",
-        attempt: Attempt | None = None,
-    ) -> Iterator[Response]:
-        """Send one request and hand out its successful answer, body unread.
-
-        What goes wrong while the body is read reaches the reader as `OSError`;
-        `unreachable` tells what to make of it.
-        """
-        response = self._answered(method, key, query, headers, body, digest, attempt)
-        try:
-            yield response
         finally:
             self.host.take_back(response)
 
@@ -112,22 +88,26 @@ class Wire:
         """Close the connections that wait for more work, and from now on each one after its request."""
         self.host.close()
 
-    def _answered(
+    def open(
         self,
         method: str,
         key: str,
         query: Query,
         headers: Mapping[str, str],
-        body: bytes,
-        digest: bytes,
-        attempt: Attempt | None,
+        body: bytes = b"",
+        digest: bytes = b"",
+        attempt: Attempt | None = None,
     ) -> Response:
-        """Send one request and return its successful answer, to be given to `host.take_back`."""
+        """Send one request and return its successful answer, body unread, to be given to `host.take_back`.
+
+        What goes wrong while the body is read reaches the reader as `OSError`;
+        `unreachable` tells what to make of it.
+        """
         path, parameters = encoded_path(f"{self._url.path}/{key}"), encoded_query(query)
         hashed = headers.get(BODY_SHA256) or digest.hex() or sha256(body).hexdigest()
         named = {"host": self._url.netloc, **self._session.headers, **headers}
         request = Request(method, path, parameters, named, hashed)
-        response = self._sent(request, body, attempt or Attempt(UNPACED))
+        response = self._sent(request, body, attempt)
         if response.status >= 300:
             try:
                 self._refuse(response, key)
@@ -135,13 +115,15 @@ class Wire:
                 self.host.take_back(response)
         return response
 
-    def _sent(self, request: Request, body: bytes, attempt: Attempt) -> Response:
+    def _sent(self, request: Request, body: bytes, attempt: Attempt | None) -> Response:
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC)
         signed = sign(request, self._session.keys(), self._session.region, now)
         target = f"{request.path}?{request.query}" if request.query else request.path
         try:
             # Proxies may change this one, so it is not signed.
             sent = {**signed, "accept-encoding": "identity"}
+            if attempt is None:
+                return self.host.request(request.method, target, sent, body, IDLE_SECONDS)
             if len(body) > attempt.piece:
                 sent["content-length"] = str(len(body))
                 pieces = attempt.pieces([body])
