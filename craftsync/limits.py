@@ -10,7 +10,6 @@ process at 314 MiB, at 147 MiB with the threshold fixed.
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import threading
 from collections.abc import Iterator
@@ -78,6 +77,8 @@ _LARGE = 1024 * 1024
 @cache
 def give_back_large_blocks() -> None:
     """Let every block of a MiB or more be a mapping of its own, where the C library can be told so."""
+    import ctypes  # Every command would pay for it.
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)

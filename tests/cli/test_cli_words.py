@@ -67,7 +67,7 @@ def test_the_help_of_each_command_has_an_example_of_it(craftsync: Craftsync, com
 def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
     craftsync: Craftsync,
 ) -> None:
-    heavy = {"yaml", "rich", "pathspec", "platformdirs", "boto3", "sqlite3"}
+    heavy = {"yaml", "rich", "pathspec", "platformdirs", "boto3", "sqlite3", "ctypes"}
     probe = "import sys, craftsync.cli as c\ntry: c.main()\nfinally: print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", probe, "--version"],

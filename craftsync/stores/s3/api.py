@@ -159,7 +159,6 @@ class Calls:
         """Open an object; `match` is the version it has to be of, as the server takes it.
 
         With `version_id`, that of the versions the bucket keeps is opened.
-
         A reader that meets the end of the connection gets `StoreUnavailable`.
         """
         headers = {} if match is None else {"if-match": match}
@@ -257,11 +256,9 @@ class Calls:
     def _upload_part(
         self, key: str, upload: str, number: int, body: bytes, pace: Pace, digests: Digests
     ) -> str:
-        headers: dict[str, str] = {}
+        headers = {BODY_SHA256: UNSIGNED} if digests is Digests.MD5 else {}
         if digests is not Digests.SHA256:
             headers |= content_md5(md5(body, usedforsecurity=False).digest())
-        if digests is Digests.MD5:
-            headers[BODY_SHA256] = UNSIGNED
         with Attempt(pace) as attempt:
             version = self.put_part(key, upload, number, body, headers, attempt)
         return version or md5(body, usedforsecurity=False).hexdigest()
