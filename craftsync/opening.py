@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from craftsync.clock import CancellableClock, Clock
 from craftsync.config import pairs, places
-from craftsync.config.options import PairOptions
+from craftsync.config.options import PairOptions, Transport
 from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location
 from craftsync.core.model import OWN_FOLDER
@@ -37,8 +37,8 @@ def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> I
 
     A directory store that is not there is made with `create`, and is
     `StoreMissing` without. With `raw_keys`, a bucket shows keys that no folder
-    can hold like all others. Raises `UsageError` where the SDK or the token for
-    an environment of the platform is missing.
+    can hold like all others. Raises `UsageError` where the token for an
+    environment of the platform is missing, or the SDK that is to reach it.
     """
     from craftsync.stores.retrying import RetryingStore
 
@@ -55,9 +55,7 @@ def _store_at(location: Location, clock: Clock, *, create: bool, raw_keys: bool)
             return DirectoryStore.create(location.path, reserve=location.reserve)
         return DirectoryStore(location.path, reserve=location.reserve)
     if isinstance(location, CraftAiLocation):
-        from craftsync.stores.craftai import CraftAiStore
-
-        return CraftAiStore(access_to(location), location.folder, clock=clock)
+        return _environment(location, clock)
     from craftsync.stores.s3 import S3Store
 
     access = location.access
@@ -71,6 +69,17 @@ def _store_at(location: Location, clock: Clock, *, create: bool, raw_keys: bool)
         raw_keys=raw_keys,
         clock=clock,
     )
+
+
+def _environment(location: CraftAiLocation, clock: Clock) -> Store:
+    from craftsync.stores.craftai import CraftAiStore
+
+    asked = access_to(location)
+    if location.access.transport is Transport.API:
+        return CraftAiStore(asked, location.folder, clock=clock)
+    from craftsync.stores.craftai.sdk import Sdk
+
+    return CraftAiStore(asked, location.folder, clock=clock, sdk=Sdk(asked, clock))
 
 
 def access_to(location: CraftAiLocation) -> Access:

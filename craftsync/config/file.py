@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from craftsync.config import options
-from craftsync.config.options import Option
+from craftsync.config.options import Option, Transport
 from craftsync.config.parsers import BadWord
 from craftsync.config.secrets import TOKEN_ENV
 from craftsync.core.retention import Reserve, Retention
@@ -57,6 +57,7 @@ class CraftAiEnvironment:
     control_url: str | None = None
     token_env: str = TOKEN_ENV
     token_file: Path | None = None
+    transport: Transport = Transport.API
 
 
 Environment = DirectoryEnvironment | S3Environment | CraftAiEnvironment

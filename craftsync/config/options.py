@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, TypeVar
 
@@ -44,6 +45,13 @@ from craftsync.core.timetable import Timetable, Windows
 from craftsync.errors import UsageError, nearest
 
 T = TypeVar("T")
+
+
+class Transport(StrEnum):
+    """How an environment of the platform is reached: over its own API, or through the functions of its SDK."""
+
+    API = "api"
+    SDK = "sdk"
 
 
 class Option(NamedTuple):
@@ -115,6 +123,10 @@ OPTIONS: tuple[Option, ...] = (
            text, section="craft-ai", default=TOKEN_ENV, example=TOKEN_ENV),
     Option("token_file", "A file that holds the SDK token, instead of a variable.",
            path, section="craft-ai", default="none", example="~/.config/craftsync/token"),
+    Option("transport", "How the platform is reached: over its own API, or the functions of its SDK.",
+           choice_of(Transport, "transport"), section="craft-ai", default="api", example="api",
+           more="sdk is slower, and for when `craftsync doctor` finds the API changed; needs"
+           " pip install 'craftsync[sdk]'."),
 
     # Folders, and how a run brings them and their stores in sync.
     Option("root", "The local folder.", path, section="folder", required=True,

@@ -23,6 +23,7 @@ from craftsync.config.file import (
     Environment,
     S3Environment,
 )
+from craftsync.config.options import Transport
 from craftsync.config.secrets import TOKEN_ENV, find_token, in_dotenv
 from craftsync.core.retention import Reserve
 from craftsync.errors import ConfigError, UsageError, nearest
@@ -78,6 +79,7 @@ class CraftAiAccess:
     token_file: Path | None = None
     dotenv_only: bool = field(default=False, compare=False)
     """The address comes from a `.env` file: only the token of that file may be sent to it."""
+    transport: Transport = Transport.API
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +318,10 @@ def _of_environment(environment: CraftAiEnvironment) -> CraftAiLocation:
             control_url = _checked(control_url, "control_url")
     except UsageError as error:
         raise ConfigError(f"{error}", remedy=error.remedy) from error
-    access = CraftAiAccess(control_url, environment.token_env, environment.token_file)
+    access = CraftAiAccess(
+        *(control_url, environment.token_env, environment.token_file),
+        transport=environment.transport,
+    )
     return CraftAiLocation(url, access=access)
 
 

@@ -24,7 +24,7 @@ _EXAMPLE_HEAD = """\
 _ENVIRONMENTS = {
     "archive": ("directory", "A plain folder used as a store."),
     "prod": ("s3", "A bucket of any S3-compatible service."),
-    "dev": ("craft-ai", "A Craft AI environment; needs pip install 'craftsync[craft-ai]'."),
+    "dev": ("craft-ai", "A Craft AI environment."),
 }
 
 _PAGE_HEAD = """\

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 from craftsync import __version__
 from craftsync.config.file import Config, CraftAiEnvironment
+from craftsync.config.options import Transport
 from craftsync.config.places import CraftAiLocation
 from craftsync.config.secrets import TOKEN_ENV, in_dotenv
 from craftsync.core.model import OWN_FOLDER
@@ -238,15 +239,19 @@ def _versions(machine: Machine) -> Iterator[Finding]:
 
 
 def _craft_ai_sdk(machine: Machine) -> Iterator[Finding]:
+    """Examine the platform's SDK where it is to be used."""
+    environments = machine.config.environments.values()
+    if not any(getattr(each, "transport", None) is Transport.SDK for each in environments):
+        return
     found = _version_of("craft-ai-sdk")
     if found is None:
-        yield note(
+        yield warning(
             "craft-ai-sdk",
-            "not installed; only Craft AI environments need it",
-            "pip install 'craftsync[craft-ai]'",
+            "not installed, and transport: sdk needs it",
+            "pip install 'craftsync[sdk]'",
         )
         return
-    from craftsync.stores.craftai.contract import NEWEST_TESTED, OLDEST_TESTED
+    from craftsync.stores.craftai.sdk import NEWEST_TESTED, OLDEST_TESTED
 
     oldest, newest = (".".join(map(str, each)) for each in (OLDEST_TESTED, NEWEST_TESTED))
     if OLDEST_TESTED <= _number(found) <= NEWEST_TESTED:
@@ -383,7 +388,7 @@ def _sysctl(name: str, value: int) -> str:
 
 
 def _contract(location: CraftAiLocation) -> Iterator[Finding]:
-    """Tell what the start-up check finds. What has changed is no error: the fallback does the work."""
+    """Report what has changed in the platform's API. That is a warning: `transport: sdk` still reaches it."""
     from craftsync.stores.craftai.contract import check_contract
 
     for found in check_contract(access_to(location)):

@@ -1,4 +1,4 @@
-"""Craft AI environments on the command line, with the real SDK against `craftsync serve`."""
+"""Craft AI environments on the command line, against `craftsync serve`."""
 
 from __future__ import annotations
 
@@ -148,6 +148,33 @@ def test_an_environment_of_the_configuration_needs_no_variables(
     assert craftsync("push", "root", folder, LAB_TOKEN=server.token).code == 0
     (listed,) = craftsync("ls", folder, "--json", LAB_TOKEN=server.token).json
     assert listed["path"] == "a"
+
+
+def test_transport_sdk_syncs_as_the_api_does(craftsync: Craftsync, server: Serving) -> None:
+    craftsync.config.write_text(
+        "environments:\n"
+        f"  api: {{store: craft-ai, url: '{server.url}', control_url: '{server.url}'}}\n"
+        f"  sdk: {{store: craft-ai, url: '{server.url}', control_url: '{server.url}', transport: sdk}}\n"
+    )
+    caught = {"CRAFT_AI_SDK_TOKEN": server.token}
+    for number in range(20):
+        craftsync.write(f"root/données/{number}.csv", "x" * 400 * number)
+    pushed = craftsync("push", "root", "sdk:through", **caught)
+    assert pushed.code == 0
+    for limit in ("transport: sdk", "rounded", "2 transfers at once"):
+        assert limit in " ".join(pushed.err.split())
+    again = craftsync("sync", "--json", "root", "sdk:through", **caught)
+    assert (again.code, again.summary["unchanged"]) == (0, 20)
+    craftsync.write("root/données/1.csv", "changed")
+    (craftsync.folder / "root/données/2.csv").unlink()
+    assert craftsync("sync", "root", "sdk:through", **caught).code == 0
+    for environment in ("api", "sdk"):
+        assert craftsync("pull", environment, f"{environment}:through", **caught).code == 0
+        assert craftsync.files(environment) == craftsync.files("root")
+    rows = craftsync("doctor", "sdk:through", "--json", **caught).json
+    examined = {row["name"]: row for row in rows if row["type"] == "finding"}
+    assert examined["craft-ai-sdk"]["level"] == "ok"
+    assert examined["sdk:through: platform, upload"]["level"] == "ok"
 
 
 def test_a_token_that_is_not_accepted_ends_with_3_and_shows_nowhere(

@@ -41,7 +41,7 @@ LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=50, fresh_listin
 """The smallest parts any server takes, short pages, and no listing taken for a look: a store at its most careful."""
 
 CRAFTAI_LIMITS = craftai.Limits(
-    single_post=5 * MIB, smallest_part=5 * MIB, fresh_listing_seconds=0.0, looks_later=False
+    single_post=5 * MIB, smallest_part=5 * MIB, fresh_listing_seconds=0.0, stats_later=False
 )
 
 OpenS3 = Callable[..., S3Store]

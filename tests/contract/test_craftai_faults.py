@@ -80,8 +80,7 @@ def store(bare: CraftAiStore, clock: FakeClock) -> RetryingStore:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a second where a minute would be waited."""
-    for room in ("session", "storage", "transport"):
-        monkeypatch.setattr(f"craftsync.stores.craftai.{room}.TIMEOUT", (1.0, 1.0))
+    monkeypatch.setattr("craftsync.stores.craftai.platform.TIMEOUT", (1.0, 1.0))
 
 
 def part(number: int) -> Callable[[Request], bool]:

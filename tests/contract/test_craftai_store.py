@@ -1,4 +1,4 @@
-"""A Craft AI store as a run uses it: what it costs, what it knows of its own writes, when it falls back."""
+"""A Craft AI store as a pass uses it: what it costs, what it knows of its own writes, and of changes of the API."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import craft_ai_sdk
 import pytest
 
 from craftsync.core.model import ABSENT, OWN_FOLDER
-from craftsync.errors import PreconditionFailed, StoreError, StoreUnavailable, UsageError
+from craftsync.errors import (
+    ListingBroken,
+    PreconditionFailed,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
 from craftsync.stores.craftai import Access, CraftAiStore, Limits
 from craftsync.stores.craftai.contract import check_contract
+from craftsync.stores.craftai.listing import InvalidDescription, described, moment_of
 from craftsync.stores.craftai.multipart import MOST_PARTS, PART_STEP, part_size
-from craftsync.stores.craftai.objects import NoDescription, described, moment_of
 from tests.support.platform import FaultyPlatform, faulty_platform
 from tests.support.platform import faults as fault
 from tests.support.platform.wire import Answer
@@ -180,71 +185,60 @@ def test_token_appears_in_no_output(
     assert "Signature" not in " ".join(said)
 
 
-def test_sdk_import_leaves_warning_filters_unchanged() -> None:
+def test_sdk_import_leaves_warning_filters_unchanged(platform: FaultyPlatform) -> None:
     code = (
-        "import warnings, requests; before = list(warnings.filters)\n"
+        "import sys\n"
+        "for name in ('craft_ai_sdk', 'requests', 'jwt'): sys.modules[name] = None\n"
         "from craftsync.stores.craftai import Access, CraftAiStore\n"
-        "CraftAiStore(Access('http://127.0.0.1:9', lambda: 'token')).close()\n"
-        "assert warnings.filters == before, warnings.filters\n"
+        "url, token = sys.argv[1:]\n"
+        "store = CraftAiStore(Access(url, lambda: token, url))\n"
+        "print(*(entry.path for entry in store.list()))\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_missing_extra_error_says_how_to_install_it() -> None:
-    code = (
-        "import sys; sys.modules['craft_ai_sdk'] = None\n"
-        "from craftsync.errors import UsageError\n"
-        "from craftsync.stores.craftai import Access, CraftAiStore\n"
-        "try: CraftAiStore(Access('http://127.0.0.1:9', lambda: 'token'))\n"
-        "except UsageError as error: print(error.remedy)\n"
+    platform.put("a", b"content")
+    run = subprocess.run(
+        [sys.executable, "-c", code, platform.url, platform.token],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert run.stdout.strip() == "pip install 'craftsync[craft-ai]'", run.stderr
+    assert run.stdout == "a\n", run.stderr
 
 
-def test_sdk_with_changed_internals_uses_public_functions(
-    open_store: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.delattr(craft_ai_sdk.CraftAiSdk, "_delete")
-    monkeypatch.setattr(craft_ai_sdk.CraftAiSdk, "__abstractmethods__", frozenset())
-    monkeypatch.delattr(craft_ai_sdk.sdk.BaseCraftAiSdk, "_delete")
-    with caplog.at_level(logging.WARNING):
-        store = open_store()
-    assert "changed: _delete" in caplog.text
-    assert not store.features.ranges
-    assert store.prepare(None) == "public"
-
-
-def test_platform_with_other_response_format_uses_public_functions(
-    platform: FaultyPlatform, open_store: Open, caplog: pytest.LogCaptureFixture
-) -> None:
-    platform.inject("list", fault.answering(fault.json_answer({"objects": []})))
-    store = open_store()
-    assert store.features.ranges
-    with caplog.at_level(logging.WARNING):
-        saved = store.prepare(None)
-    assert saved == "public"
-    assert "a page holds no items" in caplog.text
-    assert not store.features.ranges
-    assert open_store().prepare(saved) == "wire", "what was found to be another is looked at again"
-
-
-def test_unreachable_platform_does_not_trigger_the_fallback(
+def test_changed_api_error_names_doctor_and_doctor_names_transport_sdk(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
+    platform.inject("list", fault.answering(fault.json_answer({"objects": []})), times=2)
+    with pytest.raises(ListingBroken, match="a page holds no items") as raised:
+        list(open_store().list())
+    assert "craftsync doctor" in raised.value.remedy
+    access = Access(platform.url, lambda: platform.token, platform.url)
+    (found,) = (finding for finding in check_contract(access) if finding.ok is False)
+    assert found.name == "listing" and "transport: sdk" in found.remedy
+
+
+@pytest.mark.parametrize("endpoint", ["refresh", "information", "upload", "download"])
+def test_doctor_detects_each_changed_api_response(platform: FaultyPlatform, endpoint: str) -> None:
+    platform.put("a", b"content")
+    platform.inject(endpoint, fault.answering(fault.json_answer({"answer": "another"})))
+    access = Access(platform.url, lambda: platform.token, platform.url)
+    changed = [finding for finding in check_contract(access) if finding.ok is False]
+    assert len(changed) == 1 and "transport: sdk" in changed[0].remedy
+
+
+@pytest.mark.parametrize("endpoint", ["refresh", "list", "information", "upload", "download"])
+def test_login_page_is_not_taken_for_a_changed_api(platform: FaultyPlatform, endpoint: str) -> None:
+    platform.put("a", b"content")
+    platform.inject(endpoint, fault.html_200)
+    access = Access(platform.url, lambda: platform.token, platform.url)
+    found = list(check_contract(access))
+    assert not any(finding.ok is False for finding in found)
+    assert any("login page" in finding.remedy for finding in found)
+
+
+def test_unreachable_platform_is_not_taken_for_a_changed_api(platform: FaultyPlatform) -> None:
     platform.standby()
-    store = open_store()
-    assert store.prepare(None) is None
-    assert store.features.ranges
-
-
-def test_discovered_transport_is_not_probed_again(
-    platform: FaultyPlatform, open_store: Open
-) -> None:
-    saved = open_store().prepare(None)
-    platform.heal()
-    assert open_store().prepare(saved) == saved
-    assert platform.requests == []
+    access = Access(platform.url, lambda: platform.token, platform.url)
+    assert all(finding.ok is not False for finding in check_contract(access))
 
 
 def test_doctor_lists_what_was_checked_of_the_platform(platform: FaultyPlatform) -> None:
@@ -252,13 +246,36 @@ def test_doctor_lists_what_was_checked_of_the_platform(platform: FaultyPlatform)
     access = Access(platform.url, lambda: platform.token, platform.url)
     found = {finding.name: finding for finding in check_contract(access)}
     assert all(finding.ok for finding in found.values())
-    assert list(found) == ["SDK version", "SDK inside", "token", "listing", "description"]
-    refused = check_contract(replace(access, token=lambda: "another"))[-1]
+    assert list(found) == ["token", "listing", "description", "download", "upload"]
+    assert platform.paths() == ["a"]
+    *_, refused = check_contract(replace(access, token=lambda: "another"))
     assert (refused.name, refused.ok) == ("token", None)
     assert "does not accept the SDK token" in refused.detail
 
 
-def test_concurrent_token_requests_share_one_refresh(
+@pytest.mark.parametrize(
+    "token",
+    [
+        None,
+        5,
+        "opaque",
+        "a.b.c",
+        "a.!!!.c",
+        "a.e30.c",
+        "a.eyJleHAiOiAieCIsICJpYXQiOiAxfQ.c",
+        "a.eyJleHAiOjksImlhdCI6MX0.c\r\nX-Injected: 1",
+    ],
+)
+def test_unreadable_token_is_never_used(
+    platform: FaultyPlatform, open_store: Open, token: object
+) -> None:
+    platform.inject("refresh", fault.answering(fault.json_answer({"access_token": token})))
+    with pytest.raises(StoreUnavailable, match="invalid token"):
+        open_store().stat("a")
+    assert [request.endpoint for request in platform.requests] == ["refresh"]
+
+
+def test_one_look_serves_all_who_wait_for_a_token(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     store = open_store()
@@ -308,7 +325,7 @@ def test_time_without_zone_is_utc(text: str, nanoseconds: int | None) -> None:
 @pytest.mark.parametrize("size", ["1.00 KB", None, True, -1, 1.5, [], "1"])
 def test_invalid_size_is_rejected(size: object) -> None:
     entry = {"path": "a", "last_modified": "2026-11-22T10:11:12Z", "size": size}
-    with pytest.raises(NoDescription):
+    with pytest.raises(InvalidDescription):
         described(entry)
 
 

@@ -13,10 +13,9 @@ from threading import Event, Thread
 import pytest
 
 from craftsync.errors import StoreUnavailable
-from craftsync.stores.craftai.transport import Connections
+from craftsync.stores.craftai.platform import Connections
 from tests.support.certificates import vouched_for
 
-TIMEOUT = (60.0, 60.0)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 Serve = Callable[[socket.socket], None]
@@ -66,7 +65,7 @@ def saying(*answers: bytes) -> Serve:
 
 
 def fetched(connections: Connections, url: str) -> bytes:
-    return connections.whole("GET", url, {}, timeout=TIMEOUT).content
+    return connections.whole("GET", url, {}).content
 
 
 @pytest.fixture

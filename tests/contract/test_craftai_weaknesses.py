@@ -37,8 +37,8 @@ from tests.support.platform.client import carried, content_of
 from tests.support.world import Bytes, World
 
 PART = 256 * 1024
-LIMITS = Limits(single_post=PART, smallest_part=PART, fresh_listing_seconds=-1.0, looks_later=False)
-"""Small parts, and every look made at once."""
+LIMITS = Limits(single_post=PART, smallest_part=PART, fresh_listing_seconds=-1.0, stats_later=False)
+"""Small parts, and every stat made at once."""
 LARGE = random.Random(1).randbytes(4 * PART + 5)
 SMALL = b"small content"
 SDK_LOSES = 109_576_193

@@ -201,6 +201,11 @@ MISTAKES = {
     "environment as a word": ("environments: {dev: s3}", "environments.dev: 's3'", "keys below it"),
     "name with a colon": ("environments: {'a:b': {}}", "'a:b' cannot be a name", "Use letters"),
     "no store": ("environments: {dev: {bucket: b}}", "environments.dev.store", "Add a line"),
+    "no such transport": (
+        "environments: {dev: {store: craft-ai, url: 'https://x', transport: carrier}}",
+        "'carrier' is not a transport",
+        "api, sdk",
+    ),
     "no such store": ("environments: {dev: {store: gcs}}", "'gcs' is not a kind", "craft-ai, s3"),
     "no bucket": ("environments: {dev: {store: s3}}", "environments.dev.bucket", "Add a line"),
     "a key of another store": (

@@ -19,7 +19,7 @@ from craftsync.errors import ContentDamaged, PathBusy, StoreUnavailable
 from craftsync.migrate import content
 from craftsync.migrate.content import Room, Stream, digest_of, read_whole
 from craftsync.net.pace import UNPACED, Limiter
-from craftsync.stores.craftai.writing import Limits as CraftAiLimits
+from craftsync.stores.craftai import Limits as CraftAiLimits
 from craftsync.stores.s3 import Limits
 from tests.support.memory_store import MemoryStore
 from tests.support.world import Bytes

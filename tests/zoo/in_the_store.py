@@ -225,7 +225,7 @@ MUTATIONS = (
     Mutation(
         "a token that was revoked is not renewed",
         52,
-        "if response.status_code == 401:",
+        "if answer.status == 401:",
         "if False:",
         ("test_revoked_access_token_is_renewed_once",),
     ),

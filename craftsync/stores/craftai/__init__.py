@@ -1,7 +1,6 @@
 """The data store of a Craft AI environment, through the platform's API and an SDK token."""
 
-from craftsync.stores.craftai.access import CONTROL_URL, Access
-from craftsync.stores.craftai.store import CraftAiStore
-from craftsync.stores.craftai.writing import Limits
+from craftsync.stores.craftai.platform import CONTROL_URL, Access
+from craftsync.stores.craftai.store import CraftAiStore, Limits
 
 __all__ = ["CONTROL_URL", "Access", "CraftAiStore", "Limits"]

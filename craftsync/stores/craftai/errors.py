@@ -64,6 +64,10 @@ class UrlExpired(StoreUnavailable):
     """The signed URL is not valid any more; a new one helps."""
 
 
+class InvalidResponse(StoreUnavailable):
+    """The platform's API answered in another form than the one craftsync knows."""
+
+
 class UploadGone(StoreUnavailable):
     """There is no such upload in parts: it was completed, or is too old."""
 
@@ -218,15 +222,46 @@ def _kind(error: BaseException | None) -> str:
     return next((words for mark, words in _KINDS if mark in text), "the connection was closed")
 
 
+def not_exchanged(answer: Answer, control: str) -> StoreError:
+    """Return the error an answer other than a token stands for."""
+    if answer.status in (400, 401, 403, 422):
+        return StoreDenied(
+            f"{control} does not accept the SDK token.",
+            remedy="Copy the SDK token of your account from the platform again: one that was"
+            " regenerated makes the old one worthless.",
+        )
+    if answer.status == 404:
+        return StoreMissing(
+            f"{control} exchanges no tokens.",
+            remedy="Check control_url, or CRAFT_AI_CONTROL_URL.",
+        )
+    found = about_the_store(answer, control)
+    if isinstance(found, StoreUnavailable):
+        found.ambiguous = False
+    return found
+
+
+def another_form(location: str, what: str) -> InvalidResponse:
+    """Return the error for an answer of the platform's API in a form that craftsync does not know."""
+    return InvalidResponse(
+        f"{location} sent an invalid {what}.",
+        remedy="The platform may have changed its API: run `craftsync doctor`.",
+        ambiguous=True,
+    )
+
+
 def unintelligible(location: str, what: str) -> StoreUnavailable:
     """Return the error for an answer that says success and holds something else."""
     return StoreUnavailable(
-        f"{location} answered something that is no {what}.",
-        remedy="Is there a proxy or a login page in between? Otherwise see `craftsync doctor`.",
+        f"{location} sent an invalid {what}.",
+        remedy="Is there a proxy or a login page in between? Otherwise run `craftsync doctor`.",
         ambiguous=True,
     )
 
 
 def broken(location: str, why: str) -> ListingBroken:
     """Return the error for a listing that proves nothing."""
-    return ListingBroken(f"The listing of {location} is broken: {why}.", remedy="Try again later.")
+    return ListingBroken(
+        f"The listing of {location} is broken: {why}.",
+        remedy="Try again later. If it stays so, run `craftsync doctor`.",
+    )

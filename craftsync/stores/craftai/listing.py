@@ -1,26 +1,127 @@
-"""A listing of many pages: whole, or an error. Nothing about it is taken on trust.
+"""What the platform says of its objects: one entry, a whole listing, and a listing of a moment ago instead of many stats.
 
-The platform promises no order of its pages and no snapshot. This file knows
-requests only as a function that returns the JSON of a page.
+The platform gives a size and a time and nothing else: no ETag, no checksum, no
+metadata. So the time is the version. It is compared for equality only, never
+with a clock of this machine; two writes of one size within its resolution (a
+second, on S3) look the same. It promises no order of its pages and no snapshot
+either, so nothing about a listing is taken on trust: it is whole, or an error.
+
+This file knows requests only as functions that it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
-from craftsync.core.model import LIMIT, RemoteObject, Skipped
+from craftsync.clock import Clock
+from craftsync.core.model import LIMIT, Absent, RemoteObject, Skipped, time_within
 from craftsync.core.paths import left_out, malformed
-from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
+from craftsync.errors import (
+    Interrupted,
+    PreconditionFailed,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
+from craftsync.net.waiting import blocking, in_children
+from craftsync.stores.base import Expect
 from craftsync.stores.craftai.errors import broken
-from craftsync.stores.craftai.objects import NoDescription, described
+from craftsync.stores.sources import workers
+
+_SECOND = 1_000_000_000
 
 MOST_PAGES = 100_000
 EMPTY_PAGES_ALLOWED = 100
 
+_MOST_PATHS = 20_000
+"""A listing of twenty pages is cheaper than a stat of each path that is written while it serves."""
+_STATS_PER_PAGE = 8
+"""So many single stats cost about as much as a page of a listing."""
+_STATS_AT_ONCE = 8
+_STATS_THAT_AGREE = 16
+"""So many paths are asked for all the same before a listing is relied on; few files cost little that way."""
+_DATES_DIFFER_NS = 2_000_000_000
+"""Between the time an answer bears and that of the object it is about, both by the storage's own clock."""
+
 FetchPage = Callable[[str | None, str | None], Any]
 """Fetches the page of a folder (or of everything) that a token leads to (or the first)."""
+
+
+class InvalidDescription(ValueError):
+    """What the platform sent describes no object; the message says why, as a clause."""
+
+
+def described(entry: Any, path: str | None = None) -> RemoteObject:
+    """Read an object from the platform's JSON, under its own key or under the path it was asked for by."""
+    if not isinstance(entry, dict):
+        raise InvalidDescription("an entry is not an object")
+    key, size, modified = (entry.get(name) for name in ("path", "size", "last_modified"))
+    if not isinstance(key, str) or not isinstance(modified, str):
+        raise InvalidDescription("an entry has no path or no time")
+    modified_ns, version = moment_of(modified)
+    return RemoteObject(key if path is None else path, _bytes(size), modified_ns, version)
+
+
+def _bytes(size: object) -> int:
+    """Return a size; the SDK's public functions round it to a text, which proves nothing."""
+    if isinstance(size, bool) or not isinstance(size, int | float) or size < 0 or size != int(size):
+        raise InvalidDescription("an entry has no size in bytes")
+    return int(size)
+
+
+@lru_cache(maxsize=16384)
+def moment_of(text: str) -> tuple[int | None, str]:
+    """Return a time of the platform in nanoseconds, and the token that stands for it.
+
+    A time without a zone is UTC (platform documentation, "Follow an
+    execution"). One that cannot be read is a token all the same.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None, text
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    whole = int(moment.replace(microsecond=0).timestamp())
+    nanoseconds = time_within(whole * _SECOND + moment.microsecond * 1000)
+    return nanoseconds, f"t{nanoseconds}"
+
+
+def is_same(found: RemoteObject, expected: RemoteObject) -> bool:
+    """Tell whether a stat found the object that was expected, as far as the platform can tell."""
+    if found.size != expected.size:
+        return False
+    one, other = found.modified_ns, expected.modified_ns
+    if one is None or other is None:
+        return found.version is not None and found.version == expected.version
+    # A listing and a stat may give the same time more and less finely.
+    return one == other or (
+        (one % _SECOND == 0 or other % _SECOND == 0) and same_second(one, other)
+    )
+
+
+def same_second(one_ns: int | None, other_ns: int | None) -> bool:
+    """Tell whether two times agree to the second, which is all that HTTP gives."""
+    return one_ns is not None and other_ns is not None and one_ns // _SECOND == other_ns // _SECOND
+
+
+def check(path: str, found: RemoteObject | None, expect: Expect) -> None:
+    """Raise `PreconditionFailed` unless what a stat found is what was expected."""
+    if expect is None:
+        return
+    if isinstance(expect, Absent):
+        if found is not None:
+            raise PreconditionFailed(f"{path} already exists in the store.")
+    elif found is None:
+        raise PreconditionFailed(f"{path} is gone.")
+    elif not is_same(found, expect):
+        raise PreconditionFailed(f"{path} has changed.")
 
 
 class Page(NamedTuple):
@@ -60,7 +161,7 @@ class Listing:
         What `folder_path` means is documented nowhere. It is believed when the
         first page goes below the folder's own level, as craftsync's mark in a
         folder makes it do; a listing of fewer objects than there are would
-        look like deletions.
+        look like deletes.
         """
         if folder:
             try:
@@ -94,7 +195,7 @@ class Listing:
     def _fetched(self, folder: str | None, token: str | None) -> Page:
         try:
             page = page_of(self._fetch(folder, token))
-        except NoDescription as error:
+        except InvalidDescription as error:
             raise broken(self._location, str(error)) from error
         self.pages += 1
         self.count += len(page.objects)
@@ -123,7 +224,7 @@ class _Repeats:
 
 
 def page_of(answer: Any) -> Page:
-    """Read a page; raises `NoDescription` unless it is one.
+    """Read a page; raises `InvalidDescription` unless it is one.
 
     Before version 0.40 of the SDK a listing was one bare array.
     """
@@ -131,10 +232,10 @@ def page_of(answer: Any) -> Page:
         answer = {"items": answer}
     items = answer.get("items") if isinstance(answer, dict) else None
     if not isinstance(items, list):
-        raise NoDescription("a page holds no items")
+        raise InvalidDescription("a page holds no items")
     token = answer.get("continuation_token")
     if token is not None and (not isinstance(token, str) or not token):
-        raise NoDescription("more pages follow, but there is no token for them")
+        raise InvalidDescription("more pages follow, but there is no token for them")
     return Page([described(item) for item in items], token)
 
 
@@ -150,3 +251,184 @@ def _judged(found: RemoteObject, hidden: Callable[[str], bool]) -> RemoteObject 
         )
     reason = malformed(found.path)
     return found if reason is None else Skipped(found.path, reason)
+
+
+class Listed(NamedTuple):
+    """A complete listing; `pages` is how many requests it took."""
+
+    objects: Mapping[str, RemoteObject]
+    pages: int
+
+
+class Written(NamedTuple):
+    """A write that was acknowledged and not yet confirmed by a stat: its size, and what its answer said."""
+
+    size: int
+    etag: str
+    date_ns: int | None
+
+
+class BatchedStats:
+    """Answers for many paths from one listing. May be used from several threads at once.
+
+    A listing serves for `seconds` after its begin: that is how long another
+    client's new object may go unseen and be overwritten.
+    """
+
+    def __init__(
+        self,
+        list_all: Callable[[], Listed],
+        stat: Callable[[str], RemoteObject | None],
+        etag: Callable[[str], str | None],
+        clock: Clock,
+        seconds: float,
+        store: object,
+    ) -> None:
+        """`store` is what is cancelled when a stop comes in the middle of it."""
+        self._store = store
+        self._list_all = list_all
+        self._stat = stat
+        self._etag = etag
+        self._clock = clock
+        self._seconds = seconds
+        self._unlock()
+        in_children(self, BatchedStats._unlock)
+        self._began: float | None = None
+        self._count = self._pages = self._agreed = 0
+        self._paths: set[str] = set()
+        self._touched: set[str] = set()
+        self._written: dict[str, Written] = {}
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()
+        self._relisting = threading.Lock()
+        """Held while the store is listed again; whoever may have to wait for it does so by `blocking`."""
+
+    def listed(self, began: float, count: int, pages: int) -> None:
+        """Note a complete listing begun at that time of the clock, whose reader writes where it showed nothing."""
+        with self._lock:
+            self._began, self._count, self._pages, self._paths = began, count, pages, set()
+            self._agreed = 0
+
+    def find(self, path: str) -> RemoteObject | None:
+        """Return what is at a path, by a listing of a moment ago where that can be relied on.
+
+        Only "nothing" is ever taken from a listing; what is there gets a stat. A
+        listing has to agree with the first stats after it: one that lags behind
+        is not used any more.
+        """
+        if self._shows_nothing_at(path):
+            return None
+        found = self._stat(path)
+        with self._lock:
+            unseen = found is not None and path not in self._paths
+            self._agreed = 0 if unseen else self._agreed + 1
+            if unseen:
+                self._began = None
+        return found
+
+    def _shows_nothing_at(self, path: str) -> bool:
+        with self._lock:
+            began = self._began
+            if began is None or self._agreed < _STATS_THAT_AGREE:
+                return False
+            if self._clock.monotonic() - began <= self._seconds:
+                return path not in self._paths
+            if self._count > _MOST_PATHS:
+                self._began, self._paths = None, set()
+                return False
+        blocking(partial(self._list_after, began))
+        with self._lock:
+            return self._began is not None and path not in self._paths
+
+    def touched(self, path: str) -> None:
+        """Note that a path is being written to, so that no older listing speaks for it."""
+        with self._lock:
+            if self._began is not None:
+                self._paths.add(path)
+                self._touched.add(path)
+            self._written.pop(path, None)
+
+    def stat_later(self, path: str, written: Written) -> None:
+        """Remember a write that `catch_up` is to confirm."""
+        with self._lock:
+            self._written[path] = written
+
+    def catch_up(self) -> dict[str, RemoteObject]:
+        """Stat what was written since the last time; return what is there and is what was written.
+
+        A write that cannot be told from another client's, or not asked for at
+        all, is left out; nothing is retried.
+        """
+        with self._lock:
+            written, self._written = self._written, {}
+        if not written:
+            return {}
+        try:
+            with workers(_STATS_AT_ONCE, "stat", self._store) as pool:
+                found = self._found(written, pool)
+                # Handing a path to another thread costs more than this comparison.
+                doubtful = [
+                    path for path in written if not _is_in_time(found.get(path), written[path])
+                ]
+                ours = pool.map(
+                    lambda path: self._is_ours(found.get(path), written[path]), doubtful
+                )
+                others = {path for path, own in zip(doubtful, ours, strict=True) if not own}
+                return {path: found[path] for path in written if path not in others}
+        except (StoreUnavailable, Interrupted):
+            return {}
+
+    def _found(
+        self, written: Mapping[str, Written], pool: ThreadPoolExecutor
+    ) -> Mapping[str, RemoteObject]:
+        if self._began is not None and self._pages * _STATS_PER_PAGE <= len(written):
+            with self._relisting:
+                return self._list_again()
+        return {found.path: found for found in pool.map(self._stat, written) if found}
+
+    def _list_after(self, began: float) -> None:
+        """List again, unless that was done since the listing begun at that time."""
+        with self._relisting:
+            if self._began == began:
+                self._list_again()
+
+    def _list_again(self) -> Mapping[str, RemoteObject]:
+        began = self._clock.monotonic()
+        with self._lock:
+            self._touched = set()
+        objects, pages = self._list_all()
+        with self._lock:
+            self._began, self._count, self._pages = began, len(objects), pages
+            self._paths = set(objects) | self._touched
+        return objects
+
+    def _is_ours(self, found: RemoteObject | None, written: Written) -> bool:
+        """Tell whether an object that does not bear the time of a write is the one that was written, by its ETag."""
+        if found is None:
+            return False
+        if found.size != written.size:
+            self._refuse_if_damaged(found, written)
+            return False
+        return self._etag(found.path) == written.etag
+
+    def _refuse_if_damaged(self, found: RemoteObject, written: Written) -> None:
+        """Raise when an object of another size is still the one that was written."""
+        if self._etag(found.path) == written.etag:
+            raise StoreError(
+                f"The store acknowledged {written.size} bytes of {found.path} and holds {found.size}.",
+                remedy="Report this to the platform: what it says it has taken is not there.",
+            )
+
+
+def _is_in_time(found: RemoteObject | None, written: Written) -> bool:
+    """Tell whether an object is the one that was written, and not one that came right after, by its time.
+
+    Another client's of the same size bears a later time than the answer to our
+    write, unless it came within two seconds.
+    """
+    if found is None or found.size != written.size:
+        return False
+    if found.modified_ns is None or written.date_ns is None:
+        return False
+    return found.modified_ns <= written.date_ns + _DATES_DIFFER_NS

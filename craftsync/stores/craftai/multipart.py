@@ -3,7 +3,7 @@
 The platform speaks for two kinds of storage without saying which. On S3 every
 part stands for itself and is acknowledged with an ETag; on Google Cloud Storage
 the parts are one resumable upload, strictly in order. The first part is sent
-alone, and its answer tells. There is no way to give an upload up: parts of one
+alone, and its answer shows which. There is no way to give an upload up: parts of one
 that is never ended stay until the storage's own rules remove them.
 """
 
@@ -27,10 +27,9 @@ from craftsync.errors import (
 from craftsync.net.pace import Attempt
 from craftsync.net.waiting import in_children
 from craftsync.stores.base import Source, UploadJournal
-from craftsync.stores.craftai.bodies import Content
-from craftsync.stores.craftai.calls import Calls, Part
 from craftsync.stores.craftai.errors import UploadGone, UrlExpired
-from craftsync.stores.craftai.storage import Receipt
+from craftsync.stores.craftai.platform import Part
+from craftsync.stores.craftai.signed import Content, Receipt, Storage
 from craftsync.stores.sources import gathered
 
 KIB, MIB = 1024, 1024 * 1024
@@ -43,8 +42,6 @@ MOST_PARTS = 10_000
 """AWS S3 user guide, "Multipart upload limits"."""
 
 PARTS_AT_ONCE = 4
-
-
 ENDS_TRIED = 3
 
 
@@ -98,10 +95,10 @@ def part_size(size: int, smallest: int = PART_SIZE) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be uploaded, and who is to be told.
+    """What is to be uploaded, and what is called on the way.
 
-    `before_visible` is called when only one request is missing, so that a look
-    at what is to be replaced is no older. `in_doubt` hears the ETag the object
+    `before_visible` is called when only one request is missing, so that a stat
+    of what is to be replaced is no older. `in_doubt` gets the ETag the object
     will have if that request's answer is lost. The bytes keep to `attempt`.
     """
 
@@ -121,8 +118,8 @@ class Order:
 class Uploads:
     """Sends objects in parts. The parts of all objects share one small pool, which bounds the memory."""
 
-    def __init__(self, calls: Calls, smallest_part: int) -> None:
-        self._calls = calls
+    def __init__(self, storage: Storage, smallest_part: int) -> None:
+        self._storage = storage
         self._smallest_part = smallest_part
         self._start()
         in_children(self, Uploads._start)
@@ -135,7 +132,7 @@ class Uploads:
     def send(self, order: Order) -> Upload:
         """Upload an object in parts; the upload returned tells what the storage said of them.
 
-        One that a passing failure interrupted is gone on with by the next call
+        One that a passing failure interrupted is resumed by the next call
         for the same content, where parts may come in any order; one that the
         platform does not know any more is begun anew.
         """
@@ -144,7 +141,7 @@ class Uploads:
             order.source.verify()
             order.before_visible()
         try:
-            self._calls.end_upload(order.key, upload.id, upload.parts)
+            self._storage.end_upload(order.key, upload.id, upload.parts)
         except (StoreError, PathRefused) as error:
             if isinstance(error, StoreUnavailable) and error.ambiguous:
                 order.in_doubt(upload.etag())
@@ -166,7 +163,7 @@ class Uploads:
             except (UploadGone, ObjectNotFound, PathRefused):
                 self._forget(order, upload)
         step = part_size(order.source.size, self._smallest_part)
-        upload = Upload(self._calls.begin_upload(order.key), step)
+        upload = Upload(self._storage.begin_upload(order.key), step)
         self._send_parts(order, upload)
         return upload
 
@@ -201,7 +198,7 @@ class Uploads:
                 order.journal.part_done(number, etag)
 
         futures = [self._pool.submit(send, number, span) for number, span in missing]
-        gathered(futures, self._calls)
+        gathered(futures, self._storage)
 
     def _send(self, order: Order, upload: Upload, number: int, span: range) -> str | None:
         """Send one part; a URL that expired on the way is replaced once."""
@@ -219,8 +216,8 @@ class Uploads:
     def _put(self, order: Order, upload: Upload, number: int, span: range) -> Receipt:
         last = span.stop == order.source.size
         size = order.source.size if last else None
-        part = self._calls.part(order.key, upload.id, number, upload.part_size, size)
-        if not any(name.lower() == "content-range" for name in part.headers):
+        part = self._storage.part_url(order.key, upload.id, number, upload.part_size, size)
+        if not any(name.lower() == "content-range" for name in part.more):
             receipt = self._put_alone(order, part, span)
             upload.in_order = upload.in_order and receipt.etag is None
             if receipt.etag is None and upload.parts.get(1) is not None:
@@ -237,17 +234,19 @@ class Uploads:
         An answer without an ETag is believed only the second time: a login page
         on the way says yes to everything.
         """
-        receipt = self._calls.put_part(order.key, part, Content(order.source, span, order.attempt))
+        receipt = self._storage.put_part(
+            order.key, part, Content(order.source, span, order.attempt)
+        )
         if receipt.etag is not None:
             return receipt
-        return self._calls.put_part(order.key, part, Content(order.source, span, order.attempt))
+        return self._storage.put_part(order.key, part, Content(order.source, span, order.attempt))
 
     def _put_in_order(self, order: Order, upload: Upload, part: Part, content: Content) -> Receipt:
-        """Send a part of a resumable upload; the last one makes the object visible, so all is looked at before."""
+        """Send a part of a resumable upload; the last one makes the object visible, so all is checked before."""
         if content.held:
             order.before_visible()
         try:
-            receipt = self._calls.put_part(order.key, part, content)
+            receipt = self._storage.put_part(order.key, part, content)
         except StoreUnavailable as error:
             if content.held and error.ambiguous:
                 order.in_doubt(f'"{content.running.hexdigest()}"')
@@ -261,7 +260,7 @@ class Uploads:
     def _not_ended(
         self, error: StoreError | PathRefused, order: Order, upload: Upload
     ) -> CraftsyncError:
-        """Return what a refused end means; an upload that cannot be ended is not gone on with."""
+        """Return what a refused end means; an upload that cannot be ended is not resumed."""
         upload.ends += 1
         passing = isinstance(error, StoreUnavailable) and not isinstance(error, UploadGone)
         if passing and upload.ends < ENDS_TRIED:

@@ -1,21 +1,20 @@
-"""Objects on their way here: through signed URLs that are kept while they serve, counted and compared.
+"""Objects being read: through signed URLs that are kept while they serve, counted and compared.
 
 A body is believed only when the storage sends as many bytes as the platform
 said the object has, and when the object bears the time it is expected to bear;
-what the storage does not say, the platform is asked. So the page of a proxy, or
-an object that was replaced meanwhile, never passes for the one expected.
+what the storage leaves out comes from the platform. So the page of a proxy, or
+an object that was replaced since, never passes for the one expected.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, Protocol
 
 from craftsync.core.model import RemoteObject
 from craftsync.errors import (
-    CraftsyncError,
     ObjectNotFound,
     PathError,
     PreconditionFailed,
@@ -23,16 +22,32 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.net.waiting import in_children
-from craftsync.stores.craftai.bodies import CHUNK
-from craftsync.stores.craftai.calls import Calls
+from craftsync.stores.base import Source
 from craftsync.stores.craftai.errors import RangeBeyond, UrlExpired, unintelligible
-from craftsync.stores.craftai.objects import check, is_same, same_second
-from craftsync.stores.craftai.storage import Body
+from craftsync.stores.craftai.listing import check, is_same, same_second
+from craftsync.stores.craftai.signed import CHUNK, Body, Receipt
 
 _URLS_KEPT = 64
 
 
-class Grant(NamedTuple):
+class Transport(Protocol):
+    """What a store needs of an environment: `Storage`, or the SDK in its place."""
+
+    def list_page(self, folder: str | None, token: str | None) -> Any: ...
+    def stat(self, key: str) -> RemoteObject | None: ...
+    def delete(self, key: str) -> None: ...
+    def download_url(self, key: str) -> str: ...
+    def put(self, key: str, source: Source) -> Receipt: ...
+    def get(
+        self, url: str, key: str, *, etag: str | None, offset: int, length: int | None
+    ) -> AbstractContextManager[Body]: ...
+    def etag(self, key: str) -> str | None: ...
+    def cancel(self) -> None: ...
+    def renew(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class SignedUrl(NamedTuple):
     """A signed URL for an object, and the ETag it was found to have when it was compared."""
 
     url: str
@@ -78,33 +93,35 @@ class Incoming:
 
 
 class Reading:
-    """Opens objects. `key` maps a path to its key, `look` describes what is at a path."""
+    """Opens objects. `key` maps a path to its key, `stat` describes what is at a path."""
 
     def __init__(
         self,
-        calls: Calls,
+        transport: Transport,
         location: str,
         *,
         key: Callable[[str], str],
-        look: Callable[[str], RemoteObject | None],
+        stat: Callable[[str], RemoteObject | None],
     ) -> None:
-        self._calls = calls
+        self._transport = transport
         self._location = location
         self._key = key
-        self._look = look
+        self._stat = stat
         self._start()
         in_children(self, Reading._start)
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._grants: dict[str, Grant] = {}
+        self._urls: dict[str, SignedUrl] = {}
 
     @contextmanager
     def open(
         self, path: str, expect: RemoteObject | None, offset: int, length: int | None
     ) -> Iterator[Incoming]:
         """Open an object or a part of it, as `Store.read` does."""
-        known = expect if expect is not None and _identified(expect) else self._found(path, expect)
+        known = expect
+        if known is None or (known.version is None and known.modified_ns is None):
+            known = self._found(path, expect)
         rest = max(known.size - offset, 0)
         wanted = rest if length is None else min(length, rest)
         if wanted == 0:
@@ -116,7 +133,7 @@ class Reading:
             yield incoming.arrived() if wanted <= CHUNK else incoming
 
     def _found(self, path: str, expect: RemoteObject | None) -> RemoteObject:
-        found = self._look(path)
+        found = self._stat(path)
         if found is None:
             raise ObjectNotFound(f"There is no {path} in {self._location}.")
         check(path, found, expect)
@@ -131,34 +148,34 @@ class Reading:
         replaced once, as is a fresh one that has expired already; only what a
         fresh URL is refused for is the store's.
         """
-        grant, is_kept = self._granted(known)
+        signed, is_kept = self._url_of(known)
         try:
-            opened = self._asked(grant, offset, wanted)
+            opened = self._asked(signed, offset, wanted)
             body = opened.__enter__()
         except (StoreError, PathError) as error:
             is_expired = isinstance(error, UrlExpired)
-            if _is_passing(error) and not is_expired:
-                raise
+            if isinstance(error, StoreUnavailable) and not is_expired:
+                raise  # It is busy, or could not be reached: another URL would not have helped.
             self._drop(known.path)
             if not is_kept and not is_expired:
                 raise
-            grant, _ = self._granted(known)
-            opened = self._asked(grant, offset, wanted)
+            signed, _ = self._url_of(known)
+            opened = self._asked(signed, offset, wanted)
             body = opened.__enter__()
         try:
-            self._compare(grant, body, offset, wanted)
+            self._compare(signed, body, offset, wanted)
             yield body
         finally:
             opened.__exit__(None, None, None)
 
     @contextmanager
-    def _asked(self, grant: Grant, offset: int, wanted: int) -> Iterator[Body]:
-        """Send the request; what it is refused for is told from a look at the object."""
-        known = grant.object
+    def _asked(self, signed: SignedUrl, offset: int, wanted: int) -> Iterator[Body]:
+        """Send the request; what a refusal means is found by a stat of the object."""
+        known = signed.object
         length = None if offset + wanted == known.size else wanted
         try:
-            with self._calls.get(
-                grant.url, self._key(known.path), etag=grant.etag, offset=offset, length=length
+            with self._transport.get(
+                signed.url, self._key(known.path), etag=signed.etag, offset=offset, length=length
             ) as body:
                 yield body
         except (ObjectNotFound, PreconditionFailed, RangeBeyond) as error:
@@ -168,48 +185,39 @@ class Reading:
                 f"{self._location} shows {known.path} and does not give it out.", ambiguous=False
             ) from error
 
-    def _compare(self, grant: Grant, body: Body, offset: int, wanted: int) -> None:
+    def _compare(self, signed: SignedUrl, body: Body, offset: int, wanted: int) -> None:
         """Raise unless the body is the known object's."""
-        known = grant.object
+        known = signed.object
         part = body.start == offset and body.length in (None, wanted)
         whole = body.start == 0 and body.length in (None, known.size)
         if body.size not in (None, known.size) or not (part or whole):
             self._drop(known.path)
             self._found(known.path, known)
             raise unintelligible(self._location, f"part of {known.path}")
-        if grant.etag is not None and body.etag == grant.etag:
+        if signed.etag is not None and body.etag == signed.etag:
             return
         if not same_second(body.modified_ns, known.modified_ns):
             self._drop(known.path)
             self._found(known.path, known)
         with self._lock:
-            self._grants[known.path] = grant._replace(etag=body.etag)
+            self._urls[known.path] = signed._replace(etag=body.etag)
 
-    def _granted(self, known: RemoteObject) -> tuple[Grant, bool]:
+    def _url_of(self, known: RemoteObject) -> tuple[SignedUrl, bool]:
         """Return a signed URL for an object, and whether it was kept; the parts of one object share it."""
         with self._lock:
-            grant = self._grants.get(known.path)
-        if grant is not None and is_same(grant.object, known):
-            return grant._replace(object=known), True
-        grant = Grant(self._calls.download_url(self._key(known.path)), known)
+            signed = self._urls.get(known.path)
+        if signed is not None and is_same(signed.object, known):
+            return signed._replace(object=known), True
+        signed = SignedUrl(self._transport.download_url(self._key(known.path)), known)
         with self._lock:
-            while len(self._grants) >= _URLS_KEPT:
-                del self._grants[next(iter(self._grants))]
-            self._grants[known.path] = grant
-        return grant, False
+            while len(self._urls) >= _URLS_KEPT:
+                del self._urls[next(iter(self._urls))]
+            self._urls[known.path] = signed
+        return signed, False
 
     def _drop(self, path: str) -> None:
         with self._lock:
-            self._grants.pop(path, None)
-
-
-def _is_passing(error: CraftsyncError) -> bool:
-    """Tell whether another URL would not have helped: the storage is busy, or could not be reached."""
-    return isinstance(error, StoreUnavailable)
-
-
-def _identified(expect: RemoteObject) -> bool:
-    return expect.version is not None or expect.modified_ns is not None
+            self._urls.pop(path, None)
 
 
 def _trimmed(body: Body, offset: int) -> Iterator[bytes]:

@@ -1,43 +1,246 @@
-"""The data store of a Craft AI environment: over its own protocol, or over the SDK's public functions.
+"""The data store of a Craft AI environment over the platform's own protocol: what is asked in which order.
 
-The protocol is faster and safer, and it is what is used as long as the start-up
-check finds it to be the one craftsync knows. Otherwise the fallback does the
-work, and a warning says so.
+The platform checks no condition, copies nothing and answers a write with
+nothing. So what a write or delete replaces gets a stat just before, and what is
+to be kept is read and written again under its name in the trash before the
+original is touched. A complete listing that began no more than
+`Limits.fresh_listing_seconds` ago is taken for the stat of where nothing was.
+What proves that bytes arrived is the storage's checksum where it gives one, and
+reading them again where it gives one that cannot be explained. The stat after a
+write gives the version; it may come later, for many writes at once.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import md5, sha256
+from typing import Any, NamedTuple
 
-from craftsync.clock import Clock, SystemClock
-from craftsync.core.model import RemoteObject, Skipped
+from craftsync.clock import Clock, SystemClock, stamp
+from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped
+from craftsync.core.paths import MAX_PATH_BYTES, is_own
+from craftsync.errors import (
+    NotKept,
+    ObjectArchived,
+    ObjectNotFound,
+    PathRefused,
+    PreconditionFailed,
+    StoreUnavailable,
+)
+from craftsync.net.pace import Attempt
+from craftsync.net.waiting import blocking
 from craftsync.stores.base import (
     Expect,
     Features,
-    Reader,
     Source,
-    Store,
     UploadJournal,
     cancel,
+    pace_of,
     renew,
+    written_already,
 )
-from craftsync.stores.craftai.access import Access
-from craftsync.stores.craftai.contract import Finding, check_platform, check_sdk
-from craftsync.stores.craftai.session import open_sdk
-from craftsync.stores.craftai.wire import WireStore
-from craftsync.stores.craftai.writing import Limits
+from craftsync.stores.craftai.listing import BatchedStats, Listed, Listing, Written, check
+from craftsync.stores.craftai.multipart import MIB, PART_SIZE, Order, Uploads
+from craftsync.stores.craftai.platform import Access
+from craftsync.stores.craftai.reading import Incoming, Reading, StoredSource, Transport
+from craftsync.stores.craftai.signed import Receipt, Storage
+from craftsync.stores.retrying import Backoff
 
-_log = logging.getLogger(__name__)
-_AS_EXPECTED, _CHANGED = "wire", "public"
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where one way of doing things ends and another begins. Sizes are bytes."""
+
+    single_post: int = 16 * MIB
+    """The largest object that is uploaded by one form; the platform's own SDK goes up to 100 MB."""
+    smallest_part: int = PART_SIZE
+    fresh_listing_seconds: float = 2.0
+    """For so long after its begin, a complete listing is taken for a stat of where nothing was."""
+    stats_later: bool = True
+    """Leave the stat after a write to `barrier` where the storage's checksum proves the content."""
+
+
+Before = Callable[[], RemoteObject | None]
+
+
+class PendingWrite(NamedTuple):
+    """A write whose answer was lost, and the ETag by which its object is known for ours."""
+
+    size: int
+    etag: str
+    digest: bytes
+    mtime_ns: int | None
+    operation: str
+
+
+class Writing:
+    """Writes objects. `key` maps a path to its key, `stat` describes what is at a path.
+
+    Without `uploads` each object is sent as a whole.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        uploads: Uploads | None,
+        reading: Reading,
+        stats: BatchedStats,
+        limits: Limits,
+        clock: Clock,
+        *,
+        key: Callable[[str], str],
+        stat: Callable[[str], RemoteObject | None],
+    ) -> None:
+        self._clock = clock
+        self._transport = transport
+        self._uploads = uploads
+        self._reading = reading
+        self._stats = stats
+        self._limits = limits
+        self._key = key
+        self._stat = stat
+        self._pending: dict[str, PendingWrite] = {}
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        operation: str,
+        before: Before,
+        journal: UploadJournal | None = None,
+    ) -> RemoteObject:
+        """Put content at a path and return what is there, without version and time where no stat was made.
+
+        `before` is called as late as can be before the object becomes visible,
+        and returns what is replaced, if it made a stat.
+        """
+        replaced: RemoteObject | None = None
+
+        def stat_before() -> None:
+            nonlocal replaced
+            replaced = before()
+            self._stats.touched(path)
+
+        large = self._uploads is not None and source.size > self._limits.single_post
+        receipt = (
+            self._sent_in_parts(path, source, operation, stat_before, journal)
+            if large
+            else self._sent_whole(path, source, operation, stat_before)
+        )
+        self._pending.pop(path, None)
+        written = RemoteObject(path, source.size, None, None)
+        if is_own(path) and receipt.intact:
+            return written  # Of craftsync's own objects nobody compares the versions.
+        if self._limits.stats_later and not large and receipt.etag and receipt.intact is not False:
+            self._stats.stat_later(path, Written(source.size, receipt.etag, receipt.date_ns))
+            return written
+        return self._confirmed(written, source, receipt, replaced)
+
+    def recognised(self, found: RemoteObject) -> RemoteObject:
+        """Complete what a stat found when it is the outcome of a write whose answer was lost."""
+        pending = self._pending.get(found.path)
+        if pending is None or pending.size != found.size:
+            return found
+        if self._transport.etag(self._key(found.path)) != pending.etag:
+            return found
+        return found._replace(
+            digest=pending.digest, mtime_ns=pending.mtime_ns, operation=pending.operation
+        )
+
+    def close(self) -> None:
+        if self._uploads is not None:
+            self._uploads.close()
+
+    def _sent_whole(
+        self, path: str, source: Source, operation: str, before: Callable[[], object]
+    ) -> Receipt:
+        before()
+        try:
+            return self._transport.put(self._key(path), source)
+        except StoreUnavailable as error:
+            if error.ambiguous:
+                content = md5(source.read_at(0, source.size), usedforsecurity=False)
+                self._in_doubt(path, source, operation, f'"{content.hexdigest()}"')
+            raise
+
+    def _sent_in_parts(
+        self,
+        path: str,
+        source: Source,
+        operation: str,
+        before: Callable[[], object],
+        journal: UploadJournal | None,
+    ) -> Receipt:
+        in_doubt = partial(self._in_doubt, path, source, operation)
+        attempt = Attempt(pace_of(source))
+        order = Order(self._key(path), source, before, in_doubt, attempt, journal)
+        assert self._uploads is not None
+        upload = self._uploads.send(order)
+        return Receipt(upload.etag(), None, None if upload.proven or upload.in_order else False)
+
+    def _in_doubt(self, path: str, source: Source, operation: str, etag: str | None) -> None:
+        if etag is not None:
+            self._pending[path] = PendingWrite(
+                source.size, etag, source.digest, source.mtime_ns, operation
+            )
+
+    def _confirmed(
+        self,
+        written: RemoteObject,
+        source: Source,
+        receipt: Receipt,
+        replaced: RemoteObject | None,
+    ) -> RemoteObject:
+        """Stat what is there after a write and return it if it is what was written.
+
+        What another client put there right after stays theirs: then the write
+        is returned without version and time. An answer that says nothing of the
+        object may have come from anybody, and what was replaced may still be
+        there.
+        """
+        with written_already():
+            found = self._stat(written.path)
+        still = replaced is not None and receipt.etag is None and found == replaced
+        if found is None or still or (found.size != source.size and receipt.intact is not False):
+            if receipt.intact:
+                return written
+            raise StoreUnavailable(
+                f"{written.path} is not in the store as it was sent.",
+                remedy="Another client may have written it, or the store lost bytes.",
+                ambiguous=True,
+            )
+        if receipt.intact is False:
+            self._read_back(found, receipt.digest or source.digest)
+        return found
+
+    def _read_back(self, found: RemoteObject, expected: bytes) -> None:
+        """Compare the content with what was sent, where the storage's checksum is not the one it should be."""
+        digest = sha256()
+        with written_already(), self._reading.open(found.path, found, 0, None) as incoming:
+            for chunk in incoming:
+                digest.update(chunk)
+        if expected and digest.digest() != expected:
+            self._set_aside(found)
+            raise StoreUnavailable(
+                f"{found.path} was stored as something else than was sent, and is in the trash now.",
+                remedy="Check the network and the store: something changes data on its way.",
+                ambiguous=False,
+            )
+
+    def _set_aside(self, found: RemoteObject) -> None:
+        """Move an object to the trash: it may be damaged, or another client's that came in between."""
+        kept = f"{OWN_FOLDER}/trash/{stamp(self._clock)}/{found.path}"
+        self.write(kept, StoredSource(self._reading, found), kept, before=lambda: None)
+        self._transport.delete(self._key(found.path))
 
 
 class CraftAiStore:
-    """Keeps `stores.base.Store` for an environment, or for a folder in it.
+    """Keeps `stores.base.Store` for the keys of an environment that start with `folder`.
 
-    Raises `UsageError` when the SDK is not installed or there is no token.
-    Making one sends nothing.
+    Raises `UsageError` when there is no token. Making one sends nothing.
     """
 
     def __init__(
@@ -47,48 +250,52 @@ class CraftAiStore:
         *,
         clock: Clock | None = None,
         limits: Limits | None = None,
+        sdk: Transport | None = None,
     ) -> None:
-        self._access = access
-        self._folder = folder
-        self._clock = clock or SystemClock()
-        self._limits = limits or Limits()
-        sdk = open_sdk(access)
-        findings = check_sdk(sdk, str(getattr(sdk, "_version", "unknown")))
-        self._wire: WireStore | None = None
-        self._backend: Store = self._opened(findings)
-        self.name = self._backend.name
-        self.location = self._backend.location
-
-    @property
-    def features(self) -> Features:
-        return self._backend.features
+        """With `sdk`, that takes the place of the platform's API."""
+        folder = folder.strip("/")
+        self._root = f"{folder}/" if folder else ""
+        self.name = folder.rpartition("/")[2] or access.name
+        self.location = f"{access.location}/{folder}".rstrip("/")
+        self.features = Features(
+            sorted_listing=False, ranges=sdk is None, host=access.environment_url
+        )
+        self._clock = clock = clock or SystemClock()
+        self._limits = limits = limits or Limits()
+        uploads = None
+        if sdk is None:
+            sdk = storage = Storage(access, self.location, clock)
+            uploads = Uploads(storage, limits.smallest_part)
+        self._transport = transport = sdk
+        self._reading = Reading(transport, self.location, key=self._key, stat=self._stat)
+        self._stats = BatchedStats(
+            *(self._list_all, self._stat, self._etag, clock),
+            *(limits.fresh_listing_seconds, self),
+        )
+        self._writing = Writing(
+            *(transport, uploads, self._reading, self._stats, limits, clock),
+            key=self._key,
+            stat=self._stat,
+        )
 
     def prepare(self, saved: str | None) -> str | None:
-        """Check that the platform answers as expected, unless that was found before.
-
-        One that does not answer at all shows nothing, and is asked again next time.
-        """
-        wire = self._wire
-        if wire is None:
-            return _CHANGED
-        if saved == _AS_EXPECTED:
-            return saved
-        findings = list(check_platform(wire.session, wire.calls))
-        if not any(finding.ok is False for finding in findings):
-            listed = any(finding.name == "listing" and finding.ok for finding in findings)
-            return _AS_EXPECTED if listed else None
-        self._backend = self._fallback(findings)
-        wire.close()
-        return _CHANGED
+        """Return nothing worth saving: what the platform answers is checked each time it is used."""
+        return None
 
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        return self._backend.list(prefix, boundaries=boundaries, nested_own=nested_own)
+        began = self._clock.monotonic()
+        listing = self._listing()
+        yield from listing.entries(prefix, nested_own=nested_own)
+        if not prefix:
+            self._stats.listed(began, listing.count, listing.pages)
 
     def stat(self, path: str) -> RemoteObject | None:
-        return self._backend.stat(path)
+        found = self._stat(path)
+        return found and self._writing.recognised(found)
 
+    @contextmanager
     def read(
         self,
         path: str,
@@ -96,8 +303,9 @@ class CraftAiStore:
         expect: RemoteObject | None = None,
         offset: int = 0,
         length: int | None = None,
-    ) -> AbstractContextManager[Reader]:
-        return self._backend.read(path, expect=expect, offset=offset, length=length)
+    ) -> Iterator[Incoming]:
+        with self._reading.open(path, expect, offset, length) as incoming:
+            yield incoming
 
     def write(
         self,
@@ -109,50 +317,134 @@ class CraftAiStore:
         keep: str | None = None,
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
-        return self._backend.write(
-            path, source, expect=expect, operation=operation, keep=keep, journal=journal
-        )
+        self._key(path)
+        if keep is not None and source.size > self._limits.single_post:
+            self._confirm_readable(path)
+        before = partial(self._before_write, path, expect, keep)
+        return self._writing.write(path, source, operation, before, journal)
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
-        self._backend.delete(path, expect=expect, keep=keep)
+        key = self._key(path)
+        if self._before_delete(path, expect, keep):
+            self._stats.touched(path)
+            self._transport.delete(key)
 
     def copy(
         self, source: RemoteObject, target: str, *, expect: Expect, operation: str
     ) -> RemoteObject:
-        return self._backend.copy(source, target, expect=expect, operation=operation)
+        current = self._stat(source.path)
+        if current is None:
+            raise ObjectNotFound(f"There is no {source.path} in {self.location}.")
+        check(source.path, current, source)
+        self._before_write(target, expect, None)
+        return self._copied(current, target, operation)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
-        self._backend.abort_stale(uploads)
+        """Do nothing: the platform offers no way to give an upload up."""
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        return self._backend.barrier()
+        """Stat what was written without one; what the platform acknowledged is durable."""
+        return blocking(self._stats.catch_up)
 
     def cancel(self) -> None:
         cancel(self._clock)
-        cancel(self._backend)
+        self._transport.cancel()
 
     def renew(self) -> None:
         renew(self._clock)
-        renew(self._backend)
+        self._transport.renew()
 
     def close(self) -> None:
-        self._backend.close()
+        self._writing.close()
+        self._transport.close()
 
-    def _opened(self, findings: Sequence[Finding]) -> Store:
-        if any(finding.ok is False for finding in findings):
-            return self._fallback(findings)
-        self._wire = WireStore(self._access, self._folder, clock=self._clock, limits=self._limits)
-        return self._wire
+    def _listing(self) -> Listing:
+        return Listing(self._page, self._root, self.location)
 
-    def _fallback(self, findings: Sequence[Finding]) -> Store:
-        from craftsync.stores.craftai.public import PublicStore
+    def _list_all(self) -> Listed:
+        listing = self._listing()
+        found = {
+            entry.path: entry for entry in listing.entries("") if isinstance(entry, RemoteObject)
+        }
+        return Listed(found, listing.pages)
 
-        why = "; ".join(f"{found.name}: {found.detail}" for found in findings if found.ok is False)
-        _log.warning(
-            "%s: the SDK or the platform is not the one craftsync knows (%s);"
-            " its public functions are used, which are slower",
-            self._access.location,
-            why,
-        )
-        self._wire = None
-        return PublicStore(self._access, self._folder)
+    def _page(self, folder: str | None, token: str | None) -> Any:
+        """Fetch a page of a listing; a later one is tried again in its place, and only it."""
+        if token is not None:
+            return Backoff(self._clock).retried(partial(self._transport.list_page, folder, token))
+        return self._transport.list_page(folder, token)
+
+    def _stat(self, path: str) -> RemoteObject | None:
+        found = self._transport.stat(self._key(path))
+        return found and found._replace(path=path)
+
+    def _etag(self, path: str) -> str | None:
+        return self._transport.etag(self._key(path))
+
+    def _key(self, path: str) -> str:
+        return key_of(self._root, path)
+
+    def _before_write(self, path: str, expect: Expect, keep: str | None) -> RemoteObject | None:
+        """Do what comes before a write, and return what it replaces, if a stat was made.
+
+        Raises `PreconditionFailed` when the write must not be made.
+        """
+        if isinstance(expect, Absent):
+            check(path, self._stats.find(path), expect)
+            return None
+        if expect is None and keep is None:
+            return None
+        current = self._stat(path)
+        check(path, current, expect)
+        if current is not None and keep is not None and not self._keep(current, keep):
+            raise PreconditionFailed(f"{path} is gone.")
+        return current
+
+    def _before_delete(self, path: str, expect: Expect, keep: str | None) -> bool:
+        """Do what comes before a delete; tell whether there is anything to delete."""
+        if expect is None and keep is None:
+            return True
+        current = self._stat(path)
+        if current is None:
+            return False
+        check(path, current, expect)
+        return keep is None or self._keep(current, keep)
+
+    def _copied(self, source: RemoteObject, target: str, operation: str) -> RemoteObject:
+        """Write the content of an object under another name, in parts that never add up to more than a few in memory."""
+        content = StoredSource(self._reading, source)
+        return self._writing.write(target, content, operation, before=lambda: None)
+
+    def _confirm_readable(self, path: str) -> None:
+        """Raise `NotKept` if what is at a path is archived, which a large write would else find out at its end."""
+        with suppress(ObjectNotFound):
+            try:
+                with self._reading.open(path, None, 0, 1):
+                    return
+            except ObjectArchived as error:
+                raise NotKept(path) from error
+
+    def _keep(self, current: RemoteObject, keep: str) -> bool:
+        """Copy an object into the trash; False when it is not there any more."""
+        target = f"{OWN_FOLDER}/trash/{keep}/{current.path}"
+        try:
+            self._copied(current, target, operation=keep)
+        except ObjectNotFound:
+            return False
+        except ObjectArchived as error:
+            raise NotKept(current.path) from error
+        return True
+
+
+def key_of(root: str, path: str) -> str:
+    """Return the key of a path below `root`; raises `PathRefused` for one that could not be read again."""
+    key = root + path
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
+    if length > MAX_PATH_BYTES or not path:
+        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        raise PathRefused(f"{path} leads elsewhere as part of a URL: it could not be read again.")
+    return key

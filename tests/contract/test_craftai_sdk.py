@@ -1,36 +1,37 @@
-"""The fallback through the SDK's public functions: the contract, and what those functions would lose."""
+"""An environment through the functions of the SDK (`transport: sdk`): the contract, and what those functions would lose."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import logging
 import os
 import random
-import select
-import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
+from craftsync.clock import SystemClock
+from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
 from craftsync.errors import (
     CraftsyncError,
-    ListingBroken,
+    Interrupted,
     PathRefused,
     PreconditionFailed,
     StoreDenied,
     StoreFull,
     StoreUnavailable,
+    UsageError,
 )
 from craftsync.stores.craftai import Access, CraftAiStore
-from craftsync.stores.craftai.public import PublicStore
-from craftsync.stores.craftai.public_calls import PublicLimits
-from craftsync.stores.craftai.public_sizes import KnownSizes, shown_as, size_text
+from craftsync.stores.craftai.sdk import Sdk, SdkLimits
+from craftsync.stores.craftai.sizes import KnownSizes, Shown, size_text
 from craftsync.stores.retrying import RetryingStore
 from tests.contract.test_store_contract import (  # noqa: F401 (collected once more, for this store)
     test_conditional_write_keeps_the_replaced_object,
@@ -68,13 +69,14 @@ from tests.support.platform import FaultyPlatform, faulty_platform
 from tests.support.platform import faults as fault
 from tests.support.platform.client import content_of
 from tests.support.platform.storage import gzipped
+from tests.support.platform.wire import Gate
 from tests.support.world import Bytes, World
 
-PART = 1000
-LIMITS = PublicLimits(threshold=3000, part_size=PART, largest=16 << 20, call_seconds=60)
-"""Parts so small that a few thousand bytes make many of them."""
+PART, THRESHOLD = 1000, 3000
+"""So small that a few thousand bytes make many parts."""
+LIMITS = SdkLimits(threshold=THRESHOLD, largest=16 << 20, call_seconds=60)
 
-Open = Callable[..., PublicStore]
+Open = Callable[..., CraftAiStore]
 
 
 @pytest.fixture(scope="module")
@@ -90,30 +92,26 @@ def platform(shared: FaultyPlatform) -> FaultyPlatform:
     return shared
 
 
-@pytest.fixture(scope="module")
-def shared_store(
-    shared: FaultyPlatform, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PublicStore]:
-    """One store for many tests, because starting its processes is what takes the time."""
-    sizes = tmp_path_factory.mktemp("cache") / "sizes.json"
-    store = PublicStore(access_to(shared), limits=LIMITS, sizes=sizes)
-    yield store
-    store.close()
+@pytest.fixture(autouse=True)
+def small_parts_and_no_memory(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The contract's objects are so large that they would be of very many parts."""
+    part = PART if request.function.__module__ == __name__ else 1 << 20
+    monkeypatch.setattr("craft_ai_sdk.CraftAiSdk._MULTIPART_THRESHOLD", THRESHOLD)
+    monkeypatch.setattr("craft_ai_sdk.CraftAiSdk._MULTIPART_PART_SIZE", part)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def store(platform: FaultyPlatform, shared_store: PublicStore) -> PublicStore:
-    return shared_store
-
-
-@pytest.fixture
-def open_store(platform: FaultyPlatform, tmp_path: Path) -> Iterator[Open]:
+def open_store(platform: FaultyPlatform) -> Iterator[Open]:
     """Return a function that opens a store of its own."""
-    opened: list[PublicStore] = []
+    opened: list[CraftAiStore] = []
 
-    def open_with(limits: PublicLimits = LIMITS, folder: str = "") -> PublicStore:
+    def open_with(limits: SdkLimits = LIMITS, folder: str = "") -> CraftAiStore:
         access = access_to(platform)
-        opened.append(PublicStore(access, folder, limits=limits, sizes=tmp_path / "sizes.json"))
+        sdk = Sdk(access, SystemClock(), limits)
+        opened.append(CraftAiStore(access, folder, sdk=sdk))
         return opened[-1]
 
     yield open_with
@@ -121,21 +119,17 @@ def open_store(platform: FaultyPlatform, tmp_path: Path) -> Iterator[Open]:
         store.close()
 
 
+@pytest.fixture
+def store(open_store: Open) -> CraftAiStore:
+    return open_store()
+
+
 def access_to(platform: FaultyPlatform) -> Access:
     return Access(platform.url, lambda: platform.token, platform.url)
 
 
-def patient(store: PublicStore) -> RetryingStore:
+def patient(store: CraftAiStore) -> RetryingStore:
     return RetryingStore(store, clock=FakeClock())
-
-
-def children() -> set[int]:
-    """Return the processes this one has started and not ended."""
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # A thread may end meanwhile.
-            found.update(map(int, (task / "children").read_text().split()))
-    return found
 
 
 def cut_last_byte(platform: FaultyPlatform, path: str) -> None:
@@ -145,7 +139,7 @@ def cut_last_byte(platform: FaultyPlatform, path: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 2999, 3000, 3001, 4001, 16_001])
 def test_w01_the_last_byte_arrives_whatever_the_size(
-    store: PublicStore, platform: FaultyPlatform, size: int
+    store: CraftAiStore, platform: FaultyPlatform, size: int
 ) -> None:
     content = random.Random(size).randbytes(size)
     assert store.write("a", Bytes(content), expect=ABSENT, operation="one").size == size
@@ -167,7 +161,7 @@ def test_w01_object_missing_its_last_byte_is_trashed_and_sent_again(
 
 @pytest.mark.parametrize("lenient", [False, True])
 def test_w02_upload_with_a_rejected_part_fails(
-    store: PublicStore, platform: FaultyPlatform, monkeypatch: pytest.MonkeyPatch, lenient: bool
+    store: CraftAiStore, platform: FaultyPlatform, monkeypatch: pytest.MonkeyPatch, lenient: bool
 ) -> None:
     """S3 itself refuses to end such an upload; the SDK would not mind."""
     monkeypatch.setattr(platform.storage, "lenient", lenient)
@@ -182,7 +176,7 @@ def test_w02_upload_with_a_rejected_part_fails(
 
 
 def test_damaged_object_of_equal_size_is_found_by_reading_back(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.inject("end", fault.after(lambda: platform.put("a", bytes(4000))))
     with pytest.raises(StoreUnavailable):
@@ -191,7 +185,7 @@ def test_damaged_object_of_equal_size_is_found_by_reading_back(
 
 
 def test_w04_sizes_are_exact_despite_rounding_by_the_platform(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     for size in (0, 1023, 1024, 1025, 1_234_567):
         platform.put(f"{size:08}", bytes(size))
@@ -230,14 +224,15 @@ def test_remembered_size_is_not_used_for_another_object(
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"a": 1}', '{"a": ["x", "y", "z"]}'])
-def test_damaged_size_cache_is_discarded(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "sizes.json"
-    file.write_text(content)
-    sizes, shown = KnownSizes(file), shown_as("a", "2026-11-22T10:11:12Z", "4.88 KB")
+def test_damaged_size_cache_is_discarded(content: str) -> None:
+    sizes, shown = KnownSizes("here"), Shown("a", "2026-11-22T10:11:12Z", "t1", "4.88 KB")
+    sizes.save()
+    sizes.file.write_text(content)
+    sizes = KnownSizes("here")
     assert sizes.of(shown) is None
     sizes.learn(shown, 5000)
     sizes.save()
-    assert KnownSizes(file).of(shown) == 5000
+    assert KnownSizes("here").of(shown) == 5000
 
 
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 10_240, 109_576_193, 5 << 30, 3 << 50])
@@ -250,38 +245,23 @@ def test_size_texts_match_the_sdk(size: int) -> None:
 def test_object_larger_than_memory_is_rejected_with_the_reason(
     open_store: Open, platform: FaultyPlatform
 ) -> None:
-    store = open_store(PublicLimits(threshold=5000, largest=4000))
+    store = open_store(SdkLimits(largest=4000))
     with pytest.raises(StoreFull, match=r"4,001 bytes.*at most 4,000"):
         store.write("mine", Bytes(bytes(4001)), expect=ABSENT, operation="one")
     platform.put("theirs", bytes(9000))
     platform.put("small", b"small")
     entries = {entry.path: entry for entry in store.list()}
-    assert isinstance(entries["theirs"], Skipped) and entries["theirs"].failed
+    assert isinstance(entries["theirs"], RemoteObject) and entries["theirs"].size > 4000
     assert content_of(store, "small") == b"small"
     with pytest.raises(StoreFull):
         content_of(store, "theirs")
-
-
-def test_child_process_out_of_memory_fails_alone(
-    open_store: Open, platform: FaultyPlatform
-) -> None:
-    store = open_store(PublicLimits(threshold=5000, largest=1 << 20))
-    platform.put("a", bytes(96 << 20))
-    lie = fault.answering(
-        fault.json_answer({"path": "a", "last_modified": "2026-01-01T00:00:00Z", "size": 5})
-    )
-    platform.inject("information", lie)
-    with pytest.raises(StoreFull, match="memory"):
-        content_of(store, "a")
-    platform.put("b", b"fine")
-    assert content_of(store, "b") == b"fine"
 
 
 @pytest.mark.parametrize("endpoint", ["list", "get", "form"])
 def test_w08_unresponsive_platform_times_out(
     open_store: Open, platform: FaultyPlatform, endpoint: str
 ) -> None:
-    store = open_store(PublicLimits(largest=1 << 20, call_seconds=1))
+    store = open_store(SdkLimits(largest=1 << 20, call_seconds=1))
     platform.put("a", b"content")
     platform.inject(endpoint, fault.hanging(platform.gate))
     act: Callable[[], object] = partial(list, store.list())
@@ -297,7 +277,7 @@ def test_w08_unresponsive_platform_times_out(
 
 
 def test_very_slow_response_times_out(open_store: Open, platform: FaultyPlatform) -> None:
-    store = open_store(PublicLimits(largest=1 << 20, call_seconds=1))
+    store = open_store(SdkLimits(largest=1 << 20, call_seconds=1))
     platform.put("a", bytes(1000))
     platform.inject("get", fault.slow_loris)
     with pytest.raises(StoreUnavailable):
@@ -306,17 +286,17 @@ def test_very_slow_response_times_out(open_store: Open, platform: FaultyPlatform
 
 @pytest.mark.parametrize("size", [5, 4500])
 def test_upload_with_lost_response_succeeds(
-    store: PublicStore, platform: FaultyPlatform, size: int
+    store: CraftAiStore, platform: FaultyPlatform, size: int
 ) -> None:
-    endpoint = "form" if size < LIMITS.threshold else "end"
+    endpoint = "form" if size < THRESHOLD else "end"
     platform.inject(endpoint, fault.answer_lost)
-    written = store.write("a", Bytes(b"x" * size), expect=ABSENT, operation="one")
+    written = patient(store).write("a", Bytes(b"x" * size), expect=ABSENT, operation="one")
     assert (written.size, platform.content("a")) == (size, b"x" * size)
     assert platform.count(endpoint) == 1
 
 
 def test_upload_that_did_not_arrive_changes_nothing(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
     platform.inject("form", fault.connection_lost)
@@ -326,7 +306,7 @@ def test_upload_that_did_not_arrive_changes_nothing(
     assert platform.content("a") == b"old"
 
 
-def test_w11_revoked_access_token_is_renewed(store: PublicStore, platform: FaultyPlatform) -> None:
+def test_w11_revoked_access_token_is_renewed(store: CraftAiStore, platform: FaultyPlatform) -> None:
     platform.put("a", b"content")
     assert content_of(store, "a") == b"content"
     platform.revoke()
@@ -334,7 +314,7 @@ def test_w11_revoked_access_token_is_renewed(store: PublicStore, platform: Fault
 
 
 def test_regenerated_sdk_token_is_requested_again(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"content")
     assert content_of(store, "a") == b"content"
@@ -342,42 +322,43 @@ def test_regenerated_sdk_token_is_requested_again(
     assert content_of(store, "a") == b"content"
 
 
-def test_wrong_token_is_denied_with_a_remedy(platform: FaultyPlatform, tmp_path: Path) -> None:
+def test_wrong_token_is_denied_with_a_remedy(platform: FaultyPlatform) -> None:
     access = Access(platform.url, lambda: "obsolete", platform.url)
-    store = PublicStore(access, limits=LIMITS, sizes=tmp_path / "sizes.json")
-    try:
-        with pytest.raises(StoreDenied) as raised:
-            list(store.list())
-        assert "token" in raised.value.remedy
-    finally:
-        store.close()
+    store = CraftAiStore(access, sdk=Sdk(access, SystemClock()))
+    with pytest.raises(StoreDenied) as raised:
+        list(store.list())
+    assert "token" in raised.value.remedy
 
 
-def test_w13_netrc_entries_are_ignored(
+def test_w13_netrc_entry_is_rejected_until_hidden(
     open_store: Open, platform: FaultyPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".netrc").write_text("default login somebody password secret\n")
     (tmp_path / ".netrc").chmod(0o600)
-    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    with pytest.raises(UsageError, match="in the place of the token") as raised:
+        open_store()
+    assert "NETRC=/dev/null" in raised.value.remedy
+    monkeypatch.setenv("NETRC", os.devnull)
     store = open_store()
     store.write("a", Bytes(b"content"), expect=ABSENT, operation="one")
     assert content_of(store, "a") == b"content"
 
 
 def test_w14_object_decompressed_in_transit_is_rejected(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", gzipped(b"x" * 5000), encoding="gzip")
     platform.put("b", gzipped(bytes(range(256)) * 9000), encoding="gzip")
     with pytest.raises(StoreUnavailable, match="5,000 bytes arrived"):
         content_of(store, "a")
-    listed = {entry.path: entry for entry in store.list()}
-    assert isinstance(listed["b"], Skipped) and listed["b"].failed
+    assert [entry.path for entry in store.list()] == ["a", "b"]
+    with pytest.raises(StoreUnavailable, match="bytes arrived"):
+        content_of(store, "b")
 
 
 def test_html_page_of_a_proxy_is_not_taken_for_content(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"content")
     platform.inject("get", fault.html_200)
@@ -399,13 +380,13 @@ def test_html_page_of_a_proxy_is_not_taken_for_content(
         fault.short_body,
     ],
 )
-def test_w19_listing_that_ended_in_an_error_is_broken(
-    store: PublicStore, platform: FaultyPlatform, broken: fault.Fault
+def test_w19_listing_that_ended_in_an_error_fails(
+    store: CraftAiStore, platform: FaultyPlatform, broken: fault.Fault
 ) -> None:
     for number in range(250):
         platform.put(f"{number:03}", b"")
     platform.inject("list", broken, skip=1, times=1000)
-    with pytest.raises(ListingBroken):
+    with pytest.raises(StoreUnavailable):
         list(store.list())
     platform.heal()
     assert len(list(store.list())) == 250
@@ -414,9 +395,9 @@ def test_w19_listing_that_ended_in_an_error_is_broken(
 def test_w19_empty_page_pointing_to_itself_ends_the_listing(
     open_store: Open, platform: FaultyPlatform
 ) -> None:
-    store = open_store(PublicLimits(largest=1 << 20, call_seconds=1))
+    store = open_store(SdkLimits(largest=1 << 20, call_seconds=1))
     platform.inject("list", fault.empty_token, times=1_000_000)
-    with pytest.raises(ListingBroken):
+    with pytest.raises(StoreUnavailable):
         list(store.list())
 
 
@@ -433,7 +414,7 @@ def test_w20_folder_of_an_environment_is_a_store_of_its_own(
 
 @pytest.mark.parametrize("path", ["a/../b", "./a", "..", "not-utf-8-\udce9"])
 def test_w21_name_that_could_not_be_downloaded_is_rejected(
-    store: PublicStore, platform: FaultyPlatform, path: str
+    store: CraftAiStore, platform: FaultyPlatform, path: str
 ) -> None:
     with pytest.raises(PathRefused):
         store.write(path, Bytes(b""), expect=ABSENT, operation="one")
@@ -441,7 +422,7 @@ def test_w21_name_that_could_not_be_downloaded_is_rejected(
 
 
 def test_object_changing_while_read_is_rejected(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"one")
     platform.inject("get", fault.before(lambda: platform.put("a", b"two")))
@@ -453,7 +434,7 @@ def test_object_changing_while_read_is_rejected(
 
 
 def test_standby_environment_is_unavailable_and_never_empty(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     platform.put("a", b"content")
     for code in (502, 503, 504):
@@ -468,55 +449,8 @@ def test_standby_environment_is_unavailable_and_never_empty(
     assert content_of(store, "a") == b"content"
 
 
-def test_dead_child_process_is_replaced(open_store: Open, platform: FaultyPlatform) -> None:
-    before = children()
-    store = open_store()
-    platform.put("a", b"content")
-    assert store.stat("a") is not None
-    for child in children() - before:
-        os.kill(child, signal.SIGKILL)
-    assert content_of(patient(store), "a") == b"content"
-
-
-def test_close_ends_all_child_processes(open_store: Open, platform: FaultyPlatform) -> None:
-    before = children()
-    store = open_store()
-    store.write("a", Bytes(bytes(3001)), expect=ABSENT, operation="one")
-    assert 1 <= len(children() - before) <= LIMITS.slots
-    store.close()
-    assert children() == before
-
-
-ORPHAN = """
-import os, signal, sys
-from pathlib import Path
-from craftsync.stores.craftai import Access, CraftAiStore
-from craftsync.stores.craftai.public import PublicStore
-
-url, token, sizes = sys.argv[1:]
-store = PublicStore(Access(url, lambda: token, url), sizes=Path(sizes))
-store.stat("a")
-print(Path("/proc/self/task", str(os.getpid()), "children").read_text(), flush=True)
-sys.stdin.read()
-"""
-
-
-def test_child_process_ends_with_its_parent(platform: FaultyPlatform, tmp_path: Path) -> None:
-    arguments = [platform.url, platform.token, str(tmp_path / "sizes.json")]
-    with subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as parent:
-        assert parent.stdout is not None
-        child = os.pidfd_open(int(parent.stdout.readline()))
-        parent.kill()
-    ended = select.poll()
-    ended.register(child, select.POLLIN)
-    assert ended.poll(20_000)
-    os.close(child)
-
-
-def test_many_threads_share_few_child_processes(
-    store: PublicStore, platform: FaultyPlatform
+def test_many_threads_share_the_few_instances_of_the_sdk(
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     def carry(number: int) -> bool:
         content = random.Random(number).randbytes([0, 7, 2500, 3001, 5001][number % 5])
@@ -527,18 +461,7 @@ def test_many_threads_share_few_child_processes(
         assert all(pool.map(carry, range(32)))
 
 
-def test_token_is_in_no_environment_or_argument_of_child_processes(
-    open_store: Open, platform: FaultyPlatform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CRAFT_AI_SDK_TOKEN", platform.token)
-    before = children()
-    open_store().stat("a")
-    (child,) = children() - before
-    for name in ("environ", "cmdline"):
-        assert platform.token.encode() not in Path(f"/proc/{child}/{name}").read_bytes()
-
-
-def test_sdk_fallback_limits_are_reported_once(
+def test_its_limits_are_logged_once(
     open_store: Open, platform: FaultyPlatform, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -551,7 +474,7 @@ def test_sdk_fallback_limits_are_reported_once(
 
 
 def test_write_overtaken_by_another_client_is_rejected(
-    store: PublicStore, platform: FaultyPlatform
+    store: CraftAiStore, platform: FaultyPlatform
 ) -> None:
     old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
     platform.put("a", b"theirs")
@@ -561,30 +484,8 @@ def test_write_overtaken_by_another_client_is_rejected(
     assert platform.content("a") == b"theirs"
 
 
-@pytest.mark.parametrize("changed", [False, True])
-def test_sdk_fallback_is_used_when_sdk_internals_changed(
-    platform: FaultyPlatform,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    changed: bool,
-) -> None:
-    """Changed in this process only: the worker processes load the SDK as it is installed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    if changed:
-        monkeypatch.setattr("craft_ai_sdk.CraftAiSdk._refresh_access_token", None)
-    before = children()
-    store = CraftAiStore(access_to(platform))
-    store.prepare(None)
-    store.write("a", Bytes(b"content"), expect=ABSENT, operation="one")
-    assert platform.content("a") == b"content"
-    assert bool(children() - before) is changed
-    assert ("public functions only" in caplog.text) is changed
-    store.close()
-
-
-def test_sdk_fallback_keeps_a_folder_in_sync(
-    store: PublicStore, platform: FaultyPlatform, tmp_path: Path
+def test_a_folder_is_kept_in_sync(
+    store: CraftAiStore, platform: FaultyPlatform, tmp_path: Path
 ) -> None:
     world = World(tmp_path, patient(store))
     world.write("données/été.csv", "1" * 2000)
@@ -603,3 +504,88 @@ def test_sdk_fallback_keeps_a_folder_in_sync(
     assert "empty" not in platform.paths()
     # Each kept byte would travel twice here, so the own upload that was replaced is not kept.
     assert world.kept() == {"2" * 3000, ""}
+
+
+def test_abandoned_upload_changes_nothing_later(open_store: Open, platform: FaultyPlatform) -> None:
+    """An upload that nobody waits for sends no further part, and until it has ended nothing else is sent there."""
+    store = open_store(SdkLimits(largest=1 << 20, call_seconds=1))
+    gate = Gate()
+
+    def held(request: fault.Request, proceed: fault.Proceed) -> fault.Answer | None:
+        gate.wait()
+        return proceed()
+
+    platform.inject("part", held)
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        store.write("a", Bytes(b"x" * 5000), expect=ABSENT, operation="one")
+    with pytest.raises(StoreUnavailable, match="has not ended"):
+        store.write("a", Bytes(b"y" * 10), expect=ABSENT, operation="two")
+    store.write("b", Bytes(b"y" * 10), expect=ABSENT, operation="three")
+    gate.open()
+    RetryingStore(store, clock=SystemClock()).write(
+        "a", Bytes(b"z" * 10), expect=ABSENT, operation="four"
+    )
+    assert platform.content("a") == b"z" * 10
+    assert platform.count("part", "end") == 1
+
+
+def test_stop_ends_a_wait_for_the_sdk(open_store: Open, platform: FaultyPlatform) -> None:
+    store = open_store()
+    platform.put("a", b"content")
+    asked = threading.Event()
+    hang = fault.hanging(platform.gate)
+
+    def held(request: fault.Request, proceed: fault.Proceed) -> fault.Answer | None:
+        asked.set()
+        return hang(request, proceed)
+
+    platform.inject("get", held)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(content_of, store, "a")
+        assert asked.wait(60)
+        store.cancel()
+        with pytest.raises(Interrupted):
+            reading.result(60)
+    with pytest.raises(Interrupted):
+        store.stat("a")
+    store.renew()
+    assert content_of(store, "a") == b"content"
+
+
+def test_missing_extra_error_says_how_to_install_it(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "craft_ai_sdk", None)
+    with pytest.raises(UsageError) as raised:
+        open_store()
+    assert raised.value.remedy == "pip install 'craftsync[sdk]'"
+
+
+def test_sdk_import_leaves_warning_filters_unchanged() -> None:
+    code = (
+        "import warnings, requests; before = list(warnings.filters)\n"
+        "from craftsync.clock import SystemClock\n"
+        "from craftsync.stores.craftai import Access\n"
+        "from craftsync.stores.craftai.sdk import Sdk\n"
+        "Sdk(Access('http://127.0.0.1:9', lambda: 'token'), SystemClock()).close()\n"
+        "assert warnings.filters == before, warnings.filters\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_only_public_functions_of_the_sdk_are_used() -> None:
+    source = Path(inspect.getsourcefile(Sdk) or "").read_text()
+    touched = {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "sdk"
+    }
+    assert touched == {
+        "delete_data_store_object",
+        "download_data_store_object",
+        "get_data_store_object_information",
+        "list_data_store_objects",
+        "upload_data_store_object",
+    }

@@ -1,8 +1,8 @@
-"""The requests behind signed URLs: the bytes of objects, on connections that are kept and shared.
+"""The bytes of objects: to and from signed URLs, hashed on their way.
 
 A signed URL is a key to one object. It takes no token, no login of `~/.netrc`
 and no other header than its own, is followed nowhere else, and is never part
-of a message. Nothing is retried here.
+of a message.
 """
 
 from __future__ import annotations
@@ -11,23 +11,27 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from hashlib import md5
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
+from craftsync.clock import Clock
 from craftsync.core.model import time_within
 from craftsync.net.http import Buffer, Response
-from craftsync.net.pace import Attempt
+from craftsync.net.pace import Attempt, Pace
 from craftsync.stores.base import Source, pace_of
-from craftsync.stores.craftai.bodies import CHUNK, Content, form
 from craftsync.stores.craftai.errors import (
     RangeBeyond,
+    UrlExpired,
     refused,
     storage_answer,
     unintelligible,
     unreachable,
 )
-from craftsync.stores.craftai.transport import TIMEOUT, Connections
+from craftsync.stores.craftai.platform import Access, Connections, Part, Platform
+
+CHUNK = 1024 * 1024
 
 _RESUME_INCOMPLETE = 308
 """What Google Cloud Storage answers to every part but the last
@@ -37,23 +41,77 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 
+def form(boundary: str, fields: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """Return what comes before and after the file. The name of the file says nothing of where it came from."""
+    head = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    head.append(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+    )
+    return "".join(head).encode(), f"\r\n--{boundary}--\r\n".encode()
+
+
+def _quoted(name: str) -> str:
+    return name.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "")
+
+
+class Content:
+    """The bytes of a span of the content, hashed on their way.
+
+    They leave at `pace`. `held` keeps the last ones back until the content is
+    known to be whole. `before` is the hash of what came before; `running` goes
+    on with it.
+    """
+
+    def __init__(
+        self, source: Source, span: range, pace: Pace, before: Any = None, *, held: bool = False
+    ) -> None:
+        self.held = held
+        self.running: Any = before.copy() if before is not None else None
+        self.length = len(span)
+        self.pace = pace
+        self._source = source
+        self._span = span
+        self._md5 = md5(usedforsecurity=False)
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self.held and not self._span:
+            self._source.verify()
+        for offset in range(self._span.start, self._span.stop, CHUNK):
+            chunk = self._source.read_at(offset, min(CHUNK, self._span.stop - offset))
+            self._md5.update(chunk)
+            if self.running is not None:
+                self.running.update(chunk)
+            if self.held and offset + len(chunk) == self._span.stop:
+                self._source.verify()
+            yield chunk
+
+    def md5(self) -> str:
+        """Return the MD5 of what was read so far."""
+        return self._md5.hexdigest()
+
+
 class Receipt(NamedTuple):
     """What the storage said of bytes it took. `etag` is verbatim, `date_ns` the storage's own clock.
 
     `intact` says whether its checksum is that of the bytes sent, and is `None`
     when it gives none. `complete` is false while a resumable upload wants more.
+    `digest` is the SHA-256 of what was sent, if that was computed.
     """
 
     etag: str | None
     date_ns: int | None
     intact: bool | None
     complete: bool = True
+    digest: bytes = b""
 
 
 class Body(NamedTuple):
     """An object on its way: `length` bytes from `start` of the `size` it has in all.
 
-    What the storage left out is `None`.
+    What the storage leaves out is `None`.
     """
 
     start: int
@@ -64,14 +122,24 @@ class Body(NamedTuple):
     chunks: Iterator[bytes]
 
 
-class Storage:
-    """Sends bytes to signed URLs and fetches them, from any number of threads."""
+class Storage(Platform):
+    """An environment with the bytes of its objects, which are sent to signed URLs and fetched from them.
 
-    def __init__(self, location: str) -> None:
-        self._location = location
-        self._connections = Connections(location)
+    Nothing is retried but a URL that expired on the way, which is replaced once.
+    """
 
-    def post_form(self, url: str, fields: Mapping[str, str], source: Source, path: str) -> Receipt:
+    def __init__(self, access: Access, location: str, clock: Clock) -> None:
+        super().__init__(access, location, clock)
+        self._bytes = Connections(location)
+
+    def put(self, key: str, source: Source) -> Receipt:
+        """Upload a whole object."""
+        try:
+            return self._post_form(*self.upload_url(key), source, key)
+        except UrlExpired:
+            return self._post_form(*self.upload_url(key), source, key)
+
+    def _post_form(self, url: str, fields: Mapping[str, str], source: Source, path: str) -> Receipt:
         """Upload a whole object as the form the signature is for.
 
         The end of the body is held back until `source.verify` has passed, so
@@ -94,19 +162,17 @@ class Storage:
                 attempt.count(source.size)
                 return self._receipt(response, content)
 
-    def put_part(
-        self, url: str, headers: Mapping[str, str], content: Content, path: str
-    ) -> Receipt:
+    def put_part(self, key: str, part: Part, content: Content) -> Receipt:
         """Upload content as one part. Status 308 counts as success where it is the protocol."""
         length = {"Content-Length": str(content.length)}
-        resumable = any(name.lower() == "content-range" for name in headers)
+        resumable = any(name.lower() == "content-range" for name in part.more)
         with (
             Attempt(content.pace) as attempt,
             self._exchange(
                 "PUT",
-                url,
-                path,
-                headers={**headers, **length},
+                part.url,
+                key,
+                headers={**part.more, **length},
                 body=attempt.pieces(content),
                 incomplete=resumable,
             ) as response,
@@ -119,7 +185,7 @@ class Storage:
     ) -> Iterator[Body]:
         """Fetch an object, or a part of it; with `etag` only if it is this very one.
 
-        A storage that does not know ranges sends all of it, which `Body.start` tells.
+        A storage that does not know ranges sends all of it: see `Body.start`.
         """
         headers = {} if etag is None else {"If-Match": etag}
         if offset or length is not None:
@@ -128,22 +194,26 @@ class Storage:
         with self._exchange("GET", url, path, headers=headers) as response:
             yield _body(response, self._chunks(response))
 
-    def etag(self, url: str, path: str) -> str | None:
-        """Return the ETag of an object by fetching one byte, or `None` when the storage tells none."""
+    def etag(self, key: str) -> str | None:
+        """Return the ETag of an object by fetching one byte, or `None` when the storage gives none."""
+        url = self.download_url(key)
         try:
-            with self.get(url, path, etag=None, offset=0, length=1) as body:
+            with self.get(url, key, etag=None, offset=0, length=1) as body:
                 return body.etag
         except RangeBeyond:
             return None
 
     def cancel(self) -> None:
-        self._connections.cancel()
+        super().cancel()
+        self._bytes.cancel()
 
     def renew(self) -> None:
-        self._connections.renew()
+        super().renew()
+        self._bytes.renew()
 
     def close(self) -> None:
-        self._connections.close()
+        super().close()
+        self._bytes.close()
 
     @contextmanager
     def _exchange(
@@ -158,7 +228,7 @@ class Storage:
     ) -> Iterator[Response]:
         """Send a request and hand out its successful answer."""
         sent = {"Accept-Encoding": "identity", "User-Agent": "craftsync", **headers}
-        with self._connections.sent(method, url, sent, body, TIMEOUT) as response:
+        with self._bytes.sent(method, url, sent, body) as response:
             if not 200 <= response.status < 300 and not (
                 incomplete and response.status == _RESUME_INCOMPLETE
             ):
@@ -178,7 +248,7 @@ class Storage:
         etag = response.headers.get("etag")
         return Receipt(
             etag,
-            _moment(response.headers.get("date")),
+            _date_ns(response.headers.get("date")),
             _intact(response, etag, content.md5()),
             complete=response.status != _RESUME_INCOMPLETE,
         )
@@ -215,7 +285,7 @@ def _body(response: Response, chunks: Iterator[bytes]) -> Body:
     headers = response.headers
     length = _number(headers.get("content-length"))
     span = _RANGE.fullmatch(headers.get("content-range", ""))
-    etag, modified = headers.get("etag"), _moment(headers.get("last-modified"))
+    etag, modified = headers.get("etag"), _date_ns(headers.get("last-modified"))
     if span is None:
         return Body(0, length, length, etag, modified, chunks)
     start, last, size = (int(number) for number in span.groups())
@@ -226,7 +296,7 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
-def _moment(text: str | None) -> int | None:
+def _date_ns(text: str | None) -> int | None:
     """Read a date of HTTP, which is to the second."""
     try:
         return time_within(int(parsedate_to_datetime(text).timestamp()) * 10**9) if text else None

@@ -1,0 +1,97 @@
+"""Sizes as the SDK's public functions show them, and the exact ones behind them.
+
+A listing shows "104.50 MB". An exact size is learnt by writing or reading the
+object. Forgetting one costs a download, never correctness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from craftsync.stores.craftai.listing import moment_of
+
+_UNITS = ("B", "KB", "MB", "GB", "TB")
+
+
+class Shown(NamedTuple):
+    """An object as the functions show it: a token for when it was made, and a text for its size."""
+
+    key: str
+    modified: str
+    version: str
+    size: str
+
+
+class KnownSizes:
+    """The exact sizes learnt so far, kept in a cache file from one run to the next (XDG Base Directory Specification).
+
+    One is believed while the functions show the same text and the same moment.
+    A file that is missing, damaged or cannot be written is no error.
+    """
+
+    def __init__(self, location: str) -> None:
+        """`location` is that of the environment."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        name = hashlib.sha256(location.encode()).hexdigest()[:16]
+        self.file = cache / "craftsync" / f"sizes-{name}.json"
+        self._sizes: dict[str, tuple[str, str, int]] = {}
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            saved = json.loads(self.file.read_text()).items()
+            self._sizes = {key: (str(v), str(t), int(size)) for key, (v, t, size) in saved}
+
+    def of(self, shown: Shown) -> int | None:
+        """Return the exact size of an object, if it is known."""
+        number, _, unit = shown.size.partition(" ")
+        if unit in ("", "B") and number.removesuffix(".00").isdecimal():
+            return int(number.removesuffix(".00"))
+        version, text, size = self._sizes.get(shown.key, ("", "", 0))
+        return size if (version, text) == (shown.version, shown.size) else None
+
+    def learn(self, shown: Shown, size: int) -> None:
+        self._sizes[shown.key] = (shown.version, shown.size, size)
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Forget objects that a complete listing does not show."""
+        self._sizes = {key: known for key, known in self._sizes.copy().items() if key in keys}
+
+    def save(self) -> None:
+        with suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as written:
+                json.dump(self._sizes, written)
+            os.replace(written.name, self.file)
+
+
+def size_text(size: int) -> str:
+    """Return the text the SDK shows for a size (craft-ai-sdk 0.74.7, utils/file_utils.py:41)."""
+    shown, unit = float(size), 0
+    while shown >= 1024 and unit < len(_UNITS):
+        shown /= 1024
+        unit += 1
+    # Beyond the last unit the SDK divides once more and keeps its name.
+    return f"{shown:.2f} {_UNITS[min(unit, len(_UNITS) - 1)]}"
+
+
+def is_size(text: str, size: int) -> bool:
+    """Tell whether a size may be what a text shows. Unequal proves a difference, equal proves nothing."""
+    return text in (size_text(size), str(size))
+
+
+def smallest_size(text: str) -> int:
+    """Return a size that is no larger than what a text shows, 0 where it cannot be read."""
+    number, _, unit = text.partition(" ")
+    with suppress(ValueError):
+        return max(int((float(number) - 0.005) * 1024 ** _UNITS.index(unit or "B")), 0)
+    return 0
+
+
+def shown_as(key: str, entry: Any) -> Shown:
+    modified = str(entry["last_modified"])
+    return Shown(key, modified, moment_of(modified)[1], str(entry["size"]))
