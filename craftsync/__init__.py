@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from craftsync.config.options import MigrateOptions, PassOptions
+    from craftsync.config.options import MigrateOptions, RunOptions
     from craftsync.datastore import DataStore as DataStore
     from craftsync.engine.report import Report
     from craftsync.migrate.options import MigrationReport
@@ -50,27 +50,27 @@ import_module("craftsync.engine")
 import_module("craftsync.migrate")
 
 
-def push(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
+def push(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
     """Bring what changed in the root to the store; with `delete=True` the store mirrors the root.
 
     `store` is a word as on the command line or a path, and the options are its flags
-    (`craftsync.config.options.PassOptions`). Raises a `CraftsyncError` when a whole
+    (`craftsync.config.options.RunOptions`). Raises a `CraftsyncError` when a whole
     side is broken; what concerns single paths is counted in the report.
     """
     return _run("push", root, store, options)
 
 
-def pull(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
+def pull(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
     """Bring what changed in the store to the root; all else as in `push`."""
     return _run("pull", root, store, options)
 
 
-def sync(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
+def sync(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
     """Bring both sides in sync; all else as in `push`."""
     return _run("sync", root, store, options)
 
 
-def check(root: Place, store: Place, **options: Unpack[PassOptions]) -> Report:
+def check(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
     """Compare the content of both sides and change nothing; all else as in `push`.
 
     A store in the place of the root is compared in the same way.
@@ -96,7 +96,7 @@ def migrate(source: Place, target: Place, **options: Unpack[MigrateOptions]) -> 
     return command.run(word_of(source), word_of(target), options)
 
 
-def _run(command: str, root: Place, store: Place, options: PassOptions) -> Report:
+def _run(command: str, root: Place, store: Place, options: RunOptions) -> Report:
     from craftsync import runs
     from craftsync.config.places import word_of
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from craftsync import opening
-from craftsync.config.options import PassOptions, Settings, given_by, refuse_unknown
+from craftsync.config.options import RunOptions, Settings, given_by, refuse_unknown
 from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.parsers import RateByTime, Rates
 from craftsync.core.model import Compare, Mode, Policy
@@ -25,8 +25,8 @@ _ROOT_AND_STORE = 2
 MODES = {"push": Mode.PUSH, "pull": Mode.PULL, "sync": Mode.TWO_WAY}
 
 
-def run(command: str, words: Sequence[str], asked: PassOptions) -> Report:
-    """Push, pull or sync the pair the words name; `command` says which of the three."""
+def run(command: str, words: Sequence[str], asked: RunOptions) -> Report:
+    """Push, pull or sync the pair the words name; `command` is one of the three words."""
     pair = opening.resolve(words, asked)
     options = options_for(pair, asked, MODES[command])
     if command == "pull" and len(words) == _ROOT_AND_STORE:
@@ -37,13 +37,13 @@ def run(command: str, words: Sequence[str], asked: PassOptions) -> Report:
 
 def check(
     words: Sequence[str],
-    asked: PassOptions,
+    asked: RunOptions,
     on_line: Callable[[str, str], None] = lambda symbol, path: None,
 ) -> Report:
     """Compare the content of a pair and change nothing.
 
-    `on_line` is told of each path: "=" equal, "-" only in the store, "+" only
-    in the root, "*" different, "!" could not be read.
+    `on_line` gets each path with its symbol: "=" equal, "-" only in the store, "+" only
+    in the folder, "*" different, "!" could not be read.
     """
     pair = opening.resolve(words, asked)
     options = options_for(pair, asked)
@@ -53,14 +53,14 @@ def check(
         return session.check(options, on_line, asked.get("on_event", _ignore))
 
 
-def options_for(pair: Pair, asked: PassOptions, mode: Mode | None = None) -> Options:
+def options_for(pair: Pair, asked: RunOptions, mode: Mode | None = None) -> Options:
     """Return what a call asks of a pair; the configuration, then the defaults fill in the rest."""
-    refuse_unknown(asked, PassOptions)
+    refuse_unknown(asked, RunOptions)
     settings = Settings.of(pair.given, given_by(asked))
     return options_of(asked, settings, mode or settings.mode)
 
 
-def options_of(asked: PassOptions, settings: Settings, mode: Mode) -> Options:
+def options_of(asked: RunOptions, settings: Settings, mode: Mode) -> Options:
     """Return the engine's options: the settings of a folder, and what concerns this one call."""
     up, down = _rates_of(settings.bwlimit)
     return Options(
@@ -87,7 +87,7 @@ def _rates_of(limit: Rates | Timetable[Rates]) -> tuple[Rate, Rate]:
     return RateByTime(limit, "upload"), RateByTime(limit, "download")
 
 
-def _compare(asked: PassOptions) -> Compare:
+def _compare(asked: RunOptions) -> Compare:
     checksum, size_only = asked.get("checksum", False), asked.get("size_only", False)
     if checksum and size_only:
         raise UsageError("--checksum and --size-only contradict each other.", remedy="Give one.")
@@ -96,7 +96,7 @@ def _compare(asked: PassOptions) -> Compare:
     return Compare.SIZE_ONLY if size_only else Compare.FINGERPRINT
 
 
-def opened_for(pair: Pair, options: Options, asked: PassOptions) -> AbstractContextManager[Session]:
+def opened_for(pair: Pair, options: Options, asked: RunOptions) -> AbstractContextManager[Session]:
     """Open a pair for a run with these options: the side a run brings files to may be new."""
     return opening.open_pair(
         pair,

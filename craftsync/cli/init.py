@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config, Folder
 from craftsync.config.options import Option, PairOptions
-from craftsync.config.places import DirectoryLocation, Location, S3Location
+from craftsync.config.places import DirectoryLocation, Location, S3Access, S3Location
 from craftsync.config.secrets import TOKEN_ENV
-from craftsync.errors import UsageError, nearest
+from craftsync.errors import CraftsyncError, UsageError, nearest
 
 _NOT_A_NAME = re.compile(r"[^\w.-]+")
 
@@ -30,11 +31,11 @@ _NOT_A_NAME = re.compile(r"[^\w.-]+")
     click.argument("words", nargs=-1, metavar="[[NAME] ROOT STORE]"), common.access_options
 )
 def init(words: tuple[str, ...], **flags: Any) -> None:
-    """Put a folder and its store into the configuration, and say what to do next.
+    """Put a folder and its store into the configuration, and print what to do next.
 
-    NAME is what the pair is called from then on; by default that of the
-    folder. What the configuration says already stays as it is. Without words
-    it asks.
+    NAME is what the linked folder is called from then on; by default that of
+    the folder. What is in the configuration already stays as it is. Without
+    words it prompts for them.
 
     \b
     Examples:
@@ -44,10 +45,9 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
     """
     asked = common.asked_of(flags)
     file, old, known = _configuration(asked)
-    name, root, store = _words(words)
-    _refuse_name(name, file, known)
-    location = places.resolve(store, known, pairs.access_of(asked))
-    places.refuse_nesting(Path(root), location)
+    access = pairs.access_of(asked)
+    name, root, store = _words(words, file, known, access)
+    location = places.resolve(store, known, access)
     content = edit.with_entries(old, file, _entries(known, name, root, store, location))
     for folder in (Path(root), location.path if isinstance(location, DirectoryLocation) else None):
         if folder is not None and not folder.is_dir():
@@ -67,21 +67,55 @@ def _configuration(asked: PairOptions) -> tuple[Path, str, Config]:
     return file, file.read_text("utf-8"), configuration.load(file)
 
 
-def _words(words: tuple[str, ...]) -> tuple[str, str, str]:
-    """Return name, root (absolute) and store; asks for what is not given."""
-    match words:
-        case [name, root, store]:
-            return name, _absolute(root), store
-        case [root, store]:
-            return _name_of(_absolute(root)), _absolute(root), store
-        case [] if sys.stdin.isatty():
-            root = _absolute(click.prompt("Folder to keep in sync"))
-            store = click.prompt(
-                "Store (s3://bucket/prefix, craft-ai://, /folder or an environment)"
+def _words(
+    words: tuple[str, ...], file: Path, known: Config, access: S3Access
+) -> tuple[str, str, str]:
+    """Return name, root (absolute) and store, none of which is refused; without words it prompts for them."""
+
+    def refuse_store(word: str, root: str) -> None:
+        places.refuse_nesting(Path(root), places.resolve(word, known, access))
+
+    if not words and sys.stdin.isatty():
+        root = _absolute(_prompt("Folder to keep in sync", lambda word: _refuse_root(word, known)))
+        store = _prompt(
+            "Store (s3://bucket/prefix, craft-ai://, /folder or an environment)",
+            lambda word: refuse_store(word, root),
+        )
+        name = _prompt("Name", lambda word: _refuse_name(word, file, known), _name_of(root))
+        return name, root, store
+    if len(words) not in {2, 3}:
+        raise UsageError("It is not clear what is meant.", remedy="Give [NAME] ROOT STORE.")
+    root, store = _absolute(words[-2]), words[-1]
+    name = words[0] if len(words) == 3 else _name_of(root)
+    _refuse_name(name, file, known)
+    _refuse_root(root, known)
+    refuse_store(store, root)
+    return name, root, store
+
+
+def _prompt(question: str, refuse: Callable[[str], None], default: str | None = None) -> str:
+    """Prompt until the answer is not refused: no mistake loses the answers before it."""
+
+    def accepted(word: str) -> str:
+        try:
+            refuse(word)
+        except CraftsyncError as error:
+            raise click.UsageError(f"{error} {error.remedy}") from error
+        return word
+
+    answer: str = click.prompt(question, default, value_proc=accepted)
+    return answer
+
+
+def _refuse_root(word: str, known: Config) -> None:
+    """Raise `UsageError` for a folder that overlaps with one that is configured already."""
+    root = Path(_absolute(word))
+    for name, folder in known.folders.items():
+        if relation := places.relation(root, folder.root):
+            raise UsageError(
+                f"{root} {relation} {folder.root}, the folder {name} of the configuration.",
+                remedy=f"Use that one (craftsync sync {name}), or folders beside each other.",
             )
-            return click.prompt("Name", default=_name_of(root)), root, store
-        case _:
-            raise UsageError("It is not clear what is meant.", remedy="Give [NAME] ROOT STORE.")
 
 
 def _refuse_name(name: str, file: Path, known: Config) -> None:

@@ -9,7 +9,7 @@ import click
 
 from craftsync.cli.terminal import ReaderGone
 from craftsync.config import options
-from craftsync.config.options import PairOptions, PassOptions
+from craftsync.config.options import PairOptions, RunOptions
 from craftsync.config.parsers import choice_of
 from craftsync.core.model import Mode
 
@@ -97,16 +97,16 @@ output_options = all_of(json_option, group("loudness"))
 dry_run_option = option("dry_run")
 
 
-def asked_of(flags: Mapping[str, Any]) -> PassOptions:
+def asked_of(flags: Mapping[str, Any]) -> RunOptions:
     """Return those of a command's flags that are options of a run; the others are the command's own."""
     return cast(
-        PassOptions,
-        {name: value for name, value in flags.items() if name in PassOptions.__annotations__},
+        RunOptions,
+        {name: value for name, value in flags.items() if name in RunOptions.__annotations__},
     )
 
 
 def place_of(flags: Mapping[str, Any]) -> PairOptions:
-    """Return those of a command's flags that say where things are."""
+    """Return those of a command's flags that name places."""
     return cast(
         PairOptions,
         {name: value for name, value in flags.items() if name in PairOptions.__annotations__},

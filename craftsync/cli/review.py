@@ -18,7 +18,7 @@ from craftsync.cli.output import reporting, say, say_json, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
-from craftsync.config.options import PassOptions
+from craftsync.config.options import RunOptions
 from craftsync.core.model import Kind, LocalFile
 from craftsync.core.paths import malformed
 from craftsync.engine.report import Report
@@ -332,7 +332,7 @@ def _judge(verb: str, paths: tuple[str, ...], everything: bool, flags: dict[str,
     return _judge_here(pair, asked, verb, inside, flags)
 
 
-def _count(pair: pairs.Pair, asked: PassOptions, paths: tuple[str, ...] | None) -> int:
+def _count(pair: pairs.Pair, asked: RunOptions, paths: tuple[str, ...] | None) -> int:
     """Count the held deletes that are meant; raises `UsageError` for a path that means none."""
     with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         for path in paths or ():
@@ -348,7 +348,7 @@ def _is_meant(session: Session, path: str) -> bool:
     return next(chain(session.held([path]), session.deleted([path])), None) is not None
 
 
-def _told(pair: pairs.Pair, asked: PassOptions, verb: str, paths: tuple[str, ...] | None) -> bool:
+def _told(pair: pairs.Pair, asked: RunOptions, verb: str, paths: tuple[str, ...] | None) -> bool:
     """Hand it to the daemon; return whether one runs."""
     if paths is None:
         return watch.tell(pair, asked, verb, paths=None) is not None
@@ -367,7 +367,7 @@ def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, A
 
 def _judge_here(
     pair: pairs.Pair,
-    asked: PassOptions,
+    asked: RunOptions,
     verb: str,
     paths: tuple[str, ...] | None,
     flags: dict[str, Any],

@@ -21,7 +21,7 @@ from craftsync.cli.output import reporting, say, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.config import file as config
 from craftsync.config import pairs, places
-from craftsync.config.options import PairOptions, PassOptions, Settings, given_by, read
+from craftsync.config.options import PairOptions, RunOptions, Settings, given_by, read
 from craftsync.config.parsers import BadWord, Rates, parse_address, parse_rates
 from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
@@ -381,7 +381,7 @@ def _own_file(file: Path, words: tuple[str, ...], watched: Sequence[Watched]) ->
 def _watched(
     pair: pairs.Pair,
     given: Mapping[str, Any],
-    asked: PassOptions,
+    asked: RunOptions,
     make_listener: MakeListener,
 ) -> Watched:
     """Return how one pair is to be watched; what the call is silent about its folder says."""

@@ -1,4 +1,4 @@
-"""What can be configured, and where it is said: the options, the file, the secrets, and what names stand for.
+"""What can be configured: the options, the file, the secrets, and what the names of stores and folders mean.
 
 Nothing here opens a store or runs anything: `craftsync.opening` does.
 """

@@ -75,7 +75,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything the file says; empty when there is no file."""
+    """The content of the file; empty when there is no file."""
 
     environments: Mapping[str, Environment] = field(default_factory=dict)
     folders: Mapping[str, Folder] = field(default_factory=dict)
@@ -148,7 +148,7 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
 
 
 def parse(content: str, file: Path) -> Config:
-    """Return what the content of a configuration file says; `file` is for messages and relative paths."""
+    """Return the values in the text of a configuration file; `file` is for messages and relative paths."""
     try:
         keys = read_yaml(content)
     except NotYaml as error:
@@ -289,7 +289,7 @@ class Section:
 
 
 class NotYaml(Exception):
-    """The text is not YAML; the message says where."""
+    """The text is not YAML; the message names the line."""
 
 
 def read_yaml(text: str) -> Any:

@@ -1,9 +1,9 @@
 """Every option there is, in one table.
 
 The flags of the command line, the `CRAFTSYNC_*` variables, the keywords of the
-Python functions, the keys of the configuration file, their defaults and what is
-said about them (`--help`, config.example.yaml, docs/configuration.md) are made
-from these rows. An option of one command alone, such as `history --limit`,
+Python functions, the keys of the configuration file, their defaults and their
+documents (`--help`, config.example.yaml, docs/configuration.md) are made from
+these rows. An option of one command alone, such as `history --limit`,
 stands with its command.
 """
 
@@ -71,13 +71,13 @@ class Option(NamedTuple):
     default: str = ""
     """As it is written; empty for none."""
     more: str = ""
-    """What else there is to know; only the documents say it."""
+    """What else there is to know; for the documents only."""
     group: str | None = None
-    """The group of flags it belongs to; `None` where it is no flag."""
+    """The group of flags it belongs to; `None` where it is not a flag."""
     value: str = ""
     """What stands for its value in the help; empty for a flag without one."""
     spellings: tuple[str, ...] = ()
-    """Other spellings of the flag; one with --no- says that it is not given."""
+    """Other spellings of the flag; one with --no- turns it off."""
     many: bool = False
     """Whether the flag can be given several times."""
 
@@ -301,7 +301,7 @@ class PairOptions(TypedDict, total=False):
     request_payer: bool
 
 
-class RunOptions(PairOptions, total=False):
+class SharedOptions(PairOptions, total=False):
     """How to run what brings one side in sync with the other: the keywords of runs and migrations alike."""
 
     dry_run: bool
@@ -317,7 +317,7 @@ class RunOptions(PairOptions, total=False):
     """Is called with each event (`craftsync.engine.report.Event`) while the run goes on."""
 
 
-class PassOptions(RunOptions, total=False):
+class RunOptions(SharedOptions, total=False):
     """How to run: the keywords of `push`, `pull`, `sync` and `check`, and the flags of the same names."""
 
     checksum: bool
@@ -325,7 +325,7 @@ class PassOptions(RunOptions, total=False):
     conflict: str | None
 
 
-class MigrateOptions(RunOptions, total=False):
+class MigrateOptions(SharedOptions, total=False):
     """How to run a migration: the keywords of `migrate`, and the flags of the same names."""
 
     no_overwrite: bool
@@ -357,7 +357,7 @@ def given_by(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unknown(asked: Mapping[str, object], known: type) -> None:
-    """Raise `UsageError` for a keyword that is none of those a class of options names, or is to be a bool and is not.
+    """Raise `UsageError` for a keyword that the class of options does not have, or that has to be a bool and is not.
 
     Any text is true to Python: `delete="no"` would delete.
     """
@@ -374,7 +374,7 @@ def refuse_unknown(asked: Mapping[str, object], known: type) -> None:
 
 
 def read(asked: Mapping[str, object], name: str, parse: Callable[[Any], T]) -> T | None:
-    """Return what the word of a flag stands for, `None` if there is none; raises `UsageError`."""
+    """Return the value of a flag, `None` if it was not given; raises `UsageError` for an invalid word."""
     word = asked.get(name)
     if word is None or word == ():
         return None

@@ -22,7 +22,7 @@ from craftsync.errors import UsageError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A root, the place of its store, and what the configuration says about the two.
+    """A root, the place of its store, and what the configuration gives for the two.
 
     `root` is absolute, its links resolved: a folder with several names is one root.
     """

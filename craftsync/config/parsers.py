@@ -30,7 +30,7 @@ _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 class BadWord(ValueError):
-    """A word that means nothing here; `remedy` says which would."""
+    """A word that is not valid here; `remedy` names some that are."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem)
@@ -38,7 +38,7 @@ class BadWord(ValueError):
 
 
 class Rates(NamedTuple):
-    """Bytes per second; `None` is no limit."""
+    """Bytes per second; `None` for no limit."""
 
     upload: float | None
     download: float | None
@@ -46,7 +46,7 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RateByTime:
-    """The rate of one direction, as a timetable says for a time (nanoseconds since the epoch)."""
+    """The rate of one direction by time (nanoseconds since the epoch), from a timetable."""
 
     timetable: Timetable[Rates]
     direction: Literal["upload", "download"]
@@ -68,7 +68,7 @@ def choice_of(kind: type[Word], what: str) -> Callable[[object], Word]:
 
 
 def parse_max_delete(word: object) -> DeleteLimit:
-    """Read `5` as five files and "10%" as a tenth of the files known, exactly as said."""
+    """Read `5` as five files and "10%" as a tenth of the files known, exactly as written."""
     text = str(word).strip()
     if text.isascii() and text.isdigit() and not isinstance(word, bool):
         return DeleteLimit(files=int(text), share=0.0)

@@ -55,7 +55,7 @@ class S3Access:
     region: str | None = None
     endpoint_url: str | None = None
     request_payer: bool = False
-    """Whether requests say that their sender pays for them, as requester-pays buckets demand."""
+    """Whether requests declare that their sender pays for them, as requester-pays buckets demand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class CraftAiAccess:
 
 @dataclass(frozen=True, slots=True)
 class CraftAiLocation:
-    """An environment of the platform, told by its URL, and a folder in its data store."""
+    """An environment of the platform, known by its URL, and a folder in its data store."""
 
     url: str
     folder: str = ""
@@ -109,7 +109,7 @@ Location = DirectoryLocation | S3Location | CraftAiLocation
 def resolve(word: str, config: Config, access: S3Access | None = None) -> Location:
     """Return what a STORE word stands for; raises `UsageError` for a word that stands for nothing.
 
-    `access` is for an S3 URL, and goes before what an environment says.
+    `access` is for an S3 URL, and goes before what an environment has.
     """
     access = access or S3Access()
     scheme = word.partition("://")[0] if "://" in word else None
@@ -149,8 +149,8 @@ def is_path(word: str) -> bool:
 def remembered(address: str, config: Config, access: S3Access) -> Location:
     """Return the place a state database or a plan names by its address.
 
-    An address does not say how to reach a bucket: unless `access` does, an
-    environment with the same bucket is asked.
+    An address does not hold how to reach a bucket: unless `access` does, it is
+    taken from an environment with the same bucket.
     """
     location = resolve(address, config, access)
     if isinstance(location, S3Location) and access == S3Access():
@@ -194,15 +194,15 @@ def _from_environment(name: str, environment: Environment, access: S3Access) -> 
         return DirectoryLocation(environment.path)
     if isinstance(environment, CraftAiEnvironment):
         return _of_environment(environment)
-    said = _access_of(environment)
+    given = _access_of(environment)
     return S3Location(
         environment.bucket,
         environment.prefix.strip("/"),
         S3Access(
-            access.profile or said.profile,
-            access.region or said.region,
-            access.endpoint_url or said.endpoint_url,
-            access.request_payer or said.request_payer,
+            access.profile or given.profile,
+            access.region or given.region,
+            access.endpoint_url or given.endpoint_url,
+            access.request_payer or given.request_payer,
         ),
     )
 
@@ -257,7 +257,7 @@ def real(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))
     except ValueError:
-        # A name that no place can have; whoever uses it says so.
+        # A name that no place can have: whoever uses it reports that.
         return path
 
 
@@ -387,7 +387,7 @@ def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], 
 
 
 def _checked(text: str, name: str) -> str:
-    """Return an address as it is compared, or raise `UsageError`; `name` says where it stands."""
+    """Return an address as it is compared, or raise `UsageError`; `name` is where it was found."""
     address = text.strip()
     try:
         url = urlsplit(address)

@@ -88,7 +88,7 @@ def _in_file(file: Path) -> str:
     try:
         token = file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(
             f"The SDK token cannot be read from {file}: {why}.",
             remedy="Put the token there, alone, and let nobody else read it; or correct token_file.",
@@ -124,7 +124,7 @@ def variable(name: str) -> str | None:
 def read_dotenv(file: Path) -> dict[str, str]:
     """Return the variables of a `.env` file; none when there is no such file.
 
-    A line that is no assignment is passed over, as every other reader of such
+    A line that is not an assignment is passed over, as every other reader of such
     files does. Raises `ConfigError` when the file cannot be read.
     """
     try:

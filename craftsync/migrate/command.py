@@ -17,7 +17,7 @@ from craftsync.config import pairs
 from craftsync.config.options import (
     MigrateOptions,
     PairOptions,
-    PassOptions,
+    RunOptions,
     Settings,
     given_by,
     refuse_unknown,
@@ -155,7 +155,7 @@ def are_stores(words: Sequence[str], asked: PairOptions) -> bool:
 
 def check(
     words: Sequence[str],
-    asked: PassOptions,
+    asked: RunOptions,
     on_line: Callable[[str, str], None] = lambda symbol, path: None,
 ) -> Report:
     """Compare the content of the two stores that the words name, and change nothing.
@@ -165,7 +165,7 @@ def check(
     """
     from craftsync.migrate.checker import Checker
 
-    refuse_unknown(asked, PassOptions)
+    refuse_unknown(asked, RunOptions)
     access = pairs.access_of(asked)
     source, target = words
     place, other = places.resolve(source, target, asked.get("config"), access, access)

@@ -11,9 +11,9 @@ from typing import cast
 
 from craftsync.config.options import (
     MigrateOptions,
-    PassOptions,
     RunOptions,
     Settings,
+    SharedOptions,
     given_by,
     read,
     refuse_unknown,
@@ -36,8 +36,8 @@ def options_for(asked: MigrateOptions) -> MigrationOptions:
     """Return the options of a run; raises `UsageError` for a word that means nothing."""
     refuse_unknown(asked, MigrateOptions)
     shared = cast(
-        PassOptions,
-        {name: value for name, value in asked.items() if name in RunOptions.__annotations__},
+        RunOptions,
+        {name: value for name, value in asked.items() if name in SharedOptions.__annotations__},
     )
     manifest = asked.get("manifest")
     run = options_of(shared, Settings.of(given_by(shared)), Mode.PUSH)

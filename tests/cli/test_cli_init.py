@@ -109,6 +109,9 @@ def test_what_the_file_says_already_stays_as_it_is(craftsync: Craftsync, before:
         (("data", "./data/store"), 2, "lies inside the root"),
         (("data", "nowhere"), 2, "'nowhere' is not an environment"),
         (("data",), 2, "Give [NAME] ROOT STORE"),
+        (("twice", "r", "./store"), 2, "is the same folder as"),
+        (("r/below", "./store"), 2, "lies inside"),
+        ((".", "/elsewhere"), 2, "contains"),
         ((), 2, "Give [NAME] ROOT STORE"),
     ],
 )
@@ -191,4 +194,14 @@ def test_on_a_terminal_it_asks(fresh: Craftsync) -> None:
         assert process.wait(60) == 0
         shown = os.read(screen, 65536).decode()
     assert "Folder to keep in sync" in shown
+    assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
+
+
+def test_a_refused_answer_is_prompted_for_again_and_loses_no_other(fresh: Craftsync) -> None:
+    with asked(fresh) as (screen, process):
+        os.write(screen, b"data\nnowhere\n./data/store\n./store\na:b\nmine\n")
+        assert process.wait(60) == 0
+        shown = os.read(screen, 65536).decode()
+    for problem in ("'nowhere' is not an environment", "lies inside", "'a:b' cannot be a NAME"):
+        assert problem in shown
     assert loaded(fresh).folders["mine"].root == fresh.folder / "data"

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from craftsync.config.options import MigrateOptions, PassOptions, Settings, flags, given_by
+from craftsync.config.options import MigrateOptions, RunOptions, Settings, flags, given_by
 from craftsync.config.pairs import Pair
 from craftsync.config.places import DirectoryLocation
 from craftsync.core.guard import DeleteLimit
@@ -28,7 +28,7 @@ def test_options_without_input_are_the_defaults() -> None:
 
 def test_option_precedence_is_command_line_then_file_then_default() -> None:
     file = {"delete": True, "transfers": 4, "conflict": OnConflict.NEWER}
-    asked: PassOptions = {"delete": False, "conflict": None}
+    asked: RunOptions = {"delete": False, "conflict": None}
     options = options_of(asked, Settings.of(file, given_by(asked)), Mode.PUSH)
     assert options.policy.delete is False
     assert options.transfers == 4
@@ -45,7 +45,7 @@ def test_transfers_auto_on_command_line_overrides_a_number_in_file() -> None:
 def test_patterns_of_command_line_and_file_are_combined(tmp_path: Path) -> None:
     lines = tmp_path / "patterns"
     lines.write_text("# comment\n\ncache/\n")
-    asked: PassOptions = {"exclude": ["*.bak"], "exclude_from": [lines]}
+    asked: RunOptions = {"exclude": ["*.bak"], "exclude_from": [lines]}
     assert Settings.of({"exclude": ("*.tmp",)}, given_by(asked)).exclude == (
         *("*.tmp", "*.bak", "cache/"),
     )
@@ -59,7 +59,7 @@ def test_patterns_of_command_line_and_file_are_combined(tmp_path: Path) -> None:
         ({"size_only": True}, Compare.SIZE_ONLY),
     ],
 )
-def test_compare_mode_is_chosen_by_flag(asked: PassOptions, compare: Compare) -> None:
+def test_compare_mode_is_chosen_by_flag(asked: RunOptions, compare: Compare) -> None:
     assert options_of(asked, Settings(), Mode.PUSH).policy.compare is compare
 
 
@@ -86,7 +86,7 @@ def test_bwlimit_option_applies_to_both_directions() -> None:
 )
 def test_invalid_option_values_are_rejected(asked: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        options_for(Pair(Path(), DirectoryLocation(Path())), cast(PassOptions, asked))
+        options_for(Pair(Path(), DirectoryLocation(Path())), cast(RunOptions, asked))
     assert message in str(caught.value)
     assert caught.value.remedy
 
@@ -94,7 +94,7 @@ def test_invalid_option_values_are_rejected(asked: dict[str, object], message: s
 @pytest.mark.parametrize(
     ("keywords", "groups"),
     [
-        (PassOptions, ["compare", "conflict"]),
+        (RunOptions, ["compare", "conflict"]),
         (MigrateOptions, ["migrate", "source"]),
     ],
 )
