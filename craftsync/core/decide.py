@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from craftsync.core.model import (
+    NO_TIME,
     BaselineRow,
     Compare,
     Decision,
@@ -37,8 +38,21 @@ class Look(Enum):
 
 
 def local_is_same(local: LocalFile, row: BaselineRow) -> bool:
-    """Tell whether the file's fingerprint is the recorded one, and can be believed."""
+    """Tell whether the file's fingerprint is the recorded one, and can be believed.
+
+    An object of a store is the recorded one by its version, where there is one.
+    """
+    if isinstance(local.inode, str):
+        return _left_object_is_same(local, row)
     return local == row[:5] and not row.racy
+
+
+def _left_object_is_same(found: LocalFile, row: BaselineRow) -> bool:
+    if found.size != row.size:
+        return False
+    if found.inode and row.inode:
+        return found.inode == row.inode
+    return found.mtime_ns != NO_TIME and found.mtime_ns == row.mtime_ns
 
 
 def remote_is_same(remote: RemoteObject, row: BaselineRow) -> bool:

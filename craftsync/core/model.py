@@ -32,19 +32,26 @@ def time_within(time_ns: int) -> int:
     return -LIMIT if time_ns < 0 else LIMIT - 1
 
 
-class LocalFile(NamedTuple):
-    """A regular file in the root, as one look found it; `local.files.local_file` makes it.
+NO_TIME = -LIMIT
+"""Stands for a time that a store did not report."""
 
-    The four numbers are its fingerprint: while all stay the same, so does the
+
+class LocalFile(NamedTuple):
+    """A file on the left side: in the folder, as one stat found it; `local.files.local_file` makes it.
+
+    The last four are its fingerprint: while all stay the same, so does the
     content (but for the racy-file rule, see `BaselineRow.racy`). ctime is part
     of it because it moves even when a program sets mtime back.
+
+    Where a store is the left side, it is an object (`as_left`): then the inode
+    is a text, the version, and ctime is 0.
     """
 
     path: str
     size: int
     mtime_ns: int
     ctime_ns: int
-    inode: int
+    inode: int | str
 
 
 class RemoteObject(NamedTuple):
@@ -68,6 +75,18 @@ class RemoteObject(NamedTuple):
     md5: bytes | None = None
 
 
+def as_left(found: RemoteObject) -> LocalFile:
+    """Return an object of a store that is the left side of a run."""
+    time = NO_TIME if found.modified_ns is None else found.modified_ns
+    return LocalFile(found.path, found.size, time, 0, found.version or "")
+
+
+def as_object(left: LocalFile) -> RemoteObject:
+    """Return the object that `as_left` was given, as a listing describes it."""
+    time = None if left.mtime_ns == NO_TIME else left.mtime_ns
+    return RemoteObject(left.path, left.size, time, str(left.inode) or None)
+
+
 def mtime_of(remote: RemoteObject) -> int | None:
     """Return the time a file with this content should bear: that of the uploaded file, else that of the object."""
     return remote.modified_ns if remote.mtime_ns is None else remote.mtime_ns
@@ -81,19 +100,25 @@ class BaselineRow(NamedTuple):
     hashed again before it is believed to be unchanged. The first five fields
     are laid out as in `LocalFile`, so that one comparison tells the two apart.
     `uploaded` says that the store's version was made by an upload of this
-    client, as the answer to that very upload proved.
+    client, as the answer to that very upload proved. `verified` says, where the
+    left side is a store, how it is known that both hold the same.
     """
 
     path: str
     size: int
     mtime_ns: int
     ctime_ns: int
-    inode: int
+    inode: int | str
     racy: bool
     digest: bytes | None
     modified_ns: int | None
     version: str | None
     uploaded: bool = False
+    verified: str = ""
+
+
+READ_BACK = "read back"
+"""The proof in `BaselineRow.verified` that needs no other: both sides were read."""
 
 
 class Skipped(NamedTuple):

@@ -7,11 +7,11 @@ is kept under `.craftsync/trash/`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from craftsync.core.model import (
     ABSENT,
@@ -19,6 +19,7 @@ from craftsync.core.model import (
     BaselineRow,
     Kind,
     LocalFile,
+    Policy,
     RemoteObject,
     mtime_of,
 )
@@ -28,16 +29,15 @@ from craftsync.engine.content import Fetched, Fetcher, PartialDownload, RootSour
 from craftsync.engine.held import ARCHIVED
 from craftsync.engine.report import Outcome, Staged, Status, sentence
 from craftsync.engine.settle import Settled, Settler
+from craftsync.engine.step import Carrier, Task
 from craftsync.errors import (
     NotKept,
     ObjectArchived,
-    ObjectNotFound,
     PathBusy,
     PathError,
     PathObstructed,
     PathRefused,
     PreconditionFailed,
-    StoreError,
 )
 from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
@@ -45,7 +45,7 @@ from craftsync.local.temporary import Temporary
 from craftsync.net.pace import Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.state.transfers import Arrival, Arrivals, Intent, Intents
-from craftsync.stores.base import Store, UploadJournal
+from craftsync.stores.base import Store
 
 T = TypeVar("T")
 
@@ -54,23 +54,8 @@ _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
 """Steps that touch neither side; a dry run takes them on its copy of the database."""
 
 
-class Task(NamedTuple):
-    """A step on its way to a worker, with what the database knows about it."""
-
-    step: int
-    action: Action
-    operation: str
-    intents: tuple[Intent, ...] = ()
-    partial: PartialDownload | None = None
-    journal: Callable[[bytes], UploadJournal] | None = None
-    unkept: bool = False
-    """A person approved that no copy is kept where the object is archived."""
-    fetched: Fetched | None = None
-    """The object, where settling had to read it."""
-
-
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class FolderCarrier(Carrier):
     """Carries out steps between one root and one store.
 
     `keep` names this run in both trashes. `dry_run` stops after settling.
@@ -90,19 +75,26 @@ class Carrier:
     strict: bool = False
     store_trash: StoreTrash = StoreTrash.ALL
 
-    def carry_out(self, task: Task) -> Outcome | Staged:
-        """Do one step and return what it left behind; trouble with the path is part of the answer."""
-        action = task.action
-        try:
-            return self._settle_and_do(task)
-        except (PathBusy, PathRefused) as error:
-            return Outcome(action, Status.SKIPPED, str(error))
-        except (PreconditionFailed, ObjectNotFound):
-            return Outcome(action, Status.SKIPPED, "changed in the store since it was listed")
-        except (PathError, StoreError) as error:
-            return Outcome(action, Status.PROBLEM, sentence(error), error=error)
-        except OSError as error:
-            return Outcome(action, Status.PROBLEM, f"{error.strerror or error}")
+    changed = "changed in the store since it was listed"
+    short = 1 << 20
+    # Hashing and copying so much holds up the other short tasks for a millisecond at most.
+
+    @property
+    def policy(self) -> Policy:
+        return self.settler.policy
+
+    @property
+    def stores(self) -> Sequence[Store]:
+        return (self.store,)
+
+    def sync(self) -> None:
+        self.root.sync()
+
+    def has_temporary(self, name: str) -> bool:
+        return self.root.has_temporary(name)
+
+    def kept_under(self, keep: str) -> Carrier:
+        return replace(self, keep=keep)
 
     def cancel(self) -> None:
         """End the transfers under way as soon as they ask for more bytes."""
@@ -110,7 +102,7 @@ class Carrier:
         self.fetcher.limiter.cancel()
         self.fetcher.hashing.cancel()
 
-    def _settle_and_do(self, task: Task) -> Outcome | Staged:
+    def do(self, task: Task) -> Outcome | Staged:
         settled = self.settler.settle(task.action, task.intents)
         try:
             if settled.fetched is not None:

@@ -1,4 +1,4 @@
-"""Carries out the plan: hands steps to workers, makes their results durable, records them.
+"""Carries out the plan: hands steps to workers, makes their results durable, records them a group at a time.
 
 The order is what keeps a crash harmless: bytes on disk, then swapped in, then
 the folder on disk, then the baseline row. One `syncfs` serves a whole group.
@@ -6,46 +6,51 @@ All database work happens here, in the control thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from craftsync import limits
 from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.merge import Triple
 from craftsync.core.model import Action, Kind
 from craftsync.engine import unflushed
-from craftsync.engine.carrier import Carrier, Task
 from craftsync.engine.content import PART, WHOLE, PartialDownload
 from craftsync.engine.held import ARCHIVED, DELETES, note_deletes
 from craftsync.engine.planner import Answers, Intake, totals_of
 from craftsync.engine.report import Outcome, Staged, Status
-from craftsync.engine.runner import Note, Runner
+from craftsync.engine.step import Carrier, Listener, Note, Task
 from craftsync.engine.tally import Journal
 from craftsync.engine.undo import replaced_by
-from craftsync.net.tasks import Pool
+from craftsync.errors import Interrupted, PathError, RequestDenied, StoreMissing
+from craftsync.limits import give_back_large_blocks
+from craftsync.net.tasks import Pool, weight_of
 from craftsync.state.history import HistoryRow
-from craftsync.state.pair import PairState
-from craftsync.state.plan import Step, Totals
-from craftsync.stores.base import Store
+from craftsync.state.pair import State
+from craftsync.state.plan import Step
+from craftsync.stores.base import cancel, renew
+from craftsync.stores.sources import briefly
+
+_WINDOW = 768
+"""Steps handed out and not yet recorded, at most: enough to keep the workers busy while a group is.
+Each finished download is an open file until it is swapped in, so there are fewer where the process
+may open few (`descriptors`)."""
+_GROUP = 256
+_GROUP_SECONDS = 1.0
+_FAILURES_IN_A_ROW = 8
+"""So many failures of a store without one success are the store's, not the paths'."""
+_DENIALS_IN_A_ROW = 256
+"""A bucket's policy may deny a folder and nothing else, and an answer costs one request: the steps behind
+the denied ones get their turn."""
+_POLL_SECONDS = 0.2
+
 
 _LOOK_SECONDS = 0.2
 """Between two looks for what has changed meanwhile."""
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
 """Steps that end so stay in the plan: what an earlier run has left for them is still of use."""
-
-
-class Listener(Protocol):
-    """Hears of each outcome once it is recorded, and now and then that time has passed."""
-
-    def outcome(self, outcome: Outcome) -> None: ...
-
-    def more(self, added: Totals) -> None:
-        """Hear how much is to be transferred besides."""
-        ...
-
-    def tick(self) -> None: ...
 
 
 class _Added(NamedTuple):
@@ -55,31 +60,27 @@ class _Added(NamedTuple):
     carrier: Carrier
 
 
-class Executor(Runner[Step, Outcome | Staged]):
-    """Runs the steps of one plan."""
-
-    short = 1 << 20
-    # Hashing and copying so much holds up the other short tasks for a millisecond at most.
+class Executor:
+    """Runs the steps of one plan. All of it but the steps happens in the control thread."""
 
     def __init__(
         self,
         *,
-        state: PairState,
+        state: State,
         carrier: Carrier,
         pool: Pool[Outcome | Staged | Note],
         clock: Clock,
-        command: str,
+        command: str | None,
         listener: Listener,
         limit: DeleteLimit | None = None,
         approved: bool = False,
     ) -> None:
-        """`limit` is what the guard judged the deletes by; `None` for those that a person asked for.
-
-        `approved`: a person has seen why each step was held.
+        """`command` is what the history calls it; `None`: it is not told. `limit` is what the guard
+        judged the deletes by; `None` for those that a person asked for. `approved`: a person has
+        seen why each step was held.
         """
-        super().__init__(pool, clock, listener.tick)
-        self._root = carrier.root
-        self._store = carrier.store
+        self._pool = pool
+        self._clock = clock
         self._state = state
         self._carrier = carrier
         self._command = command
@@ -97,25 +98,128 @@ class Executor(Runner[Step, Outcome | Staged]):
         self._finished: list[Outcome] = []
         self._staged: list[Staged] = []
         self._parts: list[tuple[str, int]] = []
+        self._in_flight = 0
+        self._in_record = 0
+        self._flushed_at = clock.monotonic()
+        self._failures = 0
+        self._denials = 0
 
-    def _steps(self) -> Iterable[Step]:
-        return self._state.plan.steps(may_begin_large=lambda: not self._pool.is_full())
+    def run(self) -> None:
+        """Carry out every step. Raises what broke a whole side, after recording what was done."""
+        give_back_large_blocks()
+        with limits.shared():
+            self._run()
 
-    def _stage(self, step: Step) -> int:
-        return step.stage
+    def _run(self) -> None:
+        stage = None
+        stopped = False
+        try:
+            for step in self._state.plan.steps(lambda: not self._pool.is_full()):
+                if step.stage != stage:
+                    self._drain()
+                    stage = step.stage
+                self._submit(step)
+                while self._unrecorded() >= limits.steps_at_once(_WINDOW):
+                    self._collect()
+            self._drain()
+        except BaseException as error:
+            self.intake = None
+            self._carrier.cancel()
+            for store in self._carrier.stores:
+                cancel(store)
+            stopped = isinstance(error, KeyboardInterrupt)
+            raise
+        finally:
+            self._close(stopped=stopped)
+
+    def _submit(self, step: Step, *, first: bool = False) -> None:
+        task, size = self._task(step)
+        self._pool.submit(task, weight=weight_of(size, self._carrier.short), size=size, first=first)
+        self._in_flight += 1
+
+    def _unrecorded(self) -> int:
+        return self._in_flight + self._waiting() + self._in_record + self._in_intake
+
+    def _drain(self) -> None:
+        while self._unrecorded():
+            if not self._in_flight:
+                self._flush()
+            self._collect()
+
+    def _close(self, *, stopped: bool) -> None:
+        """Let what is under way end, and record whatever was finished, also after an error."""
+        self._pool.close()
+        for store in self._carrier.stores:
+            renew(store)
+        with briefly(*self._carrier.stores) if stopped else nullcontext():
+            self._record_the_rest()
+
+    def _record_the_rest(self) -> None:
+        waiting = True
+        while waiting:
+            with suppress(Interrupted):
+                result = self._pool.take(0)
+                waiting = result is not None
+                if result is not None:
+                    self._take_in(result)
+        self._record_group()
+
+    def _collect(self) -> None:
+        self._look_for_changes()
+        result = self._pool.take(_POLL_SECONDS)
+        if result is not None:
+            self._take_in(result)
+        if isinstance(result, Outcome):
+            self._watch_failures(result)
+        self._listener.tick()
+        waiting = self._waiting()
+        late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
+        full = waiting >= min(_GROUP, limits.steps_at_once(_WINDOW) // 2)
+        if waiting and (full or late):
+            self._flush()
+
+    def _take_in(self, result: Outcome | Staged | Note) -> None:
+        if isinstance(result, Note):
+            result.learn()
+        elif isinstance(result, Staged):
+            self._in_flight -= 1
+            self._staged.append(result)
+        else:
+            self._in_flight -= 1
+            self._finished.append(result)
+
+    def _watch_failures(self, ended: Outcome) -> None:
+        if isinstance(ended.error, PathError):
+            return
+        if ended.error is None:
+            self._failures = self._denials = 0
+            return
+        denied = isinstance(ended.error, RequestDenied)
+        self._denials += denied
+        self._failures += not denied
+        too_many = self._failures >= _FAILURES_IN_A_ROW or self._denials >= _DENIALS_IN_A_ROW
+        if too_many or isinstance(ended.error, StoreMissing):
+            raise ended.error
+
+    def _flush(self) -> None:
+        """Begin to record what waits, unless that is under way; its waits for the disk hold up nobody."""
+        if not self._in_record:
+            self._in_record = self._waiting()
+            self._flushed_at = self._clock.monotonic()
+            self._pool.begin(self._recorded)
+
+    def _recorded(self) -> Note:
+        try:
+            self._record_group()
+        finally:
+            self._in_record = 0
+        return Note(_nothing)
 
     def _task(self, step: Step) -> tuple[Callable[[], Outcome | Staged], int]:
         self._ids[step.action.path] = step.id
         added = self._added.get(step.action.path)
         carrier = self._carrier if added is None else added.carrier
         return partial(carrier.carry_out, self._known(step)), _size(step.action)
-
-    def _collect(self) -> None:
-        self._look_for_changes()
-        super()._collect()
-
-    def _unrecorded(self) -> int:
-        return super()._unrecorded() + self._in_intake
 
     def _look_for_changes(self) -> None:
         """Begin to take in what has changed, unless that is under way; its waits for the store hold up nobody."""
@@ -147,7 +251,7 @@ class Executor(Runner[Step, Outcome | Staged]):
         with self._state.transaction():
             steps = self._state.plan.take_in(actions)
         # A path may have had a step in this run: what that replaced must stay in the trash.
-        carrier = replace(self._carrier, keep=stamp(self._clock))
+        carrier = self._carrier.kept_under(stamp(self._clock))
         self._listener.more(totals_of(actions))
         for step in steps:
             self._added[step.action.path] = _Added(_size(step.action), carrier)
@@ -160,24 +264,9 @@ class Executor(Runner[Step, Outcome | Staged]):
         """
         if len(self._ids) > len(self._added):
             return True
-        return size <= self.short and any(one.size > self.short for one in self._added.values())
-
-    def _cancel(self) -> None:
-        self.intake = None
-        self._carrier.cancel()
-
-    @property
-    def _stores(self) -> Sequence[Store]:
-        return (self._store,)
-
-    def _keep(self, result: Outcome | Staged) -> None:
-        if isinstance(result, Staged):
-            self._staged.append(result)
-        else:
-            self._finished.append(result)
-
-    def _ended(self, result: Outcome | Staged) -> Outcome | None:
-        return None if isinstance(result, Staged) else result
+        return size <= self._carrier.short and any(
+            one.size > self._carrier.short for one in self._added.values()
+        )
 
     def _waiting(self) -> int:
         return len(self._finished) + len(self._staged) + len(self._parts)
@@ -205,7 +294,7 @@ class Executor(Runner[Step, Outcome | Staged]):
         saved = transfers.download(path, remote.size, remote.version)
         # Recorded parts of a file that is gone (swept by a run of another store, removed by hand,
         # given up as damaged) would be holes in the next one.
-        if saved and saved.part_size == PART and self._root.has_temporary(saved.temporary):
+        if saved and saved.part_size == PART and self._carrier.has_temporary(saved.temporary):
             name, parts = saved.temporary, frozenset(saved.parts)
         else:
             name, parts = f"download-{self._state.plan.operation(step.id)}", frozenset()
@@ -234,7 +323,7 @@ class Executor(Runner[Step, Outcome | Staged]):
         parts, self._parts = self._parts, []
         try:
             if staged or parts:
-                self._root.sync()
+                self._carrier.sync()
             self._save_parts(parts)
             finished += self._place(staged)
         finally:
@@ -269,12 +358,12 @@ class Executor(Runner[Step, Outcome | Staged]):
         done = {outcome.action.kind for outcome in finished if outcome.rows or outcome.forget}
         made = {Kind.DOWNLOAD, Kind.DELETE_LOCAL, Kind.MOVE_LOCAL, Kind.RECONCILE}
         may_be_lost = any(map(self._may_be_lost, finished))
-        if done & made or (may_be_lost and self._carrier.settler.policy.deletes):
-            self._root.sync()
+        if done & made or (may_be_lost and self._carrier.policy.deletes):
+            self._carrier.sync()
         elif may_be_lost:
             unflushed.note(self._state.database, self._clock)
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
-            learned = self._store.barrier()
+            learned = self._carrier.stores[-1].barrier()
             finished = [outcome.completed(learned) for outcome in finished]
         return finished
 
@@ -294,14 +383,16 @@ class Executor(Runner[Step, Outcome | Staged]):
         with self._state.transaction():
             self._state.baseline.forget(path for o in finished for path in o.forget)
             self._state.baseline.put(row for o in finished for row in o.rows)
-            self._state.plan.done(self._settled_steps(finished))
+            done, undone = self._sorted(finished)
+            self._state.plan.done(done)
+            self._state.plan.undone(undone)
             agreed = [path for o in finished for path in (*o.forget, *(row.path for row in o.rows))]
             self._state.intents.agreed(agreed)
             self._state.arrivals.agreed(agreed)
             self._state.held.release(agreed)
             waiting = (o.action for o in finished if o.status is Status.HELD)
-            self._state.held.add_archived(waiting, ARCHIVED, self._carrier.settler.policy.mode, now)
-            self._state.kept.add((version for o in finished for version in o.kept), now)
+            self._state.held.add_archived(waiting, ARCHIVED, self._carrier.policy.mode, now)
+            self._state.note_kept([version for o in finished for version in o.kept], now)
             if self._limit is not None:
                 note_deletes(self._state.events, finished, self._limit, self._carrier.keep, now)
             self._note_run(finished, now)
@@ -311,9 +402,12 @@ class Executor(Runner[Step, Outcome | Staged]):
 
     def _note_run(self, finished: list[Outcome], now: int) -> None:
         """Note what was done, for people, and what a person can take back of it."""
+        command = self._command
+        if command is None:
+            return
         history = self._state.history
         history.add(
-            _history(outcome, now, self._command)
+            _history(outcome, now, command)
             for outcome in finished
             if outcome.status is not Status.UNCHANGED
         )
@@ -321,19 +415,30 @@ class Executor(Runner[Step, Outcome | Staged]):
         if replaced:
             self._state.replaced.add(history.run(), replaced)
 
-    def _settled_steps(self, finished: list[Outcome]) -> Iterator[int]:
+    def _sorted(self, finished: list[Outcome]) -> tuple[list[int], list[int]]:
+        """Return the numbers of the steps that are done with, and of those that could not be done."""
+        done: list[int] = []
+        undone: list[int] = []
         for outcome in finished:
-            if outcome.status is Status.SKIPPED and outcome.action.source is not None:
+            action, skipped = outcome.action, outcome.status is Status.SKIPPED
+            if skipped and action.source is not None:
                 # Planned as a download and a delete, each is looked at for itself.
-                self._state.plan.unpair(outcome.action.source)
-            elif outcome.status is Status.SKIPPED and outcome.action.kind not in DELETES:
-                self._skipped.add(outcome.action.path)
-            step = self._ids.pop(outcome.action.path)
-            self._added.pop(outcome.action.path, None)
-            # A delete that was skipped was not carried out: `Plan.begin` must not think it may have been.
-            is_no_delete = outcome.status is Status.SKIPPED and outcome.action.kind in DELETES
-            if outcome.status not in _UNDONE or is_no_delete:
-                yield step
+                self._state.plan.unpair(action.source)
+            elif skipped and action.kind not in DELETES:
+                self._skipped.add(action.path)
+            step = self._ids.pop(action.path)
+            self._added.pop(action.path, None)
+            if skipped and action.kind in DELETES:
+                # It was not carried out: `Plan.begin` must not think it may have been.
+                self._state.leave_out(action.path)
+                done.append(step)
+            else:
+                (undone if outcome.status in _UNDONE else done).append(step)
+        return done, undone
+
+
+def _nothing() -> None:
+    """Recording tells by ending that it has ended."""
 
 
 def _size(action: Action) -> int:

@@ -93,7 +93,7 @@ def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
     A store that may only be read stays without a mark. Raises `StoreChanged`
     when the store is not the one it was.
     """
-    found = _read_mark(store)
+    found = mark_of(store)
     known = state.database.get("store_id")
     if known is not None and found != known:
         what = "lost its mark" if found is None else "is not the store it was"
@@ -106,7 +106,7 @@ def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
     if known is None:
         if found is None and mark:
             with contextlib.suppress(StoreDenied):
-                found = _write_mark(store)
+                found = write_mark(store)
         if found is not None:
             if not _IDENTITY.fullmatch(found):
                 raise StoreChanged(
@@ -130,19 +130,21 @@ def _text(content: bytes) -> str:
     return content.decode("ascii", "replace")
 
 
-def _read_mark(store: Store) -> str | None:
+def mark_of(store: Store, path: str = STORE_MARK) -> str | None:
+    """Return the id in the identity file of a store, `None` where it has none."""
     try:
-        with store.read(STORE_MARK) as reader:
+        with store.read(path) as reader:
             return _text(b"".join(reader))
     except ObjectNotFound:
         return None
 
 
-def _write_mark(store: Store) -> str | None:
+def write_mark(store: Store) -> str | None:
+    """Put an identity file into a store that has none; return the id that is there by then."""
     mark = uuid.uuid4().hex
     with contextlib.suppress(PreconditionFailed):
         store.write(STORE_MARK, _Mark(mark.encode()), expect=ABSENT, operation=mark)
-    return _read_mark(store)
+    return mark_of(store)
 
 
 class _Mark:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +17,14 @@ from craftsync.core.merge import Triple, merge
 from craftsync.core.model import OWN_FOLDER, BaselineRow, Kind, LocalFile, Policy, RemoteObject
 from craftsync.core.paths import is_own, malformed
 from craftsync.engine import planfile
-from craftsync.engine.content import Fetcher
 from craftsync.engine.identity import confirm_root
 from craftsync.engine.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
-from craftsync.engine.settle import Contents
+from craftsync.engine.sides import Left, StoreSide, in_order_left
 from craftsync.errors import CraftsyncError, PathError, PathObstructed, RootError, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
-from craftsync.local.scan import scan
 from craftsync.state.database import Database
 from craftsync.state.pair import PairState
-from craftsync.state.spool import in_order
 from craftsync.stores.base import Store
 from craftsync.stores.sources import workers
 
@@ -165,31 +162,32 @@ _BATCH = 256
 class Checker:
     """Tells for every path whether both sides hold the same bytes, by hashing, not by fingerprint."""
 
-    root: Folder
-    store: Store
-    state: PairState
-    rules: IgnoreRules
-    fetcher: Fetcher
+    left: Left
+    right: StoreSide
+    database: Database
+    equal: Callable[[LocalFile, RemoteObject], bool]
+    """Compares the two sides of a path; raises `CraftsyncError` or `OSError` for one that cannot be read."""
     workers: int
+    stores: Sequence[Store]
     on_event: OnEvent
 
     def run(self, report: Report, on_line: Callable[[str, str], None]) -> None:
         """Call `on_line(symbol, path)` for each path, in order.
 
-        `=` equal, `*` different, `-` only in the store, `+` only in the root,
+        `=` equal, `*` different, `-` only on the right, `+` only on the left,
         `!` could not be read. Anything but `=` counts as a problem, but for what
         takes no part on either side: by design, or as skipped.
         """
 
         here, there = (planfile.Unread(report, on_line, self.on_event) for _ in range(2))
-        listing = there.of(planfile.counted(self.store.list(), "listing", self.on_event))
-        if not self.store.features.sorted_listing:
-            listing = in_order(self.state.database, listing)
+        scanned = planfile.counted(self.left.scan((), 0), self.left.stage, self.on_event)
+        files = in_order_left(self.left, self.database, here.of(scanned))
+        listed = planfile.counted(self.right.list(()), self.right.stage, self.on_event)
+        objects = self.right.in_order(self.database, there.of(listed))
         nothing_agreed: tuple[BaselineRow, ...] = ()
-        scanned = planfile.counted(scan(self.root, self.rules), "scanning", self.on_event)
-        triples = merge(here.of(scanned), nothing_agreed, listing)
+        triples = merge(files, nothing_agreed, objects)
         compare = partial(self._compare, here, there)
-        with workers(self.workers, "compare", self.store) as pool:
+        with workers(self.workers, "compare", *self.stores) as pool:
             compared = 0
             while batch := list(islice(triples, _BATCH)):
                 for symbol, triple in zip(pool.map(compare, batch), batch, strict=True):
@@ -207,9 +205,8 @@ class Checker:
         if triple.remote is None:
             return there.symbol(triple.path, "+")
         if triple.local is None:
-            return None if self.rules.ignored(triple.path) else here.symbol(triple.path, "-")
-        contents = Contents(self.root, self.fetcher, triple.local, triple.remote)
+            return None if self.left.ignored(triple.path) else here.symbol(triple.path, "-")
         try:
-            return "=" if contents.equal(self.store, may_read=True) else "*"
+            return "=" if self.equal(triple.local, triple.remote) else "*"
         except (CraftsyncError, OSError):
             return "!"

@@ -19,6 +19,7 @@ from craftsync.core.decide import decide, remote_is_same
 from craftsync.core.guard import SideCounts, reason_to_hold
 from craftsync.core.merge import Joined, OutOfOrder, Triple, Unknown, known, merge
 from craftsync.core.model import (
+    READ_BACK,
     Action,
     BaselineRow,
     Compare,
@@ -32,15 +33,11 @@ from craftsync.engine import planfile
 from craftsync.engine.held import REVIEW
 from craftsync.engine.planfile import stat_all
 from craftsync.engine.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
-from craftsync.errors import ListingBroken, PathError, StoreError
-from craftsync.local.folder import Folder
-from craftsync.local.ignore import IgnoreRules
-from craftsync.local.scan import look, scan, scan_aside, worth_it
+from craftsync.engine.sides import FolderSide, Left, StoreSide, in_order_left
+from craftsync.errors import ListingBroken, StoreError
 from craftsync.net.waiting import blocking
-from craftsync.state.pair import PairState
+from craftsync.state.pair import State
 from craftsync.state.plan import Totals
-from craftsync.state.spool import in_order
-from craftsync.stores.base import Store
 
 _FORCE = "If that is meant: --force-delete"
 
@@ -52,15 +49,19 @@ class Planned(planfile.Planned):
     here: int = 0
     there: int = 0
 
+    def found_unchanged(self, count: int) -> None:
+        self.here += count
+        self.there += count
+        self.unchanged += count
+
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Plans runs for one folder and one store."""
+    """Plans runs between two sides."""
 
-    root: Folder
-    store: Store
-    state: PairState
-    rules: IgnoreRules
+    left: Left
+    right: StoreSide
+    state: State
     options: Options
     on_event: OnEvent
     now_ns: int
@@ -76,11 +77,11 @@ class Planner:
         note = planned.noter(self.on_event)
 
         def is_unknown(path: str) -> bool:
-            return path in gone_here or path in gone_there
+            return path in gone_here or path in gone_there or self.left.is_beyond(path)
 
+        features = self.right.store.features
         with self.state.transaction(), _no_garbage_collection():
-            self.state.plan.begin(by_operation=self.store.features.metadata)
-            self._take_over_arrivals()
+            self._begin(paths)
             triples = self._triples(paths, gone_here, gone_there, note, listed=listed)
             triples = self.state.cut_off.noting(triples, is_unknown)
             back: list[str] = []
@@ -90,7 +91,8 @@ class Planner:
                 self._spool(self.decided(triples, gone_here, gone_there, planned))
             except OutOfOrder as error:
                 raise ListingBroken(f"a listing came out of order: {error}") from error
-            self.state.plan.pair_moves(by_version=self.store.features.md5_versions)
+            if self.left.is_folder:
+                self.state.plan.pair_moves(by_version=features.md5_versions)
             self.state.held.release(back)
             if paths is None:
                 self._end_intents_of_the_gone()
@@ -103,24 +105,22 @@ class Planner:
         planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
         return planned
 
-    def _take_over_arrivals(self) -> None:
-        """Record what a run that was killed put into the folder, once a power cut cannot take it back."""
-        rows = self.state.arrivals.take_over(self._file_at)
+    def _begin(self, paths: Iterable[str] | None) -> None:
+        """Empty the plan, and record what a run that was killed put into the folder, once a power cut cannot take it back."""
+        is_folder, has_operations = self.left.is_folder, self.right.store.features.metadata
+        self.state.plan.begin(
+            by_operation=is_folder and has_operations, again=None if is_folder else paths
+        )
+        rows = self.state.arrivals.take_over(self.left.stat)
         if rows:
-            self.root.sync()
+            self.left.sync()
             self.state.baseline.put(rows)
-
-    def _file_at(self, path: str) -> LocalFile | None:
-        try:
-            return self.root.stat(path)
-        except PathError:
-            return None
 
     def _end_intents_of_the_gone(self) -> None:
         """Forget the writes of earlier runs whose paths are gone from the store; a stat of each says so."""
         unseen = self.state.intents.unseen()
         for names in planfile.in_batches(iter(unseen)):
-            there = {entry.path for entry in planfile.stat_all(self.store, names)}
+            there = {entry.path for entry in planfile.stat_all(self.right.store, names)}
             self.state.intents.agreed(path for path in names if path not in there)
 
     def _triples(
@@ -134,16 +134,27 @@ class Planner:
     ) -> Iterator[Triple]:
         if paths is not None:
             return self._at(sorted(set(paths)), gone_here, gone_there, note, listed=listed)
-        boundaries = self.state.baseline.boundaries(planfile.LISTING_SHARE)
+        baseline, database = self.state.baseline, self.state.database
+        boundaries = baseline.boundaries(planfile.LISTING_SHARE)
+        # The left side comes first: it may be what tells that one lies in the other.
+        scanned = self.left.scan(boundaries, baseline.count())
+        left = known(planfile.counted(scanned, self.left.stage, self.on_event), gone_here, note)
+        files = in_order_left(self.left, database, left)
         listed_there = planfile.counted(
-            self.store.list(boundaries=boundaries), "listing", self.on_event
+            self.right.list(boundaries), self.right.stage, self.on_event
         )
-        listing = known(listed_there, gone_there, note)
-        if not self.store.features.sorted_listing:
-            listing = in_order(self.state.database, listing)
-        scanned = planfile.counted(self._scan(), "scanning", self.on_event)
-        local = known(scanned, gone_here, note)
-        return merge(local, self.state.baseline.rows(), listing)
+        right = known(listed_there, gone_there, self._heeding(note))
+        objects = self.right.in_order(database, right)
+        return merge(files, baseline.rows(), objects)
+
+    def _heeding(self, note: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
+        """Return what is told what the store could not tell, as far as that matters."""
+
+        def heed(skipped: Skipped) -> None:
+            if self.right.matters(skipped):
+                note(skipped)
+
+        return heed
 
     def _at(
         self,
@@ -158,13 +169,18 @@ class Planner:
 
         A path at which nothing is found is yielded too, with nothing.
         """
-        local = known(look(self.root, self.rules, wanted), gone_here, note)
-        rows = self.state.baseline.below(wanted)
-        named = ((path,) for path in wanted if not malformed(path))
+        local = known(self.left.look(wanted), gone_here, note)
+        baseline, heed = self.state.baseline, self._heeding(note)
+        if self.left.is_folder:
+            rows = baseline.below(wanted)
+            named = ((path,) for path in wanted if not malformed(path))
+        else:
+            rows = (row for path in wanted if (row := baseline.get(path)))
+            named = ((path,) for path in wanted)
         for batch in planfile.in_batches(merge(local, rows, named)):
             names = [joined.path for joined in batch]
-            answers = planfile.stat_all(self.store, names, listed=listed)
-            found = {remote.path: remote for remote in known(answers, gone_there, note)}
+            answers = planfile.stat_all(self.right.store, names, listed=listed)
+            found = {remote.path: remote for remote in known(answers, gone_there, heed)}
             for path, file, row, _ in batch:
                 yield Joined(path, file, row, found.get(path))
 
@@ -198,12 +214,6 @@ class Planner:
                     back.append(path)
             yield triple
 
-    def _scan(self) -> Iterator[LocalFile | Skipped]:
-        if worth_it(self.state.baseline.count()):
-            options = self.options
-            return scan_aside(self.root, include=options.include, exclude=options.exclude)
-        return scan(self.root, self.rules)
-
     def decided(
         self,
         triples: Iterable[Triple],
@@ -212,16 +222,17 @@ class Planner:
         planned: Planned,
     ) -> Iterator[Action]:
         """Yield what is to be done at each path, and count the rest in `planned`; nothing where a side is unknown."""
-        policy, ignored = self.options.policy, self.rules.ignored
+        policy, ignored = self.options.policy, self.left.ignored
         by_fingerprint = policy.compare is Compare.FINGERPRINT
+        any_name = self.left.is_folder or self.right.store.features.raw_keys
         unchanged = 0
         for path, local, row, remote in triples:
             if (
-                by_fingerprint
-                and row is not None
+                row is not None
                 and remote is not None
                 and local == row[:5]
                 and not row[5]
+                and (by_fingerprint or row[10] == READ_BACK)
                 and remote_is_same(remote, row)
             ):
                 unchanged += 1
@@ -234,29 +245,40 @@ class Planner:
                 self._left_alone(Joined(path, local, row, remote), gone_here, gone_there, planned)
                 continue
             decision = decide(local, row, remote, policy)
-            if decision is not None:
+            if not any_name and local is not None and (reason := malformed(path)):
+                self._refused(path, row, reason, planned)
+            elif decision is not None:
                 yield Action(decision.kind, path, decision.rule, local, row, remote)
             elif local is not None and remote is not None:
                 planned.unchanged += 1
-        planned.here += unchanged
-        planned.there += unchanged
-        planned.unchanged += unchanged
+            elif row is not None:
+                self.state.leave_out(path)
+        planned.found_unchanged(unchanged)
 
     def _left_alone(
         self, at: Triple, gone_here: Unknown, gone_there: Unknown, planned: Planned
     ) -> None:
         """Report what takes no part by design where the other side holds something to be kept in sync."""
+        if at.baseline is not None:
+            self.state.leave_out(at.path)
         if decide(at.local, at.baseline, at.remote, self.options.policy) is None:
             return
         place, side = None, ""
         if at.remote is not None:
-            place, side = gone_here.blocked_by(at.path), "store"
+            place, side = gone_here.blocked_by(at.path), self.right.word
         elif at.local is not None:
-            place, side = gone_there.blocked_by(at.path), "folder"
+            place, side = gone_there.blocked_by(at.path), self.left.word
         if place is not None:
             planned.skipped += 1
             reason = f"a symbolic link or special file is in the way of what the {side} holds here"
             self.on_event(IssueEvent(Issue.SKIPPED, place, reason))
+
+    def _refused(self, path: str, row: BaselineRow | None, reason: str, planned: Planned) -> None:
+        planned.skipped += 1
+        if row is not None:
+            self.state.leave_out(path)
+        reason = f"the {self.right.word} cannot hold it: {reason}"
+        self.on_event(IssueEvent(Issue.SKIPPED, path, reason))
 
     def _spool(self, actions: Iterator[Action]) -> None:
         planned = 0
@@ -268,28 +290,35 @@ class Planner:
     def _hold(self, planned: Planned, *, whole: bool) -> None:
         baseline, asked = self.state.baseline.count(), self.options.delete_limit
         sides = (
-            (Kind.DELETE_REMOTE, "folder", planned.here),
-            (Kind.DELETE_LOCAL, "store", planned.there),
+            (Kind.DELETE_REMOTE, self.left.word, planned.here),
+            (Kind.DELETE_LOCAL, self.right.word, planned.there),
         )
         for kind, side, listed in sides:
             deletes = self.state.plan.count(kind)
             # Only a look at everything can tell that a side is empty.
-            counts = SideCounts(listed if whole else 1, deletes, baseline)
-            if counts.emptied:
+            is_empty = whole and not listed and (side != self.left.word or self.left.is_empty())
+            counts = SideCounts(0 if is_empty else max(listed, 1), deletes, baseline)
+            # The only file of a folder may be deleted; of a source nobody knows whether it was one.
+            if counts.emptied or (not counts.listed and side == "source"):
                 planned.emptied.add(side)
-            limit = replace(asked, spent=self.state.events.spent(kind, asked, self.now_ns))
+            limit = replace(
+                asked,
+                spent=self.state.events.spent(kind, asked, self.now_ns),
+                emptied=asked.emptied | planned.emptied,
+            )
             reason = reason_to_hold(counts, limit, side) or self.state.held.standing(kind, limit)
             if reason is None or not deletes:
                 continue
-            self.state.held.add(kind, reason, self.options.policy.mode, limit, self.now_ns)
+            if self.state.keeps_held:
+                self.state.held.add(kind, reason, self.options.policy.mode, limit, self.now_ns)
             self._report_held(kind, reason, planned)
 
     def _report_held(self, kind: Kind, reason: str, planned: Planned) -> None:
-        where = "store" if kind is Kind.DELETE_REMOTE else "folder"
-        remedy = "" if self.options.dry_run else REVIEW
-        if not self.state.baseline.count():
-            # Where the state goes with the machine, nobody can approve anything later.
-            remedy = f"{_FORCE}. {remedy}" if remedy else _FORCE
+        where = self.right.word if kind is Kind.DELETE_REMOTE else self.left.word
+        can_review = self.state.keeps_held and not self.options.dry_run
+        # Where the state goes with the machine, nobody can approve anything later.
+        can_force = not self.state.keeps_held or not self.state.baseline.count()
+        remedy = ". ".join([_FORCE] * can_force + [REVIEW] * can_review)
         planned.hold(self.state.plan.remove(kind), where, reason, remedy, self.on_event)
 
 
@@ -334,7 +363,10 @@ class Intake:
     """Decides what to do at the paths that changed during a run. Belongs to its control thread."""
 
     def __init__(self, planner: Planner, changes: Changes) -> None:
+        """Changes are only heard of where the left side is a folder."""
+        assert isinstance(planner.left, FolderSide)
         self._planner = planner
+        self._folder = planner.left
         self._state = planner.state
         self._changes = changes
 
@@ -374,11 +406,10 @@ class Intake:
         return found
 
     def _met(self, wanted: Sequence[str], unknown: Unknown) -> list[Triple]:
-        options, root = self._planner.options, self._planner.root
         # An ignore file may be among what has changed.
-        rules = IgnoreRules(root, include=options.include, exclude=options.exclude)
-        self._planner = replace(self._planner, rules=rules)
-        files = known(look(root, rules, wanted), unknown, self._leave_one)
+        self._folder = self._folder.with_new_rules()
+        self._planner = replace(self._planner, left=self._folder)
+        files = known(self._folder.look(wanted), unknown, self._leave_one)
         named = ((path,) for path in wanted if not malformed(path))
         rows = self._state.baseline.below(wanted)
         met = islice(merge(files, rows, named), _MOST_PATHS + 1)
@@ -403,7 +434,7 @@ class Intake:
         """Return what the store holds at these paths, while other short tasks go on."""
         try:
             names = [triple.path for triple in met]
-            return blocking(lambda: stat_all(self._planner.store, names))
+            return blocking(lambda: stat_all(self._planner.right.store, names))
         except StoreError:
             return None
 
@@ -444,6 +475,6 @@ def totals_of(actions: Iterable[Action]) -> Totals:
     return Totals(len(sizes), sum(sizes))
 
 
-def _fingerprint(file: LocalFile | BaselineRow) -> tuple[int, int, int]:
+def _fingerprint(file: LocalFile | BaselineRow) -> tuple[int | str, int, int]:
     """Return what a file keeps when it is renamed."""
     return file.inode, file.size, file.mtime_ns

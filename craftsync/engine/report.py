@@ -6,7 +6,7 @@ themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -145,6 +145,16 @@ class Options:
     download_rate: Rate = None
 
 
+_COUNTERS = {
+    Kind.UPLOAD: "uploaded",
+    Kind.DOWNLOAD: "downloaded",
+    Kind.DELETE_REMOTE: "deleted_remote",
+    Kind.DELETE_LOCAL: "deleted_local",
+    Kind.MOVE_REMOTE: "moved",
+    Kind.MOVE_LOCAL: "moved",
+}
+
+
 @dataclass(slots=True)
 class Report:
     """The outcome of a run: the fields of the JSON summary of docs and scripts."""
@@ -195,6 +205,19 @@ class Report:
         if self.problems:
             return 1
         return 6 if self.skipped else 0
+
+    def count(self, kind: Kind, moved: int) -> str:
+        """Count an action that was carried out, or would be, and its bytes; return what it is called."""
+        counter = _COUNTERS[kind]
+        setattr(self, counter, getattr(self, counter) + 1)
+        if kind is Kind.DOWNLOAD:
+            self.bytes_downloaded += moved
+        else:
+            self.bytes_uploaded += moved
+        return kind
+
+    def agreed(self, rows: Sequence[BaselineRow]) -> None:
+        """Hear what a step has shown to be the same on both sides."""
 
     def note(self, event: Event) -> None:
         """Keep the path and the reason an event names, if it names one and there is room."""
@@ -271,7 +294,8 @@ class Outcome(NamedTuple):
     """The result of one step, and what the baseline has to learn from it.
 
     `rows` are agreed on now, `forget` are paths that no longer are. `bytes` is
-    what moved, `kept` what went to a trash. `error` is set where a failure may concern the whole side.
+    what moved, `kept` what went to a trash. `error` is set where a failure may concern the whole side;
+    `final` says that looking again would not help.
     """
 
     action: Action
@@ -282,6 +306,7 @@ class Outcome(NamedTuple):
     bytes: int = 0
     error: CraftsyncError | None = None
     kept: tuple[KeptVersion, ...] = ()
+    final: bool = False
 
     def completed(self, learned: Mapping[str, RemoteObject]) -> Outcome:
         """Return the outcome with version and time where a write left both open."""

@@ -1,51 +1,64 @@
-"""One round of a run: plan it, then carry it out."""
+"""The rounds of a run: each plans, then carries out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 
 from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import StoreTrash
-from craftsync.engine.carrier import Carrier
+from craftsync.engine.carrier import FolderCarrier
 from craftsync.engine.content import Fetcher
 from craftsync.engine.executor import Executor
 from craftsync.engine.identity import confirm_root, confirm_store
 from craftsync.engine.planner import Changes, Intake, Planner
-from craftsync.engine.report import Options, Outcome, Staged
-from craftsync.engine.runner import Note
+from craftsync.engine.report import OnEvent, Options, Outcome, Report, Staged
 from craftsync.engine.settle import Settler
+from craftsync.engine.sides import FolderSide, StoreSide
+from craftsync.engine.step import Carrier, Note
 from craftsync.engine.tally import Tally
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.net.pace import Concurrency, Limiter
 from craftsync.net.tasks import Pool
-from craftsync.state.pair import PairState
+from craftsync.state.pair import PairState, State
 from craftsync.stores.base import Store
 from craftsync.stores.retrying import concurrency_of
 from craftsync.stores.sources import workers
 
 _PARTS_AT_ONCE = 8
+_ROUNDS = 3
+"""Looks at a path that changes under our hands before it is reported as busy."""
+_ROUND_SECONDS = 0.2
 
 MakePool = Callable[[Concurrency], Pool[Outcome | Staged | Note]]
 """Makes the workers; a test may hand in one that makes none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Plans and carries out with one set of options; `command` is what the history calls it."""
+class Round(ABC):
+    """Plans and carries out with one set of options, once; whatever the two sides are."""
 
-    root: Folder
-    store: Store
-    state: PairState
-    rules: IgnoreRules
+    state: State
     clock: Clock
     make_pool: MakePool
-    command: str
     options: Options
-    store_trash: StoreTrash = StoreTrash.AUTO
+    command: str | None
+    """What the history calls it; `None`: it is not told."""
+
+    @abstractmethod
+    def planner(self, tally: Tally) -> Planner: ...
+
+    @abstractmethod
+    def carrier(
+        self, tally: Tally, keep: str, *, strict: bool
+    ) -> AbstractContextManager[Carrier]: ...
+
+    @abstractmethod
+    def confirm(self) -> None:
+        """Raise unless both sides are what they were."""
 
     def run(
         self,
@@ -59,29 +72,25 @@ class Round:
 
         `changes` are taken in while it is under way. Returns the limit of deletes for the next round.
         """
-        planner = Planner(
-            self.root,
-            self.store,
-            self.state,
-            self.rules,
-            self.options,
-            tally.event,
-            self.clock.now_ns(),
-        )
+        planner = self.planner(tally)
         planned = planner.plan(paths, listed=listed)
         tally.planned(planned, self.state.plan.totals())
+        self.planned()
         intake = None if changes is None else Intake(planner, changes)
         self.carry_out(tally, deletes=planned.deletes > 0, intake=intake)
         if paths is None and not self.options.dry_run:
-            self._clear_up()
+            self._clear_up(planner.right.store)
         return self.options.delete_limit.after(planned.emptied)
 
-    def _clear_up(self) -> None:
+    def planned(self) -> None:  # noqa: B027 (nothing to be done is an answer)
+        """Hear that the plan table is filled."""
+
+    def _clear_up(self, store: Store) -> None:
         """Drop what a complete round has shown to be of no use any more."""
         transfers = self.state.transfers
         transfers.drop_stale_downloads()
         stale = transfers.stale_uploads()
-        self.store.abort_stale(stale)
+        store.abort_stale(stale)
         transfers.forget_uploads(upload_id for _, upload_id in stale)
 
     def carry_out(
@@ -97,57 +106,101 @@ class Round:
 
         `approved`: a person has seen why its steps were held.
         """
-        if deletes and not self.options.dry_run:
-            confirm_root(self.root, self.state, mark=False)
-            confirm_store(self.store, self.state, mark=False)
-        is_a_persons_word, keep = strict or self.options.force_delete, stamp(self.clock)
+        options, keep = self.options, stamp(self.clock)
+        is_a_persons_word = strict or options.force_delete
+        if deletes and not options.dry_run:
+            self.confirm()
         if deletes and not is_a_persons_word:
             with self.state.transaction():
                 self.state.cut_off.delete_under(keep)
-        with workers(_PARTS_AT_ONCE, "part", self.store) as parts:
+        with self.carrier(tally, keep, strict=strict) as carrier:
             executor = Executor(
                 state=self.state,
-                carrier=self._carrier(tally, parts, keep, strict=strict),
-                pool=self.make_pool(concurrency_of(self.options.transfers, [self.store])),
+                carrier=carrier,
+                pool=self.make_pool(concurrency_of(options.transfers, carrier.stores)),
                 clock=self.clock,
                 command=self.command,
                 listener=tally,
-                limit=None if is_a_persons_word else self.options.delete_limit,
+                limit=None if is_a_persons_word else options.delete_limit,
                 approved=approved,
             )
             executor.intake = intake
             executor.run()
         tally.ended()
 
-    def _carrier(
-        self, tally: Tally, parts: ThreadPoolExecutor, keep: str, *, strict: bool
-    ) -> Carrier:
+
+def in_rounds(
+    report: Report,
+    options: Options,
+    on_event: OnEvent,
+    clock: Clock,
+    make_round: Callable[[Options], Round],
+    *,
+    paths: Iterable[str] | None = None,
+    changes: Changes | None = None,
+) -> None:
+    """Make a round over everything, or over `paths`, and two more over what changes meanwhile."""
+    complete = paths is None
+    for attempt in range(1, _ROUNDS + 1):
+        tally = Tally(report, on_event, clock, last=attempt == _ROUNDS or options.dry_run)
+        is_listed = complete and attempt > 1
+        limit = make_round(options).run(tally, paths, listed=is_listed, changes=changes)
+        options = replace(options, delete_limit=limit)
+        paths = tally.again()
+        if not paths:
+            break
+        clock.sleep(_ROUND_SECONDS * attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRound(Round):
+    """A round between a folder and a store."""
+
+    root: Folder
+    store: Store
+    state: PairState
+    rules: IgnoreRules
+    clock: Clock
+    make_pool: MakePool
+    command: str
+    options: Options
+    store_trash: StoreTrash = StoreTrash.AUTO
+
+    def planner(self, tally: Tally) -> Planner:
+        options, now_ns = self.options, self.clock.now_ns()
+        folder = FolderSide(self.root, self.rules, options.include, options.exclude)
+        return Planner(folder, StoreSide(self.store), self.state, options, tally.event, now_ns)
+
+    def confirm(self) -> None:
+        confirm_root(self.root, self.state, mark=False)
+        confirm_store(self.store, self.state, mark=False)
+
+    @contextmanager
+    def carrier(self, tally: Tally, keep: str, *, strict: bool) -> Iterator[Carrier]:
         options = self.options
         upload = Limiter(options.upload_rate, self.clock)
         download = Limiter(options.download_rate, self.clock)
         tally.count_bytes(upload, download)
-        fetcher = Fetcher(self.root, self.store, download, parts)
-        tally.watch(fetcher.hashing)
-        settler = Settler(
-            self.root,
-            self.store,
-            options.policy,
-            fetcher,
-            self.clock,
-            dry_run=options.dry_run,
-        )
-        return Carrier(
-            self.root,
-            self.store,
-            settler,
-            fetcher,
-            upload,
-            self.state.intents,
-            self.state.arrivals,
-            keep=keep,
-            dry_run=options.dry_run,
-            strict=strict,
-            store_trash=self.store_trash.in_a_store(
-                server_side_copy=self.store.features.server_side_copy
-            ),
+        trash = self.store_trash.in_a_store(server_side_copy=self.store.features.server_side_copy)
+        with workers(_PARTS_AT_ONCE, "part", self.store) as parts:
+            fetcher = Fetcher(self.root, self.store, download, parts)
+            tally.watch(fetcher.hashing)
+            yield FolderCarrier(
+                self.root,
+                self.store,
+                self._settler(fetcher),
+                fetcher,
+                upload,
+                self.state.intents,
+                self.state.arrivals,
+                keep=keep,
+                dry_run=options.dry_run,
+                strict=strict,
+                store_trash=trash,
+            )
+
+    def _settler(self, fetcher: Fetcher) -> Settler:
+        options = self.options
+        return Settler(
+            self.root, self.store, options.policy, fetcher, self.clock, dry_run=options.dry_run
         )

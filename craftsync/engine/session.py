@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from craftsync.clock import Clock, SystemClock, stamp
-from craftsync.core.model import Action, Mode
+from craftsync.core.model import Action, LocalFile, Mode, RemoteObject
 from craftsync.core.retention import Retention
 from craftsync.engine import inspect, planfile, unflushed
 from craftsync.engine.content import Fetcher
@@ -30,8 +31,10 @@ from craftsync.engine.identity import (
 from craftsync.engine.planner import Changes, Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.engine.retention import Purging, holdings, spare
-from craftsync.engine.run import MakePool, Round
+from craftsync.engine.run import FolderRound, MakePool, in_rounds
 from craftsync.engine.scrub import Scrubber, nothing
+from craftsync.engine.settle import Contents
+from craftsync.engine.sides import FolderSide, StoreSide
 from craftsync.engine.tally import PlanWriter, Tally
 from craftsync.engine.trash import (
     Purged,
@@ -58,9 +61,6 @@ from craftsync.state.pair import PairState, known_folder, known_root, pair_folde
 from craftsync.stores.base import Store
 from craftsync.stores.sources import workers
 
-_ROUNDS = 3
-"""Looks at a path that changes under our hands before it is reported as busy."""
-_ROUND_SECONDS = 0.2
 _COMPARED_AT_ONCE = 4
 _ALL = Wanted()
 _NEVER_NS = 2**63 - 1
@@ -176,16 +176,8 @@ class Session:
         if not options.dry_run:
             unflushed.settle(self.root, self.state, flush=options.policy.deletes)
         self.state.plan.pair_again()
-        for attempt in range(1, _ROUNDS + 1):
-            tally = Tally(report, on_event, self.clock, last=attempt == _ROUNDS or options.dry_run)
-            limit = self._round(command, options).run(
-                tally, paths, listed=complete and attempt > 1, changes=changes
-            )
-            options = replace(options, delete_limit=limit)
-            paths = tally.again()
-            if not paths:
-                break
-            self.clock.sleep(_ROUND_SECONDS * attempt)
+        make_round = partial(self._round, command)
+        in_rounds(report, options, on_event, self.clock, make_round, paths=paths, changes=changes)
         report.seconds = round(self.clock.monotonic() - started, 3)
         report.conflict_copies = self._conflict_copies()
         if not options.dry_run:
@@ -230,8 +222,8 @@ class Session:
         confirm_store(self.store, self.state, mark=may_write)
         learn(self.store, self.state.database, self.clock, may_write=may_write)
 
-    def _round(self, command: str, options: Options) -> Round:
-        return Round(
+    def _round(self, command: str, options: Options) -> FolderRound:
+        return FolderRound(
             self.root,
             self.store,
             self.state,
@@ -258,19 +250,27 @@ class Session:
         started = self.clock.monotonic()
         with workers(_COMPARED_AT_ONCE, "part", self.store) as parts:
             fetcher = Fetcher(self.root, self.store, Limiter(None, self.clock), parts)
+
+            def equal(local: LocalFile, remote: RemoteObject) -> bool:
+                contents = Contents(self.root, fetcher, local, remote)
+                return contents.equal(self.store, may_read=True)
+
             checker = inspect.Checker(
-                self.root,
-                self.store,
-                self.state,
-                self.rules(options),
-                fetcher,
+                self._folder(options),
+                StoreSide(self.store),
+                self.state.database,
+                equal,
                 options.transfers or FIRST,
+                [self.store],
                 on_event,
             )
             checker.run(report, on_line)
         report.seconds = round(self.clock.monotonic() - started, 3)
         report.conflict_copies = self._conflict_copies()
         return report
+
+    def _folder(self, options: Options) -> FolderSide:
+        return FolderSide(self.root, self.rules(options), options.include, options.exclude)
 
     def scrub(
         self,

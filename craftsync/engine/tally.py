@@ -22,8 +22,8 @@ from craftsync.engine.report import (
     Report,
     Status,
 )
-from craftsync.engine.runner import Note
-from craftsync.errors import CraftsyncError, PathObstructed
+from craftsync.engine.step import Note
+from craftsync.errors import PathObstructed
 from craftsync.net.pace import Hashing, Limiter
 from craftsync.net.tasks import Pool
 from craftsync.state.plan import Totals
@@ -33,18 +33,9 @@ _TICK_SECONDS = 0.1
 _STAGE_SECONDS = 1.0
 """A stage is named until nothing has happened in it for so long, while something does in the other."""
 
-_COUNTERS = {
-    Kind.UPLOAD: "uploaded",
-    Kind.DOWNLOAD: "downloaded",
-    Kind.DELETE_REMOTE: "deleted_remote",
-    Kind.DELETE_LOCAL: "deleted_local",
-    Kind.MOVE_REMOTE: "moved",
-    Kind.MOVE_LOCAL: "moved",
-}
 
-
-class RoundTally:
-    """Adds one round to its report: what a run and a migration count alike.
+class Tally:
+    """Adds one round of a run to its report.
 
     Steps that were skipped are kept for the next round; in the `last` round
     they are reported instead.
@@ -62,6 +53,8 @@ class RoundTally:
         self._hashing = Hashing()
         self._stage = "transferring"
         self._seen = 0, 0
+        self._limiters: tuple[Limiter, ...] = ()
+        self._bytes = 0
         self._ticked_at = self._moved_at = clock.monotonic()
 
     def event(self, event: Event) -> None:
@@ -90,6 +83,44 @@ class RoundTally:
         """Take in what is to be transferred besides."""
         self._totals = Totals(self._totals.files + added.files, self._totals.bytes + added.bytes)
 
+    def count_bytes(self, *limiters: Limiter) -> None:
+        """Take the bytes that moved from these; of none, from what is done."""
+        self._limiters = limiters
+
+    def _moved(self) -> int:
+        """Return the bytes that this round has moved so far."""
+        if not self._limiters:
+            return self._bytes
+        return sum(limiter.moved for limiter in self._limiters)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Count one recorded outcome and pass it on."""
+        action, report = outcome.action, self._report
+        self._done += 1
+        self._bytes += outcome.bytes
+        report.agreed(outcome.rows)
+        match outcome.status:
+            case Status.DONE | Status.PLANNED:
+                word, status = report.count(action.kind, outcome.bytes), str(outcome.status)
+                self.event(ActionEvent(word, action.path, _size(action), status, action.rule))
+            case Status.UNCHANGED:
+                report.adopted += bool(outcome.rows) and action.baseline is None
+                report.unchanged += bool(outcome.rows) and action.baseline is not None
+            case Status.CONFLICT:
+                report.conflicts += 1
+                report.bytes_uploaded += outcome.bytes
+                self.event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
+            case Status.HELD:
+                report.held += 1
+                self.event(IssueEvent(Issue.HELD, action.path, outcome.reason))
+                self.event(HeldEvent(1, "store", outcome.reason, REVIEW, action.path))
+            case Status.SKIPPED:
+                self._undone(action.path, Issue.SKIPPED, outcome)
+                if action.source is not None and not self._last:
+                    self._again.append(action.source)
+            case Status.PROBLEM:
+                self._undone(action.path, Issue.PROBLEM, outcome)
+
     def tick(self) -> None:
         now = self._clock.monotonic()
         if now - self._ticked_at >= _TICK_SECONDS:
@@ -102,19 +133,11 @@ class RoundTally:
         That is also a path with another one in its way, as long as any is looked
         at again: what obstructs it may be about to go. Else it is reported.
         """
-        if not self._is_worth_it():
+        if not self._again:
             for path, issue, reason in self._obstructed:
                 self._tell(path, issue, reason)
             return []
         return self._again + [path for path, _, _ in self._obstructed]
-
-    def _is_worth_it(self) -> bool:
-        """Tell whether another round may find something that this one has not."""
-        return bool(self._again)
-
-    def _moved(self) -> int:
-        """Return the bytes that this round has moved so far."""
-        raise NotImplementedError
 
     def _progress(self) -> None:
         moved, hashing, totals = self._moved(), self._hashing, self._totals
@@ -131,14 +154,12 @@ class RoundTally:
             self._stage = "hashing"
         return self._stage
 
-    def _undone(
-        self, path: str, issue: Issue, reason: str, error: CraftsyncError | None, *, final: bool
-    ) -> None:
-        """Take in a step that changed nothing; one that is not `final` may succeed in the next round."""
-        if isinstance(error, PathObstructed) and not self._last:
-            self._obstructed.append((path, issue, reason))
-        elif final or self._last:
-            self._tell(path, issue, reason)
+    def _undone(self, path: str, issue: Issue, outcome: Outcome) -> None:
+        """Take in a step that changed nothing; one that was skipped may succeed in the next round."""
+        if isinstance(outcome.error, PathObstructed) and not self._last:
+            self._obstructed.append((path, issue, outcome.reason))
+        elif issue is Issue.PROBLEM or outcome.final or self._last:
+            self._tell(path, issue, outcome.reason)
         else:
             self._again.append(path)
 
@@ -146,58 +167,6 @@ class RoundTally:
         self._report.problems += issue is Issue.PROBLEM
         self._report.skipped += issue is Issue.SKIPPED
         self.event(IssueEvent(issue, path, reason))
-
-
-class Tally(RoundTally):
-    """Adds one round of a run to its report."""
-
-    def __init__(self, report: Report, on_event: OnEvent, clock: Clock, *, last: bool) -> None:
-        super().__init__(report, on_event, clock, last=last)
-        self._limiters: tuple[Limiter, ...] = ()
-
-    def count_bytes(self, *limiters: Limiter) -> None:
-        """Take the bytes that moved from these."""
-        self._limiters = limiters
-
-    def _moved(self) -> int:
-        return sum(limiter.moved for limiter in self._limiters)
-
-    def outcome(self, outcome: Outcome) -> None:
-        """Count one recorded outcome and pass it on."""
-        self._done += 1
-        action, report = outcome.action, self._report
-        match outcome.status:
-            case Status.DONE | Status.PLANNED:
-                self._count(action, outcome.bytes)
-                status = str(outcome.status)
-                self.event(
-                    ActionEvent(action.kind, action.path, _size(action), status, action.rule)
-                )
-            case Status.UNCHANGED:
-                report.adopted += bool(outcome.rows) and action.baseline is None
-                report.unchanged += bool(outcome.rows) and action.baseline is not None
-            case Status.CONFLICT:
-                report.conflicts += 1
-                report.bytes_uploaded += outcome.bytes
-                self.event(IssueEvent(Issue.CONFLICT, action.path, outcome.reason))
-            case Status.HELD:
-                report.held += 1
-                self.event(IssueEvent(Issue.HELD, action.path, outcome.reason))
-                self.event(HeldEvent(1, "store", outcome.reason, REVIEW, action.path))
-            case Status.SKIPPED:
-                self._undone(action.path, Issue.SKIPPED, outcome.reason, outcome.error, final=False)
-                if action.source is not None and not self._last:
-                    self._again.append(action.source)
-            case Status.PROBLEM:
-                self._undone(action.path, Issue.PROBLEM, outcome.reason, outcome.error, final=True)
-
-    def _count(self, action: Action, moved: int) -> None:
-        report, counter = self._report, _COUNTERS[action.kind]
-        setattr(report, counter, getattr(report, counter) + 1)
-        if action.kind is Kind.DOWNLOAD:
-            report.bytes_downloaded += moved
-        else:
-            report.bytes_uploaded += moved
 
 
 class PlanWriter(Tally):

@@ -1,16 +1,11 @@
-"""From one store to another: the engine of `sync` with a store on both sides.
+"""From one store to another: what only a run of `engine` between two stores has.
 
-    planner    lists both sides, joins them with what was copied before, decides each path
-    executor   hands the steps to workers, makes their results durable, records them
+    sides      the two stores as sides of a run, within one range of paths
     carrier    one step: look again, copy, verify
     content    an object of one store as content for the other, through a bounded memory
     migration  the door: one run, its rounds, its manifest
 
-As in a run the three streams are merged by `core.merge` and decided by
-`core.decide`, where the source stands for the root and the push rules hold;
-the plan lives in the database. The differences:
-
-- No root, so no files in between. An object of up to `content.WHOLE` bytes is
+- No folder, so no files in between. An object of up to `content.WHOLE` bytes is
   in memory once; of a larger one only a few parts are, read with the source's
   version as a condition, hashed in order as they pass. `content.Room` bounds
   what all of them hold together.

@@ -1,29 +1,36 @@
 """Carries out one step of a migration: look again, copy, verify.
 
-Runs as a task of the pool and touches the two stores only; what the state has
-to learn is returned as a `CopyOutcome`. Of the source, exactly the version
-that was listed is copied; in the target, nothing is replaced or deleted that
-is not the thing that was looked at, and what goes is kept under
-`.craftsync/trash/`.
+What needs a store on the left side. Of the source, exactly the version that
+was listed is copied, and nothing is written there; in the target, nothing is
+replaced or deleted that is not the thing that was looked at, and what goes is
+kept under `.craftsync/trash/`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from typing import NamedTuple, cast
 
-from craftsync.core.model import ABSENT, Kind, RemoteObject
-from craftsync.engine.report import Status, sentence
+from craftsync.core.model import (
+    ABSENT,
+    Action,
+    BaselineRow,
+    Kind,
+    LocalFile,
+    Mode,
+    Policy,
+    RemoteObject,
+    as_object,
+)
+from craftsync.engine.report import Outcome, Status
+from craftsync.engine.step import Carrier, Task
 from craftsync.errors import (
-    ObjectNotFound,
     PathBusy,
     PathError,
-    PathObstructed,
-    PathRefused,
     PreconditionFailed,
-    StoreError,
 )
 from craftsync.hashing import update_in_place
 from craftsync.migrate.content import (
@@ -38,13 +45,9 @@ from craftsync.migrate.content import (
 )
 from craftsync.migrate.keeping import Keeping
 from craftsync.migrate.options import Verified, Verify
-from craftsync.migrate.outcome import CopyOutcome
 from craftsync.net.pace import Hashing, Limiter
-from craftsync.state.migration import CopiedRow, CopyStep
+from craftsync.state.history import KeptVersion
 from craftsync.stores.base import CopyingStore, Expect, Store, UploadJournal
-
-SHORT = 256 * 1024
-"""Bytes up to which an object is copied by the thread that runs all short tasks."""
 
 
 class Proof(NamedTuple):
@@ -54,15 +57,8 @@ class Proof(NamedTuple):
     digest: bytes | None
 
 
-class Task(NamedTuple):
-    """A step on its way to a worker; the journal is for a large object."""
-
-    step: CopyStep
-    journal: UploadJournal | None = None
-
-
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class CopyCarrier(Carrier):
     """Carries out steps from one store to another.
 
     `keep` names this run in the target's trash; operation ids are made from
@@ -84,23 +80,24 @@ class Carrier:
     dry_run: bool = False
     hashing: Hashing = field(default_factory=Hashing)
 
-    def carry_out(self, task: Task) -> CopyOutcome:
-        """Do one step and return what it left behind; trouble with the path is part of the answer."""
-        step = task.step
-        try:
-            return self._do(task)
-        except (PathRefused, PathObstructed) as error:
-            it = "a kept version of it" if step.kind is Kind.DELETE_REMOTE else "it"
-            reason = f"the target cannot hold {it}: {error}"
-            return CopyOutcome(step, Status.SKIPPED, reason, final=True, error=error)
-        except PathBusy as error:
-            return CopyOutcome(step, Status.SKIPPED, str(error))
-        except (PreconditionFailed, ObjectNotFound):
-            return CopyOutcome(
-                step, Status.SKIPPED, "changed in the source or the target since they were listed"
-            )
-        except (PathError, StoreError) as error:
-            return CopyOutcome(step, Status.PROBLEM, sentence(error), error=error)
+    short = 256 * 1024
+    changed = "changed in the source or the target since they were listed"
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(Mode.PUSH)
+
+    @property
+    def stores(self) -> Sequence[Store]:
+        return (self.source, self.target)
+
+    def kept_under(self, keep: str) -> CopyCarrier:
+        return replace(self, keep=keep)
+
+    def refused(self, action: Action, error: PathError) -> Outcome:
+        it = "a kept version of it" if action.kind is Kind.DELETE_REMOTE else "it"
+        reason = f"the target cannot hold {it}: {error}"
+        return Outcome(action, Status.SKIPPED, reason, error=error, final=True)
 
     def cancel(self) -> None:
         """End the transfers under way as soon as they ask for more bytes."""
@@ -113,49 +110,61 @@ class Carrier:
         parts = (self.name, *map(str, source[:4]))
         return update_in_place(sha256(), "\0".join(parts).encode()).hexdigest()[:32]
 
-    def _do(self, task: Task) -> CopyOutcome:
-        step = task.step
-        if step.kind is Kind.FORGET:
-            return CopyOutcome(step, Status.UNCHANGED, forget=True)
-        if step.kind is Kind.DELETE_REMOTE:
-            return self._delete(step)
-        if step.target is not None:
-            proof = self._found_equal(step)
+    def do(self, task: Task) -> Outcome:
+        action = task.action
+        if action.kind is Kind.FORGET:
+            return Outcome(action, Status.UNCHANGED, forget=(action.path,))
+        left = action.local
+        if left is None:
+            return self._delete(action)
+        if action.remote is not None:
+            proof = self._found_equal(as_object(left), action.remote)
             if proof is not None:
-                row = self._row(step, step.target, proof)
-                return CopyOutcome(step, Status.UNCHANGED, "both hold the same content", row)
+                row = _row(left, action.remote, proof)
+                return Outcome(action, Status.UNCHANGED, "both hold the same content", (row,))
             if self.no_overwrite:
                 reason = "--no-overwrite: the target holds something else"
-                return CopyOutcome(step, Status.SKIPPED, reason, final=True)
+                return Outcome(action, Status.SKIPPED, reason, final=True)
+        action = action._replace(kind=Kind.UPLOAD)
         if self.dry_run:
-            return CopyOutcome(step, Status.PLANNED, step.rule, bytes=_source(step).size)
-        return self._copy(task)
+            return Outcome(action, Status.PLANNED, action.rule, bytes=left.size)
+        return self._copy(action, left, task.journal)
 
-    def _delete(self, step: CopyStep) -> CopyOutcome:
+    def _delete(self, action: Action) -> Outcome:
         if self.dry_run:
-            return CopyOutcome(step, Status.PLANNED, step.rule)
-        if self.source.stat(step.path) is not None:
-            raise PreconditionFailed(step.path)
-        self.target.delete(step.path, expect=step.target, keep=self.keep)
-        return CopyOutcome(step, Status.DONE, step.rule, forget=True)
+            return Outcome(action, Status.PLANNED, action.rule)
+        if self.source.stat(action.path) is not None:
+            raise PreconditionFailed(action.path)
+        self.target.delete(action.path, expect=action.remote, keep=self.keep)
+        kept = self._kept(action)
+        return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
-    def _copy(self, task: Task) -> CopyOutcome:
-        step = task.step
-        source = _source(step)
+    def _copy(
+        self, action: Action, left: LocalFile, open_journal: Callable[[bytes], UploadJournal] | None
+    ) -> Outcome:
+        source, target = as_object(left), action.remote
+        journal = open_journal(self.operation(source).encode()) if open_journal else None
         if self.server_side:
-            written, proof = self._copied_by_server(source, step.target, task.journal)
-        elif source.size <= SHORT:
-            written, proof = self._sent_whole(source, step.target)
+            written, proof = self._copied_by_server(source, target, journal)
+        elif source.size <= self.short:
+            written, proof = self._sent_whole(source, target)
         elif source.size <= WHOLE:
             with self.room.taken(source.size):
-                written, proof = self._sent_whole(source, step.target)
+                written, proof = self._sent_whole(source, target)
         else:
             with self.room.taken(LARGE_SHARE):
-                written, proof = self._sent_in_parts(source, step.target, task.journal)
+                written, proof = self._sent_in_parts(source, target, journal)
         if self.verify is Verify.FULL:
             proof = self._read_back(source, written, proof.digest)
-        row = self._row(step, written, proof)
-        return CopyOutcome(step, Status.DONE, step.rule, row, bytes=source.size)
+        row, size, kept = _row(left, written, proof), source.size, self._kept(action)
+        return Outcome(action, Status.DONE, action.rule, (row,), bytes=size, kept=kept)
+
+    def _kept(self, action: Action) -> tuple[KeptVersion, ...]:
+        """Return what the target's trash now holds of this run; a bucket's own versions are not in it."""
+        target = action.remote
+        if target is None or self.target.features.keeps_versions:
+            return ()
+        return (KeptVersion("store", self.keep, target.path, target.size),)
 
     def _copied_by_server(
         self, source: RemoteObject, target: RemoteObject | None, journal: UploadJournal | None
@@ -167,7 +176,7 @@ class Carrier:
             origin,
             source,
             expect=_expect(target),
-            keep=self._kept(target),
+            keep=None if target is None else self.keep,
             journal=journal,
             storage_class=self.keeping.class_of_copy(source),
         )
@@ -187,7 +196,7 @@ class Carrier:
             content,
             expect=_expect(target),
             operation=self.operation(source),
-            keep=self._kept(target),
+            keep=None if target is None else self.keep,
         )
         checked = is_md5(written.version) and written.version == content.md5
         how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
@@ -206,29 +215,13 @@ class Carrier:
             stream,
             expect=_expect(target),
             operation=self.operation(source),
-            keep=self._kept(target),
+            keep=None if target is None else self.keep,
             journal=journal,
         )
         stream.verify()
         checked = hash_parts and stream.is_version(written.version)
         how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
         return written, Proof(how, stream.digest)
-
-    def _kept(self, target: RemoteObject | None) -> str | None:
-        return None if target is None else self.keep
-
-    def _row(self, step: CopyStep, target: RemoteObject, proof: Proof) -> CopiedRow:
-        source = _source(step)
-        return CopiedRow(
-            step.path,
-            source.size,
-            source.modified_ns,
-            source.version,
-            target.modified_ns,
-            target.version,
-            proof.digest,
-            proof.how,
-        )
 
     def _read_back(self, source: RemoteObject, target: RemoteObject, digest: bytes | None) -> Proof:
         """Read what the target holds now, and compare; raises the error for an object that is another."""
@@ -241,13 +234,11 @@ class Carrier:
             raise damaged(self.target, target.path)
         return Proof(Verified.READ_BACK, expected)
 
-    def _found_equal(self, step: CopyStep) -> Proof | None:
+    def _found_equal(self, source: RemoteObject, target: RemoteObject) -> Proof | None:
         """Return how it is known that the target holds the source's content already, if it does.
 
         Reads both only where nothing cheaper tells; a dry run never does.
         """
-        source, target = _source(step), step.target
-        assert target is not None
         if source.size != target.size:
             return None
         if self.verify is Verify.FULL and not self.dry_run:
@@ -287,6 +278,6 @@ def _expect(target: RemoteObject | None) -> Expect:
     return ABSENT if target is None else target
 
 
-def _source(step: CopyStep) -> RemoteObject:
-    assert step.source is not None
-    return step.source
+def _row(left: LocalFile, target: RemoteObject, proof: Proof) -> BaselineRow:
+    at, version = target.modified_ns, target.version
+    return BaselineRow(*left, False, proof.digest, at, version, verified=proof.how)

@@ -31,7 +31,7 @@ from craftsync.migrate import places
 from craftsync.migrate.words import options_for
 from craftsync.net.pace import FIRST
 from craftsync.runs import options_of
-from craftsync.state.history import KeptVersion, Outside
+from craftsync.state.history import Outside
 from craftsync.state.migration import MigrationState, migration_folder
 
 if TYPE_CHECKING:
@@ -54,18 +54,13 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
         )
         if not folder.exists():
             opening.refuse_nothing(store, source)
-        state = MigrationState.open(folder, scratch=dry_run)
+        outside = Outside(pairs.state_dir_of(asked), to.location)
+        state = MigrationState.open(folder, scratch=dry_run, outside=outside)
         try:
-            note = partial(_note_kept, Outside(pairs.state_dir_of(asked), to.location))
-            migration = Migration(store, to, state, folder, note_kept=note)
+            migration = Migration(store, to, state, folder)
             return migration.run(options, asked.get("on_event", _ignore))
         finally:
             state.close()
-
-
-def _note_kept(place: Outside, versions: list[KeptVersion]) -> None:
-    """Note what went to the target's trash, so that a linked folder's retention bounds it."""
-    place.note(versions, SystemClock().now_ns())
 
 
 def _run_on_fleet(
@@ -163,7 +158,7 @@ def check(
     `on_line` is told of each path: "=" equal, "-" only in the target, "+" only
     in the source, "*" different, "!" could not be read.
     """
-    from craftsync.migrate.checker import Checker
+    from craftsync.migrate import checker
 
     refuse_unknown(asked, RunOptions)
     access = pairs.access_of(asked)
@@ -174,9 +169,8 @@ def check(
     size_only = options.policy.compare is Compare.SIZE_ONLY
     with places.opened(place, other, create=False, stand_in=False) as (store, to):
         on_event = asked.get("on_event", _ignore)
-        return Checker(store, to, rules, options.transfers or FIRST, on_event, size_only).run(
-            on_line
-        )
+        at_once = options.transfers or FIRST
+        return checker.check(store, to, rules, at_once, on_line, on_event, size_only=size_only)
 
 
 def _places(

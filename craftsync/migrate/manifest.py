@@ -11,9 +11,8 @@ from contextlib import suppress
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 
-from craftsync.core.model import OWN_FOLDER
+from craftsync.core.model import OWN_FOLDER, BaselineRow
 from craftsync.errors import CraftsyncError
-from craftsync.state.migration import CopiedRow
 from craftsync.stores.base import Store
 from craftsync.stores.sources import FileSource
 
@@ -21,7 +20,7 @@ IN_TARGET = f"{OWN_FOLDER}/manifest.jsonl"
 """Where a target holds the manifest of the last run that left nothing undone."""
 
 
-def write(rows: Iterable[CopiedRow], file: Path) -> None:
+def write(rows: Iterable[BaselineRow], file: Path) -> None:
     """Write a manifest and make it durable; raises `CraftsyncError` where that cannot be done."""
     write_lines((f"{line}\n" for line in lines(rows)), file)
 
@@ -57,14 +56,14 @@ def _write_whole(text: Iterable[str], file: Path) -> None:
         raise
 
 
-def lines(rows: Iterable[CopiedRow]) -> Iterator[str]:
+def lines(rows: Iterable[BaselineRow]) -> Iterator[str]:
     """Yield the line of each object; put together here, for `json.dumps` took a tenth of a small run."""
     for row in rows:
         yield (
             f'{{"path": {quoted(row.path)}, "size": {row.size},'
             f' "sha256": {_optional(row.digest.hex() if row.digest else None)},'
-            f' "source_version": {_optional(row.source_version)},'
-            f' "target_version": {_optional(row.target_version)},'
+            f' "source_version": {_optional(str(row.inode) or None)},'
+            f' "target_version": {_optional(row.version)},'
             f' "verified": "{row.verified}"}}'
         )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from craftsync.core.model import READ_BACK, BaselineRow, Kind
 from craftsync.engine.report import Options, Report
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.shards import Shard
@@ -23,7 +25,7 @@ class Verify(StrEnum):
 class Verified(StrEnum):
     """How it is known that source and target hold the same content, in the words of the manifest."""
 
-    READ_BACK = "read back"
+    READ_BACK = READ_BACK
     """Both were read and hashed."""
     CHECKSUM = "checksum"
     """The target's own checksum is that of the source's content."""
@@ -71,3 +73,14 @@ class MigrationReport(Report):
     verified: dict[str, int] = field(default_factory=dict)
     """How many of the copies made or found are known to be good in which way."""
     manifest: str | None = None
+
+    def count(self, kind: Kind, moved: int) -> str:
+        if kind is Kind.DELETE_REMOTE:
+            return Report.count(self, kind, moved)
+        self.copied += 1
+        self.bytes_copied += moved
+        return "copy"
+
+    def agreed(self, rows: Sequence[BaselineRow]) -> None:
+        for row in rows:
+            self.verified[row.verified] = self.verified.get(row.verified, 0) + 1

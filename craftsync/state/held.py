@@ -299,11 +299,8 @@ class CutOff:
     It was, if by then neither side holds anything at the path.
     """
 
-    def __init__(self, database: Database, *, plan: str, size: str) -> None:
-        """`plan` is the table of the steps, `size` the SQL for the bytes that a delete in it takes away."""
+    def __init__(self, database: Database) -> None:
         self._db = database.connection
-        self._plan = plan
-        self._size = size
         self._gone: list[str] = []
 
     def delete_under(self, stamp: str) -> None:
@@ -314,8 +311,8 @@ class CutOff:
         """Remember the deletes that the last run left in its plan, which is about to be emptied."""
         self._gone = []
         self._db.execute(
-            f"INSERT OR REPLACE INTO cut_off SELECT path, kind, {self._size}, value"
-            f" FROM {self._plan}, meta WHERE kind IN (?, ?) AND key = 'trash_stamp'",
+            "INSERT OR REPLACE INTO cut_off SELECT path, kind, coalesce(size, remote_size, 0), value"
+            " FROM plan, meta WHERE kind IN (?, ?) AND key = 'trash_stamp'",
             (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL),
         )
         self._db.execute("DELETE FROM meta WHERE key = 'trash_stamp'")

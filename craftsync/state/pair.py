@@ -48,8 +48,6 @@ def known_facts(state_dir: Path, location: str, *, now_ns: int) -> Iterator[Know
                 yield KnownFacts(meta["store_id"], meta["facts"])
 
 
-_COLUMNS = "path, size, mtime_ns, ctime_ns, inode, racy, digest, modified_ns, version, uploaded"
-
 _AT_ONCE = 500
 """Values in one query; SQLite allows 32,766."""
 _DIGIT = "[0-9]"
@@ -57,10 +55,22 @@ _CONFLICT_COPY = f"* (conflict {_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2} {_DIGIT * 
 
 
 class Baseline:
-    """Reads rows in the order of a listing and changes them inside the caller's transaction."""
+    """Reads rows in the order of a listing and changes them inside the caller's transaction.
 
-    def __init__(self, database: Database) -> None:
+    `identity` is the column of `LocalFile.inode`: "inode", or "left_version" where the left side is a store.
+    """
+
+    def __init__(self, database: Database, identity: str = "inode") -> None:
         self._db = database.connection
+        self._columns = f"path, size, mtime_ns, ctime_ns, {identity}, racy, digest, modified_ns, version, uploaded"
+        self._put = (
+            f"INSERT OR REPLACE INTO baseline ({self._columns}, verified) VALUES (?{',?' * 10})"
+        )
+        if identity == "inode":
+            self._columns += ", ''"
+        else:
+            self._columns += ", verified"
+            self._put = self._put.replace("(path", "(inode, path").replace("(?", "(0,?")
 
     def count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM baseline").fetchone()[0])
@@ -81,12 +91,20 @@ class Baseline:
 
     def rows(self, behind: str = "") -> Iterator[BaselineRow]:
         """Yield every row, or those behind a path, in the byte order of the UTF-8 path."""
-        query = f"SELECT {_COLUMNS} FROM baseline WHERE path > ? ORDER BY path"
+        query = f"SELECT {self._columns} FROM baseline WHERE path > ? ORDER BY path"
         return map(BaselineRow._make, self._db.execute(query, (behind,)))
+
+    def rows_but_planned(self) -> Iterator[BaselineRow]:
+        """Yield the rows, in order, of the paths that the plan does not name."""
+        query = (
+            f"SELECT {self._columns} FROM baseline WHERE path NOT IN (SELECT path FROM plan)"
+            " ORDER BY path"
+        )
+        return map(BaselineRow._make, self._db.execute(query))
 
     def get(self, path: str) -> BaselineRow | None:
         row = self._db.execute(
-            f"SELECT {_COLUMNS} FROM baseline WHERE path = ?", (path,)
+            f"SELECT {self._columns} FROM baseline WHERE path = ?", (path,)
         ).fetchone()
         return None if row is None else BaselineRow._make(row)
 
@@ -102,11 +120,11 @@ class Baseline:
 
     def below(self, paths: Iterable[str]) -> Iterator[BaselineRow]:
         """Yield the rows at these paths and in the folders of that name, in order."""
-        query = f"SELECT {_COLUMNS} FROM baseline WHERE path >= ? AND path < ? ORDER BY path"
+        query = f"SELECT {self._columns} FROM baseline WHERE path >= ? AND path < ? ORDER BY path"
         for bounds in ranges(paths):
             yield from map(BaselineRow._make, self._db.execute(query, bounds))
 
-    def with_inodes(self, inodes: Iterable[int]) -> Iterator[str]:
+    def with_inodes(self, inodes: Iterable[int | str]) -> Iterator[str]:
         """Yield the paths whose file had one of these inode numbers; reads every row."""
         numbers = list(inodes)
         for start in range(0, len(numbers), _AT_ONCE):
@@ -126,9 +144,7 @@ class Baseline:
         return found
 
     def put(self, rows: Iterable[BaselineRow]) -> None:
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO baseline ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", rows
-        )
+        self._db.executemany(self._put, rows)
 
     def set_aside(self, paths: Iterable[str]) -> None:
         """Forget these rows until `bring_back`, or for good if the process ends before."""
@@ -150,27 +166,56 @@ class Baseline:
 _FILE = "state.db"
 
 
-class PairState:
-    """The tables of one pair's database. Belongs to the control thread."""
+class State:
+    """The tables of every run, whatever it runs between. Belongs to the control thread."""
+
+    keeps_held = True
+    """Whether held deletes wait for a person."""
 
     def __init__(
-        self, database: Database, new_id: Callable[[], str], outside: Sequence[Outside] = ()
+        self, database: Database, new_id: Callable[[], str], *, identity: str = "inode"
     ) -> None:
-        """`outside` is what was noted of its folder and of its store outside a run."""
+        """`identity` as in `Baseline`."""
         self.database = database
-        self._outside = outside
-        self.baseline = Baseline(database)
+        self.baseline = Baseline(database, identity)
         self._beside = database.beside()
         self.intents = Intents(database, self._beside)
         self.arrivals = Arrivals(database, self._beside)
-        self.cut_off = CutOff(database, plan="plan", size="coalesce(size, remote_size, 0)")
-        self.plan = Plan(database, new_id, self.intents, self.cut_off)
+        self.cut_off = CutOff(database)
+        self.plan = Plan(database, new_id, self.intents, self.cut_off, identity)
         self.held = Held(database)
         self.events = Events(database)
         self.history = History(database)
         self.kept = Kept(database)
         self.replaced = Replacements(database)
         self.transfers = Transfers(database)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.database.transaction():
+            yield
+
+    def note_kept(self, versions: Sequence[KeptVersion], at_ns: int) -> None:
+        """Note what a run displaced, in the transaction that records it."""
+        self.kept.add(versions, at_ns)
+
+    def leave_out(self, path: str) -> None:
+        """Note, where that is of interest, that a path of the baseline is not known to be in sync any more."""
+
+    def close(self) -> None:
+        self._beside.close()
+        self.database.close()
+
+
+class PairState(State):
+    """The tables of one linked folder."""
+
+    def __init__(
+        self, database: Database, new_id: Callable[[], str], outside: Sequence[Outside] = ()
+    ) -> None:
+        """`outside` is what was noted of its folder and of its store outside a run."""
+        super().__init__(database, new_id)
+        self._outside = outside
 
     @classmethod
     def open(
@@ -201,11 +246,6 @@ class PairState:
         database.put("store", location)
         return cls(database, new_id, outside)
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        with self.database.transaction():
-            yield
-
     def note_in_root(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
         """Note what went to the folder's trash, without the right to change this database."""
         root, *_ = self._outside
@@ -224,10 +264,6 @@ class PairState:
         return Total(
             known.files + len(more), known.bytes + sum(version.size for version, _ in more)
         )
-
-    def close(self) -> None:
-        self._beside.close()
-        self.database.close()
 
 
 def pair_folder(state_dir: Path, root: str, location: str) -> Path:

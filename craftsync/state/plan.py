@@ -19,10 +19,6 @@ from craftsync.state.transfers import Intents
 _PAGE = 1000
 _ARRIVALS = "('upload', 'download', 'move-remote', 'move-local', 'reconcile')"
 _DELETES = "('delete-remote', 'delete-local')"
-_COLUMNS = (
-    "stage, kind, path, source, rule, size, mtime_ns, ctime_ns, inode, remote_size, modified_ns,"
-    " version"
-)
 _SMALL = f"(max(coalesce(p.size, 0), coalesce(p.remote_size, 0)) <= {1 << 20})"
 """Whether a step is short for whoever carries it out."""
 
@@ -49,9 +45,21 @@ class Plan:
     """
 
     def __init__(
-        self, database: Database, new_id: Callable[[], str], intents: Intents, cut_off: CutOff
+        self,
+        database: Database,
+        new_id: Callable[[], str],
+        intents: Intents,
+        cut_off: CutOff,
+        identity: str = "inode",
     ) -> None:
+        """`identity` is what `Baseline` is given."""
         self._db = database.connection
+        self._columns = (
+            f"stage, kind, path, source, rule, size, mtime_ns, ctime_ns, {identity}, remote_size,"
+            " modified_ns, version"
+        )
+        self._identity = identity
+        self._proof = "" if identity == "inode" else ", b.verified"
         self._new_id = new_id
         self._intents = intents
         self._cut_off = cut_off
@@ -64,8 +72,15 @@ class Plan:
         """Return the operation id of a step, the same before and after it was carried out."""
         return f"{self._run}.{step}"
 
-    def begin(self, *, by_operation: bool) -> None:
-        """Start empty. `by_operation`: the store keeps operation ids, so what the last run left may be found again."""
+    def begin(self, *, by_operation: bool, again: Iterable[str] | None = None) -> None:
+        """Start empty. `by_operation`: the store keeps operation ids, so what the last run left may be found again.
+
+        With the paths that are planned `again`, what this run could not do elsewhere stays noted (`undone`).
+        """
+        if again is not None:
+            self._db.execute("DELETE FROM plan WHERE stage <> ?", (_UNDONE,))
+            self._db.executemany("DELETE FROM plan WHERE path = ?", ((path,) for path in again))
+            return
         self._by_operation = by_operation
         previous = self._db.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()
         self._intents.take_over(previous[0] if previous else "", by_operation=by_operation)
@@ -76,7 +91,7 @@ class Plan:
 
     def add(self, actions: Iterable[Action]) -> None:
         self._db.executemany(
-            f"INSERT INTO plan ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO plan ({self._columns}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             map(_to_row, actions),
         )
 
@@ -91,13 +106,26 @@ class Plan:
             self._last += 1
             steps.append(Step(self._last, _TAKEN_IN, action))
             row = (self._last, _TAKEN_IN, *_to_row(action)[1:])
-            self._db.execute(f"INSERT INTO plan (id, {_COLUMNS}) VALUES ({_marks(row)})", row)
+            self._db.execute(f"INSERT INTO plan (id, {self._columns}) VALUES ({_marks(row)})", row)
         return steps
 
     def give_up(self, path: str) -> None:
         """Take the step of a path out of the plan, so that another can be added; what it may have written is remembered."""
         self._intents.take_over(self._run, by_operation=self._by_operation, path=path)
         self._db.execute("DELETE FROM plan WHERE path = ?", (path,))
+
+    def undone(self, steps: Iterable[int]) -> None:
+        """Note that these could not be done; they are not handed out again."""
+        self._db.executemany(
+            "UPDATE plan SET stage = ? WHERE id = ?", ((_UNDONE, step) for step in steps)
+        )
+
+    def leave_out(self, path: str) -> None:
+        """Note that a path is not known to be in sync any more."""
+        self._db.execute(
+            "INSERT INTO plan (stage, kind, path, rule) VALUES (?, ?, ?, '')",
+            (_UNDONE, Kind.FORGET, path),
+        )
 
     def touches(self, path: str) -> bool:
         """Return whether a step that is not done yet has to do with a path, a folder above it, or what lies below it."""
@@ -120,13 +148,16 @@ class Plan:
 
     def arrange(self) -> None:
         """Put deletes last, but for those that stand where something else is to go."""
+        if not self._any(Kind.DELETE_REMOTE) and not self._any(Kind.DELETE_LOCAL):
+            return
         self._db.execute(
             f"UPDATE plan SET stage = 0 WHERE id IN (SELECT d.id FROM plan a JOIN plan d"
             f" ON d.path > a.path || '/' AND d.path < a.path || '0'"
-            f" WHERE a.kind IN {_ARRIVALS} AND d.kind IN {_DELETES})"
+            f" WHERE a.kind IN {_ARRIVALS} AND d.kind IN {_DELETES} AND d.stage <> {_UNDONE})"
         )
         self._db.execute(
-            f"UPDATE plan AS d SET stage = 0 WHERE d.kind IN {_DELETES} AND EXISTS"
+            f"UPDATE plan AS d SET stage = 0"
+            f" WHERE d.kind IN {_DELETES} AND d.stage <> {_UNDONE} AND EXISTS"
             f" (SELECT 1 FROM plan a WHERE a.path > d.path || '/' AND a.path < d.path || '0'"
             f" AND a.kind IN {_ARRIVALS})"
         )
@@ -194,21 +225,22 @@ class Plan:
         return found.fetchone() is not None
 
     def count(self, kind: Kind) -> int:
-        row = self._db.execute("SELECT count(*) FROM plan WHERE kind = ?", (kind,)).fetchone()
-        return int(row[0])
+        query = "SELECT count(*) FROM plan WHERE kind = ? AND stage <> ?"
+        return int(self._db.execute(query, (kind, _UNDONE)).fetchone()[0])
 
     def remove(self, kind: Kind) -> Iterator[str]:
         """Take all steps of a kind out of the plan and yield their paths."""
-        for (path,) in self._db.execute(
-            "SELECT path FROM plan WHERE kind = ? ORDER BY path", (kind,)
-        ):
+        steps = "FROM plan WHERE kind = ? AND stage <> ?"
+        for (path,) in self._db.execute(f"SELECT path {steps} ORDER BY path", (kind, _UNDONE)):
             yield path
-        self._db.execute("DELETE FROM plan WHERE kind = ?", (kind,))
+        self._db.execute(f"DELETE {steps}", (kind, _UNDONE))
 
     def totals(self) -> Totals:
         files, size = self._db.execute(
             "SELECT count(*), total(CASE kind WHEN 'upload' THEN size"
-            " WHEN 'download' THEN remote_size END) FROM plan WHERE kind NOT IN ('adopt', 'forget')"
+            " WHEN 'download' THEN remote_size END) FROM plan"
+            " WHERE kind NOT IN ('adopt', 'forget') AND stage <> ?",
+            (_UNDONE,),
         ).fetchone()
         return Totals(int(files), int(size))
 
@@ -231,9 +263,9 @@ class Plan:
         while True:
             page = self._db.execute(
                 f"SELECT p.id, p.kind, p.path, p.source, p.rule, p.size, p.mtime_ns, p.ctime_ns,"
-                f" p.inode, p.remote_size, p.modified_ns, p.version,"
-                f" b.size, b.mtime_ns, b.ctime_ns, b.inode, b.racy, b.digest, b.modified_ns,"
-                f" b.version, b.uploaded FROM plan p"
+                f" p.{self._identity}, p.remote_size, p.modified_ns, p.version,"
+                f" b.size, b.mtime_ns, b.ctime_ns, b.{self._identity}, b.racy, b.digest, b.modified_ns,"
+                f" b.version, b.uploaded{self._proof} FROM plan p"
                 f" LEFT JOIN baseline b ON b.path = coalesce(p.source, p.path)"
                 f" WHERE p.stage = ? AND p.path {behind} ? AND {which}"
                 f" ORDER BY p.path {order} LIMIT {_PAGE}",
@@ -251,6 +283,8 @@ class Plan:
 _STAGES = {Kind.DELETE_REMOTE: 2, Kind.DELETE_LOCAL: 2}
 _TAKEN_IN = 3
 """The stage of steps that were added while others were carried out."""
+_UNDONE = 4
+"""The stage of steps that could not be done, where that is of interest later."""
 
 
 def _marks(values: Sequence[object]) -> str:
@@ -278,7 +312,7 @@ def _to_step(stage: int, row: tuple[object, ...]) -> Step:
     number, kind, path, source, rule = row[:5]
     local = None if row[5] is None else LocalFile._make((path, *row[5:9]))
     remote = None if row[9] is None else RemoteObject(path, *row[9:12])  # type: ignore[arg-type]
-    baseline = None if row[12] is None else BaselineRow._make((source or path, *row[12:21]))
+    baseline = None if row[12] is None else BaselineRow(source or path, *row[12:])  # type: ignore[arg-type]
     action = Action(Kind(kind), path, rule, local, baseline, remote, source)  # type: ignore[arg-type]
     return Step(number, stage, action)  # type: ignore[arg-type]
 

@@ -77,10 +77,10 @@ class Transfers:
             "INSERT OR REPLACE INTO upload_part VALUES (?, ?, ?)", (upload_id, number, version)
         )
 
-    def stale_uploads(self, plan: str = "plan") -> list[tuple[str, str]]:
+    def stale_uploads(self) -> list[tuple[str, str]]:
         """Return (path, upload id) of the uploads that no step of the plan is left to go on with."""
         return self._db.execute(
-            f"SELECT path, upload_id FROM upload WHERE path NOT IN (SELECT path FROM {plan})"
+            "SELECT path, upload_id FROM upload WHERE path NOT IN (SELECT path FROM plan)"
         ).fetchall()
 
     def forget_uploads(self, upload_ids: Iterable[str]) -> None:
@@ -130,7 +130,7 @@ class Arrival(NamedTuple):
 
     path: str
     size: int
-    inode: int
+    inode: int | str
     digest: bytes | None
     modified_ns: int | None
     version: str | None

@@ -68,5 +68,5 @@ def forget(moving: Moving, path: str) -> None:
     """Lose the record of a copy, as a crash just after it does."""
     state = MigrationState.open(moving.folder / "state")
     with state.transaction():
-        state.forget([path])
+        state.baseline.forget([path])
     state.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from craftsync.engine.runner import Note
+from craftsync.engine.step import Note
 from craftsync.engine.tally import Journal
 from craftsync.net.tasks import SerialPool
 from craftsync.state.migration import MigrationState
@@ -21,7 +21,7 @@ def test_journal_resumes_only_uploads_of_the_same_version(tmp_path: Path) -> Non
     with state.transaction():
         for name in ("a", "b"):
             state.transfers.begin_upload("large", name.encode(), f"upload {name}", 8)
-    found = [state.upload("large", version) for version in (b"a", b"b", b"c")]
+    found = [state.transfers.uploads("large").get(version) for version in (b"a", b"b", b"c")]
     state.close()
     assert [saved and saved.upload_id for saved in found] == ["upload a", "upload b", None]
 
@@ -31,11 +31,13 @@ def test_finished_upload_is_removed_from_the_journal(tmp_path: Path) -> None:
     for name in (b"old", b"new"):
         Journal(state.transfers, pool, "large", name, None).begin(f"upload {name!r}", 8)
     learned(pool)
-    ended = Journal(state.transfers, pool, "large", b"new", state.upload("large", b"new"))
+    ended = Journal(
+        state.transfers, pool, "large", b"new", state.transfers.uploads("large").get(b"new")
+    )
     ended.end()
     learned(pool)
-    stale = state.stale_uploads()
-    again = state.stale_uploads()
+    stale = state.transfers.stale_uploads()
+    again = state.transfers.stale_uploads()
     state.close()
     assert stale == again == [("large", "upload b'old'")]
 
@@ -43,9 +45,9 @@ def test_finished_upload_is_removed_from_the_journal(tmp_path: Path) -> None:
 def test_newer_upload_replaces_an_older_one_in_the_journal(tmp_path: Path) -> None:
     state, pool = MigrationState.open(tmp_path), SerialPool[Note]()
     for number in (1, 2):
-        saved = state.upload("large", b"content")
+        saved = state.transfers.uploads("large").get(b"content")
         Journal(state.transfers, pool, "large", b"content", saved).begin(f"upload {number}", 8)
         learned(pool)
-    stale = state.stale_uploads()
+    stale = state.transfers.stale_uploads()
     state.close()
     assert stale == [("large", "upload 2")]

@@ -15,7 +15,7 @@ MUTATIONS = (
     Mutation(
         "what a killed run put in place is recorded before it survives a power cut",
         28,
-        "            self.root.sync()\n            self.state.baseline.put(rows)",
+        "            self.left.sync()\n            self.state.baseline.put(rows)",
         "            self.state.baseline.put(rows)",
         ("test_what_a_killed_run_put_in_place_is_recorded_only_once_it_survives_a_power_cut",),
     ),
@@ -88,7 +88,7 @@ MUTATIONS = (
     Mutation(
         "a download is resumed in a file that is gone",
         None,
-        "if saved and saved.part_size == PART and self._root.has_temporary(saved.temporary):",
+        "if saved and saved.part_size == PART and self._carrier.has_temporary(saved.temporary):",
         "if saved and saved.part_size == PART:",
         ("test_a_download_whose_unfinished_file_is_gone_begins_anew",),
     ),
@@ -203,8 +203,8 @@ MUTATIONS = (
     Mutation(
         "a migration carries out any number of deletes",
         70,
-        'reason = reason_to_hold(counts, replace(asked, spent=spent), "source")',
-        "reason = None",
+        "            (Kind.DELETE_REMOTE, self.left.word, planned.here),\n",
+        "",
         ("test_many_deletes_are_held",),
     ),
     Mutation(
@@ -322,15 +322,15 @@ MUTATIONS = (
     Mutation(
         "downloads are put in place before they survive a power cut",
         28,
-        "            if staged or parts:\n                self._root.sync()\n",
+        "            if staged or parts:\n                self._carrier.sync()\n",
         "",
         ("test_a_download_is_on_the_disk_before_it_gets_its_name",),
     ),
     Mutation(
         "deletes of a killed migration that are excluded now count as carried out",
         41,
-        "takes_part = self.span.holds(path) and not self.options.rules.ignored(path)",
-        "takes_part = True",
+        "path in gone_here or path in gone_there or self.left.is_beyond(path)",
+        "path in gone_here or path in gone_there",
         ("test_deletes_of_a_killed_run_that_are_excluded_now_do_not_count",),
     ),
     Mutation(

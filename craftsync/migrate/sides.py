@@ -1,0 +1,176 @@
+"""The two stores of a migration as the sides of a run: within one range of paths, and neither in the other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from craftsync.core.model import LocalFile, RemoteObject, Skipped, as_left
+from craftsync.core.paths import is_own
+from craftsync.engine.identity import STORE_MARK, mark_of
+from craftsync.engine.planfile import in_batches, stat_all
+from craftsync.engine.sides import StoreSide
+from craftsync.errors import PathError, UsageError
+from craftsync.local.ignore import CallRules
+from craftsync.migrate.shards import Span
+from craftsync.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSide:
+    """A store on the left side."""
+
+    store: Store
+    rules: CallRules
+    span: Span
+    nesting: NestingDetector | None = None
+
+    word = "source"
+    stage = "listing the source"
+    is_folder = False
+
+    @property
+    def is_sorted(self) -> bool:
+        return self.store.features.sorted_listing
+
+    def scan(self, boundaries: Sequence[str], known: int) -> Iterable[LocalFile | Skipped]:
+        watched = self.nesting is not None
+        listing = self.store.list(boundaries=boundaries, nested_own=watched)
+        entries = self.rules.of(self.span.of(listing, in_order=self.is_sorted))
+        return map(_left, self.nesting.source_seen(entries) if self.nesting else entries)
+
+    def look(self, paths: Sequence[str]) -> Iterator[LocalFile | Skipped]:
+        for names in in_batches(iter(paths)):
+            yield from map(_left, stat_all(self.store, names, listed=True))
+
+    def stat(self, path: str) -> LocalFile | None:
+        found = self.store.stat(path)
+        return None if found is None else as_left(found)
+
+    def sync(self) -> None:
+        """Nothing is written here."""
+
+    def ignored(self, path: str) -> bool:
+        return not self.span.holds(path) or self.rules.ignored(path)
+
+    def is_beyond(self, path: str) -> bool:
+        return self.ignored(path)
+
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing in the store as a whole: an empty share says little."""
+        return next(iter(self.store.list()), None) is None
+
+
+def _left(entry: RemoteObject | Skipped) -> LocalFile | Skipped:
+    return entry if isinstance(entry, Skipped) else as_left(entry)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSide(StoreSide):
+    """The store that is written. `is_mirror`: what the source has not is deleted."""
+
+    rules: CallRules
+    span: Span
+    nesting: NestingDetector | None = None
+    is_mirror: bool = False
+
+    word = "target"
+    stage = "listing the target"
+
+    def list(self, boundaries: Sequence[str]) -> Iterable[RemoteObject | Skipped]:
+        listing = self.store.list(boundaries=boundaries)
+        in_order = self.store.features.sorted_listing
+        entries = self.rules.of(self.span.of(listing, in_order=in_order))
+        return self.nesting.target_seen(entries) if self.nesting else entries
+
+    def matters(self, skipped: Skipped) -> bool:
+        """What takes no part in the target only matters where it is in the way of a copy."""
+        return self.is_mirror or skipped.failed
+
+
+class NestingDetector:
+    """Looks out, while both stores are listed, for one that lies in the other.
+
+    The words for the two may not show it: one server under two names, a folder
+    that is served, a bind mount. A target is known by its mark, which it has
+    before anything is copied, if the source is listed with what nested stores
+    keep for themselves; a source, which may have none, by its first objects.
+    Both raise `UsageError`.
+    """
+
+    def __init__(self, source: Store, target: Store, target_id: str | None) -> None:
+        self._source = source
+        self._target = target
+        self._target_id = target_id
+        self._first: RemoteObject | None = None
+
+    def source_seen(
+        self, entries: Iterable[RemoteObject | Skipped]
+    ) -> Iterator[RemoteObject | Skipped]:
+        """Return the source's listing without what is craftsync's own; its begin is read at once."""
+        rest = self._without_target(entries)
+        begin = []
+        for entry in rest:
+            begin.append(entry)
+            if isinstance(entry, RemoteObject):
+                self._first = entry
+                break
+        return chain(begin, rest)
+
+    def _without_target(
+        self, entries: Iterable[RemoteObject | Skipped]
+    ) -> Iterator[RemoteObject | Skipped]:
+        for entry in entries:
+            if isinstance(entry, RemoteObject):
+                if entry.path.endswith(_MARK_BELOW) and self._is_target(entry):
+                    raise self._nested("contains", entry.path.removesuffix(_MARK_BELOW))
+                if is_own(entry.path):
+                    continue
+            yield entry
+
+    def _is_target(self, mark: RemoteObject) -> bool:
+        if self._target_id is None or mark.size != len(self._target_id):
+            return False
+        with contextlib.suppress(PathError):
+            return mark_of(self._source, mark.path) == self._target_id
+        return False
+
+    def target_seen(
+        self, entries: Iterable[RemoteObject | Skipped]
+    ) -> Iterator[RemoteObject | Skipped]:
+        """Pass on the target's listing, once that of the source has begun."""
+        first = self._first
+        for entry in entries:
+            if (
+                first is not None
+                and entry.path.endswith(first.path)
+                and isinstance(entry, RemoteObject)
+                and entry[1:4] == first[1:4]
+            ):
+                where = entry.path.removesuffix(first.path)
+                if where.endswith("/") and self._is_source(where):
+                    raise self._nested("lies inside", where.removesuffix("/"))
+            yield entry
+
+    def _is_source(self, where: str) -> bool:
+        """Tell whether the first objects of the source are those that the target shows there."""
+        listing = (entry for entry in self._source.list() if isinstance(entry, RemoteObject))
+        for entry in islice(listing, _SAMPLES):
+            here, there = self._source.stat(entry.path), self._target.stat(where + entry.path)
+            if here is None or there is None or here[1:4] != there[1:4]:
+                return False
+        return True
+
+    def _nested(self, how: str, where: str) -> UsageError:
+        return UsageError(
+            f"The source {self._source.location} {how} the target {self._target.location}"
+            f" (as {where}/).",
+            remedy=f"Name two stores that share nothing. If {where}/ is only a copy that another"
+            f" tool made, leave it out: --exclude '/{where}/'.",
+        )
+
+
+_SAMPLES = 8
+_MARK_BELOW = f"/{STORE_MARK}"
