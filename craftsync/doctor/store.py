@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import islice, pairwise
 from typing import NamedTuple, cast
 
@@ -20,7 +19,7 @@ from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
 from craftsync.engine.identity import STORE_MARK
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Store, UnfinishedUpload, UploadListingStore
-from craftsync.stores.sources import tidied
+from craftsync.stores.sources import BytesSource, tidied
 
 _LISTED = 1000
 _CONTENT = b"craftsync doctor\n"
@@ -162,7 +161,7 @@ def _writing(opened: OpenStore) -> Iterator[Finding]:
     try:
         with tidied(remove, store):
             before = opened.clock.now_ns()
-            store.write(path, _Content(), expect=ABSENT, operation=uuid.uuid4().hex)
+            store.write(path, BytesSource(_CONTENT), expect=ABSENT, operation=uuid.uuid4().hex)
             after = opened.clock.now_ns()
             opened.writable = True
             yield _read_back(store, path)
@@ -270,17 +269,3 @@ CHECKS: tuple[Check[OpenStore], ...] = (
     *(_reachable, _listing, _writing, _promises, _path_rules),
     _unfinished_uploads,
 )
-
-
-class _Content:
-    """A few bytes as the content of a probe object."""
-
-    size = len(_CONTENT)
-    digest = sha256(_CONTENT).digest()
-    mtime_ns: int | None = None
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return _CONTENT[offset : offset + length]
-
-    def verify(self) -> None:
-        """Bytes in memory do not change."""

@@ -183,7 +183,7 @@ class FolderCarrier(Carrier):
 
     def _adopt(self, action: Action) -> Outcome:
         assert action.local is not None and action.remote is not None
-        row = self.settler.agree(action.local, action.remote, None)
+        row = self.settler.baseline_row(action.local, action.remote, None)
         return Outcome(action, Status.UNCHANGED, action.rule, rows=(row,))
 
     def _forget(self, action: Action) -> Outcome:
@@ -244,7 +244,7 @@ class FolderCarrier(Carrier):
                 keep=keep if remote is not None else None,
                 journal=task.journal(source.digest) if task.journal else None,
             )
-            row = self.settler.agree(file.file, found, source.digest, looked_ns=looked_ns)
+            row = self.settler.baseline_row(file.file, found, source.digest, looked_ns=looked_ns)
             return row, source.size
 
     def _download(self, action: Action, task: Task) -> Staged:
@@ -279,7 +279,7 @@ class FolderCarrier(Carrier):
             return Outcome(action, Status.PROBLEM, sentence(error), error=error)
         finally:
             staged.temporary.discard()
-        row = self.settler.agree(local, remote, staged.digest, placed=True)
+        row = self.settler.baseline_row(local, remote, staged.digest, placed=True)
         kept = _kept_in_root(action.local, staged.keep)
         return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes, kept=kept)
 
@@ -310,7 +310,7 @@ class FolderCarrier(Carrier):
         if found is None:
             new, size = self._send(action.path, action.local, None, task, keep=None)
         else:
-            new, size = self.settler.agree(action.local, found, row.digest), 0
+            new, size = self.settler.baseline_row(action.local, found, row.digest), 0
         self.store.delete(source, expect=old, keep=None if renamed else self._keep_in_store)
         kept = self._kept_in_store(None if renamed else old)
         return Outcome(
@@ -347,7 +347,7 @@ class FolderCarrier(Carrier):
         )
         moved = self.root.move(source, action.path, expect=LocalFile(*row[:5]))
         self.arrivals.placed([action.path])
-        new = self.settler.agree(moved, remote, row.digest, placed=True)
+        new = self.settler.baseline_row(moved, remote, row.digest, placed=True)
         return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,))
 
     def _holds(self, remote: RemoteObject, row: BaselineRow) -> bool:
@@ -394,7 +394,9 @@ class FolderCarrier(Carrier):
                 if there is not None and not self._stores(there, found.size, digest):
                     continue
                 local = self._copied(fetched.temporary, copy, found)
-                return copy, None if there is None else self.settler.agree(local, there, digest)
+                return copy, None if there is None else self.settler.baseline_row(
+                    local, there, digest
+                )
         finally:
             fetched.discard()
         raise AssertionError("counting has no end")

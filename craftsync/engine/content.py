@@ -36,7 +36,7 @@ WHOLE = 16 << 20
 """Bytes up to which a file is read, or an object fetched, in one piece."""
 PART = 16 << 20
 """Bytes in each part of a larger download."""
-_ATTEMPTS = 3
+ATTEMPTS = 3
 """How often the body of one request is asked for again when it breaks off."""
 
 
@@ -351,21 +351,34 @@ class Fetcher:
         return fetched
 
     def read_digest(self, remote: RemoteObject) -> bytes:
-        """Return the digest of an object's content by reading all of it; a body that breaks off is resumed."""
-        content, offset, failures = sha256(), 0, 0
-        while True:
-            try:
-                with self.store.read(remote.path, expect=remote, offset=offset) as reader:
-                    for chunk in reader:
-                        self.limiter.take(len(chunk))
-                        self.hashing.read(len(chunk))
-                        content.update(chunk)
-                        offset, failures = offset + len(chunk), 0
-                return content.digest()
-            except StoreUnavailable:
-                failures += 1
-                if failures == _ATTEMPTS or (offset and not self.store.features.ranges):
-                    raise
+        """Return the digest of an object's content by reading all of it."""
+        return digest_of(self.store, remote, self.limiter, self.hashing)
+
+
+def digest_of(
+    store: Store, found: RemoteObject, limiter: Limiter, hashing: Hashing | None = None
+) -> bytes:
+    """Return the digest of an object's content by reading all of it, a piece at a time in memory.
+
+    A body that breaks off is resumed where it ended, or begun anew where the store has no ranges.
+    """
+    digest, offset, failures = sha256(), 0, 0
+    while True:
+        try:
+            with store.read(found.path, expect=found, offset=offset) as reader:
+                for chunk in reader:
+                    limiter.take(len(chunk))
+                    if hashing is not None:
+                        hashing.read(len(chunk))
+                    update_in_place(digest, chunk)
+                    offset, failures = offset + len(chunk), 0 if chunk else failures
+            if offset != found.size:
+                raise PreconditionFailed(f"{found.path} has changed.")
+            return digest.digest()
+        except StoreUnavailable:
+            failures += 1
+            if failures == ATTEMPTS or (offset and not store.features.ranges):
+                raise
 
 
 def _hashed(
@@ -413,7 +426,7 @@ _Got = TypeVar("_Got")
 
 def _tried(fetch: Callable[[], _Got]) -> _Got:
     """Return what a request brings, made again when its body breaks off."""
-    for left in range(_ATTEMPTS - 1, -1, -1):
+    for left in range(ATTEMPTS - 1, -1, -1):
         try:
             return fetch()
         except StoreUnavailable:

@@ -8,7 +8,6 @@ look like a user who deleted all files.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import uuid
 from pathlib import Path
@@ -28,6 +27,7 @@ from craftsync.local.folder import Folder
 from craftsync.state.database import Database
 from craftsync.state.pair import FACTS_LAST_NS, PairState
 from craftsync.stores.base import Store
+from craftsync.stores.sources import BytesSource
 
 ROOT_MARK = "root-id"
 _GITIGNORE = ".gitignore"
@@ -143,24 +143,8 @@ def write_mark(store: Store) -> str | None:
     """Put an identity file into a store that has none; return the id that is there by then."""
     mark = uuid.uuid4().hex
     with contextlib.suppress(PreconditionFailed):
-        store.write(STORE_MARK, _Mark(mark.encode()), expect=ABSENT, operation=mark)
+        store.write(STORE_MARK, BytesSource(mark.encode()), expect=ABSENT, operation=mark)
     return mark_of(store)
-
-
-class _Mark:
-    """A few bytes as content for a store."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.mtime_ns: int | None = None
-        self.size = len(content)
-        self.digest = hashlib.sha256(content).digest()
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self._content[offset : offset + length]
-
-    def verify(self) -> None:
-        """Bytes in memory do not change."""
 
 
 def learn(store: Store, database: Database, clock: Clock, *, may_write: bool) -> str | None:

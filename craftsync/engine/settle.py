@@ -216,18 +216,18 @@ class Settler:
             and self._may_compare(action)
             and contents.equal(self.store, may_read=not self.dry_run)
         ):
-            return Settled(None, self.agree(local, remote, contents.local_digest()))
+            return Settled(None, self.baseline_row(local, remote, contents.local_digest()))
         here, there, row = self._looks(action, row, contents)
         decision = decide_looks(here, there, self.policy)
         if local is not None and remote is not None and decision is None:
             own = row is not None and row.uploaded and there is Look.SAME
-            agreed = self.agree(local, remote, contents.local_digest())
+            agreed = self.baseline_row(local, remote, contents.local_digest())
             return Settled(None, agreed._replace(uploaded=own))
         if decision is not None and decision.kind is Kind.RECONCILE:
             decision = self._resolve(action, decision)
         return Settled(decision, row if row is not action.baseline else None)
 
-    def agree(
+    def baseline_row(
         self,
         local: LocalFile,
         remote: RemoteObject,
@@ -286,7 +286,7 @@ class Settler:
             if self._is_of(intent, found, contents):
                 digest = found.digest or intent.digest
                 # The file is read again: a power cut may have left its times and taken its content.
-                row = self.agree(intent.local, found, digest)._replace(racy=True)
+                row = self.baseline_row(intent.local, found, digest)._replace(racy=True)
                 return row, (intent,)
         return None, ()
 

@@ -7,7 +7,7 @@
 
 - No folder, so no files in between. An object of up to `content.WHOLE` bytes is
   in memory once; of a larger one only a few parts are, read with the source's
-  version as a condition, hashed in order as they pass. `content.Room` bounds
+  version as a condition, hashed in order as they pass. `content.MemoryBudget` bounds
   what all of them hold together.
 - Where both stores are of one server (`Features.origin`), the server copies.
 - An operation id is made from the source's version, so that a write whose

@@ -25,6 +25,7 @@ from craftsync.core.model import (
     RemoteObject,
     as_object,
 )
+from craftsync.engine.content import digest_of
 from craftsync.engine.report import Outcome, Status
 from craftsync.engine.step import Carrier, Task
 from craftsync.errors import (
@@ -36,15 +37,14 @@ from craftsync.hashing import update_in_place
 from craftsync.migrate.content import (
     LARGE_SHARE,
     WHOLE,
-    Room,
+    MemoryBudget,
     Stream,
     damaged,
-    digest_of,
     is_md5,
     read_whole,
 )
-from craftsync.migrate.keeping import Keeping
 from craftsync.migrate.options import Verified, Verify
+from craftsync.migrate.properties import PropertyPolicy
 from craftsync.net.pace import Hashing, Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.stores.base import CopyingStore, Expect, Store, UploadJournal
@@ -70,8 +70,8 @@ class CopyCarrier(Carrier):
     target: Store
     incoming: Limiter
     outgoing: Limiter
-    room: Room
-    keeping: Keeping
+    room: MemoryBudget
+    keeping: PropertyPolicy
     keep: str
     name: str
     verify: Verify = Verify.CHECKSUM

@@ -7,10 +7,11 @@ from contextlib import closing
 
 from craftsync.clock import SystemClock
 from craftsync.core.model import LocalFile, RemoteObject, as_object
+from craftsync.engine.content import digest_of
 from craftsync.engine.inspect import Checker
 from craftsync.engine.report import OnEvent, Report
 from craftsync.local.ignore import CallRules
-from craftsync.migrate.content import digest_of, is_md5
+from craftsync.migrate.content import is_md5
 from craftsync.migrate.shards import Span
 from craftsync.migrate.sides import SourceSide, TargetSide
 from craftsync.net.pace import Limiter

@@ -10,11 +10,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from hashlib import md5, sha256
 from io import BytesIO
 
 from craftsync.core.model import RemoteObject, mtime_of
+from craftsync.engine.content import ATTEMPTS, digest_of
 from craftsync.errors import (
     ContentDamaged,
     ObjectNotFound,
@@ -22,9 +22,9 @@ from craftsync.errors import (
     PreconditionFailed,
     StoreUnavailable,
 )
-from craftsync.hashing import update_in_place
-from craftsync.net.pace import UNPACED, Hashing, Limiter, Pace
+from craftsync.net.pace import Limiter, Pace
 from craftsync.stores.base import Reader, Store
+from craftsync.stores.sources import BytesSource
 
 MIB = 1024 * 1024
 WHOLE = 16 * MIB
@@ -32,38 +32,15 @@ WHOLE = 16 * MIB
 PART = 8 * MIB
 """Bytes asked for at once of a larger object, but for a target that wants more in one piece."""
 LARGE_SHARE = 32 * MIB
-"""Room one large object takes: parts on their way, and parts read before it was their turn to be hashed."""
+"""MemoryBudget one large object takes: parts on their way, and parts read before it was their turn to be hashed."""
 _BLOCK = 4 * MIB
 _BLOCKS = 4
 """Read ahead for targets that take small pieces, several parts of an object at once."""
 _EARLY = 16 * MIB
-_ATTEMPTS = 3
-"""How often the body of one request is asked for again when it breaks off."""
 _MD5_DIGITS = 32
 
 
-class Content:
-    """Bytes in memory as content for a store."""
-
-    def __init__(self, body: bytes, mtime_ns: int | None = None, pace: Pace = UNPACED) -> None:
-        self.body = body
-        self.pace = pace
-        self.size = len(body)
-        self.mtime_ns = mtime_ns
-        self.digest = update_in_place(sha256(), body).digest()
-
-    @cached_property
-    def md5(self) -> str:
-        return update_in_place(md5(usedforsecurity=False), self.body).hexdigest()
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self.body if length == self.size else self.body[offset : offset + length]
-
-    def verify(self) -> None:
-        """Bytes in memory do not change."""
-
-
-class Room:
+class MemoryBudget:
     """Memory for transfers, shared out: whoever asks waits until there is enough.
 
     Only for tasks with a thread of their own (`net.tasks`).
@@ -95,7 +72,7 @@ def is_md5(version: str | None) -> bool:
 
 def read_whole(
     store: Store, source: RemoteObject, incoming: Limiter, outgoing: Pace
-) -> tuple[Content, Reader]:
+) -> tuple[BytesSource, Reader]:
     """Return a small object's content, which leaves at the pace `outgoing`, and the reader it came from.
 
     Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
@@ -104,38 +81,10 @@ def read_whole(
     """
     body, reader = _read(store, source, incoming, 0, source.size)
     found = reader.object
-    content = Content(body, mtime_of(found), outgoing)
+    content = BytesSource(body, mtime_of(found), outgoing)
     if found.digest not in (None, content.digest):
         raise damaged(store, source.path)
     return content, reader
-
-
-def digest_of(
-    store: Store, found: RemoteObject, limiter: Limiter, hashing: Hashing | None = None
-) -> bytes:
-    """Return the digest of an object's content by reading all of it, a piece at a time in memory.
-
-    A body that breaks off is gone on with where it ended.
-    """
-    digest = sha256()
-    offset, left = 0, _ATTEMPTS
-    while offset < found.size or not found.size:
-        try:
-            with store.read(found.path, expect=found, offset=offset) as reader:
-                for chunk in reader:
-                    limiter.take(len(chunk))
-                    if hashing is not None:
-                        hashing.read(len(chunk))
-                    update_in_place(digest, chunk)
-                    offset, left = offset + len(chunk), _ATTEMPTS if chunk else left
-            if offset != found.size:
-                raise PreconditionFailed(f"{found.path} has changed.")
-            break
-        except StoreUnavailable:
-            left -= 1
-            if not left:
-                raise
-    return digest.digest()
 
 
 def damaged(store: Store, path: str) -> ContentDamaged:
@@ -301,7 +250,7 @@ def _read(
 ) -> tuple[bytes, Reader]:
     """Return `length` bytes of this very object, and the reader they came from."""
     rest = None if length == source.size else length
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         try:
             with store.read(source.path, expect=source, offset=offset, length=rest) as reader:
                 # Unlike a list to be joined, this holds every byte but once.
@@ -314,6 +263,6 @@ def _read(
                     raise PreconditionFailed(f"{source.path} has changed.")
                 return body, reader
         except (StoreUnavailable, ContentDamaged):
-            if attempt == _ATTEMPTS - 1:
+            if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError("the loop returns or raises")

@@ -22,10 +22,10 @@ from craftsync.engine.step import Carrier
 from craftsync.engine.tally import Tally
 from craftsync.migrate import estimate, manifest
 from craftsync.migrate.carrier import CopyCarrier
-from craftsync.migrate.content import MIB, Room
+from craftsync.migrate.content import MIB, MemoryBudget
 from craftsync.migrate.identity import confirm
-from craftsync.migrate.keeping import Keeping
 from craftsync.migrate.options import MigrationOptions, MigrationReport, Verify
+from craftsync.migrate.properties import PropertyPolicy
 from craftsync.migrate.shards import Span, span_of
 from craftsync.migrate.sides import NestingDetector, SourceSide, TargetSide
 from craftsync.net.pace import Limiter
@@ -154,7 +154,7 @@ class CopyRound(Round):
             sides.target,
             Limiter(self.options.download_rate, self.clock),
             Limiter(self.options.upload_rate, self.clock),
-            Room(_ROOM),
+            MemoryBudget(_ROOM),
             self._keeping(),
             keep=keep,
             name=hashlib.sha256(addresses.encode()).hexdigest(),
@@ -185,7 +185,7 @@ class CopyRound(Round):
             reads_back=self.asked.verify is Verify.FULL,
         )
 
-    def _keeping(self) -> Keeping:
-        return Keeping(
+    def _keeping(self) -> PropertyPolicy:
+        return PropertyPolicy(
             self.sides.source, self.sides.target, self.asked.storage_class, self.asked.tags
         )

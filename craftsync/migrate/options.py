@@ -58,7 +58,7 @@ class MigrationOptions:
     server_side: bool = True
     """Let the server copy where it can."""
     storage_class: str | None = None
-    """The S3 storage class of every copy, or `keeping.SOURCE`."""
+    """The S3 storage class of every copy, or `properties.SOURCE`."""
     tags: bool = False
     """Keep the tags of objects whose bytes pass through here, too."""
 

@@ -16,8 +16,8 @@ from typing import NamedTuple, TypeVar
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StateError
-from craftsync.migrate.content import Content
 from craftsync.stores.base import Store
+from craftsync.stores.sources import BytesSource
 
 _Entry = TypeVar("_Entry", bound=RemoteObject | Skipped)
 
@@ -61,7 +61,7 @@ def span_of(shard: Shard, source: Store, target: Store, *, read_only: bool) -> S
         bounds = _even_bounds(source, shard.count)
         if not read_only:
             try:
-                content = Content(json.dumps(bounds).encode())
+                content = BytesSource(json.dumps(bounds).encode())
                 target.write(place, content, expect=ABSENT, operation=content.digest.hex()[:32])
             except PreconditionFailed:
                 # Another share was faster: its bounds hold.

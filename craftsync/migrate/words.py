@@ -22,8 +22,8 @@ from craftsync.config.parsers import BadWord, choice_of, parse_rates
 from craftsync.core.model import Mode
 from craftsync.errors import UsageError
 from craftsync.local.ignore import CallRules
-from craftsync.migrate.keeping import UNREADABLE
 from craftsync.migrate.options import MigrationOptions, Verify
+from craftsync.migrate.properties import UNREADABLE
 from craftsync.migrate.shards import Shard
 from craftsync.runs import options_of
 

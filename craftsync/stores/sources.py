@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from hashlib import sha256
+from hashlib import md5, sha256
 from types import TracebackType
 from typing import TypeVar
 
 from craftsync.clock import Clock
 from craftsync.errors import Interrupted, PathBusy, StoreUnavailable
+from craftsync.hashing import update_in_place
+from craftsync.net.pace import UNPACED, Pace
 from craftsync.net.waiting import in_children
 from craftsync.stores.base import cancel, renew
 
@@ -63,6 +65,27 @@ class FileSource:
 
     def _changed(self) -> PathBusy:
         return PathBusy(f"{self._name} changed while it was read.", remedy="Try again.")
+
+
+class BytesSource:
+    """Bytes in memory as content for a store; they leave at `pace`."""
+
+    def __init__(self, body: bytes, mtime_ns: int | None = None, pace: Pace = UNPACED) -> None:
+        self.body = body
+        self.pace = pace
+        self.size = len(body)
+        self.mtime_ns = mtime_ns
+        self.digest = update_in_place(sha256(), body).digest()
+
+    @property
+    def md5(self) -> str:
+        return update_in_place(md5(usedforsecurity=False), self.body).hexdigest()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.body if length == self.size else self.body[offset : offset + length]
+
+    def verify(self) -> None:
+        """Bytes in memory do not change."""
 
 
 def _fingerprint(descriptor: int) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ POLICY = Policy(Mode.TWO_WAY)
 CYCLES = 3
 
 
-def world(number: int) -> World:
+def world(number: int, *, between_stores: bool) -> World:
     sides: list[Tree] = []
     for _ in range(3):
         tree = {}
@@ -30,7 +30,7 @@ def world(number: int) -> World:
             if value is not None:
                 tree[path] = value
         sides.append(tree)
-    return World(*sides)
+    return World(*sides, between_stores=between_stores)
 
 
 def as_file(tree: Tree, path: str) -> int | None:
@@ -67,8 +67,8 @@ def run_cycle(here: World, actions: list[Action], *, reverse: bool) -> None:
         assert here.contents() >= before, f"lost content by {action}"
 
 
-def check_state(number: int) -> None:
-    start = world(number)
+def check_state(number: int, *, between_stores: bool) -> None:
+    start = world(number, between_stores=between_stores)
     plan = list(start.plan(POLICY))
     planned = {action.path: action.kind for action in plan}
     for path in PATHS:
@@ -89,13 +89,17 @@ def check_state(number: int) -> None:
         assert as_file(start.local, path) == as_file(start.remote, path), (number, path)
 
 
-def test_every_101st_state_is_decided_by_the_rule_and_loses_nothing() -> None:
+@pytest.mark.parametrize("between_stores", [False, True], ids=["folder", "two stores"])
+def test_every_101st_state_is_decided_by_the_rule_and_loses_nothing(between_stores: bool) -> None:
     for number in range(0, STATES, 101):
-        check_state(number)
+        check_state(number, between_stores=between_stores)
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("between_stores", [False, True], ids=["folder", "two stores"])
 @pytest.mark.parametrize("share", range(8))
-def test_every_state_is_decided_by_the_rule_and_loses_nothing(share: int) -> None:
+def test_every_state_is_decided_by_the_rule_and_loses_nothing(
+    share: int, between_stores: bool
+) -> None:
     for number in range(share, STATES, 8):
-        check_state(number)
+        check_state(number, between_stores=between_stores)

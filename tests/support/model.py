@@ -18,6 +18,7 @@ from craftsync.core.model import (
     LocalFile,
     Policy,
     RemoteObject,
+    as_left,
 )
 
 FOLDER = -1
@@ -26,6 +27,11 @@ Tree = dict[str, int]
 
 def local_file(path: str, content: int) -> LocalFile:
     return LocalFile(path, content + 1, content, content, content)
+
+
+def left_object(path: str, content: int) -> LocalFile:
+    """Return an object of a store that stands where the folder does."""
+    return as_left(remote_object(path, content))
 
 
 def remote_object(path: str, content: int) -> RemoteObject:
@@ -53,6 +59,7 @@ class World:
     local: Tree
     baseline: Tree
     remote: Tree
+    between_stores: bool = False
     trash: set[int] = field(default_factory=set)
     blocked: set[str] = field(default_factory=set)
 
@@ -62,8 +69,13 @@ class World:
         return held | self.trash
 
     def plan(self, policy: Policy) -> Iterator[Action]:
-        local = (local_file(p, c) for p, c in sorted(self.local.items()) if c != FOLDER)
-        rows = (row(p, c) for p, c in sorted(self.baseline.items()) if c != FOLDER)
+        left = left_object if self.between_stores else local_file
+        local = (left(p, c) for p, c in sorted(self.local.items()) if c != FOLDER)
+        rows = (
+            BaselineRow(*left(p, c), *row(p, c)[5:])
+            for p, c in sorted(self.baseline.items())
+            if c != FOLDER
+        )
         remote = (remote_object(p, c) for p, c in sorted(self.remote.items()) if c != FOLDER)
         for path, here, agreed, there in merge(local, rows, remote):
             decision = decide(here, agreed, there, policy)

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from craftsync.clock import SystemClock
 from craftsync.core.model import RemoteObject
+from craftsync.engine.content import digest_of
 from craftsync.errors import ContentDamaged, PathBusy, StoreUnavailable
 from craftsync.migrate import content
-from craftsync.migrate.content import Room, Stream, digest_of, read_whole
+from craftsync.migrate.content import MemoryBudget, Stream, read_whole
 from craftsync.net.pace import UNPACED, Limiter
 from craftsync.stores.craftai import Limits as CraftAiLimits
 from craftsync.stores.s3 import Limits
@@ -162,7 +163,7 @@ def test_migration_digests_empty_and_tiny_objects(store: Breaking, body: bytes) 
 
 
 def test_migration_never_exceeds_its_memory_budget() -> None:
-    room, held, most = Room(10), [0], [0]
+    room, held, most = MemoryBudget(10), [0], [0]
     lock = threading.Lock()
 
     def take(size: int) -> None:

@@ -22,7 +22,7 @@ UNREADABLE = {"GLACIER", "DEEP_ARCHIVE"}
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class PropertyPolicy:
     """Finds out what the copies from one store in another are to have.
 
     `storage_class` is for every copy, or `SOURCE`; `tags` says whether a copy
