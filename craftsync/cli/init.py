@@ -254,11 +254,13 @@ def show(name: str, **flags: Any) -> None:
     content = configuration.read_yaml(text)
     for section in _sections_with(name, file, known):
         keys = content[section][name]
-        store = [] if section == "folders" else [Option("store", "")]
+        rows = options.keys("folder")
+        if section == "environments":
+            rows = (Option("store", "The kind of store."), *options.keys(keys["store"]))
         if not flags["json"]:
             say(f"{section}:")
             say(f"  {edit.in_yaml(name)}:")
-        for option in (*store, *options.keys("folder" if store == [] else keys["store"])):
+        for option in rows:
             given = keys.get(option.name) is not None
             value = keys[option.name] if given else option.default
             if flags["json"]:
@@ -277,7 +279,7 @@ def remove(name: str, **flags: Any) -> None:
     \b
     Examples:
       craftsync config remove datasets
-      craftsync config --config other.yaml remove prod
+      craftsync config remove prod --config other.yaml
     """
     file, text, known = _configuration(common.place_of(flags))
     section = _sections_with(name, file, known)[0]
