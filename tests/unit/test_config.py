@@ -25,6 +25,8 @@ from craftsync.errors import ConfigError
 
 PROJECT = Path(__file__).parents[2]
 EXAMPLE = PROJECT / "config.example.yaml"
+OF_0_1_0 = PROJECT / "tests/support/states/0.1.0-config.yaml"
+"""The example as it was in 0.1.0: whoever copied it has to get the same from every later version."""
 FILE = Path("/etc/craftsync.yaml")
 ENVIRONMENT = "environments: {archive: {store: directory, path: /archive}}\n"
 
@@ -43,8 +45,9 @@ def refused(text: str) -> ConfigError:
     return caught.value
 
 
-def test_example_config_states_the_real_defaults() -> None:
-    loaded = config.load(EXAMPLE)
+@pytest.mark.parametrize("file", [EXAMPLE, OF_0_1_0], ids=["today", "0.1.0"])
+def test_example_configs_of_today_and_of_0_1_0_are_read_alike(file: Path) -> None:
+    loaded = config.load(file)
     assert loaded.environments["archive"] == DirectoryEnvironment(Path("~/archive").expanduser())
     assert loaded.environments["prod"] == S3Environment(
         "my-bucket", "datasets/", "prod", "eu-west-3", "https://s3.eu-west-3.amazonaws.com"
