@@ -11,13 +11,12 @@ import sys
 import time
 from importlib import import_module
 from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from pkgutil import walk_packages
 from typing import Any
 
-LOADED = (
-    *("craftsync.cli", "craftsync.engine.session", "craftsync.engine.retention"),
-    *("craftsync.stores.directory", "craftsync.stores.retrying", "craftsync.daemon.control"),
-    *("craftsync.migrate.command", "pathspec.patterns.gitignore.spec"),
-)
+ALSO = ("yaml", "pathspec.patterns.gitignore.spec")
+EXTRAS = ("craftsync.serve", "craftsync.migrate.fleet", "craftsync.__main__")
+"""What few calls need, and what loads much."""
 LONGEST = 131_072
 """Bytes of a request."""
 FILES = 4
@@ -86,10 +85,19 @@ def _take(files: list[int]) -> None:
     )
 
 
+def _load() -> None:
+    """Load what a call would otherwise load for itself: all of craftsync but its extras."""
+    craftsync = import_module("craftsync")
+    for module in walk_packages(craftsync.__path__, "craftsync."):
+        if not module.name.startswith(EXTRAS):
+            import_module(module.name)
+    for name in ALSO:
+        import_module(name)
+
+
 def main() -> None:
     """Serve what comes over the socket with the number in the first word; in each child, be craftsync."""
-    for module in LOADED:
-        import_module(module)
+    _load()
     gc.freeze()
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
