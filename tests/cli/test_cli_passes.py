@@ -263,7 +263,7 @@ def test_a_move_that_was_overtaken_is_not_carried_out(craftsync: Craftsync) -> N
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"local": ["large", 1, 2, 3]}, "no number"),
+        ({"local": ["large", 1, 2, 3]}, "not a number"),
         ({"local": None}, "needs a look"),
         ({"action": "move-remote"}, "takes no part"),
         ({"source": "b"}, "no source"),

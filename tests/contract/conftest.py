@@ -21,6 +21,7 @@ from craftsync.stores.s3 import Limits, ProbedFacts, S3Store, probe
 from craftsync.stores.s3.multipart import MIB
 from tests.support import servers
 from tests.support.clock import FakeClock
+from tests.support.s3 import PERSONALITIES as ALL
 from tests.support.s3 import fake_s3
 from tests.support.servers import S3Server
 
@@ -39,6 +40,11 @@ S3_SERVERS = [
 ]
 LIMITS = Limits(single_put=5 * MIB, smallest_part=5 * MIB, page=50, fresh_listing_seconds=0.0)
 """The smallest parts any server takes, short pages, and no listing taken for a look: a store at its most careful."""
+
+MULTIPART = 2 * LIMITS.single_put + 1
+"""Bytes of an object that takes several parts with these limits."""
+SMALL_LIMITS = replace(LIMITS, single_put=5000, smallest_part=5000)
+"""For a fake, which takes parts of any size: the same with a thousandth of the bytes."""
 
 CRAFTAI_LIMITS = craftai.Limits(
     single_post=5 * MIB, smallest_part=5 * MIB, fresh_listing_seconds=0.0, stats_later=False
@@ -78,7 +84,8 @@ def fake_server() -> Iterator[Callable[[str], S3Server]]:
 
         def server(personality: str) -> S3Server:
             if personality not in running:
-                opened, _ = stack.enter_context(fake_s3(personality, BUCKET))
+                kind = replace(ALL[personality], smallest_part=1)
+                opened, _ = stack.enter_context(fake_s3(kind, BUCKET))
                 running[personality] = opened
             return running[personality]
 
@@ -200,10 +207,10 @@ def set_up_for(
 ) -> Store:
     """Open a store as a user of this kind of server would."""
     if personality == "requester-pays":
-        return open_s3(server, request_payer=True)
+        return open_s3(server, request_payer=True, limits=SMALL_LIMITS)
     if personality == "slow-down":
         clock = FakeClock()
-        opened = open_s3(server, clock=clock, facts=ProbedFacts())
+        opened = open_s3(server, clock=clock, facts=ProbedFacts(), limits=SMALL_LIMITS)
         store = RetryingStore(opened, clock=clock, attempts=40, deadline_seconds=1e6)
         store.prepare(None)
         return store
@@ -213,7 +220,7 @@ def set_up_for(
     config.write_text("[default]\ns3 =\n  addressing_style = virtual\n")
     environment.setenv("AWS_CONFIG_FILE", str(config))
     environment.setenv("http_proxy", server.endpoint)
-    return open_s3(replace(server, endpoint="http://s3.test"))
+    return open_s3(replace(server, endpoint="http://s3.test"), limits=SMALL_LIMITS)
 
 
 CONTRACT_SERVERS = [*S3_SERVERS, *(f"fake-{name}" for name in REACHED_OTHERWISE)]
@@ -230,7 +237,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield set_up_for(personality, opened, server_named(server, request), request)
     elif kind == "s3":
         opened = request.getfixturevalue("open_s3")
-        yield opened(server_named(server, request))
+        limits = SMALL_LIMITS if server.startswith("fake-") else LIMITS
+        yield opened(server_named(server, request), limits=limits)
     elif kind == "craftai":
         yield request.getfixturevalue("open_craftai")()
     elif kind == "directory":
@@ -243,6 +251,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         from tests.support.memory_store import MemoryStore
 
         yield MemoryStore()
+
+
+@pytest.fixture
+def large(request: pytest.FixtureRequest) -> int:
+    """The bytes of an object that the `store` of this test takes in parts, if it takes any in parts."""
+    is_fake = request.node.callspec.params.get("store", "").startswith("s3-fake-")
+    return 2 * SMALL_LIMITS.single_put + 1 if is_fake else MULTIPART
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from craftsync.errors import (
 )
 from craftsync.stores.base import Store
 from craftsync.stores.retrying import RetryingStore
+from tests.contract.conftest import MULTIPART
 from tests.support.world import Bytes
 
 MTIME = 1_700_000_000_123_456_789
-MULTIPART = 11 * 1024 * 1024 + 1
 
 AWKWARD = [
     "deux mots.csv",
@@ -75,7 +75,8 @@ def paths(store: Store, prefix: str = "", **options: object) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, MULTIPART])
-def test_written_content_is_read_back(store: Store, size: int) -> None:
+def test_written_content_is_read_back(store: Store, large: int, size: int) -> None:
+    size = min(size, large)
     content = random.Random(size).randbytes(size)
     written = store.write("a/b", Bytes(content, MTIME), expect=ABSENT, operation="one")
     assert (written.path, written.size) == ("a/b", size)
@@ -85,8 +86,8 @@ def test_written_content_is_read_back(store: Store, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [5, MULTIPART])
-def test_write_listing_and_stat_agree_on_the_version(store: Store, size: int) -> None:
-    written = put(store, "a", bytes(size))
+def test_write_listing_and_stat_agree_on_the_version(store: Store, large: int, size: int) -> None:
+    written = put(store, "a", bytes(min(size, large)))
     (listed,) = store.list()
     looked = store.stat("a")
     assert looked is not None and isinstance(listed, RemoteObject)
@@ -95,8 +96,8 @@ def test_write_listing_and_stat_agree_on_the_version(store: Store, size: int) ->
 
 
 @pytest.mark.parametrize("size", [5, MULTIPART])
-def test_metadata_round_trips_where_supported(store: Store, size: int) -> None:
-    content = Bytes(bytes(size), MTIME)
+def test_metadata_round_trips_where_supported(store: Store, large: int, size: int) -> None:
+    content = Bytes(bytes(min(size, large)), MTIME)
     store.write("a", content, expect=ABSENT, operation="the operation")
     looked = store.stat("a")
     assert looked is not None
@@ -166,21 +167,23 @@ def test_write_expecting_an_object_creates_none(store: Store, path: str) -> None
     assert paths(store) == []
 
 
-def test_large_write_replaces_only_the_expected_object(store: Store) -> None:
+def test_large_write_replaces_only_the_expected_object(store: Store, large: int) -> None:
     first = put(store, "a", b"first")
     theirs = put(store, "a", b"theirs")
-    large = Bytes(bytes(MULTIPART))
+    content = Bytes(bytes(large))
     for expect in (ABSENT, first):
         with pytest.raises(PreconditionFailed):
-            store.write("a", large, expect=expect, operation="mine")
+            store.write("a", content, expect=expect, operation="mine")
     assert content_of(store, "a") == b"theirs"
-    assert store.write("a", large, expect=theirs, operation="mine").size == MULTIPART
+    assert store.write("a", content, expect=theirs, operation="mine").size == large
 
 
 @pytest.mark.parametrize("size", [5, MULTIPART])
-def test_write_of_content_changing_while_read_leaves_nothing(store: Store, size: int) -> None:
+def test_write_of_content_changing_while_read_leaves_nothing(
+    store: Store, large: int, size: int
+) -> None:
     with pytest.raises(PathBusy):
-        store.write("a", Changing(bytes(size)), expect=ABSENT, operation="one")
+        store.write("a", Changing(bytes(min(size, large))), expect=ABSENT, operation="one")
     assert store.stat("a") is None
     assert paths(store) == []
 
