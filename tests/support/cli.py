@@ -132,8 +132,12 @@ class Craftsync:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something a running program does in its own time; fail when it does not."""
-    end, pause = time.monotonic() + DEADLINE, Event()
+    """Wait for something a running program does in its own time; fail when it does not.
+
+    What takes longer is asked for more rarely: many conditions call the program.
+    """
+    begin, pause = time.monotonic(), Event()
     while not condition():
-        assert time.monotonic() < end, f"still waiting: {what}"
-        pause.wait(0.02)
+        waited = time.monotonic() - begin
+        assert waited < DEADLINE, f"still waiting: {what}"
+        pause.wait(min(max(0.02, waited / 10), 0.5))
