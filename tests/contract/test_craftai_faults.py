@@ -356,7 +356,7 @@ def test_listing_with_looping_page_tokens_is_broken(
         list(bare.list())
 
 
-def test_a_null_token_ends_a_listing(bare: CraftAiStore, platform: FaultyPlatform) -> None:
+def test_null_page_token_ends_the_listing(bare: CraftAiStore, platform: FaultyPlatform) -> None:
     platform.put("a", b"")
     platform.inject("list", fault.null_token)
     assert [entry.path for entry in bare.list()] == ["a"]
@@ -557,9 +557,7 @@ def test_write_with_lost_response_succeeds_and_happens_once(
     assert kept == ({f"{OWN_FOLDER}/trash/k/a": b"old"} if replaces else {})
 
 
-def test_a_delete_whose_answer_is_lost_is_a_success(
-    store: RetryingStore, platform: FaultyPlatform
-) -> None:
+def test_delete_with_lost_response_succeeds(store: RetryingStore, platform: FaultyPlatform) -> None:
     platform.put("a", SMALL)
     looked = store.stat("a")
     platform.inject("delete", fault.answer_lost)

@@ -461,7 +461,7 @@ def test_many_threads_share_the_few_instances_of_the_sdk(
         assert all(pool.map(carry, range(32)))
 
 
-def test_its_limits_are_logged_once(
+def test_sdk_fallback_limits_are_logged_once(
     open_store: Open, platform: FaultyPlatform, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -484,7 +484,7 @@ def test_write_overtaken_by_another_client_is_rejected(
     assert platform.content("a") == b"theirs"
 
 
-def test_a_folder_is_kept_in_sync(
+def test_sdk_fallback_keeps_a_folder_in_sync(
     store: CraftAiStore, platform: FaultyPlatform, tmp_path: Path
 ) -> None:
     world = World(tmp_path, patient(store))

@@ -275,7 +275,7 @@ def test_unreadable_token_is_never_used(
     assert [request.endpoint for request in platform.requests] == ["refresh"]
 
 
-def test_one_look_serves_all_who_wait_for_a_token(
+def test_concurrent_token_requests_share_one_refresh(
     platform: FaultyPlatform, open_store: Open
 ) -> None:
     store = open_store()

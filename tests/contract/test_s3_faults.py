@@ -327,7 +327,7 @@ def test_another_programs_object_is_not_taken_for_the_lost_write(
 
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
 @pytest.mark.parametrize("keep", [None, "k"])
-def test_a_delete_whose_answer_is_lost_is_a_success(
+def test_delete_with_lost_response_succeeds(
     moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, keep: str | None
 ) -> None:
     with proxied(moto_server, first("DELETE", "object", Drop())) as (server, _):
@@ -490,14 +490,12 @@ def test_wrongly_stored_object_is_replaced_and_reported_but_never_deleted(
 
 
 @pytest.mark.parametrize("kind", ["plain", "object-lock", "no-etags"])
-def test_a_part_that_is_damaged_on_its_way_is_refused_and_sent_again(
-    kind: str, open_s3: OpenS3
-) -> None:
+def test_part_damaged_in_transit_is_refused_and_sent_again(kind: str, open_s3: OpenS3) -> None:
     with fake_s3(PERSONALITIES[kind], BUCKET) as (behind, _):
         refuses_a_damaged_part(behind, open_s3)
 
 
-def test_a_part_that_is_damaged_on_its_way_is_refused_by_servers_that_ignore_its_sha256(
+def test_damaged_part_is_refused_by_servers_that_ignore_its_sha256(
     rclone_server: S3Server, open_s3: OpenS3
 ) -> None:
     refuses_a_damaged_part(rclone_server, open_s3)
@@ -522,7 +520,7 @@ def refuses_a_damaged_part(behind: S3Server, open_s3: OpenS3) -> None:
         assert content_of(patient(store), "large") == content
 
 
-def test_a_part_carries_one_digest_where_the_server_checks_it(open_s3: OpenS3) -> None:
+def test_part_carries_one_digest_where_the_server_checks_it(open_s3: OpenS3) -> None:
     with fake_s3(PERSONALITIES["plain"], BUCKET) as (server, fake):
         store = open_s3(server, facts=CAREFUL)
         store.prepare(None)

@@ -229,7 +229,7 @@ def test_store_personality_loses_nothing_and_does_what_the_page_says(
     assert row(ALL[name], seen) in PAGE.read_text().splitlines(), f"run {REFRESH}"
 
 
-def test_the_page_about_stores_has_every_personality_once() -> None:
+def test_stores_page_lists_every_personality_once() -> None:
     table = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
     assert re.findall(r"^\| `([^`]+)`", table, re.MULTILINE) == list(ALL)
 

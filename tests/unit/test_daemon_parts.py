@@ -278,7 +278,7 @@ def samples_of(text: str) -> list[tuple[str, dict[str, str], float]]:
     return sorted(found, key=repr)
 
 
-def test_the_file_and_the_address_have_the_same_figures() -> None:
+def test_metrics_file_and_http_endpoint_show_equal_figures() -> None:
     odd = status(root='a"b\\c\nd', store="na\udce9me", state="halted", lag=None, pending=None)
     with serving(status(), odd) as port:
         code, text = fetched(port, "/metrics")
@@ -287,7 +287,7 @@ def test_the_file_and_the_address_have_the_same_figures() -> None:
     assert len(samples_of(text)) > 30
 
 
-def test_a_daemon_whose_main_loop_hangs_is_not_alive() -> None:
+def test_healthz_fails_when_the_main_loop_hangs() -> None:
     with serving(alive=False) as port:
         assert fetched(port, "/healthz") == (503, "the main loop hangs\n")
 
@@ -297,7 +297,7 @@ def test_each_reason_for_not_being_ready_has_a_line() -> None:
         assert fetched(port, "/readyz") == (503, "/a: halted\n/b: offline\n")
 
 
-def test_silent_clients_keep_nobody_from_an_answer() -> None:
+def test_silent_clients_do_not_delay_other_clients() -> None:
     with serving(status()) as port, ExitStack() as silent:
         for _ in range(100):
             silent.enter_context(socket.create_connection(("127.0.0.1", port)))

@@ -98,7 +98,7 @@ def test_file_objects_can_be_uploaded_and_downloaded_into(store: DataStore, size
     assert target.read() == content
 
 
-def test_a_file_object_is_uploaded_from_its_start(store: DataStore, tmp_path: Path) -> None:
+def test_file_object_is_uploaded_from_its_start(store: DataStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"0123456789")
     with (tmp_path / "file").open("rb") as file:
         file.read(5)

@@ -85,7 +85,7 @@ glob_names = st.text("ab*.", min_size=1, max_size=6)
     glob=st.tuples(st.sampled_from(["", "/"]), globs, st.sampled_from(["", "/"])).map("".join),
     path=st.lists(glob_names, min_size=1, max_size=6).map("/".join),
 )
-def test_a_rewritten_pattern_matches_what_pathspec_matches(glob: str, path: str) -> None:
+def test_rewritten_pattern_matches_what_pathspec_matches(glob: str, path: str) -> None:
     expected = GitIgnoreSpecPattern(glob).match_file(path)
     assert (Patterns([glob], "a test").covering(path) is None) == (expected is None)
 

@@ -49,7 +49,7 @@ def test_short_tasks_share_the_calling_thread_but_wait_in_workers(
     assert result[1] != threading.get_ident()
 
 
-def test_the_waits_of_two_short_tasks_overlap(pool: TaskPool[object]) -> None:
+def test_waits_of_two_short_tasks_overlap(pool: TaskPool[object]) -> None:
     meet = meeting(2)
     for _ in range(2):
         pool.submit(lambda: blocking(meet))
@@ -57,7 +57,7 @@ def test_the_waits_of_two_short_tasks_overlap(pool: TaskPool[object]) -> None:
     assert {pool.take(TIMEOUT), pool.take(TIMEOUT)} == {0, 1}
 
 
-def test_a_long_task_runs_beside_the_calling_thread(pool: TaskPool[object]) -> None:
+def test_long_task_runs_beside_the_calling_thread(pool: TaskPool[object]) -> None:
     meet = meeting(2)
     pool.submit(meet, weight=Weight.LONG)
 
@@ -147,7 +147,7 @@ def test_started_task_overtakes_queued_ones(pool: TaskPool[object]) -> None:
     gate.set()
 
 
-def test_the_wait_of_a_short_task_does_not_queue_behind_long_tasks(
+def test_wait_of_a_short_task_does_not_queue_behind_long_tasks(
     pool: TaskPool[object],
 ) -> None:
     go_on = threading.Event()

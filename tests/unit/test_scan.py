@@ -134,9 +134,7 @@ def test_links_and_special_files_are_skipped_with_a_reason(
     ]
 
 
-def test_a_name_that_is_not_utf8_is_skipped_under_a_printable_one(
-    folder: Folder, root: Path
-) -> None:
+def test_non_utf8_name_is_skipped_under_a_printable_one(folder: Folder, root: Path) -> None:
     (root / "d").mkdir()
     Path(os.fsdecode(os.fsencode(root / "d") + b"/caf\xe9")).write_text("x")
     Path(os.fsdecode(os.fsencode(root) + b"/\xff")).mkdir()
@@ -156,7 +154,7 @@ def test_only_paths_over_the_length_limit_are_skipped(folder: Folder, root: Path
     ]
 
 
-def test_a_tree_deeper_than_the_stack_is_scanned(folder: Folder, root: Path) -> None:
+def test_tree_deeper_than_the_recursion_limit_is_scanned(folder: Folder, root: Path) -> None:
     path = "d/" * 500 + "f"
     make(root, path)
     assert paths(scan(folder, None)) == [path]
