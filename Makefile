@@ -16,7 +16,7 @@ CUTS      ?= 200
 
 .PHONY: run test check lint reference test-exhaustive campaign bench lock clean
 
-run: $(VENV)/.locked      ## See a folder and a store being kept in step.
+run: $(VENV)/.locked      ## See a folder and a store being kept in sync.
 	@$(BIN)/python docs/demo.py
 
 test: $(VENV)/.locked     ## Run the tests.

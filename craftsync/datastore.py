@@ -189,6 +189,17 @@ class DataStore:
             else:
                 raise _neither_path_nor_file(filepath_or_buffer)
 
+    def read_data_store_object(
+        self, object_path_in_datastore: ObjectPath, start: int = 0, end: int | None = None
+    ) -> bytes:
+        """Return the bytes of an object from `start` to before `end`; raises `ObjectNotFound`."""
+        if end is not None and end <= start:
+            return b""
+        length = None if end is None else end - start
+        path = _named(object_path_in_datastore)
+        with self._store().read(path, offset=start, length=length) as reader:
+            return b"".join(reader)
+
     def delete_data_store_object(self, object_path_in_datastore: ObjectPath) -> DeletedObject:
         """Remove an object; one that is not there is a success, as it is in S3."""
         path = _named(object_path_in_datastore)

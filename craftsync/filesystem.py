@@ -1,0 +1,298 @@
+"""Data stores as an fsspec filesystem: pandas, pyarrow, dask and zarr read and write them (extra `fs`).
+
+`craft-ai://datasets/x.csv` is an object of the environment that the variables
+name; `craftsync://dev/datasets/x.csv` is one of the environment `dev` of the
+configuration. `DataStoreFileSystem(store="./backup")` opens any other store.
+Stores have no folders: one exists while an object is below it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+
+from craftsync.datastore import DataStore, ObjectInformation
+from craftsync.errors import FileMissing, ObjectNotFound, StoreDenied, StoreMissing
+
+_CURRENT = "craft-ai://"
+"""The environment that the variables of the platform's SDK name."""
+_NAMED = "craftsync://"
+
+
+class DataStoreFileSystem(AbstractFileSystem):
+    """One data store. Paths are those of its objects, without a leading slash; sizes are bytes.
+
+    Raises `FileNotFoundError` and `PermissionError`; other errors are craftsync's.
+    Failed requests are retried as everywhere in craftsync. What is replaced or
+    removed goes to the store's trash.
+    """
+
+    protocol = ("craft-ai", "craftsync")
+    root_marker = ""
+
+    def __init__(self, store: str | os.PathLike[str] = _CURRENT, **options: Any) -> None:
+        """Open nothing yet. `store` is a word as on the command line; `options` are fsspec's."""
+        super().__init__(**options)
+        self.store = os.fspath(store)
+        self._data = DataStore(self.store)
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(each) for each in path]
+        text = os.fspath(path)
+        if text.startswith(_CURRENT):
+            text = text.removeprefix(_CURRENT)
+        elif text.startswith(_NAMED):
+            text = text.removeprefix(_NAMED).partition("/")[2]
+        return text.strip("/")
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        if not path.startswith(_NAMED):
+            return {}
+        return {"store": path.removeprefix(_NAMED).partition("/")[0]}
+
+    def unstrip_protocol(self, name: str) -> str:
+        path = self._strip_protocol(name)
+        return f"{_CURRENT}{path}" if self.store == _CURRENT else f"{_NAMED}{self.store}/{path}"
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """Return what is directly in a folder, or an object itself."""
+        folder = self._strip_protocol(path)
+        with _builtin_errors():
+            found = {entry["name"]: entry for entry in self._entries(folder)}
+        if folder and not found:
+            found = {folder: self._object(folder)}
+        ordered = [found[name] for name in sorted(found)]
+        return ordered if detail else [entry["name"] for entry in ordered]
+
+    def _entries(self, folder: str) -> Iterator[dict[str, Any]]:
+        prefix = f"{folder}/" if folder else ""
+        for item in self._data.iter_data_store_objects(folder or None):
+            name, below, _ = item["path"].removeprefix(prefix).partition("/")
+            yield _folder_entry(f"{prefix}{name}") if below else _object_entry(item)
+
+    def _object(self, path: str) -> dict[str, Any]:
+        with _builtin_errors():
+            return _object_entry(self._data.get_data_store_object_information(path))
+
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Return all objects below a path, by one listing where no depth is given."""
+        if maxdepth is not None or withdirs:
+            return super().find(path, maxdepth, withdirs, detail, **kwargs)
+        folder = self._strip_protocol(path)
+        with _builtin_errors():
+            items = list(self._data.iter_data_store_objects(folder or None))
+            found = {item["path"]: _object_entry(item) for item in items}
+        if folder and not found and self.exists(folder):
+            found = {folder: self.info(folder)}
+        return found if detail else sorted(found)
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Describe an object or a folder."""
+        name = self._strip_protocol(path)
+        if not name:
+            return _folder_entry("")
+        try:
+            return self._object(name)
+        except FileNotFoundError:
+            with _builtin_errors():
+                if next(self._data.iter_data_store_objects(name), None) is None:
+                    raise
+        return _folder_entry(name)
+
+    def created(self, path: str) -> datetime:
+        """Return when an object was last written: a store knows no other time."""
+        return self.modified(path)
+
+    def modified(self, path: str) -> datetime:
+        """Return when an object was last written, in UTC."""
+        return datetime.fromisoformat(self.info(path)["LastModified"])
+
+    def ukey(self, path: str) -> str:
+        """Return a value that changes with the object."""
+        entry = self.info(path)
+        return f"{entry['size']}-{entry.get('LastModified')}"
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **_: Any
+    ) -> bytes:
+        """Return the bytes of an object from `start` to `end`, counted from its end where negative."""
+        name = self._strip_protocol(path)
+        if (start or 0) < 0 or (end is not None and end < 0):
+            size = self.info(name)["size"]
+            start = max(0, size + start) if start and start < 0 else start
+            end = size + end if end is not None and end < 0 else end
+        with _builtin_errors():
+            return self._data.read_data_store_object(name, start or 0, end)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        """Write an object; with the mode `create`, raise `FileExistsError` where there is one."""
+        name = self._strip_protocol(path)
+        if mode == "create" and self.exists(name):
+            raise FileExistsError(name)
+        with TemporaryFile() as content, _builtin_errors():
+            content.write(value)
+            content.seek(0)
+            self._data.upload_data_store_object(content, name)
+
+    def put_file(
+        self,
+        lpath: str,
+        rpath: str,
+        callback: Callback = DEFAULT_CALLBACK,
+        mode: str = "overwrite",
+        **_: Any,
+    ) -> None:
+        """Upload a file of this machine."""
+        name = self._strip_protocol(rpath)
+        if os.path.isdir(lpath):
+            return
+        if mode == "create" and self.exists(name):
+            raise FileExistsError(name)
+        size = os.path.getsize(lpath)
+        callback.set_size(size)
+        with _builtin_errors():
+            self._data.upload_data_store_object(lpath, name)
+        callback.relative_update(size)
+
+    def get_file(
+        self,
+        rpath: str,
+        lpath: str | IO[bytes],
+        callback: Callback = DEFAULT_CALLBACK,
+        outfile: IO[bytes] | None = None,
+        **_: Any,
+    ) -> None:
+        """Download an object; a file appears complete or not at all."""
+        name = self._strip_protocol(rpath)
+        target: Any = outfile if outfile is not None else lpath
+        if isinstance(target, str):
+            if self.isdir(name):
+                os.makedirs(target, exist_ok=True)
+                return
+            os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
+        with _builtin_errors():
+            self._data.download_data_store_object(name, target)
+        callback.relative_update(1)
+
+    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        """Copy an object; its bytes pass through this machine. A folder takes nothing to copy."""
+        source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        if self.isdir(source):
+            return
+        with TemporaryFile() as content, _builtin_errors():
+            self._data.download_data_store_object(source, content)
+            self._data.upload_data_store_object(content, target)
+
+    def _rm(self, path: str) -> None:
+        name = self._strip_protocol(path)
+        with _builtin_errors():
+            self._data.delete_data_store_object(name)
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Remove objects, and with `recursive` all below folders; they go to the store's trash."""
+        for name in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
+            entry = self.info(name) if self.exists(name) else None
+            if entry and entry["type"] == "file":
+                self._rm(name)
+            elif entry and not recursive:
+                raise IsADirectoryError(f"{name} is a folder. Use recursive=True.")
+
+    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+        """Do nothing: a folder exists once an object is below it."""
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Do nothing, as `mkdir`."""
+
+    def rmdir(self, path: str) -> None:
+        """Do nothing, as `mkdir`; raises `OSError` where the folder is not empty."""
+        if self.isdir(path) and self.ls(path):
+            raise OSError(f"{path} is not empty.")
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        cache_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> DataStoreFile:
+        if mode not in ("rb", "wb", "xb"):
+            raise NotImplementedError(f"mode {mode}: objects are read or written as a whole")
+        if mode == "xb" and self.exists(path):
+            raise FileExistsError(path)
+        return DataStoreFile(
+            self,
+            self._strip_protocol(path),
+            mode,
+            block_size or "default",
+            autocommit,
+            cache_options=cache_options,
+            **kwargs,
+        )
+
+
+class DataStoreFile(AbstractBufferedFile):
+    """An object open for reading by ranges, or for writing: then it appears when it is closed."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return bytes(self.fs.cat_file(self.path, start, end))
+
+    def _initiate_upload(self) -> None:
+        self._content = TemporaryFile()  # noqa: SIM115 (closed by commit or discard)
+
+    def _upload_chunk(self, final: bool = False) -> bool:
+        self._content.write(self.buffer.getvalue())
+        if final and self.autocommit:
+            self.commit()
+        return True
+
+    def commit(self) -> None:
+        """Upload what was written."""
+        with self._content, _builtin_errors():
+            self._content.seek(0)
+            self.fs._data.upload_data_store_object(self._content, self.path)
+
+    def discard(self) -> None:
+        """Drop what was written; the object stays as it was."""
+        self._content.close()
+
+
+@contextmanager
+def _builtin_errors() -> Iterator[None]:
+    try:
+        yield
+    except (ObjectNotFound, FileMissing, StoreMissing) as error:
+        raise FileNotFoundError(str(error)) from error
+    except StoreDenied as error:
+        raise PermissionError(str(error)) from error
+
+
+def _object_entry(item: ObjectInformation) -> dict[str, Any]:
+    return {
+        "name": item["path"],
+        "type": "file",
+        "size": item["size"],
+        "LastModified": item["last_modified"],
+    }
+
+
+def _folder_entry(name: str) -> dict[str, Any]:
+    return {"name": name, "type": "directory", "size": 0}
