@@ -60,7 +60,13 @@ def open_fs(
 
 
 class _Fixtures(AbstractFixtures):
-    @pytest.fixture(params=KINDS)
+    # Each bulk test makes dozens of objects: over requests only in the long run.
+    @pytest.fixture(
+        params=[
+            "directory",
+            *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in KINDS[1:]),
+        ]
+    )
     def fs(
         self, request: pytest.FixtureRequest, open_fs: Callable[[str], DataStoreFileSystem]
     ) -> DataStoreFileSystem:
