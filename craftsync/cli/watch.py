@@ -354,7 +354,6 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
 
 def _setup(words: tuple[str, ...], flags: dict[str, Any], make_listener: MakeListener) -> Setup:
     """Return what the words, the flags and the configuration of now ask for."""
-    from craftsync.daemon import metrics
     from craftsync.daemon.process import Setup
 
     asked = common.asked_of(flags)
@@ -365,7 +364,9 @@ def _setup(words: tuple[str, ...], flags: dict[str, Any], make_listener: MakeLis
     figures = known.metrics and _own_file(known.metrics, words, watched)
     address = read(flags, "metrics_addr", parse_address) or known.metrics_addr
     if address is not None:
-        metrics.ensure_installed()
+        from craftsync.daemon.metrics import ensure_installed
+
+        ensure_installed()
     return Setup(tuple(watched), figures, address, known.notify, typed)
 
 
@@ -394,7 +395,7 @@ def _watched(
         root=str(pair.root),
         store=places.address_of(pair.location),
         control=folder_of(pair, asked),
-        told=pair,
+        given=pair,
         settings=WatchSettings(settings.settle, settings.poll, settings.rescan, settings.scrub),
         options=options,
         open=lambda: runs.opened_for(pair, options, asked),

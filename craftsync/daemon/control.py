@@ -47,12 +47,12 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def folder_of(state_dir: Path, root: str, location: str) -> Path:
-    """Return the folder for the socket of a pair; it need not exist."""
+    """Return where the socket of a linked folder is; it need not exist."""
     return state_dir / "control" / pair_folder(state_dir, root, location).name
 
 
 class Endpoint:
-    """A listening socket in a pair's folder, made for its owner alone; close it."""
+    """A listening socket of a linked folder, made for its owner alone; close it."""
 
     def __init__(self, folder: Path) -> None:
         """Raises `LockedError` when another process listens, `StateError` when none can."""
@@ -80,7 +80,7 @@ class Endpoint:
 
 
 def connect(folder: Path, timeout: float) -> socket.socket | None:
-    """Return a connection to whoever listens in a pair's folder, or `None` when nobody does."""
+    """Return a connection to the daemon that listens in a control folder, or `None` when none does."""
     peer = socket.socket(socket.AF_UNIX)
     peer.settimeout(timeout)
     try:
@@ -203,7 +203,7 @@ class _Client:
 
 
 class Control:
-    """The sockets of all pairs and those who speak through them. Belongs to one thread."""
+    """The sockets of all folders and those who speak through them. Belongs to one thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -299,7 +299,7 @@ _TIMEOUT = 10.0
 
 
 def ask(folder: Path, verb: str, **arguments: Any) -> Any:
-    """Return what the daemon of the pair with this state folder answers; `None` when none runs.
+    """Return what the daemon that listens in a control folder answers; `None` when none runs.
 
     Raises `UsageError` for a request it refuses, and `StateError` for a daemon
     that does not answer.

@@ -38,7 +38,7 @@ OnPaths = Callable[[set[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """Which queue tells of which part of a bucket; `prefix` as in `QueueEvents`."""
+    """Which queue reports changes of which part of a bucket; `prefix` as in `QueueEvents`."""
 
     url: str
     bucket: str
@@ -51,8 +51,8 @@ class EventSource:
         _place_of(self.url)
 
     @contextmanager
-    def told_to(self, on_paths: OnPaths) -> Iterator[Callable[[], str | None]]:
-        """Hand on what the queue tells until the end of the block, from a thread of its own.
+    def reporting_to(self, on_paths: OnPaths) -> Iterator[Callable[[], str | None]]:
+        """Report what the queue holds until the end of the block, from a thread of its own.
 
         Gives a function that returns why nothing is heard at the moment, `None`
         while all is well. A queue that cannot be used is logged and tried
@@ -117,10 +117,10 @@ class Queue(Protocol):
 
 
 class QueueEvents:
-    """Tells which paths below one bucket and prefix somebody has changed.
+    """Reports which paths below one bucket and prefix were changed.
 
     `prefix` is what keys begin with before the path, with its final slash. The
-    queue is for this one pair: whatever is read from it is removed.
+    queue is for this one folder: whatever is read from it is removed.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ def _address_of(client: Any, name: str) -> str:
 
 
 def _asked(call: Callable[..., Any], **parameters: Any) -> Any:
-    """Make a call to SQS; whatever goes wrong is worth another try later, and is said meanwhile."""
+    """Make a call to SQS; whatever goes wrong is worth another try later, and is reported until then."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

@@ -1,4 +1,4 @@
-"""Tells a person through a command of theirs that something waits: no shell, a time limit, never two at once."""
+"""Calls a person's command when something waits for them: no shell, a time limit, never two at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a person is told: `count` paths are in `event` (conflict, held or halted); `path` is the first."""
+    """What a person hears of: `count` paths are in `event` (conflict, held or halted); `path` is the first."""
 
     event: str
     root: str

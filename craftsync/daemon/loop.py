@@ -73,7 +73,7 @@ def _ignore_run(report: Report, new: list[IssueEvent]) -> None:
 
 
 class FolderLoop:
-    """Keeps one pair in sync until `stop` is set. `run` belongs to one thread, all else to any."""
+    """Keeps one folder in sync until `stop` is set. `run` belongs to one thread, all else to any."""
 
     def __init__(
         self,

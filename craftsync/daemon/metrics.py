@@ -37,7 +37,7 @@ Status = Mapping[str, Any]
 
 
 class _Figure(NamedTuple):
-    """One figure of a pair; `None` as a value leaves it out."""
+    """One figure of a folder; `None` as a value leaves it out."""
 
     name: str
     kind: str

@@ -32,7 +32,7 @@ from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
 
 _PAUSED = "paused"
-"""The file beside the pair's socket that is there while a person wants no transfers."""
+"""The file beside the folder's socket that is there while a person wants no transfers."""
 _AWAY = ("offline", "halted", "stopped")
 _RETRY_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
@@ -45,17 +45,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A pair to be kept in sync, and how.
+    """A folder to be kept in sync, and how.
 
-    `control` is the folder for its socket (`endpoint.folder_of`); `told` is
-    all that was said about the pair, to be compared. `on_event` is called from
-    the pair's own thread.
+    `control` is the folder for its socket (`control.folder_of`); `given`
+    is all that was given for the folder, to be compared. `on_event` is called from
+    the folder's own thread.
     """
 
     root: str
     store: str
     control: Path
-    told: object
+    given: object
     settings: WatchSettings
     options: Options
     open: Callable[[], AbstractContextManager[Session]] = field(compare=False)
@@ -181,7 +181,7 @@ class FolderService:
         return {"pid": os.getpid()}
 
     def status(self) -> dict[str, Any]:
-        """Return how the pair stands: the fields of `status --json`, and more."""
+        """Return how the folder stands: the fields of `status --json`, and more."""
         watched, now_ns = self.watched, self._clock.now_ns()
         with self._lock:
             return of_running(
@@ -276,7 +276,11 @@ class FolderService:
         self._opened.set()
         self._wake()
         events = self.watched.events
-        with events.told_to(loop.look_at) if events is not None else nullcontext(None) as failure:
+        with (
+            events.reporting_to(loop.look_at)
+            if events is not None
+            else nullcontext(None) as failure
+        ):
             self._events_failure = failure
             if not self._stop.is_set():
                 loop.run()
@@ -348,7 +352,7 @@ class FolderService:
         self._hold_or_go_on()
 
     def _look_again(self) -> None:
-        """Ask for a run over everything; a pair that has halted is tried again."""
+        """Ask for a run over everything; a folder that has halted is tried again."""
         if self._held:
             raise Refused(f"it is {self._reason()}")
         self._retry_at = 0.0
@@ -356,7 +360,7 @@ class FolderService:
             self._loop.look_again()
 
     def _judge(self, verdict: Approval) -> None:
-        """Do with held deletes what a person said, in the pair's own thread."""
+        """Do with held deletes what a person said, in the folder's own thread."""
         if self._loop is None or self.is_halted or self._held:
             raise Refused(f"it is {self._reason() or 'not ready yet'}")
         self._loop.judge(verdict)

@@ -18,20 +18,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from craftsync.clock import Clock
-from craftsync.daemon import metrics
 from craftsync.daemon.control import Control
 from craftsync.daemon.hook import Hook
-from craftsync.daemon.metrics import Address
 from craftsync.daemon.pair import FolderService, Watched
 from craftsync.errors import ConfigError, CraftsyncError, LockedError, UsageError
+
+if TYPE_CHECKING:
+    # Loaded when figures are wanted: a server for HTTP is a tenth of what a start costs.
+    from craftsync.daemon.metrics import Address, MetricsServer
 
 _TICK_SECONDS = 1.0
 _METRICS_SECONDS = 15.0
 _HANGING_SECONDS = 60.0
-"""A main loop that has not turned for so long hangs; systemd is told the same (WatchdogSec=)."""
+"""A main loop that has not turned for so long hangs; systemd has the same limit (WatchdogSec=)."""
 _LONGEST = 2_000
 """Characters of an assignment to systemd."""
 
@@ -51,7 +53,7 @@ class Setup:
     cannot be used at the first try may be mistyped.
     """
 
-    pairs: tuple[Watched, ...]
+    folders: tuple[Watched, ...]
     metrics: Path | None = None
     metrics_addr: Address | None = None
     notify: tuple[str, ...] = ()
@@ -61,13 +63,13 @@ class Setup:
 def watch(
     load: Callable[[], Setup], clock: Clock, manager: ServiceManager, *, hangup_ends: bool = False
 ) -> int:
-    """Keep the pairs in sync until SIGTERM, SIGINT or the last one is stopped; returns 0 then.
+    """Keep the folders in sync until SIGTERM, SIGINT or the last one is stopped; returns 0 then.
 
     `load` says what to do, and again on SIGHUP; what it refuses then leaves
     everything as it was. With `hangup_ends` SIGHUP means the terminal is gone,
     and ends it too. A folder that something is wrong with, foreseen or not,
     halts and is tried again while the others continue. Only when none could be
-    opened at the first try, and a person can be told at once, is the first
+    opened at the first try, and a person sees the error at once, is the first
     error raised (see `_Daemon._raise_what_ends_it`).
     """
     with _Signals(hangup_ends) as signals:
@@ -127,7 +129,7 @@ class _Signals:
 
 
 class _Daemon:
-    """The pairs that are wanted, and the services there are."""
+    """The folders that are wanted, and the services there are."""
 
     def __init__(
         self,
@@ -154,14 +156,14 @@ class _Daemon:
         self._stopped: set[Path] = set()
         """Folders a person has stopped: they stay so at a reload, until the daemon is started anew."""
         self._metrics_at = 0.0
-        self._server: metrics.MetricsServer | None = None
+        self._server: MetricsServer | None = None
         self._server_at = 0.0
         self._server_failure = ""
         self._turned_at = clock.monotonic()
 
     def run(self) -> None:
         """Go on until nothing is left to be kept in sync."""
-        self._wanted = {watched.control: watched for watched in self._setup.pairs}
+        self._wanted = {watched.control: watched for watched in self._setup.folders}
         for watched in self._wanted.values():
             self._start(watched)
         while self._services:
@@ -276,7 +278,7 @@ class _Daemon:
         else:
             refusal = self._remark = ""
             self._setup = setup
-            named = {watched.control: watched for watched in setup.pairs}
+            named = {watched.control: watched for watched in setup.folders}
             # What the configuration no longer names, and then names again, is new.
             self._stopped &= named.keys()
             self._wanted = {at: named[at] for at in named if at not in self._stopped}
@@ -308,19 +310,23 @@ class _Daemon:
     def _write_metrics(self) -> None:
         if self._setup.metrics is None:
             return
+        from craftsync.daemon import metrics
+
         try:
             metrics.write(self._setup.metrics, self._statuses())
         except (OSError, ValueError) as error:
             _log.warning("the figures cannot be written to %s: %s", self._setup.metrics, error)
 
     def _keep_server(self) -> None:
-        """Answer at the address that is wanted now; one that cannot be had is tried again."""
+        """Answer at the address that is wanted now; one that is taken is tried again."""
         wanted, now = self._setup.metrics_addr, self._clock.monotonic()
         if self._server is not None and self._server.wanted != wanted:
             self._close_server()
         if self._server is not None or wanted is None or now < self._server_at:
             return
         self._server_at = now + _METRICS_SECONDS
+        from craftsync.daemon import metrics
+
         try:
             health = metrics.Health(self._is_alive, self._unready)
             self._server = metrics.MetricsServer(wanted, self._statuses, health)
@@ -349,7 +355,7 @@ class _Daemon:
 
 
 def _sentence(statuses: list[dict[str, Any]], remark: str) -> str:
-    """Return in one line what all pairs do, and how much waits for a person."""
+    """Return in one line what all folders do, and how much waits for a person."""
     states = Counter(str(status["state"]) for status in statuses)
     parts = [f"{count} {state}" for state, count in sorted(states.items())]
     for name, what in (("conflicts", "in conflict"), ("held", "held"), ("problems", "failed")):

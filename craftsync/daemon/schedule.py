@@ -86,7 +86,7 @@ class Backoff:
         self._reason = ""
 
     def is_new(self, reason: str) -> bool:
-        """Tell whether another reason, or none, was given since it last went well; once a minute is no news."""
+        """Return whether another reason, or none, was given since it last went well; once a minute is no news."""
         known, self._reason = self._reason, reason
         return reason != known
 

@@ -201,7 +201,7 @@ def of_running(
     now_ns: int,
     events: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the fields; those of a stopped pair are among them, with the same meaning.
+    """Return the fields; those of a stopped folder are among them, with the same meaning.
 
     `pair` says root, store and mode; `rates` are bytes per second up and down;
     `events` says whether the queue of `events:` can be used, `None` without one.

@@ -41,7 +41,7 @@ def watched(place: Path, open_it: Callable[[], Any]) -> Watched:
         root=str(place / "root"),
         store=str(place / "store"),
         control=place / "control",
-        told=place,
+        given=place,
         settings=WatchSettings(settle_seconds=0.1, poll_seconds=1.0),
         options=Options(transfers=2),
         open=open_it,

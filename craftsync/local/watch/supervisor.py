@@ -1,7 +1,7 @@
 """Keeps the watching of a root alive, and says whether it can be relied on.
 
 Watches die in silence: the reading thread, a kernel that allows no more, a
-root that was moved, replaced or unmounted. A look every second notices what
+root that was moved, replaced or unmounted. A check every second notices what
 can be seen, and a canary, a file of our own that is touched now and then,
 notices the rest. What has died is started again, with pauses that grow.
 """
@@ -137,7 +137,7 @@ class Supervisor:
         if self._clock.monotonic() < self._retry_at:
             return
         self._begin()
-        # Whatever happened meanwhile was not seen.
+        # What happened until now was not heard.
         self._dirty.everything()
 
     def _begin(self) -> None:
@@ -168,7 +168,7 @@ class Supervisor:
         self._reader = None
 
     def _later(self, reason: str) -> None:
-        """Let the watching rest, and look at everything meanwhile."""
+        """Watch again later, and have everything scanned until then."""
         now = self._clock.monotonic()
         calm = now >= self._calm_at
         self._pause = _FIRST_PAUSE if calm else min(_LONGEST_PAUSE, self._pause * 2)
