@@ -116,7 +116,7 @@ def test_approving_one_path_leaves_the_other_held(craftsync: Craftsync) -> None:
         ]
 
 
-def test_an_approved_delete_of_an_object_that_was_restored_meanwhile_keeps_a_copy(
+def test_approved_delete_of_a_restored_archive_keeps_a_copy(
     craftsync: Craftsync,
 ) -> None:
     with archived(craftsync) as fake:
@@ -162,7 +162,7 @@ def test_a_held_archived_object_holds_no_other_delete(craftsync: Craftsync) -> N
         assert "other" not in contents(fake)
 
 
-def test_a_large_edit_of_an_archived_object_is_not_uploaded_before_it_is_approved(
+def test_large_edit_of_an_archived_object_waits_for_approval(
     craftsync: Craftsync,
 ) -> None:
     with archived(craftsync) as fake:
@@ -183,7 +183,7 @@ def test_a_push_over_an_archived_object_of_equal_size_is_held(craftsync: Craftsy
         assert contents(fake)["edited"] == "first content of edited"
 
 
-def test_a_daemon_holds_and_carries_out_what_is_approved(craftsync: Craftsync) -> None:
+def test_daemon_carries_out_approved_archived_deletes(craftsync: Craftsync) -> None:
     pair = ("root", "s3://bucket/p")
     with archived(craftsync) as fake, running(craftsync, *pair) as daemon:
         until(lambda: daemon.status(*pair)["held"] == 2, "both are held")

@@ -60,7 +60,7 @@ def issues(run: Run) -> dict[str, str]:
     return {line["path"]: line["type"] for line in run.json if line["type"] != "summary"}
 
 
-def test_a_bucket_that_is_not_there_ends_with_3(craftsync: Craftsync, moto: S3Server) -> None:
+def test_missing_bucket_exits_3(craftsync: Craftsync, moto: S3Server) -> None:
     root_with(craftsync, a="1")
     run = craftsync("push", "root", "s3://no-such-bucket", **access(moto))
     assert run.code == 3
@@ -114,7 +114,7 @@ def answering(body: bytes, kind: str) -> Iterator[str]:
     ],
     ids=["HTML", "broken off"],
 )
-def test_a_listing_that_is_none_deletes_nothing_and_ends_with_5(
+def test_invalid_listing_deletes_nothing_and_exits_5(
     craftsync: Craftsync, body: bytes, kind: str
 ) -> None:
     root_with(craftsync, a="1")
@@ -149,7 +149,7 @@ def test_keys_no_folder_can_hold_are_listed_and_left_alone(
     assert again.summary["deleted_remote"] == 0
 
 
-def test_a_path_too_long_for_a_key_is_reported_and_the_rest_goes_on(
+def test_path_too_long_for_a_key_is_reported_and_others_continue(
     craftsync: Craftsync, moto: S3Server, bucket: str
 ) -> None:
     folder = "/".join(["d" * 200] * 4)
@@ -179,7 +179,7 @@ def test_a_folder_that_a_policy_denies_keeps_no_other_from_the_store(
     assert run.summary["uploaded"] == 80
 
 
-def test_an_empty_folder_marker_is_no_matter_but_one_with_content_is_reported(
+def test_only_folder_markers_with_content_are_reported(
     craftsync: Craftsync, moto: S3Server, bucket: str
 ) -> None:
     put(moto, bucket, "empty/", b"")
@@ -189,7 +189,7 @@ def test_an_empty_folder_marker_is_no_matter_but_one_with_content_is_reported(
     assert (run.code, issues(run)) == (6, {"full/": "skipped"})
 
 
-def test_a_key_beside_a_folder_of_its_name_is_reported_and_both_stay(
+def test_key_beside_a_folder_of_its_name_is_reported(
     craftsync: Craftsync, moto: S3Server, bucket: str
 ) -> None:
     put(moto, bucket, "a", b"file")
@@ -205,7 +205,7 @@ def test_a_key_beside_a_folder_of_its_name_is_reported_and_both_stay(
     assert {line["path"] for line in listed.json} == {"a", "a/b"}
 
 
-def test_a_name_that_is_no_utf8_and_a_pipe_are_skipped_with_a_reason(craftsync: Craftsync) -> None:
+def test_non_utf8_name_and_pipe_are_skipped_with_a_reason(craftsync: Craftsync) -> None:
     root = root_with(craftsync, good="1")
     (root / os.fsdecode(b"caf\xe9")).write_text("latin-1")
     os.mkfifo(root / "pipe")
@@ -230,7 +230,7 @@ def test_a_second_craftsync_on_the_same_root_ends_with_5(craftsync: Craftsync) -
     assert "root" in run.err
 
 
-def test_why_a_store_takes_no_more_is_said_once_and_with_a_remedy(craftsync: Craftsync) -> None:
+def test_full_store_is_reported_once_with_a_remedy(craftsync: Craftsync) -> None:
     (craftsync.folder / "root").mkdir()
     (craftsync.folder / "root/large").write_bytes(bytes(3 << 20))
     limited = ["/bin/sh", "-c", f"ulimit -f 4000; exec {SCRIPT} push root ./store"]
@@ -267,9 +267,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_in_the_root_keeps_what_is_there(
-    craftsync: Craftsync, small_disk: Path
-) -> None:
+def test_full_local_disk_keeps_existing_files(craftsync: Craftsync, small_disk: Path) -> None:
     store = craftsync.folder / "store"
     store.mkdir()
     (store / "large").write_bytes(bytes(4 << 20))
@@ -287,9 +285,7 @@ def test_a_full_disk_in_the_root_keeps_what_is_there(
     assert (small_disk / "small").read_text() == "fits"
 
 
-def test_a_full_disk_in_the_store_keeps_what_is_there(
-    craftsync: Craftsync, small_disk: Path
-) -> None:
+def test_full_store_disk_keeps_existing_objects(craftsync: Craftsync, small_disk: Path) -> None:
     root = root_with(craftsync, small="fits")
     (root / "large").write_bytes(bytes(4 << 20))
     run = craftsync("push", "--json", "root", str(small_disk))

@@ -80,7 +80,7 @@ def files(craftsync: Craftsync, folder: str) -> dict[str, str]:
     return found
 
 
-def test_the_deletes_of_a_branch_switch_are_held_and_free_once_the_files_are_back(
+def test_branch_switch_deletes_are_held_and_released_when_files_return(
     work_tree: Craftsync,
 ) -> None:
     switch(work_tree, "two")
@@ -97,7 +97,7 @@ def test_the_deletes_of_a_branch_switch_are_held_and_free_once_the_files_are_bac
     assert files(work_tree, "store") == files(work_tree, "data")
 
 
-def test_a_daemon_frees_the_held_deletes_of_a_branch_switch_once_the_files_are_back(
+def test_daemon_releases_branch_switch_deletes_when_files_return(
     work_tree: Craftsync,
 ) -> None:
     with running(work_tree, *PAIR) as daemon:

@@ -26,7 +26,7 @@ BYTES = bytes(range(256)) * 1000
     ],
     ids=" ".join,
 )
-def test_a_forked_call_does_what_one_that_is_started_anew_does(
+def test_forked_call_behaves_like_a_new_process(
     craftsync: Craftsync, words: tuple[str, ...]
 ) -> None:
     craftsync.write("root/été", "content")
@@ -44,6 +44,6 @@ def timeless(printed: bytes) -> bytes:
     return re.sub(rb"; \d+\.\d s\n$", b"", printed)
 
 
-def test_a_call_that_depends_on_the_start_of_the_interpreter_is_not_forked() -> None:
+def test_call_with_interpreter_variables_is_not_forked() -> None:
     for name in ("PYTHONUTF8", "LC_ALL", "LANG"):
         assert not calls.may_fork({name: "1"})

@@ -68,7 +68,7 @@ def test_config_list_shows_environments_and_folders(configured: Craftsync) -> No
     }
 
 
-def test_config_list_without_a_configuration_says_so(craftsync: Craftsync) -> None:
+def test_config_list_without_a_configuration_is_stated(craftsync: Craftsync) -> None:
     craftsync.config.unlink()
     run = craftsync("config", "list", CRAFTSYNC_CONFIG="")
     assert (run.code, run.text.startswith("Nothing in ")) == (0, True)
@@ -126,7 +126,7 @@ def test_config_remove_undoes_init(craftsync: Craftsync) -> None:
         (("show", "buket"), "Did you mean bucket?"),
     ],
 )
-def test_config_refuses_what_cannot_be_meant(
+def test_config_command_rejects_invalid_arguments(
     configured: Craftsync, words: tuple[str, ...], message: str
 ) -> None:
     run = configured("config", *words)

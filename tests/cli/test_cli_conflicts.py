@@ -64,7 +64,7 @@ def test_a_conflict_is_listed_with_both_versions(split: Craftsync) -> None:
 
 
 @pytest.mark.parametrize("by", ["the file", "the copy"])
-def test_of_short_texts_it_shows_what_differs(split: Craftsync, by: str) -> None:
+def test_conflicts_show_diffs_short_texts(split: Craftsync, by: str) -> None:
     path = "sub/a.txt" if by == "the file" else copy_of(split)
     run = split("conflicts", "show", path, *PAIR)
     assert run.code == 0
@@ -75,7 +75,7 @@ def test_of_short_texts_it_shows_what_differs(split: Craftsync, by: str) -> None
     assert found["diff"][-2:] == ["-here", "+there"]
 
 
-def test_what_is_no_text_is_shown_without_a_difference(craftsync: Craftsync) -> None:
+def test_conflicts_show_of_binary_files_has_no_diff(craftsync: Craftsync) -> None:
     disagree(craftsync, "b", "\0here", "\0there!")
     (found,) = craftsync("conflicts", "show", "b", *PAIR, "--json").json
     assert found["diff"] is None
@@ -94,7 +94,7 @@ def test_the_local_version_stays_and_the_other_can_be_got_back(split: Craftsync)
     settled(split, {"sub/a.txt": "one\nhere\n"})
 
 
-def test_the_remote_version_takes_the_place_and_the_local_one_can_be_got_back(
+def test_resolve_with_remote_keeps_the_local_version_restorable(
     split: Craftsync,
 ) -> None:
     assert split("conflicts", "resolve", "root/sub/a.txt", "--keep", "remote").code == 0
@@ -134,7 +134,7 @@ def test_of_a_file_that_is_gone_the_copy_can_take_the_place(split: Craftsync) ->
     settled(split, {"sub/a.txt": "one\nthere\n"})
 
 
-def test_a_conflict_of_a_name_that_had_to_be_shortened_finds_its_file(craftsync: Craftsync) -> None:
+def test_conflict_with_shortened_name_finds_its_file(craftsync: Craftsync) -> None:
     name = "é" * 120 + ".csv"
     disagree(craftsync, name, "here", "there")
     assert craftsync("conflicts", "resolve", f"root/{name}", "--keep", "remote").code == 0
@@ -142,9 +142,7 @@ def test_a_conflict_of_a_name_that_had_to_be_shortened_finds_its_file(craftsync:
 
 
 @pytest.mark.parametrize("folder", ["sub", "sub/", "./sub", "root/sub", "root", "."])
-def test_the_conflicts_in_a_folder_are_shown_and_settled_one_file_at_a_time(
-    split: Craftsync, folder: str
-) -> None:
+def test_conflicts_in_a_folder_are_resolved_one_by_one(split: Craftsync, folder: str) -> None:
     assert split("conflicts", "show", folder, *PAIR).lines[0] == "sub/a.txt"
     disagree_as_well(split, "sub/b.txt")
     run = split("conflicts", "resolve", folder, "--keep", "local", *PAIR)
@@ -158,14 +156,14 @@ def disagree_as_well(craftsync: Craftsync, name: str) -> None:
     assert craftsync("sync", "root", "./store").code == 4
 
 
-def test_where_there_is_no_conflict_it_says_so(split: Craftsync) -> None:
+def test_conflicts_show_without_a_conflict_is_an_error(split: Craftsync) -> None:
     for words in (("show", "nothing"), ("resolve", "nothing", "--keep", "local")):
         run = split("conflicts", *words, *PAIR)
         assert (run.code, "no conflict copy of nothing" in run.err) == (2, True)
     assert split("conflicts", "resolve", "sub/a.txt", *PAIR).code == 2
 
 
-def test_a_daemon_that_runs_carries_it_to_the_store_and_knows_of_old_conflicts(
+def test_running_daemon_syncs_a_resolved_conflict(
     split: Craftsync,
 ) -> None:
     with running(split, "root", "./store") as daemon:

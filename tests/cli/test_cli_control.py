@@ -77,7 +77,7 @@ def test_a_pause_outlives_the_daemon(craftsync: Craftsync, pair: tuple[Path, Pat
         until((store / "second").exists, "the second file")
 
 
-def test_a_pause_in_a_transfer_leaves_no_part_of_it_behind_and_resume_completes_it(
+def test_pause_during_a_transfer_leaves_no_part_and_resume_completes(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     root, store = pair
@@ -110,7 +110,7 @@ def test_the_limit_can_be_changed_while_a_transfer_waits_for_it(
 
 
 @pytest.mark.parametrize("rate", ["fast", "-1", "0.0", "1M:2M:3M"])
-def test_a_limit_that_is_none_is_refused(craftsync: Craftsync, rate: str) -> None:
+def test_invalid_bwlimit_is_rejected(craftsync: Craftsync, rate: str) -> None:
     run = craftsync("bwlimit", "--", rate)
     assert run.code == 2
     assert rate in run.err
@@ -128,7 +128,7 @@ def test_stop_returns_once_root_and_store_are_free_again(
     assert craftsync("stop").lines == [f"{pair[0]}: was not running"]
 
 
-def test_rescan_makes_it_look_now(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
+def test_rescan_triggers_a_scan_at_once(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
     root, store = pair
     with running(craftsync, "--poll", "3600", "--rescan", "3600"):
         until((store / "first").exists, "the first run")
@@ -138,7 +138,7 @@ def test_rescan_makes_it_look_now(craftsync: Craftsync, pair: tuple[Path, Path])
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "rescan"])
-def test_without_a_daemon_there_is_nobody_to_tell(
+def test_control_commands_without_a_daemon_fail(
     craftsync: Craftsync, pair: tuple[Path, Path], command: str
 ) -> None:
     run = craftsync(command)
@@ -147,7 +147,7 @@ def test_without_a_daemon_there_is_nobody_to_tell(
     assert "craftsync watch" in run.err
 
 
-def test_a_second_daemon_is_refused_and_told_which_process_is_the_first(
+def test_second_daemon_is_rejected_with_the_process_id(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     with running(craftsync) as daemon:
@@ -158,7 +158,7 @@ def test_a_second_daemon_is_refused_and_told_which_process_is_the_first(
         assert daemon.status()["state"] == "watching"
 
 
-def test_a_pass_over_a_root_that_is_kept_in_step_is_told_which_process_does_so(
+def test_run_over_a_watched_folder_names_the_daemon_process(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     with running(craftsync) as daemon:
@@ -218,7 +218,7 @@ def test_sighup_starts_new_folders_and_leaves_the_same_ones_alone(
         assert daemon.status("more")["state"] == "stopped"
 
 
-def test_reload_says_whether_the_new_configuration_was_taken(
+def test_reload_reports_whether_the_configuration_was_accepted(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     with running(craftsync) as daemon:
@@ -312,7 +312,7 @@ def test_a_folder_that_is_broken_halts_and_the_others_go_on(
         assert daemon.end() == 0
 
 
-def test_a_root_of_two_folders_is_kept_for_one_and_the_other_says_why_it_is_not(
+def test_folder_linked_twice_is_watched_once_with_a_reason(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     root, _ = pair
@@ -328,7 +328,7 @@ def test_a_root_of_two_folders_is_kept_for_one_and_the_other_says_why_it_is_not(
     assert f"This craftsync keeps {root} in sync with another store already." in reason
 
 
-def test_a_command_of_ones_own_is_called_without_a_shell_for_what_waits_for_a_person(
+def test_notify_command_runs_without_a_shell(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, store = pair
@@ -346,7 +346,7 @@ def test_a_command_of_ones_own_is_called_without_a_shell_for_what_waits_for_a_pe
     assert variables["CRAFTSYNC_NOTIFY_COUNT"] == "1"
 
 
-def test_what_a_command_of_ones_own_prints_is_not_among_the_lines_of_json(
+def test_notify_command_output_stays_out_of_json(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     store = pair[1]
@@ -391,9 +391,7 @@ def test_the_log_can_be_json(craftsync: Craftsync, pair: tuple[Path, Path]) -> N
     assert upload["event"]["path"] == "first"
 
 
-def test_the_journal_is_told_how_serious_each_line_is(
-    craftsync: Craftsync, pair: tuple[Path, Path]
-) -> None:
+def test_journal_lines_have_their_severity(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
     root, store = pair
     (store / "first").write_text("another")
     words = shlex.join(["watch", str(root), str(store)])

@@ -43,7 +43,7 @@ def test_a_folder_is_pushed_changed_and_pulled(craftsync: Craftsync, store: str)
     assert craftsync.files("copy") == craftsync.files("root")
 
 
-def test_what_was_displaced_can_be_restored(craftsync: Craftsync, store: str) -> None:
+def test_replaced_object_can_be_restored(craftsync: Craftsync, store: str) -> None:
     craftsync.config.write_text("trash: {store: all}\n")
     craftsync.write("root/a", "first")
     craftsync("push", "root", store)
@@ -203,7 +203,7 @@ def test_the_token_is_written_nowhere(craftsync: Craftsync, server: Serving, sto
     assert server.token not in run.err + run.text
 
 
-def test_an_environment_that_is_not_there_ends_with_5(craftsync: Craftsync, store: str) -> None:
+def test_missing_environment_exits_5(craftsync: Craftsync, store: str) -> None:
     away = "http://127.0.0.1:9"
     run = craftsync("ls", store, CRAFT_AI_ENVIRONMENT_URL=away, CRAFT_AI_CONTROL_URL=away)
     assert run.code == 5

@@ -50,7 +50,7 @@ def healed(craftsync: Craftsync) -> Run:
     return first
 
 
-def test_a_path_that_is_no_longer_utf8_is_damage_and_the_next_run_heals_it(
+def test_non_utf8_path_in_the_state_is_damage_and_heals(
     synced: Craftsync,
 ) -> None:
     flip(state_of(synced), b"some-file-name-3", 2, 0x80)  # Still the last one.
@@ -91,7 +91,7 @@ def change(craftsync: Craftsync, statement: str) -> None:
         "UPDATE meta SET value = 'x' WHERE key = 'last_problems'",
     ],
 )
-def test_a_word_or_number_nobody_wrote_is_damage(synced: Craftsync, statement: str) -> None:
+def test_invalid_value_in_the_state_is_damage(synced: Craftsync, statement: str) -> None:
     change(synced, statement)
     healed(synced)
     run = synced("status", "root", "./store")
@@ -125,7 +125,7 @@ def test_an_identity_file_that_is_not_utf8_is_another_identity(synced: Craftsync
     kept(synced)
 
 
-def test_synced_paths_out_of_order_are_damage_and_the_next_run_heals_it(synced: Craftsync) -> None:
+def test_synced_paths_out_of_order_are_damage_and_heal(synced: Craftsync) -> None:
     with closing(sqlite3.connect(state_of(synced))) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         query = "SELECT (rootpage - 1) * page_size FROM sqlite_schema, pragma_page_size"

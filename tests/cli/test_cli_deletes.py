@@ -48,7 +48,7 @@ def in_store(craftsync: Craftsync) -> set[str]:
     return {name for name in craftsync.files("store") if name.startswith("old/")}
 
 
-def test_what_is_held_is_listed_with_the_reason_and_since_when(held: Craftsync) -> None:
+def test_held_deletes_are_listed_with_reason_and_time(held: Craftsync) -> None:
     (first, *others) = held("deletes", "list", "--json").json
     assert (first["path"], first["action"], first["size"]) == ("old/00", "delete-remote", 6)
     assert "30 paths are gone from the folder at once" in first["reason"]
@@ -69,7 +69,7 @@ def test_approved_deletes_are_carried_out_and_no_others(held: Craftsync) -> None
     assert trashed == {"old/00", "old/01"}
 
 
-def test_what_is_left_after_most_were_approved_does_not_slip_under_the_limit(
+def test_rest_of_approved_deletes_stays_held(
     held: Craftsync,
 ) -> None:
     held("deletes", "approve", *NAMES[:25])
@@ -78,7 +78,7 @@ def test_what_is_left_after_most_were_approved_does_not_slip_under_the_limit(
     assert in_store(held) == set(NAMES[25:])
 
 
-def test_a_file_that_comes_to_an_empty_root_lets_none_of_the_held_deletes_go(
+def test_new_file_in_an_empty_folder_releases_no_held_delete(
     craftsync: Craftsync,
 ) -> None:
     for number in range(10):
@@ -98,7 +98,7 @@ def test_another_limit_is_a_persons_word(held: Craftsync) -> None:
     assert in_store(held) == set() == listed(held)
 
 
-def test_what_is_not_what_it_was_when_it_was_held_is_left(held: Craftsync) -> None:
+def test_held_delete_of_a_changed_path_is_skipped(held: Craftsync) -> None:
     held.write("store/old/00", "edited by a colleague")
     held.write("data/old/01", "it is back")
     run = held("deletes", "approve", "old")
@@ -122,7 +122,7 @@ def test_rejected_deletes_are_undone(held: Craftsync) -> None:
     assert listed(held) == set()
 
 
-def test_what_the_store_lost_is_brought_back_to_the_store(craftsync: Craftsync) -> None:
+def test_rejected_delete_restores_the_object_in_the_store(craftsync: Craftsync) -> None:
     pair = ("--root", "root", "--store", "./store")
     for name in NAMES:
         craftsync.write(f"root/{name}", name)
@@ -138,7 +138,7 @@ def test_what_the_store_lost_is_brought_back_to_the_store(craftsync: Craftsync) 
     assert craftsync.files("root") == craftsync.files("store") == {"old/00": "old/00"}
 
 
-def test_a_rejected_path_that_changed_meanwhile_is_as_before_to_the_next_pass(
+def test_rejected_path_changed_since_is_synced_normally(
     held: Craftsync,
 ) -> None:
     held.write("store/old/00", "edited")
@@ -165,7 +165,7 @@ def test_deletes_of_a_mirror_are_carried_out_and_undone_as_well(craftsync: Craft
 
 
 @pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", "../old", ".", "", "a\udcff"])
-def test_what_is_not_held_cannot_be_approved(held: Craftsync, path: str) -> None:
+def test_approving_a_path_that_is_not_held_fails(held: Craftsync, path: str) -> None:
     run = held("deletes", "approve", "old/00", path)
     assert (run.code, "is held" in run.err) == (2, True)
     assert "craftsync deletes list" in run.err
@@ -178,7 +178,7 @@ def test_it_has_to_be_clear_which_are_meant(held: Craftsync, words: tuple[str, .
     assert len(in_store(held)) == COUNT
 
 
-def test_when_nothing_is_held_it_says_so(craftsync: Craftsync) -> None:
+def test_deletes_list_without_held_deletes_is_stated(craftsync: Craftsync) -> None:
     craftsync.write("root/a")
     pair = ("--root", "root", "--store", "./store")
     craftsync("sync", "root", "./store")
@@ -189,7 +189,7 @@ def test_when_nothing_is_held_it_says_so(craftsync: Craftsync) -> None:
     assert craftsync("deletes", "approve", "--all", *pair, "--json").summary["deleted_remote"] == 0
 
 
-def test_a_pass_and_status_name_the_command(held: Craftsync) -> None:
+def test_run_and_status_name_the_deletes_command(held: Craftsync) -> None:
     assert "craftsync deletes list" in held("sync").err
     facts = json.loads(held("status", "--json").out)
     assert (facts["held"], facts["next"]) == (COUNT, ["craftsync deletes list --folder data"])
@@ -210,9 +210,7 @@ def handed_over(run: Run) -> None:
     assert "handed to the daemon" in run.text
 
 
-def test_a_running_daemon_carries_out_what_is_approved_and_no_more(
-    held: Craftsync, watched: Daemon
-) -> None:
+def test_running_daemon_carries_out_only_approved_deletes(held: Craftsync, watched: Daemon) -> None:
     handed_over(held("deletes", "approve", *NAMES[:25]))
     until(lambda: in_store(held) == set(NAMES[25:]), "the approved deletes")
     handed_over(held("deletes", "reject", NAMES[25]))
@@ -228,14 +226,14 @@ def test_a_running_daemon_carries_out_what_is_approved_and_no_more(
     assert "approve delete-remote done old/00" in held("history", "--limit", "500").text
 
 
-def test_a_paused_daemon_refuses_and_says_why(held: Craftsync, watched: Daemon) -> None:
+def test_paused_daemon_rejects_approval_with_a_reason(held: Craftsync, watched: Daemon) -> None:
     held("pause")
     run = held("deletes", "approve", "--all")
     assert (run.code, "craftsync resume" in run.err) == (2, True)
     assert len(in_store(held)) == COUNT
 
 
-def test_what_no_daemon_understands_is_refused(held: Craftsync, watched: Daemon) -> None:
+def test_invalid_approval_request_is_rejected(held: Craftsync, watched: Daemon) -> None:
     from craftsync.daemon.control import ask, folder_of
     from craftsync.errors import UsageError
 
@@ -291,7 +289,7 @@ def test_reject_all_brings_back_the_whole_event_and_n_shows_it_first(event: Craf
     assert event("deletes", "list").text == "No delete is held.\n"
 
 
-def test_a_running_daemon_brings_back_what_went_before_the_guard_held_the_rest(
+def test_rejecting_restores_deletes_made_before_the_hold(
     craftsync: Craftsync,
 ) -> None:
     configure(craftsync)
@@ -308,7 +306,7 @@ def test_a_running_daemon_brings_back_what_went_before_the_guard_held_the_rest(
         until(lambda: daemon.status()["held"] == 0, "nothing to be held")
 
 
-def test_a_folder_that_is_mounted_again_sets_its_deletes_free_without_a_full_scan(
+def test_remounted_folder_releases_held_deletes_without_a_full_scan(
     craftsync: Craftsync,
 ) -> None:
     configure(craftsync)

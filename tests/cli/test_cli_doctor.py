@@ -83,7 +83,7 @@ def test_without_a_store_machine_config_roots_and_environments_are_examined(
     assert levels(found, "error") == levels(found, "warning") == []
 
 
-def test_for_people_it_prints_a_line_for_each_finding_and_the_remedy_below(
+def test_doctor_prints_each_finding_with_its_remedy(
     craftsync: Craftsync,
 ) -> None:
     run = craftsync("doctor", "./missing")
@@ -95,7 +95,7 @@ def test_for_people_it_prints_a_line_for_each_finding_and_the_remedy_below(
     assert ", 1 error; " in lines[-1]
 
 
-def test_a_store_nobody_has_used_is_left_as_it_was(craftsync: Craftsync) -> None:
+def test_doctor_leaves_an_unused_store_unchanged(craftsync: Craftsync) -> None:
     craftsync.write("store/a")
     found = findings(craftsync("doctor", "./store", "--json"))
     assert found["./store: writing"]["level"] == "ok"
@@ -154,13 +154,13 @@ def test_every_store_of_the_config_is_examined_even_if_one_is_missing(
     assert found["there: writing"]["level"] == "ok"
 
 
-def test_a_word_that_names_no_store_is_an_error_with_a_remedy(craftsync: Craftsync) -> None:
+def test_doctor_rejects_an_unknown_store_with_a_remedy(craftsync: Craftsync) -> None:
     run = craftsync("doctor", "nowhere", "--json")
     assert run.code == 2
     assert "./nowhere" in findings(run)["nowhere"]["remedy"]
 
 
-def test_a_state_folder_that_cannot_be_made_needs_a_person(craftsync: Craftsync) -> None:
+def test_doctor_reports_an_unusable_state_folder(craftsync: Craftsync) -> None:
     craftsync.write("file")
     craftsync.write("store/a")
     run = craftsync("doctor", "./store", "--json", "--state-dir", "file/state")
@@ -192,7 +192,7 @@ def test_of_a_bucket_the_promises_are_tried_and_nothing_is_left(
     assert in_bucket(moto, "examined") == set()
 
 
-def test_a_server_that_ignores_conditions_is_told_from_one_that_checks_them(
+def test_doctor_detects_servers_that_ignore_conditions(
     craftsync: Craftsync,
 ) -> None:
     (craftsync.folder / "served").mkdir()
@@ -207,7 +207,7 @@ def test_a_server_that_ignores_conditions_is_told_from_one_that_checks_them(
     assert found["s3://bucket: folders"]["level"] == "note"
 
 
-def test_a_bucket_that_is_not_there_and_one_nobody_answers_for_end_differently(
+def test_missing_bucket_and_unreachable_server_exit_differently(
     craftsync: Craftsync, moto: S3Server
 ) -> None:
     missing = craftsync("doctor", "s3://never-made", "--json", **aws(moto))
@@ -276,7 +276,7 @@ def test_of_an_environment_the_platform_is_checked_too_and_nothing_is_left(
     assert "another" not in denied.text and server.token not in run.text
 
 
-def test_without_a_token_the_remedy_says_where_it_is_looked_for(craftsync: Craftsync) -> None:
+def test_missing_token_remedy_lists_where_it_is_read_from(craftsync: Craftsync) -> None:
     run = craftsync(
         "doctor", "craft-ai://", "--json", CRAFT_AI_ENVIRONMENT_URL="http://127.0.0.1:9"
     )
@@ -286,7 +286,7 @@ def test_without_a_token_the_remedy_says_where_it_is_looked_for(craftsync: Craft
 
 
 @pytest.mark.parametrize("most", [1000, 1], ids=["one page", "many pages"])
-def test_unfinished_uploads_of_the_prefix_are_listed_with_a_lifecycle_rule_and_left_alone(
+def test_doctor_lists_unfinished_uploads_with_a_lifecycle_rule(
     craftsync: Craftsync, most: int
 ) -> None:
     with fake_s3("plain", "bucket") as (server, fake):
@@ -308,14 +308,14 @@ def test_unfinished_uploads_of_the_prefix_are_listed_with_a_lifecycle_rule_and_l
         assert len(bucket.uploads) == 3
 
 
-def test_without_unfinished_uploads_doctor_says_so(craftsync: Craftsync) -> None:
+def test_doctor_reports_no_unfinished_uploads(craftsync: Craftsync) -> None:
     with fake_s3("plain", "bucket") as (server, _):
         found = findings(craftsync("doctor", "s3://bucket", "--json", **aws(server)))
     assert found["s3://bucket: unfinished uploads"]["detail"] == "none is listed"
 
 
 @pytest.mark.parametrize("status", [403, 501])
-def test_a_server_that_does_not_list_uploads_is_no_fault(craftsync: Craftsync, status: int) -> None:
+def test_server_that_cannot_list_uploads_is_no_fault(craftsync: Craftsync, status: int) -> None:
     with fake_s3("plain", "bucket") as (server, fake):
         code = "AccessDenied" if status == 403 else "NotImplemented"
         refused = error(status, code)

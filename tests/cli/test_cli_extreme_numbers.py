@@ -111,7 +111,7 @@ def relisted(old: bytes, new: bytes) -> Callable[[Request], Callable[[Answer], A
 
 
 @pytest.mark.parametrize("size", [2**63, 2**80])
-def test_a_size_beyond_63_bits_in_a_listing_is_a_problem_of_its_path(
+def test_listed_size_beyond_63_bits_is_a_problem_of_its_path(
     craftsync: Craftsync, access: S3Server, size: int
 ) -> None:
     access.make_bucket("sizes")

@@ -78,9 +78,7 @@ def test_small_changes_arrive_while_a_large_upload_is_under_way(
     assert craftsync("check", "root", STORE).code == 0
 
 
-def test_a_stop_ends_a_large_upload_and_the_change_that_was_taken_in_meanwhile(
-    craftsync: Craftsync, server: Holding
-) -> None:
+def test_stop_ends_a_large_upload_and_added_changes(craftsync: Craftsync, server: Holding) -> None:
     server.held.add("small")
     write_large(craftsync)
     with running(craftsync, "root", STORE) as daemon:

@@ -16,7 +16,7 @@ def fill(craftsync: Craftsync, folder: str, names: list[str]) -> None:
         craftsync.write(f"{folder}/{name}", name)
 
 
-def test_push_delete_of_an_empty_folder_without_a_last_synced_state_is_held(
+def test_push_delete_from_an_empty_folder_without_baseline_is_held(
     craftsync: Craftsync,
 ) -> None:
     fill(craftsync, "store", FEW)
@@ -53,7 +53,7 @@ def test_a_store_of_ignored_objects_is_empty_to_the_guard(craftsync: Craftsync) 
     assert set(craftsync.files("data")) >= set(FEW)
 
 
-def test_pull_delete_of_an_empty_store_without_a_last_synced_state_is_held(
+def test_pull_delete_from_an_empty_store_without_baseline_is_held(
     craftsync: Craftsync,
 ) -> None:
     fill(craftsync, "data", FEW)
@@ -78,7 +78,7 @@ def test_migrate_delete_of_an_empty_source_is_held(craftsync: Craftsync) -> None
     ("command", "source", "target"),
     [("push", "data", "store"), ("pull", "store", "data"), ("migrate", "data", "store")],
 )
-def test_force_delete_is_a_persons_word_for_an_empty_side(
+def test_force_delete_allows_deletes_from_an_empty_side(
     craftsync: Craftsync, command: str, source: str, target: str
 ) -> None:
     fill(craftsync, target, FEW)
@@ -96,7 +96,7 @@ def test_the_only_file_of_a_folder_may_be_deleted(craftsync: Craftsync) -> None:
     assert "only" not in craftsync.files("store")
 
 
-def test_held_deletes_are_one_line_for_people_and_one_line_a_path_in_json(
+def test_held_deletes_print_one_line_and_one_json_line_per_path(
     craftsync: Craftsync,
 ) -> None:
     names = [f"old/{number:02}" for number in range(40)]

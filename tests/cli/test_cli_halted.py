@@ -46,7 +46,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def test_a_folder_that_another_process_watches_does_not_end_the_daemon_of_all(
+def test_folder_watched_elsewhere_does_not_end_the_daemon(
     craftsync: Craftsync, folders: dict[str, Path]
 ) -> None:
     other = watching_elsewhere(craftsync, "one")
@@ -63,7 +63,7 @@ def test_a_folder_that_another_process_watches_does_not_end_the_daemon_of_all(
         assert daemon.end() == 0
 
 
-def test_a_folder_that_is_locked_at_a_reload_is_watched_once_it_is_free(
+def test_folder_locked_at_reload_is_watched_once_free(
     craftsync: Craftsync, folders: dict[str, Path]
 ) -> None:
     other = watching_elsewhere(craftsync, "two")
@@ -77,7 +77,7 @@ def test_a_folder_that_is_locked_at_a_reload_is_watched_once_it_is_free(
         until(lambda: daemon.status("two")["pid"] == daemon.process.pid, "the second folder")
 
 
-def test_a_root_locked_by_a_run_is_halted_with_the_reason_and_watched_after_it(
+def test_folder_locked_by_a_run_halts_and_is_watched_afterwards(
     craftsync: Craftsync, folders: dict[str, Path]
 ) -> None:
     (folders["one"] / "large").write_bytes(bytes(8 << 20))
@@ -91,7 +91,7 @@ def test_a_root_locked_by_a_run_is_halted_with_the_reason_and_watched_after_it(
     assert f"process {run.pid}" in reason
 
 
-def test_a_lone_folder_that_halts_is_tried_again_without_systemd_and_notify_is_called(
+def test_single_halted_folder_is_retried_and_notified_without_systemd(
     craftsync: Craftsync, folders: dict[str, Path]
 ) -> None:
     noted = craftsync.folder / "noted"
@@ -110,7 +110,7 @@ def test_a_lone_folder_that_halts_is_tried_again_without_systemd_and_notify_is_c
         assert daemon.end() == 0
 
 
-def test_a_configured_folder_whose_root_is_missing_at_the_start_is_tried_again(
+def test_configured_folder_missing_at_start_is_retried(
     craftsync: Craftsync, folders: dict[str, Path]
 ) -> None:
     configure(craftsync, "late")

@@ -42,7 +42,7 @@ def test_a_first_call_makes_a_configuration_that_works(fresh: Craftsync) -> None
     assert fresh.files("store") == {"a": "content"}
 
 
-def test_folders_that_are_not_there_are_made_and_nothing_is_left_to_complain_of(
+def test_init_creates_missing_folders(
     fresh: Craftsync,
 ) -> None:
     assert fresh("init", "~/new/data", "./store").code == 0
@@ -87,7 +87,7 @@ def test_each_kind_of_store_becomes_an_environment(fresh: Craftsync) -> None:
         "",
     ],
 )
-def test_what_the_file_says_already_stays_as_it_is(craftsync: Craftsync, before: str) -> None:
+def test_init_keeps_existing_configuration(craftsync: Craftsync, before: str) -> None:
     craftsync.config.write_text(before)
     craftsync.config.chmod(0o640)
     old = loaded(craftsync)
@@ -115,7 +115,7 @@ def test_what_the_file_says_already_stays_as_it_is(craftsync: Craftsync, before:
         ((), 2, "Give [NAME] ROOT STORE"),
     ],
 )
-def test_what_cannot_be_meant_changes_nothing(
+def test_invalid_init_arguments_change_nothing(
     craftsync: Craftsync, words: tuple[str, ...], code: int, said: str
 ) -> None:
     before = (
@@ -129,7 +129,7 @@ def test_what_cannot_be_meant_changes_nothing(
     assert not (craftsync.folder / "data").exists()
 
 
-def test_a_file_it_cannot_extend_is_left_and_what_to_add_is_said(craftsync: Craftsync) -> None:
+def test_init_prints_what_to_add_to_an_unextendable_file(craftsync: Craftsync) -> None:
     before = "environments: {old: {store: directory, path: x}}\n"
     craftsync.config.write_text(before)
     run = craftsync("init", "data", "./store")

@@ -11,7 +11,7 @@ from tests.support.cli import Craftsync, until
 from tests.support.daemons import running
 
 
-def test_a_link_and_a_socket_are_no_reason_for_another_exit_code(craftsync: Craftsync) -> None:
+def test_symlinks_and_sockets_do_not_change_the_exit_code(craftsync: Craftsync) -> None:
     file = craftsync.write("data/a")
     file.with_name("link").symlink_to("a")
     os.mkfifo(file.with_name("pipe"))
@@ -33,7 +33,7 @@ def test_a_link_and_a_socket_are_no_reason_for_another_exit_code(craftsync: Craf
     assert '"last_success": "2' in craftsync("status", "--json", "data", "./store").text
 
 
-def test_a_link_in_the_way_of_an_object_is_skipped_with_the_reason(craftsync: Craftsync) -> None:
+def test_symlink_in_the_way_of_an_object_is_skipped(craftsync: Craftsync) -> None:
     for name in ("a", "b", "c"):
         craftsync.write(f"store/folder/{name}")
     (craftsync.folder / "elsewhere").mkdir()
@@ -47,7 +47,7 @@ def test_a_link_in_the_way_of_an_object_is_skipped_with_the_reason(craftsync: Cr
     assert craftsync("push", "data", "./store").code == 0
 
 
-def test_a_link_in_a_store_folder_in_the_way_of_a_file_is_skipped(craftsync: Craftsync) -> None:
+def test_symlink_in_a_store_folder_is_skipped(craftsync: Craftsync) -> None:
     craftsync.write("data/a")
     craftsync.write("store/b")
     (craftsync.folder / "store" / "a").symlink_to("b")
@@ -71,9 +71,7 @@ def test_a_running_daemon_reports_a_link_once_and_a_success(craftsync: Craftsync
 
 
 @pytest.mark.parametrize("words", [("data", "./store"), ("file://{}/data", "file://{}/store")])
-def test_check_leaves_out_what_takes_no_part_by_design(
-    craftsync: Craftsync, words: tuple[str, str]
-) -> None:
+def test_check_omits_excluded_paths(craftsync: Craftsync, words: tuple[str, str]) -> None:
     file = craftsync.write("data/a")
     assert craftsync("push", "data", "./store").code == 0
     file.with_name("link").symlink_to("a")

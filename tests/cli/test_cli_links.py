@@ -39,7 +39,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("pair", NAMES)
-def test_a_deletion_is_carried_whatever_name_the_folder_or_the_store_is_given(
+def test_delete_is_synced_under_any_name_of_folder_and_store(
     craftsync: Craftsync, here: Path, pair: tuple[str, str]
 ) -> None:
     (here / "real-root/gone").unlink()
@@ -142,7 +142,7 @@ def as_an_earlier_version_left_it(here: Path, store: str) -> Path:
 
 
 @pytest.mark.parametrize("store", ["./link-disk/store", "./real-disk/store"])
-def test_the_last_synced_state_that_an_earlier_version_kept_under_a_link_is_found(
+def test_baseline_kept_under_a_symlink_name_is_found(
     craftsync: Craftsync, here: Path, store: str
 ) -> None:
     own = as_an_earlier_version_left_it(here, f"{here}/link-disk/store")

@@ -62,7 +62,7 @@ def samples_of(text: str) -> dict[tuple[str, str], float]:
     }
 
 
-def test_a_scrape_shows_what_status_shows(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
+def test_metrics_scrape_matches_status(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
     configure(craftsync, *pair)
     with running(craftsync) as daemon:
         port = port_of(daemon)
@@ -159,7 +159,7 @@ def test_a_taken_port_stops_no_sync_and_is_reported_once(
 
 
 @pytest.mark.parametrize("word", ["nowhere", "127.0.0.1:65536", "[::1:80", "example.org"])
-def test_what_is_not_an_address_is_refused(
+def test_invalid_metrics_address_is_rejected(
     craftsync: Craftsync, pair: tuple[Path, Path], word: str
 ) -> None:
     configure(craftsync, *pair, f"metrics_addr: {json.dumps(word)}\n")

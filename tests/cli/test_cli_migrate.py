@@ -41,7 +41,7 @@ def test_a_folder_is_copied_and_the_manifest_named(craftsync: Craftsync, source:
     assert len(manifest.read_text().splitlines()) == 2
 
 
-def test_a_dry_run_says_what_it_would_take(craftsync: Craftsync, source: Path) -> None:
+def test_migrate_dry_run_estimates_the_transfer(craftsync: Craftsync, source: Path) -> None:
     run = craftsync("migrate", "-n", "--bandwidth", "1K", "./old", "./new")
     assert run.code == 0
     assert run.lines[-1] == "to copy: 2 objects, 4.9 KiB, about 4 requests; at 1.0 KiB/s 4.9 s"
@@ -84,7 +84,7 @@ def test_the_manifest_goes_where_it_is_asked_for(craftsync: Craftsync, source: P
         (("old", "./new"), 2, "'old' is not an environment"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_done(
+def test_invalid_migrate_arguments_are_rejected_first(
     craftsync: Craftsync, source: Path, words: tuple[str, ...], code: int, said: str
 ) -> None:
     before = files(craftsync.folder)
@@ -101,7 +101,7 @@ def test_the_shares_of_a_job_array_make_the_whole(craftsync: Craftsync, source: 
     assert files(craftsync.folder / "new") == files(source)
 
 
-def test_a_killed_run_is_gone_on_with(craftsync: Craftsync, source: Path) -> None:
+def test_killed_migration_is_resumed(craftsync: Craftsync, source: Path) -> None:
     for number in range(300):
         (source / f"{number}").write_bytes(b"x" * 4096)
     process = craftsync.start("migrate", "--bwlimit", "200K", "./old", "./new")
@@ -149,7 +149,7 @@ def test_patterns_leave_paths_out_on_both_sides(craftsync: Craftsync, source: Pa
     assert set(files(craftsync.folder / "other")) == {"cache/a.csv", "données.csv"}
 
 
-def test_check_may_look_at_sizes_only(craftsync: Craftsync, source: Path) -> None:
+def test_check_can_compare_sizes_only(craftsync: Craftsync, source: Path) -> None:
     assert craftsync("migrate", "./old", "./new").code == 0
     (craftsync.folder / "new" / "models" / "iris").write_bytes(b"maybe" * 1000)
     words = (f"file://{source}", "./new")
@@ -157,7 +157,7 @@ def test_check_may_look_at_sizes_only(craftsync: Craftsync, source: Path) -> Non
     assert craftsync("check", "--size-only", *words).lines[1] == "= models/iris"
 
 
-def test_python_migrates_and_checks_with_the_words_of_the_command_line(
+def test_python_api_migrates_and_checks_like_the_command_line(
     craftsync: Craftsync, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CRAFTSYNC_STATE_DIR", str(craftsync.folder / "state"))

@@ -76,7 +76,7 @@ def test_one_store_under_two_names_is_refused(craftsync: Craftsync, sides: Sides
     assert held(craftsync.folder) == before
 
 
-def test_one_bucket_is_refused_whatever_the_prefixes(craftsync: Craftsync) -> None:
+def test_overlapping_prefixes_of_one_bucket_are_rejected(craftsync: Craftsync) -> None:
     craftsync.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     for source, target in (("a", "a"), ("a/", "a"), ("a", "a/b"), ("a/b", "a"), ("", "")):
         run = craftsync("migrate", f"s3://bucket/{source}", f"s3://bucket/{target}")
@@ -84,7 +84,7 @@ def test_one_bucket_is_refused_whatever_the_prefixes(craftsync: Craftsync) -> No
         assert "overlap" in run.err
 
 
-def test_what_a_target_holds_already_stays_or_stays_recoverable(
+def test_existing_target_objects_stay_or_stay_recoverable(
     craftsync: Craftsync, sides: Sides
 ) -> None:
     sides.new.mkdir()
@@ -105,9 +105,7 @@ def test_what_a_target_holds_already_stays_or_stays_recoverable(
     assert trashed(sides.new) == {b"its own"}
 
 
-def test_many_deletes_wait_for_a_person_who_is_told_how_to_go_on(
-    craftsync: Craftsync, sides: Sides
-) -> None:
+def test_many_migrate_deletes_are_held_with_a_remedy(craftsync: Craftsync, sides: Sides) -> None:
     shutil.copytree(sides.old, sides.new)
     fill(sides.new, 30)
     (sides.old / "a").write_text("1")
@@ -119,7 +117,7 @@ def test_many_deletes_wait_for_a_person_who_is_told_how_to_go_on(
     assert len(trashed(sides.new)) == 30
 
 
-def test_a_source_that_vanishes_midway_ends_the_run_and_the_next_goes_on(
+def test_vanishing_source_ends_the_migration_and_the_next_resumes(
     craftsync: Craftsync, sides: Sides
 ) -> None:
     content = fill(sides.old, 200)
@@ -141,7 +139,7 @@ def test_a_source_that_vanishes_midway_ends_the_run_and_the_next_goes_on(
     assert sides.arrived() == content
 
 
-def test_a_bucket_that_is_not_there_is_said_to_be_missing(
+def test_missing_bucket_is_reported_by_migrate(
     craftsync: Craftsync, sides: Sides, moto: S3Server
 ) -> None:
     (sides.old / "a").write_text("1")
@@ -152,7 +150,7 @@ def test_a_bucket_that_is_not_there_is_said_to_be_missing(
         assert "The bucket of s3://none does not exist" in run.err
 
 
-def test_a_token_that_is_withdrawn_midway_ends_the_run_and_a_fresh_one_goes_on(
+def test_revoked_token_ends_the_migration_and_a_new_one_resumes(
     craftsync: Craftsync, sides: Sides
 ) -> None:
     content = {f"{number:03}": b"%4d" % number * 1024 for number in range(200)}
@@ -209,7 +207,7 @@ def test_two_sources_into_one_target_at_once_lose_nothing(
 
 
 @pytest.mark.parametrize("size", [4 * MIB, 20 * MIB], ids=["in one piece", "in parts"])
-def test_a_full_target_takes_what_has_room_and_names_the_rest(
+def test_full_target_takes_what_fits_and_names_the_rest(
     craftsync: Craftsync, sides: Sides, size: int
 ) -> None:
     fill(sides.old, 5)

@@ -49,7 +49,7 @@ def keys(bucket: Any) -> set[str]:
     return {found.key for found in bucket.objects.all()}
 
 
-def test_a_target_inside_the_source_is_found_under_another_name_of_its_server(
+def test_target_inside_the_source_is_detected_under_another_host_name(
     craftsync: Craftsync, server: S3Server, bucket: Any
 ) -> None:
     run = craftsync("migrate", *aliased(server), "s3://nested", "s3://nested/sub")
@@ -59,7 +59,7 @@ def test_a_target_inside_the_source_is_found_under_another_name_of_its_server(
 
 
 @pytest.mark.parametrize("words", [(), ("--delete",)])
-def test_a_source_inside_the_target_is_found_under_another_name_of_its_server(
+def test_source_inside_the_target_is_detected_under_another_host_name(
     craftsync: Craftsync, server: S3Server, bucket: Any, words: tuple[str, ...]
 ) -> None:
     run = craftsync("migrate", *words, *aliased(server), "s3://nested/sub", "s3://nested")
@@ -68,7 +68,7 @@ def test_a_source_inside_the_target_is_found_under_another_name_of_its_server(
     assert keys(bucket) - {".craftsync/store-id"} == set(OBJECTS)
 
 
-def test_a_copy_of_the_source_inside_the_target_is_no_source(
+def test_copied_source_identity_inside_the_target_is_not_the_source(
     craftsync: Craftsync, server: S3Server, bucket: Any
 ) -> None:
     words = "--endpoint-url", server.endpoint
@@ -77,7 +77,7 @@ def test_a_copy_of_the_source_inside_the_target_is_no_source(
     assert (run.code, set(craftsync.files("new"))) == (0, {"f", "g", "sub/f", "sub/g"})
 
 
-def test_a_folder_inside_the_one_that_is_served_is_no_target(craftsync: Craftsync) -> None:
+def test_folder_inside_the_served_one_is_rejected_as_target(craftsync: Craftsync) -> None:
     for path in OBJECTS:
         craftsync.write(f"served/{path}")
     with serving(craftsync.folder / "served") as server:
@@ -87,7 +87,7 @@ def test_a_folder_inside_the_one_that_is_served_is_no_target(craftsync: Craftsyn
     assert set(craftsync.files("served")) == set(OBJECTS)
 
 
-def test_what_is_left_out_may_hold_the_target(
+def test_excluded_folder_may_contain_the_target(
     craftsync: Craftsync, server: S3Server, bucket: Any
 ) -> None:
     words = ("--exclude", "/sub/", *aliased(server))
@@ -97,7 +97,7 @@ def test_what_is_left_out_may_hold_the_target(
     assert "sub/new/sub/f" not in keys(bucket)
 
 
-def test_what_nested_stores_keep_for_themselves_is_not_migrated(craftsync: Craftsync) -> None:
+def test_craftsync_folders_of_nested_stores_are_not_migrated(craftsync: Craftsync) -> None:
     craftsync.write("root/kept")
     craftsync.write("root/deleted")
     assert craftsync("push", "root", "./env/models").code == 0
@@ -109,7 +109,7 @@ def test_what_nested_stores_keep_for_themselves_is_not_migrated(craftsync: Craft
     assert not (craftsync.folder / "copy/models/.craftsync").exists()
 
 
-def test_check_does_not_compare_what_nested_stores_keep_for_themselves(
+def test_check_omits_craftsync_folders_of_nested_stores(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("root/kept")

@@ -65,7 +65,7 @@ def test_files_that_cannot_be_read_are_named_and_all_others_arrive(
     )
 
 
-def test_a_folder_that_takes_nothing_does_not_keep_the_rest_from_the_target(
+def test_unwritable_target_folder_does_not_block_the_rest(
     craftsync: Craftsync, somebody: Somebody
 ) -> None:
     filled(craftsync.folder / "old" / "closed")

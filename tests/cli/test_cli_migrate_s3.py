@@ -246,7 +246,7 @@ def test_a_dry_run_counts_as_many_requests_as_the_run_then_makes(
 
 
 @WAYS
-def test_an_archived_object_is_a_problem_with_a_remedy_and_the_others_arrive(
+def test_archived_object_is_a_problem_and_others_are_copied(
     craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
 ) -> None:
     for key, storage_class in (("a", "STANDARD"), ("b", "GLACIER"), ("c", "DEEP_ARCHIVE")):
@@ -261,7 +261,7 @@ def test_an_archived_object_is_a_problem_with_a_remedy_and_the_others_arrive(
     assert left_out.code == 0
 
 
-def test_archived_objects_of_an_environment_do_not_keep_the_others_from_the_target(
+def test_archived_craft_ai_objects_do_not_block_others(
     craftsync: Craftsync, buckets: Buckets
 ) -> None:
     for number in range(20):
@@ -288,9 +288,7 @@ def test_a_copy_may_be_archived_at_once(craftsync: Craftsync, buckets: Buckets) 
         target.delete_object(Bucket="there", Key="a")
 
 
-def test_a_class_the_server_does_not_have_is_said_to_be_one(
-    craftsync: Craftsync, buckets: Buckets
-) -> None:
+def test_unknown_storage_class_is_reported(craftsync: Craftsync, buckets: Buckets) -> None:
     buckets.source.put_object(Bucket="here", Key="a", Body=b"1")
     for way in ((), ("--stream",)):
         run, target = migrated(craftsync, buckets, way, "--storage-class", "COLD")
@@ -306,7 +304,7 @@ def test_a_class_the_server_does_not_have_is_said_to_be_one(
         (("--exclude", "!"), "--exclude: Invalid git pattern: '!'"),
     ],
 )
-def test_words_that_make_no_sense_are_refused(
+def test_invalid_arguments_are_rejected(
     craftsync: Craftsync, buckets: Buckets, words: tuple[str, ...], said: str
 ) -> None:
     run = craftsync("migrate", *buckets.within, *words)

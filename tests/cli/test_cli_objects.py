@@ -45,7 +45,7 @@ def test_get_to_standard_output_continues_the_file_behind_it(
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
-def test_put_from_standard_input_stores_what_is_left_of_it(craftsync: Craftsync, name: str) -> None:
+def test_put_from_stdin_stores_the_remaining_input(craftsync: Craftsync, name: str) -> None:
     craftsync.write("in.csv", "header\nrow 1\nrow 2\n")
     with (craftsync.folder / "in.csv").open("rb", buffering=0) as source:
         assert source.read(7) == b"header\n"
@@ -85,7 +85,7 @@ def test_a_name_that_would_break_the_line_is_escaped(craftsync: Craftsync) -> No
 
 
 @pytest.mark.parametrize("words", [["ls"], ["stat", "a"], ["get", "a", "-"], ["rm", "a"]])
-def test_reading_a_store_that_is_not_there_ends_with_3_and_creates_nothing(
+def test_reading_a_missing_store_exits_3_and_creates_nothing(
     craftsync: Craftsync, words: list[str]
 ) -> None:
     run = craftsync(words[0], "./store", *words[1:])
@@ -95,7 +95,7 @@ def test_reading_a_store_that_is_not_there_ends_with_3_and_creates_nothing(
 
 
 @pytest.mark.parametrize("words", [["stat", "./store", "a"], ["get", "./store", "a", "copy"]])
-def test_an_object_that_is_not_there_is_named(craftsync: Craftsync, words: list[str]) -> None:
+def test_missing_object_is_named(craftsync: Craftsync, words: list[str]) -> None:
     (craftsync.folder / "store").mkdir()
     run = craftsync(*words)
     assert run.code == 3
@@ -104,9 +104,7 @@ def test_an_object_that_is_not_there_is_named(craftsync: Craftsync, words: list[
 
 
 @pytest.mark.parametrize("file", ["missing.csv", "folder", "loop", "file/", "file/below"])
-def test_put_of_what_is_not_a_file_ends_with_3_and_names_it(
-    craftsync: Craftsync, file: str
-) -> None:
+def test_put_of_a_non_file_exits_3_and_names_it(craftsync: Craftsync, file: str) -> None:
     craftsync.write("folder/a")
     craftsync.write("file")
     (craftsync.folder / "loop").symlink_to("loop")
@@ -118,7 +116,7 @@ def test_put_of_what_is_not_a_file_ends_with_3_and_names_it(
 
 
 @pytest.mark.parametrize("target", ["out/", "out/copy", "file/", "file/copy"])
-def test_get_into_a_folder_that_is_not_there_ends_with_3_and_writes_nothing(
+def test_get_into_a_missing_folder_exits_3_and_writes_nothing(
     craftsync: Craftsync, target: str
 ) -> None:
     craftsync.write("file")
@@ -149,7 +147,7 @@ def test_a_folder_of_objects_is_named_as_one(craftsync: Craftsync, words: list[s
     assert "such as models/a" in run.err
 
 
-def test_a_reader_that_goes_away_is_no_reason_to_complain(craftsync: Craftsync) -> None:
+def test_closed_output_pipe_is_not_an_error(craftsync: Craftsync) -> None:
     for number in range(3000):
         craftsync.write(f"store/{number:04}-{'long' * 20}")
     process = craftsync.start("ls", "./store", "--json")
@@ -165,9 +163,7 @@ def test_a_reader_that_goes_away_is_no_reason_to_complain(craftsync: Craftsync) 
 
 
 @pytest.mark.parametrize("name", ["models", "models/", "modles"])
-def test_rm_of_what_is_not_an_object_deletes_nothing_and_says_so(
-    craftsync: Craftsync, name: str
-) -> None:
+def test_rm_of_a_missing_object_deletes_nothing_and_fails(craftsync: Craftsync, name: str) -> None:
     craftsync.write("store/models/a")
     run = craftsync("rm", "./store", name)
     assert run.code == 3
@@ -189,7 +185,7 @@ def test_a_mistyped_folder_of_a_bucket_ends_with_3(
 
 
 @pytest.mark.parametrize("root", ["file", "file/below", "loop"])
-def test_pull_into_what_cannot_be_a_folder_ends_with_3(craftsync: Craftsync, root: str) -> None:
+def test_pull_into_an_invalid_folder_exits_3(craftsync: Craftsync, root: str) -> None:
     craftsync.write("file")
     (craftsync.folder / "loop").symlink_to("loop")
     craftsync.write("store/a")

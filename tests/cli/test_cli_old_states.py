@@ -24,9 +24,7 @@ WRITTEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize("side", ["root", "store"])
-def test_what_was_deleted_since_an_older_version_ran_stays_deleted(
-    craftsync: Craftsync, side: str
-) -> None:
+def test_deletes_since_an_older_version_ran_stay_deleted(craftsync: Craftsync, side: str) -> None:
     _thirty(craftsync, "root", "store")
     _restore(craftsync, "in-sync")
     (craftsync.folder / side / "f07.txt").unlink()
@@ -37,7 +35,7 @@ def test_what_was_deleted_since_an_older_version_ran_stays_deleted(
         assert sorted(names) == [f"f{n:02}.txt" for n in range(1, 31) if n != 7]
 
 
-def test_deletes_that_an_older_version_held_wait_for_approval_and_are_then_carried_out(
+def test_deletes_held_by_an_older_version_can_be_approved(
     craftsync: Craftsync,
 ) -> None:
     _thirty(craftsync, "root", "store")
@@ -55,7 +53,7 @@ def test_deletes_that_an_older_version_held_wait_for_approval_and_are_then_carri
     assert len(list((craftsync.folder / "root").glob("*.txt"))) == 5
 
 
-def test_a_migration_that_an_older_version_made_goes_on(craftsync: Craftsync) -> None:
+def test_migration_of_an_older_version_is_resumed(craftsync: Craftsync) -> None:
     _thirty(craftsync, "root", "target")
     _restore(craftsync, "migration")
     craftsync.write("root/new.txt", "new")

@@ -44,9 +44,7 @@ def test_a_sync_carries_both_ways_and_carries_deletions(craftsync: Craftsync) ->
     ("command", "missing"),
     [("push", "root"), ("sync", "root"), ("pull", "store"), ("check", "store")],
 )
-def test_a_side_that_is_not_there_ends_with_3(
-    craftsync: Craftsync, command: str, missing: str
-) -> None:
+def test_missing_folder_or_store_exits_3(craftsync: Craftsync, command: str, missing: str) -> None:
     craftsync.write("store/a" if missing == "root" else "root/a")
     run = craftsync(command, "root", "./store")
     assert run.code == 3
@@ -54,7 +52,7 @@ def test_a_side_that_is_not_there_ends_with_3(
     assert not (craftsync.folder / missing).exists()
 
 
-def test_a_known_store_that_has_gone_is_not_made_anew(craftsync: Craftsync) -> None:
+def test_known_store_that_vanished_is_not_recreated(craftsync: Craftsync) -> None:
     craftsync.write("root/a")
     assert craftsync("push", "root", "./store").code == 0
     (craftsync.folder / "store").rename(craftsync.folder / "unmounted")
@@ -64,9 +62,7 @@ def test_a_known_store_that_has_gone_is_not_made_anew(craftsync: Craftsync) -> N
 
 
 @pytest.mark.parametrize("flag", ["-n", "--dry-run", "--dryrun"])
-def test_a_dry_run_says_what_it_would_do_and_leaves_no_trace(
-    craftsync: Craftsync, flag: str
-) -> None:
+def test_dry_run_prints_actions_and_changes_nothing(craftsync: Craftsync, flag: str) -> None:
     craftsync.write("root/a.txt", "a")
     run = craftsync("push", flag, "root", "./store")
     assert run.code == 0
@@ -80,7 +76,7 @@ def test_a_dry_run_says_what_it_would_do_and_leaves_no_trace(
     }
 
 
-def test_a_dry_pull_into_a_root_that_is_not_there_leaves_no_trace(craftsync: Craftsync) -> None:
+def test_dry_pull_into_a_missing_folder_creates_nothing(craftsync: Craftsync) -> None:
     craftsync.write("store/a.txt", "a")
     assert craftsync("pull", "-n", "root", "./store").lines[0] == "download a.txt (1 bytes)"
     assert not (craftsync.folder / "root").exists()
@@ -100,7 +96,7 @@ def test_json_is_one_object_a_line_and_the_summary_last(craftsync: Craftsync) ->
     assert (summary["uploaded"], summary["bytes_uploaded"], summary["exit_code"]) == (1, 5, 0)
 
 
-def test_a_pass_that_could_not_be_made_still_ends_its_json_with_a_summary(
+def test_failed_run_still_ends_its_json_with_a_summary(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("root/a")
@@ -109,7 +105,7 @@ def test_a_pass_that_could_not_be_made_still_ends_its_json_with_a_summary(
     assert run.err.startswith("craftsync: ")
 
 
-def test_quiet_says_nothing_and_verbose_each_action(craftsync: Craftsync) -> None:
+def test_quiet_prints_nothing_and_verbose_each_action(craftsync: Craftsync) -> None:
     craftsync.write("root/a", "a")
     assert craftsync("push", "-q", "root", "./store").out == b""
     craftsync.write("root/b", "b")
@@ -149,7 +145,7 @@ def test_a_conflict_ends_with_4_unless_it_is_settled(craftsync: Craftsync) -> No
     assert craftsync.files("store")["a"] == "here again"
 
 
-def test_patterns_choose_what_takes_part(craftsync: Craftsync) -> None:
+def test_patterns_select_synced_files(craftsync: Craftsync) -> None:
     for path in ("a.csv", "b.tmp", "cache/c.csv", "d.log"):
         craftsync.write(f"root/{path}")
     craftsync.write("patterns", "# not these\ncache/\n")
@@ -160,7 +156,7 @@ def test_patterns_choose_what_takes_part(craftsync: Craftsync) -> None:
     assert sorted(craftsync.files("other")) == ["d.log"]
 
 
-def test_the_marks_and_the_trash_of_a_root_inside_the_root_stay_where_they_are(
+def test_nested_root_keeps_its_identity_and_trash(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("root/inner/b", "b")
@@ -224,7 +220,7 @@ def test_a_plan_is_written_reviewed_and_applied(craftsync: Craftsync) -> None:
     assert craftsync.files("store") == {"b": "b"}
 
 
-def test_a_plan_for_a_store_that_is_not_there_yet_is_about_that_store(
+def test_plan_for_a_missing_store_applies_to_it_later(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("root/a", "a")
@@ -235,7 +231,7 @@ def test_a_plan_for_a_store_that_is_not_there_yet_is_about_that_store(
     assert craftsync.files("store") == {"a": "a"}
 
 
-def test_a_step_that_no_longer_fits_is_not_carried_out(craftsync: Craftsync) -> None:
+def test_outdated_plan_step_is_skipped(craftsync: Craftsync) -> None:
     craftsync.write("root/a", "a")
     craftsync("plan", "root", "./store", "-o", "the.plan")
     craftsync.write("root/a", "changed since")
@@ -272,7 +268,7 @@ def test_a_move_that_was_overtaken_is_not_carried_out(craftsync: Craftsync) -> N
         ({}, "more than once"),
     ],
 )
-def test_a_plan_nobody_could_have_written_is_refused_as_a_whole(
+def test_plan_craftsync_could_not_have_written_is_rejected(
     craftsync: Craftsync, changed: dict[str, object], said: str
 ) -> None:
     craftsync.write("root/a", "a")
@@ -285,14 +281,14 @@ def test_a_plan_nobody_could_have_written_is_refused_as_a_whole(
     assert craftsync.files("store") == {}
 
 
-def test_what_is_no_plan_is_refused(craftsync: Craftsync) -> None:
+def test_file_that_is_not_a_plan_is_rejected(craftsync: Craftsync) -> None:
     craftsync.write("not.a.plan", "hello\n")
     run = craftsync("apply", "not.a.plan")
     assert run.code == 2
     assert "plan" in run.err
 
 
-def test_a_file_that_is_a_folder_on_the_other_side_is_told_with_what_to_do(
+def test_file_that_is_a_folder_on_the_other_side_gets_a_remedy(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("root/models", "a file")

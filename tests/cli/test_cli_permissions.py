@@ -60,7 +60,7 @@ def test_a_change_that_permissions_forbid_is_a_problem_and_not_called_changed(
     assert (synced.folder / closed / "d/file").read_text() == "an edit of another size"
 
 
-def test_put_over_an_object_in_a_closed_folder_is_no_temporary_failure(
+def test_put_into_a_read_only_folder_is_a_permanent_failure(
     synced: Craftsync, bound: Bound
 ) -> None:
     read_only(synced.folder / "store/d")

@@ -57,7 +57,7 @@ def is_zombie(pid: int) -> bool:
         return False
 
 
-def test_what_a_command_of_notify_leaves_behind_does_not_stay_as_a_zombie(
+def test_notify_command_children_leave_no_zombies(
     craftsync: Craftsync,
 ) -> None:
     here, gone = craftsync.folder, craftsync.folder / "gone"

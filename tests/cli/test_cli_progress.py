@@ -102,9 +102,7 @@ def test_the_progress_line_shows_no_byte_the_store_has_not_taken(
 
 
 @pytest.mark.parametrize("columns", [40, WIDE])
-def test_the_progress_line_shows_what_is_read_to_compare(
-    columns: int, craftsync: Craftsync
-) -> None:
+def test_progress_line_shows_bytes_read_for_comparison(columns: int, craftsync: Craftsync) -> None:
     """Two sides that hold the same for the first time: nothing moves, and there is a lot to read."""
     over = threading.Event()
     (craftsync.folder / "root").mkdir()

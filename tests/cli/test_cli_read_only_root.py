@@ -96,7 +96,7 @@ def test_a_read_only_root_that_becomes_writable_gets_an_identity_file(
 
 
 @needs_root
-def test_a_download_into_a_read_only_root_is_a_problem_that_says_so(
+def test_download_into_a_read_only_folder_is_a_clear_problem(
     craftsync: Craftsync, as_nobody: Callable[..., Run]
 ) -> None:
     craftsync.write("root/a", "1")
@@ -142,7 +142,7 @@ def test_root_leaves_a_users_folder_to_its_user(
 
 
 @needs_root
-def test_root_keeps_the_owner_of_what_it_replaces_in_a_directory_store(
+def test_root_user_keeps_the_owner_of_replaced_store_files(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("store/a", "1")
@@ -185,7 +185,7 @@ def mounted_read_only(craftsync: Craftsync) -> Callable[..., list[Run]]:
     return run
 
 
-def test_push_works_from_a_read_only_mount_and_keeps_its_identity_in_the_state(
+def test_push_from_a_read_only_mount_keeps_its_identity_in_the_state(
     craftsync: Craftsync, mounted_read_only: Callable[..., list[Run]]
 ) -> None:
     craftsync.write("root/a", "1")
@@ -215,7 +215,7 @@ def test_another_filesystem_in_place_of_a_read_only_mount_deletes_nothing(
     assert craftsync.files("store") == {"a": "1"}
 
 
-def test_a_download_into_a_read_only_mount_is_a_problem_that_says_so(
+def test_download_into_a_read_only_mount_is_a_clear_problem(
     craftsync: Craftsync, mounted_read_only: Callable[..., list[Run]]
 ) -> None:
     craftsync.write("root/a", "1")

@@ -19,7 +19,7 @@ def in_step(craftsync: Craftsync) -> Craftsync:
     return craftsync
 
 
-def test_the_history_tells_the_newest_first(in_step: Craftsync) -> None:
+def test_history_lists_newest_first(in_step: Craftsync) -> None:
     in_step.write("root/a.csv", "changed")
     in_step("push", "root", "./store")
     newest, *older = in_step("history", "--root", "root", "--store", "./store", "--json").json
@@ -27,7 +27,7 @@ def test_the_history_tells_the_newest_first(in_step: Craftsync) -> None:
     assert {row["path"] for row in older} == {"a.csv", "sub/b.csv"}
 
 
-def test_the_history_of_one_path_knows_its_pair_by_the_root_around_it(in_step: Craftsync) -> None:
+def test_history_of_a_path_finds_its_linked_folder(in_step: Craftsync) -> None:
     run = in_step("history", "root/sub/b.csv", "--json")
     assert [row["path"] for row in run.json] == ["sub/b.csv"]
     assert "sync upload done sub/b.csv" in in_step("history", "root/sub/b.csv").text
@@ -67,7 +67,7 @@ def test_a_path_of_which_nothing_is_recorded_is_named(in_step: Craftsync, path: 
 
 
 @pytest.mark.parametrize("path", ["root/sub", "root", "root/gone"])
-def test_why_of_a_folder_ends_with_2_and_names_what_is_for_folders(
+def test_why_of_a_folder_exits_2_and_names_the_folder_command(
     in_step: Craftsync, path: str
 ) -> None:
     in_step.write("store/gone/c.csv")
@@ -92,7 +92,7 @@ def test_why_reports_a_link_as_one_and_not_as_absent(in_step: Craftsync) -> None
     assert run.lines[2].startswith("  store: 3 bytes, modified ")
 
 
-def test_why_of_what_is_craftsyncs_own_claims_nothing_about_either_side(
+def test_why_of_craftsyncs_own_path_claims_nothing(
     in_step: Craftsync,
 ) -> None:
     run = in_step("why", "root/.craftsync/root-id")
@@ -118,7 +118,7 @@ def test_why_names_the_pattern_that_leaves_a_path_out(in_step: Craftsync) -> Non
     assert "*.tmp" in in_step("why", "root/x.tmp").text
 
 
-def test_what_was_deleted_can_be_listed_and_restored(in_step: Craftsync) -> None:
+def test_deleted_file_can_be_listed_and_restored(in_step: Craftsync) -> None:
     (in_step.folder / "store" / "a.csv").unlink()
     assert in_step("sync", "root", "./store").code == 0
     assert not (in_step.folder / "root" / "a.csv").exists()
@@ -131,7 +131,7 @@ def test_what_was_deleted_can_be_listed_and_restored(in_step: Craftsync) -> None
     assert in_step.files("root")["a.csv"] == "one"
 
 
-def test_purge_keeps_what_is_young_unless_told_otherwise(in_step: Craftsync) -> None:
+def test_purge_keeps_recent_versions_by_default(in_step: Craftsync) -> None:
     (in_step.folder / "root" / "a.csv").unlink()
     in_step("sync", "root", "./store")
     pair = ["--root", "root", "--store", "./store"]
@@ -141,7 +141,7 @@ def test_purge_keeps_what_is_young_unless_told_otherwise(in_step: Craftsync) -> 
     assert in_step("trash", "list", *pair).text == "The trash is empty.\n"
 
 
-def test_restoring_what_was_never_kept_ends_with_2(in_step: Craftsync) -> None:
+def test_restoring_a_never_kept_path_exits_2(in_step: Craftsync) -> None:
     run = in_step("trash", "restore", "root/never.csv")
     assert run.code == 2
     assert "never.csv" in run.err
@@ -153,7 +153,7 @@ STATUS = {
 }
 
 
-def test_status_of_one_pair_is_one_object(in_step: Craftsync) -> None:
+def test_status_json_of_one_folder_is_one_object(in_step: Craftsync) -> None:
     (facts,) = in_step("status", "root", "./store", "--json").json
     assert facts.keys() >= STATUS
     assert (facts["state"], facts["pid"]) == ("stopped", None)
@@ -162,7 +162,7 @@ def test_status_of_one_pair_is_one_object(in_step: Craftsync) -> None:
     assert in_step("status", "root", "./store").code == 0
 
 
-def test_status_without_words_is_a_list_for_several_folders(in_step: Craftsync) -> None:
+def test_status_json_without_arguments_is_a_list(in_step: Craftsync) -> None:
     (in_step.folder / "other").mkdir()
     in_step.config.write_text(
         "environments: {archive: {store: directory, path: store}}\n"
@@ -186,7 +186,7 @@ def test_looking_leaves_no_trace(craftsync: Craftsync) -> None:
     assert not (craftsync.folder / "state").exists()
 
 
-def test_status_history_and_why_of_a_stopped_folder_leave_its_state_as_it_is(
+def test_status_history_and_why_do_not_change_the_state(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("data/a")

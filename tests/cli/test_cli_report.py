@@ -50,7 +50,7 @@ def test_a_report_without_issues_raises_nothing(tmp_path: Path) -> None:
     report.raise_for_issues()
 
 
-def test_a_migration_names_what_it_could_not_copy(tmp_path: Path) -> None:
+def test_migrate_names_paths_it_could_not_copy(tmp_path: Path) -> None:
     root, store = obstructed(tmp_path)
     report = api.migrate(str(root), str(store), state_dir=tmp_path / "state")
     assert [issue.path for issue in report.issues] == ["folder/the-file"]
@@ -65,7 +65,7 @@ def test_at_most_a_thousand_issues_are_kept(tmp_path: Path) -> None:
     assert len(report.issues) == 1000
 
 
-def test_a_dry_run_says_so_in_json_and_in_words(craftsync: Craftsync) -> None:
+def test_dry_run_is_stated_in_json_and_text(craftsync: Craftsync) -> None:
     craftsync.write("root/a")
     craftsync.write("root/b")
     assert "would upload 2; " in craftsync("push", "-n", "root", "./store").text

@@ -26,9 +26,7 @@ def watched(craftsync: Craftsync) -> Iterator[Daemon]:
         yield daemon
 
 
-def test_one_run_is_taken_back_and_the_daemon_carries_it_to_the_store(
-    craftsync: Craftsync, watched: Daemon
-) -> None:
+def test_undone_run_is_synced_by_the_daemon(craftsync: Craftsync, watched: Daemon) -> None:
     run = craftsync("trash", "restore", "--run", "2", *PAIR)
     assert run.code == 0, run.err
     old = {path: f"old {path}" for path in ("edited", "gone", "stays")}
@@ -36,7 +34,7 @@ def test_one_run_is_taken_back_and_the_daemon_carries_it_to_the_store(
     until(lambda: craftsync.files("store") == old, "the daemon to carry it to the store")
 
 
-def test_what_a_restore_replaced_beside_the_daemon_is_counted(
+def test_version_replaced_by_a_restore_beside_the_daemon_is_counted(
     craftsync: Craftsync, watched: Daemon
 ) -> None:
     words = ("trash", "restore", "edited", "--overwrite", *PAIR)

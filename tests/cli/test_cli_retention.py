@@ -21,7 +21,7 @@ def listed(craftsync: Craftsync) -> list[str]:
     return [entry["path"] for entry in run.json]
 
 
-def test_a_run_ends_with_removing_what_is_beyond_the_size(edited: Craftsync) -> None:
+def test_run_ends_by_purging_beyond_max_size(edited: Craftsync) -> None:
     edited("sync", "data", "./store")
     assert listed(edited) == ["a"]
     edited.config.write_text("trash: {max_size: 1}\n")
@@ -38,13 +38,13 @@ def test_another_client_removes_nothing_of_this_one(edited: Craftsync) -> None:
     assert listed(edited) == ["a"]
 
 
-def test_what_is_young_enough_stays(edited: Craftsync) -> None:
+def test_recent_versions_stay(edited: Craftsync) -> None:
     edited.config.write_text("trash: {keep: 12h, max_size: 1GB}\n")
     edited("sync", "data", "./store")
     assert listed(edited) == ["a"]
 
 
-def test_status_list_and_doctor_report_what_the_trash_holds_and_how_to_bound_it(
+def test_status_and_doctor_report_trash_size_and_its_options(
     edited: Craftsync,
 ) -> None:
     bound = "bound it with `trash: {keep: 30d}`"
@@ -70,7 +70,7 @@ def test_status_list_and_doctor_report_what_the_trash_holds_and_how_to_bound_it(
     assert status["trash"]["keep"] == "30d"
 
 
-def test_a_bound_of_the_size_is_reported_and_nothing_is_kept_forever_then(
+def test_trash_max_size_is_reported(
     edited: Craftsync,
 ) -> None:
     edited.config.write_text("trash: {max_size: 2K}\n")

@@ -52,9 +52,7 @@ def counted(craftsync: Craftsync) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("keep", ["local", "remote"])
-def test_what_a_settled_conflict_leaves_in_the_trash_is_bounded(
-    linked: Craftsync, keep: str
-) -> None:
+def test_retention_covers_resolved_conflicts(linked: Craftsync, keep: str) -> None:
     linked.write("data/a", "mine")
     linked.write("store/a", "theirs")
     assert linked("sync", "data", "./store").code == 4
@@ -63,7 +61,7 @@ def test_what_a_settled_conflict_leaves_in_the_trash_is_bounded(
     assert_bounded(linked, "a", deleted=[copy])
 
 
-def test_what_approved_and_rejected_deletes_leave_in_the_trash_is_bounded(
+def test_retention_covers_approved_and_rejected_deletes(
     linked: Craftsync,
 ) -> None:
     for path in ("a", "b", "c"):
@@ -74,7 +72,7 @@ def test_what_approved_and_rejected_deletes_leave_in_the_trash_is_bounded(
     assert_bounded(linked, "a", "b")
 
 
-def test_what_put_and_rm_leave_in_the_trash_is_bounded(linked: Craftsync) -> None:
+def test_retention_covers_put_and_rm(linked: Craftsync) -> None:
     linked.write("new", "newer a")
     assert linked("put", "new", "./store", "a").code == 0
     assert linked("put", "new", "./store", "created").code == 0
@@ -83,7 +81,7 @@ def test_what_put_and_rm_leave_in_the_trash_is_bounded(linked: Craftsync) -> Non
     assert_bounded(linked, "a", deleted=["b"])
 
 
-def test_what_the_python_store_leaves_in_the_trash_is_bounded(linked: Craftsync) -> None:
+def test_retention_covers_the_python_data_store(linked: Craftsync) -> None:
     state = linked.folder / "state"
     with DataStore(linked.folder / "store", config=linked.config, state_dir=state) as store:
         store.upload_data_store_object(linked.write("new", "newer a"), "a")
@@ -92,7 +90,7 @@ def test_what_the_python_store_leaves_in_the_trash_is_bounded(linked: Craftsync)
     assert_bounded(linked, "a", deleted=["b"])
 
 
-def test_what_migrate_leaves_in_the_trash_of_its_target_is_bounded(linked: Craftsync) -> None:
+def test_retention_covers_migrate_targets(linked: Craftsync) -> None:
     linked.write("source/a", "first")
     linked.write("source/more", "first")
     assert linked("migrate", "./source", "./store").code == 0
@@ -101,7 +99,7 @@ def test_what_migrate_leaves_in_the_trash_of_its_target_is_bounded(linked: Craft
     assert_bounded(linked, "a", "more", deleted=["b", "c"])
 
 
-def test_what_a_served_store_leaves_in_the_trash_is_bounded(linked: Craftsync) -> None:
+def test_retention_covers_served_stores(linked: Craftsync) -> None:
     state = str(linked.folder / "state")
     with (
         serving(linked.folder / "store", CRAFTSYNC_STATE_DIR=state) as server,
@@ -112,7 +110,7 @@ def test_what_a_served_store_leaves_in_the_trash_is_bounded(linked: Craftsync) -
     assert_bounded(linked, "a", deleted=["b"])
 
 
-def test_what_a_restore_replaces_is_bounded(linked: Craftsync) -> None:
+def test_retention_covers_restores(linked: Craftsync) -> None:
     linked.write("store/a", "newer a")
     assert linked("sync", "data", "./store").code == 0
     assert linked("trash", "restore", "a", "--overwrite", *PAIR).code == 0
@@ -122,7 +120,7 @@ def test_what_a_restore_replaces_is_bounded(linked: Craftsync) -> None:
 VERSION = KeptVersion("store", "20260101T000000000000Z", "a\udcff\n", 3)
 
 
-def test_a_version_noted_twice_counts_once_and_a_line_that_a_crash_cut_off_not_at_all(
+def test_duplicate_and_truncated_retention_notes_are_tolerated(
     tmp_path: Path,
 ) -> None:
     place = Outside(tmp_path, "place")
@@ -138,7 +136,7 @@ def test_a_version_noted_twice_counts_once_and_a_line_that_a_crash_cut_off_not_a
         assert found == []
 
 
-def test_what_could_not_be_taken_in_stays_noted(tmp_path: Path) -> None:
+def test_unprocessed_retention_notes_are_kept(tmp_path: Path) -> None:
     place = Outside(tmp_path, "place")
     place.note([VERSION], 5)
     with pytest.raises(RuntimeError), place.taken():

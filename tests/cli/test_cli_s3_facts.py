@@ -64,7 +64,7 @@ def test_an_edited_file_replaces_its_object_on_ceph(
     assert held(fake, "a") is None
 
 
-def test_a_replacement_that_is_refused_at_each_run_leaves_nothing_in_the_trash(
+def test_repeatedly_refused_replacement_leaves_no_trash(
     craftsync: Craftsync, fake: FakeS3, root: Path
 ) -> None:
     succeeded(craftsync("sync", str(root), STORE))
@@ -107,7 +107,7 @@ def test_a_bucket_that_becomes_sse_kms_keeps_two_folders_in_sync(
 
 @pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("kind", ["named in answers", "not named", "of one object alone"])
-def test_the_same_content_under_an_etag_that_is_no_md5_is_no_conflict(
+def test_equal_content_under_a_non_md5_etag_is_no_conflict(
     craftsync: Craftsync, fake: FakeS3, root: Path, kind: str, size: int
 ) -> None:
     succeeded(craftsync("sync", str(root), STORE))
@@ -141,7 +141,7 @@ def test_a_large_object_that_differs_in_one_byte_is_a_conflict(
     assert len([path for path in root.iterdir() if path.name.startswith("b")]) == 2
 
 
-def test_a_damaged_download_is_not_put_in_place_and_keeps_no_other_file_back(
+def test_damaged_download_is_rejected_and_others_continue(
     craftsync: Craftsync, fake: FakeS3, root: Path
 ) -> None:
     succeeded(craftsync("sync", str(root), STORE))
@@ -162,7 +162,7 @@ def test_a_damaged_download_is_not_put_in_place_and_keeps_no_other_file_back(
     assert (root / "intact").read_text() == "content"
 
 
-def test_an_upload_answered_by_a_login_page_is_reported_and_the_file_stays(
+def test_upload_answered_by_a_login_page_is_reported(
     craftsync: Craftsync, fake: FakeS3, root: Path
 ) -> None:
     succeeded(craftsync("sync", str(root), STORE))

@@ -24,7 +24,7 @@ def plain(craftsync: Craftsync) -> Iterator[FakeS3]:
         yield fake
 
 
-def test_virtual_hosted_style_of_a_profile_reaches_a_server_that_takes_no_other(
+def test_profile_with_virtual_addressing_reaches_such_a_server(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("root/a")
@@ -57,7 +57,7 @@ def test_an_unknown_s3_option_of_a_profile_is_named(craftsync: Craftsync, plain:
     assert "adressing_style" in run.err and "Did you mean addressing_style?" in run.err
 
 
-def test_a_requester_pays_bucket_is_reached_with_the_option_and_hinted_at_without(
+def test_requester_pays_bucket_needs_its_option(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("root/a")
@@ -122,7 +122,7 @@ def test_a_new_object_gets_the_content_type_of_its_name(
 
 
 @pytest.mark.parametrize("size", [10, 20 << 20])
-def test_an_edit_keeps_what_others_gave_an_object(
+def test_edit_keeps_headers_metadata_and_tags_of_others(
     craftsync: Craftsync, plain: FakeS3, size: int
 ) -> None:
     for name in ("a.txt", "bare.csv"):
@@ -251,16 +251,14 @@ def test_without_etags_two_folders_stay_in_sync(
 
 
 @pytest.mark.parametrize("served", ["no-etags"], indirect=True)
-def test_doctor_names_what_a_server_without_etags_cannot_show(
-    craftsync: Craftsync, served: FakeS3
-) -> None:
+def test_doctor_warns_of_a_server_without_etags(craftsync: Craftsync, served: FakeS3) -> None:
     found = {line["name"]: line for line in craftsync("doctor", "s3://bucket", "--json").json[:-1]}
     assert found["s3://bucket: versions"]["level"] == "warning"
     assert found["s3://bucket: conditional replace"]["level"] == "warning"
 
 
 @pytest.mark.parametrize("served", ["hides-below"], indirect=True)
-def test_what_a_listing_would_hide_is_not_written_and_not_deleted(
+def test_keys_a_listing_would_hide_are_not_written_or_deleted(
     craftsync: Craftsync, served: FakeS3
 ) -> None:
     craftsync.write("other/a")
@@ -276,7 +274,7 @@ def test_what_a_listing_would_hide_is_not_written_and_not_deleted(
 
 
 @pytest.mark.parametrize("served", ["hides-below"], indirect=True)
-def test_a_file_that_becomes_a_folder_and_back_travels_where_listings_hide_what_is_below(
+def test_file_becoming_a_folder_syncs_where_listings_hide_below(
     craftsync: Craftsync, served: FakeS3
 ) -> None:
     craftsync.write("root/a")

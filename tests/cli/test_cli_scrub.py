@@ -63,9 +63,7 @@ def test_intact_content_ends_with_0(synced: Craftsync) -> None:
 
 
 @pytest.mark.parametrize("side", ["root", "store"])
-def test_damage_no_run_would_find_is_named_with_its_side_and_nothing_is_touched(
-    synced: Craftsync, side: str
-) -> None:
+def test_scrub_names_the_damaged_side_and_changes_nothing(synced: Craftsync, side: str) -> None:
     lose_a_bit(synced, side, "d/b")
     before = contents(synced, "d/b")
 
@@ -104,7 +102,7 @@ def test_a_dot_is_the_whole_folder(synced: Craftsync) -> None:
     assert (run.summary["repaired"], run.summary["unchanged"]) == (1, 2)
 
 
-def test_damage_on_both_sides_is_left_to_a_person(synced: Craftsync) -> None:
+def test_scrub_leaves_damage_on_both_sides_alone(synced: Craftsync) -> None:
     for side in ("root", "store"):
         lose_a_bit(synced, side, "a")
 
@@ -115,7 +113,7 @@ def test_damage_on_both_sides_is_left_to_a_person(synced: Craftsync) -> None:
     assert contents(synced, "a") == (BAD, BAD)
 
 
-def test_a_file_edited_since_is_no_damage(synced: Craftsync) -> None:
+def test_scrub_does_not_count_edits_as_damage(synced: Craftsync) -> None:
     synced.write("root/a", "an edit")
     (synced.folder / "store/d/c").write_text("another edit, longer")
 

@@ -190,7 +190,7 @@ def test_listings_come_in_pages_and_folders_are_folders(server: Serving, folder:
             assert paths == sorted(name for name in names if name.startswith("d/"))
 
 
-def test_what_is_replaced_or_deleted_stays_recoverable_and_is_not_listed(
+def test_served_store_keeps_replaced_and_deleted_objects_unlisted(
     client: Client, folder: Path
 ) -> None:
     for content in (b"first", b"second"):
@@ -292,19 +292,19 @@ def test_a_path_no_folder_can_hold_is_refused_with_the_reason(client: Client, pa
         assert re.search(r"path|name|missing", answer.json()["message"])
 
 
-def test_what_the_store_keeps_for_itself_is_out_of_reach(client: Client, folder: Path) -> None:
+def test_served_store_hides_its_craftsync_folder(client: Client, folder: Path) -> None:
     client.upload("a", b"a")
     assert client.upload(".craftsync/tmp/x", b"x").status_code == 400
     assert client.get(".craftsync/lock").status_code == 404
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"nonsense", b"[" * 100_000, b'{"a":' * 9999])
-def test_a_body_that_is_no_json_object_is_refused(client: Client, content: bytes) -> None:
+def test_request_body_that_is_not_a_json_object_is_rejected(client: Client, content: bytes) -> None:
     answer = client.call("POST", "data-store/information", data=content)
     assert (answer.status_code, answer.json()["name"]) == (400, "InvalidBody")
 
 
-def test_what_is_not_there_is_404_everywhere(client: Client) -> None:
+def test_missing_object_is_404_everywhere(client: Client) -> None:
     assert client.get("missing").status_code == 404
     asked = {"path_to_object": "missing"}
     assert client.call("POST", "data-store/information", json=asked).status_code == 404
@@ -314,7 +314,7 @@ def test_what_is_not_there_is_404_everywhere(client: Client) -> None:
     assert client.end(upload, []).json()["name"] == "NoSuchUpload"
 
 
-def test_what_the_store_cannot_do_is_said_with_its_status(client: Client, folder: Path) -> None:
+def test_store_errors_map_to_http_statuses(client: Client, folder: Path) -> None:
     (folder / "folder").mkdir()
     (folder / "folder/a").write_bytes(b"a")
     obstructed = client.upload("folder", b"x")
@@ -412,7 +412,7 @@ def test_a_part_needs_a_length_and_has_at_most_that_of_s3(client: Client) -> Non
         assert connection.recv(1000).startswith(b"HTTP/1.1 413")
 
 
-def test_large_objects_pass_in_little_memory(client: Client, folder: Path) -> None:
+def test_served_large_objects_use_little_memory(client: Client, folder: Path) -> None:
     size = MEMORY_LIMIT + 50 * MIB
     with (folder / "a").open("w+b") as file:
         file.truncate(size)
@@ -515,7 +515,7 @@ def test_others_are_let_in_only_with_a_chosen_token_and_a_warning(craftsync: Cra
         assert Client(server).upload("a", b"a").status_code == 204
 
 
-def test_what_stands_in_the_way_of_serving_is_said(craftsync: Craftsync) -> None:
+def test_serve_reports_what_prevents_it(craftsync: Craftsync) -> None:
     craftsync.write("file")
     obstructed = craftsync("serve", "./file", "--port", "0")
     assert obstructed.code == 3
@@ -529,7 +529,7 @@ def test_what_stands_in_the_way_of_serving_is_said(craftsync: Craftsync) -> None
     assert (lacking.code, "pip install 'craftsync[serve]'" in lacking.err) == (2, True)
 
 
-def test_a_folder_that_is_not_there_is_made_and_served(tmp_path: Path) -> None:
+def test_serve_creates_a_missing_folder(tmp_path: Path) -> None:
     with serving(tmp_path / "data" / "store") as server:
         assert Client(server).upload("a.txt", b"a").status_code == 204
         assert f"Made the folder {tmp_path}/data/store." in server.log()

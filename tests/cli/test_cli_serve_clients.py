@@ -114,7 +114,7 @@ def test_headers_that_arrive_byte_by_byte_have_an_end(server: Serving) -> None:
         until(cut_off, "cut off")
 
 
-def test_a_download_that_nobody_reads_is_cut_off(server: Serving, tmp_path: Path) -> None:
+def test_unread_served_download_is_cut_off(server: Serving, tmp_path: Path) -> None:
     large = tmp_path / "store" / "large.bin"
     large.write_bytes(bytes(64 * MIB))
     url = signed_url(server, "large.bin")

@@ -29,7 +29,7 @@ def pair(tmp_path: Path) -> tuple[str, str]:
     return str(root), str(store)
 
 
-def test_a_running_daemon_tells_how_it_is(craftsync: Craftsync, pair: tuple[str, str]) -> None:
+def test_status_queries_a_running_daemon(craftsync: Craftsync, pair: tuple[str, str]) -> None:
     with running(craftsync, *pair) as daemon:
         until(Path(pair[1], "first").exists, "the first run")
         facts = daemon.until_state("watching", *pair)
@@ -42,7 +42,7 @@ def test_a_running_daemon_tells_how_it_is(craftsync: Craftsync, pair: tuple[str,
     assert [facts[name] for name in ("pending", "conflicts", "held", "problems")] == [0] * 4
 
 
-def test_that_the_store_was_away_is_no_problem_once_it_is_back(
+def test_store_outage_is_no_problem_once_it_is_over(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
     root, store = map(Path, pair)
@@ -57,9 +57,7 @@ def test_that_the_store_was_away_is_no_problem_once_it_is_back(
     assert (facts["problems"], facts["waiting"]) == (0, [])
 
 
-def test_that_the_store_is_away_is_logged_once_and_not_at_each_try(
-    craftsync: Craftsync, pair: tuple[str, str]
-) -> None:
+def test_store_outage_is_logged_once(craftsync: Craftsync, pair: tuple[str, str]) -> None:
     store, reasons = Path(pair[1]), set()
 
     def tries() -> int:
@@ -73,9 +71,7 @@ def test_that_the_store_is_away_is_logged_once_and_not_at_each_try(
         assert daemon.log.count("offline, next try") == 1
 
 
-def test_why_it_has_halted_is_told_with_what_to_do(
-    craftsync: Craftsync, pair: tuple[str, str]
-) -> None:
+def test_status_explains_a_halt_with_a_remedy(craftsync: Craftsync, pair: tuple[str, str]) -> None:
     other = craftsync.folder / "other"
     other.mkdir()
     craftsync.config.write_text(
@@ -93,7 +89,7 @@ def test_why_it_has_halted_is_told_with_what_to_do(
     assert "no daemon keeps it in sync" in craftsync("status", "fine").lines[1]
 
 
-def test_after_a_crash_the_database_tells_what_was(
+def test_status_after_a_crash_comes_from_the_state(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
     with running(craftsync, *pair) as daemon:
@@ -114,7 +110,7 @@ def test_without_a_daemon_pending_is_unknown(craftsync: Craftsync, pair: tuple[s
     assert "  pending: unknown" in craftsync("status", *pair).lines
 
 
-def test_while_none_runs_a_root_or_store_that_is_away_is_told_beside_the_other_folders(
+def test_status_without_daemon_reports_missing_folders_beside_others(
     craftsync: Craftsync,
 ) -> None:
     here, names = craftsync.folder, ("fine", "rootless", "storeless")
@@ -143,7 +139,7 @@ def test_while_none_runs_a_root_or_store_that_is_away_is_told_beside_the_other_f
     assert craftsync("status", "mistyped", "./s-fine").code == 3
 
 
-def test_what_waits_for_a_person_is_named_until_it_is_settled(
+def test_status_names_pending_decisions_until_settled(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
     root, store = map(Path, pair)
@@ -241,7 +237,7 @@ def test_several_folders_are_a_list(craftsync: Craftsync, tmp_path: Path) -> Non
     assert [facts["root"] for facts in found] == [f"{tmp_path}/one", f"{tmp_path}/two"]
 
 
-def test_status_without_words_shows_every_folder_with_a_daemon_or_a_memory(
+def test_status_without_arguments_shows_every_known_folder(
     craftsync: Craftsync,
 ) -> None:
     for name in ("configured", "by-hand", "watched"):
@@ -265,6 +261,6 @@ def test_status_without_words_shows_every_folder_with_a_daemon_or_a_memory(
     assert Path(json.loads(craftsync("status", "--json").out)["root"]).name == "by-hand"
 
 
-def test_status_without_words_and_without_any_folder_asks_for_one(craftsync: Craftsync) -> None:
+def test_status_without_arguments_or_folders_is_an_error(craftsync: Craftsync) -> None:
     run = craftsync("status")
     assert (run.code, "Give ROOT STORE" in run.err) == (2, True)

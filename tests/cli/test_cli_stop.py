@@ -56,7 +56,7 @@ def test_a_stop_ends_a_push_whose_store_does_not_answer(store_is: str, tmp_path:
         ("doctor", "a probe", "silent", signal.SIGTERM),
     ],
 )
-def test_a_stop_ends_whatever_waits_for_the_store(
+def test_stop_ends_every_wait_for_the_store(
     command: str, store_is: str, waits_for: str, stop: signal.Signals, tmp_path: Path
 ) -> None:
     root = _root(tmp_path, large=20 if waits_for == "a part" else 0)

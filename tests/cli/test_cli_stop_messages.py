@@ -34,7 +34,7 @@ def stopped(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[i
     ids=["push", "sync", "migrate"],
 )
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "JSON"])
-def test_a_run_that_is_stopped_says_so_at_once_and_then_what_was_done(
+def test_stopped_run_reports_the_stop_and_then_its_summary(
     craftsync: Craftsync,
     words: tuple[str, ...],
     says: str,
@@ -65,7 +65,7 @@ def test_a_run_that_is_stopped_says_so_at_once_and_then_what_was_done(
 
 
 @SIGNALS
-def test_a_check_that_is_stopped_says_how_much_was_compared(
+def test_stopped_check_reports_how_much_was_compared(
     craftsync: Craftsync, number: signal.Signals, code: int
 ) -> None:
     for index in range(MANY):

@@ -11,7 +11,7 @@ from tests.support.cli import Craftsync
 SIZES = {"empty": 0, "small": 4096, "in one piece": 9 << 20, "in parts": 20 << 20}
 
 
-def test_files_of_all_sizes_go_there_and_back(craftsync: Craftsync, tmp_path: Path) -> None:
+def test_files_of_all_sizes_round_trip(craftsync: Craftsync, tmp_path: Path) -> None:
     authority = vouched_for(tmp_path)
     (tmp_path / "served" / "bucket").mkdir(parents=True)
     root = tmp_path / "root"

@@ -47,7 +47,7 @@ def test_restore_takes_folders_globs_several_paths_and_a_time(
     assert restored(deleted) == paths
 
 
-def test_restore_lists_what_it_left_and_exits_6(deleted: Craftsync) -> None:
+def test_restore_lists_unrestored_paths_and_exits_6(deleted: Craftsync) -> None:
     deleted.write("root/d/1", "newer and different")
     run = deleted("trash", "restore", "root/d")
     assert run.code == 6
@@ -67,14 +67,14 @@ def test_list_takes_paths(deleted: Craftsync) -> None:
     assert sorted(row["path"] for row in rows) == ["d/e/2", "f"]
 
 
-def test_a_dry_run_of_purge_lists_what_would_go(deleted: Craftsync) -> None:
+def test_purge_dry_run_lists_versions_to_remove(deleted: Craftsync) -> None:
     run = deleted("trash", "purge", "-n", "--older-than", "0", *PAIR)
     assert len(run.lines) == 4
     assert all(line.startswith("would remove ") for line in run.lines)
     assert len(deleted("trash", "list", *PAIR).lines) == 4 + 1
 
 
-def test_purge_reports_what_stays_for_a_conflict(deleted: Craftsync) -> None:
+def test_purge_reports_versions_kept_for_a_conflict(deleted: Craftsync) -> None:
     deleted.write("root/stays", "one side")
     deleted.write("store/stays", "the other side")
     assert deleted("sync", "root", "./store").code == 4
@@ -126,7 +126,7 @@ def test_git_sees_nothing_of_the_trash(deleted: Craftsync) -> None:
     assert added.stdout.split() == ["stays"]
 
 
-def test_a_gitignore_that_is_there_stays(deleted: Craftsync) -> None:
+def test_existing_gitignore_stays(deleted: Craftsync) -> None:
     deleted.write("root/.craftsync/.gitignore", "trash/\n")
     assert deleted("sync", "root", "./store").code == 0
     assert (deleted.folder / "root/.craftsync/.gitignore").read_text() == "trash/\n"

@@ -83,7 +83,7 @@ def test_doctor_names_an_unknown_host(craftsync: Craftsync, host: str) -> None:
 @pytest.mark.parametrize(
     ("code", "kind"), [(socket.EAI_NONAME, NoSuchHost), (socket.EAI_AGAIN, NotConnected)]
 )
-def test_only_a_name_that_was_denied_is_taken_for_an_error_of_typing(
+def test_only_a_nonexistent_host_name_is_a_typo(
     monkeypatch: pytest.MonkeyPatch, code: int, kind: type[NotConnected]
 ) -> None:
     def deny(*_: object, **__: object) -> None:

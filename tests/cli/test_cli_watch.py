@@ -61,7 +61,7 @@ def has_open(process: subprocess.Popen[bytes], folder: Path) -> bool:
     return False
 
 
-def test_sigterm_ends_it_at_once_with_a_transfer_under_way_and_the_next_run_goes_on(
+def test_sigterm_ends_a_transfer_at_once_and_the_next_run_resumes(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     root, store = pair
@@ -75,7 +75,7 @@ def test_sigterm_ends_it_at_once_with_a_transfer_under_way_and_the_next_run_goes
     assert (store / "large").stat().st_size == 24 << 20
 
 
-def test_without_words_one_process_watches_every_folder_of_the_configuration(
+def test_watch_without_arguments_watches_every_configured_folder(
     craftsync: Craftsync, tmp_path: Path
 ) -> None:
     folders = []

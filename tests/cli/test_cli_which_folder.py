@@ -42,7 +42,7 @@ def inside(craftsync: Craftsync, folder: str) -> Craftsync:
 
 
 @pytest.mark.parametrize(("folder", "store"), [("two", "stores/two"), ("by-hand", "store")])
-def test_inside_a_linked_folder_a_run_needs_no_words(
+def test_run_inside_a_linked_folder_needs_no_arguments(
     linked: Craftsync, folder: str, store: str
 ) -> None:
     linked.write(f"{folder}/sub/second", "new")
@@ -57,7 +57,7 @@ def test_inside_a_linked_folder_a_run_needs_no_words(
     assert set(linked.files(store)) == {"sub/first", "sub/second"}
 
 
-def test_outside_of_any_a_run_names_the_folders_there_are(linked: Craftsync) -> None:
+def test_run_outside_any_folder_lists_the_configured_ones(linked: Craftsync) -> None:
     run = linked("sync")
     assert run.code == 2
     assert "(in the configuration: one, two)" in run.err
@@ -85,7 +85,7 @@ def test_a_daemon_is_steered_from_inside_its_folder(linked: Craftsync) -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": "/nowhere"}], ids=["hand", "service"])
-def test_watch_inside_a_folder_is_that_folder_and_in_a_service_all_of_them(
+def test_watch_inside_a_folder_watches_only_that_folder(
     linked: Craftsync, variables: dict[str, str]
 ) -> None:
     with running(inside(linked, "two"), **variables) as daemon:
@@ -95,7 +95,7 @@ def test_watch_inside_a_folder_is_that_folder_and_in_a_service_all_of_them(
         assert ("/one: " in daemon.log) == bool(variables)
 
 
-def test_status_without_words_shows_what_can_be_read_beside_what_cannot(
+def test_status_without_arguments_shows_readable_and_unreadable_folders(
     linked: Craftsync,
 ) -> None:
     for file in (linked.folder / "state/pairs").glob("*/state.db"):
@@ -112,7 +112,7 @@ def test_status_without_words_shows_what_can_be_read_beside_what_cannot(
     assert "  held: unknown" in linked("status").lines
 
 
-def test_status_without_words_asks_no_store(linked: Craftsync) -> None:
+def test_status_without_arguments_contacts_no_store(linked: Craftsync) -> None:
     assert linked("push", "two", "s3://bucket/first", **NOBODY).code == 5
     run = linked("status")
     assert (run.code, run.err) == (0, "")
@@ -142,7 +142,7 @@ def test_watch_reports_that_it_has_begun(craftsync: Craftsync) -> None:
         ("bucket", "write ./bucket, for a bucket s3://bucket."),
     ],
 )
-def test_a_store_that_is_named_badly_is_answered_with_how_to_name_it(
+def test_invalid_store_argument_explains_valid_forms(
     craftsync: Craftsync, word: str, remedy: str
 ) -> None:
     run = craftsync("ls", word)

@@ -64,7 +64,7 @@ def test_the_help_of_each_command_has_an_example_of_it(craftsync: Craftsync, com
     assert f"craftsync {command}" in examples
 
 
-def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
+def test_version_and_help_load_no_yaml_rich_or_cloud_library(
     craftsync: Craftsync,
 ) -> None:
     heavy = {"yaml", "rich", "pathspec", "platformdirs", "boto3", "sqlite3", "ctypes"}
@@ -108,7 +108,7 @@ def test_the_version_and_the_help_need_neither_yaml_nor_rich_nor_any_cloud(
         (["ls"], "Missing argument"),
     ],
 )
-def test_words_that_make_no_sense_end_with_2_and_a_sentence(
+def test_invalid_arguments_exit_2_with_a_message(
     craftsync: Craftsync, words: list[str], sentence: str
 ) -> None:
     craftsync.write("root/a.txt")
@@ -120,7 +120,7 @@ def test_words_that_make_no_sense_end_with_2_and_a_sentence(
     assert not (craftsync.folder / "store").exists()
 
 
-def test_an_invalid_configuration_ends_with_78_and_says_what_to_do(craftsync: Craftsync) -> None:
+def test_invalid_configuration_exits_78_with_a_remedy(craftsync: Craftsync) -> None:
     craftsync.config.write_text("environments: {dev: {store: s3, bukcet: b}}")
     run = craftsync("ls", "dev")
     assert run.code == 78
@@ -144,7 +144,7 @@ def test_the_global_options_stand_before_or_after_the_command(
     assert run.text.endswith(" a.txt\n")
 
 
-def test_a_named_configuration_that_is_not_there_ends_with_78(craftsync: Craftsync) -> None:
+def test_missing_config_file_given_by_flag_exits_78(craftsync: Craftsync) -> None:
     run = craftsync("--config", "none.yaml", "ls", "./store")
     assert run.code == 78
     assert "none.yaml: file not found" in run.err
@@ -202,9 +202,7 @@ def test_standard_streams_may_be_closed(craftsync: Craftsync, closed: str) -> No
 
 
 @pytest.mark.parametrize("words", ["sync root ./store", "ls --json ./store", "status root ./store"])
-def test_an_output_that_takes_nothing_is_told_and_no_success(
-    craftsync: Craftsync, words: str
-) -> None:
+def test_unwritable_standard_output_is_an_error(craftsync: Craftsync, words: str) -> None:
     craftsync.write("root/a", "content")
     craftsync("push", "root", "./store")
     with Path("/dev/full").open("wb") as full:
@@ -221,7 +219,7 @@ def test_an_output_that_takes_nothing_is_told_and_no_success(
     assert b"Cannot write to standard output: No space left on device" in done.stderr
 
 
-def test_names_are_utf8_whatever_the_locale_says(craftsync: Craftsync) -> None:
+def test_file_names_are_utf8_in_any_locale(craftsync: Craftsync) -> None:
     old = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     craftsync.write("données/été.csv", "content")
     assert craftsync("sync", "données", "./magasin").code == 0
@@ -232,9 +230,7 @@ def test_names_are_utf8_whatever_the_locale_says(craftsync: Craftsync) -> None:
 
 
 @pytest.mark.parametrize("home", ["/dev/null", "/proc/1"])
-def test_a_home_that_is_none_is_no_configuration_and_the_state_has_to_be_elsewhere(
-    craftsync: Craftsync, home: str
-) -> None:
+def test_without_home_state_dir_is_required(craftsync: Craftsync, home: str) -> None:
     craftsync.write("root/a", "content")
     nowhere = {"HOME": home, "CRAFTSYNC_CONFIG": "", "CRAFTSYNC_STATE_DIR": ""}
     run = craftsync("sync", "root", "./store", **nowhere)
@@ -246,7 +242,7 @@ def test_a_home_that_is_none_is_no_configuration_and_the_state_has_to_be_elsewhe
 
 @pytest.mark.parametrize("place", ["file/below", "loop/below", "long" * 100])
 @pytest.mark.parametrize("words", [("sync",), ("sync", "-n"), ("push",)], ids=" ".join)
-def test_a_place_that_cannot_hold_the_state_is_named_with_the_option_to_choose_another(
+def test_unusable_state_dir_error_names_the_option(
     craftsync: Craftsync, words: tuple[str, ...], place: str
 ) -> None:
     craftsync.write("root/a", "content")

@@ -190,7 +190,7 @@ def after_one_pass(folder: Path, world: World) -> dict[str, str]:
 
 @pytest.mark.parametrize("loss", [0.0, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_end_is_that_of_one_pass_whatever_part_is_heard(
+def test_result_equals_one_run_for_any_dropped_events(
     tmp_path: Path, seed: int, loss: float
 ) -> None:
     live(tmp_path, seed, operations=600, loss=loss)
@@ -198,5 +198,5 @@ def test_the_end_is_that_of_one_pass_whatever_part_is_heard(
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(100))
-def test_a_million_operations_end_as_one_pass_does(tmp_path: Path, seed: int) -> None:
+def test_a_million_operations_end_like_one_run(tmp_path: Path, seed: int) -> None:
     live(tmp_path, 1_000 + seed, operations=10_000, loss=seed % 10 / 10)

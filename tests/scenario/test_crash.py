@@ -179,7 +179,7 @@ def test_a_death_at_any_effect_loses_nothing_and_heals(tmp_path: Path, edit_afte
     assert survived > 20
 
 
-def test_an_edit_of_a_download_that_a_crash_left_unrecorded_is_no_conflict(
+def test_edit_of_a_download_unrecorded_by_a_crash_is_no_conflict(
     tmp_path: Path, points: Points
 ) -> None:
     edited = 0
@@ -222,9 +222,7 @@ def _is_new(world: World, path: str) -> bool:
     return file.exists() and file.read_text().endswith("there")
 
 
-def test_a_second_death_before_it_is_healed_makes_no_conflict_of_an_own_write(
-    tmp_path: Path, points: Points
-) -> None:
+def test_second_crash_makes_no_conflict_of_an_own_write(tmp_path: Path, points: Points) -> None:
     survived = 0
     for at, after in points:
         world = prepared(tmp_path / f"{at}-{after}")

@@ -55,7 +55,7 @@ def test_deletes_of_killed_runs_count_with_the_next_and_can_be_rejected(
     assert deleted(world) == []
 
 
-def test_deletes_of_what_was_never_synced_count_with_the_next_as_well(tmp_path: Path) -> None:
+def test_deletes_of_never_synced_paths_count_with_the_next(tmp_path: Path) -> None:
     world = World(tmp_path, DirectoryStore.create(tmp_path / "store"), clock=FakeClock())
     world.write("kept", "kept")
     assert world.run("push", delete=True).exit_code == 0
@@ -66,7 +66,7 @@ def test_deletes_of_what_was_never_synced_count_with_the_next_as_well(tmp_path: 
     assert world.run("push", delete=True).held >= 2 * BATCH
 
 
-def test_a_run_over_single_paths_counts_those_it_meets_and_keeps_the_others(world: World) -> None:
+def test_run_over_single_paths_counts_only_their_cut_off_deletes(world: World) -> None:
     lose(world, "folder", NAMES[:BATCH])
     assert die_in_a_pass(world, BATCH, after=True)
     gone = [name for name in NAMES[:BATCH] if name not in world.there()]
@@ -78,7 +78,7 @@ def test_a_run_over_single_paths_counts_those_it_meets_and_keeps_the_others(worl
     assert set(gone) <= set(deleted(world))
 
 
-def test_deletes_that_a_person_asked_for_do_not_count_after_a_kill(world: World) -> None:
+def test_forced_deletes_do_not_count_after_a_kill(world: World) -> None:
     lose(world, "folder", NAMES[:BATCH])
     assert die_in_a_pass(world, BATCH, after=True, force_delete=True)
     world.run(force_delete=True)

@@ -93,7 +93,7 @@ def test_new_files_make_up_for_deletes_before_them(world: World) -> None:
     assert lose(world, NAMES[15:30]).deleted_remote == 15
 
 
-def test_what_is_held_is_not_released_by_waiting(world: World, clock: FakeClock) -> None:
+def test_held_deletes_are_not_released_by_time(world: World, clock: FakeClock) -> None:
     lose(world, NAMES[:15])
     lose(world, NAMES[15:30])
     clock.advance(10 * EVENT_SECONDS)
@@ -101,7 +101,7 @@ def test_what_is_held_is_not_released_by_waiting(world: World, clock: FakeClock)
     assert world.run().held == 17
 
 
-def test_deletes_that_a_person_asked_for_do_not_count(world: World) -> None:
+def test_forced_deletes_do_not_count_toward_the_limit(world: World) -> None:
     for name in NAMES[:50]:
         world.remove(name)
     assert world.run(force_delete=True).deleted_remote == 50
@@ -131,7 +131,7 @@ def test_rejecting_brings_back_the_whole_event_however_long_it_was_held(
     assert world.here() == world.there() == {name: name for name in NAMES}
 
 
-def test_rejecting_brings_back_what_the_store_lost(world: World) -> None:
+def test_reject_restores_deleted_objects_in_the_store(world: World) -> None:
     for name in NAMES[:15]:
         world.take(name)
     assert world.run().deleted_local == 15
@@ -142,7 +142,7 @@ def test_rejecting_brings_back_what_the_store_lost(world: World) -> None:
     assert world.here() == world.there() == {name: name for name in NAMES}
 
 
-def test_what_is_there_again_is_reported_and_left(world: World) -> None:
+def test_reject_reports_and_leaves_paths_that_exist_again(world: World) -> None:
     lose(world, NAMES[:15])
     lose(world, NAMES[15:60])
     world.write(NAMES[0], "new in the folder")
@@ -159,7 +159,7 @@ def test_what_is_there_again_is_reported_and_left(world: World) -> None:
     world.assert_in_step()
 
 
-def test_what_was_approved_is_never_brought_back(world: World) -> None:
+def test_reject_never_restores_approved_deletes(world: World) -> None:
     lose(world, NAMES[:15])
     lose(world, NAMES[15:60])
     judge(world, approved=True, paths=(*NAMES[:5], *NAMES[15:20]))
@@ -176,7 +176,7 @@ def test_a_part_of_an_event_can_be_brought_back(world: World) -> None:
     assert set(held(world)) == set(NAMES[16:60])
 
 
-def test_a_version_that_is_no_longer_in_the_trash_is_a_problem_of_its_path(world: World) -> None:
+def test_reject_reports_a_version_missing_from_the_trash(world: World) -> None:
     lose(world, NAMES[:15])
     with world.open() as session:
         session.purge(-1)
@@ -185,7 +185,7 @@ def test_a_version_that_is_no_longer_in_the_trash_is_a_problem_of_its_path(world
     assert (report.problems, report.downloaded) == (15, 45)
 
 
-def test_what_could_not_be_brought_back_is_listed_until_it_is_or_is_approved(
+def test_unrestored_deletes_stay_listed_until_restored_or_approved(
     world: World, clock: FakeClock
 ) -> None:
     lose(world, NAMES[:15])
@@ -204,7 +204,7 @@ def test_what_could_not_be_brought_back_is_listed_until_it_is_or_is_approved(
     assert deleted(world) == []
 
 
-def test_a_dry_run_of_a_verdict_reports_the_whole_event_and_changes_nothing(world: World) -> None:
+def test_dry_run_of_an_approval_reports_everything_and_changes_nothing(world: World) -> None:
     lose(world, NAMES[:15])
     lose(world, NAMES[15:60])
     world.events.clear()
@@ -232,7 +232,7 @@ def test_held_deletes_come_free_when_the_files_are_back(world: World) -> None:
     world.assert_in_step()
 
 
-def test_a_run_of_another_mode_keeps_what_is_held(world: World) -> None:
+def test_run_of_another_mode_keeps_held_deletes(world: World) -> None:
     for name in NAMES[:60]:
         world.remove(name)
     assert world.run().held == 60
@@ -243,7 +243,7 @@ def test_a_run_of_another_mode_keeps_what_is_held(world: World) -> None:
     assert (report.held, report.deleted_remote) == (10, 0)
 
 
-def test_a_run_of_another_mode_releases_what_is_there_again(world: World) -> None:
+def test_run_of_another_mode_releases_held_paths_that_exist_again(world: World) -> None:
     kept = world.root.parent / "kept"
     (world.root / "f").rename(kept)
     assert world.run().held == 100

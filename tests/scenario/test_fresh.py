@@ -178,7 +178,7 @@ def test_a_change_does_not_wait_for_a_large_upload_under_way(scene: Scene, path:
     scene.assert_in_step_after(0)
 
 
-def test_an_object_that_somebody_named_does_not_wait_for_a_large_upload_under_way(
+def test_notified_object_does_not_wait_for_a_large_upload(
     scene: Scene,
 ) -> None:
     def story() -> None:
@@ -192,7 +192,7 @@ def test_an_object_that_somebody_named_does_not_wait_for_a_large_upload_under_wa
     scene.assert_in_step_after(0)
 
 
-def test_an_object_that_somebody_named_and_the_run_cannot_take_in_is_the_next_runs(
+def test_notified_object_the_run_cannot_take_in_is_left_to_the_next(
     scene: Scene,
 ) -> None:
     def story() -> None:
@@ -221,7 +221,7 @@ def test_thousands_of_changes_do_not_wait_for_a_large_upload_under_way(scene: Sc
     scene.assert_in_step_after(0)
 
 
-def test_a_file_that_is_saved_again_and_again_during_one_run_arrives_each_time_and_each_version_is_kept(
+def test_file_saved_repeatedly_in_one_run_keeps_every_version(
     scene: Scene,
 ) -> None:
     def story() -> None:
@@ -235,7 +235,7 @@ def test_a_file_that_is_saved_again_and_again_during_one_run_arrives_each_time_a
     scene.assert_in_step_after(0)
 
 
-def test_a_file_that_changes_while_it_is_uploaded_does_not_wait_for_the_end_of_the_run(
+def test_file_changed_during_its_upload_is_uploaded_in_the_same_run(
     scene: Scene,
 ) -> None:
     def story() -> None:
@@ -264,7 +264,7 @@ def test_deletes_and_renames_wait_for_the_next_run(scene: Scene) -> None:
     assert sorted(scene.done()[2:]) == ["delete-remote a", "move-remote renamed"]
 
 
-def test_a_file_in_the_place_of_a_folder_waits_for_the_next_run(scene: Scene) -> None:
+def test_file_replacing_a_folder_waits_for_the_next_run(scene: Scene) -> None:
     def story() -> None:
         scene.world.remove("d/c")
         (scene.world.root / "d").rmdir()
@@ -280,7 +280,7 @@ def test_a_file_in_the_place_of_a_folder_waits_for_the_next_run(scene: Scene) ->
     scene.assert_in_step_after(1)
 
 
-def test_an_ignore_file_made_during_a_run_counts_for_what_changes_after_it(scene: Scene) -> None:
+def test_ignore_file_created_during_a_run_applies_to_later_changes(scene: Scene) -> None:
     def story() -> None:
         scene.write(".craftsyncignore", "*.log\n")
         scene.write("x.log", "not wanted")
@@ -295,7 +295,7 @@ def test_an_ignore_file_made_during_a_run_counts_for_what_changes_after_it(scene
     assert not {"x.log", "d/x.tmp"} & scene.world.there().keys()
 
 
-def test_a_path_the_run_has_a_step_for_is_not_taken_in(scene: Scene) -> None:
+def test_path_with_a_planned_step_is_not_added_to_the_run(scene: Scene) -> None:
     def story() -> None:
         scene.write("large", "no longer large")
         scene.write("large copy", "fresh")
@@ -326,7 +326,7 @@ def test_a_run_ends_although_something_changes_all_the_time(scene: Scene) -> Non
     scene.assert_in_step_after(1)
 
 
-def test_a_change_that_the_store_cannot_be_asked_about_waits_for_the_next_run(
+def test_change_whose_stat_fails_waits_for_the_next_run(
     scene: Scene,
 ) -> None:
     def story() -> None:

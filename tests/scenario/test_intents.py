@@ -136,7 +136,7 @@ def test_an_upload_that_failed_claims_no_file_of_its_size_and_time(files: World,
     assert contents(files) >= {"AAAA", "BBBB"}
 
 
-def test_a_colleagues_file_in_place_of_an_upload_that_never_arrived_is_downloaded(
+def test_another_clients_object_replacing_a_lost_upload_is_downloaded(
     files: World,
 ) -> None:
     files.write("o", "other")
@@ -182,7 +182,7 @@ def test_a_write_that_was_not_recorded_is_recognised_after_an_edit(world: World)
     assert world.here() == world.there() == {"p": "edited"}
 
 
-def test_a_write_that_was_not_recorded_and_deleted_since_is_deleted_in_the_store(
+def test_unrecorded_write_deleted_locally_is_deleted_in_the_store(
     world: World,
 ) -> None:
     world.write("o", "other")
@@ -242,7 +242,7 @@ def test_a_run_that_leaves_a_path_out_ends_no_intent_of_it(
 
 
 @pytest.mark.parametrize("mode", ["push", "pull"])
-def test_a_run_of_another_mode_ends_no_intent_it_does_not_look_at(world: World, mode: str) -> None:
+def test_run_of_another_mode_keeps_unrelated_intents(world: World, mode: str) -> None:
     world.write("p", "first")
     crashed(world, after=True)
     world.remove("p")
@@ -310,7 +310,7 @@ def test_a_conflict_copy_takes_no_name_that_only_the_folder_has_already(files: W
     assert sorted(files.here().values()) == ["mine", "of a person", "theirs"]
 
 
-def test_a_conflict_copy_that_is_in_the_store_already_is_not_stored_twice(files: World) -> None:
+def test_existing_conflict_copy_is_not_stored_twice(files: World) -> None:
     files.write("p", "agreed")
     files.run()
     files.write("p", "mine")
@@ -321,7 +321,7 @@ def test_a_conflict_copy_that_is_in_the_store_already_is_not_stored_twice(files:
     assert sorted(files.here().values()) == ["mine", "theirs"]
 
 
-def test_a_path_missing_from_a_listing_is_not_forgotten_while_it_is_there(world: World) -> None:
+def test_unlisted_path_that_still_exists_is_not_forgotten(world: World) -> None:
     for path in ("p", "q"):
         world.write(path, path)
     world.run()
@@ -333,7 +333,7 @@ def test_a_path_missing_from_a_listing_is_not_forgotten_while_it_is_there(world:
     assert world.there() == world.here() == {"q": "q"}
 
 
-def test_a_renamed_folder_arrives_as_a_rename_in_another_copy_of_a_directory_store(
+def test_renamed_folder_is_a_rename_in_other_clients(
     tmp_path: Path,
 ) -> None:
     one, two = (World(tmp_path / name, directory(tmp_path)) for name in made(tmp_path, "12"))
@@ -350,7 +350,7 @@ def test_a_renamed_folder_arrives_as_a_rename_in_another_copy_of_a_directory_sto
     assert one.here() == two.here()
 
 
-def test_another_file_of_the_same_size_and_time_is_not_taken_for_a_rename(tmp_path: Path) -> None:
+def test_file_of_equal_size_and_time_is_not_a_rename(tmp_path: Path) -> None:
     world = World(tmp_path, directory(tmp_path))
     dated(world.write("a", "AAAA"))
     world.write("o", "other")

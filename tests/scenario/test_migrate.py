@@ -71,7 +71,7 @@ def test_the_source_is_never_written(moving: Moving, tmp_path: Path) -> None:
     assert (list(moving.source.list()), list(moving.source.list(".craftsync/"))) == before
 
 
-def test_what_changes_in_the_source_is_brought_over_by_the_next_run(moving: Moving) -> None:
+def test_next_migration_copies_source_changes(moving: Moving) -> None:
     for path in ("same", "edited", "gone"):
         moving.put(moving.source, path, "first")
     moving.run()
@@ -86,7 +86,7 @@ def test_what_changes_in_the_source_is_brought_over_by_the_next_run(moving: Movi
     assert report.exit_code == 0
 
 
-def test_delete_mirrors_and_keeps_what_it_removes(moving: Moving) -> None:
+def test_migrate_delete_mirrors_and_keeps_removed_objects(moving: Moving) -> None:
     moving.put(moving.source, "a", "1")
     moving.put(moving.target, "extra", "only there")
     moving.run(delete=True)
@@ -110,7 +110,7 @@ def test_a_target_in_use_keeps_everything_beyond_the_copied_paths(moving: Moving
     assert (report.copied, report.adopted) == (1, 1)
 
 
-def test_no_overwrite_leaves_what_is_there_and_says_so(moving: Moving) -> None:
+def test_no_overwrite_leaves_and_reports_existing_objects(moving: Moving) -> None:
     moving.put(moving.source, "a", "from the source")
     moving.put(moving.source, "b", "new")
     moving.put(moving.target, "a", "its own")
@@ -140,7 +140,7 @@ def test_many_deletes_are_held(moving: Moving) -> None:
     assert held(moving.target) == {"a": b"1"}
 
 
-def test_what_is_excluded_stays_as_it_is_on_both_sides(moving: Moving) -> None:
+def test_excluded_objects_stay_unchanged_on_both_sides(moving: Moving) -> None:
     for path in ("data/a.csv", "data/a.tmp", "cache/b.csv"):
         moving.put(moving.source, path, "new")
     for path in ("data/a.tmp", "cache/old.csv", "old.csv"):
@@ -157,7 +157,7 @@ def test_what_is_excluded_stays_as_it_is_on_both_sides(moving: Moving) -> None:
     assert len(Path(report.manifest).read_text().splitlines()) == 1
 
 
-def test_what_was_copied_and_is_excluded_now_is_left_alone(moving: Moving) -> None:
+def test_copied_object_that_is_excluded_later_is_left_alone(moving: Moving) -> None:
     for path in ("a", "b"):
         moving.put(moving.source, path, "1")
     moving.run()
@@ -170,7 +170,7 @@ def test_what_was_copied_and_is_excluded_now_is_left_alone(moving: Moving) -> No
     assert set(held(moving.target)) == {"a"}
 
 
-def test_a_folder_that_cannot_be_read_keeps_its_copies_whatever_is_included(tmp_path: Path) -> None:
+def test_unreadable_source_folder_keeps_its_copies(tmp_path: Path) -> None:
     moving = Moving(tmp_path, Unread("source"), MemoryStore("target"))
     for path in ("a.csv", "secret/b.csv"):
         moving.put(moving.source, path, "1")
@@ -196,7 +196,7 @@ class Unread(MemoryStore):
             yield Skipped(self.unread, "it cannot be read", subtree=True, failed=True)
 
 
-def test_what_stands_in_the_way_is_deleted_and_the_copy_follows_in_the_same_run(
+def test_obstructing_object_is_deleted_and_copied_over_in_one_run(
     tmp_path: Path,
 ) -> None:
     target = DirectoryStore.create(tmp_path / "target")
@@ -209,7 +209,7 @@ def test_what_stands_in_the_way_is_deleted_and_the_copy_follows_in_the_same_run(
     assert kept(target) == {b"a file"}
 
 
-def test_what_stays_in_the_way_is_reported_once(tmp_path: Path) -> None:
+def test_obstructing_object_is_reported_once(tmp_path: Path) -> None:
     target = DirectoryStore.create(tmp_path / "target")
     moving = Moving(tmp_path, MemoryStore("source"), target)
     moving.put(target, "name", "a file")
@@ -267,7 +267,7 @@ def test_the_manifest_names_every_object_and_its_proof(moving: Moving, verify: V
     assert sent == {".craftsync/manifest.jsonl": Path(report.manifest).read_bytes()}
 
 
-def test_times_that_a_listing_tells_more_finely_than_a_look_are_no_change(tmp_path: Path) -> None:
+def test_finer_times_in_a_listing_are_no_change(tmp_path: Path) -> None:
     moving = Moving(tmp_path, Finely("source", raw_keys=True), MemoryStore("target"))
     moving.put(moving.source, "large", LARGE)
     rounds: list[Concurrency] = []
@@ -296,7 +296,7 @@ def counted(rounds: list[Concurrency]) -> Callable[[Concurrency], TaskPool[Any]]
     return make
 
 
-def test_full_verification_reads_back_what_an_earlier_run_copied(in_memory: Moving) -> None:
+def test_verify_full_reads_back_earlier_copies(in_memory: Moving) -> None:
     in_memory.put(in_memory.source, "a", "1")
     in_memory.put(in_memory.source, "b", "2")
     in_memory.run()
@@ -388,7 +388,7 @@ def test_a_large_object_that_changes_between_two_parts_is_never_torn(tmp_path: P
     assert (report.copied, report.exit_code) == (1, 0)
 
 
-def test_a_source_object_that_vanishes_midway_is_no_failure(tmp_path: Path) -> None:
+def test_source_object_vanishing_during_migration_is_no_failure(tmp_path: Path) -> None:
     source = Meddled("source")
     moving = Moving(tmp_path, source, MemoryStore("target"))
     moving.put(source, "a", "first")
@@ -425,7 +425,7 @@ class Failing(MemoryStore):
 @pytest.mark.parametrize(
     "error", [StoreFull("There is no room left."), StoreDenied("The token has expired.")]
 )
-def test_a_target_that_fails_midway_ends_the_run_and_the_next_goes_on(
+def test_failing_target_ends_the_migration_and_the_next_resumes(
     tmp_path: Path, error: Exception
 ) -> None:
     target = Failing("target")
@@ -484,7 +484,7 @@ def test_one_store_under_two_names_is_refused(tmp_path: Path) -> None:
         moving.run()
 
 
-def test_one_store_that_has_no_mark_yet_is_known_by_the_one_it_gets(tmp_path: Path) -> None:
+def test_same_store_without_identity_is_recognized_by_its_new_identity(tmp_path: Path) -> None:
     store = MemoryStore("one")
     moving = Moving(tmp_path, store, store)
     moving.put(store, "a", "1")

@@ -129,7 +129,7 @@ def test_the_shares_make_the_whole_although_a_worker_is_lost(
     assert [event.files_done for event in seen] == sorted(event.files_done for event in seen)
 
 
-def test_a_scheduler_that_does_not_answer_is_said_so(tmp_path: Path) -> None:
+def test_unresponsive_dask_scheduler_is_reported(tmp_path: Path) -> None:
     filled(tmp_path / "source", 1)
     with pytest.raises(StoreUnavailable, match="No Dask scheduler answers"):
         craftsync.migrate(
@@ -140,7 +140,7 @@ def test_a_scheduler_that_does_not_answer_is_said_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [{"shard": "1/2"}, {"dry_run": True}, {"bwlimit": "08:00,1M"}])
-def test_what_a_fleet_cannot_do_is_refused(
+def test_options_unsupported_with_dask_are_rejected(
     tmp_path: Path, scheduler: str, more: dict[str, str]
 ) -> None:
     filled(tmp_path / "source", 1)

@@ -19,9 +19,7 @@ LARGE = bytes(range(256)) * (17 << 12)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_the_manifest_leaves_out_what_is_hidden_by_something_else_now(
-    tmp_path: Path, side: str
-) -> None:
+def test_manifest_omits_hidden_objects(tmp_path: Path, side: str) -> None:
     source, target = (DirectoryStore.create(tmp_path / name) for name in ("source", "target"))
     moving = Moving(tmp_path, source, target)
     moving.put(moving.source, "a", "1")
@@ -43,7 +41,7 @@ def manifested(file: str | None) -> list[str]:
     return [json.loads(line)["path"] for line in Path(file).read_text().splitlines()]
 
 
-def test_a_large_copy_that_was_not_recorded_has_its_digest_in_the_manifest(tmp_path: Path) -> None:
+def test_unrecorded_large_copy_has_its_digest_in_the_manifest(tmp_path: Path) -> None:
     moving = Moving(tmp_path, MemoryStore("source"), WithoutDigests("target"))
     moving.put(moving.source, "large", LARGE)
     moving.run()

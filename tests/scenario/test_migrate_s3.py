@@ -77,7 +77,7 @@ def test_everything_arrives_and_a_second_run_has_nothing_to_do(
 
 
 @WAYS
-def test_what_is_replaced_or_deleted_in_the_target_is_kept(
+def test_migrate_keeps_replaced_and_deleted_objects_of_the_target(
     moving: Moving, server_side: bool
 ) -> None:
     moving.put(moving.source, "a", "from the source")
@@ -96,7 +96,7 @@ def test_equal_objects_on_one_server_are_found_equal_without_reading(moving: Mov
 
 
 @WAYS
-def test_an_interrupted_large_object_goes_on_with_the_parts_that_arrived(
+def test_interrupted_large_migration_resumes_with_arrived_parts(
     aws_like: None, moving: Moving, server_side: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("craftsync.stores.s3.multipart.COPIED_PART", 6 * MIB)

@@ -43,7 +43,7 @@ def test_pull_with_delete_makes_the_root_mirror_the_store(world: World) -> None:
     assert world.kept() == {"goes"}
 
 
-def test_push_puts_back_what_the_store_lost(world: World) -> None:
+def test_push_restores_objects_missing_in_the_store(world: World) -> None:
     world.write("a", "1")
     world.run("push")
     world.take("a")

@@ -66,7 +66,7 @@ def test_a_run_that_only_compares_is_hashing(sides: tuple[Path, Path], tmp_path:
     assert (last.bytes_done, last.bytes_total) == (0, 0)
 
 
-def test_migrate_counts_both_listings_and_what_it_compares(
+def test_migrate_progress_counts_both_listings_and_comparisons(
     sides: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, store = sides

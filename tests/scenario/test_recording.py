@@ -63,7 +63,7 @@ def test_transfers_go_on_while_a_group_of_them_is_made_durable(tmp_path: Path) -
     world.assert_in_step()
 
 
-def test_what_a_failed_transaction_was_reading_locks_nobody_out(tmp_path: Path) -> None:
+def test_failed_transaction_leaves_no_read_lock(tmp_path: Path) -> None:
     database = Database.open(tmp_path / "state.db")
     with pytest.raises(ValueError, match="the listing broke"), database.transaction() as open_one:
         open_one.executemany("INSERT INTO meta VALUES (?, '')", [(f"{n}",) for n in range(500)])

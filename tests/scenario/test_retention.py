@@ -65,7 +65,7 @@ def test_a_dry_run_and_another_client_record_nothing(world: World) -> None:
     assert recorded(world) == set()
 
 
-def test_what_a_restore_replaces_is_recorded(world: World) -> None:
+def test_version_replaced_by_a_restore_is_recorded(world: World) -> None:
     world.write("a", "old")
     world.run()
     world.put("a", "newer")
@@ -77,7 +77,7 @@ def test_what_a_restore_replaces_is_recorded(world: World) -> None:
 
 
 @pytest.mark.parametrize("versions", [False, True])
-def test_what_a_repair_replaces_is_recorded_unless_the_bucket_keeps_it_by_itself(
+def test_version_replaced_by_a_repair_is_recorded_unless_versioned(
     tmp_path: Path, versions: bool
 ) -> None:
     store = MemoryStore()
@@ -127,9 +127,7 @@ def reason(world: World) -> str | None:
         return suspended(session.state.database)
 
 
-def test_a_run_removes_what_was_kept_for_longer_on_both_sides(
-    aging: World, clock: FakeClock
-) -> None:
+def test_run_purges_expired_versions_on_both_sides(aging: World, clock: FakeClock) -> None:
     clock.advance(29 * DAY)
     aging.run()
     assert in_trash(aging) == {"mine", "theirs"}
@@ -187,7 +185,7 @@ def test_history_of_before_goes_as_well(aging: World, clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("hours", [31 * 24, -2, -31 * 24])
-def test_after_the_clock_jumped_nothing_goes_until_it_has_agreed_for_an_hour(
+def test_clock_jump_suspends_retention_for_an_hour(
     aging: World, clock: FakeClock, hours: int
 ) -> None:
     aging.run()
@@ -225,9 +223,7 @@ def test_after_the_machine_was_suspended_retention_continues_at_once(
     assert (reason(aging), in_trash(aging)) == (None, set())
 
 
-def test_a_jump_of_the_clock_while_the_machine_is_suspended_is_one_all_the_same(
-    aging: World, clock: FakeClock
-) -> None:
+def test_clock_jump_during_suspend_is_detected(aging: World, clock: FakeClock) -> None:
     aging.run()
     clock.suspend(8 * 3600)
     clock.jump(31 * DAY)
@@ -298,9 +294,7 @@ def test_no_version_goes_while_an_unfinished_run_refers_to_its_path(
         assert [version.path for version, _ in session.state.kept.oldest(9)] == ["theirs"]
 
 
-def test_no_version_goes_that_a_person_rejected_the_delete_of(
-    aging: World, clock: FakeClock
-) -> None:
+def test_retention_keeps_versions_of_rejected_deletes(aging: World, clock: FakeClock) -> None:
     """It could not be brought back yet; the next try is to find it."""
     paths = [f"many/{number}" for number in range(10)]
     for path in paths:
@@ -331,9 +325,7 @@ def test_no_version_goes_that_a_person_rejected_the_delete_of(
         assert session.judge(Approval(False), Options()).uploaded == 2
 
 
-def test_no_version_goes_of_a_delete_that_a_run_was_cut_off_at(
-    aging: World, clock: FakeClock
-) -> None:
+def test_retention_keeps_versions_of_interrupted_deletes(aging: World, clock: FakeClock) -> None:
     """Whether it was carried out is not known yet: an event may be about to need it."""
     clock.advance(31 * DAY)
     with aging.open() as session, session.state.transaction():
@@ -344,9 +336,7 @@ def test_no_version_goes_of_a_delete_that_a_run_was_cut_off_at(
         assert [version.path for version, _ in session.state.kept.oldest(9)] == ["theirs"]
 
 
-def test_a_purge_by_hand_spares_what_an_open_decision_refers_to(
-    aging: World, clock: FakeClock
-) -> None:
+def test_manual_purge_keeps_versions_of_open_decisions(aging: World, clock: FakeClock) -> None:
     aging.write("mine", "one side")
     aging.put("mine", "the other side")
     aging.run()
@@ -358,7 +348,7 @@ def test_a_purge_by_hand_spares_what_an_open_decision_refers_to(
     assert recorded(aging) == kept - {("root", "theirs", 3)}
 
 
-def test_what_cannot_be_removed_stays_and_the_run_is_not_harmed(
+def test_version_that_cannot_be_purged_stays_and_the_run_succeeds(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     class Refusing(MemoryStore):
@@ -377,7 +367,7 @@ def test_what_cannot_be_removed_stays_and_the_run_is_not_harmed(
     assert reason(world) is not None
 
 
-def test_a_purge_by_hand_is_no_longer_recorded(aging: World) -> None:
+def test_manually_purged_versions_leave_the_record(aging: World) -> None:
     with aging.open() as session:
         assert session.purge(-1) == (2, 0)
     assert recorded(aging) == set()
@@ -400,7 +390,7 @@ def costly(tmp_path: Path) -> World:
     return world
 
 
-def test_where_bytes_travel_twice_a_replaced_upload_of_this_client_is_not_kept(
+def test_costly_store_does_not_keep_replaced_uploads_of_this_client(
     costly: World,
 ) -> None:
     for content in ("newer", "newest"):
@@ -410,14 +400,14 @@ def test_where_bytes_travel_twice_a_replaced_upload_of_this_client_is_not_kept(
     assert in_trash(costly) == recorded(costly) == set()
 
 
-def test_a_delete_is_kept_there_all_the_same(costly: World) -> None:
+def test_costly_store_keeps_deletes(costly: World) -> None:
     costly.remove("own")
     costly.run()
     assert costly.kept() == {"old"}
     assert recorded(costly) == {("store", "own", 3)}
 
 
-def test_a_version_of_another_client_is_kept_there_when_it_was_downloaded_before(
+def test_costly_store_keeps_downloaded_versions_of_other_clients(
     costly: World,
 ) -> None:
     costly.put("own", "theirs")
@@ -427,7 +417,7 @@ def test_a_version_of_another_client_is_kept_there_when_it_was_downloaded_before
     assert "theirs" in costly.kept()
 
 
-def test_a_version_of_another_client_is_kept_there_when_a_push_replaces_it(costly: World) -> None:
+def test_costly_store_keeps_other_clients_versions_replaced_by_push(costly: World) -> None:
     costly.put("own", "theirs")
     costly.run("push")
     assert "theirs" in costly.kept() | set(costly.there().values())
@@ -467,7 +457,7 @@ def test_without_a_memory_everything_is_kept(costly: World) -> None:
     ("word", "kept"),
     [("all", {"old", "gone"}), ("foreign", {"gone"}), ("off", set()), ("auto", {"old", "gone"})],
 )
-def test_a_person_may_choose_what_the_store_keeps(world: World, word: str, kept: set[str]) -> None:
+def test_trash_store_option_chooses_what_is_kept(world: World, word: str, kept: set[str]) -> None:
     world.retention = Retention(store=StoreTrash(word))
     world.write("a", "old")
     world.write("b", "gone")

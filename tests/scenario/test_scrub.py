@@ -49,9 +49,7 @@ def world(tmp_path: Path, store: Rotting) -> World:
     return world
 
 
-def test_a_day_reads_its_share_in_small_pieces_and_goes_on_where_it_was(
-    world: World, store: Rotting
-) -> None:
+def test_daily_scrub_share_is_read_in_small_resumed_pieces(world: World, store: Rotting) -> None:
     with kept(world, NoWatch, settings=WatchSettings(scrub_share=DAILY_SHARE)) as at_work:
         store.reads.clear()
         at_work.turn(QUARTER_HOUR)

@@ -110,7 +110,7 @@ def test_in_a_long_transfer_the_watchdog_is_fed(craftsync: Craftsync, manager: U
     assert manager.shows("NRestarts") == "0"
 
 
-def test_stopped_in_a_transfer_it_ends_cleanly_and_goes_on_when_started(
+def test_service_stopped_in_a_transfer_resumes_when_started(
     craftsync: Craftsync, manager: UserManager
 ) -> None:
     configure(craftsync, ", bwlimit: 1M")
@@ -155,7 +155,7 @@ def test_an_invalid_configuration_is_not_tried_again_and_again(
     assert manager.shows("NRestarts") == "0"
 
 
-def test_a_root_that_goes_away_halts_it_until_it_is_back(
+def test_service_halts_while_the_folder_is_missing(
     craftsync: Craftsync, manager: UserManager
 ) -> None:
     installed(craftsync)
@@ -212,7 +212,7 @@ def test_a_token_may_come_as_a_credential_of_systemd(
     arrives(craftsync, "first")
 
 
-def test_installed_for_another_state_folder_it_says_how_to_ask_that_one(
+def test_service_with_another_state_folder_prints_how_to_query_it(
     craftsync: Craftsync, manager: UserManager
 ) -> None:
     run = craftsync("service", "install", "--state-dir", "my state")
@@ -248,7 +248,7 @@ def test_nothing_is_installed_for_a_configuration_without_folders(craftsync: Cra
     assert not (craftsync.folder / ".config").exists()
 
 
-def test_without_systemd_it_says_so_and_leaves_nothing(craftsync: Craftsync) -> None:
+def test_service_install_without_systemd_fails_and_leaves_nothing(craftsync: Craftsync) -> None:
     run = craftsync("service", "install", XDG_RUNTIME_DIR=str(craftsync.folder / "none"))
     assert run.code == 1
     assert "There is no systemd" in run.err
@@ -263,7 +263,7 @@ def test_a_users_service_takes_no_folder(craftsync: Craftsync) -> None:
 
 
 @needs_analyze
-def test_the_units_are_what_systemd_expects(tmp_path: Path) -> None:
+def test_systemd_units_are_valid(tmp_path: Path) -> None:
     assert verified(tmp_path / USER.name, USER, "--user") == ""
     assert verified(tmp_path / SYSTEM.name, SYSTEM) == ""
 
@@ -283,7 +283,7 @@ def test_the_service_of_the_machine_is_exposed_to_little(tmp_path: Path) -> None
 
 
 @needs_analyze
-def test_the_service_of_the_machine_is_who_owns_the_folder_and_may_write_there(
+def test_system_service_runs_as_the_folder_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Installed for real it needs a machine that was booted by systemd; its files do not."""
@@ -333,7 +333,7 @@ def test_the_service_of_the_machine_may_write_its_figures(
     assert f"ReadWritePaths={figures}" in drop_in.splitlines()
 
 
-def test_who_cannot_write_the_figures_is_told_at_the_installation(tmp_path: Path) -> None:
+def test_service_install_fails_when_metrics_cannot_be_written(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     tmp_path.chmod(0o755)
     with pytest.raises(UsageError, match="nobody, who owns the folder, can write to"):

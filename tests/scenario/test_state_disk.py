@@ -23,7 +23,7 @@ def free_disk(database: Database) -> None:
     database.connection.execute("PRAGMA max_page_count = 1000000")
 
 
-def test_a_full_disk_is_an_error_for_people_and_nothing_is_half_done(tmp_path: Path) -> None:
+def test_full_disk_is_a_clear_error_and_nothing_is_half_done(tmp_path: Path) -> None:
     database = Database.open(tmp_path / "state.db")
     fill_disk(database)
     with (
@@ -40,7 +40,7 @@ def test_a_full_disk_is_an_error_for_people_and_nothing_is_half_done(tmp_path: P
     database.close()
 
 
-def test_a_pass_that_a_full_disk_ended_goes_on_when_there_is_room(world: World) -> None:
+def test_run_ended_by_a_full_disk_resumes_when_there_is_room(world: World) -> None:
     world.run()
     for number in range(500):
         world.write(f"a-rather-long-name-so-that-rows-fill-pages-{number}", str(number))
@@ -54,7 +54,7 @@ def test_a_pass_that_a_full_disk_ended_goes_on_when_there_is_room(world: World) 
     world.assert_in_step()
 
 
-def test_a_copy_to_look_at_that_cannot_be_made_is_an_error_for_people(tmp_path: Path) -> None:
+def test_failed_copy_of_the_state_for_reading_is_a_clear_error(tmp_path: Path) -> None:
     file = tmp_path / "state.db"
     Database.open(file).close()
     shutil.move(file, tmp_path / "elsewhere")
@@ -68,7 +68,7 @@ def left_in(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
 
 
-def test_a_look_at_a_database_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_reading_the_state_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "state.db"
     Database.open(file).connection.close()
     before = left_in(tmp_path)
@@ -76,7 +76,7 @@ def test_a_look_at_a_database_leaves_nothing_behind(tmp_path: Path) -> None:
     assert left_in(tmp_path) == before
 
 
-def test_a_look_at_a_database_whose_writer_was_killed_leaves_its_log_alone(tmp_path: Path) -> None:
+def test_reading_the_state_of_a_killed_writer_keeps_its_log(tmp_path: Path) -> None:
     writer = Database.open(tmp_path / "state.db")
     writer.put("word", "in the log")
     killed = tmp_path / "killed"

@@ -62,7 +62,7 @@ def peak_of(work: Callable[[], object]) -> tuple[object, int]:
         tracemalloc.stop()
 
 
-def test_an_event_for_a_large_folder_is_looked_at_file_by_file(session: Session) -> None:
+def test_event_for_a_large_folder_is_processed_as_a_stream(session: Session) -> None:
     rules = session.rules(Options())
     found, peak = peak_of(lambda: changed_here(session, rules, ["f"], 1_000))
     assert found == set()
@@ -98,7 +98,7 @@ def test_a_run_over_a_large_folder_is_planned_file_by_file(session: Session) -> 
     assert peak < 3.5 * MIB  # Buffers, however many files there are.
 
 
-def test_what_is_too_much_for_a_small_run_is_not_collected(session: Session) -> None:
+def test_too_many_changed_paths_are_not_collected_in_memory(session: Session) -> None:
     rules = session.rules(Options())
     for number in range(FILES):
         Path(session.root.path, named(number)).unlink()

@@ -32,7 +32,7 @@ def stamps(world: World) -> Iterator[str]:
         return iter(sorted(entry.stamp for entry in session.trash() if entry.side == "root"))
 
 
-def test_the_newest_version_comes_back_and_what_was_there_is_kept(edited: World) -> None:
+def test_restore_brings_the_newest_version_and_keeps_the_current(edited: World) -> None:
     with edited.open() as session:
         restored(session, "a", overwrite=True)
     assert edited.here() == {"a": "second"}
@@ -69,7 +69,7 @@ def test_nothing_is_kept_of_before_the_first_version(edited: World, moment: str)
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
-def test_without_a_folder_for_the_trash_nothing_is_displaced_and_the_rest_goes_on(
+def test_without_a_trash_folder_nothing_is_replaced(
     world: World, kind: str, tmp_path: Path
 ) -> None:
     """For instance somebody has put a link to a larger disk in its place."""
@@ -107,7 +107,7 @@ def test_a_path_as_long_as_one_may_be_comes_back_too(world: World) -> None:
     assert world.here() == {path: "first"}
 
 
-def test_purge_removes_what_is_old_enough_and_counts_it(edited: World) -> None:
+def test_purge_removes_and_counts_old_versions(edited: World) -> None:
     with edited.open() as session:
         assert session.purge(older_than_days=1) == (0, 0)
         kept = len(list(session.trash()))
@@ -144,7 +144,7 @@ def test_a_restored_file_keeps_its_mode(world: World, mode: int) -> None:
     assert (world.root / "a").stat().st_mode & 0o777 == mode
 
 
-def test_purge_removes_what_a_crash_left_once_it_is_old_enough(world: World) -> None:
+def test_purge_removes_old_leftovers_of_a_crash(world: World) -> None:
     world.write("a", "1")
     world.run()
     leftover = world.root / ".craftsync/trash/replaced/0123456789abcdef"
@@ -194,9 +194,7 @@ def test_the_tenth_version_of_a_run_is_newer_than_the_second(world: World) -> No
 
 
 @pytest.mark.parametrize("newer", ["file", "folder"])
-def test_of_a_path_that_was_a_file_and_a_folder_the_newer_comes_back(
-    world: World, newer: str
-) -> None:
+def test_restore_picks_the_newer_of_file_and_folder_versions(world: World, newer: str) -> None:
     file, folder = (NEXT, MOMENT) if newer == "file" else (MOMENT, NEXT)
     keep(world, file, "a", "a file")
     keep(world, folder, "a/x", "in a folder")

@@ -27,7 +27,7 @@ def test_new_files_of_both_sides_end_up_on_both(world: World) -> None:
     world.assert_in_step()
 
 
-def test_edits_travel_and_what_they_replace_is_kept(world: World) -> None:
+def test_edits_are_synced_and_replaced_versions_kept(world: World) -> None:
     world.write("a", "1")
     world.write("b", "1")
     world.run()
@@ -39,7 +39,7 @@ def test_edits_travel_and_what_they_replace_is_kept(world: World) -> None:
     world.assert_in_step()
 
 
-def test_deletions_travel_and_what_they_remove_is_kept(world: World) -> None:
+def test_deletes_are_synced_and_deleted_versions_kept(world: World) -> None:
     world.write("here/a", "1")
     world.write("b", "2")
     world.write("c", "3")
@@ -105,7 +105,7 @@ def test_a_touched_file_moves_no_bytes(world: World) -> None:
     world.assert_in_step()
 
 
-def test_an_edit_of_the_same_size_with_its_mtime_set_back_is_seen(world: World) -> None:
+def test_edit_of_equal_size_with_restored_mtime_is_detected(world: World) -> None:
     file = world.write("a", "1")
     world.run()
     times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
@@ -169,7 +169,7 @@ def test_renaming_four_times_as_many_files_takes_about_four_times_the_effort(
     assert large < 7 * small
 
 
-def test_a_renamed_file_that_was_edited_too_is_uploaded_and_the_old_version_kept(
+def test_renamed_and_edited_file_is_uploaded_and_old_version_kept(
     world: World,
 ) -> None:
     file = world.write("a", "one")
@@ -215,7 +215,7 @@ def test_a_folder_replaced_in_the_store_follows_too(world: World) -> None:
     world.assert_in_step()
 
 
-def test_a_dry_run_says_what_would_be_done_and_leaves_no_trace(world: World) -> None:
+def test_dry_run_reports_planned_actions_and_changes_nothing(world: World) -> None:
     world.write("a", "1")
     world.put("b", "2")
     before = world.there()
@@ -226,7 +226,7 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_no_trace(world: World) -> 
     assert not (world.root / ".craftsync").exists()
 
 
-def test_a_dry_run_says_nothing_of_what_only_the_baseline_has_to_learn(world: World) -> None:
+def test_dry_run_omits_baseline_only_updates(world: World) -> None:
     world.write("gone from both sides", "1")
     world.run()
     world.remove("gone from both sides")
@@ -251,14 +251,14 @@ def test_a_failure_that_stays_the_same_is_in_the_history_once(tmp_path: Path) ->
         assert [row.status for row in rows] == ["problem"]
 
 
-def test_a_pass_over_named_paths_leaves_the_others_alone(world: World) -> None:
+def test_run_over_given_paths_leaves_others_alone(world: World) -> None:
     world.write("d/a", "1")
     world.write("b", "1")
     world.run(paths=["d"])
     assert world.there() == {"d/a": "1"}
 
 
-def test_a_named_path_that_cannot_be_told_about_is_reported_and_the_others_go_on(
+def test_given_path_with_failed_stat_is_reported_and_others_continue(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
@@ -271,7 +271,7 @@ def test_a_named_path_that_cannot_be_told_about_is_reported_and_the_others_go_on
     assert report.exit_code == 6
 
 
-def test_a_named_path_that_may_not_be_looked_at_keeps_no_other_from_the_store(
+def test_given_path_without_permission_does_not_block_others(
     tmp_path: Path,
 ) -> None:
     class Denying(MemoryStore):
@@ -288,9 +288,7 @@ def test_a_named_path_that_may_not_be_looked_at_keeps_no_other_from_the_store(
     assert world.here()["denied"] == "denied"
 
 
-def test_what_craftsync_keeps_in_a_root_within_the_root_takes_no_part(
-    world: World, tmp_path: Path
-) -> None:
+def test_craftsync_folder_of_a_nested_root_is_ignored(world: World, tmp_path: Path) -> None:
     world.write("inner/file", "first")
     store = MemoryStore()
     for content in (b"second", b"third"):
@@ -322,7 +320,7 @@ def test_accents_in_both_normal_forms_are_two_files(world: World) -> None:
     world.assert_in_step()
 
 
-def test_a_deletion_follows_also_for_a_file_looked_at_in_the_tick_it_was_written_in(
+def test_deleting_a_racily_scanned_file_is_synced(
     tmp_path: Path,
 ) -> None:
     """Its row does not prove that it is unchanged, so it is hashed; that settles it for good."""
@@ -338,7 +336,7 @@ def test_a_deletion_follows_also_for_a_file_looked_at_in_the_tick_it_was_written
     assert world.here() == world.there() == {"kept": "kept"}
 
 
-def test_a_folder_whose_deletion_needs_a_second_look_makes_way_for_a_file(tmp_path: Path) -> None:
+def test_folder_with_pending_deletes_is_replaced_by_a_file(tmp_path: Path) -> None:
     clock = FakeClock()
     world = World(tmp_path, MemoryStore(), clock=clock)
     world.write("a/b", "below")

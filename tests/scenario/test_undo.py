@@ -69,7 +69,7 @@ def test_a_run_that_does_nothing_takes_no_number(changed: World) -> None:
     assert last_run(changed) == 3
 
 
-def test_what_one_run_replaced_and_deleted_on_both_sides_comes_back(changed: World) -> None:
+def test_undo_restores_what_a_run_replaced_and_deleted(changed: World) -> None:
     assert undone(changed, 2) == dict.fromkeys(BEFORE.keys() - {"stays"}, "done")
     assert changed.here() == {**BEFORE, "new": "new"}
     changed.run()
@@ -77,7 +77,7 @@ def test_what_one_run_replaced_and_deleted_on_both_sides_comes_back(changed: Wor
     changed.assert_in_step()
 
 
-def test_what_the_run_had_left_is_kept_and_an_undo_can_be_undone(changed: World) -> None:
+def test_undo_keeps_replaced_versions_and_can_be_undone(changed: World) -> None:
     undone(changed, 2)
     assert {"newer 1", "newer 2"} <= changed.kept()
     changed.run()
@@ -103,7 +103,7 @@ def test_paths_that_have_changed_since_on_either_side_stay_and_are_listed(change
     assert changed.here()["edited here"] == "newest 1"
 
 
-def test_a_file_that_was_only_touched_since_is_as_the_run_left_it(changed: World) -> None:
+def test_undo_accepts_a_file_whose_mtime_alone_changed(changed: World) -> None:
     changed.write("edited here", "newer 1")
     assert undone(changed, 2, "edited here") == {"edited here": "done"}
     assert changed.here()["edited here"] == "old 1"
@@ -113,7 +113,7 @@ def test_only_the_paths_asked_for_come_back(changed: World) -> None:
     assert undone(changed, 2, "gone*") == {"gone here": "done", "gone there": "done"}
 
 
-def test_a_run_that_took_nothing_away_is_refused(changed: World) -> None:
+def test_undo_of_a_run_without_deletes_or_replacements_is_rejected(changed: World) -> None:
     for run in (1, 99):
         with pytest.raises(UsageError, match=f"run {run} "):
             undone(changed, run)
@@ -144,7 +144,7 @@ def test_a_version_that_was_not_kept_is_listed(tmp_path: Path) -> None:
         assert undone(world, 2, dry_run=dry_run) == {"own": "skipped"}
 
 
-def test_what_a_run_replaced_is_forgotten_with_its_history(tmp_path: Path) -> None:
+def test_undo_data_is_pruned_with_the_history(tmp_path: Path) -> None:
     clock = FakeClock()
     world = World(tmp_path, MemoryStore(), clock=clock)
     world.retention = Retention(keep=10**9)

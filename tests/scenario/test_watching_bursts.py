@@ -86,9 +86,7 @@ def running(world: World) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("files", [2_000, pytest.param(20_000, marks=pytest.mark.campaign)])
-def test_a_burst_of_files_is_in_the_store_after_no_more_than_two_looks_at_everything(
-    tmp_path: Path, files: int
-) -> None:
+def test_burst_of_files_is_synced_with_at_most_two_full_scans(tmp_path: Path, files: int) -> None:
     world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
     with running(world) as running_loop:
         running_loop.full_passes = 0
@@ -108,7 +106,7 @@ def test_a_burst_of_files_is_in_the_store_after_no_more_than_two_looks_at_everyt
         assert running_loop.full_passes <= 2
 
 
-def test_an_overflow_costs_one_look_at_everything_and_no_file(tmp_path: Path) -> None:
+def test_event_overflow_costs_one_full_scan_and_no_file(tmp_path: Path) -> None:
     world = World(tmp_path, MemoryStore())
     listens = threading.Event()
     listens.set()

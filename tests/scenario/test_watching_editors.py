@@ -210,9 +210,7 @@ def test_a_save_is_one_upload_of_the_final_content(
     assert done(at_work) == []
 
 
-def test_a_save_that_takes_a_moment_between_delete_and_write_is_one_upload(
-    at_work: Kept[Hearing], world: World
-) -> None:
+def test_slow_save_by_delete_and_write_is_one_upload(at_work: Kept[Hearing], world: World) -> None:
     (world.root / "a").unlink()
     at_work.watch.catch_up()
     at_work.turn(1.0)
@@ -236,7 +234,7 @@ def test_a_renamed_folder_is_moved_in_the_store(at_work: Kept[Hearing], world: W
     assert done(at_work) == [f"move-remote new/inner/{number}" for number in range(5)]
 
 
-def test_a_rename_out_of_the_root_is_a_deletion_and_back_again_an_upload(
+def test_rename_out_of_the_folder_is_a_delete_and_back_an_upload(
     at_work: Kept[Hearing], world: World, tmp_path: Path
 ) -> None:
     (world.root / "a").rename(tmp_path / "out")
@@ -260,7 +258,7 @@ def test_a_file_that_never_rests_gets_into_the_store_whole(
         assert world.there()["log"].endswith("\n")
 
 
-def test_our_own_downloads_wake_no_second_look(at_work: Kept[Hearing], world: World) -> None:
+def test_own_downloads_trigger_no_further_scan(at_work: Kept[Hearing], world: World) -> None:
     for number in range(20):
         world.put(f"d/{number}", "from there")
     at_work.clock.advance(130)

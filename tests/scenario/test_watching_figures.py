@@ -63,7 +63,7 @@ def changed(world: World, at_work: Kept[NoWatch], *paths: str) -> None:
         at_work.watch.dirty.change(path)
 
 
-def test_before_the_first_scan_neither_pending_nor_the_health_of_the_watching_is_known(
+def test_status_before_the_first_scan_leaves_pending_and_watching_unknown(
     world: World,
 ) -> None:
     with world.open(clock=StoppedClock()) as session:
@@ -73,9 +73,7 @@ def test_before_the_first_scan_neither_pending_nor_the_health_of_the_watching_is
     assert (state.pending, state.watch_healthy, state.watch_reason) == (None, None, None)
 
 
-def test_while_everything_is_scanned_pending_is_unknown_and_then_what_is_to_be_moved(
-    world: World, store: Told
-) -> None:
+def test_pending_is_unknown_during_a_full_scan(world: World, store: Told) -> None:
     with kept(world, NoWatch) as at_work:
         for number in range(20):
             world.write(f"new/{number}", "x")
@@ -97,7 +95,7 @@ def test_while_everything_is_scanned_pending_is_unknown_and_then_what_is_to_be_m
         assert pending(at_work) == 0
 
 
-def test_what_was_taken_up_is_pending_until_it_is_done(world: World, store: Told) -> None:
+def test_planned_work_is_pending_until_done(world: World, store: Told) -> None:
     with kept(world, NoWatch) as at_work:
         found: list[int | None] = []
         changed(world, at_work, "a", "b")
@@ -109,7 +107,7 @@ def test_what_was_taken_up_is_pending_until_it_is_done(world: World, store: Told
         assert pending(at_work) == 0
 
 
-def test_while_the_store_is_away_pending_is_unknown(world: World, store: Told) -> None:
+def test_pending_is_unknown_while_the_store_is_offline(world: World, store: Told) -> None:
     with kept(world, NoWatch) as at_work:
         changed(world, at_work, "a")
         store.reachable = False
@@ -150,7 +148,7 @@ def test_a_listing_shows_nothing_of_changes_that_wait_in_the_folder(world: World
         assert at_work.loop.state.last_success_ns == first
 
 
-def test_while_a_path_fails_neither_another_ones_run_nor_a_quiet_listing_is_a_success(
+def test_failing_path_prevents_success_of_other_runs_and_listings(
     world: World, store: Told
 ) -> None:
     store.refused = "bad"
@@ -167,7 +165,7 @@ def test_while_a_path_fails_neither_another_ones_run_nor_a_quiet_listing_is_a_su
         assert (at_work.loop.state.last_success_ns or 0) > (first or 0)
 
 
-def test_conflict_copies_are_counted_until_a_person_has_settled_them(world: World) -> None:
+def test_conflict_copies_are_counted_until_resolved(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.put("a", "another version")
         changed(world, at_work, "a")
@@ -189,7 +187,7 @@ PROBLEM = IssueEvent(Issue.PROBLEM, "d/bad", "unreadable")
 
 
 @pytest.mark.parametrize("covered", [{"d/bad"}, {"d"}, None])
-def test_the_problem_of_a_file_that_was_deleted_is_gone_with_the_run_that_covers_it(
+def test_problem_of_a_deleted_file_is_cleared_by_its_run(
     covered: set[str] | None,
 ) -> None:
     waiting = Waiting()
@@ -202,7 +200,7 @@ def test_the_problem_of_a_file_that_was_deleted_is_gone_with_the_run_that_covers
     assert waiting.is_empty
 
 
-def test_a_busy_file_is_not_in_sync_until_a_run_covers_it_again() -> None:
+def test_busy_file_is_not_in_sync_until_synced() -> None:
     waiting = Waiting()
     waiting.note(IssueEvent(Issue.SKIPPED, "busy", "it changes"))
     waiting.run_ended(None, skipped=1)
@@ -213,14 +211,14 @@ def test_a_busy_file_is_not_in_sync_until_a_run_covers_it_again() -> None:
     assert waiting.is_empty
 
 
-def test_what_takes_no_part_by_design_keeps_nothing_from_being_in_sync() -> None:
+def test_excluded_paths_do_not_prevent_in_sync() -> None:
     waiting = Waiting()
     waiting.note(IssueEvent(Issue.SKIPPED, "link", "a symbolic link"))
     waiting.run_ended(None, skipped=0)
     assert waiting.is_empty
 
 
-def test_a_deleted_file_is_no_problem_any_more_without_a_scan_of_everything(
+def test_problem_of_a_deleted_file_is_cleared_without_a_full_scan(
     world: World, store: Told
 ) -> None:
     store.refused = "bad"
@@ -236,9 +234,7 @@ def test_a_deleted_file_is_no_problem_any_more_without_a_scan_of_everything(
         assert at_work.full_passes == 0
 
 
-def test_a_run_over_some_paths_says_nothing_of_the_others_in_the_status_of_a_stopped_folder(
-    world: World, store: Told
-) -> None:
+def test_partial_run_leaves_other_paths_in_stopped_status(world: World, store: Told) -> None:
     store.refused = "bad"
     world.write("bad", "x")
     assert world.run().problems == 1

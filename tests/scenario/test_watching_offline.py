@@ -32,7 +32,7 @@ class Away(MemoryStore):
         return super().stat(path)
 
 
-def test_a_store_that_fails_in_a_run_is_offline_with_the_reason_before_the_run_gives_up(
+def test_store_failing_during_a_run_is_reported_offline_at_once(
     tmp_path: Path,
 ) -> None:
     seen: list[FolderState] = []
@@ -62,7 +62,7 @@ def test_a_store_that_fails_in_a_run_is_offline_with_the_reason_before_the_run_g
         assert at_work.loop.state.state == "watching"
 
 
-def test_one_request_turned_away_among_others_is_not_offline() -> None:
+def test_one_throttled_request_does_not_mean_offline() -> None:
     clock = FakeClock()
     answers = Answers(clock)
     answers.failed(AWAY)
@@ -86,7 +86,7 @@ def test_a_refusal_is_an_answer() -> None:
         assert answers.trouble() is None
 
 
-def test_a_short_question_that_nobody_answers_is_offline_before_a_minute_is_over() -> None:
+def test_unanswered_request_means_offline_within_a_minute() -> None:
     clock = FakeClock()
     answers = Answers(clock)
     with answers.noted(short=True):

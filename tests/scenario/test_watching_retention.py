@@ -56,7 +56,7 @@ def in_trash(at_work: Kept[NoWatch]) -> set[str]:
     return {entry.path for entry in at_work.session.trash()}
 
 
-def test_a_day_after_the_last_run_the_daemon_removes_what_is_due(at_work: Kept[NoWatch]) -> None:
+def test_daemon_purges_due_trash_a_day_after_the_last_run(at_work: Kept[NoWatch]) -> None:
     at_work.turn(DAY - 10)
     assert in_trash(at_work) == {"mine", "theirs"}
     at_work.turn(20)
@@ -101,7 +101,7 @@ def test_while_the_store_is_out_of_reach_the_folders_trash_is_bounded(
     assert in_trash(at_work) == set()
 
 
-def test_while_a_run_takes_longer_than_a_day_it_is_done_all_the_same(
+def test_daemon_purges_trash_even_during_a_day_long_run(
     world: World, at_work: Kept[NoWatch]
 ) -> None:
     left: list[set[str]] = []

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.campaign
-def test_work_on_both_sides_faults_and_kills_leave_nothing_lost_and_nothing_behind(
+def test_soak_with_faults_and_kills_loses_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
     soak = [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.4", "--kill-every", "7"]

@@ -33,7 +33,7 @@ MUTATIONS = (
         5,
         "                and local == row[:5]\n",
         "                and local is not None\n                and local[:3] == row[:3]\n",
-        ("test_an_edit_of_the_same_size_with_its_mtime_set_back_is_seen",),
+        ("test_edit_of_equal_size_with_restored_mtime_is_detected",),
     ),
     Mutation(
         "an object is told by its size alone",
@@ -113,7 +113,7 @@ MUTATIONS = (
         None,
         "(self.baseline > 1 or self.deletes > self.baseline)",
         "self.baseline > 1",
-        ("test_push_delete_of_an_empty_folder_without_a_last_synced_state_is_held",),
+        ("test_push_delete_from_an_empty_folder_without_baseline_is_held",),
     ),
     Mutation(
         "a folder that lost its identity file is scanned",
@@ -141,7 +141,7 @@ MUTATIONS = (
         38,
         "        if self.store.stat(action.path) is not None:\n            raise PreconditionFailed(action.path)\n        return Outcome",
         "        return Outcome",
-        ("test_a_path_missing_from_a_listing_is_not_forgotten_while_it_is_there",),
+        ("test_unlisted_path_that_still_exists_is_not_forgotten",),
     ),
     Mutation(
         "an object that a listing left out is deleted in the folder",

@@ -283,7 +283,7 @@ MUTATIONS = (
         23,
         "if self.facts.hides_below and not isinstance(expect, RemoteObject):",
         "if False:",
-        ("test_what_a_listing_would_hide_is_not_written_and_not_deleted",),
+        ("test_keys_a_listing_would_hide_are_not_written_or_deleted",),
     ),
     Mutation(
         "the checksum of the storage behind Craft AI is not compared",
@@ -332,7 +332,7 @@ MUTATIONS = (
         None,
         "return None if self.store_trash is StoreTrash.OFF else self.keep",
         "return None if self.store_trash is not StoreTrash.ALL else self.keep",
-        ("test_a_delete_is_kept_there_all_the_same",),
+        ("test_costly_store_keeps_deletes",),
     ),
     Mutation(
         "an error under status 200 is a success",

@@ -55,7 +55,7 @@ MUTATIONS = (
         42,
         "if (file := stat(row[0])) is not None and (row[-1] or file.inode == row[2])",
         "if False",
-        ("test_an_edit_of_a_download_that_a_crash_left_unrecorded_is_no_conflict",),
+        ("test_edit_of_a_download_unrecorded_by_a_crash_is_no_conflict",),
     ),
     Mutation(
         "a conflict copy replaces one that the store has under its name",
@@ -76,7 +76,7 @@ MUTATIONS = (
         None,
         "if not self._holds(remote, row):",
         "if False:",
-        ("test_another_file_of_the_same_size_and_time_is_not_taken_for_a_rename",),
+        ("test_file_of_equal_size_and_time_is_not_a_rename",),
     ),
     Mutation(
         "deletes decided at the last look pass by the guard",
@@ -111,7 +111,7 @@ MUTATIONS = (
         51,
         "        if reason is None:\n            self._prune_history()",
         "        if True:\n            self._prune_history()",
-        ("test_after_the_clock_jumped_nothing_goes_until_it_has_agreed_for_an_hour",),
+        ("test_clock_jump_suspends_retention_for_an_hour",),
     ),
     Mutation(
         "time in which the machine was suspended looks like a jump of the clock",
@@ -135,7 +135,7 @@ MUTATIONS = (
         None,
         "not row.uploaded or row.version is None",
         "row.version is None",
-        ("test_a_version_of_another_client_is_kept_there_when_it_was_downloaded_before",),
+        ("test_costly_store_keeps_downloaded_versions_of_other_clients",),
     ),
     Mutation(
         "a clock that was set back keeps an event of deletes open",
@@ -240,14 +240,14 @@ MUTATIONS = (
         44,
         '    if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):\n        return True\n',
         "",
-        ("test_a_path_that_is_no_longer_utf8_is_damage_and_the_next_run_heals_it",),
+        ("test_non_utf8_path_in_the_state_is_damage_and_heals",),
     ),
     Mutation(
         "a full disk is taken for a damaged database",
         45,
         "_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)",
         "_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FULL)",
-        ("test_a_pass_that_a_full_disk_ended_goes_on_when_there_is_room",),
+        ("test_run_ended_by_a_full_disk_resumes_when_there_is_room",),
     ),
     Mutation(
         "a store inside the folder is accepted",
@@ -289,7 +289,7 @@ MUTATIONS = (
         None,
         "        return digest == agreed",
         "        return True",
-        ("test_damage_no_run_would_find_is_named_with_its_side_and_nothing_is_touched",),
+        ("test_scrub_names_the_damaged_side_and_changes_nothing",),
     ),
     Mutation(
         "the tenth version of a run is older than the second",
@@ -338,13 +338,13 @@ MUTATIONS = (
         44,
         'damage = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]',
         'damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]',
-        ("test_synced_paths_out_of_order_are_damage_and_the_next_run_heals_it",),
+        ("test_synced_paths_out_of_order_are_damage_and_heal",),
     ),
     Mutation(
         "the state database is not checked when it is opened",
         44,
         '    if damage != "ok":',
         "    if False:",
-        ("test_synced_paths_out_of_order_are_damage_and_the_next_run_heals_it",),
+        ("test_synced_paths_out_of_order_are_damage_and_heal",),
     ),
 )
