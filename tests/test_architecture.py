@@ -60,7 +60,7 @@ OWNERS = {
     "botocore": ("stores/s3", "daemon/events.py"),
     "click": ("cli/",),
     "craft_ai_sdk": ("stores/craftai",),
-    "distributed": ("migrate/fleet.py",),
+    "distributed": ("migrate/dask.py",),
     "fsspec": ("filesystem.py",),
     "greenlet": ("net/tasks.py",),
     "jwt": ("serve/",),

@@ -10,7 +10,7 @@ import click
 from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, size_shown
 from craftsync.config.options import MigrateOptions
-from craftsync.migrate import command, words
+from craftsync.migrate import command, options
 from craftsync.migrate.options import MigrationReport
 
 _options = (
@@ -47,7 +47,7 @@ def migrate(source: str, target: str, **flags: Any) -> int:
       craftsync migrate --delete --verify full s3://old/data s3://new/data
       craftsync migrate --exclude "*.tmp" --storage-class source s3://old s3://new
     """
-    rate = words.parse_bandwidth(flags["bandwidth"])
+    rate = options.parse_bandwidth(flags["bandwidth"])
     with reporting("migrate", flags) as output:
         names = MigrateOptions.__annotations__
         asked = cast(

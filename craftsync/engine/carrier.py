@@ -29,7 +29,7 @@ from craftsync.engine.content import Fetched, Fetcher, PartialDownload, RootSour
 from craftsync.engine.held import ARCHIVED
 from craftsync.engine.report import Outcome, Staged, Status, sentence
 from craftsync.engine.settle import Settled, Settler
-from craftsync.engine.step import Carrier, Task
+from craftsync.engine.sides import Carrier, Task
 from craftsync.errors import (
     NotKept,
     ObjectArchived,

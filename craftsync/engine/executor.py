@@ -16,12 +16,12 @@ from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.merge import Triple
 from craftsync.core.model import Action, Kind
-from craftsync.engine import unflushed
+from craftsync.engine import identity
 from craftsync.engine.content import PART, WHOLE, PartialDownload
 from craftsync.engine.held import ARCHIVED, DELETES, note_deletes
 from craftsync.engine.planner import Answers, Intake, totals_of
 from craftsync.engine.report import Outcome, Staged, Status
-from craftsync.engine.step import Carrier, Listener, Note, Task
+from craftsync.engine.sides import Carrier, Listener, Note, Task
 from craftsync.engine.tally import Journal
 from craftsync.engine.undo import replaced_by
 from craftsync.errors import Interrupted, PathError, RequestDenied, StoreMissing
@@ -361,7 +361,7 @@ class Executor:
         if done & made or (may_be_lost and self._carrier.policy.deletes):
             self._carrier.sync()
         elif may_be_lost:
-            unflushed.note(self._state.database, self._clock)
+            identity.note(self._state.database, self._clock)
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
             learned = self._carrier.stores[-1].barrier()
             finished = [outcome.completed(learned) for outcome in finished]
@@ -376,7 +376,7 @@ class Executor:
         local = outcome.action.local
         if local is None or not outcome.rows:
             return False
-        return abs(self._clock.now_ns() - local.ctime_ns) < unflushed.YOUNG_NS
+        return abs(self._clock.now_ns() - local.ctime_ns) < identity.YOUNG_NS
 
     def _record(self, finished: list[Outcome]) -> None:
         now = self._clock.now_ns()

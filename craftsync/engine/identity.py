@@ -1,8 +1,12 @@
-"""How every run begins: check that folder and store are the known ones, learn what the store can do.
+"""Whether both sides are what they were: identity files, what a store can do, and files a power cut may have taken.
 
 Both sides hold an identity file with a random id. A missing or different id
 stops the run: an unmounted disk, a wrong prefix or a recreated bucket must never
 look like a user who deleted all files.
+
+A run that deletes nothing does not wait for the disk. If the power is then cut,
+a file that was pushed may be gone, or hold what was never written: nobody's
+delete, and nobody's edit.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import re
 import uuid
 from pathlib import Path
 
-from craftsync.clock import Clock
+from craftsync.clock import Clock, boot_id
 from craftsync.core.model import ABSENT, OWN_FOLDER
 from craftsync.engine.report import Issue, IssueEvent, OnEvent, Report
 from craftsync.errors import (
@@ -174,3 +178,32 @@ def report_recovery(database: Database, report: Report, on_event: OnEvent, meani
         event = IssueEvent(Issue.PROBLEM, str(aside), reason)
         report.note(event)
         on_event(event)
+
+
+YOUNG_NS = 600 * 10**9
+"""Age up to which a file may not be on the disk yet; Linux writes it there within a minute, on batteries later."""
+
+_NOTE = "unflushed"
+
+
+def note(database: Database, clock: Clock) -> None:
+    """Note that files are recorded now that the disk may not have."""
+    if not (known := database.get(_NOTE)) or known.partition(" ")[0] != boot_id():
+        database.put(_NOTE, f"{boot_id()} {clock.now_ns() - YOUNG_NS}")
+
+
+def settle(root: Folder, state: PairState, *, flush: bool) -> None:
+    """Forget what is remembered of such files once the machine was restarted; until then, `flush` them.
+
+    Without a last synced state both sides are compared, and nothing is deleted.
+    """
+    boot, _, since = (state.database.get(_NOTE) or "").partition(" ")
+    if not boot or (boot == boot_id() and not flush):
+        return
+    if boot == boot_id():
+        root.sync()
+    else:
+        young = [row.path for row in state.baseline.rows() if row.ctime_ns >= int(since)]
+        with state.transaction():
+            state.baseline.forget(young)
+    state.database.put(_NOTE, "")

@@ -17,8 +17,7 @@ from craftsync.engine.identity import confirm_root, confirm_store
 from craftsync.engine.planner import Changes, Intake, Planner
 from craftsync.engine.report import OnEvent, Options, Outcome, Report, Staged
 from craftsync.engine.settle import Settler
-from craftsync.engine.sides import FolderSide, StoreSide
-from craftsync.engine.step import Carrier, Note
+from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide
 from craftsync.engine.tally import Tally
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules

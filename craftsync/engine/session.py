@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, LocalFile, Mode, RemoteObject
 from craftsync.core.retention import Retention
-from craftsync.engine import inspect, planfile, unflushed
+from craftsync.engine import identity, inspect, planfile
 from craftsync.engine.content import Fetcher
 from craftsync.engine.held import Approval, Returning, as_new
 from craftsync.engine.identity import (
@@ -174,7 +174,7 @@ class Session:
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
         self._meet_store(options)
         if not options.dry_run:
-            unflushed.settle(self.root, self.state, flush=options.policy.deletes)
+            identity.settle(self.root, self.state, flush=options.policy.deletes)
         self.state.plan.pair_again()
         make_round = partial(self._round, command)
         in_rounds(report, options, on_event, self.clock, make_round, paths=paths, changes=changes)

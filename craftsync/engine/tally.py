@@ -22,7 +22,7 @@ from craftsync.engine.report import (
     Report,
     Status,
 )
-from craftsync.engine.step import Note
+from craftsync.engine.sides import Note
 from craftsync.errors import PathObstructed
 from craftsync.net.pace import Hashing, Limiter
 from craftsync.net.tasks import Pool

@@ -27,14 +27,16 @@ from craftsync.core.model import (
 )
 from craftsync.engine.content import digest_of
 from craftsync.engine.report import Outcome, Status
-from craftsync.engine.step import Carrier, Task
+from craftsync.engine.sides import Carrier, Task
 from craftsync.errors import (
     PathBusy,
     PathError,
     PreconditionFailed,
 )
 from craftsync.hashing import update_in_place
-from craftsync.migrate.content import (
+from craftsync.migrate.options import Verified, Verify
+from craftsync.migrate.properties import PropertyPolicy
+from craftsync.migrate.stream import (
     LARGE_SHARE,
     WHOLE,
     MemoryBudget,
@@ -43,8 +45,6 @@ from craftsync.migrate.content import (
     is_md5,
     read_whole,
 )
-from craftsync.migrate.options import Verified, Verify
-from craftsync.migrate.properties import PropertyPolicy
 from craftsync.net.pace import Hashing, Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.stores.base import CopyingStore, Expect, Store, UploadJournal

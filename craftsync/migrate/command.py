@@ -1,10 +1,10 @@
-"""One migration, from the words of a call to its report: what the command line and the Python API share."""
+"""One migration or check, from the words of a call to its report: what the command line and the Python API share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from craftsync import opening
 from craftsync.clock import SystemClock, stamp
 from craftsync.config import file as configuration
-from craftsync.config import pairs
+from craftsync.config import pairs, places
 from craftsync.config.options import (
     MigrateOptions,
     PairOptions,
@@ -22,21 +22,103 @@ from craftsync.config.options import (
     given_by,
     refuse_unknown,
 )
-from craftsync.config.places import Location, S3Access, S3Location
-from craftsync.core.model import Compare, Mode
-from craftsync.engine.report import Event, Report
+from craftsync.config.places import (
+    CraftAiLocation,
+    DirectoryLocation,
+    Location,
+    S3Access,
+    S3Location,
+)
+from craftsync.core.model import Compare, LocalFile, Mode, RemoteObject, as_object
+from craftsync.engine.content import digest_of
+from craftsync.engine.inspect import Checker
+from craftsync.engine.report import Event, OnEvent, Report
 from craftsync.errors import UsageError
 from craftsync.local.ignore import CallRules
-from craftsync.migrate import places
-from craftsync.migrate.words import options_for
-from craftsync.net.pace import FIRST
+from craftsync.migrate.options import options_for
+from craftsync.migrate.shards import Span
+from craftsync.migrate.sides import SourceSide, TargetSide
+from craftsync.migrate.stream import is_md5
+from craftsync.net.pace import FIRST, Limiter
 from craftsync.runs import options_of
+from craftsync.state.database import Database
 from craftsync.state.history import Outside
 from craftsync.state.migration import MigrationState, migration_folder
+from craftsync.stores.base import Store
 
 if TYPE_CHECKING:
-    from craftsync.migrate.fleet import Fleet
+    from craftsync.migrate.dask import Fleet
     from craftsync.migrate.options import MigrationOptions, MigrationReport
+
+
+_REMEDY = "Name two stores that share nothing, or folders beside each other."
+
+
+@contextmanager
+def opened(
+    source: Location, target: Location, *, create: bool, stand_in: bool
+) -> Iterator[tuple[Store, Store]]:
+    """Open both for the length of a `with`, keys as they are; raises `UsageError` where one lies in the other.
+
+    A directory store that is not there is an error as a source; as a target it
+    is made with `create`, and an empty folder stands in for it with `stand_in`.
+    """
+    _refuse_overlap(source, target)
+    with ExitStack() as stack:
+        address = places.address_of(target)
+        if stand_in and not places.exists(target):
+            empty = stack.enter_context(TemporaryDirectory(prefix="craftsync-"))
+            target = DirectoryLocation(Path(empty))
+        there = stack.enter_context(opening.open_store(source, create=False, raw_keys=True))
+        here = stack.enter_context(opening.open_store(target, create=create, raw_keys=True))
+        here.location = address
+        _refuse_shared_place(there, here)
+        yield there, here
+
+
+def resolve(
+    source: str,
+    target: str,
+    config: str | os.PathLike[str] | None,
+    source_access: S3Access,
+    target_access: S3Access,
+) -> tuple[Location, Location]:
+    """Return what two STORE words stand for."""
+    known = configuration.load(config)
+    return (
+        places.resolve(source, known, source_access),
+        places.resolve(target, known, target_access),
+    )
+
+
+def _refuse_overlap(source: Location, target: Location) -> None:
+    match source, target:
+        case DirectoryLocation(), DirectoryLocation():
+            relation = places.relation(source.path, target.path)
+        case CraftAiLocation(), CraftAiLocation() if source.url == target.url:
+            relation = _relation_of_folders(source.folder, target.folder)
+        case _:
+            relation = None
+    if relation is not None:
+        raise UsageError(f"The source {source} {relation} the target {target}.", remedy=_REMEDY)
+
+
+def _relation_of_folders(one: str, other: str) -> str | None:
+    if one == other:
+        return "is the same as"
+    if f"{one}/".startswith(f"{other}/") or not other:
+        return "lies inside"
+    return "contains" if f"{other}/".startswith(f"{one}/") or not one else None
+
+
+def _refuse_shared_place(source: Store, target: Store) -> None:
+    """Refuse what only the stores themselves know to be the same place, whatever words they were named by."""
+    origin, other = source.features.origin, target.features.origin
+    if origin is not None and other is not None and origin.overlaps(other):
+        raise UsageError(
+            f"The source {source.location} and the target {target.location} overlap.",
+            remedy=_REMEDY,
+        )
 
 
 def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
@@ -48,7 +130,7 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
         return _run_on_fleet(source, target, asked, options)
     dry_run = options.run.dry_run
     place, other = _places(source, target, asked, options)
-    with places.opened(place, other, create=not dry_run, stand_in=dry_run) as (store, to):
+    with opened(place, other, create=not dry_run, stand_in=dry_run) as (store, to):
         folder = migration_folder(
             pairs.state_dir_of(asked), store.location, to.location, str(options.shard or "")
         )
@@ -82,7 +164,7 @@ def _run_on_fleet(
     place, other = _places(source, target, asked, options)
     started = SystemClock().monotonic()
     with (
-        places.opened(place, other, create=True, stand_in=False) as (store, to),
+        opened(place, other, create=True, stand_in=False) as (store, to),
         closing(_fleet(str(asked.get("dask")))) as fleet,
         TemporaryDirectory() as manifests,
     ):
@@ -112,7 +194,7 @@ def run_share(
 
 def _fleet(address: str) -> Fleet:
     try:
-        from craftsync.migrate.fleet import Fleet
+        from craftsync.migrate.dask import Fleet
     except ImportError as error:
         raise UsageError(
             f"--dask needs a package that is not installed ({error.name}).",
@@ -158,25 +240,23 @@ def check(
     `on_line` is told of each path: "=" equal, "-" only in the target, "+" only
     in the source, "*" different, "!" could not be read.
     """
-    from craftsync.migrate import checker
-
     refuse_unknown(asked, RunOptions)
     access = pairs.access_of(asked)
     source, target = words
-    place, other = places.resolve(source, target, asked.get("config"), access, access)
+    place, other = resolve(source, target, asked.get("config"), access, access)
     options = options_of(asked, Settings.of(given_by(asked)), Mode.PUSH)
     rules = CallRules(options.include, options.exclude)
     size_only = options.policy.compare is Compare.SIZE_ONLY
-    with places.opened(place, other, create=False, stand_in=False) as (store, to):
+    with opened(place, other, create=False, stand_in=False) as (store, to):
         on_event = asked.get("on_event", _ignore)
         at_once = options.transfers or FIRST
-        return checker.check(store, to, rules, at_once, on_line, on_event, size_only=size_only)
+        return _compared(store, to, rules, at_once, on_line, on_event, size_only=size_only)
 
 
 def _places(
     source: str, target: str, asked: MigrateOptions, options: MigrationOptions
 ) -> tuple[Location, Location]:
-    place, other = places.resolve(source, target, *_access(asked))
+    place, other = resolve(source, target, *_access(asked))
     if options.storage_class is not None and not isinstance(other, S3Location):
         raise UsageError(
             f"--storage-class: the target {other} is not in S3 and has no storage classes.",
@@ -198,3 +278,44 @@ def _access(asked: MigrateOptions) -> tuple[Any, S3Access, S3Access]:
 
 def _ignore(event: Event) -> None:
     """Take no notice of an event."""
+
+
+_READ_AT_ONCE = 8
+"""Each of them holds a part of its object in memory."""
+
+
+def _compared(
+    source: Store,
+    target: Store,
+    rules: CallRules,
+    workers: int,
+    on_line: Callable[[str, str], None],
+    on_event: OnEvent,
+    *,
+    size_only: bool = False,
+) -> Report:
+    """Compare two stores as `Checker.run` says; with `size_only`, only how many bytes they hold.
+
+    By checksums where both stores are on one server and have true ones, which
+    is known only of a server that was tried; else by reading both.
+    """
+    report, clock = Report("check"), SystemClock()
+    started = clock.monotonic()
+    features = source.features, target.features
+    has_true_md5s = all(side.md5_versions for side in features)
+
+    def equal(left: LocalFile, there: RemoteObject) -> bool:
+        here = as_object(left)
+        if here.size != there.size or size_only:
+            return here.size == there.size
+        if has_true_md5s and is_md5(here.version) and here.version == there.version:
+            return True
+        limiter = Limiter(None, clock)
+        return digest_of(source, here, limiter) == digest_of(target, there, limiter)
+
+    left, right = SourceSide(source, rules, Span()), TargetSide(target, rules, Span())
+    at_once, stores = min(workers, _READ_AT_ONCE), [source, target]
+    with closing(Database.scratch()) as database:
+        Checker(left, right, database, equal, at_once, stores, on_event).run(report, on_line)
+    report.seconds = round(clock.monotonic() - started, 3)
+    return report

@@ -2,36 +2,111 @@
 
 A `Migration` belongs to one thread. Clock and pool are arguments, so that a
 test can take time and threads away.
+
+The target gets an identity file; the source is left as it is, and has one if it
+was ever kept in sync with a folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from craftsync.clock import Clock, SystemClock, stamp
-from craftsync.core.model import Compare, Mode, Policy
-from craftsync.engine.identity import learn, report_recovery
+from craftsync.core.model import Compare, Kind, Mode, Policy
+from craftsync.engine.identity import STORE_MARK, learn, mark_of, report_recovery, write_mark
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options
 from craftsync.engine.run import MakePool, Round, in_rounds
-from craftsync.engine.step import Carrier
+from craftsync.engine.sides import Carrier
 from craftsync.engine.tally import Tally
-from craftsync.migrate import estimate, manifest
+from craftsync.errors import StoreChanged, UsageError
+from craftsync.migrate import manifest
 from craftsync.migrate.carrier import CopyCarrier
-from craftsync.migrate.content import MIB, MemoryBudget
-from craftsync.migrate.identity import confirm
 from craftsync.migrate.options import MigrationOptions, MigrationReport, Verify
 from craftsync.migrate.properties import PropertyPolicy
 from craftsync.migrate.shards import Span, span_of
 from craftsync.migrate.sides import NestingDetector, SourceSide, TargetSide
+from craftsync.migrate.stream import MIB, PART, WHOLE, MemoryBudget
 from craftsync.net.pace import Limiter
 from craftsync.net.tasks import TaskPool
 from craftsync.state.migration import MigrationState
+from craftsync.state.plan import Step
 from craftsync.stores.base import Store
+
+_PER_LARGE_OBJECT = 4
+"""A look at the source, and the begin, the end and a look after it in the target."""
+
+
+def requests(
+    steps: Iterable[Step], *, server_side: bool, stats: bool, asks: bool, reads_back: bool
+) -> int:
+    """Return how many requests both stores get for these steps, listings and repetitions left out.
+
+    `stats` says whether the server's copies need a stat of the source first,
+    `asks` says whether each object is asked for its properties, `reads_back`
+    whether each copy is read and compared: with what passed through here, or
+    with the source, where the server copies.
+    """
+    more = asks + (server_side and stats) + (reads_back and 1 + server_side)
+    return sum(
+        _of(step, server_side) + (step.action.kind is Kind.UPLOAD and more) for step in steps
+    )
+
+
+def _of(step: Step, server_side: bool) -> int:
+    match step.action.kind:
+        case Kind.FORGET:
+            return 0
+        case Kind.DELETE_REMOTE:
+            return 3
+        case Kind.RECONCILE:
+            return 2
+    keeping = 2 if step.action.remote is not None else 0
+    if server_side:
+        return 1 + keeping
+    size = step.action.local.size if step.action.local else 0
+    return keeping + (2 if size <= WHOLE else 2 * -(-size // PART) + _PER_LARGE_OBJECT)
+
+
+def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) -> None:
+    """Check both marks against the database; with `mark`, set the target's on first use.
+
+    Raises `StoreChanged` when a store is not the one it was, and `UsageError`
+    when both are the same one under two names.
+    """
+    ids = [
+        _confirmed(store, state, name) for store, name in ((source, "source"), (target, "target"))
+    ]
+    if ids[1] is None and mark:
+        ids[1] = write_mark(target)
+        # A place without a mark has one now, also under its other name.
+        ids[0] = mark_of(source)
+    if ids[0] is not None and ids[0] == ids[1]:
+        raise UsageError(
+            f"{source.location} and {target.location} are the same store ({STORE_MARK}).",
+            remedy="If one was copied from the other by another tool, remove the target's mark.",
+        )
+    if ids[1] is not None:
+        state.database.put("target_id", ids[1])
+
+
+def _confirmed(store: Store, state: MigrationState, name: str) -> str | None:
+    found, known = mark_of(store), state.database.get(f"{name}_id")
+    if known is not None and found != known:
+        what = "lost its mark" if found is None else "is not the store it was"
+        raise StoreChanged(
+            f"the {name} {store.location} {what} ({STORE_MARK})",
+            remedy="Check bucket, prefix and credentials. If it really is a new store, use"
+            " another --state-dir: what is there is then compared anew.",
+        )
+    if found is not None and known is None:
+        state.database.put(f"{name}_id", found)
+    return found
+
 
 _ROOM = 96 * MIB
 """Memory for the objects on their way that are larger than `CopyCarrier.short`."""
@@ -175,7 +250,7 @@ class CopyRound(Round):
     def _estimated(self) -> int:
         """Return how many requests the plan would take."""
         server_side, features = self._by_server(), self.sides.target.features
-        return estimate.requests(
+        return requests(
             self.state.plan.steps(),
             server_side=server_side,
             # The MD5 of a copy, too, shows of which source it is; a dry run knows of no server that has neither.

@@ -1,16 +1,34 @@
-"""How a migration is to be done, and what it reports."""
+"""How a migration is to be done and what it reports, and the keywords that say so.
+
+What is asked of a run in the same way is in `craftsync.config.options`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import cast
 
-from craftsync.core.model import READ_BACK, BaselineRow, Kind
+from craftsync.config.options import (
+    MigrateOptions,
+    RunOptions,
+    Settings,
+    SharedOptions,
+    given_by,
+    read,
+    refuse_unknown,
+)
+from craftsync.config.parsers import BadWord, choice_of, parse_rates
+from craftsync.core.model import READ_BACK, BaselineRow, Kind, Mode
 from craftsync.engine.report import Options, Report
+from craftsync.errors import UsageError
 from craftsync.local.ignore import CallRules
+from craftsync.migrate.properties import UNREADABLE
 from craftsync.migrate.shards import Shard
+from craftsync.runs import options_of
 
 
 class Verify(StrEnum):
@@ -84,3 +102,66 @@ class MigrationReport(Report):
     def agreed(self, rows: Sequence[BaselineRow]) -> None:
         for row in rows:
             self.verified[row.verified] = self.verified.get(row.verified, 0) + 1
+
+
+_MOST_SHARDS = 10_000
+_STORAGE_CLASS = re.compile(r"source|[A-Z][A-Z0-9_-]{0,63}")
+_SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
+
+
+def options_for(asked: MigrateOptions) -> MigrationOptions:
+    """Return the options of a run; raises `UsageError` for a word that means nothing."""
+    refuse_unknown(asked, MigrateOptions)
+    shared = cast(
+        RunOptions,
+        {name: value for name, value in asked.items() if name in SharedOptions.__annotations__},
+    )
+    manifest = asked.get("manifest")
+    run = options_of(shared, Settings.of(given_by(shared)), Mode.PUSH)
+    verify = read(asked, "verify", choice_of(Verify, "way to verify")) or Verify.CHECKSUM
+    storage_class = read(asked, "storage_class", parse_storage_class)
+    if storage_class in UNREADABLE and verify is Verify.FULL:
+        raise UsageError(
+            f"--verify full: an object of the class {storage_class} cannot be read back.",
+            remedy="Verify by checksum, or give --storage-class another class.",
+        )
+    return MigrationOptions(
+        run=run,
+        rules=CallRules(run.include, run.exclude),
+        no_overwrite=asked.get("no_overwrite", False),
+        verify=verify,
+        shard=read(asked, "shard", parse_shard),
+        manifest=Path(manifest).expanduser() if manifest else None,
+        manifest_in_target=asked.get("manifest_in_target", False),
+        server_side=not asked.get("stream", False),
+        storage_class=storage_class,
+        tags=asked.get("tags", False),
+    )
+
+
+def parse_shard(word: object) -> Shard:
+    """Read "2/8" as the second of eight shares."""
+    found = _SHARD.fullmatch(word) if isinstance(word, str) else None
+    if found and 1 <= int(found[1]) <= int(found[2]) <= _MOST_SHARDS:
+        return Shard(int(found[1]), int(found[2]))
+    raise BadWord("is not a share", f"Use I/N with I from 1 to N, N up to {_MOST_SHARDS}: 1/4.")
+
+
+def parse_storage_class(word: object) -> str:
+    """Read the name of a storage class, of which servers have their own, or "source"."""
+    if not isinstance(word, str) or not _STORAGE_CLASS.fullmatch(word):
+        raise BadWord(
+            "is not a storage class", 'Use a name such as STANDARD_IA, or "source" to keep each.'
+        )
+    return word
+
+
+def parse_bandwidth(word: str) -> float:
+    """Read how many bytes per second a dry run reckons with."""
+    try:
+        rate = parse_rates(word).upload
+        if rate is None:
+            raise BadWord("is not a bandwidth", "Use bytes per second with K, M or G such as 100M.")
+    except BadWord as bad:
+        raise UsageError(f"--bandwidth: {word!r} {bad}.", remedy=bad.remedy) from bad
+    return rate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from craftsync.engine.step import Note
+from craftsync.engine.sides import Note
 from craftsync.engine.tally import Journal
 from craftsync.net.tasks import SerialPool
 from craftsync.state.migration import MigrationState

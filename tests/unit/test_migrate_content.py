@@ -17,8 +17,8 @@ from craftsync.clock import SystemClock
 from craftsync.core.model import RemoteObject
 from craftsync.engine.content import digest_of
 from craftsync.errors import ContentDamaged, PathBusy, StoreUnavailable
-from craftsync.migrate import content
-from craftsync.migrate.content import MemoryBudget, Stream, read_whole
+from craftsync.migrate import stream as content
+from craftsync.migrate.stream import MemoryBudget, Stream, read_whole
 from craftsync.net.pace import UNPACED, Limiter
 from craftsync.stores.craftai import Limits as CraftAiLimits
 from craftsync.stores.s3 import Limits

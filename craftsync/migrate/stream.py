@@ -1,4 +1,4 @@
-"""An object of one store as content for another: hashed on its way, never whole in memory unless it is small.
+"""An object of one store as content for the other: hashed on its way, never whole in memory unless it is small.
 
 Every byte read is counted against the rate of the source. Nothing here decides
 or writes.
