@@ -139,12 +139,16 @@ class _Threads:
         finally:
             self._awaited.discard(result)
             _fail(result, Interrupted())
-            if thread in self._running:
-                # It ends once it is back from its wait, whatever the SDK would do next.
+            self._end(thread)
+            self._slots.release()
+
+    def _end(self, thread: threading.Thread) -> None:
+        """Let a thread that is left behind end once it is back from its wait, whatever the SDK would do next."""
+        with self._lock:  # Without it, the number could be another thread's by now.
+            if thread in self._running and thread.is_alive():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
                 )
-            self._slots.release()
 
     def cancel(self) -> None:
         self._cancelled = True
