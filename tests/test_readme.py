@@ -245,7 +245,7 @@ def test_craft_ai_page_works_beside_the_real_sdk(tmp_path: Path, served: dict[st
     assert "'datasets/copy.csv'" in run_python(unchanged, tmp_path, variables | served)
 
 
-def test_picture_is_what_make_run_prints(tmp_path: Path) -> None:
+def test_readme_picture_is_what_make_run_prints(tmp_path: Path) -> None:
     [picture] = [block.body for block in BLOCKS["README.md"] if block.note.startswith("picture")]
     run = subprocess.run(
         [sys.executable, PROJECT / "docs" / "demo.py", tmp_path / "demo"],

@@ -63,7 +63,7 @@ def rows(state: Path, query: str) -> list[Any]:
         return []
 
 
-def test_an_upload_that_was_killed_goes_on_with_the_parts_that_arrived(
+def test_killed_upload_resumes_with_arrived_parts(
     on_moto: Craftsync, client: Any, tmp_path: Path
 ) -> None:
     content = os.urandom(SIZE)
@@ -86,7 +86,7 @@ def test_an_upload_that_was_killed_goes_on_with_the_parts_that_arrived(
     assert rows(state, "SELECT * FROM upload") == []
 
 
-def test_a_download_that_was_killed_goes_on_in_the_file_it_began(
+def test_killed_download_resumes_in_its_temporary_file(
     on_moto: Craftsync, client: Any, tmp_path: Path
 ) -> None:
     content = os.urandom(SIZE)

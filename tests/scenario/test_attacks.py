@@ -27,7 +27,7 @@ class _ControlThreadDies(BaseException):
     """Stands for a SIGKILL at a moment when uploads were made and none was recorded."""
 
 
-def test_deletes_decided_at_the_last_look_go_through_the_guard(
+def test_deletes_decided_at_the_last_stat_are_guarded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Uploaded, never recorded, then gone from the root: still more deletes than one run may make."""
@@ -98,7 +98,7 @@ def test_the_temporary_of_a_download_that_became_pointless_is_removed(tmp_path: 
 
 
 @pytest.mark.parametrize("lost", ["swept by a run with another store", "removed by hand"])
-def test_a_download_whose_unfinished_file_is_gone_begins_anew(
+def test_download_with_a_missing_temporary_file_restarts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     """The parts that are recorded are holes in a file that is made again."""
@@ -131,9 +131,7 @@ def test_a_download_whose_unfinished_file_is_gone_begins_anew(
 
 
 @pytest.mark.parametrize("renamed_in", ["root", "store"])
-def test_the_old_path_of_a_move_that_came_to_nothing_is_looked_at_again_too(
-    tmp_path: Path, renamed_in: str
-) -> None:
+def test_old_path_of_a_failed_move_is_checked_again(tmp_path: Path, renamed_in: str) -> None:
     """It was edited on the other side between the look and the move."""
     store = _Edited()
     world = World(tmp_path, store)
@@ -153,7 +151,7 @@ def test_the_old_path_of_a_move_that_came_to_nothing_is_looked_at_again_too(
     assert len(world.here()) == 2
 
 
-def test_a_planned_move_of_a_file_that_holds_something_else_by_now_is_not_made(
+def test_planned_move_of_a_changed_file_is_skipped(
     tmp_path: Path,
 ) -> None:
     store = _Edited()
@@ -180,7 +178,7 @@ def test_a_planned_move_of_a_file_that_holds_something_else_by_now_is_not_made(
     assert world.here()["new"] == "content of old"
 
 
-def test_a_download_that_only_lacks_its_record_is_not_taken_for_another_version(
+def test_unrecorded_download_is_not_another_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All parts have arrived before the crash, and the object is replaced as the next run looks."""
@@ -216,7 +214,7 @@ def test_a_download_that_only_lacks_its_record_is_not_taken_for_another_version(
     assert world.here() == {"big": "new text" * 200}
 
 
-def test_an_own_write_is_known_also_after_a_pass_that_could_not_look_at_it(
+def test_own_write_is_recognized_after_a_run_without_a_stat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Uploaded, never recorded, edited since; and the first run after that cannot ask the store."""

@@ -25,7 +25,7 @@ def fill(world: World, count: int = 40) -> None:
     world.run()
 
 
-def test_too_many_deletions_are_held_while_the_rest_goes_on(world: World) -> None:
+def test_too_many_deletes_are_held_while_the_rest_continues(world: World) -> None:
     fill(world)
     for number in range(30):
         world.remove(f"f{number:03}")
@@ -52,7 +52,7 @@ def test_a_store_suddenly_empty_deletes_nothing(world: World) -> None:
     assert (report.held, len(world.here())) == (5, 5)
 
 
-def test_a_store_suddenly_empty_deletes_nothing_that_needs_a_second_look_either(
+def test_suddenly_empty_store_deletes_no_racy_files(
     tmp_path: Path,
 ) -> None:
     """Files written in the tick they were looked at in are hashed first, and decided in a later round."""
@@ -69,7 +69,7 @@ def test_a_store_suddenly_empty_deletes_nothing_that_needs_a_second_look_either(
     assert (report.held, len(world.here())) == (5, 5)
 
 
-def test_deletions_that_needed_a_second_look_are_added_to_those_before(tmp_path: Path) -> None:
+def test_deletes_after_a_second_stat_count_with_earlier_ones(tmp_path: Path) -> None:
     clock = FakeClock()
     world = World(tmp_path, MemoryStore(), clock=clock)
     for number in range(40):
@@ -92,7 +92,7 @@ def test_a_root_suddenly_empty_deletes_nothing(world: World) -> None:
     assert (report.held, len(world.there())) == (5, 5)
 
 
-def test_a_root_that_lost_its_mark_is_refused(world: World) -> None:
+def test_folder_that_lost_its_identity_file_is_rejected(world: World) -> None:
     fill(world, 3)
     shutil.rmtree(world.root)
     world.root.mkdir()
@@ -109,7 +109,7 @@ def test_another_folder_in_the_place_of_the_root_is_refused(world: World) -> Non
         world.run()
 
 
-def test_a_store_that_lost_its_mark_is_refused(world: World) -> None:
+def test_store_that_lost_its_identity_file_is_rejected(world: World) -> None:
     fill(world, 3)
     world.store.delete(".craftsync/store-id", expect=None)
     with pytest.raises(StoreChanged, match="lost its mark"):
@@ -197,7 +197,7 @@ def test_a_store_that_vanishes_is_reported_and_the_root_stays(tmp_path: Path) ->
     assert len(world.here()) == 3
 
 
-def test_nothing_is_made_in_the_empty_mount_point_of_a_root_that_is_away(world: World) -> None:
+def test_nothing_is_created_in_an_unmounted_folders_mount_point(world: World) -> None:
     fill(world, 5)
     world.root.rename(world.root.with_name("the disk"))
     world.root.mkdir()
@@ -213,7 +213,7 @@ class _Unsorted(MemoryStore):
         return reversed([*super().list(prefix, **options)])
 
 
-def test_a_listing_that_comes_out_of_order_is_none_and_changes_nothing(tmp_path: Path) -> None:
+def test_listing_out_of_order_changes_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, _Unsorted())
     fill(world, 1)
     for name in ("a", "b", "g"):

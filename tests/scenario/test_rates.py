@@ -69,7 +69,7 @@ def store(
 
 
 @pytest.mark.parametrize("size", [3 * MIB, 18 * MIB], ids=["in one piece", "in parts"])
-def test_an_upload_takes_as_long_as_its_rate_says(store: Store, size: int, tmp_path: Path) -> None:
+def test_upload_duration_follows_its_rate_limit(store: Store, size: int, tmp_path: Path) -> None:
     if isinstance(store, MemoryStore):
         pytest.skip("it takes a content at once")
     clock = FakeClock()
@@ -90,9 +90,7 @@ class Counted(Bytes):
 
 
 @pytest.mark.parametrize("size", [5, 3 * MIB, 18 * MIB])
-def test_each_byte_of_a_write_counts_once_and_none_of_one_that_fails(
-    store: Store, size: int
-) -> None:
+def test_written_bytes_count_once_and_failed_writes_not_at_all(store: Store, size: int) -> None:
     limiter = Limiter(None, FakeClock())
     content = Counted(bytes(size), limiter)
     store.write("a", content, expect=ABSENT, operation="one")

@@ -71,7 +71,7 @@ def test_reading_leaves_nothing_behind(state: Path) -> None:
     assert {file.name for file in state.parent.iterdir()} == {"state.db"}
 
 
-def test_a_log_that_is_there_is_read_and_left_alone(state: Path) -> None:
+def test_existing_database_log_is_read_and_kept(state: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(state)], check=False)
     names = {file.name for file in state.parent.iterdir()}
     assert names == {"state.db", "state.db-wal", "state.db-shm"}
@@ -90,7 +90,7 @@ def test_a_log_without_its_index_is_read_and_left_alone(state: Path) -> None:
     assert {file.name for file in state.parent.iterdir()} == {"state.db", "state.db-wal"}
 
 
-def test_what_a_running_program_has_written_is_read(state: Path) -> None:
+def test_unflushed_state_of_a_running_program_is_read(state: Path) -> None:
     writer = Database.open(state)
     writer.put("word", "while it runs")
     assert word_in(state) == "while it runs"

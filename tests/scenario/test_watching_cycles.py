@@ -63,7 +63,7 @@ def actions(at_work: Kept[NoWatch]) -> list[str]:
     return sorted(f"{event.action} {event.path}" for event in events)
 
 
-def test_a_hint_leads_to_a_pass_over_what_has_really_changed(world: World, store: Flaky) -> None:
+def test_event_triggers_a_run_over_what_really_changed(world: World, store: Flaky) -> None:
     with kept(world, NoWatch) as at_work:
         world.write("a", "new")
         for path in ("a", "b", "d", "never there"):
@@ -73,7 +73,7 @@ def test_a_hint_leads_to_a_pass_over_what_has_really_changed(world: World, store
         assert actions(at_work) == ["upload a"]
 
 
-def test_an_edit_through_one_hard_link_uploads_the_file_under_all_its_names(world: World) -> None:
+def test_edit_through_one_hard_link_uploads_all_its_names(world: World) -> None:
     (world.root / "d/linked").hardlink_to(world.root / "a")
     with kept(world, NoWatch) as at_work:
         world.write("a", "edited in place")
@@ -94,7 +94,7 @@ def test_a_hint_without_a_change_asks_the_store_nothing(world: World, store: Fla
         assert (store.looks, store.listings) == before
 
 
-def test_a_changed_ignore_file_leads_to_a_look_at_its_whole_folder(world: World) -> None:
+def test_changed_ignore_file_triggers_a_scan_of_its_folder(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.write("d/x.log", "not wanted, then wanted")
         world.write("d/.craftsyncignore", "*.log\n")
@@ -108,7 +108,7 @@ def test_a_changed_ignore_file_leads_to_a_look_at_its_whole_folder(world: World)
         assert at_work.full_passes == 0
 
 
-def test_a_file_that_takes_no_part_wakes_nobody(world: World, store: Flaky) -> None:
+def test_ignored_file_triggers_no_run(world: World, store: Flaky) -> None:
     with kept(world, NoWatch) as at_work:
         before = store.looks
         for name in ("a.part", ".git/index"):
@@ -119,7 +119,7 @@ def test_a_file_that_takes_no_part_wakes_nobody(world: World, store: Flaky) -> N
         assert store.looks == before
 
 
-def test_more_paths_than_a_listing_costs_lead_to_a_look_at_everything(world: World) -> None:
+def test_more_paths_than_a_listing_costs_trigger_a_full_scan(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         for number in range(1_200):
             world.write(f"many/{number}", "x")
@@ -129,7 +129,7 @@ def test_more_paths_than_a_listing_costs_lead_to_a_look_at_everything(world: Wor
         assert len(world.there()) == 1_204
 
 
-def test_lost_events_lead_to_a_look_at_everything_after_what_is_watched_was_renewed(
+def test_lost_events_trigger_a_full_scan_after_rewatching(
     world: World,
 ) -> None:
     with kept(world, NoWatch) as at_work:
@@ -141,7 +141,7 @@ def test_lost_events_lead_to_a_look_at_everything_after_what_is_watched_was_rene
         assert actions(at_work) == ["upload unheard"]
 
 
-def test_everything_is_looked_at_every_ten_minutes_even_if_nothing_is_heard(world: World) -> None:
+def test_full_scan_runs_every_ten_minutes_without_events(world: World) -> None:
     with kept(world, NoWatch, settings=WatchSettings(poll_seconds=10_000)) as at_work:
         world.write("unheard", "of")
         at_work.turn(599)
@@ -151,7 +151,7 @@ def test_everything_is_looked_at_every_ten_minutes_even_if_nothing_is_heard(worl
         assert actions(at_work) == ["upload unheard"]
 
 
-def test_a_change_in_the_store_is_found_by_a_listing_without_a_look_at_the_root(
+def test_listing_finds_a_store_change_without_a_folder_scan(
     world: World,
 ) -> None:
     with kept(world, NoWatch) as at_work:
@@ -187,7 +187,7 @@ def test_a_quiet_store_is_listed_ever_more_rarely_until_something_changes(
         assert second - first <= 33 < third - second
 
 
-def test_what_differs_for_good_is_not_looked_at_again_after_every_listing(
+def test_permanent_difference_is_not_rechecked_after_every_listing(
     world: World,
 ) -> None:
     with kept(world, NoWatch, settings=WatchSettings(rescan_seconds=100_000)) as at_work:
@@ -200,7 +200,7 @@ def test_what_differs_for_good_is_not_looked_at_again_after_every_listing(
         assert len(at_work.passes) <= 2
 
 
-def test_paths_somebody_names_are_looked_at_at_once(world: World, store: Flaky) -> None:
+def test_notified_paths_are_checked_at_once(world: World, store: Flaky) -> None:
     with kept(world, NoWatch) as at_work:
         world.put("a", "from there")
         listings = store.listings
@@ -211,7 +211,7 @@ def test_paths_somebody_names_are_looked_at_at_once(world: World, store: Flaky) 
         assert store.listings == listings
 
 
-def test_a_store_out_of_reach_is_tried_ever_more_rarely_and_everything_is_looked_at_after(
+def test_unreachable_store_is_retried_with_backoff_then_fully_scanned(
     world: World, store: Flaky
 ) -> None:
     with kept(world, NoWatch) as at_work:
@@ -232,7 +232,7 @@ def test_a_store_out_of_reach_is_tried_ever_more_rarely_and_everything_is_looked
         assert actions(at_work) == ["upload a"]
 
 
-def test_while_the_watching_cannot_be_relied_on_everything_is_looked_at_every_few_seconds(
+def test_unreliable_watching_triggers_full_scans_every_few_seconds(
     world: World,
 ) -> None:
     with kept(world, NoWatch) as at_work:
@@ -295,7 +295,7 @@ def test_deletions_that_trickle_in_are_held_once_they_are_too_many(
         assert {path for path in world.there() if path.startswith("slow/")} == kept_there
 
 
-def test_objects_that_disappear_one_by_one_are_held_once_they_are_too_many(world: World) -> None:
+def test_objects_vanishing_one_by_one_are_held_beyond_the_limit(world: World) -> None:
     for number in range(60):
         world.write(f"slow/{number:02}", f"content {number}")
     options = Options(transfers=4, delete_limit=DeleteLimit(files=20, share=0.1))
@@ -352,7 +352,7 @@ def test_a_store_that_is_suddenly_empty_deletes_nothing(world: World) -> None:
         assert held(at_work) == set(before)
 
 
-def test_a_root_that_is_gone_ends_it_and_says_halted(world: World) -> None:
+def test_missing_root_halts_the_loop(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         shutil.rmtree(world.root)
         at_work.watch.dirty.everything()
@@ -364,7 +364,7 @@ def test_a_root_that_is_gone_ends_it_and_says_halted(world: World) -> None:
     assert len(world.there()) == 4
 
 
-def test_paused_it_makes_no_passes_and_then_looks_at_everything(world: World) -> None:
+def test_paused_loop_makes_no_runs_and_then_a_full_scan(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         at_work.loop.pause()
         world.write("a", "new")
@@ -379,7 +379,7 @@ def test_paused_it_makes_no_passes_and_then_looks_at_everything(world: World) ->
         assert actions(at_work) == ["upload a"]
 
 
-def test_a_pause_ends_the_pass_under_way_and_the_next_one_completes_it(world: World) -> None:
+def test_pause_ends_the_running_run_and_the_next_completes_it(world: World) -> None:
     for number in range(50):
         world.write(f"many/{number}", f"content {number}")
     with kept(world, NoWatch) as at_work:
@@ -424,7 +424,7 @@ def test_a_stop_ends_the_wait_at_once(tmp_path: Path) -> None:
     assert states[0].state.state == "stopped"
 
 
-def test_what_is_known_of_the_state_follows_the_work(world: World) -> None:
+def test_loop_state_follows_the_work(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         first = at_work.loop.state
         assert (first.state, first.pending, first.watch_healthy) == ("watching", 0, True)
@@ -440,7 +440,7 @@ def test_what_is_known_of_the_state_follows_the_work(world: World) -> None:
         assert at_work.loop.state.last_report is not first.last_report
 
 
-def test_a_look_asked_for_during_a_pass_comes_after_it(world: World) -> None:
+def test_scan_requested_during_a_run_follows_it(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.write("a", "new")
 
@@ -458,7 +458,7 @@ def test_a_look_asked_for_during_a_pass_comes_after_it(world: World) -> None:
         assert len(at_work.passes) == 2
 
 
-def test_more_named_paths_than_can_be_kept_lead_to_a_look_at_everything(world: World) -> None:
+def test_too_many_notified_paths_trigger_a_full_scan(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.put("new", "from there")
         at_work.loop.pause()
@@ -469,7 +469,7 @@ def test_more_named_paths_than_can_be_kept_lead_to_a_look_at_everything(world: W
         assert actions(at_work) == ["download new"]
 
 
-def test_a_file_that_became_a_folder_makes_way_in_the_same_pass(world: World) -> None:
+def test_file_that_became_a_folder_is_replaced_in_one_run(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.remove("a")
         for number in range(12):
@@ -495,7 +495,7 @@ def test_paths_that_are_in_each_others_way_do_not_end_the_watch(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("before", "after"), [("x", "x/inner"), ("x/inner", "x")])
-def test_a_file_moved_into_a_folder_of_its_own_name_or_out_of_it_gets_into_step(
+def test_move_into_or_out_of_a_folder_of_equal_name_syncs(
     tmp_path: Path, before: str, after: str
 ) -> None:
     world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))

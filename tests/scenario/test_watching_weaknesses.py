@@ -56,7 +56,7 @@ class Stalled(Heard):
         super().change(path)
 
 
-def test_w01_an_overflow_means_everything_and_the_watching_goes_on(
+def test_w01_event_overflow_triggers_a_full_scan_and_watching_continues(
     root: Path, clock: StoppedClock
 ) -> None:
     dirty = Stalled(clock)
@@ -106,7 +106,7 @@ with hearing(root, clock) as ears:
 """
 
 
-def test_w02_a_reached_limit_is_told_with_its_remedy_and_tried_again(root: Path) -> None:
+def test_w02_watch_limit_is_reported_with_remedy_and_retried(root: Path) -> None:
     for number in range(60):
         (root / str(number)).mkdir()
     limited, lifted, heard = in_namespace(LIMITED, str(root)).splitlines()
@@ -117,7 +117,7 @@ def test_w02_a_reached_limit_is_told_with_its_remedy_and_tried_again(root: Path)
     assert heard == "{'59/file'}"
 
 
-def test_w03_a_folder_that_left_and_another_in_its_place_do_no_harm(
+def test_w03_folder_replaced_by_another_is_handled(
     ears: Hearing, root: Path, tmp_path: Path
 ) -> None:
     (root / "p").mkdir()
@@ -132,7 +132,7 @@ def test_w03_a_folder_that_left_and_another_in_its_place_do_no_harm(
     assert ears.health.healthy
 
 
-def test_w04_a_folder_that_may_not_be_read_is_watched_as_soon_as_it_may(
+def test_w04_unreadable_folder_is_watched_once_readable(
     clock: StoppedClock,
 ) -> None:
     place = Path(tempfile.mkdtemp())
@@ -155,7 +155,7 @@ def test_w04_a_folder_that_may_not_be_read_is_watched_as_soon_as_it_may(
         shutil.rmtree(place)
 
 
-def test_w05_what_happens_in_a_folder_that_left_is_not_told_under_its_old_name(
+def test_w05_events_of_a_moved_folder_never_use_its_old_name(
     ears: Hearing, root: Path, tmp_path: Path, clock: StoppedClock
 ) -> None:
     (root / "p/q").mkdir(parents=True)
@@ -182,7 +182,7 @@ class Deafened(Inotify):
             super()._handle(watch, mask, name)
 
 
-def test_w05_a_folder_whose_departure_was_lost_is_forgotten_at_the_next_scan(
+def test_w05_unnoticed_folder_move_is_corrected_by_the_next_scan(
     root: Path, tmp_path: Path, clock: StoppedClock
 ) -> None:
     (root / "p/q").mkdir(parents=True)
@@ -201,7 +201,7 @@ def test_w05_a_folder_whose_departure_was_lost_is_forgotten_at_the_next_scan(
         assert ears.heard() == {"moved/file"}
 
 
-def test_w05_a_folder_that_left_and_came_back_in_one_moment_is_watched(
+def test_w05_folder_moved_away_and_back_stays_watched(
     ears: Hearing, root: Path, tmp_path: Path, clock: StoppedClock
 ) -> None:
     (root / "p/q").mkdir(parents=True)
@@ -215,7 +215,7 @@ def test_w05_a_folder_that_left_and_came_back_in_one_moment_is_watched(
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_w06_a_root_that_was_removed_is_noticed_at_the_next_look(
+def test_w06_removed_root_is_noticed_at_the_next_check(
     ears: Hearing, root: Path, *, again: bool
 ) -> None:
     shutil.rmtree(root)
@@ -251,7 +251,7 @@ with hearing(root, StoppedClock()) as ears:
 """
 
 
-def test_w08_a_root_that_was_unmounted_is_noticed_at_the_next_look(root: Path) -> None:
+def test_w08_unmounted_root_is_noticed_at_the_next_check(root: Path) -> None:
     before, after = in_namespace(UNMOUNTED, str(root)).splitlines()
     assert "healthy=True" in before
     assert "healthy=False" in after
@@ -296,7 +296,7 @@ def test_w10_a_moved_folder_brings_all_its_watches_along(ears: Hearing, root: Pa
     assert ears.heard() == {"old", "new", "new/299/file"}
 
 
-def test_w11_a_file_that_is_written_a_thousand_times_is_one_dirty_path(
+def test_w11_a_thousand_writes_to_a_file_are_one_dirty_path(
     ears: Hearing, root: Path, clock: StoppedClock
 ) -> None:
     with (root / "a").open("w") as file:
@@ -308,7 +308,7 @@ def test_w11_a_file_that_is_written_a_thousand_times_is_one_dirty_path(
     assert ears.dirty.take().paths == {"a", "1.sentinel"}
 
 
-def test_w12_reading_wakes_nobody(ears: Hearing, root: Path) -> None:
+def test_w12_reading_files_causes_no_events(ears: Hearing, root: Path) -> None:
     for number in range(100):
         (root / f"{number}").write_text("content")
     ears.heard()
@@ -320,7 +320,9 @@ def test_w12_reading_wakes_nobody(ears: Hearing, root: Path) -> None:
 @pytest.mark.parametrize(
     "touch", [lambda path: os.utime(path, (1, 1)), lambda path: path.chmod(0o600)]
 )
-def test_w13_new_times_and_rights_are_told(ears: Hearing, root: Path, touch: object) -> None:
+def test_w13_time_and_permission_changes_are_reported(
+    ears: Hearing, root: Path, touch: object
+) -> None:
     (root / "a").touch()
     ears.heard()
     touch(root / "a")  # type: ignore[operator]
@@ -361,7 +363,7 @@ def test_w15_no_descriptor_outlives_the_watching_or_reaches_a_child(
     assert descriptors() == before
 
 
-def test_w16_a_tree_that_comes_at_once_is_told_of_and_watched(
+def test_w16_tree_moved_in_at_once_is_reported_and_watched(
     ears: Hearing, root: Path, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree"

@@ -67,7 +67,7 @@ def test_a_process_killed_at_any_effect_heals(place: Path, personality: str) -> 
         play(History(at, 1, personality, steps), place)
 
 
-def test_an_upload_is_recorded_only_once_its_file_survives_a_power_cut(place: Path) -> None:
+def test_upload_is_recorded_only_once_its_file_is_durable(place: Path) -> None:
     for seed in range(12):
         steps = (
             Act("write", 0, "d/new", 1),
@@ -80,7 +80,7 @@ def test_an_upload_is_recorded_only_once_its_file_survives_a_power_cut(place: Pa
         play(History(seed, 1, "whole", steps), place)
 
 
-def test_a_file_whose_content_a_power_cut_took_is_not_in_sync_by_its_times(place: Path) -> None:
+def test_file_truncated_by_a_power_cut_is_not_in_sync(place: Path) -> None:
     for at in range(7, 13):
         for seed in range(6):
             steps = (
@@ -93,7 +93,7 @@ def test_a_file_whose_content_a_power_cut_took_is_not_in_sync_by_its_times(place
             play(History(seed, 1, "md5 only", steps), place)
 
 
-def test_anothers_object_of_the_same_size_and_time_is_not_taken_for_an_own_write(
+def test_another_programs_object_of_equal_size_and_time_is_not_ours(
     place: Path,
 ) -> None:
     for at in range(1, 10):
@@ -105,7 +105,7 @@ def test_anothers_object_of_the_same_size_and_time_is_not_taken_for_an_own_write
         play(History(1, 1, "times only", steps), place)
 
 
-def test_what_a_killed_run_put_in_place_is_recorded_only_once_it_survives_a_power_cut(
+def test_download_of_a_killed_run_is_recorded_only_once_durable(
     place: Path,
 ) -> None:
     for at in range(14, 34, 2):
@@ -119,14 +119,14 @@ def test_what_a_killed_run_put_in_place_is_recorded_only_once_it_survives_a_powe
         play(History(at, 1, "whole", steps), place)
 
 
-def test_an_edit_right_after_the_stat_that_keeps_size_and_time_is_uploaded(place: Path) -> None:
+def test_edit_after_the_stat_with_equal_size_and_time_is_uploaded(place: Path) -> None:
     for at in range(1, 40):
         edit = Act("write", 0, "a", 2, "old time", at=at)
         steps = (Act("write", 0, "a", 1, "old time"), Run(0, (edit,)))
         play(History(at, 1, "whole", steps), place)
 
 
-def test_a_pushed_file_that_a_power_cut_took_is_not_deleted_in_the_store(place: Path) -> None:
+def test_pushed_file_lost_in_a_power_cut_stays_in_the_store(place: Path) -> None:
     for seed in range(8):
         steps = (
             Act("write", 0, "stays", 1),
@@ -156,7 +156,7 @@ def test_a_server_that_copies_no_parts_takes_in_large_objects_from_itself(
     play(History(1, 1, f"s3 plain{INTO}{target}", steps), place)
 
 
-def test_a_power_cut_takes_of_a_database_what_was_not_flushed_and_nothing_else(
+def test_simulated_power_cut_loses_only_unflushed_database_pages(
     tmp_path: Path,
 ) -> None:
     folder, found = tmp_path / "state", set()

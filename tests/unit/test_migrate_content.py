@@ -215,7 +215,7 @@ class _Reader:
         yield self._body
 
 
-def test_etag_that_only_looks_like_md5_is_not_damage() -> None:
+def test_etag_that_only_resembles_md5_is_not_damage() -> None:
     store = Encrypted(b"content")
     found = put(store, b"content")
     assert read_whole(store, found, no_limit(), UNPACED)[0].body == b"content"

@@ -92,7 +92,7 @@ MUTATIONS = (
         36,
         "return deletes + self.spent <= max(self.files, int(self.share * baseline))",
         "return True",
-        ("test_too_many_deletions_are_held_while_the_rest_goes_on",),
+        ("test_too_many_deletes_are_held_while_the_rest_continues",),
     ),
     Mutation(
         "deletions that trickle in are each harmless",
@@ -127,14 +127,14 @@ MUTATIONS = (
         34,
         'known = state.database.get("store_id")\n    if known is not None and found != known:\n',
         'known = state.database.get("store_id")\n    if False:\n',
-        ("test_a_store_that_lost_its_mark_is_refused",),
+        ("test_store_that_lost_its_identity_file_is_rejected",),
     ),
     Mutation(
         "something is made in the empty mount point of a folder that is away",
         31,
         "if has_file and root.read_mark(ROOT_MARK) is None:",
         "if False:",
-        ("test_nothing_is_made_in_the_empty_mount_point_of_a_root_that_is_away",),
+        ("test_nothing_is_created_in_an_unmounted_folders_mount_point",),
     ),
     Mutation(
         "a path missing from a listing is forgotten while it is there",

@@ -17,13 +17,13 @@ def test_each_mutation_applies_exactly_once(mutation: Mutation) -> None:
     compile(changed, file, "exec")
 
 
-def test_each_test_that_must_kill_a_bug_exists_exactly_once() -> None:
+def test_each_killing_test_exists_exactly_once() -> None:
     files = files_of_tests(PROJECT)
     named = {test.partition("[")[0] for mutation in MUTATIONS for test in mutation.tests}
     assert {name: files.get(name) for name in named if len(files.get(name, ())) != 1} == {}
 
 
-def test_each_bug_has_its_own_name_and_a_test_that_must_kill_it() -> None:
+def test_each_mutation_has_a_unique_name_and_a_killing_test() -> None:
     names = [mutation.name for mutation in MUTATIONS]
     assert sorted(set(names)) == sorted(names)
     assert [mutation.name for mutation in MUTATIONS if not mutation.tests] == []
