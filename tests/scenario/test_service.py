@@ -243,7 +243,7 @@ def test_nothing_is_installed_for_a_configuration_without_folders(craftsync: Cra
     craftsync.config.write_text("")
     run = craftsync("service", "install")
     assert run.code == 78
-    assert "names no folder" in run.err
+    assert "No folder is configured" in run.err
     assert "craftsync init" in run.err
     assert not (craftsync.folder / ".config").exists()
 
@@ -251,7 +251,7 @@ def test_nothing_is_installed_for_a_configuration_without_folders(craftsync: Cra
 def test_service_install_without_systemd_fails_and_leaves_nothing(craftsync: Craftsync) -> None:
     run = craftsync("service", "install", XDG_RUNTIME_DIR=str(craftsync.folder / "none"))
     assert run.code == 1
-    assert "There is no systemd" in run.err
+    assert "systemd is not available" in run.err
     assert "craftsync watch" in run.err
     assert not (craftsync.folder / ".config").exists()
 
