@@ -256,7 +256,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def large(request: pytest.FixtureRequest) -> int:
     """The bytes of an object that the `store` of this test takes in parts, if it takes any in parts."""
-    is_fake = request.node.callspec.params.get("store", "").startswith("s3-fake-")
+    chosen = getattr(request.node, "callspec", None)
+    is_fake = chosen is not None and chosen.params.get("store", "").startswith("s3-fake-")
     return 2 * SMALL_LIMITS.single_put + 1 if is_fake else MULTIPART
 
 
