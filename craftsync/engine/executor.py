@@ -173,9 +173,8 @@ class Executor:
             self._watch_failures(result)
         self._listener.tick()
         waiting = self._waiting()
-        late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
-        full = waiting >= min(_GROUP, limits.steps_at_once(_WINDOW) // 2)
-        if waiting and (full or late):
+        late = waiting and self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
+        if waiting and (late or waiting >= min(_GROUP, limits.steps_at_once(_WINDOW) // 2)):
             self._flush()
 
     def _take_in(self, result: Outcome | Staged | Note) -> None:
@@ -386,7 +385,8 @@ class Executor:
             done, undone = self._sorted(finished)
             self._state.plan.done(done)
             self._state.plan.undone(undone)
-            agreed = [path for o in finished for path in (*o.forget, *(row.path for row in o.rows))]
+            agreed = [path for o in finished for path in o.forget]
+            agreed += [row.path for o in finished for row in o.rows]
             self._state.intents.agreed(agreed)
             self._state.arrivals.agreed(agreed)
             self._state.held.release(agreed)
@@ -443,7 +443,7 @@ def _nothing() -> None:
 
 def _size(action: Action) -> int:
     sides = (action.local, action.remote, action.baseline)
-    return max((side.size for side in sides if side is not None), default=0)
+    return max([side.size for side in sides if side is not None], default=0)
 
 
 def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:

@@ -128,7 +128,8 @@ def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
     """
     how = _how(flags, mode)
     opened: int = _openat2(_OPENAT2, descriptor, os.fsencode(path), how, _HOW_SIZE)
-    _check(opened < 0)
+    if opened < 0:
+        _check(opened)
     return opened
 
 

@@ -73,11 +73,11 @@ class History:
         self._db.executemany(
             "INSERT INTO history (at_ns, command, action, path, size, status, reason, run)"
             " VALUES (?,?,?,?,?,?,?,?)",
-            (
-                row._replace(run=self.run())
+            [
+                (*row[:-1], self.run())
                 for row in rows
                 if row.status not in _FAILED or not self._is_last(row)
-            ),
+            ],
         )
 
     def _is_last(self, row: HistoryRow) -> bool:
