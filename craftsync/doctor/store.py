@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from craftsync.clock import Clock, iso
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
 from craftsync.engine.identity import STORE_MARK
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
-from craftsync.stores.base import Store, UnfinishedUpload, UploadListingStore
+from craftsync.stores.base import Store, UnfinishedUpload
 from craftsync.stores.sources import BytesSource, tidied
 
 _LISTED = 1000
@@ -240,8 +240,7 @@ def _unfinished_uploads(opened: OpenStore) -> Iterator[Finding]:
     if not store.features.lists_uploads:
         return
     try:
-        listing = cast(UploadListingStore, store)  # Its features say so.
-        found = listing.unfinished_uploads(most=_UPLOADS, sized=_SIZED)
+        found = store.unfinished_uploads(most=_UPLOADS, sized=_SIZED)
     except StoreUnavailable:
         raise
     except StoreError as error:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from itertools import chain, islice
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from craftsync.clock import stamp_of
 from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped, mtime_of
@@ -28,7 +28,7 @@ from craftsync.local import trash as kept
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary, copy_content
 from craftsync.state.history import KeptVersion
-from craftsync.stores.base import Reader, Store, VersionedStore
+from craftsync.stores.base import Reader, Store
 
 _PREFIX = f"{OWN_FOLDER}/trash/"
 _BEGINNING = re.compile(r"\d{8}T\d*Z?")
@@ -71,8 +71,7 @@ def bucket_versions(store: Store, prefix: str) -> Iterator[TrashEntry]:
 
     Of each path the newest comes first. Raises `StoreError` where they cannot be listed.
     """
-    versioned = cast(VersionedStore, store)  # Its features say so.
-    for old in versioned.old_versions(prefix):
+    for old in store.old_versions(prefix):
         yield TrashEntry("store", stamp_of(old.gone_ns), old.path, old.size, old.version_id)
 
 
@@ -88,8 +87,7 @@ def version_of(store: Store, path: str, size: int, version: str | None) -> Trash
 
     Raises `StoreError` where versions cannot be listed.
     """
-    versioned = cast(VersionedStore, store)  # Its features say so.
-    for old in versioned.old_versions(path):
+    for old in store.old_versions(path):
         if (old.path, old.size) == (path, size) and version in (None, old.version):
             return TrashEntry("store", stamp_of(old.gone_ns), path, size, old.version_id)
     return None
@@ -276,8 +274,7 @@ def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
 def _opened(store: Store, entry: TrashEntry) -> AbstractContextManager[Reader]:
     if entry.version_id is None:
         return store.read(_place_of(entry))
-    versioned = cast(VersionedStore, store)  # Its features say so.
-    return versioned.read_version(entry.path, entry.version_id)
+    return store.read_version(entry.path, entry.version_id)
 
 
 def _place_of(entry: TrashEntry | KeptVersion) -> str:

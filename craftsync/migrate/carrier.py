@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from craftsync.core.model import (
     ABSENT,
@@ -47,7 +47,7 @@ from craftsync.migrate.stream import (
 )
 from craftsync.net.pace import Hashing, Limiter
 from craftsync.state.history import KeptVersion
-from craftsync.stores.base import CopyingStore, Expect, Store, UploadJournal
+from craftsync.stores.base import Expect, Store, UploadJournal
 
 
 class Proof(NamedTuple):
@@ -171,8 +171,7 @@ class CopyCarrier(Carrier):
     ) -> tuple[RemoteObject, Proof]:
         origin = self.source.features.origin
         assert origin is not None
-        store = cast(CopyingStore, self.target)  # Its features name an origin, which is near.
-        written = store.copy_from(
+        written = self.target.copy_from(
             origin,
             source,
             expect=_expect(target),

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 from craftsync.core.model import RemoteObject
-from craftsync.stores.base import DescribedReader, DescribingStore, Properties, Reader, Store
+from craftsync.stores.base import Properties, Reader, Store
 
 SOURCE = "source"
 """In the place of a storage class: that of each object."""
@@ -54,8 +53,7 @@ class PropertyPolicy:
         """
         if not self.target.features.properties:
             return self.target.write
-        target = cast(DescribingStore, self.target)  # Its features say so.
-        return partial(target.write, properties=self._properties(original, reader))
+        return partial(self.target.write, properties=self._properties(original, reader))
 
     def _properties(self, original: RemoteObject, reader: Reader | None) -> Properties:
         found = self._found(original, reader)
@@ -67,10 +65,10 @@ class PropertyPolicy:
             return Properties({}, {})
         if reader is None or self.asks(server_side=False):
             return self._asked(original)
-        return cast(DescribedReader, reader).properties
+        return reader.properties or Properties({}, {})
 
     def _asked(self, original: RemoteObject) -> Properties:
-        return cast(DescribingStore, self.source).properties(original)
+        return self.source.properties(original)
 
     def _both_describe(self) -> bool:
         return self.source.features.properties and self.target.features.properties

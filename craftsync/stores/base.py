@@ -74,20 +74,20 @@ class Features:
     ranges: bool = True
     """`read` can start anywhere, so large objects are fetched in parallel and resumed."""
     keeps_versions: bool = False
-    """The store itself keeps what is overwritten or deleted (bucket versioning). Set for a `VersionedStore`."""
+    """The store itself keeps what is overwritten or deleted (bucket versioning). `old_versions` and `read_version` work."""
     folders: bool = False
     """A name cannot be an object and a folder at once."""
     max_path_bytes: int = 1024
     raw_keys: bool = False
     """Every key is an object, also one that no folder can hold, such as `a//b`; none is `Skipped` for its name."""
     origin: Origin | None = None
-    """Set for a `CopyingStore`."""
+    """What `copy_from` needs to be near to."""
     properties: bool = False
-    """Set for a `properties.DescribingStore`."""
+    """Objects have `Properties`."""
     host: str = ""
     """What its requests go to over a network; empty for a store on disk."""
     lists_uploads: bool = False
-    """Set for an `UploadListingStore`."""
+    """`unfinished_uploads` works."""
 
 
 class Source(Protocol):
@@ -141,6 +141,11 @@ class Reader(Protocol):
     """
 
     object: RemoteObject
+
+    @property
+    def properties(self) -> Properties | None:
+        """What the answer tells of them, which is all but tags and storage class; `None` without `Features.properties`."""
+        ...
 
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
@@ -197,6 +202,46 @@ def cancel(part: object) -> None:
 def renew(part: object) -> None:
     if isinstance(part, Cancellable):
         part.renew()
+
+
+class Properties(NamedTuple):
+    """What belongs to an object besides its content; all names are lower-case.
+
+    `headers` are those of HTTP, such as content-type; `metadata` is what the
+    object's owner noted there, without craftsync's notes; `tags` are written
+    `name=value&…`, percent-encoded. Without a `storage_class` it is the store's
+    usual one, or nobody has asked.
+    """
+
+    headers: Mapping[str, str]
+    metadata: Mapping[str, str]
+    tags: str = ""
+    storage_class: str | None = None
+
+
+class UnfinishedUpload(NamedTuple):
+    """An upload in parts that was begun and neither completed nor aborted, by whomever.
+
+    `begun_ns` is by the store's clock. `size` is the bytes of its parts so far; both are `None` where not known.
+    """
+
+    path: str
+    begun_ns: int | None
+    size: int | None
+
+
+class OldVersion(NamedTuple):
+    """A version of an object that is not the current one: it was replaced or deleted at `gone_ns`.
+
+    Both times are by the store's clock. `version` is the token that the object had.
+    """
+
+    path: str
+    version_id: str
+    version: str | None
+    size: int
+    modified_ns: int
+    gone_ns: int
 
 
 class Store(Protocol):
@@ -261,6 +306,7 @@ class Store(Protocol):
         operation: str,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        properties: Properties | None = None,
     ) -> RemoteObject:
         """Put the content at `path` and return what the store now holds there.
 
@@ -271,7 +317,8 @@ class Store(Protocol):
         (or as a version, if the store keeps those); `NotKept` when it is
         archived, so that no copy can be made. `operation` is a unique id that
         ends up in the object's metadata, so that a write whose answer was lost
-        can be recognised. `PathRefused` for a name this store cannot hold,
+        can be recognised. The object gets the `properties`, where the store has
+        `Features.properties`. `PathRefused` for a name this store cannot hold,
         `PathObstructed` for a folder in the way.
         """
         ...
@@ -290,6 +337,53 @@ class Store(Protocol):
         """
         ...
 
+    def copy_from(
+        self,
+        origin: Origin,
+        source: RemoteObject,
+        *,
+        expect: Expect,
+        keep: str | None = None,
+        journal: UploadJournal | None = None,
+        storage_class: str | None = None,
+    ) -> RemoteObject:
+        """Copy an object of a store near `Features.origin` to the same path in this one, all that belongs to it included.
+
+        Content type, metadata and tags stay as they are, so the copy bears no
+        operation id. Its storage class is the one given, or the store's usual one.
+        Raises `ObjectNotFound` or `PreconditionFailed` when the source is not the
+        one given, or the target not what was expected.
+        """
+        ...
+
+    def properties(self, expect: RemoteObject) -> Properties:
+        """Ask for all properties of an object (`Features.properties`), with a request of its own, or two where there are tags.
+
+        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not the one
+        expected.
+        """
+        ...
+
+    def old_versions(self, prefix: str) -> Iterator[OldVersion]:
+        """Yield the replaced and deleted versions (`Features.keeps_versions`) of the objects whose paths start with `prefix`, in order of path, the newest first.
+
+        What a folder cannot hold, and craftsync's own, is left out. Raises
+        `StoreError` where the server does not list them, or refuses to.
+        """
+        ...
+
+    def read_version(self, path: str, version_id: str) -> AbstractContextManager[Reader]:
+        """Open a version for reading; raises `ObjectNotFound` when it is gone."""
+        ...
+
+    def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
+        """Return up to `most` unfinished uploads (`Features.lists_uploads`) in the order of their paths, and ask for the size of the first `sized`.
+
+        Nothing in the list proves whose they are: it is for reports only. Raises
+        `StoreError` where the server does not list them, or refuses to.
+        """
+        ...
+
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Drop unfinished uploads that nobody will resume: pairs of path and upload id, as journals know them."""
         ...
@@ -305,78 +399,28 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-class CopyingStore(Store, Protocol):
-    """A store that copies objects of others without moving their bytes through here: those its `origin` is near to."""
+class OnlyContent:
+    """The part of `Store` that needs a feature, for stores that have none of these features."""
 
-    def copy_from(
-        self,
-        origin: Origin,
-        source: RemoteObject,
-        *,
-        expect: Expect,
-        keep: str | None = None,
-        journal: UploadJournal | None = None,
-        storage_class: str | None = None,
-    ) -> RemoteObject:
-        """Copy an object of another store to the same path in this one, all that belongs to it included.
+    name: str
 
-        Content type, metadata and tags stay as they are, so the copy bears no
-        operation id. Its storage class is the one given, or the store's usual one. Raises `ObjectNotFound` or `PreconditionFailed` when the
-        source is not the one given, or the target not what was expected.
-        """
-        ...
+    def copy_from(self, *_: object, **__: object) -> RemoteObject:
+        raise self._lacking("copies nothing of other stores")
 
-
-class UnfinishedUpload(NamedTuple):
-    """An upload in parts that was begun and neither completed nor aborted, by whomever.
-
-    `begun_ns` is by the store's clock. `size` is the bytes of its parts so far; both are `None` where not known.
-    """
-
-    path: str
-    begun_ns: int | None
-    size: int | None
-
-
-class OldVersion(NamedTuple):
-    """A version of an object that is not the current one: it was replaced or deleted at `gone_ns`.
-
-    Both times are by the store's clock. `version` is the token that the object had.
-    """
-
-    path: str
-    version_id: str
-    version: str | None
-    size: int
-    modified_ns: int
-    gone_ns: int
-
-
-class VersionedStore(Store, Protocol):
-    """A store that keeps what is overwritten or deleted: one with `Features.keeps_versions`."""
+    def properties(self, expect: RemoteObject) -> Properties:
+        raise self._lacking("keeps no properties")
 
     def old_versions(self, prefix: str) -> Iterator[OldVersion]:
-        """Yield those of the objects whose paths start with `prefix`, in order of path, the newest first.
-
-        What a folder cannot hold, and craftsync's own, is left out. Raises
-        `StoreError` where the server does not list them, or refuses to.
-        """
-        ...
+        raise self._lacking("keeps no versions")
 
     def read_version(self, path: str, version_id: str) -> AbstractContextManager[Reader]:
-        """Open a version for reading; raises `ObjectNotFound` when it is gone."""
-        ...
-
-
-class UploadListingStore(Store, Protocol):
-    """A store that lists unfinished uploads. Nothing in such a list proves whose they are: it is for reports only."""
+        raise self._lacking("keeps no versions")
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
-        """Return up to `most` of them in the order of their paths, and ask for the size of the first `sized`.
+        raise self._lacking("lists no uploads")
 
-        Raises `StoreError` where the server does not list them, or refuses to.
-        """
-        ...
+    def _lacking(self, what: str) -> NotImplementedError:
+        return NotImplementedError(f"{self.name} {what}: ask its features first")
 
 
 def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
@@ -390,53 +434,3 @@ def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
     with suppress(CraftsyncError):
         return store.stat(f"{OWN_FOLDER}/trash/{stamp}/{path}")
     return None
-
-
-class Properties(NamedTuple):
-    """What belongs to an object besides its content; all names are lower-case.
-
-    `headers` are those of HTTP, such as content-type; `metadata` is what the
-    object's owner noted there, without craftsync's notes; `tags` are written
-    `name=value&…`, percent-encoded. Without a `storage_class` it is the store's
-    usual one, or nobody has asked.
-    """
-
-    headers: Mapping[str, str]
-    metadata: Mapping[str, str]
-    tags: str = ""
-    storage_class: str | None = None
-
-
-class DescribedReader(Reader, Protocol):
-    """An object being read from a `DescribingStore`."""
-
-    @property
-    def properties(self) -> Properties:
-        """What the answer tells of them, which is all but tags and storage class."""
-        ...
-
-
-class DescribingStore(Store, Protocol):
-    """A store whose objects have `Properties`: one with `Features.properties`. Its readers are `DescribedReader`s."""
-
-    def properties(self, expect: RemoteObject) -> Properties:
-        """Ask for all properties of an object, with a request of its own, or two where there are tags.
-
-        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not the one
-        expected.
-        """
-        ...
-
-    def write(
-        self,
-        path: str,
-        source: Source,
-        *,
-        expect: Expect,
-        operation: str,
-        keep: str | None = None,
-        journal: UploadJournal | None = None,
-        properties: Properties | None = None,
-    ) -> RemoteObject:
-        """As in `Store`; the object gets these properties besides craftsync's notes."""
-        ...

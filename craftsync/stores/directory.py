@@ -41,7 +41,15 @@ from craftsync.local.folder import Folder
 from craftsync.local.scan import scan
 from craftsync.local.temporary import Temporary, copy_content
 from craftsync.net.pace import Attempt
-from craftsync.stores.base import Expect, Features, Source, UploadJournal, pace_of
+from craftsync.stores.base import (
+    Expect,
+    Features,
+    OnlyContent,
+    Properties,
+    Source,
+    UploadJournal,
+    pace_of,
+)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -106,7 +114,7 @@ def listing_error(error: RootError) -> CraftsyncError:
 _INTERNAL = frozenset({f"{OWN_FOLDER}/tmp", f"{OWN_FOLDER}/lock", f"{OWN_FOLDER}/commit-lock"})
 
 
-class DirectoryStore:
+class DirectoryStore(OnlyContent):
     """The `Store` contract over a folder."""
 
     features = Features(
@@ -211,6 +219,7 @@ class DirectoryStore:
         operation: str,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        properties: Properties | None = None,
     ) -> RemoteObject:
         self._check(path, expect)
         with (
@@ -337,6 +346,7 @@ class _DirectoryReader:
 
     def __init__(self, store: str, opened: OpenFile, offset: int, end: int) -> None:
         self.object = _described(opened.file)
+        self.properties = None
         self.opened = opened
         self._store = store
         self._offset = offset

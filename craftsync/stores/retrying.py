@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from hashlib import sha256
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
@@ -23,8 +23,6 @@ from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed,
 from craftsync.net.pace import Concurrency, concurrency, limit_found
 from craftsync.net.waiting import in_children
 from craftsync.stores.base import (
-    CopyingStore,
-    DescribingStore,
     Expect,
     Features,
     OldVersion,
@@ -35,8 +33,6 @@ from craftsync.stores.base import (
     Store,
     UnfinishedUpload,
     UploadJournal,
-    UploadListingStore,
-    VersionedStore,
     cancel,
     renew,
 )
@@ -132,8 +128,7 @@ class RetryingStore:
         )
 
     def properties(self, expect: RemoteObject) -> Properties:
-        store = cast(DescribingStore, self.store)  # Its features say so.
-        return self._retried(lambda: store.properties(expect))
+        return self._retried(lambda: self.store.properties(expect))
 
     def write(
         self,
@@ -148,8 +143,7 @@ class RetryingStore:
     ) -> RemoteObject:
         write = self.store.write
         if properties is not None:
-            describing = cast(DescribingStore, self.store)  # Its features say so.
-            write = partial(describing.write, properties=properties)
+            write = partial(write, properties=properties)
         return self._settled(
             lambda: write(
                 path, source, expect=expect, operation=operation, keep=keep, journal=journal
@@ -188,9 +182,8 @@ class RetryingStore:
         journal: UploadJournal | None = None,
         storage_class: str | None = None,
     ) -> RemoteObject:
-        store = cast(CopyingStore, self.store)  # Its features name an origin.
         return self._settled(
-            lambda: store.copy_from(
+            lambda: self.store.copy_from(
                 origin,
                 source,
                 expect=expect,
@@ -207,17 +200,14 @@ class RetryingStore:
         self._retried(lambda: self.store.abort_stale(stale))
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
-        store = cast(UploadListingStore, self.store)  # Its features say so.
-        return self._retried(lambda: store.unfinished_uploads(most=most, sized=sized))
+        return self._retried(lambda: self.store.unfinished_uploads(most=most, sized=sized))
 
     def old_versions(self, prefix: str) -> Iterator[OldVersion]:
-        store = cast(VersionedStore, self.store)  # Its features say so.
-        return iter(self._retried(lambda: list(store.old_versions(prefix))))
+        return iter(self._retried(lambda: list(self.store.old_versions(prefix))))
 
     def read_version(self, path: str, version_id: str) -> AbstractContextManager[Reader]:
-        store = cast(VersionedStore, self.store)  # Its features say so.
         return Opening(
-            lambda enter: self._retried(lambda: enter(store.read_version(path, version_id)))
+            lambda enter: self._retried(lambda: enter(self.store.read_version(path, version_id)))
         )
 
     def barrier(self) -> Mapping[str, RemoteObject]:

@@ -14,13 +14,21 @@ from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import MAX_PATH_BYTES, left_out, malformed
 from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
 from craftsync.net.pace import Attempt
-from craftsync.stores.base import Expect, Features, Source, UploadJournal, pace_of
+from craftsync.stores.base import (
+    Expect,
+    Features,
+    OnlyContent,
+    Properties,
+    Source,
+    UploadJournal,
+    pace_of,
+)
 
 _SECOND = 1_000_000_000
 _FIRST_TIME = 1_700_000_000 * _SECOND
 
 
-class MemoryStore:
+class MemoryStore(OnlyContent):
     """The `Store` contract over a dictionary; like an object store it holds any key up to 1024 bytes."""
 
     def __init__(self, name: str = "memory", *, raw_keys: bool = False) -> None:
@@ -84,6 +92,7 @@ class MemoryStore:
         operation: str,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        properties: Properties | None = None,
     ) -> RemoteObject:
         _check(path)
         content = source.read_at(0, source.size)
@@ -165,6 +174,7 @@ class _MemoryReader:
 
     def __init__(self, described: RemoteObject, content: bytes) -> None:
         self.object = described
+        self.properties = None
         self._content = content
 
     def __iter__(self) -> Iterator[bytes]:

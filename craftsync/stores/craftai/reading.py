@@ -67,6 +67,7 @@ class Incoming:
         to_end: bool = True,
     ) -> None:
         self.object = found
+        self.properties = None
         self._chunks = chunks
         self._length = length
         self._to_end = to_end

@@ -35,6 +35,8 @@ from craftsync.net.waiting import blocking
 from craftsync.stores.base import (
     Expect,
     Features,
+    OnlyContent,
+    Properties,
     Source,
     UploadJournal,
     cancel,
@@ -237,7 +239,7 @@ class Writing:
         self._transport.delete(self._key(found.path))
 
 
-class CraftAiStore:
+class CraftAiStore(OnlyContent):
     """Keeps `stores.base.Store` for the keys of an environment that start with `folder`.
 
     Raises `UsageError` when there is no token. Making one sends nothing.
@@ -316,6 +318,7 @@ class CraftAiStore:
         operation: str,
         keep: str | None = None,
         journal: UploadJournal | None = None,
+        properties: Properties | None = None,
     ) -> RemoteObject:
         self._key(path)
         if keep is not None and source.size > self._limits.single_post:

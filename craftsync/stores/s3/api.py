@@ -454,7 +454,7 @@ def content_md5(digest: bytes) -> dict[str, str]:
 
 
 def old_versions(calls: Calls, root: str, prefix: str, location: str) -> Iterator[OldVersion]:
-    """Yield them as `VersionedStore.old_versions` does; `root` is what the store's keys begin with."""
+    """Yield them as `Store.old_versions` does; `root` is what the store's keys begin with."""
     pairing = _Pairing()
     try:
         for page in calls.list_versions(root + prefix):

@@ -18,7 +18,7 @@ from craftsync.stores.s3.probe import ProbedFacts
 
 
 class ObjectReader:
-    """Keeps `stores.base.DescribedReader`: hands the chunks on and raises unless all of them came."""
+    """Keeps `stores.base.Reader`: hands the chunks on and raises unless all of them came."""
 
     def __init__(
         self,
