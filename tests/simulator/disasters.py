@@ -48,21 +48,18 @@ def happens(world: World, what: str, client: Client) -> None:
 
 
 def cut_power(world: World, client: Client) -> None:
-    """Let a disk lose what was not flushed; what people see then is as if somebody had done it.
-
-    What the last synced state says must not be among it.
-    """
-    before = client.files()
-    client.disk.lose(world.chance)
+    """Let a disk lose what was not flushed, and nothing else; what the last synced state says is not among it."""
+    before, contents = client.files(), world.all_contents()
+    must_be_there = client.disk.lose(world.chance) & contents
     world.kernel.boot += 1
     after = client.files()
-    for path in sorted(before.keys() | after.keys()):
-        if before.get(path) != after.get(path) and not is_own(path):
-            world.judge.person(client.name, path, after.get(path))
-            world.judge.excused.add(path)
+    if lost := must_be_there - world.all_contents():
+        raise Wrong(f"lost in a power cut, though it was on the disk: {sorted(lost)}")
+    shown = {path: content for path, content in after.items() if not is_own(path)}
+    world.judge.machine(client.name, shown)
     if client.has_pushed:
         # What it recorded without waiting for the disk counts as new after the restart.
-        world.judge.excused |= before.keys() | after.keys()
+        world.windows.open |= before.keys() | after.keys()
         return
     with closing(sqlite3.connect(world.state_of(client) / "state.db")) as state:
         rows = state.execute("SELECT path, digest FROM baseline").fetchall()
@@ -82,8 +79,7 @@ def _restore(world: World) -> None:
     after = world.store.contents()
     for path in sorted(before.keys() | after.keys()):
         if before.get(path) != after.get(path) and not is_own(path):
-            world.judge.person("store", path, after.get(path))
-            world.judge.excused.add(path)
+            world.person("store", path, after.get(path))
 
 
 def _strange_folder(world: World, client: Client, *, lost: bool) -> None:

@@ -110,7 +110,8 @@ class Disk:
         self.device = device
         self.inodes = 0
         self._clock = clock
-        self._undo: list[Callable[[], None]] = []
+        self._names: list[list[tuple[Inode, str, Inode | None, Inode | None]]] = []
+        """What was done since the last flush, in order: of each name its folder, and what it led to before and after."""
         self._old: dict[Inode, bytes] = {}
         self.root = Inode(self, modes.S_IFDIR | 0o755)
         self.root.links = 1
@@ -124,7 +125,11 @@ class Disk:
         before = folder.entries.get(name)
         _set(folder, name, inode)
         folder.mtime = folder.ctime = self.now()
-        self._undo.append(lambda: _set(folder, name, before))
+        self._names.append([(folder, name, before, inode)])
+
+    def as_one(self, count: int) -> None:
+        """Let the last changes of names be lost together, or not at all."""
+        self._names[-count:] = [[name for names in self._names[-count:] for name in names]]
 
     def write(self, inode: Inode, data: bytes) -> None:
         self._old.setdefault(inode, inode.data)
@@ -136,18 +141,29 @@ class Disk:
         if inode is not None and inode.entries is None:
             self._old.pop(inode, None)
             return
-        self._undo.clear()
+        self._names.clear()
         if inode is None:
             self._old.clear()
 
-    def lose(self, chance: Random) -> None:
-        """Lose what a power cut may: the last changes of names, and contents not flushed, each for itself."""
-        for _ in range(chance.randint(0, len(self._undo))):
-            self._undo.pop()()
+    def lose(self, chance: Random) -> set[bytes]:
+        """Lose what a power cut may: the last changes of names, and contents not flushed, each for itself.
+
+        Returns what must be there nevertheless: contents that were flushed and that nobody had taken away.
+        """
+        visible = {inode.data for _, inode in self.files()}
+        names = self._names
+        for step in reversed(names):
+            for folder, name, before, _ in reversed(step):
+                _set(folder, name, before)
+        flushed = {inode.data for _, inode in self.files() if inode not in self._old}
+        for step in names[: len(names) - chance.randint(0, len(names))]:
+            for folder, name, _, after in step:
+                _set(folder, name, after)
         for inode, old in self._old.items():
             whole = inode.data
             inode.data = chance.choice((old, whole, whole[: len(whole) // 2], bytes(len(whole))))
         self.flush()
+        return flushed & visible
 
     def find(self, path: str) -> Inode | None:
         """Return what is at a path, for those who look from outside."""
@@ -407,11 +423,9 @@ class Kernel:
             moved.ctime = moved.named = moved.disk.now()
             if displaced is not None:
                 displaced.ctime = moved.ctime
-            undone = len(moved.disk._undo)
             moved.disk.put(*origin, displaced)
             moved.disk.put(*goal, moved)
-            steps = moved.disk._undo[undone:]
-            moved.disk._undo[undone:] = [lambda: [undo() for undo in reversed(steps)] and None]
+            moved.disk.as_one(2)
 
     def _must_be_free(self, parent: Inode, name: str) -> None:
         if name in parent.entries:  # type: ignore[operator]

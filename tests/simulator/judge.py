@@ -1,22 +1,28 @@
-"""What must never happen, told from what people wrote alone. Knows nothing of craftsync.
+"""What must never happen, by what people wrote alone. Knows nothing of craftsync, its tables or its faults.
 
-Each change a person makes to a path on one side is an event, whose parents are
-what that person saw there. From these follows who knew of what: a version may
-give way to one that was made by somebody who had seen it, or to a delete of
-somebody who had seen it. Contents are unique, but for copies.
+Whoever writes or deletes makes a version, and has seen the version that stood
+there. So each version knows those before it. A version may give way to one
+made by somebody who had seen it, or to such a delete; a second one beside it
+needs two of which neither's author had seen the other. `windows` says what of
+that is documented as not kept.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import count
-
-Event = tuple[str, object]
-"""A path, and a content or the number of a delete."""
+from collections.abc import Iterator
+from typing import NamedTuple
 
 
 class Wrong(AssertionError):
     """A rule was broken."""
+
+
+class Finding(NamedTuple):
+    """What broke a rule, unless a window was open for the path."""
+
+    path: str
+    words: str
 
 
 class Judge:
@@ -25,180 +31,168 @@ class Judge:
     def __init__(self) -> None:
         self.shown: dict[str, dict[str, bytes]] = defaultdict(dict)
         self.written: set[bytes] = set()
-        self._parents: dict[Event, set[Event]] = defaultdict(set)
-        self._last: dict[tuple[str, str], Event] = {}
-        self._deletes = count()
-        self._displaced: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
-        """What gave way in this run at a path of a side, and to what."""
+        self._versions: list[tuple[str, bytes | None]] = []
+        """Path and content of each; `None` is a delete."""
+        self._seen: list[set[int]] = []
+        """The versions that stood where each was made."""
+        self._at: dict[tuple[str, str], int] = {}
+        self._gave_way: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
         self._known: set[str] = set()
-        self._met: set[str] = set()
-        """Paths that people changed in the run under way."""
-        self._undone: dict[str, set[bytes]] = defaultdict(set)
-        """What people removed or wrote over since the last run ended."""
-        self._changed: set[str] = set()
-        self._unrecorded: set[tuple[str, str]] = set()
-        """Paths that a client changed and could not record, and the client."""
-        self.excused: set[str] = set()
-        """Paths that somebody changed between a crash in which they were changed and the next run there."""
+        self._lost: set[int] = set()
 
-    def person(
-        self, side: str, path: str, content: bytes | None, *, in_place: bool = False
-    ) -> None:
-        """Hear that a person wrote a content at a path of a side, or deleted what was there."""
-        event: Event = (path, next(self._deletes) if content is None else content)
-        last = self._last.get((side, path))
-        if event in self._parents and last != event:
-            self.excused.add(path)  # It was moved away and back: the same content a second time.
-        if last is not None and last != event:
-            self._parents[event].add(last)
-        self._parents.setdefault(event, set())
-        self._last[side, path] = event
-        self._met.add(path)
-        if not in_place:
-            self._meet_unrecorded(path, "")
-        self._meet_unrecorded(path, side)
-        if path in self.shown[side]:
-            self._undone[path].add(self.shown[side][path])
-        _set(self.shown[side], path, content)
+    def person(self, side: str, path: str, content: bytes | None) -> None:
+        """Hear that somebody wrote a content at a path of a side, or deleted what was there."""
         if content is not None:
             self.written.add(content)
+        self._stands(side, path, self._new(path, content, self._at.get((side, path))), content)
 
-    def run_begins(self) -> None:
-        self._met.clear()
+    def machine(self, side: str, now: dict[str, bytes]) -> None:
+        """Hear what a power cut left: older versions, which nobody made anew, or what nobody ever wrote.
 
-    def look(self, side: str, now: dict[str, bytes], by: str) -> None:
-        """Hear what a side shows after an effect of the client `by`."""
-        before = self.shown[side]
-        for path, content in now.items():
-            if before.get(path) == content:
-                continue
-            self._change(path, by)
-            if content not in self.written:
-                raise Wrong(f"torn: {side} shows {content!r} at {path}")
-            if path in before:
-                self._displaced[side, path][before[path]] = content
-            self._last[side, path] = (path, content)
-            self._parents.setdefault((path, content), set())
-        for path in before.keys() - now.keys():
-            self._change(path, by)
-            self._displaced[side, path][before[path]] = None
-        self.shown[side] = dict(now)
+        Versions that nobody had flushed, and that no other side shows, are nobody's last ones.
+        """
+        changed, self.shown[side] = self.changed(side, now), dict(now)
+        for path in changed:
+            content, last = now.get(path), self._at.pop((side, path), None)
+            if content is not None:
+                known = self._all(path, content)
+                self._at[side, path] = known[-1] if known else self._new(path, content, last)
+                self.written.add(content)
+            left = {shown.get(path) for shown in self.shown.values()} | {None}
+            self._lost |= {
+                n for n, (at, what) in enumerate(self._versions) if at == path and what not in left
+            }
 
-    def ordered(self, side: str, now: dict[str, bytes], *, delete: bool) -> None:
-        """Hear what a side shows after an effect of a one-way run, which its user has ordered, whatever was there."""
-        before = dict(self.shown[side])
-        for path in before.keys() | now.keys():
-            content = now.get(path)
-            if before.get(path) == content:
-                continue
+    def craftsync(self, side: str, now: dict[str, bytes], *, ordered: bool = False) -> None:
+        """Hear what a side shows after an effect of craftsync; somebody may have `ordered` it, whatever was there."""
+        for path in self.changed(side, now):
+            content, before = now.get(path), self.shown[side].get(path)
             if content is not None and content not in self.written:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
-            if content is None and not delete:
-                raise Wrong(f"deleted {path} of {side} without --delete")
-            self.person(side, path, content, in_place=True)
+            if ordered:
+                self._order(side, path, content)
+                continue
+            if before is not None:
+                self._gave_way[side, path][before] = content
+            if content is not None:
+                self._at[side, path] = self._latest(path, content)
+        self.shown[side] = dict(now)
 
-    def untouched(self, side: str, now: dict[str, bytes]) -> None:
-        """Hear what the side shows that a one-way run is from."""
-        if now != self.shown[side]:
-            raise Wrong(f"a one-way run changed {side}, which it was from")
-
-    def _change(self, path: str, by: str) -> None:
-        self._meet_unrecorded(path, by)
-        self._changed.add(original(path) or path)
-
-    def _meet_unrecorded(self, path: str, by: str) -> None:
-        if any(one == path and client != by for one, client in self._unrecorded):
-            self.excused.add(path)
-
-    def run_ended(
-        self,
-        by: str,
-        *,
-        died: bool = False,
-        cut: bool = False,
-        failed: bool = False,
-        forgets: bool = False,
-    ) -> None:
-        """Judge what gave way in a run, and its conflicts; a run that died may have left the first half done."""
-        if died or failed:
-            self.excused |= self._met | (self._changed if cut else set())
-            self._unrecorded |= {(path, by) for path in self._changed}
-        else:
-            self._unrecorded = {(path, one) for path, one in self._unrecorded if one != by}
-        merged: list[tuple[Event, Event]] = []
-        for (side, path), contents in self._displaced.items():
-            shown, new = self.shown[side], self.shown[side].get(path)
+    def findings(self) -> Iterator[Finding]:
+        """Yield what craftsync must not have done since the last call."""
+        merged: list[tuple[int, int]] = []
+        for (side, path), contents in self._gave_way.items():
+            shown = self.shown[side]
             beside = {shown[name] for name in shown if original(name) == path}
             for content, instead in contents.items():
                 if content in beside and instead is not None:
-                    merged.append(((path, content), (path, instead)))
-                elif content != new and not (
-                    died or forgets or path in self.excused or self._may_go((path, content), new)
+                    merged.append((self._latest(path, content), self._latest(path, instead)))
+                elif content != shown.get(path) and not self._may_go(
+                    path, content, shown.get(path)
                 ):
+                    new = shown.get(path)
                     what = "deleted" if new is None else f"replaced by {new!r}"
-                    raise Wrong(f"without a rule: {content!r} at {path} of {side} was {what}")
-        if not forgets:
-            self._judge_copies()
+                    yield Finding(
+                        path, f"without a rule: {content!r} at {path} of {side} was {what}"
+                    )
+        yield from self._copies()
         for gone, after in merged:
             # Whoever sees the new version can see the other one beside it.
-            if gone not in self._before(after) and after not in self._before(gone):
-                self._parents[after].add(gone)
-        self._displaced.clear()
-        self._changed.clear()
-        self._undone.clear()
-        self._known = {name for shown in self.shown.values() for name in shown}
+            if self._are_apart(gone, after):
+                self._seen[after].add(gone)
+        self.forget()
 
-    def _judge_copies(self) -> None:
-        """Judge the conflict copies that are new."""
-        for side, shown in self.shown.items():
-            for name in shown.keys() - self._known:
-                copy, path = shown[name], original(name)
-                if path is None or path in self.excused or (path, copy) not in self._parents:
-                    continue
-                met = {view.get(path) for view in self.shown.values()}
-                met |= self._displaced[side, path].keys() | self._displaced["store", path].keys()
-                met |= self._undone[path]
-                events: list[Event] = [(path, one) for one in met - {None, copy}]
-                if not any(self._are_apart((path, copy), event) for event in events):
-                    raise Wrong(f"a conflict nobody made: {copy!r} as {name} in {side}")
+    def forget(self) -> None:
+        """Take all that was done so far for granted."""
+        self._gave_way.clear()
+        self._known = {name for shown in self.shown.values() for name in shown}
 
     def heads(self) -> dict[str, list[bytes | None]]:
         """Return for each path what nobody has replaced knowingly; `None` is a delete."""
-        paths = {path for path, _ in self._parents if original(path) is None}
-        found: dict[str, list[bytes | None]] = {}
-        for path in sorted(paths):
-            events = [event for event in self._parents if event[0] == path]
-            seen = set().union(*(self._before(event) for event in events))
-            found[path] = [
-                what if isinstance(what, bytes) else None
-                for event in events
-                if event not in seen
-                for what in [event[1]]
-            ]
+        left = set(range(len(self._versions))) - self._lost
+        seen = set().union(*map(self._before, left))
+        found: dict[str, list[bytes | None]] = defaultdict(list)
+        for path, content in (self._versions[n] for n in sorted(left - seen)):
+            if original(path) is None:
+                found[path].append(content)
+        again = {self._versions[n] for n in seen}
+        for path, contents in found.items():
+            # A version that was put back last is as good as its equal that somebody went on from.
+            others = [one for one in contents if one is None or (path, one) not in again]
+            if any(others):
+                found[path] = others
         return found
 
-    def _may_go(self, gone: Event, new: bytes | None) -> bool:
-        if new is not None and gone in self._before((gone[0], new)):
-            return True
-        return any(
-            gone in self._before(event)
-            for event in self._parents
-            if event[0] == gone[0] and not _is_content(event)
-        )
+    def _order(self, side: str, path: str, content: bytes | None) -> None:
+        """Let a version follow the one that it replaces, as if its author had seen that."""
+        replaced = self._at.get((side, path))
+        version = None if content is None else self._latest(path, content)
+        if version is None or (replaced is not None and version in self._before(replaced)):
+            version = self._new(path, content, replaced)
+            for other, shown in self.shown.items():
+                if content is not None and shown.get(path) == content:
+                    self._at[other, path] = version
+        elif replaced is not None:
+            self._seen[version] |= {replaced} - {version}
+        self._at[side, path] = version
 
-    def _are_apart(self, one: Event, other: Event) -> bool:
-        return one not in self._before(other) and other not in self._before(one)
+    def _copies(self) -> Iterator[Finding]:
+        for side, shown in self.shown.items():
+            for name in shown.keys() - self._known:
+                path = original(name) or ""
+                mine = self._all(path, shown[name])
+                theirs = [
+                    n for n, (at, content) in enumerate(self._versions) if at == path and content
+                ]
+                if mine and not any(self._are_apart(a, b) for a in mine for b in theirs):
+                    yield Finding(
+                        path, f"a conflict nobody made: {shown[name]!r} as {name} in {side}"
+                    )
 
-    def _before(self, event: Event) -> set[Event]:
-        """Return all that whoever made this event can have known of."""
-        known: set[Event] = set()
-        to_see = [event]
+    def _may_go(self, path: str, gone: bytes, new: bytes | None) -> bool:
+        after = [
+            n
+            for n, (at, content) in enumerate(self._versions)
+            if at == path and content in (new, None)
+        ]
+        return any(old in self._before(later) for later in after for old in self._all(path, gone))
+
+    def changed(self, side: str, now: dict[str, bytes]) -> list[str]:
+        """Return the paths that a side shows otherwise than before."""
+        before = self.shown[side]
+        return [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
+
+    def _new(self, path: str, content: bytes | None, *seen: int | None) -> int:
+        self._versions.append((path, content))
+        self._seen.append({one for one in seen if one is not None})
+        return len(self._versions) - 1
+
+    def _stands(self, side: str, path: str, version: int, content: bytes | None) -> None:
+        self._at[side, path] = version
+        self.shown[side].pop(path, None)
+        if content is not None:
+            self.shown[side][path] = content
+
+    def _all(self, path: str, content: bytes) -> list[int]:
+        return [n for n, version in enumerate(self._versions) if version == (path, content)]
+
+    def _latest(self, path: str, content: bytes) -> int:
+        known = self._all(path, content)
+        return known[-1] if known else self._new(path, content)
+
+    def _are_apart(self, one: int, other: int) -> bool:
+        return one != other and one not in self._before(other) and other not in self._before(one)
+
+    def _before(self, version: int) -> set[int]:
+        """Return all that whoever made a version can have known of."""
+        known: set[int] = set()
+        to_see = list(self._seen[version])
         while to_see:
-            for parent in self._parents.get(to_see.pop(), ()):
-                if parent not in known:
-                    known.add(parent)
-                    to_see.append(parent)
-        return known - {event}
+            one = to_see.pop()
+            if one not in known:
+                known.add(one)
+                to_see.extend(self._seen[one])
+        return known
 
 
 def original(name: str) -> str | None:
@@ -207,14 +201,3 @@ def original(name: str) -> str | None:
         return None
     stem, _, rest = name.partition(" (conflict ")
     return stem + rest.rpartition(")")[2]
-
-
-def _is_content(event: Event) -> bool:
-    return isinstance(event[1], bytes)
-
-
-def _set(shown: dict[str, bytes], path: str, content: bytes | None) -> None:
-    if content is None:
-        shown.pop(path, None)
-    else:
-        shown[path] = content

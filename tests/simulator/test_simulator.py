@@ -37,7 +37,7 @@ def tried(place: Path, first: int, count: int) -> None:
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_random_histories_lose_nothing_and_come_to_rest(place: Path, share: int) -> None:
-    tried(place, FIRST_SEED + share * 10, 10)
+    tried(place, FIRST_SEED + share * 4, 4)
 
 
 def test_a_history_repeats_exactly(place: Path) -> None:
@@ -120,7 +120,7 @@ def test_download_of_a_killed_run_is_recorded_only_once_durable(
 
 
 def test_edit_after_the_stat_with_equal_size_and_time_is_uploaded(place: Path) -> None:
-    for at in range(1, 40):
+    for at in range(1, 40, 3):
         edit = Act("write", 0, "a", 2, "old time", at=at)
         steps = (Act("write", 0, "a", 1, "old time"), Run(0, (edit,)))
         play(History(at, 1, "whole", steps), place)
@@ -180,39 +180,52 @@ def test_simulated_power_cut_loses_only_unflushed_database_pages(
     assert found == {True, False}
 
 
+def found(judge: Judge) -> str:
+    return " ".join(finding.words for finding in judge.findings())
+
+
 def test_the_judge_allows_no_loss_of_an_edit_nobody_had_seen() -> None:
     judge = Judge()
     judge.person("folder", "a", b"1")
-    judge.look("store", {"a": b"1"}, "folder")
-    judge.run_ended("folder")
+    judge.craftsync("store", {"a": b"1"})
+    assert found(judge) == ""
     judge.person("folder", "a", b"2")
     judge.person("store", "a", b"3")
-    judge.look("store", {"a": b"2"}, "folder")
-    with pytest.raises(Wrong, match="without a rule"):
-        judge.run_ended("folder")
+    judge.craftsync("store", {"a": b"2"})
+    assert "without a rule: b'3' at a of store was replaced" in found(judge)
 
 
 def test_the_judge_allows_no_delete_that_nobody_made() -> None:
     judge = Judge()
     judge.person("folder", "a", b"1")
-    judge.look("folder", {}, "folder")
-    with pytest.raises(Wrong, match="deleted"):
-        judge.run_ended("folder")
+    judge.craftsync("folder", {})
+    assert "was deleted" in found(judge)
 
 
 def test_the_judge_allows_no_conflict_copy_where_one_person_wrote() -> None:
     judge = Judge()
     judge.person("folder", "a", b"1")
-    judge.look("store", {"a": b"1"}, "folder")
-    judge.run_ended("folder")
+    judge.craftsync("store", {"a": b"1"})
+    assert found(judge) == ""
     judge.person("folder", "a", b"2")
-    judge.look("folder", {"a": b"2", "a (conflict 2026 store)": b"1"}, "folder")
-    with pytest.raises(Wrong, match="nobody made"):
-        judge.run_ended("folder")
+    judge.craftsync("folder", {"a": b"2", "a (conflict 2026 store)": b"1"})
+    assert "a conflict nobody made" in found(judge)
+
+
+def test_the_judge_takes_what_a_power_cut_brought_back_for_nobodys_edit() -> None:
+    judge = Judge()
+    judge.person("folder", "a", b"1")
+    judge.craftsync("store", {"a": b"1"})
+    judge.person("folder", "a", b"2")
+    judge.craftsync("store", {"a": b"2"})
+    assert found(judge) == ""
+    judge.machine("folder", {"a": b"1"})
+    judge.craftsync("store", {"a": b"1"})
+    assert "without a rule: b'2' at a of store was replaced" in found(judge)
 
 
 def test_the_judge_allows_no_torn_content() -> None:
     judge = Judge()
     judge.person("folder", "a", b"12345678")
     with pytest.raises(Wrong, match="torn"):
-        judge.look("store", {"a": b"1234"}, "folder")
+        judge.craftsync("store", {"a": b"1234"})

@@ -27,7 +27,7 @@ from tests.simulator.judge import Judge, Wrong, original
 from tests.simulator.pages import PAGES
 from tests.simulator.steps import Act, Crash, Disaster, Fail, Run, Step, Wait
 from tests.simulator.store import PERSONALITIES, Connection, SharedFolder, SimulatedStore, is_own
-from tests.simulator.trash import TrashWatch
+from tests.simulator.windows import TrashWatch, Windows
 from tests.support.clock import FakeClock
 from tests.support.world import Bytes
 
@@ -125,6 +125,7 @@ class World:
     ) -> None:
         self.clock = FakeClock()
         self.judge = Judge()
+        self.windows = Windows()
         self.kernel = Kernel(self._on_disk)
         self.store = self._made_store(personality)
         self.effects = 0
@@ -225,15 +226,22 @@ class World:
             if act.what == "move":
                 client.life.hear(act.target, gone=False)
 
+    def person(
+        self, side: str, path: str, content: bytes | None, *, in_place: bool = False
+    ) -> None:
+        """Tell what somebody did at a path of a side."""
+        self.windows.person(side, path, in_place=in_place)
+        self.judge.person(side, path, content)
+
     def _act_in_store(self, act: Act) -> None:
         there = self.store.contents()
         if act.what == "write":
             mtime = OLD_TIME if act.how == "old time" else self.clock.now_ns()
             self.store.put(act.path, Bytes(act.content, mtime))
-            self.judge.person("store", act.path, act.content)
+            self.person("store", act.path, act.content)
         elif act.path in there:
             self.store.take(act.path)
-            self.judge.person("store", act.path, None)
+            self.person("store", act.path, None)
 
     def _act_in_folder(self, client: Client, act: Act) -> None:
         disk, now = client.disk, self.judge.shown[client.name]
@@ -246,12 +254,12 @@ class World:
         if act.what == "write":
             in_place = there is not None and act.how != "new file"
             self._write(disk, folder, name, there, act)
-            self.judge.person(client.name, act.path, act.content, in_place=in_place)
+            self.person(client.name, act.path, act.content, in_place=in_place)
         elif there is None:
             return
         elif act.what == "remove":
             disk.put(folder, name, None)
-            self.judge.person(client.name, act.path, None)
+            self.person(client.name, act.path, None)
         else:
             content = now.get(act.path, there.data)
             target, last = self._parent(disk, act.target)
@@ -260,8 +268,8 @@ class World:
             there.ctime = disk.now()
             disk.put(target, last, there)
             disk.put(folder, name, None)
-            self.judge.person(client.name, act.target, content)
-            self.judge.person(client.name, act.path, None)
+            self.person(client.name, act.target, content)
+            self.person(client.name, act.path, None)
 
     def _write(self, disk: Disk, folder: Inode, name: str, there: Inode | None, act: Act) -> None:
         before = there.mtime if there is not None else OLD_TIME
@@ -296,7 +304,7 @@ class World:
         """Let a client run once; `None` when the process died, or the run was broken off."""
         self.say(f"{client.name} runs")
         self._begin(plan)
-        self.judge.run_begins()
+        self.windows.run_begins()
         self._running = client
         self._trash.begin(client.name, client.keep, client.files(), self.store.contents())
         self.kernel.owner = client.name
@@ -305,7 +313,7 @@ class World:
         except PowerCut:
             client.end_life()
             self._restart(client)
-            self.judge.run_ended(client.name, died=True, cut=self._cut, forgets=self.forgets)
+            self.windows.run_ended(client.name, recorded=False, cut=self._cut)
             return None
         except CraftsyncError as error:
             self.say(f"  broken off: {error}")
@@ -320,7 +328,12 @@ class World:
         failed = report is None or report.problems > 0
         if client.life is not None:
             failed = failed or bool(self._fails) or not client.life.looked_at_everything
-        self.judge.run_ended(client.name, failed=failed, forgets=self.forgets)
+        self.windows.run_ended(client.name, recorded=not failed)
+        if self.forgets:
+            self.judge.forget()
+        for finding in self.judge.findings():
+            if finding.path not in self.windows.open:
+                raise Wrong(finding.words)
         if report is not None and (plan.mode == "two-way" or plan.delete):
             client.has_pushed = False
         client.has_run = client.has_run or report is not None
@@ -467,8 +480,8 @@ class World:
         """A write that a server acknowledged and lost is as one that somebody took back at once."""
         if isinstance(self.store, SimulatedBucket):
             for path, content, was in self.store.lied:
-                self.judge.person("store", path, content)
-                self.judge.person("store", path, was)
+                self.judge.craftsync("store", {**self.judge.shown["store"], path: content})
+                self.person("store", path, was)
             self.store.lied.clear()
 
     def _look(self, what: str) -> None:
@@ -494,12 +507,14 @@ class World:
         }
         source = {"push": here, "pull": "store"}.get(mode)
         for side, now in shown.items():
-            if source is None:
-                self.judge.look(side, now, by)
-            elif side == source:
-                self.judge.untouched(side, now)
-            else:
-                self.judge.ordered(side, now, delete=self._now.delete)
+            changed = self.judge.changed(side, now)
+            if changed and side == source:
+                raise Wrong(f"a {mode} changed {changed} of {side}")
+            for path in changed:
+                self.windows.craftsync(by, path)
+                if source is not None and path not in now and not self._now.delete:
+                    raise Wrong(f"a {mode} deleted {path} of {side} without --delete")
+            self.judge.craftsync(side, now, ordered=source is not None)
 
     def all_contents(self) -> set[bytes]:
         found = set(self.store.contents().values())
@@ -578,9 +593,9 @@ class World:
             versions = [head for head in heads if head is not None]
             for version in versions:
                 # Of an edit within a swap in which the process died, the trash alone may know.
-                if version not in visible and path not in self.judge.excused:
+                if version not in visible and path not in self.windows.open:
                     raise Wrong(f"{version!r}, the last of {path}, is not to be seen at rest")
-            if len(heads) == 1 and not self.forgets and path not in self.judge.excused:
+            if len(heads) == 1 and not self.forgets and path not in self.windows.open:
                 expected = heads[0]
                 if expected is None and self.crashed:
                     continue  # A delete may be undone by a crash, but no more than that.

@@ -15,7 +15,7 @@ from pkgutil import walk_packages
 from typing import Any
 
 ALSO = ("yaml", "pathspec.patterns.gitignore.spec")
-EXTRAS = ("craftsync.serve", "craftsync.migrate.fleet", "craftsync.__main__")
+EXTRAS = ("craftsync.serve", "craftsync.migrate.dask", "craftsync.__main__")
 """What few calls need, and what loads much."""
 LONGEST = 131_072
 """Bytes of a request."""

@@ -1,12 +1,56 @@
-"""Knows by a clock that never jumps how long each version has been in a trash, and who put it there."""
+"""What is documented as not kept: the windows of docs/reliability.md, and the retention of the trash.
+
+The judge knows none of this. A window opens for a path when a run ends with an
+effect that it could not record, and somebody else changes that path before its
+client has run again: then a second version beside it, or a delete undone, is no
+fault. No window excuses a lost or a torn content.
+"""
 
 from __future__ import annotations
 
 from craftsync.clock import Clock
+from tests.simulator.judge import original
 
 _TRASH = ".craftsync/trash/"
 _UNNOTICED = 3_600.0
 """Seconds by which the wall clock may jump without anybody noticing."""
+
+
+class Windows:
+    """The paths for which a window is, or was, open."""
+
+    def __init__(self) -> None:
+        self.open: set[str] = set()
+        self._met: set[str] = set()
+        """Paths that people changed in the run under way."""
+        self._changed: set[str] = set()
+        """Paths that craftsync changed in it."""
+        self._unrecorded: set[tuple[str, str]] = set()
+        """Paths that a client changed and could not record, and the client."""
+
+    def run_begins(self) -> None:
+        self._met.clear()
+        self._changed.clear()
+
+    def person(self, side: str, path: str, *, in_place: bool) -> None:
+        """Hear that somebody changed a path; an edit `in_place` leaves the file that a client knows."""
+        self._met.add(path)
+        if any(one == path and not (in_place and by == side) for one, by in self._unrecorded):
+            self.open.add(path)
+
+    def craftsync(self, by: str, path: str) -> None:
+        """Hear that a client changed a path."""
+        if any(one == path and other != by for one, other in self._unrecorded):
+            self.open.add(path)
+        self._changed.add(original(path) or path)
+
+    def run_ended(self, by: str, *, recorded: bool, cut: bool = False) -> None:
+        """Hear whether all that a client did is recorded; a power `cut` loses what was begun, too."""
+        if recorded:
+            self._unrecorded = {(path, one) for path, one in self._unrecorded if one != by}
+        else:
+            self.open |= self._met | (self._changed if cut else set())
+            self._unrecorded |= {(path, by) for path in self._changed}
 
 
 class TrashWatch:
