@@ -226,13 +226,26 @@ def test_remembered_size_is_not_used_for_another_object(
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"a": 1}', '{"a": ["x", "y", "z"]}'])
 def test_damaged_size_cache_is_discarded(content: str) -> None:
     sizes, shown = KnownSizes("here"), Shown("a", "2026-11-22T10:11:12Z", "t1", "4.88 KB")
-    sizes.save()
+    sizes.file.parent.mkdir(parents=True)
     sizes.file.write_text(content)
     sizes = KnownSizes("here")
     assert sizes.of(shown) is None
     sizes.learn(shown, 5000)
     sizes.save()
     assert KnownSizes("here").of(shown) == 5000
+
+
+def test_size_cache_without_home_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where nobody can say whose home it would be, and in no folder of that name."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "~")
+    monkeypatch.chdir(tmp_path)
+    sizes = KnownSizes("here")
+    sizes.learn(Shown("a", "2026-11-22T10:11:12Z", "t1", "4.88 KB"), 5000)
+    sizes.save()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 10_240, 109_576_193, 5 << 30, 3 << 50])

@@ -33,18 +33,20 @@ class KnownSizes:
     """The exact sizes learnt so far, kept in a cache file from one run to the next (XDG Base Directory Specification).
 
     One is believed while the functions show the same text and the same moment.
-    A file that is missing, damaged or cannot be written is no error.
+    A file that is missing, damaged or cannot be written is not an error.
     """
 
     def __init__(self, location: str) -> None:
         """`location` is that of the environment."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        # Without a home this stays relative, and nothing is kept.
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
         name = hashlib.sha256(location.encode()).hexdigest()[:16]
         self.file = cache / "craftsync" / f"sizes-{name}.json"
         self._sizes: dict[str, tuple[str, str, int]] = {}
         with suppress(OSError, ValueError, TypeError, AttributeError):
             saved = json.loads(self.file.read_text()).items()
             self._sizes = {key: (str(v), str(t), int(size)) for key, (v, t, size) in saved}
+        self._saved = self._sizes.copy()
 
     def of(self, shown: Shown) -> int | None:
         """Return the exact size of an object, if it is known."""
@@ -62,6 +64,8 @@ class KnownSizes:
         self._sizes = {key: known for key, known in self._sizes.copy().items() if key in keys}
 
     def save(self) -> None:
+        if self._sizes == self._saved or not self.file.is_absolute():
+            return
         with suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as written:
