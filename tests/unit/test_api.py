@@ -79,7 +79,7 @@ def test_report_renders_as_html_table_in_a_notebook(tmp_path: Path) -> None:
 
 
 def test_unknown_keyword_error_suggests_the_nearest_one() -> None:
-    with pytest.raises(UsageError, match="no option 'max_deletes'") as caught:
+    with pytest.raises(UsageError, match="Unknown option 'max_deletes'") as caught:
         craftsync.push("root", "./store", max_deletes=3)  # type: ignore[call-arg]
     assert "Did you mean max_delete?" in caught.value.remedy
 
