@@ -23,6 +23,8 @@ from tests.support import calls
 from tests.support.cli import DEADLINE, SCRIPT, Craftsync
 
 KIB, MIB = 1 << 10, 1 << 20
+TIMEOUT = 10 * DEADLINE
+"""Seconds; a run that is traced while the machine is at other work may take minutes."""
 LARGE = 17 * MIB
 """Goes up in three parts, and comes down in parts."""
 KEPT = ("edited", "fetched", "both", "still", "deep/er/kept")
@@ -168,12 +170,12 @@ class Trial:
 
     def _traced(self, words: list[str]) -> Ended:
         with self._started(words) as tracer:
-            tracer.wait(DEADLINE)
+            tracer.wait(TIMEOUT)
         return self._ended(tracer)
 
     def _killed(self, point: Point) -> Ended | None:
         """Kill a run at its point; return how it ended if it did not come that far."""
-        pause, end = Event(), time.monotonic() + DEADLINE
+        pause, end = Event(), time.monotonic() + TIMEOUT
         with self._started(injecting(point, self._log)) as tracer:
             while tracer.poll() is None:
                 process = is_held(point, self._log)
