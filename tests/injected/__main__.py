@@ -41,7 +41,7 @@ def main() -> None:
         ExitStack() as running,
     ):
         opened = {name: running.enter_context(STORES[name](Path(folder))) for name in stores}
-        campaign = Campaign(Path(folder), given.seed, opened, trace=given.trace)
+        campaign = Campaign(Path(folder), given.seed, opened, given.rounds, trace=given.trace)
         if given.only:
             campaign.meet(stores[0], given.only)
         else:
@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", choices=STORES, action="append", help="these stores alone")
     parser.add_argument("--session", type=int, help="this session alone")
     parser.add_argument("--only", type=Point.parse, metavar="KIND:K:FAULT", help="this point alone")
+    parser.add_argument(
+        "--rounds", nargs="+", choices=set(ROUNDS), default=ROUNDS, help="what a session is made of"
+    )
     parser.add_argument("--trace", action="store_true", help="print each session, as it was made")
     parser.add_argument("--folder", help="where to work")
     return parser
@@ -67,10 +70,16 @@ class Campaign:
     """Counts what was survived."""
 
     def __init__(
-        self, folder: Path, seed: int, stores: Mapping[str, Stores], *, trace: bool
+        self,
+        folder: Path,
+        seed: int,
+        stores: Mapping[str, Stores],
+        rounds: Sequence[str] = ROUNDS,
+        *,
+        trace: bool,
     ) -> None:
         self._folder, self._seed, self._stores = folder, seed, stores
-        self._trace = trace
+        self._trace, self._rounds = trace, rounds
         self._numbers = itertools.count(1)
         self._survived: Counter[tuple[str, bool, str]] = Counter()
         self._codes: Counter[int] = Counter()
@@ -101,9 +110,9 @@ class Campaign:
 
         def rounds(trial: Trial) -> None:
             seconds = 1.0
-            for way in ROUNDS:
+            for way in self._rounds:
                 large = chance.random() < 0.2
-                calls = self._calls_of(store, large=large)
+                calls = {} if way == "time" else self._calls_of(store, large=large)
                 trial.change(conflict=way != "error" or chance.random() < 0.5, large=large)
                 if way == "time":
                     self._at_any_time(store, trial, seconds, chance)

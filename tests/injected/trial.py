@@ -188,7 +188,7 @@ class Trial:
                         pause.wait(0.01)
                     return None
                 if time.monotonic() > end:
-                    tracer.kill()
+                    os.killpg(tracer.pid, signal.SIGKILL)
                     raise Wrong("it neither ends nor comes to its point")
                 pause.wait(0.02)
         return self._ended(tracer)
@@ -206,6 +206,7 @@ class Trial:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                start_new_session=True,
             )
 
     def _ended(self, tracer: subprocess.Popen[bytes]) -> Ended:

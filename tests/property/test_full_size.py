@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import string
 import threading
-import time
 from contextlib import closing, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -40,10 +39,10 @@ def craftsync(tmp_path: Path) -> Craftsync:
 def test_of_ten_thousand_uploads_of_changing_files_none_is_torn(tmp_path: Path) -> None:
     """What is stored is what the file held after one write of a program or another.
 
-    A write that is under way has moved the file's times already, so that one may be seen in its
-    middle; but then the file is so young that the next run reads it again.
+    Only a write that was under way as the file was opened may be seen in its middle: it has moved
+    the file's times already (a window named in docs/reliability.md).
     """
-    size, writes = 256 * KIB, 0
+    size, begun, ended = 256 * KIB, 0, 0
     state = bytearray(b"a" * size)
     states = {blake2b(state).digest()}
     (tmp_path / "a").write_bytes(state)
@@ -52,23 +51,25 @@ def test_of_ten_thousand_uploads_of_changing_files_none_is_torn(tmp_path: Path) 
     chance = random.Random(9)
 
     def write() -> None:
-        nonlocal writes
-        writes += 1
+        nonlocal begun, ended
         piece = bytes([chance.randrange(97, 123)]) * chance.randrange(1, size)
         offset = chance.randrange(size - len(piece))
         state[offset : offset + len(piece)] = piece
         states.add(blake2b(state).digest())
+        begun += 1
         os.pwrite(descriptor, piece, offset)
+        ended += 1
         if chance.random() < 0.5:
             pause.wait(chance.uniform(0, 0.002))
 
-    stored = refused = again = 0
+    stored = refused = mixed = 0
     pause = threading.Event()
     with Folder.open(tmp_path) as folder, meanwhile(write):
         while stored + refused < 10_000:
             try:
+                finished = ended
                 with folder.open_file("a") as opened:
-                    age_ns = abs(time.time_ns() - opened.file.mtime_ns)
+                    is_under_way = begun > finished
                     source = RootSource(opened, UNPACED, Hashing())
                     store.write("a", source, expect=store.stat("a"), operation=str(stored))
             except PathBusy:
@@ -78,10 +79,10 @@ def test_of_ten_thousand_uploads_of_changing_files_none_is_torn(tmp_path: Path) 
             with store.read("a") as reader:
                 content = b"".join(reader)
             if blake2b(content).digest() not in states:
-                assert age_ns < folder.stamp_step_ns, "torn, and nobody looks again"
-                again += 1
+                assert is_under_way, "torn"
+                mixed += 1
     os.close(descriptor)
-    print(f"{stored} stored, {refused} refused, {writes} writes, {again} read again")  # noqa: T201
+    print(f"{stored} stored, {refused} refused, {ended} writes, {mixed} in the middle of one")  # noqa: T201
 
 
 @pytest.mark.parametrize("replacing", [True, False], ids=["replacing", "deleting"])
