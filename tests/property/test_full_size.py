@@ -36,40 +36,48 @@ def craftsync(tmp_path: Path) -> Craftsync:
     return Craftsync(tmp_path)
 
 
+class Writer:
+    """A program that overwrites pieces of a file in place, and remembers what the file held after each write."""
+
+    def __init__(self, file: Path, size: int, chance: random.Random) -> None:
+        self._chance, self._pause = chance, threading.Event()
+        self._content = bytearray(b"a" * size)
+        file.write_bytes(self._content)
+        self._descriptor = os.open(file, os.O_WRONLY)
+        self.contents = {blake2b(self._content).digest()}
+        self.begun = self.ended = 0
+
+    def write(self) -> None:
+        size = len(self._content)
+        piece = bytes([self._chance.randrange(97, 123)]) * self._chance.randrange(1, size)
+        offset = self._chance.randrange(size - len(piece))
+        self._content[offset : offset + len(piece)] = piece
+        self.contents.add(blake2b(self._content).digest())
+        self.begun += 1
+        os.pwrite(self._descriptor, piece, offset)
+        self.ended += 1
+        if self._chance.random() < 0.5:
+            self._pause.wait(self._chance.uniform(0, 0.002))
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
 def test_of_ten_thousand_uploads_of_changing_files_none_is_torn(tmp_path: Path) -> None:
     """What is stored is what the file held after one write of a program or another.
 
     Only a write that was under way as the file was opened may be seen in its middle: it has moved
     the file's times already (a window named in docs/reliability.md).
     """
-    size, begun, ended = 256 * KIB, 0, 0
-    state = bytearray(b"a" * size)
-    states = {blake2b(state).digest()}
-    (tmp_path / "a").write_bytes(state)
     store = MemoryStore()
-    descriptor = os.open(tmp_path / "a", os.O_WRONLY)
-    chance = random.Random(9)
-
-    def write() -> None:
-        nonlocal begun, ended
-        piece = bytes([chance.randrange(97, 123)]) * chance.randrange(1, size)
-        offset = chance.randrange(size - len(piece))
-        state[offset : offset + len(piece)] = piece
-        states.add(blake2b(state).digest())
-        begun += 1
-        os.pwrite(descriptor, piece, offset)
-        ended += 1
-        if chance.random() < 0.5:
-            pause.wait(chance.uniform(0, 0.002))
-
     stored = refused = mixed = 0
-    pause = threading.Event()
-    with Folder.open(tmp_path) as folder, meanwhile(write):
+    writer = Writer(tmp_path / "a", 256 * KIB, random.Random(9))
+    with closing(writer), Folder.open(tmp_path) as folder, meanwhile(writer.write):
         while stored + refused < 10_000:
+            ended = writer.ended
             try:
-                finished = ended
                 with folder.open_file("a") as opened:
-                    is_under_way = begun > finished
+                    is_under_way = writer.begun > ended
                     source = RootSource(opened, UNPACED, Hashing())
                     store.write("a", source, expect=store.stat("a"), operation=str(stored))
             except PathBusy:
@@ -78,11 +86,10 @@ def test_of_ten_thousand_uploads_of_changing_files_none_is_torn(tmp_path: Path) 
             stored += 1
             with store.read("a") as reader:
                 content = b"".join(reader)
-            if blake2b(content).digest() not in states:
+            if blake2b(content).digest() not in writer.contents:
                 assert is_under_way, "torn"
                 mixed += 1
-    os.close(descriptor)
-    print(f"{stored} stored, {refused} refused, {ended} writes, {mixed} in the middle of one")  # noqa: T201
+    print(f"{stored} stored, {refused} refused, {mixed} in the middle of a write")  # noqa: T201
 
 
 @pytest.mark.parametrize("replacing", [True, False], ids=["replacing", "deleting"])
