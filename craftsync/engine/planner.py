@@ -319,7 +319,13 @@ class Planner:
         # Where the state goes with the machine, nobody can approve anything later.
         can_force = not self.state.keeps_held or not self.state.baseline.count()
         remedy = ". ".join([_FORCE] * can_force + [REVIEW] * can_review)
-        planned.hold(self.state.plan.remove(kind), where, reason, remedy, self.on_event)
+        planned.hold(self._left_out(kind), where, reason, remedy, self.on_event)
+
+    def _left_out(self, kind: Kind) -> Iterator[str]:
+        """Take the steps of a kind out of the plan, and yield their paths."""
+        for path in self.state.plan.remove(kind):
+            self.state.leave_out(path)
+            yield path
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import RemoteObject
 from craftsync.state.migration import MigrationState
 from craftsync.stores.directory import DirectoryStore
@@ -34,6 +35,17 @@ def test_manifest_omits_hidden_objects(tmp_path: Path, side: str) -> None:
     (tmp_path / side / "a").unlink()
     (tmp_path / side / "a").write_text("1")
     assert manifested(moving.run().manifest) == ["a", "b"]
+
+
+def test_manifest_leaves_out_an_object_whose_delete_is_held(tmp_path: Path) -> None:
+    moving = Moving(tmp_path, MemoryStore("source"), MemoryStore("target"))
+    for path in ("a", "b", "c"):
+        moving.put(moving.source, path, path)
+    moving.run()
+    for path in ("a", "b"):
+        moving.source.delete(path, expect=None)
+    report = moving.run(delete=True, delete_limit=DeleteLimit(files=1, share=0.0))
+    assert (report.held, manifested(report.manifest)) == (2, ["c"])
 
 
 def manifested(file: str | None) -> list[str]:
