@@ -389,9 +389,11 @@ class Executor:
             agreed += [row.path for o in finished for row in o.rows]
             self._state.intents.agreed(agreed)
             self._state.arrivals.agreed(agreed)
-            self._state.held.release(agreed)
-            waiting = (o.action for o in finished if o.status is Status.HELD)
-            self._state.held.add_archived(waiting, ARCHIVED, self._carrier.policy.mode, now)
+            if self._state.keeps_held:
+                self._state.held.release(agreed)
+                waiting = (o.action for o in finished if o.status is Status.HELD)
+                mode = self._carrier.policy.mode
+                self._state.held.add_archived(waiting, ARCHIVED, mode, now)
             self._state.note_kept([version for o in finished for version in o.kept], now)
             if self._limit is not None:
                 note_deletes(self._state.events, finished, self._limit, self._carrier.keep, now)
