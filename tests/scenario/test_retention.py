@@ -202,6 +202,21 @@ def test_clock_jump_suspends_retention_for_an_hour(
     assert in_trash(aging) == {"mine", "theirs"}
 
 
+@pytest.mark.parametrize("hours", [31 * 24, -2])
+def test_clock_jump_suspends_the_size_limit_for_an_hour(
+    aging: World, clock: FakeClock, hours: int
+) -> None:
+    aging.run()
+    aging.retention = Retention(max_size=0)
+    clock.jump(hours * 3600)
+    aging.run()
+    assert in_trash(aging) == {"mine", "theirs"}
+    for _ in range(2):
+        clock.advance(1850)
+        aging.run()
+    assert in_trash(aging) == set()
+
+
 def test_a_jump_forward_makes_no_version_older(aging: World, clock: FakeClock) -> None:
     aging.run()
     clock.jump(29 * DAY)

@@ -111,7 +111,7 @@ MUTATIONS = (
         51,
         "        if reason is None:\n            self._prune_history()",
         "        if True:\n            self._prune_history()",
-        ("test_clock_jump_suspends_retention_for_an_hour",),
+        ("test_clock_jump_suspends_the_size_limit_for_an_hour",),
     ),
     Mutation(
         "time in which the machine was suspended looks like a jump of the clock",
