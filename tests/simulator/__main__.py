@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
+import os
 import resource
 import sys
 import time
+from pathlib import Path
 
-from tests.simulator.campaign import STEPS, failure, made_up, play, shrunk, workplace
+from tests.simulator.campaign import STEPS, failure, made_up, play, shrunk, trace_hash, workplace
+
+_TWICE = 100
+"""Every so many histories, one is run twice more: its effects must be the same."""
+_YOUNG = 30
+"""Histories after which a process has all that it keeps …"""
+_GROWTH = 64
+"""… but for so many MiB, and not one descriptor."""
 
 
 def main() -> None:
@@ -51,20 +61,38 @@ def share(given: tuple[int, int, int, int, int]) -> tuple[int, list[int]]:
     """Run one process's histories; return how many, and the seeds that failed."""
     first, histories, stride, steps, most = given
     failed: list[int] = []
-    done = 0
+    done, young = 0, (0, 0)
     with workplace() as place:
         for number in range(histories):
             seed = first + number * stride
             history = made_up(seed, steps)
             wrong = failure(history, place)
             done += 1
+            if done % _TWICE == 0 and wrong is None:
+                twice = {trace_hash(history, place) for _ in range(2)}
+                wrong = "it does not repeat" if len(twice) > 1 else None
+            if done == _YOUNG:
+                young = _held()
             if wrong is not None:
                 failed.append(seed)
                 shorter = shrunk(history, place)
                 print(f"seed {seed}: {failure(shorter, place)}\n{shorter}", flush=True)  # noqa: T201
                 if len(failed) >= most:
                     break
+    if done > _YOUNG:
+        old = _held()
+        said = f"descriptors {young[0]} and {old[0]}, memory {young[1]} and {old[1]} MiB"
+        print(said, flush=True)  # noqa: T201
+        if old[0] > young[0] or old[1] > young[1] + _GROWTH:
+            failed.append(-1)
     return done, failed
+
+
+def _held() -> tuple[int, int]:
+    """Return how many descriptors this process has, and MiB of memory."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return len(os.listdir("/proc/self/fd")), pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 
@@ -86,6 +87,13 @@ def play(history: History, place: Path, trace: Callable[[str], None] | None = No
                 world.step(step)
             world.settle()
         return world
+
+
+def trace_hash(history: History, place: Path) -> str:
+    """Return what stands for all effects of a history, in their order."""
+    traced = sha256()
+    play(history, place, lambda line: traced.update(line.encode() + b"\n"))
+    return traced.hexdigest()
 
 
 def failure(history: History, place: Path) -> str | None:

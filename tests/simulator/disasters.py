@@ -51,7 +51,7 @@ def cut_power(world: World, client: Client) -> None:
     """Let a disk lose what was not flushed, and nothing else; what the last synced state says is not among it."""
     before, contents = client.files(), world.all_contents()
     must_be_there = client.disk.lose(world.chance) & contents
-    world.kernel.boot += 1
+    world.kernel.boots[client.name] += 1
     after = client.files()
     if lost := must_be_there - world.all_contents():
         raise Wrong(f"lost in a power cut, though it was on the disk: {sorted(lost)}")

@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat as modes
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
@@ -197,8 +198,8 @@ class Kernel:
     def __init__(self, effect: Callable[[str, bool], None]) -> None:
         self.disks: dict[str, Disk] = {}
         """By the folder each is mounted on."""
-        self.boot = 1
-        """Counts the power cuts."""
+        self.boots: Counter[str] = Counter()
+        """Counts the power cuts of each machine."""
         self.owner = ""
         """The process that runs."""
         self._effect = effect
@@ -211,7 +212,7 @@ class Kernel:
         calls = [(linux, name, getattr(self, name)) for name in linux.__all__]
         ours = [module for name, module in sys.modules.items() if name.startswith("craftsync")]
         users = [module for module in ours if hasattr(module, "boot_id")]
-        boots = [(module, "boot_id", lambda: str(self.boot)) for module in users]
+        boots = [(module, "boot_id", lambda: str(self.boots[self.owner])) for module in users]
         with replaced(*calls, *boots):
             yield
 

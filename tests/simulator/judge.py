@@ -115,13 +115,11 @@ class Judge:
         for path, content in (self._versions[n] for n in sorted(left - seen)):
             if original(path) is None:
                 found[path].append(content)
-        again = {self._versions[n] for n in seen}
-        for path, contents in found.items():
-            # A version that was put back last is as good as its equal that somebody went on from.
-            others = [one for one in contents if one is None or (path, one) not in again]
-            if any(others):
-                found[path] = others
         return found
+
+    def was_put_back(self, path: str, content: bytes) -> bool:
+        """Tell whether a content stood at a path twice, so that whoever went on from one went on from both."""
+        return len(self._all(path, content)) > 1
 
     def _order(self, side: str, path: str, content: bytes | None) -> None:
         """Let a version follow the one that it replaces, as if its author had seen that."""

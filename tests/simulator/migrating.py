@@ -177,7 +177,7 @@ class Migrating(World):
         self.kernel.end_process()
         self._dead = False
         if self._cut:
-            self.kernel.boot += 1
+            self.kernel.boots[self.kernel.owner] += 1
             for disk in self.kernel.disks.values():
                 disk.lose(self.chance)
             self._written |= set(_shown(self.store).values()) | set(_shown(self.source).values())

@@ -6,17 +6,28 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.simulator.campaign import History, failure, made_up, play, shrunk, workplace
+from tests.simulator import steps as steps_module
+from tests.simulator.campaign import (
+    History,
+    failure,
+    made_up,
+    play,
+    shrunk,
+    trace_hash,
+    workplace,
+)
 from tests.simulator.judge import Judge, Wrong
 from tests.simulator.migrating import INTO
 from tests.simulator.pages import PAGES
 from tests.simulator.steps import STORE, Act, Crash, Fail, Run, Wait
 from tests.simulator.store import PERSONALITIES
+from tests.simulator.world import World
 
 SHARES = 4
 FIRST_SEED = 1
@@ -40,13 +51,26 @@ def test_random_histories_lose_nothing_and_come_to_rest(place: Path, share: int)
     tried(place, FIRST_SEED + share * 4, 4)
 
 
-def test_a_history_repeats_exactly(place: Path) -> None:
-    history, traces = made_up(7), []
-    for _ in range(2):
-        trace: list[str] = []
-        play(history, place, trace.append)
-        traces.append(trace)
-    assert traces[0] == traces[1]
+@pytest.mark.parametrize("personality", ["md5", "folder", "s3 slow-down", f"s3 plain{INTO}folder"])
+def test_a_history_repeats_exactly(place: Path, personality: str) -> None:
+    history = replace(made_up(7), personality=personality)
+    assert len({trace_hash(history, place) for _ in range(2)}) == 1
+
+
+def test_a_failing_history_shrinks_to_what_it_needs_and_prints_as_code(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settle(world: World) -> None:
+        if "b" in world.judge.shown["store"]:
+            raise Wrong("planted: b is there")
+
+    monkeypatch.setattr(World, "settle", settle)
+    seed = next(
+        seed for seed in range(99) if failure(replace(made_up(seed), personality="whole"), place)
+    )
+    short = shrunk(replace(made_up(seed), personality="whole"), place)
+    assert len(short.steps) <= 2
+    assert eval(str(short), {**vars(steps_module), "History": History}) == short
 
 
 @pytest.mark.parametrize("personality", sorted(PERSONALITIES))

@@ -9,8 +9,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+from craftsync.clock import iso
 from craftsync.core.model import OWN_FOLDER, Mode, Policy
 from craftsync.core.retention import Retention, StoreTrash
+from craftsync.engine import inspect
 from craftsync.engine.report import Event, IssueEvent, Options, Report
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, LockedError, StoreUnavailable
@@ -45,6 +47,8 @@ _PAUSES_OF_A_DAEMON = (0.0, 0.002, 0.02, 0.7)
 """Long enough for a change to settle while a run is under way, which then takes it in."""
 _WRITTEN_BACK = 600.0
 """Seconds after which a kernel has written to the disk what nobody flushed."""
+_OF_AN_IDLE_RUN = 4
+"""Effects of a run without anything to do: it takes its locks."""
 _CYCLES = 4
 """Runs of each client within which everything must be at rest."""
 
@@ -450,7 +454,7 @@ class World:
         if self._dead:
             raise PowerCut
         if is_done:
-            self.effects += 1
+            self.effects += not what.startswith(("GET", "list", "end of list"))
             self.say(f"    {what}")
             self._hear_lies()
             self._look(what)
@@ -570,7 +574,6 @@ class World:
                     report = self.run(client, Run(0), force=True)
                     assert report is not None
                 changed += _changes(report)
-                copies = any(map(original, self.judge.shown[client.name]))
                 if report.problems or report.skipped or report.held:
                     raise Wrong(f"a run without trouble reports {report}")
             if not changed:
@@ -583,9 +586,32 @@ class World:
                 raise Wrong(
                     f"at rest {client.name} shows {self.judge.shown[client.name]}, the store {there}"
                 )
-        if not daemon and report.exit_code != (4 if copies else 0):
-            raise Wrong(f"exit code {report.exit_code} at rest")
+        for client in self.clients:
+            self._judge_words(client)
         self._judge_heads(there)
+
+    def _judge_words(self, client: Client) -> None:
+        """Run once more: nothing may change, and exit code, summary and status must say how things stand."""
+        before, effects = self.all_contents(), self.effects
+        report = self.run(client, Run(0))
+        assert report is not None
+        has_changed = self.all_contents() != before or self.effects > effects + _OF_AN_IDLE_RUN
+        if has_changed and client.keep is None:  # Retention may end in any run.
+            raise Wrong(f"a run with nothing to do made {self.effects - effects} effects")
+        copies = sum(original(name) is not None for name in self.judge.shown[client.name])
+        summary = report.as_json()
+        if (report.exit_code, summary["exit_code"]) != (4 if copies else 0,) * 2:
+            raise Wrong(f"exit code {report.exit_code} at rest with {copies} conflict copies")
+        said = {"conflicts": copies, "unchanged": len(self.judge.shown[client.name])}
+        told = {name: summary[name] for name in (*said, "uploaded", "downloaded", "problems")}
+        if told != {**said, "uploaded": 0, "downloaded": 0, "problems": 0}:
+            raise Wrong(f"the summary at rest is {told}, not {said}")
+        status = inspect.of_pair(client.path, self.store.location, client.state_dir)
+        named = {name: status[name] for name in ("conflicts", "held", "problems", "reason")}
+        if named != {"conflicts": copies, "held": 0, "problems": 0, "reason": None}:
+            raise Wrong(f"the status at rest is {named}, with {copies} conflict copies")
+        if status["last_success"] != iso(self.clock.now_ns()):
+            raise Wrong(f"the status names {status['last_success']} as the last success")
 
     def _judge_heads(self, there: dict[str, bytes]) -> None:
         visible = set(there.values())
@@ -593,7 +619,8 @@ class World:
             versions = [head for head in heads if head is not None]
             for version in versions:
                 # Of an edit within a swap in which the process died, the trash alone may know.
-                if version not in visible and path not in self.windows.open:
+                is_known = version in visible or self.judge.was_put_back(path, version)
+                if not is_known and path not in self.windows.open:
                     raise Wrong(f"{version!r}, the last of {path}, is not to be seen at rest")
             if len(heads) == 1 and not self.forgets and path not in self.windows.open:
                 expected = heads[0]
