@@ -140,7 +140,9 @@ class Judge:
                 path = original(name) or ""
                 mine = self._all(path, shown[name])
                 theirs = [
-                    n for n, (at, content) in enumerate(self._versions) if at == path and content
+                    n
+                    for n, (at, content) in enumerate(self._versions)
+                    if at == path and content is not None
                 ]
                 if mine and not any(self._are_apart(a, b) for a in mine for b in theirs):
                     yield Finding(
