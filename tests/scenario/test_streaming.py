@@ -48,7 +48,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
     with world.open() as session:
         with session.state.transaction():
             session.state.baseline.put(
-                (*session.root.stat(named(number)), False, None, 1, VERSION, False)  # type: ignore[misc]
+                (*session.root.stat(named(number)), False, None, 1, VERSION, False, "")  # type: ignore[misc]
                 for number in range(FILES)
             )
         yield session
@@ -79,7 +79,7 @@ def test_a_poll_of_a_large_store_keeps_no_objects(session: Session) -> None:
     # Nothing is new at the next poll, and another object is.
     assert changed_there(session, rules, found, 1_000) == (found, set())
     with session.state.transaction():
-        session.state.baseline.put([("g", 0, 0, 0, 0, False, None, 1, VERSION, False)])  # type: ignore[list-item]
+        session.state.baseline.put([("g", 0, 0, 0, 0, False, None, 1, VERSION, False, "")])  # type: ignore[list-item]
     assert changed_there(session, rules, found, 1_000)[1] == {"g"}
 
 
