@@ -83,7 +83,7 @@ def copied_rows(here: Path) -> int:
     for file in (here / "state/migrations").glob("*/state.db"):
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
             try:
-                return int(database.execute("SELECT count(*) FROM copied").fetchone()[0])
+                return int(database.execute("SELECT count(*) FROM baseline").fetchone()[0])
             except sqlite3.OperationalError:
                 break  # It is being made.
     return 0

@@ -13,6 +13,7 @@ from craftsync.daemon.changes import Differing, changed_here, changed_there
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import Options
 from craftsync.engine.session import Session, ignore_events
+from craftsync.engine.sides import FolderSide, StoreSide
 from tests.support.memory_store import MemoryStore
 from tests.support.world import World
 
@@ -85,10 +86,9 @@ def test_a_poll_of_a_large_store_keeps_no_objects(session: Session) -> None:
 
 def test_a_run_over_a_large_folder_is_planned_file_by_file(session: Session) -> None:
     planner = Planner(
-        session.root,
-        session.store,
+        FolderSide(session.root, session.rules(Options())),
+        StoreSide(session.store),
         session.state,
-        session.rules(Options()),
         Options(),
         ignore_events,
         session.clock.now_ns(),
