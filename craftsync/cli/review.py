@@ -28,7 +28,7 @@ from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import KeptVersion, Outside
 
 if TYPE_CHECKING:
-    from craftsync.engine.conflicts import Conflict
+    from craftsync.engine.review import Conflict
     from craftsync.engine.session import Session
     from craftsync.state.held import Deleted, HeldDelete
 
@@ -63,7 +63,7 @@ def list_conflicts(**flags: Any) -> int:
       craftsync conflicts list
       craftsync conflicts list --json --folder datasets
     """
-    from craftsync.engine import conflicts as engine
+    from craftsync.engine import review as engine
 
     found = False
     with _opened(".", flags) as (root, rules, _):
@@ -92,7 +92,7 @@ def show(path: str, **flags: Any) -> None:
       craftsync conflicts show data/train.csv
       craftsync conflicts show --folder datasets train.csv
     """
-    from craftsync.engine import conflicts as engine
+    from craftsync.engine import review as engine
 
     with _opened(path, flags) as (root, rules, inside):
         for conflict in engine.at(root, rules, inside):
@@ -130,7 +130,7 @@ def resolve(path: str, keep: str, **flags: Any) -> None:
       craftsync conflicts resolve data/train.csv --keep local
       craftsync conflicts resolve --folder datasets train.csv --keep both
     """
-    from craftsync.engine import conflicts as engine
+    from craftsync.engine import review as engine
 
     with _opened(path, flags) as (root, rules, inside):
         found = engine.at(root, rules, inside)
@@ -372,7 +372,7 @@ def _judge_here(
     paths: tuple[str, ...] | None,
     flags: dict[str, Any],
 ) -> int:
-    from craftsync.engine.held import Approval
+    from craftsync.engine.review import Approval
 
     options = runs.options_for(pair, asked)
     with (

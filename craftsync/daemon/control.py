@@ -36,8 +36,8 @@ from craftsync.state import pair_folder
 
 if TYPE_CHECKING:
     # Those who only ask do without the engine.
-    from craftsync.engine.held import Approval
     from craftsync.engine.report import OnEvent, Options
+    from craftsync.engine.review import Approval
     from craftsync.engine.session import Session
 
 _NAME = "control"

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 from craftsync.clock import Clock
-from craftsync.core.paths import conflict_original
+from craftsync.core.conflicts import conflict_original
 from craftsync.daemon.changes import (
     Differing,
     FreshPaths,
@@ -30,7 +30,6 @@ from craftsync.daemon.control import Requests
 from craftsync.daemon.schedule import Schedule, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting
 from craftsync.engine import inspect
-from craftsync.engine.held import Approval
 from craftsync.engine.report import (
     Event,
     Issue,
@@ -40,6 +39,7 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
+from craftsync.engine.review import Approval
 from craftsync.engine.session import Session
 from craftsync.errors import (
     CraftsyncError,

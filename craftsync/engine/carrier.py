@@ -13,6 +13,7 @@ from functools import partial
 from itertools import count
 from typing import TypeVar
 
+from craftsync.core.conflicts import conflict_name
 from craftsync.core.model import (
     ABSENT,
     Action,
@@ -23,11 +24,10 @@ from craftsync.core.model import (
     RemoteObject,
     mtime_of,
 )
-from craftsync.core.paths import conflict_name
 from craftsync.core.retention import StoreTrash
 from craftsync.engine.content import Fetched, Fetcher, PartialDownload, RootSource
-from craftsync.engine.held import ARCHIVED
 from craftsync.engine.report import Outcome, Staged, Status, sentence
+from craftsync.engine.review import ARCHIVED
 from craftsync.engine.settle import Settled, Settler
 from craftsync.engine.sides import Carrier, Task
 from craftsync.errors import (

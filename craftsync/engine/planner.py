@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
+from craftsync.core.conflicts import conflict_original
 from craftsync.core.decide import decide, remote_is_same
 from craftsync.core.guard import SideCounts, reason_to_hold
 from craftsync.core.merge import Joined, OutOfOrder, Triple, Unknown, known, merge
@@ -28,11 +29,11 @@ from craftsync.core.model import (
     RemoteObject,
     Skipped,
 )
-from craftsync.core.paths import conflict_original, malformed
+from craftsync.core.paths import malformed
 from craftsync.engine import planfile
-from craftsync.engine.held import REVIEW
 from craftsync.engine.planfile import stat_all
 from craftsync.engine.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
+from craftsync.engine.review import REVIEW
 from craftsync.engine.sides import FolderSide, Left, StoreSide, in_order_left
 from craftsync.errors import ListingBroken, StoreError
 from craftsync.net.waiting import blocking

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from craftsync.clock import Clock, boot_id
-from craftsync.core.paths import conflict_original
+from craftsync.core.conflicts import conflict_original
 from craftsync.core.retention import Retention
 from craftsync.engine.report import sentence
 from craftsync.engine.trash import remove

@@ -20,7 +20,6 @@ from craftsync.core.model import Action, LocalFile, Mode, RemoteObject
 from craftsync.core.retention import Retention
 from craftsync.engine import identity, inspect, planfile
 from craftsync.engine.content import Fetcher
-from craftsync.engine.held import Approval, Returning, as_new
 from craftsync.engine.identity import (
     confirm_root,
     confirm_store,
@@ -31,6 +30,7 @@ from craftsync.engine.identity import (
 from craftsync.engine.planner import Changes, Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.engine.retention import Purging, holdings, spare
+from craftsync.engine.review import Approval, Returning, as_new
 from craftsync.engine.run import FolderRound, MakePool, in_rounds
 from craftsync.engine.scrub import Scrubber, nothing
 from craftsync.engine.settle import Contents

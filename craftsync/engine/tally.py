@@ -8,7 +8,6 @@ from typing import Any, TextIO
 from craftsync.clock import Clock
 from craftsync.core.model import Action, Kind
 from craftsync.engine import planfile
-from craftsync.engine.held import REVIEW
 from craftsync.engine.planfile import Planned
 from craftsync.engine.report import (
     ActionEvent,
@@ -22,6 +21,7 @@ from craftsync.engine.report import (
     Report,
     Status,
 )
+from craftsync.engine.review import REVIEW
 from craftsync.engine.sides import Note
 from craftsync.errors import PathObstructed
 from craftsync.net.pace import Hashing, Limiter

@@ -19,8 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
 
+from craftsync.core.conflicts import conflict_name
 from craftsync.core.model import OWN_FOLDER, LocalFile
-from craftsync.core.paths import conflict_name
 from craftsync.errors import PathBusy, PathError, PathObstructed
 from craftsync.local import linux, rename
 from craftsync.local.files import local_file

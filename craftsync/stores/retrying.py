@@ -1,4 +1,7 @@
-"""Any store, its passing failures tried again: the one place that retries.
+"""Wraps any store and retries its transient failures.
+
+A body that breaks off is retried by `engine.content` and `migrate.stream`;
+listings, the probe and the platform's store use `RetryBudget` themselves.
 
 A request whose answer was lost may have been carried out. Repeating it blindly
 would make a conditional write fail because of its own success, and would put
@@ -224,8 +227,8 @@ class RetryingStore:
         renew(self._clock)
         renew(self.store)
 
-    def _backoff(self, began: float | None = None) -> Backoff:
-        return Backoff(self._clock, self._rng, self._attempts, self._deadline_seconds, began)
+    def _backoff(self, began: float | None = None) -> RetryBudget:
+        return RetryBudget(self._clock, self._rng, self._attempts, self._deadline_seconds, began)
 
     def _retried(self, act: Callable[[], T]) -> T:
         began, backoff = self._clock.monotonic(), None
@@ -319,7 +322,7 @@ class RetryingStore:
         return content.digest()
 
 
-class Backoff:
+class RetryBudget:
     """How often and how long one operation is tried; the defaults are everybody's."""
 
     def __init__(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.core.paths import conflict_name, conflict_original
+from craftsync.core.conflicts import conflict_name, conflict_original
 from tests.support.cli import Craftsync, until
 from tests.support.daemons import running
 
@@ -159,7 +159,7 @@ def disagree_as_well(craftsync: Craftsync, name: str) -> None:
 def test_conflicts_show_without_a_conflict_is_an_error(split: Craftsync) -> None:
     for words in (("show", "nothing"), ("resolve", "nothing", "--keep", "local")):
         run = split("conflicts", *words, *PAIR)
-        assert (run.code, "no conflict copy of nothing" in run.err) == (2, True)
+        assert (run.code, "No conflict copy of nothing" in run.err) == (2, True)
     assert split("conflicts", "resolve", "sub/a.txt", *PAIR).code == 2
 
 

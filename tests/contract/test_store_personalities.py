@@ -18,8 +18,8 @@ from unittest.mock import patch
 import pytest
 
 from craftsync.core.model import OWN_FOLDER
-from craftsync.engine.held import Approval
 from craftsync.engine.report import Issue, IssueEvent, Options
+from craftsync.engine.review import Approval
 from craftsync.errors import CraftsyncError
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store

@@ -10,9 +10,9 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention, StoreTrash
-from craftsync.engine.held import Approval
 from craftsync.engine.report import Options
 from craftsync.engine.retention import suspended
+from craftsync.engine.review import Approval
 from craftsync.engine.trash import Wanted
 from craftsync.errors import StoreError
 from tests.support.clock import FakeClock

@@ -9,8 +9,8 @@ import pytest
 
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention
-from craftsync.engine.held import Approval
 from craftsync.engine.report import Options
+from craftsync.engine.review import Approval
 from craftsync.engine.trash import Wanted
 from craftsync.errors import UsageError
 from tests.support.clock import FakeClock

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from craftsync.clock import SystemClock
+from craftsync.core.conflicts import conflict_original
 from craftsync.core.model import Mode, Policy, Skipped
-from craftsync.core.paths import conflict_original
 from craftsync.core.retention import Retention
 from craftsync.engine.report import (
     ActionEvent,

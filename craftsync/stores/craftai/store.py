@@ -49,7 +49,7 @@ from craftsync.stores.craftai.multipart import MIB, PART_SIZE, Order, Uploads
 from craftsync.stores.craftai.platform import Access
 from craftsync.stores.craftai.reading import Incoming, Reading, StoredSource, Transport
 from craftsync.stores.craftai.signed import Receipt, Storage
-from craftsync.stores.retrying import Backoff
+from craftsync.stores.retrying import RetryBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +374,9 @@ class CraftAiStore(OnlyContent):
     def _page(self, folder: str | None, token: str | None) -> Any:
         """Fetch a page of a listing; a later one is tried again in its place, and only it."""
         if token is not None:
-            return Backoff(self._clock).retried(partial(self._transport.list_page, folder, token))
+            return RetryBudget(self._clock).retried(
+                partial(self._transport.list_page, folder, token)
+            )
         return self._transport.list_page(folder, token)
 
     def _stat(self, path: str) -> RemoteObject | None:

@@ -30,7 +30,7 @@ from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.core.paths import is_own, left_out, malformed
 from craftsync.errors import Interrupted, StoreUnavailable
 from craftsync.net.waiting import blocking, in_children
-from craftsync.stores.retrying import Backoff
+from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.objects import modified_ns_of, version_of
 
@@ -241,7 +241,7 @@ def patient(fetch: FetchPage, clock: Clock) -> FetchPage:
 
     def fetched(query: Parameters) -> bytes:
         if any(name in ("continuation-token", "start-after") for name, _ in query):
-            return Backoff(clock).retried(partial(fetch, query))
+            return RetryBudget(clock).retried(partial(fetch, query))
         return fetch(query)
 
     return fetched

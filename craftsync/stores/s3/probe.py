@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Features
-from craftsync.stores.retrying import Backoff
+from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.api import content_md5
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
 from craftsync.stores.s3.errors import BodyDamaged, Unconfirmed, broken, stored_otherwise
@@ -466,7 +466,7 @@ class _Probe:
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Try again what was turned away; what may have been done would answer another question then."""
-        backoff = Backoff(self._clock)
+        backoff = RetryBudget(self._clock)
         while True:
             try:
                 return act()

@@ -75,7 +75,7 @@ class Wire:
         """Send one request and return its answer; raises the error an unsuccessful one stands for.
 
         `digest` is the SHA-256 of the body, if that is known; a header may say
-        another, or that there is none (`signing.UNSIGNED`). `attempt` is what
+        another, or that there is none (`credentials.UNSIGNED`). `attempt` is what
         the bytes of the body keep to.
         """
         response = self.open(method, key, query, headers, body, digest, attempt)

@@ -1,0 +1,69 @@
+"""The names of conflict copies: `name (conflict TIME STORE).ext`, made and recognised.
+
+Pure text: nothing here asks a disk or a clock.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from datetime import UTC, datetime
+
+from craftsync.core.paths import MAX_NAME_BYTES, MAX_PATH_BYTES
+
+_LAST_SECOND = 253_402_300_799
+"""9999-12-31 23:59:59 UTC: a file may carry a later time, `datetime` cannot."""
+
+_WIDEST = 4
+"""Bytes of the widest character in UTF-8."""
+
+_CONFLICT = re.compile(
+    r"(?P<stem>.+) \(conflict \d{4}-\d\d-\d\d \d\d-\d\d-\d\d [\w.-]+\)(?P<extension>\.[^.]*)?",
+    re.DOTALL,
+)
+
+_UNSAFE = re.compile(r"[^\w.-]+")
+
+
+def conflict_name(path: str, when_ns: int, store_name: str) -> str:
+    """Return the path beside `path` for a version that lost its place: `name (conflict TIME STORE).ext`.
+
+    The time is UTC, to the second. The last name stays within
+    `MAX_NAME_BYTES`, if need be by a shorter stem; the extension is kept.
+    """
+    folder, name = posixpath.split(path)
+    stem, extension = posixpath.splitext(name)
+    if len(extension.encode()) > 32:
+        stem, extension = name, ""
+    second = min(max(when_ns // 1_000_000_000, 0), _LAST_SECOND)
+    time = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H-%M-%S")
+    label = _shortened(_UNSAFE.sub("-", store_name).strip("-") or "store", 40)
+    tail = f" (conflict {time} {label}){extension}"
+    room = min(MAX_NAME_BYTES, MAX_PATH_BYTES - len(folder.encode()) - 1) - len(tail.encode())
+    return posixpath.join(folder, _shortened(stem, max(room, 1)) + tail)
+
+
+def conflict_original(path: str) -> str | None:
+    """Return the path that a conflict copy stands beside, or `None` for any other path.
+
+    Of a name that had to be shortened it is what was left of it (`may_be_shortened`).
+    """
+    folder, name = posixpath.split(path)
+    match = _CONFLICT.fullmatch(name)
+    return match and posixpath.join(folder, match["stem"] + (match["extension"] or ""))
+
+
+def may_be_shortened(copy: str) -> bool:
+    """Tell whether the name of a conflict copy is so long that its stem may be a part of the file's only."""
+    whole, last = len(copy.encode()), len(posixpath.basename(copy).encode())
+    return last > MAX_NAME_BYTES - _WIDEST or whole > MAX_PATH_BYTES - _WIDEST
+
+
+def settled_name(copy: str) -> str:
+    """Return the path for a conflict copy that is to stay: the same, but for the word."""
+    return " (".join(copy.rsplit(" (conflict ", 1))
+
+
+def _shortened(text: str, limit: int) -> str:
+    """Cut to at most `limit` bytes of UTF-8, between two characters."""
+    return text.encode()[:limit].decode(errors="ignore")
