@@ -79,9 +79,10 @@ class TrashWatch:
                 known = self._since.get((side, path))
                 if known is None or known[2] != content:
                     self._since[side, path] = self._clock.boottime(), self._client, content
-            gone = [key for key in self._since if key[0] == side and key[1] not in shown]
-            for key in gone:
-                del self._since[key]
+            left = set(shown.values())  # On its way out of the trash it has another name.
+            for key, (_, _, content) in list(self._since.items()):
+                if key[0] == side and key[1] not in shown and content not in left:
+                    del self._since[key]
 
     def has_ended(self, content: bytes) -> bool:
         """Tell whether the retention of all versions with this content has ended, as far as this client may judge."""
