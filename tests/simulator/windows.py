@@ -12,6 +12,8 @@ from craftsync.clock import Clock
 from tests.simulator.judge import original
 
 _TRASH = ".craftsync/trash/"
+_LEAVING = f"{_TRASH}replaced/"
+"""Where what is removed lies in between."""
 _UNNOTICED = 3_600.0
 """Seconds by which the wall clock may jump without anybody noticing."""
 
@@ -74,7 +76,7 @@ class TrashWatch:
         """Take in what the trashes of the folder of that client, and of the store, hold now."""
         for side, shown in ((self._client, files), ("store", there)):
             for path, content in shown.items():
-                if not path.startswith(_TRASH):
+                if not path.startswith(_TRASH) or path.startswith(_LEAVING):
                     continue
                 known = self._since.get((side, path))
                 if known is None or known[2] != content:
