@@ -104,7 +104,7 @@ def test_held_delete_of_a_changed_path_is_skipped(held: Craftsync) -> None:
     run = held("deletes", "approve", "old")
     assert run.code == 6
     assert "old/00: changed in the store since it was listed" in run.err
-    assert "old/01: changed in the root" in run.err
+    assert "old/01: changed in the folder since it was scanned" in run.err
     assert in_store(held) == {"old/00", "old/01"}
     assert held("sync").code == 0
     assert held.files("data")["old/00"] == "edited by a colleague"

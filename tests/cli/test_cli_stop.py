@@ -108,7 +108,7 @@ def test_a_stop_ends_a_push_to_a_platform_that_does_not_answer(
 def test_a_stop_that_comes_while_an_object_is_freed_is_heard_again(tmp_path: Path) -> None:
     program = """
 import signal, threading, click
-from craftsync.cli import failures
+from craftsync.cli import terminal
 
 class Freed:
     def __del__(self):
@@ -119,7 +119,7 @@ def command():
     Freed()
     threading.Event().wait(%d)
 
-raise SystemExit(failures.run(command, []))
+raise SystemExit(terminal.run(command, []))
 """
     done = subprocess.run(
         [sys.executable, "-c", program % GUARD_SECONDS], capture_output=True, text=True, check=False
