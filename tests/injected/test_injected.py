@@ -60,7 +60,8 @@ def test_runs_that_die_and_fail_with_s3_are_healed(trial: Trial) -> None:
     trial.change(conflict=True, large=True)
     assert trial.meet(Point.parse("sendto:2:SIGKILL")).met
     assert trial.meet(Point.parse("linkat:1:SIGKILL")).met
-    assert trial.heal() == 0
+    # The kill may come between the beginning of an upload in parts and the note of its id.
+    assert trial.heal() <= 1
     trial.change(conflict=True, large=False)
     assert trial.meet(Point.parse("openat2:1:EMFILE")).met
     assert trial.heal() == 0
