@@ -64,7 +64,7 @@ def test_runs_that_die_and_fail_with_s3_are_healed(trial: Trial) -> None:
     assert trial.heal() <= 1
     trial.change(conflict=True, large=False)
     assert trial.meet(Point.parse("openat2:1:EMFILE")).met
-    assert trial.heal() == 0
+    assert trial.heal() <= 1
 
 
 @traced
