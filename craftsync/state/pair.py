@@ -80,7 +80,7 @@ class Baseline:
         return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM baseline").fetchone()[0])
 
     def conflict_copies(self) -> int:
-        """Count the paths that are named as conflict copies are (`core.paths.conflict_name`)."""
+        """Count the paths that are named as conflict copies are (`core.conflicts.conflict_name`)."""
         query = f"SELECT count(*) FROM baseline WHERE path GLOB '{_CONFLICT_COPY}'"
         return int(self._db.execute(query).fetchone()[0])
 

@@ -99,6 +99,7 @@ class Migrating(World):
                 )
 
     def _run_once(self, plan: Run) -> MigrationReport | None:
+        self.clock.advance(1e-3)  # No two runs begin in the same microsecond.
         self._begin(plan)
         self._running = self  # type: ignore[assignment]
         before = _shown(self.store)
