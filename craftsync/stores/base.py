@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped
-from craftsync.errors import CraftsyncError, StoreUnavailable
+from craftsync.core.paths import MAX_PATH_BYTES
+from craftsync.errors import CraftsyncError, PathRefused, StoreUnavailable
 from craftsync.net.pace import UNPACED, Pace
 
 Expect = RemoteObject | Absent | None
@@ -434,3 +435,15 @@ def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
     with suppress(CraftsyncError):
         return store.stat(f"{OWN_FOLDER}/trash/{stamp}/{path}")
     return None
+
+
+def key_of(root: str, path: str) -> str:
+    """Return the key of a path below the prefix `root`; raises `PathRefused` for what S3 takes as no key."""
+    key = root + path
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
+    if length > MAX_PATH_BYTES or not path:
+        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
+    return key

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped
-from craftsync.core.paths import MAX_PATH_BYTES, is_own
+from craftsync.core.paths import is_own
 from craftsync.errors import (
     NotKept,
     ObjectArchived,
@@ -40,6 +40,7 @@ from craftsync.stores.base import (
     Source,
     UploadJournal,
     cancel,
+    key_of,
     pace_of,
     renew,
     written_already,
@@ -387,7 +388,12 @@ class CraftAiStore(OnlyContent):
         return self._transport.etag(self._key(path))
 
     def _key(self, path: str) -> str:
-        return key_of(self._root, path)
+        key = key_of(self._root, path)
+        if not {".", ".."}.isdisjoint(path.split("/")):
+            raise PathRefused(
+                f"{path} leads elsewhere as part of a URL: it could not be read again."
+            )
+        return key
 
     def _before_write(self, path: str, expect: Expect, keep: str | None) -> RemoteObject | None:
         """Do what comes before a write, and return what it replaces, if a stat was made.
@@ -439,17 +445,3 @@ class CraftAiStore(OnlyContent):
         except ObjectArchived as error:
             raise NotKept(current.path) from error
         return True
-
-
-def key_of(root: str, path: str) -> str:
-    """Return the key of a path below `root`; raises `PathRefused` for one that could not be read again."""
-    key = root + path
-    try:
-        length = len(key.encode())
-    except UnicodeEncodeError:
-        raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
-    if length > MAX_PATH_BYTES or not path:
-        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
-    if not {".", ".."}.isdisjoint(path.split("/")):
-        raise PathRefused(f"{path} leads elsewhere as part of a URL: it could not be read again.")
-    return key

@@ -251,7 +251,7 @@ class Listing:
     """Lists the keys of a bucket below `root`, the prefix that a store keeps its objects under.
 
     `page` is keys per request; without `in_order` the server promises no order;
-    with `raw` keys are taken as they are (see `page.entries`).
+    with `raw` keys are taken as they are (see `entries`).
     `count` is how many keys the server has named so far.
     """
 

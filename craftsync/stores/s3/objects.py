@@ -20,8 +20,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from craftsync.core.model import RemoteObject, time_within
-from craftsync.core.paths import MAX_PATH_BYTES
-from craftsync.errors import PathRefused
 from craftsync.stores.base import Properties
 
 DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
@@ -47,7 +45,7 @@ _MOST_METADATA = 2048
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 Condition = str | None
-"""What a write demands of the object in its place: a version as the server takes it (`facts.Form`), `CREATE` for no object, `None` for anything."""
+"""What a write demands of the object in its place: a version as the server takes it (`probe.Form`), `CREATE` for no object, `None` for anything."""
 
 CREATE = "*"
 
@@ -314,15 +312,3 @@ def begun_ns_of(text: str) -> int | None:
     with suppress(ValueError, OverflowError):
         return modified_ns_of(text)
     return None
-
-
-def key_of(root: str, path: str) -> str:
-    """Return the key of a path below the prefix `root`; raises `PathRefused` for what S3 takes as no key."""
-    key = root + path
-    try:
-        length = len(key.encode())
-    except UnicodeEncodeError:
-        raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
-    if length > MAX_PATH_BYTES or not path:
-        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
-    return key

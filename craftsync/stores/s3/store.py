@@ -35,6 +35,7 @@ from craftsync.stores.base import (
     UnfinishedUpload,
     UploadJournal,
     cancel,
+    key_of,
     pace_of,
     renew,
     written_already,
@@ -51,7 +52,6 @@ from craftsync.stores.s3.objects import (
     Stored,
     begun_ns_of,
     inherited,
-    key_of,
     notes,
     sent_with,
 )
