@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -99,8 +99,9 @@ class DataStoreFileSystem(AbstractFileSystem):
         with _builtin_errors():
             items = list(self._data.iter_data_store_objects(folder or None))
             found = {item["path"]: _object_entry(item) for item in items}
-        if folder and not found and self.exists(folder):
-            found = {folder: self.info(folder)}
+        if folder and not found:
+            with suppress(FileNotFoundError):
+                found = {folder: self._object(folder)}
         return found if detail else sorted(found)
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
@@ -208,10 +209,12 @@ class DataStoreFileSystem(AbstractFileSystem):
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove objects, and with `recursive` all below folders; they go to the store's trash."""
         for name in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
-            entry = self.info(name) if self.exists(name) else None
-            if entry and entry["type"] == "file":
+            kind = None
+            with suppress(FileNotFoundError):
+                kind = self.info(name)["type"]
+            if kind == "file":
                 self._rm(name)
-            elif entry and not recursive:
+            elif kind and not recursive:
                 raise IsADirectoryError(f"{name} is a folder. Use recursive=True.")
 
     def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
