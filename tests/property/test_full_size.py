@@ -24,7 +24,7 @@ from tests.support.cli import Craftsync
 from tests.support.memory_store import MemoryStore
 from tests.support.s3 import fake_s3
 from tests.support.world import World
-from tests.unit.test_folder_races import Editor, everything, meanwhile
+from tests.unit.test_folder_races import meanwhile, race
 
 pytestmark = pytest.mark.campaign
 
@@ -100,25 +100,8 @@ def test_in_fifty_thousand_races_no_version_of_an_editor_is_lost(
     while met < 50_000:
         root = tmp_path / "root"
         root.mkdir()
-        editor = Editor(root, "a")
-        placed: set[str] = set()
-        with Folder.open(root) as folder, meanwhile(editor.save):
-            for number in range(500):
-                with suppress(PathBusy):
-                    current = folder.stat("a")
-                    if current is None:
-                        continue
-                    met += 1
-                    if replacing:
-                        with folder.temporary() as temporary:
-                            temporary.write_at(0, b"sync %d" % number)
-                            folder.place(temporary, "a", expect=current, mtime_ns=None, keep="t1")
-                        placed.add(f"sync {number}")
-                    else:
-                        folder.displace("a", current, "t1")
-        with Folder.open(root) as folder:
-            assert editor.saved | placed <= everything(folder, root) | editor.displaced
-        saves += len(editor.saved)
+        round_met, round_saves = race(root, 500, replacing=replacing)
+        met, saves = met + round_met, saves + round_saves
         shutil.rmtree(root)
     print(f"{met} races with {saves} saves")  # noqa: T201
 

@@ -68,16 +68,20 @@ def everything(folder: Folder, root: Path) -> set[str]:
     return kept
 
 
-@pytest.mark.parametrize("replacing", [True, False], ids=["replacing", "deleting"])
-def test_no_version_saved_by_an_editor_is_lost(tmp_path: Path, replacing: bool) -> None:
-    editor = Editor(tmp_path, "a")
+def race(root: Path, attempts: int, *, replacing: bool) -> tuple[int, int]:
+    """Replace or delete a file while an editor saves it; return how often it was met and saved.
+
+    Fails if a version is neither in place, nor in the trash, nor displaced by the editor itself.
+    """
+    editor, met = Editor(root, "a"), 0
     placed: set[str] = set()
-    with Folder.open(tmp_path) as folder, meanwhile(editor.save):
-        for number in range(400):
+    with Folder.open(root) as folder, meanwhile(editor.save):
+        for number in range(attempts):
             with suppress(PathBusy):
                 current = folder.stat("a")
                 if current is None:
                     continue
+                met += 1
                 if replacing:
                     with folder.temporary() as temporary:
                         temporary.write_at(0, b"sync %d" % number)
@@ -85,8 +89,14 @@ def test_no_version_saved_by_an_editor_is_lost(tmp_path: Path, replacing: bool) 
                     placed.add(f"sync {number}")
                 else:
                     folder.displace("a", current, "t1")
-    with Folder.open(tmp_path) as folder:
-        assert editor.saved | placed <= everything(folder, tmp_path) | editor.displaced
+    with Folder.open(root) as folder:
+        assert editor.saved | placed <= everything(folder, root) | editor.displaced
+    return met, len(editor.saved)
+
+
+@pytest.mark.parametrize("replacing", [True, False], ids=["replacing", "deleting"])
+def test_no_version_saved_by_an_editor_is_lost(tmp_path: Path, replacing: bool) -> None:
+    race(tmp_path, 400, replacing=replacing)
 
 
 Step = tuple[str, Callable[[Path], object]]
