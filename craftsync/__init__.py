@@ -3,17 +3,17 @@
 A map of the house, in the order to read it:
 
     errors        everything raised on purpose, and the exit codes
-    blocking      how calls that wait let others go on; `connection` and `hosts` are HTTP made of such waits
+    net/          requests and whatever waits: connections, hosts, tasks, rates
     core/         pure values and decisions: model, decide, merge, guard
     stores/       the remote side; `base` is the contract every store keeps
-    local/        the root: scanning it, and changing it safely
+    local/        the folder: scanning it, and changing it safely
     state/        what both sides last agreed on: one SQLite database a pair
-    sync/         one run: plan, execute, record; `session` is the door
-    daemon/       when to run a run: file events, timers
+    engine/       one run: plan, execute, record; `session` is the door
+    daemon/       when a run starts: file events, timers
     config/       what can be configured: options, the file, secrets, and what names stand for
     opening       from the words of a call to an open store, or to a folder and its store
     runs          one run, from the words of a call to its report
-    datastore     the platform's five functions over any store
+    datastore     the platform's five functions over any store; `filesystem` is the same for fsspec
     serve/        a data store server for the platform's SDK, over any store
     migrate/      from one store to another: the engine with a store on both sides
     doctor/       what could keep craftsync from working here
@@ -43,10 +43,8 @@ Place = str | os.PathLike[str]
 __version__ = "0.1.0"
 __all__ = ["DataStore", "check", "migrate", "pull", "push", "sync"]
 
-# The folder sync/ and the function `sync` share a name, and so do migrate/ and
-# `migrate`. Importing the folder binds the name to it, but only the first time:
-# so that has to happen here.
-import_module("craftsync.engine")
+# The package migrate/ and the function `migrate` share a name. Importing the
+# package binds the name to it, but only the first time: so do it here.
 import_module("craftsync.migrate")
 
 

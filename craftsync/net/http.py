@@ -2,7 +2,7 @@
 
 The standard library's client waits inside its calls, so that each request on
 its way needs a thread, and it reads an answer's headers as those of an e-mail.
-Here a wait is a wait for a socket (`blocking.until_ready`), which one thread
+Here a wait is a wait for a socket (`waiting.until_ready`), which one thread
 does for many. Making connections, through a proxy or encrypted, is left to
 that client. The grammar is that of RFC 9112."""
 
