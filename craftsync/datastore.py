@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,6 +38,7 @@ from craftsync.errors import (
     UsageError,
 )
 from craftsync.local.temporary import SpaceClaim
+from craftsync.net.waiting import LOOK_SECONDS, is_ready
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.state.pair import known_facts
 from craftsync.stores.base import Reader, Store, kept
@@ -302,7 +304,7 @@ def _on_disk(file: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _copy(file: BinaryIO, copy: BinaryIO) -> None:
-    while (chunk := file.read(_CHUNK)) != b"":
+    while (chunk := _next_chunk(file)) != b"":
         if not isinstance(chunk, bytes | bytearray | memoryview):
             # A stream that does not wait gives None: taken for the end, it would cut the content off.
             raise UsageError(
@@ -310,6 +312,20 @@ def _copy(file: BinaryIO, copy: BinaryIO) -> None:
                 remedy="Open it in binary mode, for reading that waits.",
             )
         copy.write(chunk)
+
+
+def _next_chunk(file: BinaryIO) -> bytes | None:
+    """Read on; what waits for a writer is waited for in short turns, for a signal right before a wait is not heard in it."""
+    if isinstance(file, io.FileIO | io.BufferedReader) and _may_wait(file):
+        while not is_ready(file.fileno(), select.POLLIN, LOOK_SECONDS):
+            pass
+        return file.read1(_CHUNK) if isinstance(file, io.BufferedReader) else file.read(_CHUNK)
+    return file.read(_CHUNK)
+
+
+def _may_wait(file: BinaryIO) -> bool:
+    mode = os.fstat(file.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
 def _rewind(file: BinaryIO) -> None:
