@@ -273,12 +273,16 @@ def _around(start: Path, asked: PairOptions) -> list[Pair]:
     """Return the pairs of the innermost linked folder that a place lies in.
 
     Those of the configuration go first: it also knows how to reach the store.
+    Any other has an identity file.
     """
+    configured = pairs.of_configuration(asked)
     for folder in (start, *start.parents):
-        if (folder / OWN_FOLDER).is_dir():
-            for found in (pairs.of_configuration(asked), _all_remembered(asked)):
-                if here := [pair for pair in found if pair.root == folder]:
-                    return here
+        if here := [pair for pair in configured if pair.root == folder]:
+            return here
+        if (folder / OWN_FOLDER).is_dir() and (
+            here := [pair for pair in _all_remembered(asked) if pair.root == folder]
+        ):
+            return here
     return []
 
 
@@ -294,10 +298,13 @@ def _all_remembered(asked: PairOptions) -> list[Pair]:
 def _one_of(found: list[Pair]) -> Pair:
     if len(found) == 1:
         return found[0]
-    stores = ", ".join(str(pair.location) for pair in found)
+    known = [
+        f"{pair.folder} ({pair.location})" if pair.folder else str(pair.location) for pair in found
+    ]
+    by_name = "--folder NAME" if found[0].folder else "--root and --store"
     raise UsageError(
-        f"{found[0].root} is linked to several stores: {stores}.",
-        remedy="Say which with --root and --store.",
+        f"{found[0].root} is linked to several stores: {', '.join(known)}.",
+        remedy=f"Name one with {by_name}.",
     )
 
 

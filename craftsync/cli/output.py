@@ -6,14 +6,16 @@ Results go to standard output; progress and problems go to standard error.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from craftsync.cli import terminal
 from craftsync.cli.terminal import code_of, message_of, saying_stop, told
 from craftsync.cli.terminal import shown as shown
+from craftsync.config.pairs import Pair
 from craftsync.core.model import Kind
 from craftsync.engine.report import (
     ActionEvent,
@@ -46,6 +48,7 @@ _ISSUE_FIELDS = {
 """The field of the summary each kind of event is counted in."""
 _REMEMBERED = {"push", "pull", "sync"}
 """The runs whose conflicts a later command can list."""
+_ROOT_AND_STORE = 2
 
 
 def say(line: str, *, to_stderr: bool = False) -> None:
@@ -59,6 +62,29 @@ def say_json(content: Mapping[str, Any] | list[Any]) -> None:
     line = json.dumps(content, ensure_ascii=False)
     with told():
         terminal.put_json(line if _is_unicode(line) else json.dumps(content))
+
+
+def say_which(pair: Pair, words: Sequence[str], flags: Mapping[str, Any]) -> None:
+    """Print first, on stderr, which linked folder the words of a command mean.
+
+    Not when they are root and store themselves, nor with --json or -q.
+    """
+    if len(words) < _ROOT_AND_STORE and not (flags.get("json") or flags.get("quiet")):
+        say(shown(which(pair)), to_stderr=True)
+
+
+def which(pair: Pair) -> str:
+    """Return a linked folder as people know it: `datasets: ~/datasets ⇄ s3://bucket/datasets`."""
+    name = f"{pair.folder}: " if pair.folder else ""
+    root, store = (_below_home(str(place)) for place in (pair.root, pair.location))
+    return f"{name}{root} ⇄ {store}"
+
+
+def _below_home(place: str) -> str:
+    """Return a path as people write it: from their home folder on."""
+    home = os.path.realpath(os.path.expanduser("~"))
+    inside = place == home or place.startswith(f"{home.rstrip('/')}/")
+    return f"~{place[len(home) :]}" if inside and home != "/" else place
 
 
 def say_issue(event: Event) -> None:

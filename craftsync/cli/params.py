@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import click
@@ -61,9 +61,6 @@ def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:
     return decorate
 
 
-pair_words = click.argument("pair", nargs=-1, metavar="[FOLDER | ROOT STORE]")
-
-
 def option(name: str) -> Decorator[Any]:
     """Return the flag of an option of the table."""
     row = options.FLAGS[name]
@@ -87,6 +84,10 @@ def group(name: str) -> Decorator[Any]:
 access_options = group("access")
 json_option = option("json")
 path_options = all_of(group("path"), access_options)
+pair_options = all_of(
+    click.argument("pair", nargs=-1, metavar="[FOLDER | ROOT STORE]"), path_options
+)
+"""What names the linked folder of a command without paths: words, or the flags that all commands have."""
 pattern_options = group("patterns")
 filter_options = all_of(pattern_options, group("compare"))
 mode_option = option("mode")
@@ -113,14 +114,27 @@ def place_of(flags: Mapping[str, Any]) -> PairOptions:
     )
 
 
-def words_of(flags: Mapping[str, Any]) -> list[str]:
-    """Return the words that name the pair of a command whose own word is a path; none if none was given."""
+def words_of(flags: Mapping[str, Any], typed: Sequence[str] = ()) -> Sequence[str]:
+    """Return the words that name the linked folder: those typed, or those of --folder, --root and --store.
+
+    None if neither names one. What was typed goes before a CRAFTSYNC_* variable.
+    Raises `click.UsageError` for both at once.
+    """
     folder, root, store = flags["folder"], flags["root"], flags["store"]
+    if typed:
+        if any(_is_typed(name) for name in ("folder", "root", "store")):
+            raise click.UsageError("Name the folder by words or by flags, not by both.")
+        return typed
     if (root is None) != (store is None) or (folder is not None and root is not None):
         raise click.UsageError("Give --folder alone, or --root and --store together.")
     if folder is not None:
         return [folder]
     return [] if root is None else [root, store]
+
+
+def _is_typed(flag: str) -> bool:
+    source = click.get_current_context().get_parameter_source(flag)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def mode_of(word: str | None) -> Mode | None:

@@ -12,7 +12,7 @@ import click
 from craftsync import opening, runs
 from craftsync.cli import Group
 from craftsync.cli import params as common
-from craftsync.cli.output import holdings_shown, say, say_json, size_shown
+from craftsync.cli.output import holdings_shown, say, say_json, say_which, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.clock import iso
 from craftsync.config import pairs
@@ -41,7 +41,9 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
       craftsync history data/models/iris.joblib
     """
     asked = common.asked_of(flags)
-    pair, inside = opening.around(path or ".", common.words_of(flags), asked)
+    words = common.words_of(flags)
+    pair, inside = opening.around(path or ".", words, asked)
+    say_which(pair, words, flags)
     with opening.read_state(pair, pairs.state_dir_of(asked)) as state:
         row = None
         for row in state.history.rows(inside if path else None, limit):
@@ -76,7 +78,9 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
       craftsync why --folder datasets --mode push train.csv
     """
     asked = common.asked_of(flags)
-    pair, inside = opening.around(path, common.words_of(flags), asked)
+    words = common.words_of(flags)
+    pair, inside = opening.around(path, words, asked)
+    say_which(pair, words, flags)
     with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         told = session.why(inside, runs.options_for(pair, asked, common.mode_of(mode)))
     looks = {"root": told.local, "store": told.remote, "last agreed": told.baseline}
@@ -293,7 +297,9 @@ def _opened(
     paths: Sequence[str], flags: dict[str, Any], *, read_only: bool
 ) -> Iterator[tuple[Session, tuple[str, ...]]]:
     asked = common.asked_of(flags)
-    pair, inside = opening.around_all(paths, common.words_of(flags), asked)
+    words = common.words_of(flags)
+    pair, inside = opening.around_all(paths, words, asked)
+    say_which(pair, words, flags)
     with opening.open_pair(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
         yield session, inside or ()
 
@@ -304,7 +310,9 @@ def _opened_to_restore(
 ) -> Iterator[tuple[Session, tuple[str, ...]]]:
     """Open the linked folder; while a daemon or another run holds it, its state is only read."""
     asked = common.asked_of(flags)
-    pair, inside = opening.around_all(paths, common.words_of(flags), asked)
+    words = common.words_of(flags)
+    pair, inside = opening.around_all(paths, words, asked)
+    say_which(pair, words, flags)
     state_dir = pairs.state_dir_of(asked)
     with ExitStack() as stack:
         try:

@@ -14,7 +14,7 @@ import click
 from craftsync import opening, runs
 from craftsync.cli import Group, watch
 from craftsync.cli import params as common
-from craftsync.cli.output import reporting, say, say_json, size_shown
+from craftsync.cli.output import reporting, say, say_json, say_which, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
@@ -149,7 +149,9 @@ def resolve(path: str, keep: str, **flags: Any) -> None:
 @contextmanager
 def _opened(path: str, flags: dict[str, Any]) -> Iterator[tuple[Folder, IgnoreRules, str]]:
     """Give the root a path belongs to, which paths take part, and the path within."""
-    pair, inside = opening.around(path, common.words_of(flags), common.asked_of(flags))
+    words = common.words_of(flags)
+    pair, inside = opening.around(path, words, common.asked_of(flags))
+    say_which(pair, words, flags)
     settings = pair.settings
     with Folder.open(pair.root) as root:
         root.reserve = pair.reserve
@@ -266,7 +268,9 @@ def list_deletes(**flags: Any) -> None:
       craftsync deletes list --json --folder datasets
     """
     asked = common.asked_of(flags)
-    pair, _ = opening.around(".", common.words_of(flags), asked)
+    words = common.words_of(flags)
+    pair, _ = opening.around(".", words, asked)
+    say_which(pair, words, flags)
     with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         if flags["json"]:
             for one in session.held():
@@ -321,7 +325,9 @@ def _judge(verb: str, paths: tuple[str, ...], everything: bool, flags: dict[str,
     if everything == bool(paths):
         raise click.UsageError("Give each PATH, or --all.")
     asked = common.asked_of(flags)
-    pair, inside = opening.around_all(paths, common.words_of(flags), asked)
+    words = common.words_of(flags)
+    pair, inside = opening.around_all(paths, words, asked)
+    say_which(pair, words, flags)
     count = _count(pair, asked, inside)
     if not count and not flags["json"]:
         say(_NOTHING)

@@ -14,31 +14,28 @@ import click
 
 from craftsync import opening, runs
 from craftsync.cli import params as common
-from craftsync.cli.output import reporting, say, say_issue, say_json, sentence
+from craftsync.cli.output import reporting, say, say_issue, say_json, say_which, sentence
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs
 from craftsync.engine import planfile
 from craftsync.errors import UsageError
 
 _pass_options = (
-    common.pair_words,
     common.dry_run_option,
     common.decision_options,
     common.transfer_options,
     common.output_options,
-    common.access_options,
+    common.pair_options,
 )
 
 
 def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
     with reporting(command, flags) as output:
         asked = common.asked_of(flags)
-        if not pair and not flags["json"] and not flags["quiet"]:
-            meant = opening.resolve(pair, asked)
-            name = f"{meant.folder}: " if meant.folder else ""
-            say(shown(f"{name}{meant.root} ⇄ {meant.location}"), to_stderr=True)
+        words = common.words_of(flags, pair)
+        say_which(opening.resolve(words, asked), words, flags)
         asked["on_event"] = output.on_event
-        return output.finish(runs.run(command, pair, asked))
+        return output.finish(runs.run(command, words, asked))
 
 
 @click.command(cls=common.Command)
@@ -91,9 +88,7 @@ def sync(pair: tuple[str, ...], **flags: Any) -> int:
 
 
 @click.command(cls=common.Command)
-@common.all_of(
-    common.pair_words, common.filter_options, common.output_options, common.access_options
-)
+@common.all_of(common.filter_options, common.output_options, common.pair_options)
 def check(pair: tuple[str, ...], **flags: Any) -> int:
     """Compare the content of root and store, and change nothing.
 
@@ -121,17 +116,19 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
 
         asked = common.asked_of(flags)
         asked["on_event"] = output.on_event
-        compare = command.check if command.are_stores(pair, asked) else runs.check
-        return output.finish(compare(pair, asked, on_line))
+        words = common.words_of(flags, pair)
+        compare = command.check if command.are_stores(words, asked) else runs.check
+        if compare is runs.check:
+            say_which(opening.resolve(words, asked), words, flags)
+        return output.finish(compare(words, asked, on_line))
 
 
 @click.command(cls=common.Command)
 @common.all_of(
-    common.pair_words,
     click.option("-o", "--output", default="-", metavar="FILE", help="Write it there."),
     common.mode_option,
     common.decision_options,
-    common.access_options,
+    common.pair_options,
 )
 def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> int:
     """Write what a run would do, and do nothing.
@@ -142,7 +139,9 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
       craftsync plan datasets
     """
     asked = common.asked_of(flags)
-    resolved = opening.resolve(pair, asked)
+    words = common.words_of(flags, pair)
+    resolved = opening.resolve(words, asked)
+    say_which(resolved, words, flags)
     options = replace(runs.options_for(resolved, asked, common.mode_of(mode)), dry_run=True)
     state_dir = pairs.state_dir_of(asked)
     with (
@@ -173,6 +172,7 @@ def apply(file: str, **flags: Any) -> int:
         read = planfile.read(lines)
         pair = pairs.remembered(read.root, read.store, asked)
         options = replace(runs.options_for(pair, asked, read.policy.mode), policy=read.policy)
+        say_which(pair, (), flags)
         with runs.opened_for(pair, options, asked) as session:
             return output.finish(session.apply_plan(read.actions, options, output.on_event))
 
@@ -234,7 +234,9 @@ def scrub(paths: tuple[str, ...], repair: bool, **flags: Any) -> int:
     """
     with reporting("scrub", flags) as output:
         asked = common.asked_of(flags)
-        pair, inside = opening.around_all(paths, common.words_of(flags), asked)
+        words = common.words_of(flags)
+        pair, inside = opening.around_all(paths, words, asked)
+        say_which(pair, words, flags)
         state_dir = pairs.state_dir_of(asked)
         with opening.open_pair(pair, state_dir, read_only=not repair) as session:
             report = session.scrub(output.on_event, inside or (), repair=repair)

@@ -29,7 +29,7 @@ Facts = Mapping[str, Any]
 
 
 @click.command(cls=common.Command)
-@common.all_of(common.pair_words, common.json_option, common.access_options)
+@common.all_of(common.json_option, common.pair_options)
 def status(pair: tuple[str, ...], **flags: Any) -> int:
     """Show how a linked folder stands.
 
@@ -42,8 +42,8 @@ def status(pair: tuple[str, ...], **flags: Any) -> int:
       craftsync status --json data ./backup
     """
     asked = common.asked_of(flags)
-    if pair:
-        found, code = [_facts(one, asked, named=True) for one in opening.every(pair, asked)], 0
+    if words := common.words_of(flags, pair):
+        found, code = [_facts(one, asked, named=True) for one in opening.every(words, asked)], 0
     else:
         found, code = _of_all(opening.all_known(asked), asked)
     if flags["json"]:

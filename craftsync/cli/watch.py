@@ -37,7 +37,7 @@ _LOOK_SECONDS = 0.05
 
 
 @click.command(cls=common.Command)
-@common.all_of(common.pair_words, common.access_options)
+@common.pair_options
 def pause(pair: tuple[str, ...], **flags: Any) -> None:
     """Start no more transfers until `resume`, not even after a restart.
 
@@ -52,7 +52,7 @@ def pause(pair: tuple[str, ...], **flags: Any) -> None:
 
 
 @click.command(cls=common.Command)
-@common.all_of(common.pair_words, common.access_options)
+@common.pair_options
 def resume(pair: tuple[str, ...], **flags: Any) -> None:
     """Resume after `pause`, with a scan of everything.
 
@@ -65,7 +65,7 @@ def resume(pair: tuple[str, ...], **flags: Any) -> None:
 
 
 @click.command(cls=common.Command)
-@common.all_of(common.pair_words, common.access_options)
+@common.pair_options
 def rescan(pair: tuple[str, ...], **flags: Any) -> None:
     """Make the running daemon scan everything now.
 
@@ -78,9 +78,7 @@ def rescan(pair: tuple[str, ...], **flags: Any) -> None:
 
 
 @click.command(cls=common.Command)
-@common.all_of(
-    click.argument("rate", metavar="RATE[:RATE]"), common.pair_words, common.access_options
-)
+@common.all_of(click.argument("rate", metavar="RATE[:RATE]"), common.pair_options)
 def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
     """Change the limit of a running daemon at once, until it ends.
 
@@ -103,7 +101,7 @@ def bwlimit(rate: str, pair: tuple[str, ...], **flags: Any) -> None:
 
 
 @click.command(cls=common.Command)
-@common.all_of(common.pair_words, common.access_options)
+@common.pair_options
 def stop(pair: tuple[str, ...], **flags: Any) -> None:
     """End the daemon in good order, and return once it has ended.
 
@@ -116,7 +114,7 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync stop datasets
     """
     asked = common.asked_of(flags)
-    for one in opening.every(pair, asked):
+    for one in opening.every(common.words_of(flags, pair), asked):
         if tell(one, asked, "stop") is None:
             say(f"{shown(str(one.root))}: was not running")
         else:
@@ -174,12 +172,12 @@ def tell(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> A
 
 
 def _tell_every(
-    words: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
+    typed: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
 ) -> None:
     """Tell each pair's daemon, and say how it went; one that does not run is an error in the end."""
     asked = common.asked_of(flags)
     missing = []
-    for pair in opening.every(words, asked):
+    for pair in opening.every(common.words_of(flags, typed), asked):
         if tell(pair, asked, verb, **arguments) is None:
             missing.append(str(pair.root))
         else:
@@ -311,7 +309,6 @@ MakeListener = Callable[[str], OnEvent]
 
 @click.command(cls=common.Command)
 @common.all_of(
-    common.pair_words,
     common.mode_option,
     common.time_options,
     common.decision_options,
@@ -319,7 +316,7 @@ MakeListener = Callable[[str], OnEvent]
     common.output_options,
     common.group("metrics"),
     click.option("--log-json", is_flag=True, help="Write the log as one JSON object a line."),
-    common.access_options,
+    common.pair_options,
 )
 def watch(pair: tuple[str, ...], **flags: Any) -> int:
     """Keep root and store in sync until stopped, in the foreground.
@@ -340,10 +337,11 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
 
     manager = ServiceManager(os.environ)
     configure(as_json=flags["log_json"], quiet=flags["quiet"])
+    words = common.words_of(flags, pair)
     with _listening(flags) as make_listener:
 
         def load() -> Setup:
-            return _setup(pair, flags, make_listener)
+            return _setup(words, flags, make_listener)
 
         try:
             return watch_all(load, SystemClock(), manager, hangup_ends=os.isatty(_STDIN))
@@ -352,7 +350,7 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
             return 0
 
 
-def _setup(words: tuple[str, ...], flags: dict[str, Any], make_listener: MakeListener) -> Setup:
+def _setup(words: Sequence[str], flags: dict[str, Any], make_listener: MakeListener) -> Setup:
     """Return what the words, the flags and the configuration of now ask for."""
     from craftsync.daemon.process import Setup
 
@@ -370,7 +368,7 @@ def _setup(words: tuple[str, ...], flags: dict[str, Any], make_listener: MakeLis
     return Setup(tuple(watched), figures, address, known.notify, typed)
 
 
-def _own_file(file: Path, words: tuple[str, ...], watched: Sequence[Watched]) -> Path:
+def _own_file(file: Path, words: Sequence[str], watched: Sequence[Watched]) -> Path:
     """Return the file for the figures of this process: one that keeps a single folder has its own."""
     if not words:
         return file

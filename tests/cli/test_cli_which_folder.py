@@ -51,7 +51,7 @@ def test_run_inside_a_linked_folder_needs_no_arguments(
     run = here("sync")
     assert (run.code, run.text.startswith("sync: 1 uploaded")) == (0, True)
     name = "two: " if folder == "two" else ""
-    assert run.err == f"{name}{linked.folder}/{folder} ⇄ {linked.folder}/{store}\n"
+    assert run.err == f"{name}~/{folder} ⇄ ~/{store}\n"
     assert here("check").lines[:2] == ["= sub/first", "= sub/second"]
     assert here("push", "--json").err == ""
     assert set(linked.files(store)) == {"sub/first", "sub/second"}
@@ -69,6 +69,49 @@ def test_of_several_stores_of_the_folder_one_is_to_be_named(linked: Craftsync) -
     assert run.code == 2
     assert f"{linked.folder}/store" in run.err
     assert f"{linked.folder}/other" in run.err
+
+
+READING = ["check", "plan", "history", "why sub/first", "trash list", "deletes list", "scrub"]
+
+
+@pytest.mark.parametrize("command", [*READING, "conflicts list", "push", "pull", "sync", "status"])
+def test_flags_name_the_folder_of_every_command(linked: Craftsync, command: str) -> None:
+    words = command.split()
+    root = str(linked.folder / "by-hand")
+    for place in (("--folder", "two"), ("--root", root, "--store", "./store")):
+        run = linked(*words, *place)
+        assert run.code == 0, run.err
+        named = command != "status" and "--folder" in place
+        assert run.err.startswith("two: ~/two ⇄ ~/stores/two\n") == named
+    assert linked(*words, "--folder", "two", "--root", root).code == 2
+    by_variable = linked(*words, CRAFTSYNC_FOLDER="two")
+    assert (by_variable.code, "two" in by_variable.text + by_variable.err) == (0, True)
+
+
+def test_words_go_before_variables_and_not_beside_flags(linked: Craftsync) -> None:
+    assert linked("push", "one", "--json", CRAFTSYNC_FOLDER="typo").code == 0
+    run = linked("push", "one", "--folder", "two")
+    assert (run.code, "by words or by flags" in run.err) == (2, True)
+
+
+def test_configured_folder_that_was_never_synced_is_found_from_inside(linked: Craftsync) -> None:
+    linked.config.write_text(
+        linked.config.read_text() + f"  new: {{root: {linked.folder}/new, environment: 'e:new'}}\n"
+    )
+    linked.write("new/sub/a")
+    run = inside(linked, "new/sub")("sync")
+    assert (run.code, run.err) == (0, "new: ~/new ⇄ ~/stores/new\n")
+
+
+def test_of_several_configured_stores_of_a_root_one_is_named(linked: Craftsync) -> None:
+    linked.config.write_text(
+        linked.config.read_text()
+        + f"  again: {{root: {linked.folder}/two, environment: 'e:more'}}\n"
+    )
+    run = inside(linked, "two")("sync")
+    assert run.code == 2
+    assert f"two ({linked.folder}/stores/two), again ({linked.folder}/stores/more)" in run.err
+    assert "Name one with --folder NAME." in run.err
 
 
 def test_a_daemon_is_steered_from_inside_its_folder(linked: Craftsync) -> None:
