@@ -33,9 +33,11 @@ from craftsync.errors import (
     FileMissing,
     ObjectNotFound,
     PathBusy,
+    PathDenied,
     PathError,
     PathRefused,
     UsageError,
+    builtin_kinds,
 )
 from craftsync.local.temporary import SpaceClaim
 from craftsync.net.waiting import LOOK_SECONDS, is_ready
@@ -84,6 +86,7 @@ class DataStore:
     overwritten.
     """
 
+    @builtin_kinds()
     def __init__(self, store: str | os.PathLike[str], **where: Unpack[PairOptions]) -> None:
         config = configuration.load(where.get("config"))
         self._reserve = config.reserve
@@ -127,12 +130,14 @@ class DataStore:
         """
         folder = "" if folder_path is None else os.fspath(folder_path).strip("/")
         prefix = "" if folder in ("", ".") else f"{folder}/"
-        for entry in self._store().list(prefix):
-            if isinstance(entry, Skipped):
-                on_skipped(entry)
-            else:
-                yield _information(entry)
+        with builtin_kinds():
+            for entry in self._store().list(prefix):
+                if isinstance(entry, Skipped):
+                    on_skipped(entry)
+                else:
+                    yield _information(entry)
 
+    @builtin_kinds()
     def list_data_store_objects(
         self, folder_path: str | os.PathLike[str] | None = None
     ) -> list[ObjectInformation]:
@@ -142,6 +147,7 @@ class DataStore:
         """Raise `StoreMissing` when this is a folder of a bucket or an environment in which nothing is."""
         opening.refuse_nothing(self._store(), self._word)
 
+    @builtin_kinds()
     def get_data_store_object_information(
         self, object_path_in_datastore: ObjectPath
     ) -> ObjectInformation:
@@ -151,6 +157,7 @@ class DataStore:
             raise ObjectNotFound(f"{object_path_in_datastore}: object not found.")
         return _information(found)
 
+    @builtin_kinds()
     def upload_data_store_object(
         self, filepath_or_buffer: FileOrPath, object_path_in_datastore: ObjectPath
     ) -> None:
@@ -171,6 +178,7 @@ class DataStore:
             self._note_kept(store, keep, path)
             store.barrier()
 
+    @builtin_kinds()
     def download_data_store_object(
         self, object_path_in_datastore: ObjectPath, filepath_or_buffer: FileOrPath
     ) -> None:
@@ -191,6 +199,7 @@ class DataStore:
             else:
                 raise _neither_path_nor_file(filepath_or_buffer)
 
+    @builtin_kinds()
     def read_data_store_object(
         self, object_path_in_datastore: ObjectPath, start: int = 0, end: int | None = None
     ) -> bytes:
@@ -202,6 +211,7 @@ class DataStore:
         with self._store().read(path, offset=start, length=length) as reader:
             return b"".join(reader)
 
+    @builtin_kinds()
     def delete_data_store_object(self, object_path_in_datastore: ObjectPath) -> DeletedObject:
         """Remove an object; one that is not there is a success, as it is in S3."""
         path = _named(object_path_in_datastore)
@@ -392,7 +402,9 @@ def _save(reader: Reader, target: str, reserve: Reserve) -> None:
 
 def _file_error(path: str, verb: str, error: OSError) -> PathError:
     remedy = _NO_FILE.get(error.errno or 0)
-    kind = PathError if remedy is None else FileMissing
+    is_denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    other = PathDenied if is_denied else PathError
+    kind = other if remedy is None else FileMissing
     return kind(f"{path} cannot be {verb} ({error.strerror}).", remedy=remedy or "")
 
 

@@ -39,13 +39,17 @@ code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class CraftsyncError(Exception):
     """Base of every error craftsync raises; `str(error)` is a sentence for people.
 
-    `remedy`, where there is one, says in a second sentence what to do about it.
+    `remedy`, where there is one, says in a second sentence what to do about it;
+    a traceback shows it as a note.
     """
 
     exit_code = 1
@@ -53,6 +57,14 @@ class CraftsyncError(Exception):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+        if remedy:
+            self.add_note(remedy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled with everything it says, whatever its `__init__` takes."""
+        kind = type(self)
+        own = getattr(kind, "_own_kind", kind)
+        return _unpickled, (own, own is not kind, self.args, vars(self))
 
 
 class UsageError(CraftsyncError):
@@ -228,6 +240,79 @@ class ObjectNotFound(StoreError):
 
 class PreconditionFailed(StoreError):
     """The object is not what the caller expected; nothing was changed."""
+
+
+_BUILTIN_KINDS: dict[type[CraftsyncError], type[Exception]] = {
+    UsageError: ValueError,
+    ConfigError: ValueError,
+    RootError: FileNotFoundError,
+    LockedError: BlockingIOError,
+    Exhausted: OSError,
+    FileMissing: FileNotFoundError,
+    PathDenied: PermissionError,
+    PathRefused: ValueError,
+    PathObstructed: FileExistsError,
+    PathError: OSError,
+    StoreMissing: FileNotFoundError,
+    ObjectNotFound: FileNotFoundError,
+    StoreDenied: PermissionError,
+    StoreUnavailable: ConnectionError,
+    StoreError: OSError,
+}
+"""What a Python programmer would catch; the first that an error is an instance of counts."""
+
+
+@contextmanager
+def builtin_kinds() -> Iterator[None]:
+    """Raise each error of craftsync as one that is of the builtin kind as well: `FileNotFoundError` and so on.
+
+    Only the doors of the Python API do so. Within, these kinds mean what the
+    system says, and an `except OSError` must not catch what a store says.
+    """
+    try:
+        yield
+    except CraftsyncError as error:
+        kind = _with_builtin(type(error))
+        if kind is type(error):
+            raise
+        raise _restored(kind, error.args, vars(error)).with_traceback(
+            error.__traceback__
+        ) from error.__cause__
+
+
+_with_builtins: dict[type[CraftsyncError], type[CraftsyncError]] = {}
+
+
+def _with_builtin(kind: type[CraftsyncError]) -> type[CraftsyncError]:
+    """Return the subclass of a kind of error that is of a builtin kind, too; the same where there is none."""
+    if kind not in _with_builtins:
+        builtin = next(
+            (like for own, like in _BUILTIN_KINDS.items() if issubclass(kind, own)), None
+        )
+        made = kind
+        if builtin is not None and not issubclass(kind, builtin):
+            content: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+            content["_own_kind"] = kind
+            if issubclass(kind, NoSpace | StoreFull):
+                content["errno"] = errno.ENOSPC
+            made = type(kind.__name__, (kind, builtin), content)
+        _with_builtins[kind] = made
+    return _with_builtins[kind]
+
+
+def _unpickled(
+    kind: type[CraftsyncError], is_builtin: bool, args: tuple[Any, ...], content: dict[str, Any]
+) -> CraftsyncError:
+    return _restored(_with_builtin(kind) if is_builtin else kind, args, content)
+
+
+def _restored(
+    kind: type[CraftsyncError], args: tuple[Any, ...], content: dict[str, Any]
+) -> CraftsyncError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(content)
+    return error
 
 
 class Interrupted(KeyboardInterrupt):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -19,7 +19,6 @@ from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from craftsync.datastore import DataStore, ObjectInformation
-from craftsync.errors import FileMissing, ObjectNotFound, StoreDenied, StoreMissing
 
 _CURRENT = "craft-ai://"
 """The environment that the variables of the platform's SDK name."""
@@ -29,7 +28,7 @@ _NAMED = "craftsync://"
 class DataStoreFileSystem(AbstractFileSystem):
     """One data store. Paths are those of its objects, without a leading slash; sizes are bytes.
 
-    Raises `FileNotFoundError` and `PermissionError`; other errors are craftsync's.
+    Errors are craftsync's, and of the builtin kind as well: `FileNotFoundError`, `PermissionError`.
     Failed requests are retried as everywhere in craftsync. What is replaced or
     removed goes to the store's trash.
     """
@@ -67,8 +66,7 @@ class DataStoreFileSystem(AbstractFileSystem):
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """Return what is directly in a folder, or an object itself."""
         folder = self._strip_protocol(path)
-        with _builtin_errors():
-            found = {entry["name"]: entry for entry in self._entries(folder)}
+        found = {entry["name"]: entry for entry in self._entries(folder)}
         if folder and not found:
             found = {folder: self._object(folder)}
         ordered = [found[name] for name in sorted(found)]
@@ -81,8 +79,7 @@ class DataStoreFileSystem(AbstractFileSystem):
             yield _folder_entry(f"{prefix}{name}") if below else _object_entry(item)
 
     def _object(self, path: str) -> dict[str, Any]:
-        with _builtin_errors():
-            return _object_entry(self._data.get_data_store_object_information(path))
+        return _object_entry(self._data.get_data_store_object_information(path))
 
     def find(
         self,
@@ -96,9 +93,8 @@ class DataStoreFileSystem(AbstractFileSystem):
         if maxdepth is not None or withdirs:
             return super().find(path, maxdepth, withdirs, detail, **kwargs)
         folder = self._strip_protocol(path)
-        with _builtin_errors():
-            items = list(self._data.iter_data_store_objects(folder or None))
-            found = {item["path"]: _object_entry(item) for item in items}
+        items = list(self._data.iter_data_store_objects(folder or None))
+        found = {item["path"]: _object_entry(item) for item in items}
         if folder and not found:
             with suppress(FileNotFoundError):
                 found = {folder: self._object(folder)}
@@ -112,9 +108,8 @@ class DataStoreFileSystem(AbstractFileSystem):
         try:
             return self._object(name)
         except FileNotFoundError:
-            with _builtin_errors():
-                if next(self._data.iter_data_store_objects(name), None) is None:
-                    raise
+            if next(self._data.iter_data_store_objects(name), None) is None:
+                raise
         return _folder_entry(name)
 
     def created(self, path: str) -> datetime:
@@ -139,15 +134,14 @@ class DataStoreFileSystem(AbstractFileSystem):
             size = self.info(name)["size"]
             start = max(0, size + start) if start and start < 0 else start
             end = size + end if end is not None and end < 0 else end
-        with _builtin_errors():
-            return self._data.read_data_store_object(name, start or 0, end)
+        return self._data.read_data_store_object(name, start or 0, end)
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         """Write an object; with the mode `create`, raise `FileExistsError` where there is one."""
         name = self._strip_protocol(path)
         if mode == "create" and self.exists(name):
             raise FileExistsError(name)
-        with TemporaryFile() as content, _builtin_errors():
+        with TemporaryFile() as content:
             content.write(value)
             content.seek(0)
             self._data.upload_data_store_object(content, name)
@@ -168,8 +162,7 @@ class DataStoreFileSystem(AbstractFileSystem):
             raise FileExistsError(name)
         size = os.path.getsize(lpath)
         callback.set_size(size)
-        with _builtin_errors():
-            self._data.upload_data_store_object(lpath, name)
+        self._data.upload_data_store_object(lpath, name)
         callback.relative_update(size)
 
     def get_file(
@@ -188,8 +181,7 @@ class DataStoreFileSystem(AbstractFileSystem):
                 os.makedirs(target, exist_ok=True)
                 return
             os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
-        with _builtin_errors():
-            self._data.download_data_store_object(name, target)
+        self._data.download_data_store_object(name, target)
         callback.relative_update(1)
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
@@ -197,14 +189,13 @@ class DataStoreFileSystem(AbstractFileSystem):
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         if self.isdir(source):
             return
-        with TemporaryFile() as content, _builtin_errors():
+        with TemporaryFile() as content:
             self._data.download_data_store_object(source, content)
             self._data.upload_data_store_object(content, target)
 
     def _rm(self, path: str) -> None:
         name = self._strip_protocol(path)
-        with _builtin_errors():
-            self._data.delete_data_store_object(name)
+        self._data.delete_data_store_object(name)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove objects, and with `recursive` all below folders; they go to the store's trash."""
@@ -269,23 +260,13 @@ class DataStoreFile(AbstractBufferedFile):
 
     def commit(self) -> None:
         """Upload what was written."""
-        with self._content, _builtin_errors():
+        with self._content:
             self._content.seek(0)
             self.fs._data.upload_data_store_object(self._content, self.path)
 
     def discard(self) -> None:
         """Drop what was written; the object stays as it was."""
         self._content.close()
-
-
-@contextmanager
-def _builtin_errors() -> Iterator[None]:
-    try:
-        yield
-    except (ObjectNotFound, FileMissing, StoreMissing) as error:
-        raise FileNotFoundError(str(error)) from error
-    except StoreDenied as error:
-        raise PermissionError(str(error)) from error
 
 
 def _object_entry(item: ObjectInformation) -> dict[str, Any]:

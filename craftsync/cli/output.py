@@ -26,6 +26,8 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
+from craftsync.progress import Bars
+from craftsync.progress import size_shown as size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {
     Kind.UPLOAD: "uploaded",
@@ -96,16 +98,6 @@ def say_issue(event: Event) -> None:
         say(event.sentence, to_stderr=True)
     elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD and not event.by_design:
         say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
-
-
-def size_shown(size: int) -> str:
-    """Return a number of bytes in the largest unit it fills: "1.5 MiB"."""
-    amount = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
 
 
 def holdings_shown(trash: Mapping[str, Any]) -> str:
@@ -306,7 +298,7 @@ def _bars(flags: Mapping[str, Any]) -> Bars | None:
     if flags["quiet"] or not on_screen:
         return None
 
-    return Bars()
+    return Bars(terminal.print_above)
 
 
 def _is_unicode(text: str) -> bool:
@@ -315,83 +307,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-_WIDE = 80
-"""Columns that bar, rate and time left need beside the counts."""
-
-
-class Bars:
-    """One line on stderr that follows the progress events of a run and then disappears.
-
-    rich is loaded only here: it takes a fifth of the time a small push does.
-    """
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            ProgressColumn,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self._console = Console(stderr=True)
-        counts = TextColumn("{task.description}"), TextColumn("{task.fields[files]}")
-        amounts: tuple[ProgressColumn, ...] = (
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(
-            *counts,
-            *(amounts if self._console.width >= _WIDE else (TaskProgressColumn(),)),
-            console=self._console,
-            transient=True,
-            # All lines come through `terminal`, which hands those for this terminal to `_print`.
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._looked: dict[str, int] = {}
-        """How many files each stage of looking has met, for they take turns."""
-        self._task = self._progress.add_task("starting", total=None, files="")
-        self._progress.start()
-        terminal.print_above(self._print)
-
-    def _print(self, line: str) -> None:
-        """Print a line above the bar, unwrapped, so that it can be copied."""
-        from rich.text import Text
-
-        self._console.print(Text(line), soft_wrap=True)
-
-    def show(self, event: ProgressEvent) -> None:
-        if event.files_total is None and event.stage != "transferring":
-            self._looked[event.stage] = event.files_done or self._looked.get(event.stage, 0)
-            looked = ", ".join(f"{stage} {count} files" for stage, count in self._looked.items())
-            self._progress.update(self._task, description=looked, total=None, files="")
-            return
-        self._looked.clear()
-        total = "" if event.files_total is None else f"/{event.files_total}"
-        stage = self._hashing(event) if event.stage == "hashing" else event.stage
-        self._progress.update(
-            self._task,
-            description=stage,
-            completed=event.bytes_done,
-            total=event.bytes_total,
-            files=f"{event.files_done}{total} files",
-        )
-
-    def _hashing(self, event: ProgressEvent) -> str:
-        """Return what was hashed so far; of the files that follow it, some wait for that."""
-        size = f" ({size_shown(event.bytes_hashed)})" if self._console.width >= _WIDE else ""
-        return f"hashing {event.files_hashed} files{size}:"
-
-    def stop(self) -> None:
-        """Take the line away; a second call does nothing."""
-        terminal.print_above(None)
-        self._progress.stop()

@@ -133,8 +133,8 @@ def told() -> Iterator[None]:
     """Name standard output when what a command prints cannot be written."""
     try:
         yield
-    except BrokenPipeError:
-        raise
+    except (BrokenPipeError, CraftsyncError):
+        raise  # What craftsync raises may be of the kind `OSError`, too.
     except OSError as error:
         _say_no_more()
         raise CraftsyncError(

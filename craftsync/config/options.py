@@ -314,7 +314,7 @@ class SharedOptions(PairOptions, total=False):
     transfers: int | str | None
     bwlimit: str | int | None
     on_event: Callable[[Any], None]
-    """Is called with each event (`craftsync.engine.report.Event`) while the run goes on."""
+    progress: bool
 
 
 class RunOptions(SharedOptions, total=False):

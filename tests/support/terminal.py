@@ -7,7 +7,7 @@ import pty
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.support.cli import SCRIPT, Craftsync
@@ -40,11 +40,13 @@ class Terminal:
 
 
 @contextmanager
-def on_a_terminal(craftsync: Craftsync, columns: int, *words: str) -> Iterator[Terminal]:
-    """Run the program on a terminal of this width until the end of the block."""
+def on_a_terminal(
+    craftsync: Craftsync, columns: int, *words: str, program: Sequence[str] = (str(SCRIPT),)
+) -> Iterator[Terminal]:
+    """Run the program, or another one, on a terminal of this width until the end of the block."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [SCRIPT, *words],
+        [*program, *words],
         cwd=craftsync.folder,
         env={**craftsync.environment, "TERM": "xterm", "COLUMNS": str(columns)},
         stdin=subprocess.DEVNULL,

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import pickle
+import pydoc
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 import craftsync
+from craftsync.config.options import MigrateOptions, RunOptions
 from craftsync.engine.report import ActionEvent, Event
-from craftsync.errors import RootError, UsageError
+from craftsync.errors import (
+    CraftsyncError,
+    IncompleteError,
+    NotKept,
+    ObjectNotFound,
+    RootError,
+    StoreMissing,
+    UsageError,
+    builtin_kinds,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +134,97 @@ def test_importing_craftsync_loads_no_heavy_module() -> None:
 def test_store_address_wrapped_in_path_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="address that was made a path"):
         craftsync.push(tmp_path, Path("s3://bucket/prefix"))
+
+
+PUBLIC = {
+    *("DataStore", "Report", "check", "download_folder", "errors", "migrate"),
+    *("pull", "push", "sync", "upload_folder"),
+}
+
+
+def test_dir_lists_what_is_public_and_nothing_else() -> None:
+    probe = (
+        "import craftsync, craftsync.runs, craftsync.cli;"
+        "print(*(name for name in dir(craftsync) if not name.startswith('_')));"
+        "assert all(hasattr(craftsync, name) for name in dir(craftsync));"
+        "assert callable(craftsync.migrate)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, timeout=60, check=True, text=True
+    )
+    assert set(done.stdout.split()) == PUBLIC
+    with pytest.raises(AttributeError):
+        _ = craftsync.puhs  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [("pull", RunOptions), ("check", RunOptions), ("migrate", MigrateOptions)],
+)
+def test_help_names_every_option_with_its_type_and_meaning(function: str, options: type) -> None:
+    text = pydoc.render_doc(getattr(craftsync, function), renderer=pydoc.plaintext)
+    parameters = inspect.signature(getattr(craftsync, function)).parameters
+    for name in options.__annotations__:
+        assert f"        {name}: {parameters[name].annotation}\n            " in text
+    assert parameters["delete"].annotation == "bool | None"
+    assert "Hold the deletes of a run if there are more." in text
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "builtin"),
+    [
+        (lambda: craftsync.push("missing", "./store"), RootError, FileNotFoundError),
+        (lambda: craftsync.push(".", "./new", conflict="x"), UsageError, ValueError),
+        (lambda: craftsync.upload_folder(".", "./new", "../outside"), UsageError, ValueError),
+        (lambda: craftsync.DataStore("nowhere"), UsageError, ValueError),
+        (lambda: read("./missing"), StoreMissing, FileNotFoundError),
+        (lambda: read("."), ObjectNotFound, FileNotFoundError),
+    ],
+)
+def test_errors_are_of_the_builtin_kind_too(
+    call: Callable[[], object], kind: type[CraftsyncError], builtin: type[Exception]
+) -> None:
+    with pytest.raises(kind) as caught:
+        call()
+    assert isinstance(caught.value, builtin)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(copy, kind)
+    assert isinstance(copy, builtin)
+    assert (str(copy), copy.remedy) == (str(caught.value), caught.value.remedy)
+
+
+def read(store: str) -> None:
+    craftsync.DataStore(store).download_data_store_object("missing", io.BytesIO())
+
+
+def test_remedy_is_a_note_below_the_traceback() -> None:
+    with pytest.raises(UsageError) as caught:
+        craftsync.push("root", "./store", max_deletes=3)  # type: ignore[call-arg]
+    lines = traceback.format_exception(caught.value)
+    assert lines[-1].startswith("Did you mean max_delete?")
+
+
+@pytest.mark.parametrize("error", [NotKept("a"), IncompleteError("b", exit_code=4)])
+def test_errors_survive_pickling(error: CraftsyncError) -> None:
+    with pytest.raises(CraftsyncError) as caught, builtin_kinds():
+        raise error
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.remedy, copy.exit_code) == (str(error), error.remedy, error.exit_code)
+
+
+def test_folder_functions_take_a_path_in_the_store_and_patterns(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "environments:\n  dev: {store: directory, path: ./store}\n"
+    )
+    (tmp_path / "models/deep").mkdir(parents=True)
+    for name in ("a.bin", "b.tmp", "deep/c.bin", "d.txt"):
+        (tmp_path / "models" / name).write_text(name)
+    sent = craftsync.upload_folder(
+        "models", "dev", "models/2026", allow_patterns=["*.bin", "*.tmp"], ignore_patterns="*.tmp"
+    )
+    assert (sent.uploaded, sent.exit_code) == (2, 0)
+    assert (tmp_path / "store/models/2026/deep/c.bin").read_text() == "deep/c.bin"
+    brought = craftsync.download_folder("copy", "./store", "models/2026", ignore_patterns="deep/")
+    assert brought.downloaded == 1
+    assert (tmp_path / "copy/a.bin").read_text() == "a.bin"
+    assert craftsync.upload_folder("models", "dev:models", "2026").uploaded == 2

@@ -1,0 +1,232 @@
+"""How far a run has come: one line on a terminal (by rich), or a display of a notebook that updates in place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Protocol
+
+from craftsync.clock import SystemClock
+from craftsync.engine.report import Event, OnEvent, ProgressEvent
+
+
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def show(self, event: ProgressEvent) -> None: ...
+
+    def stop(self) -> None:
+        """End the display; a second call does nothing."""
+        ...
+
+
+def size_shown(size: int) -> str:
+    """Return a number of bytes in the largest unit it fills: "1.5 MiB"."""
+    amount = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+_one_at_a_time = Lock()
+"""Two lines on one terminal would tear each other apart."""
+
+
+@contextmanager
+def showing(command: str, on_event: OnEvent | None, *, wanted: bool) -> Iterator[OnEvent]:
+    """Give what the events of a run go to: `on_event`, and a display in a notebook or on a terminal.
+
+    Nothing is displayed where output goes to a file or a pipe, and of two runs
+    at once only the first is.
+    """
+    display = None
+    if wanted and _one_at_a_time.acquire(blocking=False):
+        try:
+            display = _display(command)
+        finally:
+            if display is None:
+                _one_at_a_time.release()
+
+    def hear(event: Event) -> None:
+        if display and isinstance(event, ProgressEvent):
+            display.show(event)
+        if on_event is not None:
+            on_event(event)
+
+    try:
+        yield hear
+    finally:
+        if display:
+            display.stop()
+            _one_at_a_time.release()
+
+
+def _display(command: str) -> Display | None:
+    if is_notebook():
+        return NotebookDisplay(command)
+    return Bars() if _is_terminal(sys.stdout) and _is_terminal(sys.stderr) else None
+
+
+def _is_terminal(stream: object) -> bool:
+    return bool(getattr(stream, "isatty", lambda: False)())
+
+
+def is_notebook() -> bool:
+    """Tell whether the kernel of a notebook runs this: Jupyter, VS Code, Colab and the like."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+_REFRESH_SECONDS = 0.1
+
+
+class NotebookDisplay:
+    """One output of a notebook's cell that follows a run; it needs no widgets. Its last state stays."""
+
+    def __init__(self, command: str) -> None:
+        from IPython.display import display
+
+        self._command = command
+        self._looked: dict[str, int] = {}
+        self._event = ProgressEvent("starting")
+        self._clock = SystemClock()
+        self._next = 0.0
+        self._is_over = False
+        self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
+
+    def show(self, event: ProgressEvent) -> None:
+        self._event = event
+        _note_looked(self._looked, event)
+        now = self._clock.monotonic()
+        if now >= self._next:
+            self._next = now + _REFRESH_SECONDS
+            self._handle.update(self)
+
+    def stop(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._handle.update(self)
+
+    def __repr__(self) -> str:
+        event = self._event
+        if self._looked:
+            return f"{self._command}: {_looked_shown(self._looked)}"
+        files = _of(str(event.files_done), event.files_total and str(event.files_total))
+        size = _of(
+            size_shown(event.bytes_done), event.bytes_total and size_shown(event.bytes_total)
+        )
+        stage = "" if self._is_over else f"{event.stage} "
+        return f"{self._command}: {stage}{files} files, {size}"
+
+    def _repr_html_(self) -> str:
+        total = self._event.bytes_total
+        value = f' value="{self._event.bytes_done}" max="{total}"' if total else ""
+        bar = "" if self._is_over else f"<progress{value}></progress> "
+        return f"{bar}<span>{self!r}</span>"
+
+
+def _of(done: str, total: str | int | None) -> str:
+    return f"{done} of {total}" if total else done
+
+
+def _note_looked(looked: dict[str, int], event: ProgressEvent) -> None:
+    """Count how many files each stage before the transfers has met, for these take turns."""
+    if event.files_total is None and event.stage != "transferring":
+        looked[event.stage] = event.files_done or looked.get(event.stage, 0)
+    else:
+        looked.clear()
+
+
+def _looked_shown(looked: dict[str, int]) -> str:
+    return ", ".join(f"{stage} {count} files" for stage, count in looked.items())
+
+
+_WIDE = 80
+"""Columns that bar, rate and time left need beside the counts."""
+
+
+class Bars:
+    """One line on stderr that follows the progress events of a run and then disappears.
+
+    rich is loaded only here: it takes a fifth of the time a small push does.
+    `print_above` gets what prints a line above the bar, and `None` when the bar
+    is gone; without it, what the program prints goes above by itself.
+    """
+
+    def __init__(
+        self, print_above: Callable[[Callable[[str], None] | None], None] | None = None
+    ) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            ProgressColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._console = Console(stderr=True)
+        counts = TextColumn("{task.description}"), TextColumn("{task.fields[files]}")
+        amounts: tuple[ProgressColumn, ...] = (
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(
+            *counts,
+            *(amounts if self._console.width >= _WIDE else (TaskProgressColumn(),)),
+            console=self._console,
+            transient=True,
+            # The command line hands each line for this terminal to `_print`.
+            redirect_stdout=print_above is None,
+            redirect_stderr=print_above is None,
+        )
+        self._looked: dict[str, int] = {}
+        self._task = self._progress.add_task("starting", total=None, files="")
+        self._progress.start()
+        self._print_above = print_above or _ignore
+        self._print_above(self._print)
+
+    def _print(self, line: str) -> None:
+        """Print a line above the bar, unwrapped, so that it can be copied."""
+        from rich.text import Text
+
+        self._console.print(Text(line), soft_wrap=True)
+
+    def show(self, event: ProgressEvent) -> None:
+        _note_looked(self._looked, event)
+        if self._looked:
+            looked = _looked_shown(self._looked)
+            self._progress.update(self._task, description=looked, total=None, files="")
+            return
+        total = "" if event.files_total is None else f"/{event.files_total}"
+        stage = self._hashing(event) if event.stage == "hashing" else event.stage
+        self._progress.update(
+            self._task,
+            description=stage,
+            completed=event.bytes_done,
+            total=event.bytes_total,
+            files=f"{event.files_done}{total} files",
+        )
+
+    def _hashing(self, event: ProgressEvent) -> str:
+        """Return what was hashed so far; of the files that follow it, some wait for that."""
+        size = f" ({size_shown(event.bytes_hashed)})" if self._console.width >= _WIDE else ""
+        return f"hashing {event.files_hashed} files{size}:"
+
+    def stop(self) -> None:
+        self._print_above(None)
+        self._progress.stop()
+
+
+def _ignore(print_line: Callable[[str], None] | None) -> None:
+    """Need no help to print above the bar."""
