@@ -14,7 +14,7 @@ INJECTED  ?= 400
 # Power cuts on filesystems in images; needs root.
 CUTS      ?= 200
 
-.PHONY: run test check lint reference test-exhaustive campaign bench lock clean
+.PHONY: run test check lint reference test-exhaustive test-browser campaign bench lock clean
 
 run: $(VENV)/.locked      ## See a folder and a store being kept in sync.
 	@$(BIN)/python docs/demo.py
@@ -33,7 +33,10 @@ reference: $(VENV)/.locked  ## Write what is made from the table of options: con
 	$(BIN)/python -m craftsync.config.reference
 
 test-exhaustive: $(VENV)/.locked  ## Run the full enumerations too, and start each command anew; takes minutes.
-	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign"
+	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign and not browser"
+
+test-browser: $(VENV)/.locked ## Click through the page in a browser; needs Debian's chromium.
+	$(BIN)/python -m pytest -m browser -n 2 tests/ui
 
 campaign: $(VENV)/.locked ## Run at full size what the tests try in small; takes minutes.
 	$(BIN)/python -m pytest -m campaign

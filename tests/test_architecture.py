@@ -49,7 +49,8 @@ MAY_IMPORT = {
     "serve": {"serve", "stores", "core"} | GROUND,
     "migrate": {"migrate", "runs", "opening", "config"} | ENGINE,
     "doctor": {"doctor", "opening", "config"} | ENGINE,
-    "cli": {"cli", "daemon", "serve", "doctor", "migrate", "progress"} | FRONT | ENGINE,
+    "ui": {"ui", "daemon", "doctor", "migrate"} | FRONT | ENGINE,
+    "cli": {"cli", "ui", "daemon", "serve", "doctor", "migrate", "progress"} | FRONT | ENGINE,
     "__main__": {"cli"},
 }
 """For each room, a file or folder of the package, the rooms it may import. Arrows point one way."""
@@ -63,10 +64,12 @@ OWNERS = {
     "click": ("cli/",),
     "craft_ai_sdk": ("stores/craftai",),
     "distributed": ("migrate/dask.py",),
+    "fastapi": ("ui/",),
     "fsspec": ("filesystem.py",),
     "IPython": ("progress.py",),
     "greenlet": ("net/tasks.py",),
     "jwt": ("serve/",),
+    "nicegui": ("ui/",),
     "pathspec": ("local/ignore.py",),
     "platformdirs": ("config/",),
     "prometheus_client": ("daemon/metrics.py",),
@@ -74,8 +77,8 @@ OWNERS = {
     "requests": ("stores/craftai",),
     "rich": ("cli/", "progress.py"),
     "sqlite3": ("state/",),
-    "starlette": ("serve/",),
-    "uvicorn": ("serve/",),
+    "starlette": ("serve/", "ui/"),
+    "uvicorn": ("serve/", "ui/"),
     "watchdog": ("local/watch/",),
     "yaml": ("config/",),
 }

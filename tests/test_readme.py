@@ -49,7 +49,9 @@ class Step(NamedTuple):
 
 
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("everyday", "decisions", "craft-ai"))]
-PAGES += [f"docs/{name}.md" for name in ("s3", "migrate", "service", "python", "trash", "stores")]
+PAGES += [
+    f"docs/{name}.md" for name in ("s3", "migrate", "service", "python", "trash", "stores", "ui")
+]
 README_LIMIT = 8 * 1024
 """Bytes: what a stranger reads before the first command."""
 

@@ -46,6 +46,7 @@ MODULES = {
     "get": "objects",
     "rm": "objects",
     "serve": "serve",
+    "ui": "ui",
     "init": "init",
     "config": "init",
     "doctor": "doctor",

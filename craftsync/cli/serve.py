@@ -16,6 +16,7 @@ from craftsync.clock import SystemClock
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.errors import UsageError
+from craftsync.net.listening import address_of, is_loopback, listen
 from craftsync.state.history import KeptVersion, Outside
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def _serve(
         server.ensure_there(store)
         if made:
             say(f"Made the folder {shown(str(location))}.", to_stderr=True)
-        with server.listen(flags["host"], flags["port"]) as listener:
-            _say_variables(server.address_of(listener), settings.sdk_token, given=flags["token"])
+        with listen(flags["host"], flags["port"]) as listener:
+            _say_variables(address_of(listener), settings.sdk_token, given=flags["token"])
             server.serve(
                 store,
                 listener,
@@ -118,7 +119,7 @@ def _settings_of(flags: dict[str, Any]) -> Settings:
     token = flags["token"]
     if token == "":
         raise UsageError("The token is empty.", remedy="Give one of at least one character.")
-    if not server.is_loopback(flags["host"]):
+    if not is_loopback(flags["host"]):
         if token is None:
             raise UsageError(
                 f"On {flags['host']} others can reach the server, and only a token keeps them out.",

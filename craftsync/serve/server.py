@@ -8,7 +8,6 @@ would hold a descriptor, memory and a temporary file.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Hashable
@@ -29,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from craftsync.clock import Clock
-from craftsync.errors import CraftsyncError, UsageError
+from craftsync.errors import CraftsyncError
 from craftsync.serve.api import Api
 from craftsync.serve.auth import Signer, Tokens
 from craftsync.serve.content import Changes, NoteKept, in_thread, note_nothing
@@ -172,7 +171,6 @@ def bounded(client_seconds: float) -> Any:
     return partial(BoundedConnection, client_seconds=client_seconds)
 
 
-_BACKLOG = 512
 CLIENT_SECONDS = 65.0
 """Longer than the 60 seconds after which clients and proxies commonly let go of a connection."""
 _TIDY_SECONDS = 30
@@ -189,44 +187,6 @@ class Settings:
     signed_url_seconds: float = 3600.0
     client_seconds: float = CLIENT_SECONDS
     log_requests: bool = False
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine's own and no other can reach it."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one. Raises `UsageError`."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        # Without the protocol asyncio would leave Nagle's algorithm on, which costs 40 ms an answer.
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise UsageError(
-            f"Nothing can listen on port {port} of {host} ({error.strerror}).",
-            remedy="Choose another one with --port, or --port 0 for any that is free.",
-        ) from error
-    return listener
-
-
-def address_of(listener: socket.socket) -> str:
-    """Return the URL of a listening socket; one that listens everywhere is named as this machine reaches it."""
-    host, port = listener.getsockname()[:2]
-    if ipaddress.ip_address(host).is_unspecified:
-        host = "::1" if ":" in host else "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def ensure_there(store: Store) -> None:

@@ -1,0 +1,289 @@
+"""The overview: how each linked folder stands, by itself up to date."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nicegui import background_tasks, ui
+
+from craftsync import opening, runs
+from craftsync.config.pairs import Pair
+from craftsync.errors import CraftsyncError
+from craftsync.ui import page
+from craftsync.ui.workspace import Workspace, key_of
+
+Facts = Mapping[str, Any]
+
+_EVERY_SECONDS = 1.5
+_HOURS = 24
+_HOUR_NS = 3_600 * 10**9
+_MOST_ROWS = 50_000
+_MOVED = {"upload": "uploaded", "download": "downloaded"}
+_DOTS = {
+    **{"watching": "ok", "scanning": "busy", "transferring": "busy"},
+    **{"paused": "warn", "offline": "warn", "halted": "bad", "stopped": ""},
+}
+_WAITS = {
+    "conflicts": ("conflict", "/conflicts"),
+    "held": ("held delete", "/deletes"),
+    "problems": ("problem", "/history"),
+}
+
+
+def register(workspace: Workspace) -> None:
+    @ui.page("/")
+    async def overview() -> None:
+        with page.frame(workspace, "Overview", "/"):
+            with ui.element("div").classes("head"):
+                page.text("Overview", tag="h1")
+            place = ui.element("div").classes("stack")
+        view = _Overview(workspace, place)
+        background_tasks.create(view.refresh(), context=place)
+        ui.timer(_EVERY_SECONDS, view.refresh, immediate=False)
+
+
+@dataclass(slots=True)
+class _Overview:
+    """The cards on one page; a card is built anew only when what it shows has changed."""
+
+    workspace: Workspace
+    place: ui.element
+    shown: dict[str, str] = field(default_factory=dict)
+    cards: dict[str, ui.element] = field(default_factory=dict)
+    busy: bool = False
+
+    async def refresh(self) -> None:
+        if self.busy:
+            return
+        self.busy = True
+        try:
+            found = await self.workspace.in_thread(self._all)
+            if not self.place.is_deleted:
+                self._show(found)
+        except CraftsyncError as error:
+            self.shown.clear()
+            self.place.clear()
+            with self.place:
+                page.failure(error)
+        finally:
+            self.busy = False
+
+    def _all(self) -> list[tuple[Pair, Facts]]:
+        return [(pair, self.workspace.facts(pair)) for pair in self.workspace.pairs()]
+
+    def _show(self, found: Sequence[tuple[Pair, Facts]]) -> None:
+        keys = [key_of(pair) for pair, _ in found]
+        if keys != list(self.cards) or not keys:
+            self._begin(found, keys)
+        for pair, facts in found:
+            key = key_of(pair)
+            if self.shown.get(key) != str(facts):
+                self.shown[key] = str(facts)
+                self.cards[key].clear()
+                with self.cards[key]:
+                    _card(self.workspace, pair, facts, self.refresh)
+
+    def _begin(self, found: Sequence[tuple[Pair, Facts]], keys: Sequence[str]) -> None:
+        if not keys and self.shown.get("") == "empty":
+            return
+        self.shown, self.cards = {} if keys else {"": "empty"}, {}
+        self.place.clear()
+        with self.place:
+            if not keys:
+                page.empty(
+                    "folder_off", "No folder is linked to a store yet.",
+                    "Link one on the page Configuration, or run craftsync init.",
+                )  # fmt: skip
+                ui.link("Link a folder", "/config")
+                return
+            with ui.element("div").classes("cards"):
+                for (pair, _), key in zip(found, keys, strict=True):
+                    with ui.element("section").classes("card") as card:
+                        card.props["aria-label"] = key_of(pair)
+                        self.cards[key] = ui.element("div").classes("stack")
+                        _Chart(self.workspace, pair, ui.element("div"))
+
+
+def _card(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> None:
+    state = str(facts["state"])
+    with ui.element("div").classes("line"):
+        ui.element("span").classes(f"dot {_DOTS.get(state, '')}").props("aria-hidden=true")
+        page.text(facts["name"], tag="h2")
+        page.text(state, "tag")
+        if facts["mode"]:
+            page.text(facts["mode"], "tag")
+    page.text(*_headline(facts))
+    if facts.get("reason"):
+        page.text(facts["reason"], "warn wrap")
+    _moving(facts)
+    page.facts(
+        {
+            "Folder": facts["root"],
+            "Store": facts["store"],
+            "Last in sync": page.time_shown(facts["last_success"]) or "never",
+            "Lag": _lag(facts),
+            "Waiting to move": facts.get("pending") or None,
+            "Trash": _trash(facts["trash"]),
+        }
+    )
+    _waiting(pair, facts)
+    _buttons(workspace, pair, facts, refresh)
+
+
+def _headline(facts: Facts) -> tuple[str, str]:
+    """Return what is known of being in sync, and its colour."""
+    if facts.get("waiting") or facts.get("pending") or any(facts.get(name) for name in _WAITS):
+        return "Not in sync: see below", "warn"
+    if facts["state"] == "watching" and facts["last_success"]:
+        return "In sync", "ok"
+    if facts["state"] == "stopped":
+        return "Nothing keeps it in sync now", "muted"
+    return "Not known to be in sync", "muted"
+
+
+def _moving(facts: Facts) -> None:
+    progress = facts.get("progress")
+    if not progress or not progress["files_total"]:
+        return
+    done, total = progress["bytes_done"], progress["bytes_total"] or 0
+    bar = ui.linear_progress(done / total if total else 0, show_value=False, size="6px")
+    bar.props('instant-feedback aria-label="Transfer"')
+    page.text(
+        f"{progress['files_done']:,} of {progress['files_total']:,} files,"
+        f" {page.size_shown(done)} of {page.size_shown(total)}",
+        "muted num",
+    )
+
+
+def _lag(facts: Facts) -> str | None:
+    lag = facts.get("lag")
+    return None if lag is None or facts["state"] == "watching" else f"{lag:.0f} s"
+
+
+def _trash(trash: Facts | None) -> str | None:
+    if not trash or not trash.get("files"):
+        return None
+    return f"{page.count_shown(trash['files'], 'version')}, {page.size_shown(trash['bytes'])}"
+
+
+def _waiting(pair: Pair, facts: Facts) -> None:
+    counts = [(name, facts.get(name)) for name in _WAITS if facts.get(name)]
+    if counts:
+        with ui.element("div").classes("line"):
+            for name, count in counts:
+                word, address = _WAITS[name]
+                ui.link(
+                    page.count_shown(count or 0, word), page.link(address, folder=key_of(pair))
+                ).classes("warn")
+    issues = facts.get("waiting") or ()
+    if issues:
+        rows = [(issue["type"], issue["path"], issue["reason"]) for issue in issues[:5]]
+        page.table(("What", "Path", "Why"), rows)
+        if len(issues) > len(rows):
+            page.text(f"and {len(issues) - len(rows)} more", "muted")
+
+
+def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> None:
+    async def tell(verb: str, done: str) -> None:
+        async with page.told():
+            if await workspace.in_thread(workspace.tell, pair, verb) is None:
+                raise CraftsyncError("No daemon runs for this folder.", remedy="Choose Run now.")
+            ui.notify(done)
+        await refresh()
+
+    async def run_now() -> None:
+        async with page.told():
+            ui.notify(f"{facts['name']}: running")
+            report = await workspace.in_thread(_run, workspace, pair)
+            ui.notify(_said(report), type="positive" if report.exit_code == 0 else "warning")
+        await refresh()
+
+    with ui.row().classes("line"):
+        if facts.get("pid"):
+            if facts["state"] == "paused":
+                _button("Resume", "play_arrow", lambda: tell("resume", "Resumed"))
+            else:
+                _button("Pause", "pause", lambda: tell("pause", "Paused"))
+            _button("Rescan", "sync", lambda: tell("sync", "Scan started"))
+        else:
+            _button("Run now", "sync", run_now)
+        ui.link("History", page.link("/history", folder=key_of(pair)))
+        ui.link("Browse", page.link("/store", at=str(facts["store"])))
+
+
+def _button(name: str, icon: str, do: Any) -> None:
+    ui.button(name, icon=icon, on_click=do).props("outline dense color=primary")
+
+
+def _run(workspace: Workspace, pair: Pair) -> Any:
+    """Make one run in the mode of the folder."""
+    options = runs.options_for(pair, workspace.asked)
+    with opening.open_pair(pair, workspace.state_dir, create_store=True) as session:
+        return session.run("sync", options)
+
+
+def _said(report: Any) -> str:
+    moved = {
+        "uploaded": report.uploaded,
+        "downloaded": report.downloaded,
+        "deleted": report.deleted_remote + report.deleted_local,
+        "conflicts": report.conflicts,
+        "held": report.held,
+        "problems": report.problems,
+    }
+    said = ", ".join(f"{count} {name}" for name, count in moved.items() if count)
+    return said or "Both sides held the same already"
+
+
+class _Chart:
+    """Files and bytes of the last day, hour by hour."""
+
+    def __init__(self, workspace: Workspace, pair: Pair, place: ui.element) -> None:
+        self._workspace, self._pair, self._place = workspace, pair, place
+        background_tasks.create(self._draw(), context=place)
+
+    async def _draw(self) -> None:
+        try:
+            hours = await self._workspace.in_thread(moved_by_hour, self._workspace, self._pair)
+        except CraftsyncError:
+            return  # The card says what is wrong with the folder.
+        if not any(files for files, _ in hours) or self._place.is_deleted:
+            return
+        with self._place:
+            files, size = sum(each for each, _ in hours), sum(each for _, each in hours)
+            said = f"Last day: {page.count_shown(files, 'file')}, {page.size_shown(size)}"
+            page.text(said, "muted")
+            chart = ui.echart(_bars(hours)).style("height: 90px")
+            chart.props["role"], chart.props["aria-label"] = "img", said
+
+
+def moved_by_hour(workspace: Workspace, pair: Pair) -> list[tuple[int, int]]:
+    """Return files and bytes that were transferred in each of the last 24 hours, the oldest first."""
+    now, hours = time.time_ns(), [(0, 0)] * _HOURS
+    with opening.read_state(pair, workspace.state_dir) as state:
+        for row in state.history.rows(None, _MOST_ROWS):
+            ago = (now - row.at_ns) // _HOUR_NS
+            if ago >= _HOURS:
+                break
+            if row.action in _MOVED and row.status == "done":
+                files, size = hours[_HOURS - 1 - ago]
+                hours[_HOURS - 1 - ago] = files + 1, size + row.size
+    return hours
+
+
+def _bars(hours: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    names = [f"{_HOURS - 1 - at} h ago" for at in range(_HOURS)]
+    axis = {"type": "value", "show": False}
+    return {
+        "grid": {"left": 0, "right": 0, "top": 6, "bottom": 2},
+        "tooltip": {"trigger": "axis"},
+        "xAxis": {"type": "category", "data": names, "show": False},
+        "yAxis": [axis, axis],
+        "series": [
+            {"type": "bar", "name": "files", "data": [files for files, _ in hours], "itemStyle": {"color": "#5b8fd0"}},
+            {"type": "line", "name": "bytes", "yAxisIndex": 1, "data": [size for _, size in hours], "showSymbol": False, "lineStyle": {"color": "#c08a2d", "width": 1.5}, "itemStyle": {"color": "#c08a2d"}},
+        ],
+    }  # fmt: skip

@@ -1,0 +1,265 @@
+"""The frame around every page, and the small parts that pages are made of.
+
+All text goes through elements that set text and never markup, so no name of an
+object can be more than its letters.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from nicegui import ui
+from nicegui.elements.mixins.text_element import TextElement
+
+from craftsync.errors import CraftsyncError
+from craftsync.ui.workspace import Workspace
+
+_STYLE = (Path(__file__).parent / "style.css").read_text()
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP = 1024
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the navigation."""
+
+    name: str
+    icon: str
+    address: str
+
+
+_REVIEW = (
+    Entry("Conflicts", "call_split", "/conflicts"),
+    Entry("Held deletes", "pan_tool", "/deletes"),
+    Entry("Trash", "restore_from_trash", "/trash"),
+    Entry("History", "history", "/history"),
+)
+_WORK = (
+    Entry("Migrate", "drive_file_move", "/migrate"),
+    Entry("Plan", "fact_check", "/plan"),
+    Entry("Configuration", "tune", "/config"),
+    Entry("Doctor", "health_and_safety", "/doctor"),
+)
+
+
+def link(path: str, **values: str) -> str:
+    """Return the address of a page with its values."""
+    return f"{path}?{urlencode(values)}" if values else path
+
+
+@contextmanager
+def frame(workspace: Workspace, title: str, current: str) -> Iterator[None]:
+    """Build the header and the navigation; what is built within is the page. `current` is its address."""
+    ui.add_css(_STYLE)
+    ui.page_title(f"{title} · craftsync")
+    dark = ui.dark_mode(workspace.theme)
+    with (
+        ui.left_drawer(value=None, bordered=False)
+        .classes("side")
+        .props("width=216 breakpoint=860 role=navigation aria-label=Pages") as drawer
+    ):
+        _navigation(workspace, current)
+    with ui.header().classes("bar"):
+        icon_button("menu", "Pages", drawer.toggle)
+        ui.link("craftsync", "/").classes("brand")
+        ui.space()
+        icon_button("contrast", "Light or dark", lambda: _next_theme(workspace, dark))
+        icon_button("add_link", "Link for another browser", lambda: _link_dialog(workspace))
+    yield
+
+
+def _navigation(workspace: Workspace, current: str) -> None:
+    _entry(Entry("Overview", "dashboard", "/"), current)
+    try:
+        stores = workspace.stores()
+    except CraftsyncError:
+        stores = {}  # The page of the configuration says what is wrong with it.
+    text("Stores", "group")
+    for word, name in stores.items():
+        _entry(Entry(name, "storage", link("/store", at=word)), current).tooltip(word)
+    _entry(Entry("Open another store", "add", "/store"), current)
+    text("Review", "group")
+    for one in _REVIEW:
+        _entry(one, current)
+    text("Work", "group")
+    for one in _WORK:
+        _entry(one, current)
+
+
+def _entry(entry: Entry, current: str) -> ui.link:
+    with ui.link(target=entry.address) as shown:
+        ui.icon(entry.icon).props("aria-hidden=true")
+        text(entry.name, "cut", "span")
+    if entry.address == current:
+        shown.props("aria-current=page")
+    return shown
+
+
+def _next_theme(workspace: Workspace, dark: ui.dark_mode) -> None:
+    after = {None: True, True: False, False: None}
+    workspace.theme = dark.value = after[workspace.theme]
+    ui.notify({None: "As the system has it", True: "Dark", False: "Light"}[workspace.theme])
+
+
+def _link_dialog(workspace: Workspace) -> None:
+    origin = str(ui.context.client.request.base_url).rstrip("/")
+    address = f"{origin}/?token={workspace.access.mint()}"
+    with dialog("Link for another browser") as box:
+        text("It opens this page once. Whoever has it can do here what you can.", "muted")
+        text(address, "mono wrap")
+        with ui.row().classes("line"):
+            ui.button("Copy", on_click=lambda: ui.clipboard.write(address)).props("unelevated")
+            ui.button("Close", on_click=box.close).props("flat")
+
+
+def text(content: object, classes: str = "", tag: str = "div") -> TextElement:
+    """Show text, whatever is in it."""
+    element = TextElement(tag=tag, text=str(content))
+    return element.classes(classes) if classes else element
+
+
+def icon_button(icon: str, name: str, on_click: Callable[[], object]) -> ui.button:
+    """A round button; `name` is what it does, for those who see it and those who do not."""
+    button = ui.button(icon=icon, on_click=on_click).props("flat round dense color=grey-7")
+    button.props["aria-label"] = name
+    return button.tooltip(name)
+
+
+@contextmanager
+def dialog(title: str) -> Iterator[ui.dialog]:
+    """Open a dialog with what is built within."""
+    with ui.dialog() as box, ui.card():
+        box.props["aria-label"] = title
+        box.on("hide", box.delete)
+        text(title, tag="h2")
+        yield box
+    box.open()
+
+
+async def confirmed(question: str, detail: str, do: str) -> bool:
+    """Ask a person before what cannot be undone, or moves much."""
+    with ui.dialog() as box, ui.card():
+        box.props["aria-label"] = question
+        text(question, tag="h2")
+        text(detail, "muted wrap")
+        with ui.row().classes("line"):
+            ui.button(do, on_click=lambda: box.submit(True)).props("unelevated")
+            ui.button("Cancel", on_click=lambda: box.submit(False)).props("flat")
+    answer = await box
+    box.delete()
+    return bool(answer)
+
+
+def empty(icon: str, what: str, do: str = "") -> None:
+    """Say that nothing is there, and what to do."""
+    with ui.element("div").classes("empty"):
+        ui.icon(icon).props("aria-hidden=true")
+        text(what)
+        if do:
+            text(do, "muted")
+
+
+def failure(error: Exception) -> None:
+    """Show what went wrong and what to do about it."""
+    with ui.element("div").classes("failure").props("role=alert"):
+        text(sentence_of(error), "what")
+        if remedy := getattr(error, "remedy", ""):
+            text(remedy)
+
+
+def sentence_of(error: Exception) -> str:
+    if isinstance(error, CraftsyncError):
+        return str(error)
+    _log.error("the page failed", exc_info=error)
+    return f"This went wrong: {error!r}"
+
+
+@asynccontextmanager
+async def told() -> AsyncIterator[None]:
+    """Show an error of what a person has just asked for, and go on."""
+    try:
+        yield
+    except CraftsyncError as error:
+        ui.notify(
+            f"{error} {error.remedy}".rstrip(),
+            type="negative",
+            timeout=10_000,
+            close_button="Close",
+        )
+
+
+async def filled(box: ui.element, build: Callable[[], Awaitable[None]]) -> None:
+    """Build what has to be waited for into `box`, in place of what is in it; an error is shown there."""
+    box.clear()
+    with box:
+        waiting = ui.spinner(size="22px").props('role=status aria-label="Loading"')
+        try:
+            await build()
+        except CraftsyncError as error:
+            if not box.is_deleted:
+                with box:
+                    failure(error)
+        finally:
+            if not waiting.is_deleted:
+                waiting.delete()
+
+
+def facts(rows: Mapping[str, object]) -> None:
+    """Show names and values; those without a value are left out."""
+    with ui.element("dl").classes("facts"):
+        for name, value in rows.items():
+            if value not in (None, ""):
+                text(name, tag="dt")
+                text(value, tag="dd")
+
+
+def table(
+    titles: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[int] = ()
+) -> None:
+    """Show a table of text; `numbers` are the columns that stand at the right."""
+    region = ui.element("div").classes("scroll").props("tabindex=0 role=region aria-label=Table")
+    with region, ui.element("table").classes("rows"):
+        with ui.element("thead"), ui.element("tr"):
+            for title in titles:
+                text(title, tag="th").props("scope=col")
+        with ui.element("tbody"):
+            for row in rows:
+                with ui.element("tr"):
+                    for number, value in enumerate(row):
+                        text(value, "num" if number in numbers else "", "td")
+
+
+def size_shown(size: int | float | None) -> str:
+    if size is None:
+        return ""
+    for unit in _UNITS[:-1]:
+        if size < _STEP:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= _STEP
+    return f"{size:.1f} {_UNITS[-1]}"
+
+
+def time_shown(moment: str | None) -> str:
+    """Return an ISO moment as the clock on this machine's wall has it, to the minute."""
+    if not moment:
+        return ""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def count_shown(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def choice(options: Mapping[str, str], value: str | None, name: str, **more: Any) -> ui.select:
+    """A field to choose one of several."""
+    field = ui.select(dict(options), value=value, label=name, **more)
+    return field.props("dense outlined options-dense").classes("field")

@@ -1,0 +1,13 @@
+"""Every page and route there is; each is built by the module it is imported from."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from craftsync.ui import overview
+from craftsync.ui.workspace import Workspace
+
+
+def register(app: FastAPI, workspace: Workspace) -> None:
+    """Register all pages."""
+    overview.register(workspace)

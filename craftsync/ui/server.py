@@ -1,0 +1,131 @@
+"""Start and stop: the page's server, and the second one that shows what is in objects.
+
+Both end with SIGINT or SIGTERM. What is under way in a thread of the page ends
+with the process; a run leaves everything as a crash does, which the next one
+takes up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+from nicegui import ui
+from starlette.types import ASGIApp
+
+from craftsync.config.options import PairOptions
+from craftsync.ui import pages
+from craftsync.ui.content import Content
+from craftsync.ui.guard import Access, Guard
+from craftsync.ui.workspace import Workspace
+
+_STOP_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The files of a certificate and its key, in PEM."""
+
+    certificate: str
+    key: str
+
+
+def serve(
+    listener: socket.socket,
+    content_listener: socket.socket,
+    access: Access,
+    where: PairOptions,
+    *,
+    tls: Tls | None = None,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer requests until SIGTERM or SIGINT, which is raised again at the end as `KeyboardInterrupt`.
+
+    `started` is called once both servers answer.
+    """
+    host, port = listener.getsockname()[:2]
+    content_port = content_listener.getsockname()[1]
+    content = Content(content_port, listening=host, page_port=port, secure=tls is not None)
+    workspace = Workspace(where, content, access)
+    guarded = Guard(
+        _application(workspace),
+        access,
+        listening=host,
+        port=port,
+        content_port=content_port,
+        secure=tls is not None,
+    )
+    asyncio.run(
+        _serve(
+            _Server(_configured(guarded, tls), started),
+            listener,
+            uvicorn.Server(_configured(content, tls, lifespan=False)),
+            content_listener,
+        )
+    )
+
+
+def _application(workspace: Workspace) -> ASGIApp:
+    """Return the page, every route of it registered."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    pages.register(app, workspace)
+    ui.run_with(
+        app,
+        title="craftsync",
+        favicon="📁",
+        dark=None,
+        language="en-US",
+        tailwind=False,
+        gzip_middleware_factory=None,
+        show_welcome_message=False,
+        reconnect_timeout=20.0,
+    )
+    return app
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._say_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._say_started()
+
+
+async def _serve(
+    page: uvicorn.Server,
+    listener: socket.socket,
+    content: uvicorn.Server,
+    content_listener: socket.socket,
+) -> None:
+    # The second one has no signals of its own: it ends with the first.
+    beside = asyncio.create_task(content._serve(sockets=[content_listener]))
+    try:
+        await page.serve(sockets=[listener])
+    finally:
+        content.should_exit = True
+        await beside
+
+
+def _configured(app: ASGIApp, tls: Tls | None, *, lifespan: bool = True) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    return uvicorn.Config(
+        app,
+        lifespan="on" if lifespan else "off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+    )

@@ -1,0 +1,206 @@
+"""What every page stands on: the configuration, the linked folders, the stores, and threads for what waits.
+
+All of it is what the command line uses; the pages only show it. Several
+browsers share one workspace, so they see the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from craftsync import opening
+from craftsync.config import file as configuration
+from craftsync.config import pairs, places
+from craftsync.config.options import PairOptions, RunOptions
+from craftsync.config.pairs import Pair
+from craftsync.daemon import control
+from craftsync.datastore import DataStore
+from craftsync.engine.inspect import of_pair
+from craftsync.engine.retention import holdings_of
+from craftsync.engine.session import Session
+from craftsync.errors import CraftsyncError, LockedError, UsageError
+from craftsync.state import known_conflicts
+from craftsync.ui.content import Content
+from craftsync.ui.guard import Access
+
+T = TypeVar("T")
+
+_AT_ONCE = 16
+"""Calls that wait for a disk or a store at the same time."""
+
+
+@dataclass(slots=True)
+class Workspace:
+    """The open stores and the way to the linked folders; all but `in_thread` may be called from any thread."""
+
+    where: PairOptions
+    content: Content
+    access: Access
+    theme: bool | None = None
+    """Dark, light, or (`None`) as the system has it."""
+    _stores: dict[str, DataStore] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self.content.read, self.content.size = self._read, self._size
+
+    async def _read(self, word: str, path: str, start: int, end: int) -> bytes:
+        return await self.in_thread(self.store(word).read_data_store_object, path, start, end)
+
+    async def _size(self, word: str, path: str) -> int:
+        found = await self.in_thread(self.store(word).get_data_store_object_information, path)
+        return found["size"]
+
+    @property
+    def state_dir(self) -> Path:
+        return pairs.state_dir_of(self.where)
+
+    @property
+    def config_file(self) -> Path:
+        named = self.where.get("config")
+        return Path(named).expanduser() if named else configuration.default_file()
+
+    async def in_thread(self, call: Callable[..., T], *words: Any) -> T:
+        """Return what a call that waits returns, without holding up the server.
+
+        The thread does not keep the process alive: a stop waits for no store.
+        """
+        async with self._turns:
+            return await _in_daemon_thread(call, words)
+
+    @property
+    def asked(self) -> RunOptions:
+        """What a call of the command line with the same flags would ask of a run."""
+        return cast(RunOptions, dict(self.where))
+
+    def config(self) -> configuration.Config:
+        """Read the configuration as it is now; raises `ConfigError`."""
+        return configuration.load(self.where.get("config"))
+
+    def pairs(self) -> list[Pair]:
+        """Return every linked folder: of the configuration, and those with a daemon or a memory."""
+        with suppress(UsageError):
+            return opening.all_known(self.where)
+        return []
+
+    def pair(self, key: str) -> Pair:
+        """Return the linked folder with this key; raises `UsageError`."""
+        for one in self.pairs():
+            if key_of(one) == key:
+                return one
+        raise UsageError(
+            f"{key} is not a linked folder any more.",
+            remedy="See the overview for those there are.",
+        )
+
+    def stores(self) -> dict[str, str]:
+        """Return the stores there are to browse, words to names: environments, and stores of linked folders."""
+        config = self.config()
+        found = {name: name for name in config.environments}
+        access = pairs.access_of(self.where)
+        with suppress(CraftsyncError):
+            known = {str(places.resolve(name, config, access)) for name in found}
+            for one in self.pairs():
+                address = places.address_of(one.location)
+                if address not in known:
+                    known.add(address)
+                    found[address] = short(address)
+        return found
+
+    def store(self, word: str) -> DataStore:
+        """Return the store of a word, opened once for all browsers."""
+        with self._lock:
+            if word not in self._stores:
+                self._stores[word] = DataStore(word, **self.where)
+            return self._stores[word]
+
+    def forget_stores(self) -> None:
+        """Open every store anew from now on: the configuration has changed."""
+        with self._lock:
+            self._stores.clear()
+
+    def tell(self, pair: Pair, verb: str, **arguments: Any) -> Any:
+        """Return what the daemon of a linked folder answers, `None` when none runs."""
+        root, store = str(pair.root), places.address_of(pair.location)
+        folder = control.folder_of(self.state_dir, root, store)
+        return control.ask(folder, verb, **arguments)
+
+    def facts(self, pair: Pair) -> Mapping[str, Any]:
+        """Return how a linked folder stands: the fields of `status --json`. Never raises a `CraftsyncError`."""
+        root, store = str(pair.root), places.address_of(pair.location)
+        try:
+            told = self.tell(pair, "status")
+            facts = told or of_pair(root, store, self.state_dir)
+            if told:
+                copies = known_conflicts(self.state_dir, root, store)
+                facts["conflicts"] = max(facts["conflicts"], copies)
+            elif facts["reason"] is None and not places.exists(pair.location):
+                facts["reason"] = (
+                    "The store is not there. Check the path, and that its disk is mounted."
+                )
+            trash = holdings_of(root, store, self.state_dir, pair.retention)
+        except CraftsyncError as error:
+            unknown = dict.fromkeys(("mode", "pid", "pending", "conflicts", "held", "problems"))
+            reason = f"{error} {error.remedy}".rstrip()
+            facts, trash = (
+                {"state": "stopped", "reason": reason, "last_success": None, **unknown},
+                {},
+            )
+        return {**facts, "root": root, "store": store, "name": name_of(pair), "trash": trash}
+
+    @contextmanager
+    def session(self, pair: Pair, *, reading: bool = False) -> Iterator[Session]:
+        """Open a linked folder; while a daemon or another run holds it, its state is only read."""
+        with ExitStack() as stack:
+            try:
+                opened = opening.open_pair(pair, self.state_dir, reading=reading)
+                session = stack.enter_context(opened)
+            except LockedError:
+                session = stack.enter_context(opening.open_pair(pair, self.state_dir, reading=True))
+            yield session
+
+
+def key_of(pair: Pair) -> str:
+    """Return what stands for a linked folder in the address of a page."""
+    return pair.folder or f"{pair.root} {places.address_of(pair.location)}"
+
+
+def name_of(pair: Pair) -> str:
+    return pair.folder or pair.root.name or str(pair.root)
+
+
+def short(address: str) -> str:
+    """Return the end of an address, which tells stores apart in a narrow list."""
+    return address.rstrip("/").rpartition("/")[2] or address
+
+
+async def _in_daemon_thread(call: Callable[..., T], words: tuple[Any, ...]) -> T:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: T | None, error: Exception | None) -> None:
+        if ended.done():
+            return
+        if error is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(cast(T, value))
+
+    def work() -> None:
+        value, error = None, None
+        try:
+            value = call(*words)
+        except Exception as raised:  # noqa: BLE001 (it is raised where it is awaited)
+            error = raised
+        with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await ended
