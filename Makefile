@@ -1,5 +1,6 @@
-# Everything runs in .venv, which is made on first use and renewed when
-# pyproject.toml or requirements.lock changes. Needs: git, make, Python 3.11 or newer with venv.
+# Everything runs in .venv, which is made on first use and renewed when pyproject.toml or a
+# lock changes. `make run` installs only what craftsync itself needs, all other targets the rest
+# as well. Needs: git, make, Python 3.11 or newer with venv.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -14,9 +15,15 @@ INJECTED  ?= 400
 # Power cuts on filesystems in images; needs root.
 CUTS      ?= 200
 
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: \
+	--generate-hashes --custom-compile-command "make lock"
+# Nothing comes from the registry but the files whose hashes are in the lock, not even for the build.
+INSTALL := $(PIP) install --no-deps --only-binary :all: --require-hashes --requirement
+ITSELF  := $(PIP) install --no-deps --no-build-isolation --editable .
+
 .PHONY: run test check lint reference test-exhaustive test-browser campaign bench lock clean
 
-run: $(VENV)/.locked      ## See a folder and a store being kept in sync.
+run: $(VENV)/.core        ## See a folder and a store being kept in sync.
 	@$(BIN)/python docs/demo.py
 
 test: $(VENV)/.locked     ## Run the tests.
@@ -52,19 +59,23 @@ bench: $(VENV)/.bench     ## Measure craftsync beside its peers; ARGS="--quick" 
 lock:                     ## Pin again what pyproject.toml asks for; ARGS=--upgrade takes the newest.
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: \
-		--generate-hashes --extra check --custom-compile-command "make lock" \
-		--output-file requirements.lock pyproject.toml $(ARGS)
+	$(BIN)/$(COMPILE) --extra check --output-file requirements.lock pyproject.toml $(ARGS)
+	$(BIN)/$(COMPILE) --extra build --constraint requirements.lock \
+		--output-file requirements.core.lock pyproject.toml
 
 clean:                    ## Remove everything that was made here.
 	rm -rf $(VENV) demo benchmarks/.work build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# Nothing comes from the registry but the files whose hashes are in the lock, not even for the build.
-$(VENV)/.locked: pyproject.toml requirements.lock
-	@echo "Setting up $(VENV); this is done once."
+$(VENV)/.core: pyproject.toml requirements.core.lock
+	@echo "Setting up $(VENV), once: $$(grep -c '^[a-z].*==' requirements.core.lock) packages, some 10 MB to download, 10 to 20 seconds."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --no-deps --only-binary :all: --require-hashes --requirement requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(INSTALL) requirements.core.lock --no-compile
+	@$(ITSELF)
+	@touch $@
+
+$(VENV)/.locked: $(VENV)/.core requirements.lock
+	@echo "Adding the tests' own packages, once: $$(grep -c '^[a-z].*==' requirements.lock) in all, some minutes."
+	@$(INSTALL) requirements.lock
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.locked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,7 @@ def asked_for(extra: str | None = None) -> list[Requirement]:
 
 
 PINS = pins_of((TOP / "requirements.lock").read_text())
+CORE = pins_of((TOP / "requirements.core.lock").read_text())
 ASKED = [*asked_for(), *asked_for("check")]
 
 
@@ -86,3 +88,18 @@ def test_every_pin_has_the_hashes_of_its_files() -> None:
 def test_the_lock_is_for_the_oldest_supported_python() -> None:
     assert PROJECT["requires-python"] == ">=3.11"
     assert "--python-version 3.11" in (TOP / "Makefile").read_text()
+
+
+def test_core_lock_pins_what_craftsync_needs_as_the_other_lock_does() -> None:
+    pins = {str(pin.requirement): pin.hashes for pin in PINS}
+    assert [pin for pin in CORE if pins.get(str(pin.requirement)) != pin.hashes] == [], REFRESH
+    direct = {pin.requirement.name for pin in CORE if PROJECT["name"] in pin.via}
+    asked = {canonicalize_name(wanted.name) for wanted in [*asked_for(), *asked_for("build")]}
+    assert direct == asked, REFRESH
+
+
+def test_make_run_installs_the_core_alone(tmp_path: Path) -> None:
+    words = ["make", "--dry-run", "run", f"VENV={tmp_path / 'venv'}"]
+    shown = subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=True).stdout
+    assert "--requirement requirements.core.lock" in shown
+    assert "requirements.lock" not in shown
