@@ -11,11 +11,15 @@ import gc
 import os
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from craftsync import __version__, limits
 from craftsync.cli import terminal
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 MODULES = {
     "push": "runs",
@@ -50,6 +54,7 @@ MODULES = {
     "init": "init",
     "config": "init",
     "doctor": "doctor",
+    "completion": "completion",
 }
 """The commands in the order of the help, and the module each is defined in."""
 
@@ -73,6 +78,13 @@ class Group(click.Group):
             if near:
                 ctx.fail(f"{error.message} Did you mean {near[0]}?")
             raise
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        items = super().shell_complete(ctx, incomplete)
+        for item in items:
+            if command := self.get_command(ctx, item.value):
+                item.help = command.get_short_help_str(_NO_LIMIT)
+        return items
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
@@ -107,8 +119,10 @@ class Commands(Group):
 @click.version_option(
     __version__, prog_name="craftsync", message="%(prog)s %(version)s", allow_from_autoenv=False
 )
-@click.option("--config", metavar="FILE", help="The configuration file.")
-@click.option("--state-dir", metavar="DIR", help="Where the state databases live.")
+@click.option("--config", type=click.Path(), metavar="FILE", help="The configuration file.")
+@click.option(
+    "--state-dir", type=click.Path(), metavar="DIR", help="Where the state databases live."
+)
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:
     """Keep a local folder (ROOT) and a data store (STORE) in sync.
@@ -131,6 +145,10 @@ def cli(ctx: click.Context, config: str | None, state_dir: str | None) -> None:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     _insist_on_utf8()
+    if shell := os.environ.get("_CRAFTSYNC_COMPLETE"):
+        from craftsync.cli import completion
+
+        sys.exit(completion.answer(cli, shell))
     terminal.leave_to_child()
     limits.raise_limit()
     # A run makes records by the million and hardly a cycle, so looking for those pays only rarely.

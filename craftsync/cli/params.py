@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -13,12 +13,26 @@ from craftsync.config.options import PairOptions, RunOptions
 from craftsync.config.parsers import choice_of
 from craftsync.core.model import Mode
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
 
 def _or_global(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     return value if value is not None else (ctx.obj or {}).get(param.name)
+
+
+class Word(click.types.StringParamType):
+    """Any word; what it may become on TAB is told by its name."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        from craftsync.cli.completion import names
+
+        return names.suggest(ctx, param, incomplete)
 
 
 class Command(click.Command):
@@ -41,6 +55,9 @@ class Command(click.Command):
             )
             for row in options.flags("global")
         ]
+        for param in self.params:
+            if param.type is click.STRING:
+                param.type = Word()
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
