@@ -39,6 +39,8 @@ class Judge:
         self._gave_way: dict[tuple[str, str], dict[bytes, bytes | None]] = defaultdict(dict)
         self._known: set[str] = set()
         self._lost: set[int] = set()
+        self._founded: set[tuple[str, bytes]] = set()
+        """Conflict copies that had a reason when they were made, even if an order settled it since."""
 
     def person(self, side: str, path: str, content: bytes | None) -> None:
         """Hear that somebody wrote a content at a path of a side, or deleted what was there."""
@@ -72,6 +74,8 @@ class Judge:
             if ordered:
                 self._order(side, path, content)
                 continue
+            if content is not None and self._is_founded(path, content):
+                self._founded.add((path, content))
             if before is not None:
                 self._gave_way[side, path][before] = content
             if content is not None:
@@ -122,11 +126,19 @@ class Judge:
         return len(self._all(path, content)) > 1
 
     def _order(self, side: str, path: str, content: bytes | None) -> None:
-        """Let a version follow the one that it replaces, as if its author had seen that."""
+        """Let a version follow the one that it replaces, as if its author had seen that.
+
+        One that somebody else has replaced or deleted is made anew where it is brought back.
+        """
         replaced = self._at.get((side, path))
         version = None if content is None else self._latest(path, content)
-        if version is None or (replaced is not None and version in self._before(replaced)):
-            version = self._new(path, content, replaced)
+        is_absent = path not in self.shown[side]
+        if (
+            version is None
+            or (replaced is not None and version in self._before(replaced))
+            or (is_absent and any(version in seen for seen in self._seen))
+        ):
+            version = self._new(path, content, *({replaced, version} - {None}))
             for other, shown in self.shown.items():
                 if content is not None and shown.get(path) == content:
                     self._at[other, path] = version
@@ -139,15 +151,21 @@ class Judge:
             for name in shown.keys() - self._known:
                 path = original(name) or ""
                 mine = self._all(path, shown[name])
-                theirs = [
-                    n
-                    for n, (at, content) in enumerate(self._versions)
-                    if at == path and content is not None
-                ]
-                if mine and not any(self._are_apart(a, b) for a in mine for b in theirs):
+                if mine and not self._is_founded(name, shown[name]):
                     yield Finding(
                         path, f"a conflict nobody made: {shown[name]!r} as {name} in {side}"
                     )
+
+    def _is_founded(self, name: str, content: bytes) -> bool:
+        """Tell whether a conflict copy has, or had as it was made, a second version beside it."""
+        path = original(name)
+        theirs = [
+            n for n, (at, what) in enumerate(self._versions) if at == path and what is not None
+        ]
+        mine = self._all(path or "", content)
+        return (name, content) in self._founded or any(
+            self._are_apart(a, b) for a in mine for b in theirs
+        )
 
     def _may_go(self, path: str, gone: bytes, new: bytes | None) -> bool:
         after = [

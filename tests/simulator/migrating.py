@@ -157,8 +157,11 @@ class Migrating(World):
             self.store.lied.clear()
 
     def _is_in_a_window(self, act: Act, what: str) -> bool:
+        if act.side < 0 or " " not in what or what.startswith("GET"):
+            return False
+        copies = isinstance(self.source, SimulatedBucket) and self._now.mode != "pull"
         looks = isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions
-        return act.side >= 0 and looks and " " in what and not what.startswith("GET")
+        return copies or looks  # A copy by the server replaces without a condition.
 
     def _die(self, crash: Crash) -> None:
         self.say(f"  {'the power is cut' if crash.cut else 'the process is killed'}")

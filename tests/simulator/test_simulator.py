@@ -172,6 +172,31 @@ def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None
         play(History(1, 2, "s3 plain", steps), place)
 
 
+def test_a_push_that_brings_a_deleted_object_back_may_end_in_a_conflict(place: Path) -> None:
+    steps = (
+        Act("write", STORE, "a", 1),
+        Run(0),
+        Run(1, mode="pull"),
+        Act("remove", 0, "a"),
+        Run(0),
+        Act("write", 0, "a", 2),
+        Run(1, mode="push"),
+    )
+    play(History(1, 2, "whole", steps), place)
+
+
+def test_a_push_after_a_kill_may_settle_half_of_a_conflict(place: Path) -> None:
+    for at in range(10, 26):
+        steps = (
+            Run(0, mode="pull"),
+            Act("write", STORE, "a", 1),
+            Act("write", 0, "a", 2),
+            Run(0, (Crash(at),)),
+            Run(0, mode="push", delete=True),
+        )
+        play(History(1, 2, "s3 no-metadata", steps), place)
+
+
 @pytest.mark.parametrize("target", ["s3 no-part-copy", "s3 no-copy"])
 def test_a_server_that_copies_no_parts_takes_in_large_objects_from_itself(
     place: Path, target: str
