@@ -233,8 +233,9 @@ class FolderCarrier(Carrier):
             if local is not None and file.file != local:
                 raise PathBusy(f"{path}: changed in the folder since it was scanned")
             looked_ns = self.settler.clock.now_ns()
+            in_writing = file.may_be_in_writing(looked_ns)
             pace = self.upload_limiter.pace_for(file.file.size)
-            source = RootSource(file, pace, self.fetcher.hashing)
+            source = RootSource(file, pace, self.fetcher.hashing, in_writing=in_writing)
             self._begin(task, file.file, source.digest)
             found = self.store.write(
                 path,
@@ -244,7 +245,9 @@ class FolderCarrier(Carrier):
                 keep=keep if remote is not None else None,
                 journal=task.journal(source.digest) if task.journal else None,
             )
-            row = self.settler.baseline_row(file.file, found, source.digest, looked_ns=looked_ns)
+            row = self.settler.baseline_row(
+                file.file, found, source.digest, looked_ns=looked_ns, in_writing=in_writing
+            )
             return row, source.size
 
     def _download(self, action: Action, task: Task) -> Staged:

@@ -43,11 +43,15 @@ ATTEMPTS = 3
 class RootSource:
     """A file of the root as content for a store: hashed, checked for changes, sent at the pace of all uploads.
 
-    A small file is read once, so that what was hashed is what is sent.
+    A small file is read once, so that what was hashed is what is sent. One that
+    is `in_writing` (`OpenFile.may_be_in_writing`) is read again before it counts.
     """
 
-    def __init__(self, file: OpenFile, pace: Pace, hashing: Hashing) -> None:
+    def __init__(
+        self, file: OpenFile, pace: Pace, hashing: Hashing, *, in_writing: bool = False
+    ) -> None:
         self._file = file
+        self._in_writing = in_writing
         self.pace = pace
         self.size = file.file.size
         self.mtime_ns: int | None = file.file.mtime_ns
@@ -67,6 +71,8 @@ class RootSource:
 
     def verify(self) -> None:
         self._file.verify()
+        if self._in_writing and self._file.digest() != self.digest:
+            raise PathBusy(f"{self._file.file.path}: another program is writing to it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,7 +252,7 @@ class Session:
             fetcher = Fetcher(self.root, self.store, Limiter(None, self.clock), parts)
 
             def equal(local: LocalFile, remote: RemoteObject) -> bool:
-                contents = Contents(self.root, fetcher, local, remote)
+                contents = Contents(self.root, fetcher, local, remote, self.clock)
                 return contents.equal(self.store, may_read=True)
 
             checker = inspect.Checker(

@@ -62,9 +62,12 @@ class Contents:
     fetcher: Fetcher
     local: LocalFile | None
     remote: RemoteObject | None
+    clock: Clock
     keeps: bool = False
     """Whether an object that was read, and is another than the file, is kept for what is to be done with it."""
     fetched: Fetched | None = None
+    in_writing: bool = False
+    """Whether the file was read while a program may have been writing to it."""
     _local: bytes | None = None
     _remote: bytes | None = None
     _compared: Beside | None = None
@@ -90,6 +93,7 @@ class Contents:
         if file.file != self.local:
             file.close()
             raise PathBusy(f"{self.local.path}: changed in the folder since it was scanned")
+        self.in_writing = self.in_writing or file.may_be_in_writing(self.clock.now_ns())
         return file
 
     def remote_digest(self) -> bytes | None:
@@ -192,7 +196,9 @@ class Settler:
         self._still_here(action)
         if _has_nothing_to_learn(action, intents):
             return Settled(Decision(action.kind, action.rule), None)
-        contents = Contents(self.root, self.fetcher, action.local, action.remote, self._keeps())
+        contents = Contents(
+            self.root, self.fetcher, action.local, action.remote, self.clock, self._keeps()
+        )
         try:
             own, intents = self._own_write(action, intents, contents)
             settled = self._compared(action, own or action.baseline, contents)
@@ -216,16 +222,20 @@ class Settler:
             and self._may_compare(action)
             and contents.equal(self.store, may_read=not self.dry_run)
         ):
-            return Settled(None, self.baseline_row(local, remote, contents.local_digest()))
+            return Settled(None, self._row_of(local, remote, contents))
         here, there, row = self._looks(action, row, contents)
         decision = decide_looks(here, there, self.policy)
         if local is not None and remote is not None and decision is None:
             own = row is not None and row.uploaded and there is Look.SAME
-            agreed = self.baseline_row(local, remote, contents.local_digest())
+            agreed = self._row_of(local, remote, contents)
             return Settled(None, agreed._replace(uploaded=own))
         if decision is not None and decision.kind is Kind.RECONCILE:
             decision = self._resolve(action, decision)
         return Settled(decision, row if row is not action.baseline else None)
+
+    def _row_of(self, local: LocalFile, remote: RemoteObject, contents: Contents) -> BaselineRow:
+        digest = contents.local_digest()
+        return self.baseline_row(local, remote, digest, in_writing=contents.in_writing)
 
     def baseline_row(
         self,
@@ -235,18 +245,20 @@ class Settler:
         *,
         looked_ns: int | None = None,
         placed: bool = False,
+        in_writing: bool = False,
     ) -> BaselineRow:
         """Return the row that says: these two hold the same content.
 
         `looked_ns` is when the file was looked at, now by default; `placed`
         says that it has just got its name from here. A write moves mtime and
         ctime, and programs set mtime back, so only a file with a stamp of the
-        look's own tick could be written to again without a trace.
+        look's own tick could be written to again without a trace, or one that
+        was `in_writing` as it was read (`OpenFile.may_be_in_writing`).
         """
         looked_ns = self.clock.now_ns() if looked_ns is None else looked_ns
         # Its name gave a file that was placed a new ctime. Reading each download again for that is too
         # much; left is a write in the same tick that sets mtime back.
-        racy = self._is_racy(
+        racy = in_writing or self._is_racy(
             local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
         )
         return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
@@ -332,7 +344,7 @@ class Settler:
         if local is not None and self._hashes_to(row, here, local, contents):
             # Read just now, it is as good as recorded just now: a row that stayed racy would be
             # doubted at every look, and a deletion on the other side would never follow.
-            row = row._replace(racy=self._is_racy(local, looked_ns))
+            row = row._replace(racy=contents.in_writing or self._is_racy(local, looked_ns))
             here, row = Look.SAME, _seen_again(row, local=local)
         if remote is not None and there is Look.CHANGED and self._holds(row, action, contents):
             there, row = Look.SAME, _seen_again(row, remote=remote)

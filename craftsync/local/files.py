@@ -29,6 +29,10 @@ BLOCK = 1024 * 1024
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """How a file is opened to be read."""
 
+_PAGE = 4096
+_WRITTEN_BACK_NS = 40 * 10**9
+"""What is written is on the disk by then: 30 seconds, and 5 between two looks (kernel, vm.dirty_*)."""
+
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
@@ -141,6 +145,18 @@ class OpenFile:
         """
         with path_errors(self.file.path):
             return digest_of(self._descriptor, self.file, on_read)
+
+    def may_be_in_writing(self, now_ns: int) -> bool:
+        """Tell whether a write that moved the file's times already may still change its content.
+
+        A write moves them as it begins, and one through a mapping only once for each time that
+        its page goes to the disk. Call it before anything is read.
+        """
+        is_young = abs(now_ns - self.file.mtime_ns) < _WRITTEN_BACK_NS
+        if not is_young or self.file.size <= _PAGE:
+            return False
+        with path_errors(self.file.path):
+            return linux.is_open_for_writing(self._descriptor) is True
 
     def drop_cached(self) -> None:
         """Have the next bytes read from the disk, not from memory, as far as the kernel agrees."""

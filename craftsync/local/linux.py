@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from fcntl import flock, ioctl
+from fcntl import F_RDLCK, F_SETLEASE, F_SETSIG, F_UNLCK, fcntl, flock, ioctl
 from functools import cache
 from os import (
     POSIX_FADV_DONTNEED,
@@ -40,6 +40,7 @@ from os import (
     utime,
 )
 from shutil import rmtree
+from signal import SIGURG
 
 __all__ = [
     "chown",
@@ -53,6 +54,7 @@ __all__ = [
     "fsync",
     "ftruncate",
     "ioctl",
+    "is_open_for_writing",
     "link",
     "listdir",
     "makedirs",
@@ -78,6 +80,23 @@ __all__ = [
 def fadvise_dontneed(descriptor: int) -> None:
     """Have a file's content read from the disk again."""
     posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+
+
+def is_open_for_writing(descriptor: int) -> bool | None:
+    """Tell whether any program has the file of a reading descriptor open, or mapped, for writing.
+
+    `None` where the kernel does not tell: for another user's file, and on some filesystems.
+    fcntl(2): a read lease is granted only for a file that nobody has open for writing. It is given
+    back at once; a program that opens the file just then waits for that.
+    """
+    # Whoever opens the file meanwhile has a signal sent here, and the usual one, SIGIO, would kill.
+    fcntl(descriptor, F_SETSIG, SIGURG)
+    try:
+        fcntl(descriptor, F_SETLEASE, F_RDLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    fcntl(descriptor, F_SETLEASE, F_UNLCK)
+    return False
 
 
 NOREPLACE = 1  # linux/fs.h, RENAME_NOREPLACE

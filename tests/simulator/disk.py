@@ -456,6 +456,9 @@ class Kernel:
     def fadvise_dontneed(self, *_: object) -> None:
         """Do nothing: there is no page cache to leave."""
 
+    def is_open_for_writing(self, descriptor: int) -> bool | None:
+        return False  # People write at once.
+
     def ioctl(self, descriptor: int, request: int, argument: int = 0) -> int:
         raise _error(errno.EOPNOTSUPP)
 
