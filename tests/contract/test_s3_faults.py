@@ -337,6 +337,33 @@ def test_delete_with_lost_response_succeeds(
         assert store.stat("object") is None
 
 
+@pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
+def test_delete_answered_by_a_login_page_deleted_nothing(
+    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
+) -> None:
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=facts))
+        written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        proxy.script = lambda request: PORTAL if request.method == "DELETE" else None
+        with pytest.raises(StoreUnavailable, match="answered 200"):
+            store.delete("object", expect=written)
+        assert content_of(store, "object") == b"one"
+
+
+def test_delete_answered_with_200_by_the_store_succeeds(
+    moto_server: S3Server, open_s3: OpenS3
+) -> None:
+    def with_200(answer: Answer) -> Answer:
+        return answer._replace(status=200)
+
+    with proxied(moto_server, lambda _: None) as (server, proxy):
+        store = patient(open_s3(server, facts=CHECKED))
+        written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
+        proxy.script = lambda request: with_200 if request.method == "DELETE" else None
+        store.delete("object", expect=written)
+        assert store.stat("object") is None
+
+
 def test_copy_with_lost_response_succeeds(moto_server: S3Server, open_s3: OpenS3) -> None:
     with proxied(moto_server, first("PUT", "target", Drop())) as (server, _):
         store = patient(open_s3(server, facts=CHECKED))

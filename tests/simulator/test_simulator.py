@@ -172,7 +172,7 @@ def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None
         play(History(1, 2, "s3 plain", steps), place)
 
 
-def test_a_push_that_brings_a_deleted_object_back_may_end_in_a_conflict(place: Path) -> None:
+def test_a_push_of_a_deleted_object_may_end_in_a_conflict(place: Path) -> None:
     steps = (
         Act("write", STORE, "a", 1),
         Run(0),

@@ -49,6 +49,11 @@ _WRITTEN_BACK = 600.0
 """Seconds after which a kernel has written to the disk what nobody flushed."""
 _OF_AN_IDLE_RUN = 4
 """Effects of a run without anything to do: it takes its locks."""
+_COUNTED = (
+    *("uploaded", "downloaded", "moved", "copied", "conflicts"),
+    *("deleted_remote", "deleted_local"),
+)
+"""Figures of a report that say that something changed."""
 _CYCLES = 4
 """Runs of each client within which everything must be at rest."""
 
@@ -387,7 +392,7 @@ class World:
         self._must_be_alive()
         whole = Report("watch")
         for report in reports:
-            for name in ("uploaded", "downloaded", "moved", "deleted_remote", "deleted_local"):
+            for name in _COUNTED:
                 setattr(whole, name, getattr(whole, name) + getattr(report, name))
             whole.problems, whole.skipped, whole.held = (
                 report.problems,
@@ -636,8 +641,7 @@ class World:
 
 def _changes(report: Report) -> int:
     """Count what a run moved, deleted or found in conflict."""
-    moved = report.uploaded + report.downloaded + report.moved + report.copied + report.conflicts
-    return moved + report.deleted_remote + report.deleted_local
+    return sum(getattr(report, name) for name in _COUNTED)
 
 
 def make_template(path: Path) -> Path:

@@ -76,7 +76,7 @@ MUTATIONS = (
     Mutation(
         "equal content on both sides of a first run is a conflict",
         40,
-        "            return Settled(None, self.baseline_row(local, remote, contents.local_digest()))\n        here",
+        "            return Settled(None, self._row_of(local, remote, contents))\n        here",
         "            pass\n        here",
         ("test_equal_content_is_adopted_and_nothing_moves",),
     ),

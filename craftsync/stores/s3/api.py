@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import md5
 from html import escape, unescape
+from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote_plus, urlencode
 
@@ -184,11 +185,17 @@ class Calls:
         return urlencode([(_text(tag, "Key"), _text(tag, "Value")) for tag in tags])
 
     def delete(self, key: str, condition: Condition = None) -> None:
-        """Remove an object; one that is not there is a success."""
+        """Remove an object; one that is not there is a success.
+
+        Only 204 says that the server did it: a login page comes with 200, and so does the
+        answer of a few servers, for which a look settles it.
+        """
         try:
-            self._wire.call("DELETE", key, headers=_demand(condition))
+            answer = self._wire.call("DELETE", key, headers=_demand(condition))
         except ObjectNotFound:
             return
+        if answer.status != HTTPStatus.NO_CONTENT:
+            raise unconfirmed(self._location, key, "the status of a delete (204)")
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """Remove up to a thousand objects, whatever they are."""
@@ -196,7 +203,8 @@ class Calls:
         body = f"<Delete><Quiet>true</Quiet>{rows}</Delete>".encode()
         headers = content_md5(md5(body, usedforsecurity=False).digest())
         answer = self._wire.call("POST", query=[("delete", "")], headers=headers, body=body)
-        self._checked(answer.body, ",".join(keys))
+        if "<DeleteResult" not in self._checked(answer.body, ",".join(keys)):
+            raise unconfirmed(self._location, ",".join(keys), "a DeleteResult")
 
     def copy(
         self,

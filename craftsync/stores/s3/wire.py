@@ -39,6 +39,7 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 class Answer(NamedTuple):
     """A successful answer, read to its end; header names are lower-case."""
 
+    status: int
     headers: Mapping[str, str]
     body: bytes
 
@@ -80,7 +81,7 @@ class Wire:
         """
         response = self.open(method, key, query, headers, body, digest, attempt)
         try:
-            return Answer(response.headers, self._read(response))
+            return Answer(response.status, response.headers, self._read(response))
         finally:
             self.host.take_back(response)
 
