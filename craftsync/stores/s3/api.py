@@ -13,15 +13,12 @@ from contextlib import contextmanager, suppress
 from hashlib import md5
 from html import escape, unescape
 from http import HTTPStatus
-from typing import NamedTuple
 from urllib.parse import unquote_plus, urlencode
 
-from craftsync.core.paths import is_own, malformed
 from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.hashing import update_in_place
 from craftsync.net.http import Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
-from craftsync.stores.base import OldVersion
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED, Query, encoded_path
 from craftsync.stores.s3.errors import (
     ChecksumWanted,
@@ -29,7 +26,6 @@ from craftsync.stores.s3.errors import (
     PartsNotCopied,
     UploadGone,
     answer_of,
-    broken,
     refused,
     unconfirmed,
     unreachable,
@@ -48,9 +44,9 @@ from craftsync.stores.s3.objects import (
     kept,
     md5_of,
     meta_headers,
-    modified_ns_of,
     version_of,
 )
+from craftsync.stores.s3.versions import ListedVersion
 from craftsync.stores.s3.wire import Wire
 
 _CHUNK = 1024 * 1024
@@ -58,18 +54,6 @@ _COMPLETED_UNNAMED = re.compile(r"<CompleteMultipartUploadResult\b.*<ETag>\s*</E
 """What Ceph 16 answers: the object is there, and a stat tells its version."""
 _VERSION = re.compile(r"<(Version|DeleteMarker)>(.*?)</\1>", re.DOTALL)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-
-class ListedVersion(NamedTuple):
-    """A version of a key, as the server writes it; a delete marker says that it was deleted then."""
-
-    key: str
-    deleted: bool
-    version_id: str
-    latest: str
-    etag: str
-    size: str
-    modified: str
 
 
 class Calls:
@@ -459,49 +443,3 @@ def _text(document: str, element: str) -> str:
 def content_md5(digest: bytes) -> dict[str, str]:
     """Have the server compare a body; a bucket with object lock takes no other (AWS S3 API reference, "PutObject")."""
     return {"content-md5": b64encode(digest).decode()}
-
-
-def old_versions(calls: Calls, root: str, prefix: str, location: str) -> Iterator[OldVersion]:
-    """Yield them as `Store.old_versions` does; `root` is what the store's keys begin with."""
-    pairing = _Pairing()
-    try:
-        for page in calls.list_versions(root + prefix):
-            for listed, gone_ns in pairing.of(page):
-                path = listed.key[len(root) :]
-                if not is_own(path) and malformed(path) is None:
-                    yield OldVersion(
-                        path,
-                        listed.version_id,
-                        version_of(listed.etag),
-                        int(listed.size),
-                        modified_ns_of(listed.modified),
-                        gone_ns,
-                    )
-    except ValueError as error:
-        raise broken(location, "a version has a time or size that is none") from error
-
-
-class _Pairing:
-    """Finds out when each version went: when the next one of its key, or a delete marker, was made."""
-
-    def __init__(self) -> None:
-        self._key, self._newer_ns = "", 0
-        self._deleted: dict[str, list[int]] = {}
-
-    def of(self, page: list[ListedVersion]) -> Iterator[tuple[ListedVersion, int]]:
-        """Yield the versions of a page that are not current, and when each went.
-
-        Raises `ValueError` for a time that is none.
-        """
-        self._deleted = {self._key: self._deleted.get(self._key, [])}
-        for listed in page:
-            if listed.deleted:
-                self._deleted.setdefault(listed.key, []).append(modified_ns_of(listed.modified))
-        for listed in page:
-            if not listed.deleted:
-                modified_ns = modified_ns_of(listed.modified)
-                newer = [self._newer_ns] if listed.key == self._key else []
-                deleted = [ns for ns in self._deleted.get(listed.key, []) if ns >= modified_ns]
-                self._key, self._newer_ns = listed.key, modified_ns
-                if listed.latest != "true":
-                    yield listed, min([*newer, *deleted], default=modified_ns)

@@ -40,7 +40,7 @@ from craftsync.stores.base import (
     renew,
     written_already,
 )
-from craftsync.stores.s3.api import Calls, old_versions
+from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
 from craftsync.stores.s3.errors import UploadGone, stored_otherwise, unconfirmed
@@ -58,6 +58,7 @@ from craftsync.stores.s3.objects import (
 from craftsync.stores.s3.preconditions import Limits, Preconditions, Replaced, check
 from craftsync.stores.s3.probe import Checks, ProbedFacts, gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
+from craftsync.stores.s3.versions import old_versions
 from craftsync.stores.s3.wire import Wire
 
 _PUTS = 3
@@ -305,7 +306,7 @@ class S3Store:
             self.calls.abort_upload(self._key(path), upload_id)
 
     def old_versions(self, prefix: str) -> Iterator[OldVersion]:
-        return old_versions(self.calls, self.root, prefix, self.location)
+        return old_versions(self.calls.list_versions(self.root + prefix), self.root, self.location)
 
     def read_version(self, path: str, version_id: str) -> AbstractContextManager[ObjectReader]:
         return self._reading.version(path, self._key(path), version_id)
