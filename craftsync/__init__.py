@@ -3,6 +3,7 @@
 A map of the house, in the order to read it:
 
     errors        everything raised on purpose, and the exit codes
+    installing    what to type to install craftsync, or more of it
     net/          requests and whatever waits: connections, hosts, tasks, rates
     core/         pure values and decisions: model, decide, merge, guard
     stores/       the remote side; `base` is the contract every store keeps
@@ -74,6 +75,7 @@ if not TYPE_CHECKING:  # So that a type checker still reports names that are not
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name == "errors":
             return import_module("craftsync.errors")
+        import_module("craftsync.installing").refuse_other_systems()
         value = getattr(import_module(_PLACES.get(name, "craftsync.api")), name)
         globals()[name] = value
         return value

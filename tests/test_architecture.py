@@ -22,12 +22,13 @@ from tests.simulator.disk import Kernel
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "craftsync"
 
-GROUND = {"errors", "limits", "hashing", "clock", "net"}
+GROUND = {"errors", "installing", "limits", "hashing", "clock", "net"}
 ENGINE = {"engine", "state", "local", "stores", "core"} | GROUND
 FRONT = {"config", "opening", "runs", "datastore"}
 
 MAY_IMPORT = {
     "errors": set(),
+    "installing": set(),
     "limits": set(),
     "hashing": set(),
     "net": {"net", "limits", "errors"},
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "doctor": {"doctor", "opening", "config"} | ENGINE,
     "ui": {"ui", "daemon", "doctor", "migrate"} | FRONT | ENGINE,
     "cli": {"cli", "ui", "daemon", "serve", "doctor", "migrate", "progress"} | FRONT | ENGINE,
-    "__main__": {"cli"},
+    "__main__": {"cli", "installing"},
 }
 """For each room, a file or folder of the package, the rooms it may import. Arrows point one way."""
 

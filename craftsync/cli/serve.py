@@ -16,6 +16,7 @@ from craftsync.clock import SystemClock
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.errors import UsageError
+from craftsync.installing import install_command
 from craftsync.net.listening import address_of, is_loopback, listen
 from craftsync.state.history import KeptVersion, Outside
 
@@ -114,7 +115,7 @@ def _settings_of(flags: dict[str, Any]) -> Settings:
     except ImportError as error:
         raise UsageError(
             f"serve needs a package that is not installed ({error.name}).",
-            remedy="Install it with: pip install 'craftsync[serve]'",
+            remedy=f"Install it with: {install_command('serve')}",
         ) from error
     token = flags["token"]
     if token == "":

@@ -11,6 +11,7 @@ import click
 from craftsync.cli import params as common
 from craftsync.cli.output import say
 from craftsync.errors import UsageError
+from craftsync.installing import install_command
 from craftsync.net.listening import address_of, is_loopback, listen
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _serve(flags: dict[str, Any], tls: Tls | None) -> None:
     except ImportError as error:
         raise UsageError(
             f"ui needs a package that is not installed ({error.name}).",
-            remedy="Install it with: pip install 'craftsync[ui]'",
+            remedy=f"Install it with: {install_command('ui')}",
         ) from error
     access = Access(flags["token"])
     with listen(flags["host"], flags["port"]) as listener, listen(flags["host"], 0) as beside:

@@ -126,7 +126,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("transport", "How the platform is reached: over its own API, or the functions of its SDK.",
            choice_of(Transport, "transport"), section="craft-ai", default="api", example="api",
            more="sdk is slower, and for when `craftsync doctor` finds the API changed; needs"
-           " pip install 'craftsync[sdk]'."),
+           " the extra sdk."),
 
     # Folders, and how a run brings them and their stores in sync.
     Option("root", "The local folder.", path, section="folder", required=True,
@@ -206,7 +206,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("metrics_addr", "Where `watch` answers Prometheus and health checks.", parse_address,
            section="", group="metrics", value="[HOST:]PORT", default="none", example="9469",
            more="/metrics, /healthz and /readyz, without a password; without a host for this"
-                " machine only. Needs pip install 'craftsync[metrics]'."),
+                " machine only. Needs the extra metrics."),
     Option("notify", "A command that `watch` calls when something waits for a person.", argv,
            section="", default="none", example="[/usr/local/bin/tell-me]",
            more="It gets the variables CRAFTSYNC_NOTIFY_EVENT (conflict, held, halted), _ROOT,"

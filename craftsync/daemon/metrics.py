@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from craftsync.errors import ConfigError
+from craftsync.installing import install_command
 
 Address = tuple[str, int]
 """Host and port; 0 takes any port that is free."""
@@ -157,7 +158,7 @@ def ensure_installed() -> None:
     except ImportError as error:
         raise ConfigError(
             f"metrics_addr needs a package that is not installed ({error.name or error}).",
-            remedy="Install it with: pip install 'craftsync[metrics]'",
+            remedy=f"Install it with: {install_command('metrics')}",
         ) from error
 
 

@@ -26,6 +26,7 @@ from craftsync.config.secrets import TOKEN_ENV, in_dotenv
 from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
 from craftsync.errors import ConfigError, RootError, StateError
+from craftsync.installing import install_command
 from craftsync.local import linux, rename
 from craftsync.opening import access_to
 
@@ -233,7 +234,7 @@ def _versions(machine: Machine) -> Iterator[Finding]:
             "libraries",
             Level.ERROR,
             f"{', '.join(missing)} is not installed",
-            "Install craftsync again: pip install --force-reinstall craftsync",
+            f"Install craftsync again: {install_command()}",
             exit_code=1,
         )
 
@@ -248,7 +249,7 @@ def _craft_ai_sdk(machine: Machine) -> Iterator[Finding]:
         yield warning(
             "craft-ai-sdk",
             "not installed, and transport: sdk needs it",
-            "pip install 'craftsync[sdk]'",
+            f"Install it with: {install_command('sdk')}",
         )
         return
     from craftsync.stores.craftai.sdk import NEWEST_TESTED, OLDEST_TESTED

@@ -34,6 +34,7 @@ from craftsync.engine.content import digest_of
 from craftsync.engine.inspect import Checker
 from craftsync.engine.report import Event, OnEvent, Report
 from craftsync.errors import UsageError
+from craftsync.installing import install_command
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.options import options_for
 from craftsync.migrate.shards import Span
@@ -198,7 +199,7 @@ def _fleet(address: str) -> Fleet:
     except ImportError as error:
         raise UsageError(
             f"--dask needs a package that is not installed ({error.name}).",
-            remedy="Install craftsync[dask], here and on the workers.",
+            remedy=f"Install it here and on the workers. Here: {install_command('dask')}",
         ) from error
     return Fleet(address)
 

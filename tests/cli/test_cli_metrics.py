@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from craftsync.installing import install_command
 from tests.support.cli import Craftsync, until
 from tests.support.daemons import Daemon, running
 
@@ -180,4 +181,4 @@ def test_without_the_extra_the_key_is_refused_with_the_remedy(
     configure(craftsync, *pair)
     craftsync.environment["PYTHONPATH"] = str(missing)
     run = craftsync("watch")
-    assert (run.code, "pip install 'craftsync[metrics]'" in run.err) == (78, True)
+    assert (run.code, install_command("metrics") in run.err) == (78, True)

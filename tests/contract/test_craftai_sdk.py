@@ -29,6 +29,7 @@ from craftsync.errors import (
     StoreUnavailable,
     UsageError,
 )
+from craftsync.installing import install_command
 from craftsync.stores.craftai import Access, CraftAiStore
 from craftsync.stores.craftai.sdk import Sdk, SdkLimits
 from craftsync.stores.craftai.sizes import KnownSizes, Shown, size_text
@@ -571,7 +572,7 @@ def test_missing_extra_error_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "craft_ai_sdk", None)
     with pytest.raises(UsageError) as raised:
         open_store()
-    assert raised.value.remedy == "pip install 'craftsync[sdk]'"
+    assert raised.value.remedy == f"Install it with: {install_command('sdk')}"
 
 
 def test_sdk_import_leaves_warning_filters_unchanged() -> None:

@@ -20,7 +20,7 @@ from craftsync.stores.craftai.listing import InvalidDescription, is_same, page_o
 from craftsync.stores.craftai.platform import Access, Platform
 
 _REMEDY = (
-    "Report this to craftsync. Until it knows the new form: pip install 'craftsync[sdk]', and put"
+    "Report this to craftsync. Until it knows the new form, install the extra sdk and put"
     " `transport: sdk` under this environment in the configuration; that is slower, see docs/stores.md."
 )
 _PROBE = f"{OWN_FOLDER}/probe"

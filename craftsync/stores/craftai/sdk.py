@@ -35,6 +35,7 @@ from craftsync.errors import (
     StoreUnavailable,
     UsageError,
 )
+from craftsync.installing import install_command
 from craftsync.net.pace import Attempt
 from craftsync.net.waiting import LOOK_SECONDS, blocking, in_children
 from craftsync.stores.base import Source, pace_of, written_already
@@ -394,7 +395,7 @@ def _maker(access: Access) -> Callable[[], Any]:
     except ImportError as error:
         raise UsageError(
             "transport: sdk needs the platform's SDK, which is not installed.",
-            remedy="pip install 'craftsync[sdk]'",
+            remedy=f"Install it with: {install_command('sdk')}",
         ) from error
     from requests.utils import get_netrc_auth
 

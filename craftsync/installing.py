@@ -1,0 +1,43 @@
+"""How to install craftsync, or an extra of it, in the Python that runs it: one command for every message."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+NEEDS_LINUX = "craftsync needs Linux, or WSL2 on Windows; this is {}."
+"""What a person on another system reads instead of a traceback."""
+
+
+def install_command(extra: str = "") -> str:
+    """Return the command that installs craftsync from where it came from, with an extra if one is named.
+
+    That is the folder, the file or the repository it was installed from, and a
+    package registry only where it came from one.
+    """
+    what = f"craftsync[{extra}]" if extra else "craftsync"
+    return shlex.join([sys.executable, "-m", "pip", "install", *_from_its_origin(what)])
+
+
+def _from_its_origin(what: str) -> list[str]:
+    import json  # Only for a mistake, as all of this.
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        origin = json.loads(distribution("craftsync").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        origin = {}
+    url = str(origin.get("url", ""))
+    if vcs := origin.get("vcs_info", {}).get("vcs"):
+        return [f"{what} @ {vcs}+{url}"]
+    if url.startswith("file://") and "dir_info" in origin:
+        folder = unquote(urlsplit(url).path) + what.removeprefix("craftsync")
+        return ["--editable", folder] if origin["dir_info"].get("editable") else [folder]
+    return [f"{what} @ {url}" if url else what]
+
+
+def refuse_other_systems() -> None:
+    """Raise `ImportError` with a plain sentence on a system that craftsync does not run on."""
+    if not sys.platform.startswith("linux"):
+        raise ImportError(NEEDS_LINUX.format(sys.platform))
