@@ -12,7 +12,7 @@ import io
 import os
 import select
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +25,7 @@ from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
+from craftsync.config.places import Location
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import is_own, refusal
 from craftsync.core.retention import Reserve
@@ -89,10 +90,23 @@ class DataStore:
     @builtin_kinds()
     def __init__(self, store: str | os.PathLike[str], **where: Unpack[PairOptions]) -> None:
         config = configuration.load(where.get("config"))
-        self._reserve = config.reserve
-        self._word = places.word_of(store)
-        self._location = places.resolve(self._word, config, pairs.access_of(where))
-        self._state_dir = pairs.state_dir_of(where)
+        word = places.word_of(store)
+        location = places.resolve(word, config, pairs.access_of(where))
+        self._set_up(word, location, config.reserve, pairs.state_dir_of(where))
+
+    @classmethod
+    def at(cls, word: str, location: Location, **where: Unpack[PairOptions]) -> Self:
+        """Return the store at a place that is known already; `word` is what messages call it."""
+        made = cls.__new__(cls)
+        reserve = configuration.load(where.get("config")).reserve
+        made._set_up(word, location, reserve, pairs.state_dir_of(where))
+        return made
+
+    def _set_up(self, word: str, location: Location, reserve: Reserve, state_dir: Path) -> None:
+        self.word = word
+        self.location = location
+        self._reserve = reserve
+        self._state_dir = state_dir
         self._begin()
 
     def _begin(self) -> None:
@@ -102,7 +116,7 @@ class DataStore:
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out the connections: a copy in another process opens its own."""
-        return {name: vars(self)[name] for name in ("_word", "_location", "_reserve", "_state_dir")}
+        return {name: vars(self)[name] for name in ("word", "location", "_reserve", "_state_dir")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
@@ -131,11 +145,11 @@ class DataStore:
         folder = "" if folder_path is None else os.fspath(folder_path).strip("/")
         prefix = "" if folder in ("", ".") else f"{folder}/"
         with builtin_kinds():
-            for entry in self._store().list(prefix):
+            for entry in self.opened().list(prefix):
                 if isinstance(entry, Skipped):
                     on_skipped(entry)
                 else:
-                    yield _information(entry)
+                    yield information_of(entry)
 
     @builtin_kinds()
     def list_data_store_objects(
@@ -145,17 +159,17 @@ class DataStore:
 
     def refuse_nothing(self) -> None:
         """Raise `StoreMissing` when this is a folder of a bucket or an environment in which nothing is."""
-        opening.refuse_nothing(self._store(), self._word)
+        opening.refuse_nothing(self.opened(), self.word)
 
     @builtin_kinds()
     def get_data_store_object_information(
         self, object_path_in_datastore: ObjectPath
     ) -> ObjectInformation:
         """Describe one object; raises `ObjectNotFound`."""
-        found = self._store().stat(_named(object_path_in_datastore))
+        found = self.opened().stat(_named(object_path_in_datastore))
         if found is None:
             raise ObjectNotFound(f"{object_path_in_datastore}: object not found.")
-        return _information(found)
+        return information_of(found)
 
     @builtin_kinds()
     def upload_data_store_object(
@@ -173,9 +187,9 @@ class DataStore:
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
         with _opened_source(filepath_or_buffer) as source:
-            store, keep = self._store_to_change(create=True), _stamp()
+            store, keep = self.opened_to_change(create=True), moment()
             store.write(path, source, expect=None, operation=token_hex(16), keep=keep)
-            self._note_kept(store, keep, path)
+            self.note_kept(store, keep, path)
             store.barrier()
 
     @builtin_kinds()
@@ -189,7 +203,7 @@ class DataStore:
         `ObjectNotFound`, and `StoreUnavailable` when the content ends early.
         """
         path = _named(object_path_in_datastore)
-        with self._store().read(path) as reader:
+        with self.opened().read(path) as reader:
             if isinstance(filepath_or_buffer, str | os.PathLike):
                 _save(reader, os.path.expanduser(filepath_or_buffer), self._reserve)
             elif hasattr(filepath_or_buffer, "write"):
@@ -208,7 +222,7 @@ class DataStore:
             return b""
         length = None if end is None else end - start
         path = _named(object_path_in_datastore)
-        with self._store().read(path, offset=start, length=length) as reader:
+        with self.opened().read(path, offset=start, length=length) as reader:
             return b"".join(reader)
 
     @builtin_kinds()
@@ -217,27 +231,31 @@ class DataStore:
         path = _named(object_path_in_datastore)
         if is_own(path):
             raise PathRefused(f"{path} cannot be removed: it is craftsync's own.")
-        store, keep = self._store_to_change(), _stamp()
+        store, keep = self.opened_to_change(), moment()
         store.delete(path, expect=None, keep=keep)
-        self._note_kept(store, keep, path)
+        self.note_kept(store, keep, path)
         store.barrier()
         return {"path": path}
 
-    def _note_kept(self, store: Store, keep: str, path: str) -> None:
-        """Note what went to the store's trash, so that a linked folder's retention bounds it."""
+    def note_kept(self, store: Store, keep: str, path: str) -> None:
+        """Note what a change has moved to the store's trash, so that a linked folder's retention bounds it."""
         if version := kept(store, keep, path):
-            place = Outside(self._state_dir, store.location)
-            place.note([KeptVersion("store", keep, path, version.size)], SystemClock().now_ns())
+            self.note([KeptVersion("store", keep, path, version.size)])
 
-    def _store(self, *, create: bool = False) -> Store:
+    def note(self, versions: Iterable[KeptVersion]) -> None:
+        """Note what is in the store's trash now, as `note_kept` does."""
+        Outside(self._state_dir, self.opened().location).note(versions, SystemClock().now_ns())
+
+    def opened(self, *, create: bool = False) -> Store:
+        """Return the store itself, for what reads it (`craftsync.objects`); `close` closes it."""
         if self._opened is None:
-            store = opening.open_store(self._location, create=create)
+            store = opening.open_store(self.location, create=create)
             self._opened = self._exit.enter_context(store)
         return self._opened
 
-    def _store_to_change(self, *, create: bool = False) -> Store:
+    def opened_to_change(self, *, create: bool = False) -> Store:
         """Open the store, and the first time rely on what runs over it have found out."""
-        store = self._store(create=create)
+        store = self.opened(create=create)
         if not self._learned:
             self._learned = True
             _learn(store, self._state_dir)
@@ -256,7 +274,8 @@ def _mark_of(store: Store) -> str:
         return b"".join(reader).decode("ascii", "replace")
 
 
-def _information(entry: RemoteObject) -> ObjectInformation:
+def information_of(entry: RemoteObject) -> ObjectInformation:
+    """Describe what a store found."""
     return {"path": entry.path, "last_modified": _iso(entry.modified_ns), "size": entry.size}
 
 
@@ -264,7 +283,7 @@ def _iso(time_ns: int | None) -> str | None:
     return None if time_ns is None else iso(time_ns)
 
 
-def _stamp() -> str:
+def moment() -> str:
     """Return the name under which the store keeps what this moment displaces."""
     return stamp(SystemClock())
 

@@ -16,8 +16,10 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+from fsspec.core import has_magic
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
+from craftsync import objects
 from craftsync.datastore import DataStore, ObjectInformation
 
 _CURRENT = "craft-ai://"
@@ -73,10 +75,11 @@ class DataStoreFileSystem(AbstractFileSystem):
         return ordered if detail else [entry["name"] for entry in ordered]
 
     def _entries(self, folder: str) -> Iterator[dict[str, Any]]:
-        prefix = f"{folder}/" if folder else ""
-        for item in self._data.iter_data_store_objects(folder or None):
-            name, below, _ = item["path"].removeprefix(prefix).partition("/")
-            yield _folder_entry(f"{prefix}{name}") if below else _object_entry(item)
+        for found in objects.listing(self._data, folder):
+            if found.is_folder:
+                yield _folder_entry(found.path)
+            else:
+                yield _entry(found.path, found.size, found.last_modified)
 
     def _object(self, path: str) -> dict[str, Any]:
         return _object_entry(self._data.get_data_store_object_information(path))
@@ -185,13 +188,27 @@ class DataStoreFileSystem(AbstractFileSystem):
         callback.relative_update(1)
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
-        """Copy an object; its bytes pass through this machine. A folder takes nothing to copy."""
+        """Copy an object, where the store can by itself. A folder takes nothing to copy."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         if self.isdir(source):
             return
-        with TemporaryFile() as content:
-            self._data.download_data_store_object(source, content)
-            self._data.upload_data_store_object(content, target)
+        objects.copy(self._data, source, self._data, target)
+
+    def mv(
+        self,
+        path1: str,
+        path2: str,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Move an object, where the store can by itself; folders, and into folders, as fsspec does."""
+        source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        into_folder = os.fspath(path2).endswith("/") or self.isdir(target)
+        if recursive or into_folder or has_magic(source) or source == target:
+            super().mv(path1, path2, recursive, maxdepth, **kwargs)
+            return
+        objects.move(self._data, source, self._data, target)
 
     def _rm(self, path: str) -> None:
         name = self._strip_protocol(path)
@@ -270,12 +287,11 @@ class DataStoreFile(AbstractBufferedFile):
 
 
 def _object_entry(item: ObjectInformation) -> dict[str, Any]:
-    return {
-        "name": item["path"],
-        "type": "file",
-        "size": item["size"],
-        "LastModified": item["last_modified"],
-    }
+    return _entry(item["path"], item["size"], item["last_modified"])
+
+
+def _entry(path: str, size: int | None, modified: str | None) -> dict[str, Any]:
+    return {"name": path, "type": "file", "size": size, "LastModified": modified}
 
 
 def _folder_entry(name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ PACKAGE = PROJECT / "craftsync"
 
 GROUND = {"errors", "installing", "limits", "hashing", "clock", "net"}
 ENGINE = {"engine", "state", "local", "stores", "core"} | GROUND
-FRONT = {"config", "opening", "runs", "datastore"}
+FRONT = {"config", "opening", "runs", "datastore", "objects"}
 
 MAY_IMPORT = {
     "errors": set(),
@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "runs": {"opening", "config"} | ENGINE,
     "datastore": {"opening", "config"} | ENGINE,
     "progress": {"engine", "clock"},
-    "filesystem": {"datastore", "errors"},
+    "objects": {"datastore", "migrate", "opening", "config"} | ENGINE,
+    "filesystem": {"objects", "datastore", "errors"},
     "api": {"migrate", "progress"} | FRONT | ENGINE,
     "__init__": {"api", "datastore", "engine", "errors"},
     "serve": {"serve", "stores", "core"} | GROUND,

@@ -75,6 +75,12 @@ class RemoteObject(NamedTuple):
     md5: bytes | None = None
 
 
+class Subfolder(NamedTuple):
+    """A folder in a folder of a store: there is something below it."""
+
+    path: str
+
+
 def as_left(found: RemoteObject) -> LocalFile:
     """Return an object of a store that is the left side of a run."""
     time = NO_TIME if found.modified_ns is None else found.modified_ns

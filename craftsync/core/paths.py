@@ -5,9 +5,9 @@ Pure text: nothing here asks a disk or a clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from craftsync.core.model import OWN_FOLDER
+from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 
 MAX_PATH_BYTES = 1024
 """The longest key S3 holds (AWS S3 user guide, "Naming Amazon S3 objects"); no side goes beyond it."""
@@ -66,3 +66,23 @@ def folders_above(path: str) -> Iterator[str]:
     """Yield the folders a path lies in, the outermost first."""
     parts = path.split("/")
     return ("/".join(parts[:count]) for count in range(1, len(parts)))
+
+
+def level_of(
+    entries: Iterable[RemoteObject | Skipped], folder: str
+) -> Iterator[RemoteObject | Subfolder | Skipped]:
+    """Yield what is directly in a folder ("" is the whole store), out of all that is below it."""
+    prefix, seen = f"{folder}/" if folder else "", set[str]()
+    for entry in entries:
+        name, below, _ = entry.path[len(prefix) :].partition("/")
+        if not below:
+            yield entry
+        elif name not in seen:
+            seen.add(name)
+            yield subfolder(prefix + name)
+
+
+def subfolder(path: str) -> Subfolder | Skipped:
+    """Return the folder at a path, or why none can be there."""
+    reason = malformed(path)
+    return Subfolder(path) if reason is None else Skipped(f"{path}/", reason)

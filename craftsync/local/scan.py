@@ -67,6 +67,14 @@ def scan(
     folder.ensure_same()
 
 
+def scan_level(folder: Folder, under: str = "") -> Iterator[LocalFile | Skipped | str]:
+    """Yield what is directly in a folder, in path order, and each folder in it by its path; else as `scan`."""
+    folder.ensure_same()
+    with ExitStack() as stack:
+        yield from _Walk(folder, None, stack).level(under)
+    folder.ensure_same()
+
+
 class _Walk:
     """One walk: the folders it is in, from the outermost to the innermost."""
 
@@ -86,6 +94,13 @@ class _Walk:
                 linux.close(self._levels.pop().listing)
             elif failure := self._enter(level, inner):
                 yield failure
+
+    def level(self, under: str) -> Iterator[LocalFile | Skipped | str]:
+        if failure := self._enter_first(under, ""):
+            yield failure
+        for level in self._levels:
+            while (inner := (yield from _files(level))) is not None:
+                yield level.prefix + inner
 
     def _enter_first(self, under: str, starting: str) -> Skipped | None:
         try:

@@ -18,8 +18,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped
-from craftsync.core.paths import MAX_PATH_BYTES
+from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped, Subfolder
+from craftsync.core.paths import MAX_PATH_BYTES, level_of
 from craftsync.errors import CraftsyncError, PathRefused, StoreUnavailable
 from craftsync.net.pace import UNPACED, Pace
 
@@ -279,6 +279,15 @@ class Store(Protocol):
         """
         ...
 
+    def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
+        """Yield what is directly in a folder ("" is the whole store), and not what is below its subfolders.
+
+        As cheap as the store can make it; complete, or raises `ListingBroken`,
+        and craftsync's own is left out, as in `list`. A folder that is not there
+        has nothing in it. What all objects below a subfolder are is not known.
+        """
+        ...
+
     def stat(self, path: str) -> RemoteObject | None:
         """Look directly at one path; `None` when nothing is there."""
         ...
@@ -329,11 +338,17 @@ class Store(Protocol):
         ...
 
     def copy(
-        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+        self,
+        source: RemoteObject,
+        target: str,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
     ) -> RemoteObject:
         """Copy an object within the store, metadata included, and return the new one.
 
-        Raises `ObjectNotFound` or `PreconditionFailed` when the source is not
+        `keep` is as in `write`. Raises `ObjectNotFound` or `PreconditionFailed` when the source is not
         the one given, or the target not what was expected.
         """
         ...
@@ -347,8 +362,11 @@ class Store(Protocol):
         keep: str | None = None,
         journal: UploadJournal | None = None,
         storage_class: str | None = None,
+        target: str | None = None,
     ) -> RemoteObject:
-        """Copy an object of a store near `Features.origin` to the same path in this one, all that belongs to it included.
+        """Copy an object of a store near `Features.origin` to `target` in this one, all that belongs to it included.
+
+        Without a `target` it is the same path as in the other store.
 
         Content type, metadata and tags stay as they are, so the copy bears no
         operation id. Its storage class is the one given, or the store's usual one.
@@ -404,6 +422,9 @@ class OnlyContent:
     """The part of `Store` that needs a feature, for stores that have none of these features."""
 
     name: str
+
+    def list_folder(self: Store, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
+        return level_of(self.list(f"{folder}/" if folder else ""), folder)
 
     def copy_from(self, *_: object, **__: object) -> RemoteObject:
         raise self._lacking("copies nothing of other stores")

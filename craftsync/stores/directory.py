@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from craftsync.core.model import ABSENT, OWN_FOLDER, LocalFile, RemoteObject, Skipped
-from craftsync.core.paths import is_own, left_out, malformed
+from craftsync.core.model import ABSENT, OWN_FOLDER, LocalFile, RemoteObject, Skipped, Subfolder
+from craftsync.core.paths import is_own, left_out, malformed, subfolder
 from craftsync.core.retention import Reserve
 from craftsync.errors import (
     CraftsyncError,
@@ -38,7 +38,7 @@ from craftsync.errors import (
 )
 from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
-from craftsync.local.scan import scan
+from craftsync.local.scan import scan, scan_level
 from craftsync.local.temporary import Temporary, copy_content
 from craftsync.net.pace import Attempt
 from craftsync.stores.base import (
@@ -184,6 +184,23 @@ class DirectoryStore(OnlyContent):
         except RootError as error:
             raise listing_error(error) from error
 
+    def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
+        if folder and malformed(folder):
+            return
+        hidden = left_out(f"{folder}/" if folder else "")
+        try:
+            for entry in scan_level(self._folder, folder):
+                if isinstance(entry, str):
+                    # An empty folder is nothing that a store holds.
+                    if not hidden(entry) and next(self.list(f"{entry}/"), None):
+                        yield subfolder(entry)
+                elif isinstance(entry, Skipped):
+                    yield entry
+                else:
+                    yield RemoteObject(entry.path, entry.size, entry.mtime_ns, _version(entry))
+        except RootError as error:
+            raise listing_error(error) from error
+
     def stat(self, path: str) -> RemoteObject | None:
         file = self._look(path)
         return None if file is None else _described(file)
@@ -245,7 +262,13 @@ class DirectoryStore(OnlyContent):
                     self._folder.displace(path, current, keep)
 
     def copy(
-        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+        self,
+        source: RemoteObject,
+        target: str,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
     ) -> RemoteObject:
         self._check(target, expect)
         with (
@@ -256,7 +279,7 @@ class DirectoryStore(OnlyContent):
             copy_content(reader.opened, temporary)
             if reader.opened.torn():
                 raise _changed(source.path)
-            return self._commit(temporary, target, expect, reader.opened.file.mtime_ns, None)
+            return self._commit(temporary, target, expect, reader.opened.file.mtime_ns, keep)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Do nothing: no upload outlives its call here."""

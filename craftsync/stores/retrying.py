@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from hashlib import sha256
+from itertools import chain, islice
 from typing import TypeVar
 
 from craftsync.clock import Clock
-from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
+from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.net.pace import Concurrency, concurrency, limit_found
 from craftsync.net.waiting import in_children
@@ -113,6 +114,15 @@ class RetryingStore:
                 self.answers.failed(error)
                 backoff.wait_after(error)
 
+    def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
+        """List as the store does, which tries a later page again by itself."""
+
+        def begun() -> Iterator[RemoteObject | Subfolder | Skipped]:
+            entries = self.store.list_folder(folder)
+            return chain(list(islice(entries, 1)), entries)
+
+        yield from self._retried(begun)
+
     def stat(self, path: str) -> RemoteObject | None:
         return self._retried(lambda: self.store.stat(path))
 
@@ -167,12 +177,19 @@ class RetryingStore:
         )
 
     def copy(
-        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+        self,
+        source: RemoteObject,
+        target: str,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
     ) -> RemoteObject:
+        copy = self.store.copy
         return self._settled(
-            lambda: self.store.copy(source, target, expect=expect, operation=operation),
+            lambda: copy(source, target, expect=expect, operation=operation, keep=keep),
             lambda: self._own(target, source.size, source.digest, source.mtime_ns, operation),
-            _nothing_to_undo,
+            partial(self._take_back, target, keep),
         )
 
     def copy_from(
@@ -184,7 +201,9 @@ class RetryingStore:
         keep: str | None = None,
         journal: UploadJournal | None = None,
         storage_class: str | None = None,
+        target: str | None = None,
     ) -> RemoteObject:
+        path = source.path if target is None else target
         return self._settled(
             lambda: self.store.copy_from(
                 origin,
@@ -193,9 +212,10 @@ class RetryingStore:
                 keep=keep,
                 journal=journal,
                 storage_class=storage_class,
+                target=target,
             ),
-            lambda: self._copied(source),
-            partial(self._take_back, source.path, keep),
+            lambda: self._copied(source, path),
+            partial(self._take_back, path, keep),
         )
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
@@ -289,9 +309,9 @@ class RetryingStore:
         if kept and original and _is_copy(kept, original):
             self.store.delete(kept.path, expect=kept)
 
-    def _copied(self, source: RemoteObject) -> RemoteObject | None:
-        """Return the object at the path of a source if its version proves it to be a copy of that."""
-        found = self.stat(source.path)
+    def _copied(self, source: RemoteObject, path: str) -> RemoteObject | None:
+        """Return the object at a path if its version proves it to be a copy of the source."""
+        found = self.stat(path)
         same = found is not None and (found.size, found.version) == (source.size, source.version)
         return found if same and source.version is not None else None
 
@@ -356,10 +376,6 @@ class RetryBudget:
                 return act()
             except StoreUnavailable as error:
                 self.wait_after(error)
-
-
-def _nothing_to_undo(in_doubt: bool) -> None:
-    """What copies within the store displaces nothing."""
 
 
 def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:

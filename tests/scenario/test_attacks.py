@@ -288,12 +288,18 @@ class _Edited(MemoryStore):
         self._objects[new] = (described._replace(path=new), content)
 
     def copy(
-        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+        self,
+        source: RemoteObject,
+        target: str,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
     ) -> RemoteObject:
         act, self.at_a_copy = self.at_a_copy, None
         if act:
             act()
-        return super().copy(source, target, expect=expect, operation=operation)
+        return super().copy(source, target, expect=expect, operation=operation, keep=keep)
 
     def stat(self, path: str) -> RemoteObject | None:
         act, self.at_a_look = self.at_a_look, None

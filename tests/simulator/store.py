@@ -239,10 +239,16 @@ class Connection:
             self._store.delete(path, expect=expect, keep=keep)
 
     def copy(
-        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+        self,
+        source: RemoteObject,
+        target: str,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
     ) -> RemoteObject:
         with self._asked("copy", target):
-            return self._store.copy(source, target, expect=expect, operation=operation)
+            return self._store.copy(source, target, expect=expect, operation=operation, keep=keep)
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         with self._asked("barrier", ""):

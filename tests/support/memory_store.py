@@ -113,12 +113,18 @@ class MemoryStore(OnlyContent):
                 del self._objects[path]
 
     def copy(
-        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+        self,
+        source: RemoteObject,
+        target: str,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
     ) -> RemoteObject:
         _check(target)
         with self._lock:
             described, content = self._held(source.path, source)
-            self._check_expected(target, expect)
+            self._keep(target, self._check_expected(target, expect), keep)
             return self._put(target, content, described.mtime_ns, operation)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:

@@ -334,13 +334,19 @@ class CraftAiStore(OnlyContent):
             self._transport.delete(key)
 
     def copy(
-        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+        self,
+        source: RemoteObject,
+        target: str,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
     ) -> RemoteObject:
         current = self._stat(source.path)
         if current is None:
             raise ObjectNotFound(f"There is no {source.path} in {self.location}.")
         check(source.path, current, source)
-        self._before_write(target, expect, None)
+        self._before_write(target, expect, keep)
         return self._copied(current, target, operation)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:

@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from operator import lt
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -26,8 +26,8 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from craftsync.clock import Clock
-from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped
-from craftsync.core.paths import is_own, left_out, malformed
+from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped, Subfolder
+from craftsync.core.paths import is_own, left_out, level_of, malformed, subfolder
 from craftsync.errors import Interrupted, StoreUnavailable
 from craftsync.net.waiting import blocking, in_children
 from craftsync.stores.retrying import RetryBudget
@@ -64,6 +64,8 @@ class Page(NamedTuple):
     versions: list[str]
     sizes: list[str]
     token: str | None
+    folders: tuple[str, ...] = ()
+    """What a delimiter grouped, each with it at its end."""
 
     def first(self, count: int) -> Page:
         """Return the page without the entries after the first `count`."""
@@ -82,9 +84,10 @@ def parse(body: bytes) -> Page:
     if name != "ListBucketResult":
         raise BrokenPage(f"a page holds <{name}> instead of a listing")
     keys, modified, versions, sizes = columns or _columns(root)
+    folders = [_child(child, "Prefix") or "" for child in root if _name(child) == "CommonPrefixes"]
     if _child(root, "EncodingType") == "url":
-        keys = _decoded(keys)
-    return Page(keys, modified, versions, sizes, _token(root))
+        keys, folders = _decoded(keys), _decoded(folders)
+    return Page(keys, modified, versions, sizes, _token(root), tuple(folders))
 
 
 def _split(text: str) -> tuple[Columns | None, str]:
@@ -293,21 +296,41 @@ class Listing:
         except BrokenPage as error:
             raise broken(self._location, str(error)) from error
 
+    def folder(self, folder: str) -> Iterator[RemoteObject | Subfolder | Skipped]:
+        """Yield what is directly in a folder, which the server finds out by itself, or raise `ListingBroken`."""
+        prefix = f"{folder}/" if folder else ""
+        hidden, seen = left_out(prefix), set[str]()
+        try:
+            for page in self._pages(prefix, Range(), own=True, one_level=True):
+                # Some servers know no delimiter, and list everything.
+                found = level_of(entries(page, self._root, hidden, raw=self._raw), folder)
+                paths = (key[len(self._root) :].removesuffix("/") for key in page.folders)
+                for entry in chain(found, (subfolder(path) for path in paths if not hidden(path))):
+                    if isinstance(entry, RemoteObject) or entry.path not in seen:
+                        yield entry
+                    if not isinstance(entry, RemoteObject):
+                        seen.add(entry.path)
+        except BrokenPage as error:
+            raise broken(self._location, str(error)) from error
+
     def _cuts(self, prefix: str, boundaries: Sequence[str]) -> list[str]:
         """Return the boundaries as keys: those within the prefix, each once and in order."""
         return sorted({self._root + path for path in boundaries if path.startswith(prefix)})
 
-    def _pages(self, prefix: str, span: Range, *, own: bool) -> Iterator[Page]:
+    def _pages(
+        self, prefix: str, span: Range, *, own: bool, one_level: bool = False
+    ) -> Iterator[Page]:
         """Yield the pages of one range, each checked against the one before."""
         own_folder = f"{self._root}{OWN_FOLDER}/"
         after, token, seen, empty = span.after, None, set[str](), 0
         while True:
-            page = parse(self._fetch(self._query(self._root + prefix, after, token)))
+            query = self._query(self._root + prefix, after, token)
+            page = parse(self._fetch([*query, ("delimiter", "/")] if one_level else query))
             self._check_order(page, after)
             yield page if span.last is None else _up_to(page, span.last)
             if page.token is None or (page.keys and span.last and page.keys[-1] >= span.last):
                 return
-            empty = 0 if page.keys else empty + 1
+            empty = 0 if page.keys or page.folders else empty + 1
             if page.token in seen or empty > EMPTY_PAGES_ALLOWED:
                 raise BrokenPage("its pages go round in circles")
             seen.add(page.token)

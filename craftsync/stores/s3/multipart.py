@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from itertools import islice
 from typing import NamedTuple
 
 from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.net.hosts import Host
 from craftsync.net.pace import Attempt, Pace
 from craftsync.net.waiting import in_children
-from craftsync.stores.base import Source, UploadJournal, pace_of
+from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
-from craftsync.stores.s3.objects import Condition, Original
+from craftsync.stores.s3.objects import Condition, Original, begun_ns_of
 from craftsync.stores.sources import briefly, gathered
 
 MIB = 1024 * 1024
@@ -227,3 +228,28 @@ def _can_go_on(error: BaseException) -> bool:
     if isinstance(error, Conflict | UploadGone):
         return False
     return isinstance(error, StoreUnavailable) or not isinstance(error, Exception)
+
+
+def unfinished(calls: Calls, root: str, *, most: int, sized: int) -> list[UnfinishedUpload]:
+    """Return the uploads in parts below a prefix that were neither completed nor aborted; see `Store`."""
+    found = islice(calls.list_uploads(root), most)
+    return [
+        UnfinishedUpload(
+            key.removeprefix(root),
+            begun_ns_of(begun),
+            _size_so_far(calls, key, upload) if number < sized else None,
+        )
+        for number, (key, upload, begun) in enumerate(found)
+    ]
+
+
+def _size_so_far(calls: Calls, key: str, upload: str) -> int | None:
+    """Return the bytes of an upload's parts; `None` for one that has ended, or may not be listed."""
+    try:
+        return sum(size for _, size in calls.list_parts(key, upload).values())
+    except UploadGone:
+        return None
+    except StoreUnavailable:
+        raise
+    except StoreError:
+        return None

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 
 from craftsync.clock import Clock, SystemClock
-from craftsync.core.model import Absent, RemoteObject, Skipped
+from craftsync.core.model import Absent, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import folders_above
 from craftsync.errors import (
     ObjectNotFound,
@@ -23,7 +22,6 @@ from craftsync.errors import (
     PreconditionFailed,
     RequestDenied,
     StoreDenied,
-    StoreError,
     StoreUnavailable,
 )
 from craftsync.stores.base import (
@@ -43,14 +41,13 @@ from craftsync.stores.base import (
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
-from craftsync.stores.s3.errors import UploadGone, stored_otherwise, unconfirmed
+from craftsync.stores.s3.errors import stored_otherwise, unconfirmed
 from craftsync.stores.s3.listing import FreshListing, Listing, patient
-from craftsync.stores.s3.multipart import Uploads
+from craftsync.stores.s3.multipart import Uploads, unfinished
 from craftsync.stores.s3.objects import (
     OPERATION,
     Condition,
     Stored,
-    begun_ns_of,
     inherited,
     notes,
     sent_with,
@@ -176,6 +173,9 @@ class S3Store:
         if not prefix:
             self._absence.listed(began, listing.count)
 
+    def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
+        return self._listing().folder(folder)
+
     def stat(self, path: str) -> RemoteObject | None:
         key = self._key(path)
         found = self.calls.head(key)
@@ -265,7 +265,13 @@ class S3Store:
         self.calls.delete(self._key(path), checks.matching(version))
 
     def copy(
-        self, source: RemoteObject, target: str, *, expect: Expect, operation: str
+        self,
+        source: RemoteObject,
+        target: str,
+        *,
+        expect: Expect,
+        operation: str,
+        keep: str | None = None,
     ) -> RemoteObject:
         seen = self.calls.look(self._key(source.path))
         if seen is None:
@@ -274,7 +280,7 @@ class S3Store:
         current = found.at(source.path)
         check(source.path, current, source)
         metadata = {**found.metadata, OPERATION: operation}
-        condition = self._prepared(target, expect, None, self.facts.copy_checks())
+        condition = self._prepared(target, expect, keep, self.facts.copy_checks())
         version = self._displacing.copied(
             current, self._key(target), (headers, metadata), condition
         )
@@ -290,12 +296,13 @@ class S3Store:
         keep: str | None = None,
         journal: UploadJournal | None = None,
         storage_class: str | None = None,
+        target: str | None = None,
     ) -> RemoteObject:
         in_parts = source.size > self._limits.quick_copy
-        condition = partial(self._prepared, source.path, expect, keep)
-        key = self._key(source.path)
+        path = source.path if target is None else target
+        condition, key = partial(self._prepared, path, expect, keep), self._key(path)
         version = self._crossing.copied(origin, source, key, condition, journal, storage_class)
-        copied = RemoteObject(source.path, source.size, None, version or None)
+        copied = RemoteObject(path, source.size, None, version or None)
         if version and not in_parts:
             return copied
         return self._after_completion(copied)
@@ -312,15 +319,7 @@ class S3Store:
         return self._reading.version(path, self._key(path), version_id)
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
-        found = list(islice(self.calls.list_uploads(self.root), most))
-        return [
-            UnfinishedUpload(
-                key.removeprefix(self.root),
-                begun_ns_of(begun),
-                self._size_so_far(key, upload) if number < sized else None,
-            )
-            for number, (key, upload, begun) in enumerate(found)
-        ]
+        return unfinished(self.calls, self.root, most=most, sized=sized)
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         """Return nothing new: what S3 has acknowledged is durable."""
@@ -340,17 +339,6 @@ class S3Store:
         self._uploads.close()
         self._crossing.close()
         self._wire.close()
-
-    def _size_so_far(self, key: str, upload: str) -> int | None:
-        """Return the bytes of an upload's parts; `None` for one that has ended, or may not be listed."""
-        try:
-            return sum(size for _, size in self.calls.list_parts(key, upload).values())
-        except UploadGone:
-            return None
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            return None
 
     def _listing(self) -> Listing:
         return Listing(

@@ -169,7 +169,12 @@ class FakeS3:
         if self.personality.hides_below:
             names = [key for key in names if not _is_below(key, bucket)]
         encode = quote if query.get("encoding-type") == "url" else escape
-        rows = "".join(self._row(encode(key), bucket.get(key)) for key in names[:most])
+        if query.get("delimiter") and self.personality.groups:
+            names = _grouped(names, prefix, query["delimiter"], after)
+        rows = "".join(
+            self._row(encode(key), bucket.get(key)) if key in bucket else _group(encode(key))
+            for key in names[:most]
+        )
         token = names[most - 1] if len(names) > most else None
         if self.personality.cuts_listings:
             token = None
@@ -562,6 +567,19 @@ def _is_below(key: str, bucket: Bucket) -> bool:
 
 def _utf8(key: str) -> bytes:
     return key.encode(errors="surrogateescape")
+
+
+def _grouped(names: list[str], prefix: str, delimiter: str, after: str) -> list[str]:
+    """Return the names with those that have the delimiter behind the prefix cut off there."""
+    cut = []
+    for name in names:
+        head, found, _ = name[len(prefix) :].partition(delimiter)
+        cut.append(prefix + head + found)
+    return [name for name in dict.fromkeys(cut) if name != after]
+
+
+def _group(key: str) -> str:
+    return f"<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>"
 
 
 def _utf16(key: str) -> bytes:

@@ -44,6 +44,8 @@ class Personality:
     metadata: bool = True
     ranges: bool = True
     utf16_order: bool = False
+    groups: bool = True
+    """Whether it knows the delimiter of a listing."""
     """Listings in the order of UTF-16, as Java and JavaScript sort."""
     hides_below: bool = False
     """A listing hides `a/*` once there is an object `a` (MinIO)."""
@@ -99,8 +101,9 @@ PERSONALITIES = {
         replace(
             PLAIN,
             name="no-conditions",
-            about="answers 501 to a write with a condition",
+            about="answers 501 to a write with a condition, and groups no listing",
             knows_conditions=False,
+            groups=False,
         ),
         replace(
             PLAIN,

@@ -1,0 +1,401 @@
+"""What people do with objects, on any store and between any two: list, find, copy, move, remove.
+
+The command line, the web page and the fsspec filesystem do it with these. A
+store is a `DataStore`, a path that of an object in it. What is replaced or
+removed goes to the trash of its store, or stays there as a version. A server
+copies by itself where it can; else the bytes pass through this machine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import islice
+from secrets import token_hex
+from typing import NamedTuple, TypeVar
+
+from craftsync.clock import SystemClock
+from craftsync.core.model import ABSENT, RemoteObject, Skipped, Subfolder
+from craftsync.core.paths import is_own, refusal
+from craftsync.datastore import DataStore, ObjectInformation, information_of, moment
+from craftsync.errors import (
+    CraftsyncError,
+    ObjectNotFound,
+    PathBusy,
+    PathError,
+    PathRefused,
+    PreconditionFailed,
+    RequestDenied,
+    builtin_kinds,
+)
+from craftsync.migrate.properties import PropertyPolicy
+from craftsync.migrate.stream import LARGE_SHARE, WHOLE, MemoryBudget, Stream, read_whole
+from craftsync.net.pace import PIECE, Limiter
+from craftsync.state.history import KeptVersion
+from craftsync.stores.base import Expect, Store
+from craftsync.stores.sources import workers
+
+OnSkipped = Callable[[Skipped], object]
+OnBytes = Callable[[int], object]
+"""Is called, from any thread, with each number of bytes that has moved; a negative one takes back."""
+
+AT_ONCE = 16
+"""Objects under way at the same time."""
+_GROUP = 200
+"""Objects of a move that are copied, made durable and then removed together."""
+_ATTEMPTS = 3
+_MEMORY = 128 * 1024 * 1024
+
+
+class Entry(NamedTuple):
+    """What is directly in a folder: an object, or a folder, of which neither size nor time is known.
+
+    `size` is bytes, `last_modified` ISO 8601 in UTC; `path` is that in the store, without a slash at its end.
+    """
+
+    path: str
+    size: int | None
+    last_modified: str | None
+    is_folder: bool
+
+
+class Outcome(NamedTuple):
+    """What became of one object of several: where it is now, or why it stayed as it was."""
+
+    path: str
+    target: str
+    size: int
+    error: CraftsyncError | None = None
+
+
+def listing(
+    store: DataStore, folder: str = "", *, on_skipped: OnSkipped = lambda skipped: None
+) -> Iterator[Entry]:
+    """Yield what is directly in a folder ("" is the whole store), in the store's order.
+
+    Of a bucket this is one request per thousand names, however much is below
+    the folders. A folder that is not there has nothing in it. `on_skipped` hears
+    of the keys that no folder can hold.
+    """
+    with builtin_kinds():
+        for entry in store.opened().list_folder(folder.strip("/")):
+            if isinstance(entry, Skipped):
+                on_skipped(entry)
+            elif isinstance(entry, Subfolder):
+                yield Entry(entry.path, None, None, True)
+            else:
+                found = information_of(entry)
+                yield Entry(entry.path, entry.size, found["last_modified"], False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which objects are looked for: sizes in bytes, both included; times in nanoseconds since the epoch, UTC."""
+
+    name: str | None = None
+    """A pattern with `*`, `?` and `[…]` for the last part of the path."""
+    min_size: int = 0
+    max_size: int | None = None
+    since_ns: int | None = None
+    """Last modified then or later, by the store's clock."""
+
+    def __call__(self, found: RemoteObject) -> bool:
+        if found.size < self.min_size or (self.max_size is not None and found.size > self.max_size):
+            return False
+        if self.since_ns is not None and (found.modified_ns or 0) < self.since_ns:
+            return False
+        return self.name is None or fnmatchcase(found.path.rpartition("/")[2], self.name)
+
+
+def find(
+    store: DataStore,
+    folder: str = "",
+    wanted: Wanted = Wanted(),
+    *,
+    on_skipped: OnSkipped = lambda skipped: None,
+) -> Iterator[ObjectInformation]:
+    """Yield the wanted objects below a folder, as the store lists them."""
+    return map(information_of, below(store, folder, wanted, on_skipped=on_skipped))
+
+
+def below(
+    store: DataStore,
+    folder: str = "",
+    wanted: Wanted = Wanted(),
+    *,
+    on_skipped: OnSkipped = lambda skipped: None,
+) -> Iterator[RemoteObject]:
+    """Yield the same as `find`, as the store describes it."""
+    folder = folder.strip("/")
+    with builtin_kinds():
+        for entry in store.opened().list(f"{folder}/" if folder else ""):
+            if isinstance(entry, Skipped):
+                on_skipped(entry)
+            elif wanted(entry):
+                yield entry
+
+
+@builtin_kinds()
+def copy(
+    source: DataStore,
+    path: str,
+    target: DataStore,
+    target_path: str,
+    *,
+    overwrite: bool = True,
+    on_bytes: OnBytes | None = None,
+) -> None:
+    """Copy an object to a path of the same or another store, with all that belongs to it where both keep it.
+
+    Raises `ObjectNotFound`, and without `overwrite` `PreconditionFailed` where
+    something is at the target already.
+    """
+    _only(copy_each(source, target, [(path, target_path)], overwrite=overwrite, on_bytes=on_bytes))
+
+
+@builtin_kinds()
+def move(
+    source: DataStore,
+    path: str,
+    target: DataStore,
+    target_path: str,
+    *,
+    overwrite: bool = True,
+    on_bytes: OnBytes | None = None,
+) -> None:
+    """Copy an object and then remove it, unless it has changed since. Errors are those of `copy`.
+
+    Moved within its store it leaves nothing in the trash: it is still there.
+    """
+    pairs = [(path, target_path)]
+    _only(move_each(source, target, pairs, overwrite=overwrite, on_bytes=on_bytes))
+
+
+@builtin_kinds()
+def remove(store: DataStore, path: str) -> None:
+    """Remove an object; raises `ObjectNotFound` where there is none."""
+    _only(remove_each(store, [path]))
+
+
+def copy_each(
+    source: DataStore,
+    target: DataStore,
+    pairs: Iterable[tuple[str | RemoteObject, str]],
+    *,
+    overwrite: bool = True,
+    on_bytes: OnBytes | None = None,
+) -> Iterator[Outcome]:
+    """Copy several objects, a few at once; each pair is an object, or its path, and where it goes.
+
+    What concerns one object is the `error` of its outcome, and the others go on;
+    what concerns a whole store is raised. The copies are durable at the end.
+    """
+    copying = _Copying(source, target, overwrite, on_bytes)
+    yield from copying.each(pairs, copying.copied)
+    copying.target.barrier()
+
+
+def move_each(
+    source: DataStore,
+    target: DataStore,
+    pairs: Iterable[tuple[str | RemoteObject, str]],
+    *,
+    overwrite: bool = True,
+    on_bytes: OnBytes | None = None,
+) -> Iterator[Outcome]:
+    """Move several objects, as `copy_each` copies them; each is removed once its copy is durable."""
+    copying = _Copying(source, target, overwrite, on_bytes)
+    rest = iter(pairs)
+    while group := list(islice(rest, _GROUP)):
+        copied: list[tuple[RemoteObject, str]] = []
+        for outcome in copying.each(group, partial(copying.copied, note=copied)):
+            if outcome.error is not None:
+                yield outcome
+        copying.target.barrier()
+        yield from copying.each(copied, copying.removed)
+    copying.source.barrier()
+
+
+def remove_each(
+    store: DataStore, paths: Iterable[str | RemoteObject], *, on_bytes: OnBytes | None = None
+) -> Iterator[Outcome]:
+    """Remove several objects, a few at once; outcomes and errors are as in `copy_each`."""
+    removing = _Copying(store, store, True, on_bytes)
+    yield from removing.each(((path, "") for path in paths), removing.removed)
+    removing.source.barrier()
+
+
+class _Copying:
+    """The objects of one call. All that it displaces lies under one name in the trash."""
+
+    def __init__(
+        self, source: DataStore, target: DataStore, overwrite: bool, on_bytes: OnBytes | None
+    ) -> None:
+        self._from, self._to = source, target
+        self.source = source.opened_to_change()
+        self.target = self.source
+        if target.location != source.location:
+            self.target = target.opened_to_change(create=True)
+        self._keep = moment()
+        self._overwrite = overwrite
+        self._on_bytes = on_bytes or (lambda size: None)
+        self._pace = _Counted(self._on_bytes)
+        self._unlimited = Limiter(None, SystemClock())
+        self._memory = MemoryBudget(_MEMORY)
+        self._properties = PropertyPolicy(self.source, self.target, tags=True)
+
+    def each(
+        self,
+        pairs: Iterable[tuple[str | RemoteObject, str]],
+        act: Callable[[RemoteObject, str], None],
+    ) -> Iterator[Outcome]:
+        """Do the same to each object, a few at once, and tell in their order what became of them."""
+        return at_once(pairs, partial(self._outcome, act), self.source, self.target)
+
+    def _outcome(
+        self, act: Callable[[RemoteObject, str], None], pair: tuple[str | RemoteObject, str]
+    ) -> Outcome:
+        given, target = pair
+        path = given if isinstance(given, str) else given.path
+        size = 0
+        try:
+            found = self._found(path) if isinstance(given, str) else given
+            size = found.size
+            act(found, target)
+        except (PathError, ObjectNotFound, PreconditionFailed, RequestDenied) as error:
+            return Outcome(path, target, size, error)
+        return Outcome(path, target, size)
+
+    def _found(self, path: str) -> RemoteObject:
+        found = self.source.stat(path) if path else None
+        if found is None:
+            raise ObjectNotFound(f"{path}: object not found.")
+        return found
+
+    def copied(
+        self, found: RemoteObject, path: str, note: list[tuple[RemoteObject, str]] | None = None
+    ) -> None:
+        """Copy an object to a path of the target."""
+        if reason := refusal(path):
+            raise PathRefused(f"{path} cannot be written: {reason}.")
+        if self.source is self.target and found.path == path:
+            raise PathRefused(f"{path} would be copied to itself.", remedy="Name another path.")
+        for attempt in range(_ATTEMPTS):
+            replaced = self.target.stat(path)
+            if replaced is not None and not self._overwrite:
+                raise PreconditionFailed(f"{path} already exists in {self._to.word}.")
+            try:
+                self._copy(found, path, replaced or ABSENT)
+                break
+            except PreconditionFailed:
+                # Another program's change came in between, or the source is another by now.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        if replaced is not None:
+            self._note(self._to, self.target, replaced)
+        if note is not None:
+            note.append((found, path))
+
+    def removed(self, found: RemoteObject, path: str) -> None:
+        """Remove an object of the source; what has been moved within its store is not kept twice."""
+        if is_own(found.path):
+            raise PathRefused(f"{found.path} cannot be removed: it is craftsync's own.")
+        keep = None if path and self.source is self.target else self._keep
+        try:
+            self.source.delete(found.path, expect=found, keep=keep)
+        except PreconditionFailed as error:
+            raise PathBusy(
+                f"{found.path} has changed since it was listed, and stays.", remedy="Try again."
+            ) from error
+        if keep is not None:
+            self._note(self._from, self.source, found)
+
+    def _note(self, store: DataStore, opened: Store, gone: RemoteObject) -> None:
+        """Note what went to the trash; a bucket's own versions are not in it."""
+        if not opened.features.keeps_versions:
+            store.note([KeptVersion("store", self._keep, gone.path, gone.size)])
+
+    def _copy(self, found: RemoteObject, path: str, expect: Expect) -> None:
+        if self.source is self.target:
+            self.target.copy(found, path, expect=expect, operation=token_hex(16), keep=self._keep)
+            self._on_bytes(found.size)
+        elif _are_near(self.source, self.target):
+            origin = self.source.features.origin
+            assert origin is not None
+            self.target.copy_from(origin, found, expect=expect, keep=self._keep, target=path)
+            self._on_bytes(found.size)
+        elif found.size <= WHOLE:
+            with self._memory.taken(found.size):
+                content, reader = read_whole(self.source, found, self._unlimited, self._pace)
+                write = self._properties.writer(found, reader)
+                write(path, content, expect=expect, operation=token_hex(16), keep=self._keep)
+        else:
+            with self._memory.taken(LARGE_SHARE):
+                self._send_in_parts(found, path, expect)
+
+    def _send_in_parts(self, found: RemoteObject, path: str, expect: Expect) -> None:
+        known = self.source.stat(found.path)
+        if known is None or (known.size, known.version) != (found.size, found.version):
+            raise PathBusy(f"{found.path} has changed since it was listed.", remedy="Try again.")
+        stream = Stream(self.source, known, self._unlimited, self._pace, hash_parts=False)
+        write = self._properties.writer(found)
+        write(path, stream, expect=expect, operation=token_hex(16), keep=self._keep)
+        stream.verify()
+
+
+class _Counted:
+    """Keeps `net.pace.Pace`: bytes are counted as they leave, and nothing waits."""
+
+    piece = PIECE
+
+    def __init__(self, on_bytes: OnBytes) -> None:
+        self._on_bytes = on_bytes
+
+    def count(self, size: int) -> None:
+        self._on_bytes(size)
+
+    def take(self, size: int) -> None:
+        """Nothing has to wait."""
+
+
+def _are_near(source: Store, target: Store) -> bool:
+    """Tell whether the target's server can copy what the source holds."""
+    one, other = source.features.origin, target.features.origin
+    return one is not None and other is not None and one.is_near(other)
+
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+def at_once(
+    given: Iterable[Given], act: Callable[[Given], Result], *stores: object
+) -> Iterator[Result]:
+    """Yield what `act` returns for each, in their order, with a few of them under way; a stop cancels the stores."""
+    rest = iter(given)
+    first = list(islice(rest, 2))
+    if len(first) == 1:
+        # A thread for one object would only be in the way of a stop.
+        yield act(first[0])
+        return
+    with workers(AT_ONCE, "objects", *stores) as pool:
+        waiting = deque(pool.submit(act, each) for each in first)
+        try:
+            for each in rest:
+                waiting.append(pool.submit(act, each))
+                if len(waiting) > 2 * AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for left in waiting:
+                left.cancel()
+
+
+def _only(outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error

@@ -1,0 +1,96 @@
+"""One level of a store, and copies that replace: checked for each kind of store."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
+from craftsync.stores.base import Store
+from craftsync.stores.s3 import S3Store
+from craftsync.stores.s3.listing import Range
+from tests.contract.conftest import OpenS3
+from tests.contract.test_store_contract import content_of, kept_of, put
+from tests.support.servers import S3Server
+
+
+def level(store: Store, folder: str = "") -> list[str]:
+    """Return what is directly in a folder, subfolders with a slash at their end."""
+    found = []
+    for entry in store.list_folder(folder):
+        assert not isinstance(entry, Skipped), entry
+        found.append(f"{entry.path}/" if isinstance(entry, Subfolder) else entry.path)
+    assert len(set(found)) == len(found)
+    return sorted(found)
+
+
+def test_list_folder_shows_one_level_and_hides_the_own_folder(store: Store) -> None:
+    paths = ("a", "models-old/c", "models/2026/b", "models/été.bin", "models/[1] a\tb/c", "é/d/e")
+    for path in paths:
+        put(store, path)
+    put(store, f"{OWN_FOLDER}/trash/x/y")
+    put(store, f"models/{OWN_FOLDER}/store-id")
+    assert level(store) == ["a", "models-old/", "models/", "é/"]
+    assert level(store, "models") == ["models/2026/", "models/[1] a\tb/", "models/été.bin"]
+    assert level(store, "models/2026") == ["models/2026/b"]
+    assert level(store, "é") == ["é/d/"]
+    assert level(store, "model") == level(store, "a") == level(store, "nowhere") == []
+
+
+def test_list_folder_describes_objects_as_list_does(store: Store) -> None:
+    put(store, "d/a", b"12345")
+    (listed,) = store.list("d/")
+    (found,) = store.list_folder("d")
+    assert isinstance(found, RemoteObject)
+    assert found[:4] == listed[:4]
+
+
+def test_list_folder_continues_over_many_pages(store: Store) -> None:
+    for number in range(8):
+        put(store, f"d/{number:02}/x")
+        put(store, f"d/{number:02}.csv")
+    assert len(level(store, "d")) == 16
+    assert level(store) == ["d/"]
+
+
+def test_list_folder_on_s3_reads_only_its_own_level(moto_server: S3Server, open_s3: OpenS3) -> None:
+    store = open_s3(moto_server)
+    for number in range(120):
+        put(store, f"deep/{number}")
+    put(store, "top")
+    fetched = list(store._listing()._pages("", Range(), own=True, one_level=True))
+    assert len(fetched) == 1
+
+
+def test_empty_folders_of_a_directory_store_are_not_listed(store: Store) -> None:
+    put(store, "full/a")
+    put(store, "gone/below/a")
+    store.delete("gone/below/a", expect=None)
+    assert level(store) == ["full/"]
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_copy_keeps_what_it_replaces(store: Store, replaced: bool) -> None:
+    source = put(store, "a", b"new")
+    target = put(store, "d/b", b"old") if replaced else None
+    copied = store.copy(source, "d/b", expect=target, operation="o", keep="pass-1")
+    assert (copied.path, content_of(store, "d/b")) == ("d/b", b"new")
+    if replaced:
+        assert kept_of(store, "d/b") == b"old"
+
+
+def test_server_copies_between_stores_to_another_path(s3_server: S3Server, open_s3: OpenS3) -> None:
+    source = open_s3(s3_server)
+    target = open_s3(s3_server, prefix=f"{uuid.uuid4().hex}/other")
+    assert isinstance(target, S3Store)
+    original = put(source, "a", b"content")
+    replaced = put(target, "d/b", b"old")
+    if source.features.origin is None or not source.features.server_side_copy:
+        pytest.skip("this server copies nothing")
+    copied = target.copy_from(
+        source.features.origin, original, expect=replaced, keep="pass-1", target="d/b"
+    )
+    assert (copied.path, content_of(target, "d/b")) == ("d/b", b"content")
+    assert target.stat("a") is None
+    assert kept_of(target, "d/b") == b"old"
