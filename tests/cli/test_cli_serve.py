@@ -527,7 +527,7 @@ def test_serve_reports_what_prevents_it(craftsync: Craftsync) -> None:
     assert (busy.code, "--port" in busy.err) == (2, True)
     craftsync.write("without/uvicorn.py", "raise ModuleNotFoundError(name='uvicorn')")
     lacking = craftsync("serve", "./store", PYTHONPATH=str(craftsync.folder / "without"))
-    assert (lacking.code, install_command("serve") in lacking.err) == (2, True)
+    assert (lacking.code, install_command("serve").partition(" ")[2] in lacking.err) == (2, True)
 
 
 def test_serve_creates_a_missing_folder(tmp_path: Path) -> None:
