@@ -42,6 +42,7 @@ _TICK_NS = 10_000_000
 _OF_A_DAEMON = 3
 """Descriptors: its folder, that folder's lock, and a directory store."""
 _CHANGING = ("write", "delete", "copy", "PUT", "POST", "DELETE")
+_LISTING = "GET … "
 _PAUSES = (0.0, 0.0, 0.002, 0.02)
 _PAUSES_OF_A_DAEMON = (0.0, 0.002, 0.02, 0.7)
 """Long enough for a change to settle while a run is under way, which then takes it in."""
@@ -483,7 +484,13 @@ class World:
             # Some microseconds: a rename moves ctime, by which alone such an edit shows.
             return is_on_disk and act.how in _HIDDEN
         looks = isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions
-        return looks and not is_on_disk and not what.startswith("GET")
+        return looks and not is_on_disk and not self._is_noticed(act, what)
+
+    def _is_noticed(self, act: Act, what: str) -> bool:
+        """Tell whether a store that checks no conditions is looked at after this request, at the path of an act."""
+        if what == _LISTING:  # It stands in for the look where nothing was.
+            return act.path in self.store.contents()
+        return what.startswith("GET")
 
     def _hear_lies(self) -> None:
         """A write that a server acknowledged and lost is as one that somebody took back at once."""
