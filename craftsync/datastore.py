@@ -91,7 +91,9 @@ class DataStore:
     def __init__(self, store: str | os.PathLike[str], **where: Unpack[PairOptions]) -> None:
         config = configuration.load(where.get("config"))
         word = places.word_of(store)
-        location = places.resolve(word, config, pairs.access_of(where))
+        access = pairs.access_of(where)
+        location = places.resolve(word, config, access)
+        places.refuse_written(location, access)
         self._set_up(word, location, config.reserve, pairs.state_dir_of(where))
 
     @classmethod

@@ -56,7 +56,7 @@ def _store_at(location: Location, clock: Clock, *, create: bool, raw_keys: bool)
         return DirectoryStore(location.path, reserve=location.reserve)
     if isinstance(location, CraftAiLocation):
         return _environment(location, clock)
-    from craftsync.stores.s3 import S3Store
+    from craftsync.stores.s3 import S3Store, WriteSettings
 
     access = location.access
     return S3Store(
@@ -68,6 +68,7 @@ def _store_at(location: Location, clock: Clock, *, create: bool, raw_keys: bool)
         request_payer=access.request_payer,
         raw_keys=raw_keys,
         clock=clock,
+        settings=WriteSettings(access.content_type, access.storage_class, access.sse),
     )
 
 
@@ -135,7 +136,16 @@ def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
     Without words it is the linked folder that the current directory lies in,
     or else the only one of the configuration.
     """
-    return pairs.named(words, asked) if words else _enclosing(Path.cwd(), asked)
+    pair = pairs.named(words, asked) if words else _enclosing(Path.cwd(), asked)
+    return _with_such_objects([pair], asked)[0]
+
+
+def _with_such_objects(found: list[Pair], asked: PairOptions) -> list[Pair]:
+    """Return the pairs; raises `UsageError` for one whose store does not know what a call says objects get."""
+    access = pairs.access_of(asked)
+    for pair in found:
+        places.refuse_written(pair.location, access)
+    return found
 
 
 def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
@@ -147,8 +157,8 @@ def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
     if not configured:
         return [resolve(words, asked)]
     if not _is_service() and (around_here := _around(Path.cwd(), asked)):
-        return [_one_of(around_here)]
-    return configured
+        configured = [_one_of(around_here)]
+    return _with_such_objects(configured, asked)
 
 
 def all_known(asked: PairOptions) -> list[Pair]:

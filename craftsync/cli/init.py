@@ -159,6 +159,9 @@ def _keys_of(location: Location) -> dict[str, str]:
             "region": access.region,
             "endpoint_url": access.endpoint_url,
             "request_payer": "true" if access.request_payer else None,
+            "content_type": access.content_type,
+            "storage_class": access.storage_class,
+            "sse": access.sse,
         }
     else:
         keys = {

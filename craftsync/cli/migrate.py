@@ -26,6 +26,8 @@ _options = (
     click.option("--bandwidth", metavar="RATE", default="100M", help="What -n reckons with."),
     common.output_options,
     common.access_options,
+    common.option("storage_class"),
+    common.option("sse"),
     common.group("source"),
 )
 

@@ -92,7 +92,11 @@ def stat(store: str, path: str, **flags: Any) -> None:
 
 @click.command(cls=common.Command)
 @common.all_of(
-    click.argument("file"), click.argument("store"), click.argument("path"), common.access_options
+    click.argument("file"),
+    click.argument("store"),
+    click.argument("path"),
+    common.access_options,
+    common.written_options,
 )
 def put(file: str, store: str, path: str, **flags: Any) -> None:
     """Write a file, or standard input (-), to an object of a store.

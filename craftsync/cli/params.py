@@ -99,6 +99,7 @@ def group(name: str) -> Decorator[Any]:
 
 
 access_options = group("access")
+written_options = group("written")
 json_option = option("json")
 path_options = all_of(group("path"), access_options)
 pair_options = all_of(

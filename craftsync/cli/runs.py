@@ -20,13 +20,14 @@ from craftsync.config import pairs
 from craftsync.engine import planfile
 from craftsync.errors import UsageError
 
-_pass_options = (
+_pull_options = (
     common.dry_run_option,
     common.decision_options,
     common.transfer_options,
     common.output_options,
     common.pair_options,
 )
+_run_options = (*_pull_options, common.written_options)
 
 
 def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
@@ -39,7 +40,7 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
 
 
 @click.command(cls=common.Command)
-@common.all_of(*_pass_options)
+@common.all_of(*_run_options)
 def push(pair: tuple[str, ...], **flags: Any) -> int:
     """Bring what changed in the folder to the store.
 
@@ -55,7 +56,7 @@ def push(pair: tuple[str, ...], **flags: Any) -> int:
 
 
 @click.command(cls=common.Command)
-@common.all_of(*_pass_options)
+@common.all_of(*_pull_options)
 def pull(pair: tuple[str, ...], **flags: Any) -> int:
     """Bring what changed in the store to the folder.
 
@@ -72,7 +73,7 @@ def pull(pair: tuple[str, ...], **flags: Any) -> int:
 
 
 @click.command(cls=common.Command)
-@common.all_of(*_pass_options)
+@common.all_of(*_run_options)
 def sync(pair: tuple[str, ...], **flags: Any) -> int:
     """Bring folder and store in sync, both ways.
 
@@ -159,6 +160,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     common.transfer_options,
     common.output_options,
     common.access_options,
+    common.written_options,
 )
 def apply(file: str, **flags: Any) -> int:
     """Do exactly what a plan says; a step that no longer fits is skipped and reported.

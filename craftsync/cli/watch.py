@@ -317,6 +317,7 @@ MakeListener = Callable[[str], OnEvent]
     common.group("metrics"),
     click.option("--log-json", is_flag=True, help="Write the log as one JSON object a line."),
     common.pair_options,
+    common.written_options,
 )
 def watch(pair: tuple[str, ...], **flags: Any) -> int:
     """Keep root and store in sync until stopped, in the foreground.

@@ -47,6 +47,9 @@ class S3Environment:
     region: str | None = None
     endpoint_url: str | None = None
     request_payer: bool = False
+    content_type: str | None = None
+    storage_class: str | None = None
+    sse: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,15 @@ from craftsync.config.parsers import (
     choice_of,
     parse_address,
     parse_bwlimit,
+    parse_content_type,
     parse_keep,
     parse_max_delete,
     parse_max_size,
     parse_reserve,
     parse_scrub,
     parse_seconds,
+    parse_sse,
+    parse_storage_class,
     parse_transfers,
     parse_windows,
     path,
@@ -115,6 +118,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("request_payer", "Pay for requests to an S3 bucket.", boolean, section="s3",
            group="access", default="false", example="false",
            more="Requester-pays buckets demand it."),
+    Option("content_type", "The content type of what is written to S3; auto: by each name.",
+           parse_content_type, section="s3", group="written", value="auto|TYPE", default="auto",
+           example="auto", more="auto keeps the type of an object that is replaced."),
+    Option("storage_class", "The storage class of what is written to S3.", parse_storage_class,
+           section="s3", group="written", value="CLASS", default="the bucket's usual one",
+           example="STANDARD", more="Copies in the trash keep the usual one. Of migrate,"
+           " `source` gives each copy that of its source."),
+    Option("sse", "How S3 encrypts what is written: AES256 or aws:kms[:KEY].", parse_sse,
+           section="s3", group="written", value="HOW", default="as the bucket is set",
+           example="AES256", more="Of all that is written there, copies in the trash as well."
+           " A server that does not confirm it is refused."),
     Option("url", "The address of the environment.", url, section="craft-ai", required=True,
            example="https://my-env.mlops-platform.craft.ai"),
     Option("control_url", "The address of the platform.", url, section="craft-ai",
@@ -225,8 +239,6 @@ OPTIONS: tuple[Option, ...] = (
            default="checksum"),
     Option("shard", "Only the I-th of N shares of the keys.", group="migrate", value="I/N"),
     Option("dask", "Let a Dask cluster do it: tcp://host:8786.", group="migrate", value="ADDRESS"),
-    Option("storage_class", "The class of what is written to S3; source: as it was.",
-           group="migrate", value="CLASS"),
     Option("tags", "Keep tags from one server to another, too.", group="migrate"),
     Option("stream", "Never let the server copy by itself.", group="migrate"),
     Option("manifest", "Where to write the list of what was copied.", group="migrate",
@@ -299,6 +311,9 @@ class PairOptions(TypedDict, total=False):
     region: str | None
     endpoint_url: str | None
     request_payer: bool
+    content_type: str | None
+    storage_class: str | None
+    sse: str | None
 
 
 class SharedOptions(PairOptions, total=False):
@@ -335,7 +350,6 @@ class MigrateOptions(SharedOptions, total=False):
     manifest_in_target: bool
     dask: str | None
     stream: bool
-    storage_class: str | None
     tags: bool
     source_profile: str | None
     source_region: str | None

@@ -14,7 +14,8 @@ from typing import Any
 from craftsync.config import file as configuration
 from craftsync.config import places
 from craftsync.config.file import Config
-from craftsync.config.options import PairOptions, Settings
+from craftsync.config.options import PairOptions, Settings, read
+from craftsync.config.parsers import parse_content_type, parse_sse, parse_storage_class
 from craftsync.config.places import Location, S3Access
 from craftsync.core.retention import Reserve, Retention
 from craftsync.errors import UsageError, nearest
@@ -73,11 +74,15 @@ def remembered(root: str, store: str, asked: PairOptions) -> Pair:
 
 
 def access_of(asked: PairOptions) -> S3Access:
+    """Return how a call reaches S3, and what its objects get; raises `UsageError` for an invalid word."""
     return S3Access(
         asked.get("profile"),
         asked.get("region"),
         asked.get("endpoint_url"),
         asked.get("request_payer", False),
+        read(asked, "content_type", parse_content_type),
+        read(asked, "storage_class", parse_storage_class),
+        read(asked, "sse", parse_sse),
     )
 
 

@@ -26,6 +26,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([hdw])", re.IGNORECASE)
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _ADDRESS = re.compile(r"(?:(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*)):)?(?P<port>\d{1,5})")
+_CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+*-]+(?:\s*;\s*[ -:<-~]+=[ -~]+)?", re.ASCII)
+_STORAGE_CLASS = re.compile(r"[A-Z][A-Z0-9_-]{0,63}")
+_SSE = re.compile(r"AES256|aws:kms(?::dsse)?(?::[\w:/-]+)?", re.ASCII)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -131,6 +134,32 @@ def parse_max_size(word: object) -> int | None:
 
 def _bytes_of(size: re.Match[str]) -> int:
     return int(float(size[1]) * _UNITS[size[2].upper()])
+
+
+def parse_content_type(word: object) -> str | None:
+    """Read a type such as text/csv, and "auto", by the name of each object, as `None`."""
+    text = str(word).strip()
+    if text == "auto":
+        return None
+    if _CONTENT_TYPE.fullmatch(text):
+        return text
+    raise BadWord("is not a content type", "Use one such as text/csv, or auto.")
+
+
+def parse_storage_class(word: object) -> str:
+    """Read the name of a storage class, of which servers have their own."""
+    if isinstance(word, str) and _STORAGE_CLASS.fullmatch(word):
+        return word
+    raise BadWord("is not a storage class", "Use a name such as STANDARD_IA.")
+
+
+def parse_sse(word: object) -> str:
+    """Read how a server encrypts: AES256, aws:kms or aws:kms:dsse, of the last two with a key."""
+    if isinstance(word, str) and _SSE.fullmatch(word):
+        return word
+    raise BadWord(
+        "is not an encryption", "Use AES256, aws:kms, or aws:kms:KEY with a key's id or ARN."
+    )
 
 
 def parse_bwlimit(word: object) -> Rates | Timetable[Rates]:

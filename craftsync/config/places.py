@@ -56,6 +56,22 @@ class S3Access:
     endpoint_url: str | None = None
     request_payer: bool = False
     """Whether requests declare that their sender pays for them, as requester-pays buckets demand."""
+    content_type: str | None = None
+    """That of every object written; `None`: by its name."""
+    storage_class: str | None = None
+    sse: str | None = None
+    """How the server is to encrypt what is written, as `--sse` says it."""
+
+    @property
+    def written(self) -> dict[str, str]:
+        """Return what objects are to get, by the names of the flags."""
+        given = {name: getattr(self, name) for name in ("content_type", "storage_class", "sse")}
+        return {f"--{name.replace('_', '-')}": word for name, word in given.items() if word}
+
+    def before(self, given: S3Access) -> S3Access:
+        """Return this access, filled up from `given`."""
+        pairs = ((getattr(self, name), getattr(given, name)) for name in self.__slots__)
+        return S3Access(*(own or other for own, other in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +169,23 @@ def remembered(address: str, config: Config, access: S3Access) -> Location:
     taken from an environment with the same bucket.
     """
     location = resolve(address, config, access)
-    if isinstance(location, S3Location) and access == S3Access():
+    reach = replace(access, content_type=None, storage_class=None, sse=None)
+    if isinstance(location, S3Location) and reach == S3Access():
         for environment in config.environments.values():
             if isinstance(environment, S3Environment) and environment.bucket == location.bucket:
-                return replace(location, access=_access_of(environment))
+                return replace(location, access=access.before(_access_of(environment)))
     return location
+
+
+def refuse_written(location: Location, access: S3Access) -> None:
+    """Raise `UsageError` where a call says what objects get, and the store knows nothing of it."""
+    if access.written and not isinstance(location, S3Location):
+        is_folder = isinstance(location, DirectoryLocation)
+        what = "a folder on disk" if is_folder else "a Craft AI environment"
+        raise UsageError(
+            f"{', '.join(access.written)}: the store {location} is {what}, which has no such thing.",
+            remedy="Leave it out; it is for S3.",
+        )
 
 
 def _from_url(word: str, scheme: str, config: Config, access: S3Access) -> Location:
@@ -194,17 +222,8 @@ def _from_environment(name: str, environment: Environment, access: S3Access) -> 
         return DirectoryLocation(environment.path)
     if isinstance(environment, CraftAiEnvironment):
         return _of_environment(environment)
-    given = _access_of(environment)
-    return S3Location(
-        environment.bucket,
-        environment.prefix.strip("/"),
-        S3Access(
-            access.profile or given.profile,
-            access.region or given.region,
-            access.endpoint_url or given.endpoint_url,
-            access.request_payer or given.request_payer,
-        ),
-    )
+    given = access.before(_access_of(environment))
+    return S3Location(environment.bucket, environment.prefix.strip("/"), given)
 
 
 def _access_of(environment: S3Environment) -> S3Access:
@@ -213,6 +232,9 @@ def _access_of(environment: S3Environment) -> S3Access:
         environment.region,
         environment.endpoint_url,
         environment.request_payer,
+        environment.content_type,
+        environment.storage_class,
+        environment.sse,
     )
 
 

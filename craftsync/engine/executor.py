@@ -310,8 +310,11 @@ class Executor:
         transfers = self._state.transfers
         saved = transfers.uploads(path)
 
+        writes_as = self._carrier.stores[-1].features.writes_as.encode()
+
         def open_journal(digest: bytes) -> Journal:
-            return Journal(transfers, self._pool, path, digest, saved.get(digest))
+            identity = digest + writes_as
+            return Journal(transfers, self._pool, path, identity, saved.get(identity))
 
         return open_journal
 

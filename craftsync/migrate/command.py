@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -257,17 +258,18 @@ def check(
 def _places(
     source: str, target: str, asked: MigrateOptions, options: MigrationOptions
 ) -> tuple[Location, Location]:
-    place, other = resolve(source, target, *_access(asked))
-    if options.storage_class is not None and not isinstance(other, S3Location):
-        raise UsageError(
-            f"--storage-class: the target {other} is not in S3 and has no storage classes.",
-            remedy="Leave it out.",
-        )
+    config, here, there = _access(asked)
+    place, other = resolve(source, target, config, here, there)
+    places.refuse_written(other, replace(there, storage_class=options.storage_class))
+    if options.storage_class is not None and isinstance(other, S3Location):
+        # What was asked for goes before what the environment says, also where that is "as the source".
+        other = replace(other, access=replace(other.access, storage_class=None))
     return place, other
 
 
 def _access(asked: MigrateOptions) -> tuple[Any, S3Access, S3Access]:
-    target = pairs.access_of(asked)
+    given = {name: word for name, word in asked.items() if name != "storage_class"}
+    target = pairs.access_of(cast(PairOptions, given))
     source = S3Access(
         asked.get("source_profile") or target.profile,
         asked.get("source_region") or target.region,

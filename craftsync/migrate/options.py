@@ -21,12 +21,12 @@ from craftsync.config.options import (
     read,
     refuse_unknown,
 )
-from craftsync.config.parsers import BadWord, choice_of, parse_rates
+from craftsync.config.parsers import BadWord, choice_of, parse_rates, parse_storage_class
 from craftsync.core.model import READ_BACK, BaselineRow, Kind, Mode
 from craftsync.engine.report import Options, Report
 from craftsync.errors import UsageError
 from craftsync.local.ignore import CallRules
-from craftsync.migrate.properties import UNREADABLE
+from craftsync.migrate.properties import SOURCE, UNREADABLE
 from craftsync.migrate.shards import Shard
 from craftsync.runs import options_of
 
@@ -105,7 +105,6 @@ class MigrationReport(Report):
 
 
 _MOST_SHARDS = 10_000
-_STORAGE_CLASS = re.compile(r"source|[A-Z][A-Z0-9_-]{0,63}")
 _SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 
@@ -119,7 +118,7 @@ def options_for(asked: MigrateOptions) -> MigrationOptions:
     manifest = asked.get("manifest")
     run = options_of(shared, Settings.of(given_by(shared)), Mode.PUSH)
     verify = read(asked, "verify", choice_of(Verify, "way to verify")) or Verify.CHECKSUM
-    storage_class = read(asked, "storage_class", parse_storage_class)
+    storage_class = read(asked, "storage_class", parse_copied_class)
     if storage_class in UNREADABLE and verify is Verify.FULL:
         raise UsageError(
             f"--verify full: an object of the class {storage_class} cannot be read back.",
@@ -147,13 +146,9 @@ def parse_shard(word: object) -> Shard:
     raise BadWord("is not a share", f"Use I/N with I from 1 to N, N up to {_MOST_SHARDS}: 1/4.")
 
 
-def parse_storage_class(word: object) -> str:
-    """Read the name of a storage class, of which servers have their own, or "source"."""
-    if not isinstance(word, str) or not _STORAGE_CLASS.fullmatch(word):
-        raise BadWord(
-            "is not a storage class", 'Use a name such as STANDARD_IA, or "source" to keep each.'
-        )
-    return word
+def parse_copied_class(word: object) -> str:
+    """Read the name of a storage class, or "source"."""
+    return SOURCE if word == SOURCE else parse_storage_class(word)
 
 
 def parse_bandwidth(word: str) -> float:

@@ -89,6 +89,8 @@ class Features:
     """What its requests go to over a network; empty for a store on disk."""
     lists_uploads: bool = False
     """`unfinished_uploads` works."""
+    writes_as: str = ""
+    """What new objects get by the settings of this store; an upload begun under others is not resumed."""
 
 
 class Source(Protocol):

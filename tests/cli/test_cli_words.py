@@ -127,7 +127,7 @@ def test_invalid_configuration_exits_78_with_a_remedy(craftsync: Craftsync) -> N
     assert run.err.splitlines() == [
         f"craftsync: {craftsync.config}: environments.dev.bukcet: unknown key (its value is 'b').",
         "Did you mean bucket? Known keys: store, bucket, prefix, profile, region, endpoint_url, "
-        "request_payer.",
+        "request_payer, content_type, storage_class, sse.",
     ]
 
 

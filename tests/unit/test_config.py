@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -49,7 +50,10 @@ def refused(text: str) -> ConfigError:
 def test_example_configs_of_today_and_of_0_1_0_are_read_alike(file: Path) -> None:
     loaded = config.load(file)
     assert loaded.environments["archive"] == DirectoryEnvironment(Path("~/archive").expanduser())
-    assert loaded.environments["prod"] == S3Environment(
+    prod = loaded.environments["prod"]
+    assert isinstance(prod, S3Environment)
+    # 0.1.0 did not know what objects get.
+    assert replace(prod, content_type=None, storage_class=None, sse=None) == S3Environment(
         "my-bucket", "datasets/", "prod", "eu-west-3", "https://s3.eu-west-3.amazonaws.com"
     )
     assert loaded.environments["dev"] == CraftAiEnvironment(

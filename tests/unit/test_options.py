@@ -101,6 +101,6 @@ def test_invalid_option_values_are_rejected(asked: dict[str, object], message: s
 def test_keywords_of_python_are_flags_of_the_command_line(
     keywords: type, groups: list[str]
 ) -> None:
-    shared = ["global", "access", "dry run", "deletes", "patterns", "transfers"]
+    shared = ["global", "access", "written", "dry run", "deletes", "patterns", "transfers"]
     named = {option.name for group in shared + groups for option in flags(group)}
-    assert set(keywords.__annotations__) - {"on_event"} == named
+    assert set(keywords.__annotations__) - {"on_event", "progress"} == named

@@ -26,12 +26,14 @@ from craftsync.stores.s3.errors import (
     PartsNotCopied,
     UploadGone,
     answer_of,
+    not_encrypted,
     refused,
     unconfirmed,
     unreachable,
 )
 from craftsync.stores.s3.objects import (
     CREATE,
+    ENCRYPTION,
     NO_HEADERS,
     STORAGE_CLASS,
     Condition,
@@ -62,8 +64,10 @@ class Calls:
     `md5_etags` tells whether ETags are believed to be MD5s, `names_versions`
     whether a write that is answered without an ETag is a failure; else its
     version is empty, and the caller proves it. Set these and `part_digests` when known.
+    `encryption` is the headers that have every new object encrypted, copies as well.
     """
 
+    encryption: Mapping[str, str] = NO_HEADERS
     md5_etags = False
     names_versions = True
     part_digests = Digests.BOTH
@@ -96,10 +100,11 @@ class Calls:
 
         `headers` are what else S3 is to keep with it, `digest` is the SHA-256
         of the body, if that is known. Its bytes keep to `pace`. Raises `StoreUnavailable` for a success
-        without an ETag: something else than the store may have answered.
+        without an ETag: something else than the store may have answered, and `NotEncrypted`.
         """
         hashed = update_in_place(md5(usedforsecurity=False), body).digest()
         sent = {**headers, **meta_headers(metadata), **_demand(condition), **content_md5(hashed)}
+        sent |= self.encryption
         with Attempt(pace) as attempt:
             try:
                 answer = self._wire.call(
@@ -110,6 +115,7 @@ class Calls:
                     raise StoreError(f"{self._location} takes no object {key!r}.") from error
                 raise self._unmet(key) from error
             version = self._confirmed(answer.headers.get("etag"), key)
+        self._confirm_encrypted(answer.headers)
         told = md5_of(answer.headers) if self.md5_etags else None
         return Stored(version, told, disagrees=told not in (None, hashed))
 
@@ -207,7 +213,7 @@ class Calls:
         it, `bucket` where it is if not in this one. `replace` is the source's headers and the metadata the copy
         gets instead of the source's own.
         """
-        headers = {**self._source(source, match, bucket), **_demand(condition)}
+        headers = {**self._source(source, match, bucket), **_demand(condition), **self.encryption}
         if storage_class is not None:
             headers[STORAGE_CLASS] = storage_class
         if replace is not None:
@@ -221,8 +227,9 @@ class Calls:
         self, key: str, metadata: Mapping[str, str], headers: Mapping[str, str]
     ) -> str:
         """Begin an upload in parts and return its id. `headers` are what else S3 is to keep with the object."""
-        sent = {**headers, **meta_headers(metadata)}
+        sent = {**headers, **meta_headers(metadata), **self.encryption}
         answer = self._wire.call("POST", key, query=[("uploads", "")], headers=sent)
+        self._confirm_encrypted(answer.headers)
         upload = _text(self._checked(answer.body, key), "UploadId")
         if not upload:
             raise unconfirmed(self._location, key, "an upload id")
@@ -387,6 +394,12 @@ class Calls:
         if version is None and self.names_versions:
             raise unconfirmed(self._location, key, "an ETag")
         return version or ""
+
+    def _confirm_encrypted(self, headers: Mapping[str, str]) -> None:
+        """Raise unless an answer names the encryption that was asked for: some servers take the headers and ignore them."""
+        asked = self.encryption.get(ENCRYPTION)
+        if asked not in (None, headers.get(ENCRYPTION)):
+            raise not_encrypted(self._location, asked)
 
     def _refuse_foreign(self, headers: Mapping[str, str], key: str) -> None:
         """Raise for an object that has neither an ETag nor a date: a login page is answered so."""

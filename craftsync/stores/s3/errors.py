@@ -223,6 +223,14 @@ def stored_otherwise(location: str, key: str) -> ContentDamaged:
     )
 
 
+def not_encrypted(location: str, asked: str) -> StoreError:
+    """Return the error for an object that the server took without encrypting it as it was asked to."""
+    return StoreError(
+        f"{location} does not encrypt with {asked}: its answer names no such encryption.",
+        remedy="Leave --sse out for this server, or have the bucket encrypt by default.",
+    )
+
+
 def broken(location: str, why: str) -> ListingBroken:
     """Return the error for a listing that proves nothing."""
     return ListingBroken(f"The listing of {location} is broken: {why}.", remedy="Try again later.")

@@ -43,6 +43,7 @@ _PACKED = {
 _MOST_METADATA = 2048
 """Bytes of all names and values together (AWS S3 user guide, "Working with object metadata")."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+ENCRYPTION = "x-amz-server-side-encryption"
 
 Condition = str | None
 """What a write demands of the object in its place: a version as the server takes it (`probe.Form`), `CREATE` for no object, `None` for anything."""
@@ -131,6 +132,35 @@ class Opened(NamedTuple):
     start: int
     length: int
     chunks: Iterator[bytes]
+
+
+class WriteSettings(NamedTuple):
+    """What a store gives the objects it writes besides their content; `None` leaves it to the bucket.
+
+    `content_type` is for all of them, by default each gets one by its name.
+    `sse` is AES256, aws:kms or aws:kms:dsse, the latter two with `:KEY` if it is not the account's own.
+    """
+
+    content_type: str | None = None
+    storage_class: str | None = None
+    sse: str | None = None
+
+    def encryption(self) -> dict[str, str]:
+        """Return the headers that have an object encrypted."""
+        if self.sse is None:
+            return {}
+        algorithms = (*_KMS_ALGORITHMS, "AES256")
+        algorithm = next(name for name in algorithms if f"{self.sse}:".startswith(f"{name}:"))
+        key = self.sse[len(algorithm) + 1 :]
+        return {ENCRYPTION: algorithm} | ({f"{ENCRYPTION}-aws-kms-key-id": key} if key else {})
+
+    def text(self) -> str:
+        """Return what tells these settings from others; empty where all is left to the bucket."""
+        return " ".join(filter(None, self))
+
+
+_KMS_ALGORITHMS = ("aws:kms:dsse", "aws:kms")
+AS_THE_BUCKET = WriteSettings()
 
 
 def found_in(headers: Mapping[str, str], size: int, *, md5_etags: bool, whole: bool) -> Found:
@@ -258,6 +288,18 @@ def inherited(name: str, replaced: Found | None, tags: str = "") -> Properties:
     if headers.get("content-type", _NO_TYPE) == _NO_TYPE and (kind := type_of(name)):
         headers["content-type"] = kind
     return Properties(headers, own, tags)
+
+
+def by_settings(
+    settings: WriteSettings, name: str, described: Properties, *, is_copy: bool
+) -> Properties:
+    """Return the properties with what the settings say; a copy of another store's object keeps its type, if it has one."""
+    own = described.headers.get("content-type")
+    kind = own if own and (is_copy or not settings.content_type) else settings.content_type
+    kind = kind or type_of(name)
+    headers = {**described.headers, "content-type": kind} if kind else described.headers
+    storage_class = described.storage_class or settings.storage_class
+    return described._replace(headers=headers, storage_class=storage_class)
 
 
 def meta_headers(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -18,12 +18,23 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
-from craftsync.stores.base import Expect
+from craftsync.stores.base import Expect, Properties
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import NotSupported, unconfirmed
 from craftsync.stores.s3.listing import FreshListing
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
-from craftsync.stores.s3.objects import CREATE, TAGS, Condition, Found, Original, kept
+from craftsync.stores.s3.objects import (
+    CREATE,
+    STORAGE_CLASS,
+    TAGS,
+    Condition,
+    Found,
+    Original,
+    WriteSettings,
+    by_settings,
+    inherited,
+    kept,
+)
 from craftsync.stores.s3.probe import Checks, ProbedFacts
 
 Metadata = tuple[Mapping[str, str], Mapping[str, str]]
@@ -56,6 +67,13 @@ class Replaced(NamedTuple):
 
     def at(self, path: str) -> RemoteObject | None:
         return self.found.at(path) if self.found else None
+
+    def described(
+        self, path: str, original: Properties | None, settings: WriteSettings
+    ) -> Properties:
+        """Return what new content gets: that of its original, else that of what it replaces, and what the settings say."""
+        described = original or inherited(path, self.found, self.tags)
+        return by_settings(settings, path, described, is_copy=original is not None)
 
 
 class Preconditions:
@@ -141,28 +159,39 @@ class Preconditions:
         target: str,
         replace: Metadata | None = None,
         condition: Condition = None,
+        storage_class: str | None = None,
     ) -> str:
         """Copy an object to a key and return the new version; without `replace` the metadata stays.
 
         Where the server cannot do it, the bytes go through here.
         """
         try:
-            return self._copied_there(source, target, replace, condition)
+            return self._copied_there(source, target, replace, condition, storage_class)
         except NotSupported:
-            return self._streamed(source, target, replace, condition)
+            metadata = self._metadata(source, replace, storage_class)
+            return self._streamed(source, target, metadata, condition)
 
     def _copied_there(
-        self, source: RemoteObject, target: str, replace: Metadata | None, condition: Condition
+        self,
+        source: RemoteObject,
+        target: str,
+        replace: Metadata | None,
+        condition: Condition,
+        storage_class: str | None,
     ) -> str:
         key, match = self._key(source.path), self._facts().source_form.of(source.version)
         if source.size <= self._limits.single_copy:
             version = self._calls.copy(
-                key, target, match=match, replace=replace, condition=condition
+                *(key, target),
+                match=match,
+                replace=replace,
+                condition=condition,
+                storage_class=storage_class,
             )
             if not version:
                 self._confirm_copy(source, target)
             return version
-        metadata = self._metadata(source, replace)
+        metadata = self._metadata(source, replace, storage_class)
         original = Original(key, source.size, match)
         return self._uploads.copy(original, target, metadata, lambda: condition)
 
@@ -173,9 +202,9 @@ class Preconditions:
             raise unconfirmed("the store", target, "an ETag")
 
     def _streamed(
-        self, source: RemoteObject, target: str, replace: Metadata | None, condition: Condition
+        self, source: RemoteObject, target: str, sent: Metadata, condition: Condition
     ) -> str:
-        headers, metadata = self._metadata(source, replace)
+        headers, metadata = sent
         match = self._facts().read_form.of(source.version)
         content = _Held(self._calls, self._key(source.path), source, match)
         if source.size > self._limits.single_put:
@@ -186,17 +215,21 @@ class Preconditions:
             self._confirm_copy(source, target)
         return version
 
-    def _metadata(self, source: RemoteObject, replace: Metadata | None) -> Metadata:
+    def _metadata(
+        self, source: RemoteObject, replace: Metadata | None, storage_class: str | None
+    ) -> Metadata:
         """Return what a copy that is sent anew gets: headers that S3 keeps, tags, and metadata."""
+        chosen = {STORAGE_CLASS: storage_class} if storage_class else {}
         if replace is not None:
-            return kept(replace[0]), replace[1]
+            return {**kept(replace[0]), **chosen}, replace[1]
         key = self._key(source.path)
         seen = self._calls.look(key)
         if seen is None:
             raise ObjectNotFound(f"There is no {source.path}.")
         found, headers = seen
         tags = self._calls.tags_of(key, headers)
-        return kept({**headers, TAGS: tags} if tags else headers), found.metadata
+        own = kept({**headers, TAGS: tags} if tags else headers)
+        return {**own, **chosen}, found.metadata
 
 
 class _Held:

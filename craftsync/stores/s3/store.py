@@ -45,10 +45,11 @@ from craftsync.stores.s3.errors import stored_otherwise, unconfirmed
 from craftsync.stores.s3.listing import FreshListing, Listing, patient
 from craftsync.stores.s3.multipart import Uploads, unfinished
 from craftsync.stores.s3.objects import (
+    AS_THE_BUCKET,
     OPERATION,
     Condition,
     Stored,
-    inherited,
+    WriteSettings,
     notes,
     sent_with,
 )
@@ -76,7 +77,8 @@ class S3Store:
     at what is to be replaced just before, and a writer that gets in between is
     overwritten. For a new object, a complete listing that began no more than
     `Limits.fresh_listing_seconds` ago is taken for the look. With
-    `raw_keys`, keys that no folder can hold are listed like all others.
+    `raw_keys`, keys that no folder can hold are listed like all others. New
+    objects get what the `settings` say.
     """
 
     def __init__(  # noqa: PLR0913 (each stands for itself and has a default)
@@ -92,6 +94,7 @@ class S3Store:
         clock: Clock | None = None,
         limits: Limits | None = None,
         raw_keys: bool = False,
+        settings: WriteSettings = AS_THE_BUCKET,
     ) -> None:
         folder = prefix.strip("/")
         self.root = f"{folder}/" if folder else ""
@@ -112,6 +115,8 @@ class S3Store:
         self._limits = limits or Limits()
         self._md5_confirmed = False
         self.calls = Calls(self._wire, bucket, self.location)
+        self.calls.encryption = settings.encryption()
+        self._settings = settings
         self._reading = Reading(self.calls, self.location, self._facts, self._believes_md5)
         self._open_for_writing(session_of)
         self.learn(facts or ProbedFacts())
@@ -155,6 +160,7 @@ class S3Store:
             properties=True,
             host=self._wire.address,
             lists_uploads=True,
+            writes_as=self._settings.text(),
         )
 
     def prepare(self, saved: str | None) -> str | None:
@@ -221,7 +227,7 @@ class S3Store:
             source.verify()
         # All is read by now, so that this serves as the stat just before as well.
         replaced = Replaced() if properties else self._replaced(path, expect)
-        described = properties or inherited(path, replaced.found, replaced.tags)
+        described = replaced.described(path, properties, self._settings)
         headers, metadata = sent_with(described, notes(source.digest, source.mtime_ns, operation))
         if is_large:
             self._confirm_can_be_kept(path, keep)
@@ -282,7 +288,7 @@ class S3Store:
         metadata = {**found.metadata, OPERATION: operation}
         condition = self._prepared(target, expect, keep, self.facts.copy_checks())
         version = self._displacing.copied(
-            current, self._key(target), (headers, metadata), condition
+            current, self._key(target), (headers, metadata), condition, self._settings.storage_class
         )
         copied = found._replace(version=version or None, metadata=metadata, modified_ns=None)
         return copied.at(target) if version else self._looked_at(copied.at(target))
@@ -301,7 +307,8 @@ class S3Store:
         in_parts = source.size > self._limits.quick_copy
         path = source.path if target is None else target
         condition, key = partial(self._prepared, path, expect, keep), self._key(path)
-        version = self._crossing.copied(origin, source, key, condition, journal, storage_class)
+        chosen = storage_class or self._settings.storage_class
+        version = self._crossing.copied(origin, source, key, condition, journal, chosen)
         copied = RemoteObject(path, source.size, None, version or None)
         if version and not in_parts:
             return copied

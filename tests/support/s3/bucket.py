@@ -95,13 +95,14 @@ class Bucket:
         """Return a new version with this content and what else `about` has."""
         number = next(self._ids)
         about = about or Stored(b"", "", 0, "")
+        encryption = about.encryption or personality.encryption
         return replace(
             about,
             content=content,
-            etag=_etag(personality, content, number),
+            etag=_etag(replace(personality, encryption=encryption), content, number),
             modified_ns=self._clock(),
             version=f"version-{number}",
-            encryption=about.encryption or personality.encryption,
+            encryption=encryption,
         )
 
     def put(self, personality: Personality, key: str, stored: Stored) -> Stored:

@@ -295,7 +295,8 @@ class FakeS3:
         if len(source.content) > self.personality.single_copy:
             raise Refusal(400, "InvalidRequest", "The copy source is larger than allowed.")
         self._check("copy", call.headers, bucket.current(call.key))
-        about = replace(source, encryption=None, storage_class=self._storage_class(call))
+        asked = call.headers.get("x-amz-server-side-encryption")
+        about = replace(source, encryption=asked, storage_class=self._storage_class(call))
         if call.headers.get("x-amz-metadata-directive") == "REPLACE":
             about = self._about(call)
             if call.headers.get("x-amz-tagging-directive") != "REPLACE":
@@ -320,10 +321,13 @@ class FakeS3:
     def _of_upload(self, bucket: Bucket, call: Call) -> Answer:
         if "uploads" in call.query:
             upload = bucket.begin(call.key, self._about(call))
-            return _xml(
+            asked = call.headers.get("x-amz-server-side-encryption")
+            begun = _xml(
                 f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId>"
                 "</InitiateMultipartUploadResult>"
             )
+            told = (("x-amz-server-side-encryption", asked),) if asked else ()
+            return begun._replace(headers=(*begun.headers, *told))
         name = call.query["uploadId"]
         ceph = call.method in ("GET", "DELETE") and not self.personality.names_gone_uploads
         upload = bucket.upload(call.key, name, "NoSuchKey" if ceph else "NoSuchUpload")
