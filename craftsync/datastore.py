@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryFile
+from threading import RLock
 from typing import BinaryIO, Self, TypedDict, Unpack
 
 from craftsync import opening
@@ -250,18 +251,33 @@ class DataStore:
 
     def opened(self, *, create: bool = False) -> Store:
         """Return the store itself, for what reads it (`craftsync.objects`); `close` closes it."""
-        if self._opened is None:
-            store = opening.open_store(self.location, create=create)
-            self._opened = self._exit.enter_context(store)
-        return self._opened
+        with _Opening.lock:
+            if self._opened is None:
+                store = opening.open_store(self.location, create=create)
+                self._opened = self._exit.enter_context(store)
+            return self._opened
 
     def opened_to_change(self, *, create: bool = False) -> Store:
         """Open the store, and the first time rely on what runs over it have found out."""
-        store = self.opened(create=create)
-        if not self._learned:
-            self._learned = True
-            _learn(store, self._state_dir)
-        return store
+        with _Opening.lock:
+            store = self.opened(create=create)
+            if not self._learned:
+                self._learned = True
+                _learn(store, self._state_dir)
+            return store
+
+
+class _Opening:
+    """Of the threads that use a data store one opens it; a forked child has a lock of its own."""
+
+    lock = RLock()
+
+    @classmethod
+    def renew(cls) -> None:
+        cls.lock = RLock()
+
+
+os.register_at_fork(after_in_child=_Opening.renew)
 
 
 def _learn(store: Store, state_dir: Path) -> None:

@@ -44,6 +44,10 @@ class DataStoreFileSystem(AbstractFileSystem):
         self.store = os.fspath(store)
         self._data = DataStore(self.store)
 
+    def close(self) -> None:
+        """Close the connections to the store; the next call opens it again."""
+        self._data.close()
+
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):

@@ -163,11 +163,12 @@ def moto_store(moto_server: S3Server, open_s3: OpenS3) -> S3Store:
 
 SERVE_MEMORY = """
 from craftsync.clock import SystemClock
+from craftsync.net import listening
 from craftsync.serve import server
 from tests.support.memory_store import MemoryStore
 
-with server.listen("127.0.0.1", 0) as listener:
-    print(server.address_of(listener), flush=True)
+with listening.listen("127.0.0.1", 0) as listener:
+    print(listening.address_of(listener), flush=True)
     settings = server.Settings(sdk_token="the token")
     server.serve(MemoryStore(), listener, settings, clock=SystemClock(), log=print)
 """
