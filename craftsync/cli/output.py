@@ -249,6 +249,54 @@ def reporting(command: str, flags: Mapping[str, Any]) -> Iterator[Output]:
             bars.stop()
 
 
+class Outcomes:
+    """How a command that does the same to many paths ended for each: a line for people, or a JSON object."""
+
+    def __init__(self, command: str, flags: Mapping[str, Any]) -> None:
+        self._json = flags["json"]
+        self.report = Report(command, dry_run=flags.get("dry_run", False))
+        self.done = 0
+
+    @property
+    def exit_code(self) -> int:
+        return self.report.exit_code
+
+    def say(self, line: str) -> None:
+        """Print a line that is for people only."""
+        if not self._json:
+            say(line)
+
+    def did(self, status: str, line: str, facts: Mapping[str, Any]) -> None:
+        """Print what was done to a path (`done`), would be (`planned`), or need not be (`unchanged`)."""
+        self.done += status == "done"
+        self.report.unchanged += status == "unchanged"
+        if self._json:
+            say_json({"type": "action", **facts, "status": status})
+        else:
+            say(line)
+
+    def left(self, status: str, path: str, line: str, reason: str) -> None:
+        """Print why a path stays as it is: a `problem`, or `skipped`."""
+        self.report.problems += status == "problem"
+        self.report.skipped += status == "skipped"
+        if self._json:
+            say_json({"type": status, "path": path, "reason": reason})
+        else:
+            say(f"{line}: {shown(reason)}")
+
+
+@contextmanager
+def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[Outcomes]:
+    """Give what prints the outcomes of a command, with --json the summary last, also after an error."""
+    output = Outcomes(command, flags)
+    if not flags["json"]:
+        yield output
+        return
+    with reporting(command, {**flags, "quiet": True, "verbose": False}) as printed:
+        yield output
+        printed.finish(output.report)
+
+
 def sentence(report: Report, *, stopped: bool = False) -> str:
     """Return the outcome of a run in one line for people; of one that was `stopped`, what it did until then."""
     changes = [

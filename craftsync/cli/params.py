@@ -116,6 +116,29 @@ output_options = all_of(json_option, group("loudness"))
 dry_run_option = option("dry_run")
 
 
+def _refuse_empty(
+    ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]
+) -> tuple[str, ...]:
+    if "" in paths:
+        raise click.BadParameter("A PATH is empty. Use . for the whole folder.")
+    return paths
+
+
+paths_argument = click.argument("paths", nargs=-1, metavar="[PATH]...", callback=_refuse_empty)
+
+
+def when_option(flag: str, help: str) -> Decorator[Any]:
+    """Return a flag for a date or time, `yesterday` or an age; its value is a date or time in UTC."""
+    return click.option(flag, metavar="WHEN", callback=_in_utc, help=help)
+
+
+def _in_utc(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from craftsync.clock import SystemClock
+    from craftsync.engine.selection import in_utc
+
+    return value and in_utc(value, SystemClock().now_ns())
+
+
 def asked_of(flags: Mapping[str, Any]) -> RunOptions:
     """Return those of a command's flags that are options of a run; the others are the command's own."""
     return cast(

@@ -402,7 +402,7 @@ class Session:
         if not self.keeps_versions():
             return []
         try:
-            prefixes = wanted.prefixes()
+            prefixes = wanted.selection.prefixes()
             return [entry for prefix in prefixes for entry in bucket_versions(self.store, prefix)]
         except StoreUnavailable:
             raise

@@ -13,8 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from itertools import chain, islice
 from typing import NamedTuple
@@ -22,6 +20,7 @@ from typing import NamedTuple
 from craftsync.clock import stamp_of
 from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped, mtime_of
 from craftsync.engine.report import sentence
+from craftsync.engine.selection import Selection, is_day, moment
 from craftsync.errors import ObjectNotFound, PathError, PathObstructed, StoreError, UsageError
 from craftsync.local import linux
 from craftsync.local import trash as kept
@@ -35,7 +34,6 @@ _BEGINNING = re.compile(r"\d{8}T\d*Z?")
 """Of a stamp."""
 _STAMP = re.compile(r"(\d{8}T\d{12}Z)(?:-(\d+))?")
 """All of it; a second version of a path in one run has the number 2."""
-_GLOB = re.compile(r"[*?\[]")
 _SEE_LIST = "`craftsync trash list` shows what can be restored."
 
 
@@ -116,21 +114,19 @@ def _in_store(store: Store) -> Iterator[TrashEntry]:
 
 
 class Wanted(NamedTuple):
-    """Which kept versions are meant. Without paths, all of them.
+    """Which kept versions are meant: those of a `Selection` of paths, in a time.
 
-    A path stands for a file, for a folder and all below it, or is a glob whose
-    `*` also takes slashes. `since` and `at` are a stamp, its beginning, or a
-    moment in ISO 8601 (UTC): not before the one, not after the other.
+    `since` and `at` are a stamp, its beginning, or a moment in ISO 8601 (UTC):
+    not before the one, not after the other.
     """
 
     paths: tuple[str, ...] = ()
     since: str | None = None
     at: str | None = None
 
-    def prefixes(self) -> list[str]:
-        """Return what the wanted paths start with; an empty one for all."""
-        found = {"" if path == "." else _GLOB.split(path)[0] for path in self.paths or ("",)}
-        return [""] if "" in found else sorted(found)
+    @property
+    def selection(self) -> Selection:
+        return Selection(self.paths)
 
     def among(self, kept_versions: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
         """Yield those that are meant, in the order in which they come."""
@@ -142,8 +138,8 @@ class Wanted(NamedTuple):
                 yield entry
 
     def has(self, path: str) -> bool:
-        """Tell whether a path is meant, of whatever time."""
-        return not self.paths or any(_is_in(path, one) for one in self.paths)
+        """Return whether a path is meant, of whatever time."""
+        return self.selection.has(path)
 
     def newest(
         self,
@@ -159,14 +155,13 @@ class Wanted(NamedTuple):
         found: dict[str, TrashEntry] = {}
         for entry in self.among(kept_versions):
             found.setdefault(entry.path, entry)
-        for path in self.paths:
-            if not any(_is_in(kept_path, path) for kept_path in found):
-                raise UsageError(
-                    f"nothing is kept of {path}"
-                    + (f" since {self.since}" if self.since else "")
-                    + (f" from {self.at} or before" if self.at else ""),
-                    remedy=remedy(path) or _SEE_LIST,
-                )
+        for path in self.selection.unmatched(found):
+            raise UsageError(
+                f"nothing is kept of {path}"
+                + (f" since {self.since}" if self.since else "")
+                + (f" from {self.at} or before" if self.at else ""),
+                remedy=remedy(path) or _SEE_LIST,
+            )
         return sorted(_fitting(found.values()), key=lambda entry: entry.path)
 
 
@@ -203,27 +198,14 @@ def in_versions(store: Store, path: str) -> str:
     )
 
 
-def _is_in(path: str, wanted: str) -> bool:
-    return wanted in {path, "", "."} or path.startswith(f"{wanted}/") or fnmatchcase(path, wanted)
-
-
 def _stamp_of(at: str) -> str:
     """Return the beginning of a stamp for a stamp, a day, or a moment in ISO 8601."""
     if _STAMP.fullmatch(at):
         return at
     if _BEGINNING.fullmatch(at):
         return at.rstrip("Z")
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise UsageError(
-            f"{at!r} is not a date or time.",
-            remedy="Use 2026-11-29 or 2026-11-29T14:00.",
-        ) from None
-    if len(at) <= len("2026-11-22"):
-        return moment.strftime("%Y%m%d")
-    utc = moment.astimezone(UTC) if moment.tzinfo else moment
-    return utc.strftime("%Y%m%dT%H%M%S")
+    utc = moment(at)
+    return utc.strftime("%Y%m%d" if is_day(at) else "%Y%m%dT%H%M%S")
 
 
 class Attributes(NamedTuple):

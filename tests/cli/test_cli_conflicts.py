@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ def test_of_several_copies_the_one_to_take_is_named(split: Craftsync) -> None:
     second = "sub/a (conflict 2030-01-01 00-00-00 store).txt"
     split.write(f"root/{second}", "third")
     run = split("conflicts", "resolve", "sub/a.txt", "--keep", "remote", *PAIR)
-    assert (run.code, second in run.err, first in run.err) == (2, True, True)
+    assert (run.code, second in run.text, first in run.text) == (6, True, True)
     assert split("conflicts", "resolve", second, "--keep", "remote", *PAIR).code == 0
     assert split("conflicts", "resolve", "sub/a.txt", "--keep", "local", *PAIR).code == 0
     settled(split, {"sub/a.txt": "third"})
@@ -141,13 +142,60 @@ def test_conflict_with_shortened_name_finds_its_file(craftsync: Craftsync) -> No
     settled(craftsync, {name: "there"})
 
 
-@pytest.mark.parametrize("folder", ["sub", "sub/", "./sub", "root/sub", "root", "."])
-def test_conflicts_in_a_folder_are_resolved_one_by_one(split: Craftsync, folder: str) -> None:
-    assert split("conflicts", "show", folder, *PAIR).lines[0] == "sub/a.txt"
+@pytest.mark.parametrize("words", [["sub"], ["./sub/"], ["root"], ["--all"], ["sub/*.txt"]])
+def test_conflicts_of_folders_and_globs_are_resolved_at_once(
+    split: Craftsync, words: list[str]
+) -> None:
     disagree_as_well(split, "sub/b.txt")
-    run = split("conflicts", "resolve", folder, "--keep", "local", *PAIR)
-    assert (run.code, "conflicts of 2 files, such as sub/a.txt" in run.err) == (2, True)
-    assert len(split.files("root")) == 4
+    before = split.files("root")
+    planned = split("conflicts", "resolve", *words, "--keep", "remote", "-n", *PAIR)
+    assert (planned.code, planned.lines) == (0, ["would keep: sub/a.txt", "would keep: sub/b.txt"])
+    assert split.files("root") == before
+    run = split("conflicts", "resolve", *words, "--keep", "remote", "--json", *PAIR)
+    assert (run.code, run.summary["command"], run.summary["problems"]) == (0, "resolve", 0)
+    assert [(row["path"], row["status"], row["stays"]) for row in run.json[:-1]] == [
+        ("sub/a.txt", "done", ["sub/a.txt"]),
+        ("sub/b.txt", "done", ["sub/b.txt"]),
+    ]
+    settled(split, {"sub/a.txt": "one\nthere\n", "sub/b.txt": "there"})
+
+
+def test_keep_newer_takes_the_version_modified_last(split: Craftsync) -> None:
+    disagree_as_well(split, "sub/b.txt")
+    disagree_as_well(split, "sub/c.txt")
+    for name, age in (("sub/a.txt", 1000), (copy_of(split, "sub/b.txt"), 1000)):
+        os.utime(split.folder / "root" / name, (age, age))
+    tied = copy_of(split, "sub/c.txt")
+    for name in ("sub/c.txt", tied):
+        os.utime(split.folder / "root" / name, (1000, 1000))
+    run = split("conflicts", "resolve", "--all", "--keep", "newer", *PAIR)
+    assert run.code == 6
+    assert "not resolved: sub/c.txt: no version is newer than all others" in run.text
+    assert split.files("root") == {
+        "sub/a.txt": "one\nthere\n",
+        "sub/b.txt": "here",
+        "sub/c.txt": "here",
+        tied: "there",
+    }
+    assert trashed(split) >= {"one\nhere\n", "there"}
+
+
+def test_conflicts_since_a_time_are_listed_and_resolved(split: Craftsync) -> None:
+    for since, code in (("1h", 4), ("today", 4), ("2999-01-01", 0)):
+        assert split("conflicts", "list", "--since", since, *PAIR).code == code
+    words = ("conflicts", "resolve", "--keep", "local", *PAIR)
+    assert split(*words, "--since", "2999-01-01").text == "No conflict copy is there.\n"
+    assert split(*words, "--since", "soon").code == 2
+    assert split(*words, "--since", "1d", "sub").code == 0
+    settled(split, {"sub/a.txt": "one\nhere\n"})
+
+
+def test_resolve_names_a_word_that_means_no_conflict(split: Craftsync) -> None:
+    run = split("conflicts", "resolve", "sub", "*.csv", "--keep", "local", *PAIR)
+    assert (run.code, "No conflict copy of *.csv" in run.err) == (2, True)
+    assert len(split.files("root")) == 2
+    for words in (("sub", "--all"), ()):
+        assert split("conflicts", "resolve", *words, "--keep", "local", *PAIR).code == 2
 
 
 def disagree_as_well(craftsync: Craftsync, name: str) -> None:

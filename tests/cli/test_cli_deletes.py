@@ -164,12 +164,44 @@ def test_deletes_of_a_mirror_are_carried_out_and_undone_as_well(craftsync: Craft
     assert set(craftsync.files("store")) == {"kept", "old/00"}
 
 
-@pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", "../old", ".", "", "a\udcff"])
+@pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", "../old", ".", "a\udcff"])
 def test_approving_a_path_that_is_not_held_fails(held: Craftsync, path: str) -> None:
     run = held("deletes", "approve", "old/00", path)
     assert (run.code, "is held" in run.err) == (2, True)
     assert "craftsync deletes list" in run.err
     assert len(in_store(held)) == COUNT
+    assert "A PATH is empty" in held("deletes", "approve", "old/00", "").err
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (("old/0*",), 10),
+        (("old", "--since", "1h"), COUNT),
+        (("--since", "yesterday"), COUNT),
+        (("--all", "--since", "today"), COUNT),
+        (("old/?5", "old/0?", "--since", "2000-01-01"), 12),
+    ],
+)
+def test_globs_and_times_choose_held_deletes(
+    held: Craftsync, words: tuple[str, ...], count: int
+) -> None:
+    rows = held("deletes", "list", *(word for word in words if word != "--all"), "--json").json
+    planned = held("deletes", "approve", *words, "-n", "--json")
+    assert (planned.code, planned.summary["deleted_remote"]) == (0, count)
+    assert {row["path"] for row in planned.json if row["type"] == "action"} == {
+        row["path"] for row in rows
+    }
+    run = held("deletes", "approve", *words, "--json")
+    assert (run.code, run.summary["deleted_remote"]) == (0, count)
+    assert len(in_store(held)) == COUNT - count
+
+
+def test_no_held_delete_is_chosen_by_a_later_time(held: Craftsync) -> None:
+    assert held("deletes", "approve", "--since", "2999-01-01").text == "No delete is held.\n"
+    run = held("deletes", "reject", "old", "--since", "2999-01-01")
+    assert (run.code, "No delete of old is held since 2999-01-01." in run.err) == (2, True)
+    assert len(listed(held)) == COUNT
 
 
 @pytest.mark.parametrize("words", [(), ("--all", "old/00")])
@@ -211,7 +243,7 @@ def handed_over(run: Run) -> None:
 
 
 def test_running_daemon_carries_out_only_approved_deletes(held: Craftsync, watched: Daemon) -> None:
-    handed_over(held("deletes", "approve", *NAMES[:25]))
+    handed_over(held("deletes", "approve", "old/0*", "old/1*", *NAMES[20:25]))
     until(lambda: in_store(held) == set(NAMES[25:]), "the approved deletes")
     handed_over(held("deletes", "reject", NAMES[25]))
     until((held.folder / "data" / NAMES[25]).exists, "the path that was brought back")

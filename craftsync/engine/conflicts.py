@@ -1,0 +1,269 @@
+"""Conflicts that wait for a person: which there are, and settling them.
+
+A conflict copy is a file beside the one it conflicts with, known by its name
+alone (`core.conflicts`): the scan of the folder finds it, whoever put it there.
+So settling needs neither store nor state and works beside a running daemon;
+the next run finds ordinary changes and carries them to the store.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import NamedTuple
+
+from craftsync.core.conflicts import conflict_original, may_be_shortened, settled_name
+from craftsync.core.model import LocalFile, Skipped
+from craftsync.engine.report import sentence
+from craftsync.engine.selection import Selection, matches
+from craftsync.errors import PathBusy, PathError
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.local.scan import scan
+from craftsync.local.temporary import Temporary, copy_content
+from craftsync.state.history import KeptVersion
+
+_AT_ONCE = 50
+"""Files settled before the disk is waited for."""
+
+
+class Keep(StrEnum):
+    """Which version a person wants."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+    BOTH = "both"
+    NEWER = "newer"
+
+
+class Conflict(NamedTuple):
+    """Two versions of `path`: the folder's own, if it is there still, and the store's in a copy beside it."""
+
+    path: str
+    local: LocalFile | None
+    copy: LocalFile
+
+    @property
+    def since_ns(self) -> int:
+        """When the copy was put beside the file, by the clock of this machine (UTC)."""
+        return self.copy.ctime_ns
+
+    def is_meant(self, word: str) -> bool:
+        """Return whether a word of a `Selection` means the file or the copy."""
+        return matches(self.path, word) or matches(self.copy.path, word)
+
+
+_ALL = Selection()
+
+
+def find(
+    root: Folder, rules: IgnoreRules, wanted: Selection = _ALL, since_ns: int | None = None
+) -> Iterator[Conflict]:
+    """Yield the conflicts that are meant, in order of the copies' paths in each folder that is scanned.
+
+    `since_ns`: only those whose copy was put there at that time (UTC) or later.
+    """
+    for folder in wanted.folders():
+        for entry in scan(root, rules, folder):
+            if isinstance(entry, Skipped) or (path := conflict_original(entry.path)) is None:
+                continue
+            conflict = _conflict(root, rules, path, entry)
+            in_time = since_ns is None or conflict.since_ns >= since_ns
+            if in_time and (not wanted.words or any(map(conflict.is_meant, wanted.words))):
+                yield conflict
+
+
+def by_file(conflicts: Iterable[Conflict]) -> dict[str, list[Conflict]]:
+    """Return the conflicts of each file together."""
+    files: dict[str, list[Conflict]] = {}
+    for conflict in conflicts:
+        files.setdefault(conflict.path, []).append(conflict)
+    return files
+
+
+def _conflict(root: Folder, rules: IgnoreRules, path: str, copy: LocalFile) -> Conflict:
+    try:
+        local = root.stat(path)
+    except PathError:
+        local = None
+    if local is None and may_be_shortened(copy.path):
+        local = _longer(root, rules, path)
+    return Conflict(local.path if local else path, local, copy)
+
+
+def _longer(root: Folder, rules: IgnoreRules, path: str) -> LocalFile | None:
+    """Return the one file that this path may be what was left of, if it is but one."""
+    folder = posixpath.dirname(path)
+    stem, extension = posixpath.splitext(path)
+    found = [
+        file
+        for file in scan(root, rules, folder, starting=posixpath.basename(stem))
+        if not isinstance(file, Skipped)
+        and posixpath.dirname(file.path) == folder
+        and file.path.endswith(extension)
+        and conflict_original(file.path) is None
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+NoteKept = Callable[[KeptVersion], None]
+"""Is called with each version that went to the folder's trash."""
+
+
+class Resolved(NamedTuple):
+    """How it ended for one file: `done`, `planned`, `skipped` or `problem`, and why.
+
+    `stays` are the paths that are there in the end, `size` (bytes) is that of the first.
+    """
+
+    path: str
+    status: str
+    stays: tuple[str, ...] = ()
+    size: int = 0
+    reason: str = ""
+
+
+class _Chosen(NamedTuple):
+    """One file to be settled: `winner` is the copy that takes its place, its content `ready` to be put there."""
+
+    conflicts: Sequence[Conflict]
+    winner: Conflict | None
+    ready: Temporary | None = None
+
+    @property
+    def path(self) -> str:
+        return self.conflicts[0].path
+
+
+@dataclass(frozen=True, slots=True)
+class Resolving:
+    """Settles conflicts in one folder. What goes lies in the folder's trash under `trash_stamp`.
+
+    `note` is called with each version that went there.
+    """
+
+    root: Folder
+    keep: Keep
+    trash_stamp: str
+    note: NoteKept
+    dry_run: bool = False
+
+    def run(self, files: Iterable[Sequence[Conflict]]) -> Iterator[Resolved]:
+        """Settle the conflicts of each file; yields how it ended once that survives a power cut."""
+        rest = iter(files)
+        if self.dry_run:
+            yield from (self._ended(self._chosen(conflicts)) for conflicts in rest)
+        while batch := list(islice(rest, _AT_ONCE)):
+            with ExitStack() as stack:
+                begun = [self._begun(conflicts, stack) for conflicts in batch]
+                self.root.sync()
+                placed = [self._placed(one) for one in begun]
+                # Only what survives a power cut lets a copy go.
+                self.root.sync()
+                ended = [self._ended(one) for one in placed]
+                self.root.sync()
+            yield from ended
+
+    def _begun(self, conflicts: Sequence[Conflict], stack: ExitStack) -> _Chosen | Resolved:
+        chosen = self._chosen(conflicts)
+        if isinstance(chosen, Resolved) or chosen.winner is None:
+            return chosen
+        temporary = self.root.temporary()
+        stack.callback(temporary.discard)
+        try:
+            with self.root.open_file(chosen.winner.copy.path) as file:
+                copy_content(file, temporary)
+                file.verify()
+        except PathError as error:
+            return _failed(chosen.path, error)
+        return chosen._replace(ready=temporary)
+
+    def _chosen(self, conflicts: Sequence[Conflict]) -> _Chosen | Resolved:
+        path, local = conflicts[0].path, conflicts[0].local
+        match self.keep:
+            case Keep.REMOTE if len(conflicts) > 1:
+                copies = ", ".join(conflict.copy.path for conflict in conflicts)
+                reason = f"it has several conflict copies ({copies}). Name the one to keep."
+                return Resolved(path, "skipped", reason=reason)
+            case Keep.REMOTE:
+                return _Chosen(conflicts, conflicts[0])
+            case Keep.NEWER:
+                newest = max(conflicts, key=lambda conflict: conflict.copy.mtime_ns)
+                ages = [conflict.copy.mtime_ns for conflict in conflicts]
+                ages += [local.mtime_ns] if local else []
+                if ages.count(max(ages)) > 1:
+                    reason = "no version is newer than all others. Keep local, remote or both."
+                    return Resolved(path, "skipped", reason=reason)
+                is_here = local is not None and local.mtime_ns == max(ages)
+                return _Chosen(conflicts, None if is_here else newest)
+            case Keep.BOTH if taken := self._taken(conflicts):
+                return Resolved(path, "problem", reason=f"{taken} already exists in the folder.")
+            case _:
+                return _Chosen(conflicts, None)
+
+    def _taken(self, conflicts: Sequence[Conflict]) -> str | None:
+        """Return the first name that a copy would get and something else has."""
+        for conflict in conflicts:
+            name = settled_name(conflict.copy.path)
+            try:
+                if self.root.stat(name) is not None:
+                    return name
+            except PathError:
+                return name
+        return None
+
+    def _placed(self, chosen: _Chosen | Resolved) -> _Chosen | Resolved:
+        """Swap the winner's content in, in one step."""
+        if isinstance(chosen, Resolved) or chosen.winner is None or chosen.ready is None:
+            return chosen
+        local, copy = chosen.winner.local, chosen.winner.copy
+        stamp = self.trash_stamp
+        try:
+            self.root.place(
+                chosen.ready, chosen.path, expect=local, mtime_ns=copy.mtime_ns, keep=stamp
+            )
+        except PathError as error:
+            return _failed(chosen.path, error)
+        if local is not None:
+            self.note(KeptVersion("root", stamp, chosen.path, local.size))
+        return chosen
+
+    def _ended(self, chosen: _Chosen | Resolved) -> Resolved:
+        """Have the copies go, or with `both` take names of their own."""
+        if isinstance(chosen, Resolved):
+            return chosen
+        stays = self._stays(chosen)
+        size = next(iter(stays.values()), 0)
+        if self.dry_run:
+            return Resolved(chosen.path, "planned", tuple(stays), size)
+        try:
+            for conflict in chosen.conflicts:
+                self._end(conflict.copy)
+        except PathError as error:
+            return _failed(chosen.path, error)
+        return Resolved(chosen.path, "done", tuple(stays), size)
+
+    def _stays(self, chosen: _Chosen) -> dict[str, int]:
+        """Return what is there in the end, with its size."""
+        file = chosen.winner.copy if chosen.winner else chosen.conflicts[0].local
+        stays = {chosen.path: file.size} if file else {}
+        if self.keep is Keep.BOTH:
+            stays |= {settled_name(one.copy.path): one.copy.size for one in chosen.conflicts}
+        return stays
+
+    def _end(self, copy: LocalFile) -> None:
+        if self.keep is Keep.BOTH:
+            self.root.move(copy.path, settled_name(copy.path), copy)
+        else:
+            self.root.displace(copy.path, copy, self.trash_stamp)
+            self.note(KeptVersion("root", self.trash_stamp, copy.path, copy.size))
+
+
+def _failed(path: str, error: PathError) -> Resolved:
+    """Return the end of a file that cannot be settled now; one that is changing can be tried again."""
+    status = "skipped" if isinstance(error, PathBusy) else "problem"
+    return Resolved(path, status, reason=sentence(error))

@@ -1,0 +1,117 @@
+"""Which paths and times a person means: files, folders and globs; dates, times and ages.
+
+`trash`, `conflicts` and `deletes` share this, so that a word means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from craftsync.errors import UsageError
+
+_GLOB = re.compile(r"[*?\[]")
+_AGE = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_STAMP = re.compile(r"(\d{8}T\d{6})\d{6}Z(?:-\d+)?")
+_DAY = len("2026-11-29")
+
+
+class Selection(NamedTuple):
+    """The paths that are meant; without `words`, all of them.
+
+    A word stands for a file, for a folder and all below it ("." is the whole),
+    or is a glob whose `*` also takes slashes.
+    """
+
+    words: tuple[str, ...] = ()
+
+    def has(self, path: str) -> bool:
+        """Return whether a path is meant."""
+        return not self.words or any(matches(path, word) for word in self.words)
+
+    def unmatched(self, paths: Iterable[str]) -> list[str]:
+        """Return the words that mean none of these paths; reads no more of them than it needs."""
+        left = list(self.words)
+        rest = iter(paths)
+        while left and (path := next(rest, None)) is not None:
+            left = [word for word in left if not matches(path, word)]
+        return left
+
+    def prefixes(self) -> list[str]:
+        """Return what all paths that are meant start with; an empty one for all."""
+        found = {"" if word == "." else _GLOB.split(word)[0] for word in self.words or ("",)}
+        return [""] if "" in found else sorted(found)
+
+    def folders(self) -> list[str]:
+        """Return the folders to scan for what is meant, each once, none inside another; "" is the whole."""
+        found = sorted({prefix.rpartition("/")[0] for prefix in self.prefixes()})
+        return [""] if "" in found else list(_outermost(found))
+
+
+def _outermost(sorted_folders: Iterable[str]) -> Iterator[str]:
+    last: str | None = None
+    for folder in sorted_folders:
+        if last is None or not folder.startswith(f"{last}/"):
+            last = folder
+            yield folder
+
+
+def matches(path: str, word: str) -> bool:
+    """Return whether a word of a `Selection` means this path."""
+    return word in {path, "", "."} or path.startswith(f"{word}/") or fnmatchcase(path, word)
+
+
+def in_utc(when: str, now_ns: int) -> str:
+    """Return WHEN with an age (90m, 2h, 3d, 1w), `today` or `yesterday` as a date or time in UTC.
+
+    Any other word is returned as it is.
+    """
+    now = datetime.fromtimestamp(now_ns / 1e9, UTC)
+    word = when.strip().lower()
+    if word in {"today", "yesterday"}:
+        return (now - timedelta(days=word == "yesterday")).strftime("%Y-%m-%d")
+    if age := _AGE.fullmatch(word):
+        return _before(now, timedelta(**{_UNITS[age[2]]: int(age[1])})).strftime(
+            "%Y-%m-%dT%H:%M:%S"
+        )
+    return when
+
+
+def _before(now: datetime, age: timedelta) -> datetime:
+    try:
+        return now - age
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def moment(when: str) -> datetime:
+    """Return a date or time in ISO 8601, UTC where it names no zone, or the beginning of a stamp of the trash.
+
+    Raises `UsageError` for any other word.
+    """
+    if stamp := _STAMP.fullmatch(when):
+        when = stamp[1]
+    try:
+        found = datetime.fromisoformat(when)
+    except ValueError:
+        raise UsageError(
+            f"{when!r} is not a date or time.",
+            remedy="Use 2026-11-29, 2026-11-29T14:00 (UTC), yesterday, or an age such as 2h or 3d.",
+        ) from None
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def is_day(when: str) -> bool:
+    """Return whether WHEN names a whole day."""
+    return len(when) <= _DAY
+
+
+def moment_ns(when: str) -> int:
+    """Return WHEN, see `moment`, as nanoseconds since the epoch."""
+    return (
+        round((moment(when) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) * 1000
+    )
