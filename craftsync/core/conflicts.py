@@ -17,10 +17,19 @@ _LAST_SECOND = 253_402_300_799
 _WIDEST = 4
 """Bytes of the widest character in UTF-8."""
 
+_TIME = "%Y-%m-%d %H-%M-%S"
+"""The time in a name."""
+_DIGIT = "[0-9]"
+_ANY_TIME = "0000-00-00 00-00-00".replace("0", _DIGIT)
+"""What matches it, in a regular expression as in a GLOB of SQLite."""
+_WORD = " (conflict "
+"""What tells a conflict copy from any other file."""
+
 _CONFLICT = re.compile(
-    r"(?P<stem>.+) \(conflict \d{4}-\d\d-\d\d \d\d-\d\d-\d\d [\w.-]+\)(?P<extension>\.[^.]*)?",
-    re.DOTALL,
+    rf"(?P<stem>.+){re.escape(_WORD)}{_ANY_TIME} [\w.-]+\)(?P<extension>\.[^.]*)?", re.DOTALL
 )
+CONFLICT_GLOB = f"*{_WORD}{_ANY_TIME} *)*"
+"""For SQLite: every path that `conflict_original` knows matches it, and few others do."""
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 
@@ -36,9 +45,9 @@ def conflict_name(path: str, when_ns: int, store_name: str) -> str:
     if len(extension.encode()) > 32:
         stem, extension = name, ""
     second = min(max(when_ns // 1_000_000_000, 0), _LAST_SECOND)
-    time = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H-%M-%S")
+    time = datetime.fromtimestamp(second, UTC).strftime(_TIME)
     label = _shortened(_UNSAFE.sub("-", store_name).strip("-") or "store", 40)
-    tail = f" (conflict {time} {label}){extension}"
+    tail = f"{_WORD}{time} {label}){extension}"
     room = min(MAX_NAME_BYTES, MAX_PATH_BYTES - len(folder.encode()) - 1) - len(tail.encode())
     return posixpath.join(folder, _shortened(stem, max(room, 1)) + tail)
 
@@ -61,7 +70,7 @@ def may_be_shortened(copy: str) -> bool:
 
 def settled_name(copy: str) -> str:
     """Return the path for a conflict copy that is to stay: the same, but for the word."""
-    return " (".join(copy.rsplit(" (conflict ", 1))
+    return " (".join(copy.rsplit(_WORD, 1))
 
 
 def _shortened(text: str, limit: int) -> str:

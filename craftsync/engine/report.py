@@ -87,7 +87,7 @@ class HeldEvent:
         deletes = "1 delete" if self.count == 1 else f"{self.count} deletes"
         remedy = f". {self.remedy}" if self.remedy else ""
         if self.path:
-            return f"held: {self.path}: {self.reason}{remedy}"
+            return f"{self.path} held: {self.reason}{remedy}"
         return f"{deletes} in the {self.where} held: {self.reason}{remedy}"
 
 

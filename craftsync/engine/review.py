@@ -45,7 +45,7 @@ from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 
 _AT_ONCE = 50
-"""Files brought back before the disk is waited for."""
+"""Files restored before the disk is waited for."""
 DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
 _KEPT_BY = {Kind.DELETE_REMOTE: "store", Kind.DELETE_LOCAL: "root"}
 _RETURNS = {
@@ -59,7 +59,7 @@ REVIEW = "Review: craftsync deletes list"
 
 
 class Approval(NamedTuple):
-    """What is to become of held deletes: of those at `paths` and below them, or of all (`None`).
+    """What a person decided about held deletes: those at `paths` and below them, or all (`None`).
 
     Approved, they are carried out. Otherwise they are undone: the surviving
     version goes back to the side that lost the path.
@@ -74,7 +74,7 @@ class Approval(NamedTuple):
         return "approve" if self.approved else "reject"
 
     def action(self, held: HeldDelete) -> Action:
-        """Return the step that does to one held delete what was said."""
+        """Return the step that carries out the decision about one held delete."""
         if self.approved:
             rule = f"a person approved it; it was held: {held.reason}"
             return Action(held.kind, held.path, rule, held.local, None, held.remote)
@@ -93,11 +93,12 @@ class Approval(NamedTuple):
 
 
 @contextmanager
-def as_new(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
-    """Have the baseline forget these paths meanwhile, for only what is new to it is brought back.
+def without_baseline(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
+    """Take the baseline rows of these paths out for the length of a `with`.
 
-    What was not brought back is remembered again in the end; a crash before
-    leaves it forgotten, and the next run merges it without deleting.
+    A path without one counts as new, and only what is new to a side is copied
+    there. Rows of what was not copied are put back in the end; a crash before
+    loses them, and the next run merges these paths without deleting.
     """
     with state.transaction():
         state.baseline.set_aside(one.path for one in held)
@@ -109,17 +110,17 @@ def as_new(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
 
 
 def note_deletes(
-    events: Events, finished: Iterable[Outcome], limit: DeleteLimit, stamp: str, now_ns: int
+    events: Events, finished: Iterable[Outcome], limit: DeleteLimit, trash_stamp: str, now_ns: int
 ) -> None:
-    """Count deletes that were carried out without a person's word, and the new paths that make up for them.
+    """Count deletes that no person approved, and the new paths that make up for them.
 
-    `stamp` is what the trash keeps them under.
+    `trash_stamp` is what the trash keeps them under.
     """
     done = [one for one in finished if one.status is not Status.PLANNED]
     events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
     events.add(
         (
-            Deleted(one.action.kind, one.action.path, _size(one.action), now_ns, stamp)
+            Deleted(one.action.kind, one.action.path, _size(one.action), now_ns, trash_stamp)
             for one in done
             if one.action.kind in DELETES and one.status is Status.DONE
         ),
@@ -134,18 +135,19 @@ def _size(action: Action) -> int:
 
 @dataclass(slots=True)
 class Returning:
-    """Brings back what an event deleted before the guard held the rest.
+    """Restores what an event deleted before the guard held the rest.
 
-    Only what neither side holds by now is brought back; what is there again is
-    reported and left. `settled` are the paths of which nothing is left to do,
-    `failed` those that could not be brought back.
+    Only what neither side holds by now is restored; what is there again is
+    reported and left. What has to make way in the folder goes to its trash
+    under `trash_stamp`. `settled` are the paths of which nothing is left to do,
+    `failed` those that could not be restored.
     """
 
     root: Folder
     store: Store
     report: Report
     on_event: OnEvent
-    keep: str
+    trash_stamp: str
     settled: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
@@ -239,7 +241,7 @@ class Returning:
                 one.path,
                 expect=None,
                 mtime_ns=attributes.mtime_ns,
-                keep=self.keep,
+                keep=self.trash_stamp,
                 mode=attributes.mode,
             )
         except PathError as error:

@@ -30,7 +30,7 @@ from craftsync.engine.identity import (
 from craftsync.engine.planner import Changes, Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.engine.retention import Purging, holdings, spare
-from craftsync.engine.review import Approval, Returning, as_new
+from craftsync.engine.review import Approval, Returning, without_baseline
 from craftsync.engine.run import FolderRound, MakePool, in_rounds
 from craftsync.engine.scrub import Scrubber, nothing
 from craftsync.engine.settle import Contents
@@ -349,9 +349,9 @@ class Session:
     def judge(
         self, verdict: Approval, options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
-        """Do with an event what a person said; a path that changed since is skipped.
+        """Carry out what a person decided about held deletes; a path that changed since is skipped.
 
-        Rejecting brings back what was deleted before the guard held the rest, too.
+        Rejecting also restores what the same event deleted before the guard held the rest.
         """
         paths, kinds = verdict.paths, self.state.events.held()
         report = Report(verdict.command, dry_run=options.dry_run)
@@ -359,7 +359,7 @@ class Session:
         policy = verdict.policy(first.mode if first else options.policy.mode)
         options = replace(options, policy=policy)
         returning = Returning(self.root, self.store, report, on_event, stamp(self.clock))
-        with nullcontext() if verdict.approved else as_new(self.state, self.held(paths)):
+        with nullcontext() if verdict.approved else without_baseline(self.state, self.held(paths)):
             if verdict.approved:
                 returning.settled = [one.path for one in self.deleted(paths)]
                 back: list[Action] = []

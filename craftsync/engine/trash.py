@@ -357,7 +357,7 @@ class _Fetched(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Restoring:
-    """Restores into one folder. What is replaced, with `overwrite`, is kept under the stamp `keep`.
+    """Restores into one folder. What is replaced, with `overwrite`, goes to the trash under `trash_stamp`.
 
     `note` is called with what was kept. `refusal` returns why nothing
     is restored to a path, whatever `overwrite` says.
@@ -365,7 +365,7 @@ class Restoring:
 
     root: Folder
     store: Store
-    keep: str
+    trash_stamp: str
     note: Callable[[list[KeptVersion]], None]
     overwrite: bool = False
     dry_run: bool = False
@@ -382,7 +382,7 @@ class Restoring:
                 self.root.sync()
             self.note(
                 [
-                    KeptVersion("root", self.keep, one.entry.path, one.replaced.size)
+                    KeptVersion("root", self.trash_stamp, one.entry.path, one.replaced.size)
                     for one, result in zip(ended, results, strict=True)
                     if isinstance(one, _Fetched) and one.replaced and result.status == "done"
                 ]
@@ -429,7 +429,7 @@ class Restoring:
                 one.entry.path,
                 expect=one.replaced,
                 mtime_ns=one.attributes.mtime_ns,
-                keep=self.keep,
+                keep=self.trash_stamp,
                 mode=one.attributes.mode,
             )
         except PathError as error:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from craftsync.core.conflicts import CONFLICT_GLOB, conflict_original
 from craftsync.core.model import BaselineRow
 from craftsync.errors import StateError
 from craftsync.state.database import UNREADABLE, Database, open_to_read, state_place
@@ -50,8 +51,6 @@ def known_facts(state_dir: Path, location: str, *, now_ns: int) -> Iterator[Know
 
 _AT_ONCE = 500
 """Values in one query; SQLite allows 32,766."""
-_DIGIT = "[0-9]"
-_CONFLICT_COPY = f"* (conflict {_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2} {_DIGIT * 2}-* *)*"
 
 
 class Baseline:
@@ -80,14 +79,14 @@ class Baseline:
         return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM baseline").fetchone()[0])
 
     def conflict_copies(self) -> int:
-        """Count the paths that are named as conflict copies are (`core.conflicts.conflict_name`)."""
-        query = f"SELECT count(*) FROM baseline WHERE path GLOB '{_CONFLICT_COPY}'"
-        return int(self._db.execute(query).fetchone()[0])
+        """Count the paths that are named as conflict copies are."""
+        return sum(1 for _ in self.conflict_paths())
 
     def conflict_paths(self) -> Iterator[str]:
         """Yield the paths that are named as conflict copies are."""
-        query = f"SELECT path FROM baseline WHERE path GLOB '{_CONFLICT_COPY}'"
-        return (path for (path,) in self._db.execute(query))
+        query = "SELECT path FROM baseline WHERE path GLOB ?"
+        found = self._db.execute(query, (CONFLICT_GLOB,))
+        return (path for (path,) in found if conflict_original(path) is not None)
 
     def rows(self, behind: str = "") -> Iterator[BaselineRow]:
         """Yield every row, or those behind a path, in the byte order of the UTF-8 path."""
@@ -147,7 +146,7 @@ class Baseline:
         self._db.executemany(self._put, rows)
 
     def set_aside(self, paths: Iterable[str]) -> None:
-        """Forget these rows until `bring_back`, or for good if the process ends before."""
+        """Take these rows out until `bring_back`, or for good if the process ends before."""
         self._db.execute("CREATE TEMP TABLE aside AS SELECT * FROM baseline WHERE 0")
         self._db.executemany(
             "INSERT INTO aside SELECT * FROM baseline WHERE path = ?", ((path,) for path in paths)
@@ -155,7 +154,7 @@ class Baseline:
         self._db.execute("DELETE FROM baseline WHERE path IN (SELECT path FROM aside)")
 
     def bring_back(self) -> None:
-        """Remember what was set aside, but for paths that were agreed on meanwhile."""
+        """Put back the rows that were set aside, but for paths about which something new was agreed on."""
         self._db.execute("INSERT OR IGNORE INTO baseline SELECT * FROM aside")
         self._db.execute("DROP TABLE aside")
 

@@ -67,7 +67,7 @@ def test_without_versions_edits_and_deletes_of_archived_objects_wait_for_approva
         assert run.code == 7
         assert contents(fake) == HELD
         for path in ("deleted", "edited"):
-            assert f"held: {path}: {REASON}. Review: craftsync deletes list" in run.err
+            assert f"{path} held: {REASON}. Review: craftsync deletes list" in run.err
         assert "trash" not in run.err and "2 held for approval" in run.text
         again = craftsync("sync", "root", "s3://bucket/p", "--json")
         assert (again.code, again.summary["held"], again.summary["problems"]) == (7, 2, 0)
@@ -179,7 +179,7 @@ def test_a_push_over_an_archived_object_of_equal_size_is_held(craftsync: Craftsy
         craftsync.write("new/edited", "1st content of edited!")
         run = craftsync("push", "new", "s3://bucket/p")
         assert run.code == 7
-        assert f"held: edited: {REASON}" in run.err
+        assert f"edited held: {REASON}" in run.err
         assert contents(fake)["edited"] == "first content of edited"
 
 
@@ -187,7 +187,7 @@ def test_daemon_carries_out_approved_archived_deletes(craftsync: Craftsync) -> N
     pair = ("root", "s3://bucket/p")
     with archived(craftsync) as fake, running(craftsync, *pair) as daemon:
         until(lambda: daemon.status(*pair)["held"] == 2, "both are held")
-        assert f"held: edited: {REASON}" in daemon.log
+        assert f"edited held: {REASON}" in daemon.log
         assert craftsync("deletes", "approve", "--all", *NAMED).code == 0
         until(lambda: contents(fake) == CHANGED, "what was approved is carried out")
         until(lambda: daemon.status(*pair)["held"] == 0, "nothing is held")
