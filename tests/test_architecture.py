@@ -72,6 +72,7 @@ OWNERS = {
     "greenlet": ("net/tasks.py",),
     "jwt": ("serve/",),
     "nicegui": ("ui/",),
+    "pyarrow": ("ui/preview.py",),
     "pathspec": ("local/ignore.py",),
     "platformdirs": ("config/",),
     "prometheus_client": ("daemon/metrics.py",),

@@ -93,7 +93,7 @@ class Content:
             "x-content-type-options": "nosniff",
             "content-security-policy": f"default-src 'none'; style-src 'unsafe-inline'; "
             f"object-src 'self'; frame-ancestors {page}",
-            "cross-origin-resource-policy": "same-site",
+            "cross-origin-resource-policy": "cross-origin",
             "referrer-policy": "no-referrer",
             "cache-control": "no-store",
             "content-disposition": "inline",

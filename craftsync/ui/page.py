@@ -18,8 +18,9 @@ from urllib.parse import urlencode
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
+from craftsync.config.pairs import Pair
 from craftsync.errors import CraftsyncError
-from craftsync.ui.workspace import Workspace
+from craftsync.ui.workspace import Workspace, key_of, name_of
 
 _STYLE = (Path(__file__).parent / "style.css").read_text()
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -51,7 +52,7 @@ _WORK = (
 )
 
 
-def link(path: str, **values: str) -> str:
+def link(path: str, /, **values: str) -> str:
     """Return the address of a page with its values."""
     return f"{path}?{urlencode(values)}" if values else path
 
@@ -63,9 +64,9 @@ def frame(workspace: Workspace, title: str, current: str) -> Iterator[None]:
     ui.page_title(f"{title} · craftsync")
     dark = ui.dark_mode(workspace.theme)
     with (
-        ui.left_drawer(value=None, bordered=False)
+        ui.left_drawer(value=False, bordered=False)
         .classes("side")
-        .props("width=216 breakpoint=860 role=navigation aria-label=Pages") as drawer
+        .props("show-if-above width=216 breakpoint=860 role=navigation aria-label=Pages") as drawer
     ):
         _navigation(workspace, current)
     with ui.header().classes("bar"):
@@ -229,8 +230,8 @@ def table(
     region = ui.element("div").classes("scroll").props("tabindex=0 role=region aria-label=Table")
     with region, ui.element("table").classes("rows"):
         with ui.element("thead"), ui.element("tr"):
-            for title in titles:
-                text(title, tag="th").props("scope=col")
+            for number, title in enumerate(titles):
+                text(title, "num" if number in numbers else "", "th").props("scope=col")
         with ui.element("tbody"):
             for row in rows:
                 with ui.element("tr"):
@@ -263,3 +264,30 @@ def choice(options: Mapping[str, str], value: str | None, name: str, **more: Any
     """A field to choose one of several."""
     field = ui.select(dict(options), value=value, label=name, **more)
     return field.props("dense outlined options-dense").classes("field")
+
+
+def folder_choice(workspace: Workspace, address: str, key: str) -> Pair | None:
+    """Let a person choose the linked folder that a page is about; return the one that `key` names, or the first.
+
+    Shows what is wrong, and returns `None`, where there is none.
+    """
+    try:
+        found = {key_of(pair): pair for pair in workspace.pairs()}
+        if found and key and key not in found:
+            workspace.pair(key)
+    except CraftsyncError as error:
+        failure(error)
+        return None
+    if not found:
+        empty(
+            "folder_off",
+            "No folder is linked to a store yet.",
+            "Link one on the page Configuration.",
+        )
+        ui.link("Configuration", "/config")
+        return None
+    chosen = key or next(iter(found))
+    names = {each: name_of(pair) if pair.folder else each for each, pair in found.items()}
+    field = choice(names, chosen, "Folder").style("min-width: min(240px, 100%)")
+    field.on_value_change(lambda event: ui.navigate.to(link(address, folder=event.value)))
+    return found[chosen]

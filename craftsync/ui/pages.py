@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from craftsync.ui import overview
+from craftsync.ui import browser, overview, preview, review, transfer
 from craftsync.ui.workspace import Workspace
 
 
 def register(app: FastAPI, workspace: Workspace) -> None:
     """Register all pages."""
+    browser.register(workspace)
     overview.register(workspace)
+    preview.register(workspace)
+    review.register(workspace)
+    transfer.register(app, workspace)

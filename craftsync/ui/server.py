@@ -83,7 +83,7 @@ def _application(workspace: Workspace) -> ASGIApp:
         tailwind=False,
         gzip_middleware_factory=None,
         show_welcome_message=False,
-        reconnect_timeout=20.0,
+        reconnect_timeout=6.0,
     )
     return app
 

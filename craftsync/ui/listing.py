@@ -1,0 +1,181 @@
+"""What one level of a store holds, as far as it is listed: sorted, filtered, selected, and cut into windows.
+
+A folder may hold a hundred thousand objects. They are listed in a thread, page
+by page, and a browser is only ever sent the rows that it shows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+from craftsync import objects
+from craftsync.core.model import Skipped
+from craftsync.datastore import DataStore
+from craftsync.errors import CraftsyncError
+from craftsync.objects import Entry
+
+_PAGE = 1000
+_MOST_BLOCKS = 40
+"""Folders and objects in each part of a picture of what takes space; the others are one block."""
+
+
+class Order(NamedTuple):
+    """What a level is sorted by, and whether from the end; folders always stand before objects."""
+
+    column: str = "name"
+    reverse: bool = False
+
+
+@dataclass(slots=True)
+class Level:
+    """The entries of a folder, or those below it whose names hold `search`.
+
+    One thread fills it while others read: entries are only ever added.
+    """
+
+    store: DataStore
+    folder: str = ""
+    search: str = ""
+    order: Order = field(default_factory=Order)
+    filter: str = ""
+    entries: list[Entry] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+    """Places in `entries`, in the order in which they are shown."""
+    selected: set[str] = field(default_factory=set)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Sizes of folders that somebody asked for, in bytes."""
+    skipped: list[Skipped] = field(default_factory=list)
+    complete: bool = False
+    error: CraftsyncError | None = None
+    stopped: bool = False
+
+    def close(self) -> None:
+        """End the listing, and let go of what it has found."""
+        self.stopped = True
+        self.entries, self.shown, self.selected = [], [], set()
+
+    def fill(self) -> Iterator[None]:
+        """List the level; yields after each page of it. An error is kept, with what was listed before."""
+        source = self._source()
+        try:
+            while not self.stopped and (batch := list(islice(source, _PAGE))):
+                self.entries += batch
+                yield
+            self.complete = not self.stopped
+        except CraftsyncError as error:
+            self.error = error
+
+    def _source(self) -> Iterator[Entry]:
+        if not self.search:
+            return objects.listing(self.store, self.folder, on_skipped=self.skipped.append)
+        found = objects.find(self.store, self.folder, on_skipped=self.skipped.append)
+        wanted = self.search.casefold()
+        return (
+            Entry(one["path"], one["size"], one["last_modified"], False)
+            for one in found
+            if wanted in one["path"].rpartition("/")[2].casefold()
+        )
+
+    def arrange(self) -> None:
+        """Sort and filter what is listed so far."""
+        entries, wanted = self.entries, self.filter.casefold()
+        places: Iterable[int] = range(len(entries))
+        if wanted:
+            places = [at for at in places if wanted in self.name(entries[at]).casefold()]
+        order = sorted(places, key=lambda at: self._key(entries[at]), reverse=self.order.reverse)
+        folders = [at for at in order if entries[at].is_folder]
+        self.shown = folders + [at for at in order if not entries[at].is_folder]
+
+    def _key(self, entry: Entry) -> Any:
+        name = entry.path.casefold()
+        if self.order.column == "size":
+            return (self.size(entry) or 0, name)
+        if self.order.column == "time":
+            return (entry.last_modified or "", name)
+        return name
+
+    def size(self, entry: Entry) -> int | None:
+        """Return the bytes of an entry; those of a folder are known once somebody asked."""
+        return self.sizes.get(entry.path) if entry.is_folder else entry.size
+
+    def name(self, entry: Entry) -> str:
+        """Return what an entry is called here: relative to the folder."""
+        return entry.path[len(self.folder) + 1 :] if self.folder else entry.path
+
+    def window(self, start: int, end: int) -> list[tuple[int, Entry]]:
+        """Return the rows from `start` to before `end`, with their places."""
+        start = max(start, 0)
+        return [(start + at, self.entries[place]) for at, place in enumerate(self.shown[start:end])]
+
+    def at(self, row: int) -> Entry | None:
+        return self.entries[self.shown[row]] if 0 <= row < len(self.shown) else None
+
+    def select(self, row: int, how: str, since: int = 0) -> None:
+        """Change the selection: `one`, `toggle`, `range` (from `since` to the row), `all` or `none`."""
+        entry = self.at(row)
+        if how == "none":
+            self.selected = set()
+        elif how == "all":
+            self.selected = {self.entries[place].path for place in self.shown}
+        elif how == "range":
+            rows = self.shown[min(row, since) : max(row, since) + 1]
+            self.selected = {self.entries[place].path for place in rows}
+        elif entry is not None and how == "toggle":
+            self.selected ^= {entry.path}
+        elif entry is not None:
+            self.selected = {entry.path}
+
+    def picked(self) -> list[Entry]:
+        """Return the selected entries, in the order in which they are shown."""
+        return [
+            entry for place in self.shown if (entry := self.entries[place]).path in self.selected
+        ]
+
+    def names(self) -> set[str]:
+        return {self.name(entry) for entry in list(self.entries)}
+
+
+def below(store: DataStore, entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield the path of each object that entries stand for: the object itself, or all below a folder."""
+    for entry in entries:
+        if entry.is_folder:
+            yield from (found["path"] for found in objects.find(store, entry.path))
+        else:
+            yield entry.path
+
+
+class Block(NamedTuple):
+    """A part of a picture of what takes space."""
+
+    name: str
+    bytes: int
+    parts: list[Block]
+
+
+def sizes(store: DataStore, folder: str) -> tuple[dict[str, int], list[Block]]:
+    """Return the bytes below each subfolder, and all of it as blocks of at most two levels."""
+    totals: Counter[str] = Counter()
+    inner: dict[str, Counter[str]] = {}
+    start = len(folder) + 1 if folder else 0
+    for found in objects.find(store, folder):
+        first, slash, rest = found["path"][start:].partition("/")
+        totals[first] += found["size"]
+        if slash:
+            parts = inner.setdefault(first, Counter())
+            parts[rest.partition("/")[0]] += found["size"]
+    blocks = [
+        Block(name, size, [Block(*part, []) for part in _largest(inner.get(name, Counter()))])
+        for name, size in _largest(totals)
+    ]
+    prefix = f"{folder}/" if folder else ""
+    return {prefix + name: totals[name] for name in inner}, blocks
+
+
+def _largest(counted: Counter[str]) -> list[tuple[str, int]]:
+    found = counted.most_common(_MOST_BLOCKS)
+    rest = counted.total() - sum(size for _, size in found)
+    return [*found, ("all others", rest)] if rest else found

@@ -1,0 +1,93 @@
+"""Paths as a tree of folders with counts and sizes, of which a person ticks a part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nicegui import ui
+
+from craftsync.ui import page
+
+MOST_PATHS = 5_000
+"""Paths that a tree shows; a browser gets slow with more."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A folder: what is in it, and what all below it comes to."""
+
+    path: str = ""
+    folders: dict[str, Node] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    """Sizes in bytes, by path."""
+    count: int = 0
+    bytes: int = 0
+
+    def add(self, path: str, size: int) -> None:
+        node = self
+        node.count, node.bytes = node.count + 1, node.bytes + size
+        *folders, _ = path.split("/")
+        for depth, name in enumerate(folders, 1):
+            node = node.folders.setdefault(name, Node("/".join(path.split("/")[:depth])))
+            node.count, node.bytes = node.count + 1, node.bytes + size
+        node.files[path] = size
+
+    def ticked(self, leaves: frozenset[str]) -> list[str]:
+        """Return the fewest paths that mean these files: a folder of which all are meant is one."""
+        found: list[str] = []
+        for node in self.folders.values():
+            inside = node.ticked(leaves)
+            is_whole = sum(map(node.covered, inside)) == node.count
+            found += [node.path] if is_whole else inside
+        return found + [path for path in self.files if path in leaves]
+
+    def covered(self, path: str) -> int:
+        """Return how many files a path below this folder stands for."""
+        if path in self.files:
+            return 1
+        node = self
+        for name in path[len(self.path) :].strip("/").split("/"):
+            if name not in node.folders:
+                return 1
+            node = node.folders[name]
+        return node.count
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return the tree as `ui.tree` takes it."""
+        folders = [
+            {
+                "id": f"{node.path}/",
+                "label": f"{name} ({page.count_shown(node.count, 'file')}, {page.size_shown(node.bytes)})",
+                "icon": "folder",
+                "children": node.shown(),
+            }
+            for name, node in self.folders.items()
+        ]
+        files = [
+            {"id": path, "label": f"{path.rpartition('/')[2]} ({page.size_shown(size)})"}
+            for path, size in self.files.items()
+        ]
+        return folders + files
+
+
+class Ticks:
+    """A tree with a box at each path."""
+
+    def __init__(self, paths: Mapping[str, int] | Iterable[tuple[str, int]], name: str) -> None:
+        self._root = Node()
+        for path, size in paths.items() if isinstance(paths, Mapping) else paths:
+            self._root.add(path, size)
+        self._tree = ui.tree(self._root.shown(), label_key="label", tick_strategy="leaf")
+        self._tree.props["aria-label"] = name
+        if self._root.count <= 40:
+            self._tree.expand()
+
+    @property
+    def bytes(self) -> int:
+        return self._root.bytes
+
+    def ticked(self) -> Sequence[str]:
+        """Return the paths that are ticked, whole folders as one."""
+        return self._root.ticked(frozenset(self._tree.props.get("ticked") or ()))

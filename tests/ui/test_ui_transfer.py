@@ -1,0 +1,162 @@
+"""Bytes in and out of the page: uploads, downloads, folders as a zip, and the second origin."""
+
+from __future__ import annotations
+
+import io
+import socket
+import zipfile
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from craftsync.datastore import DataStore
+from craftsync.ui.content import Content
+from craftsync.ui.guard import Access
+from craftsync.ui.listing import Level, Order, sizes
+from craftsync.ui.preview import histogram, kind_of
+from tests.support.pages import Answer, Ui
+
+
+def put(ui: Ui, path: str, content: bytes, **headers: str) -> Answer:
+    query = urlencode({"at": "local", "path": path})
+    return ui.request("PUT", f"/transfer/object?{query}", content, **headers)
+
+
+def get(ui: Ui, route: str, **values: str) -> Answer:
+    return ui.get(f"/transfer/{route}?{urlencode({'at': 'local', **values})}")
+
+
+def test_an_upload_becomes_an_object_and_comes_back(ui: Ui) -> None:
+    content = bytes(range(256)) * 9000
+    assert put(ui, "uploads/août 1.bin", content).status == 201
+    assert (ui.craftsync.folder / "store/uploads/août 1.bin").read_bytes() == content
+    answer = get(ui, "object", path="uploads/août 1.bin")
+    assert answer.body == content
+    assert quote("août 1.bin") in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../out.txt", "a/../../out.txt", "/out.txt", "a//b", ".craftsync/x", "a/.craftsync/x", "."],
+)
+def test_a_path_that_leads_out_of_the_store_is_refused(ui: Ui, path: str) -> None:
+    answer = put(ui, path, b"x")
+    assert answer.status == 400
+    assert "cannot be written" in answer.text
+    assert not (ui.craftsync.folder / "out.txt").exists()
+    assert get(ui, "object", path=path).status in {400, 404}
+
+
+def test_what_is_there_stays_when_only_new_objects_are_wanted(ui: Ui) -> None:
+    assert put(ui, "kept.txt", b"first").status == 201
+    assert put(ui, "kept.txt", b"second", If_None_Match="*").status == 412
+    assert get(ui, "object", path="kept.txt").body == b"first"
+
+
+def test_an_upload_that_breaks_off_changes_nothing(ui: Ui) -> None:
+    query = urlencode({"at": "local", "path": "broken.bin"})
+    lines = [
+        f"PUT /transfer/object?{query} HTTP/1.1",
+        f"Host: 127.0.0.1:{ui.port}",
+        f"Origin: {ui.address}",
+        f"Cookie: {ui.cookie}",
+        "Content-Length: 1000000",
+    ]
+    with socket.create_connection(("127.0.0.1", ui.port)) as sender:
+        sender.sendall("\r\n".join([*lines, "", ""]).encode() + b"x" * 1000)
+    assert get(ui, "object", path="broken.bin").status == 404
+
+
+def test_an_upload_larger_than_the_disk_is_refused_at_once(ui: Ui) -> None:
+    query = urlencode({"at": "local", "path": "huge.bin"})
+    lines = [
+        f"PUT /transfer/object?{query} HTTP/1.1",
+        f"Host: 127.0.0.1:{ui.port}",
+        f"Origin: {ui.address}",
+        f"Cookie: {ui.cookie}",
+        f"Content-Length: {1 << 60}",
+    ]
+    with socket.create_connection(("127.0.0.1", ui.port)) as sender:
+        sender.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert b" 507 " in sender.recv(100)
+
+
+def test_a_folder_comes_as_a_zip(ui: Ui) -> None:
+    for name, content in (("zipped/a.txt", b"a"), ("zipped/deep/b.bin", b"b" * 100_000)):
+        put(ui, name, content)
+    answer = get(ui, "zip", folder="zipped")
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == ["a.txt", "deep/b.bin"]
+        assert archive.read("deep/b.bin") == b"b" * 100_000
+
+
+def test_a_download_is_never_shown_as_a_page(ui: Ui) -> None:
+    put(ui, "page.html", b"<script>alert(1)</script>")
+    answer = get(ui, "object", path="page.html")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert "sandbox" in answer.headers["content-security-policy"]
+
+
+def test_a_name_with_markup_is_only_letters_in_the_page(ui: Ui) -> None:
+    name = "<img src=x onerror=alert(1)></script><script>alert(2)</script>.txt"
+    for address in (
+        f"/object?{urlencode({'at': 'local', 'path': name})}",
+        f"/store?{urlencode({'at': 'local', 'folder': name})}",
+        f"/store?{urlencode({'at': name})}",
+    ):
+        text = ui.get(address).text
+        assert "<img src=x" not in text
+        assert "<script>alert" not in text
+
+
+def test_the_second_origin_has_no_page_of_html_and_no_svg() -> None:
+    content = Content(1, listening="127.0.0.1", page_port=2, secure=False)
+    for name in ("x.html", "x.svg", "x.xml", "x"):
+        with pytest.raises(KeyError):
+            content.url("127.0.0.1", "local", name)
+    assert content.url("127.0.0.1", "local", "é.png").startswith("http://127.0.0.1:1/")
+
+
+def test_a_token_opens_one_session() -> None:
+    access = Access()
+    token = access.mint()
+    session = access.redeem(token)
+    assert session and access.knows(session)
+    assert access.redeem(token) is None
+    assert not access.knows("é")
+
+
+def test_a_level_is_sorted_filtered_and_selected(ui: Ui) -> None:
+    store = DataStore(ui.craftsync.folder / "levels")
+    for path in ("b.txt", "A.txt", "c/1", "c/2", "d/3"):
+        store.upload_data_store_object(io.BytesIO(path.encode() * len(path)), path)
+    level = Level(store)
+    for _ in level.fill():
+        pass
+    level.arrange()
+    assert [entry.path for _, entry in level.window(0, 9)] == ["c", "d", "A.txt", "b.txt"]
+    level.sizes, blocks = sizes(store, "")
+    assert level.sizes == {"c": 18, "d": 9}
+    assert {block.name: block.bytes for block in blocks} == {
+        "A.txt": 25,
+        "b.txt": 25,
+        "c": 18,
+        "d": 9,
+    }
+    level.order, level.filter = Order("name", reverse=True), "TXT"
+    level.arrange()
+    assert [entry.path for _, entry in level.window(0, 9)] == ["b.txt", "A.txt"]
+    level.select(0, "all")
+    assert level.selected == {"A.txt", "b.txt"}
+
+
+def test_columns_have_a_type_and_a_histogram() -> None:
+    assert kind_of(["1", "", "-3"]) == "integer"
+    assert kind_of(["1.5", "2"]) == "number"
+    assert kind_of(["2026-11-29", "2026-11-30T10:00"]) == "date"
+    assert kind_of(["1", "x"]) == "text"
+    names, counts = histogram([str(number) for number in range(100)])
+    assert len(names) == 20 and sum(counts) == 100
+    assert histogram(["a", "b", "a", ""]) == (["a", "b", "(empty)"], [2, 1, 1])
