@@ -21,7 +21,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --only-binar
 INSTALL := $(PIP) install --no-deps --only-binary :all: --require-hashes --requirement
 ITSELF  := $(PIP) install --no-deps --no-build-isolation --editable .
 
-.PHONY: run test check lint reference man test-exhaustive test-browser campaign bench lock clean
+.PHONY: run test check lint reference notebook man test-exhaustive test-browser campaign bench lock clean
 
 run: $(VENV)/.core        ## See a folder and a store being kept in sync.
 	@$(BIN)/python docs/demo.py
@@ -41,6 +41,9 @@ reference: $(VENV)/.locked  ## Write what is made from the table of options: con
 
 man: $(VENV)/.core        ## Write man pages, made from the help, below build/man.
 	@$(BIN)/python docs/manual.py build/man
+
+notebook: $(VENV)/.locked   ## Run docs/notebook.ipynb and keep what it shows, also as docs/notebook.md.
+	$(BIN)/python docs/notebook.py
 
 test-exhaustive: $(VENV)/.locked  ## Run the full enumerations too, and start each command anew; takes minutes.
 	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign and not browser"

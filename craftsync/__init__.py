@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from craftsync import errors as errors
+    from craftsync import objects as objects
     from craftsync.api import (
         check,
         download_folder,
@@ -54,6 +55,7 @@ __all__ = [
     "download_folder",
     "errors",
     "migrate",
+    "objects",
     "pull",
     "push",
     "sync",
@@ -74,9 +76,9 @@ if not TYPE_CHECKING:  # So that a type checker still reports names that are not
         # Imported when it is first used: importing craftsync is cheap.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if name == "errors":
-            return import_module("craftsync.errors")
         import_module("craftsync.installing").refuse_other_systems()
+        if name in ("errors", "objects"):
+            return import_module(f"craftsync.{name}")
         value = getattr(import_module(_PLACES.get(name, "craftsync.api")), name)
         globals()[name] = value
         return value

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "objects": {"datastore", "migrate", "opening", "config"} | ENGINE,
     "filesystem": {"objects", "datastore", "errors"},
     "api": {"migrate", "progress"} | FRONT | ENGINE,
-    "__init__": {"api", "datastore", "engine", "errors"},
+    "__init__": {"api", "datastore", "engine", "errors", "objects"},
     "serve": {"serve", "stores", "core"} | GROUND,
     "migrate": {"migrate", "runs", "opening", "config"} | ENGINE,
     "doctor": {"doctor", "opening", "config"} | ENGINE,

@@ -52,6 +52,7 @@ PAGES = ["README.md", *(f"docs/{name}.md" for name in ("everyday", "decisions", 
 PAGES += [
     f"docs/{name}.md" for name in ("s3", "migrate", "service", "python", "trash", "stores", "ui")
 ]
+PAGES += ["docs/notebook.md"]
 README_LIMIT = 8 * 1024
 """Bytes: what a stranger reads before the first command."""
 
@@ -173,12 +174,18 @@ def test_shown_s3_commands_work(tmp_path: Path, moto_endpoint: str) -> None:
 
 def test_shown_python_works(tmp_path: Path) -> None:
     (tmp_path / "project" / "datasets").mkdir(parents=True)
-    (tmp_path / "project" / "datasets" / "clients.csv").write_text("id;name\n")
+    (tmp_path / "project" / "datasets" / "clients.csv").write_text("id;name\n1;Zoé\n")
     (tmp_path / "backup").mkdir()
-    [block] = [block for block in BLOCKS["docs/python.md"] if block.kind == "python"]
-    printed = run_python(block, tmp_path, environment(tmp_path))
+    (tmp_path / "second").mkdir()
+    dev = "environments: {dev: {store: directory, path: ./backup}}"
+    (tmp_path / "config.yaml").write_text(dev)
+    variables = environment(tmp_path) | {"CRAFTSYNC_CONFIG": str(tmp_path / "config.yaml")}
+    blocks = [block.body for block in BLOCKS["docs/python.md"] if block.kind == "python"]
+    printed = run_python(Block("", "python", "\n".join(blocks)), tmp_path, variables)
     assert printed.startswith("1 files uploaded, exit code 0\n")
-    assert (tmp_path / "clients.csv").read_text() == "id;name\n"
+    assert printed.endswith("clients.csv removed\n1\n")
+    assert (tmp_path / "clients.csv").read_text() == "id;name\n1;Zoé\n"
+    assert (tmp_path / "copy/datasets/clients.csv").exists()
 
 
 def craft_ai_block(note: str) -> str:

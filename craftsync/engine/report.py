@@ -255,10 +255,11 @@ class Report:
         """Show the report as a table in a notebook, with the paths that are not in sync."""
         from html import escape
 
+        fields = {name: value for name, value in self.as_json().items() if name != "type"}
         rows = "".join(
-            f"<tr><td>{name.replace('_', ' ')}</td><td>{value}</td></tr>"
-            for name, value in self.as_json().items()
-            if name != "type"
+            f"<tr><td>{name.replace('_', ' ')}</td><td>{escape(_shown(value))}</td></tr>"
+            for name, value in fields.items()
+            if value or name == "exit_code"
         )
         rows += "".join(
             f"<tr><td>{escape(issue.kind)}</td><td>{escape(issue.path)}: {escape(issue.reason)}</td></tr>"
@@ -267,6 +268,12 @@ class Report:
         if len(self.issues) > _MOST_SHOWN:
             rows += f"<tr><td></td><td>… {len(self.issues)} of them in .issues</td></tr>"
         return f"<table>{rows}</table>"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {count}" for name, count in value.items())
+    return "yes" if value is True else str(value)
 
 
 class Status(StrEnum):

@@ -138,7 +138,7 @@ def test_store_address_wrapped_in_path_is_rejected(tmp_path: Path) -> None:
 
 PUBLIC = {
     *("DataStore", "Report", "check", "download_folder", "errors", "migrate"),
-    *("pull", "push", "sync", "upload_folder"),
+    *("objects", "pull", "push", "sync", "upload_folder"),
 }
 
 
