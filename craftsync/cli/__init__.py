@@ -27,6 +27,7 @@ MODULES = {
     "sync": "runs",
     "watch": "watch",
     "status": "status",
+    "wait": "status",
     "pause": "watch",
     "resume": "watch",
     "stop": "watch",

@@ -18,7 +18,8 @@ from craftsync.cli.output import holdings_shown, say, say_json, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
-from craftsync.errors import CraftsyncError
+from craftsync.config.parsers import BadWord, parse_seconds
+from craftsync.errors import CraftsyncError, StateError, UsageError
 from craftsync.state import known_conflicts
 
 if TYPE_CHECKING:
@@ -28,9 +29,32 @@ if TYPE_CHECKING:
 Facts = Mapping[str, Any]
 
 
+_QUICK_SECONDS = 0.2
+"""Between two questions to a daemon about what is to change soon."""
+_TRIES = 10
+"""How often a folder that has halted is looked at: it is tried again at once when a scan is asked for."""
+_NOT_YET = 5
+_TRANSIENT = {_NOT_YET, 6}
+"""Exit codes of what ends by itself."""
+
+
 @click.command(cls=common.Command)
-@common.all_of(common.json_option, common.pair_options)
-def status(pair: tuple[str, ...], **flags: Any) -> int:
+@common.all_of(
+    click.option("--watch", "live", is_flag=True, help="Show it until Ctrl-C, as it changes."),
+    click.option(
+        "--check", is_flag=True, help="Print a line a folder; exit 0 only if all are in sync."
+    ),
+    click.option(
+        "--max-lag",
+        metavar="TIME",
+        help="With --check: a folder that was in sync so short a time ago will do (10m).",
+    ),
+    common.json_option,
+    common.pair_options,
+)
+def status(
+    pair: tuple[str, ...], live: bool, check: bool, max_lag: str | None, **flags: Any
+) -> int:
     """Show how a linked folder stands.
 
     Without words it is the one that the current directory lies in; outside of
@@ -39,13 +63,21 @@ def status(pair: tuple[str, ...], **flags: Any) -> int:
     \b
     Examples:
       craftsync status
+      craftsync status --watch
+      craftsync status --check --max-lag 10m datasets
       craftsync status --json data ./backup
     """
-    asked = common.asked_of(flags)
-    if words := common.words_of(flags, pair):
-        found, code = [_facts(one, asked, named=True) for one in opening.every(words, asked)], 0
-    else:
-        found, code = _of_all(opening.all_known(asked), asked)
+    asked, words = common.asked_of(flags), common.words_of(flags, pair)
+    if max_lag is not None and not check:
+        raise UsageError("--max-lag is for --check only.", remedy="Add --check.")
+    if check:
+        most = None if max_lag is None else _seconds(max_lag, "--max-lag")
+        return _check(words, asked, most, as_json=flags["json"])
+    if live:
+        from craftsync.cli.live import follow
+
+        return follow(lambda: _known(words, asked)[0], as_json=flags["json"])
+    found, code = _known(words, asked)
     if flags["json"]:
         say_json(found[0] if len(found) == 1 else found)
     elif sys.stdout.isatty():
@@ -55,6 +87,140 @@ def status(pair: tuple[str, ...], **flags: Any) -> int:
             for line in lines_of(facts):
                 say(line)
     return code
+
+
+def _known(words: Sequence[str], asked: PairOptions) -> tuple[list[dict[str, Any]], int]:
+    """Return how each folder stands, and the exit code of the first that cannot be read."""
+    if words:
+        return [_facts(one, asked, named=True) for one in opening.every(words, asked)], 0
+    return _of_all(opening.all_known(asked), asked)
+
+
+def _kept(words: Sequence[str], asked: PairOptions) -> list[pairs.Pair]:
+    """Return the folders that are to be in sync: where none is configured, those that are known."""
+    if words or pairs.of_configuration(asked):
+        return opening.every(words, asked)
+    return opening.all_known(asked)
+
+
+def _check(
+    words: Sequence[str], asked: PairOptions, max_lag: float | None, *, as_json: bool
+) -> int:
+    from craftsync.daemon.status import exit_code_of
+
+    found, _ = _of_all(_kept(words, asked), asked)
+    codes = [exit_code_of(facts) for facts in found]
+    for number, facts in enumerate(found):
+        recent = max_lag is not None and (facts.get("lag") or max_lag + 1) <= max_lag
+        if recent and facts["pid"] is not None and codes[number] in _TRANSIENT:
+            codes[number] = 0
+    if as_json:
+        lines = [{**facts, "exit_code": code} for facts, code in zip(found, codes, strict=True)]
+        say_json(lines[0] if len(lines) == 1 else lines)
+    else:
+        for facts in found:
+            say(checked_line(facts))
+    return _most_serious(codes)
+
+
+def checked_line(facts: Facts) -> str:
+    """Return in one line how a folder stands, and why."""
+    words = facts.get("reason") or ("no daemon runs" if facts["pid"] is None else "")
+    reason = f" ({words})" if words else ""
+    name = facts["folder"] or f"{facts['root']} ⇄ {facts['store']}"
+    return shown(f"{name}: {facts['state']}{reason}: {headline_of(facts)}")
+
+
+def _most_serious(codes: Sequence[int]) -> int:
+    """Return the exit code to leave with: what needs a person first, then what failed, then what passes."""
+    order = (7, 78, 3, 4, 2, 1, 5, 6, 0)
+    return min(codes, key=lambda code: order.index(code) if code in order else 5, default=0)
+
+
+def _seconds(word: str, flag: str) -> float:
+    try:
+        return parse_seconds(word)
+    except BadWord as bad:
+        raise UsageError(f"{flag}: {word!r} {bad}.", remedy=bad.remedy) from bad
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.option(
+        "--timeout", default="5m", metavar="TIME", help="How long at most, such as 90s or 1h. [5m]"
+    ),
+    common.json_option,
+    common.option("quiet"),
+    common.pair_options,
+)
+def wait(pair: tuple[str, ...], timeout: str, **flags: Any) -> int:
+    """Wait until everything changed so far is in sync, and return then.
+
+    The running daemon is made to scan everything, so that no change is missed.
+    It returns at once when something waits for a person or has failed: the exit
+    codes are those of sync. After the timeout it is 5, or 6 when files stay
+    busy. A daemon that does not run yet is waited for.
+
+    \b
+    Examples:
+      craftsync wait datasets
+      craftsync wait --timeout 30s && echo in sync
+    """
+    asked, words = common.asked_of(flags), common.words_of(flags, pair)
+    from craftsync.clock import SystemClock
+
+    clock = SystemClock()
+    ends = clock.monotonic() + _seconds(timeout, "--timeout")
+    left = {one: _Awaited(one, asked) for one in _kept(words, asked)}
+    while True:
+        codes = [each.look() for each in left.values()]
+        if all(code not in _TRANSIENT for code in codes) or clock.monotonic() >= ends:
+            break
+        clock.sleep(_QUICK_SECONDS)
+    found = [each.facts for each in left.values()]
+    if flags["json"]:
+        say_json(found[0] if len(found) == 1 else found)
+    elif not flags["quiet"]:
+        for facts in found:
+            say(checked_line(facts))
+    return _most_serious(codes)
+
+
+class _Awaited:
+    """A folder that is to be in sync, and whether its daemon was made to scan everything since."""
+
+    def __init__(self, pair: pairs.Pair, asked: PairOptions) -> None:
+        self._pair = pair
+        self._asked = asked
+        self._scans = False
+        self._halted = 0
+        self.facts = _unreadable(pair, CraftsyncError("No daemon runs."))
+
+    def look(self) -> int:
+        """Return the exit code for how it stands now; one of those that pass while it is not known."""
+        from craftsync.daemon.status import exit_code_of
+
+        try:
+            self._scans = self._scans or watch.tell(self._pair, self._asked, "sync") is not None
+        except (UsageError, StateError):
+            # It is paused, or has ended this moment.
+            self._scans = False
+        self.facts, _ = _one_of(self._pair, self._asked)
+        if self.facts["pid"] is None:
+            # One that is started later scans everything by itself, and this asks it all the same.
+            self._scans = False
+            return _NOT_YET
+        code = exit_code_of(self.facts)
+        if self.facts["state"] == "halted":
+            self._halted += 1
+            return code if self._halted > _TRIES else _NOT_YET
+        is_done = self.facts["state"] == "watching" and self.facts["pending"] == 0
+        return code if self._scans and is_done else _NOT_YET
+
+
+def _one_of(pair: pairs.Pair, asked: PairOptions) -> tuple[dict[str, Any], int]:
+    found, code = _of_all([pair], asked)
+    return found[0], code
 
 
 def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[str, Any]], int]:
@@ -206,21 +372,28 @@ _MOST_SHOWN = 10
 
 def show(statuses: Sequence[Facts]) -> None:
     """Print one panel for each pair."""
-    from rich.console import Console, Group
+    from rich.console import Console
+
+    Console().print(panels(statuses))
+
+
+def panels(statuses: Sequence[Facts]) -> RenderableType:
+    """Return one panel for each pair."""
+    from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text
 
-    console = Console()
-    for facts in statuses:
-        state = str(facts["state"])
-        console.print(
+    return Group(
+        *(
             Panel(
                 Group(*_rows(facts)),
                 title=Text(f"{shown(facts['root'])} ↔ {shown(facts['store'])}"),
-                subtitle=Text(f"{facts['mode'] or ''} {state}".strip()),
-                border_style=_COLOURS.get(state, "none"),
+                subtitle=Text(f"{facts['mode'] or ''} {facts['state']}".strip()),
+                border_style=_COLOURS.get(str(facts["state"]), "none"),
             )
+            for facts in statuses
         )
+    )
 
 
 def _rows(facts: Facts) -> Iterator[RenderableType]:
@@ -243,15 +416,27 @@ def _rows(facts: Facts) -> Iterator[RenderableType]:
 def _headline(facts: Facts) -> Text:
     from rich.text import Text
 
-    waiting = [f"{facts[name]} {name}" for name in ("conflicts", "held", "problems") if facts[name]]
-    if facts["pending"]:
-        waiting.append(f"{facts['pending']} pending")
+    if is_in_sync(facts):
+        return Text(headline_of(facts), style="bold green")
+    return Text(headline_of(facts), style="bold yellow" if _amounts(facts) else "bold")
+
+
+def headline_of(facts: Facts) -> str:
+    """Return whether a folder is in sync, and what is not: "2 conflicts, last in sync …"."""
     last = facts["last_success"]
     since = f"last in sync {last}" if last else "not in sync yet"
-    if waiting or facts["state"] != "watching" or not facts["last_success"]:
-        # Nobody has looked since a daemon stopped, so that it is in sync is not known.
-        return Text(", ".join([*waiting, since]), style="bold yellow" if waiting else "bold")
-    return Text(f"In sync; {since}", style="bold green")
+    return f"In sync; {since}" if is_in_sync(facts) else ", ".join([*_amounts(facts), since])
+
+
+def is_in_sync(facts: Facts) -> bool:
+    """Return whether nothing is known to differ; after a daemon stopped, nobody knows."""
+    is_known = facts["state"] == "watching" and facts["last_success"]
+    return bool(is_known) and not _amounts(facts)
+
+
+def _amounts(facts: Facts) -> list[str]:
+    names = ("conflicts", "held", "problems", "busy", "pending")
+    return [f"{facts[name]} {name}" for name in names if facts.get(name)]
 
 
 def _waiting(facts: Facts) -> Iterator[RenderableType]:

@@ -24,6 +24,7 @@ _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([hdw])", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _ADDRESS = re.compile(r"(?:(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*)):)?(?P<port>\d{1,5})")
 _CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+*-]+(?:\s*;\s*[ -:<-~]+=[ -~]+)?", re.ASCII)
@@ -215,14 +216,16 @@ def parse_transfers(word: object) -> int:
 
 
 def parse_seconds(word: object) -> float:
-    """Read a time of more than no seconds."""
+    """Read a time of more than no seconds: "90", "90s", "1.5m" or "2h"."""
+    text = str(word).strip()
+    unit = _SECONDS.get(text[-1:].lower(), 0)
     try:
-        seconds = 0.0 if isinstance(word, bool) else float(str(word))
+        seconds = 0.0 if isinstance(word, bool) else float(text[:-1] if unit else text)
     except ValueError:
         seconds = 0.0
     if 0 < seconds < float("inf"):
-        return seconds
-    raise BadWord("is not a time", "Use a number of seconds greater than 0.")
+        return seconds * (unit or 1)
+    raise BadWord("is not a time", "Use a number of seconds greater than 0, or one such as 5m.")
 
 
 def parse_address(word: object) -> tuple[str, int]:

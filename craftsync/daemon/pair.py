@@ -208,7 +208,10 @@ class FolderService:
         if self.is_halted or self._stop.is_set():
             # Nobody watches or counts any more.
             word = "halted" if self.is_halted else "stopped"
-            return FolderState(word, conflicts=known.conflicts, last_success_ns=last_ns)
+            code = getattr(self.error, "exit_code", 1) if self.is_halted else None
+            return FolderState(
+                word, conflicts=known.conflicts, last_success_ns=last_ns, error_code=code
+            )
         state = "scanning" if known.state == "stopped" else known.state
         if self._held and state != "transferring":
             state = "paused"

@@ -44,6 +44,12 @@ class Waiting:
         self._left_out: set[str] = set()
 
     @property
+    def busy(self) -> int:
+        """How many paths changed while a run was about to take them up, and are tried again."""
+        with self._lock:
+            return len(self._busy)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing keeps both sides from holding the same; of a conflict both hold both versions."""
         with self._lock:
@@ -184,10 +190,32 @@ class FolderState:
     """When everything is looked at again, on the session's monotonic clock; changes with each full run."""
     transfers_at_once: int | None = None
     """How many short transfers the store is found to be worth, `None` where that is not looked for or not yet known."""
+    error_code: int | None = None
+    """The exit code of the error that halted it, `None` while it is not halted."""
     progress: ProgressEvent | None = None
     """How far the run under way has come, `None` between runs."""
     last_report: Report | None = None
     """The outcome of the last run that ended."""
+
+
+_AGAIN = 5
+"""The exit code of what another try may mend."""
+
+
+def exit_code_of(facts: Mapping[str, Any]) -> int:
+    """Return the exit code for how a folder stands: 0 where nothing is known to differ, and a daemon watches.
+
+    `facts` are the fields of `status --json`.
+    """
+    if facts["state"] == "halted":
+        return facts.get("error_code") or 1
+    for name, code in (("held", 7), ("conflicts", 4), ("problems", 1), ("busy", 6)):
+        if facts.get(name):
+            return code
+    if facts["state"] == "stopped" and facts.get("reason"):
+        return 3
+    watches = facts["state"] in ("watching", "scanning")
+    return 0 if watches and facts["pending"] == 0 and facts["last_success"] else _AGAIN
 
 
 def of_running(
@@ -214,10 +242,8 @@ def of_running(
         **pair,
         "pid": os.getpid(),
         "pending": state.pending,
-        # Those of the last runs, or the copies that nobody has settled.
-        "conflicts": max(waiting.count(Issue.CONFLICT), state.conflicts),
-        "held": waiting.count(Issue.HELD),
-        "problems": waiting.count(Issue.PROBLEM),
+        **_counts(state, waiting),
+        "error_code": state.error_code,
         "last_success": iso(last_ns) if last_ns else None,
         "last_success_seconds": last_ns / 1e9 if last_ns else None,
         "lag": max(0.0, (now_ns - last_ns) / 1e9) if last_ns else None,
@@ -229,4 +255,14 @@ def of_running(
         "transfers_at_once": state.transfers_at_once,
         "bwlimit": {"upload": rates[0], "download": rates[1]},
         "totals": {name: totals.get(name, 0) for name in _TOTALS},
+    }
+
+
+def _counts(state: FolderState, waiting: Waiting) -> dict[str, int]:
+    return {
+        # Those of the last runs, or the copies that nobody has settled.
+        "conflicts": max(waiting.count(Issue.CONFLICT), state.conflicts),
+        "held": waiting.count(Issue.HELD),
+        "problems": waiting.count(Issue.PROBLEM),
+        "busy": waiting.busy,
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.support.cli import SCRIPT, Craftsync
+from tests.support.cli import SCRIPT, Craftsync, until
 
 _TOKEN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+")
 
@@ -28,6 +29,14 @@ class Terminal:
     @property
     def sent(self) -> str:
         return self._sent.decode(errors="replace")
+
+    def until(self, words: str) -> None:
+        """Wait until the program has sent this."""
+        until(lambda: words in self.sent, f"{words!r} on the terminal")
+
+    def interrupt(self) -> None:
+        """Do what Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
         """Wait for the end of the program and of what it sends, and return its exit code."""

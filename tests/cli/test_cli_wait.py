@@ -1,0 +1,151 @@
+"""`craftsync wait`, `status --check` and `status --watch`: for scripts, health checks and those who look on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from craftsync.daemon.status import exit_code_of
+from tests.support.cli import Craftsync
+from tests.support.daemons import Daemon, running
+from tests.support.terminal import on_a_terminal
+
+
+@pytest.fixture
+def root(craftsync: Craftsync) -> Path:
+    craftsync.config.write_text(
+        "environments:\n  archive: {store: directory, path: store}\n"
+        "folders:\n  datasets: {root: root, environment: archive}\n"
+    )
+    craftsync.write("store/from-there.csv")
+    return craftsync.write("root/first.csv").parent
+
+
+@pytest.fixture
+def daemon(craftsync: Craftsync, root: Path) -> Iterator[Daemon]:
+    # No file is settled within the test: only a scan finds what changed.
+    with running(craftsync, "--settle", "1000", "datasets") as daemon:
+        yield daemon
+
+
+def test_wait_returns_when_all_changes_so_far_have_arrived(
+    craftsync: Craftsync, root: Path, daemon: Daemon
+) -> None:
+    for number in range(3):
+        craftsync.write(f"root/new-{number}", "x" * number)
+        run = craftsync("wait", "datasets")
+        assert (run.code, run.err) == (0, "")
+        assert f"new-{number}" in craftsync.files("store")
+    assert run.text.startswith("datasets: watching: In sync; last in sync 20")
+    facts = json.loads(craftsync("wait", "--json").out)
+    assert (facts["folder"], facts["pending"]) == ("datasets", 0)
+
+
+def test_wait_exits_4_while_a_conflict_waits(
+    craftsync: Craftsync, root: Path, daemon: Daemon
+) -> None:
+    assert craftsync("wait").code == 0
+    craftsync.write("root/first.csv", "one")
+    craftsync.write("store/first.csv", "another")
+    run = craftsync("wait")
+    assert (run.code, "1 conflicts" in run.text) == (4, True)
+    assert craftsync("status", "--check").code == 4
+    assert craftsync("status", "--check", "--max-lag", "1h").code == 4
+
+
+def test_wait_exits_5_after_its_timeout(craftsync: Craftsync, root: Path) -> None:
+    run = craftsync("wait", "--timeout", "0.1s")
+    assert (run.code, "no daemon runs" in run.text) == (5, True)
+    with running(craftsync, "datasets"):
+        assert craftsync("wait").code == 0
+        assert craftsync("pause").code == 0
+        run = craftsync("wait", "--timeout", "0.1")
+        assert (run.code, "paused on request" in run.text) == (5, True)
+    assert craftsync("wait", "--timeout", "soon").code == 2
+
+
+def test_wait_exits_3_when_the_folder_is_gone(
+    craftsync: Craftsync, root: Path, daemon: Daemon
+) -> None:
+    assert craftsync("wait").code == 0
+    root.rename(root.with_name("elsewhere"))
+    daemon.until_state("halted")
+    run = craftsync("wait")
+    assert (run.code, "that its disk is mounted" in run.text) == (3, True)
+
+
+def test_check_needs_a_daemon_and_a_folder_in_sync(craftsync: Craftsync, root: Path) -> None:
+    assert craftsync("status", "--check").code == 5
+    with running(craftsync, "datasets"):
+        assert craftsync("wait").code == 0
+        run = craftsync("status", "--check")
+        assert (run.code, run.text.startswith("datasets: watching: In sync")) == (0, True)
+        assert json.loads(craftsync("status", "--check", "--json").out)["exit_code"] == 0
+    # What was in sync a moment ago is not kept so by anybody.
+    assert craftsync("status", "--check", "--max-lag", "1h").code == 5
+    assert craftsync("status", "--max-lag", "1h").code == 2
+
+
+def test_check_with_max_lag_bears_a_pause_until_it_is_too_long(
+    craftsync: Craftsync, root: Path, daemon: Daemon
+) -> None:
+    assert craftsync("wait").code == 0
+    assert craftsync("pause").code == 0
+    assert craftsync("status", "--check").code == 5
+    assert craftsync("status", "--check", "--max-lag", "1h").code == 0
+    assert craftsync("status", "--check", "--max-lag", "0.000001").code == 5
+
+
+def test_live_status_prints_a_line_for_each_change(
+    craftsync: Craftsync, root: Path, daemon: Daemon
+) -> None:
+    assert craftsync("wait").code == 0
+    following = craftsync.start("status", "--watch", "--json", "datasets")
+    assert following.stdout
+    with following:
+        assert json.loads(following.stdout.readline())["state"] == "watching"
+        assert craftsync("pause").code == 0
+        assert json.loads(following.stdout.readline())["state"] == "paused"
+        following.terminate()
+
+
+def test_live_status_on_a_terminal_stays_in_place(
+    craftsync: Craftsync, root: Path, daemon: Daemon
+) -> None:
+    assert craftsync("wait").code == 0
+    with on_a_terminal(craftsync, 100, "status", "--watch", "datasets") as terminal:
+        terminal.until("In sync")
+        assert craftsync("pause").code == 0
+        terminal.until("paused on request")
+        terminal.interrupt()
+        assert terminal.end() == 0
+
+
+FACTS = {"state": "watching", "pending": 0, "last_success": "2026-11-29T10:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({}, 0),
+        ({"state": "scanning"}, 0),
+        ({"pending": 3}, 5),
+        ({"pending": None}, 5),
+        ({"last_success": None}, 5),
+        ({"state": "offline"}, 5),
+        ({"state": "paused"}, 5),
+        ({"state": "stopped"}, 5),
+        ({"state": "stopped", "reason": "The folder is not there."}, 3),
+        ({"busy": 1}, 6),
+        ({"busy": 1, "problems": 1}, 1),
+        ({"conflicts": 1, "problems": 1}, 4),
+        ({"conflicts": 1, "held": 1}, 7),
+        ({"state": "halted", "error_code": 78, "held": 1}, 78),
+        ({"state": "halted"}, 1),
+    ],
+)
+def test_exit_code_follows_from_the_status(changed: dict[str, object], code: int) -> None:
+    assert exit_code_of({**FACTS, **changed}) == code
