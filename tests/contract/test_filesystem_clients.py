@@ -8,7 +8,8 @@ from pathlib import Path
 from secrets import token_hex
 from threading import Barrier
 
-import dask.bag
+import dask.config
+import dask.dataframe
 import fsspec
 import numpy as np
 import pandas as pd
@@ -86,13 +87,16 @@ def test_pyarrow_writes_and_reads_a_partitioned_dataset(url: str) -> None:
     assert found.count_rows() == 3
 
 
-def test_dask_reads_many_objects_in_blocks(url: str) -> None:
-    """`dask.dataframe` reads in the same way where its own dependencies are installed."""
+@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")  # Dask's own business.
+def test_dask_reads_many_objects_in_blocks_and_writes_parquet(url: str) -> None:
     for number in range(3):
         TABLE.to_csv(f"{url}/part-{number}.csv", index=False)
-    lines = dask.bag.read_text(f"{url}/part-*.csv", blocksize=16)
-    assert lines.npartitions > 3
-    assert len(lines.compute(scheduler="threads")) == 12
+    frame = dask.dataframe.read_csv(f"{url}/part-*.csv", blocksize=12)
+    assert frame.npartitions > 3
+    with dask.config.set(scheduler="threads"):
+        assert frame["score"].sum().compute() == 3 * TABLE["score"].sum()
+        frame.to_parquet(f"{url}/all.parquet")
+        assert len(dask.dataframe.read_parquet(f"{url}/all.parquet")) == 9
 
 
 def test_zarr_writes_an_array_and_reads_a_part_of_it(url: str) -> None:
