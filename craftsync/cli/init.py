@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +13,12 @@ from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
-from craftsync.config import edit, options, pairs, places
+from craftsync.config import edit, linking, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config, Folder
 from craftsync.config.options import Option, PairOptions
-from craftsync.config.places import DirectoryLocation, Location, S3Access, S3Location
-from craftsync.config.secrets import TOKEN_ENV
+from craftsync.config.places import DirectoryLocation, S3Access
 from craftsync.errors import CraftsyncError, UsageError, nearest
-
-_NOT_A_NAME = re.compile(r"[^\w.-]+")
 
 
 @click.command(cls=common.Command)
@@ -48,7 +43,7 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
     access = pairs.access_of(asked)
     name, root, store = _words(words, file, known, access)
     location = places.resolve(store, known, access)
-    content = edit.with_entries(old, file, _entries(known, name, root, store, location))
+    content = edit.with_entries(old, file, linking.entries(known, name, root, store, location))
     for folder in (Path(root), location.path if isinstance(location, DirectoryLocation) else None):
         if folder is not None and not folder.is_dir():
             folder.mkdir(parents=True)
@@ -76,19 +71,23 @@ def _words(
         places.refuse_nesting(Path(root), places.resolve(word, known, access))
 
     if not words and sys.stdin.isatty():
-        root = _absolute(_prompt("Folder to keep in sync", lambda word: _refuse_root(word, known)))
+        root = linking.absolute(
+            _prompt("Folder to keep in sync", lambda word: linking.refuse_root(word, known))
+        )
         store = _prompt(
             "Store (s3://bucket/prefix, craft-ai://, /folder or an environment)",
             lambda word: refuse_store(word, root),
         )
-        name = _prompt("Name", lambda word: _refuse_name(word, file, known), _name_of(root))
+        name = _prompt(
+            "Name", lambda word: linking.refuse_name(word, file, known), linking.name_of(root)
+        )
         return name, root, store
     if len(words) not in {2, 3}:
         raise UsageError("It is not clear what is meant.", remedy="Give [NAME] ROOT STORE.")
-    root, store = _absolute(words[-2]), words[-1]
-    name = words[0] if len(words) == 3 else _name_of(root)
-    _refuse_name(name, file, known)
-    _refuse_root(root, known)
+    root, store = linking.absolute(words[-2]), words[-1]
+    name = words[0] if len(words) == 3 else linking.name_of(root)
+    linking.refuse_name(name, file, known)
+    linking.refuse_root(root, known)
     refuse_store(store, root)
     return name, root, store
 
@@ -105,88 +104,6 @@ def _prompt(question: str, refuse: Callable[[str], None], default: str | None = 
 
     answer: str = click.prompt(question, default, value_proc=accepted)
     return answer
-
-
-def _refuse_root(word: str, known: Config) -> None:
-    """Raise `UsageError` for a folder that overlaps with one that is configured already."""
-    root = Path(_absolute(word))
-    for name, folder in known.folders.items():
-        if relation := places.relation(root, folder.root):
-            raise UsageError(
-                f"{root} {relation} {folder.root}, the folder {name} of the configuration.",
-                remedy=f"Use that one (craftsync sync {name}), or folders beside each other.",
-            )
-
-
-def _refuse_name(name: str, file: Path, known: Config) -> None:
-    """Raise `UsageError` for a name that is taken, or that would not be one word for the command line."""
-    if name in known.folders:
-        raise UsageError(
-            f"{file} has a folder {name!r} already.",
-            remedy="Give another NAME, or edit that one in the file.",
-        )
-    if not name or _NOT_A_NAME.search(name):
-        raise UsageError(
-            f"{name!r} cannot be a NAME.", remedy="Use letters, digits, dots, dashes, underscores."
-        )
-
-
-def _entries(
-    known: Config, name: str, root: str, store: str, location: Location
-) -> dict[str, tuple[str, dict[str, str]]]:
-    """Return what is to be added: the folder, and its environment where it is not there yet."""
-    entries, environment = {}, store
-    if store.partition(":")[0] not in known.environments or "://" in store:
-        label = _free(name, known)
-        entries["environments"] = (label, _keys_of(location))
-        folder = getattr(location, "folder", "")
-        environment = f"{label}:{folder}" if folder else label
-    entries["folders"] = (name, {"root": root, "environment": environment})
-    return entries
-
-
-def _keys_of(location: Location) -> dict[str, str]:
-    """Return the keys of the environment that stands for a place."""
-    if isinstance(location, DirectoryLocation):
-        return {"store": "directory", "path": str(location.path)}
-    if isinstance(location, S3Location):
-        access = location.access
-        keys = {
-            "store": "s3",
-            "bucket": location.bucket,
-            "prefix": location.prefix,
-            "profile": access.profile,
-            "region": access.region,
-            "endpoint_url": access.endpoint_url,
-            "request_payer": "true" if access.request_payer else None,
-            "content_type": access.content_type,
-            "storage_class": access.storage_class,
-            "sse": access.sse,
-        }
-    else:
-        keys = {
-            "store": "craft-ai",
-            "url": location.url,
-            "control_url": location.access.control_url,
-            "token_env": TOKEN_ENV,
-        }
-    return {key: value for key, value in keys.items() if value}
-
-
-def _free(name: str, known: Config) -> str:
-    """Return a name for an environment that no other has."""
-    label, number = name, 2
-    while label in known.environments:
-        label, number = f"{name}-{number}", number + 1
-    return label
-
-
-def _name_of(root: str) -> str:
-    return _NOT_A_NAME.sub("-", os.path.basename(root)).strip("-") or "folder"
-
-
-def _absolute(word: str) -> str:
-    return os.path.abspath(os.path.expanduser(word))
 
 
 def _next_steps(name: str) -> list[str]:

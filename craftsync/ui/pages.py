@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from craftsync.ui import browser, overview, preview, review, transfer
+from craftsync.ui import browser, conflicts, overview, preview, review, transfer
 from craftsync.ui.workspace import Workspace
 
 
 def register(app: FastAPI, workspace: Workspace) -> None:
     """Register all pages."""
     browser.register(workspace)
+    conflicts.register(workspace)
     overview.register(workspace)
     preview.register(workspace)
     review.register(workspace)

@@ -162,9 +162,13 @@ def show_text(content: Content) -> Ready:
     return build
 
 
-def numbered(lines: Sequence[str], classes: Sequence[str] = ()) -> None:
+def numbered(lines: Sequence[str], classes: Sequence[str] = (), *, diff: bool = False) -> None:
     """Show lines with their numbers; `classes` are those of each line."""
-    shown = ui.element("pre").classes("text").props("tabindex=0 role=region aria-label=Text")
+    shown = (
+        ui.element("pre")
+        .classes("text diff" if diff else "text")
+        .props("tabindex=0 role=region aria-label=Text")
+    )
     with shown:
         for number, line in enumerate(lines):
             page.text(line or " ", classes[number] if classes else "", "span")
@@ -189,9 +193,7 @@ def show_table(content: Content) -> Ready:
     if content.size > _TABLE_HEAD:
         text = text.rpartition("\n")[0]
     rows = list(
-        islice(
-            csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)), _MOST_ROWS + 1
-        )
+        islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text)), _MOST_ROWS + 1)
     )
     if not rows:
         return lambda: page.empty("draft", "This table is empty.")
@@ -201,7 +203,8 @@ def show_table(content: Content) -> Ready:
     return lambda: columns(titles, body, said if is_all else f"The first {said}")
 
 
-def _delimiter(text: str) -> str:
+def delimiter(text: str) -> str:
+    """Return what separates the columns of a text."""
     line = text.partition("\n")[0]
     return max(",;\t|", key=line.count)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
@@ -92,7 +93,10 @@ class _Deletes:
             )
             return
         for (kind, reason), rows in groupby(held, key=lambda one: (one.kind, one.reason)):
-            self._group(_KINDS.get(kind, kind), reason, list(rows))
+            shown = list(rows)
+            others = [one.path for one in held if (one.kind, one.reason) != (kind, reason)]
+            ticks = partial(Ticks, others=others, exact=count > len(held))
+            self._group(_KINDS.get(kind, kind), reason, shown, ticks)
         if count > len(held):
             page.text(
                 f"{count - len(held):,} more are held; Approve all and Reject all mean them too.",
@@ -117,13 +121,15 @@ class _Deletes:
             ]
             return held, session.state.held.count(), sum(1 for _ in session.deleted())
 
-    def _group(self, what: str, reason: str, rows: Sequence[_Held]) -> None:
+    def _group(
+        self, what: str, reason: str, rows: Sequence[_Held], make: Callable[..., Ticks]
+    ) -> None:
         with ui.element("section").classes("card"):
             page.text(what, tag="h2")
             page.text(
                 f"Held because {reason}; since {page.time_shown(rows[0].since)}", "muted wrap"
             )
-            ticks = Ticks(((one.path, one.size) for one in rows), what)
+            ticks = make(((one.path, one.size) for one in rows), what)
             page.text(
                 f"{page.count_shown(len(rows), 'file')}, {page.size_shown(ticks.bytes)}", "muted"
             )
@@ -220,7 +226,7 @@ class _Trash:
                 self._run(stamp, list(rows))
         else:
             newest = {entry.path: entry.size for entry in reversed(entries)}
-            ticks = Ticks(dict(sorted(newest.items())), "Trash")
+            ticks = Ticks(dict(sorted(newest.items())), "Trash", exact=more)
             ui.button(
                 "Restore selected",
                 on_click=lambda: self._restore(

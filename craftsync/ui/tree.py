@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,13 +34,13 @@ class Node:
             node.count, node.bytes = node.count + 1, node.bytes + size
         node.files[path] = size
 
-    def ticked(self, leaves: frozenset[str]) -> list[str]:
-        """Return the fewest paths that mean these files: a folder of which all are meant is one."""
+    def ticked(self, leaves: frozenset[str], split: Callable[[str], bool]) -> list[str]:
+        """Return the fewest paths that mean these files: a folder of which all are meant is one, unless it is `split`."""
         found: list[str] = []
         for node in self.folders.values():
-            inside = node.ticked(leaves)
+            inside = node.ticked(leaves, split)
             is_whole = sum(map(node.covered, inside)) == node.count
-            found += [node.path] if is_whole else inside
+            found += [node.path] if is_whole and not split(node.path) else inside
         return found + [path for path in self.files if path in leaves]
 
     def covered(self, path: str) -> int:
@@ -73,9 +73,22 @@ class Node:
 
 
 class Ticks:
-    """A tree with a box at each path."""
+    """A tree with a box at each path.
 
-    def __init__(self, paths: Mapping[str, int] | Iterable[tuple[str, int]], name: str) -> None:
+    `others` are paths outside this tree that no folder of it may stand for;
+    with `exact`, none stands for what is in it.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[str, int] | Iterable[tuple[str, int]],
+        name: str,
+        *,
+        others: Iterable[str] = (),
+        exact: bool = False,
+    ) -> None:
+        self._exact = exact
+        self._split = {above for path in others for above in _above(path)}
         self._root = Node()
         for path, size in paths.items() if isinstance(paths, Mapping) else paths:
             self._root.add(path, size)
@@ -90,4 +103,11 @@ class Ticks:
 
     def ticked(self) -> Sequence[str]:
         """Return the paths that are ticked, whole folders as one."""
-        return self._root.ticked(frozenset(self._tree.props.get("ticked") or ()))
+        leaves = frozenset(self._tree.props.get("ticked") or ())
+        return self._root.ticked(leaves, lambda folder: self._exact or folder in self._split)
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield each folder above a path."""
+    while path := path.rpartition("/")[0]:
+        yield path

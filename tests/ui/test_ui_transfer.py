@@ -10,10 +10,12 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from craftsync.datastore import DataStore
+from craftsync.ui.conflicts import table_difference
 from craftsync.ui.content import Content
 from craftsync.ui.guard import Access
 from craftsync.ui.listing import Level, Order, sizes
 from craftsync.ui.preview import histogram, kind_of
+from craftsync.ui.tree import Node
 from tests.support.pages import Answer, Ui
 
 
@@ -160,3 +162,24 @@ def test_columns_have_a_type_and_a_histogram() -> None:
     names, counts = histogram([str(number) for number in range(100)])
     assert len(names) == 20 and sum(counts) == 100
     assert histogram(["a", "b", "a", ""]) == (["a", "b", "(empty)"], [2, 1, 1])
+
+
+def test_tables_are_compared_by_a_key_where_there_is_one() -> None:
+    titles, rows, key = table_difference("id,n\n1,a\n2,b\n", "id,n\n2,c\n3,d\n")
+    assert (titles, key) == (["id", "n"], "id")
+    assert [(row.mark, row.cells) for row in rows] == [
+        ("-", ["1", "a"]),
+        ("~", ["2", "c"]),
+        ("+", ["3", "d"]),
+    ]
+    assert table_difference("n\na\na\n", "n\na\nb\n")[2] == ""
+
+
+def test_a_folder_stands_for_its_paths_only_where_all_are_meant() -> None:
+    root = Node()
+    for path in ("a/1", "a/2", "b/3", "b/c/4"):
+        root.add(path, 1)
+    meant = frozenset({"a/1", "a/2", "b/3"})
+    assert root.ticked(meant, lambda folder: False) == ["a", "b/3"]
+    assert root.ticked(meant, lambda folder: folder == "a") == ["a/1", "a/2", "b/3"]
+    assert root.ticked(meant | {"b/c/4"}, lambda folder: False) == ["a", "b"]

@@ -1,0 +1,100 @@
+"""A new linked folder for the configuration: its names, what is refused, and the entries that stand for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from craftsync.config import places
+from craftsync.config.file import Config
+from craftsync.config.places import DirectoryLocation, Location, S3Location
+from craftsync.config.secrets import TOKEN_ENV
+from craftsync.errors import UsageError
+
+_NOT_A_NAME = re.compile(r"[^\w.-]+")
+
+
+def refuse_root(word: str, known: Config) -> None:
+    """Raise `UsageError` for a folder that overlaps with one that is configured already."""
+    root = Path(absolute(word))
+    for name, folder in known.folders.items():
+        if relation := places.relation(root, folder.root):
+            raise UsageError(
+                f"{root} {relation} {folder.root}, the folder {name} of the configuration.",
+                remedy=f"Use that one (craftsync sync {name}), or folders beside each other.",
+            )
+
+
+def refuse_name(name: str, file: Path, known: Config) -> None:
+    """Raise `UsageError` for a name that is taken, or that would not be one word for the command line."""
+    if name in known.folders:
+        raise UsageError(
+            f"{file} has a folder {name!r} already.",
+            remedy="Give another NAME, or edit that one in the file.",
+        )
+    if not name or _NOT_A_NAME.search(name):
+        raise UsageError(
+            f"{name!r} cannot be a NAME.", remedy="Use letters, digits, dots, dashes, underscores."
+        )
+
+
+def entries(
+    known: Config, name: str, root: str, store: str, location: Location
+) -> dict[str, tuple[str, dict[str, str]]]:
+    """Return what is to be added: the folder, and its environment where it is not there yet."""
+    added: dict[str, tuple[str, dict[str, str]]] = {}
+    environment = store
+    if store.partition(":")[0] not in known.environments or "://" in store:
+        label = _free(name, known)
+        added["environments"] = (label, _keys_of(location))
+        folder = getattr(location, "folder", "")
+        environment = f"{label}:{folder}" if folder else label
+    added["folders"] = (name, {"root": root, "environment": environment})
+    return added
+
+
+def _keys_of(location: Location) -> dict[str, str]:
+    """Return the keys of the environment that stands for a place."""
+    if isinstance(location, DirectoryLocation):
+        return {"store": "directory", "path": str(location.path)}
+    if isinstance(location, S3Location):
+        access = location.access
+        keys = {
+            "store": "s3",
+            "bucket": location.bucket,
+            "prefix": location.prefix,
+            "profile": access.profile,
+            "region": access.region,
+            "endpoint_url": access.endpoint_url,
+            "request_payer": "true" if access.request_payer else None,
+            "content_type": access.content_type,
+            "storage_class": access.storage_class,
+            "sse": access.sse,
+        }
+    else:
+        keys = {
+            "store": "craft-ai",
+            "url": location.url,
+            "control_url": location.access.control_url,
+            "token_env": TOKEN_ENV,
+        }
+    return {key: value for key, value in keys.items() if value}
+
+
+def _free(name: str, known: Config) -> str:
+    """Return a name for an environment that no other has."""
+    label, number = name, 2
+    while label in known.environments:
+        label, number = f"{name}-{number}", number + 1
+    return label
+
+
+def name_of(root: str) -> str:
+    """Return what a folder is called unless a person says otherwise."""
+    return _NOT_A_NAME.sub("-", os.path.basename(root)).strip("-") or "folder"
+
+
+def absolute(word: str) -> str:
+    """Return the whole path that a word stands for."""
+    return os.path.abspath(os.path.expanduser(word))
