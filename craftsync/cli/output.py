@@ -255,7 +255,11 @@ class Outcomes:
     def __init__(self, command: str, flags: Mapping[str, Any]) -> None:
         self._json = flags["json"]
         self.report = Report(command, dry_run=flags.get("dry_run", False))
+        self.paths = 0
+        """Paths of which anything was printed."""
         self.done = 0
+        self.more: dict[str, Any] = {}
+        """Fields of the summary besides those of every command."""
 
     @property
     def exit_code(self) -> int:
@@ -268,15 +272,17 @@ class Outcomes:
 
     def did(self, status: str, line: str, facts: Mapping[str, Any]) -> None:
         """Print what was done to a path (`done`), would be (`planned`), or need not be (`unchanged`)."""
+        self.paths += 1
         self.done += status == "done"
         self.report.unchanged += status == "unchanged"
-        if self._json:
-            say_json({"type": "action", **facts, "status": status})
-        else:
+        if not self._json:
             say(line)
+        elif status != "unchanged":
+            say_json({"type": "action", **facts, "status": status})
 
     def left(self, status: str, path: str, line: str, reason: str) -> None:
         """Print why a path stays as it is: a `problem`, or `skipped`."""
+        self.paths += 1
         self.report.problems += status == "problem"
         self.report.skipped += status == "skipped"
         if self._json:
@@ -292,9 +298,9 @@ def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[Outcomes]:
     if not flags["json"]:
         yield output
         return
-    with reporting(command, {**flags, "quiet": True, "verbose": False}) as printed:
+    with reporting(command, {**flags, "quiet": True, "verbose": False}):
         yield output
-        printed.finish(output.report)
+        say_json({**output.report.as_json(), **output.more})
 
 
 def sentence(report: Report, *, stopped: bool = False) -> str:

@@ -12,7 +12,15 @@ import click
 from craftsync import opening, runs
 from craftsync.cli import Group
 from craftsync.cli import params as common
-from craftsync.cli.output import holdings_shown, say, say_json, say_which, size_shown
+from craftsync.cli.output import (
+    Outcomes,
+    holdings_shown,
+    outcomes,
+    say,
+    say_json,
+    say_which,
+    size_shown,
+)
 from craftsync.cli.terminal import shown
 from craftsync.clock import iso
 from craftsync.config import pairs
@@ -48,7 +56,7 @@ def history(path: str | None, limit: int, **flags: Any) -> None:
         row = None
         for row in state.history.rows(inside if path else None, limit):
             if flags["json"]:
-                say_json(row._asdict())
+                say_json({**row._asdict(), "time": iso(row.at_ns)})
             else:
                 reason = f": {row.reason}" if row.reason else ""
                 run = f"run {row.run} " if row.run is not None else ""
@@ -82,83 +90,80 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
     pair, inside = opening.around(path, words, asked)
     say_which(pair, words, flags)
     with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
-        told = session.why(inside, runs.options_for(pair, asked, common.mode_of(mode)))
-    looks = {"root": told.local, "store": told.remote, "last agreed": told.baseline}
-    names = dict(zip(looks, ("folder", "store", "last synced state"), strict=True))
+        found = session.why(inside, runs.options_for(pair, asked, common.mode_of(mode)))
+    sides = {"root": found.local, "store": found.remote, "baseline": found.baseline}
+    names = dict(zip(sides, ("folder", "store", "last synced state"), strict=True))
     if flags["json"]:
-        decision = {"decision": told.decision, "rule": told.rule, "ignored_by": told.ignored_by}
+        decision = {"decision": found.decision, "rule": found.rule, "ignored_by": found.ignored_by}
         say_json(
-            {"path": told.path, **{side: _facts(look) for side, look in looks.items()}, **decision}
+            {"path": found.path, **{side: _facts(seen) for side, seen in sides.items()}, **decision}
         )
         return
-    say(shown(told.path))
-    for side, look in looks.items() if told.compared else ():
-        held = told.unread if side == "root" and told.unread else _in_words(look)
+    say(shown(found.path))
+    for side, seen in sides.items() if found.compared else ():
+        held = found.unread if side == "root" and found.unread else _in_words(seen)
         say(f"  {names[side]}: {shown(held)}")
-    if told.ignored_by:
-        say(f"  ignored, because of {told.ignored_by}")
+    if found.ignored_by:
+        say(f"  ignored, because of {found.ignored_by}")
     else:
-        say(f"  {told.decision or 'nothing to do'}: {told.rule}")
+        say(f"  {found.decision or 'nothing to do'}: {found.rule}")
 
 
-Look = LocalFile | RemoteObject | BaselineRow | None
+Seen = LocalFile | RemoteObject | BaselineRow | None
 
 
-def _facts(look: Look) -> dict[str, Any] | None:
-    if look is None:
+def _facts(seen: Seen) -> dict[str, Any] | None:
+    if seen is None:
         return None
-    digest = None if isinstance(look, LocalFile) or look.digest is None else look.digest.hex()
-    return {"size": look.size, "modified": _modified(look), "digest": digest}
+    digest = None if isinstance(seen, LocalFile) or seen.digest is None else seen.digest.hex()
+    return {"size": seen.size, "modified": _modified(seen), "digest": digest}
 
 
-def _in_words(look: Look) -> str:
-    return "not there" if look is None else f"{size_shown(look.size)}, modified {_modified(look)}"
+def _in_words(seen: Seen) -> str:
+    return "not there" if seen is None else f"{size_shown(seen.size)}, modified {_modified(seen)}"
 
 
-def _modified(look: LocalFile | RemoteObject | BaselineRow) -> str | None:
-    time_ns = look.modified_ns if isinstance(look, RemoteObject) else look.mtime_ns
+def _modified(seen: LocalFile | RemoteObject | BaselineRow) -> str | None:
+    time_ns = seen.modified_ns if isinstance(seen, RemoteObject) else seen.mtime_ns
     return None if time_ns is None else iso(time_ns)
 
 
 @click.group(cls=Group)
 def trash() -> None:
-    """List, bring back or remove replaced and deleted versions.
+    """List, restore or remove replaced and deleted versions.
 
     \b
     Examples:
       craftsync trash list
       craftsync trash restore data/train.csv
+      craftsync trash restore models --since yesterday -n
     """
 
 
 _IN_WORDS = {"done": "restored", "planned": "would restore", "unchanged": "in place already:"}
-_CODES = {"problem": 1, "skipped": 6}
-"""Exit codes of what was left, the more serious first."""
 
 _when = common.all_of(
-    click.option(
-        "--since", metavar="WHEN", help="Only versions kept since then (UTC), or since that stamp."
-    ),
-    click.option(
-        "--at", metavar="WHEN", help="Only versions kept until then (UTC), or until that stamp."
-    ),
+    common.when_option("--since", "Only versions kept since then (UTC), or since that stamp."),
+    common.when_option("--at", "Only versions kept until then (UTC), or until that stamp."),
 )
 
 
 @trash.command("list", cls=common.Command)
 @common.all_of(
-    click.argument("paths", nargs=-1, metavar="[PATH]..."),
+    common.paths_argument,
     _when,
     common.json_option,
     common.path_options,
 )
 def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: Any) -> None:
-    """List what can be brought back, the newest first: everything, or files, folders and globs.
+    """List what can be restored, the newest first: everything, or files, folders and globs.
+
+    WHEN is a date or time, today, yesterday, an age such as 2h, or a stamp of this list.
 
     \b
     Examples:
       craftsync trash list --folder datasets
-      craftsync trash list models --since 2026-11-29
+      craftsync trash list models --since yesterday
     """
     from craftsync.engine.trash import Wanted
 
@@ -181,71 +186,81 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
 
 @trash.command(cls=common.Command)
 @common.all_of(
-    click.argument("paths", nargs=-1, metavar="[PATH]..."),
+    common.paths_argument,
     _when,
+    click.option("--all", "everything", is_flag=True, help="All that is kept."),
     click.option("--run", type=click.IntRange(1), metavar="ID", help="What this run took away."),
     click.option(
         "--overwrite", is_flag=True, help="Also replace files that differ; they go to the trash."
     ),
     common.dry_run_option,
+    common.json_option,
     common.path_options,
 )
 def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: Any) -> int:
     """Put files, folders or globs back into the folder, of each file its newest version.
 
-    Without PATH, all that was kept --since then. A different file that is
-    there stays, and is listed, unless --overwrite is given. --run takes back
-    what one run replaced and deleted, in the folder and in the store; its
-    number is in `craftsync history`. A path that has changed since on either
-    side stays, and is listed.
+    Without PATH, all that was kept --since then, or --all. WHEN is a date or
+    time, today, yesterday, an age such as 2h, or a stamp of `trash list`. A
+    different file that is there stays, and is listed, unless --overwrite is
+    given; then it goes to the trash. --run takes back what one run replaced
+    and deleted, in the folder and in the store; its number is in `craftsync
+    history`. A path that has changed since on either side stays, and is listed.
 
     \b
     Examples:
       craftsync trash restore data/train.csv
       craftsync trash restore models "data/*.csv"
       craftsync trash restore --since 2026-11-29T14:00 -n
-      craftsync trash restore --run 12 -n
+      craftsync trash restore models --since yesterday
+      craftsync trash restore --run 12 --overwrite -n
       craftsync trash restore --folder datasets --at 20261122T101112Z train.csv
     """
     from craftsync.engine.trash import Wanted
 
     since, at = flags["since"], flags["at"]
-    if run is not None and (since or at or overwrite):
-        raise click.UsageError("--run goes without --since, --at and --overwrite.")
-    if not paths and since is None and run is None:
-        raise click.UsageError("Give each PATH, --since or --run.")
-    dry_run = flags["dry_run"]
-    with _opened_to_restore(paths, flags) as (session, inside):
-        wanted = Wanted(inside, since, at)
-        if run is None:
-            statuses = _shown(session.restore(wanted, overwrite=overwrite, dry_run=dry_run))
-        else:
-            statuses = _shown(session.restore_run(run, wanted, dry_run=dry_run))
-    if not statuses:
-        say(
-            f"Nothing of it was taken away by run {run}."
-            if run
-            else f"Nothing is kept since {since}."
-        )
-    elif run and "done" in statuses:
-        say("The next run carries it to the store.")
-    return next((code for status, code in _CODES.items() if status in statuses), 0)
+    _refuse_unclear(paths, run, flags)
+    how = {"overwrite": overwrite, "dry_run": flags["dry_run"]}
+    with outcomes("restore", flags) as output:
+        with _opened_to_restore(paths, flags) as (session, inside):
+            wanted = Wanted(inside, since, at)
+            if run is None:
+                restored = session.restore(wanted, **how)
+            else:
+                restored = session.restore_run(run, wanted, **how)
+            for one in restored:
+                _say_restored(output, one)
+        if not output.paths:
+            output.say(_none_of(run, since))
+        elif run and output.done:
+            output.say("The next run carries it to the store.")
+    return output.exit_code
 
 
-def _shown(restored: Iterator[Restored]) -> set[str]:
-    """Print how it ended for each path; return the ways in which it did."""
-    statuses = set()
-    for one in restored:
-        statuses.add(one.status)
-        say(_line(one))
-    return statuses
+def _refuse_unclear(paths: tuple[str, ...], run: int | None, flags: dict[str, Any]) -> None:
+    since, everything = flags["since"], flags["everything"]
+    if run is not None and (since or flags["at"] or everything):
+        raise click.UsageError("--run goes without --since, --at and --all.")
+    if everything and paths:
+        raise click.UsageError("Give each PATH, or --all.")
+    if not (paths or since or run or everything):
+        raise click.UsageError("Give each PATH, --since, --run or --all.")
 
 
-def _line(one: Restored) -> str:
-    path = shown(one.entry.path)
-    if one.status in _CODES:
-        return f"not restored: {path}: {shown(one.reason)}"
-    return f"{_IN_WORDS[one.status]} {path} of {one.entry.stamp} ({size_shown(one.entry.size)})"
+def _none_of(run: int | None, since: str | None) -> str:
+    if run:
+        return f"Nothing of it was taken away by run {run}."
+    return f"Nothing is kept since {since}." if since else "Nothing is kept."
+
+
+def _say_restored(output: Outcomes, one: Restored) -> None:
+    entry, path = one.entry, shown(one.entry.path)
+    if one.status in {"problem", "skipped"}:
+        output.left(one.status, entry.path, f"not restored: {path}", one.reason)
+        return
+    line = f"{_IN_WORDS[one.status]} {path} of {entry.stamp} ({size_shown(entry.size)})"
+    facts = {"action": "restore", "path": entry.path, "size": entry.size}
+    output.did(one.status, line, {**facts, "side": entry.side, "stamp": entry.stamp})
 
 
 @trash.command(cls=common.Command)
@@ -260,6 +275,7 @@ def _line(one: Restored) -> str:
     ),
     click.option("--yes", is_flag=True, help="Do not ask."),
     common.dry_run_option,
+    common.json_option,
     common.path_options,
 )
 def purge(older_than: float, yes: bool, **flags: Any) -> None:
@@ -273,20 +289,26 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
       craftsync trash purge --yes
       craftsync trash purge --older-than 0 --root data --store ./backup
     """
-    with _opened((), flags, read_only=flags["dry_run"]) as (session, _):
+    with (
+        outcomes("purge", flags) as output,
+        _opened((), flags, read_only=flags["dry_run"]) as (session, _),
+    ):
         if flags["dry_run"]:
             for entry in session.purgeable(older_than):
-                say(
-                    f"would remove {entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})"
-                )
+                what = f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})"
+                facts = {"action": "purge", "path": entry.path, "size": entry.size}
+                facts |= {"side": entry.side, "stamp": entry.stamp}
+                output.did("planned", f"would remove {what}", facts)
+            output.more["removed"] = output.paths
             return
         if sys.stdin.isatty() and not yes:
             count = sum(1 for _ in session.purgeable(older_than))
-            click.confirm(f"Remove {count} versions for good?", abort=True)
+            click.confirm(f"Remove {count} versions for good?", abort=True, err=True)
         purged = session.purge(older_than)
-        say(f"{purged.removed} versions removed")
+        output.more |= purged._asdict()
+        output.say(f"{purged.removed} versions removed")
         if purged.spared:
-            say(
+            output.say(
                 f"{purged.spared} stay: a conflict, a held delete or an unfinished run refers to"
                 " them. See craftsync conflicts list and craftsync deletes list."
             )

@@ -14,11 +14,24 @@ import click
 
 from craftsync import opening, runs
 from craftsync.cli import params as common
-from craftsync.cli.output import reporting, say, say_issue, say_json, say_which, sentence
+from craftsync.cli.output import (
+    Output,
+    reporting,
+    say,
+    say_issue,
+    say_json,
+    say_which,
+    sentence,
+    size_shown,
+)
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs
+from craftsync.core.model import Kind
 from craftsync.engine import planfile
+from craftsync.engine.report import COUNTERS, ActionEvent, Issue, IssueEvent, Report
 from craftsync.errors import UsageError
+
+_ROOT_AND_STORE = 2
 
 _pull_options = (
     common.dry_run_option,
@@ -34,7 +47,8 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
     with reporting(command, flags) as output:
         asked = common.asked_of(flags)
         words = common.words_of(flags, pair)
-        say_which(opening.resolve(words, asked), words, flags)
+        if len(words) < _ROOT_AND_STORE:
+            say_which(opening.resolve(words, asked), words, flags)
         asked["on_event"] = output.on_event
         return output.finish(runs.run(command, words, asked))
 
@@ -91,15 +105,17 @@ def sync(pair: tuple[str, ...], **flags: Any) -> int:
 @click.command(cls=common.Command)
 @common.all_of(common.filter_options, common.output_options, common.pair_options)
 def check(pair: tuple[str, ...], **flags: Any) -> int:
-    """Compare the content of root and store, and change nothing.
+    """Compare the content of folder and store, and change nothing.
 
-    One line a path: = equal, - only in the store, + only in the root,
-    * different, ! could not be read. Two stores are compared in the same way,
-    the first one in the place of the root.
+    One line for each difference: - only in the store, + only in the folder,
+    * different, ! could not be read; with -v also = equal, so that every path
+    has a line. Two stores are compared in the same way, the first one in the
+    place of the folder.
 
     \b
     Examples:
       craftsync check data s3://bucket/prefix
+      craftsync check -v --json datasets
       craftsync check --size-only datasets
       craftsync check dev s3://bucket/prefix
     """
@@ -110,6 +126,8 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
 
         def on_line(symbol: str, path: str) -> None:
             output.on_line(symbol)
+            if symbol == "=" and not flags["verbose"]:
+                return
             if flags["json"]:
                 say_json({"type": "check", "symbol": symbol, "path": path})
             elif not flags["quiet"]:
@@ -157,6 +175,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("file"),
+    common.dry_run_option,
     common.transfer_options,
     common.output_options,
     common.access_options,
@@ -165,8 +184,11 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
 def apply(file: str, **flags: Any) -> int:
     """Do exactly what a plan says; a step that no longer fits is skipped and reported.
 
+    With -n nothing is done and neither side is asked: the plan is shown in words.
+
     \b
     Examples:
+      craftsync apply -n plan.jsonl
       craftsync apply plan.jsonl
     """
     asked = common.asked_of(flags)
@@ -175,8 +197,47 @@ def apply(file: str, **flags: Any) -> int:
         pair = pairs.remembered(read.root, read.store, asked)
         options = replace(runs.options_for(pair, asked, read.policy.mode), policy=read.policy)
         say_which(pair, (), flags)
+        if flags["dry_run"]:
+            return output.finish(_in_words(read, output, flags))
         with runs.opened_for(pair, options, asked) as session:
             return output.finish(session.apply_plan(read.actions, options, output.on_event))
+
+
+_STEPS = {
+    Kind.UPLOAD: "upload {path} ({size})",
+    Kind.DOWNLOAD: "download {path} ({size})",
+    Kind.DELETE_REMOTE: "delete in the store: {path} ({size})",
+    Kind.DELETE_LOCAL: "delete in the folder: {path} ({size})",
+    Kind.MOVE_REMOTE: "move in the store: {source} → {path}",
+    Kind.MOVE_LOCAL: "move in the folder: {source} → {path}",
+    Kind.RECONCILE: "keep both versions, if they differ: {path}",
+    Kind.ADOPT: "record as equal on both sides: {path}",
+    Kind.FORGET: "record as gone from both sides: {path}",
+}
+_MOVE_BYTES = (Kind.UPLOAD, Kind.DOWNLOAD)
+
+
+def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) -> Report:
+    """Show what a plan would do, step by step; return the report of doing nothing."""
+    report = Report("apply", dry_run=True)
+    for action in plan.actions:
+        size = planfile.size_of(action)
+        if action.kind is Kind.RECONCILE:
+            report.conflicts += 1
+        elif action.kind in COUNTERS:
+            report.count(action.kind, size if action.kind in _MOVE_BYTES else 0)
+        report.adopted += action.kind is Kind.ADOPT
+        if flags["json"]:
+            if action.kind is Kind.RECONCILE:
+                output.on_event(IssueEvent(Issue.CONFLICT, action.path, action.rule))
+            elif action.kind in COUNTERS:
+                event = ActionEvent(action.kind, action.path, size, "planned", action.rule)
+                output.on_event(event)
+        elif not flags["quiet"]:
+            names = {"path": shown(action.path), "source": shown(action.source or "")}
+            step = _STEPS[action.kind].format(**names, size=size_shown(size))
+            say(f"{step}: {shown(action.rule)}")
+    return report
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def write_header(out: TextIO, root: str, store: str, options: Options) -> None:
 
 
 def write_action(out: TextIO, action: Action) -> None:
-    """Add one action with the looks it rests on."""
+    """Add one action with what was seen on both sides."""
     _write(
         out,
         {
@@ -85,6 +85,14 @@ def write_action(out: TextIO, action: Action) -> None:
             "remote": list(action.remote[1:4]) if action.remote else None,
         },
     )
+
+
+def size_of(action: Action) -> int:
+    """Return the bytes of the version that a step moves or deletes."""
+    if action.kind in (Kind.DOWNLOAD, Kind.DELETE_REMOTE):
+        return action.remote.size if action.remote else 0
+    seen = action.local or action.remote
+    return seen.size if seen else 0
 
 
 def read(lines: Iterable[str]) -> PlanFile:
@@ -133,7 +141,7 @@ def _action(fields: dict[str, Any]) -> Action:
     here = LocalFile(path, *local) if local else None
     there = RemoteObject(path, *remote) if remote else None
     if (here is None and kind in _NEED_LOCAL) or (there is None and kind in _NEED_REMOTE):
-        raise ValueError(f"{kind} needs a look that is not there")
+        raise ValueError(f"{kind} lacks what was seen on the side it changes")
     return Action(kind, path, str(fields["rule"]), here, None, there, source)
 
 
@@ -141,9 +149,9 @@ def _parse(line: str, number: int) -> dict[str, Any]:
     try:
         fields = json.loads(line)
     except ValueError as error:
-        raise UsageError(f"line {number} of the plan is no JSON: {error}") from error
+        raise UsageError(f"line {number} of the plan is not JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise UsageError(f"line {number} of the plan is no JSON object")
+        raise UsageError(f"line {number} of the plan is not a JSON object")
     return fields
 
 

@@ -145,7 +145,7 @@ class Options:
     download_rate: Rate = None
 
 
-_COUNTERS = {
+COUNTERS = {
     Kind.UPLOAD: "uploaded",
     Kind.DOWNLOAD: "downloaded",
     Kind.DELETE_REMOTE: "deleted_remote",
@@ -208,7 +208,7 @@ class Report:
 
     def count(self, kind: Kind, moved: int) -> str:
         """Count an action that was carried out, or would be, and its bytes; return what it is called."""
-        counter = _COUNTERS[kind]
+        counter = COUNTERS[kind]
         setattr(self, counter, getattr(self, counter) + 1)
         if kind is Kind.DOWNLOAD:
             self.bytes_downloaded += moved

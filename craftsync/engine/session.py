@@ -427,10 +427,12 @@ class Session:
         restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
         return restoring.run(wanted.newest(self.trash(wanted), self.in_versions))
 
-    def restore_run(self, run: int, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Restored]:
-        """Put back into the folder what a run replaced and deleted, on either side; see `undo.undone`."""
+    def restore_run(
+        self, run: int, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
+    ) -> Iterator[Restored]:
+        """Put back into the folder what a run deleted and, with `overwrite`, replaced; see `undo.undone`."""
         self.keeps_versions()
-        restoring = self._restoring(overwrite=True, dry_run=dry_run)
+        restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
         return undone(run, wanted, self.state, restoring)
 
     def _restoring(self, *, overwrite: bool, dry_run: bool) -> Restoring:

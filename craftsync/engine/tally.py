@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, TextIO
 
 from craftsync.clock import Clock
-from craftsync.core.model import Action, Kind
 from craftsync.engine import planfile
 from craftsync.engine.planfile import Planned
 from craftsync.engine.report import (
@@ -102,7 +101,9 @@ class Tally:
         match outcome.status:
             case Status.DONE | Status.PLANNED:
                 word, status = report.count(action.kind, outcome.bytes), str(outcome.status)
-                self.event(ActionEvent(word, action.path, _size(action), status, action.rule))
+                self.event(
+                    ActionEvent(word, action.path, planfile.size_of(action), status, action.rule)
+                )
             case Status.UNCHANGED:
                 report.adopted += bool(outcome.rows) and action.baseline is None
                 report.unchanged += bool(outcome.rows) and action.baseline is not None
@@ -180,13 +181,6 @@ class PlanWriter(Tally):
         if outcome.status in (Status.PLANNED, Status.CONFLICT):
             planfile.write_action(self._out, outcome.action)
         super().outcome(outcome)
-
-
-def _size(action: Action) -> int:
-    if action.kind in (Kind.DOWNLOAD, Kind.DELETE_REMOTE):
-        return action.remote.size if action.remote else 0
-    seen = action.local or action.remote
-    return seen.size if seen else 0
 
 
 class Journal:

@@ -14,8 +14,8 @@ from craftsync.state.pair import Baseline, PairState
 from craftsync.state.plan import Left, Replaced
 from craftsync.stores.base import Store
 
-_LOST_HERE = (Kind.DOWNLOAD, Kind.DELETE_LOCAL)
-_LOST_THERE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
+_CHANGES_FOLDER = (Kind.DOWNLOAD, Kind.DELETE_LOCAL)
+_CHANGES_STORE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
 
 
 def replaced_by(outcome: Outcome) -> Iterator[Replaced]:
@@ -23,23 +23,24 @@ def replaced_by(outcome: Outcome) -> Iterator[Replaced]:
     action = outcome.action
     if outcome.status is not Status.DONE:
         return
-    if action.kind in _LOST_HERE and action.local is not None:
-        side, lost, version = "root", action.local.size, None
-    elif action.kind in _LOST_THERE and action.remote is not None:
-        side, lost, version = "store", action.remote.size, action.remote.version
+    if action.kind in _CHANGES_FOLDER and action.local is not None:
+        side, size, version = "root", action.local.size, None
+    elif action.kind in _CHANGES_STORE and action.remote is not None:
+        side, size, version = "store", action.remote.size, action.remote.version
     else:
         return
     stamp = next((kept.stamp for kept in outcome.kept if kept.path == action.path), None)
     row = next((row for row in outcome.rows if row.path == action.path), None)
     left = None if row is None else Left(row.size, row.digest, row.version)
-    yield Replaced(action.path, side, stamp, lost, version, left)
+    yield Replaced(action.path, side, stamp, size, version, left)
 
 
 def undone(run: int, wanted: Wanted, state: PairState, restoring: Restoring) -> Iterator[Restored]:
     """Put back into the folder what a run replaced and deleted, on either side, as far as it is wanted.
 
     That is done only where both sides are still as the run left them; the next
-    run carries it to the store. Raises `UsageError` for a run that replaced and
+    run carries it to the store. What a run replaced is put back only with
+    `Restoring.overwrite`: a different file is there. Raises `UsageError` for a run that replaced and
     deleted nothing.
     """
     rows = {one.path: one for one in state.replaced.of(run)}
@@ -89,14 +90,14 @@ class AsLeft:
                 return "the folder holds a file there again"
             return "the store holds an object there again" if self.store.stat(one.path) else None
         row = self.baseline.get(one.path)
-        if found is None or not self._is_here(one.left, found, row):
+        if found is None or not self._is_as_left_in_folder(one.left, found, row):
             return "it was changed or deleted in the folder since that run"
         remote = self.store.stat(one.path)
-        if remote is None or not _is_there(one.left, remote):
+        if remote is None or not _is_as_left_in_store(one.left, remote):
             return "it was changed or deleted in the store since that run"
         return None
 
-    def _is_here(self, left: Left, found: LocalFile, row: BaselineRow | None) -> bool:
+    def _is_as_left_in_folder(self, left: Left, found: LocalFile, row: BaselineRow | None) -> bool:
         if found.size != left.size:
             return False
         if row is not None and not row.racy and found == row[:5]:
@@ -109,7 +110,7 @@ class AsLeft:
             return file.digest() == left.digest
 
 
-def _is_there(left: Left, remote: RemoteObject) -> bool:
+def _is_as_left_in_store(left: Left, remote: RemoteObject) -> bool:
     if remote.size != left.size:
         return False
     if remote.version is not None and remote.version == left.version:

@@ -78,11 +78,11 @@ def test_check_omits_excluded_paths(craftsync: Craftsync, words: tuple[str, str]
     os.mkfifo(file.with_name("pipe"))
     pair = [word.format(craftsync.folder) for word in words]
     run = craftsync("check", *pair)
-    assert (run.code, run.lines[0]) == (0, "= a")
-    assert run.lines[1].startswith("check: 1 unchanged, 2 left out (links and special files); ")
+    assert run.code == 0
+    assert run.lines[0].startswith("check: 1 unchanged, 2 left out (links and special files); ")
     run = craftsync("check", "--json", *pair)
     assert (run.code, run.summary["skipped"]) == (0, 0)
     # What an object stands beside is in the store only.
     craftsync.write("store/link")
     run = craftsync("check", *pair)
-    assert (run.code, run.lines[1]) == (1, "- link")
+    assert (run.code, run.lines[0]) == (1, "- link")

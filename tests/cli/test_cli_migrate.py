@@ -121,7 +121,7 @@ def test_check_compares_two_stores(craftsync: Craftsync, source: Path) -> None:
     (new / "only there").write_text("x")
     (new / "models" / "iris").write_bytes(b"maybe" * 1000)
     for first in (f"file://{source}", "dev"):
-        run = craftsync("check", first, "./new")
+        run = craftsync("check", "-v", first, "./new")
         assert run.code == 1
         assert run.lines[:-1] == [
             "= données.csv",
@@ -142,7 +142,7 @@ def test_patterns_leave_paths_out_on_both_sides(craftsync: Craftsync, source: Pa
     assert craftsync("migrate", "--delete", *words, "./old", "./new").code == 0
     arrived = {".git/config", "données.csv", "models/iris"}
     assert set(files(craftsync.folder / "new")) == {*arrived, "cache/old"}
-    check = craftsync("check", *words, f"file://{source}", "./new")
+    check = craftsync("check", "-v", *words, f"file://{source}", "./new")
     assert (check.code, check.lines[:-1]) == (0, [f"= {path}" for path in sorted(arrived)])
     only = craftsync("migrate", "--include", "*.csv", "--json", "./old", "./other")
     assert only.summary["copied"] == 2
@@ -153,8 +153,8 @@ def test_check_can_compare_sizes_only(craftsync: Craftsync, source: Path) -> Non
     assert craftsync("migrate", "./old", "./new").code == 0
     (craftsync.folder / "new" / "models" / "iris").write_bytes(b"maybe" * 1000)
     words = (f"file://{source}", "./new")
-    assert craftsync("check", *words).lines[1] == "* models/iris"
-    assert craftsync("check", "--size-only", *words).lines[1] == "= models/iris"
+    assert craftsync("check", *words).lines[0] == "* models/iris"
+    assert craftsync("check", "--size-only", "-v", *words).lines[1] == "= models/iris"
 
 
 def test_python_api_migrates_and_checks_like_the_command_line(
@@ -210,7 +210,7 @@ def test_one_environment_is_brought_to_another(craftsync: Craftsync, source: Pat
         run = craftsync("migrate", "dev", "prod")
         assert (run.code, files(prod)) == (0, files(source)), run.err
         assert craftsync("migrate", "dev", "prod").lines[0].startswith("migrate: 3 unchanged")
-        check = craftsync("check", "dev", "prod")
+        check = craftsync("check", "-v", "dev", "prod")
         assert (check.code, check.lines[0]) == (0, "= données.csv")
         again = craftsync("migrate", "dev", "dev")
         assert (again.code, "is the same as" in again.err) == (2, True)

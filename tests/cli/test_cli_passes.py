@@ -191,18 +191,23 @@ def test_check_compares_content_and_changes_nothing(craftsync: Craftsync) -> Non
     craftsync.write("store/there")
     run = craftsync("check", "root", "./store")
     assert run.code != 0
-    assert sorted(run.lines[:-1]) == ["* differs", "+ here", "- there", "= same"]
+    assert sorted(run.lines[:-1]) == ["* differs", "+ here", "- there"]
     assert run.lines[-1].startswith("check: 1 unchanged, 3 not equal; ")
     assert craftsync.files("root")["differs"] == "root!"
     lines = craftsync("check", "root", "./store", "--json").json
     assert {"type": "check", "symbol": "*", "path": "differs"} in lines
+    assert "same" not in {line.get("path") for line in lines}
+    assert craftsync("check", "-v", "root", "./store").lines[2] == "= same"
+    every = craftsync("check", "-v", "root", "./store", "--json").json
+    assert {"type": "check", "symbol": "=", "path": "same"} in every
 
 
 def test_check_of_two_equal_sides_ends_with_0(craftsync: Craftsync) -> None:
     craftsync.write("root/a")
     craftsync("push", "root", "./store")
     run = craftsync("check", "root", "./store")
-    assert (run.code, run.lines[0]) == (0, "= a")
+    assert (run.code, len(run.lines)) == (0, 1)
+    assert run.lines[0].startswith("check: 1 unchanged; ")
 
 
 def test_a_plan_is_written_reviewed_and_applied(craftsync: Craftsync) -> None:
@@ -218,6 +223,32 @@ def test_a_plan_is_written_reviewed_and_applied(craftsync: Craftsync) -> None:
     craftsync.write("root/later", "later")
     assert craftsync("apply", "the.plan").code == 0
     assert craftsync.files("store") == {"b": "b"}
+
+
+def test_apply_dry_run_shows_the_plan_in_words(craftsync: Craftsync) -> None:
+    for name in ("a", "b", "c"):
+        craftsync.write(f"root/{name}", f"content of {name}")
+    craftsync("sync", "root", "./store")
+    (craftsync.folder / "root/a").unlink()
+    (craftsync.folder / "root/b").rename(craftsync.folder / "root/moved")
+    craftsync.write("root/c", "one")
+    craftsync.write("store/c", "two!")
+    craftsync.write("store/d", "from the store")
+    craftsync("plan", "root", "./store", "-o", "the.plan")
+    run = craftsync("apply", "-n", "the.plan")
+    assert sorted(run.lines[:-1]) == [
+        "delete in the store: a (12 bytes): the file was deleted in the folder",
+        "download d (14 bytes): the object is new in the store",
+        "keep both versions, if they differ: c: both sides changed",
+        "move in the store: b → moved: renamed from b",
+    ]
+    assert run.lines[-1].startswith("apply (dry run, nothing was changed): would download 1 ")
+    as_json = craftsync("apply", "-n", "the.plan", "--json")
+    assert {row["status"] for row in as_json.json if row["type"] == "action"} == {"planned"}
+    assert (as_json.code, as_json.summary["conflicts"], as_json.summary["dry_run"]) == (4, 1, True)
+    assert set(craftsync.files("store")) == {"a", "b", "c", "d"}
+    assert craftsync("apply", "the.plan").code == 4
+    assert set(craftsync.files("root")) >= {"c", "d", "moved"}
 
 
 def test_plan_for_a_missing_store_applies_to_it_later(
@@ -260,7 +291,7 @@ def test_a_move_that_was_overtaken_is_not_carried_out(craftsync: Craftsync) -> N
     ("changed", "said"),
     [
         ({"local": ["large", 1, 2, 3]}, "not a number"),
-        ({"local": None}, "needs a look"),
+        ({"local": None}, "lacks what was seen"),
         ({"action": "move-remote"}, "takes no part"),
         ({"source": "b"}, "no source"),
         ({"path": ".craftsync/root-id"}, "craftsync's own"),

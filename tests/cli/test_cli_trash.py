@@ -36,6 +36,9 @@ def restored(craftsync: Craftsync) -> list[str]:
         (["root/f", "root/d/e"], ["d/e/2", "f"]),
         (["--since", "2000-01-01", *PAIR], ["d/1", "d/3.csv", "d/e/2", "f"]),
         (["--since", "2999-01-01", *PAIR], []),
+        (["--since", "1h", *PAIR], ["d/1", "d/3.csv", "d/e/2", "f"]),
+        (["root/d", "--since", "yesterday"], ["d/1", "d/3.csv", "d/e/2"]),
+        (["--all", *PAIR], ["d/1", "d/3.csv", "d/e/2", "f"]),
     ],
 )
 def test_restore_takes_folders_globs_several_paths_and_a_time(
@@ -54,6 +57,27 @@ def test_restore_lists_unrestored_paths_and_exits_6(deleted: Craftsync) -> None:
     assert "not restored: d/1: a different file is there" in run.text
     assert deleted.files("root")["d/1"] == "newer and different"
     assert restored(deleted) == ["d/1", "d/3.csv", "d/e/2"]
+
+
+def test_restore_and_purge_print_json(deleted: Craftsync) -> None:
+    deleted.write("root/d/1", "newer and different")
+    deleted.write("root/f", "f")
+    run = deleted("trash", "restore", "--all", "--json", *PAIR)
+    assert (run.code, run.err, run.summary["command"]) == (6, "", "restore")
+    assert (run.summary["skipped"], run.summary["unchanged"], run.summary["exit_code"]) == (1, 1, 6)
+    skipped, *restored, _ = run.json
+    assert (skipped["type"], skipped["path"]) == ("skipped", "d/1")
+    assert "--overwrite" in skipped["reason"]
+    assert [(row["action"], row["path"], row["size"], row["status"]) for row in restored] == [
+        ("restore", "d/3.csv", 7, "done"),
+        ("restore", "d/e/2", 5, "done"),
+    ]
+    assert deleted("trash", "restore", "root/never", "--json").summary["exit_code"] == 2
+    words = ("trash", "purge", "--older-than", "0", "--json", *PAIR)
+    planned = deleted(*words, "-n")
+    assert [row["status"] for row in planned.json[:-1]] == ["planned"] * 4
+    assert (planned.summary["removed"], planned.summary["dry_run"]) == (4, True)
+    assert deleted(*words).summary["removed"] == 4
 
 
 def test_a_path_of_which_nothing_is_kept_restores_nothing(deleted: Craftsync) -> None:
@@ -105,11 +129,13 @@ def test_restore_takes_one_run_back_by_the_number_that_history_shows(deleted: Cr
 
 
 @pytest.mark.parametrize(
-    "words", [["--run", "99"], ["--run", "2", "--overwrite"], ["--run", "2", "--since", "2026"]]
+    "words",
+    [
+        *(["--run", "99"], ["--run", "2", "--all"], ["--run", "2", "--since", "2026"]),
+        *(["--all", "root/d"], ["root/d", ""], []),
+    ],
 )
-def test_an_unknown_run_or_one_with_other_bounds_is_refused(
-    deleted: Craftsync, words: list[str]
-) -> None:
+def test_an_unknown_run_and_unclear_words_are_refused(deleted: Craftsync, words: list[str]) -> None:
     run = deleted("trash", "restore", *words, *PAIR)
     assert (run.code, restored(deleted)) == (2, [])
 

@@ -52,7 +52,7 @@ def test_run_inside_a_linked_folder_needs_no_arguments(
     assert (run.code, run.text.startswith("sync: 1 uploaded")) == (0, True)
     name = "two: " if folder == "two" else ""
     assert run.err == f"{name}~/{folder} ⇄ ~/{store}\n"
-    assert here("check").lines[:2] == ["= sub/first", "= sub/second"]
+    assert here("check", "-v").lines[:2] == ["= sub/first", "= sub/second"]
     assert here("push", "--json").err == ""
     assert set(linked.files(store)) == {"sub/first", "sub/second"}
 
