@@ -161,7 +161,7 @@ MUTATIONS = (
     Mutation(
         "an undo takes back what was changed since",
         None,
-        "if found is None or not self._is_here(one.left, found, row):",
+        "if found is None or not self._is_as_left_in_folder(one.left, found, row):",
         "if found is None:",
         ("test_paths_that_have_changed_since_on_either_side_stay_and_are_listed",),
     ),
