@@ -21,6 +21,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from craftsync import objects
 from craftsync.datastore import DataStore, ObjectInformation
+from craftsync.errors import builtin_kinds
 
 _CURRENT = "craft-ai://"
 """The environment that the variables of the platform's SDK name."""
@@ -142,6 +143,50 @@ class DataStoreFileSystem(AbstractFileSystem):
             start = max(0, size + start) if start and start < 0 else start
             end = size + end if end is not None and end < 0 else end
         return self._data.read_data_store_object(name, start or 0, end)
+
+    def cat_ranges(
+        self,
+        paths: list[str],
+        starts: int | list[int | None] | None,
+        ends: int | list[int | None] | None,
+        max_gap: None = None,
+        on_error: str = "return",
+        **_: Any,
+    ) -> list[Any]:
+        """Return ranges of objects in their order, read a few at once; with `on_error="return"` an error in its place."""
+        if max_gap is not None:
+            raise NotImplementedError("max_gap")
+        bounds = (
+            each if isinstance(each, list) else [each] * len(paths) for each in (starts, ends)
+        )
+
+        def read(span: tuple[str, int | None, int | None]) -> Any:
+            try:
+                return self.cat_file(*span)
+            except Exception as error:
+                if on_error != "return":
+                    raise
+                return error
+
+        with builtin_kinds():
+            store = self._data.opened()
+        return list(objects.at_once(zip(paths, *bounds, strict=True), read, store))
+
+    def cat(
+        self, path: Any, recursive: bool = False, on_error: str = "raise", **kwargs: Any
+    ) -> Any:
+        """Return the bytes of an object, or of several by path, read a few at once."""
+        paths = self.expand_path(path, recursive=recursive)
+        if isinstance(path, str) and paths == [self._strip_protocol(path)]:
+            return self.cat_file(paths[0], **kwargs)
+        bounds = kwargs.get("start"), kwargs.get("end")
+        on_each = "raise" if on_error == "raise" else "return"
+        found = zip(paths, self.cat_ranges(paths, *bounds, on_error=on_each), strict=True)
+        return {
+            name: content
+            for name, content in found
+            if on_error != "omit" or not isinstance(content, Exception)
+        }
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         """Write an object; with the mode `create`, raise `FileExistsError` where there is one."""

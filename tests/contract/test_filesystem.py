@@ -159,6 +159,21 @@ def test_parts_of_an_object_are_read_by_range(
         assert file.read(50) == content[1000:1050]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_objects_are_read_at_once_in_their_order(
+    kind: str, open_fs: Callable[[str], DataStoreFileSystem]
+) -> None:
+    fs = open_fs(kind)
+    names = [f"part-{number:02}" for number in range(24)]
+    fs.pipe({name: name.encode() for name in names})
+    assert fs.cat(names) == fs.cat("part-*") == {name: name.encode() for name in names}
+    assert fs.cat_ranges(names, 5, None) == [name[5:].encode() for name in names]
+    assert isinstance(fs.cat_ranges(["part-00", "absent"], 0, 4)[1], FileNotFoundError)
+    assert fs.cat(["part-00", "absent"], on_error="omit") == {"part-00": b"part-00"}
+    with pytest.raises(FileNotFoundError):
+        fs.cat(["part-00", "absent"])
+
+
 def test_discarded_write_leaves_the_object_as_it_was(
     open_fs: Callable[[str], DataStoreFileSystem],
 ) -> None:
