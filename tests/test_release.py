@@ -87,10 +87,13 @@ def test_wheel_works_in_an_environment_without_the_repository(
     assert installed.returncode == 0, installed.stderr
     # The dependencies are those of this interpreter; its own craftsync is not on that path.
     (venv / site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    where = run(
-        [venv / "bin/python", "-c", "import craftsync; print(craftsync.__file__)"], tmp_path
+    probe = (
+        "import craftsync; from craftsync.installing import install_command;"
+        "print(craftsync.__file__); print(install_command('fs'))"
     )
-    assert where.stdout.startswith(str(venv))
+    where, command = run([venv / "bin/python", "-c", probe], tmp_path).stdout.splitlines()
+    assert where.startswith(str(venv))
+    assert shlex.split(command)[-1] == f"craftsync[fs] @ {released[1].as_uri()}"
     shown = run([venv / "bin/craftsync", "--version"], tmp_path)
     assert shown.stdout == f"craftsync {metadata('craftsync')['Version']}\n"
     (tmp_path / "data").mkdir()
