@@ -1,22 +1,29 @@
-"""What moves, as it moves: `status --watch`, and `watch` on a terminal."""
+"""What moves, as it moves: `status --watch`, `watch` on a terminal, and `--stats` without one."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
-from craftsync.cli.output import say, say_json
+from craftsync.cli import log, terminal
+from craftsync.cli.output import say, say_json, size_shown, which
+from craftsync.clock import Clock, SystemClock
+from craftsync.config.pairs import Pair
+from craftsync.engine.report import Event, OnEvent, ProgressEvent
+from craftsync.progress import Bars
 
 Facts = Mapping[str, Any]
+
+_log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 0.5
 
 
 def follow(look: Callable[[], Sequence[Facts]], *, as_json: bool) -> int:
     """Show how folders stand until Ctrl-C: on a terminal in place, elsewhere each change in lines of its own."""
-    from craftsync.clock import SystemClock
-
     clock = SystemClock()
     try:
         if sys.stdout.isatty() and not as_json:
@@ -63,3 +70,145 @@ def _what_matters(facts: Facts) -> tuple[Any, ...]:
     """Return what is worth a new line: not that a folder is still in sync."""
     names = ("state", "reason", "pending", "conflicts", "held", "problems", "pid")
     return tuple(facts.get(name) for name in names)
+
+
+def stats_line(event: ProgressEvent, seconds: float) -> str:
+    """Return how far a run has come after so many seconds, and how long the rest takes at that rate."""
+    if event.files_total is None:
+        return f"{event.stage}: {event.files_done} files so far"
+    moved, total = event.bytes_done, event.bytes_total or 0
+    parts = [
+        f"{event.stage}: {event.files_done} of {event.files_total} files",
+        f"{size_shown(moved)} of {size_shown(total)}",
+    ]
+    if moved and seconds > 0:
+        left = (total - moved) * seconds / moved
+        parts += [f"{size_shown(int(moved / seconds))}/s", f"{_duration(left)} left"]
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+class StatsLines:
+    """Prints on stderr, every so many seconds, how far a run has come; also while nothing moves."""
+
+    def __init__(self, command: str, every: float) -> None:
+        self._command = command
+        self._every = every
+        self._event = ProgressEvent("starting")
+        self._clock = SystemClock()
+        self._moving_since = 0.0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._print, name="stats", daemon=True)
+        self._thread.start()
+
+    def show(self, event: ProgressEvent) -> None:
+        if event.files_total is None or self._event.files_total is None:
+            self._moving_since = self._clock.monotonic()
+        self._event = event
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _print(self) -> None:
+        while not self._is_over.wait(self._every):
+            line = stats_line(self._event, self._clock.monotonic() - self._moving_since)
+            say(f"{self._command}: {line}", to_stderr=True)
+
+
+class WatchView:
+    """What a person sees of a daemon in the foreground.
+
+    On a terminal it names each linked folder at once, says when it gets in sync,
+    and shows a bar while something moves. Elsewhere it logs figures every so
+    many seconds, if that is asked for. `show` is called in the main thread, the
+    listeners in those of the folders.
+    """
+
+    def __init__(self, clock: Clock, *, every: float | None, on_terminal: bool) -> None:
+        self._clock = clock
+        self._every = None if on_terminal else every
+        self._next = clock.monotonic() + (every or 0.0)
+        self._on_terminal = on_terminal
+        self._lock = threading.Lock()
+        self._bars: Bars | None = None
+        self._names: dict[str, str] = {}
+        self._in_sync: set[str] = set()
+        self._settled: set[str] = set()
+        """Those that were in sync once: their scans are nothing to look at any more."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._move(None)
+
+    def listener(self, pair: Pair) -> OnEvent:
+        """Return what writes the events of a linked folder to the log, and shows its progress."""
+        root = str(pair.root)
+        if self._on_terminal and root not in self._names:
+            say(which(pair), to_stderr=True)
+        self._names[root] = pair.folder or root
+        to_log = log.listener(root)
+
+        def listen(event: Event) -> None:
+            if not isinstance(event, ProgressEvent):
+                to_log(event)
+            elif self._on_terminal and (event.files_total or root not in self._settled):
+                self._move(event)
+
+        return listen
+
+    def show(self, statuses: Sequence[Facts]) -> None:
+        """Take in how all folders stand."""
+        if self._on_terminal:
+            if not any(facts["progress"] for facts in statuses):
+                self._move(None)
+            for facts in statuses:
+                self._tell(facts)
+        elif self._every is not None and self._clock.monotonic() >= self._next:
+            self._next = self._clock.monotonic() + self._every
+            for facts in statuses:
+                _log.info("%s: %s", facts["root"], _figures(facts))
+
+    def _tell(self, facts: Facts) -> None:
+        """Say that a folder is in sync, when it was not or nobody knew."""
+        from craftsync.cli.status import is_in_sync
+
+        root = facts["root"]
+        if not is_in_sync(facts):
+            self._in_sync.discard(root)
+        elif root not in self._in_sync:
+            self._in_sync.add(root)
+            self._settled.add(root)
+            _log.info("%s: in sync", self._names.get(root, root))
+
+    def _move(self, event: ProgressEvent | None) -> None:
+        """Show a bar with this progress, or none."""
+        with self._lock:
+            if event is not None:
+                self._bars = self._bars or Bars(terminal.print_above)
+                self._bars.show(event)
+            elif self._bars is not None:
+                self._bars.stop()
+                self._bars = None
+
+
+def _figures(facts: Facts) -> str:
+    """Return in one line how a folder stands, and what it has moved since the daemon started."""
+    from craftsync.cli.status import headline_of, moving_of
+
+    totals = facts["totals"]
+    moved = (
+        f"{totals['uploaded']} uploaded ({size_shown(totals['bytes_uploaded'])}), "
+        f"{totals['downloaded']} downloaded ({size_shown(totals['bytes_downloaded'])})"
+    )
+    parts = [facts["state"], headline_of(facts), moving_of(facts), moved]
+    return "; ".join(part for part in parts if part)

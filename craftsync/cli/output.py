@@ -10,12 +10,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from logging import Logger
 from typing import Any, Protocol
 
 from craftsync.cli import terminal
+from craftsync.cli.log import listener, to_file
 from craftsync.cli.terminal import code_of, message_of, saying_stop, told
 from craftsync.cli.terminal import shown as shown
+from craftsync.clock import SystemClock, iso
+from craftsync.config.options import read
 from craftsync.config.pairs import Pair
+from craftsync.config.parsers import parse_seconds
 from craftsync.core.model import Kind
 from craftsync.engine.report import (
     ActionEvent,
@@ -26,7 +31,7 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
-from craftsync.progress import Bars
+from craftsync.progress import Bars, Display
 from craftsync.progress import size_shown as size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {
@@ -126,7 +131,11 @@ _LEFT_OUT = {"scrub": "left out (changed since the last sync, or archived)"}
 class Lines(Protocol):
     """How the events and the report of a run are printed."""
 
-    def event(self, event: ActionEvent | IssueEvent | HeldEvent) -> None: ...
+    def event(
+        self, event: ActionEvent | IssueEvent | HeldEvent, place: Mapping[str, Any] | None = None
+    ) -> None:
+        """Print an event; `place` says which linked folder it belongs to, where there are several."""
+        ...
 
     def summary(self, report: Report, exit_code: int) -> None: ...
 
@@ -138,9 +147,13 @@ class Lines(Protocol):
 class JsonLines:
     """The lines of `--json`: events as they come, and the summary last and exactly once."""
 
-    def event(self, event: ActionEvent | IssueEvent | HeldEvent) -> None:
-        if not isinstance(event, HeldEvent):
-            say_json(event.as_json())
+    def event(
+        self, event: ActionEvent | IssueEvent | HeldEvent, place: Mapping[str, Any] | None = None
+    ) -> None:
+        if isinstance(event, HeldEvent):
+            return
+        now = {} if place is None else {"time": iso(SystemClock().now_ns())}
+        say_json({**event.as_json(), **(place or {}), **now})
 
     def summary(self, report: Report, exit_code: int) -> None:
         say_json({**report.as_json(), "exit_code": exit_code})
@@ -159,7 +172,9 @@ class TextLines:
         self._quiet = quiet
         self._actions = actions
 
-    def event(self, event: ActionEvent | IssueEvent | HeldEvent) -> None:
+    def event(
+        self, event: ActionEvent | IssueEvent | HeldEvent, place: Mapping[str, Any] | None = None
+    ) -> None:
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
             say(f"{event.action} {shown(event.path)} ({size_shown(event.size)})")
@@ -184,15 +199,22 @@ class Output:
     When a run breaks off, no report comes: the summary then counts the events.
     """
 
-    def __init__(self, lines: Lines, bars: Bars | None, so_far: Report) -> None:
+    def __init__(
+        self, lines: Lines, bars: Display | None, so_far: Report, file: Logger | None = None
+    ) -> None:
         self._lines = lines
         self._bars = bars
         self._so_far = so_far
+        self._file = file
+        self._note = listener(so_far.command, file) if file else None
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Event, place: Mapping[str, Any] | None = None) -> None:
+        """Take in an event of a run; `place` says which linked folder it belongs to, where there are several."""
         if not isinstance(event, ProgressEvent):
             self._count(event)
-            self._lines.event(event)
+            self._lines.event(event, place)
+            if self._note:
+                self._note(event)
         elif self._bars:
             self._bars.show(event)
 
@@ -217,12 +239,16 @@ class Output:
         if self._bars:
             self._bars.stop()
         self._lines.failure(self._so_far, error)
+        if self._file:
+            self._file.error("%s: %s", self._so_far.command, message_of(error)[0])
 
     def finish(self, report: Report) -> int:
         """Print the summary and return the exit code."""
         if self._bars:
             self._bars.stop()
         self._lines.summary(report, report.exit_code)
+        if self._file:
+            self._file.info(sentence(report))
         return report.exit_code
 
 
@@ -234,10 +260,15 @@ def reporting(command: str, flags: Mapping[str, Any]) -> Iterator[Output]:
         quiet = flags["quiet"]
         wanted = flags["verbose"] or flags.get("dry_run", False)
         lines = TextLines(quiet=quiet, actions=wanted and not quiet)
-    bars = _bars(flags)
-    output = Output(lines, bars, Report(command, dry_run=flags.get("dry_run", False)))
+    with to_file(flags.get("log_file"), as_json=flags.get("log_json", False)) as file:
+        bars = _bars(flags) or _stats(command, flags)
+        report = Report(command, dry_run=flags.get("dry_run", False))
+        yield from _ended(Output(lines, bars, report, file), bars, quiet=flags["quiet"])
+
+
+def _ended(output: Output, bars: Display | None, *, quiet: bool) -> Iterator[Output]:
     try:
-        with saying_stop(quiet=flags["quiet"]):
+        with saying_stop(quiet=quiet):
             yield output
     except BrokenPipeError:
         raise
@@ -353,6 +384,16 @@ def _bars(flags: Mapping[str, Any]) -> Bars | None:
         return None
 
     return Bars(terminal.print_above)
+
+
+def _stats(command: str, flags: Mapping[str, Any]) -> Display | None:
+    """Return what prints a line every so often, if `--stats` asks for it."""
+    every = read(flags, "stats", parse_seconds)
+    if every is None or flags["quiet"]:
+        return None
+    from craftsync.cli.live import StatsLines
+
+    return StatsLines(command, every)
 
 
 def _is_unicode(text: str) -> bool:

@@ -430,7 +430,7 @@ def headline_of(facts: Facts) -> str:
 
 def is_in_sync(facts: Facts) -> bool:
     """Return whether nothing is known to differ; after a daemon stopped, nobody knows."""
-    is_known = facts["state"] == "watching" and facts["last_success"]
+    is_known = facts["state"] == "watching" and facts["pending"] == 0 and facts["last_success"]
     return bool(is_known) and not _amounts(facts)
 
 

@@ -1,29 +1,28 @@
-"""The daemon from the command line: `watch`, its log, and the commands that control it."""
+"""The daemon from the command line: `watch`, and the commands that control it."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from craftsync import opening, runs
+from craftsync.cli import log
 from craftsync.cli import params as common
-from craftsync.cli import terminal
-from craftsync.cli.output import reporting, say, size_shown
+from craftsync.cli.live import WatchView
+from craftsync.cli.output import reporting, say
 from craftsync.cli.terminal import shown
 from craftsync.config import file as config
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions, RunOptions, Settings, given_by, read
-from craftsync.config.parsers import BadWord, Rates, parse_address, parse_rates
-from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
+from craftsync.config.parsers import BadWord, Rates, parse_address, parse_rates, parse_seconds
+from craftsync.engine.report import OnEvent
 from craftsync.errors import ConfigError, CraftsyncError, StateError, UsageError
 
 if TYPE_CHECKING:
@@ -212,99 +211,13 @@ def _wait_for_end(folder: Path) -> None:
         clock.sleep(_LOOK_SECONDS)
 
 
-_JOURNAL_LEVELS = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
-"""The priorities of sd-daemon(3), by the lowest level each is for."""
-_ISSUE_LEVELS = {Issue.SKIPPED: logging.INFO}
-
-_STDERR = 2
-
-_log = logging.getLogger(__name__)
-
-
-class _ToStderr(logging.Handler):
-    """Writes to whatever stderr is by then: a progress bar may stand in for it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            terminal.put_lines(self.format(record), to_stderr=True)
-        except OSError:
-            # Nobody reads any more. That must not end what the log is about.
-            self.handleError(record)
-
-
-class _ForJournal(logging.Formatter):
-    """Says the priority first, on each line, as the journal takes it off again."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        levels = (code for level, code in _JOURNAL_LEVELS.items() if record.levelno >= level)
-        prefix = f"<{next(levels, 7)}>"
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
-
-
-class _AsJson(logging.Formatter):
-    """One JSON object a line: when, how bad, what; and the event itself where there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            fields["trace"] = self.formatException(record.exc_info)
-        return json.dumps(fields | getattr(record, "fields", {}))
-
-
-def configure(*, as_json: bool, quiet: bool, environment: Mapping[str, str] = os.environ) -> None:
-    """Send every log line of this process to stderr in the form that is read there."""
-    handler = _ToStderr()
-    if as_json:
-        handler.setFormatter(_AsJson())
-    elif _is_journal(environment):
-        handler.setFormatter(_ForJournal("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    own = logging.getLogger("craftsync")
-    own.handlers = [handler]
-    own.propagate = False
-    own.setLevel(logging.WARNING if quiet else logging.INFO)
-
-
-def listener(root: str) -> OnEvent:
-    """Return what writes the events of the pair with this root to the log."""
-    label = f"{shown(root)}: "
-
-    def listen(event: Event) -> None:
-        if isinstance(event, ActionEvent):
-            line = f"{event.action} {shown(event.path)} ({size_shown(event.size)})"
-            _say(logging.INFO, label + line, root, event)
-        elif isinstance(event, HeldEvent):
-            _log.warning("%s", label + event.sentence, extra={"fields": {"root": root}})
-        elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD:
-            line = f"{event.issue}: {shown(event.path)}: {event.reason}"
-            _say(_ISSUE_LEVELS.get(event.issue, logging.WARNING), label + line, root, event)
-
-    return listen
-
-
-def _say(level: int, line: str, root: str, event: ActionEvent | IssueEvent) -> None:
-    _log.log(level, "%s", line, extra={"fields": {"root": root, "event": event.as_json()}})
-
-
-def _is_journal(environment: Mapping[str, str]) -> bool:
-    """Tell whether stderr is the stream systemd connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
-    try:
-        here = os.fstat(_STDERR)
-    except OSError:
-        return False
-    return environment.get("JOURNAL_STREAM") == f"{here.st_dev}:{here.st_ino}"
-
-
 _STDIN = 0
 """By number, for a service may be started without."""
 
-MakeListener = Callable[[str], OnEvent]
-"""Makes what the events of one root are told to."""
+_STDERR = 2
+
+MakeListener = Callable[[pairs.Pair], OnEvent]
+"""Makes what the events of one linked folder go to."""
 
 
 @click.command(cls=common.Command)
@@ -336,16 +249,20 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
     from craftsync.daemon.process import ServiceManager
     from craftsync.daemon.process import watch as watch_all
 
-    manager = ServiceManager(os.environ)
-    configure(as_json=flags["log_json"], quiet=flags["quiet"])
-    words = common.words_of(flags, pair)
-    with _listening(flags) as make_listener:
+    manager, clock = ServiceManager(os.environ), SystemClock()
+    log.configure(as_json=flags["log_json"], quiet=flags["quiet"])
+    words, stats = common.words_of(flags, pair), read(flags, "stats", parse_seconds)
+    on_terminal = os.isatty(_STDERR) and not any(flags[name] for name in ("json", "quiet"))
+    view = WatchView(clock, every=stats, on_terminal=on_terminal and not flags["log_json"])
+    with _listening(flags, view) as make_listener:
 
         def load() -> Setup:
             return _setup(words, flags, make_listener)
 
         try:
-            return watch_all(load, SystemClock(), manager, hangup_ends=os.isatty(_STDIN))
+            return watch_all(
+                load, clock, manager, hangup_ends=os.isatty(_STDIN), on_status=view.show
+            )
         except KeyboardInterrupt:
             # It arrived before the loop was there to end by itself.
             return 0
@@ -398,20 +315,25 @@ def _watched(
         settings=WatchSettings(settings.settle, settings.poll, settings.rescan, settings.scrub),
         options=options,
         open=lambda: runs.opened_for(pair, options, asked),
-        on_event=make_listener(str(pair.root)),
+        on_event=make_listener(pair),
         windows=settings.windows,
         events=_events_of(settings.events, pair.location),
     )
 
 
 @contextmanager
-def _listening(flags: dict[str, Any]) -> Iterator[MakeListener]:
-    """Give what makes the listeners: to JSON on stdout, or to the log."""
+def _listening(flags: dict[str, Any], view: WatchView) -> Iterator[MakeListener]:
+    """Give what makes the listeners: to JSON on stdout, or to the log and what a terminal shows."""
     if flags["json"]:
-        with reporting("watch", {**flags, "quiet": True}) as output:
-            yield lambda root: output.on_event
+        with reporting("watch", {**flags, "quiet": True, "stats": None}) as output:
+            yield lambda pair: partial(output.on_event, place=_place_of(pair))
     else:
-        yield listener
+        with log.to_file(flags["log_file"], as_json=flags["log_json"]), view:
+            yield view.listener
+
+
+def _place_of(pair: pairs.Pair) -> dict[str, Any]:
+    return {"folder": pair.folder, "root": str(pair.root)}
 
 
 def _events_of(url: str | None, location: places.Location) -> EventSource | None:

@@ -232,6 +232,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("json", "Print one JSON object a line.", group="json"),
     Option("quiet", "Print only what is wrong.", group="loudness", spellings=("-q",)),
     Option("verbose", "Print each action.", group="loudness", spellings=("-v",)),
+    Option("stats", "Print how far it has come every so often (1m), where no bar is shown.",
+           group="loudness", value="TIME"),
+    Option("log_file", "Write each action and problem to this file as well, with the time.",
+           group="loudness", value="FILE", more="A file that is moved away is reopened."),
 
     # Migrations.
     Option("no_overwrite", "Leave alone what the target has already.", group="migrate"),

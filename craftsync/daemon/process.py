@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +60,17 @@ class Setup:
     typed: bool = False
 
 
+OnStatus = Callable[[Sequence[Mapping[str, Any]]], None]
+"""Hears how all folders stand, in the fields of `status --json`: once a second, and when a run has ended."""
+
+
 def watch(
-    load: Callable[[], Setup], clock: Clock, manager: ServiceManager, *, hangup_ends: bool = False
+    load: Callable[[], Setup],
+    clock: Clock,
+    manager: ServiceManager,
+    *,
+    hangup_ends: bool = False,
+    on_status: OnStatus = lambda statuses: None,
 ) -> int:
     """Keep the folders in sync until SIGTERM, SIGINT or the last one is stopped; returns 0 then.
 
@@ -73,7 +82,7 @@ def watch(
     error raised (see `_Daemon._raise_what_ends_it`).
     """
     with _Signals(hangup_ends) as signals:
-        daemon = _Daemon(load, clock, manager, signals)
+        daemon = _Daemon(load, clock, manager, signals, on_status)
         try:
             daemon.run()
         finally:
@@ -137,8 +146,10 @@ class _Daemon:
         clock: Clock,
         manager: ServiceManager,
         signals: _Signals,
+        on_status: OnStatus,
     ) -> None:
         self._load = load
+        self._on_status = on_status
         self._clock = clock
         self._manager = manager
         self._signals = signals
@@ -292,7 +303,9 @@ class _Daemon:
         if not self._is_ready and all(service.has_begun for service in self._services.values()):
             self._is_ready = True
             self._manager.tell("READY=1")
-        status = _sentence(self._statuses(), self._remark)
+        statuses = self._statuses()
+        self._on_status(statuses)
+        status = _sentence(statuses, self._remark)
         if status != self._status:
             self._status = status
             self._manager.tell(f"STATUS={status}")
