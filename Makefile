@@ -21,7 +21,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --only-binar
 INSTALL := $(PIP) install --no-deps --only-binary :all: --require-hashes --requirement
 ITSELF  := $(PIP) install --no-deps --no-build-isolation --editable .
 
-.PHONY: run test check lint reference notebook man test-exhaustive test-browser campaign bench lock clean
+.PHONY: run test check lint reference round-trips notebook man test-exhaustive test-browser campaign bench lock clean
 
 run: $(VENV)/.core        ## See a folder and a store being kept in sync.
 	@$(BIN)/python docs/demo.py
@@ -44,6 +44,9 @@ man: $(VENV)/.core        ## Write man pages, made from the help, below build/ma
 
 notebook: $(VENV)/.locked   ## Run docs/notebook.ipynb and keep what it shows, also as docs/notebook.md.
 	$(BIN)/python docs/notebook.py
+
+round-trips: $(VENV)/.locked  ## Write the tables of docs/benchmarks.md that count requests and waits.
+	$(BIN)/python -m tests.support.round_trips
 
 test-exhaustive: $(VENV)/.locked  ## Run the full enumerations too, and start each command anew; takes minutes.
 	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign and not browser"

@@ -14,11 +14,15 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import NamedTuple
 
 from craftsync.clock import Clock, boot_id
-from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
 from craftsync.engine.report import Issue, IssueEvent, OnEvent, Report
+from craftsync.engine.sides import nothing
 from craftsync.errors import (
     ObjectNotFound,
     PathError,
@@ -31,7 +35,7 @@ from craftsync.local.folder import Folder
 from craftsync.state.database import Database
 from craftsync.state.pair import FACTS_LAST_NS, PairState
 from craftsync.stores.base import Store
-from craftsync.stores.sources import BytesSource
+from craftsync.stores.sources import BytesSource, workers
 
 ROOT_MARK = "root-id"
 _GITIGNORE = ".gitignore"
@@ -91,13 +95,97 @@ def _another_root(root: Folder, what: str, database: Path | None) -> RootError:
     )
 
 
-def confirm_store(store: Store, state: PairState, *, mark: bool) -> None:
+class Mark(NamedTuple):
+    """What a store's identity file holds, and how the store described the file when it was read."""
+
+    text: str
+    description: str | None = None
+    """`None` where that is not enough to know the file again."""
+
+
+def confirm_store(
+    store: Store, state: PairState, *, mark: bool, found: Future[Mark | None] | None = None
+) -> None:
     """Check the store's mark against the database; with `mark`, set it on first use.
 
-    A store that may only be read stays without a mark. Raises `StoreChanged`
-    when the store is not the one it was.
+    `found` is the answer to `find_mark`, where that is asked already. A store that
+    may only be read stays without a mark. Raises `StoreChanged` when the store is
+    not the one it was.
     """
-    found = mark_of(store)
+    there = find_mark(store, known_mark(state.database)) if found is None else found.result()
+    _confirm(store, state, there.text if there else None, mark=mark)
+    if there and there.description and there != known_mark(state.database):
+        state.database.put("store_mark", there.description)
+
+
+def known_mark(database: Database) -> Mark | None:
+    """Return the mark of a known store as it was read last."""
+    known = database.get("store_id")
+    return None if known is None else Mark(known, database.get("store_mark"))
+
+
+def find_mark(store: Store, known: Mark | None) -> Mark | None:
+    """Return the mark of a store, `None` where it has none.
+
+    Where reading takes more requests than a stat, a file of the size and version
+    that was read before is the one that was read.
+    """
+    if known and known.description and store.features.cheap_stats:
+        found = store.stat(STORE_MARK)
+        if found is not None and _description(found) == known.description:
+            return known
+    try:
+        with store.read(STORE_MARK) as reader:
+            text = _text(b"".join(reader))
+            is_of_use = store.features.cheap_stats
+            return Mark(text, _description(reader.object) if is_of_use else None)
+    except ObjectNotFound:
+        return None
+
+
+def _description(found: RemoteObject) -> str | None:
+    return None if found.version is None else f"{found.size} {found.version}"
+
+
+def meet_store(store: Store, state: PairState, clock: Clock, *, may_write: bool) -> None:
+    """Confirm the store and learn what it can do; only where it may be written to is anything written.
+
+    A distant store that is met for the first time is asked for its identity while
+    it is tried out, and is given one on the conditions that it was found to check.
+    """
+    if not may_write or not store.features.host or state.database.get("store_id") is not None:
+        confirm_store(store, state, mark=may_write)
+        learn(store, state.database, clock, may_write=may_write)
+        return
+    with workers(1, "identity", store) as pool:
+        found = pool.submit(find_mark, store, None)
+        learn(store, state.database, clock, may_write=True)
+    confirm_store(store, state, mark=True, found=found)
+
+
+@contextlib.contextmanager
+def meeting_store(
+    store: Store, state: PairState, clock: Clock, *, may_write: bool
+) -> Iterator[Callable[[], None]]:
+    """Do as `meet_store`, and yield what raises unless the store was confirmed.
+
+    A distant store that is known, and where nothing has to be tried out, is asked
+    for its identity while it is listed. Nothing may follow from the listing before
+    what is yielded was called.
+    """
+    database = state.database
+    is_asked_meanwhile = bool(store.features.host) and database.get("store_id") is not None
+    if not is_asked_meanwhile or (may_write and not is_learned(database, clock)):
+        meet_store(store, state, clock, may_write=may_write)
+        yield nothing
+        return
+    learn(store, database, clock, may_write=may_write)
+    with workers(1, "identity", store) as pool:
+        found = pool.submit(find_mark, store, known_mark(database))
+        yield lambda: confirm_store(store, state, mark=False, found=found)
+
+
+def _confirm(store: Store, state: PairState, found: str | None, *, mark: bool) -> None:
     known = state.database.get("store_id")
     if known is not None and found != known:
         what = "lost its mark" if found is None else "is not the store it was"
@@ -148,6 +236,8 @@ def write_mark(store: Store) -> str | None:
     mark = uuid.uuid4().hex
     with contextlib.suppress(PreconditionFailed):
         store.write(STORE_MARK, BytesSource(mark.encode()), expect=ABSENT, operation=mark)
+        if store.features.conditional_create:
+            return mark
     return mark_of(store)
 
 
@@ -157,15 +247,21 @@ def learn(store: Store, database: Database, clock: Clock, *, may_write: bool) ->
     What was found out before holds for a while; then, and the first time, the
     store tries it out, if it may be written to.
     """
-    saved, at = database.get("facts"), database.get_int("facts_at_ns") or 0
-    if may_write and (saved is None or abs(clock.now_ns() - at) > FACTS_LAST_NS):
+    saved = database.get("facts")
+    if may_write and not is_learned(database, clock):
         saved = store.prepare(None)
         if saved is not None:
             database.put("facts", saved)
-            database.put("facts_at_ns", str(clock.now_ns()))
+        database.put("facts_at_ns", str(clock.now_ns()))
     elif saved is not None:
         store.prepare(saved)
     return saved
+
+
+def is_learned(database: Database, clock: Clock) -> bool:
+    """Tell whether `learn` would try nothing out."""
+    at = database.get_int("facts_at_ns")
+    return at is not None and abs(clock.now_ns() - at) <= FACTS_LAST_NS
 
 
 def report_recovery(database: Database, report: Report, on_event: OnEvent, meaning: str) -> None:

@@ -31,7 +31,6 @@ from craftsync.core.model import (
 )
 from craftsync.core.paths import malformed
 from craftsync.engine import planfile
-from craftsync.engine.planfile import stat_all
 from craftsync.engine.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
 from craftsync.engine.review import REVIEW
 from craftsync.engine.sides import FolderSide, Left, StoreSide, in_order_left
@@ -121,7 +120,7 @@ class Planner:
         """Forget the writes of earlier runs whose paths are gone from the store; a stat of each says so."""
         unseen = self.state.intents.unseen()
         for names in planfile.in_batches(iter(unseen)):
-            there = {entry.path for entry in planfile.stat_all(self.right.store, names)}
+            there = {entry.path for entry in self.right.stat(names)}
             self.state.intents.agreed(path for path in names if path not in there)
 
     def _triples(
@@ -180,7 +179,7 @@ class Planner:
             named = ((path,) for path in wanted)
         for batch in planfile.in_batches(merge(local, rows, named)):
             names = [joined.path for joined in batch]
-            answers = planfile.stat_all(self.right.store, names, listed=listed)
+            answers = self.right.stat(names, listed=listed)
             found = {remote.path: remote for remote in known(answers, gone_there, heed)}
             for path, file, row, _ in batch:
                 yield Joined(path, file, row, found.get(path))
@@ -441,7 +440,7 @@ class Intake:
         """Return what the store holds at these paths, while other short tasks go on."""
         try:
             names = [triple.path for triple in met]
-            return blocking(lambda: stat_all(self._planner.right.store, names))
+            return blocking(lambda: self._planner.right.stat(names))
         except StoreError:
             return None
 

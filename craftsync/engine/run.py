@@ -17,7 +17,7 @@ from craftsync.engine.identity import confirm_root, confirm_store
 from craftsync.engine.planner import Changes, Intake, Planner
 from craftsync.engine.report import OnEvent, Options, Outcome, Report, Staged
 from craftsync.engine.settle import Settler
-from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide
+from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide, nothing
 from craftsync.engine.tally import Tally
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -164,11 +164,14 @@ class FolderRound(Round):
     command: str
     options: Options
     store_trash: StoreTrash = StoreTrash.AUTO
+    confirmed: Callable[[], None] = nothing
+    """Raises unless the store is the one it was; planning calls it once it has been asked for what it holds."""
 
     def planner(self, tally: Tally) -> Planner:
         options, now_ns = self.options, self.clock.now_ns()
         folder = FolderSide(self.root, self.rules, options.include, options.exclude)
-        return Planner(folder, StoreSide(self.store), self.state, options, tally.event, now_ns)
+        store = StoreSide(self.store, confirmed=self.confirmed)
+        return Planner(folder, store, self.state, options, tally.event, now_ns)
 
     def confirm(self) -> None:
         confirm_root(self.root, self.state, mark=False)

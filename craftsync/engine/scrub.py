@@ -25,6 +25,7 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
+from craftsync.engine.sides import nothing
 from craftsync.errors import (
     ContentDamaged,
     CraftsyncError,
@@ -45,10 +46,6 @@ _CURSOR = "scrubbed"
 """The last path that was looked at; the next look begins behind it."""
 _BATCH = 256
 _LOOKS_AT_ONCE = 8
-
-
-def nothing() -> None:
-    """Go on."""
 
 
 class Damage(StrEnum):

@@ -32,9 +32,9 @@ from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.engine.retention import Purging, holdings, spare
 from craftsync.engine.review import Approval, Returning, without_baseline
 from craftsync.engine.run import FolderRound, MakePool, in_rounds
-from craftsync.engine.scrub import Scrubber, nothing
+from craftsync.engine.scrub import Scrubber
 from craftsync.engine.settle import Contents
-from craftsync.engine.sides import FolderSide, StoreSide
+from craftsync.engine.sides import FolderSide, StoreSide, nothing
 from craftsync.engine.tally import PlanWriter, Tally
 from craftsync.engine.trash import (
     Purged,
@@ -172,12 +172,17 @@ class Session:
         started, complete = self.clock.monotonic(), paths is None
         self.state.history.begin()
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
-        self._meet_store(options)
-        if not options.dry_run:
-            identity.settle(self.root, self.state, flush=options.policy.deletes)
-        self.state.plan.pair_again()
-        make_round = partial(self._round, command)
-        in_rounds(report, options, on_event, self.clock, make_round, paths=paths, changes=changes)
+        meeting = identity.meeting_store(
+            self.store, self.state, self.clock, may_write=_may_write(options)
+        )
+        with meeting as confirm:
+            if not options.dry_run:
+                identity.settle(self.root, self.state, flush=options.policy.deletes)
+            self.state.plan.pair_again()
+            make_round = partial(self._round, command, confirm=confirm)
+            in_rounds(
+                report, options, on_event, self.clock, make_round, paths=paths, changes=changes
+            )
         report.seconds = round(self.clock.monotonic() - started, 3)
         report.conflict_copies = self._conflict_copies()
         if not options.dry_run:
@@ -218,11 +223,11 @@ class Session:
 
     def _meet_store(self, options: Options) -> None:
         """Confirm the store, and learn what it can do; a dry run and a pull write nothing into it."""
-        may_write = not options.dry_run and options.policy.mode is not Mode.PULL
-        confirm_store(self.store, self.state, mark=may_write)
-        learn(self.store, self.state.database, self.clock, may_write=may_write)
+        identity.meet_store(self.store, self.state, self.clock, may_write=_may_write(options))
 
-    def _round(self, command: str, options: Options) -> FolderRound:
+    def _round(
+        self, command: str, options: Options, *, confirm: Callable[[], None] = nothing
+    ) -> FolderRound:
         return FolderRound(
             self.root,
             self.store,
@@ -233,6 +238,7 @@ class Session:
             command,
             options,
             self.retention.store,
+            confirm,
         )
 
     def _remember(self, report: Report, options: Options, *, complete: bool) -> None:
@@ -482,6 +488,11 @@ def _make_root(path: str, location: str, state_dir: Path) -> None:
                 f"The folder {path} cannot be made: {error.strerror}.",
                 remedy="Name another folder, or see what is in the way.",
             ) from error
+
+
+def _may_write(options: Options) -> bool:
+    """Tell whether a run may write into the store: a dry run and a pull do not."""
+    return not options.dry_run and options.policy.mode is not Mode.PULL
 
 
 def _new_id() -> str:

@@ -70,6 +70,7 @@ class Contents:
     """Whether the file was read while a program may have been writing to it."""
     _local: bytes | None = None
     _remote: bytes | None = None
+    _stated: RemoteObject | None = None
     _compared: Beside | None = None
     _is_counted: bool = False
 
@@ -99,7 +100,8 @@ class Contents:
     def remote_digest(self) -> bytes | None:
         if self._remote is None and self.remote is not None:
             self._count()
-            self._remote = self.fetcher.known_digest(self.remote) or self._read(self.remote)
+            known = self._stated.digest if self._stated else self.fetcher.known_digest(self.remote)
+            self._remote = known or self._read(self.remote)
         return self._remote
 
     def _read(self, remote: RemoteObject) -> bytes | None:
@@ -156,7 +158,9 @@ class Contents:
         That proves nothing yet: a listing does not report which objects are
         encrypted, and have versions that only look like an MD5.
         """
-        found = store.stat(remote.path)
+        if may_read and self.keeps and remote.size <= _FETCHED_UNASKED:
+            return self._beside(remote).is_same  # It is fetched in any case.
+        found = self._stated = store.stat(remote.path)
         if found is None or found.version != remote.version:
             raise PathBusy(f"{remote.path}: changed in the store since it was listed")
         if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):

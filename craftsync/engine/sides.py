@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Protocol
 
 from craftsync.core.model import (
@@ -20,6 +20,7 @@ from craftsync.core.model import (
     as_object,
 )
 from craftsync.engine.content import Fetched, PartialDownload
+from craftsync.engine.planfile import stat_all
 from craftsync.engine.report import Outcome, Staged, Status, sentence
 from craftsync.errors import (
     ObjectNotFound,
@@ -38,6 +39,10 @@ from craftsync.state.plan import Totals
 from craftsync.state.spool import in_order
 from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store, UploadJournal
+
+
+def nothing() -> None:
+    """Go on: there is nothing to be waited for."""
 
 
 class Left(Protocol):
@@ -148,13 +153,28 @@ class StoreSide:
     """A store on the right side."""
 
     store: Store
+    confirmed: Callable[[], None] = field(default=nothing, kw_only=True)
+    """Raises unless the store is the one it was, which is asked while the first answer is on its way."""
 
     word = "store"
     stage = "listing"
 
-    def list(self, boundaries: Sequence[str]) -> Iterable[RemoteObject | Skipped]:
-        """Return all that is there."""
-        return self.store.list(boundaries=boundaries)
+    def list(self, boundaries: Sequence[str]) -> Iterator[RemoteObject | Skipped]:
+        """Yield all that is there."""
+        entries = iter(self.store.list(boundaries=boundaries))
+        first = next(entries, None)
+        self.confirmed()
+        if first is not None:
+            yield first
+            yield from entries
+
+    def stat(
+        self, names: Sequence[str], *, listed: bool = False
+    ) -> Sequence[RemoteObject | Skipped]:
+        """Return what is at single paths, as `stat_all` does."""
+        found = stat_all(self.store, names, listed=listed)
+        self.confirmed()
+        return found
 
     def in_order(
         self, database: Database, entries: Iterable[RemoteObject]

@@ -10,18 +10,27 @@ was ever kept in sync with a folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Compare, Kind, Mode, Policy
-from craftsync.engine.identity import STORE_MARK, learn, mark_of, report_recovery, write_mark
+from craftsync.engine.identity import (
+    STORE_MARK,
+    is_learned,
+    learn,
+    mark_of,
+    report_recovery,
+    write_mark,
+)
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options
 from craftsync.engine.run import MakePool, Round, in_rounds
-from craftsync.engine.sides import Carrier
+from craftsync.engine.sides import Carrier, nothing
 from craftsync.engine.tally import Tally
 from craftsync.errors import StoreChanged, UsageError
 from craftsync.migrate import manifest
@@ -36,6 +45,7 @@ from craftsync.net.tasks import TaskPool
 from craftsync.state.migration import MigrationState
 from craftsync.state.plan import Step
 from craftsync.stores.base import Store
+from craftsync.stores.sources import workers
 
 _PER_LARGE_OBJECT = 4
 """A look at the source, and the begin, the end and a look after it in the target."""
@@ -78,8 +88,32 @@ def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) 
     Raises `StoreChanged` when a store is not the one it was, and `UsageError`
     when both are the same one under two names.
     """
+    with _confirming(source, target, state, mark=mark) as confirmed:
+        confirmed()
+
+
+@contextmanager
+def _confirming(
+    source: Store, target: Store, state: MigrationState, *, mark: bool
+) -> Iterator[Callable[[], None]]:
+    """Ask both stores for their marks; calling what is yielded does the rest of `confirm`."""
+    stores = (source, target)
+    with workers(2, "identity", *stores) as pool:
+        marks = [pool.submit(mark_of, store) for store in stores]
+        yield partial(_confirm, source, target, state, marks, mark=mark)
+
+
+def _confirm(
+    source: Store,
+    target: Store,
+    state: MigrationState,
+    marks: Sequence[Future[str | None]],
+    *,
+    mark: bool,
+) -> None:
     ids = [
-        _confirmed(store, state, name) for store, name in ((source, "source"), (target, "target"))
+        _confirmed(store, found.result(), state, name)
+        for store, found, name in zip((source, target), marks, ("source", "target"), strict=True)
     ]
     if ids[1] is None and mark:
         ids[1] = write_mark(target)
@@ -94,8 +128,8 @@ def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) 
         state.database.put("target_id", ids[1])
 
 
-def _confirmed(store: Store, state: MigrationState, name: str) -> str | None:
-    found, known = mark_of(store), state.database.get(f"{name}_id")
+def _confirmed(store: Store, found: str | None, state: MigrationState, name: str) -> str | None:
+    known = state.database.get(f"{name}_id")
     if known is not None and found != known:
         what = "lost its mark" if found is None else "is not the store it was"
         raise StoreChanged(
@@ -136,19 +170,35 @@ class Migration:
         report = MigrationReport("migrate", dry_run=dry_run)
         started = self.clock.monotonic()
         report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
-        confirm(self.source, self.target, self.state, mark=not dry_run)
-        self._learn_facts(dry_run=dry_run)
-        span = self._span(options)
+        with self._meeting_stores(dry_run=dry_run) as confirmed:
+            span = self._span(options)
 
-        def make_round(run: Options) -> CopyRound:
-            mine = replace(options, run=run)
-            return CopyRound(self, mine, span, report)
+            def make_round(run: Options) -> CopyRound:
+                mine = replace(options, run=run)
+                return CopyRound(self, mine, span, report, confirmed)
 
-        in_rounds(report, options.run, on_event, self.clock, make_round)
+            in_rounds(report, options.run, on_event, self.clock, make_round)
         if not dry_run:
             self._finish(options, report)
         report.seconds = round(self.clock.monotonic() - started, 3)
         return report
+
+    @contextmanager
+    def _meeting_stores(self, *, dry_run: bool) -> Iterator[Callable[[], None]]:
+        """Confirm both stores and learn what they can do; yield what confirms those that were asked meanwhile.
+
+        Known stores are asked for their marks while they are listed.
+        """
+        database, mark = self.state.database, not dry_run
+        is_known = database.get("target_id") is not None
+        if is_known and (dry_run or is_learned(database, self.clock)):
+            self._learn_facts(dry_run=dry_run)
+            with _confirming(self.source, self.target, self.state, mark=mark) as confirmed:
+                yield confirmed
+        else:
+            confirm(self.source, self.target, self.state, mark=mark)
+            self._learn_facts(dry_run=dry_run)
+            yield nothing
 
     def _learn_facts(self, *, dry_run: bool) -> None:
         """Learn what the target can do. The source is never tried: it is known as far as it is the same server."""
@@ -187,8 +237,10 @@ class CopyRound(Round):
         asked: MigrationOptions,
         span: Span,
         report: MigrationReport,
+        confirmed: Callable[[], None],
     ) -> None:
         self.sides = sides
+        self._confirmed = confirmed
         self.asked = asked
         self.span = span
         self.report = report
@@ -206,7 +258,7 @@ class CopyRound(Round):
         nesting = NestingDetector(source, target, known)
         return Planner(
             SourceSide(source, rules, self.span, nesting),
-            TargetSide(target, rules, self.span, nesting, is_mirror),
+            TargetSide(target, rules, self.span, nesting, is_mirror, confirmed=self._confirmed),
             self.state,
             self.options,
             tally.event,

@@ -79,11 +79,11 @@ class TargetSide(StoreSide):
     word = "target"
     stage = "listing the target"
 
-    def list(self, boundaries: Sequence[str]) -> Iterable[RemoteObject | Skipped]:
-        listing = self.store.list(boundaries=boundaries)
+    def list(self, boundaries: Sequence[str]) -> Iterator[RemoteObject | Skipped]:
+        listing = StoreSide.list(self, boundaries)
         in_order = self.store.features.sorted_listing
         entries = self.rules.of(self.span.of(listing, in_order=in_order))
-        return self.nesting.target_seen(entries) if self.nesting else entries
+        return self.nesting.target_seen(entries) if self.nesting else iter(entries)
 
     def matters(self, skipped: Skipped) -> bool:
         """What takes no part in the target only matters where it is in the way of a copy."""

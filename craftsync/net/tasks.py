@@ -13,7 +13,7 @@ from greenlet import getcurrent, greenlet
 
 from craftsync.errors import Interrupted
 from craftsync.net.pace import Concurrency
-from craftsync.net.waiting import LOOK_SECONDS, Sockets, is_ready, wait_through
+from craftsync.net.waiting import LOOK_SECONDS, Other, Sockets, is_ready, wait_through
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -357,6 +357,29 @@ class TaskPool(Generic[Result]):
         returned: T = _returned(answer)
         return returned
 
+    def wait_for_both(self, first: Callable[[], T], second: Callable[[], Other]) -> tuple[T, Other]:
+        """Make two calls of the running task: the second beside it, as soon as the first one waits."""
+        task = getcurrent()
+        if task is self._home or self._closing:
+            return first(), second()
+        ended: list[_Answer] = []
+        is_waiting = False
+
+        def run_beside(_: _Answer) -> None:
+            ended.append(_made(_Call(task, second)))
+            if is_waiting:
+                self._answers.append(ended[0])
+
+        self._answers.append(_Answer(greenlet(run_beside, self._home), None))
+        made = _made(_Call(task, first))
+        if not isinstance(made.error, KeyboardInterrupt) or isinstance(made.error, Interrupted):
+            while not ended:
+                is_waiting = True
+                self._home.switch()
+        one: T = _returned(made)
+        other: Other = _returned(ended[0])
+        return one, other
+
     def _resume(self, answer: _Answer) -> None:
         """Let the tasks go on that waited for an answer."""
         tasks = (
@@ -436,38 +459,6 @@ class TaskPool(Generic[Result]):
         self._answers.append(answer)
         if self._sleeping:
             self._sockets.wake()
-
-
-class SerialPool(Generic[Result]):
-    """Runs each task at once in the calling thread, so that a test sees one fixed order."""
-
-    def __init__(self) -> None:
-        self._results: list[Result] = []
-
-    def submit(
-        self,
-        task: Callable[[], Result],
-        *,
-        weight: Weight = Weight.SHORT,
-        size: int = 0,
-        first: bool = False,
-    ) -> None:
-        self._results.append(task())
-
-    def is_full(self) -> bool:
-        return False
-
-    def begin(self, task: Callable[[], Result]) -> None:
-        self._results.append(task())
-
-    def post(self, result: Result) -> None:
-        self._results.append(result)
-
-    def take(self, timeout: float | None = None) -> Result | None:
-        return self._results.pop(0) if self._results else None
-
-    def close(self) -> None:
-        self._results.clear()
 
 
 def _returned(answer: _Answer) -> Any:

@@ -48,6 +48,7 @@ os.register_at_fork(after_in_child=_start_child)
 
 
 T = TypeVar("T")
+Other = TypeVar("Other")
 
 LOOK_SECONDS = 1.0
 """The longest wait in one call: a signal that comes right before one is heard only after it.
@@ -64,6 +65,10 @@ class Waiter(Protocol):
 
     def wait_together(self, call: Callable[[], T]) -> T:
         """Make a call once for all tasks that ask for it before it begins, and return what it returns."""
+        ...
+
+    def wait_for_both(self, first: Callable[[], T], second: Callable[[], Other]) -> tuple[T, Other]:
+        """Make two calls at once, and return what both return."""
         ...
 
     def wait_until_ready(self, descriptor: int, events: int, seconds: float) -> bool:
@@ -96,6 +101,15 @@ def blocking_together(call: Callable[[], T]) -> T:
     """
     waiter = _here.waiter
     return call() if waiter is None else waiter.wait_together(call)
+
+
+def both(first: Callable[[], T], second: Callable[[], Other]) -> tuple[T, Other]:
+    """Return what two calls return: a task that shares its thread makes them at once, any other one after the other.
+
+    Neither is under way any more once this raises, what `first` raised before what `second` did.
+    """
+    waiter = _here.waiter
+    return (first(), second()) if waiter is None else waiter.wait_for_both(first, second)
 
 
 def until_ready(descriptor: int, events: int, seconds: float) -> None:

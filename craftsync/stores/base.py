@@ -91,6 +91,8 @@ class Features:
     """`unfinished_uploads` works."""
     writes_as: str = ""
     """What new objects get by the settings of this store; an upload begun under others is not resumed."""
+    cheap_stats: bool = False
+    """To stat an object takes fewer requests than to read it."""
 
 
 class Source(Protocol):

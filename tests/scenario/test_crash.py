@@ -16,9 +16,9 @@ import pytest
 from craftsync.engine.report import Options
 from craftsync.engine.session import Session
 from craftsync.local.folder import Folder
-from craftsync.net.tasks import SerialPool
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
+from tests.support.serial_pool import SerialPool
 from tests.support.world import World, leftovers
 
 DIED = 9

@@ -14,10 +14,10 @@ from craftsync.core.model import RemoteObject
 from craftsync.engine import planfile
 from craftsync.engine.report import Options
 from craftsync.errors import Interrupted
-from craftsync.net.tasks import SerialPool
 from craftsync.stores.base import Store
 from craftsync.stores.directory import DirectoryStore
 from tests.support.memory_store import MemoryStore
+from tests.support.serial_pool import SerialPool
 from tests.support.world import World
 
 AT = 1_000_000_000 * 10**9

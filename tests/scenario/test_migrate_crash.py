@@ -16,11 +16,11 @@ from craftsync.engine.report import Options
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.migration import Migration
 from craftsync.migrate.options import MigrationOptions
-from craftsync.net.tasks import SerialPool
 from craftsync.state.migration import MigrationState
 from craftsync.stores.directory import DirectoryStore
 from tests.scenario.test_crash import DIED, Fuse, Fused
 from tests.support.moving import Moving, held, kept
+from tests.support.serial_pool import SerialPool
 from tests.support.servers import S3Server
 from tests.support.world import leftovers
 

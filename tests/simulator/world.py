@@ -16,7 +16,6 @@ from craftsync.engine import inspect
 from craftsync.engine.report import Event, IssueEvent, Options, Report
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, LockedError, StoreUnavailable
-from craftsync.net.tasks import SerialPool
 from craftsync.state.database import Database
 from craftsync.state.pair import pair_folder
 from craftsync.stores.retrying import RetryingStore
@@ -31,6 +30,7 @@ from tests.simulator.steps import Act, Crash, Disaster, Fail, Run, Step, Wait
 from tests.simulator.store import PERSONALITIES, Connection, SharedFolder, SimulatedStore, is_own
 from tests.simulator.windows import TrashWatch, Windows
 from tests.support.clock import FakeClock
+from tests.support.serial_pool import SerialPool
 from tests.support.world import Bytes
 
 Result = TypeVar("Result")

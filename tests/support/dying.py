@@ -19,9 +19,9 @@ from craftsync.clock import SystemClock
 from craftsync.engine.report import Options
 from craftsync.migrate.migration import Migration
 from craftsync.migrate.options import MigrationOptions
-from craftsync.net.tasks import SerialPool
 from craftsync.state.migration import MigrationState
 from craftsync.stores.s3 import Limits, S3Store
+from tests.support.serial_pool import SerialPool
 
 MIB = 1024 * 1024
 LIMITS = Limits(single_put=MIB, smallest_part=MIB, quick_copy=MIB, fresh_listing_seconds=0.0)

@@ -122,6 +122,8 @@ class Server(ThreadingHTTPServer):
     """Prints nothing of clients that are gone."""
 
     daemon_threads = True
+    request_queue_size = 512
+    """Clients that come at once; with fewer places some wait a second until they come again."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):

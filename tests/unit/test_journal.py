@@ -6,8 +6,8 @@ from pathlib import Path
 
 from craftsync.engine.sides import Note
 from craftsync.engine.tally import Journal
-from craftsync.net.tasks import SerialPool
 from craftsync.state.migration import MigrationState
+from tests.support.serial_pool import SerialPool
 
 
 def learned(pool: SerialPool[Note]) -> None:

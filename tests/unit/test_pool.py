@@ -17,7 +17,7 @@ from craftsync.clock import CancellableClock
 from craftsync.errors import Interrupted
 from craftsync.net.pace import Fixed
 from craftsync.net.tasks import TaskPool, Weight, weight_of
-from craftsync.net.waiting import blocking, blocking_together, is_ready, until_ready
+from craftsync.net.waiting import blocking, blocking_together, both, is_ready, until_ready
 
 TIMEOUT = 60.0
 
@@ -366,3 +366,49 @@ def test_signal_during_a_wait_is_handled_before_the_wait_ends(wait: str) -> None
     for timer in timers:
         timer.cancel()
     assert not late.is_set()
+
+
+def test_two_calls_of_a_short_task_overlap(pool: TaskPool[object]) -> None:
+    meet = meeting(2)
+    pool.submit(lambda: both(lambda: blocking(meet), lambda: blocking(meet)))
+
+    assert sorted(pool.take(TIMEOUT)) == [0, 1]  # type: ignore[call-overload]
+
+
+def test_first_of_two_errors_is_raised_once_both_calls_ended(pool: TaskPool[object]) -> None:
+    meet, ended = meeting(2), []
+
+    def fail(name: str) -> None:
+        blocking(meet)
+        ended.append(name)
+        raise OSError(name)
+
+    pool.submit(lambda: both(partial(fail, "first"), partial(fail, "second")))
+
+    with pytest.raises(OSError, match="first"):
+        pool.take(TIMEOUT)
+    assert sorted(ended) == ["first", "second"]
+
+
+def test_closing_the_pool_lets_two_calls_at_once_end() -> None:
+    pool: TaskPool[object] = TaskPool(Fixed(2))
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow() -> bool:
+        begun.set()
+        return may_end.wait(TIMEOUT)
+
+    pool.submit(lambda: both(lambda: blocking(slow), lambda: blocking(slow)))
+    assert pool.take(0) is None
+    assert begun.wait(TIMEOUT)
+    may_end.set()
+    pool.close()
+
+    assert pool.take(0) == (True, True)
+
+
+def test_two_calls_outside_the_pool_are_made_in_turn() -> None:
+    order: list[int] = []
+
+    assert both(lambda: order.append(1), lambda: order.append(2)) == (None, None)
+    assert order == [1, 2]

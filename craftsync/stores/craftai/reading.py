@@ -37,7 +37,7 @@ class Transport(Protocol):
     def stat(self, key: str) -> RemoteObject | None: ...
     def delete(self, key: str) -> None: ...
     def download_url(self, key: str) -> str: ...
-    def put(self, key: str, source: Source) -> Receipt: ...
+    def put(self, key: str, source: Source, before: Callable[[], object]) -> Receipt: ...
     def get(
         self, url: str, key: str, *, etag: str | None, offset: int, length: int | None
     ) -> AbstractContextManager[Body]: ...
@@ -245,9 +245,17 @@ class StoredSource:
     def __init__(self, reading: Reading, found: RemoteObject) -> None:
         self._reading = reading
         self._found = found
+        self._content: bytes | None = None
         self.size = found.size
 
+    def load(self) -> None:
+        """Read a small object now, so that something else can be asked for meanwhile."""
+        if self.size <= CHUNK:
+            self._content = self.read_at(0, self.size)
+
     def read_at(self, offset: int, length: int) -> bytes:
+        if self._content is not None:
+            return self._content[offset : offset + length]
         with self._reading.open(self._found.path, self._found, offset, length) as incoming:
             return b"".join(incoming)
 

@@ -246,11 +246,12 @@ class Sdk:
         """Return nothing: the SDK has URLs for itself."""
         return ""
 
-    def put(self, key: str, source: Source) -> Receipt:
-        """Upload an object; one that is found to be another is not `intact`.
+    def put(self, key: str, source: Source, before: Callable[[], object]) -> Receipt:
+        """Upload an object, once `before` has returned; one that is found to be another is not `intact`.
 
         How far the SDK has come, nobody knows: the bytes keep to their pace as a whole.
         """
+        before()
         self._refuse_if_too_large(key, source.size)
         content = source.read_at(0, source.size)
         source.verify()

@@ -8,9 +8,10 @@ of a message.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from hashlib import md5
 from itertools import chain
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from craftsync.clock import Clock
 from craftsync.core.model import time_within
 from craftsync.net.http import Buffer, Response
 from craftsync.net.pace import Attempt, Pace
+from craftsync.net.waiting import both
 from craftsync.stores.base import Source, pace_of
 from craftsync.stores.craftai.errors import (
     RangeBeyond,
@@ -132,10 +134,11 @@ class Storage(Platform):
         super().__init__(access, location, clock)
         self._bytes = Connections(location)
 
-    def put(self, key: str, source: Source) -> Receipt:
-        """Upload a whole object."""
+    def put(self, key: str, source: Source, before: Callable[[], object]) -> Receipt:
+        """Upload a whole object; `before` is called while the address for it is asked, and may raise."""
+        _, part = both(before, partial(self.upload_url, key))
         try:
-            return self._post_form(*self.upload_url(key), source, key)
+            return self._post_form(*part, source, key)
         except UrlExpired:
             return self._post_form(*self.upload_url(key), source, key)
 

@@ -160,11 +160,17 @@ class Writing:
     def _sent_whole(
         self, path: str, source: Source, operation: str, before: Callable[[], object]
     ) -> Receipt:
-        before()
+        is_sent = False
+
+        def before_sending() -> None:
+            nonlocal is_sent
+            before()
+            is_sent = True
+
         try:
-            return self._transport.put(self._key(path), source)
+            return self._transport.put(self._key(path), source, before_sending)
         except StoreUnavailable as error:
-            if error.ambiguous:
+            if error.ambiguous and is_sent:
                 content = md5(source.read_at(0, source.size), usedforsecurity=False)
                 self._in_doubt(path, source, operation, f'"{content.hexdigest()}"')
             raise
@@ -261,7 +267,10 @@ class CraftAiStore(OnlyContent):
         self.name = folder.rpartition("/")[2] or access.name
         self.location = f"{access.location}/{folder}".rstrip("/")
         self.features = Features(
-            sorted_listing=False, ranges=sdk is None, host=access.environment_url
+            sorted_listing=False,
+            ranges=sdk is None,
+            host=access.environment_url,
+            cheap_stats=sdk is None,
         )
         self._clock = clock = clock or SystemClock()
         self._limits = limits = limits or Limits()
@@ -430,7 +439,8 @@ class CraftAiStore(OnlyContent):
     def _copied(self, source: RemoteObject, target: str, operation: str) -> RemoteObject:
         """Write the content of an object under another name, in parts that never add up to more than a few in memory."""
         content = StoredSource(self._reading, source)
-        return self._writing.write(target, content, operation, before=lambda: None)
+        before = content.load if source.size <= self._limits.single_post else lambda: None
+        return self._writing.write(target, content, operation, before)
 
     def _confirm_readable(self, path: str) -> None:
         """Raise `NotKept` if what is at a path is archived, which a large write would else find out at its end."""

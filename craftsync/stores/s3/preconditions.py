@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject
 from craftsync.errors import (
@@ -18,6 +19,7 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
+from craftsync.net.waiting import both
 from craftsync.stores.base import Expect, Properties
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import NotSupported, unconfirmed
@@ -36,6 +38,8 @@ from craftsync.stores.s3.objects import (
     kept,
 )
 from craftsync.stores.s3.probe import Checks, ProbedFacts
+
+Seen = TypeVar("Seen")
 
 Metadata = tuple[Mapping[str, str], Mapping[str, str]]
 """The headers of a copied object, and the metadata its copy gets."""
@@ -133,6 +137,29 @@ class Preconditions:
             except ObjectNotFound as error:
                 raise PreconditionFailed(f"{path} is gone.") from error
         return checks.matching(current.version)
+
+    def looked_and_kept(
+        self, look: Callable[[], Seen], expect: Expect, keep: str | None
+    ) -> tuple[Seen, str | None]:
+        """Look at what is to be displaced; return what was seen, and `keep` where it is still to be kept.
+
+        It is kept meanwhile where no look need come before: where the server copies
+        only the version that is expected, so that no copy of before is overwritten.
+        """
+        facts = self._facts()
+        is_named = isinstance(expect, RemoteObject) and facts.source_form.of(expect.version)
+        if keep is None or facts.keeps_versions or not is_named or not facts.conditional_source:
+            return look(), keep
+        assert isinstance(expect, RemoteObject)
+        seen, is_kept = both(look, partial(self._is_kept, expect, keep))
+        return seen, None if is_kept else keep
+
+    def _is_kept(self, current: RemoteObject, keep: str) -> bool:
+        try:
+            self.keep(current, keep)
+        except ObjectNotFound:
+            return False
+        return True
 
     def keep(self, current: RemoteObject, keep: str) -> None:
         """Copy an object into the trash; `ObjectNotFound` when it is not there any more, `NotKept` when it is archived."""

@@ -62,7 +62,6 @@ from craftsync.stores.s3.wire import Wire
 _PUTS = 3
 """Attempts to store a small object that the server damages."""
 
-
 _CONNECTIONS = 256
 """So many are kept at most: one for each transfer that can be under way."""
 
@@ -226,7 +225,11 @@ class S3Store:
         if not is_large:
             source.verify()
         # All is read by now, so that this serves as the stat just before as well.
-        replaced = Replaced() if properties else self._replaced(path, expect)
+        replaced, look = Replaced(), partial(self._replaced, path, expect)
+        if not properties and is_large:
+            replaced = look()
+        elif not properties:
+            replaced, keep = self._displacing.looked_and_kept(look, expect, keep)
         described = replaced.described(path, properties, self._settings)
         headers, metadata = sent_with(described, notes(source.digest, source.mtime_ns, operation))
         if is_large:
@@ -250,15 +253,16 @@ class S3Store:
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
         keep = None if self.features.keeps_versions else keep
         checks = self.facts.delete_checks()
-        checked = checks.replace and isinstance(expect, RemoteObject) and bool(expect.version)
-        current = expect
+        current = expect if isinstance(expect, RemoteObject) else None
+        checked = checks.replace and current is not None and bool(current.version)
         if not checked and (keep is not None or expect is not None):
-            current = self.stat(path)
+            look = partial(self.stat, path)
+            current, keep = self._displacing.looked_and_kept(look, expect, keep)
             if current is None:
                 return
             check(path, current, expect)
-        version = current.version if isinstance(current, RemoteObject) else None
-        if keep is not None and isinstance(current, RemoteObject):
+        version = current.version if current is not None else None
+        if keep is not None and current is not None:
             try:
                 self._displacing.keep(current, keep)
             except ObjectNotFound as error:

@@ -321,9 +321,11 @@ def _parameters(request: Request) -> dict[str, Any]:
 
 
 @contextmanager
-def faulty_platform(**options: Any) -> Iterator[FaultyPlatform]:
+def faulty_platform(
+    make: Callable[..., FaultyPlatform] = FaultyPlatform, **options: Any
+) -> Iterator[FaultyPlatform]:
     """Run a platform and the object store behind it."""
-    platform = FaultyPlatform(**options)
+    platform = make(**options)
 
     def accepted(side: str) -> None:
         platform.connections[side] += 1

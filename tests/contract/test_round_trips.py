@@ -1,0 +1,59 @@
+"""What changes cost in requests and in waits one after the other is what docs/benchmarks.md says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import craftsync
+from craftsync.errors import StoreChanged
+from tests.contract.conftest import BUCKET
+from tests.support.platform import faulty_platform
+from tests.support.round_trips import DOCUMENT, TABLES, documented, table
+from tests.support.s3 import fake_s3
+from tests.support.servers import S3Server
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_round_trips_of_each_change_are_those_documented(name: str) -> None:
+    assert table(name) == documented(name, DOCUMENT.read_text("utf-8")), "make round-trips"
+
+
+def test_listing_of_another_bucket_deletes_nothing_in_the_folder(
+    use_keys_of: Callable[[S3Server], None], tmp_path: Path
+) -> None:
+    root, state = tmp_path / "root", tmp_path / "state"
+    root.mkdir()
+    for name in "ab":
+        (root / name).write_text(name)
+    with fake_s3("plain", BUCKET) as (server, fake):
+        use_keys_of(server)
+        options = {"endpoint_url": server.endpoint, "state_dir": state}
+        craftsync.sync(root, f"s3://{BUCKET}", **options)
+        del fake.buckets[BUCKET]
+        fake.bucket(BUCKET)
+        (root / "c").write_text("c")
+        for run in (craftsync.sync, craftsync.push, craftsync.pull):
+            with pytest.raises(StoreChanged, match="lost its mark"):
+                run(root, f"s3://{BUCKET}", delete=True, force_delete=True, **options)
+        assert not fake.bucket(BUCKET).versions
+    assert sorted(path.name for path in root.iterdir()) == [".craftsync", "a", "b", "c"]
+
+
+def test_environment_with_another_identity_file_of_like_size_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a").write_text("a")
+    with faulty_platform() as platform:
+        monkeypatch.setenv("CRAFT_AI_ENVIRONMENT_URL", platform.url)
+        monkeypatch.setenv("CRAFT_AI_CONTROL_URL", platform.url)
+        monkeypatch.setenv("CRAFT_AI_SDK_TOKEN", platform.token)
+        for _ in range(3):
+            craftsync.sync(root, "craft-ai://", state_dir=tmp_path / "state")
+        platform.put(".craftsync/store-id", b"f" * 32)
+        with pytest.raises(StoreChanged, match="is not the store it was"):
+            craftsync.sync(root, "craft-ai://", state_dir=tmp_path / "state")

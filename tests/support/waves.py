@@ -1,0 +1,173 @@
+"""Counts requests, and how many waits for an answer a client makes one after the other; no clock has a say in it.
+
+Requests are held back until the client has nothing left to do but wait: until
+all threads of the process but the one that looks are asleep, and stay so. Then
+all that are held are answered. Each such wave is one round trip, however busy
+the machine is, and what is under way at once is one wait.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.fake_s3 import Answer, Drop, Request
+from tests.support.platform import FaultyPlatform, wire
+from tests.support.s3 import FakeS3
+from tests.support.s3.fake import Call
+
+_LOOK_SECONDS = 0.002
+_LOOKS = 2
+_THREADS = Path("/proc/self/task")
+
+_S3_WORDS = {
+    "uploads": "begin upload",
+    "partNumber": "part",
+    "uploadId": "complete",
+    "delete": "DELETE many",
+    "list-type": "LIST",
+    "versioning": "versioning?",
+}
+
+
+@dataclass
+class Waves:
+    """What was asked since the last `counted`: the names of the requests, a list for each wave."""
+
+    waves: list[list[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._changed = threading.Condition()
+        self._held: list[tuple[str, threading.Event]] = []
+        self._ends = False
+
+    def hold(self, name: str) -> None:
+        """Return when the request may be answered."""
+        answered = threading.Event()
+        with self._changed:
+            self._held.append((name, answered))
+            self._changed.notify()
+        answered.wait()
+
+    def counted(self) -> tuple[Counter[str], int]:
+        """Return how often each request was made and in how many waves, and begin anew."""
+        waves, self.waves = self.waves, []
+        return Counter(name for wave in waves for name in wave), len(waves)
+
+    def run(self) -> None:
+        """Answer what is held, wave by wave, until `end`."""
+        own = threading.get_native_id()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._held or self._ends)
+                if not self._held:
+                    return
+            _wait_for_sleep(own, _accepting())
+            with self._changed:
+                held, self._held = self._held, []
+                self.waves.append([name for name, _ in held])
+            for _, answered in held:
+                answered.set()
+
+    def end(self) -> None:
+        with self._changed:
+            self._ends = True
+            self._changed.notify()
+
+
+@contextmanager
+def counting() -> Iterator[Waves]:
+    """Answer requests in waves for the length of a `with`."""
+    waves = Waves()
+    thread = threading.Thread(target=waves.run, name="waves")
+    thread.start()
+    try:
+        yield waves
+    finally:
+        waves.end()
+        thread.join()
+
+
+def _accepting() -> list[int | None]:
+    """Return the threads that accept connections: they look around a hundred times a second."""
+    return [
+        thread.native_id
+        for thread in threading.enumerate()
+        if getattr(getattr(thread, "_target", None), "__name__", "") == "serve_forever"
+    ]
+
+
+def _wait_for_sleep(own: int, restless: list[int | None]) -> None:
+    """Return once all threads but the own one have been asleep from one look to the next, a few times over."""
+    before, same = None, 0
+    while same < _LOOKS:
+        time.sleep(_LOOK_SECONDS)  # noqa: TID251 (no thread tells anybody that it waits)
+        now = _switches(own, restless)
+        same = same + 1 if now is not None and now == before else 0
+        before = now
+
+
+def _switches(own: int, restless: list[int | None]) -> dict[str, tuple[str, ...]] | None:
+    """Return how often each thread was let run so far, but for the restless ones; `None` while one is awake."""
+    found = {}
+    for name in os.listdir(_THREADS):
+        if int(name) == own:
+            continue
+        try:
+            status = (_THREADS / name / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        if not lines["State"].startswith("S"):
+            return None
+        is_restless = int(name) in restless
+        found[name] = (
+            ()
+            if is_restless
+            else (lines["voluntary_ctxt_switches"], lines["nonvoluntary_ctxt_switches"])
+        )
+    return found
+
+
+class HeldS3(FakeS3):
+    """A fake S3 whose requests are answered in waves."""
+
+    waves: Waves
+
+    def handle(self, request: Request) -> Answer | Drop:
+        self.waves.hold(_s3_name(request))
+        return super().handle(request)
+
+
+def _s3_name(request: Request) -> str:
+    names = {name.lower() for name in request.headers}
+    if "x-amz-copy-source" in names:
+        return "COPY"
+    for part, name in _S3_WORDS.items():
+        if part in request.query:
+            return "abort upload" if request.method == "DELETE" and part == "uploadId" else name
+    key = Call.of(request).key
+    own = ".craftsync/" in key
+    if own and key.endswith("store-id"):
+        return f"{request.method} identity"
+    return request.method
+
+
+class HeldPlatform(FaultyPlatform):
+    """A platform whose requests are answered in waves, those of its object store too."""
+
+    waves: Waves
+
+    def handle_api(self, request: wire.Request) -> wire.Answer | None:
+        self.waves.hold(request.path.rpartition("/")[2])
+        return super().handle_api(request)
+
+    def handle_storage(self, request: wire.Request) -> wire.Answer | None:
+        self.waves.hold(f"{request.method} bytes")
+        return super().handle_storage(request)
