@@ -14,6 +14,7 @@ import pytest
 from craftsync.core.model import ABSENT, RemoteObject
 from craftsync.errors import PreconditionFailed
 from craftsync.stores.s3 import ProbedFacts, S3Store
+from craftsync.stores.s3.preconditions import Limits
 from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.s3 import PERSONALITIES, fake_s3
 from tests.support.s3.fake import FakeS3
@@ -113,3 +114,17 @@ def test_source_bucket_settings_are_read_once(
         settings.write_text("no settings")
         copied(source, target, originals[1])
         assert requests_of(fake) == {"HEAD": 2, "COPY": 2}
+
+
+@pytest.mark.parametrize(("etags", "looks"), [("md5", 0), ("opaque", 1)])
+def test_completed_upload_is_stated_only_where_its_etag_proves_nothing(
+    open_s3: OpenS3, etags: str, looks: int
+) -> None:
+    limits = Limits(single_put=64, smallest_part=64)
+    server_as = replace(PERSONALITIES["plain"], etags=etags, smallest_part=1)
+    with fake_s3(server_as, BUCKET) as (server, fake):
+        store = open_s3(server, facts=LOOKING, limits=limits)
+        written = store.write("object", Bytes(b"x" * 200), expect=ABSENT, operation="op")
+        assert requests_of(fake)["HEAD"] == 1 + looks  # The first is the look at what is replaced.
+        found = store.stat("object")
+        assert found is not None and written.version == found.version

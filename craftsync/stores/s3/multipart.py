@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from hashlib import md5
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from craftsync.net.waiting import in_children
 from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
-from craftsync.stores.s3.objects import Condition, Original, begun_ns_of
+from craftsync.stores.s3.objects import Condition, Original, begun_ns_of, is_md5
 from craftsync.stores.sources import briefly, gathered
 
 MIB = 1024 * 1024
@@ -41,6 +42,16 @@ class Upload(NamedTuple):
     parts: dict[int, str]
 
 
+class Completed(NamedTuple):
+    """What became of an upload: the object's version, which is empty where the server did not tell it.
+
+    It `is_proven` to be of these parts, in their order, where the version is what Amazon makes of theirs.
+    """
+
+    version: str
+    is_proven: bool
+
+
 class _NoJournal:
     """Keeps `UploadJournal` and remembers nothing."""
 
@@ -55,6 +66,15 @@ class _NoJournal:
 
     def end(self) -> None:
         """There is nothing to forget."""
+
+
+def _version_of(parts: Mapping[int, str]) -> str | None:
+    """Return the version of an object of these parts, as Amazon makes it; `None` where theirs are no MD5s."""
+    versions = [parts[number] for number in sorted(parts)]
+    if not all(map(is_md5, versions)):
+        return None
+    together = md5(bytes.fromhex("".join(versions)), usedforsecurity=False)
+    return f"{together.hexdigest()}-{len(versions)}"
 
 
 def part_size(size: int, smallest: int = SMALLEST_PART) -> int:
@@ -84,7 +104,7 @@ class Uploads:
         metadata: tuple[Mapping[str, str], Mapping[str, str]],
         condition: Callable[[], Condition],
         journal: UploadJournal | None,
-    ) -> str:
+    ) -> Completed:
         """Upload an object in parts and return its version.
 
         `metadata` is what the object gets: headers that S3 keeps, and metadata
@@ -94,12 +114,15 @@ class Uploads:
         none of its bytes have moved.
         """
         notes = journal or _NoJournal()
-        upload = self._resumed(key, notes) or self._begun(key, source.size, metadata, notes)
+        resumed = self._resumed(key, notes)
+        upload = resumed or self._begun(key, source.size, metadata, notes)
         attempt = Attempt(pace_of(source))
         try:
             self._send_parts(key, upload, source, notes, attempt)
             source.verify()
-            return self._completed(key, upload, condition(), notes)
+            completed = self._completed(key, upload, condition(), notes)
+            # A resumed one bears the notes of the attempt that began it.
+            return completed if resumed is None else completed._replace(is_proven=False)
         except BaseException as error:
             if journal is None or not _can_go_on(error):
                 self._give_up(key, upload, error)
@@ -128,7 +151,7 @@ class Uploads:
             notes.begin(upload.id, step)
         try:
             self._copy_parts(target, upload, source, notes)
-            return self._completed(target, upload, condition(), notes)
+            return self._completed(target, upload, condition(), notes).version
         except BaseException as error:
             if journal is None or not _can_go_on(error):
                 self._give_up(target, upload, error)
@@ -136,10 +159,10 @@ class Uploads:
 
     def _completed(
         self, key: str, upload: Upload, condition: Condition, notes: UploadJournal | _NoJournal
-    ) -> str:
+    ) -> Completed:
         version = self._calls.complete_upload(key, upload.id, upload.parts, condition)
         notes.end()
-        return version
+        return Completed(version, bool(version) and version == _version_of(upload.parts))
 
     def _copy_parts(
         self, target: str, upload: Upload, source: Original, notes: UploadJournal | _NoJournal

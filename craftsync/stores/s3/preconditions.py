@@ -16,6 +16,7 @@ from craftsync.errors import (
     ObjectArchived,
     ObjectNotFound,
     PreconditionFailed,
+    RequestDenied,
     StoreError,
     StoreUnavailable,
 )
@@ -84,7 +85,7 @@ class Preconditions:
     """Prepares writes and deletes.
 
     `key` maps a path to its key, `facts` returns what is known of the server by
-    now.
+    now, `location` names the store in messages.
     """
 
     def __init__(
@@ -93,11 +94,13 @@ class Preconditions:
         uploads: Uploads,
         limits: Limits,
         *,
+        location: str,
         key: Callable[[str], str],
         absence: FreshListing,
         facts: Callable[[], ProbedFacts],
     ) -> None:
         self._calls = calls
+        self._location = location
         self._uploads = uploads
         self._limits = limits
         self._key = key
@@ -137,6 +140,30 @@ class Preconditions:
             except ObjectNotFound as error:
                 raise PreconditionFailed(f"{path} is gone.") from error
         return checks.matching(current.version)
+
+    def replaced(self, path: str, expect: Expect) -> Replaced:
+        """Stat what new content replaces, for what others gave it: its type, headers, metadata and tags.
+
+        Raises `RequestDenied` for an object that is known to be there and may not be looked at.
+        """
+        if isinstance(expect, Absent):
+            return Replaced()
+        key = self._key(path)
+        try:
+            seen = self._calls.look(key)
+        except RequestDenied as error:
+            if expect is None:
+                # S3 answers 403 for an object that is not there to those who may not list.
+                return Replaced()
+            raise RequestDenied(
+                f"{path} was not replaced: {self._location} refuses to show its type, headers,"
+                " metadata and tags, which would be lost.",
+                remedy=f"Allow s3:GetObject for it. ({str(error).removesuffix('.')})",
+            ) from error
+        if seen is None:
+            return Replaced(is_known=True)
+        found, headers = seen
+        return Replaced(found, self._calls.tags_of(key, headers), is_known=True)
 
     def looked_and_kept(
         self, look: Callable[[], Seen], expect: Expect, keep: str | None
@@ -235,7 +262,8 @@ class Preconditions:
         match = self._facts().read_form.of(source.version)
         content = _Held(self._calls, self._key(source.path), source, match)
         if source.size > self._limits.single_put:
-            return self._uploads.send(target, content, (headers, metadata), lambda: condition, None)
+            described = headers, metadata
+            return self._uploads.send(target, content, described, lambda: condition, None).version
         body = content.read_at(0, source.size)
         version = self._calls.put(target, body, metadata, condition, headers).version
         if not version:

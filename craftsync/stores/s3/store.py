@@ -13,14 +13,13 @@ from dataclasses import replace
 from functools import partial
 
 from craftsync.clock import Clock, SystemClock
-from craftsync.core.model import Absent, RemoteObject, Skipped, Subfolder
+from craftsync.core.model import RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import folders_above
 from craftsync.errors import (
     ObjectNotFound,
     PathError,
     PathObstructed,
     PreconditionFailed,
-    RequestDenied,
     StoreDenied,
     StoreUnavailable,
 )
@@ -138,6 +137,7 @@ class S3Store:
             self.calls,
             self._uploads,
             self._limits,
+            location=self.location,
             key=self._key,
             absence=self._absence,
             facts=self._facts,
@@ -220,24 +220,15 @@ class S3Store:
         written = RemoteObject(
             path, source.size, None, None, source.digest, source.mtime_ns, operation
         )
-        is_large = source.size > self._limits.single_put
-        body = b"" if is_large else source.read_at(0, source.size)
-        if not is_large:
-            source.verify()
+        if source.size > self._limits.single_put:
+            return self._write_in_parts(written, source, expect, keep, journal, properties)
+        body = source.read_at(0, source.size)
+        source.verify()
         # All is read by now, so that this serves as the stat just before as well.
-        replaced, look = Replaced(), partial(self._replaced, path, expect)
-        if not properties and is_large:
-            replaced = look()
-        elif not properties:
+        replaced, look = Replaced(), partial(self._displacing.replaced, path, expect)
+        if not properties:
             replaced, keep = self._displacing.looked_and_kept(look, expect, keep)
-        described = replaced.described(path, properties, self._settings)
-        headers, metadata = sent_with(described, notes(source.digest, source.mtime_ns, operation))
-        if is_large:
-            self._confirm_can_be_kept(path, keep)
-            prepared = partial(self._prepared, path, expect, keep, self.facts.completion_checks())
-            version = self._uploads.send(key, source, (headers, metadata), prepared, journal)
-            digest = source.digest or None  # Read only now, it may have been unknown before.
-            return self._after_completion(written._replace(version=version, digest=digest))
+        headers, metadata = self._described(written, source, replaced, properties)
         condition = self._prepared(path, expect, keep, self.facts.put_checks(), replaced)
         try:
             stored = self._put(key, body, metadata, condition, headers, source)
@@ -249,6 +240,36 @@ class S3Store:
         if not stored.version:
             return self._proven(written, body)
         return written._replace(version=stored.version, md5=stored.md5)
+
+    def _write_in_parts(
+        self,
+        written: RemoteObject,
+        source: Source,
+        expect: Expect,
+        keep: str | None,
+        journal: UploadJournal | None,
+        properties: Properties | None,
+    ) -> RemoteObject:
+        path = written.path
+        replaced = Replaced() if properties else self._displacing.replaced(path, expect)
+        described = self._described(written, source, replaced, properties)
+        self._confirm_can_be_kept(path, keep)
+        prepared = partial(self._prepared, path, expect, keep, self.facts.completion_checks())
+        sent = self._uploads.send(self._key(path), source, described, prepared, journal)
+        digest = source.digest or None  # Read only now, it may have been unknown before.
+        written = written._replace(version=sent.version, digest=digest)
+        return written if sent.is_proven else self._after_completion(written)
+
+    def _described(
+        self,
+        written: RemoteObject,
+        source: Source,
+        replaced: Replaced,
+        properties: Properties | None,
+    ) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Return the headers and the metadata that new content gets."""
+        noted = notes(source.digest, source.mtime_ns, written.operation or "")
+        return sent_with(replaced.described(written.path, properties, self._settings), noted)
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
         keep = None if self.features.keeps_versions else keep
@@ -394,30 +415,6 @@ class S3Store:
     def _confirm_can_be_kept(self, path: str, keep: str | None) -> None:
         if keep is not None and not self.features.keeps_versions:
             self._displacing.confirm_readable(path)
-
-    def _replaced(self, path: str, expect: Expect) -> Replaced:
-        """Stat what new content replaces, for what others gave it: its type, headers, metadata and tags.
-
-        Raises `RequestDenied` for an object that is known to be there and may not be looked at.
-        """
-        if isinstance(expect, Absent):
-            return Replaced()
-        key = self._key(path)
-        try:
-            seen = self.calls.look(key)
-        except RequestDenied as error:
-            if expect is None:
-                # S3 answers 403 for an object that is not there to those who may not list.
-                return Replaced()
-            raise RequestDenied(
-                f"{path} was not replaced: {self.location} refuses to show its type, headers,"
-                " metadata and tags, which would be lost.",
-                remedy=f"Allow s3:GetObject for it. ({str(error).removesuffix('.')})",
-            ) from error
-        if seen is None:
-            return Replaced(is_known=True)
-        found, headers = seen
-        return Replaced(found, self.calls.tags_of(key, headers), is_known=True)
 
     def _looked_at(self, written: RemoteObject) -> RemoteObject:
         """Return what is there after a write whose answer names no version; raises if that is of another size."""
