@@ -267,9 +267,23 @@ MUTATIONS = (
     Mutation(
         "a small upload to S3 is not compared with its source once more",
         1,
-        "        if not is_large:\n            source.verify()\n",
-        "",
+        "        source.verify()\n        # All is read",
+        "        # All is read",
         ("test_write_of_content_changing_while_read_leaves_nothing[s3-fake-plain-5]",),
+    ),
+    Mutation(
+        "an upload in parts is proven by any ETag",
+        1,
+        "bool(version) and version == _version_of(upload.parts)",
+        "bool(version)",
+        ("test_completed_upload_is_stated_only_where_its_etag_proves_nothing[opaque-1]",),
+    ),
+    Mutation(
+        "a listing counts before the store's identity is known",
+        1,
+        "        first = next(entries, None)\n        self.confirmed()\n",
+        "        first = next(entries, None)\n",
+        ("test_listing_of_another_bucket_deletes_nothing_in_the_folder",),
     ),
     Mutation(
         "a file that changes while it is sent to Craft AI becomes an object",
