@@ -45,6 +45,7 @@ MODULES = {
     "history": "records",
     "why": "records",
     "trash": "records",
+    "forget": "records",
     "ls": "objects",
     "stat": "objects",
     "put": "objects",

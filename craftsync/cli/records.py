@@ -1,10 +1,12 @@
-"""`history`, `why` and `trash`."""
+"""`history`, `why`, `trash` and `forget`: what was done, and what is remembered."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,12 +22,14 @@ from craftsync.cli.output import (
     say_json,
     say_which,
     size_shown,
+    which,
 )
 from craftsync.cli.terminal import shown
 from craftsync.clock import iso
-from craftsync.config import pairs
-from craftsync.core.model import BaselineRow, LocalFile, RemoteObject
-from craftsync.errors import LockedError
+from craftsync.config import pairs, places
+from craftsync.config.options import PairOptions
+from craftsync.core.model import OWN_FOLDER, BaselineRow, LocalFile, RemoteObject
+from craftsync.errors import LockedError, StateError, UsageError
 
 if TYPE_CHECKING:
     from craftsync.engine.session import Session
@@ -312,6 +316,114 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
                 f"{purged.spared} stay: a conflict, a held delete or an unfinished run refers to"
                 " them. See craftsync conflicts list and craftsync deletes list."
             )
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    common.dry_run_option,
+    common.json_option,
+    common.pair_options,
+)
+def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
+    """Drop what is remembered of a folder and its store, never their files. Asks on a terminal.
+
+    For when one of them is gone for good, or is not the one it was: the last
+    synced state, the history and held deletes are dropped. The next run is a
+    first run, which merges both sides and deletes nothing, so that what was
+    deleted on one side only comes back. The trash and conflict copies stay. A
+    running daemon has to be stopped first.
+
+    \b
+    Examples:
+      craftsync forget -n datasets
+      craftsync forget ~/old-laptop s3://bucket/datasets
+      craftsync forget --yes datasets
+    """
+    asked = common.asked_of(flags)
+    words = common.words_of(flags, pair)
+    meant = opening.resolve(words, asked)
+    say_which(meant, words, flags)
+    with outcomes("forget", flags) as output, _nobody_at_work(meant, asked) as place:
+        output.more["forgotten"] = memory = _memory_of(meant, asked)
+        for line in _lines_of(memory):
+            output.say(line)
+        if flags["dry_run"]:
+            return
+        if sys.stdin.isatty() and not yes:
+            click.confirm("Forget this for good?", abort=True, err=True)
+        _drop(place)
+        output.say(
+            "Forgotten. The next run is a first run: it merges both sides and deletes nothing."
+        )
+        if meant.folder:
+            output.say(f"It stays in the configuration: craftsync config remove {meant.folder}")
+
+
+@contextmanager
+def _nobody_at_work(pair: pairs.Pair, asked: PairOptions) -> Iterator[tuple[Path, str, str]]:
+    """Give the places of what is remembered, while no daemon and no run can use it.
+
+    Raises `LockedError` where one does, `UsageError` where nothing is remembered.
+    """
+    from craftsync.cli.watch import tell
+    from craftsync.local.folder import Folder
+    from craftsync.state.memory import is_remembered
+    from craftsync.state.pair import pair_folder
+
+    state_dir, root = pairs.state_dir_of(asked), str(pair.root)
+    place = (state_dir, root, places.address_of(pair.location))
+    if not is_remembered(*place):
+        raise UsageError(
+            f"Nothing is remembered of {shown(which(pair))}.",
+            remedy="craftsync status, outside of any folder, shows what is.",
+        )
+    if tell(pair, asked, "status") is not None:
+        raise LockedError(
+            f"A daemon keeps {shown(root)} in sync.", remedy="End it first: craftsync stop."
+        )
+    with ExitStack() as stack:
+        if (pair.root / OWN_FOLDER).is_dir():
+            folder = stack.enter_context(Folder.open(root))
+            folder.lock(pair_folder(*place) / "root.lock")
+        yield place
+
+
+def _drop(place: tuple[Path, str, str]) -> None:
+    """Drop what is remembered, and the files of the control socket, while no daemon can begin."""
+    from craftsync.daemon.control import Endpoint, folder_of
+    from craftsync.state.memory import forget as drop
+
+    control = folder_of(*place)
+    with closing(Endpoint(control)):
+        drop(*place)
+        shutil.rmtree(control, ignore_errors=True)
+
+
+def _memory_of(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any] | None:
+    """Return how much is remembered, `None` where it cannot be read."""
+    from craftsync.state.memory import Memory
+
+    try:
+        with opening.read_state(pair, pairs.state_dir_of(asked)) as state:
+            return Memory.of(state)._asdict()
+    except StateError:
+        return None
+
+
+def _lines_of(memory: dict[str, Any] | None) -> Iterator[str]:
+    if memory is None:
+        yield "What is remembered cannot be read; all of it goes."
+        return
+    size = size_shown(memory["bytes"])
+    yield f"last synced state: {memory['files']} files ({size})"
+    yield f"history: {memory['history']} entries"
+    yield f"held deletes: {memory['held']}, neither approved nor rejected"
+    yield f"unresolved conflicts: {memory['conflicts']}; the conflict copies stay, as files"
+    if memory["kept"]:
+        yield f"trash: {memory['kept']} versions stay, without retention; craftsync trash purge removes them"
+    if memory["uploads"]:
+        yield f"unfinished uploads: {memory['uploads']} stay in the store; craftsync doctor lists them"
 
 
 @contextmanager

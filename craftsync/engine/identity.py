@@ -89,9 +89,9 @@ def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:
 def _another_root(root: Folder, what: str, database: Path | None) -> RootError:
     return RootError(
         f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
-        remedy="Is a disk not mounted? If this really is a new folder, remove what is"
-        f" remembered of the old one, {database}: the next run then merges"
-        " without deleting anything.",
+        remedy="Is a disk not mounted? If this really is a new folder, drop what is remembered of"
+        f" the old one ({database}) with craftsync forget: the next run then merges without"
+        " deleting anything.",
     )
 
 
@@ -191,9 +191,9 @@ def _confirm(store: Store, state: PairState, found: str | None, *, mark: bool) -
         what = "lost its mark" if found is None else "is not the store it was"
         raise StoreChanged(
             f"the store {store.location} {what} ({STORE_MARK})",
-            remedy="Check bucket, prefix and credentials. If it really is a new store, remove what is"
-            f" remembered of the old one, {state.database.path}: the next run then merges"
-            " without deleting anything.",
+            remedy="Check bucket, prefix and credentials. If it really is a new store, drop what is"
+            f" remembered of the old one ({state.database.path}) with craftsync forget: the next"
+            " run then merges without deleting anything.",
         )
     if known is None:
         if found is None and mark:

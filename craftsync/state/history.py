@@ -61,6 +61,9 @@ class History:
             self._run = int(found[0])
         return self._run
 
+    def count(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM history").fetchone()[0])
+
     def first_run(self) -> int | None:
         """Return the number of the oldest run of which anything is noted."""
         found = self._db.execute(
@@ -253,6 +256,10 @@ class Outside(NamedTuple):
                 return
             yield _versions(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
             self._file.unlink()
+
+    def forget(self) -> None:
+        """Drop what is noted."""
+        self._file.unlink(missing_ok=True)
 
     @property
     def _file(self) -> Path:

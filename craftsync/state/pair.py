@@ -276,9 +276,13 @@ def known_folder(state_dir: Path, root: str, location: str) -> Path:
 
     Raises `StateError` where that cannot be told.
     """
+    return max(pair_folders(state_dir, root, location), key=_used_ns)
+
+
+def pair_folders(state_dir: Path, root: str, location: str) -> list[Path]:
+    """Return the folders that may hold a database of the pair: its own, and those of earlier names."""
     own = pair_folder(state_dir, root, location)
-    folders = [own, *_aliases(state_dir, root, location)]
-    return max(folders, key=_used_ns)
+    return [own, *(folder for folder in _aliases(state_dir, root, location) if folder != own)]
 
 
 def _aliases(state_dir: Path, root: str, location: str) -> list[Path]:

@@ -64,6 +64,10 @@ class Transfers:
             )
         )
 
+    def count_uploads(self) -> int:
+        """Count the unfinished uploads that can be continued."""
+        return int(self._db.execute("SELECT count(*) FROM upload").fetchone()[0])
+
     def begin_upload(self, path: str, digest: bytes, upload_id: str, part_size: int) -> None:
         """Remember an upload in the place of an earlier one of this content, which the store has lost."""
         self._db.execute("DELETE FROM upload WHERE path = ? AND digest = ?", (path, digest))
