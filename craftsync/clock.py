@@ -1,7 +1,6 @@
-"""Time as an argument: what asks for the time or waits is handed a `Clock`.
+"""The only access to the system's time: code that reads the time or sleeps is given a `Clock`.
 
-So a test can stop time, turn it or take the waiting away. This is the only
-file that knows how the machine tells the time.
+Tests pass a clock they control.
 """
 
 from __future__ import annotations
@@ -14,33 +13,33 @@ from pathlib import Path
 from typing import Protocol
 
 from craftsync.errors import Interrupted
-from craftsync.net.waiting import LOOK_SECONDS, blocking
+from craftsync.net.waiting import CHECK_SECONDS, blocking
 
 
 class Clock(Protocol):
-    """Four ways to meet time; all may be called from several threads."""
+    """Reads the time and sleeps. Thread-safe."""
 
     def now_ns(self) -> int:
-        """Return nanoseconds since the epoch (UTC). It may jump, in either direction."""
+        """Return nanoseconds since the epoch (UTC), which may jump in either direction."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds from an arbitrary start. It never jumps and never goes back."""
+        """Return seconds since an arbitrary start, which never jump or go back."""
         ...
 
     def boottime(self) -> float:
-        """Return seconds as `monotonic` does, those included in which the machine was suspended."""
+        """Return seconds as `monotonic` does, including time the machine was suspended."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Return once that many seconds have passed."""
+        """Sleep for `seconds`."""
         ...
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The system's time."""
 
-    # Not wrapped: each file takes a dozen looks at the time.
+    # Not wrapped: each file reads the time a dozen times.
     now_ns = staticmethod(time.time_ns)
     monotonic = staticmethod(time.monotonic)
 
@@ -52,7 +51,7 @@ class SystemClock:
 
 
 class CancellableClock(SystemClock):
-    """The machine's time, whose sleepers a stop wakes: from `cancel` to `renew` each sleep ends with `Interrupted`."""
+    """The system's time; from `cancel` to `renew` each sleep raises `Interrupted`."""
 
     def __init__(self) -> None:
         self._cancelled = threading.Event()
@@ -63,8 +62,8 @@ class CancellableClock(SystemClock):
 
     def _is_cancelled_within(self, seconds: float) -> bool:
         end = self.monotonic() + seconds
-        while (left := end - self.monotonic()) > LOOK_SECONDS:
-            if self._cancelled.wait(LOOK_SECONDS):
+        while (left := end - self.monotonic()) > CHECK_SECONDS:
+            if self._cancelled.wait(CHECK_SECONDS):
                 return True
         return self._cancelled.wait(max(left, 0.0))
 
@@ -76,7 +75,7 @@ class CancellableClock(SystemClock):
 
 
 def boot_id() -> str:
-    """Name the boot that `Clock.boottime` counts from; empty where the kernel does not tell."""
+    """Return the id of the boot that `Clock.boottime` counts from; empty if the kernel has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
@@ -84,19 +83,17 @@ def boot_id() -> str:
 
 
 def stamp(clock: Clock, *, days_ago: float = 0) -> str:
-    """Name a moment so that names sort by age and fit a file name: UTC, to the microsecond."""
+    """Return the time in UTC to the microsecond, in a form that sorts by age and fits file names."""
     return stamp_of(clock.now_ns() - int(days_ago * 86_400e9))
 
 
-def stamp_of(moment_ns: int) -> str:
-    """Name a moment (nanoseconds since the epoch) as `stamp` does."""
-    micros = moment_ns // 1000
-    moment = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(
-        microsecond=micros % 1_000_000
-    )
-    return moment.strftime("%Y%m%dT%H%M%S%fZ")
+def stamp_of(time_ns: int) -> str:
+    """Format nanoseconds since the epoch as `stamp` does."""
+    micros = time_ns // 1000
+    at = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
+    return at.strftime("%Y%m%dT%H%M%S%fZ")
 
 
-def iso(moment_ns: int) -> str:
-    """Write nanoseconds since the epoch as `2026-11-22T10:11:12Z`."""
-    return datetime.fromtimestamp(moment_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def iso(time_ns: int) -> str:
+    """Format nanoseconds since the epoch as `2026-11-22T10:11:12Z`."""
+    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

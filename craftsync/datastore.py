@@ -42,7 +42,7 @@ from craftsync.errors import (
     builtin_kinds,
 )
 from craftsync.local.temporary import SpaceClaim
-from craftsync.net.waiting import LOOK_SECONDS, is_ready
+from craftsync.net.waiting import CHECK_SECONDS, is_ready
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.state.pair import known_facts
 from craftsync.stores.base import Reader, Store, kept
@@ -364,7 +364,7 @@ def _copy(file: BinaryIO, copy: BinaryIO) -> None:
 def _next_chunk(file: BinaryIO) -> bytes | None:
     """Read on; what waits for a writer is waited for in short turns, for a signal right before a wait is not heard in it."""
     if isinstance(file, io.FileIO | io.BufferedReader) and _may_wait(file):
-        while not is_ready(file.fileno(), select.POLLIN, LOOK_SECONDS):
+        while not is_ready(file.fileno(), select.POLLIN, CHECK_SECONDS):
             pass
         return file.read1(_CHUNK) if isinstance(file, io.BufferedReader) else file.read(_CHUNK)
     return file.read(_CHUNK)

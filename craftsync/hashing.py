@@ -1,4 +1,4 @@
-"""Hashing in the thread that runs all short tasks."""
+"""Fast hashing of small content in the thread that runs all short tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 _SMALL = 64 * 1024
 _HELD = 2047
-"""The most bytes for which hashlib keeps the interpreter's lock (CPython's `_hashopenssl.c`)."""
+"""Up to this many bytes hashlib keeps the interpreter's lock (CPython's `_hashopenssl.c`)."""
 
 
 class Hash(Protocol):
@@ -19,10 +19,10 @@ H = TypeVar("H", bound=Hash)
 
 
 def update_in_place(digest: H, content: bytes | memoryview) -> H:
-    """Return the hash with content added; small content without letting go of the interpreter.
+    """Update a hash and return it, without releasing the interpreter's lock for small content.
 
-    Getting it back takes longer than hashing a few kilobytes while other
-    threads are at work.
+    While other threads run, getting the lock back takes longer than hashing a
+    few kilobytes.
     """
     if len(content) > _SMALL:
         digest.update(content)

@@ -1,6 +1,6 @@
-"""What this process may use: file descriptors and memory.
+"""Limits of this process: file descriptors and memory.
 
-A finished download that is not in place yet is an open file, a transfer is a
+A finished download that is not yet in place is an open file, a transfer is a
 file and a socket, and a watched folder needs a dozen descriptors.
 
 glibc keeps large freed blocks in a heap of each thread and rarely gives them back
@@ -17,21 +17,21 @@ from contextlib import contextmanager, suppress
 from functools import cache
 
 _WANTED = 65_536
-"""More is never asked for: some programs close every number up to the limit."""
+"""Never raised further: some child programs close every descriptor up to the limit."""
 _KEPT_FREE = 128
-"""Of the limit, for what is no transfer: databases, watches, standard streams, libraries."""
+"""Descriptors not for transfers: databases, watches, standard streams, libraries."""
 _EACH = 2
-"""Descriptors of a step that is under way, at most."""
+"""Most descriptors of one step under way."""
 _LEAST = 8
 
 _lock = threading.Lock()
 _runs = 0
 _share: int | None = None
-"""Steps of each run, as the limit was when a run last began or ended; `None` for no limit."""
+"""Steps each run may have under way, updated as runs begin and end; `None` for no limit."""
 
 
 def raise_limit() -> None:
-    """Raise the soft limit of open files towards the hard one, as servers do at their start."""
+    """Raise the soft limit of open files towards the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED if hard == resource.RLIM_INFINITY else min(hard, _WANTED)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -41,7 +41,7 @@ def raise_limit() -> None:
 
 @contextmanager
 def shared() -> Iterator[None]:
-    """Count as one of the runs that share the descriptors of this process."""
+    """Count as one of the runs that share this process's descriptors."""
     global _runs
     with _lock:
         _runs += 1
@@ -55,7 +55,7 @@ def shared() -> Iterator[None]:
 
 
 def _divide() -> None:
-    """Work out the share of each run; asking the system for each step would cost more than the step's answer."""
+    """Update the share of each run; querying the limit for each step would cost too much."""
     global _share
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     usable = max(soft - _KEPT_FREE, soft // 2) // _EACH // max(_runs, 1)
@@ -63,10 +63,7 @@ def _divide() -> None:
 
 
 def steps_at_once(most: int) -> int:
-    """Return how many steps a run may have under way or unrecorded, `most` or fewer, as runs begin and end.
-
-    Only for a run that counts as one (`shared`).
-    """
+    """Return how many steps a run inside `shared` may have under way or unrecorded, at most `most`."""
     return most if _share is None or _share > most else _share
 
 
@@ -76,8 +73,8 @@ _LARGE = 1024 * 1024
 
 @cache
 def give_back_large_blocks() -> None:
-    """Let every block of a MiB or more be a mapping of its own, where the C library can be told so."""
-    import ctypes  # Every command would pay for it.
+    """Make glibc map every block of 1 MiB or more separately, and so return it when freed."""
+    import ctypes  # Slow to import, and few commands need it.
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

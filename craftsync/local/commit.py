@@ -26,7 +26,7 @@ from craftsync.local import linux, rename
 from craftsync.local.files import local_file
 from craftsync.local.temporary import Temporary
 from craftsync.local.tree import LISTING, Tree, give_owner
-from craftsync.net.waiting import in_children
+from craftsync.net.waiting import after_fork
 
 TRASH = f"{OWN_FOLDER}/trash"
 UNKEPT = "replaced"
@@ -321,7 +321,7 @@ class SyncGroup:
         """`flush` makes durable all that was written before it began; it raises `OSError`."""
         self._flush = flush
         self._start()
-        in_children(self, SyncGroup._start)
+        after_fork(self, SyncGroup._start)
 
     def _start(self) -> None:
         self._condition = threading.Condition()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from craftsync.local import linux
-from craftsync.net.waiting import in_children
+from craftsync.net.waiting import after_fork
 
 WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder on the way is opened: for going through, which needs no right to list it."""
@@ -42,7 +42,7 @@ class Tree:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._start()
-        in_children(self, Tree._start)
+        after_fork(self, Tree._start)
 
     def _start(self) -> None:
         self.removing = threading.Lock()

@@ -1,10 +1,10 @@
-"""Connections to one host: opened, kept while idle, lent to one request at a time.
+"""Connection pools, one per host; each connection serves one request at a time.
 
-Proxies are taken from the environment as boto3 and requests take them. Only
+Proxies are read from the environment as boto3 and requests read them. Only
 proxies that speak plain HTTP are used; any other kind is refused before a byte
 is sent, because it would receive its login in clear text.
 
-Redirects are answers, and nothing is retried here.
+Redirects are returned like any response, and nothing is retried here.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from craftsync.errors import ConfigError, Interrupted, StoreDenied
 from craftsync.net.http import Buffer, Connection, Response
-from craftsync.net.waiting import blocking, in_children
+from craftsync.net.waiting import after_fork, blocking
 
 _DEFAULT_PORT = 80
-"""As urllib3 has it, which boto3 and requests use."""
+"""The default of urllib3, which boto3 and requests use."""
 _HOST_PORTS = {"http": 80, "https": 443}
 
 
 class Proxy(NamedTuple):
-    """An HTTP proxy. `variable` names it in the environment, `login` is the header that it may want."""
+    """An HTTP proxy. `variable` is the environment variable it came from, `login` its authorization header."""
 
     host: str
     port: int
@@ -48,10 +48,10 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(address: SplitResult) -> Proxy | None:
-    """Return the proxy that the environment names for a host, `None` to reach it directly.
+    """Return the proxy that the environment sets for a host, `None` for a direct connection.
 
     `address` has scheme, host and port. Raises `ConfigError` for a proxy that
-    is not an HTTP one; the message never holds its login.
+    is not an HTTP proxy; the message never contains its login.
     """
     names = f"{address.scheme}_proxy", "all_proxy"
     if not any(name.lower() in names for name in os.environ):
@@ -62,10 +62,10 @@ def proxy_for(address: SplitResult) -> Proxy | None:
     scheme = address.scheme if proxies.get(address.scheme) else "all"
     if not (text := proxies.get(scheme)) or _is_bypassed(address):
         return None
-    return _parsed(text, _variable(f"{scheme}_proxy"))
+    return _parse_proxy(text, _variable_name(f"{scheme}_proxy"))
 
 
-def _parsed(text: str, variable: str) -> Proxy:
+def _parse_proxy(text: str, variable: str) -> Proxy:
     remedy = f"Set {variable} to http://HOST:PORT, or name the host in no_proxy."
     parts = urlsplit(text if "://" in text else f"http://{text.removeprefix('//')}")
     try:
@@ -80,23 +80,23 @@ def _parsed(text: str, variable: str) -> Proxy:
             f"{variable} names {kind} ({parts.scheme}://{host}), which craftsync does not use.",
             remedy=remedy,
         )
-    return Proxy(host, port, variable, _login(parts))
+    return Proxy(host, port, variable, _login_header(parts))
 
 
-def _login(proxy: SplitResult) -> dict[str, str]:
+def _login_header(proxy: SplitResult) -> dict[str, str]:
     if proxy.username is None:
         return {}
     pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
     return {"Proxy-Authorization": "Basic " + b64encode(pair.encode()).decode()}
 
 
-def _variable(name: str) -> str:
-    """Return how the environment spells a variable; the lower-case form goes first."""
+def _variable_name(name: str) -> str:
+    """Return the spelling of a variable in the environment; lower case takes precedence."""
     return name if name in os.environ else name.upper()
 
 
 def _is_bypassed(address: SplitResult) -> bool:
-    """Tell whether `no_proxy` names a host: by name, domain, `host:port`, or a network of addresses."""
+    """Return whether `no_proxy` lists a host: by name, domain, `host:port` or network."""
     from urllib.request import getproxies_environment, proxy_bypass
 
     host = address.hostname or ""
@@ -122,40 +122,40 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
 
 
 CONNECT_SECONDS = 10.0
-_LOGIN_WANTED = 407
+_PROXY_AUTH_REQUIRED = 407
 
 Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 """What `socket.getaddrinfo` returns."""
 
-_UNKNOWN = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-"""What a name server says of a name that is not there; without a network it is another error, which passes."""
+_UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+"""Errors for a host name that does not exist; without a network the error is another, temporary one."""
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d+)")
-"""How http.client words it."""
+"""The message of http.client."""
 
 
 class NotConnected(OSError):
-    """No connection could be made, so that nothing was sent; the cause is its argument."""
+    """The connection failed before anything was sent; the argument is the cause."""
 
 
 class NoSuchHost(NotConnected):
-    """No name server knows the host, nor was it ever reached; its argument is the name."""
+    """The host name does not resolve and never did; the argument is the name."""
 
 
 class ProxyFailed(NotConnected):
-    """The proxy could not be reached, or did not reach the host; its argument says so as a clause."""
+    """The proxy could not be reached, or could not reach the host; the argument describes it."""
 
 
-class Authorities(NamedTuple):
-    """A file, or folder, with the certificates of those who vouch for hosts, and what named it."""
+class CertificateAuthorities(NamedTuple):
+    """A file or folder of CA certificates, and the option or variable that named it."""
 
     path: str
     named_by: str
 
 
-def trusting(authorities: Authorities | None) -> ssl.SSLContext:
-    """Return the context for https to hosts that these authorities vouch for, by default the machine's.
+def tls_context(authorities: CertificateAuthorities | None) -> ssl.SSLContext:
+    """Return a TLS context that trusts these authorities, by default the system's.
 
-    Raises `ConfigError` when there are no certificates in that place.
+    Raises `ConfigError` when the file or folder holds no certificates.
     """
     if authorities is None:
         return ssl.create_default_context()
@@ -175,10 +175,10 @@ def trusting(authorities: Authorities | None) -> ssl.SSLContext:
 
 
 class Host:
-    """One host, reached directly or through the proxy that the environment names for it.
+    """The connection pool of one host, reached directly or through the proxy of the environment.
 
-    May be used from several threads. At most `keep` connections wait for more
-    work. `trust` makes the context for https, which says who vouches for hosts.
+    Thread-safe. At most `keep` idle connections are kept. `trust` makes the TLS
+    context for https.
     """
 
     def __init__(
@@ -189,17 +189,17 @@ class Host:
         self._trust = trust
         self._tls: ssl.SSLContext | None = None
         self._proxy = proxy_for(address)
-        # A proxy is told the whole address, unless it is asked to pass on what it cannot read.
-        told = self._proxy is not None and address.scheme == "http"
-        self._prefix = f"http://{address.netloc}" if told else ""
-        self._login = self._proxy.login if self._proxy is not None and told else {}
+        # A proxy gets the full URL of plain HTTP requests; https goes through a tunnel.
+        forwards = self._proxy is not None and address.scheme == "http"
+        self._prefix = f"http://{address.netloc}" if forwards else ""
+        self._proxy_headers = self._proxy.login if self._proxy is not None and forwards else {}
         self._cancelled = False
         self._was_reached = False
         self._start()
-        in_children(self, Host._start)
+        after_fork(self, Host._start)
 
     def _start(self) -> None:
-        # Taken from and put back at its end, which needs no lock.
+        # Used as a stack: append and pop are atomic, so it needs no lock.
         self._idle: list[Connection] = []
         self._busy = set[Connection]()
         self._connecting = set[socket.socket]()
@@ -207,7 +207,7 @@ class Host:
 
     @property
     def idle(self) -> tuple[Connection, ...]:
-        """The connections that wait for more work."""
+        """The idle connections."""
         return tuple(self._idle)
 
     def request(
@@ -219,23 +219,23 @@ class Host:
         timeout: float,
         connect: float = CONNECT_SECONDS,
     ) -> Response:
-        """Send a request for a path of the host and return its answer, to be given to `take_back`.
+        """Send a request and return its response; pass the response to `take_back` when done.
 
-        `timeout` is how many seconds each wait may last, `connect` those for a
-        new connection. Raises `NotConnected`, or another `OSError` when the
-        request may have arrived.
+        `timeout` limits each wait and `connect` opening a connection, in
+        seconds. Raises `NotConnected`, or another `OSError` when the request
+        may have arrived.
         """
         if self._cancelled:
             raise Interrupted
-        connection = self._quiet() or blocking(partial(self._made, connect))
+        connection = self._take_idle() or blocking(partial(self._connect, connect))
         try:
             self._busy.add(connection)
             if self._cancelled:
                 raise Interrupted
-            sent = {**headers, **self._login} if self._login else headers
+            sent = {**headers, **self._proxy_headers} if self._proxy_headers else headers
             response = connection.request(method, self._prefix + target, sent, body, timeout)
-            if response.status == _LOGIN_WANTED and self._proxy is not None:
-                raise _login_wanted(self._proxy)
+            if response.status == _PROXY_AUTH_REQUIRED and self._proxy is not None:
+                raise _login_error(self._proxy)
             return response
         except BaseException:
             self._busy.discard(connection)
@@ -243,7 +243,7 @@ class Host:
             raise
 
     def take_back(self, response: Response) -> None:
-        """Keep the connection of an answer for another request, if its body was read to the end."""
+        """Keep a response's connection for reuse if its body was read to the end, else close it."""
         connection = response.connection
         self._busy.discard(connection)
         if response.is_complete and len(self._idle) < self._keep:
@@ -252,9 +252,9 @@ class Host:
             connection.close()
 
     def cancel(self) -> None:
-        """End the requests under way with an `OSError`, and refuse others with `Interrupted` until `renew`.
+        """Abort requests under way with an `OSError`; refuse new ones with `Interrupted` until `renew`.
 
-        Any thread may call it.
+        Thread-safe.
         """
         self._cancelled = True
         for connection in list(self._busy):
@@ -267,49 +267,49 @@ class Host:
                 looked_up.set_exception(Interrupted())
 
     def renew(self) -> None:
-        """Take requests again."""
+        """Accept requests again after `cancel`."""
         self._cancelled = False
 
     def close(self) -> None:
-        """Close the connections that wait for more work, and from now on each one after its request."""
+        """Close idle connections now, and the others after their current request."""
         self._keep = 0
         while self._idle:
             self._idle.pop().close()
 
-    def _quiet(self) -> Connection | None:
-        """Return an idle connection that the other side has not ended meanwhile."""
+    def _take_idle(self) -> Connection | None:
+        """Return an idle connection that the server has not closed, `None` if there is none."""
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if connection.is_quiet():
+            if connection.has_no_data():
                 return connection
             connection.close()
         return None
 
-    def _made(self, seconds: float) -> Connection:
-        client = self._client(seconds)
-        with ExitStack() as until_made:
-            # The client connects by itself, and then has nothing that another thread could cut.
-            client._create_connection = partial(self._connected, until_made)  # type: ignore[attr-defined]
+    def _connect(self, seconds: float) -> Connection:
+        client = self._http_client(seconds)
+        with ExitStack() as closing_on_cancel:
+            # While http.client connects by itself, `cancel` has no socket to shut down.
+            client._create_connection = partial(self._open_socket, closing_on_cancel)  # type: ignore[attr-defined]
             try:
                 client.connect()
             except (OSError, HTTPException, UnicodeError) as error:
                 client.close()
-                raise self._not_connected(error) from error
+                raise self._connect_error(error) from error
         self._was_reached = True
         return Connection(client.sock)
 
-    def _connected(
-        self, until_made: ExitStack, address: tuple[str, int], seconds: float, _: object
+    def _open_socket(
+        self, closing_on_cancel: ExitStack, address: tuple[str, int], seconds: float, _: object
     ) -> socket.socket:
-        """Connect as `socket.create_connection` does, so that `cancel` can end it and what follows."""
+        """Connect as `socket.create_connection` does, but so that `cancel` can abort it and the TLS handshake."""
         failed: OSError = NotConnected(f"{address[0]} has no address")
         for family, kind, protocol, _name, place in self._addresses(address):
             connecting = socket.socket(family, kind, protocol)
             connecting.settimeout(seconds)
-            until_made.enter_context(self._cut_by_cancel(connecting))
+            closing_on_cancel.enter_context(self._cancellable(connecting))
             try:
                 connecting.connect(place)
             except OSError as error:
@@ -320,7 +320,7 @@ class Host:
         raise failed
 
     def _addresses(self, address: tuple[str, int]) -> Addresses:
-        """Look a name up; nothing ends that but `cancel`, which leaves the thread that does it behind."""
+        """Resolve a name in a thread of its own, which `cancel` abandons: getaddrinfo cannot be interrupted."""
         with suppress(socket.gaierror):
             return socket.getaddrinfo(
                 *address, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
@@ -344,8 +344,8 @@ class Host:
             self._looking_up.discard(looked_up)
 
     @contextmanager
-    def _cut_by_cancel(self, connecting: socket.socket) -> Iterator[None]:
-        """Let `cancel` end what is done with a socket, also once it belongs to an encrypted one."""
+    def _cancellable(self, connecting: socket.socket) -> Iterator[None]:
+        """Let `cancel` shut a socket down, even after TLS has wrapped it."""
         with connecting.dup() as same:
             self._connecting.add(same)
             try:
@@ -355,12 +355,12 @@ class Host:
             finally:
                 self._connecting.discard(same)
 
-    def _not_connected(self, error: Exception) -> Exception:
-        """Return what to raise for a connection that was not made; a failure of TLS is the host's, not the proxy's."""
+    def _connect_error(self, error: Exception) -> Exception:
+        """Return the exception for a failed connection; a TLS failure is the host's, not the proxy's."""
         if self._proxy is None or isinstance(error, ssl.SSLError):
-            # A name with an empty or endless label is not even asked for.
+            # A name with an empty or overlong label raises UnicodeError before any lookup.
             is_unknown = isinstance(error, UnicodeError) or (
-                isinstance(error, socket.gaierror) and error.errno in _UNKNOWN
+                isinstance(error, socket.gaierror) and error.errno in _UNKNOWN_NAME
             )
             if is_unknown and not self._was_reached:
                 return NoSuchHost(self._address.hostname)
@@ -368,12 +368,12 @@ class Host:
         status = _TUNNEL_REFUSED.match(str(error))
         if status is None:
             return ProxyFailed(f"the {self._proxy} could not be reached: {error}")
-        if int(status[1]) == _LOGIN_WANTED:
-            return _login_wanted(self._proxy)
+        if int(status[1]) == _PROXY_AUTH_REQUIRED:
+            return _login_error(self._proxy)
         return ProxyFailed(f"the {self._proxy} answered {status[1]}")
 
-    def _client(self, seconds: float) -> HTTPConnection:
-        """Return what makes a connection; it is used for nothing else."""
+    def _http_client(self, seconds: float) -> HTTPConnection:
+        """Return the http.client object that opens the connection; requests do not use it."""
         via = self._proxy
         host, port = (via.host, via.port) if via else (self._address.hostname, self._address.port)
         if self._address.scheme == "http":
@@ -381,12 +381,13 @@ class Host:
         self._tls = self._tls or self._trust()
         client = HTTPSConnection(host or "", port, timeout=seconds, context=self._tls)
         if via is not None:
-            there = self._address.hostname or "", self._address.port or 443
-            client.set_tunnel(*there, dict(via.login))
+            client.set_tunnel(
+                self._address.hostname or "", self._address.port or 443, dict(via.login)
+            )
         return client
 
 
-def _login_wanted(proxy: Proxy) -> StoreDenied:
+def _login_error(proxy: Proxy) -> StoreDenied:
     wants = "refused the login" if proxy.login else "requires a login"
     return StoreDenied(
         f"The {proxy} {wants} (407).",

@@ -1,10 +1,9 @@
-"""HTTP/1.1 over one connection: a request goes out, its answer comes in, and other tasks go on meanwhile.
+"""HTTP/1.1 over one connection; other tasks of the thread run while a request waits.
 
-The standard library's client waits inside its calls, so that each request on
-its way needs a thread, and it reads an answer's headers as those of an e-mail.
-Here a wait is a wait for a socket (`waiting.until_ready`), which one thread
-does for many. Making connections, through a proxy or encrypted, is left to
-that client. The grammar is that of RFC 9112."""
+The standard library's client blocks inside its calls, so each request needs a
+thread, and it parses response headers as e-mail headers. Here a request waits
+for its socket (`waiting.until_ready`), which one thread does for many. http.client
+still opens the connections, with proxy and TLS. The grammar is that of RFC 9112."""
 
 from __future__ import annotations
 
@@ -15,53 +14,52 @@ import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from craftsync.net.waiting import in_children, until_ready
+from craftsync.net.waiting import after_fork, until_ready
 
 _HEAD_END = b"\r\n\r\n"
-_LONGEST_HEAD = 65_536
+_MAX_HEAD = 65_536
 _PIECE = 65_536
 _LARGE_PIECE = 256 * 1024
-"""Larger blocks are mapped and unmapped for each piece, which costs more than asking more often."""
-_ONE_SEND = 64 * 1024
-"""Bytes of a body that are sent together with the head: one system call in place of two."""
+"""The allocator maps and unmaps larger blocks for each piece, which costs more than more reads."""
+_MAX_WITH_HEAD = 64 * 1024
+"""Bodies up to this many bytes are sent with the head, in one system call."""
 
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: |$)")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;|$)")
 _NO_BODY = {204, 304}
-_UNSENT = 256 * 1024
-"""Bytes the kernel may hold that it has not sent: what it takes counts as moved, and it would take megabytes."""
+_MAX_UNSENT = 256 * 1024
+"""Unsent bytes the kernel may buffer: they count as transferred, and by default it would buffer megabytes."""
 
 Buffer = bytes | memoryview
 
-_AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class InvalidResponse(OSError):
-    """What came is no answer in HTTP/1.1, or ended before its end."""
+    """The response is not valid HTTP/1.1, or was cut off."""
 
 
 class Connection:
-    """A connected socket that takes one request after the other; used by one task at a time.
+    """A connected socket that serves one request after another; used by one task at a time.
 
-    `timeout` is how many seconds each wait for the other side may last; after
-    that `TimeoutError` is raised. All errors are `OSError`s, and a connection
-    is of no use after one.
+    Raises `TimeoutError` when one wait for the server exceeds the request's
+    timeout. All errors are `OSError`s; close the connection after any of them.
     """
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
-        with suppress(OSError):  # What is no TCP has no such thing.
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+        with suppress(OSError):  # Not a TCP socket.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT)
         self._socket = connected
-        self._news = select.poll()
-        self._news.register(connected, select.POLLIN)
+        self._readable = select.poll()
+        self._readable.register(connected, select.POLLIN)
         self._timeout = 0.0
         self.received = bytearray()
-        in_children(self, Connection.close)
+        after_fork(self, Connection.close)
 
-    def is_quiet(self) -> bool:
-        """Tell whether nothing has arrived on an idle connection: neither its end, nor what nobody asked for."""
-        return not self.received and not self._news.poll(0)
+    def has_no_data(self) -> bool:
+        """Return whether an idle connection is reusable: neither closed by the server nor holding unread data."""
+        return not self.received and not self._readable.poll(0)
 
     def request(
         self,
@@ -71,40 +69,39 @@ class Connection:
         body: bytes | Iterable[Buffer],
         timeout: float,
     ) -> Response:
-        """Send a request and return its answer, the body of which is still to be read.
+        """Send a request and return its response, with the body still to be read.
 
-        The next piece of a body is asked for when the socket has taken the one before.
-
-        `headers` hold `content-length` where the body is more than bytes. Raises
-        `ValueError` for what no request can hold.
+        `body` is iterated as the socket accepts data; unless it is `bytes`,
+        `headers` must hold `content-length`. Raises `ValueError` when a header
+        or the target cannot be sent.
         """
         self._timeout = timeout
         head = _head(method, target, headers, body)
         try:
             self._send_all(head, body)
         except (BrokenPipeError, ConnectionResetError):
-            # Whoever refuses a request may hang up before having read all of it, and say why;
-            # what has not arrived by then never does.
-            if not self._news.poll(0):
+            # A server that refuses a request may respond and close before reading all of it;
+            # a response that has not arrived by then never will.
+            if not self._readable.poll(0):
                 raise
         until_ready(self._socket.fileno(), select.POLLIN, timeout)
         return Response(self, method)
 
     def receive(self, most: int) -> bytes:
-        """Return up to `most` bytes as soon as there are any; `b""` at the end of the connection."""
+        """Return up to `most` bytes as soon as any arrive; `b""` when the connection is closed."""
         while True:
             try:
                 return self._socket.recv(most)
-            except _AGAIN as reason:
+            except _WOULD_BLOCK as reason:
                 self._wait(reason, select.POLLIN)
 
     def close(self) -> None:
         self._socket.close()
 
     def cut(self) -> None:
-        """End the connection for whoever waits for it; any thread may call it."""
+        """Shut the socket down, which ends the request under way. Thread-safe."""
         with suppress(OSError):
-            # That of an encrypted socket would take its state from under the thread that uses it.
+            # SSLSocket.shutdown would drop the TLS state that another thread is using.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _send_all(self, head: bytes, body: bytes | Iterable[Buffer]) -> None:
@@ -112,7 +109,7 @@ class Connection:
             self._send(head)
             for piece in body:
                 self._send(piece)
-        elif len(body) <= _ONE_SEND:
+        elif len(body) <= _MAX_WITH_HEAD:
             self._send(head + body)
         else:
             self._send(head)
@@ -123,7 +120,7 @@ class Connection:
         while left:
             try:
                 left = left[self._socket.send(left) :]
-            except _AGAIN as reason:
+            except _WOULD_BLOCK as reason:
                 self._wait(reason, select.POLLOUT)
 
     def _wait(self, reason: BaseException, events: int) -> None:
@@ -135,7 +132,7 @@ class Connection:
 
 
 class Response:
-    """An answer: its head, and its body as it arrives. Header names are lower-case."""
+    """A response: its head, and its body as it arrives. Header names are lower-case."""
 
     def __init__(self, connection: Connection, method: str) -> None:
         self.connection = connection
@@ -144,17 +141,17 @@ class Response:
         while 100 <= self.status < 200:
             self._read_head()
         self.left = self._length(method)
-        """Bytes still to come, `None` where only the end will tell."""
+        """Bytes of the body still to come; `None` until the end, when the length is unknown."""
         self._is_chunked = self.left is None and "transfer-encoding" in self.headers
         self._chunk = 0
 
     @property
     def is_complete(self) -> bool:
-        """Whether the body was read to its end, so that the connection may take another request."""
+        """Whether the body was read to its end and the connection can be reused."""
         return self.left == 0 and not self._closes
 
     def read(self, most: int | None = None) -> bytes:
-        """Return the next bytes of the body, at most so many, or all of the rest; `b""` at its end.
+        """Return the next bytes of the body, up to `most`, or all the rest; `b""` at the end.
 
         Raises `InvalidResponse` for a body that ends early.
         """
@@ -176,7 +173,7 @@ class Response:
         piece = self._take(most if self.left is None else min(most, self.left))
         if self.left is not None:
             if not piece:
-                raise InvalidResponse(f"the answer ended {self.left} bytes before its end")
+                raise InvalidResponse(f"the response ended {self.left} bytes early")
             self.left -= len(piece)
         elif not piece:
             self.left = 0
@@ -184,23 +181,23 @@ class Response:
 
     def _next_chunked(self, most: int) -> bytes:
         if not self._chunk:
-            size = _SIZE.match(self._line())
+            size = _SIZE.match(self._read_line())
             if size is None:
-                raise InvalidResponse("the answer came in chunks of no size")
+                raise InvalidResponse("the response has a chunk without a size")
             self._chunk = int(size[1], 16)
             if not self._chunk:
-                while self._line():
-                    """Trailers say nothing that is needed here."""
+                while self._read_line():
+                    """Skip the trailers."""
                 self.left = 0
                 return b""
         piece = self._take(min(most, self._chunk))
         self._chunk -= len(piece)
-        if not piece or (not self._chunk and self._line()):
-            raise InvalidResponse("the answer ended within a chunk")
+        if not piece or (not self._chunk and self._read_line()):
+            raise InvalidResponse("the response ended within a chunk")
         return piece
 
     def _take(self, most: int) -> bytes:
-        """Return what has arrived already, or else the next that does."""
+        """Return buffered bytes, or else the next that arrive."""
         received = self.connection.received
         if not received:
             return self.connection.receive(min(max(most, 1), _LARGE_PIECE))
@@ -208,28 +205,28 @@ class Response:
         del received[:most]
         return piece
 
-    def _line(self) -> bytes:
-        line, _, self.connection.received = self._through(b"\r\n").partition(b"\r\n")
+    def _read_line(self) -> bytes:
+        line, _, self.connection.received = self._receive_until(b"\r\n").partition(b"\r\n")
         return bytes(line)
 
-    def _through(self, end: bytes) -> bytearray:
-        """Return all that was received once that holds `end`."""
+    def _receive_until(self, end: bytes) -> bytearray:
+        """Receive until the buffer contains `end`, and return the buffer."""
         received = self.connection.received
         while end not in received:
             piece = self.connection.receive(_PIECE)
             if not piece:
                 raise InvalidResponse("the connection was closed" if received else "")
             received += piece
-            if len(received) > _LONGEST_HEAD and end not in received:
-                raise InvalidResponse("the head of the answer has no end")
+            if len(received) > _MAX_HEAD and end not in received:
+                raise InvalidResponse("the head of the response is too long")
         return received
 
     def _read_head(self) -> None:
-        head, _, self.connection.received = self._through(_HEAD_END).partition(_HEAD_END)
+        head, _, self.connection.received = self._receive_until(_HEAD_END).partition(_HEAD_END)
         first, *lines = head.decode("latin-1").split("\r\n")
         status = _STATUS.match(first)
         if status is None:
-            raise InvalidResponse("what answers does not speak HTTP/1.1")
+            raise InvalidResponse("the server does not speak HTTP/1.1")
         self.status = int(status[2])
         self.headers = headers = _headers(lines)
         hold = headers.get("connection", "").lower()
@@ -241,27 +238,27 @@ class Response:
         encoding = self.headers.get("transfer-encoding")
         if encoding is not None:
             if encoding.lower() != "chunked":
-                raise InvalidResponse(f"the answer came in the encoding {encoding!r}")
+                raise InvalidResponse(f"the response has the unknown encoding {encoding!r}")
             return None
-        told = self.headers.get("content-length")
-        if told is None:
+        declared = self.headers.get("content-length")
+        if declared is None:
             self._closes = True
             return None
-        if told.isdecimal():
-            return int(told)
-        lengths = {text.strip() for text in told.split(",")}
+        if declared.isdecimal():
+            return int(declared)
+        lengths = {text.strip() for text in declared.split(",")}
         if len(lengths) != 1 or not (length := lengths.pop()).isdecimal():
-            raise InvalidResponse(f"the length of the answer is {told!r}")
+            raise InvalidResponse(f"the response has the content-length {declared!r}")
         return int(length)
 
 
 def _headers(lines: Iterable[str]) -> dict[str, str]:
-    """Read headers; the values of one that comes twice are joined, as RFC 9110 has it."""
+    """Parse headers; values of a repeated header are joined with commas (RFC 9110)."""
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not name or name[0] in " \t" or name[-1] in " \t":
-            raise InvalidResponse("a header of the answer cannot be read")
+            raise InvalidResponse("the response has a malformed header")
         name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
@@ -270,7 +267,7 @@ def _headers(lines: Iterable[str]) -> dict[str, str]:
 def _head(
     method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[Buffer]
 ) -> bytes:
-    """Return a request up to its body; what is no ASCII goes out as Latin-1, as http.client sends it."""
+    """Return the head of a request, in Latin-1 as http.client sends it."""
     lines = [
         f"{method} {target} HTTP/1.1",
         *[f"{name}: {value}" for name, value in headers.items()],
@@ -280,5 +277,7 @@ def _head(
     text = "\r\n".join(lines)
     ends = len(lines) - 1
     if text.count("\r") != ends or text.count("\n") != ends or " " in target:
-        raise ValueError(f"a request cannot hold this: {lines!r}")
+        raise ValueError(
+            f"a request head cannot contain line breaks, or a target spaces: {lines!r}"
+        )
     return f"{text}\r\n\r\n".encode("latin-1")

@@ -11,7 +11,7 @@ _BACKLOG = 512
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine's own and no other can reach it."""
+    """Return whether a host is a loopback address, which only this machine can reach."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -19,7 +19,7 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one. Raises `UsageError`."""
+    """Return a listening socket; port 0 takes a free port. Raises `UsageError` when it cannot listen."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
@@ -34,14 +34,14 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise UsageError(
-            f"Nothing can listen on port {port} of {host} ({error.strerror}).",
-            remedy="Choose another one with --port, or --port 0 for any that is free.",
+            f"Cannot listen on port {port} of {host} ({error.strerror}).",
+            remedy="Choose another port with --port, or --port 0 for any free one.",
         ) from error
     return listener
 
 
 def address_of(listener: socket.socket) -> str:
-    """Return the URL of a listening socket; one that listens everywhere is named as this machine reaches it."""
+    """Return the URL of a listening socket; for a wildcard address, the loopback URL."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = "::1" if ":" in host else "127.0.0.1"

@@ -16,48 +16,48 @@ from typing import Protocol, Self
 from craftsync import limits
 from craftsync.clock import Clock
 from craftsync.errors import Interrupted
-from craftsync.net.waiting import in_children
+from craftsync.net.waiting import after_fork
 
 PIECE = 256 * 1024
-"""Bytes that are moved at once and counted together; with fewer, asking for them costs more than sending them."""
+"""Bytes moved and counted at once; with smaller pieces the bookkeeping costs more than the sending."""
 
 
 class Pace(Protocol):
-    """What moving bytes have to keep to, and where they are counted; used from several threads at once."""
+    """A rate limit and a byte counter for transfers. Thread-safe."""
 
     @property
     def piece(self) -> int:
-        """How many bytes to move at once, so that no connection is silent for long under a low rate."""
+        """Bytes to move at once: few under a low rate, so that no connection falls silent for long."""
         ...
 
     def take(self, size: int) -> None:
-        """Return when so many more bytes may move."""
+        """Block until `size` more bytes may move."""
         ...
 
     def count(self, size: int) -> None:
-        """Count bytes that have moved; a negative number takes back those of a try that failed."""
+        """Count bytes that have moved; a negative number subtracts those of a failed attempt."""
         ...
 
 
 class _Unpaced:
-    """No rate, and nobody who counts."""
+    """No limit and no counter."""
 
     piece = PIECE
 
     def take(self, size: int) -> None:
-        """Nothing has to wait."""
+        pass
 
     def count(self, size: int) -> None:
-        """Nobody wants to know."""
+        pass
 
 
 UNPACED: Pace = _Unpaced()
 
 
 class Attempt:
-    """One try to move bytes at a pace, itself a `Pace`: once it has failed, its bytes do not count any more.
+    """One attempt at a transfer, itself a `Pace`: its bytes are subtracted when it fails.
 
-    That is when a `with` ends with an error, or at `undo`.
+    It fails when its `with` block raises, or by `undo`.
     """
 
     def __init__(self, pace: Pace) -> None:
@@ -84,11 +84,11 @@ class Attempt:
             self._pace.count(size)
 
     def undo(self) -> None:
-        """Take back what was counted."""
+        """Subtract what this attempt counted."""
         self.count(-self._moved)
 
     def pieces(self, content: Iterable[bytes]) -> Iterator[memoryview]:
-        """Yield content piece by piece: each when it may move, and counted when the next one is asked for."""
+        """Yield content in pieces as the limit allows; each is counted when the next is requested."""
         for block in content:
             left = memoryview(block)
             while left:
@@ -100,48 +100,47 @@ class Attempt:
 
 
 Rate = float | Callable[[int], float | None] | None
-"""Bytes per second, or a function that tells them at a time (nanoseconds since the epoch); `None` is no limit."""
+"""Bytes per second, or a function that returns them for a time (nanoseconds since the epoch); `None` is no limit."""
 
-_LONGEST_SLEEP = 0.2
-"""Seconds after which a waiting transfer looks whether it was cancelled, or the rate has changed."""
+_MAX_SLEEP = 0.2
+"""Seconds between a waiting transfer's checks for a cancel or a changed rate."""
 _PIECE_SECONDS = 0.25
-"""What moves at once takes no longer: servers hang up on connections that are silent for some twenty seconds."""
-_SMALLEST_PIECE = 1024
+"""The longest one piece may take: servers close connections that are silent for some twenty seconds."""
+_MIN_PIECE = 1024
 _SMALL = 1 << 20
-"""Bytes up to which a transfer waits behind none that is larger."""
+"""Transfers up to this many bytes never wait behind larger ones."""
 
 
-class _Line:
-    """Bytes that wait for each other: `taken` may move or wait for it, of which `flowed` are through."""
+class _Queue:
+    """Bytes queued so far, and how many of them were allowed through."""
 
     def __init__(self) -> None:
-        self.taken = 0
-        self.flowed = 0.0
+        self.queued = 0
+        self.sent = 0.0
 
     @property
     def waiting(self) -> float:
-        return self.taken - self.flowed
+        return self.queued - self.sent
 
 
 class Limiter:
-    """A leaky bucket over `rate` bytes per second; `None` never waits. Keeps `pace.Pace`.
+    """A leaky bucket over `rate` bytes per second; `None` never waits. Implements `Pace`.
 
-    Small transfers (`pace_for`) wait only for each other. While they and larger
-    ones wait, both have half of the rate: none is silent until it is cut off.
+    Small transfers (`pace_for`) wait only for each other. While small and large
+    ones wait, each kind gets half of the rate, so that neither times out.
 
-    A rate that is a function is asked again and again, so it may change while
-    transfers wait. `moved` counts the bytes that have moved, which may be fewer
-    than were let through. After `cancel` every transfer that asks for more ends
-    with `Interrupted`.
+    A rate that is a function may change while transfers wait. `moved` is the
+    number of bytes moved, which may be fewer than were allowed. After `cancel`,
+    `take` raises `Interrupted`.
     """
 
     def __init__(self, rate: Rate, clock: Clock) -> None:
         self._rate = rate
         self._clock = clock
         self._lock = threading.Lock()
-        self._small, self._rest = _Line(), _Line()
+        self._small, self._rest = _Queue(), _Queue()
         self._pace_of_small = _SmallPace(self)
-        self._flowed_at = clock.monotonic()
+        self._advanced_at = clock.monotonic()
         self._cancelled = False
         self.moved = 0
 
@@ -150,26 +149,25 @@ class Limiter:
         rate = None if self._rate is None else self._rate_now()
         if rate is None:
             return PIECE
-        return max(_SMALLEST_PIECE, min(PIECE, int(rate * _PIECE_SECONDS)))
+        return max(_MIN_PIECE, min(PIECE, int(rate * _PIECE_SECONDS)))
 
     def cancel(self) -> None:
-        """End the transfers under way at their next bytes."""
+        """Make each transfer raise `Interrupted` at its next piece."""
         self._cancelled = True
 
     def pace_for(self, size: int) -> Pace:
-        """Return what a transfer of so many bytes has to keep to."""
+        """Return the pace for a transfer of `size` bytes."""
         return self._pace_of_small if size <= _SMALL else self
 
     def take(self, size: int, *, small: bool = False) -> None:
-        """Return when `size` more bytes may move."""
         if self._rate is None and not self._cancelled:
-            return  # Nothing to keep books of, and each file asks.
+            return  # The common case, once for each file: skip the lock.
         line = self._small if small else self._rest
         with self._lock:
-            self._flow()
-            turn, line.taken = line.taken, line.taken + size
-        while not self._cancelled and (wait := self._wait(line, turn)) > 0:
-            self._clock.sleep(min(wait, _LONGEST_SLEEP))
+            self._advance()
+            turn, line.queued = line.queued, line.queued + size
+        while not self._cancelled and (wait := self._seconds_to_wait(line, turn)) > 0:
+            self._clock.sleep(min(wait, _MAX_SLEEP))
         if self._cancelled:
             raise Interrupted
 
@@ -177,27 +175,27 @@ class Limiter:
         with self._lock:
             self.moved += size
 
-    def _wait(self, line: _Line, turn: int) -> float:
-        """Return the seconds until everything before this byte has flowed, at the rate of now."""
+    def _seconds_to_wait(self, line: _Queue, turn: int) -> float:
+        """Return the seconds until every byte queued before this one is sent, at the current rate."""
         with self._lock:
-            rate = self._flow()
-            before = turn - line.flowed
-            # Less than a byte is rounding, and could be too short to wait for.
+            rate = self._advance()
+            before = turn - line.sent
+            # Less than a byte is a rounding error.
             return 0.0 if rate is None or before < 1 else before / rate
 
-    def _flow(self) -> float | None:
-        """Let flow what the rate allows since the last look, and return the rate."""
+    def _advance(self) -> float | None:
+        """Send what the rate allowed since the last call, and return the current rate."""
         now = self._clock.monotonic()
         rate = self._rate_now()
-        seconds, self._flowed_at = now - self._flowed_at, now
+        seconds, self._advanced_at = now - self._advanced_at, now
         small, rest = self._small, self._rest
         if rate is None:
-            small.flowed, rest.flowed = small.taken, rest.taken
+            small.sent, rest.sent = small.queued, rest.queued
         else:
             left = seconds * rate
             flows = min(small.waiting, max(left / 2, left - rest.waiting))
-            small.flowed += flows
-            rest.flowed += min(rest.waiting, left - flows)
+            small.sent += flows
+            rest.sent += min(rest.waiting, left - flows)
         return rate
 
     def _rate_now(self) -> float | None:
@@ -205,7 +203,7 @@ class Limiter:
 
 
 class _SmallPace:
-    """What small transfers keep to at a limiter."""
+    """The pace of small transfers under a limiter."""
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
@@ -222,9 +220,9 @@ class _SmallPace:
 
 
 class Hashing:
-    """Counts what is read to find out a content and not to move it; `size` is bytes.
+    """Counts files and bytes that are read only to hash them. Thread-safe.
 
-    After `cancel` whoever reads on ends with `Interrupted`.
+    After `cancel`, `read` raises `Interrupted`.
     """
 
     def __init__(self) -> None:
@@ -237,12 +235,12 @@ class Hashing:
         self._cancelled = True
 
     def file(self) -> None:
-        """Count a file whose content is looked into."""
+        """Count a file."""
         with self._lock:
             self.files += 1
 
     def read(self, size: int) -> None:
-        """Count bytes that were read."""
+        """Count bytes."""
         if self._cancelled:
             raise Interrupted
         with self._lock:
@@ -250,7 +248,7 @@ class Hashing:
 
 
 class Heedful(Hashing):
-    """Calls `heed` whenever bytes were read; it may raise to stop."""
+    """Also calls `heed` before each read, which may raise to stop."""
 
     def __init__(self, heed: Callable[[], None]) -> None:
         super().__init__()
@@ -262,24 +260,24 @@ class Heedful(Hashing):
 
 
 AUTO = 0
-"""As many transfers as the way to the store is worth."""
+"""Adapt the number of transfers to the store."""
 FIRST = 16
-"""How many there are before anything is known, and always where nothing is far away."""
+"""The number before anything was measured, and the fixed number for stores without a network."""
 MOST = 256
-_LEAST = 4
-_SHORTEST_LOOK_SECONDS = 0.05
-"""What is measured in less is chance."""
+_MIN = 4
+_MIN_SAMPLE_SECONDS = 0.05
+"""Shorter samples are noise."""
 _PROBE_SECONDS = 5.0
-_LONGEST_PROBE_SECONDS = 60.0
-_DOUBLED, _WORTH_DOUBLING = 2.0, 1.15
-"""So much more has to end when twice as much is under way."""
-_PROBED, _WORTH_PROBING = 1.25, 1.05
+_MAX_PROBE_SECONDS = 60.0
+_FIRST_FACTOR, _FIRST_MIN_GAIN = 2.0, 1.15
+"""Doubling must raise the rate at least this much to be kept."""
+_PROBE_FACTOR, _PROBE_MIN_GAIN = 1.25, 1.05
 _BUSY_SHARE = 0.1
-"""A client that waits for no more than this share of the time has no use for more transfers."""
+"""A client that is idle less than this share of the time gains nothing from more transfers."""
 
 
 class Concurrency(Protocol):
-    """Says how many transfers one pool may have under way, and hears from it how they go."""
+    """Limits how many transfers one pool runs at once, from the measurements that the pool reports."""
 
     workers: int
     """Threads for long transfers."""
@@ -290,15 +288,15 @@ class Concurrency(Protocol):
         ...
 
     def ended(self, *, more: bool) -> None:
-        """Note that a short transfer has ended; `more` says that others wait for their turn."""
+        """Record that a short transfer ended; `more` is whether others are queued."""
         ...
 
     def waited(self, seconds: float) -> None:
-        """Note that nothing happened for so long, because all transfers waited for the store."""
+        """Record seconds in which all transfers waited for the store."""
         ...
 
     def close(self) -> None:
-        """Leave what the pool had to others."""
+        """Return this pool's share to the others."""
         ...
 
 
@@ -309,19 +307,19 @@ class Fixed:
         self.limit = self.workers = limit
 
     def ended(self, *, more: bool) -> None:
-        """The number stays."""
+        pass
 
     def waited(self, seconds: float) -> None:
-        """The number stays."""
+        pass
 
     def close(self) -> None:
-        """Nobody else has a part in it."""
+        pass
 
 
 class Adaptive:
-    """Finds out a number for all pools that work with the same hosts, in whatever thread each runs.
+    """Finds the best number of transfers for all pools that use the same hosts. Thread-safe.
 
-    `most` bounds the number, and may change, as the descriptors that are left do.
+    `most` returns the upper bound, which changes with the free file descriptors.
     """
 
     def __init__(self, now: Callable[[], float], most: Callable[[], int]) -> None:
@@ -329,19 +327,19 @@ class Adaptive:
         self._most = most
         self._limit = FIRST
         self._pools = 0
-        self._better_than: tuple[int, float] | None = None
-        """The number before, and its transfers a second, which the number of now has to exceed."""
-        self._factor, self._worth = _DOUBLED, _WORTH_DOUBLING
+        self._before_raise: tuple[int, float] | None = None
+        """The limit before the last raise, and its transfers per second, which the raise must exceed."""
+        self._factor, self._min_gain = _FIRST_FACTOR, _FIRST_MIN_GAIN
         self._probe_after = _PROBE_SECONDS
         self._probe_at = 0.0
-        self._turned_away = False
-        self._short_of_work = False
+        self._was_throttled = False
+        self._lacked_work = False
         self._unlock()
-        in_children(self, Adaptive._unlock)
+        after_fork(self, Adaptive._unlock)
         self.share = FIRST
-        """The part of one pool."""
-        self._settling = True
-        self._measure()
+        """The limit of one pool."""
+        self._warming_up = True
+        self._start_sample()
 
     def _unlock(self) -> None:
         self._lock = threading.Lock()
@@ -362,59 +360,59 @@ class Adaptive:
         return self._limit if self._limit <= most else max(1, most)
 
     def _divide(self) -> int:
-        """Work out the number, and the part of one pool, which asks for it several times for each transfer."""
+        """Update `share`, which pools read several times per transfer, and return the limit."""
         limit = self.limit
         self.share = limit if self._pools <= 1 else -(-limit // self._pools)
         return limit
 
     def ended(self, *, more: bool) -> None:
         with self._lock:
-            self._short_of_work = self._short_of_work or not more
+            self._lacked_work = self._lacked_work or not more
             self._count += 1
             if self._count < self._limit and self._count % FIRST:
-                return  # Looking at the bound on the number each time would cost more than it tells.
+                return  # Recomputing the bound for each transfer would cost too much.
             if self._count < self._divide():
                 return
             seconds = self._now() - self._began
-            if self._settling:
-                # What ended until now was begun under another number, or had to connect first.
-                self._settling = False
-                self._measure()
-            elif seconds >= _SHORTEST_LOOK_SECONDS:
+            if self._warming_up:
+                # Transfers that ended until now began under another limit, or had to connect first.
+                self._warming_up = False
+                self._start_sample()
+            elif seconds >= _MIN_SAMPLE_SECONDS:
                 rate, idle = self._count / seconds, self._idle / (seconds * max(self._pools, 1))
-                if not self._short_of_work:
-                    self._judge(rate, idle)
-                self._turned_away = False
-                self._measure()
+                if not self._lacked_work:
+                    self._adjust(rate, idle)
+                self._was_throttled = False
+                self._start_sample()
 
     def waited(self, seconds: float) -> None:
         with self._lock:
             self._idle += seconds
 
-    def turned_away(self) -> None:
-        """Halve the number, once for all requests that are turned away together."""
+    def throttled(self) -> None:
+        """Halve the limit, once per sample however many requests were refused."""
         with self._lock:
-            if not self._turned_away:
-                self._turned_away = True
-                self._set(max(_LEAST, self.limit // 2))
+            if not self._was_throttled:
+                self._was_throttled = True
+                self._set(max(_MIN, self.limit // 2))
                 self._hold()
 
-    def _measure(self) -> None:
-        self._began, self._count, self._idle, self._short_of_work = self._now(), 0, 0.0, False
+    def _start_sample(self) -> None:
+        self._began, self._count, self._idle, self._lacked_work = self._now(), 0, 0.0, False
 
     def _set(self, limit: int) -> None:
         self._limit = limit
         self._divide()
-        self._settling = True
-        self._measure()
+        self._warming_up = True
+        self._start_sample()
 
-    def _judge(self, rate: float, idle: float) -> None:
-        """Decide on the number, now that so many transfers end a second and so much of the time was idle."""
-        if self._better_than is None:
+    def _adjust(self, rate: float, idle: float) -> None:
+        """Set the limit from a sample: transfers per second, and the idle share of the time."""
+        if self._before_raise is None:
             if self._now() < self._probe_at:
                 return
-        elif rate < self._better_than[1] * self._worth:
-            self._set(self._better_than[0])
+        elif rate < self._before_raise[1] * self._min_gain:
+            self._set(self._before_raise[0])
             self._hold()
             return
         else:
@@ -422,23 +420,23 @@ class Adaptive:
         if idle < _BUSY_SHARE or self.limit >= self._most():
             self._hold()
             return
-        self._better_than = self.limit, rate
+        self._before_raise = self.limit, rate
         self._set(min(int(self.limit * self._factor) + 1, self._most()))
 
     def _hold(self) -> None:
-        """Stay with the number for a while, longer each time that more were tried in vain."""
-        self._better_than, self._factor, self._worth = None, _PROBED, _WORTH_PROBING
+        """Keep the limit for a while, longer after each raise that gained nothing."""
+        self._before_raise, self._factor, self._min_gain = None, _PROBE_FACTOR, _PROBE_MIN_GAIN
         self._probe_at = self._now() + self._probe_after
-        self._probe_after = min(2 * self._probe_after, _LONGEST_PROBE_SECONDS)
+        self._probe_after = min(2 * self._probe_after, _MAX_PROBE_SECONDS)
 
 
 class Shared:
-    """One pool's part of what is found out for all that work with the same hosts."""
+    """One pool's share of an `Adaptive` limit."""
 
     workers = FIRST
 
     def __init__(self, adaptive: Adaptive, refusals: Callable[[], int]) -> None:
-        """`refusals` counts the requests that the stores of this pool did not answer, or turned away."""
+        """`refusals` returns how many requests the stores of this pool refused or left unanswered so far."""
         self._adaptive = adaptive
         self._refusals = refusals
         self._refused = refusals()
@@ -451,7 +449,7 @@ class Shared:
     def ended(self, *, more: bool) -> None:
         if (refused := self._refusals()) != self._refused:
             self._refused = refused
-            self._adaptive.turned_away()
+            self._adaptive.throttled()
         self._adaptive.ended(more=more)
 
     def waited(self, seconds: float) -> None:
@@ -462,26 +460,27 @@ class Shared:
 
 
 _adaptive: dict[tuple[str, ...], Adaptive] = {}
-"""By hosts; they are few, and a run begins with what the one before it has learned."""
+"""By hosts; kept for the process, so that a run starts from what earlier runs learned."""
 
 
 def concurrency(transfers: int, hosts: tuple[str, ...], failures: Callable[[], int]) -> Concurrency:
-    """Return how many transfers may be under way to these hosts: a number of them, or `AUTO`.
+    """Return a fixed limit of `transfers`, or for `AUTO` the adaptive one that all runs to these hosts share.
 
-    All runs of a process share what is found out about the same hosts;
-    `failures` counts the requests of one run that were turned away.
+    `failures` returns how many requests of the run were refused so far.
     """
     if transfers != AUTO or not hosts:
         return Fixed(transfers or FIRST)
-    adaptive = _adaptive.get(hosts) or _adaptive.setdefault(hosts, Adaptive(monotonic, _most))
+    adaptive = _adaptive.get(hosts) or _adaptive.setdefault(
+        hosts, Adaptive(monotonic, _transfer_limit)
+    )
     return Shared(adaptive, failures)
 
 
-def limit_found(hosts: tuple[str, ...]) -> int | None:
-    """Return the number that was found out for these hosts; `None` where none was."""
+def known_limit(hosts: tuple[str, ...]) -> int | None:
+    """Return the adaptive limit for these hosts; `None` when none was measured."""
     adaptive = _adaptive.get(hosts)
     return None if adaptive is None else adaptive.limit
 
 
-def _most() -> int:
+def _transfer_limit() -> int:
     return limits.steps_at_once(MOST)

@@ -1,15 +1,15 @@
-"""Waits that a stop can end, and what a forked child must drop.
+"""Waits that a stop can end, and resources that a forked child must drop.
 
 A small transfer waits about a dozen times for a socket or a disk. One thread
 for each transfer would spend more time switching threads than working
 (docs/architecture.md has the figures), so one thread runs many small tasks, and
-while one waits the others run. A call that waits is made through `blocking`; a
-wait for a socket uses `until_ready` and needs no thread. Never hold a lock
-around either: the next task that wants the lock may run in the same thread.
+while one waits the others run. Make a blocking call through `blocking`; wait
+for a socket with `until_ready`, which needs no thread. Never hold a lock around
+either: the next task that wants the lock may run in the same thread.
 
-Two processes on one connection read each other's answers, and a lock held by
-another thread at the fork stays locked in the child. Whoever keeps connections,
-locks, threads or child processes registers with `in_children`.
+Two processes on one connection read each other's responses, and a lock held by
+another thread at the fork stays locked in the child. An object that keeps
+connections, locks, threads or child processes registers with `after_fork`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ Owner = TypeVar("Owner")
 _owners: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 
 
-def in_children(owner: Owner, start: Callable[[Owner], None]) -> None:
-    """Call `start(owner)` in each child that is forked while `owner` lives.
+def after_fork(owner: Owner, start: Callable[[Owner], None]) -> None:
+    """Call `start(owner)` in each child process forked while `owner` lives.
 
     It runs in the only thread of the child, before anything else, and must not
-    wait. `start` is a function of the class, because a bound method would keep
-    the owner alive.
+    block. `start` is a plain function: a bound method would keep the owner alive.
     """
     _owners[owner] = start
 
@@ -50,90 +49,90 @@ os.register_at_fork(after_in_child=_start_child)
 T = TypeVar("T")
 Other = TypeVar("Other")
 
-LOOK_SECONDS = 1.0
-"""The longest wait in one call: a signal that comes right before one is heard only after it.
+CHECK_SECONDS = 1.0
+"""The longest single wait, as a signal that arrives just before a wait is handled only after it.
 
-So often it is also looked whether a wait has lasted too long."""
+Also how often deadlines are checked."""
 
 
 class Waiter(Protocol):
-    """Lets other tasks of this thread go on while one of them waits."""
+    """Runs other tasks of this thread while one of them waits."""
 
     def wait_for(self, call: Callable[[], T]) -> T:
-        """Make a call elsewhere, and return what it returns."""
+        """Run a call in another thread, and return its result."""
         ...
 
     def wait_together(self, call: Callable[[], T]) -> T:
-        """Make a call once for all tasks that ask for it before it begins, and return what it returns."""
+        """Run a call once for all tasks that request it before it starts, and return its result."""
         ...
 
     def wait_for_both(self, first: Callable[[], T], second: Callable[[], Other]) -> tuple[T, Other]:
-        """Make two calls at once, and return what both return."""
+        """Run two calls at once, and return both results."""
         ...
 
     def wait_until_ready(self, descriptor: int, events: int, seconds: float) -> bool:
-        """Return once the descriptor is ready; False when the time was up before."""
+        """Return True once the descriptor is ready, False after `seconds`."""
         ...
 
 
-class _Here(threading.local):
+class _ThreadState(threading.local):
     waiter: Waiter | None = None
 
     def forget(self) -> None:
-        """Leave the waits to nobody, for the waiter of a parent process has threads and sockets of its own."""
+        """Drop the parent process's waiter, whose threads and sockets a child cannot use."""
         self.waiter = None
 
 
-_here = _Here()
-in_children(_here, _Here.forget)
+_thread_state = _ThreadState()
+after_fork(_thread_state, _ThreadState.forget)
 
 
 def blocking(call: Callable[[], T]) -> T:
     """Return what `call` returns, or raise what it raises; it may run in another thread."""
-    waiter = _here.waiter
+    waiter = _thread_state.waiter
     return call() if waiter is None else waiter.wait_for(call)
 
 
 def blocking_together(call: Callable[[], T]) -> T:
-    """As `blocking`, for a call that does the work of all who ask for it before it begins.
+    """As `blocking`, but equal calls requested before one starts share it, such as a disk flush.
 
-    Such as a flush of a disk. Equal calls are the same one, as those of a method of one object are.
+    Bound methods of the same object are equal.
     """
-    waiter = _here.waiter
+    waiter = _thread_state.waiter
     return call() if waiter is None else waiter.wait_together(call)
 
 
 def both(first: Callable[[], T], second: Callable[[], Other]) -> tuple[T, Other]:
-    """Return what two calls return: a task that shares its thread makes them at once, any other one after the other.
+    """Return the results of two calls, run at once in a task that shares its thread, else one after the other.
 
-    Neither is under way any more once this raises, what `first` raised before what `second` did.
+    When it raises, both have ended; an error of `first` takes precedence.
     """
-    waiter = _here.waiter
+    waiter = _thread_state.waiter
     return (first(), second()) if waiter is None else waiter.wait_for_both(first, second)
 
 
 def until_ready(descriptor: int, events: int, seconds: float) -> None:
-    """Wait until a descriptor is ready for `events`, those of `select.poll`; raises `TimeoutError`."""
-    waiter = _here.waiter
+    """Wait until a descriptor is ready for `events` (as in `select.poll`); raises `TimeoutError`."""
+    waiter = _thread_state.waiter
     wait = is_ready if waiter is None else waiter.wait_until_ready
     if not wait(descriptor, events, seconds):
-        raise TimeoutError(f"nothing came for {seconds:.0f} seconds")
+        raise TimeoutError(f"no data for {seconds:.0f} seconds")
 
 
 def is_ready(descriptor: int, events: int, seconds: float) -> bool:
-    """Tell whether a descriptor becomes ready within so many seconds, holding up the whole thread."""
+    """Return whether a descriptor becomes ready within `seconds`, blocking the whole thread."""
     poll = select.poll()
     poll.register(descriptor, events)
     end = monotonic() + seconds
-    while (left := end - monotonic()) > LOOK_SECONDS:
-        if poll.poll(LOOK_SECONDS * 1000):
+    while (left := end - monotonic()) > CHECK_SECONDS:
+        if poll.poll(CHECK_SECONDS * 1000):
             return True
     return bool(poll.poll(max(left, 0.0) * 1000))
 
 
-def wait_through(waiter: Waiter | None) -> None:
-    """Hand the waits of the calling thread to `waiter` from now on, or to nobody."""
-    _here.waiter = waiter
+def set_waiter(waiter: Waiter | None) -> None:
+    """Set the waiter of the calling thread; with `None`, waits block the thread."""
+    _thread_state.waiter = waiter
 
 
 Task = TypeVar("Task")
@@ -146,25 +145,25 @@ class _Wait(NamedTuple, Generic[Task]):
 
 
 class Sockets(Generic[Task]):
-    """The tasks that wait, each for a socket of its own. Belongs to one thread, which any other may `wake`.
+    """Tasks that each wait for a socket. Belongs to one thread; `wake` may be called from any.
 
-    `due` are those that may go on, each with whether its socket was ready in
-    time. A signal that ends `ready` loses none of them.
+    `due` holds the tasks to resume, each with whether its socket was ready in
+    time. None is lost when a signal interrupts `ready`.
     """
 
     def __init__(self) -> None:
         self.due = deque[tuple[Task, bool]]()
         self._epoll = select.epoll()
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wakeup, select.EPOLLIN)
         self._waiting: dict[int, _Wait[Task]] = {}
-        self._looked_at = monotonic()
+        self._checked_at = monotonic()
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self.due)
 
     def add(self, task: Task, descriptor: int, events: int, seconds: float) -> None:
-        """Have a task wait for what `select.poll` calls `events`."""
+        """Make a task wait up to `seconds` for `events` (as in `select.poll`)."""
         events |= select.EPOLLONESHOT
         self._waiting[descriptor] = _Wait(task, monotonic() + seconds, events)
         try:
@@ -173,48 +172,48 @@ class Sockets(Generic[Task]):
             self._epoll.register(descriptor, events)
 
     def drop(self, descriptor: int) -> None:
-        """Let nobody wait for a descriptor any more; one that nobody waits for is left as it is."""
+        """Forget the task that waits for a descriptor, if any."""
         self._waiting.pop(descriptor, None)
 
     def wake(self) -> None:
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._wakeup, 1)
 
     def ready(self, seconds: float) -> None:
-        """Return as soon as a task is due, or after so many seconds."""
-        seconds = min(seconds, LOOK_SECONDS) if self._waiting else seconds
+        """Return as soon as a task is due, or after `seconds`."""
+        seconds = min(seconds, CHECK_SECONDS) if self._waiting else seconds
         try:
             for descriptor, _ in self._epoll.poll(seconds):
-                if descriptor == self._bell:
-                    os.eventfd_read(self._bell)
+                if descriptor == self._wakeup:
+                    os.eventfd_read(self._wakeup)
                 elif descriptor in self._waiting:
                     self._end(descriptor, in_time=True)
-            self._end_late()
+            self._end_expired()
         except BaseException:
-            self._arm_again()
+            self._rearm()
             raise
 
     def close(self) -> None:
         self._epoll.close()
-        os.close(self._bell)
+        os.close(self._wakeup)
 
     def _end(self, descriptor: int, *, in_time: bool) -> None:
         self.due.append((self._waiting[descriptor].task, in_time))
         del self._waiting[descriptor]
 
-    def _end_late(self) -> None:
+    def _end_expired(self) -> None:
         now = monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._checked_at < CHECK_SECONDS:
             return
-        self._looked_at = now
+        self._checked_at = now
         for descriptor in [fd for fd, wait in self._waiting.items() if wait.deadline <= now]:
             self._end(descriptor, in_time=False)
 
-    def _arm_again(self) -> None:
-        """Have the kernel report again what a signal kept from being heard: it does so once for each wait."""
+    def _rearm(self) -> None:
+        """Re-register waits whose one-shot report a signal may have discarded."""
         due = [task for task, _ in self.due]
         for descriptor, wait in list(self._waiting.items()):
             if any(wait.task is task for task in due):
                 del self._waiting[descriptor]
                 continue
-            with suppress(OSError):  # One that is closed by now is ended by its deadline.
+            with suppress(OSError):  # Closed already: its deadline ends the wait.
                 self._epoll.modify(descriptor, wait.events)

@@ -24,8 +24,8 @@ from typing import TypeVar
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
-from craftsync.net.pace import Concurrency, concurrency, limit_found
-from craftsync.net.waiting import in_children
+from craftsync.net.pace import Concurrency, concurrency, known_limit
+from craftsync.net.waiting import after_fork
 from craftsync.stores.base import (
     Expect,
     Features,
@@ -76,7 +76,7 @@ class RetryingStore:
         self._attempts = attempts
         self._deadline_seconds = deadline_seconds
         self._rng = rng or random.Random()
-        in_children(self, RetryingStore._differ)
+        after_fork(self, RetryingStore._differ)
         self._doubtful = set[str]()
         """Kept copies whose originals may yet be replaced by a request that is late on its way."""
 
@@ -409,7 +409,7 @@ def concurrency_of(transfers: int, stores: Sequence[Store]) -> Concurrency:
 
 def concurrency_found(stores: Sequence[Store]) -> int | None:
     """Return the number that was found out for these stores; `None` where none was."""
-    return limit_found(_hosts_of(stores))
+    return known_limit(_hosts_of(stores))
 
 
 def _hosts_of(stores: Sequence[Store]) -> tuple[str, ...]:

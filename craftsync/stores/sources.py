@@ -19,7 +19,7 @@ from craftsync.clock import Clock
 from craftsync.errors import Interrupted, PathBusy, StoreUnavailable
 from craftsync.hashing import update_in_place
 from craftsync.net.pace import UNPACED, Pace
-from craftsync.net.waiting import in_children
+from craftsync.net.waiting import after_fork
 from craftsync.stores.base import cancel, renew
 
 _CHUNK = 1024 * 1024
@@ -209,7 +209,7 @@ class Answers:
     def __init__(self, clock: Clock) -> None:
         self.now = clock.monotonic
         self._start()
-        in_children(self, Answers._start)
+        after_fork(self, Answers._start)
 
     def _start(self) -> None:
         self.lock = threading.Lock()

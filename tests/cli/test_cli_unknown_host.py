@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from craftsync.net.hosts import Host, NoSuchHost, NotConnected, trusting
+from craftsync.net.hosts import Host, NoSuchHost, NotConnected, tls_context
 from tests.support.cli import Craftsync
 from tests.support.daemons import running
 from tests.support.s3 import fake_s3
@@ -90,7 +90,7 @@ def test_only_a_nonexistent_host_name_is_a_typo(
         raise socket.gaierror(code, "as a name server says it")
 
     monkeypatch.setattr(socket, "getaddrinfo", deny)
-    host = Host(urlsplit("http://store.test"), 0, lambda: trusting(None))
+    host = Host(urlsplit("http://store.test"), 0, lambda: tls_context(None))
     with pytest.raises(NotConnected) as failed:
         host.request("GET", "/", {}, b"", 1.0)
     assert type(failed.value) is kind
@@ -100,7 +100,7 @@ def test_a_host_that_was_reached_is_not_unknown_later(
     craftsync: Craftsync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fake_s3("plain", "bucket") as (server, _):
-        host = Host(urlsplit(server.endpoint), 0, lambda: trusting(None))
+        host = Host(urlsplit(server.endpoint), 0, lambda: tls_context(None))
         host.take_back(host.request("GET", "/", {"host": "s3.test"}, b"", 10.0))
 
         def deny(*_: object, **__: object) -> None:

@@ -694,7 +694,7 @@ def test_connections_closed_by_the_server_are_not_reused(
         for _ in range(3):
             assert list(store.list()) == []
             for connection in store._wire.host.idle:
-                until(lambda: not connection.is_quiet(), "the end of the connection")  # noqa: B023
+                until(lambda: not connection.has_no_data(), "the end of the connection")  # noqa: B023
 
 
 def test_recent_listing_saves_the_stat_before_a_create(

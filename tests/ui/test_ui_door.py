@@ -72,7 +72,7 @@ def test_a_port_in_use_is_an_error_with_a_remedy(craftsync: Craftsync) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         run = craftsync("ui", "--no-open", "--port", str(taken.getsockname()[1]))
     assert run.code == 2
-    assert "Nothing can listen on port" in run.err
+    assert "Cannot listen on port" in run.err
     assert "--port 0" in run.err
 
 

@@ -89,10 +89,10 @@ def test_throttling_halves_concurrency_which_grows_back_later() -> None:
     way.transfer(10_000)
     before, ended = way.adaptive.limit, count(1)
 
-    def turned_away() -> None:
+    def throttled() -> None:
         way.refusals += next(ended) <= 20
 
-    way.transfer(100, turned_away)
+    way.transfer(100, throttled)
     assert way.adaptive.limit == before // 2
     way.transfer(100_000)
     assert way.adaptive.limit > before // 2

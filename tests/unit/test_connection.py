@@ -124,7 +124,7 @@ def test_connection_is_reused_for_consecutive_requests(
             b"PUT /key?a=b HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbody"
         )
         assert (response.read(), response.is_complete) == (b"ok", True)
-        assert connection.is_quiet()
+        assert connection.has_no_data()
 
 
 def test_connection_with_unread_bytes_is_not_reusable(
@@ -133,7 +133,7 @@ def test_connection_with_unread_bytes_is_not_reusable(
     connection, far = ends
     far.sendall(OK + b"more")
     assert connection.request("GET", "/", {}, b"", TIMEOUT).read() == b"ok"
-    assert not connection.is_quiet()
+    assert not connection.has_no_data()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ MUTATIONS = (
     Mutation(
         "an answer that ends early is a whole answer",
         15,
-        '                raise InvalidResponse(f"the answer ended {self.left} bytes before its end")\n',
+        '                raise InvalidResponse(f"the response ended {self.left} bytes early")\n',
         "                self.left = 0\n                return piece\n",
         ("test_incomplete_or_invalid_response_raises",),
     ),
@@ -113,7 +113,7 @@ MUTATIONS = (
     Mutation(
         "a store that turns requests away gets as many as before",
         56,
-        "self._set(max(_LEAST, self.limit // 2))",
+        "self._set(max(_MIN, self.limit // 2))",
         "self._set(self.limit)",
         ("test_throttling_halves_concurrency_which_grows_back_later",),
     ),
@@ -218,7 +218,7 @@ MUTATIONS = (
     Mutation(
         "a connection that the server has closed is used again",
         57,
-        "            if connection.is_quiet():\n",
+        "            if connection.has_no_data():\n",
         "            if True:\n",
         ("test_connections_closed_by_the_server_are_not_reused",),
     ),

@@ -29,7 +29,7 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
-from craftsync.net.waiting import blocking, in_children
+from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.base import Expect
 from craftsync.stores.craftai.errors import broken
 from craftsync.stores.sources import workers
@@ -292,7 +292,7 @@ class BatchedStats:
         self._clock = clock
         self._seconds = seconds
         self._unlock()
-        in_children(self, BatchedStats._unlock)
+        after_fork(self, BatchedStats._unlock)
         self._began: float | None = None
         self._count = self._pages = self._agreed = 0
         self._paths: set[str] = set()

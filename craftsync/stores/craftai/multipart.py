@@ -25,7 +25,7 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.net.pace import Attempt
-from craftsync.net.waiting import in_children
+from craftsync.net.waiting import after_fork
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.craftai.errors import UploadGone, UrlExpired
 from craftsync.stores.craftai.platform import Part
@@ -122,7 +122,7 @@ class Uploads:
         self._storage = storage
         self._smallest_part = smallest_part
         self._start()
-        in_children(self, Uploads._start)
+        after_fork(self, Uploads._start)
         self._unfinished: dict[tuple[str, bytes] | None, Upload] = {}
         self._gone: set[str] = set()
 

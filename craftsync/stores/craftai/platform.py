@@ -27,9 +27,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from craftsync.clock import Clock
 from craftsync.core.model import RemoteObject
 from craftsync.errors import Interrupted, ObjectNotFound, PathRefused, StoreDenied, StoreUnavailable
-from craftsync.net.hosts import Authorities, Host, NotConnected, trusting
+from craftsync.net.hosts import CertificateAuthorities, Host, NotConnected, tls_context
 from craftsync.net.http import Buffer, Response
-from craftsync.net.waiting import blocking, in_children
+from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.craftai.errors import (
     about_the_store,
     another_form,
@@ -177,8 +177,8 @@ def _encryption() -> SSLContext:
     """Return the context that trusts those who vouch for servers: the SDK's variables go before the machine's own."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if path := os.environ.get(name):
-            return trusting(Authorities(path, name))
-    return trusting(None)
+            return tls_context(CertificateAuthorities(path, name))
+    return tls_context(None)
 
 
 class Token:
@@ -193,7 +193,7 @@ class Token:
         self._seconds = self._renew_at = 0.0
         self.connections = Connections(access.control_url, configured=True)
         self._unlock()
-        in_children(self, Token._unlock)
+        after_fork(self, Token._unlock)
 
     def _unlock(self) -> None:
         self._lock = threading.Lock()

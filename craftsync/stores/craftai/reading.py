@@ -21,7 +21,7 @@ from craftsync.errors import (
     StoreError,
     StoreUnavailable,
 )
-from craftsync.net.waiting import in_children
+from craftsync.net.waiting import after_fork
 from craftsync.stores.base import Source
 from craftsync.stores.craftai.errors import RangeBeyond, UrlExpired, unintelligible
 from craftsync.stores.craftai.listing import check, is_same, same_second
@@ -109,7 +109,7 @@ class Reading:
         self._key = key
         self._stat = stat
         self._start()
-        in_children(self, Reading._start)
+        after_fork(self, Reading._start)
 
     def _start(self) -> None:
         self._lock = threading.Lock()

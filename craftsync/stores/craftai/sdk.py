@@ -37,7 +37,7 @@ from craftsync.errors import (
 )
 from craftsync.installing import install_command
 from craftsync.net.pace import Attempt
-from craftsync.net.waiting import LOOK_SECONDS, blocking, in_children
+from craftsync.net.waiting import CHECK_SECONDS, after_fork, blocking
 from craftsync.stores.base import Source, pace_of, written_already
 from craftsync.stores.craftai.errors import Answer, about_the_store, broken, refused
 from craftsync.stores.craftai.listing import described, moment_of
@@ -113,7 +113,7 @@ class _Threads:
         self._make, self._count, self._clock = make, slots, clock
         self._cancelled = False
         self._start()
-        in_children(self, _Threads._start)
+        after_fork(self, _Threads._start)
 
     def _start(self) -> None:
         self._slots = threading.BoundedSemaphore(self._count)
@@ -126,14 +126,14 @@ class _Threads:
         """Return what `act` returns, given the SDK and whether it is left; `changed` is the key it changes, if any."""
         result: Future[Any] = Future()
         thread = threading.Thread(target=self._carry_out, args=(act, result), daemon=True)
-        while not self._slots.acquire(timeout=LOOK_SECONDS):
+        while not self._slots.acquire(timeout=CHECK_SECONDS):
             """A signal is heard in between."""
         self._awaited.add(result)
         try:
             self._begin(thread, changed)
             end = self._clock.monotonic() + seconds
             while not result.done() and (left := end - self._clock.monotonic()) > 0:
-                wait([result], min(left, LOOK_SECONDS))
+                wait([result], min(left, CHECK_SECONDS))
             late = f"The platform did not answer the SDK within {seconds:.0f} s."
             _fail(result, StoreUnavailable(late, ambiguous=bool(changed)))
             return result.result()

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
 from craftsync.errors import ConfigError, StoreDenied, nearest
-from craftsync.net.hosts import Authorities
-from craftsync.net.waiting import in_children
+from craftsync.net.hosts import CertificateAuthorities
+from craftsync.net.waiting import after_fork
 
 Query = Iterable[tuple[str, str]]
 
@@ -141,7 +141,7 @@ class Session:
     region: str
     keys: Callable[[], Keys]
     refreshable: bool
-    authorities: Authorities | None = None
+    authorities: CertificateAuthorities | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with every request."""
 
@@ -177,14 +177,16 @@ def open_session(
     )
 
 
-def _authorities(environment: Environment, options: Mapping[str, str]) -> Authorities | None:
+def _authorities(
+    environment: Environment, options: Mapping[str, str]
+) -> CertificateAuthorities | None:
     """Return who vouches for servers, in boto3's order."""
     named = {
         "AWS_CA_BUNDLE": environment.get("AWS_CA_BUNDLE"),
         "ca_bundle in the AWS configuration": options.get("ca_bundle"),
         "REQUESTS_CA_BUNDLE": environment.get("REQUESTS_CA_BUNDLE"),
     }
-    return next((Authorities(path, by) for by, path in named.items() if path), None)
+    return next((CertificateAuthorities(path, by) for by, path in named.items() if path), None)
 
 
 class _ConfigFiles:
@@ -330,7 +332,7 @@ class _KeysOfBoto3:
         self._profile = profile
         self._region = region
         self._credentials: Any = self._found()
-        in_children(self, _KeysOfBoto3._forget)
+        after_fork(self, _KeysOfBoto3._forget)
 
     def __call__(self) -> Keys:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -29,7 +29,7 @@ from craftsync.clock import Clock
 from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import is_own, left_out, level_of, malformed, subfolder
 from craftsync.errors import Interrupted, StoreUnavailable
-from craftsync.net.waiting import blocking, in_children
+from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.objects import modified_ns_of, version_of
@@ -384,7 +384,7 @@ class _Ahead:
         self._ready: SimpleQueue[Page | Exception | Interrupted | None] = SimpleQueue()
         self._room = threading.Semaphore(PAGES_AHEAD)
         self._stopped = False
-        in_children(self, _Ahead._lose)
+        after_fork(self, _Ahead._lose)
         threading.Thread(target=self._run, name="listing", daemon=True).start()
 
     def pages(self) -> Iterator[Page]:
@@ -435,7 +435,7 @@ class FreshListing:
         self._clock = clock
         self._seconds = seconds
         self._unlock()
-        in_children(self, FreshListing._unlock)
+        after_fork(self, FreshListing._unlock)
         self._began: float | None = None
         self._count = 0
         self._asked = 0

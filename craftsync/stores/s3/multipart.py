@@ -17,7 +17,7 @@ from typing import NamedTuple
 from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.net.hosts import Host
 from craftsync.net.pace import Attempt, Pace
-from craftsync.net.waiting import in_children
+from craftsync.net.waiting import after_fork
 from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
@@ -92,7 +92,7 @@ class Uploads:
         self._host = host
         self._smallest_part = smallest_part
         self._start()
-        in_children(self, Uploads._start)
+        after_fork(self, Uploads._start)
 
     def _start(self) -> None:
         self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts")

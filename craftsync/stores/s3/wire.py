@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from craftsync.clock import Clock
-from craftsync.net.hosts import Host, NotConnected, trusting
+from craftsync.net.hosts import Host, NotConnected, tls_context
 from craftsync.net.http import Response
 from craftsync.net.pace import Attempt
 from craftsync.stores.s3.credentials import (
@@ -55,7 +55,7 @@ class Wire:
         self._location = location
         self._clock = clock
         self._url = urlsplit(session.url)
-        self.host = Host(self._url, keep, partial(trusting, session.authorities))
+        self.host = Host(self._url, keep, partial(tls_context, session.authorities))
 
     @property
     def address(self) -> str:
