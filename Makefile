@@ -76,7 +76,7 @@ clean:                    ## Remove everything that was made here.
 	rm -rf $(VENV) demo benchmarks/.work build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.core: pyproject.toml requirements.core.lock
-	@echo "Setting up $(VENV), once: $$(grep -c '^[a-z].*==' requirements.core.lock) packages, some 10 MB to download, 10 to 20 seconds."
+	@echo "Setting up $(VENV), once: $$(grep -c '^[a-z].*==' requirements.core.lock) packages, some 20 MB to download, 10 to 20 seconds."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL) requirements.core.lock --no-compile
 	@$(ITSELF)
