@@ -9,7 +9,7 @@ Stores have no folders: one exists while an object is below it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from tempfile import TemporaryFile
@@ -264,7 +264,13 @@ class DataStoreFileSystem(AbstractFileSystem):
         self._data.delete_data_store_object(name)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Remove objects, and with `recursive` all below folders; they go to the store's trash."""
+        """Remove objects, and with `recursive` all below folders, a few at once; they go to the store's trash."""
+        if recursive and maxdepth is None:
+            found = [each for name in self.expand_path(path) for each in self.find(name)]
+            if not found:
+                raise FileNotFoundError(path)
+            self._remove_all(found)
+            return
         for name in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
             kind = None
             with suppress(FileNotFoundError):
@@ -273,6 +279,13 @@ class DataStoreFileSystem(AbstractFileSystem):
                 self._rm(name)
             elif kind and not recursive:
                 raise IsADirectoryError(f"{name} is a folder. Use recursive=True.")
+
+    def _remove_all(self, names: Iterable[str]) -> None:
+        """Remove all of them that can be, then raise the first error."""
+        with builtin_kinds():
+            outcomes = list(objects.remove_each(self._data, names))
+            for error in (outcome.error for outcome in outcomes if outcome.error is not None):
+                raise error
 
     def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
         """Do nothing: a folder exists once an object is below it."""

@@ -174,6 +174,22 @@ def test_many_objects_are_read_at_once_in_their_order(
         fs.cat(["part-00", "absent"])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_folder_is_removed_with_all_below_and_nothing_beside(
+    kind: str, open_fs: Callable[[str], DataStoreFileSystem]
+) -> None:
+    fs = open_fs(kind)
+    fs.pipe(dict.fromkeys(("a/1", "a/b/2", "ab/3", "c"), b"1"))
+    with pytest.raises(IsADirectoryError):
+        fs.rm("a")
+    fs.rm("a", recursive=True)
+    assert fs.find("") == ["ab/3", "c"]
+    with pytest.raises(FileNotFoundError):
+        fs.rm("a", recursive=True)
+    fs.rm(["ab", "c"], recursive=True)
+    assert fs.find("") == []
+
+
 def test_discarded_write_leaves_the_object_as_it_was(
     open_fs: Callable[[str], DataStoreFileSystem],
 ) -> None:
