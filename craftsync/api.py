@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, Unpack, cast, get_type_hints
 
 from craftsync import runs
-from craftsync.config.options import OPTIONS, MigrateOptions, Option, RunOptions
+from craftsync.config.options import OPTIONS, MigrateOptions, Option, RunOptions, flags
 from craftsync.config.places import is_path, word_of
 from craftsync.core.paths import refusal
 from craftsync.engine.report import OnEvent, Report
@@ -32,6 +32,10 @@ _IN_PYTHON_ONLY = {
     "on_event": "A function that is called with each event (craftsync.engine.report) of the run.",
     "progress": "Show progress in a notebook or on a terminal; default: True.",
 }
+
+
+_ONE_WAY = [row.name for group in ("filters", "existing") for row in flags(group)]
+"""What only runs in one direction can have."""
 
 
 def _with_options(options: type, *left_out: str) -> Callable[[F], F]:
@@ -119,7 +123,7 @@ def pull(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
     return _run("pull", root, store, options)
 
 
-@_with_options(RunOptions)
+@_with_options(RunOptions, *_ONE_WAY)
 def sync(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
     """Bring folder and store in sync, both ways; all else as in `push`."""
     return _run("sync", root, store, options)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from craftsync import opening
+from craftsync.config.filters import filter_of
 from craftsync.config.options import RunOptions, Settings, given_by, refuse_unknown
 from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.parsers import RateByTime, Rates
@@ -29,6 +31,7 @@ def run(command: str, words: Sequence[str], asked: RunOptions) -> Report:
     """Push, pull or sync the pair the words name; `command` is one of the three words."""
     pair = opening.resolve(words, asked)
     options = options_for(pair, asked, MODES[command])
+    refuse_filter(options)
     if command == "pull" and len(words) == _ROOT_AND_STORE:
         opening.refuse_new_and_empty(pair, words[1], asked)
     with opened_for(pair, options, asked) as session:
@@ -47,6 +50,7 @@ def check(
     """
     pair = opening.resolve(words, asked)
     options = options_for(pair, asked)
+    refuse_direction(options)
     if options.policy.compare is Compare.FINGERPRINT:
         options = replace(options, policy=replace(options.policy, compare=Compare.CHECKSUM))
     with opening.open_pair(pair, state_dir_of(asked), read_only=True) as session:
@@ -57,11 +61,43 @@ def options_for(pair: Pair, asked: RunOptions, mode: Mode | None = None) -> Opti
     """Return what a call asks of a pair; the configuration, then the defaults fill in the rest."""
     refuse_unknown(asked, RunOptions)
     settings = Settings.of(pair.given, given_by(asked))
-    return options_of(asked, settings, mode or settings.mode)
+    return options_of(asked, settings, mode or settings.mode, pair.root)
 
 
-def options_of(asked: RunOptions, settings: Settings, mode: Mode) -> Options:
-    """Return the engine's options: the settings of a folder, and what concerns this one call."""
+def refuse_filter(options: Options) -> None:
+    """Raise `UsageError` for a filter that such a run cannot have, before anything is opened."""
+    if refusal := options.filter.refusal(options.policy):
+        raise UsageError(refusal[0], remedy=refusal[1])
+
+
+def refuse_watching(options: Options) -> None:
+    """Raise `UsageError` for a filter in a daemon: what takes part would change without anything happening."""
+    if options.filter:
+        raise UsageError(
+            f"{', '.join(options.filter.flags())}: not with watch: a file that grows or ages would"
+            " take part at one moment and not at the next.",
+            remedy="Use push or pull, from a timer if need be, or leave paths out by name"
+            " (--include, --exclude).",
+        )
+
+
+def refuse_direction(options: Options) -> None:
+    """Raise `UsageError` where a comparison, which has no direction, is to leave out what one side has."""
+    one_sided = [flag for flag in options.filter.flags() if flag.endswith("existing")]
+    if one_sided:
+        raise UsageError(
+            f"{', '.join(one_sided)}: check compares both sides, and copies to neither.",
+            remedy="Leave it out.",
+        )
+
+
+def options_of(
+    asked: RunOptions, settings: Settings, mode: Mode, root: Path | None = None
+) -> Options:
+    """Return the engine's options: the settings of a folder, and what concerns this one call.
+
+    `root` is what absolute paths of `--files-from` have to be in.
+    """
     up, down = _rates_of(settings.bwlimit)
     return Options(
         policy=Policy(
@@ -75,6 +111,7 @@ def options_of(asked: RunOptions, settings: Settings, mode: Mode) -> Options:
         force_delete=asked.get("force_delete", False),
         include=settings.include,
         exclude=settings.exclude,
+        filter=filter_of(asked, root),
         transfers=settings.transfers,
         upload_rate=up,
         download_rate=down,

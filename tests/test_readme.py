@@ -48,7 +48,10 @@ class Step(NamedTuple):
     output: str
 
 
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("everyday", "decisions", "craft-ai"))]
+PAGES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("everyday", "decisions", "filters", "craft-ai")),
+]
 PAGES += [
     f"docs/{name}.md" for name in ("s3", "migrate", "service", "python", "trash", "stores", "ui")
 ]
@@ -68,7 +71,7 @@ def blocks_of(page: str) -> list[Block]:
 BLOCKS = {page: blocks_of(page) for page in PAGES}
 OFFLINE = [
     page
-    for page in ("README.md", "docs/everyday.md", "docs/decisions.md")
+    for page in ("README.md", "docs/everyday.md", "docs/decisions.md", "docs/filters.md")
     if any(block.kind == "console" and not block.note for block in BLOCKS[page])
 ]
 CRAFT_AI = [block for block in BLOCKS["docs/craft-ai.md"] if block.note.startswith("Craft AI")]

@@ -21,6 +21,8 @@ _options = (
     common.option("max_delete"),
     common.option("force_delete"),
     common.pattern_options,
+    common.take_part_options,
+    common.existing_options,
     common.group("migrate"),
     common.transfer_options,
     click.option("--bandwidth", metavar="RATE", default="100M", help="What -n reckons with."),

@@ -362,6 +362,7 @@ def sentence(report: Report, *, stopped: bool = False) -> str:
             report.left_out, _LEFT_OUT.get(report.command, "left out (links and special files)")
         ),
     ]
+    parts.append(_counted(report.filtered, "left out by filters"))
     done = ", ".join(part for part in parts if part)
     if stopped:
         return f"{report.command}: stopped before the end; until then: {done or 'nothing done'}"

@@ -78,24 +78,28 @@ def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:
     return decorate
 
 
-def option(name: str) -> Decorator[Any]:
-    """Return the flag of an option of the table."""
+def option(name: str, *, hidden: bool = False) -> Decorator[Any]:
+    """Return the flag of an option of the table; the help does not show a `hidden` one."""
     row = options.FLAGS[name]
     if row.value:
         has_word = row.default and " " not in row.default
         shown = f"{row.help} [{row.default}]" if has_word else row.help
         return click.option(
-            row.flag, *row.spellings, multiple=row.many, metavar=row.value, help=shown
+            *(row.flag, *row.spellings),
+            multiple=row.many,
+            metavar=row.value,
+            help=shown,
+            hidden=hidden,
         )
     opposite = [word for word in row.spellings if word.startswith("--no-")]
     if opposite:
         return click.option(f"{row.flag}/{opposite[0]}", default=None, help=row.help)
-    return click.option(row.flag, *row.spellings, is_flag=True, help=row.help)
+    return click.option(row.flag, *row.spellings, is_flag=True, help=row.help, hidden=hidden)
 
 
-def group(name: str) -> Decorator[Any]:
+def group(name: str, *, hidden: bool = False) -> Decorator[Any]:
     """Return the flags of a group of options of the table."""
-    return all_of(*(option(row.name) for row in options.flags(name)))
+    return all_of(*(option(row.name, hidden=hidden) for row in options.flags(name)))
 
 
 access_options = group("access")
@@ -108,6 +112,11 @@ pair_options = all_of(
 """What names the linked folder of a command without paths: words, or the flags that all commands have."""
 pattern_options = group("patterns")
 filter_options = all_of(pattern_options, group("compare"))
+take_part_options = group("filters")
+existing_options = group("existing")
+refused_existing = group("existing", hidden=True)
+refused_filters = all_of(group("filters", hidden=True), refused_existing)
+"""For commands that cannot have them, and say why: also where a variable gives one."""
 mode_option = option("mode")
 time_options = group("times")
 decision_options = all_of(group("deletes"), filter_options, option("conflict"))

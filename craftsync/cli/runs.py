@@ -33,14 +33,14 @@ from craftsync.errors import UsageError
 
 _ROOT_AND_STORE = 2
 
-_pull_options = (
+_run_options = (
     common.dry_run_option,
     common.decision_options,
     common.transfer_options,
     common.output_options,
     common.pair_options,
 )
-_run_options = (*_pull_options, common.written_options)
+_filters = (common.take_part_options, common.existing_options)
 
 
 def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
@@ -54,7 +54,7 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
 
 
 @click.command(cls=common.Command)
-@common.all_of(*_run_options)
+@common.all_of(*_run_options, *_filters, common.written_options)
 def push(pair: tuple[str, ...], **flags: Any) -> int:
     """Bring what changed in the folder to the store.
 
@@ -65,12 +65,13 @@ def push(pair: tuple[str, ...], **flags: Any) -> int:
     Examples:
       craftsync push data s3://bucket/prefix
       craftsync push --dry-run --delete data ./backup
+      git ls-files | craftsync push --files-from - data s3://bucket/prefix
     """
     return _run("push", pair, flags)
 
 
 @click.command(cls=common.Command)
-@common.all_of(*_pull_options)
+@common.all_of(*_run_options, *_filters)
 def pull(pair: tuple[str, ...], **flags: Any) -> int:
     """Bring what changed in the store to the folder.
 
@@ -82,12 +83,13 @@ def pull(pair: tuple[str, ...], **flags: Any) -> int:
     Examples:
       craftsync pull data s3://bucket/prefix
       craftsync pull --exclude '*.tmp' datasets
+      craftsync pull --max-size 100M --max-age 7d datasets
     """
     return _run("pull", pair, flags)
 
 
 @click.command(cls=common.Command)
-@common.all_of(*_run_options)
+@common.all_of(*_run_options, common.refused_filters, common.written_options)
 def sync(pair: tuple[str, ...], **flags: Any) -> int:
     """Bring folder and store in sync, both ways.
 
@@ -103,7 +105,13 @@ def sync(pair: tuple[str, ...], **flags: Any) -> int:
 
 
 @click.command(cls=common.Command)
-@common.all_of(common.filter_options, common.output_options, common.pair_options)
+@common.all_of(
+    common.filter_options,
+    common.take_part_options,
+    common.refused_existing,
+    common.output_options,
+    common.pair_options,
+)
 def check(pair: tuple[str, ...], **flags: Any) -> int:
     """Compare the content of folder and store, and change nothing.
 
@@ -147,6 +155,7 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
     click.option("-o", "--output", default="-", metavar="FILE", help="Write it there."),
     common.mode_option,
     common.decision_options,
+    *_filters,
     common.pair_options,
 )
 def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> int:
@@ -162,6 +171,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     resolved = opening.resolve(words, asked)
     say_which(resolved, words, flags)
     options = replace(runs.options_for(resolved, asked, common.mode_of(mode)), dry_run=True)
+    runs.refuse_filter(options)
     state_dir = pairs.state_dir_of(asked)
     with (
         _written(output) as lines,

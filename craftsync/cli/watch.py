@@ -225,6 +225,7 @@ MakeListener = Callable[[pairs.Pair], OnEvent]
     common.mode_option,
     common.time_options,
     common.decision_options,
+    common.refused_filters,
     common.transfer_options,
     common.output_options,
     common.group("metrics"),
@@ -307,6 +308,7 @@ def _watched(
 
     settings = Settings.of(pair.given, given)
     options = runs.options_of(asked, settings, settings.mode)
+    runs.refuse_watching(options)
     return Watched(
         root=str(pair.root),
         store=places.address_of(pair.location),

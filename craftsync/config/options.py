@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from typing import IO, Any, NamedTuple, TypedDict, TypeVar
 
 from craftsync.config.parsers import (
     BadWord,
@@ -167,6 +167,22 @@ OPTIONS: tuple[Option, ...] = (
            more='.git/, .env and the like are always left out; a pattern "!.env" takes it in.'),
     Option("exclude_from", "Leave out what matches a line of this file.", group="patterns",
            value="FILE", many=True),
+    Option("files_from", "Take only the files and folders in this list; - is standard input.",
+           group="filters", value="FILE", many=True,
+           more="One path a line, relative to the folder; a folder ends with a slash, lines that begin"
+           " with # or ; are comments. A path that is not there is reported, exit code 1."),
+    Option("from0", "The list of --files-from has a NUL after each path, no comments.",
+           group="filters", spellings=("-0",)),
+    Option("min_size", "Leave out what is smaller: bytes, or with K, M, G, T.", group="filters",
+           value="SIZE"),
+    Option("max_size", "Leave out what is larger.", group="filters", value="SIZE"),
+    Option("min_age", "Leave out what changed more recently, such as 1h.", group="filters",
+           value="AGE"),
+    Option("max_age", "Leave out what changed longer ago, such as 7d.", group="filters",
+           value="AGE", more="A file's by its own time and this machine's clock, an object's by its"
+           " time and the clock of its store."),
+    Option("existing", "Take only what the other side has already.", group="existing"),
+    Option("ignore_existing", "Take only what the other side has not.", group="existing"),
     Option("checksum", "Read all content instead of trusting sizes and times.", group="compare",
            spellings=("-c",)),
     Option("size_only", "Compare sizes only.", group="compare"),
@@ -306,6 +322,10 @@ class Settings:
         return cls(**chosen)
 
 
+File = str | os.PathLike[str] | IO[Any]
+FilesFrom = File | Sequence[File] | None
+
+
 class PairOptions(TypedDict, total=False):
     """Where things are: the keywords every function and command about a folder takes."""
 
@@ -330,6 +350,14 @@ class SharedOptions(PairOptions, total=False):
     include: Sequence[str]
     exclude: Sequence[str]
     exclude_from: Sequence[str | os.PathLike[str]]
+    files_from: FilesFrom
+    from0: bool
+    min_size: str | int | None
+    max_size: str | int | None
+    min_age: str | None
+    max_age: str | None
+    existing: bool
+    ignore_existing: bool
     transfers: int | str | None
     bwlimit: str | int | None
     on_event: Callable[[Any], None]

@@ -24,7 +24,8 @@ _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([hdw])", re.IGNORECASE)
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_AGE = re.compile(r"(?:\d{1,9}(?:\.\d+)?[smhdw])+", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _ADDRESS = re.compile(r"(?:(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*)):)?(?P<port>\d{1,5})")
 _CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+*-]+(?:\s*;\s*[ -:<-~]+=[ -~]+)?", re.ASCII)
@@ -131,6 +132,23 @@ def parse_max_size(word: object) -> int | None:
     if size and not isinstance(word, bool):
         return _bytes_of(size)
     raise BadWord("is not a size", "Use one such as 10GB or 500M, or off.")
+
+
+def parse_size(word: object) -> int:
+    """Read "10M" as so many bytes; K, M, G and T are powers of 1024."""
+    size = _SIZE.fullmatch(str(word).strip())
+    if size and not isinstance(word, bool):
+        return _bytes_of(size)
+    raise BadWord("is not a size", "Use bytes, or a number with K, M, G or T such as 10M.")
+
+
+def parse_age(word: object) -> int:
+    """Read "7d" or "1h30m" as so many nanoseconds; s, m, h, d and w are seconds to weeks."""
+    text = str(word).strip().lower()
+    if _AGE.fullmatch(text):
+        parts = re.findall(r"([\d.]+)([smhdw])", text)
+        return sum(int(float(number) * _SECONDS[unit] * 1e9) for number, unit in parts)
+    raise BadWord("is not an age", "Use a number with s, m, h, d or w such as 7d or 1h30m.")
 
 
 def _bytes_of(size: re.Match[str]) -> int:

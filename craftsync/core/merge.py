@@ -104,6 +104,10 @@ class Unknown:
     def __bool__(self) -> bool:
         return bool(self._paths)
 
+    def is_by_design(self, path: str) -> bool:
+        """Tell whether a symbolic link or special file stands at this very path."""
+        return path in self._by_design
+
     def blocked_by(self, path: str) -> str | None:
         """Return, the first time, the symbolic link or special file that stands at this path or above it."""
         end = path.find("/")

@@ -18,7 +18,7 @@ from craftsync.core.merge import Triple
 from craftsync.core.model import Action, Kind
 from craftsync.engine import identity
 from craftsync.engine.content import PART, WHOLE, PartialDownload
-from craftsync.engine.planner import Answers, Intake, totals_of
+from craftsync.engine.intake import Answers, Intake, totals_of
 from craftsync.engine.report import Outcome, Staged, Status
 from craftsync.engine.review import ARCHIVED, DELETES, note_deletes
 from craftsync.engine.sides import Carrier, Listener, Note, Task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,13 +13,22 @@ from typing import Any
 from craftsync import __version__
 from craftsync.clock import iso
 from craftsync.core.decide import decide
+from craftsync.core.filters import Filter, Now, Sieve
 from craftsync.core.merge import Triple, merge
-from craftsync.core.model import OWN_FOLDER, BaselineRow, Kind, LocalFile, Policy, RemoteObject
+from craftsync.core.model import (
+    OWN_FOLDER,
+    BaselineRow,
+    Kind,
+    LocalFile,
+    Mode,
+    Policy,
+    RemoteObject,
+)
 from craftsync.core.paths import is_own, malformed
 from craftsync.engine import planfile
 from craftsync.engine.identity import confirm_root
 from craftsync.engine.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
-from craftsync.engine.sides import Left, StoreSide, in_order_left
+from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of
 from craftsync.errors import CraftsyncError, PathError, PathObstructed, RootError, UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -170,6 +179,8 @@ class Checker:
     workers: int
     stores: Sequence[Store]
     on_event: OnEvent
+    filter: Filter = field(default_factory=Filter)
+    now_ns: int = 0
 
     def run(self, report: Report, on_line: Callable[[str, str], None]) -> None:
         """Call `on_line(symbol, path)` for each path, in order.
@@ -185,7 +196,9 @@ class Checker:
         listed = planfile.counted(self.right.list(()), self.right.stage, self.on_event)
         objects = self.right.in_order(self.database, there.of(listed))
         nothing_agreed: tuple[BaselineRow, ...] = ()
-        triples = merge(files, nothing_agreed, objects)
+        sieve = Sieve(self.filter, Mode.TWO_WAY, self._now()) if self.filter else None
+        joined = merge(files, nothing_agreed, objects)
+        triples = sieve.of(joined) if sieve else joined
         compare = partial(self._compare, here, there)
         with workers(self.workers, "compare", *self.stores) as pool:
             compared = 0
@@ -200,6 +213,24 @@ class Checker:
                     on_line(symbol, triple.path)
                 compared += len(batch)
                 self.on_event(ProgressEvent("hashing", compared))
+        if sieve:
+            self._report_unmet(sieve, report, on_line)
+
+    def _now(self) -> Now:
+        return now_of(self.filter, Mode.TWO_WAY, self.left, self.right, self.now_ns)
+
+    def _report_unmet(
+        self, sieve: Sieve, report: Report, on_line: Callable[[str, str], None]
+    ) -> None:
+        """Report what a list names and neither side holds."""
+        report.filtered += sieve.count
+        for entry in sieve.unmet():
+            report.problems += 1
+            reason = "named in --files-from, but neither side holds a file there"
+            if entry in sieve.folders:
+                reason = f"named in --files-from, but it is a folder: {entry}/ stands for all in it"
+            report.note(IssueEvent(Issue.PROBLEM, entry, reason))
+            on_line("!", entry)
 
     def _compare(self, here: planfile.Unread, there: planfile.Unread, triple: Triple) -> str | None:
         if triple.remote is None:

@@ -177,6 +177,7 @@ class Planned:
     unchanged: int = 0
     skipped: int = 0
     left_out: int = 0
+    filtered: int = 0
     problems: int = 0
     held: int = 0
     deletes: int = 0

@@ -1,22 +1,18 @@
 """Plans a run: merges the three streams, decides each path, pairs moves, holds deletes.
 
-Planning changes nothing but the plan table. While a run executes, `Intake` adds
-steps for files that change meanwhile, so that they need not wait for its large
-transfers. It adds only uploads and downloads of paths that no step concerns.
-Deletes and renames wait for the next run, where the guard sees all of them.
+Planning changes nothing but the plan table. What a filter leaves out is taken
+from the merged streams, before anything else looks at it.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Protocol
 
-from craftsync.core.conflicts import conflict_original
 from craftsync.core.decide import decide, remote_is_same
+from craftsync.core.filters import Sieve
 from craftsync.core.guard import SideCounts, reason_to_hold
 from craftsync.core.merge import Joined, OutOfOrder, Triple, Unknown, known, merge
 from craftsync.core.model import (
@@ -25,19 +21,16 @@ from craftsync.core.model import (
     BaselineRow,
     Compare,
     Kind,
-    LocalFile,
-    RemoteObject,
+    Mode,
     Skipped,
 )
 from craftsync.core.paths import malformed
 from craftsync.engine import planfile
 from craftsync.engine.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
 from craftsync.engine.review import REVIEW
-from craftsync.engine.sides import FolderSide, Left, StoreSide, in_order_left
-from craftsync.errors import ListingBroken, StoreError
-from craftsync.net.waiting import blocking
+from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of, unmet_reason
+from craftsync.errors import ListingBroken, UsageError
 from craftsync.state.pair import State
-from craftsync.state.plan import Totals
 
 _FORCE = "If that is meant: --force-delete"
 
@@ -71,8 +64,9 @@ class Planner:
 
         Raises what the store raises when its listing does not end well: then
         nothing at all is planned. `listed`: the paths come from a listing of this run.
+        With a filter no run is a whole one: it says nothing of the paths that are left out.
         """
-        planned = Planned()
+        planned, whole = Planned(), paths is None and not self.options.filter
         gone_here, gone_there = Unknown(), Unknown()
         note = planned.noter(self.on_event)
 
@@ -82,28 +76,58 @@ class Planner:
         features = self.right.store.features
         with self.state.transaction(), _no_garbage_collection():
             self._begin(paths)
+            sieve = self._sieve()
             triples = self._triples(paths, gone_here, gone_there, note, listed=listed)
+            triples = sieve.of(triples, self.state.leave_out) if sieve else triples
             triples = self.state.cut_off.noting(triples, is_unknown)
             back: list[str] = []
-            if self._may_release(whole=paths is None):
+            if self._may_release(whole=whole):
                 triples = self._noting_back(triples, gone_here, gone_there, back)
-            try:
-                self._spool(self.decided(triples, gone_here, gone_there, planned))
-            except OutOfOrder as error:
-                raise ListingBroken(f"a listing came out of order: {error}") from error
+            self._spool(self.decided(triples, gone_here, gone_there, planned))
             if self.left.is_folder:
                 self.state.plan.pair_moves(by_version=features.md5_versions)
             self.state.held.release(back)
-            if paths is None:
+            if whole:
                 self._end_intents_of_the_gone()
                 self.state.held.keep_planned(self.options.policy.mode, is_unknown)
                 self.state.cut_off.note_unmet(is_unknown)
             self.state.events.add(self.state.cut_off.went(self.now_ns), self.options.delete_limit)
             if not self.options.force_delete:
-                self._hold(planned, whole=paths is None)
+                self._hold(planned, whole=whole)
             self.state.plan.arrange()
+        if sieve and paths is None:
+            self._report_unmet(sieve, gone_here, gone_there, planned)
         planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
         return planned
+
+    def _sieve(self) -> Sieve | None:
+        """Return what takes part, if a filter says so; raises `UsageError` for a run that cannot have it."""
+        filter, policy = self.options.filter, self.options.policy
+        if not filter:
+            return None
+        if refusal := filter.refusal(policy):
+            raise UsageError(refusal[0], remedy=refusal[1])
+        return Sieve(
+            filter, policy.mode, now_of(filter, policy.mode, self.left, self.right, self.now_ns)
+        )
+
+    def _report_unmet(
+        self, sieve: Sieve, gone_here: Unknown, gone_there: Unknown, planned: Planned
+    ) -> None:
+        """Report what a list names and the side to be copied has not."""
+        planned.filtered += sieve.count
+        is_push = self.options.policy.mode is Mode.PUSH
+        side, gone = (self.left.word, gone_here) if is_push else (self.right.word, gone_there)
+        for entry in sieve.unmet():
+            path = entry.rstrip("/")
+            if (path in gone and not gone.is_by_design(path)) or (
+                not self.left.is_folder and self.left.is_beyond(path)
+            ):
+                continue
+            planned.problems += 1
+            self.on_event(
+                IssueEvent(Issue.PROBLEM, entry, unmet_reason(side, self.left, gone, sieve, path))
+            )
 
     def _begin(self, paths: Iterable[str] | None) -> None:
         """Empty the plan, and record what a run that was killed put into the folder, once a power cut cannot take it back."""
@@ -282,10 +306,13 @@ class Planner:
 
     def _spool(self, actions: Iterator[Action]) -> None:
         planned = 0
-        for batch in planfile.in_batches(actions):
-            self.state.plan.add(batch)
-            planned += len(batch)
-            self.on_event(ProgressEvent("planning", planned))
+        try:
+            for batch in planfile.in_batches(actions):
+                self.state.plan.add(batch)
+                planned += len(batch)
+                self.on_event(ProgressEvent("planning", planned))
+        except OutOfOrder as error:
+            raise ListingBroken(f"a listing came out of order: {error}") from error
 
     def _hold(self, planned: Planned, *, whole: bool) -> None:
         baseline, asked = self.state.baseline.count(), self.options.delete_limit
@@ -338,149 +365,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-_MOST_PATHS = 1000
-"""More are the next run's: their looks would hold up what is under way."""
-_TAKEN_IN = (Kind.UPLOAD, Kind.DOWNLOAD, Kind.RECONCILE, Kind.ADOPT)
-
-
-Answers = Sequence[RemoteObject | Skipped] | None
-"""What the store holds; `None` where it could not be asked."""
-
-
-class Changes(Protocol):
-    """Where a run learns what has changed since it was planned; called from its control thread only."""
-
-    def take(self) -> Collection[str]:
-        """Return the paths that have changed and settled; a folder stands for all below it."""
-        ...
-
-    def later(self, paths: Iterable[str]) -> None:
-        """Offer these to the same run once more: a step of it has to do with them."""
-        ...
-
-    def leave(self, paths: Iterable[str]) -> None:
-        """Leave these to the next run."""
-        ...
-
-
-class Intake:
-    """Decides what to do at the paths that changed during a run. Belongs to its control thread."""
-
-    def __init__(self, planner: Planner, changes: Changes) -> None:
-        """Changes are only heard of where the left side is a folder."""
-        assert isinstance(planner.left, FolderSide)
-        self._planner = planner
-        self._folder = planner.left
-        self._state = planner.state
-        self._changes = changes
-
-    def here(self, skipped: set[str]) -> list[Triple]:
-        """Return what folder and baseline hold at paths that changed and may be taken in.
-
-        `skipped` are paths whose step has ended and changed nothing; those that
-        get another one are removed from it.
-        """
-        wanted = sorted(set(self._changes.take()))
-        if not wanted:
-            return []
-        unknown = Unknown()
-        met = self._met(wanted, unknown)
-        if len(met) > _MOST_PATHS:
-            self._changes.leave(wanted)
-            return []
-        gone = {_fingerprint(row) for _, file, row, _ in met if row is not None and file is None}
-        with self._state.transaction():
-            for path in {triple.path for triple in met} & skipped:
-                skipped.discard(path)
-                self._state.plan.give_up(path)
-        found = []
-        for triple in met:
-            path, file, row, _ = triple
-            if self._is_in_hand(path):
-                self._changes.later([path])
-            elif (
-                path in unknown
-                or (file is None and row is not None)
-                or (file is not None and row is None and _fingerprint(file) in gone)
-                or self._needs_a_whole_run(path)
-            ):
-                self._changes.leave([path])
-            else:
-                found.append(triple)
-        return found
-
-    def _met(self, wanted: Sequence[str], unknown: Unknown) -> list[Triple]:
-        # An ignore file may be among what has changed.
-        self._folder = self._folder.with_new_rules()
-        self._planner = replace(self._planner, left=self._folder)
-        files = known(self._folder.look(wanted), unknown, self._leave_one)
-        named = ((path,) for path in wanted if not malformed(path))
-        rows = self._state.baseline.below(wanted)
-        met = islice(merge(files, rows, named), _MOST_PATHS + 1)
-        return [Joined(path, file, row, None) for path, file, row, _ in met]
-
-    def _leave_one(self, skipped: Skipped) -> None:
-        self._changes.leave([skipped.path])
-
-    def _is_in_hand(self, path: str) -> bool:
-        """Return whether the run has a step that is not recorded yet for this path, or for one that may need it."""
-        original = conflict_original(path)
-        return self._state.plan.touches(path) or (
-            original is not None and self._state.plan.touches(original)
-        )
-
-    def _needs_a_whole_run(self, path: str) -> bool:
-        """Return whether something has to go first, or a delete of the path waits for a person."""
-        held = self._state.held.kind(path) is not None
-        return held or self._state.baseline.obstructs(path)
-
-    def there(self, met: Sequence[Triple]) -> Answers:
-        """Return what the store holds at these paths, while other short tasks go on."""
-        try:
-            names = [triple.path for triple in met]
-            return blocking(lambda: self._planner.right.stat(names))
-        except StoreError:
-            return None
-
-    def actions(self, met: Sequence[Triple], answers: Answers) -> list[Action]:
-        """Return what is to be done at these paths now; the rest is left to the next run."""
-        if answers is None:
-            self._changes.leave(triple.path for triple in met)
-            return []
-        unknown = Unknown()
-        found = {remote.path: remote for remote in known(answers, unknown, self._leave_one)}
-        triples = (
-            triple._replace(remote=found.get(triple.path))
-            for triple in met
-            if triple.path not in unknown
-        )
-        planned = self._planner.decided(triples, Unknown(), Unknown(), Planned())
-        taken = []
-        for action in planned:
-            if action.kind in _TAKEN_IN:
-                taken.append(action)
-            else:
-                self._changes.leave([action.path])
-        return taken
-
-    def leave(self, paths: Iterable[str]) -> None:
-        """Leave these to the next run after all."""
-        self._changes.leave(paths)
-
-
-def totals_of(actions: Iterable[Action]) -> Totals:
-    """Return how much these transfer."""
-    sizes = [
-        side.size
-        for action in actions
-        if action.kind is not Kind.ADOPT
-        and (side := action.remote if action.kind is Kind.DOWNLOAD else action.local) is not None
-    ]
-    return Totals(len(sizes), sum(sizes))
-
-
-def _fingerprint(file: LocalFile | BaselineRow) -> tuple[int | str, int, int]:
-    """Return what a file keeps when it is renamed."""
-    return file.inode, file.size, file.mtime_ns

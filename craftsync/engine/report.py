@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from craftsync.core.filters import Filter
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Action, BaselineRow, Kind, Policy, RemoteObject
 from craftsync.errors import CraftsyncError, IncompleteError
@@ -141,6 +142,8 @@ class Options:
     exclude: tuple[str, ...] = ()
     transfers: int = 0
     """How many travel at once; 0 for as many as the way to the store is worth."""
+    filter: Filter = field(default_factory=Filter)
+    """What takes no part besides what patterns say."""
     upload_rate: Rate = None
     download_rate: Rate = None
 
@@ -180,6 +183,8 @@ class Report:
     damaged_state: bool = False
     left_out: int = 0
     """Symbolic links and special files, which by design take no part."""
+    filtered: int = 0
+    """Paths that a filter by size, age, list or existence left out."""
     conflict_copies: int = 0
     """Those that wait for a person, of this run and of earlier ones."""
     issues: list[PathIssue] = field(default_factory=list)
@@ -246,7 +251,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         fields = asdict(self)
-        for name in ("damaged_state", "left_out", "conflict_copies", "issues"):
+        for name in ("damaged_state", "left_out", "filtered", "conflict_copies", "issues"):
             fields.pop(name, None)
         fields["conflicts"] = self.in_conflict
         return {"type": "summary", **fields, "exit_code": self.exit_code}

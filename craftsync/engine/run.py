@@ -14,7 +14,8 @@ from craftsync.engine.carrier import FolderCarrier
 from craftsync.engine.content import Fetcher
 from craftsync.engine.executor import Executor
 from craftsync.engine.identity import confirm_root, confirm_store
-from craftsync.engine.planner import Changes, Intake, Planner
+from craftsync.engine.intake import Changes, Intake
+from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options, Outcome, Report, Staged
 from craftsync.engine.settle import Settler
 from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide, nothing
@@ -77,7 +78,7 @@ class Round(ABC):
         self.planned()
         intake = None if changes is None else Intake(planner, changes)
         self.carry_out(tally, deletes=planned.deletes > 0, intake=intake)
-        if paths is None and not self.options.dry_run:
+        if paths is None and not self.options.dry_run and not self.options.filter:
             self._clear_up(planner.right.store)
         return self.options.delete_limit.after(planned.emptied)
 

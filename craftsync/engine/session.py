@@ -27,7 +27,8 @@ from craftsync.engine.identity import (
     refuse_lost_root,
     report_recovery,
 )
-from craftsync.engine.planner import Changes, Planned
+from craftsync.engine.intake import Changes
+from craftsync.engine.planner import Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.engine.retention import Purging, holdings, spare
 from craftsync.engine.review import Approval, Returning, without_baseline
@@ -186,7 +187,7 @@ class Session:
         report.seconds = round(self.clock.monotonic() - started, 3)
         report.conflict_copies = self._conflict_copies()
         if not options.dry_run:
-            self._remember(report, options, complete=complete)
+            self._remember(report, options, complete=complete and not options.filter)
             if complete:
                 self._purging(lambda: on_event(ProgressEvent("scanning"))).run()
         return report
@@ -261,14 +262,10 @@ class Session:
                 contents = Contents(self.root, fetcher, local, remote, self.clock)
                 return contents.equal(self.store, may_read=True)
 
+            left, at_once = self._folder(options), options.transfers or FIRST
             checker = inspect.Checker(
-                self._folder(options),
-                StoreSide(self.store),
-                self.state.database,
-                equal,
-                options.transfers or FIRST,
-                [self.store],
-                on_event,
+                *(left, StoreSide(self.store), self.state.database, equal, at_once),
+                *([self.store], on_event, options.filter, self.clock.now_ns()),
             )
             checker.run(report, on_line)
         report.seconds = round(self.clock.monotonic() - started, 3)

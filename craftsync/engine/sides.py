@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Protocol
 
+from craftsync.core.filters import Filter, Now, Sieve
+from craftsync.core.merge import Unknown
 from craftsync.core.model import (
     Action,
     LocalFile,
+    Mode,
     Policy,
     RemoteObject,
     Skipped,
@@ -38,7 +41,7 @@ from craftsync.state.database import Database
 from craftsync.state.plan import Totals
 from craftsync.state.spool import in_order
 from craftsync.state.transfers import Intent
-from craftsync.stores.base import Store, UploadJournal
+from craftsync.stores.base import Store, UploadJournal, now_by
 
 
 def nothing() -> None:
@@ -90,6 +93,10 @@ class Left(Protocol):
 
     def is_empty(self) -> bool:
         """Tell of a side whose scan has yielded nothing whether it holds nothing at all."""
+        ...
+
+    def now_ns(self, here_ns: int) -> int:
+        """Return what time it is by the clock that its times are from; `here_ns` is this machine's."""
         ...
 
 
@@ -147,6 +154,9 @@ class FolderSide:
     def is_empty(self) -> bool:
         return True
 
+    def now_ns(self, here_ns: int) -> int:
+        return here_ns
+
 
 @dataclass(frozen=True, slots=True)
 class StoreSide:
@@ -185,6 +195,26 @@ class StoreSide:
     def matters(self, skipped: Skipped) -> bool:
         """Tell whether what the store could not tell is to be reported by itself."""
         return True
+
+
+def now_of(filter: Filter, mode: Mode, left: Left, right: StoreSide, here_ns: int) -> Now:
+    """Return what time it is on the sides whose ages count; a store is asked only then."""
+    if not filter.by_age:
+        return Now(0, 0)
+    local = left.now_ns(here_ns) if mode is not Mode.PULL else 0
+    remote = now_by(right.store, here_ns) if mode is not Mode.PUSH else 0
+    return Now(local, remote)
+
+
+def unmet_reason(side: str, left: Left, gone: Unknown, sieve: Sieve, path: str) -> str:
+    """Return why nothing is copied of an entry of a list, as a clause for people."""
+    if path in sieve.folders:
+        return f"named in --files-from, but it is a folder: {path}/ stands for all in it"
+    if gone.is_by_design(path):
+        return "named in --files-from, but a symbolic link or special file takes no part"
+    if left.ignored(path):
+        return "named in --files-from, but the patterns or an ignore file leave it out"
+    return f"named in --files-from, but the {side} holds no file there"
 
 
 class Task(NamedTuple):

@@ -65,6 +65,7 @@ class Tally:
         report.unchanged += planned.unchanged
         report.skipped += planned.skipped
         report.left_out += planned.left_out
+        report.filtered += planned.filtered
         report.problems += planned.problems
         report.held += planned.held
         self._totals = totals

@@ -30,6 +30,7 @@ from craftsync.config.places import (
     S3Access,
     S3Location,
 )
+from craftsync.core.filters import Filter
 from craftsync.core.model import Compare, LocalFile, Mode, RemoteObject, as_object
 from craftsync.engine.content import digest_of
 from craftsync.engine.inspect import Checker
@@ -42,7 +43,7 @@ from craftsync.migrate.shards import Span
 from craftsync.migrate.sides import SourceSide, TargetSide
 from craftsync.migrate.stream import is_md5
 from craftsync.net.pace import FIRST, Limiter
-from craftsync.runs import options_of
+from craftsync.runs import options_of, refuse_direction
 from craftsync.state.database import Database
 from craftsync.state.history import Outside
 from craftsync.state.migration import MigrationState, migration_folder
@@ -163,6 +164,11 @@ def _run_on_fleet(
             "--dask divides one rate among the workers, not a timetable.",
             remedy="Give --bwlimit a rate such as 100M.",
         )
+    if options.run.filter.listed is not None:
+        raise UsageError(
+            "--files-from: its list is on this machine, not on the workers of --dask.",
+            remedy="Leave out --dask; --shard divides the work by hand.",
+        )
     place, other = _places(source, target, asked, options)
     started = SystemClock().monotonic()
     with (
@@ -247,12 +253,17 @@ def check(
     source, target = words
     place, other = resolve(source, target, asked.get("config"), access, access)
     options = options_of(asked, Settings.of(given_by(asked)), Mode.PUSH)
+    refuse_direction(options)
     rules = CallRules(options.include, options.exclude)
     size_only = options.policy.compare is Compare.SIZE_ONLY
     with opened(place, other, create=False, stand_in=False) as (store, to):
         on_event = asked.get("on_event", _ignore)
         at_once = options.transfers or FIRST
-        return _compared(store, to, rules, at_once, on_line, on_event, size_only=size_only)
+        return _compared(
+            *(store, to, rules, at_once, on_line, on_event),
+            size_only=size_only,
+            filter=options.filter,
+        )
 
 
 def _places(
@@ -296,6 +307,7 @@ def _compared(
     on_event: OnEvent,
     *,
     size_only: bool = False,
+    filter: Filter,
 ) -> Report:
     """Compare two stores as `Checker.run` says; with `size_only`, only how many bytes they hold.
 
@@ -319,6 +331,9 @@ def _compared(
     left, right = SourceSide(source, rules, Span()), TargetSide(target, rules, Span())
     at_once, stores = min(workers, _READ_AT_ONCE), [source, target]
     with closing(Database.scratch()) as database:
-        Checker(left, right, database, equal, at_once, stores, on_event).run(report, on_line)
+        checker = Checker(
+            *(left, right, database, equal, at_once, stores, on_event), filter, clock.now_ns()
+        )
+        checker.run(report, on_line)
     report.seconds = round(clock.monotonic() - started, 3)
     return report

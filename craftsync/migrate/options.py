@@ -28,7 +28,7 @@ from craftsync.errors import UsageError
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.properties import SOURCE, UNREADABLE
 from craftsync.migrate.shards import Shard
-from craftsync.runs import options_of
+from craftsync.runs import options_of, refuse_filter
 
 
 class Verify(StrEnum):
@@ -117,6 +117,7 @@ def options_for(asked: MigrateOptions) -> MigrationOptions:
     )
     manifest = asked.get("manifest")
     run = options_of(shared, Settings.of(given_by(shared)), Mode.PUSH)
+    refuse_filter(run)
     verify = read(asked, "verify", choice_of(Verify, "way to verify")) or Verify.CHECKSUM
     storage_class = read(asked, "storage_class", parse_copied_class)
     if storage_class in UNREADABLE and verify is Verify.FULL:

@@ -15,7 +15,7 @@ from craftsync.engine.sides import StoreSide
 from craftsync.errors import PathError, UsageError
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.shards import Span
-from craftsync.stores.base import Store
+from craftsync.stores.base import Store, now_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,9 @@ class SourceSide:
     def is_empty(self) -> bool:
         """Tell whether there is nothing in the store as a whole: an empty share says little."""
         return next(iter(self.store.list()), None) is None
+
+    def now_ns(self, here_ns: int) -> int:
+        return now_by(self.store, here_ns)
 
 
 def _left(entry: RemoteObject | Skipped) -> LocalFile | Skipped:

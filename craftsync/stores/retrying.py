@@ -38,6 +38,7 @@ from craftsync.stores.base import (
     UnfinishedUpload,
     UploadJournal,
     cancel,
+    now_by,
     renew,
 )
 from craftsync.stores.sources import Answers, Opening
@@ -232,6 +233,9 @@ class RetryingStore:
         return Opening(
             lambda enter: self._retried(lambda: enter(self.store.read_version(path, version_id)))
         )
+
+    def now_ns(self) -> int:
+        return self._retried(lambda: now_by(self.store, self._clock.now_ns()))
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         return self._retried(self.store.barrier)

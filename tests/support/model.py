@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from craftsync.core.decide import decide
+from craftsync.core.filters import Sieve
 from craftsync.core.merge import merge
 from craftsync.core.model import (
     Action,
@@ -68,7 +69,7 @@ class World:
         held = {c for tree in (self.local, self.remote) for c in tree.values() if c != FOLDER}
         return held | self.trash
 
-    def plan(self, policy: Policy) -> Iterator[Action]:
+    def plan(self, policy: Policy, sieve: Sieve | None = None) -> Iterator[Action]:
         left = left_object if self.between_stores else local_file
         local = (left(p, c) for p, c in sorted(self.local.items()) if c != FOLDER)
         rows = (
@@ -77,7 +78,8 @@ class World:
             if c != FOLDER
         )
         remote = (remote_object(p, c) for p, c in sorted(self.remote.items()) if c != FOLDER)
-        for path, here, agreed, there in merge(local, rows, remote):
+        triples = merge(local, rows, remote)
+        for path, here, agreed, there in sieve.of(triples) if sieve else triples:
             decision = decide(here, agreed, there, policy)
             if decision is not None:
                 yield Action(decision.kind, path, decision.rule, here, agreed, there)

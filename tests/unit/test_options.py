@@ -102,5 +102,6 @@ def test_keywords_of_python_are_flags_of_the_command_line(
     keywords: type, groups: list[str]
 ) -> None:
     shared = ["global", "access", "written", "dry run", "deletes", "patterns", "transfers"]
+    shared += ["filters", "existing"]
     named = {option.name for group in shared + groups for option in flags(group)}
     assert set(keywords.__annotations__) - {"on_event", "progress"} == named

@@ -88,6 +88,27 @@ MUTATIONS = (
         ("test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted",),
     ),
     Mutation(
+        "a filter by size looks at the version to be copied only",
+        None,
+        "for side in (local, remote) if side is not None]",
+        "for side in (local or remote,) if side is not None]",
+        ("test_a_path_left_out_takes_no_part_whatever_its_state",),
+    ),
+    Mutation(
+        "a filtered run may delete",
+        None,
+        "        if policy.delete:\n            return (\n",
+        "        if False:\n            return (\n",
+        ("test_every_filter_refuses_both_directions_and_deletes",),
+    ),
+    Mutation(
+        "a filtered run lets go of the deletes that wait",
+        None,
+        "planned, whole = Planned(), paths is None and not self.options.filter",
+        "planned, whole = Planned(), paths is None",
+        ("test_deletes_that_wait_are_not_touched_by_a_filtered_run",),
+    ),
+    Mutation(
         "a mass deletion is carried out",
         36,
         "return deletes + self.spent <= max(self.files, int(self.share * baseline))",

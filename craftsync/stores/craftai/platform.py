@@ -290,6 +290,7 @@ class Platform:
         self._base = f"{access.environment_url.rstrip('/')}/api/v1/data-store"
         self._connections = Connections(location, configured=True)
         self.token = Token(access, clock)
+        self.date: str | None = None
 
     def list_page(self, folder: str | None, token: str | None) -> Any:
         """Return one page of a listing as it came; `folder` has no slash at its end."""
@@ -390,6 +391,7 @@ class Platform:
         answer = self._sent(method, url, headers, content, token)
         if answer.status == 401:
             answer = self._sent(method, url, headers, content, self.token.after(token))
+        self.date = answer.headers.get("date")
         if 200 <= answer.status < 300:
             if answer.status == 204 or answer.content == b"OK":
                 return None

@@ -33,6 +33,9 @@ _URLS_KEPT = 64
 class Transport(Protocol):
     """What a store needs of an environment: `Storage`, or the SDK in its place."""
 
+    date: str | None
+    """When the platform made the last answer, as its header says it; `None` where that is not seen."""
+
     def list_page(self, folder: str | None, token: str | None) -> Any: ...
     def stat(self, key: str) -> RemoteObject | None: ...
     def delete(self, key: str) -> None: ...

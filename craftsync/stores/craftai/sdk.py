@@ -206,6 +206,8 @@ class Sdk:
     Making one sends nothing, and logs its limits as a warning.
     """
 
+    date: str | None = None
+
     def __init__(self, access: Access, clock: Clock, limits: SdkLimits | None = None) -> None:
         """Raises `UsageError` when the SDK is not installed or there is no token."""
         limits = limits or SdkLimits()

@@ -40,6 +40,7 @@ from craftsync.stores.base import (
     Source,
     UploadJournal,
     cancel,
+    dated,
     key_of,
     pace_of,
     renew,
@@ -289,6 +290,10 @@ class CraftAiStore(OnlyContent):
             key=self._key,
             stat=self._stat,
         )
+
+    def now_ns(self) -> int:
+        self._transport.list_page(self._root.rstrip("/") or None, None)
+        return dated(self._transport.date, self.location)
 
     def prepare(self, saved: str | None) -> str | None:
         """Return nothing worth saving: what the platform answers is checked each time it is used."""

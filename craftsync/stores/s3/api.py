@@ -19,6 +19,7 @@ from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.hashing import update_in_place
 from craftsync.net.http import Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
+from craftsync.stores.base import dated
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED, Query, encoded_path
 from craftsync.stores.s3.errors import (
     ChecksumWanted,
@@ -80,6 +81,11 @@ class Calls:
     def list_page(self, query: Query) -> bytes:
         """Return one page of a listing, as it came."""
         return self._wire.call("GET", query=[("list-type", "2"), *query]).body
+
+    def now_ns(self) -> int:
+        """Return what time it is there, to the second, as an answer is dated."""
+        query = [("list-type", "2"), ("max-keys", "1")]
+        return dated(self._wire.call("GET", query=query).headers.get("date"), self._location)
 
     def versioning(self) -> bool:
         """Tell whether the bucket keeps old versions."""

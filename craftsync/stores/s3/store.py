@@ -353,6 +353,9 @@ class S3Store:
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
         return unfinished(self.calls, self.root, most=most, sized=sized)
 
+    def now_ns(self) -> int:
+        return self.calls.now_ns()
+
     def barrier(self) -> Mapping[str, RemoteObject]:
         """Return nothing new: what S3 has acknowledged is durable."""
         return {}

@@ -1,0 +1,187 @@
+"""Which paths take part by what they are: by size, by age, by a list, by whether the side that is written has them.
+
+Which take part by name, patterns and ignore files say. A filter sees both sides
+of a path at once, and a path that it leaves out takes no part at all: it is not
+copied, not deleted, and what was last synced of it stays as it is. No filter can
+tell what is gone from what it leaves out, so it goes only with a run in one
+direction that deletes nothing (`refusal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from craftsync.core.merge import Triple
+from craftsync.core.model import NO_TIME, LocalFile, Mode, Policy, RemoteObject
+from craftsync.core.paths import folders_above
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The paths of a list. Each names a file, or with a slash at its end all in the folder of that name."""
+
+    names: frozenset[str]
+
+    def entry_of(self, path: str) -> str | None:
+        """Return the entry that names a path, the outermost folder where several do."""
+        if path in self.names:
+            return path
+        named = (f"{folder}/" for folder in folders_above(path))
+        return next((name for name in named if name in self.names), None)
+
+    def folder_of(self, path: str) -> str | None:
+        """Return an entry without a slash that is no file, for this path lies in it."""
+        return next((folder for folder in folders_above(path) if folder in self.names), None)
+
+
+class Now(NamedTuple):
+    """What time it is by the clock of each side, in nanoseconds since the epoch. The two are never compared."""
+
+    local: int
+    remote: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What leaves paths out. Sizes are bytes, ages nanoseconds; `None` is no limit."""
+
+    min_size: int | None = None
+    max_size: int | None = None
+    min_age: int | None = None
+    max_age: int | None = None
+    listed: Listed | None = None
+    existing: bool = False
+    """Only what the side that is written has already."""
+    ignore_existing: bool = False
+    """Only what it has not."""
+
+    def flags(self) -> list[str]:
+        """Return the flags that leave paths out."""
+        given = {
+            "--files-from": self.listed is not None,
+            "--min-size": self.min_size is not None,
+            "--max-size": self.max_size is not None,
+            "--min-age": self.min_age is not None,
+            "--max-age": self.max_age is not None,
+            "--existing": self.existing,
+            "--ignore-existing": self.ignore_existing,
+        }
+        return [flag for flag, is_given in given.items() if is_given]
+
+    def __bool__(self) -> bool:
+        return bool(self.flags())
+
+    @property
+    def by_age(self) -> bool:
+        return self.min_age is not None or self.max_age is not None
+
+    @property
+    def by_size(self) -> bool:
+        return self.min_size is not None or self.max_size is not None
+
+    def refusal(self, policy: Policy) -> tuple[str, str] | None:
+        """Return why a run with this policy cannot have the filter, and the remedy, as sentences; `None` if it can."""
+        flags = ", ".join(self.flags())
+        if not flags:
+            return None
+        if policy.mode is Mode.TWO_WAY:
+            return (
+                f"{flags}: only in one direction: in both, what a filter leaves out on one side"
+                " could not be told from what was deleted there.",
+                "Use push or pull (of plan, --mode), or leave paths out by name (--include, --exclude).",
+            )
+        if policy.delete:
+            return (
+                f"{flags}: not with --delete: what a filter leaves out could not be told from"
+                " what is gone.",
+                "Leave --delete out (--no-delete goes before the configuration),"
+                " or leave paths out by name (--include, --exclude).",
+            )
+        return None
+
+    def leaves_out(
+        self, path: str, local: LocalFile | None, remote: RemoteObject | None, mode: Mode, now: Now
+    ) -> bool:
+        """Tell whether a path takes no part in a run of this mode; two-way stands for a comparison."""
+        written = {Mode.PUSH: remote, Mode.PULL: local}.get(mode)
+        return (
+            (self.listed is not None and self.listed.entry_of(path) is None)
+            or (self.existing and written is None)
+            or (self.ignore_existing and written is not None)
+            or (self.by_size and not self._has_size(local, remote))
+            or (self.by_age and not self._has_age(local, remote, mode, now))
+        )
+
+    def _has_size(self, local: LocalFile | None, remote: RemoteObject | None) -> bool:
+        """Tell whether each version that there is has a size within the limits; of none it is not known."""
+        sizes = [side.size for side in (local, remote) if side is not None]
+        return bool(sizes) and all(
+            (self.min_size is None or size >= self.min_size)
+            and (self.max_size is None or size <= self.max_size)
+            for size in sizes
+        )
+
+    def _has_age(
+        self, local: LocalFile | None, remote: RemoteObject | None, mode: Mode, now: Now
+    ) -> bool:
+        """Tell whether the version to be copied has an age within the limits, by the clock of its own side."""
+        if local is not None and mode is not Mode.PULL:
+            time = None if local.mtime_ns == NO_TIME else local.mtime_ns
+            clock = now.local
+        elif remote is not None and mode is not Mode.PUSH:
+            time, clock = remote.modified_ns, now.remote
+        else:
+            return False
+        if time is None:
+            return False
+        age = clock - time
+        return (self.min_age is None or age >= self.min_age) and (
+            self.max_age is None or age <= self.max_age
+        )
+
+
+def _ignore(path: str) -> None:
+    """Take no notice."""
+
+
+class Sieve:
+    """Passes on the paths that take part, and remembers which entries of a list something was met for."""
+
+    def __init__(self, filter: Filter, mode: Mode, now: Now) -> None:
+        self._filter = filter
+        self._mode = mode
+        self._now = now
+        self._met: set[str] = set()
+        self.folders: set[str] = set()
+        """Entries of the list that are folders, and have no slash to say so."""
+        self.count = 0
+        """Of the paths that were left out, those at which a side holds something."""
+
+    def of(
+        self, triples: Iterable[Triple], left_out: Callable[[str], None] = _ignore
+    ) -> Iterator[Triple]:
+        """Yield what takes part; `left_out` hears of the other paths that are part of the last synced state."""
+        listed, mode = self._filter.listed, self._mode
+        for triple in triples:
+            path, local, row, remote = triple
+            if listed is not None and self._is_to_be_copied(local, remote):
+                self._met.add(listed.entry_of(path) or "")
+                self.folders.add(listed.folder_of(path) or "")
+            if not self._filter.leaves_out(path, local, remote, mode, self._now):
+                yield triple
+                continue
+            self.count += local is not None or remote is not None
+            if row is not None:
+                left_out(path)
+
+    def _is_to_be_copied(self, local: LocalFile | None, remote: RemoteObject | None) -> bool:
+        if self._mode is Mode.TWO_WAY:
+            return local is not None or remote is not None
+        return (local if self._mode is Mode.PUSH else remote) is not None
+
+    def unmet(self) -> list[str]:
+        """Return the entries of the list that the side to be copied holds nothing of, in order."""
+        listed = self._filter.listed
+        return [] if listed is None else sorted(listed.names - self._met)

@@ -1,0 +1,167 @@
+"""Takes in what changes while a run is under way, so that it need not wait for the run's large transfers.
+
+Adds only uploads and downloads of paths that no step concerns. Deletes and
+renames wait for the next run, where the guard sees all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol
+
+from craftsync.core.conflicts import conflict_original
+from craftsync.core.merge import Joined, Triple, Unknown, known, merge
+from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject, Skipped
+from craftsync.core.paths import malformed
+from craftsync.engine.planner import Planned, Planner
+from craftsync.engine.sides import FolderSide
+from craftsync.errors import StoreError
+from craftsync.net.waiting import blocking
+from craftsync.state.plan import Totals
+
+_MOST_PATHS = 1000
+"""More are the next run's: their looks would hold up what is under way."""
+_TAKEN_IN = (Kind.UPLOAD, Kind.DOWNLOAD, Kind.RECONCILE, Kind.ADOPT)
+
+
+Answers = Sequence[RemoteObject | Skipped] | None
+"""What the store holds; `None` where it could not be asked."""
+
+
+class Changes(Protocol):
+    """Where a run learns what has changed since it was planned; called from its control thread only."""
+
+    def take(self) -> Collection[str]:
+        """Return the paths that have changed and settled; a folder stands for all below it."""
+        ...
+
+    def later(self, paths: Iterable[str]) -> None:
+        """Offer these to the same run once more: a step of it has to do with them."""
+        ...
+
+    def leave(self, paths: Iterable[str]) -> None:
+        """Leave these to the next run."""
+        ...
+
+
+class Intake:
+    """Decides what to do at the paths that changed during a run. Belongs to its control thread."""
+
+    def __init__(self, planner: Planner, changes: Changes) -> None:
+        """Changes are only heard of where the left side is a folder."""
+        assert isinstance(planner.left, FolderSide)
+        self._planner = planner
+        self._folder = planner.left
+        self._state = planner.state
+        self._changes = changes
+
+    def here(self, skipped: set[str]) -> list[Triple]:
+        """Return what folder and baseline hold at paths that changed and may be taken in.
+
+        `skipped` are paths whose step has ended and changed nothing; those that
+        get another one are removed from it.
+        """
+        wanted = sorted(set(self._changes.take()))
+        if not wanted:
+            return []
+        unknown = Unknown()
+        met = self._met(wanted, unknown)
+        if len(met) > _MOST_PATHS:
+            self._changes.leave(wanted)
+            return []
+        gone = {_fingerprint(row) for _, file, row, _ in met if row is not None and file is None}
+        with self._state.transaction():
+            for path in {triple.path for triple in met} & skipped:
+                skipped.discard(path)
+                self._state.plan.give_up(path)
+        found = []
+        for triple in met:
+            path, file, row, _ = triple
+            if self._is_in_hand(path):
+                self._changes.later([path])
+            elif (
+                path in unknown
+                or (file is None and row is not None)
+                or (file is not None and row is None and _fingerprint(file) in gone)
+                or self._needs_a_whole_run(path)
+            ):
+                self._changes.leave([path])
+            else:
+                found.append(triple)
+        return found
+
+    def _met(self, wanted: Sequence[str], unknown: Unknown) -> list[Triple]:
+        # An ignore file may be among what has changed.
+        self._folder = self._folder.with_new_rules()
+        self._planner = replace(self._planner, left=self._folder)
+        files = known(self._folder.look(wanted), unknown, self._leave_one)
+        named = ((path,) for path in wanted if not malformed(path))
+        rows = self._state.baseline.below(wanted)
+        met = islice(merge(files, rows, named), _MOST_PATHS + 1)
+        return [Joined(path, file, row, None) for path, file, row, _ in met]
+
+    def _leave_one(self, skipped: Skipped) -> None:
+        self._changes.leave([skipped.path])
+
+    def _is_in_hand(self, path: str) -> bool:
+        """Return whether the run has a step that is not recorded yet for this path, or for one that may need it."""
+        original = conflict_original(path)
+        return self._state.plan.touches(path) or (
+            original is not None and self._state.plan.touches(original)
+        )
+
+    def _needs_a_whole_run(self, path: str) -> bool:
+        """Return whether something has to go first, or a delete of the path waits for a person."""
+        held = self._state.held.kind(path) is not None
+        return held or self._state.baseline.obstructs(path)
+
+    def there(self, met: Sequence[Triple]) -> Answers:
+        """Return what the store holds at these paths, while other short tasks go on."""
+        try:
+            names = [triple.path for triple in met]
+            return blocking(lambda: self._planner.right.stat(names))
+        except StoreError:
+            return None
+
+    def actions(self, met: Sequence[Triple], answers: Answers) -> list[Action]:
+        """Return what is to be done at these paths now; the rest is left to the next run."""
+        if answers is None:
+            self._changes.leave(triple.path for triple in met)
+            return []
+        unknown = Unknown()
+        found = {remote.path: remote for remote in known(answers, unknown, self._leave_one)}
+        triples = (
+            triple._replace(remote=found.get(triple.path))
+            for triple in met
+            if triple.path not in unknown
+        )
+        planned = self._planner.decided(triples, Unknown(), Unknown(), Planned())
+        taken = []
+        for action in planned:
+            if action.kind in _TAKEN_IN:
+                taken.append(action)
+            else:
+                self._changes.leave([action.path])
+        return taken
+
+    def leave(self, paths: Iterable[str]) -> None:
+        """Leave these to the next run after all."""
+        self._changes.leave(paths)
+
+
+def totals_of(actions: Iterable[Action]) -> Totals:
+    """Return how much these transfer."""
+    sizes = [
+        side.size
+        for action in actions
+        if action.kind is not Kind.ADOPT
+        and (side := action.remote if action.kind is Kind.DOWNLOAD else action.local) is not None
+    ]
+    return Totals(len(sizes), sum(sizes))
+
+
+def _fingerprint(file: LocalFile | BaselineRow) -> tuple[int | str, int, int]:
+    """Return what a file keeps when it is renamed."""
+    return file.inode, file.size, file.mtime_ns
