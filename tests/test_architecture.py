@@ -72,7 +72,7 @@ OWNERS = {
     "greenlet": ("net/tasks.py",),
     "jwt": ("serve/",),
     "nicegui": ("ui/",),
-    "pyarrow": ("ui/preview.py",),
+    "pyarrow": ("ui/pages/preview.py",),
     "pathspec": ("local/ignore.py",),
     "platformdirs": ("config/",),
     "prometheus_client": ("daemon/metrics.py",),

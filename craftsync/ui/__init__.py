@@ -2,5 +2,5 @@
 
 It stands above the Python API and the daemon's control socket as the command
 line does, and decides nothing about data. `guard` is the door, `server` starts
-and stops, `page` is the frame around every page; each page is a module.
+and stops, `page` is the frame around every page, `pages/` has them all.
 """

@@ -44,6 +44,10 @@ class Workspace:
     access: Access
     theme: bool | None = None
     """Dark, light, or (`None`) as the system has it."""
+    jobs: list[Any] = field(default_factory=list)
+    """What runs, or has run, for the pages (`jobs.Job`)."""
+    plans: dict[str, Path] = field(default_factory=dict)
+    """Plan files that can be looked at, by what stands for them in an address."""
     _stores: dict[str, DataStore] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))

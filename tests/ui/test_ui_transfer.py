@@ -10,11 +10,11 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from craftsync.datastore import DataStore
-from craftsync.ui.conflicts import table_difference
 from craftsync.ui.content import Content
 from craftsync.ui.guard import Access
 from craftsync.ui.listing import Level, Order, sizes
-from craftsync.ui.preview import histogram, kind_of
+from craftsync.ui.pages.conflicts import table_difference
+from craftsync.ui.pages.preview import histogram, kind_of
 from craftsync.ui.tree import Node
 from tests.support.pages import Answer, Ui
 

@@ -13,8 +13,9 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from craftsync.objects import Entry
-from craftsync.ui import actions, page
+from craftsync.ui import page
 from craftsync.ui.listing import Block, Level, Order, sizes
+from craftsync.ui.pages import actions
 from craftsync.ui.workspace import Workspace, short
 
 _ROWS = 120
@@ -22,11 +23,11 @@ _SOONEST, _LATEST = 0.03, 0.5
 """Seconds between two looks at a listing under way."""
 
 
-class Rows(Element, component="objects.js"):
+class Rows(Element, component="store_rows.js"):
     """The rows that are shown of a level."""
 
 
-class Uploader(Element, component="upload.js"):
+class Uploader(Element, component="store_upload.js"):
     """Takes files and folders, and sends them to the routes of `transfer`."""
 
 
@@ -386,7 +387,13 @@ def _treemap(blocks: list[Block]) -> dict[str, Any]:
         "breadcrumb": {"show": False},
         "leafDepth": 2,
         "label": {"fontSize": 11},
-        "upperLabel": {"show": True, "height": 18},
-        "itemStyle": {"gapWidth": 1},
+        "levels": [
+            {"itemStyle": {"borderWidth": 0, "gapWidth": 3}},
+            {
+                "itemStyle": {"borderColor": "#59636e", "borderWidth": 2, "gapWidth": 1},
+                "upperLabel": {"show": True, "height": 20, "color": "#fff"},
+            },
+        ],
+        "color": ["#4a7299", "#5d805d", "#96703f", "#7d6499", "#4e7f83", "#995a68"],
     }
     return {"tooltip": {"show": False}, "animation": False, "series": [series]}

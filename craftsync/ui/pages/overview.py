@@ -12,7 +12,7 @@ from nicegui import background_tasks, ui
 from craftsync import opening, runs
 from craftsync.config.pairs import Pair
 from craftsync.errors import CraftsyncError
-from craftsync.ui import page
+from craftsync.ui import jobs, page
 from craftsync.ui.workspace import Workspace, key_of
 
 Facts = Mapping[str, Any]
@@ -198,7 +198,7 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
         async with page.told():
             ui.notify(f"{facts['name']}: running")
             report = await workspace.in_thread(_run, workspace, pair)
-            ui.notify(_said(report), type="positive" if report.exit_code == 0 else "warning")
+            ui.notify(jobs.said(report), type="positive" if report.exit_code == 0 else "warning")
         await refresh()
 
     with ui.row().classes("line"):
@@ -223,19 +223,6 @@ def _run(workspace: Workspace, pair: Pair) -> Any:
     options = runs.options_for(pair, workspace.asked)
     with opening.open_pair(pair, workspace.state_dir, create_store=True) as session:
         return session.run("sync", options)
-
-
-def _said(report: Any) -> str:
-    moved = {
-        "uploaded": report.uploaded,
-        "downloaded": report.downloaded,
-        "deleted": report.deleted_remote + report.deleted_local,
-        "conflicts": report.conflicts,
-        "held": report.held,
-        "problems": report.problems,
-    }
-    said = ", ".join(f"{count} {name}" for name, count in moved.items() if count)
-    return said or "Both sides held the same already"
 
 
 class _Chart:

@@ -246,7 +246,7 @@ class _Trash:
     def _run(self, stamp: str, rows: Sequence[TrashEntry]) -> None:
         size = page.size_shown(sum(entry.size for entry in rows))
         title = f"{_time_of(stamp)}: {page.count_shown(len(rows), 'version')}, {size}"
-        with ui.expansion(title).classes("card"):
+        with ui.expansion(title).classes("card").props("dense dense-toggle"):
             wanted = self._wanted(since=stamp, at=stamp)
             ui.button("Restore all of these", on_click=lambda: self._restore(wanted)).props(
                 "unelevated"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from craftsync.ui import browser, conflicts, overview, preview, review, transfer
+from craftsync.ui import transfer
+from craftsync.ui.pages import browser, conflicts, overview, preview, review, runs, settings
 from craftsync.ui.workspace import Workspace
 
 
@@ -15,4 +16,6 @@ def register(app: FastAPI, workspace: Workspace) -> None:
     overview.register(workspace)
     preview.register(workspace)
     review.register(workspace)
+    runs.register(app, workspace)
+    settings.register(workspace)
     transfer.register(app, workspace)

@@ -21,8 +21,9 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from craftsync.datastore import DataStore
-from craftsync.ui import actions, page
+from craftsync.ui import page
 from craftsync.ui.content import IMAGES, PDF, SHOWN, SOUNDS
+from craftsync.ui.pages import actions
 from craftsync.ui.workspace import Workspace, short
 
 _HEAD = 256 << 10

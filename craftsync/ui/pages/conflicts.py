@@ -23,8 +23,9 @@ from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import KeptVersion, Outside
-from craftsync.ui import page, preview
+from craftsync.ui import page
 from craftsync.ui.content import IMAGES
+from craftsync.ui.pages import preview
 from craftsync.ui.workspace import Workspace
 
 _MOST_SHOWN = 200

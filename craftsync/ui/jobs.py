@@ -1,0 +1,160 @@
+"""Long work that goes on when the page is closed: what it is, how far it has come, and how it ended.
+
+Every browser sees the same jobs. They end with the server, and what they had
+under way resumes with the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nicegui import background_tasks, ui
+
+from craftsync.engine.report import Event, IssueEvent, OnEvent, ProgressEvent, Report
+from craftsync.errors import CraftsyncError
+from craftsync.ui import page
+from craftsync.ui.workspace import Workspace
+
+_MOST_ISSUES = 200
+_EVERY_SECONDS = 0.5
+
+
+class Stopped(CraftsyncError):
+    """A person stopped a job."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One run of something. `place` is the address of the page that shows it."""
+
+    title: str
+    place: str
+    event: ProgressEvent | None = None
+    issues: list[IssueEvent] = field(default_factory=list)
+    report: Report | None = None
+    error: CraftsyncError | None = None
+    asked_to_stop: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.report is not None or self.error is not None
+
+    def hear(self, event: Event) -> None:
+        """Note an event of the run; raises `Stopped` once somebody has asked for it."""
+        if self.asked_to_stop:
+            raise Stopped("Stopped. What was done is kept; run it again to continue.")
+        if isinstance(event, ProgressEvent):
+            self.event = event
+        elif isinstance(event, IssueEvent) and len(self.issues) < _MOST_ISSUES:
+            self.issues.append(event)
+
+
+def begin(workspace: Workspace, title: str, place: str, work: Callable[[OnEvent], Report]) -> Job:
+    """Start a job in a thread; one at a time on each page."""
+    for job in running(workspace, place):
+        if not job.is_over:
+            raise CraftsyncError(f"{job.title} is under way.", remedy="Wait for it, or stop it.")
+    job = Job(title, place)
+    workspace.jobs[:] = [one for one in workspace.jobs if one.place != place]
+    workspace.jobs.append(job)
+
+    async def carry_out() -> None:
+        try:
+            job.report = await workspace.in_thread(work, job.hear)
+        except CraftsyncError as error:
+            job.error = error
+        except OSError as error:
+            job.error = CraftsyncError(f"{error.strerror or error}")
+
+    background_tasks.create(carry_out())
+    return job
+
+
+def running(workspace: Workspace, place: str) -> list[Job]:
+    """Return the jobs of a page, over or not."""
+    return [job for job in workspace.jobs if job.place == place]
+
+
+class Board:
+    """Shows the job of a page, by itself up to date in every browser."""
+
+    def __init__(
+        self, workspace: Workspace, place: str, on_end: Callable[[Job], None] = lambda job: None
+    ) -> None:
+        self._workspace, self._place, self._on_end = workspace, place, on_end
+        self._box = ui.element("div").classes("stack")
+        self._shown: object = None
+        self.show()
+        ui.timer(_EVERY_SECONDS, self.show)
+
+    def show(self) -> None:
+        job = next(iter(running(self._workspace, self._place)), None)
+        state = job and (job, job.event, job.is_over, job.asked_to_stop, len(job.issues))
+        if state == self._shown:
+            return
+        self._shown = state
+        self._box.clear()
+        if job is not None:
+            with self._box, ui.element("section").classes("card") as card:
+                card.props["aria-label"] = job.title
+                self._build(job)
+
+    def _build(self, job: Job) -> None:
+        with ui.element("div").classes("line"):
+            page.text(job.title, tag="h2")
+            if not job.is_over:
+                page.text("stopping" if job.asked_to_stop else "running", "tag")
+                ui.space()
+                ui.button("Stop", on_click=lambda: self._stop(job)).props("outline dense")
+        if job.error is not None:
+            page.failure(job.error)
+        elif job.report is not None:
+            page.text(said(job.report), "ok" if job.report.exit_code == 0 else "warn")
+            self._on_end(job)
+        elif job.event is not None:
+            _progress(job.event)
+        if job.issues:
+            rows = [(str(one.issue), one.path, one.reason) for one in job.issues]
+            page.table(("What", "Path", "Why"), rows)
+
+    def _stop(self, job: Job) -> None:
+        job.asked_to_stop = True
+        self.show()
+
+
+def _progress(event: ProgressEvent) -> None:
+    if not event.files_total:
+        page.text(f"{event.stage}: {event.files_done:,}", "muted num")
+        return
+    total = event.bytes_total or 0
+    share = event.bytes_done / total if total else event.files_done / event.files_total
+    bar = ui.linear_progress(min(share, 1.0), show_value=False, size="6px")
+    bar.props('instant-feedback aria-label="Progress"')
+    page.text(
+        f"{event.files_done:,} of {event.files_total:,} files,"
+        f" {page.size_shown(event.bytes_done)} of {page.size_shown(total)}",
+        "muted",
+    )
+
+
+def said(report: Report) -> str:
+    """Return what a run did, or would do, in a sentence."""
+    moved = {
+        "uploaded": report.uploaded,
+        "downloaded": report.downloaded,
+        "copied": report.copied,
+        "moved": report.moved,
+        "deleted in the store": report.deleted_remote,
+        "deleted in the folder": report.deleted_local,
+        "in conflict": report.conflicts,
+        "held": report.held,
+        "skipped": report.skipped,
+        "problems": report.problems,
+    }
+    done = ", ".join(f"{count:,} {name}" for name, count in moved.items() if count)
+    size = report.bytes_uploaded + report.bytes_downloaded + getattr(report, "bytes_copied", 0)
+    if not done:
+        return "Nothing to do: both sides hold the same."
+    would = "Would do: " if report.dry_run else ""
+    return f"{would}{done}" + (f" ({page.size_shown(size)})" if size else "")

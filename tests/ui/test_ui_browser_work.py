@@ -1,0 +1,218 @@
+"""Migrate, plan, configuration and doctor, clicked through; and what the pages look like to those who do not see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.support.cli import Craftsync, until
+from tests.support.pages import Ui, showing
+from tests.support.servers import S3Server
+from tests.support.serving import serving
+
+pytestmark = pytest.mark.browser
+
+CONFIG = """\
+environments:
+  local: {store: directory, path: store}
+  other: {store: directory, path: other}
+folders:
+  work: {root: work, environment: local}
+"""
+
+
+@pytest.fixture
+def ui(tmp_path: Path) -> Iterator[Ui]:
+    craftsync = Craftsync(tmp_path)
+    craftsync.config.write_text(CONFIG)
+    for name in ("a.txt", "models/b.bin"):
+        craftsync.write(f"work/{name}", name)
+    (tmp_path / "other").mkdir()
+    assert craftsync("sync", "work").code == 0
+    with showing(craftsync) as ui:
+        ui.enter()
+        yield ui
+
+
+def choose(page: Page, label: str, name: str) -> None:
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+def test_a_migration_is_estimated_and_then_made(page: Page, ui: Ui) -> None:
+    page.goto(f"{ui.address}/migrate")
+    choose(page, "From", "local")
+    choose(page, "To", "other")
+    page.get_by_role("button", name="Estimate").click()
+    expect(page.get_by_text("Would do: 2 copied")).to_be_visible()
+    expect(page.get_by_role("cell", name="models/b.bin")).to_be_visible()
+    assert not list((ui.craftsync.folder / "other").glob("*.txt"))
+    page.get_by_role("button", name="Copy").click()
+    page.get_by_role("dialog").get_by_role("button", name="Copy").click()
+    until((ui.craftsync.folder / "other/models/b.bin").exists, "the copy")
+    expect(page.get_by_text("Manifest", exact=True)).to_be_visible()
+
+
+def test_a_migration_without_a_target_says_so_and_goes_on(page: Page, ui: Ui) -> None:
+    page.goto(f"{ui.address}/migrate")
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_text("Choose where from and where to.")).to_be_visible()
+
+
+def test_a_plan_is_made_reviewed_and_applied(page: Page, ui: Ui) -> None:
+    ui.craftsync.write("work/new.txt", "new")
+    page.goto(f"{ui.address}/plan")
+    page.get_by_role("button", name="Make a plan").click()
+    expect(page.get_by_role("cell", name="new.txt")).to_be_visible()
+    assert not (ui.craftsync.folder / "store/new.txt").exists()
+    page.get_by_role("button", name="Apply").click()
+    page.get_by_role("dialog").get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("1 uploaded")).to_be_visible()
+    assert (ui.craftsync.folder / "store/new.txt").read_text() == "new"
+
+
+def test_a_plan_file_is_opened_and_applied(page: Page, ui: Ui, tmp_path: Path) -> None:
+    ui.craftsync.write("work/filed.txt", "filed")
+    ui.craftsync("plan", "work", "-o", str(tmp_path / "p.jsonl"))
+    page.goto(f"{ui.address}/plan")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Open a plan file").click()
+    chooser.value.set_files(tmp_path / "p.jsonl")
+    expect(page.get_by_role("cell", name="filed.txt")).to_be_visible()
+
+
+def test_a_folder_is_linked_after_its_store_was_tried(page: Page, ui: Ui) -> None:
+    folder = ui.craftsync.folder
+    page.goto(f"{ui.address}/config")
+    page.get_by_text("Link a folder").first.click()
+    page.get_by_label("Folder on this machine").fill(str(folder / "new"))
+    page.get_by_label("Store", exact=True).fill("nowhere")
+    page.get_by_role("button", name="Test the connection").click()
+    expect(page.get_by_text("is not an environment of the configuration")).to_be_visible()
+    page.get_by_label("Store", exact=True).fill(str(folder / "new-store"))
+    page.get_by_role("button", name="Link", exact=True).click()
+    expect(page.get_by_text("new is linked.")).to_be_visible()
+    assert "new:" in ui.craftsync.config.read_text()
+    assert ui.craftsync("sync", "new").code == 0
+
+
+def test_the_configuration_says_where_each_value_comes_from(page: Page, ui: Ui) -> None:
+    page.goto(f"{ui.address}/config")
+    page.get_by_text("work: ").click()
+    expect(page.get_by_role("row", name="environment local file")).to_be_visible()
+    expect(page.get_by_role("row", name="poll 30 default")).to_be_visible()
+
+
+def test_the_doctor_shows_its_findings(page: Page, ui: Ui) -> None:
+    (ui.craftsync.folder / "other").rmdir()
+    page.goto(f"{ui.address}/doctor")
+    expect(page.get_by_text("1 finding to look at")).to_be_visible()
+
+
+def test_a_daemon_is_paused_and_resumed_and_outlives_the_page(page: Page, ui: Ui) -> None:
+    daemon = ui.craftsync.start("watch", "work")
+    try:
+        page.goto(ui.address)
+        expect(page.get_by_text("In sync", exact=True)).to_be_visible()
+        page.get_by_role("button", name="Pause").click()
+        expect(page.get_by_text("paused", exact=True)).to_be_visible()
+        page.get_by_role("button", name="Resume").click()
+        ui.craftsync.write("work/live.txt", "live")
+        until((ui.craftsync.folder / "store/live.txt").exists, "the daemon to upload")
+        ui.stop()
+        assert daemon.poll() is None
+    finally:
+        daemon.terminate()
+        daemon.communicate()
+
+
+def test_two_browsers_see_the_same_job(page: Page, ui: Ui) -> None:
+    page.goto(f"{ui.address}/migrate")
+    other = page.context.new_page()
+    other.goto(f"{ui.address}/migrate")
+    choose(page, "From", "local")
+    choose(page, "To", "other")
+    page.get_by_role("button", name="Estimate").click()
+    expect(other.get_by_text("Would do: 2 copied")).to_be_visible()
+
+
+def test_a_store_of_the_platform_is_browsed(page: Page, ui: Ui, tmp_path: Path) -> None:
+    folder = ui.craftsync.folder / "store"
+    with serving(folder) as server, showing(ui.craftsync, **server.variables) as at:
+        at.enter()
+        _browse(page, at, "craft-ai://")
+
+
+def test_a_bucket_is_browsed(page: Page, ui: Ui, rclone: S3Server) -> None:
+    environment = {
+        "AWS_ACCESS_KEY_ID": rclone.access_key,
+        "AWS_SECRET_ACCESS_KEY": rclone.secret_key,
+        "AWS_ENDPOINT_URL": rclone.endpoint,
+    }
+    rclone.make_bucket("pages")
+    store = "s3://pages"
+    assert ui.craftsync("push", "work", store, **environment).code == 0
+    with showing(ui.craftsync, **environment) as at:
+        at.enter()
+        _browse(page, at, store)
+
+
+def _browse(page: Page, at: Ui, word: str) -> None:
+    name, _, value = at.cookie.partition("=")
+    page.context.add_cookies([{"name": name, "value": value, "url": at.address}])
+    page.goto(f"{at.address}/store?at={word}&folder=models")
+    page.get_by_role("link", name="b.bin", exact=True).click()
+    expect(page.get_by_role("region", name="Text")).to_contain_text("models/b.bin")
+
+
+PAGES = ("/", "/store?at=local", "/object?at=local&path=a.txt", "/conflicts", "/deletes", "/trash")
+PAGES += ("/history", "/migrate", "/plan", "/config", "/doctor", "/store")
+
+UNNAMED = """() => [...document.querySelectorAll("button, a, input, select, [role=checkbox], [role=combobox]")]
+  .filter((one) => one.offsetParent !== null && !one.closest("[aria-hidden=true]"))
+  .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length || one.title
+      || one.getAttribute("aria-labelledby")))
+  .map((one) => one.outerHTML.slice(0, 200))"""
+FAINT = """() => {
+  const rgb = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0]).map(Number);
+  const light = (c) => c.slice(0, 3).map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const behind = (one) => { for (; one; one = one.parentElement) {
+      const c = rgb(getComputedStyle(one).backgroundColor); if (c.length < 4 || c[3] > 0.9) return c; } return [255, 255, 255]; };
+  const found = [];
+  for (const one of document.querySelectorAll("body *")) {
+    const text = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!text || !one.offsetParent || one.closest("[disabled], .q-icon, [aria-hidden=true], script, style, canvas")) continue;
+    const style = getComputedStyle(one);
+    const [a, b] = [light(rgb(style.color)), light(behind(one))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.push([one.textContent.trim().slice(0, 40), ratio.toFixed(2), style.color]);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_has_names_contrast_and_room_at_360_pixels(
+    page: Page, ui: Ui, scheme: str
+) -> None:
+    page.emulate_media(
+        color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce"
+    )
+    page.set_viewport_size({"width": 360, "height": 740})
+    for address in PAGES:
+        page.goto(f"{ui.address}{address}")
+        expect(page.get_by_role("main")).to_be_visible()
+        expect(page.get_by_role("status", name="Loading")).to_have_count(0)
+        assert page.evaluate(UNNAMED) == [], address
+        assert page.evaluate(FAINT) == [], address
+        assert page.evaluate("document.documentElement.scrollWidth") == 360, address
+        assert _headings(page) >= 1, address
+
+
+def _headings(page: Page) -> int:
+    found: Locator = page.get_by_role("heading", level=1)
+    return found.count() + page.get_by_role("navigation", name="Folders").count()
