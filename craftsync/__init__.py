@@ -17,6 +17,7 @@ A map of the house, in the order to read it:
     progress      how far it has come, on a terminal or in a notebook
     datastore     the platform's five functions over any store; `filesystem` is the same for fsspec
     objects       what people do with objects: list a folder, find, copy, move, remove, between any two stores
+    lookup        from an OBJECT word to its store and the objects it names
     serve/        a data store server for the platform's SDK, over any store
     migrate/      from one store to another: the engine with a store on both sides
     api           the functions of `import craftsync`

@@ -46,7 +46,7 @@ from craftsync.net.waiting import CHECK_SECONDS, is_ready
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.state.pair import known_facts
 from craftsync.stores.base import Reader, Store, kept
-from craftsync.stores.sources import FileSource
+from craftsync.stores.sources import Counted, CountedReader, FileSource, OnBytes
 
 ObjectPath = str | os.PathLike[str]
 FileOrPath = str | os.PathLike[str] | BinaryIO
@@ -186,14 +186,23 @@ class DataStore:
         file on disk is copied to a temporary one for that. Raises `PathBusy`
         when the file changes while it is read.
         """
-        path = _named(object_path_in_datastore)
+        self.upload(filepath_or_buffer, object_path_in_datastore)
+        self.opened().barrier()
+
+    def upload(
+        self, file: FileOrPath, path_in_datastore: ObjectPath, on_bytes: OnBytes | None = None
+    ) -> int:
+        """Write a file as `upload_data_store_object`, but not yet durably everywhere; return its bytes."""
+        path = _named(path_in_datastore)
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
-        with _opened_source(filepath_or_buffer) as source:
+        with _opened_source(file) as source:
+            if on_bytes is not None:
+                source.pace = Counted(on_bytes)
             store, keep = self.opened_to_change(create=True), moment()
             store.write(path, source, expect=None, operation=token_hex(16), keep=keep)
             self.note_kept(store, keep, path)
-            store.barrier()
+            return source.size
 
     @builtin_kinds()
     def download_data_store_object(
@@ -205,16 +214,23 @@ class DataStore:
         is left at its start, but never a standard stream. Raises
         `ObjectNotFound`, and `StoreUnavailable` when the content ends early.
         """
-        path = _named(object_path_in_datastore)
-        with self.opened().read(path) as reader:
-            if isinstance(filepath_or_buffer, str | os.PathLike):
-                _save(reader, os.path.expanduser(filepath_or_buffer), self._reserve)
-            elif hasattr(filepath_or_buffer, "write"):
-                _pour(reader, filepath_or_buffer)
-                if hasattr(filepath_or_buffer, "seekable"):
-                    _rewind(filepath_or_buffer)
+        self.download(object_path_in_datastore, filepath_or_buffer)
+
+    def download(
+        self, path_in_datastore: ObjectPath, file: FileOrPath, on_bytes: OnBytes | None = None
+    ) -> int:
+        """Read an object into a file as `download_data_store_object`; return its bytes."""
+        with self.opened().read(_named(path_in_datastore)) as opened:
+            reader: Reader = opened if on_bytes is None else CountedReader(opened, on_bytes)
+            if isinstance(file, str | os.PathLike):
+                _save(reader, os.path.expanduser(file), self._reserve)
+            elif hasattr(file, "write"):
+                _pour(reader, file)
+                if hasattr(file, "seekable"):
+                    _rewind(file)
             else:
-                raise _neither_path_nor_file(filepath_or_buffer)
+                raise _neither_path_nor_file(file)
+            return reader.object.size
 
     @builtin_kinds()
     def read_data_store_object(

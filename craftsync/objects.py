@@ -8,14 +8,16 @@ copies by itself where it can; else the bytes pass through this machine.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
 from secrets import token_hex
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from craftsync.clock import SystemClock
 from craftsync.core.model import ABSENT, RemoteObject, Skipped, Subfolder
@@ -29,24 +31,24 @@ from craftsync.errors import (
     PathRefused,
     PreconditionFailed,
     RequestDenied,
+    UsageError,
     builtin_kinds,
 )
 from craftsync.migrate.properties import PropertyPolicy
 from craftsync.migrate.stream import LARGE_SHARE, WHOLE, MemoryBudget, Stream, read_whole
-from craftsync.net.pace import PIECE, Limiter
+from craftsync.net.pace import Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.stores.base import Expect, Store
-from craftsync.stores.sources import workers
+from craftsync.stores.sources import Counted, OnBytes, workers
 
 OnSkipped = Callable[[Skipped], object]
-OnBytes = Callable[[int], object]
-"""Is called, from any thread, with each number of bytes that has moved; a negative one takes back."""
-
 AT_ONCE = 16
 """Objects under way at the same time."""
 _GROUP = 200
 """Objects of a move that are copied, made durable and then removed together."""
 _ATTEMPTS = 3
+_OF_ONE = (PathError, ObjectNotFound, PreconditionFailed, RequestDenied)
+"""What goes wrong with one object, and says nothing of the others."""
 _MEMORY = 128 * 1024 * 1024
 
 
@@ -228,6 +230,101 @@ def remove_each(
     removing.source.barrier()
 
 
+def upload_each(
+    files: Iterable[tuple[str, str]],
+    target: DataStore,
+    *,
+    remove_files: bool = False,
+    on_bytes: OnBytes | None = None,
+) -> Iterator[Outcome]:
+    """Upload several files; each pair is a file and the path of its object. All else is as in `copy_each`.
+
+    With `remove_files`, each file that has not changed since is removed once its object is durable.
+    """
+    rest = iter(files)
+    while group := list(islice(rest, _GROUP)):
+        before = {file: _fingerprint(file) for file, _ in group} if remove_files else {}
+        act = partial(_transferred, lambda file, path: target.upload(file, path, on_bytes))
+        if len(group) > 1:
+            target.opened_to_change(create=True)  # Before several threads would.
+        outcomes = list(at_once(group, act))
+        if not all(outcome.error for outcome in outcomes):
+            target.opened().barrier()
+        for outcome in outcomes:
+            if remove_files and outcome.error is None:
+                yield _transferred(partial(_remove_file, before), outcome[:2])
+            else:
+                yield outcome
+
+
+def _fingerprint(file: str) -> tuple[int, ...]:
+    with suppress(OSError):
+        status = os.stat(file)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return ()
+
+
+def _remove_file(before: dict[str, tuple[int, ...]], file: str, path: str) -> int:
+    if _fingerprint(file) != before[file]:
+        raise PathBusy(f"{file} has changed since it was uploaded, and stays.", remedy="Try again.")
+    os.unlink(file)
+    return before[file][0]
+
+
+def download_each(
+    source: DataStore,
+    pairs: Iterable[tuple[RemoteObject, str]],
+    *,
+    make_folders: bool = True,
+    remove: bool = False,
+    on_bytes: OnBytes | None = None,
+) -> Iterator[Outcome]:
+    """Download several objects; each pair is one and the file it becomes.
+
+    With `make_folders` the folders that it lies in are made if need be, with `remove`, each is then removed from the store, unless it has changed since.
+    """
+    opened = source.opened()
+
+    def download(found: RemoteObject, file: str) -> int:
+        if make_folders:
+            os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
+        size = source.download(found.path, file, on_bytes)
+        if remove:
+            _Copying(source, source, True, None).removed(found, "")
+        return size
+
+    yield from at_once(pairs, partial(_transferred, download), opened)
+
+
+def _transferred(act: Callable[[Any, str], int], pair: tuple[Any, str]) -> Outcome:
+    given, to = pair
+    path = given.path if isinstance(given, RemoteObject) else given
+    try:
+        return Outcome(path, to, act(given, to))
+    except _OF_ONE as error:
+        return Outcome(path, to, 0, error)
+    except OSError as error:
+        return Outcome(path, to, 0, PathError(f"{error.filename or path}: {error.strerror}."))
+
+
+@builtin_kinds()
+def signed_url(store: DataStore, path: str, seconds: int | None = None) -> str:
+    """Return a URL by which anybody can read an object for a while: an hour, or so many seconds.
+
+    How long one of the platform's lasts, the platform decides. Raises
+    `ObjectNotFound`, and `UsageError` where the store has no such URLs.
+    """
+    opened = store.opened()
+    if not opened.features.signed_urls:
+        raise UsageError(
+            f"{store.word} is a folder of this machine: its objects have no URL.",
+            remedy="Copy the object to a bucket or an environment first, or run craftsync serve.",
+        )
+    if opened.stat(path) is None:
+        raise ObjectNotFound(f"{path}: object not found.")
+    return opened.signed_url(path, seconds)
+
+
 class _Copying:
     """The objects of one call. All that it displaces lies under one name in the trash."""
 
@@ -242,7 +339,7 @@ class _Copying:
         self._keep = moment()
         self._overwrite = overwrite
         self._on_bytes = on_bytes or (lambda size: None)
-        self._pace = _Counted(self._on_bytes)
+        self._pace = Counted(self._on_bytes)
         self._unlimited = Limiter(None, SystemClock())
         self._memory = MemoryBudget(_MEMORY)
         self._properties = PropertyPolicy(self.source, self.target, tags=True)
@@ -265,7 +362,7 @@ class _Copying:
             found = self._found(path) if isinstance(given, str) else given
             size = found.size
             act(found, target)
-        except (PathError, ObjectNotFound, PreconditionFailed, RequestDenied) as error:
+        except _OF_ONE as error:
             return Outcome(path, target, size, error)
         return Outcome(path, target, size)
 
@@ -344,21 +441,6 @@ class _Copying:
         write = self._properties.writer(found)
         write(path, stream, expect=expect, operation=token_hex(16), keep=self._keep)
         stream.verify()
-
-
-class _Counted:
-    """Keeps `net.pace.Pace`: bytes are counted as they leave, and nothing waits."""
-
-    piece = PIECE
-
-    def __init__(self, on_bytes: OnBytes) -> None:
-        self._on_bytes = on_bytes
-
-    def count(self, size: int) -> None:
-        self._on_bytes(size)
-
-    def take(self, size: int) -> None:
-        """Nothing has to wait."""
 
 
 def _are_near(source: Store, target: Store) -> bool:

@@ -322,6 +322,11 @@ def _is_known(pair: Pair, state_dir: Path) -> bool:
     return (str(pair.root), places.address_of(pair.location)) in _known_pairs(state_dir)
 
 
+def remembered_stores(asked: PairOptions) -> list[str]:
+    """Return the address of each store that a linked folder is remembered with."""
+    return sorted({store for _, store in _known_pairs(state_dir_of(asked))})
+
+
 def _known_pairs(state_dir: Path) -> list[tuple[str, str]]:
     from craftsync.state import known_pairs
 

@@ -24,7 +24,7 @@ PACKAGE = PROJECT / "craftsync"
 
 GROUND = {"errors", "installing", "limits", "hashing", "clock", "net"}
 ENGINE = {"engine", "state", "local", "stores", "core"} | GROUND
-FRONT = {"config", "opening", "runs", "datastore", "objects"}
+FRONT = {"config", "opening", "runs", "datastore", "objects", "lookup"}
 
 MAY_IMPORT = {
     "errors": set(),
@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "datastore": {"opening", "config"} | ENGINE,
     "progress": {"engine", "clock"},
     "objects": {"datastore", "migrate", "opening", "config"} | ENGINE,
+    "lookup": {"objects", "datastore", "opening", "config"} | ENGINE,
     "filesystem": {"objects", "datastore", "errors"},
     "api": {"migrate", "progress"} | FRONT | ENGINE,
     "__init__": {"api", "datastore", "engine", "errors", "objects"},

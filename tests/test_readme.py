@@ -50,7 +50,7 @@ class Step(NamedTuple):
 
 PAGES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("everyday", "decisions", "filters", "craft-ai")),
+    *(f"docs/{name}.md" for name in ("everyday", "objects", "decisions", "filters", "craft-ai")),
 ]
 PAGES += [
     f"docs/{name}.md" for name in ("s3", "migrate", "service", "python", "trash", "stores", "ui")
@@ -71,7 +71,10 @@ def blocks_of(page: str) -> list[Block]:
 BLOCKS = {page: blocks_of(page) for page in PAGES}
 OFFLINE = [
     page
-    for page in ("README.md", "docs/everyday.md", "docs/decisions.md", "docs/filters.md")
+    for page in (
+        "README.md",
+        *(f"docs/{name}.md" for name in ("everyday", "decisions", "filters", "objects")),
+    )
     if any(block.kind == "console" and not block.note for block in BLOCKS[page])
 ]
 CRAFT_AI = [block for block in BLOCKS["docs/craft-ai.md"] if block.note.startswith("Craft AI")]

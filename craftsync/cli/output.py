@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import Logger
+from threading import Lock
 from typing import Any, Protocol
 
 from craftsync.cli import terminal
@@ -177,7 +178,7 @@ class TextLines:
     ) -> None:
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
-            say(f"{event.action} {shown(event.path)} ({size_shown(event.size)})")
+            say(f"{shown(event.line)} ({size_shown(event.size)})")
         elif isinstance(event, IssueEvent) and event.by_design and self._actions:
             say(f"left out: {shown(event.path)}: {event.reason}")
 
@@ -242,6 +243,11 @@ class Output:
         if self._file:
             self._file.error("%s: %s", self._so_far.command, message_of(error)[0])
 
+    def end(self, seconds: float) -> int:
+        """Print the summary of the events so far, where there is no other report, and return the exit code."""
+        self._so_far.seconds = seconds
+        return self.finish(self._so_far)
+
     def finish(self, report: Report) -> int:
         """Print the summary and return the exit code."""
         if self._bars:
@@ -253,15 +259,18 @@ class Output:
 
 
 @contextmanager
-def reporting(command: str, flags: Mapping[str, Any]) -> Iterator[Output]:
-    """Give the output that `--json`, `-q`, `-v` and `-n` ask for, with progress on a terminal."""
+def reporting(command: str, flags: Mapping[str, Any], *, late: bool = False) -> Iterator[Output]:
+    """Give the output that `--json`, `-q`, `-v` and `-n` ask for, with progress on a terminal.
+
+    With `late`, progress is shown from the first event of it on.
+    """
     lines: Lines = JsonLines()
     if not flags["json"]:
         quiet = flags["quiet"]
         wanted = flags["verbose"] or flags.get("dry_run", False)
         lines = TextLines(quiet=quiet, actions=wanted and not quiet)
     with to_file(flags.get("log_file"), as_json=flags.get("log_json", False)) as file:
-        bars = _bars(flags) or _stats(command, flags)
+        bars = _stats(command, flags) or (LateBars(flags) if late else _bars(flags))
         report = Report(command, dry_run=flags.get("dry_run", False))
         yield from _ended(Output(lines, bars, report, file), bars, quiet=flags["quiet"])
 
@@ -395,6 +404,30 @@ def _stats(command: str, flags: Mapping[str, Any]) -> Display | None:
     from craftsync.cli.live import StatsLines
 
     return StatsLines(command, every)
+
+
+class LateBars:
+    """A bar that is there once something is to be shown; any thread may show it."""
+
+    def __init__(self, flags: Mapping[str, Any]) -> None:
+        self._flags = {**flags, "quiet": False}
+        self._bars: Bars | None = None
+        self._lock = Lock()
+        self._is_over = False
+
+    def show(self, event: ProgressEvent) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            self._bars = self._bars or _bars(self._flags)
+            if self._bars:
+                self._bars.show(event)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._is_over = True
+            if self._bars:
+                self._bars.stop()
 
 
 def _is_unicode(text: str) -> bool:

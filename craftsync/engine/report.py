@@ -40,6 +40,11 @@ class ActionEvent:
     status: str
     rule: str = ""
 
+    @property
+    def line(self) -> str:
+        """What is done, for people."""
+        return f"{self.action} {self.path}"
+
     def as_json(self) -> dict[str, Any]:
         return {
             "type": "action",

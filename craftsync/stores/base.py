@@ -94,6 +94,8 @@ class Features:
     """What new objects get by the settings of this store; an upload begun under others is not resumed."""
     cheap_stats: bool = False
     """To stat an object takes fewer requests than to read it."""
+    signed_urls: bool = False
+    """`signed_url` works."""
 
 
 class Source(Protocol):
@@ -432,6 +434,13 @@ class Store(Protocol):
         """
         ...
 
+    def signed_url(self, path: str, seconds: int | None) -> str:
+        """Return a URL that reads an object without a login for so many seconds (`Features.signed_urls`).
+
+        `None` is the store's usual time. Raises `UsageError` for a time it cannot give.
+        """
+        ...
+
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Drop unfinished uploads that nobody will resume: pairs of path and upload id, as journals know them."""
         ...
@@ -469,6 +478,9 @@ class OnlyContent:
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
         raise self._lacking("lists no uploads")
+
+    def signed_url(self, path: str, seconds: int | None) -> str:
+        raise self._lacking("signs no URLs")
 
     def _lacking(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{self.name} {what}: ask its features first")

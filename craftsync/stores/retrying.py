@@ -237,6 +237,9 @@ class RetryingStore:
     def now_ns(self) -> int:
         return self._retried(lambda: now_by(self.store, self._clock.now_ns()))
 
+    def signed_url(self, path: str, seconds: int | None) -> str:
+        return self._retried(lambda: self.store.signed_url(path, seconds))
+
     def barrier(self) -> Mapping[str, RemoteObject]:
         return self._retried(self.store.barrier)
 

@@ -18,11 +18,14 @@ from typing import TypeVar
 from craftsync.clock import Clock
 from craftsync.errors import Interrupted, PathBusy, StoreUnavailable
 from craftsync.hashing import update_in_place
-from craftsync.net.pace import UNPACED, Pace
+from craftsync.net.pace import PIECE, UNPACED, Pace
 from craftsync.net.waiting import after_fork
-from craftsync.stores.base import cancel, renew
+from craftsync.stores.base import Reader, cancel, renew
 
 _CHUNK = 1024 * 1024
+
+OnBytes = Callable[[int], object]
+"""Is called, from any thread, with each number of bytes that has moved; a negative one takes back."""
 
 
 class FileSource:
@@ -32,6 +35,8 @@ class FileSource:
     caller's: it must be open for as long as the source is used, and its own
     position is neither used nor moved.
     """
+
+    pace: Pace = UNPACED
 
     def __init__(self, descriptor: int, name: str) -> None:
         """`name` is for messages."""
@@ -86,6 +91,34 @@ class BytesSource:
 
     def verify(self) -> None:
         """Bytes in memory do not change."""
+
+
+class Counted:
+    """Keeps `net.pace.Pace`: bytes are counted as they leave, and nothing waits."""
+
+    piece = PIECE
+
+    def __init__(self, on_bytes: OnBytes) -> None:
+        self._on_bytes = on_bytes
+
+    def count(self, size: int) -> None:
+        self._on_bytes(size)
+
+    def take(self, size: int) -> None:
+        """Nothing has to wait."""
+
+
+class CountedReader:
+    """Keeps `stores.base.Reader`: bytes are counted as they come."""
+
+    def __init__(self, reader: Reader, on_bytes: OnBytes) -> None:
+        self._reader, self._on_bytes = reader, on_bytes
+        self.object, self.properties = reader.object, reader.properties
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        for chunk in self._reader:
+            self._on_bytes(len(chunk))
+            yield chunk
 
 
 def _fingerprint(descriptor: int) -> tuple[int, int, int]:

@@ -267,8 +267,8 @@ def test_of_an_environment_the_platform_is_checked_too_and_nothing_is_left(
         assert found[f"craft-ai://datasets: {name}"]["level"] == "ok", found
     assert found["craft-ai://datasets: conditional replace"]["level"] == "warning"
     assert found["craft-ai://datasets: metadata"]["level"] == "note"
-    assert craftsync("ls", "./served").text.endswith("datasets/a\n")
-    assert len(craftsync("ls", "./served").lines) == 1
+    assert craftsync("ls", "-R", "./served").text.endswith("datasets/a\n")
+    assert len(craftsync("ls", "-R", "./served").lines) == 1
     assert denied.code == 3
     assert levels(findings(denied), "error") == ["craft-ai://: reachable"]
     gone = craftsync("doctor", "craft-ai://", "--json", **silent)

@@ -16,7 +16,7 @@ def test_put_ls_stat_get_and_rm_go_together(craftsync: Craftsync) -> None:
     craftsync.write("local.csv", "id;name\n")
     assert craftsync("put", "local.csv", "./store", "datasets/été.csv").code == 0
     line = r" +8 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +datasets/été\.csv\n"
-    listed = craftsync("ls", "./store")
+    listed = craftsync("ls", "-R", "./store")
     assert re.fullmatch(line, listed.text)
     assert craftsync("stat", "./store", "datasets/été.csv").text == listed.text
     assert craftsync("get", "./store", "datasets/été.csv", "copy.csv").code == 0
@@ -73,7 +73,7 @@ def test_a_folder_of_an_environment_can_be_listed(craftsync: Craftsync) -> None:
     craftsync.config.write_text("environments: {dev: {store: directory, path: store}}")
     craftsync.write("store/models/2026/a")
     craftsync.write("store/models-old/b")
-    run = craftsync("ls", "dev:models", "--json")
+    run = craftsync("ls", "-R", "dev:models", "--json")
     assert [line["path"] for line in run.json] == ["2026/a"]
 
 

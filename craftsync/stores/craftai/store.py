@@ -29,6 +29,7 @@ from craftsync.errors import (
     PathRefused,
     PreconditionFailed,
     StoreUnavailable,
+    UsageError,
 )
 from craftsync.net.pace import Attempt
 from craftsync.net.waiting import blocking
@@ -272,6 +273,7 @@ class CraftAiStore(OnlyContent):
             ranges=sdk is None,
             host=access.environment_url,
             cheap_stats=sdk is None,
+            signed_urls=True,
         )
         self._clock = clock = clock or SystemClock()
         self._limits = limits = limits or Limits()
@@ -362,6 +364,14 @@ class CraftAiStore(OnlyContent):
         check(source.path, current, source)
         self._before_write(target, expect, keep)
         return self._copied(current, target, operation)
+
+    def signed_url(self, path: str, seconds: int | None) -> str:
+        if seconds is not None:
+            raise UsageError(
+                "How long a URL of an environment lasts, the platform decides.",
+                remedy="Leave --expires out.",
+            )
+        return self._transport.download_url(self._key(path))
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Do nothing: the platform offers no way to give an upload up."""

@@ -73,21 +73,52 @@ def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, 
     headers = {**request.headers, "x-amz-date": stamp, BODY_SHA256: request.body_digest}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
+    signed, signature = _signature(request._replace(headers=headers), keys, region, stamp)
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={keys.access}/{_scope(stamp, region)}, "
+        f"SignedHeaders={signed}, Signature={signature}"
+    )
+    return headers
+
+
+def signed_query(request: Request, keys: Keys, region: str, now: datetime, seconds: int) -> str:
+    """Return the query of a URL that makes this request for so many seconds from `now`, without any header.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+    """
+    stamp = _stamp(now)
+    others = {name: value for name, value in request.headers.items() if name != "host"}
+    query = encoded_query(
+        {
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": f"{keys.access}/{_scope(stamp, region)}",
+            "X-Amz-Date": stamp,
+            "X-Amz-Expires": str(seconds),
+            "X-Amz-SignedHeaders": "host",
+            **({"X-Amz-Security-Token": keys.token} if keys.token else {}),
+            **others,
+        }.items()
+    )
+    only = request._replace(headers={"host": request.headers["host"]}, query=query)
+    return f"{query}&X-Amz-Signature={_signature(only, keys, region, stamp)[1]}"
+
+
+def _scope(stamp: str, region: str) -> str:
+    return f"{stamp[:8]}/{region}/s3/aws4_request"
+
+
+def _signature(request: Request, keys: Keys, region: str, stamp: str) -> tuple[str, str]:
+    """Return which headers are signed, and the signature."""
+    headers = request.headers
     names = sorted(headers)
     signed = ";".join(names)
-    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     # What is no ASCII goes out as http.client encodes it, and so is what the server will see.
     lines = "".join([f"{name}:{' '.join(headers[name].split())}\n" for name in names])
     canonical = f"{request.method}\n{request.path}\n{request.query}\n{lines}\n{signed}\n{request.body_digest}"
     digest = sha256(canonical.encode("latin-1")).hexdigest()
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{_scope(stamp, region)}\n{digest}"
     key = _signing_key(keys.secret, stamp[:8], region)
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={keys.access}/{scope}, "
-        f"SignedHeaders={signed}, Signature={signature}"
-    )
-    return headers
+    return signed, hmac.digest(key, text.encode(), "sha256").hex()
 
 
 @lru_cache(maxsize=8)

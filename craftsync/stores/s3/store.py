@@ -160,6 +160,7 @@ class S3Store:
             host=self._wire.address,
             lists_uploads=True,
             writes_as=self._settings.text(),
+            signed_urls=True,
         )
 
     def prepare(self, saved: str | None) -> str | None:
@@ -355,6 +356,9 @@ class S3Store:
 
     def now_ns(self) -> int:
         return self.calls.now_ns()
+
+    def signed_url(self, path: str, seconds: int | None) -> str:
+        return self._wire.signed_url(self._key(path), seconds)
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         """Return nothing new: what S3 has acknowledged is durable."""

@@ -16,22 +16,28 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from craftsync.clock import Clock
+from craftsync.errors import UsageError
 from craftsync.net.hosts import Host, NotConnected, tls_context
 from craftsync.net.http import Response
 from craftsync.net.pace import Attempt
 from craftsync.stores.s3.credentials import (
     BODY_SHA256,
+    UNSIGNED,
     Query,
     Request,
     Session,
     encoded_path,
     encoded_query,
     sign,
+    signed_query,
 )
 from craftsync.stores.s3.errors import answer_of, refused, unreachable
 
 IDLE_SECONDS = 60.0
 """A connection on which nothing moves for so long counts as dead."""
+
+_HOUR, _WEEK = 3600, 7 * 24 * 3600
+"""The longest that signature version 4 allows (AWS S3 user guide, "Sharing objects with presigned URLs")."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -84,6 +90,20 @@ class Wire:
             return Answer(response.status, response.headers, self._read(response))
         finally:
             self.host.take_back(response)
+
+    def signed_url(self, key: str, seconds: int | None) -> str:
+        """Return a URL that reads a key for so many seconds, an hour unless given; raises `UsageError` for more than a week."""
+        seconds = _HOUR if seconds is None else seconds
+        if not 1 <= seconds <= _WEEK:
+            raise UsageError(
+                f"S3 signs URLs for 1 second to 7 days, not for {seconds} seconds.",
+                remedy="Use a shorter --expires.",
+            )
+        now = datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC)
+        host, path = self._url.netloc, encoded_path(f"{self._url.path}/{key}")
+        request = Request("GET", path, "", {"host": host, **self._session.headers}, UNSIGNED)
+        query = signed_query(request, self._session.keys(), self._session.region, now, seconds)
+        return f"{self._url.scheme}://{host}{path}?{query}"
 
     def close(self) -> None:
         """Close the connections that wait for more work, and from now on each one after its request."""

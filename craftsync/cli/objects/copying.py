@@ -1,0 +1,276 @@
+"""`cp`, `mv` and `rm`: objects copied, moved and removed, within a store and between any two, or this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import click
+
+from craftsync import objects
+from craftsync.cli import params as common
+from craftsync.cli.objects import words as shared
+from craftsync.cli.objects.transfers import (
+    STANDARD_INPUT,
+    STANDARD_OUTPUT,
+    Call,
+    Files,
+    Item,
+    Objects,
+    Source,
+    Target,
+    reported,
+    rules_of,
+    target_of,
+)
+from craftsync.cli.output import size_shown
+from craftsync.cli.terminal import told
+from craftsync.core.model import Kind, RemoteObject
+from craftsync.errors import UsageError
+from craftsync.lookup import Lookup, Place
+from craftsync.objects import Outcome
+
+transfer_options = common.all_of(
+    shared.recursive_option,
+    common.option("include"),
+    common.option("exclude"),
+    common.dry_run_option,
+    common.output_options,
+    shared.access_options,
+)
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="OBJECT|FILE... OBJECT|FILE"),
+    transfer_options,
+    common.written_options,
+)
+def cp(words: tuple[str, ...], **flags: Any) -> int:
+    """Copy objects to another path or another store; a server copies by itself where it can.
+
+    A bare path is a file of this machine; file:///folder names a folder that is
+    a store. A folder (-r) is copied as what is in it, like aws and rclone do.
+
+    \b
+    Examples:
+      craftsync cp dev:models/iris.joblib prod:models/
+      craftsync cp -r s3://bucket/2026 dev:archive/2026
+      craftsync cp 'dev:datasets/*.csv' s3://bucket/csv/
+      craftsync cp model.bin s3://bucket/models/
+    """
+    return _copy_or_move("cp", words, flags)
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="OBJECT|FILE... OBJECT|FILE"),
+    transfer_options,
+    common.written_options,
+    shared.yes_option,
+)
+def mv(words: tuple[str, ...], **flags: Any) -> int:
+    """Copy as cp does, and remove each object once its copy is there. Of many it asks on a terminal.
+
+    \b
+    Examples:
+      craftsync mv dev:models/draft.bin dev:models/final.bin
+      craftsync mv -r dev:old s3://archive/old
+      craftsync mv -n 'dev:*.tmp' dev:tmp/
+    """
+    return _copy_or_move("mv", words, flags)
+
+
+def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> int:
+    if len(words) < 2:
+        raise click.UsageError("Missing argument: say from where, and where to.")
+    rules, left_out, moves = rules_of(flags), shared.LeftOut(), name == "mv"
+    with shared.lookup_of(flags) as found:
+        target = _place_or_file(found, words[-1], change=True)
+        found.refuse_written(target)
+        sources: list[Source] = []
+        for word in words[:-1]:
+            place = _place_or_file(found, word, change=moves)
+            if place is not None:
+                sources.append(Objects(place, flags["recursive"], rules, left_out))
+            else:
+                sources.append(Files(word, flags["recursive"], rules))
+        if name == "cp" and _copied_by_stream(words, sources, target):
+            return 0
+        if target is None and any(isinstance(source, Files) for source in sources):
+            raise UsageError(
+                f"Neither {words[0]} nor {words[-1]} is in a store.",
+                remedy="Name one as dev:path, s3://bucket/path or file:///folder/path;"
+                f" for two files of this machine use {name} itself.",
+            )
+        kind: Kind | str = "copy"
+        if target is None or any(isinstance(source, Files) for source in sources):
+            kind = Kind.DOWNLOAD if target is None else Kind.UPLOAD
+        elif moves:
+            kind = Kind.MOVE_REMOTE
+        code = transfer(name, kind, sources, target, words[-1], flags)
+    return code or left_out.exit_code()
+
+
+def _place_or_file(found: Lookup, word: str, *, change: bool) -> Place | None:
+    """Return the place a word leads to; `None` for a file of this machine that lies in no store."""
+    if word in STANDARD_INPUT | STANDARD_OUTPUT or not found.names_store(word):
+        return None
+    if found.is_file(word):
+        return None
+    return found.place(word, change=change)
+
+
+def _copied_by_stream(words: Sequence[str], sources: list[Source], target: Place | None) -> bool:
+    """Copy from standard input or to standard output, if the words say so."""
+    if words[0] in STANDARD_INPUT and target is not None:
+        target.store.upload_data_store_object(sys.stdin.buffer, target.path)
+        return True
+    if words[-1] not in STANDARD_OUTPUT:
+        return False
+    for source in sources:
+        for item in source.items(lambda path, reason: None):
+            if isinstance(source, Objects):
+                with told():
+                    source.place.store.download(item.path, sys.stdout.buffer)
+    return True
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="OBJECT..."),
+    transfer_options,
+    shared.yes_option,
+)
+def rm(words: tuple[str, ...], **flags: Any) -> int:
+    """Remove objects; they go to the trash of their store. Folders with -r, which asks on a terminal.
+
+    \b
+    Examples:
+      craftsync rm dev:models/old.joblib
+      craftsync rm -rn dev:tmp
+      craftsync rm -r s3://bucket/logs --exclude '*' --include '*.tmp'
+    """
+    rules, left_out = rules_of(flags), shared.LeftOut()
+    with shared.lookup_of(flags) as found:
+        if flags["recursive"]:
+            places = [found.place(word, change=True) for word in words]
+        else:
+            places = shared.places_of(found, words, change=True)
+        for place in places:
+            _refuse_whole_store(place)
+        sources = [Objects(place, flags["recursive"], rules, left_out) for place in places]
+        code = transfer("rm", Kind.DELETE_REMOTE, list(sources), None, "", flags)
+    return code or left_out.exit_code()
+
+
+def _refuse_whole_store(place: Place) -> None:
+    if not place.path:
+        raise UsageError(
+            f"{place.word} is a whole store, which is not removed.",
+            remedy=f"Name what is in it, such as {place.named('folder')}, or a pattern.",
+        )
+
+
+def transfer(
+    name: str,
+    kind: Kind | str,
+    sources: Sequence[Source],
+    place: Place | None,
+    word: str,
+    flags: dict[str, Any],
+    *,
+    exact: bool = False,
+) -> int:
+    """Carry out one of the commands, or with `-n` print what it would do; return the exit code.
+
+    With `exact`, the target is the path as it is, and no folder.
+    """
+    several = len(sources) > 1 or sources[0].several
+    target = None
+    if name != "rm":
+        target = Target(place, word, False) if exact else target_of(place, word, list(sources))
+    with reported(name, kind, flags, single=not several) as call:
+        seen = _Distinct(target) if len(sources) > 1 else None
+        for source in sources:
+            items: Iterable[Item] = source.items(call.skipped)
+            if seen is not None:
+                items = seen.checked(items)
+            if flags["dry_run"]:
+                for item in items:
+                    call.planned(source, item, target)
+                continue
+            if several and name in ("rm", "mv"):
+                items = _agreed_to(name, items, source, flags, call)
+            elif not several:
+                items = [*items]
+                call.expect(1, items[0].size)
+            for outcome in _done(source, items, target, call, moves=name == "mv", several=several):
+                call.done(source, outcome, target)
+        return call.end()
+
+
+class _Distinct:
+    """Finds two sources that would become one."""
+
+    def __init__(self, target: Target | None) -> None:
+        self._target = target
+        self._seen: dict[str, str] = {}
+
+    def checked(self, items: Iterable[Item]) -> Iterator[Item]:
+        for item in items:
+            if self._target is not None:
+                path = self._target.path_of(item)
+                if (other := self._seen.setdefault(path, item.path)) != item.path:
+                    raise UsageError(f"{other} and {item.path} would both become {path}.")
+            yield item
+
+
+def _agreed_to(
+    name: str, items: Iterable[Item], source: Source, flags: dict[str, Any], call: Call
+) -> Iterable[Item]:
+    """Ask on a terminal whether so many objects are meant."""
+    if flags["yes"] or not sys.stdin.isatty():
+        return items
+    items = list(items)
+    size = sum(item.size for item in items)
+    call.expect(len(items), size)
+    what = "1 object" if len(items) == 1 else f"{len(items)} objects"
+    verb = "Move" if name == "mv" else "Remove"
+    click.confirm(f"{verb} {what} ({size_shown(size)})?", abort=True, err=True)
+    return items
+
+
+def _done(
+    source: Source,
+    items: Iterable[Item],
+    target: Target | None,
+    call: Call,
+    *,
+    moves: bool,
+    several: bool,
+) -> Iterator[Outcome]:
+    """Carry out what concerns one source."""
+    if isinstance(source, Files):
+        assert target is not None and target.place is not None
+        files = ((item.path, target.path_of(item)) for item in items)
+        return objects.upload_each(
+            files, target.place.store, remove_files=moves, on_bytes=call.on_bytes
+        )
+    store, on_bytes = source.place.store, call.on_bytes
+    if target is None:
+        return objects.remove_each(store, map(_object, items))
+    if target.place is None:
+        pairs = ((_object(item), target.path_of(item)) for item in items)
+        return objects.download_each(
+            store, pairs, make_folders=several, remove=moves, on_bytes=on_bytes
+        )
+    pairs = ((_object(item), target.path_of(item)) for item in items)
+    act = objects.move_each if moves else objects.copy_each
+    return act(store, target.place.store, pairs, on_bytes=on_bytes)
+
+
+def _object(item: Item) -> RemoteObject:
+    assert item.object is not None
+    return item.object

@@ -1,0 +1,315 @@
+"""`ls`, `tree`, `du`, `find` and `stat`: what is in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from craftsync import lookup
+from craftsync.cli import params as common
+from craftsync.cli.objects import words as shared
+from craftsync.cli.output import say, say_json, size_shown
+from craftsync.cli.terminal import shown
+from craftsync.clock import SystemClock, iso
+from craftsync.config.addresses import joined, within
+from craftsync.config.parsers import BadWord, parse_keep, parse_max_size
+from craftsync.core.model import RemoteObject
+from craftsync.lookup import Place
+from craftsync.objects import Entry, OnSkipped, Wanted
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="STORE|OBJECT..."),
+    click.option("-l", "--long", is_flag=True, help="Also the version the store knows each by."),
+    shared.recursive_option,
+    shared.human_option,
+    common.json_option,
+    shared.access_options,
+)
+def ls(words: tuple[str, ...], **flags: Any) -> int:
+    """List what is in a store or a folder of it: size in bytes, last modification (UTC), path.
+
+    One level, or all with -R. Patterns with *, ?, [...] and ** are understood;
+    put them in quotes.
+
+    \b
+    Examples:
+      craftsync ls dev:models
+      craftsync ls -R --human s3://bucket/prefix
+      craftsync ls 'dev:datasets/*.csv'
+      craftsync ls --json ./backup
+    """
+    skipped = shared.LeftOut()
+    with shared.lookup_of(flags) as found:
+        for number, word in enumerate(words):
+            if len(words) > 1 and not flags["json"]:
+                for line in ("", f"{word}:")[not number :]:
+                    say(line)
+            place = found.place(word)
+            for entry in lookup.entries_at(place, recursive=flags["recursive"], on_skipped=skipped):
+                _say_entry(entry, place, flags)
+    return skipped.exit_code()
+
+
+def _say_entry(entry: RemoteObject | Entry, place: Place, flags: dict[str, Any]) -> None:
+    is_itself = entry.path == place.path
+    path = (
+        within(place.path.rpartition("/")[0] if is_itself else place.folder, entry.path)
+        or entry.path
+    )
+    if isinstance(entry, Entry):
+        more = f"{'-':36} " if flags["long"] else ""
+        shared.say_object(f"{path}/", None, None, as_json=flags["json"], more=more)
+        return
+    modified = None if entry.modified_ns is None else iso(entry.modified_ns)
+    more = f"{entry.version or '-':36} " if flags["long"] else ""
+    shared.say_object(
+        path, entry.size, modified, as_json=flags["json"], human=flags["human"], more=more
+    )
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="OBJECT..."),
+    shared.human_option,
+    common.json_option,
+    shared.access_options,
+)
+def stat(words: tuple[str, ...], **flags: Any) -> None:
+    """Describe objects: size in bytes, last modification (UTC), path in the store.
+
+    \b
+    Examples:
+      craftsync stat dev:models/iris.joblib
+      craftsync stat dev models/iris.joblib
+    """
+    with shared.lookup_of(flags) as found:
+        for place in shared.places_of(found, words):
+            for each in lookup.found_at(place, recursive=False):
+                modified = each.object.modified_ns
+                shared.say_object(
+                    each.object.path,
+                    each.object.size,
+                    None if modified is None else iso(modified),
+                    as_json=flags["json"],
+                    human=flags["human"],
+                )
+
+
+class Node:
+    """A folder of a tree: what is in it, and how much that is with all below."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, Node] = {}
+        self.files: list[tuple[str, int]] = []
+        self.size = self.count = 0
+
+    def add(self, path: str, size: int, depth: int | None) -> None:
+        """Add an object by its path from here; below `depth` it only counts."""
+        self.size += size
+        self.count += 1
+        name, below, rest = path.partition("/")
+        if depth == 0:
+            return
+        if below:
+            self.folders.setdefault(name, Node()).add(rest, size, _less(depth))
+        else:
+            self.files.append((name, size))
+
+
+def _less(depth: int | None) -> int | None:
+    return None if depth is None else depth - 1
+
+
+def _tree_of(place: Place, depth: int | None, on_skipped: OnSkipped) -> Node:
+    """Return all that a word names as a tree; raises `ObjectNotFound` where nothing is."""
+    top = Node()
+    for found in lookup.found_at(place, recursive=True, may_be_empty=True, on_skipped=on_skipped):
+        top.add(found.name, found.object.size, depth)
+    return top
+
+
+_depth_option = click.option(
+    "-d", "--depth", type=click.IntRange(min=0), metavar="N", help="So many levels of folders."
+)
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("word", metavar="STORE|OBJECT"),
+    _depth_option,
+    shared.human_option,
+    shared.access_options,
+)
+def tree(word: str, depth: int | None, **flags: Any) -> int:
+    """Draw the folders and objects of a store as a tree, with sizes in bytes.
+
+    \b
+    Examples:
+      craftsync tree dev:models
+      craftsync tree -d 1 --human s3://bucket
+    """
+    skipped = shared.LeftOut()
+    with shared.lookup_of(flags) as found:
+        top = _tree_of(found.place(word), depth, skipped)
+    say(shown(word))
+    for line in _drawn(top, "", flags["human"], depth):
+        say(line)
+    folders = _folders_in(top)
+    say(f"{_counted(folders, 'folder')}, {_counted(top.count, 'object')}, {size_shown(top.size)}")
+    return skipped.exit_code()
+
+
+def _drawn(node: Node, indent: str, human: bool, depth: int | None) -> Iterator[str]:
+    entries: list[tuple[str, Node | int]] = sorted(
+        [*node.folders.items(), *node.files], key=lambda entry: entry[0]
+    )
+    for number, (name, what) in enumerate(entries, 1):
+        last = number == len(entries)
+        branch = f"{indent}{'└── ' if last else '├── '}"
+        if isinstance(what, int):
+            yield f"{branch}{shown(name)}  {_size(what, human)}"
+            continue
+        closed = depth == 1
+        inside = f"  {_counted(what.count, 'object')}, {_size(what.size, human)}" if closed else ""
+        yield f"{branch}{shown(name)}/{inside}"
+        yield from _drawn(what, indent + ("    " if last else "│   "), human, _less(depth))
+
+
+def _folders_in(node: Node) -> int:
+    return sum(1 + _folders_in(folder) for folder in node.folders.values())
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _size(size: int, human: bool) -> str:
+    return size_shown(size) if human else str(size)
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="STORE|OBJECT..."),
+    click.option(
+        *("-d", "--depth", "--max-depth"),
+        type=click.IntRange(min=0),
+        default=1,
+        metavar="N",
+        help="So many levels of folders; 0 prints the sum alone. [1]",
+    ),
+    shared.human_option,
+    common.json_option,
+    shared.access_options,
+)
+def du(words: tuple[str, ...], depth: int, **flags: Any) -> int:
+    """Add up how much is in each folder, the largest first: bytes, objects, path. The sum comes last.
+
+    \b
+    Examples:
+      craftsync du --human dev:
+      craftsync du -d 2 s3://bucket/prefix
+    """
+    skipped = shared.LeftOut()
+    with shared.lookup_of(flags) as found:
+        for word in words:
+            top = _tree_of(found.place(word), depth, skipped)
+            for path, node in _largest_first(top, "", depth):
+                _say_sum(f"{path}/", node, flags)
+            _say_sum(word, top, flags)
+    return skipped.exit_code()
+
+
+def _largest_first(node: Node, above: str, depth: int) -> Iterator[tuple[str, Node]]:
+    for name, folder in sorted(node.folders.items(), key=lambda each: (-each[1].size, each[0])):
+        yield joined(above, name), folder
+        if depth > 1:
+            yield from _largest_first(folder, joined(above, name), depth - 1)
+
+
+def _say_sum(path: str, node: Node, flags: dict[str, Any]) -> None:
+    if flags["json"]:
+        say_json({"path": path, "size": node.size, "objects": node.count})
+    else:
+        say(f"{_size(node.size, flags['human']):>14} {node.count:>9} {shown(path)}")
+
+
+def _age(word: object) -> int:
+    """Read "7d" or "12h" as nanoseconds."""
+    age = parse_keep(word)
+    if age is None:
+        raise BadWord("is not a duration", "Use one such as 7d or 12h.")
+    return age
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("word", metavar="STORE|OBJECT"),
+    click.option("--name", metavar="GLOB", help="Only names that match, such as '*.csv'."),
+    click.option(
+        "--min-size",
+        metavar="SIZE",
+        callback=shared.parsed("--min-size", parse_max_size),
+        help="Only objects at least so large, such as 10M.",
+    ),
+    click.option(
+        "--max-size",
+        metavar="SIZE",
+        callback=shared.parsed("--max-size", parse_max_size),
+        help="Only objects no larger.",
+    ),
+    click.option(
+        "--max-age",
+        metavar="AGE",
+        callback=shared.parsed("--max-age", _age),
+        help="Only what was modified so lately, such as 7d.",
+    ),
+    common.json_option,
+    shared.access_options,
+)
+def find(
+    word: str,
+    name: str | None,
+    min_size: int | None,
+    max_size: int | None,
+    max_age: int | None,
+    **flags: Any,
+) -> int:
+    """Print the objects below a folder that match, each as a word that the other commands take.
+
+    Ages are by the clocks of the store and of this machine. With --json, the
+    path is that from the folder.
+
+    \b
+    Examples:
+      craftsync find dev: --name '*.csv' --min-size 10M
+      craftsync find s3://bucket/models --max-age 7d --json
+    """
+    since = None if max_age is None else SystemClock().now_ns() - max_age
+    wanted = Wanted(name, min_size or 0, max_size, since)
+    skipped = shared.LeftOut()
+    with shared.lookup_of(flags) as opened:
+        place = opened.place(word)
+        for each in lookup.found_at(place, recursive=True, may_be_empty=True, on_skipped=skipped):
+            if wanted(each.object):
+                _say_found(place, each, flags["json"])
+    return skipped.exit_code()
+
+
+def _say_found(place: Place, found: lookup.Found, as_json: bool) -> None:
+    word = place.named(found.object.path)
+    if not as_json:
+        say(shown(word))
+        return
+    modified = found.object.modified_ns
+    say_json(
+        {
+            "path": found.name,
+            "last_modified": None if modified is None else iso(modified),
+            "size": found.object.size,
+            "object": word,
+        }
+    )

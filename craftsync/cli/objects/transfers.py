@@ -1,0 +1,290 @@
+"""Where the words of `put`, `get`, `cp`, `mv` and `rm` lead, and carrying out what they say, one event an object."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from craftsync import lookup
+from craftsync.cli.objects.words import LeftOut
+from craftsync.cli.output import Output, reporting
+from craftsync.config.addresses import joined, within
+from craftsync.core.model import OWN_FOLDER, Kind, RemoteObject
+from craftsync.engine.report import ActionEvent, Issue, IssueEvent, ProgressEvent
+from craftsync.errors import ObjectNotFound, StoreMissing, UsageError
+from craftsync.local.ignore import CallRules
+from craftsync.lookup import Place
+from craftsync.objects import Outcome
+from craftsync.stores.sources import OnBytes
+
+STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
+STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
+"""By their names in /dev, too: opened by that name, a file behind them is begun anew."""
+
+
+class Item(NamedTuple):
+    """A file or an object: its path, and its name from the folder that its word is about."""
+
+    path: str
+    name: str
+    size: int
+    object: RemoteObject | None = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """A word that names a file of this machine, or with `recursive` a folder."""
+
+    word: str
+    recursive: bool
+    rules: CallRules
+
+    @property
+    def path(self) -> str:
+        return os.path.expanduser(self.word)
+
+    @property
+    def several(self) -> bool:
+        return self.recursive and os.path.isdir(self.path)
+
+    def items(self, on_skipped: Callable[[str, str], object]) -> Iterator[Item]:
+        if not self.several:
+            size = os.stat(self.path).st_size if os.path.isfile(self.path) else 0
+            yield Item(self.path, os.path.basename(self.path.rstrip("/")), size)
+            return
+        for folder, names, files in os.walk(self.path):
+            names[:] = sorted(name for name in names if name != OWN_FOLDER)
+            for name in sorted(files):
+                file = Path(folder, name)
+                inner = file.relative_to(self.path).as_posix()
+                if self.rules.ignored(inner):
+                    continue
+                if file.is_symlink() or not file.is_file():
+                    on_skipped(str(file), "a symbolic link or a special file")
+                    continue
+                yield Item(str(file), inner, file.stat().st_size)
+
+    def label(self, path: str) -> str:
+        return path
+
+    def holds(self, place: Place) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A word that names an object, several by a pattern, or with `recursive` a folder."""
+
+    place: Place
+    recursive: bool
+    rules: CallRules
+    left_out: LeftOut
+
+    @property
+    def several(self) -> bool:
+        if lookup.is_pattern(self.place.path):
+            return True
+        return self.recursive and (
+            self.place.is_folder or self.place.store.opened().stat(self.place.path) is None
+        )
+
+    def items(self, on_skipped: Callable[[str, str], object]) -> Iterator[Item]:
+        """Yield what the word names; raises `ObjectNotFound` where that, or the filter, leaves nothing."""
+        some = False
+        found = lookup.found_at(self.place, recursive=self.recursive, on_skipped=self.left_out)
+        for each, name in found:
+            if not self.rules.ignored(name):
+                some = True
+                yield Item(each.path, name, each.size, each)
+        if not some:
+            raise ObjectNotFound(
+                f"{self.place.word}: nothing matches --include and --exclude.",
+                remedy="Patterns are those of .gitignore, from the folder that is named.",
+            )
+
+    def label(self, path: str) -> str:
+        return self.place.named(path)
+
+    def holds(self, place: Place) -> bool:
+        """Tell whether a place is in the folder that the word names, which would never end."""
+        same = str(self.place.address.whole) == str(place.address.whole)
+        return (
+            same
+            and not lookup.is_pattern(self.place.path)
+            and within(self.place.address.path, place.address.path) is not None
+        )
+
+
+Source = Files | Objects
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where things go: a place in a store, or a file or folder of this machine."""
+
+    place: Place | None
+    word: str
+    into: bool
+    """It is a folder, in which each keeps its name."""
+
+    def path_of(self, item: Item) -> str:
+        if self.place is None:
+            file = os.path.expanduser(self.word)
+            return os.path.join(file, item.name) if self.into else file
+        return joined(self.place.path, item.name) if self.into else self.place.path
+
+    def label(self, path: str) -> str:
+        return path if self.place is None else self.place.named(path)
+
+
+def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
+    """Return where the sources go; a folder where they are several, or where one is there already."""
+    if len(sources) > 1 or sources[0].several:
+        file = os.path.expanduser(word)
+        if place is None and os.path.exists(file) and not os.path.isdir(file):
+            raise UsageError(f"{word} is a file, and several go there.", remedy="Name a folder.")
+        if place is not None and any(source.holds(place) for source in sources if source.several):
+            raise UsageError(f"{word} is in the folder that it would be copied from.")
+        return Target(place, word, True)
+    if place is None:
+        return Target(None, word, os.path.isdir(os.path.expanduser(word)))
+    return Target(place, word, place.is_folder or _is_folder(place))
+
+
+def _is_folder(place: Place) -> bool:
+    """Tell whether there is a folder at a path, and not an object."""
+    try:
+        store = place.store.opened()
+    except StoreMissing:
+        return False  # It is made by what is put into it.
+    return next(iter(store.list_folder(place.path)), None) is not None and (
+        store.features.folders or store.stat(place.path) is None
+    )
+
+
+def rules_of(flags: Mapping[str, Any]) -> CallRules:
+    """Return what --include and --exclude say.
+
+    People of aws write `--exclude '*' --include '*.csv'`, where the last one
+    that matches decides: nothing but *.csv, which is what --include alone says.
+    """
+    include, exclude = tuple(flags["include"]), tuple(flags["exclude"])
+    if include:
+        exclude = tuple(pattern for pattern in exclude if pattern not in ("*", "**"))
+    return CallRules(include, exclude)
+
+
+_VERBS: dict[str, str] = {Kind.MOVE_REMOTE: "move", Kind.DELETE_REMOTE: "remove"}
+
+
+@dataclass(frozen=True)
+class TransferEvent(ActionEvent):
+    """An action with where it leads."""
+
+    target: str = ""
+    words: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{_VERBS.get(self.action, self.action)} {self.words}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {**super().as_json(), **({"target": self.target} if self.target else {})}
+
+
+class Call:
+    """One call: prints what becomes of each item, and of all of them at the end where they are several."""
+
+    def __init__(self, output: Output, action: Kind | str, single: bool) -> None:
+        self._output = output
+        self._action = action
+        self._progress = _Progress(output)
+        self._single = single
+        self._began = time.monotonic()
+        self.on_bytes: OnBytes = self._progress.moved
+
+    def planned(self, source: Source, item: Item, target: Target | None) -> None:
+        path = "" if target is None else target.path_of(item)
+        self._say(source, item.path, item.size, target, path, "planned")
+
+    def done(self, source: Source, outcome: Outcome, target: Target | None) -> None:
+        """Print what became of an item; what went wrong with the only one is raised."""
+        self._progress.file()
+        if outcome.error is None:
+            self._say(source, outcome.path, outcome.size, target, outcome.target, "done")
+            return
+        if self._single:
+            raise outcome.error
+        reason = f"{outcome.error} {outcome.error.remedy}".strip()
+        self._output.on_event(IssueEvent(Issue.PROBLEM, source.label(outcome.path), reason))
+
+    def skipped(self, path: str, reason: str) -> None:
+        self._output.on_event(IssueEvent(Issue.SKIPPED, path, reason, by_design=True))
+
+    def expect(self, count: int, size: int) -> None:
+        self._progress.expect(count, size)
+
+    def end(self) -> int:
+        """Print the summary and return the exit code."""
+        return self._output.end(time.monotonic() - self._began)
+
+    def _say(
+        self, source: Source, path: str, size: int, target: Target | None, to: str, status: str
+    ) -> None:
+        words = source.label(path)
+        if target is not None:
+            words = f"{words} → {target.label(to)}"
+        self._output.on_event(
+            TransferEvent(self._action, path, size, status, target=to, words=words)
+        )
+
+
+@contextmanager
+def reported(
+    name: str, action: Kind | str, flags: dict[str, Any], *, single: bool
+) -> Iterator[Call]:
+    """Give what prints the events of a call; a single item that went well is not worth a line."""
+    silent = single and not (flags["verbose"] or flags["dry_run"])
+    chosen = {**flags, "quiet": flags["quiet"] or silent}
+    with reporting(name, chosen, late=not flags["quiet"]) as output:
+        yield Call(output, action, single)
+
+
+class _Progress:
+    """Counts what moves, and shows it once that takes longer than a moment."""
+
+    _PATIENCE, _PAUSE = 0.7, 0.1
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._lock = threading.Lock()
+        self._bytes = self._files = 0
+        self._total: tuple[int, int] | None = None
+        self._next = time.monotonic() + self._PATIENCE
+
+    def expect(self, count: int, size: int) -> None:
+        self._total = count, size
+
+    def file(self) -> None:
+        self._files += 1
+        self._show()
+
+    def moved(self, size: int) -> None:
+        with self._lock:
+            self._bytes += size
+        self._show()
+
+    def _show(self) -> None:
+        with self._lock:
+            if (now := time.monotonic()) < self._next:
+                return
+            self._next = now + self._PAUSE
+            count, size = self._total or (None, None)
+            event = ProgressEvent("transferring", self._files, count, self._bytes, size)
+        self._output.on_event(event)

@@ -1,0 +1,97 @@
+"""What the commands for objects share: their options, and how an object is printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from craftsync.cli import params as common
+from craftsync.cli.output import say, say_json, size_shown
+from craftsync.cli.terminal import shown
+from craftsync.config.parsers import BadWord
+from craftsync.core.model import Skipped
+from craftsync.lookup import Lookup, Place
+
+Value = TypeVar("Value")
+
+recursive_option = click.option(
+    "-r", "-R", "--recursive", is_flag=True, help="All below folders, too."
+)
+human_option = click.option(
+    "--human", "--human-readable", is_flag=True, help="Print sizes as 1.5 MiB."
+)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+access_options = common.all_of(
+    click.option(
+        "--store",
+        metavar="STORE",
+        help="The root of the store, where none is known: its trash is there.",
+    ),
+    common.access_options,
+)
+
+
+def lookup_of(flags: dict[str, Any]) -> Lookup:
+    return Lookup(common.place_of(flags), flags["store"])
+
+
+def places_of(lookup: Lookup, words: Sequence[str], *, change: bool = False) -> list[Place]:
+    """Return what the words of a call name: an OBJECT each, or a STORE and a PATH."""
+    if len(words) == 2 and not lookup.names_store(words[1]):
+        return [lookup.store(*words)]
+    return [lookup.place(word, change=change) for word in words]
+
+
+def parsed(flag: str, parse: Callable[[object], Value]) -> Callable[..., Value | None]:
+    """Return a callback for click that reads the value of a flag."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Value | None:
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except BadWord as bad:
+            raise click.UsageError(f"{flag}: {value!r} {bad}. {bad.remedy}") from bad
+
+    return read
+
+
+class LeftOut:
+    """Prints which keys no folder can hold, at the end, and counts them for the exit code."""
+
+    def __init__(self) -> None:
+        self._skipped: list[Skipped] = []
+
+    def __call__(self, skipped: Skipped) -> None:
+        self._skipped.append(skipped)
+
+    def exit_code(self) -> int:
+        for entry in self._skipped:
+            say(f"skipped: {shown(entry.path)}: {entry.reason}", to_stderr=True)
+        return 6 if any(not entry.by_design for entry in self._skipped) else 0
+
+
+def say_object(
+    path: str,
+    size: int | None,
+    modified: str | None,
+    *,
+    as_json: bool,
+    human: bool = False,
+    more: str = "",
+) -> None:
+    """Print one object, or a folder, which has neither size nor time."""
+    if as_json:
+        say_json({"path": path, "last_modified": modified, "size": size})
+        return
+    number = "-" if size is None else size_shown(size) if human else str(size)
+    say(f"{number:>14} {modified or '-':20} {more}{shown(path)}")
+
+
+def ask(question: str, flags: dict[str, Any]) -> None:
+    """Ask on a terminal, unless `--yes` was given; anything but yes ends the command."""
+    if sys.stdin.isatty() and not flags["yes"] and not flags["dry_run"]:
+        click.confirm(question, abort=True, err=True)

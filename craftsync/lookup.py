@@ -1,0 +1,382 @@
+"""From OBJECT words to stores and the objects they name: where a store ends, globs, and what is near.
+
+Trash and conditions belong to the root of a store, so a change needs to know
+it: the innermost store of the configuration, or that is remembered, around the
+path; else the nearest `.craftsync/store-id`; or else what `--store` names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from fnmatch import translate
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from craftsync import objects, opening
+from craftsync.config import addresses, pairs, places
+from craftsync.config import file as configuration
+from craftsync.config.addresses import Address, address_of, joined, within
+from craftsync.config.options import PairOptions
+from craftsync.config.places import DirectoryLocation
+from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
+from craftsync.core.paths import folders_above
+from craftsync.datastore import DataStore
+from craftsync.engine.identity import STORE_MARK
+from craftsync.errors import (
+    CraftsyncError,
+    ObjectNotFound,
+    RequestDenied,
+    StoreMissing,
+    UsageError,
+    nearest,
+)
+from craftsync.objects import Entry, OnSkipped
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+class Pattern:
+    """A path with `*`, `?` and `[…]`, none of which stands for a slash, and `**` for any number of folders.
+
+    `[[]` stands for a bracket itself. Without any of these it is the path as it is.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._parts = text.split("/")
+        self._match = [re.compile(translate(part)).match for part in self._parts]
+        plain = next((n for n, part in enumerate(self._parts) if _MAGIC.search(part)), -1)
+        self.folder = "/".join(self._parts[:plain])
+        """The folder that it cannot lead out of."""
+        self.depth = None if "**" in self._parts else len(self._parts)
+        """How many names a path has that matches; `None` for any number."""
+
+    def matches(self, path: str) -> bool:
+        """Tell whether a whole path matches."""
+        return len(self._parts) in self._after(path.split("/"))
+
+    def matched(self, path: str) -> str | None:
+        """Return the first folder above a path that matches, or the path itself; `None` where nothing does."""
+        return next((each for each in (*folders_above(path), path) if self.matches(each)), None)
+
+    def _after(self, names: list[str]) -> set[int]:
+        """Return how many parts may have been used up once all names have been."""
+        at = self._with_any({0})
+        for name in names:
+            stay = {n for n in at if n < len(self._parts) and self._parts[n] == "**"}
+            step = {n + 1 for n in at if n < len(self._parts) and self._match[n](name)}
+            at = self._with_any(stay | step)
+        return at
+
+    def _with_any(self, at: set[int]) -> set[int]:
+        for n in sorted(at):
+            while n < len(self._parts) and self._parts[n] == "**":
+                n += 1
+                at = at | {n}
+        return at
+
+
+def is_pattern(text: str) -> bool:
+    return _MAGIC.search(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an OBJECT word leads: a path in a store, "" for all of it. It may be a pattern."""
+
+    store: DataStore
+    path: str
+    is_folder: bool
+    """The word says that it is a folder: it ends with a slash, or names a whole store."""
+    root: str
+    address: Address
+
+    @property
+    def word(self) -> str:
+        return self.address.word
+
+    @property
+    def folder(self) -> str:
+        """The folder that names are relative to: a pattern's that it cannot lead out of, or what the path names."""
+        return Pattern(self.path).folder if is_pattern(self.path) else self.path
+
+    def named(self, path: str) -> str:
+        """Return the OBJECT word for another path in the store."""
+        return self.address.named(joined(self.root, path))
+
+
+class Found(NamedTuple):
+    """An object that a word names; `name` is its path from the folder that the word is about."""
+
+    object: RemoteObject
+    name: str
+
+
+class Lookup:
+    """Reads the OBJECT words of one call, and opens each store once. Use it in a `with`."""
+
+    def __init__(self, where: PairOptions, store: str | None = None) -> None:
+        """`store` is the word of the store that all objects lie in, where one is given."""
+        self._where = where
+        self._config = configuration.load(where.get("config"))
+        self._access = pairs.access_of(where)
+        self._given = store
+        self._exit = ExitStack()
+        self._opened: dict[str, DataStore] = {}
+        self._remembered: list[str] | None = None
+
+    def __enter__(self) -> Lookup:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def names_store(self, word: str) -> bool:
+        """Tell whether a word is an OBJECT or a STORE, and not a bare name."""
+        name, colon, _ = word.partition(":")
+        known = name in self._config.environments
+        return "://" in word or places.is_path(word) or (known and (bool(colon) or name == word))
+
+    def is_file(self, word: str) -> bool:
+        """Tell whether a word is a bare path of this machine that lies in no store that is known."""
+        if not places.is_path(word):
+            return False
+        return self._root_of(address_of(word, self._config, self._access)) is None
+
+    def store(self, word: str, path: str) -> Place:
+        """Return the place that two words name, the first being the root of the store."""
+        location = places.resolve(word, self._config, self._access)
+        whole, root = addresses.split(location)
+        base = word if word.endswith(("/", ":")) else f"{word}{'/' if _has_path(word) else ':'}"
+        address = Address(base + path, whole, joined(root, path), False, base, root)
+        return Place(self._at(word, whole, root), path, path.endswith("/"), root, address)
+
+    def place(self, word: str, *, change: bool = False) -> Place:
+        """Return where a word leads.
+
+        Raises `UsageError` where something is to change and no store is known
+        to be there, and `StoreMissing` where there is no such folder to read.
+        """
+        address = address_of(word, self._config, self._access)
+        root = self._root_of(address)
+        if root is None and change:
+            raise UsageError(
+                f"No store is known that {word} lies in.",
+                remedy=f"Name its root with --store, such as --store {_root_example(address)}.",
+            )
+        if root is None:
+            root = _readable_root(address)
+        path = within(root, address.path)
+        if path is None:
+            raise UsageError(f"{word} is not in the store {self._given}.")
+        store = self._at(address.named(root), address.whole, root)
+        return Place(store, path, address.is_folder or not path, root, address)
+
+    def refuse_written(self, place: Place | None) -> None:
+        """Raise `UsageError` where the call says what objects get, and what it writes to knows nothing of it."""
+        here = DirectoryLocation(Path.cwd())
+        places.refuse_written(place.store.location if place else here, self._access)
+
+    def _root_of(self, address: Address) -> str | None:
+        """Return the path in its bucket, environment or disk at which the store of an address begins."""
+        if self._given is not None:
+            given = address_of(self._given, self._config, self._access)
+            same = str(given.whole) == str(address.whole)
+            if not same or within(given.path, address.path) is None:
+                raise UsageError(f"{address.word} is not in the store {self._given}.")
+            return given.path
+        known = [*addresses.configured_roots(address.whole, self._config)]
+        known += self._remembered_in(address)
+        around = [root for root in known if within(root, address.path) is not None]
+        return max(around, key=len) if around else self._marked(address)
+
+    def _remembered_in(self, address: Address) -> Iterator[str]:
+        if self._remembered is None:
+            self._remembered = opening.remembered_stores(self._where)
+        for store in self._remembered:
+            with suppress(CraftsyncError):
+                location = places.remembered(store, self._config, self._access)
+                yield from addresses.root_in(address.whole, location)
+
+    def _marked(self, address: Address) -> str | None:
+        """Return the innermost folder around a path, or at it, that has an identity file of a store."""
+        is_disk = isinstance(address.whole, DirectoryLocation)
+        plain = Pattern(address.path).folder if is_pattern(address.path) else address.path
+        for folder in [*filter(None, [plain]), *reversed([*folders_above(plain)]), ""]:
+            mark = joined(folder, STORE_MARK)
+            if os.path.isfile(f"/{mark}") if is_disk else self._has(address, mark):
+                return folder
+        return None
+
+    def _has(self, address: Address, path: str) -> bool:
+        with suppress(RequestDenied):
+            whole = self._at(address.named(""), address.whole, "")
+            return whole.opened().stat(path) is not None
+        return False
+
+    def _at(self, word: str, whole: places.Location, root: str) -> DataStore:
+        location = addresses.at(whole, root)
+        if str(location) not in self._opened:
+            store = DataStore.at(word, location, **self._where)
+            self._opened[str(location)] = self._exit.enter_context(store)
+        return self._opened[str(location)]
+
+
+def _has_path(word: str) -> bool:
+    return "://" in word or places.is_path(word) or ":" in word
+
+
+def _root_example(address: Address) -> str:
+    if isinstance(address.whole, DirectoryLocation):
+        return address.named(address.path.rpartition("/")[0]) or "/"
+    return address.named("").rstrip("/")
+
+
+def _readable_root(address: Address) -> str:
+    """Return what to read an object from that lies in no store that is known."""
+    if not isinstance(address.whole, DirectoryLocation):
+        return ""
+    plain = Pattern(address.path).folder if is_pattern(address.path) else address.path
+    for folder in (plain, *reversed([*folders_above(plain)])):
+        if os.path.isdir(f"/{folder}"):
+            return folder
+    raise StoreMissing(f"{address.word} does not exist.", remedy="Check the name.")
+
+
+def found_at(
+    place: Place,
+    *,
+    recursive: bool,
+    may_be_empty: bool = False,
+    on_skipped: OnSkipped = lambda skipped: None,
+) -> Iterator[Found]:
+    """Yield the objects that a word names: one, those that match a pattern, and with `recursive` all below a folder.
+
+    An object that has the very name of a pattern is meant by it. Raises
+    `ObjectNotFound`, with what is near, where there is none; not for a store in
+    which nothing is, where it `may_be_empty`.
+    """
+    plain = None if place.is_folder else place.store.opened().stat(place.path)
+    if plain is not None:
+        yield Found(plain, plain.path.rpartition("/")[2])
+        return
+    some, folder = False, place.folder
+    for each in _objects_at(place, recursive, on_skipped):
+        some = True
+        yield Found(each, within(folder, each.path) or each.path)
+    if not (some or (may_be_empty and is_empty_store(place))):
+        raise missing(place, recursive=recursive)
+
+
+def entries_at(
+    place: Place, *, recursive: bool, on_skipped: OnSkipped = lambda skipped: None
+) -> Iterator[RemoteObject | Entry]:
+    """Yield what `ls` shows of a word: one level of a folder, an object, what a pattern matches; errors as `found_at`."""
+    some = False
+    one_level = _level if not is_pattern(place.path) else _matching_level
+    for entry in (_objects_at if recursive else one_level)(place, recursive, on_skipped):
+        some = True
+        yield entry
+    if some or is_empty_store(place):
+        return
+    plain = None if place.is_folder else place.store.opened().stat(place.path)
+    if plain is None:
+        raise missing(place)
+    yield plain
+
+
+def is_empty_store(place: Place) -> bool:
+    """Tell whether a place in which nothing is may be empty: a store, and not a mistyped name."""
+    if not place.path or is_pattern(place.path):
+        return not place.path
+    own = place.store.opened().list(f"{place.path}/{OWN_FOLDER}/")
+    return next(iter(own), None) is not None
+
+
+def _objects_at(place: Place, recursive: bool, on_skipped: OnSkipped) -> Iterator[RemoteObject]:
+    """Yield the objects that a pattern matches, and with `recursive` those below what it matches, or below a folder."""
+    if not is_pattern(place.path):
+        if recursive:
+            yield from objects.below(place.store, place.path, on_skipped=on_skipped)
+        return
+    pattern = Pattern(place.path)
+    if recursive or pattern.depth is None:
+        for each in objects.below(place.store, pattern.folder, on_skipped=on_skipped):
+            if pattern.matches(each.path) or (recursive and pattern.matched(each.path)):
+                yield each
+        return
+    for entry in _matching_level(place, recursive, on_skipped):
+        if isinstance(entry, RemoteObject):
+            yield entry
+
+
+def _level(place: Place, _recursive: bool, on_skipped: OnSkipped) -> Iterator[RemoteObject | Entry]:
+    for entry in place.store.opened().list_folder(place.path):
+        if isinstance(entry, Skipped):
+            on_skipped(entry)
+        else:
+            yield Entry(*entry, None, None, True) if isinstance(entry, Subfolder) else entry
+
+
+def _matching_level(
+    place: Place, recursive: bool, on_skipped: OnSkipped
+) -> Iterator[RemoteObject | Entry]:
+    """Yield the objects and folders that a pattern matches, level by level where it has no `**`."""
+    pattern, parts = Pattern(place.path), place.path.split("/")
+    if pattern.depth is None:
+        yield from _objects_at(place, recursive, on_skipped)
+        return
+    folders = [pattern.folder]
+    start = len(pattern.folder.split("/")) if pattern.folder else 0
+    for depth in range(start + 1, len(parts) + 1):
+        narrowed = Pattern("/".join(parts[:depth]))
+        deeper: list[str] = []
+        for folder in folders:
+            for entry in _level(replace(place, path=folder), False, on_skipped):
+                if narrowed.matches(entry.path):
+                    if depth == len(parts):
+                        yield entry
+                    elif isinstance(entry, Entry):
+                        deeper.append(entry.path)
+        folders = deeper
+
+
+def missing(place: Place, *, recursive: bool = False) -> ObjectNotFound:
+    """Return the error for a word that names nothing, with what there is near it."""
+    path = place.path.rstrip("/")
+    what = "nothing matches" if is_pattern(path) else "object not found"
+    if not recursive and not is_pattern(path):
+        with suppress(CraftsyncError):
+            first = next(objects.find(place.store, path), None)
+            if first is not None:
+                return ObjectNotFound(
+                    f"{place.word}: {what}.",
+                    remedy=f"It is a folder: there are objects below it, such as {first['path']}."
+                    " Use -r for all of them.",
+                )
+    remedy = ""
+    with suppress(CraftsyncError):
+        remedy = _near(place, Pattern(path).folder if is_pattern(path) else path)
+    return ObjectNotFound(
+        f"{place.word}: {what}.", remedy=remedy or "craftsync ls shows what there is."
+    )
+
+
+_MOST_NAMES = 10_000
+"""Of one folder: looking for a like name takes a while, and nobody waits for it."""
+
+
+def _near(place: Place, path: str) -> str:
+    """Return a sentence with the name most like one that is not there, in the innermost folder that is."""
+    for above in [*reversed([*folders_above(path)]), ""]:
+        level = objects.listing(place.store, above)
+        names = {entry.path: entry for entry in islice(level, _MOST_NAMES)}
+        if names:
+            wanted = "/".join(path.split("/")[: len(above.split("/")) + 1 if above else 1])
+            words = {place.named(name) + "/" * names[name].is_folder: name for name in names}
+            return nearest(place.named(wanted), words).strip()
+    return "The store is empty."

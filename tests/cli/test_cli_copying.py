@@ -1,0 +1,296 @@
+"""`cp`, `mv`, `rm`, `put` and `get` of several, `cat` and `url`, on every store and between two."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Iterator
+from secrets import token_hex
+
+import pytest
+
+from tests.support.cli import Craftsync, Run
+from tests.support.servers import S3Server
+from tests.support.serving import Serving, serving
+
+KINDS = ("directory", "craft-ai", "s3")
+NAMES = {"models/[1] é?.bin": "one", "models/2026/a.csv": "a", "models/b.csv": "b", "top": ""}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+class Stores:
+    """The program with three environments, named after their kinds."""
+
+    def __init__(self, craftsync: Craftsync, moto: S3Server, served: Serving) -> None:
+        self.call = craftsync
+        bucket = f"copying-{token_hex(6)}"
+        moto.make_bucket(bucket)
+        (craftsync.folder / "store").mkdir()
+        environments = {
+            "directory": {"store": "directory", "path": str(craftsync.folder / "store")},
+            "s3": {"store": "s3", "bucket": bucket, "prefix": "deep"},
+        }
+        craftsync.config.write_text(json.dumps({"environments": environments}))
+        craftsync.environment |= {
+            "AWS_ENDPOINT_URL": moto.endpoint,
+            "AWS_ACCESS_KEY_ID": moto.access_key,
+            "AWS_SECRET_ACCESS_KEY": moto.secret_key,
+            "AWS_REGION": "us-east-1",
+            **served.variables,
+        }
+        self._folder = token_hex(6)
+        self.bucket = bucket
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> Run:
+        return self.call(*words, stdin=stdin)
+
+    def word(self, kind: str, path: str = "") -> str:
+        """Return the word for a path in the environment of a kind."""
+        if kind == "craft-ai":
+            return f"craft-ai://{self._folder}/{path}"
+        return f"{kind}:{path}"
+
+    def fill(self, kind: str, names: dict[str, str] = NAMES) -> None:
+        for name, content in names.items():
+            self.call.write(f"filling/{name}", content)
+        assert self("put", "-r", "filling", self.word(kind, "")).code == 0
+
+    def paths(self, kind: str, path: str = "") -> list[str]:
+        listed = self("ls", "-R", "--json", self.word(kind, path))
+        assert listed.code in (0, 3)
+        return sorted(line["path"] for line in listed.json)
+
+
+@pytest.fixture
+def stores(craftsync: Craftsync, moto: S3Server, served: Serving) -> Stores:
+    return Stores(craftsync, moto, served)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_objects_are_put_copied_moved_got_and_removed(stores: Stores, kind: str) -> None:
+    stores.fill(kind)
+    word = stores.word
+    assert stores.paths(kind) == sorted(NAMES)
+    assert stores("cp", word(kind, "models/b.csv"), word(kind, "models/2026/")).code == 0
+    assert stores("cat", word(kind, "models/2026/b.csv")).out == b"b"
+    assert stores("cat", word(kind, "models/[1] é?.bin")).out == b"one"
+    assert stores("mv", "-r", word(kind, "models"), word(kind, "old")).code == 0
+    moved = ["[1] é?.bin", "2026/a.csv", "2026/b.csv", "b.csv"]
+    assert stores.paths(kind, "old") == sorted(moved)
+    assert stores("get", word(kind, "old/**/*.csv"), "out").code == 0
+    assert stores.call.files("out") == {"2026/a.csv": "a", "2026/b.csv": "b", "b.csv": "b"}
+    run = stores("rm", "-r", word(kind, "old"), "--json")
+    assert run.code == 0
+    assert run.summary["deleted_remote"] == 4
+    assert stores.paths(kind) == ["top"]
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_folders_are_copied_between_any_two_stores(
+    stores: Stores, source: str, target: str
+) -> None:
+    stores.fill(source)
+    run = stores("cp", "-r", stores.word(source, "models/"), stores.word(target, "to/here"))
+    assert run.code == 0, run.err
+    expected = ["2026/a.csv", "[1] é?.bin", "b.csv"]
+    assert stores.paths(target, "to/here") == expected
+    assert stores.paths(source, "models") == expected
+
+
+def test_url_reads_an_object_without_a_login(stores: Stores) -> None:
+    for kind in ("s3", "craft-ai"):
+        stores.fill(kind)
+        run = stores("url", stores.word(kind, "models/[1] é?.bin"))
+        assert run.code == 0, run.err
+        with urllib.request.urlopen(run.lines[0]) as answer:
+            assert answer.read() == b"one"
+    assert "X-Amz-Expires=900&" in stores("url", "s3:top", "--expires", "15m").text
+    too_long = stores("url", "s3:top", "--expires", "8d")
+    assert (too_long.code, "7 days" in too_long.err) == (2, True)
+    assert stores("url", "s3:tpo").code == 3
+    platform = stores("url", stores.word("craft-ai", "top"), "--expires", "1h")
+    assert (platform.code, "--expires" in platform.err) == (2, True)
+    folder = stores("url", "directory:top")
+    assert folder.code == 3
+    stores.fill("directory")
+    folder = stores("url", "directory:top")
+    assert (folder.code, "no URL" in folder.err) == (2, True)
+
+
+def test_filters_of_aws_do_what_they_mean_there(stores: Stores) -> None:
+    stores.fill("directory")
+    only = ("--exclude", "*", "--include", "*.csv")
+    shown = stores("rm", "-rn", "directory:models", *only)
+    assert [line.split(" (")[0] for line in shown.lines[:-1]] == [
+        "remove directory:models/2026/a.csv",
+        "remove directory:models/b.csv",
+    ]
+    assert "would delete 2" in shown.text
+    assert stores.paths("directory") == sorted(NAMES)
+    command = ("cp", "--recursive", "directory:models/", "s3:csv/", *only)
+    assert stores(*command).code == 0
+    assert stores.paths("s3") == ["csv/2026/a.csv", "csv/b.csv"]
+    nothing = stores("cp", "-r", "directory:models", "s3:x", "--include", "*.parquet")
+    assert (nothing.code, "--include" in nothing.err) == (3, True)
+
+
+def test_a_whole_store_is_never_removed(stores: Stores) -> None:
+    stores.fill("directory")
+    for word in ("directory:", "directory", "./store", "./store/"):
+        run = stores("rm", "-r", word)
+        assert (run.code, "whole store" in run.err) == (2, True)
+    assert stores("rm", "-r", "directory:*").code == 0
+    assert stores.paths("directory") == []
+    trash = stores.call.folder / "store/.craftsync/trash"
+    assert len([file for file in trash.rglob("*") if file.is_file()]) == len(NAMES)
+
+
+def test_a_change_without_a_known_store_is_refused(craftsync: Craftsync) -> None:
+    craftsync.write("plain/a", "a")
+    craftsync.write("new")
+    for words in (
+        ("put", "new", "./plain/b"),
+        ("rm", "./plain/a"),
+        ("mv", "file:///etc/hostname", "./plain/a"),
+        ("cp", "new", f"file://{craftsync.folder}/plain/a"),
+    ):
+        run = craftsync(*words)
+        assert (run.code, "--store" in run.err) == (2, True), run.err
+    assert craftsync("cat", "./plain/a").out == b"a"
+    assert craftsync.files("plain") == {"a": "a"}
+    assert craftsync("put", "new", "./plain/a", "--store", "./plain").code == 0
+    assert craftsync("rm", "./plain/a", "--store", "./plain").code == 0
+    outside = craftsync("rm", "./new", "--store", "./plain")
+    assert (outside.code, "not in the store" in outside.err) == (2, True)
+
+
+def test_the_nearest_identity_file_ends_a_store(craftsync: Craftsync) -> None:
+    craftsync.write("backup/.craftsync/store-id", "0" * 32)
+    craftsync.write("backup/models/deep/a", "old")
+    craftsync.write("new", "new")
+    assert craftsync("cp", "new", "./backup/models/deep/a").code == 0
+    assert craftsync.files("backup") == {"models/deep/a": "new"}
+    (kept,) = (craftsync.folder / "backup/.craftsync/trash").rglob("deep/a")
+    assert kept.read_text() == "old"
+    assert kept.relative_to(craftsync.folder).parts[3:] != ()
+    assert not (craftsync.folder / "backup/models/.craftsync").exists()
+
+
+def test_a_remembered_store_is_known(craftsync: Craftsync) -> None:
+    craftsync.write("root/models/a", "old")
+    assert craftsync("push", "root", "./store").code == 0
+    (craftsync.folder / "store/.craftsync/store-id").unlink()
+    assert craftsync("rm", "./store/models/a").code == 0
+    assert craftsync.files("store") == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (("cat", "directory:models/c.csv"), "directory:models/b.csv"),
+        (("rm", "-r", "directory:modles"), "directory:models/"),
+        (("cp", "directory:tpo", "s3:x"), "directory:top"),
+        (("get", "directory:models", "x"), "Use -r"),
+        (("rm", "directory:models"), "Use -r"),
+        (("mv", "directory:modles/*.csv", "s3:x/"), "directory:models/"),
+    ],
+)
+def test_a_word_that_names_nothing_exits_3_with_what_is_near(
+    stores: Stores, words: tuple[str, ...], near: str
+) -> None:
+    stores.fill("directory")
+    run = stores(*words)
+    assert run.code == 3
+    assert near in run.err
+    assert stores.paths("directory") == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("cp", "a", "b"), "two files of this machine"),
+        (("cp", "-r", "directory:models", "directory:models/copy"), "would be copied from"),
+        (("cp", "directory:top", "directory:top"), "itself"),
+        (("cp", "directory:top", "directory:models/b.csv", "top"), "is a file"),
+        (("cp", "directory:top"), "Missing argument"),
+        (("get", "directory:top"), "Missing argument"),
+        (("put", "top", "top"), "not an environment"),
+        (("get", "directory:models/b.csv", "directory:b.csv", "out"), "both"),
+    ],
+)
+def test_calls_that_mean_nothing_are_refused(
+    stores: Stores, words: tuple[str, ...], why: str
+) -> None:
+    stores.fill("directory", {**NAMES, "b.csv": "other"})
+    stores.call.write("top")
+    run = stores(*words)
+    assert (run.code in (1, 2), why in run.err) == (True, True), run.err
+    assert stores.paths("directory") == sorted([*NAMES, "b.csv"])
+
+
+def test_one_that_fails_does_not_stop_the_others(stores: Stores) -> None:
+    stores.fill("directory")
+    stores.call.write("out/b.csv/in-the-way")
+    run = stores("get", "directory:models/*", "out", "--json")
+    assert run.code == 1
+    assert run.summary["downloaded"] == 1
+    assert run.summary["problems"] == 1
+    (problem,) = (line for line in run.json if line["type"] == "problem")
+    assert problem["path"] == "directory:models/b.csv"
+    assert stores.call.files("out")["[1] é?.bin"] == "one"
+
+
+def test_files_are_moved_to_a_store_and_back(stores: Stores) -> None:
+    stores.call.write("data/sub/a", "a")
+    stores.call.write("data/b", "b")
+    assert stores("mv", "-r", "data", "s3:data").code == 0
+    assert stores.call.files("data") == {}
+    assert stores("mv", "s3:data/sub/a", "s3:data/b", ".").code == 0
+    assert (stores.call.folder / "a").read_text() + (stores.call.folder / "b").read_text() == "ab"
+    assert stores.paths("s3") == []
+
+
+def test_names_with_line_breaks_and_escapes_survive(craftsync: Craftsync) -> None:
+    names = ["a\nb", "\x1b[31m", "*?", "[x]", "-r", "é" * 60]
+    for name in names:
+        craftsync.write(f"data/{name}", name)
+    assert craftsync("put", "-r", "data", "./store", "--store", "./store").code == 0
+    run = craftsync("get", "-rv", "./store", "./out")
+    assert run.code == 0, run.err
+    assert "\x1b" not in run.text
+    assert sorted(craftsync.files("out")) == sorted(names)
+    for pattern, count in (("[[]x]", 1), ("[x]", 1), ("*", len(names)), ("?*b", 1)):
+        listed = craftsync("ls", "--json", f"./store/{pattern}")
+        assert len(listed.json) == count, pattern
+    assert craftsync("rm", "./store/*?", "--store", "./store").code == 0
+    assert sorted(craftsync.files("store")) == sorted(name for name in names if name != "*?")
+
+
+def test_links_and_special_files_are_left_out_of_a_folder(craftsync: Craftsync) -> None:
+    craftsync.write("data/a", "a")
+    (craftsync.folder / "data/link").symlink_to("/etc/hostname")
+    os.mkfifo(craftsync.folder / "data/pipe")
+    assert craftsync("put", "-rv", "data", "./store", "--store", "./store").code == 0
+    assert craftsync.files("store") == {"a": "a"}
+
+
+def test_json_of_a_copy_names_where_it_went(stores: Stores) -> None:
+    stores.fill("directory")
+    run = stores("cp", "directory:models/*.csv", "s3:csv/", "--json")
+    action = {"type": "action", "action": "copy", "path": "models/b.csv", "size": 1}
+    assert run.json[0] == {**action, "status": "done", "target": "csv/b.csv"}
+    assert run.summary["copied"] == 1
+
+
+def test_streams_can_be_copied(stores: Stores) -> None:
+    assert stores("cp", "-", "s3:stream", stdin=b"from a pipe").code == 0
+    assert stores("cp", "s3:stream", "-").out == b"from a pipe"
+    nameless = stores("put", "-", "s3:", stdin=b"x")
+    assert (nameless.code, "no name" in nameless.err) == (2, True)
