@@ -16,12 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from craftsync.core.model import OWN_FOLDER, Absent, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import MAX_PATH_BYTES, level_of
-from craftsync.errors import CraftsyncError, PathRefused, StoreError, StoreUnavailable
+from craftsync.errors import CraftsyncError, PathRefused, StoreUnavailable
 from craftsync.net.pace import UNPACED, Pace
 
 Expect = RemoteObject | Absent | None
@@ -224,16 +223,6 @@ class HasClock(Protocol):
 def now_by(store: Store, here_ns: int) -> int:
     """Return what time it is by the clock that a store's times are from; `here_ns` is this machine's."""
     return store.now_ns() if isinstance(store, HasClock) else here_ns
-
-
-def dated(date: str | None, location: str) -> int:
-    """Return when an answer was made, by its date (RFC 9110), in nanoseconds since the epoch."""
-    with suppress(ValueError, TypeError):
-        return int(parsedate_to_datetime(date or "").timestamp()) * 10**9
-    raise StoreError(
-        f"{location} does not say what time it is: the age of its objects is not known.",
-        remedy="Leave out --max-age and --min-age.",
-    )
 
 
 class Properties(NamedTuple):

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from email.utils import parsedate_to_datetime
 from hashlib import md5, sha256
 from types import TracebackType
 from typing import TypeVar
 
 from craftsync.clock import Clock
-from craftsync.errors import Interrupted, PathBusy, StoreUnavailable
+from craftsync.errors import Interrupted, PathBusy, StoreError, StoreUnavailable
 from craftsync.hashing import update_in_place
 from craftsync.net.pace import PIECE, UNPACED, Pace
 from craftsync.net.waiting import after_fork
@@ -119,6 +120,16 @@ class CountedReader:
         for chunk in self._reader:
             self._on_bytes(len(chunk))
             yield chunk
+
+
+def dated(date: str | None, location: str) -> int:
+    """Return when an answer was made, by its date (RFC 9110), in nanoseconds since the epoch."""
+    with suppress(ValueError, TypeError):
+        return int(parsedate_to_datetime(date or "").timestamp()) * 10**9
+    raise StoreError(
+        f"{location} does not say what time it is: the age of its objects is not known.",
+        remedy="Leave out --max-age and --min-age.",
+    )
 
 
 def _fingerprint(descriptor: int) -> tuple[int, int, int]:

@@ -14,10 +14,11 @@ from craftsync.cli.output import say, say_json, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
-from craftsync.config.parsers import BadWord, parse_keep, parse_max_size
+from craftsync.config.parsers import parse_age, parse_size
 from craftsync.core.model import RemoteObject
 from craftsync.lookup import Place
 from craftsync.objects import Entry, OnSkipped, Wanted
+from craftsync.stores.base import now_by
 
 
 @click.command(cls=common.Command)
@@ -237,14 +238,6 @@ def _say_sum(path: str, node: Node, flags: dict[str, Any]) -> None:
         say(f"{_size(node.size, flags['human']):>14} {node.count:>9} {shown(path)}")
 
 
-def _age(word: object) -> int:
-    """Read "7d" or "12h" as nanoseconds."""
-    age = parse_keep(word)
-    if age is None:
-        raise BadWord("is not a duration", "Use one such as 7d or 12h.")
-    return age
-
-
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("word", metavar="STORE|OBJECT"),
@@ -252,19 +245,19 @@ def _age(word: object) -> int:
     click.option(
         "--min-size",
         metavar="SIZE",
-        callback=shared.parsed("--min-size", parse_max_size),
+        callback=shared.parsed("--min-size", parse_size),
         help="Only objects at least so large, such as 10M.",
     ),
     click.option(
         "--max-size",
         metavar="SIZE",
-        callback=shared.parsed("--max-size", parse_max_size),
+        callback=shared.parsed("--max-size", parse_size),
         help="Only objects no larger.",
     ),
     click.option(
         "--max-age",
         metavar="AGE",
-        callback=shared.parsed("--max-age", _age),
+        callback=shared.parsed("--max-age", parse_age),
         help="Only what was modified so lately, such as 7d.",
     ),
     common.json_option,
@@ -280,19 +273,21 @@ def find(
 ) -> int:
     """Print the objects below a folder that match, each as a word that the other commands take.
 
-    Ages are by the clocks of the store and of this machine. With --json, the
-    path is that from the folder.
+    Ages are by the store's own clock. With --json, the path is that from the
+    folder.
 
     \b
     Examples:
       craftsync find dev: --name '*.csv' --min-size 10M
       craftsync find s3://bucket/models --max-age 7d --json
     """
-    since = None if max_age is None else SystemClock().now_ns() - max_age
-    wanted = Wanted(name, min_size or 0, max_size, since)
     skipped = shared.LeftOut()
     with shared.lookup_of(flags) as opened:
         place = opened.place(word)
+        since = None
+        if max_age is not None:
+            since = now_by(place.store.opened(), SystemClock().now_ns()) - max_age
+        wanted = Wanted(name, min_size or 0, max_size, since)
         for each in lookup.found_at(place, recursive=True, may_be_empty=True, on_skipped=skipped):
             if wanted(each.object):
                 _say_found(place, each, flags["json"])

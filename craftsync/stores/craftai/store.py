@@ -41,7 +41,6 @@ from craftsync.stores.base import (
     Source,
     UploadJournal,
     cancel,
-    dated,
     key_of,
     pace_of,
     renew,
@@ -53,6 +52,7 @@ from craftsync.stores.craftai.platform import Access
 from craftsync.stores.craftai.reading import Incoming, Reading, StoredSource, Transport
 from craftsync.stores.craftai.signed import Receipt, Storage
 from craftsync.stores.retrying import RetryBudget
+from craftsync.stores.sources import dated
 
 
 @dataclass(frozen=True, slots=True)

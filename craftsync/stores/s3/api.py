@@ -19,7 +19,6 @@ from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
 from craftsync.hashing import update_in_place
 from craftsync.net.http import Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
-from craftsync.stores.base import dated
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED, Query, encoded_path
 from craftsync.stores.s3.errors import (
     ChecksumWanted,
@@ -51,6 +50,7 @@ from craftsync.stores.s3.objects import (
 )
 from craftsync.stores.s3.versions import ListedVersion
 from craftsync.stores.s3.wire import Wire
+from craftsync.stores.sources import dated
 
 _CHUNK = 1024 * 1024
 _COMPLETED_UNNAMED = re.compile(r"<CompleteMultipartUploadResult\b.*<ETag>\s*</ETag>", re.DOTALL)
