@@ -16,7 +16,12 @@ def install_command(extra: str = "") -> str:
     package registry only where it came from one.
     """
     what = f"craftsync[{extra}]" if extra else "craftsync"
-    return shlex.join([sys.executable, "-m", "pip", "install", *_from_its_origin(what)])
+    return pip_command(*_from_its_origin(what))
+
+
+def pip_command(*words: str) -> str:
+    """Return the command that installs packages in the Python that runs this."""
+    return shlex.join([sys.executable, "-m", "pip", "install", *words])
 
 
 def _from_its_origin(what: str) -> list[str]:

@@ -136,10 +136,4 @@ def test_install_command_names_where_craftsync_came_from() -> None:
 
 def test_no_other_place_says_how_to_install() -> None:
     places = [*PACKAGE.rglob("*.py"), PROJECT / "config.example.yaml"]
-    said = [
-        path.relative_to(PROJECT)
-        for path in places
-        if "pip install 'craftsync" in path.read_text()
-        or "pip install craftsync" in path.read_text()
-    ]
-    assert said == []
+    assert [path.name for path in places if "pip install" in path.read_text()] == []

@@ -26,7 +26,7 @@ from craftsync.config.secrets import TOKEN_ENV, in_dotenv
 from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
 from craftsync.errors import ConfigError, RootError, StateError
-from craftsync.installing import install_command
+from craftsync.installing import install_command, pip_command
 from craftsync.local import linux, rename
 from craftsync.opening import access_to
 
@@ -261,7 +261,7 @@ def _craft_ai_sdk(machine: Machine) -> Iterator[Finding]:
         yield warning(
             "craft-ai-sdk",
             f"{found} is outside of what craftsync is tested with ({oldest} to {newest})",
-            f"If something fails: pip install 'craft-ai-sdk=={newest}.*'",
+            f"If something fails: {pip_command(f'craft-ai-sdk=={newest}.*')}",
         )
 
 

@@ -21,6 +21,8 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from craftsync.datastore import DataStore
+from craftsync.errors import CraftsyncError
+from craftsync.installing import pip_command
 from craftsync.ui import page
 from craftsync.ui.content import IMAGES, PDF, SHOWN, SOUNDS
 from craftsync.ui.pages import actions
@@ -399,13 +401,17 @@ def show_parquet(content: Content) -> Ready:
         from pyarrow.parquet import ParquetFile
     except ImportError:
         missing = "Parquet files are shown with pyarrow, which is not installed."
-        return lambda: page.empty("table_view", missing, "Install it with: pip install pyarrow")
+        return lambda: page.empty(
+            "table_view", missing, f"Install it with: {pip_command('pyarrow')}"
+        )
     try:
         file = ParquetFile(_Ranges(content))
         names = list(file.schema_arrow.names)
         schema = [(field.name, str(field.type)) for field in file.schema_arrow]
         rows, groups = _first_rows(file), page.count_shown(file.num_row_groups, "group")
         said = f"{page.count_shown(file.metadata.num_rows, 'row')} in {groups}"
+    except CraftsyncError:
+        raise  # What a store says is of the kind `OSError`, too, and no word on the file.
     except (ArrowException, OSError) as error:
         reason = f"Not a Parquet file that can be read: {error}"
         return lambda: page.empty("table_view", reason, "Download it.")
