@@ -123,7 +123,7 @@ def _unnamed_files(folder: Path) -> Iterator[Finding]:
 
 def _timestamps(folder: Path) -> Iterator[Finding]:
     with _opened(folder) as descriptor:
-        step = rename.stamp_step_ns(descriptor)
+        step = rename.timestamp_granularity_ns(descriptor)
     if step >= 1_000_000_000:
         yield note(
             "timestamps",

@@ -233,7 +233,7 @@ class FolderCarrier(Carrier):
             if local is not None and file.file != local:
                 raise PathBusy(f"{path}: changed in the folder since it was scanned")
             looked_ns = self.settler.clock.now_ns()
-            in_writing = file.may_be_in_writing(looked_ns)
+            in_writing = file.may_still_be_written(looked_ns)
             pace = self.upload_limiter.pace_for(file.file.size)
             source = RootSource(file, pace, self.fetcher.hashing, in_writing=in_writing)
             self._begin(task, file.file, source.digest)

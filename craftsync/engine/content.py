@@ -44,7 +44,7 @@ class RootSource:
     """A file of the root as content for a store: hashed, checked for changes, sent at the pace of all uploads.
 
     A small file is read once, so that what was hashed is what is sent. One that
-    is `in_writing` (`OpenFile.may_be_in_writing`) is read again before it counts.
+    is `in_writing` (`OpenFile.may_still_be_written`) is read again before it counts.
     """
 
     def __init__(

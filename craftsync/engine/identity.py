@@ -51,7 +51,7 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
     root.ensure_same()
     known = state.database.get("root_id")
     found = _identity_of(root, known)
-    if known == root.identity_without_mark() and found is not None:
+    if known == root.filesystem_identity() and found is not None:
         known = None  # It could not be written to when it was first seen, and has an identity file by now.
     if known is not None and found != known:
         what = "lost its mark" if found is None else "is not the folder it was"
@@ -60,7 +60,7 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
         _ignored_by_git(root)
     if known is None and mark:
         if found is None:
-            root.write_mark(ROOT_MARK, uuid.uuid4().hex.encode())
+            root.write_own_file(ROOT_MARK, uuid.uuid4().hex.encode())
             found = _identity_of(root, known)
             _ignored_by_git(root)
         if found is not None:
@@ -71,8 +71,8 @@ def _ignored_by_git(root: Folder) -> None:
     """Keep the trash and all else of craftsync's own out of `git add .`; a file that is there stays."""
     # A folder that can only be read has nothing written into it.
     with contextlib.suppress(PathError):
-        if root.read_mark(_GITIGNORE) is None:
-            root.write_mark(_GITIGNORE, b"*\n")
+        if root.read_own_file(_GITIGNORE) is None:
+            root.write_own_file(_GITIGNORE, b"*\n")
 
 
 def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:
@@ -82,7 +82,7 @@ def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:
     `known` is what the database says it should be.
     """
     has_file = known is not None and not known.startswith("fs:")
-    if has_file and root.read_mark(ROOT_MARK) is None:
+    if has_file and root.read_own_file(ROOT_MARK) is None:
         raise _another_root(root, "lost its mark", database)
 
 
@@ -198,7 +198,7 @@ def _confirm(store: Store, state: PairState, found: str | None, *, mark: bool) -
     if known is None:
         if found is None and mark:
             with contextlib.suppress(StoreDenied):
-                found = write_mark(store)
+                found = write_own_file(store)
         if found is not None:
             if not _IDENTITY.fullmatch(found):
                 raise StoreChanged(
@@ -210,11 +210,11 @@ def _confirm(store: Store, state: PairState, found: str | None, *, mark: bool) -
 
 def _identity_of(root: Folder, known: str | None) -> str | None:
     """Return what the identity file says; without one, what stands in for it where none can be written."""
-    mark = root.read_mark(ROOT_MARK)
+    mark = root.read_own_file(ROOT_MARK)
     if mark is not None:
         return _text(mark)
     has_none = root.read_only or (known is not None and known.startswith("fs:"))
-    return root.identity_without_mark() if has_none else None
+    return root.filesystem_identity() if has_none else None
 
 
 def _text(content: bytes) -> str:
@@ -231,7 +231,7 @@ def mark_of(store: Store, path: str = STORE_MARK) -> str | None:
         return None
 
 
-def write_mark(store: Store) -> str | None:
+def write_own_file(store: Store) -> str | None:
     """Put an identity file into a store that has none; return the id that is there by then."""
     mark = uuid.uuid4().hex
     with contextlib.suppress(PreconditionFailed):

@@ -94,7 +94,7 @@ class Contents:
         if file.file != self.local:
             file.close()
             raise PathBusy(f"{self.local.path}: changed in the folder since it was scanned")
-        self.in_writing = self.in_writing or file.may_be_in_writing(self.clock.now_ns())
+        self.in_writing = self.in_writing or file.may_still_be_written(self.clock.now_ns())
         return file
 
     def remote_digest(self) -> bytes | None:
@@ -257,7 +257,7 @@ class Settler:
         says that it has just got its name from here. A write moves mtime and
         ctime, and programs set mtime back, so only a file with a stamp of the
         look's own tick could be written to again without a trace, or one that
-        was `in_writing` as it was read (`OpenFile.may_be_in_writing`).
+        was `in_writing` as it was read (`OpenFile.may_still_be_written`).
         """
         looked_ns = self.clock.now_ns() if looked_ns is None else looked_ns
         # Its name gave a file that was placed a new ctime. Reading each download again for that is too
@@ -269,7 +269,7 @@ class Settler:
 
     def _is_racy(self, local: LocalFile, looked_ns: int) -> bool:
         nearest = min(abs(looked_ns - local.mtime_ns), abs(looked_ns - local.ctime_ns))
-        return nearest < self.root.stamp_step_ns
+        return nearest < self.root.timestamp_granularity_ns
 
     def _still_here(self, action: Action) -> None:
         path = action.path

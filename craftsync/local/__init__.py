@@ -1,5 +1,5 @@
-"""The disk side: a folder, its files, its ignore rules and how it is scanned.
+"""The linked folder on disk: its files, its ignore rules, scanning and watching it.
 
 Knows nothing of stores, plans or baselines. Everything below a folder is
-reached by open directory descriptors, one name at a time.
+reached through open directory descriptors.
 """

@@ -1,10 +1,10 @@
-"""Puts files into place, moves them, and moves them to the trash, without a moment of loss.
+"""Puts files in place, moves them, and moves them to the trash without losing a version.
 
-A replaced file reaches the trash by the same rename that replaces it, and is
-compared with what was expected afterwards: between a stat and a rename anybody
-may save the file again. If it is something else it is put back, or stays beside
-its path as a conflict copy. After a crash every version is at its path or in the
-trash. Threads that flush at the same time share one flush.
+The rename that replaces a file also moves the old one to the trash, where it is
+compared with the expected file, because another program may save the file
+between a stat and a rename. An unexpected file is put back, or becomes a
+conflict copy. After a crash every version is at its path or in the trash.
+Threads that flush at the same time share one flush.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from craftsync.net.waiting import after_fork
 
 TRASH = f"{OWN_FOLDER}/trash"
 UNKEPT = "replaced"
-"""The stamp under which what is not to be kept waits, for an instant, until it has been verified."""
+"""The trash folder for replaced files that are not kept, until they have been compared."""
 
 _BUSY = frozenset({errno.ENOENT, errno.EBUSY, errno.ETXTBSY})
-"""What may be otherwise in the next moment."""
+"""Errors that may be gone at the next attempt."""
 
 _ATTEMPTS = 8
-"""How often another process may remove a folder, as empty, that was made for a file and is not used yet."""
+"""Attempts when another process removes a new folder, still empty, before the file is in it."""
 
 
 def place(
     tree: Tree, temporary: Temporary, path: str, *, expect: LocalFile | None, keep: str | None
 ) -> None:
-    """Give a finished temporary its path, in the place of `expect` or of nothing."""
+    """Put a finished temporary at `path`, replacing `expect`; with `None` nothing may be there."""
     if expect is not None:
         with _parent_for(tree, path) as target:
             _replace(tree, temporary, target, expect, keep)
         return
-    _in_made_folders(tree, partial(_create, tree, temporary, path))
+    _retry_if_folder_removed(tree, partial(_create, tree, temporary, path))
 
 
 def displace(tree: Tree, path: str, *, expect: LocalFile, keep: str | None) -> None:
-    """Move a file into the trash; one that is not there is a success."""
+    """Move a file to the trash; does nothing if it is absent."""
     try:
         with tree.parent(path) as place_of:
-            if not _is_there(place_of):
+            if not _exists(place_of):
                 return
             _check_expected(place_of, expect)
             _displace(tree, place_of, expect, keep)
@@ -64,9 +64,9 @@ def displace(tree: Tree, path: str, *, expect: LocalFile, keep: str | None) -> N
 
 
 def move(tree: Tree, source: str, target: str, *, expect: LocalFile) -> None:
-    """Rename within the tree; nothing may be at the target."""
+    """Rename within the tree; the target must not exist."""
     try:
-        _in_made_folders(tree, partial(_move, tree, source, target, expect))
+        _retry_if_folder_removed(tree, partial(_move, tree, source, target, expect))
     except FileNotFoundError as error:
         raise PathBusy(f"{source} vanished while it was moved.") from error
     tree.remove_empty_parents(source)
@@ -76,15 +76,15 @@ _Place = tuple[int, str]
 """A name in an open folder."""
 
 _MoveTo = Callable[[int, str], None]
-"""Gives a file a free place; raises `FileExistsError` when anything is there."""
+"""Moves a file to a name in a folder; raises `FileExistsError` when the name is taken."""
 
 
 def _status(place_of: _Place) -> os.stat_result:
     return linux.stat(place_of[1], dir_fd=place_of[0], follow_symlinks=False)
 
 
-def _is_there(place_of: _Place) -> bool:
-    """A folder in its place means that the file is gone."""
+def _exists(place_of: _Place) -> bool:
+    """Return whether something other than a folder is there."""
     try:
         return not stat.S_ISDIR(_status(place_of).st_mode)
     except FileNotFoundError:
@@ -92,13 +92,13 @@ def _is_there(place_of: _Place) -> bool:
 
 
 def _matches(status: os.stat_result, expect: LocalFile) -> bool:
-    """ctime is left out: the rename that displaced the file moved it."""
+    """Compare all but ctime, which the rename to the trash changed."""
     found = local_file(expect.path, status)
     return stat.S_ISREG(status.st_mode) and found._replace(ctime_ns=expect.ctime_ns) == expect
 
 
 def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
-    """Look once more before anything is touched, ctime included."""
+    """Return the stat of a file; raises unless it is the expected one, ctime included."""
     try:
         status = _status(place_of)
     except FileNotFoundError as error:
@@ -110,12 +110,12 @@ def _check_expected(place_of: _Place, expect: LocalFile) -> os.stat_result:
     return status
 
 
-def _in_made_folders(tree: Tree, act: Callable[[], None]) -> None:
-    """Do what makes folders and then uses them, once more where somebody removed one in between, as empty."""
+def _retry_if_folder_removed(tree: Tree, act: Callable[[], None]) -> None:
+    """Call `act`, which makes folders and uses them; retry when another process removed one in between."""
     try:
         act()
     except FileNotFoundError:
-        """Tried again below."""
+        """Retried below."""
     else:
         return
     for _ in range(_ATTEMPTS - 1):
@@ -131,7 +131,7 @@ def _move(tree: Tree, source: str, target: str, expect: LocalFile) -> None:
         _check_expected(origin, expect)
         _move_to_free(partial(rename.noreplace, *origin), goal, target)
         if not _matches(_status(goal), expect):
-            _put_back(goal, origin, source)
+            _restore_name(goal, origin, source)
             raise PathBusy(f"{source} changed while it was moved.")
 
 
@@ -145,7 +145,7 @@ def _create(tree: Tree, temporary: Temporary, path: str) -> None:
 
 
 def _open_parent_for(tree: Tree, path: str) -> _Place:
-    """Open the place for a file, its folders made; what stands in the way of a folder is an obstruction."""
+    """Open a file's folder, making what is missing; raises `PathObstructed` where a file is in the way."""
     try:
         return tree.open_parent(path, make=True)
     except NotADirectoryError as error:
@@ -162,7 +162,7 @@ def _parent_for(tree: Tree, path: str) -> Iterator[_Place]:
 
 
 def _move_to_free(move_to: _MoveTo, target: _Place, path: str) -> None:
-    """Move to where nothing is; empty folders count as nothing."""
+    """Move to a free name, removing empty folders that have it."""
     try:
         move_to(*target)
     except FileExistsError as error:
@@ -173,7 +173,7 @@ def _move_to_free(move_to: _MoveTo, target: _Place, path: str) -> None:
 
 
 def _remove_empty_folders(parent: int, name: str, path: str) -> None:
-    """Remove a folder that holds nothing but empty folders; raises `PathObstructed` at anything else."""
+    """Remove a folder that holds only empty folders; raises `PathObstructed` for anything else in it."""
     listing = linux.open(name, LISTING, dir_fd=parent)
     try:
         with linux.scandir(listing) as entries:
@@ -194,8 +194,8 @@ def _replace(
     linux.fchmod(temporary.fileno(), stat.S_IMODE(replaced.st_mode) & 0o777)
     mine = linux.fstat(temporary.fileno())
     with ExitStack() as stack:
-        # The new file waits where the old one is to land: one swap does both.
-        slot = _stow(stack, tree, temporary.give_name, expect.path, keep)
+        # The new file is put in the trash slot, and one swap then replaces and trashes the old one.
+        slot = _move_to_trash(stack, tree, temporary.give_name, expect.path, keep)
         try:
             rename.exchange(*slot, *target)
         except OSError as error:
@@ -213,20 +213,24 @@ def _replace(
 def _displace(tree: Tree, origin: _Place, expect: LocalFile, keep: str | None) -> None:
     with ExitStack() as stack:
         try:
-            slot = _stow(stack, tree, partial(rename.noreplace, *origin), expect.path, keep)
+            slot = _move_to_trash(
+                stack, tree, partial(rename.noreplace, *origin), expect.path, keep
+            )
         except FileNotFoundError as error:
-            if _is_there(origin):
+            if _exists(origin):
                 raise PathBusy(f"{expect.path} could not be moved to the trash.") from error
             return
         if not _matches(_status(slot), expect):
-            _put_back(slot, origin, expect.path)
+            _restore_name(slot, origin, expect.path)
             raise PathBusy(f"{expect.path} changed while it was deleted.")
         if keep is None:
             _remove(slot)
 
 
-def _stow(stack: ExitStack, tree: Tree, move_to: _MoveTo, path: str, keep: str | None) -> _Place:
-    """Move a file to a free place for `path` in the trash; `stack` closes the folder that is in."""
+def _move_to_trash(
+    stack: ExitStack, tree: Tree, move_to: _MoveTo, path: str, keep: str | None
+) -> _Place:
+    """Move a file to a free slot for `path` in the trash; `stack` closes the slot's folder."""
     for number in count(1):
         stamp = keep if number == 1 else f"{keep}-{number}"
         slot_path = f"{stamp}/{path}" if keep else f"{UNKEPT}/{secrets.token_hex(8)}"
@@ -254,7 +258,7 @@ def _is_folder(tree: Tree, path: str) -> bool:
 
 
 def _no_trash(path: str) -> PathError:
-    """Return the error for a trash that nothing can be put into; another stamp would not help."""
+    """Return the error for a trash that is not a folder."""
     return PathError(
         f"Cannot replace {path}: {TRASH} is not a folder.",
         remedy=f"Put a folder in the place of {TRASH}; a link to one is not followed.",
@@ -262,17 +266,17 @@ def _no_trash(path: str) -> PathError:
 
 
 def _swap_back(slot: _Place, target: _Place, path: str, mine: os.stat_result) -> None:
-    """Undo a swap that displaced something unexpected; `mine` is the file that must come back."""
+    """Undo a swap that replaced an unexpected file; `mine` is the new file, which must come back."""
     try:
         rename.exchange(*slot, *target)
     except FileNotFoundError:
-        _put_back(slot, target, path)
+        _restore_name(slot, target, path)
         return
     returned = _status(slot)
     if _same_content(returned, mine):
         _remove(slot)
     else:
-        _put_beside(slot, target, returned)
+        _make_conflict_copy(slot, target, returned)
 
 
 def _same_content(status: os.stat_result, other: os.stat_result) -> bool:
@@ -283,16 +287,16 @@ def _same_content(status: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
-def _put_back(slot: _Place, target: _Place, path: str) -> None:
-    """Give what was displaced by mistake its name back, or one beside it if that is taken by now."""
+def _restore_name(slot: _Place, target: _Place, path: str) -> None:
+    """Give a file its name back, or make it a conflict copy if the name is taken by now."""
     try:
         rename.noreplace(*slot, *target)
     except FileExistsError:
-        _put_beside(slot, target, _status(slot))
+        _make_conflict_copy(slot, target, _status(slot))
 
 
-def _put_beside(slot: _Place, target: _Place, status: os.stat_result) -> None:
-    """Give a file that has lost its name that of a conflict copy."""
+def _make_conflict_copy(slot: _Place, target: _Place, status: os.stat_result) -> None:
+    """Rename a file to a free conflict copy name."""
     for number in count(1):
         label = "local" if number == 1 else f"local-{number}"
         try:
@@ -306,8 +310,8 @@ def _remove(place_of: _Place) -> None:
     linux.unlink(place_of[1], dir_fd=place_of[0])
 
 
-class _Round:
-    """One run of the flush; it covers whoever joined before it began."""
+class _Flush:
+    """One flush, for all callers that joined before it began."""
 
     def __init__(self) -> None:
         self.done = False
@@ -315,10 +319,10 @@ class _Round:
 
 
 class SyncGroup:
-    """Group commit: the first caller leads, who comes while it flushes shares the next round."""
+    """Group commit: callers that arrive during a flush share the next one."""
 
     def __init__(self, flush: Callable[[], None]) -> None:
-        """`flush` makes durable all that was written before it began; it raises `OSError`."""
+        """`flush` makes all earlier writes durable; it raises `OSError`."""
         self._flush = flush
         self._start()
         after_fork(self, SyncGroup._start)
@@ -326,10 +330,10 @@ class SyncGroup:
     def _start(self) -> None:
         self._condition = threading.Condition()
         self._running = False
-        self._next = _Round()
+        self._next = _Flush()
 
     def sync(self) -> None:
-        """Return after a flush that began after this call; raises the `OSError` it ended with."""
+        """Return after a flush that began after this call; raises its `OSError`."""
         with self._condition:
             mine = self._next
             while not mine.done:
@@ -340,9 +344,9 @@ class SyncGroup:
         if mine.error is not None:
             raise OSError(mine.error.errno, os.strerror(mine.error.errno or errno.EIO))
 
-    def _lead(self, mine: _Round) -> None:
-        """Run the flush with the condition released, so that others can join the next round."""
-        self._running, self._next = True, _Round()
+    def _lead(self, mine: _Flush) -> None:
+        """Flush with the condition released, so that others can join the next flush."""
+        self._running, self._next = True, _Flush()
         self._condition.release()
         try:
             self._flush()

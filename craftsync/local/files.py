@@ -27,11 +27,11 @@ BLOCK = 1024 * 1024
 
 # O_NONBLOCK: opening a FIFO that was swapped in must not wait for a writer.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""How a file is opened to be read."""
+"""Flags for opening a file for reading."""
 
 _PAGE = 4096
 _WRITTEN_BACK_NS = 40 * 10**9
-"""What is written is on the disk by then: 30 seconds, and 5 between two looks (kernel, vm.dirty_*)."""
+"""The kernel writes dirty pages to disk within 30 seconds, and checks every 5 (vm.dirty_*)."""
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
@@ -39,7 +39,7 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 class path_errors:
     """Turn an `OSError` into a `PathError` about `path`, with the `OSError` as its cause.
 
-    A class, since several are entered for each file and a generator takes three times as long.
+    A class because several are entered for each file and a generator takes three times as long.
     """
 
     __slots__ = ("_path",)
@@ -56,7 +56,7 @@ class path_errors:
 
 
 def local_file(path: str, status: os.stat_result) -> LocalFile:
-    """Return what a stat found, its numbers within what the state database can hold."""
+    """Convert a stat result, with its numbers limited to what the state database can hold."""
     return LocalFile(
         path,
         status.st_size,
@@ -67,18 +67,15 @@ def local_file(path: str, status: os.stat_result) -> LocalFile:
 
 
 def inode_of(status: os.stat_result) -> int:
-    """Return an inode number, as `LocalFile` has it."""
+    """Return the inode number as in `LocalFile`."""
     return status.st_ino % LIMIT
 
 
-def look(tree: Tree, path: str) -> LocalFile | None:
-    """Look at the regular file at `path`.
+def stat_file(tree: Tree, path: str) -> LocalFile | None:
+    """Stat the regular file at `path`; `None` if it or a folder above it does not exist.
 
-    `None` when nothing regular can be there: it or a folder above it is
-    missing, or a file stands in the place of such a folder. Raises
-    `PathObstructed` for a folder, `PathLeftOut` for a symbolic link (there or
-    on the way, since what lies behind it is not known) or a special file, and
-    `PathError` when the look itself fails.
+    Raises `PathObstructed` for a folder, `PathLeftOut` for a special file or a
+    symbolic link (at the path or above it), and `PathError` when the stat fails.
     """
     try:
         status = tree.status(path)
@@ -96,7 +93,7 @@ def look(tree: Tree, path: str) -> LocalFile | None:
 
 
 def kind_of(mode: int) -> str:
-    """Name what is neither a regular file nor a folder, for people."""
+    """Return the file type as words, for what is neither a regular file nor a folder."""
     if stat.S_ISLNK(mode):
         return "a symbolic link"
     if stat.S_ISFIFO(mode):
@@ -112,10 +109,10 @@ def _ignore(size: int) -> None:
 
 
 class OpenFile:
-    """A regular file open for reading; close it, or use it in a `with` statement."""
+    """A regular file open for reading; a context manager."""
 
     file: LocalFile
-    """What it was when it was opened."""
+    """Its stat when it was opened."""
 
     def __init__(self, tree: Tree, path: str) -> None:
         """Raises `PathBusy` when there is no regular file at `path`, `PathError` when it cannot be read."""
@@ -131,7 +128,7 @@ class OpenFile:
         return self._descriptor
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`; raises `PathBusy` if they are not there any more."""
+        """Return exactly `length` bytes from `offset`; raises `PathBusy` if the file is shorter by now."""
         with path_errors(self.file.path):
             content = read_block(self._descriptor, offset, length)
         if len(content) < length:
@@ -139,18 +136,18 @@ class OpenFile:
         return content
 
     def digest(self, on_read: OnRead = _ignore) -> bytes:
-        """Return the SHA-256 of the content as long as it was at opening; `verify` says whether to believe it.
+        """Return the SHA-256 of the content, as many bytes as at opening; check it with `verify`.
 
-        `on_read` is told the bytes of each block.
+        `on_read` is called with the size of each block in bytes.
         """
         with path_errors(self.file.path):
             return digest_of(self._descriptor, self.file, on_read)
 
-    def may_be_in_writing(self, now_ns: int) -> bool:
-        """Tell whether a write that moved the file's times already may still change its content.
+    def may_still_be_written(self, now_ns: int) -> bool:
+        """Return whether a program may still change the content without changing mtime. Call it before reading.
 
-        A write moves them as it begins, and one through a mapping only once for each time that
-        its page goes to the disk. Call it before anything is read.
+        A write sets mtime when it begins, and a write through a memory mapping
+        only once until its page is written to disk.
         """
         is_young = abs(now_ns - self.file.mtime_ns) < _WRITTEN_BACK_NS
         if not is_young or self.file.size <= _PAGE:
@@ -159,20 +156,20 @@ class OpenFile:
             return linux.is_open_for_writing(self._descriptor) is True
 
     def drop_cached(self) -> None:
-        """Have the next bytes read from the disk, not from memory, as far as the kernel agrees."""
+        """Ask the kernel to read the next bytes from disk instead of the page cache."""
         with path_errors(self.file.path):
             linux.fadvise_dontneed(self._descriptor)
 
     def torn(self) -> bool:
-        """Tell whether the content may have changed since opening; a rename of the file is no change."""
+        """Return whether size or mtime changed since opening; a rename does not count."""
         with path_errors(self.file.path):
             now = local_file(self.file.path, linux.fstat(self._descriptor))
         return (now.size, now.mtime_ns) != (self.file.size, self.file.mtime_ns)
 
     def verify(self) -> None:
-        """Raise `PathBusy` unless the file is unchanged and its path still leads to it."""
+        """Raise `PathBusy` unless the file is unchanged and still at its path."""
         path = self.file.path
-        if look(self._tree, path) == self.file:
+        if stat_file(self._tree, path) == self.file:
             return
         with path_errors(path):
             now = local_file(path, linux.fstat(self._descriptor))
@@ -227,13 +224,13 @@ def digest_of(descriptor: int, file: LocalFile, on_read: OnRead = _ignore) -> by
 
 
 RUN = 50_000
-"""How many names are sorted in memory at once; more are merged from a file."""
+"""Names sorted in memory at once; more are merged from a temporary file."""
 
 _CHUNK = 65_536
 
 
 class Entry(Protocol):
-    """What `os.scandir` knows of a name, as far as a scan asks."""
+    """The part of `os.DirEntry` that a scan uses."""
 
     @property
     def name(self) -> str: ...
@@ -242,7 +239,7 @@ class Entry(Protocol):
 
 
 def printable(name: str) -> str:
-    """Return a name that is not UTF-8 with each offending byte as `\\xNN`, any other as it is."""
+    """Return a name with each byte that is not UTF-8 written as `\\xNN`."""
     if name.isascii():
         return name
     return os.fsencode(name).decode(errors="backslashreplace")
@@ -253,7 +250,7 @@ def in_path_order(
 ) -> Iterator[tuple[str, Entry]]:
     """Yield (sort key, entry) for the names in a folder; the key of a folder ends with "/".
 
-    `listing` is the folder's descriptor, which must stay open meanwhile.
+    `listing` is the folder's descriptor, which must stay open until the end.
     Raises `OSError` before the first entry.
     """
     with linux.scandir(listing) as scanned:
@@ -278,7 +275,7 @@ def _sorted(entries: list[os.DirEntry[str]]) -> list[tuple[str, Entry]]:
 
 
 class _Named:
-    """An entry read back from a file."""
+    """An entry read back from the temporary file."""
 
     def __init__(self, name: str, listing: int) -> None:
         self.name = name
@@ -291,7 +288,7 @@ class _Named:
 def _spilled(
     listing: int, entries: list[os.DirEntry[str]], rest: Iterator[os.DirEntry[str]]
 ) -> Iterator[tuple[str, Entry]]:
-    """Write sorted runs to a file that has no name, and return their merge."""
+    """Write sorted runs to a temporary file, and return their merge."""
     spill = tempfile.TemporaryFile()  # noqa: SIM115 (the merge closes it)
     runs = []
     while entries:
@@ -314,7 +311,7 @@ def _merged(
 
 
 def _read_run(spill: int, start: int, end: int) -> Iterator[tuple[str, str]]:
-    """Yield (sort key, name) of the names stored from `start` to `end`, each ended by a NUL."""
+    """Yield (sort key, name) for the NUL-terminated names stored from `start` to `end`."""
     rest = b""
     while start < end:
         chunk = os.pread(spill, min(_CHUNK, end - start), start)

@@ -1,9 +1,9 @@
-"""A folder on disk: the linked folder, or what a directory store keeps its objects in.
+"""A folder on disk: the linked folder, or the folder of a directory store.
 
-Every operation on single files goes through here and stays below the folder that
-was opened, even if its path now leads elsewhere (`ensure_same` checks). Identity
-files and locks are in `.craftsync`; an flock ends with its process, so no lock is
-ever stale. Errors are craftsync's own, with the `OSError` as cause.
+Operations on single files stay below the folder that was opened, even if its
+path now leads elsewhere (`ensure_same` checks). Identity files and locks are in
+`.craftsync`; an flock ends with its process, so no lock is ever stale. Errors
+are craftsync's own, with the `OSError` as cause.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from craftsync.errors import (
 from craftsync.local import commit, files, linux, rename, temporary
 from craftsync.local.commit import SyncGroup
 from craftsync.local.files import OpenFile, inode_of, path_errors, read_block
-from craftsync.local.temporary import TEMPORARIES, Temporary, is_nameless, sweep_temporaries
+from craftsync.local.temporary import TEMPORARIES, Temporary, is_generated_name, sweep_temporaries
 from craftsync.local.tree import Tree, give_owner
 from craftsync.net.waiting import blocking_together
 
@@ -40,8 +40,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def read_mark(tree: Tree, name: str) -> bytes | None:
-    """Return the content of a mark, `None` when there is none; raises `OSError`."""
+def read_own_file(tree: Tree, name: str) -> bytes | None:
+    """Return the content of `.craftsync/<name>`, `None` if it does not exist; raises `OSError`."""
     try:
         with tree.parent(f"{OWN_FOLDER}/{name}") as (parent, last):
             descriptor = linux.open(last, _READ, dir_fd=parent)
@@ -53,8 +53,8 @@ def read_mark(tree: Tree, name: str) -> bytes | None:
         linux.close(descriptor)
 
 
-def write_mark(tree: Tree, name: str, content: bytes) -> None:
-    """Make a mark that survives a power cut; raises `PathBusy` when there is one already."""
+def write_own_file(tree: Tree, name: str, content: bytes) -> None:
+    """Create `.craftsync/<name>` durably; raises `PathBusy` if it exists."""
     path = f"{OWN_FOLDER}/{name}"
     with Temporary(tree, None) as temporary:
         temporary.write_at(0, content)
@@ -65,7 +65,7 @@ def write_mark(tree: Tree, name: str, content: bytes) -> None:
             try:
                 temporary.give_name(*target)
             except FileExistsError as error:
-                raise PathBusy(f"{path} is there already.") from error
+                raise PathBusy(f"{path} already exists.") from error
     listing = tree.listing(OWN_FOLDER)
     try:
         linux.fsync(listing)
@@ -74,10 +74,10 @@ def write_mark(tree: Tree, name: str, content: bytes) -> None:
 
 
 def take_lock(tree: Tree, name: str, *, wait: bool) -> int:
-    """Return the descriptor that holds the lock; closing it gives the lock back.
+    """Lock `.craftsync/<name>` and return its descriptor; closing it releases the lock.
 
     Without `wait`, raises `BlockingIOError` when another descriptor, of this
-    process or any other, holds it.
+    process or any other, holds the lock.
     """
     path = f"{OWN_FOLDER}/{name}"
     while True:
@@ -91,40 +91,39 @@ def take_lock(tree: Tree, name: str, *, wait: bool) -> int:
         except BaseException:
             linux.close(descriptor)
             raise
-        # Somebody removed the file meanwhile: this lock would exclude nobody.
+        # The file was removed before the lock was taken, so the lock would exclude nobody.
         linux.close(descriptor)
 
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-_locked_here: set[tuple[int, int]] = set()
-"""Device and inode of the folders that this process holds the lock of."""
+_locked_by_us: set[tuple[int, int]] = set()
+"""Device and inode of the folders that this process has locked."""
 _locking = threading.Lock()
-"""Held while a lock is taken or given back, so that `_locked_here` always says which are held."""
+"""Held while a folder's lock is taken or released, so that `_locked_by_us` is always correct."""
 
 
 class Folder:
-    """A folder held open; close it, or use it in a `with` statement.
+    """An open folder; a context manager. Thread-safe.
 
-    All methods may be called from several threads at once. Nothing is made in
-    `.craftsync` before something is to be written.
+    `.craftsync` is created by the first write.
     """
 
     def __init__(self, path: str, descriptor: int) -> None:
-        """For `open`; takes over the descriptor."""
+        """Use `open` instead; takes ownership of the descriptor."""
         self.path = path
         self.reserve = Reserve()
-        """What temporaries leave free on its disk."""
+        """The space that temporaries leave free on the disk."""
         self.tree = Tree(descriptor)
         self.read_only = False
-        """Nothing can be written to it, as `lock` found out."""
+        """Whether `lock` found that the folder is not writable."""
         self._locks = ExitStack()
         self._group = SyncGroup(lambda: linux.syncfs(self.tree.descriptor))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Open an existing folder; raises `RootError` when there is none, or it cannot be read."""
+        """Open an existing folder; raises `RootError` if it does not exist or is not readable."""
         name = os.path.abspath(os.fspath(path))
         try:
             return cls(name, linux.open(name, _OPEN))
@@ -132,9 +131,9 @@ class Folder:
             raise _root_error(name, error) from error
 
     @cached_property
-    def stamp_step_ns(self) -> int:
-        """How far apart two changes of a file must lie to be told apart by its times, in nanoseconds."""
-        return rename.stamp_step_ns(self.tree.descriptor)
+    def timestamp_granularity_ns(self) -> int:
+        """Nanoseconds between two changes of a file that are certain to give different timestamps."""
+        return rename.timestamp_granularity_ns(self.tree.descriptor)
 
     def ensure_same(self) -> None:
         """Raise `RootError` unless the path still leads to the folder that was opened."""
@@ -145,24 +144,22 @@ class Folder:
         here = linux.fstat(self.tree.descriptor)
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
             raise RootError(
-                f"{self.path} is not the folder it was: it was moved, replaced or mounted over.",
+                f"{self.path} was moved, replaced or mounted over since it was opened.",
                 remedy="Put the folder back, or start again.",
             )
 
     def stat(self, path: str) -> LocalFile | None:
-        """Look at the regular file at `path`.
+        """Stat the regular file at `path`; `None` if it or a folder above it does not exist.
 
-        `None` when nothing regular can be there: it or a folder above it is
-        missing, or a file stands in the place of such a folder. Raises
-        `PathObstructed` for a folder, `PathRefused` for a special file or a
-        symbolic link (there or on the way: what lies behind it is not known),
-        and `PathError` when the look itself fails.
+        Raises `PathObstructed` for a folder, `PathLeftOut` for a special file
+        or a symbolic link (at the path or above it), `PathRefused` for a
+        malformed path, and `PathError` when the stat fails.
         """
         _check(path)
-        return files.look(self.tree, path)
+        return files.stat_file(self.tree, path)
 
     def is_linked(self, path: str) -> bool:
-        """Tell whether the file at `path` has other names as well; `False` for anything that cannot be told."""
+        """Return whether the file at `path` has other hard links; `False` if unknown."""
         try:
             status = self.tree.status(path)
         except OSError:
@@ -170,15 +167,15 @@ class Folder:
         return stat.S_ISREG(status.st_mode) and status.st_nlink > 1
 
     def open_file(self, path: str) -> OpenFile:
-        """Open a regular file; raises `PathBusy` when there is none, `PathError` when it cannot be read."""
+        """Open a regular file; raises `PathBusy` if it does not exist, `PathError` if it is not readable."""
         _check(path)
         return OpenFile(self.tree, path)
 
     def temporary(self, name: str | None = None, *, size: int | None = None) -> Temporary:
-        """Make a temporary file for `size` bytes, or open again the unfinished one of that name.
+        """Create a temporary file for `size` bytes, or reopen the unfinished one called `name`.
 
-        Raises `PathBusy` when one of that name is open, here or in another
-        process, and `NoSpace` when it does not fit, which leaves nothing of it.
+        Raises `PathBusy` when `name` is open, here or in another process, and
+        `NoSpace` when it does not fit; then the file is removed.
         """
         if name is not None:
             _check(name)
@@ -192,19 +189,19 @@ class Folder:
         return made
 
     def has_temporary(self, name: str) -> bool:
-        """Tell whether an unfinished temporary of that name is there to be opened again."""
+        """Return whether an unfinished temporary called `name` exists."""
         with path_errors(TEMPORARIES):
             return temporary.exists(self.tree, name)
 
     def sweep_temporaries(self, keep: Collection[str] = ()) -> None:
-        """Remove the temporaries nobody has open, but for those named in `keep`."""
+        """Remove temporaries that no process has open, except those named in `keep`."""
         with path_errors(TEMPORARIES):
             sweep_temporaries(self.tree, frozenset(keep).__contains__)
 
-    def sweep_nameless(self) -> None:
-        """Remove the temporaries nobody has open that were not asked for by name."""
+    def sweep_generated(self) -> None:
+        """Remove temporaries with generated names that no process has open."""
         with path_errors(TEMPORARIES):
-            sweep_temporaries(self.tree, lambda name: not is_nameless(name))
+            sweep_temporaries(self.tree, lambda name: not is_generated_name(name))
 
     def place(
         self,
@@ -216,22 +213,22 @@ class Folder:
         keep: str | None,
         mode: int | None = None,
     ) -> LocalFile:
-        """Give a finished temporary its path and return what is there now.
+        """Put a finished temporary at `path` and return the new file.
 
-        `expect` is the file it replaces, which goes to the trash under the
-        stamp `keep` and hands on its permissions (or, without one, is removed once it has proven to be the
-        expected one); `None` means that nothing may be there. Raises `PathBusy`
-        when something else is there, which stays, and `PathObstructed` for a
-        folder with files in it or a file in the place of a folder. The content
-        is to be durable before: see `sync`. `mode` is for a file that replaces
-        none; by default that is what the umask leaves.
+        `expect` is the file it replaces, whose permissions it takes over;
+        `None` means that nothing may be there. The replaced file goes to the
+        trash under the stamp `keep`, or is removed if that is `None`. `mode` is
+        for a new file, by default 0666 less the umask. Raises `PathBusy` when
+        another file is there, which stays, and `PathObstructed` for a folder
+        with files in it or a file in the place of a folder. Call `sync` first,
+        so that the content is durable.
         """
         _check(path)
         with path_errors(path):
-            before = _dress(temporary, mtime_ns, mode)
+            before = _set_times_and_mode(temporary, mtime_ns, mode)
             commit.place(self.tree, temporary, path, expect=expect, keep=keep)
             after = linux.fstat(temporary.fileno())
-        # Were the file edited since, the times it had tell the next scan so.
+        # If the file was edited since, its earlier times make the next scan notice.
         mtime_ns = time_within(before.st_mtime_ns)
         ctime_ns = time_within(after.st_ctime_ns)
         return LocalFile(path, before.st_size, mtime_ns, ctime_ns, inode_of(after))
@@ -239,16 +236,15 @@ class Folder:
     def displace(self, path: str, expect: LocalFile, keep: str | None) -> None:
         """Move a file to the trash under the stamp `keep`, and remove folders left empty.
 
-        Without `keep` it is removed once it has proven to be the expected one.
-        A file that is not there is a success. Raises `PathBusy` when another
-        is there, which stays.
+        Without `keep` it is removed. Does nothing if the file is absent. Raises
+        `PathBusy` when it is not `expect`; then it stays.
         """
         _check(path)
         with path_errors(path):
             commit.displace(self.tree, path, expect=expect, keep=keep)
 
     def move(self, source: str, target: str, expect: LocalFile) -> LocalFile:
-        """Rename a file within the folder and return what is at the target; errors as in `place`."""
+        """Rename a file within the folder and return its new stat; errors as in `place`."""
         _check(source)
         _check(target)
         with path_errors(target):
@@ -256,40 +252,40 @@ class Folder:
         moved = self.stat(target)
         if moved is None or moved.inode != expect.inode:
             raise PathBusy(f"{target} changed while it was moved.")
-        # Were the file edited since, the times it had tell the next scan so.
+        # If the file was edited since, its earlier times make the next scan notice.
         return moved._replace(size=expect.size, mtime_ns=expect.mtime_ns)
 
     def sync(self) -> None:
-        """Return once everything written before the call survives a power cut.
+        """Flush everything written before the call to disk.
 
-        Calls at the same time share one `syncfs`. An error means that what was
-        written may be lost and is to be written again.
+        Concurrent calls share one `syncfs`. After an error the content may be
+        lost and must be written again.
         """
         with path_errors(self.path):
             blocking_together(self._group.sync)
 
-    def read_mark(self, name: str) -> bytes | None:
-        """Return the content of `.craftsync/<name>`, `None` when there is none."""
+    def read_own_file(self, name: str) -> bytes | None:
+        """Return the content of `.craftsync/<name>`, `None` if it does not exist."""
         with path_errors(f"{OWN_FOLDER}/{name}"):
-            return read_mark(self.tree, name)
+            return read_own_file(self.tree, name)
 
-    def write_mark(self, name: str, content: bytes) -> None:
-        """Make `.craftsync/<name>`, durably; raises `PathBusy` when there is one already."""
+    def write_own_file(self, name: str, content: bytes) -> None:
+        """Create `.craftsync/<name>` durably; raises `PathBusy` if it exists."""
         with path_errors(f"{OWN_FOLDER}/{name}"):
-            write_mark(self.tree, name, content)
+            write_own_file(self.tree, name, content)
 
     def lock(self, elsewhere: Path) -> None:
-        """Hold the lock of the folder until it is closed; raises `LockedError` when another holds it.
+        """Lock the folder until it is closed; raises `LockedError` when it is locked already.
 
-        A folder that may not be written to, which is then `read_only`, is
-        locked by the file `elsewhere`: it can only be a source.
+        A folder that is not writable becomes `read_only` and is locked by the
+        file `elsewhere` instead.
         """
         with _locking:
             descriptor = self._take_lock(elsewhere)
-            _locked_here.add(self._inode())
-            self._locks.callback(_give_lock_back, descriptor, self._inode())
+            _locked_by_us.add(self._inode())
+            self._locks.callback(_release_lock, descriptor, self._inode())
         with suppress(OSError):
-            # For people only: what excludes others is the lock, and a full disk is met elsewhere.
+            # Only for messages; the flock is the lock, so a full disk does not matter.
             linux.ftruncate(descriptor, 0)
             linux.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
@@ -321,17 +317,17 @@ class Folder:
             raise self._locked() from error
         return descriptor
 
-    def identity_without_mark(self) -> str:
-        """Return what tells this folder from others where no identity file can be written: filesystem and inode."""
+    def filesystem_identity(self) -> str:
+        """Return filesystem id and inode, the folder's identity where no identity file can be written."""
         descriptor = self.tree.descriptor
         return f"fs:{linux.fstatvfs(descriptor).f_fsid:x}:{linux.fstat(descriptor).st_ino:x}"
 
     def _locked(self) -> LockedError:
-        if self._inode() in _locked_here:
+        if self._inode() in _locked_by_us:
             return LockedError(
-                f"This craftsync keeps {self.path} in sync with another store already.",
-                remedy="Name the root in one folder of the configuration only; to the other store,"
-                " run craftsync push once in a while when no daemon runs.",
+                f"This craftsync already keeps {self.path} in sync with another store.",
+                remedy="Configure the folder with one store only; to copy it to another store too,"
+                " run craftsync push while no daemon runs.",
             )
         return LockedError(
             f"Another craftsync{self._holder()} is at work on {self.path}.",
@@ -340,16 +336,16 @@ class Folder:
         )
 
     def _holder(self) -> str:
-        """Return which process holds the lock, as words for a message, if the file says so."""
+        """Return the process that holds the lock, as words for a message; empty if unknown."""
         with suppress(OSError):
-            pid = (read_mark(self.tree, "lock") or b"").strip()
+            pid = (read_own_file(self.tree, "lock") or b"").strip()
             if pid.isdigit():
                 return f" (process {pid.decode()})"
         return ""
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other users of `exclusive`, in any thread or process, waiting meanwhile."""
+        """Hold a lock that one thread of one process can hold at a time."""
         with path_errors(self.path):
             descriptor = take_lock(self.tree, "commit-lock", wait=True)
         try:
@@ -358,7 +354,7 @@ class Folder:
             linux.close(descriptor)
 
     def close(self) -> None:
-        """Give the lock back and let go of the folder; may be called twice."""
+        """Release the lock and close the folder; may be called twice."""
         self._locks.close()
         if self.tree.descriptor >= 0:
             linux.close(self.tree.descriptor)
@@ -371,10 +367,10 @@ class Folder:
         self.close()
 
 
-def _give_lock_back(descriptor: int, inode: tuple[int, int]) -> None:
+def _release_lock(descriptor: int, inode: tuple[int, int]) -> None:
     with _locking:
         linux.close(descriptor)
-        _locked_here.discard(inode)
+        _locked_by_us.discard(inode)
 
 
 def _check(path: str) -> None:
@@ -382,15 +378,17 @@ def _check(path: str) -> None:
         raise PathRefused(f"{path!r} cannot be the path of a file: {reason}.")
 
 
-def _dress(temporary: Temporary, mtime_ns: int | None, mode: int | None) -> os.stat_result:
-    """Give the temporary the times and the mode of a new file; return its size and times."""
+def _set_times_and_mode(
+    temporary: Temporary, mtime_ns: int | None, mode: int | None
+) -> os.stat_result:
+    """Set the temporary's mtime and mode; return its stat."""
     descriptor = temporary.fileno()
     if mtime_ns is not None:
-        # A time beyond what the kernel can express is no reason to refuse the content.
+        # The content is worth more than a time that the kernel cannot express.
         try:
             linux.utime(descriptor, ns=(mtime_ns, mtime_ns))
         except OverflowError:
-            """It keeps that of now."""
+            """The file keeps the current time."""
     status = linux.fstat(descriptor)
     mode = _new_file_mode() if mode is None else mode
     if stat.S_IMODE(status.st_mode) != mode:
@@ -400,7 +398,7 @@ def _dress(temporary: Temporary, mtime_ns: int | None, mode: int | None) -> os.s
 
 @cache
 def _new_file_mode() -> int:
-    """Return 0666 less the umask, read without setting it: other threads may be making files."""
+    """Return 0666 less the umask, read from /proc: os.umask would change it for other threads."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("Umask:"):
             return 0o666 & ~int(line.split()[1], 8)

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from craftsync.core.model import OWN_FOLDER, Skipped
 from craftsync.core.paths import is_own
 from craftsync.errors import PathError, PathRefused, UsageError
-from craftsync.local.files import OpenFile, look
+from craftsync.local.files import OpenFile, stat_file
 from craftsync.local.folder import Folder
 from craftsync.local.tree import LinkInTheWay
 
@@ -412,7 +412,7 @@ class IgnoreRules:
     def _read(self, path: str) -> bytes | None:
         tree = self._folder.tree
         try:
-            if look(tree, path) is None:
+            if stat_file(tree, path) is None:
                 return None
         except PathRefused as error:
             if isinstance(error.__cause__, LinkInTheWay):

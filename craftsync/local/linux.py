@@ -1,9 +1,8 @@
-"""Every system call on a folder's disk: those of Python, and openat2, renameat2, syncfs and statfs.
+"""Every system call on a folder's disk: Python's, and openat2, renameat2, syncfs and statfs.
 
-The one file through which a linked folder is reached. Everybody calls `linux.stat(…)`
-and so on, and nobody imports the functions themselves: whoever replaces them
-here replaces the disk. Paths are names in an open folder (`dir_fd`); all raise
-`OSError` and know nothing of craftsync.
+The only access to a linked folder. Call `linux.stat(…)` and so on instead of
+importing the functions: tests replace them here to simulate a disk. Paths are
+names in an open folder (`dir_fd`); all functions raise `OSError`.
 """
 
 from __future__ import annotations
@@ -78,18 +77,19 @@ __all__ = [
 
 
 def fadvise_dontneed(descriptor: int) -> None:
-    """Have a file's content read from the disk again."""
+    """Drop a file's content from the page cache."""
     posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
 
 
 def is_open_for_writing(descriptor: int) -> bool | None:
-    """Tell whether any program has the file of a reading descriptor open, or mapped, for writing.
+    """Return whether any program has the file of a read-only descriptor open, or mapped, for writing.
 
-    `None` where the kernel does not tell: for another user's file, and on some filesystems.
-    fcntl(2): a read lease is granted only for a file that nobody has open for writing. It is given
-    back at once; a program that opens the file just then waits for that.
+    `None` if unknown: for another user's file, and on some filesystems. Takes a
+    read lease (fcntl(2)), granted only while nobody has the file open for
+    writing, and returns it at once; a program that opens the file in between
+    waits that long.
     """
-    # Whoever opens the file meanwhile has a signal sent here, and the usual one, SIGIO, would kill.
+    # A program that opens the file in between triggers a signal; the default, SIGIO, would kill us.
     fcntl(descriptor, F_SETSIG, SIGURG)
     try:
         fcntl(descriptor, F_SETLEASE, F_RDLCK)
@@ -142,8 +142,8 @@ def _how(flags: int, mode: int) -> ctypes.Array[ctypes.c_char]:
 def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
     """Open a path below a folder in one call that follows no symbolic link, on the way or at its end.
 
-    openat2(2), Linux 5.6. Where it is missing, or a sandbox forbids it, this
-    raises `OSError`: to be told from other failures only by walking.
+    openat2(2), Linux 5.6. Also raises `OSError` where the call is missing or a
+    sandbox forbids it; only walking the path distinguishes that from other errors.
     """
     how = _how(flags, mode)
     opened: int = _openat2(_OPENAT2, descriptor, os.fsencode(path), how, _HOW_SIZE)
@@ -153,7 +153,7 @@ def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
 
 
 def renameat2(source_fd: int, source: str, target_fd: int, target: str, flags: int) -> None:
-    """Rename with `NOREPLACE` or `EXCHANGE`; ENOSYS or EINVAL where the kernel or the filesystem cannot."""
+    """Rename with `NOREPLACE` or `EXCHANGE`; ENOSYS or EINVAL where kernel or filesystem lack it."""
     if not hasattr(_libc, "renameat2"):  # glibc has it since 2.28
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     _check(
@@ -168,10 +168,10 @@ def renameat2(source_fd: int, source: str, target_fd: int, target: str, flags: i
 
 
 def syncfs(descriptor: int) -> None:
-    """Write everything the descriptor's filesystem holds to disk.
+    """Flush the descriptor's filesystem to disk.
 
-    Since Linux 5.8 a write-back error since the descriptor was opened is
-    reported, once (syncfs(2)).
+    Since Linux 5.8 it reports, once, write-back errors since the descriptor was
+    opened (syncfs(2)).
     """
     _check(_libc.syncfs(descriptor))
 

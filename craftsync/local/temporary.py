@@ -1,9 +1,8 @@
 """Files being written, in `.craftsync/tmp`, and the free space they claim.
 
-A temporary file is written through its descriptor and, where the filesystem can
-(O_TMPFILE), has no name, so nothing needs a lock or cleaning up. A file is begun
-only if it fits and the reserve stays free. Space promised to other files of this
-process counts as taken.
+A temporary file has no name where the filesystem supports O_TMPFILE, so it
+needs no lock and no cleanup. A file is begun only if it fits and the reserve
+stays free; space claimed by other files of this process counts as used.
 """
 
 from __future__ import annotations
@@ -36,48 +35,48 @@ from craftsync.local.files import (
 from craftsync.local.tree import Tree
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What a disk, or a quota, without room answers."""
+"""Errors of a full disk or an exhausted quota."""
 
-_LOOK_EVERY = 16 << 20
-"""Bytes written to one file, or promised to small ones, between two looks at what is free."""
+_CHECK_EVERY = 16 << 20
+"""Bytes written to one file, or claimed by small ones, between two checks of the free space."""
 _PLENTY = 1 << 30
-"""Bytes free besides the reserve with which small files need no look each."""
+"""Bytes free beyond the reserve with which small files need no check each."""
 
 _REMEDY = "Free space on that disk, or set a smaller `reserve:` in the configuration."
 
-_promised: dict[int, int] = {}
-"""Bytes that files being written may still take, by device."""
+_claimed: dict[int, int] = {}
+"""Bytes claimed by files being written, by device."""
 _plenty: dict[int, _Plenty] = {}
-"""What a look at a device with plenty of room is good for, by device, while files are being written there."""
+"""By device: how much may be claimed without another check, while files are being written there."""
 _lock = threading.Lock()
 
 
-def _forget_promises() -> None:
-    """Begin anew in a forked child: the files, and whoever held the lock, are its parent's."""
+def _reset_claims() -> None:
+    """Reset in a forked child: the open files and the lock belong to the parent."""
     global _lock
     _lock = threading.Lock()
-    _promised.clear()
+    _claimed.clear()
     _plenty.clear()
 
 
-os.register_at_fork(after_in_child=_forget_promises)
+os.register_at_fork(after_in_child=_reset_claims)
 
 
 class _Plenty:
-    """A look at a device that had plenty of room: how much may be promised before the next one."""
+    """How much may be claimed on a device with plenty of space before the next check."""
 
     def __init__(self, reserve: Reserve) -> None:
         self._reserve = reserve
-        self._left = _LOOK_EVERY
+        self._left = _CHECK_EVERY
 
     def has(self, size: int, reserve: Reserve) -> bool:
-        """Tell whether a claim needs no look of its own; then it counts."""
+        """Return whether `size` bytes may be claimed without a check, and count them."""
         self._left -= size
         return self._left >= 0 and reserve is self._reserve
 
 
 class SpaceClaim:
-    """Bytes promised to one open file, given back as they are written; end it when the file is done."""
+    """Space claimed for one open file, released as it is written; call `end` when the file is done."""
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ class SpaceClaim:
         reserve: Reserve,
         status: os.stat_result | None = None,
     ) -> None:
-        """Claim room for a file of `size` bytes, less what it takes already (`status`); raises `NoSpace`."""
+        """Claim space for a file of `size` bytes, less its current blocks (`status`); raises `NoSpace`."""
         status = status or linux.fstat(descriptor)
         self._descriptor = descriptor
         self._device = status.st_dev
@@ -98,22 +97,22 @@ class SpaceClaim:
             if plenty is None or not plenty.has(self._left, reserve):
                 self._check(self._left)
             if self._left:
-                _promised[self._device] = _promised.get(self._device, 0) + self._left
+                _claimed[self._device] = _claimed.get(self._device, 0) + self._left
 
     def written(self, count: int) -> None:
-        """Note that so many bytes more are on the disk; raises `NoSpace` when others took what was free."""
+        """Record `count` more bytes on disk; raises `NoSpace` when other programs used the free space."""
         with _lock:
-            self._give_back(count)
+            self._release(count)
             self._unseen += count
-            if self._unseen >= _LOOK_EVERY:
+            if self._unseen >= _CHECK_EVERY:
                 self._unseen = 0
-                self._check(0, promised=0)
+                self._check(0, claimed=0)
 
     def end(self) -> None:
-        """Give back what was not needed; may be called twice."""
+        """Release the rest of the claim; may be called twice."""
         if self._left:
             with _lock:
-                self._give_back(self._left)
+                self._release(self._left)
 
     def __enter__(self) -> Self:
         return self
@@ -121,31 +120,31 @@ class SpaceClaim:
     def __exit__(self, *error: object) -> None:
         self.end()
 
-    def _give_back(self, count: int) -> None:
+    def _release(self, count: int) -> None:
         count = min(count, self._left)
         self._left -= count
         if count:
-            left = _promised.pop(self._device) - count
+            left = _claimed.pop(self._device) - count
             if left:
-                _promised[self._device] = left
+                _claimed[self._device] = left
             else:
                 _plenty.pop(self._device, None)
 
-    def _check(self, size: int, promised: int | None = None) -> None:
+    def _check(self, size: int, claimed: int | None = None) -> None:
         disk = linux.fstatvfs(self._descriptor)
         if not disk.f_blocks:
-            return  # A file system that does not know its size.
+            return  # The filesystem does not report its size.
         free = disk.f_bavail * disk.f_frsize
         kept = self._reserve.of(disk.f_blocks * disk.f_frsize)
-        taken = _promised.get(self._device, 0) if promised is None else promised
+        taken = _claimed.get(self._device, 0) if claimed is None else claimed
         spare = free - taken - size - kept
         if kept and spare < 0:
             raise no_space(
                 f"{_megabytes(size)} needed, {_megabytes(free)} free"
                 + (f" ({_megabytes(taken)} for files being written)" if taken else "")
-                + f", and {_megabytes(kept)} are to stay free"
+                + f", and {_megabytes(kept)} must stay free"
             )
-        if spare >= _PLENTY and promised is None:
+        if spare >= _PLENTY and claimed is None:
             _plenty[self._device] = _Plenty(self._reserve)
         else:
             _plenty.pop(self._device, None)
@@ -169,18 +168,17 @@ _SHARE_BLOCKS = 0x40049409
 """FICLONE, ioctl_ficlone(2)."""
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
-_NAMELESS = re.compile(r"[0-9a-f]{24}")
-"""The names that are given where the filesystem cannot do without."""
+_GENERATED_NAME = re.compile(r"[0-9a-f]{24}")
+"""The generated names, for filesystems that need one."""
 
 
 class Temporary:
     """A file being written under `.craftsync/tmp`, until `Folder.place` gives it its path.
 
-    One that was asked for by name survives `close` and is reopened by its
-    name, so that a partial download goes on. Any other is gone when closed, and
-    has no name at all where the filesystem can do that: a crash leaves nothing
-    of it. One with a name holds an flock while it is open, which keeps a sweep,
-    of this or another process, away from it. All methods but `give_name` raise
+    A file created with a name survives `close` and can be reopened by it, to
+    resume a download. Any other is removed by `close`, and where the filesystem
+    supports unnamed files by a crash too. A named file holds an flock while it
+    is open, so that no process sweeps it. All methods but `give_name` raise
     `PathError`, whose cause is the `OSError`.
     """
 
@@ -189,7 +187,7 @@ class Temporary:
         self._reserve = reserve or Reserve()
         self._claim: SpaceClaim | None = None
         self._inode: int | None = None
-        self._lasting = name is not None
+        self._survives_close = name is not None
         self._path = f"{TEMPORARIES}/{name}" if name is not None else None
         with path_errors(self._where):
             self._descriptor = _open_unnamed(tree) if self._path is None else -1
@@ -205,7 +203,7 @@ class Temporary:
         return self._descriptor
 
     def claim(self, size: int) -> None:
-        """Make sure that the file can grow to `size` bytes; raises `NoSpace`."""
+        """Claim the space for the file to grow to `size` bytes; raises `NoSpace`."""
         if self._claim is not None:
             self._claim.end()
         with path_errors(self._path or TEMPORARIES):
@@ -214,7 +212,7 @@ class Temporary:
             self._claim = SpaceClaim(self._descriptor, size, self._reserve, status)
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Write at an offset; raises `NoSpace` where the disk is full."""
+        """Write at an offset; raises `NoSpace` when the disk is full."""
         size = len(data)
         with path_errors(self._path or TEMPORARIES):
             try:
@@ -230,12 +228,12 @@ class Temporary:
                 self._claim.written(size)
 
     def note_written(self, count: int) -> None:
-        """Take so many bytes, which are on the disk now, off what was claimed; raises `NoSpace`."""
+        """Record `count` bytes that the kernel copied into the file; raises `NoSpace`."""
         if self._claim is not None:
             self._claim.written(count)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset`, fewer only at the end."""
+        """Return `length` bytes from `offset`, fewer only at the end of the file."""
         with path_errors(self._where):
             return read_block(self._descriptor, offset, length)
 
@@ -244,7 +242,7 @@ class Temporary:
             return linux.fstat(self._descriptor).st_size
 
     def inode(self) -> int:
-        """Return its inode number, as `LocalFile` has it."""
+        """Return its inode number as in `LocalFile`."""
         if self._inode is None:
             with path_errors(self._where):
                 self._inode = inode_of(linux.fstat(self._descriptor))
@@ -261,10 +259,7 @@ class Temporary:
             )
 
     def give_name(self, parent: int, name: str) -> None:
-        """Give it a place outside `.craftsync/tmp`, for good; raises `OSError`.
-
-        `FileExistsError` says that something is there already, which stays.
-        """
+        """Move it out of `.craftsync/tmp`; raises `OSError`, `FileExistsError` when the name is taken."""
         if self._path is None:
             rename.link_unnamed(self._descriptor, parent, name)
             return
@@ -274,7 +269,7 @@ class Temporary:
 
     def discard(self) -> None:
         """Remove the file, unless it was placed, and close it."""
-        self._lasting = False
+        self._survives_close = False
         self.close()
 
     def close(self) -> None:
@@ -282,7 +277,7 @@ class Temporary:
             return
         if self._claim is not None:
             self._claim.end()
-        if self._path is not None and not self._lasting:
+        if self._path is not None and not self._survives_close:
             with suppress(OSError), self._tree.parent(self._path) as (parent, name):
                 linux.unlink(name, dir_fd=parent)
         linux.close(self._descriptor)
@@ -296,9 +291,9 @@ class Temporary:
 
 
 def copy_content(source: OpenFile, target: Temporary) -> None:
-    """Share the blocks where the file system can, let the kernel copy, or copy by hand.
+    """Copy a file: as a reflink, else by the kernel, else block by block.
 
-    Raises `NoSpace` where the blocks cannot be shared and the copy does not fit.
+    Raises `NoSpace` when a copy without reflink does not fit.
     """
     with suppress(OSError):
         linux.ioctl(target.fileno(), _SHARE_BLOCKS, source.fileno())
@@ -324,14 +319,14 @@ def copy_content(source: OpenFile, target: Temporary) -> None:
 
 
 def _open_unnamed(tree: Tree) -> int:
-    """Open a new file without a name; -1 where the filesystem has none."""
+    """Open a new file without a name; -1 where the filesystem does not support it."""
     if not rename.can_link_unnamed():
         return -1
-    # The usual mode now saves a chmod later; without a name nobody can open it before.
+    # The final mode now saves a chmod later; nobody can open a file without a name.
     try:
         return linux.open_beneath(tree.descriptor, TEMPORARIES, _UNNAMED, 0o666)
     except OSError:
-        """The folder may have to be made first."""
+        """The folder may not exist yet."""
     with tree.directory(TEMPORARIES, make=True) as folder:
         try:
             return linux.open(".", _UNNAMED, 0o666, dir_fd=folder)
@@ -348,7 +343,7 @@ def _open_named(tree: Tree, path: str) -> int:
         linux.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = linux.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            # A sweep took it between open and lock, or it is nothing of ours.
+            # A sweep removed it between open and lock, or it is not our file.
             raise BlockingIOError
     except BlockingIOError as error:
         linux.close(descriptor)
@@ -357,20 +352,20 @@ def _open_named(tree: Tree, path: str) -> int:
 
 
 def exists(tree: Tree, name: str) -> bool:
-    """Tell whether an unfinished temporary of that name is there; raises `OSError` when nobody can tell."""
+    """Return whether an unfinished temporary called `name` exists; raises `OSError` when that is unknown."""
     try:
         return stat.S_ISREG(tree.status(f"{TEMPORARIES}/{name}").st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def is_nameless(name: str) -> bool:
-    """Tell whether a temporary of that name is of no use to anybody once it is closed."""
-    return _NAMELESS.fullmatch(name) is not None
+def is_generated_name(name: str) -> bool:
+    """Return whether a temporary's name was generated, so that nobody reopens it."""
+    return _GENERATED_NAME.fullmatch(name) is not None
 
 
 def sweep_temporaries(tree: Tree, wanted: Callable[[str], bool]) -> None:
-    """Remove the temporaries nobody has open, but for those whose names are `wanted`."""
+    """Remove temporaries that no process has open, except those whose names are `wanted`."""
     try:
         listing = tree.listing(TEMPORARIES)
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""What was displaced or deleted in a folder, until its retention ends.
+"""Replaced and deleted files of a folder, kept until their retention ends.
 
-It lies in `.craftsync/trash/<stamp>/<path>`. Stamps sort by age if whoever
-displaces makes them so. A second version of a path under the same stamp goes
-to `<stamp>-2`, and so on.
+They are in `.craftsync/trash/<stamp>/<path>`; stamps sort by age. A second
+version of a path under the same stamp goes to `<stamp>-2`, and so on.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from craftsync.local.scan import scan
 
 
 def entries(folder: Folder) -> Iterator[tuple[str, LocalFile]]:
-    """Yield (stamp, file) for everything in the trash; the file's path is the one it had."""
+    """Yield (stamp, file) for everything in the trash; the path is the original one."""
     for stamp in _stamps(folder):
-        # A folder of its own, for the path may be as long as one can be, without what is before it here.
+        # Opened as a folder of its own: prefixed by the trash, the longest paths would be too long.
         try:
             kept = Folder(f"{folder.path}/{TRASH}/{stamp}", folder.tree.listing(f"{TRASH}/{stamp}"))
         except (FileNotFoundError, NotADirectoryError):
             continue
-        with kept, suppress(RootError):  # It was purged meanwhile.
+        with kept, suppress(RootError):  # Purged since it was listed.
             for entry in scan(kept, None):
                 if not isinstance(entry, Skipped):
                     yield stamp, entry
@@ -53,7 +52,7 @@ def open_trashed(folder: Folder, stamp: str, path: str) -> OpenFile:
 
 
 def remove(folder: Folder, stamp: str, path: str) -> None:
-    """Remove one version for good; one that is not there is a success."""
+    """Remove one version for good; does nothing if it is absent."""
     place = f"{TRASH}/{stamp}/{path}"
     gone = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
     with path_errors(place), suppress(*gone), folder.tree.parent(place) as (descriptor, name):
@@ -62,10 +61,7 @@ def remove(folder: Folder, stamp: str, path: str) -> None:
 
 
 def purge(folder: Folder, before: str | None = None, but: Container[str] = ()) -> None:
-    """Remove for good what lies under stamps that sort before `before`; everything, without it.
-
-    What lies under the stamps in `but` stays.
-    """
+    """Remove for good everything with a stamp before `before` (default: all), except the stamps in `but`."""
     with path_errors(TRASH):
         for stamp in _stamps(folder):
             if stamp not in but and (before is None or stamp < before):
@@ -74,10 +70,10 @@ def purge(folder: Folder, before: str | None = None, but: Container[str] = ()) -
 
 
 def purge_unkept(folder: Folder, before: str) -> int:
-    """Remove what a crash left of versions that were not to be kept, if it has lain there since before that stamp.
+    """Remove files that a crash left in `UNKEPT` before the stamp `before`; return how many.
 
-    Return how many went. It waits as long as the others, for it may be an edit
-    that came in between and was not put back.
+    They are kept as long as the others, because one may be an edit that could
+    not be put back.
     """
     gone = 0
     with path_errors(TRASH), suppress(FileNotFoundError, NotADirectoryError):

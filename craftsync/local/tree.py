@@ -1,11 +1,10 @@
-"""A folder held open, and the one way to anything below it.
+"""An open folder, through which everything below it is reached.
 
-Every path is walked from there, by the kernel in one openat2 or name by name
+Every path is walked from it, by the kernel in one openat2 or name by name
 through directory descriptors, and no symbolic link is followed, so nothing
-outside the folder can be reached, whatever is swapped in meanwhile. No
-descriptor of a sub-folder outlives a call: the sub-folder may have been moved
-elsewhere. Raises `OSError`; callers know what that means for them, and have
-refused malformed paths before.
+outside the folder can be reached, whatever another program swaps in. No
+descriptor of a subfolder outlives a call, as the subfolder may be moved out.
+Raises `OSError`; paths must be well-formed.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from craftsync.local import linux
 from craftsync.net.waiting import after_fork
 
 WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a folder on the way is opened: for going through, which needs no right to list it."""
+"""Flags for opening a folder to walk through, which needs no permission to list it."""
 
 LISTING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a folder is opened to be listed."""
+"""Flags for opening a folder to list it."""
 
-_LOOKED_AT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_STAT = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _ATTEMPTS = 16
-"""How often making a folder is tried against somebody who keeps removing empty ones."""
+"""Attempts to make a folder while another program keeps removing empty ones."""
 
 
 class LinkInTheWay(NotADirectoryError):
-    """A symbolic link, `filename`, stands where the path needs a folder."""
+    """The path goes through a symbolic link, `filename`."""
 
 
 class Tree:
-    """What lies below one open directory descriptor, which stays its maker's to close."""
+    """Everything below one open directory descriptor, which the caller closes."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -46,11 +45,11 @@ class Tree:
 
     def _start(self) -> None:
         self.removing = threading.Lock()
-        """Held while empty folders are removed, and by who must not lose one it has just made."""
+        """Held while empty folders are removed, and while a new folder must not be removed."""
 
     @contextmanager
     def parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """Yield a descriptor of the folder that `path` lies in, and its last name.
+        """Yield a descriptor of the folder of `path`, and the last name.
 
         With `make`, missing folders are made. Raises `FileNotFoundError`, or
         `NotADirectoryError` (`LinkInTheWay` for a symbolic link).
@@ -63,7 +62,7 @@ class Tree:
 
     @contextmanager
     def directory(self, path: str, *, make: bool = False) -> Iterator[int]:
-        """Yield a descriptor to reach things by (not to list) of the folder at `path`; "" is the top."""
+        """Yield a descriptor of the folder at `path`, for `dir_fd` but not for listing; "" is the tree itself."""
         descriptor = self._open(path, make)
         try:
             yield descriptor
@@ -71,7 +70,7 @@ class Tree:
             self.release(descriptor)
 
     def open_parent(self, path: str, *, make: bool = False) -> tuple[int, str]:
-        """Return what `parent` yields; the caller gives the descriptor to `release` at once."""
+        """Return what `parent` yields; the caller must `release` the descriptor."""
         folder, _, name = path.rpartition("/")
         return self._open(folder, make), name
 
@@ -88,9 +87,9 @@ class Tree:
                 return linux.open(name, flags, dir_fd=descriptor)
 
     def status(self, path: str) -> os.stat_result:
-        """Look at what is at `path`, whatever it is."""
+        """Stat whatever is at `path`, without following a symbolic link."""
         try:
-            descriptor = linux.open_beneath(self.descriptor, path, _LOOKED_AT)
+            descriptor = linux.open_beneath(self.descriptor, path, _STAT)
         except FileNotFoundError:
             raise
         except OSError:
@@ -102,12 +101,12 @@ class Tree:
             linux.close(descriptor)
 
     def listing(self, path: str) -> int:
-        """Open the folder at `path` for being listed; the caller closes the descriptor."""
+        """Open the folder at `path` for listing; the caller closes the descriptor."""
         with self.directory(path) as descriptor:
             return linux.open(".", LISTING, dir_fd=descriptor)
 
     def remove_empty_parents(self, path: str) -> None:
-        """Remove the folders `path` lay in, from the innermost up to the first that is not empty."""
+        """Remove the folders of `path` that are empty, from the innermost up."""
         folder = path.rpartition("/")[0]
         with self.removing, suppress(OSError):
             while folder:
@@ -121,7 +120,7 @@ class Tree:
         try:
             return linux.open_beneath(self.descriptor, path, WALK)
         except OSError:
-            # Walking makes what is missing, tells what is in the way, and needs no openat2.
+            # Walking makes missing folders, finds what is in the way, and works without openat2.
             return self._walk(path, make)
 
     def _walk(self, path: str, make: bool) -> int:
@@ -140,9 +139,9 @@ class Tree:
 
 
 def give_owner(descriptor: int, like: os.stat_result) -> None:
-    """As root, give what was just made the owner of `like`: that of its folder, or of the file it replaces.
+    """As root, give a new file the owner of `like`: its folder, or the file it replaces.
 
-    A user who ran craftsync as root once must be able to go on without.
+    A user who once ran craftsync as root can then continue without.
     """
     if os.geteuid() == 0 and (like.st_uid or like.st_gid):
         with suppress(PermissionError):  # Root of a user namespace may not give everything away.

@@ -25,7 +25,7 @@ from craftsync.engine.identity import (
     learn,
     mark_of,
     report_recovery,
-    write_mark,
+    write_own_file,
 )
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options
@@ -116,7 +116,7 @@ def _confirm(
         for store, found, name in zip((source, target), marks, ("source", "target"), strict=True)
     ]
     if ids[1] is None and mark:
-        ids[1] = write_mark(target)
+        ids[1] = write_own_file(target)
         # A place without a mark has one now, also under its other name.
         ids[0] = mark_of(source)
     if ids[0] is not None and ids[0] == ids[1]:

@@ -330,7 +330,7 @@ class DirectoryStore(OnlyContent):
         """Make a temporary; the first time in a run, remove what a crash may have left of others."""
         if not self._swept:
             # Not those with a name: the folder may be somebody's root, with downloads to go on with.
-            self._folder.sweep_nameless()
+            self._folder.sweep_generated()
             self._swept = True
         return self._folder.temporary(size=size)
 

@@ -325,7 +325,7 @@ def test_folder_linked_twice_is_watched_once_with_a_reason(
     with running(craftsync):
         until(halted, "one of the two to halt")
         (reason,) = halted()
-    assert f"This craftsync keeps {root} in sync with another store already." in reason
+    assert f"This craftsync already keeps {root} in sync with another store." in reason
 
 
 def test_notify_command_runs_without_a_shell(

@@ -72,7 +72,7 @@ def test_of_ten_thousand_uploads_of_changing_files_none_is_torn(tmp_path: Path) 
         while stored + refused < 10_000:
             try:
                 with folder.open_file("a") as opened:
-                    in_writing = opened.may_be_in_writing(time.time_ns())
+                    in_writing = opened.may_still_be_written(time.time_ns())
                     source = RootSource(opened, UNPACED, Hashing(), in_writing=in_writing)
                     store.write("a", source, expect=store.stat("a"), operation=str(stored))
             except PathBusy:

@@ -22,7 +22,17 @@ from tests.support.serial_pool import SerialPool
 from tests.support.world import World, leftovers
 
 DIED = 9
-EFFECTS = {"write", "delete", "copy", "place", "displace", "move", "write_mark", "sync", "barrier"}
+EFFECTS = {
+    "write",
+    "delete",
+    "copy",
+    "place",
+    "displace",
+    "move",
+    "write_own_file",
+    "sync",
+    "barrier",
+}
 
 
 class Fuse:

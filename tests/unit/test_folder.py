@@ -116,7 +116,7 @@ def test_stat_and_read_leave_nothing_in_the_folder(folder: Folder, root: Path) -
     folder.sweep_temporaries()
     trash.purge(folder)
     assert not list(trash.entries(folder))
-    assert folder.read_mark("root-id") is None
+    assert folder.read_own_file("root-id") is None
     assert os.listdir(root) == ["a"]
 
 
@@ -336,7 +336,7 @@ def test_sweep_of_unnamed_temporary_files_keeps_named_ones(folder: Folder, root:
     put(root, ".craftsync/tmp/0123456789abcdef01234567", "x")
     with finished(folder, "x"):
         open_ones = set(leftovers(root)) - {"part", "0123456789abcdef01234567"}
-        folder.sweep_nameless()
+        folder.sweep_generated()
         assert set(leftovers(root)) == {"part", *open_ones}
 
 
@@ -513,10 +513,10 @@ def test_purge_removes_only_old_trash(folder: Folder, root: Path) -> None:
 
 
 def test_identity_file_is_written_once(folder: Folder, root: Path) -> None:
-    folder.write_mark("root-id", b"one")
+    folder.write_own_file("root-id", b"one")
     with pytest.raises(PathBusy):
-        folder.write_mark("root-id", b"two")
-    assert folder.read_mark("root-id") == b"one"
+        folder.write_own_file("root-id", b"two")
+    assert folder.read_own_file("root-id") == b"one"
     assert not leftovers(root)
 
 

@@ -125,13 +125,13 @@ def test_syncfs_reports_a_failure() -> None:
 
 def test_syncfs_and_timestamp_granularity_work_on_a_real_folder(here: int) -> None:
     linux.syncfs(here)
-    assert rename.stamp_step_ns(here) in (10_000_000, 2_000_000_000)
+    assert rename.timestamp_granularity_ns(here) in (10_000_000, 2_000_000_000)
 
 
 def test_unknown_filesystem_gets_two_second_timestamp_granularity() -> None:
     descriptor = os.open("/proc", os.O_RDONLY)
     try:
-        assert rename.stamp_step_ns(descriptor) == 2_000_000_000
+        assert rename.timestamp_granularity_ns(descriptor) == 2_000_000_000
     finally:
         os.close(descriptor)
 

@@ -14,7 +14,7 @@ from watchdog.events import (
 )
 from watchdog.observers.api import EventEmitter, EventQueue, ObservedWatch
 
-from craftsync.local.watch.dirty import LONGEST_UNREST, MOST_PATHS, Dirty, DirtyPaths
+from craftsync.local.watch.dirty import MAX_SETTLE_SECONDS, MOST_PATHS, Dirty, DirtyPaths
 from tests.support.clock import FakeClock
 
 NOTHING = Dirty(frozenset(), everything=False)
@@ -69,7 +69,7 @@ def test_constantly_written_file_is_due_after_thirty_seconds(
         dirty.change("log")
         clock.advance(0.25)
         rounds += 1
-    assert rounds * 0.25 == LONGEST_UNREST
+    assert rounds * 0.25 == MAX_SETTLE_SECONDS
 
 
 def test_deletion_settles_longer_than_an_edit(dirty: DirtyPaths, clock: FakeClock) -> None:
@@ -158,7 +158,7 @@ def test_old_name_of_a_renamed_busy_file_settles_like_a_deletion(
         clock.advance(0.25)
         if found := taken(dirty):
             handed_out.append((clock.monotonic(), found))
-    assert handed_out == [(1.5, {"log"}), (LONGEST_UNREST, {"log.1"})]
+    assert handed_out == [(1.5, {"log"}), (MAX_SETTLE_SECONDS, {"log.1"})]
 
 
 def test_events_of_every_watchdog_emitter_are_understood(
@@ -218,7 +218,7 @@ def test_a_million_events_use_bounded_memory(dirty: DirtyPaths, clock: FakeClock
         if not number % 1000:
             most = max(most, len(dirty))
     assert most <= MOST_PATHS
-    clock.advance(LONGEST_UNREST)
+    clock.advance(MAX_SETTLE_SECONDS)
     assert dirty.take().everything
 
 
@@ -241,7 +241,7 @@ def test_endless_burst_is_held_for_thirty_seconds_at_most(
             dirty.change(str(number))
         clock.advance(0.25)
         found = taken(dirty)
-    assert clock.monotonic() == LONGEST_UNREST
+    assert clock.monotonic() == MAX_SETTLE_SECONDS
     assert len(found) == 2_000
 
 

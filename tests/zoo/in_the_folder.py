@@ -15,8 +15,8 @@ MUTATIONS = (
     Mutation(
         "a file that changes while it is read is taken for whole",
         2,
-        "if look(self._tree, path) == self.file:",
-        "if look(self._tree, path) is not None:",
+        "if stat_file(self._tree, path) == self.file:",
+        "if stat_file(self._tree, path) is not None:",
         ("test_file_that_changes_while_open_fails_verification",),
     ),
     Mutation(
@@ -158,7 +158,7 @@ MUTATIONS = (
     Mutation(
         "many downloads at once each find the same space free",
         26,
-        "taken = _promised.get(self._device, 0) if promised is None else promised",
+        "taken = _claimed.get(self._device, 0) if claimed is None else claimed",
         "taken = 0",
         ("test_concurrent_downloads_reserve_their_space",),
     ),

@@ -168,8 +168,8 @@ MUTATIONS = (
     Mutation(
         "a deletion is handed out as soon as an edit",
         8,
-        "DELETION_PATIENCE = 1.0",
-        "DELETION_PATIENCE = 0.0",
+        "DELETE_SETTLE_SECONDS = 1.0",
+        "DELETE_SETTLE_SECONDS = 0.0",
         ("test_deletion_settles_longer_than_an_edit",),
     ),
     Mutation(

@@ -1,9 +1,8 @@
-"""Watching a root: which of its paths may have changed, and whether the watching can be relied on.
+"""Watching a folder: which paths may have changed, and whether events are reliable.
 
-Hints only: nothing here decides anything, and no property of a sync may rest
-on it. `inotify` emits the kernel's events into a queue, `dirty` is that queue
-and lets paths settle, `supervisor` notices when file watching stops and starts
-it anew. Knows nothing of stores and runs.
+Events are hints only: no guarantee of a sync may depend on them. `inotify`
+reads the kernel's events, `dirty` queues them until their paths settle, and
+`supervisor` restarts watching when it stops. Knows nothing of stores and runs.
 """
 
 from craftsync.local.watch.dirty import Dirty, DirtyPaths

@@ -1,7 +1,7 @@
-"""The queue of file events: which paths may have changed, until they have settled.
+"""The queue of file events: paths that may have changed, until they settle.
 
-Pure but for the lock: time is an argument. Takes watchdog's events, keeps one
-entry a path, and decides when each of them has come to rest.
+Pure except for the lock: time is an argument. Accepts watchdog's events and
+keeps one entry per path.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
 
-LONGEST_UNREST = 30.0
-"""Seconds after which a path that never rests is handed out all the same."""
+MAX_SETTLE_SECONDS = 30.0
+"""Seconds after which a path that keeps changing is returned anyway."""
 
-DELETION_PATIENCE = 1.0
-"""Seconds by which a deletion rests longer than an edit: an editor that deletes and
-writes anew is then one change."""
+DELETE_SETTLE_SECONDS = 1.0
+"""Seconds that a delete waits longer than an edit, so that an editor that deletes and
+rewrites a file makes one change."""
 
 MOST_PATHS = 10_000
-"""More paths than this are collapsed into their folders: a bound on memory, not on truth."""
+"""More paths than this are replaced by their folders, to bound memory."""
 
 _CROWD = 100
-"""Dirty paths in one folder from which on the folder stands for them."""
+"""Folders with at least this many dirty paths are collapsed first."""
 _BURST = 1_000
-"""Dirty paths from which on most have to have settled before any is handed out:
+"""With more dirty paths than this, none is returned until most have settled:
 one large run after a burst costs less than many during it."""
 
 
 class Dirty(NamedTuple):
-    """What has come to rest. With `everything`, the paths say nothing more."""
+    """The paths that have settled; with `everything`, any path may have changed."""
 
     paths: frozenset[str]
     everything: bool
@@ -41,10 +41,10 @@ class Dirty(NamedTuple):
 class DirtyPaths:
     """A bounded set of paths that may have changed; past the bound it means everything.
 
-    A path that is a folder stands for all below it. Any thread may add; one
-    thread waits and takes. Each path is handed out once it has been quiet for
-    `settle` seconds (a deletion for longer), and after `LONGEST_UNREST`
-    whether it is quiet or not. What was moved away goes with what arrived.
+    The path of a folder includes everything below it. Any thread may add; one
+    thread waits and takes. A path is returned once it has been quiet for
+    `settle` seconds (a delete for longer), and after `MAX_SETTLE_SECONDS` in any
+    case. Both ends of a move are returned together.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class DirtyPaths:
         self._clear()
 
     def _clear(self) -> None:
-        # These are ordered by the moment of the last event: the first is the first to settle.
+        # Ordered by the time of the last event: the first is the first to settle.
         self._edits: dict[str, float] = {}
         self._gone: dict[str, float] = {}
         self._departed: set[str] = set()
@@ -67,7 +67,7 @@ class DirtyPaths:
         self._everything_at: float | None = None
 
     def put(self, item: tuple[FileSystemEvent, object]) -> None:
-        """Take an event and its watch from an emitter, as watchdog's `EventQueue` does. Paths are relative."""
+        """Add an event with its watch, as watchdog's `EventQueue` does. Paths are relative."""
         event, _ = item
         path = str(event.src_path)
         if event.event_type == "deleted":
@@ -80,19 +80,19 @@ class DirtyPaths:
             self.change(path)
 
     def change(self, path: str) -> None:
-        """Something at the path was made, written, or came to it."""
+        """Record that something was created, written or moved to `path`."""
         self._mark(path)
 
     def delete(self, path: str) -> None:
-        """What was at the path is gone for good."""
+        """Record a delete."""
         self._mark(path, gone=True)
 
     def depart(self, path: str) -> None:
-        """What was at the path was moved elsewhere: out of the root, or to a path that changes too."""
+        """Record a move away from `path`, out of the folder or to a path that is reported too."""
         self._mark(path, gone=True, departed=True)
 
     def everything(self) -> None:
-        """More may have changed than can be listed."""
+        """Record that any path may have changed."""
         with self._changed:
             self._collapse_all()
 
@@ -103,20 +103,20 @@ class DirtyPaths:
             self._changed.notify()
 
     def __len__(self) -> int:
-        """Return how many paths are known to wait."""
+        """Return how many paths wait."""
         with self._changed:
             return len(self._first)
 
     @property
     def counted(self) -> int | None:
-        """How many paths wait; `None` while a folder, or everything, stands for more than is known."""
+        """How many paths wait; `None` while collapsed folders make the number unknown."""
         with self._changed:
             if self._everything_at is not None or self._folders:
                 return None
             return len(self._first)
 
     def wait(self, timeout: float) -> None:
-        """Return once `take` would hand something out, after `timeout` seconds, or after `wake`."""
+        """Return once `take` has something to return, after `timeout` seconds, or after `wake`."""
         with self._changed:
             end = self._monotonic() + timeout
             while not self._woken:
@@ -128,7 +128,7 @@ class DirtyPaths:
             self._woken = False
 
     def take(self) -> Dirty:
-        """Hand out what has settled by now; it is forgotten here."""
+        """Remove and return what has settled by now."""
         with self._changed:
             now = self._monotonic()
             if self._due(now) > now:
@@ -161,21 +161,21 @@ class DirtyPaths:
             self._bound()
 
     def _due(self, now: float) -> float:
-        """Return when something is to be handed out; infinity when nothing is dirty."""
+        """Return the time at which something settles; infinity when nothing is dirty."""
         first = next(iter(self._first.values()), None)
         if first is None:
             return float("inf")
-        overdue = first + LONGEST_UNREST
+        overdue = first + MAX_SETTLE_SECONDS
         if self._everything_at is not None:
             return min(overdue, self._everything_at + self._settle)
         edited, gone = _oldest(self._edits), _oldest(self._gone)
-        due = min(edited + self._settle, gone + self._settle + DELETION_PATIENCE)
+        due = min(edited + self._settle, gone + self._settle + DELETE_SETTLE_SECONDS)
         if due <= now < overdue and self._in_burst(now):
             return now + self._settle
         return min(due, overdue)
 
     def _in_burst(self, now: float) -> bool:
-        """Return whether many paths are dirty and more than a tenth of them were touched just now."""
+        """Return whether many paths are dirty and more than a tenth of them changed within `settle`."""
         if len(self._first) <= _BURST:
             return False
         tenth = len(self._first) // 10
@@ -185,14 +185,14 @@ class DirtyPaths:
     def _settled(self, now: float) -> Iterator[str]:
         quiet = now - self._settle
         yield from _until(self._edits, quiet)
-        yield from _until(self._first, now - LONGEST_UNREST)
-        yield from _until(self._gone, quiet - DELETION_PATIENCE)
+        yield from _until(self._first, now - MAX_SETTLE_SECONDS)
+        yield from _until(self._gone, quiet - DELETE_SETTLE_SECONDS)
         if _oldest(self._edits) <= quiet:
-            # What departed may be what has arrived: a run that sees both can carry out the rename.
+            # A run that sees both ends of a move can carry it out as a rename.
             yield from self._departed.intersection(_until(self._gone, quiet))
 
     def _bound(self) -> None:
-        """Past the bound, let folders stand for the crowds in them; the root stands for everything."""
+        """Past the bound, replace crowded folders' paths by the folders, then everything by "everything"."""
         if len(self._first) <= self._most:
             return
         crowds: dict[str, list[str]] = {}
@@ -208,8 +208,8 @@ class DirtyPaths:
             self._collapse_all()
 
     def _forget(self, path: str) -> None:
-        for moments in (self._edits, self._gone, self._first):
-            moments.pop(path, None)
+        for times in (self._edits, self._gone, self._first):
+            times.pop(path, None)
         self._departed.discard(path)
         self._folders.discard(path)
 
@@ -223,13 +223,13 @@ class DirtyPaths:
         self._everything_at = now
 
 
-def _oldest(moments: dict[str, float]) -> float:
-    return next(iter(moments.values()), float("inf"))
+def _oldest(times: dict[str, float]) -> float:
+    return next(iter(times.values()), float("inf"))
 
 
-def _until(moments: dict[str, float], latest: float) -> Iterator[str]:
-    """Yield the paths whose moment has passed; the moments come in order."""
-    for path, at in moments.items():
+def _until(times: dict[str, float], latest: float) -> Iterator[str]:
+    """Yield the paths with a time up to `latest`; the times are in order."""
+    for path, at in times.items():
         if at > latest:
             return
         yield path

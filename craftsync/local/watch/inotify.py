@@ -1,10 +1,10 @@
-"""Emits the kernel's file events of a root into a queue.
+"""Reads the kernel's file events of a folder into a queue.
 
-An emitter by watchdog's public API, with the kernel's calls declared here.
-watchdog's own emitter for inotify is not used: on an overflow it removes and
-adds every watch, which overflows the queue again; it hides refused watches,
-keeps those of folders that have left, dies of a folder that does, and queues
-without a bound.
+An emitter for watchdog's public API, with the system calls declared here.
+watchdog's own inotify emitter is not used: on an overflow it removes and adds
+every watch, which overflows the queue again; it hides refused watches, keeps
+those of folders that were moved out, crashes when a folder is, and its queue
+has no bound.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from craftsync.local.tree import Tree
 from craftsync.local.watch.dirty import DirtyPaths
 
 CANARY = "canary"
-"""The file in craftsync's own folder whose events show that the watching lives."""
+"""A file in craftsync's own folder, touched to check that events arrive."""
 
 # linux/inotify.h
 _MODIFY, _ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO = 0x2, 0x4, 0x8, 0x40, 0x80
@@ -36,8 +36,8 @@ _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
 _UNMOUNT, _Q_OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
 _ONLYDIR, _EXCL_UNLINK, _ISDIR = 0x0100_0000, 0x0400_0000, 0x4000_0000
 
-# What can change content, and rights, for a file may become readable. Opening and reading is
-# not among it, or hashing would wake us for ever.
+# Events that can change content or permissions. Without opens and reads, or our own hashing
+# would wake us forever.
 _CHANGES = _CREATE | _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _DELETE | _ATTRIB
 _CHANGES |= _ONLYDIR | _EXCL_UNLINK
 _ROOT_LEAVES = _MOVE_SELF | _DELETE_SELF
@@ -49,15 +49,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Inotify(EventEmitter):
-    """One kernel queue over one root, and the thread that reads it.
+    """The inotify queue of one folder, and the thread that reads it.
 
-    Make it, `start` it, `cover` the root; then `close` it. The plain attributes
-    are read by others and set here.
+    Create it, `start` it, `cover` the folder; then `close` it.
     """
 
     def __init__(self, tree: Tree, dirty: DirtyPaths, root: str) -> None:
         """`root` is the path of the tree. Raises `OSError` when the kernel allows no more queues."""
-        # The queue takes what EventQueue takes; a path waits in it once, so it has a bound.
+        # DirtyPaths has EventQueue's put, but holds each path once, so it is bounded.
         super().__init__(cast("EventQueue", dirty), ObservedWatch(root, recursive=True))
         self._tree = tree
         self._dirty = dirty
@@ -71,17 +70,17 @@ class Inotify(EventEmitter):
         self._poll.register(self._wake, select.POLLIN)
         self._guard = Lock()
         self._paths: dict[int, str] = {}
-        """Where the folder of each watch is."""
+        """The folder of each watch."""
         self._lost: set[int] = set()
-        """Watches whose folders left their places; one that is found elsewhere is taken out again."""
+        """Watches of folders that were moved away and not found again yet."""
         self._unseen: set[int] = set()
-        """Watches whose folders were not found (yet) since all of them were last looked for."""
+        """Watches of folders not found yet by the current `cover` of the whole folder."""
         self._own_watch = -1
         self.handled = 0
         self.canaries = 0
         self.exhausted = False
-        """The kernel allows no more watches: some folders have none."""
-        self.root_left = False
+        """Whether the kernel's limit of watches is reached, so that some folders have none."""
+        self.was_moved = False
         self.failure: str | None = None
         """Why the reading thread has ended."""
 
@@ -94,7 +93,7 @@ class Inotify(EventEmitter):
             os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """End the thread, if it was started, and all watches; may be called twice."""
+        """Stop the thread and remove all watches; may be called twice."""
         self.stop()
         if self.ident is not None:
             self.join()
@@ -104,7 +103,7 @@ class Inotify(EventEmitter):
         self._kernel = self._wake = -1
 
     def run(self) -> None:
-        """Read and handle events until stopped; whatever goes wrong is kept in `failure`."""
+        """Handle events until stopped; an error ends it and is kept in `failure`."""
         try:
             super().run()
         except Exception as error:  # noqa: BLE001 (a thread that died in silence would be worse)
@@ -112,7 +111,7 @@ class Inotify(EventEmitter):
             self._dirty.everything()
 
     def queue_events(self, timeout: float) -> None:
-        """Wait for events, however long, and queue what they mean."""
+        """Wait for events without a limit, and queue them."""
         self._poll.poll()
         try:
             block = os.read(self._kernel, _READ_BYTES)
@@ -122,11 +121,11 @@ class Inotify(EventEmitter):
             self._handle(watch, mask, name)
 
     def cover(self, path: str = "") -> None:
-        """Watch the folder at `path` and all below it; "" is the root.
+        """Watch the folder at `path` and all below it; "" is the whole tree.
 
-        Watches that are there already stay, and follow what has moved. Each
-        folder is watched before it is listed, so that nothing is missed
-        between. May be called while events are read.
+        Existing watches stay, and follow folders that were moved. A folder is
+        watched before it is listed, so that nothing is missed in between. May
+        be called while events are read.
         """
         if not path:
             with self._guard:
@@ -143,11 +142,11 @@ class Inotify(EventEmitter):
                 self._lose(self._unseen & self._paths.keys())
 
     @property
-    def hears_canary(self) -> bool:
+    def watches_canary(self) -> bool:
         return self._own_watch >= 0
 
     def drop_lost(self) -> None:
-        """Stop watching folders that have left the root; called now and then."""
+        """Remove watches of folders that were moved out; called now and then."""
         with self._guard:
             for watch in self._lost:
                 _libc.inotify_rm_watch(self._kernel, watch)
@@ -158,7 +157,7 @@ class Inotify(EventEmitter):
             self._own_watch = self._add(descriptor, _ATTRIB | _ONLYDIR)
 
     def _cover_one(self, path: str) -> list[str] | None:
-        """Watch one folder and return the folders in it; `None` where one is that cannot be watched."""
+        """Watch one folder and return the folders in it; `None` if it cannot be watched."""
         try:
             listing = self._tree.listing(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -182,7 +181,7 @@ class Inotify(EventEmitter):
             os.close(listing)
 
     def _is_at(self, listing: int, path: str) -> bool:
-        """Return whether an open folder is still there; a rename from now on will be handled later."""
+        """Return whether an open folder is still at `path`; a later rename is reported by an event."""
         if not path:
             return True
         with suppress(OSError):
@@ -190,7 +189,7 @@ class Inotify(EventEmitter):
         return False
 
     def _add(self, descriptor: int, mask: int) -> int:
-        """Return the number of the watch on an open folder, negative when there is none."""
+        """Watch an open folder; return the number of the watch, negative on failure."""
         place = f"/proc/self/fd/{descriptor}".encode()
         watch: int = _libc.inotify_add_watch(self._kernel, place, mask)
         if watch < 0 and ctypes.get_errno() == errno.ENOSPC:
@@ -205,23 +204,23 @@ class Inotify(EventEmitter):
         elif watch == self._own_watch:
             self.canaries += name == CANARY.encode()
         elif folder is None:
-            pass  # It has left the root, or its watch was removed.
+            pass  # The folder was moved out, or its watch removed.
         elif mask & _ENDS:
             self._end(watch, folder, mask)
         elif (path := _path_in(folder, name)) is not None:
             self._take(path, mask)
 
     def _end(self, watch: int, folder: str, mask: int) -> None:
-        """A watch has ended: its folder was removed or unmounted, or it is the root that has left."""
+        """Handle the end of a watch: its folder was removed or unmounted, or the whole tree was moved."""
         if mask & _IGNORED:
             with self._guard:
                 self._paths.pop(watch, None)
-        self.root_left = self.root_left or not folder
+        self.was_moved = self.was_moved or not folder
         if not folder or mask & _UNMOUNT:
             self._dirty.everything()
 
     def _take(self, path: str, mask: int) -> None:
-        """Queue what happened at a path. A folder stands for all that it holds."""
+        """Queue an event for a path; that of a folder includes everything below it."""
         if mask & _MOVED_FROM:
             if mask & _ISDIR:
                 self._leave(path)
@@ -230,12 +229,12 @@ class Inotify(EventEmitter):
             self.queue_event(FileDeletedEvent(path))
         else:
             if mask & _ISDIR:
-                # It is watched first: what comes into it from now on is heard.
+                # Watched first, so that no later change in it is missed.
                 self.cover(path)
             self.queue_event(FileModifiedEvent(path))
 
     def _leave(self, path: str) -> None:
-        """A folder has left its place, with all below it. If it is in the root still, it is covered there."""
+        """Mark the watches of a moved folder, and of those in it, as lost, until `cover` finds them elsewhere."""
         below = f"{path}/"
         with self._guard:
             places = self._paths.items()
@@ -250,7 +249,7 @@ class Inotify(EventEmitter):
 
 
 def _events(block: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield watch, mask and name of each event in what the kernel gave."""
+    """Yield (watch, mask, name) for each event in a block read from the kernel."""
     at = 0
     while at < len(block):
         watch, mask, _, length = _HEADER.unpack_from(block, at)
@@ -259,7 +258,7 @@ def _events(block: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _path_in(folder: str, name: bytes) -> str | None:
-    """Return the path of an entry of a folder; `None` for one that can take no part."""
+    """Return the path of an entry of a folder; `None` for one that is never synced."""
     try:
         text = name.decode()
     except UnicodeDecodeError:
@@ -270,7 +269,7 @@ def _path_in(folder: str, name: bytes) -> str | None:
 
 
 def _folders_in(listing: int, path: str) -> Iterator[str]:
-    """Yield the folders in an open one, without craftsync's own and those whose name is no text."""
+    """Yield the folders in an open folder, without craftsync's own and malformed names."""
     with os.scandir(listing) as entries:
         for entry in entries:
             inner = f"{path}/{entry.name}" if path else entry.name

@@ -1,9 +1,9 @@
-"""Keeps the watching of a root alive, and says whether it can be relied on.
+"""Keeps the watching of a folder alive, and reports whether its events are reliable.
 
-Watches die in silence: the reading thread, a kernel that allows no more, a
-root that was moved, replaced or unmounted. A check every second notices what
-can be seen, and a canary, a file of our own that is touched now and then,
-notices the rest. What has died is started again, with pauses that grow.
+Watching can stop silently: the reading thread dies, the kernel's limit is
+reached, the folder is moved, replaced or unmounted. A check every second
+detects most of that, and a canary, a file of our own that is touched now and
+then, the rest. Watching is then restarted, with growing pauses.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from craftsync.local.tree import Tree
 from craftsync.local.watch.dirty import DirtyPaths
 from craftsync.local.watch.inotify import CANARY, Inotify
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _CANARY_SECONDS = 60.0
-_CANARY_ANSWER = 5.0
+_CANARY_TIMEOUT = 5.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-"""Between attempts to watch again; after so long a life the next pause is the first once more."""
+"""The longest pause between restarts; after working this long, pauses start from the first again."""
 _CANARY_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether changes are noticed as they happen; if not, `reason` says why and what helps."""
+    """Whether events are reliable; if not, `reason` is the cause and the remedy."""
 
     healthy: bool
     reason: str | None = None
@@ -45,7 +45,7 @@ NOT_BEGUN = Health(False, "it has not begun")
 
 
 class Watch(Protocol):
-    """What marks the dirty paths of a root, from `start` to `stop`."""
+    """Records dirty paths of a folder from `start` to `stop`."""
 
     @property
     def health(self) -> Health: ...
@@ -53,7 +53,7 @@ class Watch(Protocol):
     def start(self) -> None: ...
 
     def refresh(self) -> None:
-        """Watch what has come without being noticed; called before everything is looked at."""
+        """Watch new folders whose events were missed; called before each full scan."""
         ...
 
     def stop(self) -> None: ...
@@ -63,7 +63,7 @@ MakeReader = Callable[[Tree, DirtyPaths, str], Inotify]
 
 
 class Supervisor:
-    """Watches a root through a reader that is replaced when it dies. Keeps `Watch`."""
+    """Watches a folder through a reader that it replaces when it fails. Implements `Watch`."""
 
     def __init__(
         self,
@@ -72,9 +72,9 @@ class Supervisor:
         clock: Clock,
         *,
         make_reader: MakeReader = Inotify,
-        every: float = _LOOK_SECONDS,
+        every: float = _CHECK_SECONDS,
     ) -> None:
-        """`every` is in seconds: how often to look whether the watching lives."""
+        """`every` is the seconds between health checks."""
         self._root = root
         self._dirty = dirty
         self._clock = clock
@@ -95,14 +95,14 @@ class Supervisor:
         return self._health
 
     def start(self) -> None:
-        """Begin to watch, and to check every second whether the watching lives."""
+        """Start watching, and a thread that checks its health."""
         with self._guard:
             self._begin()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End everything; may be called twice."""
+        """Stop watching; may be called twice."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -115,7 +115,7 @@ class Supervisor:
                 self._reader.cover()
 
     def check(self) -> None:
-        """Check once whether the watching lives; end what cannot be relied on, start what is due."""
+        """Check once: stop a reader that failed, start one that is due."""
         with self._guard:
             if self._reader is None:
                 self._begin_when_due()
@@ -130,14 +130,14 @@ class Supervisor:
         while not self._stopped.wait(self._every):
             try:
                 self.check()
-            except Exception as error:  # noqa: BLE001 (the supervisor itself must not die in silence)
+            except Exception as error:  # noqa: BLE001 (the supervisor itself must not die silently)
                 self._health = Health(False, f"the supervisor failed: {error}")
 
     def _begin_when_due(self) -> None:
         if self._clock.monotonic() < self._retry_at:
             return
         self._begin()
-        # What happened until now was not heard.
+        # Events until now were missed.
         self._dirty.everything()
 
     def _begin(self) -> None:
@@ -154,7 +154,7 @@ class Supervisor:
         self._judge(reader)
 
     def _judge(self, reader: Inotify) -> None:
-        """Say how far a living reader can be relied on."""
+        """Set the health from a working reader."""
         if reader.exhausted:
             self._health = Health(False, _too_few_watches(len(reader)))
             self._retry_at = self._clock.monotonic() + _LONGEST_PAUSE
@@ -168,7 +168,7 @@ class Supervisor:
         self._reader = None
 
     def _later(self, reason: str) -> None:
-        """Watch again later, and have everything scanned until then."""
+        """Schedule a restart, and report everything as dirty."""
         now = self._clock.monotonic()
         calm = now >= self._calm_at
         self._pause = _FIRST_PAUSE if calm else min(_LONGEST_PAUSE, self._pause * 2)
@@ -178,16 +178,16 @@ class Supervisor:
         self._dirty.everything()
 
     def _trouble(self, reader: Inotify) -> str | None:
-        """Return why the reader cannot be trusted any more, `None` while it can."""
+        """Return why the reader is no longer reliable, `None` while it is."""
         try:
             self._root.ensure_same()
         except RootError as error:
             return str(error)
-        if reader.root_left:
+        if reader.was_moved:
             return f"the folder {self._root.path} was moved, removed or unmounted"
         if reader.failure or not reader.is_alive():
             return f"File watching stopped: {reader.failure or 'its thread has ended'}."
-        if not self._canary.is_answered(reader):
+        if not self._canary.is_alive(reader):
             return "File watching stopped: no events arrive from the kernel."
         return None
 
@@ -201,40 +201,40 @@ class Supervisor:
 
 
 class _Canary:
-    """A file of our own that is touched now and then, and whose event has to come."""
+    """A file of our own that is touched now and then to see whether its event arrives."""
 
     def __init__(self, tree: Tree, clock: Clock) -> None:
         self._tree = tree
         self._clock = clock
         self._touched_at = 0.0
-        self._waiting_since: tuple[int, int] | None = None
+        self._counts_before: tuple[int, int] | None = None
 
     def begin(self) -> None:
-        """Start over with a new reader."""
-        self._waiting_since = None
+        """Reset for a new reader."""
+        self._counts_before = None
         self._touched_at = self._clock.monotonic() - _CANARY_SECONDS
 
-    def is_answered(self, reader: Inotify) -> bool:
-        """Touch the canary when it is time; tell whether the reader hears of it, or is still allowed to be late."""
+    def is_alive(self, reader: Inotify) -> bool:
+        """Touch the canary when due; return False once its event is overdue."""
         now = self._clock.monotonic()
-        if self._waiting_since is not None:
-            canaries, handled = self._waiting_since
+        if self._counts_before is not None:
+            canaries, handled = self._counts_before
             if reader.canaries != canaries:
-                self._waiting_since = None
-            elif now - self._touched_at >= _CANARY_ANSWER:
-                # One that has handled other events since is busy, not dead.
-                self._waiting_since = (canaries, reader.handled)
+                self._counts_before = None
+            elif now - self._touched_at >= _CANARY_TIMEOUT:
+                # A reader that has handled other events since is busy, not dead.
+                self._counts_before = (canaries, reader.handled)
                 self._touched_at = now
                 return reader.handled != handled
-        elif reader.hears_canary and now - self._touched_at >= _CANARY_SECONDS:
-            self._waiting_since = (reader.canaries, reader.handled)
+        elif reader.watches_canary and now - self._touched_at >= _CANARY_SECONDS:
+            self._counts_before = (reader.canaries, reader.handled)
             self._touched_at = now
             if not self._touch():
-                self._waiting_since = None
+                self._counts_before = None
         return True
 
     def _touch(self) -> bool:
-        """Give the canary new times; without a place to write there is nothing to wait for."""
+        """Touch the canary; return False if it cannot be written, so that no event is expected."""
         try:
             with self._tree.parent(f"{OWN_FOLDER}/{CANARY}", make=True) as (folder, name):
                 descriptor = os.open(name, _CANARY_FLAGS, 0o600, dir_fd=folder)
