@@ -85,8 +85,8 @@ MUTATIONS = (
     Mutation(
         "a file saved in the instant of its removal is not compared",
         18,
-        "        if not _matches(_status(slot), expect):\n            _put_back(slot, origin, expect.path)",
-        "        if False:\n            _put_back(slot, origin, expect.path)",
+        "        if not _matches(_status(slot), expect):\n            _restore_name(slot, origin, expect.path)",
+        "        if False:\n            _restore_name(slot, origin, expect.path)",
         ("test_save_at_the_moment_of_deletion_is_kept",),
     ),
     Mutation(
