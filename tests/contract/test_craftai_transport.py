@@ -138,7 +138,7 @@ def test_streamed_body_that_ends_early_raises(connections: Connections) -> None:
         connections.sent("GET", f"http://{place}/", {}) as answer,
     ):
         assert answer.read(100) == b"short"
-        with pytest.raises(OSError, match="4 bytes before its end"):
+        with pytest.raises(OSError, match="4 bytes early"):
             answer.read(100)
 
 

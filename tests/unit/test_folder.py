@@ -105,7 +105,7 @@ def test_moved_replaced_or_deleted_root_is_detected(folder: Folder, root: Path) 
     with pytest.raises(RootError):
         folder.ensure_same()
     root.mkdir()
-    with pytest.raises(RootError, match="not the folder it was"):
+    with pytest.raises(RootError, match="was moved, replaced or mounted over"):
         folder.ensure_same()
 
 
@@ -580,7 +580,7 @@ def test_folder_locked_by_this_process_is_known_despite_its_lock_file(
     with Folder.open(tmp_path / "root") as first, Folder.open(tmp_path / "root") as second:
         first.lock(elsewhere)
         (tmp_path / "root/.craftsync/lock").write_text(written)
-        with pytest.raises(LockedError, match="This craftsync keeps"):
+        with pytest.raises(LockedError, match="This craftsync already keeps"):
             second.lock(elsewhere)
         first.close()
         second.lock(elsewhere)
