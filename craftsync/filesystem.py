@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.core import has_magic
+from fsspec.implementations.local import LocalFileSystem, make_path_posix
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from craftsync import objects
@@ -236,6 +237,62 @@ class DataStoreFileSystem(AbstractFileSystem):
         self._data.download_data_store_object(name, target)
         callback.relative_update(1)
 
+    def get(
+        self,
+        rpath: Any,
+        lpath: Any,
+        recursive: bool = False,
+        callback: Callback = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Download objects and folders as fsspec does; all below one folder several at once."""
+        is_all = recursive and maxdepth is None and _are_plain(rpath, lpath)
+        root = self._strip_protocol(rpath)
+        found = self.find(root) if is_all else []
+        if found in ([], [root]):
+            super().get(rpath, lpath, recursive, callback, maxdepth, **kwargs)
+            return
+        target = make_path_posix(lpath).rstrip("/")
+        is_folder = lpath.endswith("/") or os.path.isdir(target)
+
+        def fetch(pair: tuple[str, str]) -> None:
+            os.makedirs(os.path.dirname(pair[1]), exist_ok=True)
+            self._data.download_data_store_object(*pair)
+
+        with builtin_kinds():
+            store = self._data.opened()
+        pairs = _paired(found, root, target, into=is_folder and not rpath.endswith("/"))
+        callback.set_size(len(found))
+        for _ in objects.at_once(pairs, fetch, store):
+            callback.relative_update(1)
+
+    def put(
+        self,
+        lpath: Any,
+        rpath: Any,
+        recursive: bool = False,
+        callback: Callback = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Upload files and folders as fsspec does; all below one folder several at once."""
+        is_all = recursive and maxdepth is None and _are_plain(lpath, rpath)
+        if not is_all or not os.path.isdir(root := make_path_posix(lpath).rstrip("/")):
+            super().put(lpath, rpath, recursive, callback, maxdepth, **kwargs)
+            return
+        target, files = self._strip_protocol(rpath), LocalFileSystem().find(root)
+        into = not lpath.endswith("/") and (rpath.endswith("/") or self.isdir(target))
+
+        def send(pair: tuple[str, str]) -> None:
+            self.put_file(*pair, **kwargs)
+
+        with builtin_kinds():
+            store = self._data.opened_to_change(create=True)
+        callback.set_size(len(files))
+        for _ in objects.at_once(_paired(files, root, target, into=into), send, store):
+            callback.relative_update(1)
+
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """Copy an object, where the store can by itself. A folder takes nothing to copy."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
@@ -346,6 +403,21 @@ class DataStoreFile(AbstractBufferedFile):
     def discard(self) -> None:
         """Drop what was written; the object stays as it was."""
         self._content.close()
+
+
+def _are_plain(source: Any, target: Any) -> bool:
+    """Tell whether a call names one path here and one there."""
+    return isinstance(source, str) and isinstance(target, str) and not has_magic(source)
+
+
+def _paired(
+    paths: Iterable[str], root: str, target: str, *, into: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield each path below a root with its place below the target, or below the root's name in there."""
+    start = f"{target}/{root.rpartition('/')[2]}" if into else target
+    for path in paths:
+        inside = path.removeprefix(root).lstrip("/")
+        yield path, f"{start.rstrip('/')}/{inside}" if start else inside
 
 
 def _object_entry(item: ObjectInformation) -> dict[str, Any]:

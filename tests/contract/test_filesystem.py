@@ -190,6 +190,29 @@ def test_folder_is_removed_with_all_below_and_nothing_beside(
     assert fs.find("") == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_folder_is_uploaded_and_downloaded_with_all_below(
+    kind: str, open_fs: Callable[[str], DataStoreFileSystem], tmp_path: Path
+) -> None:
+    fs = open_fs(kind)
+    (tmp_path / "sent/deep").mkdir(parents=True)
+    for name in ("a", "b", "deep/c", "deep/é"):
+        (tmp_path / "sent" / name).write_text(name)
+    fs.put(f"{tmp_path}/sent", "new", recursive=True)
+    fs.put(f"{tmp_path}/sent", "new", recursive=True)
+    fs.put(f"{tmp_path}/sent/", "flat", recursive=True)
+    assert fs.find("new/sent") == [f"new/sent/{name}" for name in ("a", "b", "deep/c", "deep/é")]
+    assert fs.find("flat/deep") == ["flat/deep/c", "flat/deep/é"]
+    fs.get("flat", f"{tmp_path}/brought", recursive=True)
+    assert (tmp_path / "brought/deep/é").read_text() == "deep/é"
+    fs.get("flat", f"{tmp_path}/brought", recursive=True)
+    assert (tmp_path / "brought/flat/a").read_text() == "a"
+    fs.get("", f"{tmp_path}/all", recursive=True)
+    assert (tmp_path / "all/new/sent/b").read_text() == "b"
+    with pytest.raises(FileNotFoundError):
+        fs.get("absent", f"{tmp_path}/absent", recursive=True)
+
+
 def test_discarded_write_leaves_the_object_as_it_was(
     open_fs: Callable[[str], DataStoreFileSystem],
 ) -> None:
