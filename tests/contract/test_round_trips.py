@@ -35,7 +35,7 @@ def test_listing_of_another_bucket_deletes_nothing_in_the_folder(
         del fake.buckets[BUCKET]
         fake.bucket(BUCKET)
         (root / "c").write_text("c")
-        for run in (craftsync.sync, craftsync.push, craftsync.pull):
+        for run in (craftsync.push, craftsync.pull, craftsync.sync):
             with pytest.raises(StoreChanged, match="lost its mark"):
                 run(root, f"s3://{BUCKET}", delete=True, force_delete=True, **options)
         assert not fake.bucket(BUCKET).versions
