@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import threading
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from craftsync.errors import ListingBroken, StoreMissing, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store
 from craftsync.stores.s3.listing import BrokenPage, Page, entries, parse
-from tests.contract.conftest import OpenS3
+from craftsync.stores.s3.shares import PAGES_AHEAD, SHARES_AT_ONCE
+from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import (
     NAMESPACE,
@@ -30,6 +32,9 @@ from tests.support.fake_s3 import (
     listing_page,
     scripted,
 )
+from tests.support.s3 import PERSONALITIES, served
+from tests.support.s3.bucket import Stored
+from tests.support.waves import HeldS3, counting, wait_for_sleep
 
 Serve = Callable[..., tuple[S3Store, Proxy]]
 IN_ORDER, ANY_ORDER = ProbedFacts(), ProbedFacts(sorted_listing=False)
@@ -79,7 +84,7 @@ def test_listing_with_a_broken_page_raises(serve: Serve, fault: str, bad_page: i
 
     def script(request: Request) -> Answer:
         nonlocal count
-        count += 1
+        count += "start-after" not in request.query  # Those are of shares further ahead.
         answer = good(request)
         return answer._replace(body=BROKEN[fault](answer.body)) if count == bad_page else answer
 
@@ -173,6 +178,50 @@ def test_parallel_range_listings_form_the_whole_in_order(
     store, _ = serve(listing_of(numbered(900), page=100))
     assert paths(store, boundaries=boundaries) == numbered(900)
     assert paths(store, "dir/0003", boundaries=boundaries) == numbered(400)[300:]
+
+
+KEYS_LIKE = {
+    "numbers": lambda rng: f"data/{rng.randrange(10**6):06}.csv",
+    "numbers of any length": lambda rng: f"{rng.randrange(10**5)}",
+    "digests": lambda rng: rng.randbytes(8).hex(),
+    "dates": lambda rng: f"y=202{rng.randrange(4)}/m={rng.randrange(1, 13):02}/{rng.random()}",
+    "words": lambda rng: "/".join(rng.choices(("été", "Zoo", "a b", "naïve", "x"), k=6)),
+    "folders of unlike size": lambda rng: f"{rng.choice('abbbbbbc')}/{rng.randrange(10**4)}",
+    "any text": lambda rng: "".join(map(chr, rng.choices((32, 47, 122, 233, 8364, 66000), k=9))),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS_LIKE)
+def test_first_listing_in_shares_yields_each_key_once_in_order(serve: Serve, kind: str) -> None:
+    rng = random.Random(kind)
+    keys = sorted({KEYS_LIKE[kind](rng) for _ in range(1500)}, key=str.encode)
+    keys = [key for key in keys if "//" not in key and key.strip("/") == key]
+    store, proxy = serve(listing_of(keys, page=20))
+    assert paths(store) == keys
+    assert len(proxy.requests) <= 1.5 * len(keys) / 20 + 10
+
+
+def test_first_listing_of_many_pages_waits_for_few(open_s3: OpenS3) -> None:
+    fake = HeldS3(PERSONALITIES["plain"])
+    bucket = fake.bucket(BUCKET)
+    for path in numbered(400):
+        bucket.put(fake.personality, path, Stored(b"", "e", 0, "v"))
+    fake.most_listed = 10
+    with counting() as fake.waves, served(fake) as server:
+        store = open_s3(server, prefix="", facts=IN_ORDER)
+        assert paths(store) == numbered(400)
+        requests, waits = fake.waves.counted()
+    assert requests.total() <= 48
+    assert waits <= 15
+
+
+def test_listing_fetches_only_a_few_pages_ahead(serve: Serve) -> None:
+    store, proxy = serve(listing_of(numbered(20_000), page=10))
+    with closing(store.list()) as entries:  # type: ignore[type-var]
+        next(entries)
+        wait_for_sleep()
+        assert len(proxy.requests) >= PAGES_AHEAD
+        assert len(proxy.requests) <= SHARES_AT_ONCE * (PAGES_AHEAD + 1)
 
 
 def test_abandoned_listing_leaves_no_thread(serve: Serve) -> None:

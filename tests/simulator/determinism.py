@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from itertools import chain
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 from craftsync.stores import retrying, sources
 from craftsync.stores.s3 import listing, multipart
+from craftsync.stores.s3.shares import PagesOf, Share
 
 
 class SerialExecutor:
@@ -43,6 +44,15 @@ class SerialExecutor:
         pass
 
 
+def fetched_in_turn(shares: Iterable[Share], pages_of: PagesOf[Any]) -> Iterator[Any]:
+    """Yield the pages of all shares of a listing, one after the other."""
+    order = deque(shares)
+    while order:
+        share = order.popleft()
+        yield from pages_of(share)
+        order.extendleft(share.rest)
+
+
 @contextmanager
 def replaced(*places: tuple[Any, str, Any]) -> Iterator[None]:
     """Set attributes of modules, and set them back."""
@@ -62,7 +72,7 @@ def seeded(chance: Random) -> Iterator[None]:
     with replaced(
         (sources, "ThreadPoolExecutor", SerialExecutor),
         (multipart, "ThreadPoolExecutor", SerialExecutor),
-        (listing, "_fetched_ahead", chain.from_iterable),
+        (listing, "fetched_ahead", fetched_in_turn),
         (retrying, "random", SimpleNamespace(Random=lambda: Random(chance.random()))),
         (uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
         (secrets, "token_hex", lambda size: chance.randbytes(size).hex()),

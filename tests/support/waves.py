@@ -62,13 +62,12 @@ class Waves:
 
     def run(self) -> None:
         """Answer what is held, wave by wave, until `end`."""
-        own = threading.get_native_id()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._held or self._ends)
                 if not self._held:
                     return
-            _wait_for_sleep(own, _accepting())
+            wait_for_sleep()
             with self._changed:
                 held, self._held = self._held, []
                 self.waves.append([name for name, _ in held])
@@ -103,8 +102,9 @@ def _accepting() -> list[int | None]:
     ]
 
 
-def _wait_for_sleep(own: int, restless: list[int | None]) -> None:
-    """Return once all threads but the own one have been asleep from one look to the next, a few times over."""
+def wait_for_sleep() -> None:
+    """Return once all other threads have been asleep from one look to the next, a few times over."""
+    own, restless = threading.get_native_id(), _accepting()
     before, same = None, 0
     while same < _LOOKS:
         time.sleep(_LOOK_SECONDS)  # noqa: TID251 (no thread tells anybody that it waits)

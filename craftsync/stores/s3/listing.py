@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, repeat
 from operator import lt
-from queue import SimpleQueue
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -28,11 +26,11 @@ from xml.etree import ElementTree
 from craftsync.clock import Clock
 from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import is_own, left_out, level_of, malformed, subfolder
-from craftsync.errors import Interrupted, StoreUnavailable
 from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
 from craftsync.stores.s3.objects import modified_ns_of, version_of
+from craftsync.stores.s3.shares import LAST, Share, fetched_ahead
 
 _PLAIN_ENTRY = re.compile(
     r"<Contents>\s*+<Key>([^<&]*+)</Key>\s*+"
@@ -220,20 +218,8 @@ Parameters = list[tuple[str, str]]
 FetchPage = Callable[[Parameters], bytes]
 """Sends one listing request with these parameters."""
 
-PAGES_AHEAD = 8
-RANGES_AT_ONCE = 4
 EMPTY_PAGES_ALLOWED = 100
 """A server may send empty pages, while it skips deleted versions for instance, but not for ever."""
-
-_LAST = "\U0010ffff"
-"""Sorts after every other character."""
-
-
-class Range(NamedTuple):
-    """The keys after `after` up to and including `last`; empty and `None` for no bound."""
-
-    after: str = ""
-    last: str | None = None
 
 
 def patient(fetch: FetchPage, clock: Clock) -> FetchPage:
@@ -281,16 +267,18 @@ class Listing:
     ) -> Iterator[RemoteObject | Skipped]:
         """Yield what is below a prefix, in the order of the paths, or raise `ListingBroken`.
 
-        Boundaries only decide which ranges are asked for at once; whatever they
-        are, every key lies in exactly one range. A server without an order is
-        listed in one go, and its order is passed on.
+        Boundaries only decide which shares are asked for at once; whatever they
+        are, every key lies in exactly one share. Without any, shares are cut off
+        as pages arrive. A server without an order is listed in one go, and its
+        order is passed on.
         """
         own, hidden = is_own(prefix), left_out(prefix, nested_own=nested_own)
         cuts = self._cuts(prefix, boundaries) if self._in_order else []
         bounds = zip(["", *cuts], [*cuts, None], strict=True)
-        ranges = [Range(after, last) for after, last in bounds]
+        shares = [Share(after, last) for after, last in bounds]
+        pages = partial(self._pages, prefix, own=own, cuts=self._in_order and not cuts)
         try:
-            for page in _fetched_ahead([self._pages(prefix, span, own=own) for span in ranges]):
+            for page in fetched_ahead(shares, pages):
                 self.count += len(page.keys)
                 yield from entries(page, self._root, hidden, raw=self._raw)
         except BrokenPage as error:
@@ -301,7 +289,7 @@ class Listing:
         prefix = f"{folder}/" if folder else ""
         hidden, seen = left_out(prefix), set[str]()
         try:
-            for page in self._pages(prefix, Range(), own=True, one_level=True):
+            for page in self._pages(prefix, Share(), own=True, one_level=True):
                 # Some servers know no delimiter, and list everything.
                 found = level_of(entries(page, self._root, hidden, raw=self._raw), folder)
                 paths = (key[len(self._root) :].removesuffix("/") for key in page.folders)
@@ -318,17 +306,20 @@ class Listing:
         return sorted({self._root + path for path in boundaries if path.startswith(prefix)})
 
     def _pages(
-        self, prefix: str, span: Range, *, own: bool, one_level: bool = False
+        self, prefix: str, share: Share, *, own: bool, cuts: bool = False, one_level: bool = False
     ) -> Iterator[Page]:
-        """Yield the pages of one range, each checked against the one before."""
+        """Yield the pages of one share, each checked against the one before; with `cuts`, what is far ahead is cut off."""
         own_folder = f"{self._root}{OWN_FOLDER}/"
-        after, token, seen, empty = span.after, None, set[str](), 0
+        after, token, seen, empty = share.after, None, set[str](), 0
         while True:
             query = self._query(self._root + prefix, after, token)
             page = parse(self._fetch([*query, ("delimiter", "/")] if one_level else query))
             self._check_order(page, after)
-            yield page if span.last is None else _up_to(page, span.last)
-            if page.token is None or (page.keys and span.last and page.keys[-1] >= span.last):
+            if cuts and page.token is not None:
+                # What is passed over tells nothing of what comes behind it.
+                share.cut_ahead([key for key in page.keys if own or not key.startswith(own_folder)])
+            yield page if share.last is None else _up_to(page, share.last)
+            if page.token is None or (page.keys and share.last and page.keys[-1] >= share.last):
                 return
             empty = 0 if page.keys or page.folders else empty + 1
             if page.token in seen or empty > EMPTY_PAGES_ALLOWED:
@@ -337,7 +328,7 @@ class Listing:
             token, after = page.token, page.keys[-1] if page.keys else after
             if self._in_order and not own and after.startswith(own_folder):
                 # Nobody asked for trash and temporary objects, of which there may be many.
-                token, after = None, own_folder + _LAST
+                token, after = None, own_folder + LAST
 
     def _query(self, prefix: str, after: str, token: str | None) -> Parameters:
         query = [("encoding-type", "url"), ("max-keys", str(self._page))]
@@ -359,62 +350,6 @@ def _up_to(page: Page, last: str) -> Page:
     if not page.keys or page.keys[-1] <= last:
         return page
     return page.first(sum(key <= last for key in page.keys))
-
-
-def _fetched_ahead(ranges: Sequence[Iterator[Page]]) -> Iterator[Page]:
-    """Yield the pages of all ranges one after the other, while a few ranges are fetched ahead."""
-    waiting = deque(ranges)
-    active: deque[_Ahead] = deque()
-    try:
-        while waiting or active:
-            while waiting and len(active) < RANGES_AT_ONCE:
-                active.append(_Ahead(waiting.popleft()))
-            yield from active[0].pages()
-            active.popleft()
-    finally:
-        for ahead in active:
-            ahead.stop()
-
-
-class _Ahead:
-    """Fetches the pages of one range in a thread of its own, up to `PAGES_AHEAD` before they are asked for."""
-
-    def __init__(self, pages: Iterator[Page]) -> None:
-        self._pages = pages
-        self._ready: SimpleQueue[Page | Exception | Interrupted | None] = SimpleQueue()
-        self._room = threading.Semaphore(PAGES_AHEAD)
-        self._stopped = False
-        after_fork(self, _Ahead._lose)
-        threading.Thread(target=self._run, name="listing", daemon=True).start()
-
-    def pages(self) -> Iterator[Page]:
-        while (page := self._ready.get()) is not None:
-            if isinstance(page, Exception | Interrupted):
-                raise page
-            yield page
-            self._room.release()
-
-    def _lose(self) -> None:
-        """Let the reader know that the thread stayed in the parent process."""
-        self._ready = SimpleQueue()
-        self._room = threading.Semaphore(PAGES_AHEAD)
-        self._ready.put(StoreUnavailable("The listing was begun by a parent process."))
-
-    def stop(self) -> None:
-        """Let the thread end after the request it is waiting for, if any."""
-        self._stopped = True
-        self._room.release()
-
-    def _run(self) -> None:
-        try:
-            for page in self._pages:
-                self._ready.put(page)
-                self._room.acquire()
-                if self._stopped:
-                    return
-            self._ready.put(None)
-        except (Exception, Interrupted) as error:  # noqa: BLE001 (the reader raises it; this thread has nobody to tell)
-            self._ready.put(error)
 
 
 _MOST_PATHS = 20_000

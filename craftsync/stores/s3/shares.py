@@ -1,0 +1,181 @@
+"""A listing in shares of the keys, several of which are fetched at once.
+
+Where nothing is known of the keys, each share cuts off what lies more than a few
+pages ahead of it, as far as its own keys tell, for another one to begin there.
+Where that was wrong, a share is longer, shorter or empty, and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from queue import SimpleQueue
+from string import ascii_lowercase, ascii_uppercase, digits, printable
+from typing import Generic, TypeVar
+
+from craftsync.errors import Interrupted, StoreUnavailable
+from craftsync.net.waiting import after_fork
+
+T = TypeVar("T")
+
+LAST = "\U0010ffff"
+"""Sorts after every other character."""
+
+PAGES_AHEAD = 8
+"""Pages of a share that are kept until they are asked for, and after which another share begins."""
+SHARES_AT_ONCE = 8
+_PAGES_TO_A_CUT = PAGES_AHEAD + 4
+"""A share that has more was cut off too far ahead, and is cut again."""
+
+_ALPHABETS = (
+    digits,
+    digits + "abcdef",
+    digits + ascii_lowercase,
+    digits + ascii_uppercase + ascii_lowercase,
+    "".join(sorted(set(printable) - set("\t\n\r\x0b\x0c"))),
+)
+"""What keys are likely made of, each in the order of its characters."""
+_CHARACTERS = 8
+"""So many from the first one on in which the keys of a page differ are looked at."""
+
+
+class Share:
+    """The keys after `after` up to and including `last`; empty and `None` for no bound.
+
+    `rest` are shares that were cut off its end, the last one first.
+    """
+
+    def __init__(self, after: str = "", last: str | None = None) -> None:
+        self.after = after
+        self.last = last
+        self.rest = deque[Share]()
+        self._pages = 0
+
+    def cut_ahead(self, keys: Sequence[str]) -> None:
+        """Cut off what lies some pages behind a page with these keys, if the share may be so long."""
+        if not keys:
+            return
+        self._pages += 1
+        if self._pages % _PAGES_TO_A_CUT != 1:
+            return
+        # The nearer half tells more of what follows.
+        cut = key_ahead(keys[len(keys) // 2], keys[-1], 2 * PAGES_AHEAD)
+        if cut is not None and (self.last is None or cut < self.last):
+            self.rest.append(Share(cut, self.last))
+            self.last = cut
+
+
+def key_ahead(first: str, last: str, times: int) -> str | None:
+    """Return a key that is so many times as far behind `last` as that is behind `first`, if they go on like that.
+
+    `None` where that cannot be told.
+    """
+    start = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    )
+    seen = set(first[start : start + _CHARACTERS] + last[start : start + _CHARACTERS])
+    alphabet = next((each for each in _ALPHABETS if seen <= set(each)), None)
+    if alphabet is None or first >= last:
+        return None
+    begin = start
+    while begin and last[begin - 1] in alphabet:
+        begin -= 1
+    width, base = start - begin + _CHARACTERS, len(alphabet)
+    low, high = (_number(key[begin : begin + width], alphabet, width) for key in (first, last))
+    ahead = high + (high - low) * times
+    if ahead >= base**width:
+        return last[:begin] + alphabet[-1] + LAST
+    text = "".join(alphabet[ahead // base**place % base] for place in reversed(range(width)))
+    return last[:begin] + text if last < last[:begin] + text else None
+
+
+def _number(text: str, alphabet: str, width: int) -> int:
+    """Read a text as a number whose digits are the alphabet's characters."""
+    number = 0
+    for place in range(width):
+        digit = alphabet.index(text[place]) if place < len(text) else 0
+        number = number * len(alphabet) + digit
+    return number
+
+
+PagesOf = Callable[[Share], Iterator[T]]
+
+
+def fetched_ahead(shares: Sequence[Share], pages_of: PagesOf[T]) -> Iterator[T]:
+    """Yield the pages of all shares one after the other, while the next few shares are fetched, too."""
+    order = [_Ahead(share, pages_of) for share in shares]
+    try:
+        while order:
+            for ahead in order[:SHARES_AT_ONCE]:
+                _take_in_rest(order, ahead)
+            for ahead in order[:SHARES_AT_ONCE]:
+                ahead.begin()
+            page = order[0].next()
+            if page is None:
+                _take_in_rest(order, order[0])
+                del order[0]
+            else:
+                yield page
+    finally:
+        for ahead in order:
+            ahead.stop()
+
+
+def _take_in_rest(order: list[_Ahead[T]], ahead: _Ahead[T]) -> None:
+    while ahead.share.rest:
+        order.insert(order.index(ahead) + 1, _Ahead(ahead.share.rest.popleft(), ahead.pages_of))
+
+
+class _Ahead(Generic[T]):
+    """Fetches the pages of one share in a thread of its own, up to `PAGES_AHEAD` before they are asked for."""
+
+    def __init__(self, share: Share, pages_of: PagesOf[T]) -> None:
+        self.share = share
+        self.pages_of = pages_of
+        self._ready: SimpleQueue[T | Exception | Interrupted | None] = SimpleQueue()
+        self._room = threading.Semaphore(PAGES_AHEAD)
+        self._has_begun = False
+        self._stopped = False
+        self._has_given = False
+        after_fork(self, _Ahead._lose)
+
+    def begin(self) -> None:
+        """Start to fetch, unless that was begun."""
+        if not self._has_begun:
+            self._has_begun = True
+            threading.Thread(target=self._run, name="listing", daemon=True).start()
+
+    def next(self) -> T | None:
+        """Return the next page once it is there, `None` at the end; what kept it away is raised."""
+        if self._has_given:
+            self._room.release()
+        page = self._ready.get()
+        if isinstance(page, Exception | Interrupted):
+            raise page
+        self._has_given = page is not None
+        return page
+
+    def _lose(self) -> None:
+        """Let the reader know that the thread stayed in the parent process."""
+        self._ready = SimpleQueue()
+        self._room = threading.Semaphore(PAGES_AHEAD)
+        self._has_begun = True
+        self._ready.put(StoreUnavailable("The listing was begun by a parent process."))
+
+    def stop(self) -> None:
+        """Let the thread end after the request it is waiting for, if any."""
+        self._stopped = True
+        self._room.release()
+
+    def _run(self) -> None:
+        try:
+            for page in self.pages_of(self.share):
+                self._ready.put(page)
+                self._room.acquire()
+                if self._stopped:
+                    return
+            self._ready.put(None)
+        except (Exception, Interrupted) as error:  # noqa: BLE001 (the reader raises it; this thread has nobody to tell)
+            self._ready.put(error)
