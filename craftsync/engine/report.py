@@ -163,7 +163,7 @@ COUNTERS = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Report:
     """The outcome of a run: the fields of the JSON summary of docs and scripts."""
 
@@ -261,15 +261,28 @@ class Report:
         fields["conflicts"] = self.in_conflict
         return {"type": "summary", **fields, "exit_code": self.exit_code}
 
+    def _shown_fields(self) -> dict[str, Any]:
+        """Return what there is to say: of the summary all that is not zero, and the exit code."""
+        fields = self.as_json().items()
+        return {
+            name: value
+            for name, value in fields
+            if (value or name == "exit_code") and name != "type"
+        }
+
+    def __repr__(self) -> str:
+        fields = ", ".join(
+            f"{name}={_shown(value)}" for name, value in self._shown_fields().items()
+        )
+        return f"{type(self).__name__}({fields})"
+
     def _repr_html_(self) -> str:
         """Show the report as a table in a notebook, with the paths that are not in sync."""
         from html import escape
 
-        fields = {name: value for name, value in self.as_json().items() if name != "type"}
         rows = "".join(
             f"<tr><td>{name.replace('_', ' ')}</td><td>{escape(_shown(value))}</td></tr>"
-            for name, value in fields.items()
-            if value or name == "exit_code"
+            for name, value in self._shown_fields().items()
         )
         rows += "".join(
             f"<tr><td>{escape(issue.kind)}</td><td>{escape(issue.path)}: {escape(issue.reason)}</td></tr>"

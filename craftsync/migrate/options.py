@@ -81,7 +81,7 @@ class MigrationOptions:
     """Keep the tags of objects whose bytes pass through here, too."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class MigrationReport(Report):
     """A report with what only a migration has. `bytes_copied` counts what the server copied, too."""
 

@@ -6,6 +6,7 @@ import inspect
 import io
 import pickle
 import pydoc
+import re
 import subprocess
 import sys
 import traceback
@@ -90,6 +91,13 @@ def test_report_renders_as_html_table_in_a_notebook(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     assert "<table>" in craftsync.push("root", "./store", dry_run=True)._repr_html_()
     assert not (tmp_path / "store").exists()
+
+
+def test_report_prints_only_what_is_not_zero(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.txt").write_text("abc")
+    printed = re.sub(r"seconds=[\d.]+, ", "", repr(craftsync.push("root", "./store")))
+    assert printed == "Report(command=push, uploaded=1, bytes_uploaded=3, exit_code=0)"
 
 
 def test_unknown_keyword_error_suggests_the_nearest_one() -> None:
