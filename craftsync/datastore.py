@@ -82,6 +82,9 @@ class DataStore:
     replaces or a deletion removes stays recoverable in the store, under
     `.craftsync/trash/` or as a version. Use it in a `with`, or call `close`.
 
+    The keywords are those of `craftsync.config.options.PairOptions`. It can be
+    pickled, used after a fork and by many threads. Errors are of the builtin kind, too.
+
     A store is not probed for the sake of single objects: where no run over it
     has found out lately which conditions it checks, each write and deletion
     looks just before it acts, and what somebody else writes in that moment is
