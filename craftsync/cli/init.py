@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +20,24 @@ from craftsync.config import edit, linking, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config, Folder
 from craftsync.config.options import Option, PairOptions
-from craftsync.config.places import DirectoryLocation, S3Access
+from craftsync.config.places import DirectoryLocation, Location, S3Access
 from craftsync.errors import CraftsyncError, UsageError, nearest
 
 
 @click.command(cls=common.Command)
 @common.all_of(
-    click.argument("words", nargs=-1, metavar="[[NAME] ROOT STORE]"), common.access_options
+    click.argument("words", nargs=-1, metavar="[[NAME] ROOT STORE]"),
+    click.option("--no-test", is_flag=True, help="Do not connect to the store."),
+    common.access_options,
 )
-def init(words: tuple[str, ...], **flags: Any) -> None:
+def init(words: tuple[str, ...], no_test: bool, **flags: Any) -> None:
     """Put a folder and its store into the configuration, and print what to do next.
 
     NAME is what the linked folder is called from then on; by default that of
-    the folder. What is in the configuration already stays as it is. Without
-    words it prompts for them.
+    the folder. The store is tested first: it has to answer and to list, and
+    where it may be written to, a small object is written, read and deleted.
+    What is in the configuration already stays as it is. On a terminal it asks
+    for what is missing, and again for what is refused.
 
     \b
     Examples:
@@ -41,8 +48,19 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
     asked = common.asked_of(flags)
     file, old, known = _configuration(asked)
     access = pairs.access_of(asked)
-    name, root, store = _words(words, file, known, access)
-    location = places.resolve(store, known, access)
+    edit.refuse_unwritable(file)
+    questions = _Questions(file, known, access, test=not no_test)
+    with _losing_no_answer(questions.accepted):
+        _ask(words, questions)
+        _put(file, old, known, questions)
+    for line in _next_steps(questions.accepted["name"]):
+        say(line)
+
+
+def _put(file: Path, old: str, known: Config, questions: _Questions) -> None:
+    """Write the answers into the configuration, and make the folders that are not there yet."""
+    name, root, store = (questions.accepted[key] for key in ("name", "root", "store"))
+    location = places.resolve(store, known, questions.access)
     content = edit.with_entries(old, file, linking.entries(known, name, root, store, location))
     for folder in (Path(root), location.path if isinstance(location, DirectoryLocation) else None):
         if folder is not None and not folder.is_dir():
@@ -50,8 +68,20 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
             say(f"made {shown(str(folder))}")
     edit.write(file, content)
     say(f"{shown(str(file))}: {name} is {shown(root)} with {shown(store)}")
-    for line in _next_steps(name):
-        say(line)
+
+
+@contextmanager
+def _losing_no_answer(accepted: Mapping[str, str]) -> Iterator[None]:
+    """Print, when something goes wrong on a terminal, the call that begins with the answers given so far."""
+    try:
+        yield
+    except (click.Abort, KeyboardInterrupt, CraftsyncError, OSError):
+        keys = ("name", "root", "store") if "store" in accepted else ("root",)
+        words = [accepted[key] for key in keys if key in accepted]
+        if words and sys.stdin.isatty():
+            again = shlex.join(["craftsync", "init", *words])
+            say(f"To continue with these answers: {shown(again)}", to_stderr=True)
+        raise
 
 
 def _configuration(asked: PairOptions) -> tuple[Path, str, Config]:
@@ -62,48 +92,100 @@ def _configuration(asked: PairOptions) -> tuple[Path, str, Config]:
     return file, file.read_text("utf-8"), configuration.load(file)
 
 
-def _words(
-    words: tuple[str, ...], file: Path, known: Config, access: S3Access
-) -> tuple[str, str, str]:
-    """Return name, root (absolute) and store, none of which is refused; without words it prompts for them."""
-
-    def refuse_store(word: str, root: str) -> None:
-        places.refuse_nesting(Path(root), places.resolve(word, known, access))
-
-    if not words and sys.stdin.isatty():
-        root = linking.absolute(
-            _prompt("Folder to keep in sync", lambda word: linking.refuse_root(word, known))
-        )
-        store = _prompt(
-            "Store (s3://bucket/prefix, craft-ai://, /folder or an environment)",
-            lambda word: refuse_store(word, root),
-        )
-        name = _prompt(
-            "Name", lambda word: linking.refuse_name(word, file, known), linking.name_of(root)
-        )
-        return name, root, store
-    if len(words) not in {2, 3}:
+def _ask(words: tuple[str, ...], questions: _Questions) -> None:
+    """Have name, root (absolute) and store accepted; on a terminal it asks for what is missing or refused."""
+    on_terminal = sys.stdin.isatty()
+    if len(words) > len(("name", "root", "store")) or (len(words) < 2 and not on_terminal):
         raise UsageError("It is not clear what is meant.", remedy="Give [NAME] ROOT STORE.")
-    root, store = linking.absolute(words[-2]), words[-1]
-    name = words[0] if len(words) == 3 else linking.name_of(root)
-    linking.refuse_name(name, file, known)
-    linking.refuse_root(root, known)
-    refuse_store(store, root)
-    return name, root, store
+    name = words[0] if len(words) == 3 else None
+    root, store = (*words[-2:], None, None)[:2]
+    if not on_terminal:
+        root = linking.absolute(root or "")
+        name = name or linking.name_of(root)
+        # What needs no connection goes first.
+        questions.refuse_name(name)
+    accepted = questions.accepted
+    root = linking.absolute(_answer("Folder to keep in sync", root, questions.refuse_root))
+    accepted["root"] = root
+    accepted["store"] = _answer(
+        "Store (s3://bucket/prefix, craft-ai://, /folder or an environment)",
+        store,
+        lambda word: questions.refuse_store(word, root),
+        again=True,
+    )
+    default = linking.name_of(root)
+    accepted["name"] = _answer("Name", name, questions.refuse_name, default=default)
 
 
-def _prompt(question: str, refuse: Callable[[str], None], default: str | None = None) -> str:
-    """Prompt until the answer is not refused: no mistake loses the answers before it."""
+def _answer(
+    question: str,
+    given: str | None,
+    refuse: Callable[[str], None],
+    *,
+    default: str | None = None,
+    again: bool = False,
+) -> str:
+    """Return the answer to a question, the `given` one or one that is prompted for.
 
-    def accepted(word: str) -> str:
+    One that is refused is prompted for again on a terminal, and loses no other;
+    with `again` it is the default then, for what is wrong may not be the answer.
+    """
+    while True:
+        answer: str = click.prompt(question, default, err=True) if given is None else given
         try:
-            refuse(word)
+            refuse(answer)
         except CraftsyncError as error:
-            raise click.UsageError(f"{error} {error.remedy}") from error
-        return word
+            if not sys.stdin.isatty():
+                raise
+            say(f"{error} {error.remedy}".rstrip(), to_stderr=True)
+            given, default = None, answer if again else default
+        else:
+            return answer
 
-    answer: str = click.prompt(question, default, value_proc=accepted)
-    return answer
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """Which answers are refused, each with an error that names the remedy, and those that were accepted."""
+
+    file: Path
+    known: Config
+    access: S3Access
+    test: bool
+    accepted: dict[str, str] = field(default_factory=dict)
+
+    def refuse_root(self, word: str) -> None:
+        linking.refuse_root(word, self.known)
+
+    def refuse_store(self, word: str, root: str) -> None:
+        """Raise `CraftsyncError` for what is not a store, for one that overlaps with the folder, or fails its test."""
+        location = places.resolve(word, self.known, self.access)
+        places.refuse_nesting(Path(root), location)
+        if isinstance(location, DirectoryLocation):
+            linking.refuse_unusable(location.path)
+        if self.test and places.exists(location):
+            _test(location)
+
+    def refuse_name(self, name: str) -> None:
+        linking.refuse_name(name, self.file, self.known)
+
+
+def _test(location: Location) -> None:
+    """Connect to a store and print what was found; raises `CraftsyncError` for what keeps craftsync from working."""
+    from craftsync.doctor.examination import tried
+    from craftsync.doctor.report import Level
+
+    say(f"Testing {shown(str(location))} …", to_stderr=True)
+    for finding in tried(location):
+        if finding.level is Level.ERROR:
+            without = "With --no-test it goes into the configuration untested."
+            error = CraftsyncError(
+                f"{location}: {finding.detail}", remedy=f"{finding.remedy} {without}".lstrip()
+            )
+            error.exit_code = finding.exit_code
+            raise error
+        say(f"  {finding.name}: {shown(finding.detail)}", to_stderr=True)
+        if finding.level is Level.WARNING:
+            say(f"  {shown(finding.remedy)}", to_stderr=True)
 
 
 def _next_steps(name: str) -> list[str]:

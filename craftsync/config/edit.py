@@ -113,6 +113,17 @@ def in_yaml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def refuse_unwritable(file: Path) -> None:
+    """Raise `ConfigError` where `write` could not put the file."""
+    folder = Path(os.path.realpath(file)).parent
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise ConfigError(
+            f"{file} cannot be written: {there} may not be written to.",
+            remedy="Name another file with --config, or change the permissions.",
+        )
+
+
 def write(file: Path, content: str) -> None:
     """Replace the file in one step; a new one is for its owner alone, an old one keeps its mode."""
     place = Path(os.path.realpath(file))

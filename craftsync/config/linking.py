@@ -16,7 +16,7 @@ _NOT_A_NAME = re.compile(r"[^\w.-]+")
 
 
 def refuse_root(word: str, known: Config) -> None:
-    """Raise `UsageError` for a folder that overlaps with one that is configured already."""
+    """Raise `UsageError` for what cannot be a folder, or overlaps with one that is configured already."""
     root = Path(absolute(word))
     for name, folder in known.folders.items():
         if relation := places.relation(root, folder.root):
@@ -24,6 +24,19 @@ def refuse_root(word: str, known: Config) -> None:
                 f"{root} {relation} {folder.root}, the folder {name} of the configuration.",
                 remedy=f"Use that one (craftsync sync {name}), or folders beside each other.",
             )
+    refuse_unusable(root)
+
+
+def refuse_unusable(folder: Path) -> None:
+    """Raise `UsageError` for what is not a folder, and for one that is not there and cannot be made."""
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise UsageError(f"{there} is not a folder.", remedy="Name another folder.")
+    if there != folder and not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{folder} does not exist and cannot be made: {there} may not be written to.",
+            remedy="Name another folder, or change the permissions of that one.",
+        )
 
 
 def refuse_name(name: str, file: Path, known: Config) -> None:

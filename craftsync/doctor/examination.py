@@ -93,6 +93,18 @@ def _named_store(
         yield from _store(word, location)
 
 
+def tried(location: Location) -> Iterator[Finding]:
+    """Examine whether a store can be worked with: does it answer, list, and take and delete an object.
+
+    Raises nothing that a check could meet.
+    """
+    try:
+        with _without_trace(location), opening.open_store(location, create=False) as opened:
+            yield from examined("", store.OpenStore(opened, SystemClock()), store.FIRST_CHECKS)
+    except CraftsyncError as error:
+        yield failed("reachable", error)
+
+
 def _store(word: str, location: Location) -> Iterator[Finding]:
     try:
         with _without_trace(location), opening.open_store(location, create=False) as opened:

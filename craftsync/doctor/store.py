@@ -16,7 +16,7 @@ from typing import NamedTuple
 from craftsync.clock import Clock, iso
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
-from craftsync.engine.identity import STORE_MARK
+from craftsync.engine.identity import check_identity, mark_of
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Store, UnfinishedUpload
 from craftsync.stores.sources import BytesSource, tidied
@@ -125,9 +125,11 @@ PROMISES = (
 
 def _reachable(opened: OpenStore) -> Iterator[Finding]:
     began = opened.clock.monotonic()
-    mark = opened.store.stat(STORE_MARK)
+    identity = mark_of(opened.store)
     milliseconds = 1000 * (opened.clock.monotonic() - began)
-    used = "used by craftsync before" if mark else "not used by craftsync yet"
+    if identity is not None:
+        check_identity(identity, opened.store.location)
+    used = "not used by craftsync yet" if identity is None else "used by craftsync before"
     yield ok("reachable", f"{opened.store.location} answered in {milliseconds:.0f} ms; {used}")
 
 
@@ -264,7 +266,10 @@ def _described(found: Sequence[UnfinishedUpload]) -> str:
     return f"{count}, {size}, the oldest {path!r}, begun {iso(since_ns)}"
 
 
+FIRST_CHECKS: tuple[Check[OpenStore], ...] = (_reachable, _listing, _writing)
+"""Whether a store can be worked with at all."""
+
 CHECKS: tuple[Check[OpenStore], ...] = (
-    *(_reachable, _listing, _writing, _promises, _path_rules),
-    _unfinished_uploads,
+    *FIRST_CHECKS,
+    *(_promises, _path_rules, _unfinished_uploads),
 )

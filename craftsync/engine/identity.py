@@ -200,12 +200,17 @@ def _confirm(store: Store, state: PairState, found: str | None, *, mark: bool) -
             with contextlib.suppress(StoreDenied):
                 found = write_own_file(store)
         if found is not None:
-            if not _IDENTITY.fullmatch(found):
-                raise StoreChanged(
-                    f"What {store.location} answers for {STORE_MARK} is not an identity.",
-                    remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
-                )
+            check_identity(found, store.location)
             state.database.put("store_id", found)
+
+
+def check_identity(text: str, location: str) -> None:
+    """Raise `StoreChanged` unless this is an identity, as craftsync makes them."""
+    if not _IDENTITY.fullmatch(text):
+        raise StoreChanged(
+            f"What {location} answers for {STORE_MARK} is not an identity.",
+            remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
+        )
 
 
 def _identity_of(root: Folder, known: str | None) -> str | None:

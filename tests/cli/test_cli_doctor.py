@@ -212,7 +212,7 @@ def test_missing_bucket_and_unreachable_server_exit_differently(
 ) -> None:
     missing = craftsync("doctor", "s3://never-made", "--json", **aws(moto))
     assert missing.code == 3
-    assert levels(findings(missing), "error") == ["s3://never-made: listing"]
+    assert levels(findings(missing), "error") == ["s3://never-made: reachable"]
     nobody = S3Server("nobody", f"http://127.0.0.1:{free_port()}")
     silent = craftsync("doctor", "s3://bucket", "--json", **aws(nobody))
     assert silent.code == 5

@@ -16,6 +16,7 @@ import pytest
 from craftsync.config import file as config
 from craftsync.config.file import CraftAiEnvironment, DirectoryEnvironment, S3Environment
 from tests.support.cli import SCRIPT, Craftsync
+from tests.support.servers import S3Server
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
@@ -60,8 +61,8 @@ def test_each_kind_of_store_becomes_an_environment(fresh: Craftsync) -> None:
         "known": ("known", "bucket:2026"),
     }
     url = "https://my-env.mlops-platform.craft.ai"
-    for name, (root, *words) in calls.items():
-        run = fresh("init", name, root, *words, CRAFT_AI_ENVIRONMENT_URL=url)
+    for name, words in calls.items():
+        run = fresh("init", "--no-test", name, *words, CRAFT_AI_ENVIRONMENT_URL=url)
         assert run.code == 0, run.err
     found = loaded(fresh)
     assert found.environments == {
@@ -107,6 +108,9 @@ def test_init_keeps_existing_configuration(craftsync: Craftsync, before: str) ->
         (("old", "data", "./store"), 2, "has a folder 'old' already"),
         (("a:b", "data", "./store"), 2, "'a:b' cannot be a NAME"),
         (("data", "./data/store"), 2, "lies inside the root"),
+        (("config.yaml", "./store"), 2, "config.yaml is not a folder"),
+        (("config.yaml/below", "./store"), 2, "config.yaml is not a folder"),
+        (("data", "./config.yaml"), 2, "config.yaml is not a folder"),
         (("data", "nowhere"), 2, "'nowhere' is not an environment"),
         (("data",), 2, "Give [NAME] ROOT STORE"),
         (("twice", "r", "./store"), 2, "is the same folder as"),
@@ -155,11 +159,11 @@ def test_a_link_to_the_configuration_stays_one(craftsync: Craftsync) -> None:
 
 
 @contextmanager
-def asked(fresh: Craftsync) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run `init` without words on a terminal; give the screen, which is typed at and read, and the process."""
+def asked(fresh: Craftsync, *words: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run `init` on a terminal; give the screen, which is typed at and read, and the process."""
     screen, terminal = pty.openpty()
     with subprocess.Popen(
-        [SCRIPT, "init"],
+        [SCRIPT, "init", *words],
         cwd=fresh.folder,
         env=fresh.environment,
         stdin=terminal,
@@ -205,3 +209,57 @@ def test_a_refused_answer_is_prompted_for_again_and_loses_no_other(fresh: Crafts
     for problem in ("'nowhere' is not an environment", "lies inside", "'a:b' cannot be a NAME"):
         assert problem in shown
     assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
+
+
+def test_on_a_terminal_only_what_was_refused_is_asked_again(fresh: Craftsync) -> None:
+    fresh.write("file")
+    with asked(fresh, "mine", "data", "./file") as (screen, process):
+        os.write(screen, b"./store\n")
+        assert process.wait(60) == 0
+        shown = os.read(screen, 65536).decode()
+    assert "file is not a folder" in shown
+    assert "Folder to keep in sync" not in shown
+    assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
+
+
+def test_answers_given_before_it_was_broken_off_are_printed(fresh: Craftsync) -> None:
+    with asked(fresh) as (screen, process):
+        os.write(screen, b"data\nnowhere\n\x04")
+        assert process.wait(60) != 0
+        shown = os.read(screen, 65536).decode()
+    assert f"To continue with these answers: craftsync init {fresh.folder}/data" in shown
+    assert not fresh.config.exists()
+
+
+@pytest.fixture
+def bucket(fresh: Craftsync, moto: S3Server) -> str:
+    """Give a bucket that the program reaches with the variables of its user."""
+    fresh.environment |= {
+        "AWS_ENDPOINT_URL": moto.endpoint,
+        "AWS_ACCESS_KEY_ID": moto.access_key,
+        "AWS_SECRET_ACCESS_KEY": moto.secret_key,
+        "AWS_REGION": "us-east-1",
+    }
+    moto.make_bucket("initial")
+    return "initial"
+
+
+def test_init_tests_the_store_before_it_is_written(fresh: Craftsync, bucket: str) -> None:
+    run = fresh("init", "data", f"s3://{bucket}/pre")
+    assert run.code == 0, run.err
+    assert run.err.splitlines()[0] == f"Testing s3://{bucket}/pre …"
+    assert "not used by craftsync yet" in run.err
+    assert "an object was written, read back and deleted" in run.err
+    assert fresh("ls", "-R", f"s3://{bucket}").text == ""
+    assert fresh("sync", "data").code == 0
+
+
+def test_a_store_that_fails_its_test_is_not_written(fresh: Craftsync, bucket: str) -> None:
+    words = ("init", "data", f"s3://{bucket}-typo")
+    run = fresh(*words)
+    assert (run.code, "--no-test" in run.err) == (3, True), run.err
+    assert f"s3://{bucket}-typo" in run.err.splitlines()[1]
+    assert not fresh.config.exists()
+    assert not (fresh.folder / "data").exists()
+    assert fresh(*words, "--no-test").code == 0
+    assert "data" in loaded(fresh).folders
