@@ -113,7 +113,8 @@ def _shown(outputs: Sequence[Any]) -> Iterator[str]:
     for output in outputs:
         data = output.get("data", {})
         if "text/html" in data:
-            yield re.sub(r"\n\s*", "\n", data["text/html"]).strip()
+            html = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.S)
+            yield re.sub(r"\n\s*", "\n", html).strip()
         else:
             text = output.get("text") or data.get("text/plain", "")
             yield f"```text\n{text.rstrip()}\n```"
