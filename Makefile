@@ -21,7 +21,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --only-binar
 INSTALL := $(PIP) install --no-deps --only-binary :all: --require-hashes --requirement
 ITSELF  := $(PIP) install --no-deps --no-build-isolation --editable .
 
-.PHONY: run test check lint reference round-trips notebook man test-exhaustive test-browser campaign bench lock clean
+.PHONY: run test check lint reference round-trips notebook man docs test-exhaustive test-browser campaign bench lock clean
 
 run: $(VENV)/.core        ## See a folder and a store being kept in sync.
 	@$(BIN)/python docs/demo.py
@@ -47,6 +47,10 @@ notebook: $(VENV)/.locked   ## Run docs/notebook.ipynb and keep what it shows, a
 
 round-trips: $(VENV)/.locked  ## Write the tables of docs/benchmarks.md that count requests and waits.
 	$(BIN)/python -m tests.support.round_trips
+
+docs: $(VENV)/.locked     ## Build the site of docs/ into build/site; broken links are errors.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "The site: build/site/index.html"
 
 test-exhaustive: $(VENV)/.locked  ## Run the full enumerations too, and start each command anew; takes minutes.
 	CRAFTSYNC_TEST_START=anew $(BIN)/python -m pytest -m "not campaign and not browser"

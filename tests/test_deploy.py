@@ -259,9 +259,14 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.fixture(scope="session")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Debian tree with the Python of the image, in which nothing else is."""
+    """A Debian tree with the Python of the image, in which nothing else is.
+
+    CRAFTSYNC_TEST_DEBIAN names one that is there already.
+    """
     if os.getuid() or not can("unshare", "--mount", "--pid", "--fork"):
         pytest.skip("only root can fill a tree and enter it")
+    if ready := os.environ.get("CRAFTSYNC_TEST_DEBIAN"):
+        return Path(ready)
     if shutil.which("debootstrap") is None:
         pytest.skip("debootstrap is not installed (apt install debootstrap)")
     tree = tmp_path_factory.mktemp("debian") / "tree"
@@ -289,7 +294,10 @@ def entered(tree: Path, user: str, *words: str) -> tuple[str, ...]:
 
 def build(stage: Stage, tree: Path, before: Path | None) -> None:
     """Carry out the steps of a stage in a tree; `before` is what COPY --from copies from."""
-    variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PIP_DEFAULT_TIMEOUT": "180"}
+    variables = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "PIP_DEFAULT_TIMEOUT": "180",
+    }
     folder = "/"
     for step in stage.steps:
         if step.word == "WORKDIR":
