@@ -93,7 +93,7 @@ POD = STATEFUL_SET["spec"]["template"]["spec"]
 [SIDECAR] = POD["initContainers"]
 
 
-def test_image_is_built_from_one_that_can_be_pulled_and_runs_without_root() -> None:
+def test_image_has_a_public_base_and_runs_without_root() -> None:
     assert [BUILD.image, FINAL.image] == ["python:3.13-slim"] * 2
     [user] = FINAL.of("USER")
     assert all(int(number) > 0 for number in user.rest.split(":"))

@@ -153,6 +153,7 @@ def test_tab_offers_folders_then_files_where_both_fit(tab: Tab) -> None:
     assert tab("sync", "") == ["datasets", "data/", "store/"]
     assert tab("history", "--folder", "") == ["datasets"]
     assert tab("history", "data/") == ["data/clients.csv"]
+    assert tab("config", "show", "") == ["datasets", "archive", "prod"]
     assert tab("--config", "conf") == ["config.yaml"]
     assert tab("put", "data/c") == ["data/clients.csv"]
 

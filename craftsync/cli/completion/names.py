@@ -117,6 +117,10 @@ class _Typing:
     def environments(self) -> Iterator[Item]:
         yield from self.of(*self.config.environments)
 
+    def configured(self) -> Iterator[Item]:
+        yield from self.folders()
+        yield from self.environments()
+
 
 _TAKES_FILES = {"put", "get", "cp", "mv"}
 """The commands in which a word that names no store is a file."""
@@ -137,6 +141,7 @@ _ARGUMENTS: dict[str, Kind] = {
     "target": _Typing.stores,
     "folder": _Typing.folders,
     "root": _Typing.directories,
+    "name": _Typing.configured,
     "path": _Typing.paths,
     "paths": _Typing.paths,
     "file": _Typing.file,
