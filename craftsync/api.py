@@ -34,7 +34,7 @@ _IN_PYTHON_ONLY = {
 }
 
 
-_ONE_WAY = [row.name for group in ("filters", "existing") for row in flags(group)]
+_ONE_WAY = [row.name for group in ("filters", "existing", "links") for row in flags(group)]
 """What only runs in one direction can have."""
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from craftsync import opening
 from craftsync.config.filters import filter_of
-from craftsync.config.options import RunOptions, Settings, given_by, refuse_unknown
+from craftsync.config.options import Links, RunOptions, Settings, given_by, read, refuse_unknown
 from craftsync.config.pairs import Pair, state_dir_of
-from craftsync.config.parsers import RateByTime, Rates
+from craftsync.config.parsers import RateByTime, Rates, choice_of
 from craftsync.core.model import Compare, Mode, Policy
 from craftsync.core.timetable import Timetable
 from craftsync.engine.report import Event, Options, Report
@@ -65,13 +65,24 @@ def options_for(pair: Pair, asked: RunOptions, mode: Mode | None = None) -> Opti
 
 
 def refuse_filter(options: Options) -> None:
-    """Raise `UsageError` for a filter that such a run cannot have, before anything is opened."""
+    """Raise `UsageError` for a filter or for links that such a run cannot have, before anything is opened."""
+    if options.follow_links and options.policy.mode is not Mode.PUSH:
+        raise _links_refused("what comes from the store would have to be written through links.")
     if refusal := options.filter.refusal(options.policy):
         raise UsageError(refusal[0], remedy=refusal[1])
 
 
+def _links_refused(why: str) -> UsageError:
+    return UsageError(
+        f"--links follow: only for push, plan --mode push and check: {why}",
+        remedy="Leave it out: links are skipped, and stay as they are.",
+    )
+
+
 def refuse_watching(options: Options) -> None:
-    """Raise `UsageError` for a filter in a daemon: what takes part would change without anything happening."""
+    """Raise `UsageError` for a filter or for links in a daemon: what takes part would change without an event."""
+    if options.follow_links:
+        raise _links_refused("a change behind a link would go unseen.")
     if options.filter:
         raise UsageError(
             f"{', '.join(options.filter.flags())}: not with watch: a file that grows or ages would"
@@ -112,6 +123,7 @@ def options_of(
         include=settings.include,
         exclude=settings.exclude,
         filter=filter_of(asked, root),
+        follow_links=read(asked, "links", choice_of(Links, "way to treat links")) is Links.FOLLOW,
         transfers=settings.transfers,
         upload_rate=up,
         download_rate=down,

@@ -54,7 +54,7 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
 
 
 @click.command(cls=common.Command)
-@common.all_of(*_run_options, *_filters, common.written_options)
+@common.all_of(*_run_options, *_filters, common.links_option, common.written_options)
 def push(pair: tuple[str, ...], **flags: Any) -> int:
     """Bring what changed in the folder to the store.
 
@@ -71,7 +71,7 @@ def push(pair: tuple[str, ...], **flags: Any) -> int:
 
 
 @click.command(cls=common.Command)
-@common.all_of(*_run_options, *_filters)
+@common.all_of(*_run_options, *_filters, common.refused_links)
 def pull(pair: tuple[str, ...], **flags: Any) -> int:
     """Bring what changed in the store to the folder.
 
@@ -108,6 +108,7 @@ def sync(pair: tuple[str, ...], **flags: Any) -> int:
 @common.all_of(
     common.filter_options,
     common.take_part_options,
+    common.links_option,
     common.refused_existing,
     common.output_options,
     common.pair_options,
@@ -156,6 +157,7 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
     common.mode_option,
     common.decision_options,
     *_filters,
+    common.links_option,
     common.pair_options,
 )
 def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> int:
@@ -205,7 +207,11 @@ def apply(file: str, **flags: Any) -> int:
     with reporting("apply", flags) as output, _read(file) as lines:
         read = planfile.read(lines)
         pair = pairs.remembered(read.root, read.store, asked)
-        options = replace(runs.options_for(pair, asked, read.policy.mode), policy=read.policy)
+        options = replace(
+            runs.options_for(pair, asked, read.policy.mode),
+            policy=read.policy,
+            follow_links=read.follow_links,
+        )
         say_which(pair, (), flags)
         if flags["dry_run"]:
             return output.finish(_in_words(read, output, flags))

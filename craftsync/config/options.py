@@ -57,6 +57,13 @@ class Transport(StrEnum):
     SDK = "sdk"
 
 
+class Links(StrEnum):
+    """What becomes of symbolic links in the folder."""
+
+    SKIP = "skip"
+    FOLLOW = "follow"
+
+
 class Option(NamedTuple):
     """One option. `name` is its keyword in Python and its key in the file."""
 
@@ -181,6 +188,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_age", "Leave out what changed longer ago, such as 7d.", group="filters",
            value="AGE", more="A file's by its own time and this machine's clock, an object's by its"
            " time and the clock of its store."),
+    Option("links", "Symbolic links: skip them, or follow those to what lies in the folder.",
+           choice_of(Links, "way to treat links"), group="links", value="skip|follow",
+           default="skip", more="Of push, plan and check; never out of the folder."),
     Option("existing", "Take only what the other side has already.", group="existing"),
     Option("ignore_existing", "Take only what the other side has not.", group="existing"),
     Option("checksum", "Read all content instead of trusting sizes and times.", group="compare",
@@ -370,6 +380,7 @@ class RunOptions(SharedOptions, total=False):
     checksum: bool
     size_only: bool
     conflict: str | None
+    links: str | None
 
 
 class MigrateOptions(SharedOptions, total=False):

@@ -51,6 +51,7 @@ class PlanFile(NamedTuple):
     store: str
     policy: Policy
     actions: Iterator[Action]
+    follow_links: bool = False
 
 
 def write_header(out: TextIO, root: str, store: str, options: Options) -> None:
@@ -67,6 +68,7 @@ def write_header(out: TextIO, root: str, store: str, options: Options) -> None:
             "delete": policy.delete,
             "compare": policy.compare,
             "conflict": policy.conflict,
+            **({"links": "follow"} if options.follow_links else {}),
         },
     )
 
@@ -114,7 +116,7 @@ def read(lines: Iterable[str]) -> PlanFile:
         root, store = str(header["root"]), str(header["store"])
     except (KeyError, ValueError) as error:
         raise UsageError(f"line 1 of the plan is damaged: {error}") from error
-    return PlanFile(root, store, policy, _actions(rest))
+    return PlanFile(root, store, policy, _actions(rest), header.get("links") == "follow")
 
 
 def _actions(lines: Iterable[str]) -> Iterator[Action]:

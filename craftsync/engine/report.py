@@ -149,6 +149,8 @@ class Options:
     """How many travel at once; 0 for as many as the way to the store is worth."""
     filter: Filter = field(default_factory=Filter)
     """What takes no part besides what patterns say."""
+    follow_links: bool = False
+    """Read through symbolic links to what lies in the folder."""
     upload_rate: Rate = None
     download_rate: Rate = None
 

@@ -151,7 +151,8 @@ class Session:
         self.root.close()
 
     def rules(self, options: Options) -> IgnoreRules:
-        """Return which paths take part."""
+        """Return which paths take part; from then on links are followed where that is asked for."""
+        self.root.follow_links(options.follow_links)
         return IgnoreRules(self.root, include=options.include, exclude=options.exclude)
 
     def run(
@@ -307,6 +308,7 @@ class Session:
     ) -> Report:
         """Carry out exactly these actions; one whose path changed since is skipped."""
         report = Report("apply")
+        self.root.follow_links(options.follow_links)
         self._carry_out(report, actions, options, on_event)
         report.conflict_copies = self._conflict_copies()
         self._remember(report, options, complete=False)

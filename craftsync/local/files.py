@@ -246,26 +246,33 @@ def printable(name: str) -> str:
 
 
 def in_path_order(
-    listing: int, wanted: Callable[[str], bool] | None = None
+    listing: int,
+    wanted: Callable[[str], bool] | None = None,
+    leads_to_folder: Callable[[str], bool] | None = None,
 ) -> Iterator[tuple[str, Entry]]:
     """Yield (sort key, entry) for the names in a folder; the key of a folder ends with "/".
 
     `listing` is the folder's descriptor, which must stay open until the end.
+    With `leads_to_folder`, so does the key of a symbolic link of which that is true.
     Raises `OSError` before the first entry.
     """
     with linux.scandir(listing) as scanned:
         named = filter(lambda entry: wanted(entry.name), scanned) if wanted else scanned
         entries = list(islice(named, RUN))
         if len(entries) == RUN:
-            return _spilled(listing, entries, named)
-    return iter(_sorted(entries))
+            return _spilled(listing, entries, named, leads_to_folder)
+    return iter(_sorted(entries, leads_to_folder))
 
 
-def _sorted(entries: list[os.DirEntry[str]]) -> list[tuple[str, Entry]]:
+def _sorted(
+    entries: list[os.DirEntry[str]], leads_to_folder: Callable[[str], bool] | None
+) -> list[tuple[str, Entry]]:
     by_key: dict[str, Entry] = {}
     for entry in entries:
         name = entry.name
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_dir(follow_symlinks=False) or (
+            leads_to_folder is not None and entry.is_symlink() and leads_to_folder(name)
+        ):
             by_key[printable(name) + "/"] = entry
         elif name.isascii() or (key := printable(name)) == name:
             by_key[name] = entry
@@ -286,14 +293,17 @@ class _Named:
 
 
 def _spilled(
-    listing: int, entries: list[os.DirEntry[str]], rest: Iterator[os.DirEntry[str]]
+    listing: int,
+    entries: list[os.DirEntry[str]],
+    rest: Iterator[os.DirEntry[str]],
+    leads_to_folder: Callable[[str], bool] | None,
 ) -> Iterator[tuple[str, Entry]]:
     """Write sorted runs to a temporary file, and return their merge."""
     spill = tempfile.TemporaryFile()  # noqa: SIM115 (the merge closes it)
     runs = []
     while entries:
         start = spill.tell()
-        for key, entry in _sorted(entries):
+        for key, entry in _sorted(entries, leads_to_folder):
             spill.write(os.fsencode(entry.name) + (b"/\0" if key.endswith("/") else b"\0"))
         runs.append((start, spill.tell()))
         entries = list(islice(rest, RUN))

@@ -31,6 +31,7 @@ from craftsync.errors import (
 from craftsync.local import commit, files, linux, rename, temporary
 from craftsync.local.commit import SyncGroup
 from craftsync.local.files import OpenFile, inode_of, path_errors, read_block
+from craftsync.local.following import FollowingTree
 from craftsync.local.temporary import TEMPORARIES, Temporary, is_generated_name, sweep_temporaries
 from craftsync.local.tree import Tree, give_owner
 from craftsync.net.waiting import blocking_together
@@ -158,6 +159,15 @@ class Folder:
         _check(path)
         return files.stat_file(self.tree, path)
 
+    def follow_links(self, wanted: bool = True) -> None:
+        """Read through symbolic links to what lies in the folder, from now on; nothing is written any more."""
+        if wanted and not self.follows:
+            self.tree = FollowingTree(self.tree.descriptor, self.path)
+
+    @property
+    def follows(self) -> bool:
+        return isinstance(self.tree, FollowingTree)
+
     def is_linked(self, path: str) -> bool:
         """Return whether the file at `path` has other hard links; `False` if unknown."""
         try:
@@ -225,6 +235,7 @@ class Folder:
         """
         _check(path)
         with path_errors(path):
+            self._refuse_writing(path)
             before = _set_times_and_mode(temporary, mtime_ns, mode)
             commit.place(self.tree, temporary, path, expect=expect, keep=keep)
             after = linux.fstat(temporary.fileno())
@@ -241,6 +252,7 @@ class Folder:
         """
         _check(path)
         with path_errors(path):
+            self._refuse_writing(path)
             commit.displace(self.tree, path, expect=expect, keep=keep)
 
     def move(self, source: str, target: str, expect: LocalFile) -> LocalFile:
@@ -248,12 +260,18 @@ class Folder:
         _check(source)
         _check(target)
         with path_errors(target):
+            self._refuse_writing(target)
             commit.move(self.tree, source, target, expect=expect)
         moved = self.stat(target)
         if moved is None or moved.inode != expect.inode:
             raise PathBusy(f"{target} changed while it was moved.")
         # If the file was edited since, its earlier times make the next scan notice.
         return moved._replace(size=expect.size, mtime_ns=expect.mtime_ns)
+
+    def _refuse_writing(self, path: str) -> None:
+        """Raise `OSError` where links are followed: nothing may come in their place, or be written through them."""
+        if self.follows:
+            raise OSError(errno.EROFS, "nothing is written where links are followed", path)
 
     def sync(self) -> None:
         """Flush everything written before the call to disk.

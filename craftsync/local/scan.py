@@ -1,6 +1,6 @@
 """Scans a folder: yields every file in path order.
 
-Symbolic links are never followed. What cannot be read, or vanishes during the
+Symbolic links are not followed, unless the folder says so (`Folder.follow_links`). What cannot be read, or vanishes during the
 scan, is yielded as `Skipped`: its absence proves nothing. A large folder is
 scanned by a process of its own, which sends tuples by `marshal`; `None` ends
 them, so a process that died is not taken for the end.
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import islice
-from stat import S_ISDIR, S_ISREG
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import IO, Any, NamedTuple
 
 from craftsync.core.model import LIMIT, OWN_FOLDER, LocalFile, Skipped
@@ -32,7 +32,16 @@ from craftsync.errors import (
 from craftsync.local import linux
 from craftsync.local.files import Entry, in_path_order, kind_of, local_file, printable
 from craftsync.local.folder import Folder
+from craftsync.local.following import (
+    CIRCLE,
+    DEEP,
+    LEFT_OUT,
+    MOST_FOLDERS,
+    FollowingTree,
+    NotFollowed,
+)
 from craftsync.local.ignore import FolderRules, IgnoreRules
+from craftsync.local.links import Links, skipped
 from craftsync.local.tree import LISTING, LinkInTheWay
 
 VANISHED = "it changed during the scan"
@@ -48,6 +57,13 @@ class _Level(NamedTuple):
     prefix: str
     entries: Iterator[tuple[str, Entry]]
     rules: FolderRules | None
+    real: str | None = None
+    """Where links are followed, the folder's path through none of them."""
+    links: Links | None = None
+    behind: FolderRules | None = None
+    """Behind a link, the rules of the folder it leads to, which hold as well."""
+    depth: int = 0
+    """How many links to folders, each in the last, lead here."""
 
 
 def scan(
@@ -82,6 +98,8 @@ class _Walk:
         self._folder = folder
         self._rules = rules
         self._levels: list[_Level] = []
+        tree = folder.tree
+        self._links = Links(tree, rules) if isinstance(tree, FollowingTree) else None
         stack.callback(self._close)
 
     def run(self, under: str, starting: str) -> Iterator[LocalFile | Skipped]:
@@ -103,8 +121,13 @@ class _Walk:
                 yield level.prefix + inner
 
     def _enter_first(self, under: str, starting: str) -> Skipped | None:
+        real = None
         try:
+            if self._links is not None:
+                real = self._links.entered(under)
             listing = self._folder.tree.listing(under)
+        except NotFollowed as error:
+            return skipped(under, error)
         except (FileNotFoundError, NotADirectoryError) as error:
             if isinstance(error, LinkInTheWay):
                 return Skipped(error.filename, "a symbolic link", subtree=True, by_design=True)
@@ -113,30 +136,58 @@ class _Walk:
             if not under:
                 raise RootError(f"{self._folder.path}: {error.strerror}.") from error
             return _unreadable(under, error)
-        return self._push(listing, under, starting)
+        return self._push(listing, under, starting, real=real)
 
     def _enter(self, level: _Level, name: str) -> Skipped | None:
         path = level.prefix + name
+        if self._links is not None:
+            return self._follow(level, path, name)
         try:
             listing = linux.open(name, LISTING, dir_fd=level.listing)
         except OSError as error:
             return _unreadable(path, error)
         return self._push(listing, path, "")
 
-    def _push(self, listing: int, path: str, starting: str) -> Skipped | None:
+    def _follow(self, level: _Level, path: str, name: str) -> Skipped | None:
+        """Enter a folder that may be a link to one; never one that the walk is in already."""
+        assert self._links is not None and level.real is not None
+        try:
+            real = self._links.real(path)
+            is_link = real != (f"{level.real}/{name}" if level.real else name)
+            if any(each.real == real for each in self._levels):
+                raise NotFollowed(CIRCLE, path)
+            if level.depth + is_link > MOST_FOLDERS:
+                raise NotFollowed(DEEP, path)
+            listing = self._folder.tree.listing(real)
+        except NotFollowed as error:
+            return skipped(path, error)
+        except OSError as error:
+            return _unreadable(path, error)
+        return self._push(listing, path, "", real=real, depth=level.depth + is_link)
+
+    def _push(
+        self, listing: int, path: str, starting: str, *, real: str | None = None, depth: int = 0
+    ) -> Skipped | None:
         rules = self._rules.inside(path) if self._rules else None
         if rules and rules.failure:
             linux.close(listing)
             return Skipped(path, rules.failure, subtree=True, failed=True)
-        wanted = _wanted(path, starting)
+        wanted, links = _wanted(path, starting), self._links
+        prefix = f"{path}/" if path else ""
+
+        def leads_to_folder(name: str) -> bool:
+            return links is not None and links.leads_to_folder(prefix + name)
+
         try:
-            entries = in_path_order(listing, wanted)
+            entries = in_path_order(listing, wanted, leads_to_folder if links else None)
         except OSError as error:
             linux.close(listing)
             if not path:
                 raise RootError(f"{self._folder.path}: {error.strerror}.") from error
             return _unreadable(path, error)
-        self._levels.append(_Level(listing, f"{path}/" if path else "", entries, rules))
+        behind = self._rules.inside(real) if self._rules and real not in (None, path) else None
+        level = _Level(listing, prefix, entries, rules, real, links, behind, depth)
+        self._levels.append(level)
         return None
 
     def _close(self) -> None:
@@ -156,10 +207,10 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
 
     Runs once for every file there is: the ordinary case makes no calls but for the look.
     """
-    _, prefix, entries, rules = level
+    _, prefix, entries, rules, _, links, behind, _ = level
     suspects, ignores = (rules.suspects, rules.ignores) if rules else (_never, _never)
     new = tuple.__new__  # Half the cost of LocalFile(...).
-    safe = len(prefix) <= _SAFE_LENGTH
+    safe = len(prefix) <= _SAFE_LENGTH and behind is None
     for key, entry in entries:
         if suspects(key) and ignores(key):
             continue
@@ -168,13 +219,11 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
         path = prefix + name
         if name != entry.name:
             yield Skipped(path, "the name is not valid UTF-8", subtree=is_folder)
-        elif not safe and (reason := malformed(path)):
-            yield Skipped(path, reason, subtree=is_folder)
+        elif not safe and (reason := malformed(path) or _left_out(key, behind)):
+            yield Skipped(path, reason, subtree=is_folder, by_design=reason is LEFT_OUT)
         elif is_folder:
-            if (
-                name == OWN_FOLDER and rules
-            ):  # Also where a pattern such as `!.craftsync/` takes it in.
-                continue
+            if name == OWN_FOLDER and rules:
+                continue  # Also where a pattern such as `!.craftsync/` takes it in.
             return name
         else:
             try:
@@ -183,7 +232,7 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
                 yield _unreadable(path, error)
                 continue
             if not S_ISREG(status.st_mode):
-                yield _no_file(path, status.st_mode)
+                yield _no_file(path, status.st_mode, links)
                 continue
             mtime_ns, ctime_ns, inode = status.st_mtime_ns, status.st_ctime_ns, status.st_ino
             if 0 <= mtime_ns < LIMIT and 0 <= ctime_ns < LIMIT and inode < LIMIT:
@@ -193,11 +242,19 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
     return None
 
 
+def _left_out(key: str, behind: FolderRules | None) -> str | None:
+    """Return why a name behind a link takes no part, if the rules of the folder it leads to say so."""
+    return LEFT_OUT if behind is not None and behind.ignores(key) else None
+
+
 def _never(_key: str) -> bool:
     return False
 
 
-def _no_file(path: str, mode: int) -> Skipped:
+def _no_file(path: str, mode: int, links: Links | None) -> LocalFile | Skipped:
+    """Return what to make of anything but a file or a folder."""
+    if links is not None and S_ISLNK(mode):
+        return links.met(path)
     if S_ISDIR(mode):
         return Skipped(path, VANISHED, subtree=True)
     # What lies behind a link is not known, so nothing below it counts as gone.
@@ -254,7 +311,20 @@ def _met(
         return path, Skipped(path, str(error), subtree=True, failed=True)
     if file is None or (rules is not None and rules.ignored(path)):
         return None
+    if isinstance(folder.tree, FollowingTree):
+        return path, _met_behind(folder.tree, rules, file)
     return path, file
+
+
+def _met_behind(
+    tree: FollowingTree, rules: IgnoreRules | None, file: LocalFile
+) -> LocalFile | Skipped:
+    """Return a file that may be at the end of a link, unless it takes no part there."""
+    try:
+        Links(tree, rules).real(file.path)
+    except OSError as error:
+        return skipped(file.path, error)
+    return file
 
 
 def _met_refused(path: str, error: PathRefused) -> tuple[str, Skipped]:
@@ -279,7 +349,7 @@ def scan_aside(
     other: then nothing that was yielded proves an absence.
     """
     descriptor = folder.tree.descriptor
-    asked = marshal.dumps((folder.path, descriptor, tuple(include), tuple(exclude)))
+    asked = marshal.dumps((folder.path, descriptor, tuple(include), tuple(exclude), folder.follows))
     child = subprocess.Popen(
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
@@ -321,8 +391,10 @@ def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | None:
 
 def _serve(asked: IO[bytes], answer: IO[bytes]) -> None:
     """Be the child: scan, and send what was found."""
-    path, descriptor, include, exclude = marshal.load(asked)
+    path, descriptor, include, exclude, follows = marshal.load(asked)
     with Folder(path, descriptor) as folder:
+        if follows:
+            folder.follow_links()
         rules = IgnoreRules(folder, include=include, exclude=exclude)
         try:
             entries = scan(folder, rules)

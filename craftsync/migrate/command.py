@@ -254,6 +254,8 @@ def check(
     place, other = resolve(source, target, asked.get("config"), access, access)
     options = options_of(asked, Settings.of(given_by(asked)), Mode.PUSH)
     refuse_direction(options)
+    if options.follow_links:
+        raise UsageError("--links follow: a store has no links.", remedy="Leave it out.")
     rules = CallRules(options.include, options.exclude)
     size_only = options.policy.compare is Compare.SIZE_ONLY
     with opened(place, other, create=False, stand_in=False) as (store, to):

@@ -295,6 +295,11 @@ class Kernel:
     def stat(self, path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Status:
         return Status(self._find(path, dir_fd))
 
+    def readlink(self, path: str, *, dir_fd: int | None = None) -> str:
+        """Find no link: this disk has none."""
+        self._find(path, dir_fd)
+        raise _error(errno.EINVAL)
+
     def fstat(self, descriptor: int) -> Status:
         return Status(self._inode(descriptor))
 

@@ -94,7 +94,7 @@ def test_invalid_option_values_are_rejected(asked: dict[str, object], message: s
 @pytest.mark.parametrize(
     ("keywords", "groups"),
     [
-        (RunOptions, ["compare", "conflict"]),
+        (RunOptions, ["compare", "conflict", "links"]),
         (MigrateOptions, ["migrate", "source"]),
     ],
 )

@@ -43,9 +43,23 @@ MUTATIONS = (
     Mutation(
         "links and special files are passed over without a word",
         9,
-        "                yield _no_file(path, status.st_mode)\n",
+        "                yield _no_file(path, status.st_mode, links)\n",
         "",
         ("test_links_and_special_files_are_skipped_with_a_reason",),
+    ),
+    Mutation(
+        "a link that leads nowhere by now counts as a deleted file",
+        None,
+        "        try:\n            return super().status(self.real(path))\n        except OSError:\n            return found\n",
+        "        return super().status(self.real(path))\n",
+        ("test_scan_and_single_stats_agree_through_links",),
+    ),
+    Mutation(
+        "a link that is followed leads out of the folder",
+        None,
+        '            if each == ".." and not folder:\n                raise NotFollowed(OUTSIDE, place)\n',
+        "",
+        ("test_scan_and_single_stats_agree_through_links",),
     ),
     Mutation(
         "of an unreadable folder only the folder itself is unknown",
