@@ -15,18 +15,12 @@ from craftsync import DataStore, objects
 from craftsync.errors import ObjectNotFound, PathRefused, PreconditionFailed
 from craftsync.objects import Wanted
 from tests.support.servers import S3Server
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving
 
 KINDS = ("directory", "craft-ai", "s3")
 NAMES = ["models/[1] é?.bin", "models/deux\tmots", "a b/c+d%20.csv", "-x"]
 
 OpenStore = Callable[[str], DataStore]
-
-
-@pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serving(tmp_path_factory.mktemp("served")) as server:
-        yield server
 
 
 @pytest.fixture

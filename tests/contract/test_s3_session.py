@@ -8,10 +8,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import boto3
 import pytest
-from botocore.auth import S3SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
@@ -22,12 +23,14 @@ from craftsync.core.model import ABSENT
 from craftsync.errors import ConfigError, StoreDenied
 from craftsync.stores.s3 import S3Store
 from craftsync.stores.s3.credentials import (
+    UNSIGNED,
     Keys,
     Request,
     encoded_path,
     encoded_query,
     open_session,
     sign,
+    signed_query,
 )
 from tests.contract.conftest import BUCKET
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, S3Server
@@ -258,6 +261,19 @@ def test_request_signature_equals_botocores(
     ours = sign(request, Keys("id", "secret", token), "eu-west-3", stamp)
     assert ours["authorization"] == theirs.headers["Authorization"]
     assert abs((now - stamp).total_seconds()) < 60
+
+
+@given(KEY, st.sampled_from([None, "to/ken=="]), st.integers(1, 604_800))
+def test_signed_url_equals_botocores(key: str, token: str | None, seconds: int) -> None:
+    path = encoded_path(f"/bucket/{key}")
+    theirs = AWSRequest("GET", f"http://host:9000{path}", headers={"host": "host:9000"})
+    keys = Credentials("id", "secret", token)
+    S3SigV4QueryAuth(keys, "s3", "eu-west-3", expires=seconds).add_auth(theirs)
+    asked = dict(parse_qsl(urlsplit(theirs.url).query))
+    stamp = datetime.strptime(asked["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    request = Request("GET", path, "", {"host": "host:9000"}, UNSIGNED)
+    ours = signed_query(request, Keys("id", "secret", token), "eu-west-3", stamp, seconds)
+    assert dict(parse_qsl(ours)) == asked
 
 
 def test_role_without_region_uses_the_region_of_the_call(

@@ -50,15 +50,24 @@ class Terminal:
 
 @contextmanager
 def on_a_terminal(
-    craftsync: Craftsync, columns: int, *words: str, program: Sequence[str] = (str(SCRIPT),)
+    craftsync: Craftsync,
+    columns: int,
+    *words: str,
+    program: Sequence[str] = (str(SCRIPT),),
+    answer: bytes | None = None,
 ) -> Iterator[Terminal]:
-    """Run the program, or another one, on a terminal of this width until the end of the block."""
+    """Run the program, or another one, on a terminal of this width until the end of the block.
+
+    With an `answer`, that is typed, and the terminal is its standard input too.
+    """
     ours, theirs = pty.openpty()
+    if answer is not None:
+        os.write(ours, answer)
     with subprocess.Popen(
         [*program, *words],
         cwd=craftsync.folder,
         env={**craftsync.environment, "TERM": "xterm", "COLUMNS": str(columns)},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if answer is None else theirs,
         stdout=theirs,
         stderr=theirs,
     ) as process:
