@@ -1,10 +1,9 @@
-"""Which paths differ from the last synced state on one side: what makes a small run out of a hint.
+"""Finds the paths that differ from the last synced state on one side, for a run over just those.
 
-An event of our own download, a touched folder or a listing that shows nothing
-new ends here, without a request for each path. Only looks are taken; the run
-over the paths found here looks again before it decides anything. What changes
-while a run is under way is offered to it, and kept for the next where it cannot
-take it in.
+An event caused by our own download, a touched folder or a listing without news
+ends here, without a request for each path. The run scans the paths again before
+it decides anything. What changes during a run is offered to that run, and kept
+for the next one if it is too late.
 """
 
 from __future__ import annotations
@@ -26,20 +25,19 @@ from craftsync.local.watch import DirtyPaths
 from craftsync.state.spool import in_order
 
 _LISTING_SHARE = 5000
-"""Keys in each part of a listing that is fetched in several streams."""
-_MOST_MARKS = 100_000
+"""Keys in each part of a listing that is fetched in parallel."""
+_MAX_HASHES = 100_000
 _64_BITS = (1 << 64) - 1
 
 
-def changed_here(
+def changed_in_folder(
     session: Session, rules: IgnoreRules, paths: Iterable[str], most: int
 ) -> set[str] | None:
-    """Return the paths among these, and below the folders among them, that differ from the baseline.
+    """Return which of these paths, and of those below them, differ from the baseline; `None` for more than `most`.
 
-    What could not be looked at is returned too, for a run says why; and so is a
-    file that is there again although its delete is held. More than `most` are
-    `None`: then everything is to be looked at. Raises `RootError` when the
-    folder is not the one it was.
+    Includes paths that could not be scanned, which a run reports, and files
+    that exist again although their delete is held. Raises `RootError` when the
+    folder was replaced.
     """
     wanted, state = sorted(paths), session.state
     changed: set[str] = set()
@@ -64,19 +62,18 @@ def changed_here(
 
 
 def with_obstacles(session: Session, paths: set[str]) -> set[str]:
-    """Return the paths, and with them the files that used to be where they need a folder.
+    """Return the paths, and former files where they now need a folder.
 
-    Such a file has to go from the other side in the same run.
+    The same run must delete such a file on the other side.
     """
     above = {folder for path in paths for folder in folders_above(path)} - paths
     return paths | {folder for folder in above if session.state.baseline.get(folder) is not None}
 
 
 def with_other_links(session: Session, paths: set[str]) -> set[str]:
-    """Return the paths, and with them the other names of files that have several.
+    """Return the paths, and the other hard links of their files.
 
-    A file that was edited through one of its hard links has changed under all
-    of them; events name only the one.
+    An edit through one hard link changes all of them; the event names only one.
     """
     inodes = {
         row.inode
@@ -86,52 +83,52 @@ def with_other_links(session: Session, paths: set[str]) -> set[str]:
     return paths | set(session.state.baseline.with_inodes(inodes)) if inodes else paths
 
 
-class Differing(NamedTuple):
-    """What a list of the store found to differ from the baseline, without keeping all of it.
+class StoreDifferences(NamedTuple):
+    """The differences between a listing of the store and the baseline, in bounded memory.
 
-    `marks` stand for single objects, as long as there are few enough; `total`
-    stands for all of them together.
+    `hashes` are hashes of single objects, up to a limit; `total` is their sum
+    and `number` their count.
     """
 
-    marks: frozenset[int] = frozenset()
+    hashes: frozenset[int] = frozenset()
     total: int = 0
     number: int = 0
 
     @property
-    def has_all_marks(self) -> bool:
-        return len(self.marks) == self.number
+    def has_all_hashes(self) -> bool:
+        return len(self.hashes) == self.number
 
 
-def changed_there(
-    session: Session, rules: IgnoreRules, before: Differing, most: int
-) -> tuple[Differing, set[str] | None]:
-    """List the store; return what differs from the baseline, and the paths of it that did not `before`.
+def changed_in_store(
+    session: Session, rules: IgnoreRules, before: StoreDifferences, most: int
+) -> tuple[StoreDifferences, set[str] | None]:
+    """List the store; return its differences from the baseline, and the paths that are new since `before`.
 
-    More than `most` new ones, or more in all than can be told apart, are `None`
-    where there is anything new: then everything is to be looked at. Raises what
-    the store raises when its listing does not end well.
+    The paths are `None`, for a full run, when more than `most` are new, or when
+    something is new but too much differs to tell what. Raises the errors of
+    `Store.list`.
     """
-    marks: set[int] = set()
+    hashes: set[int] = set()
     new: set[str] = set()
     total = count = 0
-    for path, remote in _differing_there(session, rules):
-        mark = hash((path, remote))
-        total, count = (total + mark) & _64_BITS, count + 1
-        if len(marks) < _MOST_MARKS:
-            marks.add(mark)
-        if len(new) <= most and mark not in before.marks:
+    for path, remote in _differing_in_store(session, rules):
+        hashed = hash((path, remote))
+        total, count = (total + hashed) & _64_BITS, count + 1
+        if len(hashes) < _MAX_HASHES:
+            hashes.add(hashed)
+        if len(new) <= most and hashed not in before.hashes:
             new.add(path)
-    found = Differing(frozenset(marks), total, count)
+    found = StoreDifferences(frozenset(hashes), total, count)
     if (count, total) == (before.number, before.total):
         return found, set()
-    can_tell = found.has_all_marks and before.has_all_marks
+    can_tell = found.has_all_hashes and before.has_all_hashes
     return found, new if can_tell and len(new) <= most else None
 
 
-def _differing_there(
+def _differing_in_store(
     session: Session, rules: IgnoreRules
 ) -> Iterator[tuple[str, RemoteObject | None]]:
-    """Yield what differs, `None` for an object that is gone; one that is there again although its delete is held, too."""
+    """Yield paths that differ, with `None` for a deleted object; also objects that exist again while their delete is held."""
     unknown, state = Unknown(), session.state
     boundaries = state.baseline.boundaries(_LISTING_SHARE)
     listing: Iterator[RemoteObject] = _known(session.store.list(boundaries=boundaries), unknown)
@@ -146,7 +143,7 @@ def _differing_there(
 
 
 def with_rules_applied(paths: Iterable[str]) -> set[str] | None:
-    """Return the paths, an ignore file among them standing for its whole folder; `None` is everything."""
+    """Return the paths, with each ignore file replaced by its folder; `None` means everything."""
     found = set()
     for path in paths:
         folder, _, name = path.rpartition("/")
@@ -168,15 +165,15 @@ def _known(listing: Iterable[RemoteObject | Skipped], unknown: Unknown) -> Itera
 
 
 _MOST_AT_ONCE = 1000
-"""Paths offered together: asking the store for more would take long."""
+"""Paths offered together: stats of more objects would take too long."""
 _MOST_PATHS = 10_000
-"""More are not remembered one by one."""
+"""With more paths than this, the next run is a full one."""
 _LATER_SECONDS = 1.0
-"""Until a path is offered again: a step that has ended is recorded within about that time."""
+"""Until a path is offered again: a finished step is recorded within about that time."""
 
 
 class FreshPaths:
-    """Keeps `engine.planner.Changes` over the dirty paths of a folder and the objects that others named."""
+    """Collects paths that changed during a run: file events, and objects named by requests. Implements `engine.planner.Changes`."""
 
     def __init__(
         self,
@@ -201,7 +198,7 @@ class FreshPaths:
 
     @property
     def counted(self) -> int | None:
-        """How many paths wait to be offered or for the next run; `None` while that has to look at everything."""
+        """How many paths wait for this run or the next; `None` when the next is a full run."""
         return None if self._everything else len(self._waiting | self._later | self._left)
 
     def take(self) -> Set[str]:
@@ -219,14 +216,14 @@ class FreshPaths:
         return offered
 
     def _changed(self, paths: Set[str]) -> set[str]:
-        """Return the paths that really differ from the baseline, or that somebody named."""
+        """Return the paths that differ from the baseline, or that a request named."""
         if not paths:
             return set()
-        # The ignore file of the whole folder concerns everything; the others are not to wait for that.
+        # The top ignore file needs a full run; the other paths should not wait for it.
         self._everything |= IGNORE_FILE in paths
         within = with_rules_applied(paths - {IGNORE_FILE}) or set()
         rules = self._session.rules(self._options())
-        changed = changed_here(self._session, rules, within, _MOST_PATHS)
+        changed = changed_in_folder(self._session, rules, within, _MOST_PATHS)
         if changed is None:
             self._everything = True
             return set()
@@ -241,19 +238,19 @@ class FreshPaths:
         self._left.update(paths)
 
     def _bound(self) -> None:
-        """Past the bound, let the next run look at everything."""
+        """Past the bound, make the next run a full one."""
         if max(map(len, (self._waiting, self._later, self._left, self._named))) > _MOST_PATHS:
             self._everything = True
             self._clear()
 
     def run_ended(self) -> None:
-        """Keep for the next run what was to be offered to this one, where it still differs."""
+        """Keep what was not offered and still differs for the next run."""
         rest, self._later, self._waiting = self._later | self._waiting, set(), set()
         self.leave(self._changed(rest))
         self._named.clear()
 
     def left(self) -> tuple[bool, set[str]]:
-        """Take what is the next run's: whether everything is to be looked at, and paths of both sides."""
+        """Take what the next run must do: whether it is a full one, and the paths of both sides."""
         everything, left = self._everything, self._waiting | self._later | self._left
         self._everything = False
         self._clear()

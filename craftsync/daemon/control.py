@@ -1,15 +1,13 @@
-"""The control socket of a folder: where it is, both of its ends, and what may be asked through it.
+"""The control socket of a linked folder: its location, server, client and requests.
 
-A UNIX socket below the state folder, in a folder of its own for each linked
-folder. Both ends go through a descriptor of that folder, because the address of
-a socket may have 107 bytes and a state folder more. Who listens holds the
-folder's flock, which is gone with its process: so a socket that is found under
-the lock belongs to nobody, and may be replaced.
+A UNIX socket in a folder of its own below the state folder. Both ends address it
+through a descriptor of that folder, because a socket address is limited to 107
+bytes. The listener holds an flock on the folder, which ends with its process, so
+a socket found under the lock is stale and may be replaced.
 
-One request a line, JSON both ways, in one thread. A conversation is cut off
-when it is too long, too slow or one too many, so that no client can hold up
-another or the daemon. What a verb does is the business of who answers for the
-socket it came in by.
+One JSON request per line, one JSON response each, in one thread. A connection is
+closed when it is too long, too slow or one too many, so that no client can block
+another or the daemon. The owner of each socket carries out its requests.
 """
 
 from __future__ import annotations
@@ -35,27 +33,27 @@ from craftsync.errors import CraftsyncError, LockedError, StateError, UsageError
 from craftsync.state import pair_folder
 
 if TYPE_CHECKING:
-    # Those who only ask do without the engine.
+    # Clients of the socket do not load the engine.
     from craftsync.engine.report import OnEvent, Options
     from craftsync.engine.review import Approval
     from craftsync.engine.session import Session
 
 _NAME = "control"
-_FRESH = "control.new"
+_NEW_NAME = "control.new"
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREDENTIALS = struct.Struct("3i")
 
 
 def folder_of(state_dir: Path, root: str, location: str) -> Path:
-    """Return where the socket of a linked folder is; it need not exist."""
+    """Return the folder for the socket of a linked folder, which need not exist."""
     return state_dir / "control" / pair_folder(state_dir, root, location).name
 
 
 class Endpoint:
-    """A listening socket of a linked folder, made for its owner alone; close it."""
+    """The listening socket of a linked folder, accessible to its owner only; close it."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises `LockedError` when another process listens, `StateError` when none can."""
+        """Raises `LockedError` when another process listens, `StateError` when the folder is unusable."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder = os.open(folder, _OPEN)
@@ -66,13 +64,13 @@ class Endpoint:
             self.socket = _listening(self._folder)
         except BlockingIOError as error:
             os.close(self._folder)
-            raise _taken(folder) from error
+            raise _locked_error(folder) from error
         except OSError as error:
             os.close(self._folder)
             raise _unusable(folder, error) from error
 
     def close(self) -> None:
-        """Stop listening; whoever connects from now on finds nobody."""
+        """Stop listening and remove the socket."""
         with suppress(FileNotFoundError):
             os.unlink(_NAME, dir_fd=self._folder)
         self.socket.close()
@@ -80,7 +78,7 @@ class Endpoint:
 
 
 def connect(folder: Path, timeout: float) -> socket.socket | None:
-    """Return a connection to the daemon that listens in a control folder, or `None` when none does."""
+    """Return a connection to the daemon that listens in a control folder, `None` if none does."""
     peer = socket.socket(socket.AF_UNIX)
     peer.settimeout(timeout)
     try:
@@ -96,17 +94,17 @@ def connect(folder: Path, timeout: float) -> socket.socket | None:
 
 
 def _listening(folder: int) -> socket.socket:
-    """Put a socket in place that listens already; nobody else could ever connect to it."""
+    """Return a listening socket, renamed into place only once it listens with the right mode."""
     with suppress(FileNotFoundError):
-        os.unlink(_FRESH, dir_fd=folder)
+        os.unlink(_NEW_NAME, dir_fd=folder)
     listener = socket.socket(socket.AF_UNIX)
     try:
-        # Linux gives the new file the mode of the descriptor: it is never wider, not for an instant.
+        # Linux creates the file with the mode of the descriptor, so it is never accessible to others.
         os.fchmod(listener.fileno(), 0o600)
-        listener.bind(_address(folder, _FRESH))
+        listener.bind(_address(folder, _NEW_NAME))
         listener.listen()
         listener.setblocking(False)
-        os.rename(_FRESH, _NAME, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(_NEW_NAME, _NAME, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         listener.close()
         raise
@@ -127,12 +125,12 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def process_of(peer: socket.socket) -> int:
-    """Return the id of the process that listens at the other end."""
+    """Return the id of the process at the other end."""
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(credentials)[0])
 
 
-def _taken(folder: Path) -> LockedError:
+def _locked_error(folder: Path) -> LockedError:
     peer = connect(folder, 1.0)
     who = "Another craftsync"
     if peer is not None:
@@ -140,35 +138,35 @@ def _taken(folder: Path) -> LockedError:
             who = f"Another craftsync (process {process_of(peer)})"
     return LockedError(
         f"{who} already keeps this folder and store in sync.",
-        remedy="See what it does with craftsync status, or end it with craftsync stop.",
+        remedy="Show its state with craftsync status, or end it with craftsync stop.",
     )
 
 
 def _unusable(folder: Path, error: OSError) -> StateError:
     return StateError(
         f"The control socket in {folder} cannot be used: {error.strerror or error}.",
-        remedy="The folder has to be yours, on a filesystem that can hold sockets.",
+        remedy="The folder must belong to you, on a filesystem that supports sockets.",
     )
 
 
 Answer = Callable[[Mapping[str, Any]], Any]
-"""Carries out a request and returns what to say; raises `Refused` for one that makes no sense."""
+"""Carries out a request and returns the response; raises `Refused` for an invalid one."""
 
-_LONGEST_LINE = 65_536
-_LONGEST_TALK = 10.0
+_MAX_LINE = 65_536
+_MAX_SECONDS = 10.0
 _MOST_CLIENTS = 32
 _PIECE = 65_536
-_BREATH = 0.05
+_ACCEPT_PAUSE = 0.05
 
 _log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
-    """A request that is not carried out; its text says why."""
+    """A request that is refused; the text is the reason."""
 
 
 class _Client:
-    """One conversation: what has come in, and what is still to go out."""
+    """One connection with its input and output buffers."""
 
     def __init__(self, peer: socket.socket, answer: Answer, deadline: float) -> None:
         self.peer = peer
@@ -179,19 +177,19 @@ class _Client:
 
     @property
     def events(self) -> int:
-        """What to wait for: who does not take the answers is not asked for more."""
+        """Write until the client has taken its responses, and read only then."""
         busy = self._outbox or b"\n" in self._inbox
         return selectors.EVENT_WRITE if busy else selectors.EVENT_READ
 
-    def go_on(self) -> bool:
-        """Send, answer or take one piece without waiting; return whether the conversation goes on."""
+    def advance(self) -> bool:
+        """Send, handle or receive once without blocking; return whether the connection stays open."""
         try:
             if self._outbox:
                 del self._outbox[: self.peer.send(self._outbox)]
                 return True
             if b"\n" in self._inbox:
                 line, _, self._inbox = self._inbox.partition(b"\n")
-                self._outbox += _answered(line, self._answer)
+                self._outbox += _response(line, self._answer)
                 return True
             piece = self.peer.recv(_PIECE)
         except BlockingIOError:
@@ -199,11 +197,11 @@ class _Client:
         except OSError:
             return False
         self._inbox += piece
-        return bool(piece) and (b"\n" in self._inbox or len(self._inbox) < _LONGEST_LINE)
+        return bool(piece) and (b"\n" in self._inbox or len(self._inbox) < _MAX_LINE)
 
 
 class Control:
-    """The sockets of all folders and those who speak through them. Belongs to one thread."""
+    """Serves the control sockets of all folders. Belongs to one thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -211,59 +209,59 @@ class Control:
         self._clients: list[_Client] = []
 
     def add(self, listener: socket.socket, answer: Answer) -> None:
-        """Listen here too."""
+        """Serve another listening socket."""
         self._selector.register(listener, selectors.EVENT_READ, answer)
 
     def remove(self, listener: socket.socket) -> None:
-        """Listen here no more; call it before the socket is closed."""
+        """Stop serving a socket; call this before closing it."""
         self._selector.unregister(listener)
 
     def wake_by(self, reader: socket.socket) -> None:
-        """Let `serve` return when a byte arrives here."""
+        """Make `serve` return when a byte arrives at `reader`."""
         self._selector.register(reader, selectors.EVENT_READ)
 
     def serve(self, seconds: float) -> None:
-        """Answer whoever speaks, for at most so many seconds or until something happened."""
+        """Wait up to `seconds` for input, and handle it."""
         for key, _ in self._selector.select(seconds):
             if isinstance(key.data, _Client):
-                self._go_on(key.data)
+                self._advance(key.data)
             elif key.data is not None:
-                self._welcome(key.fileobj, key.data)
+                self._accept(key.fileobj, key.data)
             else:
                 self._drain(key.fileobj)
         now = self._clock.monotonic()
         for client in [client for client in self._clients if client.deadline <= now]:
-            self._part(client)
+            self._disconnect(client)
 
     def close(self) -> None:
         for client in list(self._clients):
-            self._part(client)
+            self._disconnect(client)
         self._selector.close()
 
-    def _welcome(self, listener: Any, answer: Answer) -> None:
+    def _accept(self, listener: Any, answer: Answer) -> None:
         if len(self._clients) == _MOST_CLIENTS:
-            self._part(self._clients[0])
+            self._disconnect(self._clients[0])
         try:
             peer, _ = listener.accept()
         except OSError:
-            # It left again, or no descriptor is free: then it goes on knocking, and this would spin.
-            self._clock.sleep(_BREATH)
+            # The client left, or no descriptor is free; without a pause the latter would spin.
+            self._clock.sleep(_ACCEPT_PAUSE)
             return
         peer.setblocking(False)
-        client = _Client(peer, answer, self._clock.monotonic() + _LONGEST_TALK)
+        client = _Client(peer, answer, self._clock.monotonic() + _MAX_SECONDS)
         self._clients.append(client)
         self._selector.register(peer, client.events, client)
 
-    def _go_on(self, client: _Client) -> None:
+    def _advance(self, client: _Client) -> None:
         if client not in self._clients:
-            # It was parted with for a newer one, a moment ago.
+            # Just disconnected for a newer one.
             return
-        if client.go_on():
+        if client.advance():
             self._selector.modify(client.peer, client.events, client)
         else:
-            self._part(client)
+            self._disconnect(client)
 
-    def _part(self, client: _Client) -> None:
+    def _disconnect(self, client: _Client) -> None:
         self._clients.remove(client)
         self._selector.unregister(client.peer)
         client.peer.close()
@@ -274,15 +272,15 @@ class Control:
             reader.recv(_PIECE)
 
 
-def _answered(line: bytes | bytearray, answer: Answer) -> bytes:
+def _response(line: bytes | bytearray, answer: Answer) -> bytes:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
         return json.dumps({"error": "this is not JSON"}).encode() + b"\n"
-    return json.dumps(_carried_out(request, answer)).encode() + b"\n"
+    return json.dumps(_dispatch(request, answer)).encode() + b"\n"
 
 
-def _carried_out(request: object, answer: Answer) -> dict[str, Any]:
+def _dispatch(request: object, answer: Answer) -> dict[str, Any]:
     if not isinstance(request, dict):
         return {"error": "a request is a JSON object"}
     try:
@@ -291,18 +289,18 @@ def _carried_out(request: object, answer: Answer) -> dict[str, Any]:
         return {"error": str(refused)}
     except Exception as error:  # noqa: BLE001 (one request fails, and nothing else)
         _log.error("the request %r failed", request.get("verb"), exc_info=error)
-        return {"error": f"it failed: {error}"}
+        return {"error": f"the request failed: {error}"}
 
 
 _TIMEOUT = 10.0
-"""Seconds within which a daemon has answered, or is taken to hang."""
+"""Seconds after which a daemon that does not respond is considered hung."""
 
 
 def ask(folder: Path, verb: str, **arguments: Any) -> Any:
-    """Return what the daemon that listens in a control folder answers; `None` when none runs.
+    """Send a request to the daemon that listens in a control folder; return its response, `None` if none runs.
 
-    Raises `UsageError` for a request it refuses, and `StateError` for a daemon
-    that does not answer.
+    Raises `UsageError` when the daemon refuses the request, `StateError` when it
+    does not respond.
     """
     peer = connect(folder, _TIMEOUT)
     if peer is None:
@@ -314,20 +312,17 @@ def ask(folder: Path, verb: str, **arguments: Any) -> Any:
             stream.flush()
             answer = json.loads(stream.readline() or b"null")
     except (OSError, ValueError) as error:
-        raise _silent(process) from error
+        raise _no_response(process) from error
     if answer is None:
-        # It ended, or closed the line, between the question and the answer.
-        raise _silent(process)
+        # The daemon ended or closed the connection before it responded.
+        raise _no_response(process)
     if "error" in answer:
         raise UsageError(f"The daemon refuses: {answer['error']}.")
     return answer["answer"]
 
 
 def running(state_dir: Path) -> dict[int, Path]:
-    """Return the process of each daemon below a state folder, with a folder to speak to it by.
-
-    No configuration is needed for it.
-    """
+    """Return {process id: control folder} of each daemon below a state folder."""
     found: dict[int, Path] = {}
     for folder in sorted((state_dir / "control").glob("*")):
         peer = connect(folder, _TIMEOUT)
@@ -337,11 +332,11 @@ def running(state_dir: Path) -> dict[int, Path]:
     return found
 
 
-def _silent(process: int) -> CraftsyncError:
+def _no_response(process: int) -> CraftsyncError:
     return StateError(
         f"The daemon (process {process}) does not answer.",
-        remedy="Ask again in a minute: a service that hangs is started anew by then. "
-        f"If it stays so, end it with kill -9 {process} and start it anew.",
+        remedy="Try again in a minute: systemd restarts a service that hangs. "
+        f"If it still does not answer, end it with kill -9 {process} and restart it.",
     )
 
 
@@ -350,15 +345,15 @@ _HIGHEST_RATE = sys.float_info.max
 
 
 class Requests:
-    """Paths to be looked at, and verdicts on held deletes, until they are taken."""
+    """Requested paths and decisions on held deletes, until they are taken."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._paths: set[str] = set()
-        self._verdicts: deque[Approval] = deque()
+        self._decisions: deque[Approval] = deque()
 
-    def look_at(self, paths: Iterable[str]) -> bool:
-        """Remember these paths; return whether there were so many that none is remembered."""
+    def request_paths(self, paths: Iterable[str]) -> bool:
+        """Add paths; return True, and keep none, when there are too many."""
         with self._lock:
             self._paths.update(paths)
             too_many = len(self._paths) > _MOST_NAMED
@@ -372,27 +367,27 @@ class Requests:
             paths, self._paths = self._paths, set()
         return paths
 
-    def judge(self, verdict: Approval) -> None:
-        """Remember what a person said about held deletes."""
-        self._verdicts.append(verdict)
+    def judge(self, decision: Approval) -> None:
+        """Add a decision on held deletes."""
+        self._decisions.append(decision)
 
     def carry_out(self, session: Session, options: Options, on_event: OnEvent) -> None:
-        """Do what was said about held deletes; what could not be done is tried at the next call."""
-        while self._verdicts:
-            session.judge(self._verdicts[0], options, on_event)
-            self._verdicts.popleft()
+        """Carry out the decisions on held deletes; one that fails is retried at the next call."""
+        while self._decisions:
+            session.judge(self._decisions[0], options, on_event)
+            self._decisions.popleft()
 
 
 def approval_of(request: Mapping[str, Any]) -> tuple[bool, tuple[str, ...] | None]:
-    """Return what the verbs `approve` and `reject` say: whether to approve, and which paths, `None` for all.
+    """Return (whether to approve, the paths or `None` for all) from an `approve` or `reject` request.
 
-    All are meant by `null` only, never by leaving the paths out. Raises
-    `Refused` for paths that are none.
+    Only `null` means all; a request without paths is invalid. Raises `Refused`
+    for invalid paths.
     """
     paths = request.get("paths", [])
     named = isinstance(paths, list) and paths and all(map(_is_path, paths))
     if paths is not None and not named:
-        raise Refused("paths has to be a list of paths, or null for all")
+        raise Refused("paths must be a list of paths, or null for all")
     return request["verb"] == "approve", None if paths is None else tuple(paths)
 
 
@@ -401,9 +396,9 @@ def _is_path(word: object) -> bool:
 
 
 def rates_of(request: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
-    """Return what the verb `bwlimit` says: bytes per second up and down, `None` for the configured ones.
+    """Return (upload, download) in bytes per second from a `bwlimit` request, `None` for the configured ones.
 
-    Raises `Refused` for rates that are none.
+    Raises `Refused` for invalid rates.
     """
     if request.get("configured") is True:
         return None
@@ -417,5 +412,5 @@ def _rate(request: Mapping[str, Any], direction: str) -> float | None:
     is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
     # Not `< inf`: an int may have more digits than a float can hold.
     if not is_number or not 0 < rate <= _HIGHEST_RATE:
-        raise Refused(f"{direction} has to be bytes per second above 0, or null for no limit")
+        raise Refused(f"{direction} must be bytes per second above 0, or null for no limit")
     return float(rate)

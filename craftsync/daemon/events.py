@@ -1,10 +1,9 @@
-"""Hears of changed objects at once, through an SQS queue that S3 sends its notifications to.
+"""Reports changed objects at once, from an SQS queue that receives S3 event notifications.
 
-Hints only, as events of the root are: they name paths to look at, and a lost
-one costs no more than the wait for the next listing. The other place, besides
-the S3 store, that knows boto3, which it loads when a queue is opened. The form
-of a notification: Amazon S3 user guide, "Event message structure", and for
-EventBridge "EventBridge event message structure".
+Events are hints, as file events are: a lost one costs no more than the wait for
+the next listing. Besides the S3 store the only module that uses boto3, which it
+imports when a queue is opened. The formats: Amazon S3 user guide, "Event message
+structure" and "EventBridge event message structure".
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from craftsync.errors import ConfigError, CraftsyncError, StoreUnavailable
 SCHEME = "sqs://"
 _HOUR = 3600.0
 _WAIT_SECONDS = 20
-"""How long SQS keeps a question open that it has no answer to; the longest it allows."""
-_AT_ONCE = 10
-"""The most messages SQS hands out in one answer."""
+"""How long SQS holds a receive request open (long polling); the longest it allows."""
+_MAX_MESSAGES = 10
+"""The most messages SQS returns at once."""
 
 
 _log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ OnPaths = Callable[[set[str]], None]
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """Which queue reports changes of which part of a bucket; `prefix` as in `QueueEvents`."""
+    """A queue, and the bucket and prefix whose changes it reports; `prefix` as in `QueueEvents`."""
 
     url: str
     bucket: str
@@ -47,20 +46,19 @@ class EventSource:
     region: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises `ConfigError` when the URL names no queue."""
-        _place_of(self.url)
+        """Raises `ConfigError` when the URL is not that of a queue."""
+        _parse_url(self.url)
 
     @contextmanager
     def reporting_to(self, on_paths: OnPaths) -> Iterator[Callable[[], str | None]]:
-        """Report what the queue holds until the end of the block, from a thread of its own.
+        """Report changed paths from a thread of its own, until the end of the block.
 
-        Gives a function that returns why nothing is heard at the moment, `None`
-        while all is well. A queue that cannot be used is logged and tried
-        again: nothing rests on it.
+        Yields a function that returns why the queue is unusable, `None` while it
+        works. An unusable queue is logged and retried.
         """
         stop = threading.Event()
         listener = _Listener(self, on_paths)
-        # It may be waiting for an answer of the queue in the end, and nobody has to wait for it.
+        # A daemon thread: at the end it may still wait for the queue, and nobody should wait for it.
         thread = threading.Thread(target=listener.run, args=(stop,), name="events", daemon=True)
         thread.start()
         try:
@@ -70,7 +68,7 @@ class EventSource:
 
 
 class _Listener:
-    """Opens a queue and listens to it, again and again, whatever happens; runs in a thread of its own."""
+    """Opens a queue and listens to it, and retries after any failure; runs in a thread of its own."""
 
     def __init__(self, source: EventSource, on_paths: OnPaths) -> None:
         self._source = source
@@ -80,7 +78,7 @@ class _Listener:
 
     @property
     def failure(self) -> str | None:
-        """Why nothing is heard at the moment."""
+        """Why the queue is unusable, `None` while it works."""
         return self._failure or (self._events.failure if self._events else None)
 
     def run(self, stop: threading.Event) -> None:
@@ -91,24 +89,24 @@ class _Listener:
                 self._failure = None
                 self._events = QueueEvents(queue, source.bucket, source.prefix, self._on_paths)
                 self._events.run(stop)
-            except Exception as error:  # noqa: BLE001 (nothing may end the listening in silence)
+            except Exception as error:  # noqa: BLE001 (nothing may end the listening silently)
                 self._note(error)
                 stop.wait(backoff.next(_HOUR))
 
     def _note(self, error: Exception) -> None:
-        is_foreseen = isinstance(error, CraftsyncError)
+        is_expected = isinstance(error, CraftsyncError)
         remedy = error.remedy if isinstance(error, CraftsyncError) else ""
-        reason = f"{error} {remedy}".strip() if is_foreseen else f"{type(error).__name__}: {error}"
+        reason = f"{error} {remedy}".strip() if is_expected else f"{type(error).__name__}: {error}"
         if reason != self._failure:
-            _log.warning("%s", reason, exc_info=None if is_foreseen else error)
+            _log.warning("%s", reason, exc_info=None if is_expected else error)
         self._failure = reason
 
 
 class Queue(Protocol):
-    """Where messages come from; a message is handed out again until it is removed."""
+    """A message queue; it returns a message again until it is removed."""
 
     def receive(self) -> list[tuple[str, str]]:
-        """Wait for messages, and return the receipt and the body of each; raises `StoreUnavailable`."""
+        """Wait for messages; return the receipt and body of each. Raises `StoreUnavailable`."""
         ...
 
     def remove(self, receipts: list[str]) -> None:
@@ -117,10 +115,10 @@ class Queue(Protocol):
 
 
 class QueueEvents:
-    """Reports which paths below one bucket and prefix were changed.
+    """Reports changed paths below one bucket and prefix.
 
-    `prefix` is what keys begin with before the path, with its final slash. The
-    queue is for this one folder: whatever is read from it is removed.
+    `prefix` includes its final slash. The queue must be used for this folder
+    only: every message read from it is removed.
     """
 
     def __init__(
@@ -137,16 +135,16 @@ class QueueEvents:
         self._on_paths = on_paths
         self._backoff = Backoff(random or Random())
         self.failure: str | None = None
-        """Why nothing is heard at the moment."""
+        """Why the queue is unusable, `None` while it works."""
 
     def run(self, stop: threading.Event) -> None:
-        """Hand on what is heard until `stop` is set; a queue that cannot be reached is waited for.
+        """Report changed paths until `stop` is set; retries while the queue is unreachable.
 
-        An answer can be waited for so long that this is best run in a daemon thread.
+        Run it in a daemon thread: one receive blocks for up to 20 seconds.
         """
         while not stop.is_set():
             try:
-                self.hear(stop)
+                self.receive_once(stop)
                 self.failure = None
                 self._backoff.reset()
             except StoreUnavailable as error:
@@ -155,8 +153,8 @@ class QueueEvents:
                 self.failure = str(error)
                 stop.wait(self._backoff.next())
 
-    def hear(self, stop: threading.Event) -> None:
-        """Wait for one answer of the queue and hand on the paths it names, before it is removed there."""
+    def receive_once(self, stop: threading.Event) -> None:
+        """Receive messages once, report the paths in them, and then remove the messages."""
         messages = self._queue.receive()
         if not messages or stop.is_set():
             return
@@ -169,7 +167,7 @@ class QueueEvents:
 
 
 def _keys_in(body: str, bucket: str) -> Iterator[str]:
-    """Yield the keys of the bucket that a message names; one that is no notification names none."""
+    """Yield the keys of the bucket in a message; none if it is not a notification."""
     with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         for key in _keys_of(json.loads(body), bucket):
             if isinstance(key, str):
@@ -178,7 +176,7 @@ def _keys_in(body: str, bucket: str) -> Iterator[str]:
 
 def _keys_of(message: Any, bucket: str) -> Iterator[object]:
     if "Message" in message:
-        # SNS stands between the bucket and the queue.
+        # Wrapped by SNS, between the bucket and the queue.
         yield from _keys_of(json.loads(message["Message"]), bucket)
     elif "detail" in message:
         if message["detail"]["bucket"]["name"] == bucket:
@@ -190,7 +188,7 @@ def _keys_of(message: Any, bucket: str) -> Iterator[object]:
 
 
 class SqsQueue:
-    """A queue of Amazon SQS, or of a server that speaks its protocol. Keeps `Queue`."""
+    """A queue of Amazon SQS, or of a compatible server. Implements `Queue`."""
 
     def __init__(self, client: Any, address: str) -> None:
         self._client = client
@@ -205,12 +203,12 @@ class SqsQueue:
         region: str | None = None,
         endpoint_url: str | None = None,
     ) -> SqsQueue:
-        """Find the queue of `sqs://NAME` or `sqs://HOST/ACCOUNT/NAME`.
+        """Open the queue `sqs://NAME` or `sqs://HOST/ACCOUNT/NAME`.
 
-        Raises `ConfigError` when the URL makes no sense or there is no such
-        queue, and `StoreUnavailable` when it cannot be asked for.
+        Raises `ConfigError` when the URL is invalid or the queue does not exist,
+        and `StoreUnavailable` when SQS cannot be reached.
         """
-        place = _place_of(url)
+        place = _parse_url(url)
         from boto3 import Session
         from botocore.exceptions import BotoCoreError
 
@@ -222,13 +220,13 @@ class SqsQueue:
                 f"events: {url!r} cannot be used: {error}.",
                 remedy="Check profile, region and endpoint.",
             ) from error
-        return cls(client, f"https://{place}" if "/" in place else _address_of(client, place))
+        return cls(client, f"https://{place}" if "/" in place else _find_url(client, place))
 
     def receive(self) -> list[tuple[str, str]]:
-        answer = _asked(
+        answer = _call(
             self._client.receive_message,
             QueueUrl=self._address,
-            MaxNumberOfMessages=_AT_ONCE,
+            MaxNumberOfMessages=_MAX_MESSAGES,
             WaitTimeSeconds=_WAIT_SECONDS,
         )
         return [
@@ -239,36 +237,36 @@ class SqsQueue:
         entries = [
             {"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)
         ]
-        _asked(self._client.delete_message_batch, QueueUrl=self._address, Entries=entries)
+        _call(self._client.delete_message_batch, QueueUrl=self._address, Entries=entries)
 
 
-def _place_of(url: str) -> str:
+def _parse_url(url: str) -> str:
     place = url.removeprefix(SCHEME)
     if place == url or place.count("/") not in (0, 2) or "" in place.split("/"):
         raise ConfigError(
-            f"events: {url!r} names no queue.",
+            f"events: {url!r} is not the URL of a queue.",
             remedy="Write sqs://NAME, or sqs://HOST/ACCOUNT/NAME as in the queue's URL.",
         )
     return place
 
 
-def _address_of(client: Any, name: str) -> str:
+def _find_url(client: Any, name: str) -> str:
     try:
-        return str(_asked(client.get_queue_url, QueueName=name)["QueueUrl"])
+        return str(_call(client.get_queue_url, QueueName=name)["QueueUrl"])
     except StoreUnavailable as error:
         if "NonExistentQueue" not in str(error):
             raise
         raise ConfigError(
-            f"events: there is no queue {name!r}.",
-            remedy="Check its name, the region and whose account the credentials are of.",
+            f"events: queue {name!r} not found.",
+            remedy="Check its name, the region and the account of the credentials.",
         ) from error
 
 
-def _asked(call: Callable[..., Any], **parameters: Any) -> Any:
-    """Make a call to SQS; whatever goes wrong is worth another try later, and is reported until then."""
+def _call(call: Callable[..., Any], **parameters: Any) -> Any:
+    """Call SQS; raises `StoreUnavailable` for any error, so that it is retried."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return call(**parameters)
     except (BotoCoreError, ClientError) as error:
-        raise StoreUnavailable(f"the queue of the events cannot be used: {error}") from error
+        raise StoreUnavailable(f"the event queue cannot be used: {error}") from error

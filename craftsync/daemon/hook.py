@@ -1,4 +1,4 @@
-"""Calls a person's command when something waits for them: no shell, a time limit, never two at once."""
+"""Runs the `notify` command when something waits for a person: no shell, a time limit, one at a time."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from craftsync.clock import Clock
 
 _LONGEST_RUN = 30.0
 _LAST_RUN = 5.0
-"""What a command that runs still is given when the daemon ends."""
+"""How long a running command may take when the daemon ends."""
 _KILLED_SECONDS = 1.0
-"""How long the end of a command that was killed is waited for."""
+"""How long to wait for a killed command."""
 _MOST_QUEUED = 100
 _LONGEST_VARIABLE = 30_000
 """Characters; Linux takes 128 KiB for one variable (execve(2))."""
 _STDERR = 2
-"""Where a command's words go: stdout may be the lines of `--json`."""
+"""The command's stdout goes to stderr, because ours may be the lines of `--json`."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a person hears of: `count` paths are in `event` (conflict, held or halted); `path` is the first."""
+    """`count` paths are in `event` (conflict, held or halted); `path` is the first of them."""
 
     event: str
     root: str
@@ -40,7 +40,7 @@ class Notice:
 
 
 class Hook:
-    """Runs the words of a command for each notice, one after the other. Belongs to one thread."""
+    """Runs a command for each notice, one after the other. Belongs to one thread."""
 
     def __init__(self, words: Sequence[str], clock: Clock) -> None:
         self.words = tuple(words)
@@ -49,19 +49,19 @@ class Hook:
         self._running: subprocess.Popen[bytes] | None = None
         self._deadline = 0.0
 
-    def tell(self, notice: Notice) -> None:
+    def notify(self, notice: Notice) -> None:
         if self.words:
             self._queue.append(notice)
 
     def tick(self) -> None:
-        """Look after the command that runs, and start the next; returns at once."""
+        """Check the running command, and start the next; never blocks."""
         if self._running is not None:
-            self._look_after(self._running)
+            self._check(self._running)
         if self._running is None and self._queue:
             self._start(self._queue.popleft())
 
     def close(self) -> None:
-        """Give what runs a little time, and end it after that; what has not begun is dropped."""
+        """Wait briefly for the running command and then kill it; queued notices are dropped."""
         if self._running is not None:
             try:
                 self._running.wait(_LAST_RUN)
@@ -82,33 +82,33 @@ class Hook:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            _log.warning("the command of notify: cannot be started: %s", error)
+            _log.warning("cannot start the notify command: %s", error)
         self._deadline = self._clock.monotonic() + _LONGEST_RUN
 
-    def _look_after(self, process: subprocess.Popen[bytes]) -> None:
+    def _check(self, process: subprocess.Popen[bytes]) -> None:
         code = process.poll()
         if code is None and self._clock.monotonic() >= self._deadline:
             self._end(process)
         elif code is not None:
             if code:
-                _log.warning("the command of notify: ended with code %d", code)
+                _log.warning("the notify command exited with code %d", code)
             self._running = None
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        _log.warning("the command of notify: took too long and was ended")
-        # Its children too: what a shell waits for would go on after it.
+        _log.warning("the notify command took too long and was killed")
+        # The whole process group, or a shell's children would continue.
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         try:
             process.wait(_KILLED_SECONDS)
         except subprocess.TimeoutExpired:
-            # It hangs in the kernel, or is somebody else's by now.
+            # It hangs in the kernel, or changed its user.
             self._deadline = self._clock.monotonic() + _LONGEST_RUN
         else:
             self._running = None
 
 
 def _as_variable(text: str) -> str:
-    """Return a text as a variable of the environment can hold it: valid UTF-8 without NUL, not too long."""
+    """Return a text that fits an environment variable: valid UTF-8 without NUL, not too long."""
     text = text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text[:_LONGEST_VARIABLE]

@@ -1,9 +1,8 @@
-"""The loop over one folder: waits for a reason, and makes the smallest run that answers it.
+"""The loop of one folder: waits for changes, and makes the smallest run that covers them.
 
-Events of the root name dirty paths, a listing of the store names what changed
-there, and a timer asks for a look at everything, on which alone correctness
-rests. Knows nothing of processes, signals or sockets: those who do call it
-from their own threads.
+File events name changed paths, a listing of the store finds changed objects,
+and a timer starts full runs, on which alone correctness depends. Knows nothing
+of processes, signals or sockets, which call it from their own threads.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from typing import Any
 from craftsync.clock import Clock
 from craftsync.core.conflicts import conflict_original
 from craftsync.daemon.changes import (
-    Differing,
     FreshPaths,
-    changed_here,
-    changed_there,
+    StoreDifferences,
+    changed_in_folder,
+    changed_in_store,
     with_obstacles,
     with_other_links,
     with_rules_applied,
@@ -56,24 +55,24 @@ from craftsync.stores.retrying import RetryingStore, concurrency_found
 
 _FOREVER = 3600.0
 _PURGED_AT_ONCE = 100
-"""Versions that go while nothing else is done for the folder."""
+"""Trash versions removed at once, while nothing else is done for the folder."""
 _FEW_PATHS = 1_000
 _LISTED_AT_ONCE = 100
-"""Looking at one path is one request, a listing is one for a thousand of them."""
+"""A stat takes one request, a listing one for a thousand paths."""
 
 
 MakeWatch = Callable[[Folder, DirtyPaths, Clock], Watch]
 
 OnRun = Callable[[Report, list[IssueEvent]], None]
-"""Hears of each run that ended, and of the issues that were not there before."""
+"""Called with the report of each run, and the issues that are new."""
 
 
 def _ignore_run(report: Report, new: list[IssueEvent]) -> None:
-    """Take no notice of a run."""
+    """Do nothing."""
 
 
 class FolderLoop:
-    """Keeps one folder in sync until `stop` is set. `run` belongs to one thread, all else to any."""
+    """Keeps one folder in sync until `stop` is set. `run` belongs to one thread; all else is thread-safe."""
 
     def __init__(
         self,
@@ -87,11 +86,11 @@ class FolderLoop:
         make_watch: MakeWatch = Supervisor,
         waiting: Waiting | None = None,
     ) -> None:
-        """`waiting` takes in what is not in sync; it outlives this loop where somebody hands it over."""
+        """`waiting` collects what is not in sync; passed in, it outlives this loop."""
         self.options = options
-        """What runs are made with; a change counts from the next run on."""
+        """The options of runs; a change takes effect at the next run."""
         self.on_run: OnRun = _ignore_run
-        """Called in the loop's own thread when a run has ended."""
+        """Called in the loop's thread after each run."""
         self._session = session
         self._listener = on_event
         self._stop = stop
@@ -101,17 +100,17 @@ class FolderLoop:
         self._state = FolderState()
         self.waiting = Waiting() if waiting is None else waiting
         self._in_hand: int | None = None
-        """Paths taken up and not yet done with; `None` while nobody knows how many there are."""
+        """Paths the current run has still to handle; `None` if unknown."""
         self._paused = False
         self._schedule = Schedule(settings, session.clock, random or Random())
         self._requests = Requests()
         self._fresh = FreshPaths(session, self._dirty, self._requests, lambda: self.options)
         self._again = True
-        self._differing = Differing()
+        self._differences = StoreDifferences()
 
     @property
     def state(self) -> FolderState:
-        """What it is doing now; a value that does not change any more."""
+        """A snapshot of what the loop is doing."""
         state, health = self._or_offline(self._state), self._watch.health
         has_begun = health is not NOT_BEGUN
         return replace(
@@ -123,10 +122,10 @@ class FolderLoop:
         )
 
     def _or_offline(self, state: FolderState) -> FolderState:
-        """Return the state of a run under way as offline while the store fails, although it is still tried."""
+        """Return the state, as offline while the store fails although the run still retries."""
         store = self._session.store
         if state.state in ("scanning", "transferring") and isinstance(store, RetryingStore):
-            trouble = store.answers.trouble()
+            trouble = store.health.trouble()
             if trouble is not None:
                 return replace(state, state="offline", reason=f"offline, still trying: {trouble}")
         return state
@@ -142,44 +141,44 @@ class FolderLoop:
         return in_hand + dirty + left
 
     def wake(self) -> None:
-        """Make the loop look whether it is to stop; a run under way ends if it is."""
+        """Make the loop check `stop`; when it is set, the run under way is cancelled."""
         if self._stop.is_set():
             cancel(self._session.store)
         self._dirty.wake()
 
-    def look_again(self) -> None:
-        """Ask for a run over everything, now; one under way does not count."""
+    def request_full_run(self) -> None:
+        """Request a full run now; one under way does not count."""
         self._again = True
         self._dirty.wake()
 
-    def look_at(self, paths: Iterable[str]) -> None:
-        """Ask for a run over these paths, now: somebody says that they changed in the store."""
-        if self._requests.look_at(paths):
+    def request_paths(self, paths: Iterable[str]) -> None:
+        """Request a run over these paths now, because they changed in the store."""
+        if self._requests.request_paths(paths):
             self._again = True
         self._dirty.wake()
 
-    def judge(self, verdict: Approval) -> None:
-        """Ask that held deletes be carried out or undone, now, and for a look at everything after it."""
-        self._requests.judge(verdict)
-        self.look_again()
+    def judge(self, decision: Approval) -> None:
+        """Request that held deletes be carried out or undone now, and a full run after it."""
+        self._requests.judge(decision)
+        self.request_full_run()
 
     def pause(self) -> None:
-        """Start no runs until `resume`; one under way ends as if it were stopped."""
+        """Start no runs until `resume`; the run under way is cancelled."""
         self._paused = True
         cancel(self._session.store)
         self._dirty.wake()
 
     def resume(self) -> None:
-        """Go on, with a run over everything."""
+        """Continue with a full run."""
         self._paused = False
-        self.look_again()
+        self.request_full_run()
 
     def run(self) -> None:
         """Watch, and start runs until `stop` is set.
 
-        An unreachable store is waited for. Whatever needs a person is raised.
+        Waits for an unreachable store. Raises errors that need a person.
         """
-        # Before the first scan, so that nothing falls between the two.
+        # Before the first scan, so that no change is missed between the two.
         self._watch.start()
         try:
             while not self._stop.is_set():
@@ -196,9 +195,9 @@ class FolderLoop:
             inspect.remember_success(self._session.state.database, self._state.last_success_ns)
 
     def turn(self) -> None:
-        """Do what is due by now; nothing, if nothing is."""
+        """Do once whatever is due."""
         renew(self._session.store)
-        # Whoever asked for a stop or a pause before that has to be heard here.
+        # `renew` undoes the cancel of a stop or pause requested before it, so check again.
         if self._stop.is_set():
             raise Interrupted
         if self._paused:
@@ -228,25 +227,25 @@ class FolderLoop:
             self._set("paused")
 
     def _end_retention(self, *, reachable: bool = True) -> None:
-        """Remove what the trash is no longer to keep, if that was not done for a day."""
+        """Remove expired versions from the trash, once a day."""
         if self._schedule.retention_is_due():
             gone = self._session.end_retention(
-                self._heed, reachable=reachable, at_most=_PURGED_AT_ONCE
+                self._raise_if_stopped, reachable=reachable, at_most=_PURGED_AT_ONCE
             )
             if gone >= _PURGED_AT_ONCE:
                 self._schedule.retention_continues()
 
     def _scrub(self) -> None:
-        """Read a little of both sides, if that is due, to find content that went bad by itself."""
+        """Read a share of both sides, when due, to find damaged content."""
         share = self._schedule.scrub_share()
         if share is not None:
-            report = self._session.scrub(self._on_event, share=share, heed=self._heed)
+            report = self._session.scrub(self._on_event, share=share, heed=self._raise_if_stopped)
             self._set("watching")
             if report.problems:
                 self.on_run(report, [])
 
     def seconds_to_next(self) -> float:
-        """Return the seconds until something is due by the clock."""
+        """Return the seconds until something is due."""
         return self._schedule.seconds_to_next()
 
     def _wait(self) -> None:
@@ -261,69 +260,69 @@ class FolderLoop:
         everything, left = self._fresh.left()
         dirty = self._dirty.take()
         if again or everything or dirty.everything or self._schedule.scan_is_due:
-            self._look_at_everything()
+            self._run_over_everything()
             return
         self._in_hand = len(dirty.paths) + len(left)
-        paths = self._asked_for() | left
-        there = self._new_there() if self._schedule.listing_is_due else set()
+        paths = self._requested_paths() | left
+        there = self._list_store() if self._schedule.listing_is_due else set()
         here = with_rules_applied(dirty.paths)
         if here is None or there is None:
-            self._look_at_everything()
+            self._run_over_everything()
         elif here or paths or there:
-            self._look_at_some(here, paths | there)
+            self._run_over_paths(here, paths | there)
 
-    def _asked_for(self) -> set[str]:
-        """Take the paths somebody named, and those that are to be tried again."""
+    def _requested_paths(self) -> set[str]:
+        """Take the requested paths and those due for a retry."""
         return self._requests.paths() | self._schedule.retries()
 
-    def _look_at_everything(self) -> None:
-        self._asked_for()
+    def _run_over_everything(self) -> None:
+        self._requested_paths()
         self._in_hand = None
         self._watch.refresh()
-        self._pass(None)
+        self._run_once(None)
 
-    def _look_at_some(self, here: set[str], there: set[str]) -> None:
+    def _run_over_paths(self, here: set[str], there: set[str]) -> None:
         rules = self._session.rules(self.options)
         most = self._most_paths()
-        changed = changed_here(self._session, rules, here, most)
+        changed = changed_in_folder(self._session, rules, here, most)
         if changed is None:
-            self._look_at_everything()
+            self._run_over_everything()
             return
         changed = with_other_links(self._session, changed)
         paths = with_obstacles(self._session, changed | there | self.waiting.failed_at(here))
         baseline = self._session.state.baseline.count()
-        # Only a look at everything can tell that a side is suddenly empty.
+        # Only a full run can detect that a side is suddenly empty.
         could_be_all = len(paths) >= baseline != 1
         if could_be_all or len(paths) > most:
-            self._look_at_everything()
+            self._run_over_everything()
         elif paths:
             self._in_hand = len(paths)
-            self._pass(paths)
+            self._run_once(paths)
 
     def _most_paths(self) -> int:
-        """Return how many paths are looked at one by one; for more a scan and a list cost less."""
+        """Return the most paths for a small run; for more, a scan and a listing cost less."""
         return _FEW_PATHS + self._session.state.baseline.count() // _LISTED_AT_ONCE
 
-    def _new_there(self) -> set[str] | None:
-        """List the store; return what differs from the baseline and did not before; `None` is too much."""
+    def _list_store(self) -> set[str] | None:
+        """List the store; return the paths that newly differ from the baseline, `None` for too many."""
         self._set("scanning")
         started = self._now()
         rules, most = self._session.rules(self.options), self._most_paths()
-        self._differing, new = changed_there(self._session, rules, self._differing, most)
+        self._differences, new = changed_in_store(self._session, rules, self._differences, most)
         self._schedule.listed(self._now() - started, changed=new is None or bool(new))
         is_quiet = new == set() and self._watch.health.healthy and not len(self._dirty)
         self._set("watching", last_success_ns=self._success(is_quiet=is_quiet))
         return new
 
     def _success(self, *, is_quiet: bool) -> int | None:
-        """Return when both sides were last known to be in sync: now, when nothing is known to differ."""
+        """Return when both sides were last in sync (ns since the epoch): now, if nothing is known to differ."""
         is_known = self._state.next_full_scan > 0
         if is_known and is_quiet and self.waiting.is_empty:
             return self._session.clock.now_ns()
         return self._state.last_success_ns
 
-    def _pass(self, paths: set[str] | None) -> None:
-        """Make one run over these paths, or over everything."""
+    def _run_once(self, paths: set[str] | None) -> None:
+        """Run over these paths, or with `None` over everything."""
         self._set("scanning")
         started = self._now()
         self._schedule.run_begins(paths)
@@ -336,14 +335,14 @@ class FolderLoop:
             healthy = self._watch.health.healthy
             self._schedule.scanned(self._now() - started, changed=changed, healthy=healthy)
         self._schedule.run_ended()
-        self._take_in(report, paths)
+        self._update_state(report, paths)
 
-    def _take_in(self, report: Report, paths: set[str] | None) -> None:
-        """Learn from a run that has ended how the folder stands."""
+    def _update_state(self, report: Report, paths: set[str] | None) -> None:
+        """Update the state from the report of a run."""
         new = self.waiting.run_ended(paths, skipped=report.skipped)
         if paths is None:
             self._state = replace(self._state, next_full_scan=self._schedule.scan_at)
-        # What changes while everything is scanned is the next run's; a smaller run knows of nothing else.
+        # Changes during a full scan are left to the next run; a small run knows only its own paths.
         is_quiet = self._fresh.counted == 0 and (paths is None or not len(self._dirty))
         is_quiet &= not report.damaged_state
         success = self._success(is_quiet=is_quiet)
@@ -356,8 +355,8 @@ class FolderLoop:
         self.on_run(report, new)
 
     def _wait_for_store(self, error: CraftsyncError) -> None:
-        """Look at everything once the store can be reached again."""
-        wait, is_news = self._schedule.store_is_away(str(error))
+        """Schedule a full run for when the store is reachable again."""
+        wait, is_news = self._schedule.store_unreachable(str(error))
         reason = f"offline, next try in {wait:.0f} s: {error}"
         self._set("offline", reason)
         if is_news:
@@ -366,17 +365,17 @@ class FolderLoop:
     def _set(self, state: str, reason: str | None = None, **more: Any) -> None:
         self._state = replace(self._state, state=state, reason=reason, progress=None, **more)
 
-    def _heed(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self._stop.is_set() or self._paused:
             raise Interrupted
 
     def _on_event(self, event: Event) -> None:
-        """Pass an event on, and end the run that reports it when a stop or a pause was asked for."""
-        self._heed()
+        """Forward an event; raises `Interrupted` after a stop or pause, to end the run."""
+        self._raise_if_stopped()
         if isinstance(event, ProgressEvent):
             moving = bool(event.files_total)
             if moving:
-                # A store that cannot be reached now is the run's to find out.
+                # If the store is unreachable, the run will report it.
                 with suppress(StoreError):
                     self._end_retention()
             word = "transferring" if moving else "scanning"

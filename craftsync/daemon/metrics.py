@@ -1,8 +1,8 @@
-"""The daemon's figures for Prometheus: in a file, and over HTTP with its health.
+"""The daemon's metrics for Prometheus: in a file, and over HTTP with health checks.
 
-The file is in the text format that node_exporter's textfile collector reads,
-and needs no package: https://prometheus.io/docs/instrumenting/exposition_formats/
-HTTP is answered by prometheus_client (extra `metrics`), which is loaded then.
+The file is in the text format of node_exporter's textfile collector, and needs
+no package: https://prometheus.io/docs/instrumenting/exposition_formats/
+HTTP uses prometheus_client (extra `metrics`), imported when needed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from craftsync.errors import ConfigError
 from craftsync.installing import install_command
 
 Address = tuple[str, int]
-"""Host and port; 0 takes any port that is free."""
+"""Host and port; port 0 takes any free one."""
 
 _SILENT_SECONDS = 10.0
-"""How long a client may say nothing."""
+"""How long a client may be silent."""
 _MOST_CLIENTS = 32
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ Status = Mapping[str, Any]
 
 
 class _Figure(NamedTuple):
-    """One figure of a folder; `None` as a value leaves it out."""
+    """One metric of a folder; it is left out while its value is `None`."""
 
     name: str
     kind: str
@@ -93,7 +93,7 @@ FIGURES = (
 
 
 def rendered(statuses: Sequence[Status]) -> str:
-    """Return the content of the file."""
+    """Return the content of the metrics file."""
     lines: list[str] = []
     for figure in FIGURES:
         lines += _block(figure, statuses)
@@ -107,11 +107,11 @@ def rendered(statuses: Sequence[Status]) -> str:
 
 
 def write(file: Path, statuses: Sequence[Status]) -> None:
-    """Put the figures in place so that a reader finds the old file or the new one; raises `OSError`."""
+    """Replace the metrics file atomically; raises `OSError`."""
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh.write_text(rendered(statuses), "utf-8")
-    # The collector is somebody else, and there is nothing secret in figures.
+    # The collector runs as another user, and metrics are not secret.
     fresh.chmod(0o644)
     fresh.replace(file)
 
@@ -132,7 +132,7 @@ def _labels(status: Status, **more: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text as UTF-8 can hold it."""
+    """Return a text with lone surrogates replaced, so that it is valid UTF-8."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -141,10 +141,10 @@ def _escaped(text: str) -> str:
 
 
 class Health(NamedTuple):
-    """What the health checks answer, asked anew for each request and from any thread.
+    """The health checks, called for each request from any thread.
 
-    `is_alive` says whether the daemon's main loop turns. `unready` names what
-    keeps a folder from being in sync, one line each; nothing is ready.
+    `is_alive` returns whether the daemon's main loop runs, `unready` why folders
+    are not kept in sync, one line each; an empty list means ready.
     """
 
     is_alive: Callable[[], bool]
@@ -152,7 +152,7 @@ class Health(NamedTuple):
 
 
 def ensure_installed() -> None:
-    """Raise `ConfigError` unless figures can be served over HTTP."""
+    """Raise `ConfigError` unless the packages of the extra `metrics` are installed."""
     try:
         import prometheus_client  # noqa: F401
     except ImportError as error:
@@ -163,7 +163,7 @@ def ensure_installed() -> None:
 
 
 class MetricsServer:
-    """Answers GET /metrics, /healthz and /readyz in threads of its own, until closed."""
+    """Serves GET /metrics, /healthz and /readyz in threads of its own until closed."""
 
     def __init__(
         self, wanted: Address, statuses: Callable[[], Sequence[Status]], health: Health
@@ -185,7 +185,7 @@ class MetricsServer:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each client; the oldest one gives way when there are too many."""
+    """A thread for each client; the oldest is disconnected when there are too many."""
 
     daemon_threads = True
     block_on_close = False
@@ -197,7 +197,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        # Not WSGIServer's: that asks for the name of this machine, which may take long.
+        # WSGIServer's own looks up the host name, which may take long.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_name, self.server_port = self.socket.getsockname()[:2]
@@ -218,14 +218,14 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        _log.debug("a request for figures failed", exc_info=True)
+        _log.debug("a metrics request failed", exc_info=True)
 
 
 class _Handler(WSGIRequestHandler):
     timeout = _SILENT_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged: there is one every few seconds."""
+        """Log nothing: there is a request every few seconds."""
 
 
 def _app(
@@ -249,7 +249,7 @@ def _app(
             case "/readyz":
                 unready = health.unready()
                 return _text(start, _code(not unready), *(unready or ["ready"]))
-        return _text(start, "404 Not Found", "there are /metrics, /healthz and /readyz")
+        return _text(start, "404 Not Found", "use /metrics, /healthz or /readyz")
 
     def app(environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         body = answer(environment, start)
@@ -268,7 +268,7 @@ def _text(start: Callable[..., Any], code: str, *lines: str) -> list[bytes]:
 
 
 def _collector(statuses: Callable[[], Sequence[Status]]) -> Any:
-    """Return what prometheus_client asks for the figures at each scrape."""
+    """Return the collector that prometheus_client calls at each scrape."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 

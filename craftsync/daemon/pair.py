@@ -1,8 +1,8 @@
-"""One linked folder of the daemon: its thread, and the one place that knows how it stands.
+"""One linked folder of the daemon: its thread and its status.
 
-The thread opens the session and makes the runs (`FolderLoop`); everything else
-here belongs to the daemon's main thread, but for `_listen`, which the events of
-a run arrive at.
+The thread opens the session and makes the runs (`FolderLoop`). Everything else
+here belongs to the daemon's main thread, except `_listen`, which receives the
+events of a run.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
 
 _PAUSED = "paused"
-"""The file beside the folder's socket that is there while a person wants no transfers."""
+"""A file beside the folder's socket; while it exists, the user has paused the folder."""
 _AWAY = ("offline", "halted", "stopped")
 _RETRY_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
-"""Between two tries for a root that another process works on …"""
-_TAKEN_SECONDS = 0.5
-"""… and for a folder that another daemon keeps, until which nobody answers for it here."""
+"""Between attempts for a folder that another process has locked."""
+_SERVED_SECONDS = 0.5
+"""Between attempts for a folder that another daemon serves; until then ours has no socket for it."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A folder to be kept in sync, and how.
+    """A folder to keep in sync, with its settings.
 
-    `control` is the folder for its socket (`control.folder_of`); `given`
-    is all that was given for the folder, to be compared. `on_event` is called from
-    the folder's own thread.
+    `control` is the folder of its socket (`control.folder_of`); `given` is all
+    that was configured, to detect changes. `on_event` is called from the
+    folder's own thread.
     """
 
     root: str
@@ -67,7 +67,7 @@ class Watched:
 class FolderService:
     """Keeps one folder and its store in sync in a thread of its own until `stop`.
 
-    `error` is what halted it, foreseen or not; it is tried again then, for ever.
+    `error` is what halted it, expected or not; a halted folder is retried forever.
     """
 
     def __init__(
@@ -75,24 +75,24 @@ class FolderService:
         watched: Watched,
         clock: Clock,
         control: Control,
-        tell: Callable[[Notice], None],
+        notify: Callable[[Notice], None],
         wake: Callable[[], None],
         reload: Callable[[], str],
     ) -> None:
-        """Begin; what prevents it halts the folder and is not raised.
+        """Start the thread; errors halt the folder and are not raised.
 
-        `control` serves the folder's socket; `tell` hears what a person should
-        know; `wake` asks for a `tick`; both may be called from any thread.
-        `reload` reads the configuration again, and returns why it is refused.
+        `control` serves the folder's socket. `notify` is called with notices for
+        the user and `wake` to request a `tick`, both from any thread. `reload`
+        reads the configuration again, and returns why it is refused or "".
         """
         self.watched = watched
         self.error: BaseException | None = None
         self.was_open = False
-        """Whether root and state could ever be opened."""
+        """Whether folder and state were ever opened."""
         self._endpoint: Endpoint | None = None
         self._control = control
         self._clock = clock
-        self._tell = tell
+        self._notify = notify
         self._wake = wake
         self._reload = reload
         self._throttle = Throttle(watched.options)
@@ -106,30 +106,30 @@ class FolderService:
         self._events_failure: Callable[[], str | None] | None = None
         self._last_success_ns: int | None = None
         self._paused = (watched.control / _PAUSED).exists()
-        self._held = self._must_hold()
+        self._held = self._should_pause()
         self._retry_at = 0.0
-        self._halted_by = ""
+        self._last_halt = ""
         self._thread: threading.Thread | None = None
         self._start()
 
     @property
     def has_begun(self) -> bool:
-        """Whether root and state could be opened, or it is known that they cannot."""
+        """Whether folder and state were opened, or failed to open."""
         return self._opened.is_set() or self._ended.is_set()
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was asked to stop and has."""
+        """Whether it was stopped and its thread has ended."""
         return self._stop.is_set() and self._ended.is_set()
 
     @property
     def is_halted(self) -> bool:
-        """Whether it ended by an error and waits to be tried again."""
+        """Whether an error ended it and it waits for a retry."""
         return self.error is not None and self._ended.is_set()
 
     @property
     def unready(self) -> str | None:
-        """Why the folder is not kept in sync, in a line; `None` once a run has ended, and while it is paused."""
+        """One line on why the folder is not kept in sync; `None` after a run has ended, and while paused."""
         state = self._state()
         if state.state == "paused" or (state.last_report and state.state not in _AWAY):
             return None
@@ -137,13 +137,13 @@ class FolderService:
         return f"{self.watched.root}: {state.state}{reason}"
 
     def stop(self) -> None:
-        """Ask it to end; transfers under way are given up at once."""
+        """Request the end; transfers under way are cancelled."""
         self._stop.set()
         if self._loop is not None:
             self._loop.wake()
 
     def close(self) -> None:
-        """Wait for its end and let go of its socket."""
+        """Wait for the thread to end, and close the socket."""
         if self._endpoint is not None:
             self._control.remove(self._endpoint.socket)
         if self._thread is not None:
@@ -152,13 +152,13 @@ class FolderService:
             self._endpoint.close()
 
     def tick(self) -> None:
-        """Do what is due: keep to windows and pauses, try again after a halt."""
-        self._hold_or_go_on()
+        """Apply pauses and windows, and retry after a halt when due."""
+        self._apply_pause()
         if self.is_halted and not self._stop.is_set() and self._clock.monotonic() >= self._retry_at:
             self._start()
 
     def answer(self, request: Mapping[str, Any]) -> Any:
-        """Carry out one verb of the control socket."""
+        """Carry out one request of the control socket."""
         match request.get("verb"):
             case "status":
                 return self.status()
@@ -171,17 +171,17 @@ class FolderService:
             case "stop":
                 self.stop()
             case "sync":
-                self._look_again()
+                self._request_full_run()
             case "bwlimit":
                 self._throttle.set(rates_of(request))
             case "approve" | "reject":
                 self._judge(Approval(*approval_of(request)))
             case verb:
-                raise Refused(f"there is no verb {verb!r}")
+                raise Refused(f"unknown verb {verb!r}")
         return {"pid": os.getpid()}
 
     def status(self) -> dict[str, Any]:
-        """Return how the folder stands: the fields of `status --json`, and more."""
+        """Return the status: the fields of `status --json`, and more."""
         watched, now_ns = self.watched, self._clock.now_ns()
         with self._lock:
             return of_running(
@@ -196,7 +196,7 @@ class FolderService:
             )
 
     def _events(self) -> dict[str, Any] | None:
-        """Return how it stands with the queue of `events:`; `None` where none is listened to."""
+        """Return the health of the `events:` queue; `None` if none is in use."""
         if self._events_failure is None or self._ended.is_set():
             return None
         reason = self._events_failure()
@@ -206,7 +206,7 @@ class FolderService:
         known = self._loop.state if self._loop is not None else FolderState("scanning")
         last_ns = known.last_success_ns or self._last_success_ns
         if self.is_halted or self._stop.is_set():
-            # Nobody watches or counts any more.
+            # The loop has ended, so its watch health and counts are stale.
             word = "halted" if self.is_halted else "stopped"
             code = getattr(self.error, "exit_code", 1) if self.is_halted else None
             return FolderState(
@@ -218,7 +218,7 @@ class FolderService:
         return replace(known, state=state, last_success_ns=last_ns)
 
     def _reason(self) -> str | None:
-        """Return why nothing moves, as words for people."""
+        """Return why nothing is transferred, for the status."""
         if self.is_halted and self.error is not None:
             return _reason_of(self.error)
         if self._paused:
@@ -228,7 +228,7 @@ class FolderService:
         return self._loop.state.reason if self._loop is not None else None
 
     def _start(self) -> None:
-        """Take the folder's socket and open the rest in a thread; what prevents it halts the folder."""
+        """Listen on the folder's socket and start the thread; an error halts the folder."""
         self.error = None
         if self._loop is not None:
             self._last_success_ns = self._loop.state.last_success_ns or self._last_success_ns
@@ -239,15 +239,15 @@ class FolderService:
             if self._endpoint is None:
                 self._endpoint = Endpoint(self.watched.control)
                 self._control.add(self._endpoint.socket, self.answer)
-            thread = threading.Thread(target=self._keep, name="service")
+            thread = threading.Thread(target=self._run_thread, name="service")
             thread.start()
             self._thread = thread
         except Exception as error:  # noqa: BLE001 (one folder's trouble is its own)
             self._halt(error)
             self._ended.set()
 
-    def _keep(self) -> None:
-        """Open the folder and make runs until asked to stop; whatever goes wrong halts this folder only."""
+    def _run_thread(self) -> None:
+        """Open the folder and make runs until stopped; any error halts this folder only."""
         try:
             with self.watched.open() as session:
                 self._run(session)
@@ -260,7 +260,7 @@ class FolderService:
 
     def _run(self, session: Session) -> None:
         self._last_success_ns = session.state.database.get_int("last_success_ns")
-        options = self._throttle.over(self.watched.options)
+        options = self._throttle.apply_to(self.watched.options)
         loop = FolderLoop(
             session,
             self.watched.settings,
@@ -280,7 +280,7 @@ class FolderService:
         self._wake()
         events = self.watched.events
         with (
-            events.reporting_to(loop.look_at)
+            events.reporting_to(loop.request_paths)
             if events is not None
             else nullcontext(None) as failure
         ):
@@ -289,22 +289,22 @@ class FolderService:
                 loop.run()
 
     def _halt(self, error: BaseException) -> None:
-        """Wait before the next try; what was said of the last one already is not said again."""
+        """Halt until the next retry; an error that is the same as the last is not reported again."""
         error = exhausted(error) or error
         self._totals["errors"] += 1
         self._retry_at = self._clock.monotonic() + self._pause_after(error)
         self.error = error
-        if self._halted_by != str(error):
-            self._halted_by = str(error)
-            watched, is_foreseen = self.watched, isinstance(error, CraftsyncError | OSError)
-            trace = None if is_foreseen else error
+        if self._last_halt != str(error):
+            self._last_halt = str(error)
+            watched, is_expected = self.watched, isinstance(error, CraftsyncError | OSError)
+            trace = None if is_expected else error
             _log.error("%s: halted: %s", watched.root, _reason_of(error), exc_info=trace)
-            self._tell(Notice("halted", watched.root, watched.store, "", _reason_of(error), 1))
+            self._notify(Notice("halted", watched.root, watched.store, "", _reason_of(error), 1))
 
     def _pause_after(self, error: BaseException) -> float:
-        """Return the seconds to the next try; who looks for a lock does no work and disturbs nobody."""
+        """Return the seconds to the next attempt; checking a lock is cheap, so that is done more often."""
         if isinstance(error, LockedError):
-            return _LOCKED_SECONDS if self._endpoint is not None else _TAKEN_SECONDS
+            return _LOCKED_SECONDS if self._endpoint is not None else _SERVED_SECONDS
         return _RETRY_SECONDS
 
     def _listen(self, event: Event) -> None:
@@ -312,9 +312,9 @@ class FolderService:
             self.watched.on_event(event)
 
     def _run_ended(self, report: Report, new: list[IssueEvent]) -> None:
-        """Add up what a run has done, and tell a person what waits for them since."""
+        """Add a run to the totals, and notify about what newly waits for a person."""
         with self._lock:
-            self._halted_by = ""
+            self._last_halt = ""
             for name in ("uploaded", "downloaded", "bytes_uploaded", "bytes_downloaded"):
                 self._totals[name] += getattr(report, name)
             self._totals["errors"] += report.problems
@@ -323,15 +323,15 @@ class FolderService:
             if these:
                 root, store = self.watched.root, self.watched.store
                 first = these[0]
-                self._tell(Notice(issue, root, store, first.path, first.reason, len(these)))
+                self._notify(Notice(issue, root, store, first.path, first.reason, len(these)))
         self._wake()
 
-    def _must_hold(self) -> bool:
+    def _should_pause(self) -> bool:
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9)
         return self._paused or not self.watched.windows.open_at(now)
 
-    def _hold_or_go_on(self) -> None:
-        hold = self._must_hold()
+    def _apply_pause(self) -> None:
+        hold = self._should_pause()
         if hold is self._held:
             return
         with self._lock:
@@ -341,7 +341,7 @@ class FolderService:
         _log.info("%s: %s", self.watched.root, self._reason() if hold else "resumed")
 
     def _set_paused(self, paused: bool) -> None:
-        """Hold all transfers, or none, and remember it: a restart nobody asked for must not undo it."""
+        """Pause or resume, persistently, so that a restart does not undo a pause."""
         file = self.watched.control / _PAUSED
         try:
             if paused:
@@ -350,28 +350,28 @@ class FolderService:
                 with suppress(FileNotFoundError):
                     file.unlink()
         except OSError as error:
-            raise Refused(f"it could not be remembered: {error.strerror}") from error
+            raise Refused(f"the pause could not be saved: {error.strerror}") from error
         self._paused = paused
-        self._hold_or_go_on()
+        self._apply_pause()
 
-    def _look_again(self) -> None:
-        """Ask for a run over everything; a folder that has halted is tried again."""
+    def _request_full_run(self) -> None:
+        """Request a full run; a halted folder is retried."""
         if self._held:
-            raise Refused(f"it is {self._reason()}")
+            raise Refused(f"the folder is {self._reason()}")
         self._retry_at = 0.0
         if self._loop is not None:
-            self._loop.look_again()
+            self._loop.request_full_run()
 
-    def _judge(self, verdict: Approval) -> None:
-        """Do with held deletes what a person said, in the folder's own thread."""
+    def _judge(self, decision: Approval) -> None:
+        """Carry out a decision on held deletes, in the folder's own thread."""
         if self._loop is None or self.is_halted or self._held:
-            raise Refused(f"it is {self._reason() or 'not ready yet'}")
-        self._loop.judge(verdict)
+            raise Refused(f"the folder is {self._reason() or 'not ready yet'}")
+        self._loop.judge(decision)
 
 
 def _reason_of(error: BaseException) -> str:
-    """Return what halts a folder, and what helps, as words for people."""
+    """Return the message and remedy of an error that halted a folder."""
     if not isinstance(error, CraftsyncError | OSError):
-        return f"Unforeseen error, {type(error).__name__}: {error}. The log has the details; please report it."
+        return f"Unexpected error, {type(error).__name__}: {error}. The log has the details; please report it."
     remedy = getattr(error, "remedy", "")
     return f"{str(error).removesuffix('.')}. {remedy}".rstrip()

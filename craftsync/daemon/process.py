@@ -1,9 +1,8 @@
-"""The process that keeps folders in sync until stopped: signals, control sockets, systemd, figures.
+"""The process that keeps folders in sync until stopped: signals, control sockets, systemd, metrics.
 
-One loop in the main thread does all of it and never waits for anything but the
-next thing to do; each folder has a thread of its own (`pair`). It knows no
-configuration file: it is handed a function that reads one, and calls it again
-on SIGHUP.
+One loop in the main thread does all of it and never blocks on anything else;
+each folder has a thread of its own (`pair`). It is given a function that reads
+the configuration, and calls it again on SIGHUP.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from craftsync.daemon.pair import FolderService, Watched
 from craftsync.errors import ConfigError, CraftsyncError, LockedError, UsageError
 
 if TYPE_CHECKING:
-    # Loaded when figures are wanted: a server for HTTP is a tenth of what a start costs.
+    # Imported when needed: an HTTP server is a tenth of the start-up time.
     from craftsync.daemon.metrics import Address, MetricsServer
 
 _TICK_SECONDS = 1.0
 _METRICS_SECONDS = 15.0
 _HANGING_SECONDS = 60.0
-"""A main loop that has not turned for so long hangs; systemd has the same limit (WatchdogSec=)."""
+"""A main loop that has not run for this long is hung; systemd has the same limit (WatchdogSec=)."""
 _LONGEST = 2_000
-"""Characters of an assignment to systemd."""
+"""Most characters of one assignment to systemd."""
 
-_HOPELESS = (UsageError, ConfigError, LockedError)
-"""Errors that end a daemon none of whose folders could be opened at the first try."""
+_FATAL = (UsageError, ConfigError, LockedError)
+"""Errors that end the daemon when no folder could be opened at the first attempt."""
 
 _Result = TypeVar("_Result")
 
@@ -47,10 +46,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Everything: folders, a file and an address for figures, the words of a command for what a person should know.
+    """The configuration of the daemon: folders, file and address for metrics, notify command.
 
-    `typed` says that a person named root and store in this call, so that what
-    cannot be used at the first try may be mistyped.
+    `typed` is whether folder and store come from the command line, so that a
+    failure at the first attempt may be a typing error.
     """
 
     folders: tuple[Watched, ...]
@@ -72,14 +71,13 @@ def watch(
     hangup_ends: bool = False,
     on_status: OnStatus = lambda statuses: None,
 ) -> int:
-    """Keep the folders in sync until SIGTERM, SIGINT or the last one is stopped; returns 0 then.
+    """Keep the folders in sync until SIGTERM, SIGINT or the last one is stopped; returns 0.
 
-    `load` says what to do, and again on SIGHUP; what it refuses then leaves
-    everything as it was. With `hangup_ends` SIGHUP means the terminal is gone,
-    and ends it too. A folder that something is wrong with, foreseen or not,
-    halts and is tried again while the others continue. Only when none could be
-    opened at the first try, and a person sees the error at once, is the first
-    error raised (see `_Daemon._raise_what_ends_it`).
+    `load` reads the configuration, again on SIGHUP; if that fails the old one
+    stays. With `hangup_ends`, SIGHUP means that the terminal was closed, and
+    ends the daemon. A folder with an error halts and is retried while the others
+    continue. An error is raised only when no folder could be opened at the first
+    attempt (see `_Daemon._raise_what_ends_it`).
     """
     with _Signals(hangup_ends) as signals:
         daemon = _Daemon(load, clock, manager, signals, on_status)
@@ -91,7 +89,7 @@ def watch(
 
 
 class _Signals:
-    """What signals have asked for so far; a byte arrives in `reader` with each of them, and with `wake`."""
+    """Handles signals: sets `stop` or `reload`, and sends a byte to `reader`, as `wake` does."""
 
     def __init__(self, hangup_ends: bool) -> None:
         self.stop = False
@@ -106,7 +104,7 @@ class _Signals:
         self._previous = {
             number: signal.signal(number, self._note)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-            if self._is_heard(number)
+            if self._handles(number)
         }
         return self
 
@@ -118,14 +116,14 @@ class _Signals:
         self._writer.close()
 
     def wake(self) -> None:
-        """Make the loop look at once; any thread may ask for it."""
+        """Make the main loop run at once. Thread-safe."""
         with suppress(BlockingIOError):
             self._writer.send(b"\0")
 
-    def _is_heard(self, number: signal.Signals) -> bool:
-        """Return whether a signal is for us; nohup and shells' background jobs have some ignored.
+    def _handles(self, number: signal.Signals) -> bool:
+        """Return whether to handle a signal: not if nohup or a shell has it ignored.
 
-        A SIGHUP that only reads the configuration again ends nothing, whoever had it ignored.
+        A SIGHUP that only reloads the configuration is always handled.
         """
         reloads = number == signal.SIGHUP and not self._hangup_ends
         return reloads or signal.getsignal(number) is not signal.SIG_IGN
@@ -138,7 +136,7 @@ class _Signals:
 
 
 class _Daemon:
-    """The folders that are wanted, and the services there are."""
+    """Starts and stops folder services to match the configuration."""
 
     def __init__(
         self,
@@ -163,9 +161,9 @@ class _Daemon:
         self._remark = ""
         self._is_ready = False
         self._has_worked = False
-        self._said: dict[FolderService, str] = {}
+        self._logged: dict[FolderService, str] = {}
         self._stopped: set[Path] = set()
-        """Folders a person has stopped: they stay so at a reload, until the daemon is started anew."""
+        """Folders the user has stopped; they stay stopped until the daemon restarts."""
         self._metrics_at = 0.0
         self._server: MetricsServer | None = None
         self._server_at = 0.0
@@ -173,16 +171,16 @@ class _Daemon:
         self._turned_at = clock.monotonic()
 
     def run(self) -> None:
-        """Go on until nothing is left to be kept in sync."""
+        """Run until no folder is left to keep in sync."""
         self._wanted = {watched.control: watched for watched in self._setup.folders}
         for watched in self._wanted.values():
             self._start(watched)
         while self._services:
             self._tick()
-            self._control.serve(self._patience())
+            self._control.serve(self._tick_seconds())
 
     def close(self) -> None:
-        """End what runs still, and let go of everything."""
+        """Stop all services and close everything."""
         for service in self._services.values():
             service.stop()
         for service in self._services.values():
@@ -196,38 +194,38 @@ class _Daemon:
         self._turned_at = self._clock.monotonic()
         if self._signals.stop and self._wanted:
             self._wanted.clear()
-            self._manager.tell("STOPPING=1")
+            self._manager.notify("STOPPING=1")
         if self._signals.reload:
             self._signals.reload = False
             self._reload()
         for service in self._services.values():
-            self._alone(service, service.tick)
+            self._guarded(service, service.tick)
         self._hook.tick()
         self._raise_what_ends_it()
         self._reconcile()
         self._report()
 
-    def _patience(self) -> float:
-        """Return the seconds to the next look, if nothing happens before."""
+    def _tick_seconds(self) -> float:
+        """Return the longest seconds to the next tick."""
         is_waiting = any(service.is_halted for service in self._services.values())
         tick = _TICK_SECONDS / 2 if is_waiting else _TICK_SECONDS
         return min(tick, (self._manager.watchdog_seconds or 2 * _TICK_SECONDS) / 2)
 
-    def _alone(self, service: FolderService, step: Callable[[], _Result]) -> _Result | None:
-        """Take a step for one folder; what goes wrong with it ends nothing, and is said once."""
+    def _guarded(self, service: FolderService, step: Callable[[], _Result]) -> _Result | None:
+        """Call `step` for one folder; an error is logged, once, and returns `None`."""
         try:
             return step()
         except Exception as error:  # noqa: BLE001 (it is logged, once)
-            if self._said.get(service) != str(error):
-                self._said[service] = str(error)
-                _log.error("%s: unforeseen error", service.watched.root, exc_info=error)
+            if self._logged.get(service) != str(error):
+                self._logged[service] = str(error)
+                _log.error("%s: unexpected error", service.watched.root, exc_info=error)
             return None
 
     def _raise_what_ends_it(self) -> None:
-        """Raise what keeps all folders from being opened at the first try, where time does not help.
+        """Raise an error if no folder could be opened at the first attempt and retrying does not help.
 
-        That is a mistyped word, a configuration that cannot be carried out, or
-        another daemon. A service manager would only start it anew.
+        Such as a typing error, an invalid configuration or another daemon. Not
+        under a service manager, which would only restart the daemon.
         """
         services = list(self._services.values())
         self._has_worked = self._has_worked or any(service.was_open for service in services)
@@ -236,28 +234,28 @@ class _Daemon:
         errors = [service.error for service in services if service.is_halted and service.error]
         if len(errors) < len(services):
             return
-        hopeless = [error for error in errors if isinstance(error, _HOPELESS)]
-        if self._setup.typed or hopeless:
-            raise (hopeless or errors)[0]
+        fatal = [error for error in errors if isinstance(error, _FATAL)]
+        if self._setup.typed or fatal:
+            raise (fatal or errors)[0]
 
     def _reconcile(self) -> None:
-        """Bring the services nearer to what is wanted; what takes time is looked at again."""
+        """Start and stop services to match the configuration; a stop completes at a later call."""
         for folder, service in list(self._services.items()):
             if service.has_ended:
-                self._let_go(folder, service)
+                self._remove(folder, service)
             elif self._wanted.get(folder) != service.watched:
                 service.stop()
         for folder, watched in self._wanted.items():
             if folder not in self._services:
                 self._start(watched)
 
-    def _let_go(self, folder: Path, service: FolderService) -> None:
+    def _remove(self, folder: Path, service: FolderService) -> None:
         if self._wanted.get(folder) == service.watched:
-            # It was stopped through its socket, and not to be replaced by another.
+            # Stopped by a request through its socket: do not start it again.
             del self._wanted[folder]
             self._stopped.add(folder)
         del self._services[folder]
-        self._said.pop(service, None)
+        self._logged.pop(service, None)
         service.close()
         _log.info("%s: stopped", service.watched.root)
 
@@ -266,58 +264,60 @@ class _Daemon:
             watched,
             self._clock,
             self._control,
-            self._hook.tell,
+            self._hook.notify,
             self._signals.wake,
             self._reload,
         )
 
     def _reload(self) -> str:
-        """Read the configuration again; returns why it is refused, which changes nothing, or "".
+        """Read the configuration again; returns "" or why it is refused, which changes nothing.
 
-        Keepers whose folder is configured as before are not disturbed.
+        Services with an unchanged configuration continue.
         """
         now_us = int(self._clock.monotonic() * 1e6)
-        self._manager.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+        self._manager.notify("RELOADING=1", f"MONOTONIC_USEC={now_us}")
         try:
             setup = self._load()
-        except Exception as error:  # noqa: BLE001 (a file must not end what works)
+        except Exception as error:  # noqa: BLE001 (an invalid file must not end the daemon)
             refusal = f"{type(error).__name__}: {error}"
             if isinstance(error, CraftsyncError):
                 refusal = f"{error} {error.remedy}".rstrip()
             self._remark = f"new configuration refused: {error}"
-            _log.error("the new configuration is refused, and the old one kept: %s", error)
+            _log.error("the new configuration is refused, the old one stays: %s", error)
         else:
             refusal = self._remark = ""
             self._setup = setup
             named = {watched.control: watched for watched in setup.folders}
-            # What the configuration no longer names, and then names again, is new.
+            # A stopped folder that was removed from the configuration may be added again.
             self._stopped &= named.keys()
             self._wanted = {at: named[at] for at in named if at not in self._stopped}
             self._hook.words = setup.notify
-            _log.info("the configuration was read again")
-        self._manager.tell("READY=1")
+            _log.info("configuration reloaded")
+        self._manager.notify("READY=1")
         return refusal
 
     def _report(self) -> None:
-        """Tell systemd how it goes, and write the figures when it is time."""
+        """Report the status to systemd, and write the metrics when due."""
         if not self._is_ready and all(service.has_begun for service in self._services.values()):
             self._is_ready = True
-            self._manager.tell("READY=1")
+            self._manager.notify("READY=1")
         statuses = self._statuses()
         self._on_status(statuses)
-        status = _sentence(statuses, self._remark)
+        status = _summary(statuses, self._remark)
         if status != self._status:
             self._status = status
-            self._manager.tell(f"STATUS={status}")
+            self._manager.notify(f"STATUS={status}")
         if self._manager.watchdog_seconds is not None:
-            self._manager.tell("WATCHDOG=1")
+            self._manager.notify("WATCHDOG=1")
         if self._clock.monotonic() >= self._metrics_at:
             self._metrics_at = self._clock.monotonic() + _METRICS_SECONDS
             self._write_metrics()
         self._keep_server()
 
     def _statuses(self) -> list[dict[str, Any]]:
-        found = (self._alone(service, service.status) for service in list(self._services.values()))
+        found = (
+            self._guarded(service, service.status) for service in list(self._services.values())
+        )
         return [status for status in found if status is not None]
 
     def _write_metrics(self) -> None:
@@ -328,10 +328,10 @@ class _Daemon:
         try:
             metrics.write(self._setup.metrics, self._statuses())
         except (OSError, ValueError) as error:
-            _log.warning("the figures cannot be written to %s: %s", self._setup.metrics, error)
+            _log.warning("cannot write metrics to %s: %s", self._setup.metrics, error)
 
     def _keep_server(self) -> None:
-        """Answer at the address that is wanted now; one that is taken is tried again."""
+        """Serve metrics at the configured address; retries while the address is in use."""
         wanted, now = self._setup.metrics_addr, self._clock.monotonic()
         if self._server is not None and self._server.wanted != wanted:
             self._close_server()
@@ -361,14 +361,14 @@ class _Daemon:
         return self._clock.monotonic() - self._turned_at < _HANGING_SECONDS
 
     def _unready(self) -> list[str]:
-        """Return why a folder is not kept in sync now, a line each; any thread may ask."""
+        """Return why folders are not kept in sync, one line each. Thread-safe."""
         if not self._wanted:
             return ["stopping"]
         return [reason for service in list(self._services.values()) if (reason := service.unready)]
 
 
-def _sentence(statuses: list[dict[str, Any]], remark: str) -> str:
-    """Return in one line what all folders do, and how much waits for a person."""
+def _summary(statuses: list[dict[str, Any]], remark: str) -> str:
+    """Return one line with the state of all folders, and how much waits for a person."""
     states = Counter(str(status["state"]) for status in statuses)
     parts = [f"{count} {state}" for state, count in sorted(states.items())]
     for name, what in (("conflicts", "in conflict"), ("held", "held"), ("problems", "failed")):
@@ -381,16 +381,16 @@ def _sentence(statuses: list[dict[str, Any]], remark: str) -> str:
 
 
 class ServiceManager:
-    """What started this process, if it wants to know how it goes (`is_there`): systemd, by sd_notify(3).
+    """Notifies systemd by sd_notify(3), if it started this process (`is_there`).
 
-    `watchdog_seconds` is how often it wants to be told that all is well before
-    it takes the process for hung; `None` when it does not watch.
+    `watchdog_seconds` is how often systemd must be notified before it considers
+    the process hung; `None` without a watchdog.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET")
         self.watchdog_seconds: float | None = None
-        # WATCHDOG_PID is there so that a child with the same variables stays silent (sd_watchdog_enabled(3)).
+        # WATCHDOG_PID keeps child processes with the same environment from notifying (sd_watchdog_enabled(3)).
         if self._address and environment.get("WATCHDOG_PID", "") in {"", str(os.getpid())}:
             self.watchdog_seconds = int(environment.get("WATCHDOG_USEC", "0")) / 1e6 or None
 
@@ -398,11 +398,8 @@ class ServiceManager:
     def is_there(self) -> bool:
         return bool(self._address)
 
-    def tell(self, *assignments: str) -> None:
-        """Send assignments such as `READY=1`; nobody waits for whether they arrive.
-
-        An assignment is one line: what a reason contains must not be taken for another.
-        """
+    def notify(self, *assignments: str) -> None:
+        """Send assignments such as `READY=1`, one line each; errors are ignored."""
         if not self._address:
             return
         address = self._address

@@ -160,7 +160,7 @@ class OpenFile:
         with path_errors(self.file.path):
             linux.fadvise_dontneed(self._descriptor)
 
-    def torn(self) -> bool:
+    def has_changed(self) -> bool:
         """Return whether size or mtime changed since opening; a rename does not count."""
         with path_errors(self.file.path):
             now = local_file(self.file.path, linux.fstat(self._descriptor))

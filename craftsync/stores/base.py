@@ -1,14 +1,14 @@
 """The contract of every store, checked by one test suite.
 
 A store guarantees: `write` is atomic (a reader sees the old or the new object,
-never a part); what was written can be read and listed at once; a `list` that
+never a part); a written object can be read and listed at once; a `list` that
 returns normally was complete.
 
 Errors are craftsync's own (`craftsync.errors`). Stores do not retry: they raise
-`StoreUnavailable`, and `retrying.RetryingStore` wraps any store. All methods may
-be called from several threads. Differences between stores are facts in
-`Features`, never type checks. Properties (content type, metadata, tags) are an
-addition for callers that copy objects between stores.
+`StoreUnavailable`, and `retrying.RetryingStore` wraps any store. All methods are
+thread-safe. Differences between stores are facts in `Features`, never type
+checks. Properties (content type, metadata, tags) are for callers that copy
+objects between stores.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from craftsync.errors import CraftsyncError, PathRefused, StoreUnavailable
 from craftsync.net.pace import UNPACED, Pace
 
 Expect = RemoteObject | Absent | None
-"""What a write or delete may replace: this very object, nothing, or anything (`None`)."""
+"""What a write or delete may replace: exactly this object, nothing (`ABSENT`), or anything (`None`)."""
 
 
 class Origin(NamedTuple):
-    """Where one store's objects are for others: those of the same server and account can copy them.
+    """The location of a store's objects, for copies by the server within one account.
 
-    `place` is how that server knows the store; places begin with those they lie in.
+    `place` is the store's address on the server; a nested store's place starts
+    with that of the outer one.
     """
 
     server: str
@@ -41,99 +42,94 @@ class Origin(NamedTuple):
         return (self.server, self.account) == (other.server, other.account)
 
     def overlaps(self, other: Origin) -> bool:
-        """Tell whether one store is the other, or a part of it."""
+        """Return whether the stores are the same, or one contains the other."""
         nested = self.place.startswith(other.place) or other.place.startswith(self.place)
         return self.server == other.server and nested
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a store can do, found by probing where a server may pretend.
+    """What a store can do; probed where a server may claim more than it does.
 
-    Without a `conditional_*` fact the store looks just before it acts instead,
-    which leaves a window as long as one request; `status` and `doctor` say so.
+    Without a `conditional_*` feature the store does a stat right before the
+    change instead, which leaves a race as long as one request; `status` and
+    `doctor` report that.
     """
 
     conditional_create: bool = False
-    """A write that expects nothing fails when something is there."""
+    """A write with `expect=ABSENT` fails when an object exists."""
     conditional_replace: bool = False
-    """A write that expects a version fails when another is there."""
+    """A write that expects a version fails when the object has another one."""
     conditional_delete: bool = False
-    """A delete that expects a version fails when another is there."""
+    """A delete that expects a version fails when the object has another one."""
     sorted_listing: bool = True
     """`list` yields paths in the byte order of their UTF-8."""
     metadata: bool = False
-    """`stat` gives back the digest, mtime and operation id of the write."""
+    """`stat` returns the digest, mtime and operation id of the write."""
     versions: bool = True
-    """Objects have a version. Without it, a change that keeps size and time of modification goes unseen."""
+    """Objects have a version. Without it, a change that keeps size and mtime is not noticed."""
     md5_versions: bool = False
     """A version of 32 hex digits is the MD5 of the content."""
     server_side_copy: bool = False
-    """`copy` moves no bytes through this machine."""
+    """`copy` transfers no bytes through this machine."""
     conditional_source: bool = False
-    """A copy of another store's object fails when that is another version; without it, there is a stat before each."""
+    """A copy from another store fails if the source has another version; without it, a stat precedes each copy."""
     ranges: bool = True
-    """`read` can start anywhere, so large objects are fetched in parallel and resumed."""
+    """`read` can start at any offset, so large objects are downloaded in parallel and resumed."""
     keeps_versions: bool = False
-    """The store itself keeps what is overwritten or deleted (bucket versioning). `old_versions` and `read_version` work."""
+    """The store keeps replaced and deleted versions itself (bucket versioning); `old_versions` and `read_version` work."""
     folders: bool = False
-    """A name cannot be an object and a folder at once."""
+    """A name cannot be both an object and a folder."""
     max_path_bytes: int = 1024
     raw_keys: bool = False
-    """Every key is an object, also one that no folder can hold, such as `a//b`; none is `Skipped` for its name."""
+    """Every key is an object, even one that is no valid path, such as `a//b`; none is `Skipped` for its name."""
     origin: Origin | None = None
-    """What `copy_from` needs to be near to."""
+    """`copy_from` works for stores near this origin."""
     properties: bool = False
     """Objects have `Properties`."""
     host: str = ""
-    """What its requests go to over a network; empty for a store on disk."""
+    """The host that receives the requests; empty for a store on disk."""
     lists_uploads: bool = False
     """`unfinished_uploads` works."""
     writes_as: str = ""
-    """What new objects get by the settings of this store; an upload begun under others is not resumed."""
+    """The settings for new objects; an upload begun with other settings is not resumed."""
     cheap_stats: bool = False
-    """To stat an object takes fewer requests than to read it."""
+    """A stat takes fewer requests than a read."""
     signed_urls: bool = False
     """`signed_url` works."""
 
 
 class Source(Protocol):
-    """Content to be written: of known size and digest, readable in any order and more than once."""
+    """Content to be written: of known size, readable in any order and more than once."""
 
     size: int
     mtime_ns: int | None
 
     @property
     def digest(self) -> bytes:
-        """The SHA-256 of the content; a source may read all of it when it is first asked.
+        """The SHA-256 of the content; computing it may read the whole content.
 
-        Empty while it is not known: a source that is read only once tells it
-        after the last byte.
+        Empty while unknown: a source that can be read only once has it after
+        the last byte.
         """
         ...
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`; raises `PathBusy` if they are not there any more."""
+        """Return exactly `length` bytes from `offset`; raises `PathBusy` if the source is shorter by now."""
         ...
 
     def verify(self) -> None:
         """Raise `PathBusy` if the content may have changed since it was opened.
 
         A store calls this after the last byte was read and before the object
-        becomes visible, so that a torn object never exists.
+        becomes visible, so that no object mixes two versions.
         """
         ...
 
 
-class PacedSource(Protocol):
-    """A source whose bytes keep to a rate and are counted: as they leave, and not as they are read."""
-
-    pace: Pace
-
-
 def pace_of(source: Source) -> Pace:
-    """Return what a store keeps to while it sends this content."""
-    # Asking for the protocol takes twenty times as long, for each file.
+    """Return the pace at which a store sends this content: the source's `pace`, if it has one."""
+    # isinstance with a protocol takes twenty times as long, for each file.
     pace: Pace = getattr(source, "pace", UNPACED)
     return pace
 
@@ -141,31 +137,30 @@ def pace_of(source: Source) -> Pace:
 class Reader(Protocol):
     """An object being read: its description, and its bytes in order.
 
-    Iterating may raise `StoreUnavailable`; the number of bytes is checked, so
-    a body that ends early is an error and never a short result. A whole object
-    that has no `digest` is compared with its `md5`, where there is one, before
-    the last bytes are handed on: `ContentDamaged`.
+    Iterating may raise `StoreUnavailable`, also for a body that ends early. A
+    whole object without a `digest` is compared with its `md5`, if it has one,
+    before the last bytes are returned; raises `ContentDamaged`.
     """
 
     object: RemoteObject
 
     @property
     def properties(self) -> Properties | None:
-        """What the answer tells of them, which is all but tags and storage class; `None` without `Features.properties`."""
+        """The properties in the response, without tags and storage class; `None` without `Features.properties`."""
         ...
 
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
 
 class UploadJournal(Protocol):
-    """Remembers a large upload under way so that a restart goes on with it.
+    """Records a large upload under way so that it can be resumed.
 
-    All four calls are made from worker threads and return at once; a journal
-    that forgets costs repeated work, never correctness.
+    All methods are called from worker threads and return at once. A lost
+    journal costs repeated work, never correctness.
     """
 
     def resume(self) -> tuple[str, int, dict[int, str]] | None:
-        """Return (upload id, part size in bytes, {part number: version}) of an unfinished upload of this very content."""
+        """Return (upload id, part size in bytes, {part number: version}) of an unfinished upload of this content."""
         ...
 
     def begin(self, upload_id: str, part_size: int) -> None: ...
@@ -173,26 +168,26 @@ class UploadJournal(Protocol):
     def part_done(self, number: int, version: str) -> None: ...
 
     def end(self) -> None:
-        """Forget the upload: it has become an object."""
+        """Forget the upload, which is complete."""
         ...
 
 
 @runtime_checkable
 class Cancellable(Protocol):
-    """A store, or what it consists of, whose waits a stop can end; both may be called from any thread."""
+    """A store, or a part of one, whose waits a stop can end. Thread-safe."""
 
     def cancel(self) -> None:
-        """End what is under way soon, with `StoreUnavailable` or `Interrupted`, and refuse more until `renew`."""
+        """Make calls under way raise `StoreUnavailable` or `Interrupted` soon, and refuse others until `renew`."""
         ...
 
     def renew(self) -> None:
-        """Work again."""
+        """Accept calls again after `cancel`."""
         ...
 
 
 @contextmanager
 def written_already() -> Iterator[None]:
-    """Make a failure ambiguous that comes once a write has succeeded: if it were repeated, it would meet itself."""
+    """Mark a failure after a successful write as ambiguous, because a retry would meet its own result."""
     try:
         yield
     except StoreUnavailable as error:
@@ -201,7 +196,7 @@ def written_already() -> Iterator[None]:
 
 
 def cancel(part: object) -> None:
-    """End the waits of a store, if it can wait long."""
+    """Cancel a store, if it is `Cancellable`."""
     if isinstance(part, Cancellable):
         part.cancel()
 
@@ -226,12 +221,12 @@ def now_by(store: Store, here_ns: int) -> int:
 
 
 class Properties(NamedTuple):
-    """What belongs to an object besides its content; all names are lower-case.
+    """Properties of an object besides its content; all names are lower-case.
 
-    `headers` are those of HTTP, such as content-type; `metadata` is what the
-    object's owner noted there, without craftsync's notes; `tags` are written
-    `name=value&…`, percent-encoded. Without a `storage_class` it is the store's
-    usual one, or nobody has asked.
+    `headers` are HTTP headers such as content-type; `metadata` is the user's
+    metadata, without craftsync's own; `tags` have the form `name=value&…`,
+    percent-encoded. A `storage_class` of `None` is the store's default, or was
+    not requested.
     """
 
     headers: Mapping[str, str]
@@ -241,9 +236,9 @@ class Properties(NamedTuple):
 
 
 class UnfinishedUpload(NamedTuple):
-    """An upload in parts that was begun and neither completed nor aborted, by whomever.
+    """A multipart upload, by any client, that was neither completed nor aborted.
 
-    `begun_ns` is by the store's clock. `size` is the bytes of its parts so far; both are `None` where not known.
+    `begun_ns` is by the store's clock, `size` the bytes uploaded so far; both are `None` if unknown.
     """
 
     path: str
@@ -252,9 +247,9 @@ class UnfinishedUpload(NamedTuple):
 
 
 class OldVersion(NamedTuple):
-    """A version of an object that is not the current one: it was replaced or deleted at `gone_ns`.
+    """An earlier version of an object, replaced or deleted at `gone_ns`.
 
-    Both times are by the store's clock. `version` is the token that the object had.
+    Both times are by the store's clock. `version` is the version token that the object had.
     """
 
     path: str
@@ -266,50 +261,49 @@ class OldVersion(NamedTuple):
 
 
 class Store(Protocol):
-    """A place that holds objects under paths."""
+    """Holds objects under paths."""
 
     name: str
-    """Short, for people and for names of conflict copies: a bucket, a folder, an environment."""
+    """A short name for messages and conflict copies: that of the bucket, folder or environment."""
     location: str
-    """The full address, as the command line would take it."""
+    """The full address, as on the command line."""
 
     @property
     def features(self) -> Features: ...
 
     def prepare(self, saved: str | None) -> str | None:
-        """Find out what the store really does, by trying; `features` tells it from then on.
+        """Probe what the store can do; `features` is accurate from then on.
 
-        Returns what was found, as text to be handed in as `saved` next time,
-        which spares the trying; `None` when there is nothing to find out. A
-        store that may not be written to stays with the most careful features.
+        Returns the result as text, to be passed as `saved` next time to skip the
+        probe; `None` if nothing needs probing. A store that cannot be written to
+        keeps the most careful features.
         """
         ...
 
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        """Yield every object whose path starts with `prefix`; `.craftsync/` is left out at any depth.
+        """Yield every object whose path starts with `prefix`, without `.craftsync/` at any depth.
 
-        (`prefix` may lead into craftsync's own folder; then it is listed.)
-        Complete, or raises `ListingBroken`. A key that no folder can hold is
-        yielded as `Skipped` under its raw key. `boundaries` are paths in order
-        that cut the listing into shares of like size; a store may use them to
-        list several at once, and ignores them otherwise. `nested_own` lists what
-        stores nested in this one keep for themselves as well.
+        A `prefix` inside craftsync's own folder lists that. Raises
+        `ListingBroken` if the listing is not complete. A key that is no valid
+        path is yielded as `Skipped` under its raw key. `boundaries` are sorted
+        paths that cut the listing into equal shares; a store may list the shares
+        in parallel. With `nested_own`, the own folders of stores nested in this
+        one are listed too.
         """
         ...
 
     def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
-        """Yield what is directly in a folder ("" is the whole store), and not what is below its subfolders.
+        """Yield the objects and subfolders directly in a folder ("" is the whole store).
 
-        As cheap as the store can make it; complete, or raises `ListingBroken`,
-        and craftsync's own is left out, as in `list`. A folder that is not there
-        has nothing in it. What all objects below a subfolder are is not known.
+        Complete and without craftsync's own folder, as in `list`; cheaper where
+        the store supports it. A missing folder is empty.
         """
         ...
 
     def stat(self, path: str) -> RemoteObject | None:
-        """Look directly at one path; `None` when nothing is there."""
+        """Return the object at a path, `None` if there is none."""
         ...
 
     def read(
@@ -322,8 +316,8 @@ class Store(Protocol):
     ) -> AbstractContextManager[Reader]:
         """Open an object, or `length` bytes of it from `offset`, for reading.
 
-        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not the one
-        expected. `Reader.object` describes the whole object even for a part.
+        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not `expect`.
+        `Reader.object` describes the whole object even for a part.
         """
         ...
 
@@ -338,23 +332,23 @@ class Store(Protocol):
         journal: UploadJournal | None = None,
         properties: Properties | None = None,
     ) -> RemoteObject:
-        """Put the content at `path` and return what the store now holds there.
+        """Write the content to `path` and return the new object.
 
-        The bytes keep to `pace_of` the source, and count there once the other
-        side has taken them. Raises `PreconditionFailed` and changes nothing
-        when the store does not hold what was expected. With `keep`, the object
-        that is replaced stays to be had under `.craftsync/trash/<keep>/<path>`
-        (or as a version, if the store keeps those); `NotKept` when it is
-        archived, so that no copy can be made. `operation` is a unique id that
-        ends up in the object's metadata, so that a write whose answer was lost
-        can be recognised. The object gets the `properties`, where the store has
-        `Features.properties`. `PathRefused` for a name this store cannot hold,
+        Bytes are sent and counted at `pace_of` the source. With `keep`, the
+        replaced object is kept as `.craftsync/trash/<keep>/<path>` (or as a
+        version, if the store keeps those). `operation` is a unique id stored in
+        the object's metadata, to recognise a write whose response was lost.
+        `properties` need `Features.properties`.
+
+        Raises `PreconditionFailed`, and changes nothing, when the store does not
+        hold `expect`; `NotKept` when the object to be kept is archived and cannot
+        be copied; `PathRefused` for a name the store cannot hold; and
         `PathObstructed` for a folder in the way.
         """
         ...
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
-        """Remove an object; one that is not there is a success. `keep` as in `write`."""
+        """Delete an object; does nothing if it is absent. `expect` and `keep` as in `write`."""
         ...
 
     def copy(
@@ -368,8 +362,8 @@ class Store(Protocol):
     ) -> RemoteObject:
         """Copy an object within the store, metadata included, and return the new one.
 
-        `keep` is as in `write`. Raises `ObjectNotFound` or `PreconditionFailed` when the source is not
-        the one given, or the target not what was expected.
+        `keep` as in `write`. Raises `ObjectNotFound` or `PreconditionFailed`
+        when `source` has changed or the target is not `expect`.
         """
         ...
 
@@ -384,42 +378,39 @@ class Store(Protocol):
         storage_class: str | None = None,
         target: str | None = None,
     ) -> RemoteObject:
-        """Copy an object of a store near `Features.origin` to `target` in this one, all that belongs to it included.
+        """Copy an object of a store near `Features.origin` to `target` (default: the same path) in this one.
 
-        Without a `target` it is the same path as in the other store.
-
-        Content type, metadata and tags stay as they are, so the copy bears no
-        operation id. Its storage class is the one given, or the store's usual one.
-        Raises `ObjectNotFound` or `PreconditionFailed` when the source is not the
-        one given, or the target not what was expected.
+        Content type, metadata and tags are copied, so the copy has no operation
+        id. Its storage class is the given one, or the store's default. Raises
+        `ObjectNotFound` or `PreconditionFailed` when `source` has changed or the
+        target is not `expect`.
         """
         ...
 
     def properties(self, expect: RemoteObject) -> Properties:
-        """Ask for all properties of an object (`Features.properties`), with a request of its own, or two where there are tags.
+        """Return all properties of an object (`Features.properties`); takes one request, two if it has tags.
 
-        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not the one
-        expected.
+        Raises `ObjectNotFound`, or `PreconditionFailed` when it is not `expect`.
         """
         ...
 
     def old_versions(self, prefix: str) -> Iterator[OldVersion]:
-        """Yield the replaced and deleted versions (`Features.keeps_versions`) of the objects whose paths start with `prefix`, in order of path, the newest first.
+        """Yield replaced and deleted versions (`Features.keeps_versions`) by path, the newest first.
 
-        What a folder cannot hold, and craftsync's own, is left out. Raises
-        `StoreError` where the server does not list them, or refuses to.
+        Only paths that start with `prefix`, without invalid paths and
+        craftsync's own. Raises `StoreError` when the server cannot list them.
         """
         ...
 
     def read_version(self, path: str, version_id: str) -> AbstractContextManager[Reader]:
-        """Open a version for reading; raises `ObjectNotFound` when it is gone."""
+        """Open a version for reading; raises `ObjectNotFound` if it no longer exists."""
         ...
 
     def unfinished_uploads(self, *, most: int, sized: int) -> Sequence[UnfinishedUpload]:
-        """Return up to `most` unfinished uploads (`Features.lists_uploads`) in the order of their paths, and ask for the size of the first `sized`.
+        """Return up to `most` unfinished uploads (`Features.lists_uploads`) by path, the first `sized` with their sizes.
 
-        Nothing in the list proves whose they are: it is for reports only. Raises
-        `StoreError` where the server does not list them, or refuses to.
+        They may belong to other programs, so use them for reports only. Raises
+        `StoreError` when the server cannot list them.
         """
         ...
 
@@ -431,14 +422,14 @@ class Store(Protocol):
         ...
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
-        """Drop unfinished uploads that nobody will resume: pairs of path and upload id, as journals know them."""
+        """Abort unfinished uploads that nobody will resume, given as (path, upload id) from journals."""
         ...
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        """Return once everything written so far survives a power cut.
+        """Wait until everything written so far survives a power cut.
 
-        A store whose `write` left version and time open returns what it has
-        found since, by path; a path that could not be told apart is left out.
+        A store whose `write` returned objects without version and time returns
+        the complete objects by path, as far as they are known.
         """
         ...
 
@@ -446,7 +437,7 @@ class Store(Protocol):
 
 
 class OnlyContent:
-    """The part of `Store` that needs a feature, for stores that have none of these features."""
+    """The methods of `Store` that need a feature, for stores without these features."""
 
     name: str
 
@@ -454,10 +445,10 @@ class OnlyContent:
         return level_of(self.list(f"{folder}/" if folder else ""), folder)
 
     def copy_from(self, *_: object, **__: object) -> RemoteObject:
-        raise self._lacking("copies nothing of other stores")
+        raise self._lacking("cannot copy from other stores")
 
     def properties(self, expect: RemoteObject) -> Properties:
-        raise self._lacking("keeps no properties")
+        raise self._lacking("has no properties")
 
     def old_versions(self, prefix: str) -> Iterator[OldVersion]:
         raise self._lacking("keeps no versions")
@@ -472,14 +463,13 @@ class OnlyContent:
         raise self._lacking("signs no URLs")
 
     def _lacking(self, what: str) -> NotImplementedError:
-        return NotImplementedError(f"{self.name} {what}: ask its features first")
+        return NotImplementedError(f"{self.name} {what}: check its features first")
 
 
 def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
-    """Return what the trash holds of `path` under a stamp; `None` if a change that was to keep it met nothing.
+    """Return the trash's copy of `path` under a stamp; `None` if there is none, or the stat fails.
 
-    A bucket's own versions are not in the trash. A store that cannot tell now is
-    no error: the change itself was made.
+    Versions that a bucket keeps itself are not in the trash.
     """
     if store.features.keeps_versions:
         return None
@@ -489,12 +479,12 @@ def kept(store: Store, stamp: str, path: str) -> RemoteObject | None:
 
 
 def key_of(root: str, path: str) -> str:
-    """Return the key of a path below the prefix `root`; raises `PathRefused` for what S3 takes as no key."""
+    """Return the key of a path below the prefix `root`; raises `PathRefused` for an invalid S3 key."""
     key = root + path
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
         raise PathRefused(f"The name {path!r} is not valid UTF-8.") from None
     if length > MAX_PATH_BYTES or not path:
-        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 takes 1 to 1024.")
+        raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 allows 1 to 1024.")
     return key

@@ -1,9 +1,8 @@
-"""A plain folder as a store: the default, a backup disk, a network share.
+"""A plain folder as a store: a backup disk or a network share.
 
-An object is the file at its path; its version is made of everything the
-filesystem reports about the file. Several processes may use the folder at once:
-what depends on a stat is done under a lock in `.craftsync`. The only store that
-imports `craftsync.local`.
+An object is the file at its path; its version is built from size, mtime, ctime
+and inode. Several processes may use the folder at once: changes that depend on
+a stat hold a lock in `.craftsync`. The only store that imports `craftsync.local`.
 """
 
 from __future__ import annotations
@@ -61,10 +60,10 @@ _PERMISSIONS_REMEDY = "Check the owner and the permissions of the %s."
 
 @contextmanager
 def translated(store: str, path: str | None = None) -> Iterator[None]:
-    """Turn what went wrong with the folder or the disk into an error of the store.
+    """Translate errors of the folder or the disk into errors of the store.
 
-    With `path`, permissions that forbid it concern that path alone
-    (`PathDenied`), unless it is craftsync's own.
+    With `path`, missing permissions concern that path alone (`PathDenied`),
+    unless it is craftsync's own.
     """
     try:
         yield
@@ -91,7 +90,7 @@ def error_of(error: OSError, what: str) -> CraftsyncError:
     if error.errno == errno.EROFS:
         return StoreDenied(sentence, remedy="Mount the disk so that it can be written to.")
     if error.errno in _FULL:
-        return StoreFull(sentence, remedy="Make room on its disk.")
+        return StoreFull(sentence, remedy="Free space on its disk.")
     if error.errno in _DENIED:
         return StoreDenied(sentence, remedy=_PERMISSIONS_REMEDY % "folder")
     return StoreUnavailable(sentence, ambiguous=False)
@@ -111,7 +110,7 @@ def listing_error(error: RootError) -> CraftsyncError:
     return whole_store_error(error)
 
 
-_INTERNAL = frozenset({f"{OWN_FOLDER}/tmp", f"{OWN_FOLDER}/lock", f"{OWN_FOLDER}/commit-lock"})
+_RESERVED = frozenset({f"{OWN_FOLDER}/tmp", f"{OWN_FOLDER}/lock", f"{OWN_FOLDER}/commit-lock"})
 
 
 class DirectoryStore(OnlyContent):
@@ -132,7 +131,7 @@ class DirectoryStore(OnlyContent):
         name: str | None = None,
         reserve: Reserve | None = None,
     ) -> None:
-        """Open an existing folder; raises `StoreMissing`. Nothing is made before something is written."""
+        """Open an existing folder; raises `StoreMissing`. Creates nothing before the first write."""
         try:
             self._folder = Folder.open(path)
             self._folder.reserve = reserve or Reserve()
@@ -150,16 +149,16 @@ class DirectoryStore(OnlyContent):
         name: str | None = None,
         reserve: Reserve | None = None,
     ) -> Self:
-        """Open a folder, making it first if it is not there."""
+        """Open a folder, creating it if it does not exist."""
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise StoreError(
-                f"The folder {path} cannot be made: a file is in the way.",
-                remedy="Name another folder.",
+                f"Cannot create the folder {path}: a file is in the way.",
+                remedy="Choose another folder.",
             ) from error
         except OSError as error:
-            raise error_of(error, f"The folder {path} cannot be made") from error
+            raise error_of(error, f"Cannot create the folder {path}") from error
         return cls(path, name=name, reserve=reserve)
 
     def prepare(self, saved: str | None) -> str | None:
@@ -175,7 +174,7 @@ class DirectoryStore(OnlyContent):
             return
         try:
             for entry in scan(self._folder, None, under, starting=starting):
-                if hidden(entry.path) or _is_internal(entry.path):
+                if hidden(entry.path) or _is_reserved(entry.path):
                     continue
                 if isinstance(entry, Skipped):
                     yield entry
@@ -191,7 +190,7 @@ class DirectoryStore(OnlyContent):
         try:
             for entry in scan_level(self._folder, folder):
                 if isinstance(entry, str):
-                    # An empty folder is nothing that a store holds.
+                    # Stores have no empty folders.
                     if not hidden(entry) and next(self.list(f"{entry}/"), None):
                         yield subfolder(entry)
                 elif isinstance(entry, Skipped):
@@ -202,7 +201,7 @@ class DirectoryStore(OnlyContent):
             raise listing_error(error) from error
 
     def stat(self, path: str) -> RemoteObject | None:
-        file = self._look(path)
+        file = self._stat(path)
         return None if file is None else _described(file)
 
     @contextmanager
@@ -214,7 +213,7 @@ class DirectoryStore(OnlyContent):
         offset: int = 0,
         length: int | None = None,
     ) -> Iterator[_DirectoryReader]:
-        if self._look(path) is None:
+        if self._stat(path) is None:
             raise ObjectNotFound(f"{self.name} has no object {path}.")
         with translated(self.name, path):
             try:
@@ -253,7 +252,7 @@ class DirectoryStore(OnlyContent):
             return self._commit(temporary, path, expect, source.mtime_ns, keep)
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
-        if self._look(path) is None:
+        if self._stat(path) is None:
             return
         with translated(self.name), self._folder.exclusive():
             current = self._expected(path, expect)
@@ -277,12 +276,12 @@ class DirectoryStore(OnlyContent):
             self._temporary() as temporary,
         ):
             copy_content(reader.opened, temporary)
-            if reader.opened.torn():
+            if reader.opened.has_changed():
                 raise _changed(source.path)
             return self._commit(temporary, target, expect, reader.opened.file.mtime_ns, keep)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
-        """Do nothing: no upload outlives its call here."""
+        """Do nothing: a folder has no unfinished uploads."""
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         with translated(self.name):
@@ -292,9 +291,9 @@ class DirectoryStore(OnlyContent):
     def close(self) -> None:
         self._folder.close()
 
-    def _look(self, path: str) -> LocalFile | None:
-        """Look at a path; when nothing is there, make sure that it is missing from the right folder."""
-        if malformed(path) or _is_internal(path):
+    def _stat(self, path: str) -> LocalFile | None:
+        """Stat a path; before returning `None`, check that the folder is still the one that was opened."""
+        if malformed(path) or _is_reserved(path):
             return None
         with translated(self.name, path):
             try:
@@ -306,20 +305,20 @@ class DirectoryStore(OnlyContent):
         return file
 
     def _check(self, path: str, expect: Expect) -> None:
-        """Refuse what cannot be written before a byte is read."""
+        """Raise for a write that would fail, before its content is read."""
         reason = malformed(path)
-        if reason is None and _is_internal(path):
-            reason = "it is for the store's own use"
+        if reason is None and _is_reserved(path):
+            reason = "it is reserved for craftsync"
         if reason is not None:
             raise PathRefused(f"{self.name} cannot hold {path!r}: {reason}.")
         if expect is not None:
             self._expected(path, expect)
 
     def _expected(self, path: str, expect: Expect) -> LocalFile | None:
-        """Return what is at the path now; raises `PreconditionFailed` if it is not what was expected."""
-        current = self._look(path)
+        """Return the file at the path; raises `PreconditionFailed` if it is not `expect`."""
+        current = self._stat(path)
         if expect is ABSENT and current is not None:
-            raise PreconditionFailed(f"{self.name} has an object {path} already.")
+            raise PreconditionFailed(f"{path} already exists in {self.name}.")
         if isinstance(expect, RemoteObject) and (
             current is None or _version(current) != expect.version
         ):
@@ -327,9 +326,9 @@ class DirectoryStore(OnlyContent):
         return current
 
     def _temporary(self, size: int | None = None) -> Temporary:
-        """Make a temporary; the first time in a run, remove what a crash may have left of others."""
+        """Create a temporary; the first time in a run, remove those that a crash left."""
         if not self._swept:
-            # Not those with a name: the folder may be somebody's root, with downloads to go on with.
+            # Not those with a given name: the folder may be a linked folder with downloads to resume.
             self._folder.sweep_generated()
             self._swept = True
         return self._folder.temporary(size=size)
@@ -342,7 +341,7 @@ class DirectoryStore(OnlyContent):
         mtime_ns: int | None,
         keep: str | None,
     ) -> RemoteObject:
-        """Make what was written durable, and then visible."""
+        """Make the content durable, then visible."""
         self._folder.sync()
         if expect is ABSENT:
             with translated(self.name, _below(path)), _preconditions(path):
@@ -357,7 +356,7 @@ class DirectoryStore(OnlyContent):
                         temporary, path, expect=current, mtime_ns=mtime_ns, keep=keep
                     )
             except PathBusy as error:
-                # A program that knows nothing of the lock was faster.
+                # A program that does not take the lock changed the file.
                 if expect is not None:
                     raise _changed(path) from error
                 raise StoreUnavailable(f"{self.name}: {error}", ambiguous=False) from error
@@ -381,22 +380,22 @@ class _DirectoryReader:
                 try:
                     yield self.opened.read_at(offset, min(BLOCK, self._end - offset))
                 except PathBusy as error:
-                    raise self._torn() from error
-            if self.opened.torn():
-                raise self._torn()
+                    raise self._changed_while_read() from error
+            if self.opened.has_changed():
+                raise self._changed_while_read()
 
-    def _torn(self) -> StoreUnavailable:
+    def _changed_while_read(self) -> StoreUnavailable:
         return StoreUnavailable(
             f"{self._store}: {self.object.path} changed while it was read.", ambiguous=False
         )
 
 
-def _is_internal(path: str) -> bool:
-    return is_own(path) and (path == OWN_FOLDER or "/".join(path.split("/", 2)[:2]) in _INTERNAL)
+def _is_reserved(path: str) -> bool:
+    return is_own(path) and (path == OWN_FOLDER or "/".join(path.split("/", 2)[:2]) in _RESERVED)
 
 
 def _below(path: str) -> str | None:
-    """Return a path that lies in a folder of its own: what the store's top forbids, it forbids for all."""
+    """Return a path in a subfolder; `None` at the top, where missing permissions concern the whole store."""
     return path if "/" in path else None
 
 
@@ -409,7 +408,7 @@ def _described(file: LocalFile) -> RemoteObject:
 
 
 def _changed(path: str) -> PreconditionFailed:
-    return PreconditionFailed(f"{path} is not the object that was expected.")
+    return PreconditionFailed(f"{path} changed in the store.")
 
 
 @contextmanager

@@ -3,12 +3,11 @@
 A body that breaks off is retried by `engine.content` and `migrate.stream`;
 listings, the probe and the platform's store use `RetryBudget` themselves.
 
-A request whose answer was lost may have been carried out. Repeating it blindly
-would make a conditional write fail because of its own success, and would put
-the new object into the trash in place of the old one; so it is settled by
-looking first. A replacement or delete that failed for good takes back what it
-kept in the trash, or each later run would leave one more copy there. Knows
-nothing of what kind of store it wraps.
+A request whose response was lost may have been carried out. Repeating it
+blindly would make a conditional write fail because of its own success, and
+would put the new object into the trash instead of the old one; so the wrapper
+checks the store first. When a replacement or delete fails for good, its copy in
+the trash is removed, or each later run would add another.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from craftsync.stores.base import (
     now_by,
     renew,
 )
-from craftsync.stores.sources import Answers, Opening
+from craftsync.stores.sources import Opening, StoreHealth
 
 T = TypeVar("T")
 
@@ -52,12 +51,12 @@ LONGEST_WAIT_SECONDS = 30.0
 
 
 class RetryingStore:
-    """Keeps the contract of `stores.base.Store` and raises `StoreUnavailable` only after the last attempt.
+    """Implements `stores.base.Store` and raises `StoreUnavailable` only after the last attempt.
 
-    An operation is tried `attempts` times within `deadline_seconds`. The waits
-    between are random up to a bound that doubles (so that many clients do not
-    come back at once), and no shorter than the server asks for. The bytes of
-    an open `read` are not retried: the caller goes on from where it stopped.
+    An operation is tried `attempts` times within `deadline_seconds`. Waits are
+    random up to a bound that doubles, so that many clients do not return at
+    once, and never shorter than the server's `retry_after`. The bytes of an open
+    `read` are not retried: the caller resumes at its offset.
     """
 
     def __init__(
@@ -72,17 +71,17 @@ class RetryingStore:
         self.store = store
         self.name = store.name
         self.location = store.location
-        self.answers = Answers(clock)
+        self.health = StoreHealth(clock)
         self._clock = clock
         self._attempts = attempts
         self._deadline_seconds = deadline_seconds
         self._rng = rng or random.Random()
-        after_fork(self, RetryingStore._differ)
-        self._doubtful = set[str]()
-        """Kept copies whose originals may yet be replaced by a request that is late on its way."""
+        after_fork(self, RetryingStore._reseed)
+        self._uncertain_copies = set[str]()
+        """Trash copies whose originals a delayed request may still replace."""
 
-    def _differ(self) -> None:
-        """Wait for other lengths of time than a parent process, so as not to come back together with it."""
+    def _reseed(self) -> None:
+        """Draw other random waits than the parent process."""
         self._rng.seed()
 
     @property
@@ -95,7 +94,7 @@ class RetryingStore:
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        """List as the store does; a listing in order that breaks off goes on where it was."""
+        """List as the store does; a sorted listing that breaks off resumes after the last path."""
         backoff = self._backoff()
         last: str | None = None
         while True:
@@ -105,18 +104,18 @@ class RetryingStore:
                 for entry in entries if before is None else _after(before, entries):
                     last = entry.path
                     yield entry
-                with self.answers.noted(short=True):
+                with self.health.attempt(short=True):
                     return
             except StoreUnavailable as error:
                 if last is not None and not self.features.sorted_listing:
                     raise
                 if last != before:
                     backoff = self._backoff()
-                self.answers.failed(error)
+                self.health.failed(error)
                 backoff.wait_after(error)
 
     def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
-        """List as the store does, which tries a later page again by itself."""
+        """List as the store does; only the first page is retried here, later ones by the store."""
 
         def begun() -> Iterator[RemoteObject | Subfolder | Skipped]:
             entries = self.store.list_folder(folder)
@@ -158,23 +157,25 @@ class RetryingStore:
         write = self.store.write
         if properties is not None:
             write = partial(write, properties=properties)
-        return self._settled(
+        return self._made_once(
             lambda: write(
                 path, source, expect=expect, operation=operation, keep=keep, journal=journal
             ),
-            lambda: self._own(path, source.size, source.digest, source.mtime_ns, operation),
-            partial(self._take_back, path, keep),
+            lambda: self._object_we_wrote(
+                path, source.size, source.digest, source.mtime_ns, operation
+            ),
+            partial(self._remove_trash_copy, path, keep),
         )
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
-        def act() -> bool:
+        def attempt() -> bool:
             self.store.delete(path, expect=expect, keep=keep)
             return True
 
-        self._settled(
-            act,
+        self._made_once(
+            attempt,
             lambda: True if self.stat(path) is None else None,
-            partial(self._take_back, path, keep),
+            partial(self._remove_trash_copy, path, keep),
         )
 
     def copy(
@@ -187,10 +188,12 @@ class RetryingStore:
         keep: str | None = None,
     ) -> RemoteObject:
         copy = self.store.copy
-        return self._settled(
+        return self._made_once(
             lambda: copy(source, target, expect=expect, operation=operation, keep=keep),
-            lambda: self._own(target, source.size, source.digest, source.mtime_ns, operation),
-            partial(self._take_back, target, keep),
+            lambda: self._object_we_wrote(
+                target, source.size, source.digest, source.mtime_ns, operation
+            ),
+            partial(self._remove_trash_copy, target, keep),
         )
 
     def copy_from(
@@ -205,7 +208,7 @@ class RetryingStore:
         target: str | None = None,
     ) -> RemoteObject:
         path = source.path if target is None else target
-        return self._settled(
+        return self._made_once(
             lambda: self.store.copy_from(
                 origin,
                 source,
@@ -215,8 +218,8 @@ class RetryingStore:
                 storage_class=storage_class,
                 target=target,
             ),
-            lambda: self._copied(source, path),
-            partial(self._take_back, path, keep),
+            lambda: self._find_copy(source, path),
+            partial(self._remove_trash_copy, path, keep),
         )
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
@@ -261,71 +264,75 @@ class RetryingStore:
         began, backoff = self._clock.monotonic(), None
         while True:
             try:
-                with self.answers.noted(short=True):
+                with self.health.attempt(short=True):
                     return act()
             except StoreUnavailable as error:
                 backoff = backoff or self._backoff(began)
                 backoff.wait_after(error)
 
-    def _settled(
-        self, act: Callable[[], T], done: Callable[[], T | None], undo: Callable[[bool], None]
+    def _made_once(
+        self,
+        attempt: Callable[[], T],
+        find_result: Callable[[], T | None],
+        roll_back: Callable[[bool], None],
     ) -> T:
-        """Do what may be done only once.
+        """Retry a change that must be made only once, and return its result.
 
-        `done` looks whether it was, and returns what it left behind; `undo` is
-        called when it failed, with whether it may have been done nevertheless.
+        After an ambiguous failure `find_result` returns the result if the change
+        was made, else `None`. When all attempts failed `roll_back` is called with
+        whether the change may have been made nevertheless.
         """
         began, backoff = self._clock.monotonic(), None
         in_doubt = False
         try:
             while True:
                 try:
-                    with self.answers.noted(short=False):
-                        return act()
+                    with self.health.attempt(short=False):
+                        return attempt()
                 except StoreUnavailable as error:
                     in_doubt = in_doubt or error.ambiguous
-                    if error.ambiguous and (left := done()) is not None:
-                        return left
+                    if error.ambiguous and (result := find_result()) is not None:
+                        return result
                     backoff = backoff or self._backoff(began)
                     backoff.wait_after(error)
                 except PreconditionFailed:
-                    # It may be the first attempt, late on its way, that stands in the way of this one.
-                    if in_doubt and (left := done()) is not None:
-                        return left
+                    # An earlier attempt may have arrived late and made the precondition fail.
+                    if in_doubt and (result := find_result()) is not None:
+                        return result
                     raise
         except CraftsyncError:
             with suppress(CraftsyncError):
-                undo(in_doubt)
+                roll_back(in_doubt)
             raise
 
-    def _take_back(self, path: str, keep: str | None, in_doubt: bool) -> None:
-        """Remove a kept copy whose original is still in its place, and will not be replaced any more.
+    def _remove_trash_copy(self, path: str, keep: str | None, in_doubt: bool) -> None:
+        """Remove a trash copy if its original is certainly still in place.
 
-        Only evidence counts: the copy may be of something that an earlier
-        change of the same run displaced.
+        The copy may belong to an earlier change of the same run, so it must
+        match the original. Copies `in_doubt` are never removed.
         """
         if keep is None or self.features.keeps_versions:
             return
         copy = f"{OWN_FOLDER}/trash/{keep}/{path}"
         if in_doubt:
-            self._doubtful.add(copy)
-        if copy in self._doubtful:
+            self._uncertain_copies.add(copy)
+        if copy in self._uncertain_copies:
             return
         kept = self.store.stat(copy)
         original = self.store.stat(path) if kept else None
         if kept and original and _is_copy(kept, original):
             self.store.delete(kept.path, expect=kept)
 
-    def _copied(self, source: RemoteObject, path: str) -> RemoteObject | None:
-        """Return the object at a path if its version proves it to be a copy of the source."""
+    def _find_copy(self, source: RemoteObject, path: str) -> RemoteObject | None:
+        """Return the object at a path if its version proves that it is a copy of the source, else `None`."""
         found = self.stat(path)
         same = found is not None and (found.size, found.version) == (source.size, source.version)
         return found if same and source.version is not None else None
 
-    def _own(
+    def _object_we_wrote(
         self, path: str, size: int, digest: bytes | None, mtime_ns: int | None, operation: str
     ) -> RemoteObject | None:
-        """Return the object at a path if it is the one that was to be put there."""
+        """Return the object at a path if it is the one we tried to write, else `None`."""
         found = self.stat(path)
         if found is None or found.size != size:
             return None
@@ -334,11 +341,11 @@ class RetryingStore:
             return found if found.operation == operation or same_content else None
         if not digest or mtime_ns is None or found.mtime_ns != mtime_ns:
             return None
-        # Another's object may have its size and its time, too.
+        # Another client's object may have the same size and mtime.
         return found if self._digest(found) == digest else None
 
     def _digest(self, found: RemoteObject) -> bytes | None:
-        """Return the SHA-256 of an object by reading it; `None` where it is another by now."""
+        """Return the SHA-256 of an object by reading it; `None` if it has changed."""
         content = sha256()
         try:
             with self.read(found.path, expect=found) as reader:
@@ -350,7 +357,7 @@ class RetryingStore:
 
 
 class RetryBudget:
-    """How often and how long one operation is tried; the defaults are everybody's."""
+    """The attempts and the time that one operation may take."""
 
     def __init__(
         self,
@@ -360,7 +367,7 @@ class RetryBudget:
         deadline_seconds: float = DEADLINE_SECONDS,
         began: float | None = None,
     ) -> None:
-        """`began` is when the first try did, by the clock, if that is not now."""
+        """`began` is when the first attempt started, on the monotonic clock; default now."""
         self._clock = clock
         self._rng = rng or random.Random()
         self._left = attempts - 1
@@ -368,7 +375,7 @@ class RetryBudget:
         self._deadline = (clock.monotonic() if began is None else began) + deadline_seconds
 
     def wait_after(self, error: StoreUnavailable) -> None:
-        """Wait for the next attempt, or raise the error when there is none."""
+        """Wait before the next attempt; raises `error` when none is left."""
         wait = max(self._rng.uniform(0.0, self._bound), error.retry_after or 0.0)
         if self._left <= 0 or self._clock.monotonic() + wait > self._deadline:
             raise error
@@ -377,7 +384,7 @@ class RetryBudget:
         self._clock.sleep(wait)
 
     def retried(self, act: Callable[[], T]) -> T:
-        """Do what does no harm when it is done twice."""
+        """Retry an idempotent operation."""
         while True:
             try:
                 return act()
@@ -386,7 +393,7 @@ class RetryBudget:
 
 
 def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:
-    """Tell whether one is certainly a copy of the other: of the same write, the same digest or the same version."""
+    """Return whether both certainly have the same content: by operation id, digest or version."""
     pairs = zip(
         (kept.operation, kept.digest, kept.version),
         (original.operation, original.digest, original.version),
@@ -398,24 +405,24 @@ def _is_copy(kept: RemoteObject, original: RemoteObject) -> bool:
 def _after(
     last: str, entries: Iterator[RemoteObject | Skipped]
 ) -> Iterator[RemoteObject | Skipped]:
-    """Pass on what comes after a path in the byte order of UTF-8; a raw key may hold what UTF-8 cannot."""
+    """Yield the entries after a path in UTF-8 byte order; raw keys may hold lone surrogates."""
     bound = last.encode(errors="surrogateescape")
     return (entry for entry in entries if entry.path.encode(errors="surrogateescape") > bound)
 
 
 def concurrency_of(transfers: int, stores: Sequence[Store]) -> Concurrency:
-    """Return how many transfers these stores may have under way: a number of them, or `AUTO`."""
-    answers = {store.answers for store in stores if isinstance(store, RetryingStore)}
-    if len(answers) == 1:
-        (only,) = answers
+    """Return the transfer limit for a run between these stores; `transfers` is a number or `AUTO`."""
+    health = {store.health for store in stores if isinstance(store, RetryingStore)}
+    if len(health) == 1:
+        (only,) = health
         return concurrency(transfers, _hosts_of(stores), lambda: only.failures)
     return concurrency(
-        transfers, _hosts_of(stores), lambda: sum([each.failures for each in answers])
+        transfers, _hosts_of(stores), lambda: sum([each.failures for each in health])
     )
 
 
 def concurrency_found(stores: Sequence[Store]) -> int | None:
-    """Return the number that was found out for these stores; `None` where none was."""
+    """Return the adaptive transfer limit for these stores; `None` if none was measured."""
     return known_limit(_hosts_of(stores))
 
 

@@ -1,4 +1,4 @@
-"""Content for a store, and what the work with stores shares: threads, opening with retries, counts.
+"""Content for stores, and helpers shared by them: threads, cleanup after a stop, store health.
 
 A file is read through its open descriptor, never by name, so a file that is
 replaced during an upload cannot end up half old and half new.
@@ -30,11 +30,11 @@ OnBytes = Callable[[int], object]
 
 
 class FileSource:
-    """The content of a regular file behind an open descriptor, as `base.Source` asks for it.
+    """The content of a regular file behind an open descriptor. Implements `base.Source`.
 
-    Making one reads the file once, for its digest. The descriptor stays the
-    caller's: it must be open for as long as the source is used, and its own
-    position is neither used nor moved.
+    The constructor reads the file once, for its digest. The caller keeps the
+    descriptor open while the source is used, and closes it; its position is
+    neither used nor moved.
     """
 
     pace: Pace = UNPACED
@@ -74,7 +74,7 @@ class FileSource:
 
 
 class BytesSource:
-    """Bytes in memory as content for a store; they leave at `pace`."""
+    """Bytes in memory as content for a store, sent at `pace`. Implements `base.Source`."""
 
     def __init__(self, body: bytes, mtime_ns: int | None = None, pace: Pace = UNPACED) -> None:
         self.body = body
@@ -133,7 +133,7 @@ def dated(date: str | None, location: str) -> int:
 
 
 def _fingerprint(descriptor: int) -> tuple[int, int, int]:
-    """Return size, mtime and ctime: while all three stay, so does the content."""
+    """Return size, mtime and ctime, which change whenever the content does."""
     status = os.fstat(descriptor)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -141,11 +141,11 @@ def _fingerprint(descriptor: int) -> tuple[int, int, int]:
 T = TypeVar("T")
 
 Enter = Callable[[AbstractContextManager[T]], T]
-"""Enters a context; what was entered last is left in the end."""
+"""Enters a context manager."""
 
 
 class Opening(AbstractContextManager[T]):
-    """Enters what `attempt` enters, with the means it is given, and leaves it at the end."""
+    """A context manager entered by `attempt`, which may retry; exits the last one that was entered."""
 
     def __init__(self, attempt: Callable[[Enter[T]], T]) -> None:
         self._attempt = attempt
@@ -167,17 +167,17 @@ class Opening(AbstractContextManager[T]):
 
 
 _GRACE_SECONDS = 1.0
-"""A stop is to be through within two seconds."""
+"""A stop must complete within two seconds."""
 
 Result = TypeVar("Result")
 
 
 @contextmanager
 def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecutor]:
-    """Lend `count` threads that work on `stores`, all of them ended afterwards.
+    """Yield an executor with `count` threads that use `stores`, and shut it down afterwards.
 
-    A stop that passes through cancels what they wait for in these stores;
-    without that it would wait for a store that is silent.
+    A stop cancels these stores; otherwise it would wait for one that does not
+    respond.
     """
     with ThreadPoolExecutor(count, name) as pool:
         try:
@@ -189,13 +189,13 @@ def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecut
 
 
 def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]:
-    """Return what the futures return; when one fails or a stop comes, none is under way any more once this raises."""
+    """Return the results of all futures; when it raises, for an error or a stop, all have ended."""
     try:
         return [future.result() for future in futures]
     except BaseException as error:
         for future in futures:
             future.cancel()
-        # Whoever raised Interrupted has cancelled the stores, and renews them.
+        # The caller that raised Interrupted has cancelled the stores, and will renew them.
         stopped = isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted)
         with _cancelled(stores if stopped else ()):
             wait(futures)
@@ -204,7 +204,7 @@ def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]
 
 @contextmanager
 def briefly(*stores: object) -> Iterator[None]:
-    """Give what is tidied up after a stop a second; then the stores are cancelled, and it ends there."""
+    """Limit a block of cleanup after a stop to one second; then the stores are cancelled."""
     timers = [threading.Timer(_GRACE_SECONDS, cancel, [store]) for store in stores]
     for timer in timers:
         timer.start()
@@ -218,7 +218,7 @@ def briefly(*stores: object) -> Iterator[None]:
 
 @contextmanager
 def tidied(tidy: Callable[[], object], *stores: object) -> Iterator[None]:
-    """Call `tidy` at the end of the block, and after a stop as `briefly` says."""
+    """Call `tidy` at the end of the block, after a stop within `briefly`."""
     pace: AbstractContextManager[None] = nullcontext()
     try:
         yield
@@ -242,78 +242,78 @@ def _cancelled(stores: Sequence[object]) -> Iterator[None]:
 
 
 _SOON_SECONDS = 5.0
-"""So long after the last answer a failure is more than one of many requests turned away."""
+"""A failure counts once the last response is this old; before, it may be one of many refused requests."""
 _SILENT_SECONDS = 45.0
-"""So long a short question stays unanswered by a store that is not there."""
+"""A store counts as unreachable when a short request has no response for this long."""
 
 
-class Answers:
-    """Notes how attempts end. Any thread may call it."""
+class StoreHealth:
+    """Tracks whether a store responds. Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self.now = clock.monotonic
         self._start()
-        after_fork(self, Answers._start)
+        after_fork(self, StoreHealth._start)
 
     def _start(self) -> None:
         self.lock = threading.Lock()
-        self.asked: dict[object, float] = {}
+        self.pending: dict[object, float] = {}
         self.failure: str | None = None
         self.failures = 0
-        """How many attempts got no answer, or were turned away."""
+        """How many attempts got no response, or were refused."""
         self.last = self.now()
 
-    def noted(self, *, short: bool) -> AbstractContextManager[None]:
-        """Note how an attempt ends; a `short` one takes long only when nobody answers it.
+    def attempt(self, *, short: bool) -> AbstractContextManager[None]:
+        """Record how an attempt ends; a `short` one takes long only if the store does not respond.
 
-        That it was answered counts also if with an error; one that was interrupted tells nothing.
+        An error response counts as a response; an interrupted attempt does not count.
         """
         return _Attempt(self, short)
 
     def failed(self, error: StoreUnavailable, attempt: object = None) -> None:
-        """Note an attempt that got no answer."""
+        """Record an attempt without a response."""
         with self.lock:
-            self.asked.pop(attempt, None)
+            self.pending.pop(attempt, None)
             self.failure = str(error)
             self.failures += 1
 
     def trouble(self) -> str | None:
-        """Return why the store counts as away: it has failed, or was silent, ever since its last answer."""
+        """Return why the store counts as unreachable, `None` while it responds."""
         with self.lock:
             now = self.now()
             silent = now - self.last
             if self.failure is not None:
                 return self.failure if silent >= _SOON_SECONDS else None
-            oldest = min(self.asked.values(), default=now)
+            oldest = min(self.pending.values(), default=now)
             if min(silent, now - oldest) >= _SILENT_SECONDS:
                 return "the store does not answer"
         return None
 
 
 class _Attempt:
-    """A class, since one is entered for each request and a generator takes three times as long."""
+    """A class because one is entered for each request and a generator takes three times as long."""
 
-    __slots__ = ("_answers", "_short")
+    __slots__ = ("_health", "_short")
 
-    def __init__(self, answers: Answers, short: bool) -> None:
-        self._answers = answers
+    def __init__(self, health: StoreHealth, short: bool) -> None:
+        self._health = health
         self._short = short
 
     def __enter__(self) -> None:
-        answers = self._answers
-        with answers.lock:
-            now = answers.now()
-            if not answers.asked and answers.failure is None:
-                answers.last = now
+        health = self._health
+        with health.lock:
+            now = health.now()
+            if not health.pending and health.failure is None:
+                health.last = now
             if self._short:
-                answers.asked[self] = now
+                health.pending[self] = now
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        answers = self._answers
+        health = self._health
         if isinstance(error, StoreUnavailable):
-            answers.failed(error, self)
+            health.failed(error, self)
             return
-        with answers.lock:
-            answers.asked.pop(self, None)
+        with health.lock:
+            health.pending.pop(self, None)
             if error is None or isinstance(error, Exception):
-                answers.failure, answers.last = None, answers.now()
+                health.failure, health.last = None, health.now()

@@ -244,7 +244,7 @@ def test_full_store_is_reported_once_with_a_remedy(craftsync: Craftsync) -> None
     )
     assert done.returncode == 1
     assert done.stderr.decode() == (
-        "problem: large: store: .craftsync/tmp: File too large. Make room on its disk.\n"
+        "problem: large: store: .craftsync/tmp: File too large. Free space on its disk.\n"
     )
 
 

@@ -216,7 +216,7 @@ def test_full_target_takes_what_fits_and_names_the_rest(
         run = craftsync.anew("migrate", "./old", "./new")
     assert run.code == 1
     assert "large: " in run.err
-    assert "Make room on its disk" in run.err
+    assert "Free space on its disk" in run.err
     assert set(sides.arrived()) == {"000", "001", "002", "003", "004"}
     again = craftsync("migrate", "./old", "./new")
     assert (again.code, again.lines[0].split(";")[0]) == (0, "migrate: 1 copied, 5 unchanged")

@@ -100,8 +100,8 @@ class Ears:
     paths: set[str]
     stop: threading.Event
 
-    def hear(self) -> set[str]:
-        self.events.hear(self.stop)
+    def receive_once(self) -> set[str]:
+        self.events.receive_once(self.stop)
         return self.paths
 
 
@@ -122,20 +122,20 @@ def test_sqs_event_downloads_a_changed_object_without_listing(
         world.write(f"{number}", "old")
     with kept(world, NoWatch) as at_work:
         stop = threading.Event()
-        events = QueueEvents(notifying.open(), notifying.bucket, PREFIX, at_work.loop.look_at)
+        events = QueueEvents(notifying.open(), notifying.bucket, PREFIX, at_work.loop.request_paths)
         while notifying.left():
-            events.hear(stop)
+            events.receive_once(stop)
         at_work.turn(0)
         at_work.passes.clear()
         notifying.s3.put_object(
             Bucket=notifying.bucket, Key=f"{PREFIX}été/un nom + deux.txt", Body=b"new"
         )
-        events.hear(stop)
+        events.receive_once(stop)
         at_work.turn(0)
         assert at_work.passes == [{"été/un nom + deux.txt"}]
         assert world.here()["été/un nom + deux.txt"] == "new"
         notifying.s3.delete_object(Bucket=notifying.bucket, Key=f"{PREFIX}3")
-        events.hear(stop)
+        events.receive_once(stop)
         at_work.turn(0)
         assert "3" not in world.here()
     store.close()
@@ -146,7 +146,7 @@ def test_sqs_events_of_other_prefixes_or_craftsync_are_ignored(
 ) -> None:
     for key in ("elsewhere", f"{PREFIX}.craftsync/trash/x", f"{PREFIX}a//b", PREFIX):
         notifying.s3.put_object(Bucket=notifying.bucket, Key=key, Body=b"x")
-    assert ears.hear() == set()
+    assert ears.receive_once() == set()
     assert notifying.left() == 0
 
 
@@ -171,7 +171,7 @@ def test_every_s3_notification_format_is_parsed(
     notifying: Notifying, ears: Ears, message: object
 ) -> None:
     notifying.say(json.dumps(message).replace("BUCKET", notifying.bucket))
-    assert ears.hear() == {"a b"}
+    assert ears.receive_once() == {"a b"}
 
 
 @pytest.mark.parametrize(
@@ -197,20 +197,20 @@ def test_foreign_sqs_message_is_removed_harmlessly(
     notifying: Notifying, ears: Ears, body: str
 ) -> None:
     notifying.say(body.replace("BUCKET", notifying.bucket))
-    assert ears.hear() == set()
+    assert ears.receive_once() == set()
     assert notifying.left() == 0
 
 
 def test_invalid_sqs_record_does_not_hide_earlier_ones(notifying: Notifying, ears: Ears) -> None:
     text = json.dumps({"Records": [RECORD, 7]})
     notifying.say(text.replace("BUCKET", notifying.bucket))
-    assert ears.hear() == {"a b"}
+    assert ears.receive_once() == {"a b"}
 
 
 def test_unprocessed_sqs_message_stays_in_the_queue(notifying: Notifying, ears: Ears) -> None:
     notifying.s3.put_object(Bucket=notifying.bucket, Key=f"{PREFIX}a", Body=b"x")
     ears.stop.set()
-    assert ears.hear() == set()
+    assert ears.receive_once() == set()
     assert notifying.left() == 1
 
 
@@ -222,7 +222,7 @@ def test_unreachable_queue_is_retried_and_its_error_shown(
     class Gone:
         def receive(self) -> list[tuple[str, str]]:
             tries.release()
-            raise StoreUnavailable("the queue of the events cannot be used: gone")
+            raise StoreUnavailable("the event queue cannot be used: gone")
 
         def remove(self, receipts: list[str]) -> None:
             raise AssertionError(receipts)
@@ -236,19 +236,19 @@ def test_unreachable_queue_is_retried_and_its_error_shown(
     stop.set()
     thread.join(60)
     assert not thread.is_alive()
-    assert events.failure == "the queue of the events cannot be used: gone"
+    assert events.failure == "the event queue cannot be used: gone"
 
 
 @pytest.mark.parametrize(
     "url", ["sqs://", "https://queue", "sqs://a/b", "sqs://a//b", "sqs:///a/b"]
 )
 def test_invalid_queue_address_is_rejected(notifying: Notifying, url: str) -> None:
-    with pytest.raises(ConfigError, match="names no queue"):
+    with pytest.raises(ConfigError, match="is not the URL of a queue"):
         notifying.open(url)
 
 
 def test_missing_queue_is_rejected(notifying: Notifying) -> None:
-    with pytest.raises(ConfigError, match="there is no queue 'nowhere'"):
+    with pytest.raises(ConfigError, match="queue 'nowhere' not found"):
         notifying.open("sqs://nowhere")
 
 
@@ -310,7 +310,7 @@ def test_deleted_queue_is_shown_in_status_and_log(notifying: Notifying, tmp_path
         until(lambda: not daemon.status()["events"]["healthy"], "the failure")
         assert "NonExistentQueue" in daemon.status()["events"]["reason"]
         assert "changes in the store are found by listing only" in craftsync("status").text
-        assert daemon.log.count("the queue of the events cannot be used") == 1
+        assert daemon.log.count("the event queue cannot be used") == 1
 
 
 def holds(notifying: Notifying, path: str) -> bool:
@@ -322,7 +322,7 @@ def holds(notifying: Notifying, path: str) -> bool:
     ("store", "url", "said"),
     [
         ("store: directory, path: elsewhere", "sqs://queue", "the store is none"),
-        ("store: s3, bucket: ours", "https://queue", "names no queue"),
+        ("store: s3, bucket: ours", "https://queue", "is not the URL of a queue"),
     ],
 )
 def test_invalid_events_configuration_exits_78(

@@ -183,7 +183,7 @@ def test_notified_object_does_not_wait_for_a_large_upload(
 ) -> None:
     def story() -> None:
         scene.world.put("b", "edited there")
-        scene.at_work.loop.look_at(["b"])
+        scene.at_work.loop.request_paths(["b"])
         scene.until(lambda: scene.world.here()["b"] == "edited there", "b in the folder")
 
     scene.large_upload(story)
@@ -197,7 +197,7 @@ def test_notified_object_the_run_cannot_take_in_is_left_to_the_next(
 ) -> None:
     def story() -> None:
         scene.world.take("b")
-        scene.at_work.loop.look_at(["b"])
+        scene.at_work.loop.request_paths(["b"])
         scene.write("new", "fresh")
         scene.until_there("new", "fresh")
 

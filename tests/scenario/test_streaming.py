@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from craftsync.core.model import RemoteObject
-from craftsync.daemon.changes import Differing, changed_here, changed_there
+from craftsync.daemon.changes import StoreDifferences, changed_in_folder, changed_in_store
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import Options
 from craftsync.engine.session import Session, ignore_events
@@ -65,7 +65,7 @@ def peak_of(work: Callable[[], object]) -> tuple[object, int]:
 
 def test_event_for_a_large_folder_is_processed_as_a_stream(session: Session) -> None:
     rules = session.rules(Options())
-    found, peak = peak_of(lambda: changed_here(session, rules, ["f"], 1_000))
+    found, peak = peak_of(lambda: changed_in_folder(session, rules, ["f"], 1_000))
     assert found == set()
     assert peak < MIB
 
@@ -74,14 +74,16 @@ def test_a_poll_of_a_large_store_keeps_no_objects(session: Session) -> None:
     rules = session.rules(Options())
     with session.state.transaction():
         session.state.baseline.forget(named(number) for number in range(FILES))
-    (found, new), peak = peak_of(lambda: changed_there(session, rules, Differing(), 1_000))  # type: ignore[misc]
+    (found, new), peak = peak_of(
+        lambda: changed_in_store(session, rules, StoreDifferences(), 1_000)
+    )  # type: ignore[misc]
     assert (new, found.number) == (None, FILES)
     assert peak < 2.5 * MIB  # A digest and a version of each.
     # Nothing is new at the next poll, and another object is.
-    assert changed_there(session, rules, found, 1_000) == (found, set())
+    assert changed_in_store(session, rules, found, 1_000) == (found, set())
     with session.state.transaction():
         session.state.baseline.put([("g", 0, 0, 0, 0, False, None, 1, VERSION, False, "")])  # type: ignore[list-item]
-    assert changed_there(session, rules, found, 1_000)[1] == {"g"}
+    assert changed_in_store(session, rules, found, 1_000)[1] == {"g"}
 
 
 def test_a_run_over_a_large_folder_is_planned_file_by_file(session: Session) -> None:
@@ -102,6 +104,6 @@ def test_too_many_changed_paths_are_not_collected_in_memory(session: Session) ->
     rules = session.rules(Options())
     for number in range(FILES):
         Path(session.root.path, named(number)).unlink()
-    found, peak = peak_of(lambda: changed_here(session, rules, ["f"], 1_000))
+    found, peak = peak_of(lambda: changed_in_folder(session, rules, ["f"], 1_000))
     assert found is None
     assert peak < MIB

@@ -204,7 +204,7 @@ def test_notified_paths_are_checked_at_once(world: World, store: Flaky) -> None:
     with kept(world, NoWatch) as at_work:
         world.put("a", "from there")
         listings = store.listings
-        at_work.loop.look_at({"a"})
+        at_work.loop.request_paths({"a"})
         at_work.turn(0)
         assert at_work.passes == [{"a"}]
         assert actions(at_work) == ["download a"]
@@ -259,7 +259,7 @@ def test_a_path_that_fails_is_tried_again_ever_more_rarely(world: World) -> None
         (world.root / "a").mkdir()
         world.write("a/inner", "x")
         world.put("a", "there")
-        at_work.loop.look_at({"a"})
+        at_work.loop.request_paths({"a"})
         at_work.turn(0)
         if not any(isinstance(event, IssueEvent) for event in at_work.events):
             pytest.fail("the path did not fail")
@@ -391,7 +391,7 @@ def test_pause_ends_the_running_run_and_the_next_completes_it(world: World) -> N
                 at_work.loop.pause()
 
         at_work.listen = pause_at_the_first
-        at_work.loop.look_again()
+        at_work.loop.request_full_run()
         at_work.turn(0)
         assert at_work.loop.state.state == "paused"
         at_work.listen = None
@@ -446,10 +446,10 @@ def test_scan_requested_during_a_run_follows_it(world: World) -> None:
 
         def ask_again(event: Event) -> None:
             if isinstance(event, ActionEvent):
-                at_work.loop.look_again()
+                at_work.loop.request_full_run()
 
         at_work.listen = ask_again
-        at_work.loop.look_again()
+        at_work.loop.request_full_run()
         at_work.turn(0)
         assert at_work.passes == [None]
         at_work.turn(0)
@@ -462,7 +462,7 @@ def test_too_many_notified_paths_trigger_a_full_scan(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.put("new", "from there")
         at_work.loop.pause()
-        at_work.loop.look_at({f"{number}" for number in range(20_000)})
+        at_work.loop.request_paths({f"{number}" for number in range(20_000)})
         at_work.loop.resume()
         at_work.turn(0)
         assert at_work.passes == [None]
@@ -489,7 +489,7 @@ def test_paths_that_are_in_each_others_way_do_not_end_the_watch(tmp_path: Path) 
         for number in range(20):
             world.write(f"in the way/{number}", "x")
         at_work.watch.dirty.change("in the way")
-        at_work.loop.look_at({"in the way/never"})
+        at_work.loop.request_paths({"in the way/never"})
         at_work.turn()
         assert at_work.loop.state.state == "watching"
 

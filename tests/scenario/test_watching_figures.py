@@ -86,7 +86,7 @@ def test_pending_is_unknown_during_a_full_scan(world: World, store: Told) -> Non
 
         at_work.listen = listen
         store.asked = lambda: found[at_work.loop.state.state].add(pending(at_work))
-        at_work.loop.look_again()
+        at_work.loop.request_full_run()
         assert pending(at_work) is None
         at_work.turn(0)
         assert found["scanning"] == {None}
@@ -169,11 +169,11 @@ def test_conflict_copies_are_counted_until_resolved(world: World) -> None:
     with kept(world, NoWatch) as at_work:
         world.put("a", "another version")
         changed(world, at_work, "a")
-        at_work.loop.look_at({"a"})
+        at_work.loop.request_paths({"a"})
         at_work.turn()
         at_work.turn(60)
         assert at_work.loop.state.conflicts == 1
-        at_work.loop.look_again()
+        at_work.loop.request_full_run()
         at_work.turn(0)
         assert at_work.loop.state.conflicts == 1
         (copy,) = world.root.glob("a (conflict *")

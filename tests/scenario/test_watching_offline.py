@@ -8,7 +8,7 @@ from craftsync.core.model import RemoteObject
 from craftsync.daemon.status import FolderState
 from craftsync.errors import ObjectNotFound, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
-from craftsync.stores.sources import Answers
+from craftsync.stores.sources import StoreHealth
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 from tests.support.watching import NoWatch, kept
@@ -64,23 +64,23 @@ def test_store_failing_during_a_run_is_reported_offline_at_once(
 
 def test_one_throttled_request_does_not_mean_offline() -> None:
     clock = FakeClock()
-    answers = Answers(clock)
+    answers = StoreHealth(clock)
     answers.failed(AWAY)
     clock.advance(4)
     assert answers.trouble() is None
-    with answers.noted(short=True):
+    with answers.attempt(short=True):
         clock.advance(10)
     assert answers.trouble() is None
 
 
 def test_a_refusal_is_an_answer() -> None:
     clock = FakeClock()
-    answers = Answers(clock)
+    answers = StoreHealth(clock)
     answers.failed(AWAY)
     clock.advance(10)
     assert answers.trouble() == "the network is down"
     try:
-        with answers.noted(short=True):
+        with answers.attempt(short=True):
             raise ObjectNotFound("none")
     except ObjectNotFound:
         assert answers.trouble() is None
@@ -88,8 +88,8 @@ def test_a_refusal_is_an_answer() -> None:
 
 def test_unanswered_request_means_offline_within_a_minute() -> None:
     clock = FakeClock()
-    answers = Answers(clock)
-    with answers.noted(short=True):
+    answers = StoreHealth(clock)
+    with answers.attempt(short=True):
         clock.advance(44)
         assert answers.trouble() is None
         clock.advance(5)
@@ -99,7 +99,7 @@ def test_unanswered_request_means_offline_within_a_minute() -> None:
 
 def test_a_long_upload_is_not_offline() -> None:
     clock = FakeClock()
-    answers = Answers(clock)
-    with answers.noted(short=False):
+    answers = StoreHealth(clock)
+    with answers.attempt(short=False):
         clock.advance(600)
         assert answers.trouble() is None

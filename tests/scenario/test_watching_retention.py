@@ -92,11 +92,11 @@ def test_while_the_store_is_out_of_reach_the_folders_trash_is_bounded(
 ) -> None:
     at_work.session.retention = Retention(keep=1)
     store.reachable = False
-    at_work.loop.look_again()
+    at_work.loop.request_full_run()
     at_work.turn(DAY)
     store.reachable = True
     assert in_trash(at_work) == {"mine"}
-    at_work.loop.look_again()
+    at_work.loop.request_full_run()
     at_work.turn(61)
     assert in_trash(at_work) == set()
 

@@ -142,17 +142,17 @@ class MemoryStore(OnlyContent):
         if held is None:
             raise ObjectNotFound(f"{self.name} has no object {path}.")
         if expect is not None and held[0].version != expect.version:
-            raise PreconditionFailed(f"{path} is not the object that was expected.")
+            raise PreconditionFailed(f"{path} changed in the store.")
         return held
 
     def _check_expected(self, path: str, expect: Expect) -> RemoteObject | None:
         current = self.stat(path)
         if expect is ABSENT and current is not None:
-            raise PreconditionFailed(f"{self.name} has an object {path} already.")
+            raise PreconditionFailed(f"{path} already exists in {self.name}.")
         if isinstance(expect, RemoteObject) and (
             current is None or current.version != expect.version
         ):
-            raise PreconditionFailed(f"{path} is not the object that was expected.")
+            raise PreconditionFailed(f"{path} changed in the store.")
         return current
 
     def _keep(self, path: str, current: RemoteObject | None, keep: str | None) -> None:

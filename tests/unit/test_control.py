@@ -27,7 +27,7 @@ def answer(request: Mapping[str, Any]) -> Any:
     if request.get("verb") == "fail":
         raise ZeroDivisionError("nobody foresaw this")
     if request.get("verb") != "status":
-        raise Refused(f"there is no verb {request.get('verb')!r}")
+        raise Refused(f"unknown verb {request.get('verb')!r}")
     return {"state": "watching"}
 
 
@@ -166,7 +166,7 @@ def test_state_folder_that_cannot_hold_a_socket_gives_a_remedy(tmp_path: Path) -
 
 
 def test_unknown_control_command_is_rejected(folder: Path) -> None:
-    with pytest.raises(UsageError, match="there is no verb 'reboot'"):
+    with pytest.raises(UsageError, match="unknown verb 'reboot'"):
         ask(folder, "reboot")
 
 
@@ -178,8 +178,8 @@ def test_unknown_control_command_is_rejected(folder: Path) -> None:
         (b"\xff\xfe", "not JSON"),
         (b"[" * 30_000, "not JSON"),
         (b'["status"]', "JSON object"),
-        (b"{}", "no verb None"),
-        (b'{"verb": ["status"]}', "no verb"),
+        (b"{}", "unknown verb None"),
+        (b'{"verb": ["status"]}', "unknown verb"),
     ],
 )
 def test_invalid_control_request_is_rejected_and_the_connection_kept(
@@ -243,6 +243,6 @@ def test_daemon_that_dies_while_answering_gives_a_remedy(tmp_path: Path) -> None
 
 
 def test_failed_control_request_reports_the_error_and_the_next_works(folder: Path) -> None:
-    with pytest.raises(UsageError, match="it failed: nobody foresaw this"):
+    with pytest.raises(UsageError, match="the request failed: nobody foresaw this"):
         ask(folder, "fail")
     assert ask(folder, "status") == {"state": "watching"}

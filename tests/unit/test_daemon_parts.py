@@ -34,7 +34,7 @@ def listening(tmp_path: Path) -> socket.socket:
 
 def test_systemd_notifications_go_to_notify_socket(listening: socket.socket) -> None:
     address = listening.getsockname()
-    ServiceManager({"NOTIFY_SOCKET": address}).tell("READY=1", "STATUS=fine")
+    ServiceManager({"NOTIFY_SOCKET": address}).notify("READY=1", "STATUS=fine")
     assert listening.recv(100) == b"READY=1\nSTATUS=fine"
     listening.close()
 
@@ -43,13 +43,13 @@ def test_notify_socket_may_be_an_abstract_address() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(f"\0craftsync-test-{os.getpid()}")
         line.settimeout(60)
-        ServiceManager({"NOTIFY_SOCKET": f"@craftsync-test-{os.getpid()}"}).tell("READY=1")
+        ServiceManager({"NOTIFY_SOCKET": f"@craftsync-test-{os.getpid()}"}).notify("READY=1")
         assert line.recv(100) == b"READY=1"
 
 
 def test_missing_or_dead_systemd_is_ignored(tmp_path: Path) -> None:
-    ServiceManager({}).tell("READY=1")
-    ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell("READY=1")
+    ServiceManager({}).notify("READY=1")
+    ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).notify("READY=1")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_missing_or_dead_systemd_is_ignored(tmp_path: Path) -> None:
 def test_systemd_status_is_always_one_valid_line(
     listening: socket.socket, text: str, line: bytes
 ) -> None:
-    ServiceManager({"NOTIFY_SOCKET": listening.getsockname()}).tell(text)
+    ServiceManager({"NOTIFY_SOCKET": listening.getsockname()}).notify(text)
     assert listening.recv(10_000) == line
     listening.close()
 
@@ -73,7 +73,7 @@ def test_systemd_status_is_always_one_valid_line(
 def test_systemd_that_does_not_read_blocks_nobody(listening: socket.socket) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": listening.getsockname()})
     for _ in range(10_000):
-        manager.tell("WATCHDOG=1")
+        manager.notify("WATCHDOG=1")
     listening.close()
 
 
@@ -141,7 +141,7 @@ def test_notify_commands_run_one_by_one_and_hanging_ones_are_killed(tmp_path: Pa
     )
     hook = Hook([sys.executable, "-c", program], clock)
     for event in ("hangs", "done"):
-        hook.tell(notice(event))
+        hook.notify(notice(event))
     hook.tick()
     until((tmp_path / "hangs").exists, "the first call")
     hook.tick()
@@ -158,7 +158,7 @@ def test_killing_a_notify_command_kills_its_children(tmp_path: Path) -> None:
         ["/bin/sh", "-c", f"sleep 3600 & echo $! > {child}.new; mv {child}.new {child}; wait"],
         clock,
     )
-    hook.tell(notice("hangs"))
+    hook.notify(notice("hangs"))
     hook.tick()
     until(child.exists, "the call")
     state = Path(f"/proc/{child.read_text().strip()}/stat")
@@ -182,7 +182,7 @@ def test_notify_reason_is_made_safe_for_an_environment_variable(
         ["/bin/sh", "-c", f'echo "$CRAFTSYNC_NOTIFY_REASON" > {file}.new; mv {file}.new {file}'],
         FakeClock(),
     )
-    hook.tell(Notice("halted", "/root", "/store", "", reason, 1))
+    hook.notify(Notice("halted", "/root", "/store", "", reason, 1))
     hook.tick()
     until(file.exists, "the call")
     hook.close()
@@ -193,10 +193,10 @@ def test_missing_notify_command_does_not_stop_the_daemon(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     hook = Hook([str(tmp_path / "none")], FakeClock())
-    hook.tell(notice("held"))
+    hook.notify(notice("held"))
     hook.tick()
     hook.close()
-    assert "cannot be started" in caplog.text
+    assert "cannot start" in caplog.text
 
 
 def status(**facts: Any) -> dict[str, Any]:

@@ -22,9 +22,9 @@ def test_polling_backs_off_to_4x_and_resets_after_a_change() -> None:
 
 def test_costly_polling_backs_off_further_and_still_follows_changes() -> None:
     cadence = Cadence(30, 600, Middle())
-    cadence.took(1.0)
+    cadence.record_duration(1.0)
     assert [cadence.next(changed=False), cadence.next(changed=True)] == [300, 30]
-    cadence.took(100)
+    cadence.record_duration(100)
     assert cadence.next(changed=False) == 600
 
 

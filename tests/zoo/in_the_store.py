@@ -78,8 +78,8 @@ MUTATIONS = (
     Mutation(
         "a write whose answer was lost is sent again without a stat",
         49,
-        "if error.ambiguous and (left := done()) is not None:",
-        "if False and (left := done()) is not None:",
+        "if error.ambiguous and (result := find_result()) is not None:",
+        "if False and (result := find_result()) is not None:",
         ("test_lost_write_is_recognized_by_content_without_metadata",),
     ),
     Mutation(
@@ -92,8 +92,8 @@ MUTATIONS = (
     Mutation(
         "a write that arrives late is a conflict with itself",
         49,
-        "if in_doubt and (left := done()) is not None:",
-        "if False and (left := done()) is not None:",
+        "if in_doubt and (result := find_result()) is not None:",
+        "if False and (result := find_result()) is not None:",
         ("test_write_arriving_after_its_stat_is_still_recognized",),
     ),
     Mutation(
@@ -197,7 +197,7 @@ MUTATIONS = (
     Mutation(
         "a kept copy is removed although its original may be gone",
         None,
-        "        if copy in self._doubtful:\n            return\n",
+        "        if copy in self._uncertain_copies:\n            return\n",
         "",
         ("test_kept_copy_stays_while_the_replacement_is_in_doubt",),
     ),
