@@ -1,9 +1,9 @@
-"""From the words of a call to an open store, or to an open session of a folder and its store.
+"""Turns command-line arguments into an open store, or an open session of a folder and its store.
 
-A pair is named by root and store, by a folder of the configuration, or by a
-path inside a root that is already known. The libraries of a store are imported
-when a store of that kind is opened and not before, because boto3 alone takes
-longer to import than a small push takes to run.
+A linked folder is given by folder and store, by its name in the configuration,
+or by a path inside a known folder. The libraries of a store are imported only
+when such a store is opened, because importing boto3 alone takes longer than a
+small push.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> Iterator[Store]:
-    """Open a store for the length of a `with`, its transient failures retried.
+    """Open a store that retries transient failures, and close it afterwards.
 
-    A directory store that is not there is made with `create`, and is
-    `StoreMissing` without. With `raw_keys`, a bucket shows keys that no folder
-    can hold like all others. Raises `UsageError` where the token for an
-    environment of the platform is missing, or the SDK that is to reach it.
+    With `create`, a missing directory store is created; without, it raises
+    `StoreMissing`. With `raw_keys`, a bucket includes keys that are no valid
+    paths. Raises `UsageError` when the token or the SDK for a Craft AI
+    environment is missing.
     """
     from craftsync.stores.retrying import RetryingStore
 
@@ -84,7 +84,7 @@ def _environment(location: CraftAiLocation, clock: Clock) -> Store:
 
 
 def access_to(location: CraftAiLocation) -> Access:
-    """Return who asks the platform, and where; the token is looked for when it is needed."""
+    """Return the addresses and credentials of an environment; the token is read when it is needed."""
     from craftsync.stores.craftai import CONTROL_URL, Access
 
     control_url, find_token = places.credentials_of(location)
@@ -92,11 +92,11 @@ def access_to(location: CraftAiLocation) -> Access:
 
 
 def refuse_nothing(store: Store, word: str) -> None:
-    """Raise `StoreMissing` when a word names a folder of a bucket or an environment, and nothing is there.
+    """Raise `StoreMissing` when `word` is a folder of a bucket or an environment without any object.
 
-    Such a folder exists only by what is in it, so this is what a mistyped name
-    looks like. One that was ever synced with has an identity file. A whole
-    bucket, environment or folder of the disk may be empty.
+    Such a folder exists only through its objects, so the name is probably
+    mistyped; one that was ever synced has an identity file. A whole bucket,
+    environment or folder on disk may be empty.
     """
     if not _names_folder(word) or next(iter(store.list()), None) is not None:
         return
@@ -115,14 +115,14 @@ def _names_folder(word: str) -> bool:
 
 
 def _in_variables(word: str) -> bool:
-    """Tell whether a word names a folder of the environment of the variables, whose URL has no host."""
+    """Return whether a word is a folder of the environment set by variables, whose URL has no host."""
     return word.startswith("craft-ai://") and word != "craft-ai://"
 
 
 def refuse_new_and_empty(pair: Pair, word: str, asked: PairOptions) -> None:
-    """Raise `StoreMissing` for a store that is new to its root and in which nothing is: a mistyped name.
+    """Raise `StoreMissing` for a store that is empty and was never synced with this folder: a mistyped name.
 
-    Nothing is made before that is known.
+    Nothing is created before that.
     """
     on_disk = isinstance(pair.location, DirectoryLocation)
     if not on_disk and not _is_known(pair, state_dir_of(asked)):
@@ -131,17 +131,17 @@ def refuse_new_and_empty(pair: Pair, word: str, asked: PairOptions) -> None:
 
 
 def resolve(words: Sequence[str], asked: PairOptions) -> Pair:
-    """Return the pair of the words `ROOT STORE`, or of a folder's name.
+    """Return the pair of the arguments `ROOT STORE`, or of a linked folder's name.
 
-    Without words it is the linked folder that the current directory lies in,
-    or else the only one of the configuration.
+    Without arguments it is the linked folder around the current directory, or
+    else the only one of the configuration.
     """
     pair = pairs.named(words, asked) if words else _enclosing(Path.cwd(), asked)
     return _with_such_objects([pair], asked)[0]
 
 
 def _with_such_objects(found: list[Pair], asked: PairOptions) -> list[Pair]:
-    """Return the pairs; raises `UsageError` for one whose store does not know what a call says objects get."""
+    """Return the pairs; raises `UsageError` for a store that does not support the object settings in `asked`."""
     access = pairs.access_of(asked)
     for pair in found:
         places.refuse_written(pair.location, access)
@@ -149,9 +149,9 @@ def _with_such_objects(found: list[Pair], asked: PairOptions) -> list[Pair]:
 
 
 def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
-    """Return the pair of the words, or of the linked folder around the current directory.
+    """Return the pair of the arguments, or of the linked folder around the current directory.
 
-    Without either, and always in a service, that of each folder of the configuration.
+    Without either, and always in a service, all pairs of the configuration.
     """
     configured = [] if words else pairs.of_configuration(asked)
     if not configured:
@@ -162,10 +162,10 @@ def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
 
 
 def all_known(asked: PairOptions) -> list[Pair]:
-    """Return every linked folder that the current directory lies in; outside of any, all there are.
+    """Return the linked folders around the current directory; outside of any, all known ones.
 
-    These are the folders of the configuration, and all others that have a daemon
-    or a memory. Raises `UsageError` when there is none.
+    Known are the folders of the configuration, and those with a state database.
+    Raises `UsageError` when there is none.
     """
     found = pairs.of_configuration(asked)
     addresses = {(pair.root, places.address_of(pair.location)) for pair in found}
@@ -182,11 +182,10 @@ def all_known(asked: PairOptions) -> list[Pair]:
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:
-    """Return the pair a path belongs to, and the path relative to its root, which is `.` itself.
+    """Return the pair that a path belongs to, and the path relative to its root (`.` for the root itself).
 
-    With words they name the pair. Otherwise it is the innermost known root
-    around the path or around the current directory, or else the only folder of
-    the configuration.
+    Without arguments it is the innermost known root around the path or the
+    current directory, or else the only folder of the configuration.
     """
     place = _real_place(path)
     pair = resolve(words, asked) if words else _enclosing(place, asked)
@@ -198,18 +197,19 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
 def around_all(
     paths: Sequence[str], words: Sequence[str], asked: PairOptions
 ) -> tuple[Pair, tuple[str, ...] | None]:
-    """Return the pair all paths belong to, and the paths relative to its root; `None` for no paths."""
+    """Return the pair that all paths belong to, and the paths relative to its root, `None` without paths."""
     placed = [around(path, words, asked) for path in paths or (".",)]
     if any(pair != placed[0][0] for pair, _ in placed):
         raise UsageError(
-            "The paths belong to several linked folders.", remedy="Name those of one at a time."
+            "The paths belong to several linked folders.",
+            remedy="Give the paths of one folder at a time.",
         )
     return placed[0][0], tuple(inside for _, inside in placed) if paths else None
 
 
 @contextmanager
 def read_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
-    """Open what is remembered of a pair, to be read; neither its root nor its store is asked for anything."""
+    """Open the state of a pair for reading, without accessing its root or its store."""
     from craftsync.state import PairState
 
     address = places.address_of(pair.location)
@@ -229,12 +229,13 @@ def open_pair(
     create_store: bool = False,
     create_root: bool = False,
 ) -> Iterator[Session]:
-    """Open a pair for the length of a `with`.
+    """Open a session of a pair, and close it afterwards.
 
-    A root or a directory store that is not there is created where that is
-    asked for, unless the state database knows the pair: then it has gone, and
-    a new empty one would hide that. Read-only, an empty folder stands in for
-    what would be created. With `reading` the state is read where it is, too.
+    A missing root or directory store is created if `create_root` or
+    `create_store` is set, unless the state database knows the pair: then it has
+    disappeared, and a new empty one would hide that. With `read_only`, an empty
+    temporary folder replaces what would be created. With `reading`, the state
+    is opened read-only in place.
     """
     from craftsync.engine.session import Session
 
@@ -263,7 +264,7 @@ def open_pair(
 
 
 def _stand_ins(pair: Pair, stack: ExitStack, *, root: bool, store: bool) -> tuple[Path, Location]:
-    """Return root and location, an empty folder in the place of each that a dry run would make."""
+    """Return root and location, with an empty temporary folder for each that would be created."""
     folder, location = pair.root, pair.location
     if root and not folder.exists():
         folder = Path(stack.enter_context(_empty_folder()))
@@ -280,10 +281,10 @@ def _enclosing(place: Path, asked: PairOptions) -> Pair:
 
 
 def _around(start: Path, asked: PairOptions) -> list[Pair]:
-    """Return the pairs of the innermost linked folder that a place lies in.
+    """Return the pairs of the innermost linked folder around a path.
 
-    Those of the configuration go first: it also knows how to reach the store.
-    Any other has an identity file.
+    Those of the configuration take precedence, because it also has the store's
+    settings. Others are recognised by their identity file.
     """
     configured = pairs.of_configuration(asked)
     for folder in (start, *start.parents):
@@ -297,7 +298,7 @@ def _around(start: Path, asked: PairOptions) -> list[Pair]:
 
 
 def _is_service() -> bool:
-    """Whether a service manager has started this process: nobody chose the current directory then."""
+    """Return whether systemd started this process, so that the current directory has no meaning."""
     return "NOTIFY_SOCKET" in os.environ
 
 
@@ -334,11 +335,11 @@ def _known_pairs(state_dir: Path) -> list[tuple[str, str]]:
 
 
 def _empty_folder() -> TemporaryDirectory[str]:
-    """Return what stands in, until it is left, for a folder that a dry run must not create."""
+    """Return a temporary folder that replaces one a dry run must not create."""
     return TemporaryDirectory(prefix="craftsync-")
 
 
 def _real_place(path: str) -> Path:
-    """Return where a path leads when the links of its folders are resolved, but not one at its end."""
+    """Return the path with the symbolic links of its folders resolved, but not one at its end."""
     absolute = places.absolute(path)
     return Path(os.path.realpath(absolute.parent), absolute.name)

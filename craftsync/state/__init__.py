@@ -1,7 +1,7 @@
-"""What craftsync remembers between two runs: one SQLite database for each pair.
+"""The state kept between runs: one SQLite database for each linked folder.
 
-Nothing here decides or transfers anything; losing a database costs a run that
-merges both sides without deleting, never a file (rule 8 of docs/architecture.md).
+Nothing here decides or transfers anything; without the database the next run
+merges both sides without deleting (rule 8 of docs/architecture.md).
 """
 
 from craftsync.state.pair import PairState, known_conflicts, known_pairs, pair_folder

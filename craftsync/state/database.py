@@ -1,8 +1,7 @@
-"""Opens a pair's state database: migrations, damage, durability.
+"""Opens a state database: schema migrations, damage, durability.
 
-All methods of a `Database` belong to the control thread. A commit of recorded
-outcomes is on disk when it returns (`synchronous=FULL`), because files are
-deleted on the strength of a baseline row.
+All methods of a `Database` belong to the control thread. A commit is on disk
+when it returns (`synchronous=FULL`), because deletes rely on baseline rows.
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ _UNKNOWN_WORDS = (
     f"SELECT kind FROM held WHERE kind NOT IN ({_listed(Kind)}) LIMIT 1",
     f"SELECT mode FROM held WHERE mode NOT IN ({_listed(Mode)}) LIMIT 1",
 )
-"""Each finds a word that only damage can have put there; both tables are small or empty at rest."""
+"""Each finds a value that only damage can explain; both tables are small between runs."""
 
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
-"""What reading a database may raise; the second where a damaged text stands in SQLite's own message."""
+"""What reading a database may raise; the second when SQLite's own message contains damaged text."""
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class _Damaged(StateError):
-    """The content is wrong, not the disk: this database is to be set aside."""
+    """The content of the database is damaged, so it must be set aside."""
 
 
 class _Cursor(sqlite3.Cursor):
-    """Raises `StateError` for a row that cannot be read: a flipped bit in a text passes every check of SQLite."""
+    """Raises `StateError` for an unreadable row: SQLite's checks do not detect a flipped bit in a text."""
 
     connection: _Connection
 
@@ -72,7 +71,7 @@ class _Cursor(sqlite3.Cursor):
 
 
 class _Connection(sqlite3.Connection):
-    """Raises `StateError` where the disk fails or the content is damaged: neither must look like a defect."""
+    """Raises `StateError` for disk errors and damaged content, so that they do not look like bugs."""
 
     place = ""
     """The file, for messages."""
@@ -82,9 +81,9 @@ class _Connection(sqlite3.Connection):
         self._reading = weakref.WeakSet[sqlite3.Cursor]()
 
     is_scratch = False
-    """Or only read: damage that is met is nothing to set the file aside for."""
+    """A temporary or read-only connection: damage found by it does not set the file aside."""
     folder: TemporaryDirectory[str] | None = None
-    """Holds a copy that is gone when closed."""
+    """Contains a temporary copy, removed by `close`."""
 
     def close(self) -> None:
         super().close()
@@ -101,10 +100,10 @@ class _Connection(sqlite3.Connection):
             raise self.state_error(error) from error
 
     def end_reading(self) -> None:
-        """Close what a failed transaction was reading.
+        """Close the cursors of a failed transaction.
 
-        The error keeps its frames for a while, and a reader among them would
-        keep this connection from writing once another one has (SQLITE_BUSY_SNAPSHOT).
+        The traceback keeps them alive for a while, and an open cursor would
+        prevent writes after another connection has written (SQLITE_BUSY_SNAPSHOT).
         """
         for cursor in list(self._reading):
             cursor.close()
@@ -117,7 +116,7 @@ class _Connection(sqlite3.Connection):
             raise self.state_error(error) from error
 
     def state_error(self, error: Exception) -> Exception:
-        """Return what to raise for an error of SQLite; damage is noted (`damaged`)."""
+        """Return the exception to raise for an error of SQLite; damage is recorded (see `damaged`)."""
         if _is_damage(error):
             return self.damaged(error)
         if isinstance(error, sqlite3.OperationalError):
@@ -125,7 +124,7 @@ class _Connection(sqlite3.Connection):
         return error
 
     def damaged(self, reason: object) -> StateError:
-        """Return the error for damaged content, and note it so that the next `Database.open` sets the file aside."""
+        """Return the error for damaged content, and record it so that the next `Database.open` sets the file aside."""
         if self.place and not self.is_scratch:
             with contextlib.suppress(OSError):
                 _damage_note(Path(self.place)).touch()
@@ -133,7 +132,7 @@ class _Connection(sqlite3.Connection):
 
 
 class Database:
-    """A connection with the current schema. `recovered` tells that a damaged file was set aside."""
+    """A connection with the current schema. `recovered` is where a damaged file was set aside, if any."""
 
     def __init__(
         self,
@@ -144,16 +143,16 @@ class Database:
     ) -> None:
         self.connection = connection
         self.path = path
-        """The file, for messages; of a copy that of the original."""
+        """The file, for messages; for a copy that of the original."""
         self.recovered = recovered
 
     @classmethod
     def open(cls, path: Path) -> Database:
-        """Open or create the database at `path`; a damaged one is renamed and a fresh one begun.
+        """Open or create the database at `path`; a damaged one is renamed and a new one created.
 
-        Raises `StateError` for a database of a newer craftsync, one that is
-        locked, or a disk that is full or read-only: none of these is damage,
-        and a good database must never be thrown away for them.
+        Raises `StateError` for a database of a newer craftsync, a locked one,
+        or a full or read-only disk: none of these is damage, so the database
+        is kept.
         """
         _make_folder(path.parent)
         try:
@@ -166,10 +165,11 @@ class Database:
 
     @classmethod
     def scratch(cls, copy_of: Path | None = None) -> Database:
-        """Make a database that is gone when closed, with the content of `copy_of` where that exists.
+        """Create a temporary database, with the content of `copy_of` if that exists.
 
-        It spills to a temporary file, so a dry run needs no more memory than a real one. Raises
-        `StateError` for one that cannot be read or is damaged: only a run may set that aside.
+        It spills to a temporary file, so a dry run needs no more memory than a
+        real one. Raises `StateError` if `copy_of` is unreadable or damaged; only
+        a run sets it aside.
         """
         connection = _connect("")
         connection.is_scratch = True
@@ -185,10 +185,10 @@ class Database:
 
     @classmethod
     def reading(cls, path: Path) -> Database:
-        """Open the database at `path` where it is, to read what it says now; an empty one where there is none.
+        """Open the database at `path` read-only in place; an empty one if it does not exist.
 
-        Nothing is left behind, and a disk that cannot be written to does no harm. One that an older
-        craftsync wrote is copied, for its schema is another. Raises `StateError` as `scratch` does.
+        Leaves no files behind and works on a read-only disk. A database of an
+        older schema is copied and migrated. Raises `StateError` as `scratch` does.
         """
         if not path.exists():
             return cls.scratch()
@@ -211,7 +211,7 @@ class Database:
             yield self.connection
             self.connection.execute("COMMIT")
         except BaseException:
-            # SQLite has rolled back by itself where the disk was full.
+            # When the disk is full, SQLite has already rolled back by itself.
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             if isinstance(self.connection, _Connection):
@@ -223,7 +223,7 @@ class Database:
         return None if row is None else str(row[0])
 
     def get_int(self, key: str) -> int | None:
-        """Return a number; raises `StateError` where the text is not one, which is damage."""
+        """Return a number, `None` if missing; raises `StateError` for text that is no number, which is damage."""
         text = self.get(key)
         try:
             return None if text is None else int(text)
@@ -242,7 +242,7 @@ class Database:
         )
 
     def beside(self) -> Beside:
-        """Return a second connection, whose commits do not wait for the disk; of a scratch database the same one."""
+        """Return a second connection, whose commits do not wait for the disk; for a scratch database the same one."""
         if not isinstance(self.connection, _Connection) or self.connection.is_scratch:
             return Beside(self.connection, shared=True)
         beside = _connected(str(self.path))
@@ -254,10 +254,10 @@ class Database:
 
 
 class Beside:
-    """A second connection to a database; may be used from any thread, outside of transactions.
+    """A second connection to a database, outside of transactions. Thread-safe.
 
-    Its commits survive a crash of the process at once, and a power cut with the
-    next one of the first connection.
+    Its commits survive a crash of the process at once, and a power cut after the
+    next commit of the first connection.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, shared: bool) -> None:
@@ -270,7 +270,7 @@ class Beside:
             self._connection.execute(sql, values)
 
     def executemany(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Run it for all rows, or for none."""
+        """Execute for all rows in one transaction."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -311,10 +311,10 @@ def _connected(name: str, *, place: str | None = None) -> _Connection:
 
 
 def _open_to_copy(path: Path) -> sqlite3.Connection:
-    """Open a database so that looking at it leaves nothing behind.
+    """Open a database so that reading it leaves no files behind.
 
-    A reader that may not write makes the two files of the log and cannot
-    remove them; one that may would work a log that is there into the database.
+    A read-only connection creates the two files of the WAL and cannot remove
+    them; a writable one would checkpoint an existing WAL into the database.
     """
     mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "rw"
     uri = f"{path.resolve().as_uri()}?mode={mode}"
@@ -322,18 +322,18 @@ def _open_to_copy(path: Path) -> sqlite3.Connection:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """Open a database to read what it and its log say, so that nothing is left behind.
+    """Open a database and its WAL read-only, without leaving files behind.
 
-    Raises `StateError` for one that cannot be read or is damaged.
+    Raises `StateError` if it is unreadable or damaged.
     """
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     if log.exists():
-        # Without its index a reader would have to make one.
+        # Without the index file a reader would have to create one.
         if index.exists() and (connection := _readable(path, "mode=ro")):
             return connection
         return _copied(path, log)
-    # The first makes a log and removes it in the end, which a disk that is read-only refuses.
-    # There, and where the folder is another user's, nobody else writes either.
+    # The first mode creates a WAL and removes it at the end, which fails on a read-only disk.
+    # There, and in another user's folder, no other process writes, so `immutable` is safe.
     for mode in ("mode=rw", "mode=ro&immutable=1"):
         if connection := _readable(path, mode):
             return connection
@@ -341,7 +341,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _readable(path: Path, mode: str) -> _Connection | None:
-    """Return a connection of this mode, if anything can be read with it; raises `StateError` for damage."""
+    """Return a connection of this mode, `None` if it cannot read; raises `StateError` for damage."""
     try:
         connection = _connected(f"{path.resolve().as_uri()}?{mode}", place=str(path))
     except sqlite3.OperationalError:
@@ -358,7 +358,7 @@ def _readable(path: Path, mode: str) -> _Connection | None:
 
 
 def _copied(path: Path, log: Path) -> _Connection:
-    """Open a copy of a database and its log."""
+    """Open a temporary copy of a database and its WAL."""
     folder = TemporaryDirectory(prefix="craftsync-")
     try:
         copy = Path(folder.name, path.name)
@@ -388,16 +388,16 @@ def _prepare(connection: _Connection) -> None:
     _migrate(connection)
     for query in _UNKNOWN_WORDS:
         if unknown := connection.execute(query).fetchone():
-            raise connection.damaged(f"no such word: {unknown[0]!r}")
+            raise connection.damaged(f"unknown value {unknown[0]!r}")
 
 
 def _schema(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return the schema of a database and the newest; raises `StateError` for one that is newer still."""
+    """Return the schema version of a database and the newest known one; raises `StateError` for a newer database."""
     current = connection.execute("PRAGMA user_version").fetchone()[0]
     newest = max(_migrations())
     if current > newest:
         raise StateError(
-            f"the state database has schema {current}, this craftsync knows {newest}",
+            f"the state database has schema {current}, this craftsync supports {newest}",
             remedy="Use the newer craftsync that wrote it.",
         )
     return current, newest
@@ -446,26 +446,26 @@ def _make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def state_place(what: str) -> Iterator[None]:
-    """Raise `StateError` with the sentence `what` where the place of a database cannot hold or show one."""
+    """Translate an `OSError` of the state folder into a `StateError` with the sentence `what`."""
     try:
         yield
     except OSError as error:
         raise StateError(
             f"{what}: {error.strerror or error}",
-            remedy="Name a place you may write to with --state-dir or CRAFTSYNC_STATE_DIR.",
+            remedy="Choose a writable folder with --state-dir or CRAFTSYNC_STATE_DIR.",
         ) from error
 
 
 def _unusable(path: str | Path, error: sqlite3.OperationalError) -> StateError:
     return StateError(
         f"the state database {path} cannot be used: {error}",
-        remedy="Free its disk or the lock, then run the command again; what was done and could not"
-        " be recorded is recognised then.",
+        remedy="Free its disk or the lock, then run the command again; it recognises what was done"
+        " but not recorded.",
     )
 
 
 def _is_damage(error: Exception) -> bool:
-    """Tell whether it is the content that is wrong; Python has two errors for a text that is not UTF-8."""
+    """Return whether an error means damaged content; Python has two errors for text that is not UTF-8."""
     if isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
         return True
     code = getattr(error, "sqlite_errorcode", None)
@@ -473,7 +473,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _damage_note(path: Path) -> Path:
-    """Return the file that says that a database was found damaged while it was in use."""
+    """Return the file whose existence records that a database was found damaged while in use."""
     return path.with_name(f"{path.name}.is-damaged")
 
 
@@ -486,7 +486,7 @@ def _damaged(path: str, reason: object) -> StateError:
 
 
 def _set_aside(path: Path) -> Path:
-    """Rename a damaged database, its journals with it, and return where it is now."""
+    """Rename a damaged database with its WAL, and return the new path."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1

@@ -1,8 +1,8 @@
-"""Deletes that wait for approval, and the events they belong to.
+"""Held deletes, and the delete events they belong to.
 
-Deletes that follow each other closely are one event. A folder that is removed
-slowly reaches craftsync in many small, harmless-looking runs; the guard judges
-them together, and rejecting the event restores all of it.
+Deletes in close succession are one event. A folder that is removed slowly
+reaches craftsync in many small, harmless-looking runs; the guard evaluates them
+together, and rejecting the event restores all of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _LOOKS = "size, mtime_ns, ctime_ns, inode, remote_size, modified_ns, version"
 
 
 class HeldDelete(NamedTuple):
-    """One delete that waits. `since_ns` is UTC.
+    """A held delete. `since_ns` is in nanoseconds since the epoch (UTC).
 
-    What survives, and would go, is `local` or `remote`, as the look that held
-    it found it. An upload waits as well where the object it would replace is
-    `archived`, so that no copy of it can be kept; then both are there.
+    `local` or `remote` is the file or object that would be deleted, as it was
+    when the delete was held. An upload that would replace an `archived` object,
+    of which no copy can be kept, is held too; then both are set.
     """
 
     path: str
@@ -38,13 +38,13 @@ class HeldDelete(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that would go."""
+        """Bytes that would be deleted."""
         survivor = self.remote if self.archived else self.local or self.remote
         return survivor.size if survivor else 0
 
 
 class Held:
-    """Changes rows inside the caller's transaction; reads them as they come."""
+    """The table of held deletes; writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
@@ -53,7 +53,7 @@ class Held:
         return int(self._db.execute("SELECT count(*) FROM held").fetchone()[0])
 
     def rows(self, paths: Iterable[str] | None = None) -> Iterator[HeldDelete]:
-        """Yield all of them, or those at `paths` and in the folders of that name."""
+        """Yield all held deletes, or those at `paths` and below them."""
         query = f"SELECT path, kind, mode, reason, since_ns, archived, {_LOOKS} FROM held"
         if paths is None:
             yield from map(_held, self._db.execute(f"{query} ORDER BY kind, path"))
@@ -63,12 +63,12 @@ class Held:
             yield from map(_held, self._db.execute(f"{query} {where}", bounds))
 
     def kind(self, path: str) -> Kind | None:
-        """Return which delete of a path is held."""
+        """Return the direction of a path's held delete, `None` if none is held."""
         found = self._db.execute("SELECT kind FROM held WHERE path = ?", (path,)).fetchone()
         return None if found is None else Kind(found[0])
 
     def paths(self, kind: Kind, within: Iterable[str] | None = None) -> Iterator[tuple[str]]:
-        """Yield in order the paths of which this delete is held: all, or those at `within` and below them."""
+        """Yield in order the paths with a held delete of this kind; all, or those at `within` and below them."""
         query = "SELECT path FROM held WHERE kind = ?"
         if within is None:
             yield from self._db.execute(f"{query} ORDER BY path", (kind,))
@@ -78,12 +78,12 @@ class Held:
             yield from self._db.execute(f"{query} {where}", (kind, *bounds))
 
     def has_other(self, mode: Mode) -> bool:
-        """Return whether deletes are held that a run of another mode asked for."""
+        """Return whether deletes of another mode's runs are held."""
         found = self._db.execute("SELECT 1 FROM held WHERE mode <> ? LIMIT 1", (mode,)).fetchone()
         return found is not None
 
     def add(self, kind: Kind, reason: str, mode: Mode, limit: DeleteLimit, now_ns: int) -> None:
-        """Take in all steps of a kind that the plan has; one that was held before keeps its `since_ns`."""
+        """Hold all steps of a kind in the plan; one that is held already keeps its `since_ns`."""
         self._db.execute(
             f"INSERT INTO held (path, kind, mode, reason, since_ns, limit_files, limit_share, {_LOOKS})"
             f" SELECT path, kind, ?, ?, ?, ?, ?, {_LOOKS} FROM plan WHERE kind = ?"
@@ -97,7 +97,7 @@ class Held:
         )
 
     def add_archived(self, actions: Iterable[Action], reason: str, mode: Mode, now_ns: int) -> None:
-        """Take in steps that would delete or replace archived objects; one that was held before keeps its `since_ns`."""
+        """Hold steps that would delete or replace archived objects; one that is held already keeps its `since_ns`."""
         columns = (
             f"path, kind, mode, reason, since_ns, limit_files, limit_share, archived, {_LOOKS}"
         )
@@ -112,15 +112,14 @@ class Held:
         )
 
     def is_archived(self, path: str) -> bool:
-        """Return whether a path waits because its object is archived."""
+        """Return whether a path is held because its object is archived."""
         found = self._db.execute("SELECT archived FROM held WHERE path = ?", (path,)).fetchone()
         return found is not None and bool(found[0])
 
     def keep_planned(self, mode: Mode, is_unknown: Callable[[str], bool]) -> None:
-        """Drop what a run of this mode held and a complete run of it no longer asks for.
+        """Release deletes of this mode that a complete run of it no longer plans.
 
-        A run of another mode asks for other deletes, and says nothing of these. Nor
-        does one for which a side could not say what it holds at the path.
+        Deletes of other modes stay, as do paths that could not be read (`is_unknown`).
         """
         last = ""
         while page := self._db.execute(
@@ -133,11 +132,10 @@ class Held:
             self.release(path for (path,) in page if not is_unknown(path))
 
     def standing(self, kind: Kind, limit: DeleteLimit) -> str | None:
-        """Return why deletes of a kind are held already, under this limit; `None` when none are.
+        """Return why deletes of a kind are held already under this limit; `None` if none are.
 
-        They stay held when some of them were let go or came back: else the
-        rest would slip under the limit. A different limit is a person's word,
-        and begins anew.
+        They stay held when some were approved or restored, or the rest would
+        pass the limit. Changing the limit starts over.
         """
         found = self._db.execute(
             "SELECT reason FROM held WHERE NOT archived"
@@ -147,7 +145,7 @@ class Held:
         return None if found is None else str(found[0])
 
     def release(self, paths: Iterable[str]) -> None:
-        """Drop the rows of paths about which something new was agreed on."""
+        """Release paths whose state was recorded anew."""
         if self._db.execute("SELECT 1 FROM held LIMIT 1").fetchone():
             self._db.executemany("DELETE FROM held WHERE path = ?", ((path,) for path in paths))
 
@@ -164,14 +162,14 @@ def _held(row: tuple[str, str, str, str, int, int, *tuple[int | None, ...]]) -> 
 
 
 EVENT_SECONDS = 120
-"""Deletes that follow each other more closely than this are one event, as those of a job that runs every minute."""
+"""Deletes less than this apart are one event, such as those of a job that runs every minute."""
 
 
 class Deleted(NamedTuple):
-    """A delete that was carried out as part of an event. `at_ns` is UTC, `size` bytes.
+    """A completed delete of an event. `at_ns` is in ns since the epoch (UTC), `size` in bytes.
 
-    `stamp` names the run in the trash of the side it was deleted on. `rejected`:
-    a person rejected it, and it could not be brought back.
+    `stamp` is its folder in the trash of the side it was deleted on. `rejected`
+    means that it was rejected but could not be restored.
     """
 
     kind: Kind
@@ -183,25 +181,24 @@ class Deleted(NamedTuple):
 
 
 class Events:
-    """Changes rows inside the caller's transaction; reads them as they come.
+    """The tables of delete events; writes belong to the caller's transaction.
 
-    There is one event for each direction. It lasts as long as deletes follow
-    each other, or any of its direction is held. Another limit is a person's
-    word, and begins anew.
+    There is one event for each direction. It lasts while deletes follow each
+    other closely, or any of its direction is held. Changing the limit starts over.
     """
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
 
     def spent(self, kind: Kind, limit: DeleteLimit, now_ns: int) -> int:
-        """Return how many deletes count with those that are planned now; an event that is over is forgotten."""
+        """Return how many earlier deletes count towards the limit; an event that is over is dropped."""
         found = self._db.execute(
             "SELECT deletes, last_ns, limit_files, limit_share FROM event WHERE kind = ?", (kind,)
         ).fetchone()
         if found is None:
             return 0
         deletes, last_ns, *judged_under = found
-        # A clock that was set back must not keep an event open for as long as it was set back.
+        # A clock that was set back must not keep an event open.
         is_over = abs(now_ns - last_ns) >= EVENT_SECONDS * 10**9 and not self._is_held(kind)
         if is_over:
             self.end(kind)
@@ -209,7 +206,7 @@ class Events:
         return int(deletes) if judged_under == [limit.files, limit.share] else 0
 
     def add(self, deleted: Iterable[Deleted], limit: DeleteLimit) -> None:
-        """Count deletes that a run has carried out without a person's word."""
+        """Add deletes that a run carried out without an approval."""
         for one in deleted:
             self._db.execute(
                 "INSERT INTO event VALUES (?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -221,10 +218,10 @@ class Events:
             self._db.execute("INSERT OR REPLACE INTO event_delete VALUES (?, ?, ?, ?, ?, ?)", one)
 
     def make_up(self, new: int) -> None:
-        """Let new paths make up for as many deletes before them, unless deletes are held.
+        """Reduce the count by the number of new paths, unless deletes are held.
 
-        Or a folder where files come and go all day would look like one that is
-        being removed.
+        Otherwise a folder where files come and go all day would look like one
+        that is being removed.
         """
         if not new:
             return
@@ -239,7 +236,7 @@ class Events:
                 )
 
     def deleted(self, paths: Iterable[str] | None = None) -> Iterator[Deleted]:
-        """Yield what was deleted in the events that have held deletes, and what could not be brought back of any.
+        """Yield deletes of events with held deletes, and rejected ones that could not be restored.
 
         All, or those at `paths` and below them.
         """
@@ -255,22 +252,22 @@ class Events:
             yield from map(_deleted, self._db.execute(f"{query} {where}", (low, high)))
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Drop deletes that a person has approved or taken back."""
+        """Forget deletes that were approved or restored."""
         self._db.executemany("DELETE FROM event_delete WHERE path = ?", ((path,) for path in paths))
 
     def keep_rejected(self, paths: Iterable[str]) -> None:
-        """Keep deletes that could not be brought back, also when their event ends."""
+        """Keep deletes that could not be restored, even after their event."""
         self._db.executemany(
             "UPDATE event_delete SET rejected = 1 WHERE path = ?", ((path,) for path in paths)
         )
 
     def held(self) -> list[Kind]:
-        """Return the directions of which deletes are held."""
+        """Return the directions with held deletes."""
         rows = self._db.execute("SELECT DISTINCT kind FROM held WHERE NOT archived")
         return [Kind(kind) for (kind,) in rows]
 
     def end_settled(self, kinds: Iterable[Kind]) -> None:
-        """End the events of these directions of which nothing is held any more."""
+        """End the events of these directions if nothing is held any more."""
         for kind in kinds:
             if not self._is_held(kind):
                 self.end(kind)
@@ -293,10 +290,10 @@ _Met = TypeVar("_Met", bound=Joined[Any, Any, Any])
 
 
 class CutOff:
-    """Changes rows inside the caller's transaction.
+    """Deletes of an interrupted run; writes belong to the caller's transaction.
 
-    What a plan still holds when the next one begins may have been carried out.
-    It was, if by then neither side holds anything at the path.
+    A delete left in the plan when the next run begins may have been carried out.
+    It was, if neither side has the path by then.
     """
 
     def __init__(self, database: Database) -> None:
@@ -304,11 +301,11 @@ class CutOff:
         self._gone: list[str] = []
 
     def delete_under(self, stamp: str) -> None:
-        """Remember what the trash will keep the deletes of this plan under, before the first: no person asked for them."""
+        """Save the trash stamp of this plan's deletes, which were not approved, before the first of them."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('trash_stamp', ?)", (stamp,))
 
     def begin(self) -> None:
-        """Remember the deletes that the last run left in its plan, which is about to be emptied."""
+        """Save the deletes that the last run left in its plan, before the plan is cleared."""
         self._gone = []
         self._db.execute(
             "INSERT OR REPLACE INTO cut_off SELECT path, kind, coalesce(size, remote_size, 0), value"
@@ -318,9 +315,9 @@ class CutOff:
         self._db.execute("DELETE FROM meta WHERE key = 'trash_stamp'")
 
     def noting(self, triples: Iterable[_Met], is_unknown: Callable[[str], bool]) -> Iterator[_Met]:
-        """Pass on what a run meets, and note what of these paths is there and what is gone.
+        """Yield the paths of a run unchanged, and record which of these deletes were carried out.
 
-        `is_unknown` tells of a path whether a side could not say what it holds.
+        `is_unknown` returns whether a path could not be read on one side.
         """
         some = self._db.execute("SELECT 1 FROM cut_off LIMIT 1").fetchone()
         return self._noting(triples, is_unknown) if some else iter(triples)
@@ -339,15 +336,15 @@ class CutOff:
         return self._db.execute(query, (path,)).fetchone() is not None
 
     def note_unmet(self, is_unknown: Callable[[str], bool]) -> None:
-        """After a complete run has met all there is, note the rest as gone, but for what is unknown."""
+        """After a complete run, record the deletes of all paths it did not find, except unknown ones."""
         rest = self._db.execute("SELECT path FROM cut_off").fetchall()
         self._gone += (path for (path,) in rest if not is_unknown(path))
 
     def went(self, now_ns: int) -> list[Deleted]:
-        """Return, once, the deletes that were carried out.
+        """Return the deletes that were carried out, once.
 
-        When they went is not known: they count as of now, so that the next
-        deletes count with them.
+        Their time is unknown, so they are dated `now_ns` and count with the next
+        deletes.
         """
         deleted = []
         for path in self._gone:

@@ -1,11 +1,11 @@
-"""What was done: the history, the versions this client put into a trash, and changes outside runs.
+"""The history, the versions this client put into a trash, and those from outside runs.
 
-A store's trash holds versions of every client. Retention uses the record of this
-client alone, so it never removes another client's versions.
+A store's trash contains versions of every client. Retention uses the records of
+this client only, so it never removes another client's versions.
 
-Settled conflicts, single-object commands, `serve` and `migrate` work beside a
+Resolved conflicts, single-object commands, `serve` and `migrate` work beside a
 running daemon. They take no lock and open no database: they append lines to one
-file per folder or store, which the next run takes in.
+file per folder or store, which the next run imports.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from craftsync.core.paths import malformed
 from craftsync.state.database import Database
 
 _FAILED = ("skipped", "problem", "held")
-"""How steps end that a daemon tries again all day long."""
+"""Results of steps that a daemon retries all day."""
 
 
 class HistoryRow(NamedTuple):
-    """One thing that was done, or could not be. `at_ns` is UTC, `size` bytes, `run` the number of its run."""
+    """One step of a run, done or failed. `at_ns` is in ns since the epoch (UTC), `size` in bytes."""
 
     at_ns: int
     command: str
@@ -40,18 +40,18 @@ class HistoryRow(NamedTuple):
 
 
 class History:
-    """Appends inside the caller's transaction; reads newest first."""
+    """The table of the history, read newest first; writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
         self._run: int | None = None
 
     def begin(self) -> None:
-        """Begin a run: it gets a number when it has something to note."""
+        """Begin a run, which gets a number with its first entry."""
         self._run = None
 
     def run(self) -> int:
-        """Return the number of this run: one that no run before it had."""
+        """Return the number of this run, unique within the state."""
         if self._run is None:
             self._db.execute(
                 "INSERT INTO meta VALUES ('runs', '1') ON CONFLICT DO UPDATE"
@@ -65,14 +65,14 @@ class History:
         return int(self._db.execute("SELECT count(*) FROM history").fetchone()[0])
 
     def first_run(self) -> int | None:
-        """Return the number of the oldest run of which anything is noted."""
+        """Return the number of the oldest run in the history, `None` if it is empty."""
         found = self._db.execute(
             "SELECT run FROM history WHERE run IS NOT NULL ORDER BY id LIMIT 1"
         ).fetchone()
         return None if found is None else int(found[0])
 
     def add(self, rows: Iterable[HistoryRow]) -> None:
-        """Note what happened; a failure that is the same as the last of its path is there already."""
+        """Add entries, except a failure that repeats the last entry of its path."""
         self._db.executemany(
             "INSERT INTO history (at_ns, command, action, path, size, status, reason, run)"
             " VALUES (?,?,?,?,?,?,?,?)",
@@ -92,7 +92,7 @@ class History:
         return bool(last == (row.command, row.action, row.status, row.reason))
 
     def drop_before(self, at_ns: int) -> None:
-        """Drop the rows from the first on, up to the first that is not older (UTC); reads only those."""
+        """Delete entries older than `at_ns`, from the first up to one that is not; reads only those."""
         self._db.execute(
             "DELETE FROM history WHERE id < coalesce("
             "(SELECT id FROM history WHERE at_ns >= ? ORDER BY id LIMIT 1),"
@@ -101,7 +101,7 @@ class History:
         )
 
     def rows(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
-        """Yield the rows of a file or of all in a folder, or (`None` or ".") all there are."""
+        """Yield up to `limit` entries of a path and below it, or (`None` or ".") of all paths."""
         if path == ".":
             path = None
         if path is not None and malformed(path):
@@ -118,7 +118,7 @@ class History:
 
 
 class KeptVersion(NamedTuple):
-    """One version in the trash of a side ("root" or "store"). `size` is bytes."""
+    """A version in the trash of a side ("root" or "store"). `size` is in bytes."""
 
     side: str
     stamp: str
@@ -127,20 +127,20 @@ class KeptVersion(NamedTuple):
 
 
 class Total(NamedTuple):
-    """How many versions this client has in both trashes, and their bytes."""
+    """Number and bytes of this client's versions in both trashes."""
 
     files: int
     bytes: int
 
 
 class Kept:
-    """Changes rows inside the caller's transaction; reads them as they come."""
+    """The table of versions in the trash; writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
 
     def add(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
-        """Note what was displaced at `at_ns` (UTC)."""
+        """Record versions moved to the trash at `at_ns` (ns since the epoch, UTC)."""
         self._db.executemany(
             "INSERT INTO kept VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             ((*version, at_ns) for version in versions),
@@ -150,22 +150,21 @@ class Kept:
         return Total(*self._db.execute("SELECT files, bytes FROM kept_total").fetchone())
 
     def newest_ns(self) -> int | None:
-        """Return when the newest version was displaced."""
+        """Return when the newest version was moved to the trash, `None` if there is none."""
         found = self._db.execute("SELECT max(at_ns) FROM kept").fetchone()[0]
         return None if found is None else int(found)
 
     def is_older(self, at_ns: int) -> bool:
-        """Tell whether any version was displaced before then."""
+        """Return whether any version was moved to the trash before `at_ns`."""
         query = "SELECT 1 FROM kept WHERE at_ns < ? LIMIT 1"
         return self._db.execute(query, (at_ns,)).fetchone() is not None
 
     def spare(self, conflicts: Iterable[str], event_since_ns: int) -> None:
-        """Choose the paths of which no version is to go now, for `oldest` and `is_spared`.
+        """Choose the paths whose versions must stay now, for `oldest` and `is_spared`.
 
-        These are the `conflicts`, the paths that wait for a person with all
-        that was deleted in the same event or in one since `event_since_ns`,
-        rejected deletes that could not be undone yet, and those that an
-        unfinished run has not come to the end of, or was cut off at.
+        These are the `conflicts`, held deletes and all deletes of their event or
+        of one since `event_since_ns`, rejected deletes that were not restored
+        yet, and the paths of an unfinished or interrupted run.
         """
         self._db.execute(
             "CREATE TEMP TABLE IF NOT EXISTS spared (path TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID"
@@ -190,7 +189,7 @@ class Kept:
         return found is not None
 
     def oldest(self, limit: int, but: str = "") -> list[tuple[KeptVersion, int]]:
-        """Return the oldest that are not spared, nor on the side `but`, each with when it was displaced (UTC)."""
+        """Return the oldest versions that are not spared nor on the side `but`, each with the time it was trashed."""
         rows = self._db.execute(
             "SELECT side, stamp, path, size, at_ns FROM kept"
             " WHERE side <> ? AND path NOT IN (SELECT path FROM spared) ORDER BY at_ns LIMIT ?",
@@ -199,37 +198,37 @@ class Kept:
         return [(KeptVersion(*row[:4]), row[4]) for row in rows.fetchall()]
 
     def postpone(self, until_ns: int, by_ns: int) -> None:
-        """Take what was displaced up to then (UTC) for displaced so much later."""
+        """Date versions trashed up to `until_ns` later by `by_ns`."""
         self._db.execute("UPDATE kept SET at_ns = at_ns + ? WHERE at_ns <= ?", (by_ns, until_ns))
 
     def forget(self, versions: Iterable[KeptVersion]) -> None:
-        """Drop versions that the trash does not hold any more."""
+        """Forget versions that are no longer in the trash."""
         self._db.executemany(
             "DELETE FROM kept WHERE side = ? AND stamp = ? AND path = ?",
             (version[:3] for version in versions),
         )
 
     def forget_before(self, stamp: str) -> None:
-        """Drop all that was kept under stamps that sort before `stamp`, but for what is spared."""
+        """Forget versions with stamps that sort before `stamp`, except spared ones."""
         self._db.execute(
             "DELETE FROM kept WHERE stamp < ? AND path NOT IN (SELECT path FROM spared)", (stamp,)
         )
 
 
 class Outside(NamedTuple):
-    """What is noted of one place. Any thread and process may add to it."""
+    """The versions recorded outside runs for one folder or store. Safe across threads and processes."""
 
     state_dir: Path
     place: str
     """The path of a folder, or the location of a store."""
 
     def note(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
-        """Add versions that went to the trash at `at_ns` (UTC).
+        """Add versions moved to the trash at `at_ns` (ns since the epoch, UTC).
 
-        A file that cannot be written is no error: what is not noted stays in
-        the trash until it is purged by hand.
+        Write errors are ignored: an unrecorded version stays in the trash until
+        it is purged by hand.
         """
-        # A line that a crash cut off is ended by the next one's beginning.
+        # Each entry starts with a line break, which ends a line that a crash cut off.
         lines = "".join(f"\n{json.dumps([*version, at_ns])}" for version in versions)
         if not lines:
             return
@@ -239,7 +238,7 @@ class Outside(NamedTuple):
                 os.write(descriptor, lines.encode())
 
     def noted(self) -> list[tuple[KeptVersion, int]]:
-        """Return what was not taken in yet, each version once."""
+        """Return the versions that were not imported yet, each once."""
         try:
             return _versions(self._file.read_bytes())
         except OSError:
@@ -247,7 +246,7 @@ class Outside(NamedTuple):
 
     @contextmanager
     def taken(self) -> Iterator[list[tuple[KeptVersion, int]]]:
-        """Give what is noted; it is forgotten when the `with` ends well."""
+        """Yield the recorded versions; they are removed unless the block raises."""
         with ExitStack() as stack:
             try:
                 descriptor = stack.enter_context(_locked(self._file, os.O_RDONLY))
@@ -258,7 +257,7 @@ class Outside(NamedTuple):
             self._file.unlink()
 
     def forget(self) -> None:
-        """Drop what is noted."""
+        """Remove all recorded versions."""
         self._file.unlink(missing_ok=True)
 
     @property
@@ -269,7 +268,7 @@ class Outside(NamedTuple):
 
 @contextmanager
 def _locked(file: Path, flags: int) -> Iterator[int]:
-    """Open the file and lock it, once nobody has just taken it in."""
+    """Open and lock the file; retry if it was removed by an import in between."""
     while True:
         descriptor = os.open(file, flags | os.O_CLOEXEC, 0o600)
         try:

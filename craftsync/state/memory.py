@@ -1,4 +1,4 @@
-"""All that is remembered of a folder and its store: how much that is, and how to drop it."""
+"""The whole saved state of a folder and its store: its size, and how to delete it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from craftsync.state.pair import PairState, known_pairs, pair_folders
 
 
 class Memory(NamedTuple):
-    """How much is remembered. `bytes` are those of the files."""
+    """How much the state contains. `bytes` is the total size of `files`."""
 
     files: int
-    """Files of the last synced state."""
+    """Files in the last synced state."""
     bytes: int
     history: int
     """Entries of the history."""
     held: int
-    """Deletes that wait for a person."""
+    """Held deletes."""
     conflicts: int
-    """Conflict copies, which are files of both sides."""
+    """Conflict copies, which exist on both sides."""
     kept: int
-    """Versions in the trash that retention knows of."""
+    """Trash versions under retention."""
     uploads: int
-    """Unfinished uploads, which can be continued."""
+    """Unfinished uploads that can be resumed."""
 
     @classmethod
     def of(cls, state: PairState) -> Memory:
-        """Count what a state database holds."""
+        """Count the contents of a state database."""
         baseline = state.baseline
         return cls(
             baseline.count(),
@@ -45,16 +45,16 @@ class Memory(NamedTuple):
 
 
 def is_remembered(state_dir: Path, root: str, location: str) -> bool:
-    """Return whether anything is remembered of a folder and its store, even if it cannot be read."""
+    """Return whether a folder and its store have a saved state, even an unreadable one."""
     with state_place(f"the state in {state_dir} cannot be used"):
         return any(folder.exists() for folder in pair_folders(state_dir, root, location))
 
 
 def forget(state_dir: Path, root: str, location: str) -> None:
-    """Drop all that is remembered of a folder and its store; neither of them is touched.
+    """Delete the saved state of a folder and its store; neither of them is touched.
 
-    The caller has made sure that no other process uses it. A crash leaves all
-    of it, or what no run reads any more. Raises `StateError`.
+    No other process may use it. A crash leaves the whole state, or only files
+    that no run reads. Raises `StateError`.
     """
     with state_place(f"the state in {state_dir} cannot be removed"):
         for folder in pair_folders(state_dir, root, location):

@@ -1,4 +1,4 @@
-"""All that is remembered about one migration, behind one door: the tables of every run, for two stores."""
+"""The state of one migration between two stores."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from craftsync.state.pair import State
 
 
 class MigrationState(State):
-    """The tables of one migration; one process at a time holds it."""
+    """The tables of one migration, used by one process at a time."""
 
     keeps_held = False
 
     def __init__(
         self, database: Database, lock: TextIO | None = None, outside: Outside | None = None
     ) -> None:
-        """What goes to the target's trash is noted `outside`, for linked folders with that store."""
+        """Versions moved to the target's trash are recorded in `outside`, for linked folders with that store."""
         super().__init__(database, new_id=str, identity="left_version")
         self._lock = lock
         self._outside = outside
@@ -31,10 +31,10 @@ class MigrationState(State):
     def open(
         cls, folder: Path, *, scratch: bool = False, outside: Outside | None = None
     ) -> MigrationState:
-        """Open the database in a folder (`migration_folder`), or with `scratch` a copy that is gone when closed.
+        """Open the database in a folder (`migration_folder`), or with `scratch` a temporary copy.
 
-        Raises `LockedError` when another process is at work on it, and
-        `StateError` when the folder cannot be used.
+        Raises `LockedError` when another process uses it, and `StateError` when
+        the folder is unusable.
         """
         file = folder / "state.db"
         if scratch:
@@ -53,8 +53,8 @@ class MigrationState(State):
         except BlockingIOError as error:
             lock.close()
             raise LockedError(
-                "Another craftsync is at work on this very migration.",
-                remedy="Wait for it to end, or stop it; this run would resume where it stopped.",
+                "Another craftsync is running this migration.",
+                remedy="Wait for it to end, or stop it; this run then resumes it.",
             ) from error
         except BaseException:
             lock.close()
@@ -74,6 +74,6 @@ class MigrationState(State):
 
 
 def migration_folder(state_dir: Path, source: str, target: str, shard: str = "") -> Path:
-    """Return the folder that holds what is remembered about a migration; its name is made from both addresses."""
+    """Return the state folder of a migration, named by a hash of both addresses and the shard."""
     name = hashlib.sha256(f"{source}\0{target}\0{shard}".encode()).hexdigest()[:24]
     return state_dir / "migrations" / name

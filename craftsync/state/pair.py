@@ -1,4 +1,4 @@
-"""What is remembered of a folder and its store: the last synced state and what was found out about the store."""
+"""The state of a linked folder: the last synced state, and the probed features of its store."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from craftsync.state.spool import ranges, relatives
 from craftsync.state.transfers import Arrivals, Intents, Transfers
 
 FACTS_LAST_NS = 7 * 86_400 * 1_000_000_000
-"""How long what was found out about a store is relied on, for servers are upgraded: a week."""
+"""How long probed features are used, since servers are upgraded: a week, in nanoseconds."""
 
 
 class KnownFacts(NamedTuple):
-    """Facts as `Store.prepare` gave them, and the mark of the store they are about."""
+    """Probed features as returned by `Store.prepare`, and the identity of their store."""
 
     store_id: str
     text: str
 
 
 def known_facts(state_dir: Path, location: str, *, now_ns: int) -> Iterator[KnownFacts]:
-    """Yield the facts, not yet too old, that the pairs with a store at this location have.
+    """Yield the recent features that any linked folder has saved for a store at this location.
 
-    A location may stand for another store than it did then: they are about the
-    one that has the mark.
+    Compare `store_id`, because another store may be at the location by now.
     """
     for file in sorted((state_dir / "pairs").glob("*/state.db")):
         uri = f"{file.resolve().as_uri()}?mode=ro"
@@ -54,9 +53,9 @@ _AT_ONCE = 500
 
 
 class Baseline:
-    """Reads rows in the order of a listing and changes them inside the caller's transaction.
+    """The last synced state, one row per path; writes belong to the caller's transaction.
 
-    `identity` is the column of `LocalFile.inode`: "inode", or "left_version" where the left side is a store.
+    `identity` is the column for `LocalFile.inode`: "inode", or "left_version" when the left side is a store.
     """
 
     def __init__(self, database: Database, identity: str = "inode") -> None:
@@ -75,26 +74,26 @@ class Baseline:
         return int(self._db.execute("SELECT count(*) FROM baseline").fetchone()[0])
 
     def bytes(self) -> int:
-        """Sum up the sizes of all files."""
+        """Return the total size of all files."""
         return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM baseline").fetchone()[0])
 
     def conflict_copies(self) -> int:
-        """Count the paths that are named as conflict copies are."""
+        """Return the number of conflict copies, recognised by name."""
         return sum(1 for _ in self.conflict_paths())
 
     def conflict_paths(self) -> Iterator[str]:
-        """Yield the paths that are named as conflict copies are."""
+        """Yield the paths of conflict copies, recognised by name."""
         query = "SELECT path FROM baseline WHERE path GLOB ?"
         found = self._db.execute(query, (CONFLICT_GLOB,))
         return (path for (path,) in found if conflict_original(path) is not None)
 
     def rows(self, behind: str = "") -> Iterator[BaselineRow]:
-        """Yield every row, or those behind a path, in the byte order of the UTF-8 path."""
+        """Yield every row, or those after the path `behind`, in the byte order of the UTF-8 path."""
         query = f"SELECT {self._columns} FROM baseline WHERE path > ? ORDER BY path"
         return map(BaselineRow._make, self._db.execute(query, (behind,)))
 
     def rows_but_planned(self) -> Iterator[BaselineRow]:
-        """Yield the rows, in order, of the paths that the plan does not name."""
+        """Yield in order the rows of paths that are not in the plan."""
         query = (
             f"SELECT {self._columns} FROM baseline WHERE path NOT IN (SELECT path FROM plan)"
             " ORDER BY path"
@@ -108,7 +107,7 @@ class Baseline:
         return None if row is None else BaselineRow._make(row)
 
     def obstructs(self, path: str) -> bool:
-        """Return whether a row stands where a folder has to be for this path, or below it."""
+        """Return whether a row exists above or below this path, where file and folder would collide."""
         above, below = relatives(path)
         found = self._db.execute(
             f"SELECT 1 FROM baseline WHERE path IN ({','.join('?' * len(above))})"
@@ -118,13 +117,13 @@ class Baseline:
         return found.fetchone() is not None
 
     def below(self, paths: Iterable[str]) -> Iterator[BaselineRow]:
-        """Yield the rows at these paths and in the folders of that name, in order."""
+        """Yield the rows at these paths and below them, in order."""
         query = f"SELECT {self._columns} FROM baseline WHERE path >= ? AND path < ? ORDER BY path"
         for bounds in ranges(paths):
             yield from map(BaselineRow._make, self._db.execute(query, bounds))
 
     def with_inodes(self, inodes: Iterable[int | str]) -> Iterator[str]:
-        """Yield the paths whose file had one of these inode numbers; reads every row."""
+        """Yield the paths whose file had one of these inode numbers; scans the whole table."""
         numbers = list(inodes)
         for start in range(0, len(numbers), _AT_ONCE):
             some = numbers[start : start + _AT_ONCE]
@@ -133,7 +132,7 @@ class Baseline:
             yield from (path for (path,) in self._db.execute(query, some))
 
     def boundaries(self, share: int) -> list[str]:
-        """Return every `share`-th path: where to cut a listing into parts of like size."""
+        """Return every `share`-th path, to cut a listing into equal parts."""
         found: list[str] = []
         query = "SELECT path FROM baseline WHERE path > ? ORDER BY path LIMIT 1 OFFSET ?"
         last = ""
@@ -146,7 +145,7 @@ class Baseline:
         self._db.executemany(self._put, rows)
 
     def set_aside(self, paths: Iterable[str]) -> None:
-        """Take these rows out until `bring_back`, or for good if the process ends before."""
+        """Remove these rows until `bring_back`, or for good if the process ends before."""
         self._db.execute("CREATE TEMP TABLE aside AS SELECT * FROM baseline WHERE 0")
         self._db.executemany(
             "INSERT INTO aside SELECT * FROM baseline WHERE path = ?", ((path,) for path in paths)
@@ -154,7 +153,7 @@ class Baseline:
         self._db.execute("DELETE FROM baseline WHERE path IN (SELECT path FROM aside)")
 
     def bring_back(self) -> None:
-        """Put back the rows that were set aside, but for paths about which something new was agreed on."""
+        """Restore the rows that were set aside, except paths that have a new row."""
         self._db.execute("INSERT OR IGNORE INTO baseline SELECT * FROM aside")
         self._db.execute("DROP TABLE aside")
 
@@ -166,10 +165,10 @@ _FILE = "state.db"
 
 
 class State:
-    """The tables of every run, whatever it runs between. Belongs to the control thread."""
+    """The tables of a run between any two sides. Belongs to the control thread."""
 
     keeps_held = True
-    """Whether held deletes wait for a person."""
+    """Whether deletes can be held for approval."""
 
     def __init__(
         self, database: Database, new_id: Callable[[], str], *, identity: str = "inode"
@@ -195,11 +194,11 @@ class State:
             yield
 
     def note_kept(self, versions: Sequence[KeptVersion], at_ns: int) -> None:
-        """Note what a run displaced, in the transaction that records it."""
+        """Record versions that a run moved to the trash, in the transaction of its outcomes."""
         self.kept.add(versions, at_ns)
 
     def leave_out(self, path: str) -> None:
-        """Note, where that is of interest, that a path of the baseline is not known to be in sync any more."""
+        """Record, in a migration, that a path of the baseline is no longer in sync."""
 
     def close(self) -> None:
         self._beside.close()
@@ -212,7 +211,7 @@ class PairState(State):
     def __init__(
         self, database: Database, new_id: Callable[[], str], outside: Sequence[Outside] = ()
     ) -> None:
-        """`outside` is what was noted of its folder and of its store outside a run."""
+        """`outside` holds the versions recorded outside runs for the folder and the store."""
         super().__init__(database, new_id)
         self._outside = outside
 
@@ -227,11 +226,10 @@ class PairState(State):
         scratch: bool = False,
         reading: bool = False,
     ) -> PairState:
-        """Open the database of the pair, or with `scratch` a copy of it that is gone when closed.
+        """Open the pair's database, with `scratch` a temporary copy, with `reading` read-only in place.
 
-        With `reading` it is read where it is, and cannot be changed. What an
-        earlier version kept under another name of the same store is found, and
-        without either moved to where it belongs. Raises `StateError`.
+        A database that an earlier version kept under another name of the same
+        store is found, and without these options moved. Raises `StateError`.
         """
         with state_place(f"the state in {state_dir} cannot be used"):
             outside = [Outside(state_dir, place) for place in (root, location)]
@@ -246,19 +244,19 @@ class PairState(State):
         return cls(database, new_id, outside)
 
     def note_in_root(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
-        """Note what went to the folder's trash, without the right to change this database."""
+        """Record versions moved to the folder's trash, without writing to this database."""
         root, *_ = self._outside
         root.note(versions, at_ns)
 
     def take_in(self) -> None:
-        """Record what went to the trash of either side outside a run, so that retention bounds it."""
+        """Import versions moved to either trash outside a run, so that retention applies to them."""
         for place in self._outside:
             with place.taken() as found, self.transaction():
                 for version, at_ns in found:
                     self.kept.add([version], at_ns)
 
     def in_trash(self) -> Total:
-        """Return what this client has in both trashes, also of what is not taken in yet."""
+        """Return this client's total in both trashes, including versions not imported yet."""
         known, more = self.kept.total(), [one for place in self._outside for one in place.noted()]
         return Total(
             known.files + len(more), known.bytes + sum(version.size for version, _ in more)
@@ -266,30 +264,30 @@ class PairState(State):
 
 
 def pair_folder(state_dir: Path, root: str, location: str) -> Path:
-    """Return the folder that holds a pair's database; its name is made from both addresses."""
+    """Return the state folder of a pair, named by a hash of both addresses."""
     name = hashlib.sha256(f"{root}\0{location}".encode()).hexdigest()[:24]
     return state_dir / "pairs" / name
 
 
 def known_folder(state_dir: Path, root: str, location: str) -> Path:
-    """Return the folder whose database was used last for the pair, its own where there is none.
+    """Return the folder with the pair's most recently used database, by default its own.
 
-    Raises `StateError` where that cannot be told.
+    Raises `StateError` when a folder is unreadable.
     """
     return max(pair_folders(state_dir, root, location), key=_used_ns)
 
 
 def pair_folders(state_dir: Path, root: str, location: str) -> list[Path]:
-    """Return the folders that may hold a database of the pair: its own, and those of earlier names."""
+    """Return the folders that may contain a database of the pair: its own, and those of earlier names."""
     own = pair_folder(state_dir, root, location)
     return [own, *(folder for folder in _aliases(state_dir, root, location) if folder != own)]
 
 
 def _aliases(state_dir: Path, root: str, location: str) -> list[Path]:
-    """Return the folders that hold databases of the pair under names with links in them.
+    """Return the folders with databases of the pair under paths that contain symbolic links.
 
-    Earlier versions named a directory store as it was called. Losing such a
-    database would bring back what was deleted.
+    Earlier versions did not resolve the path of a directory store. Losing such a
+    database would bring back deleted files.
     """
     if not location.startswith("/"):
         return []
@@ -301,7 +299,7 @@ def _aliases(state_dir: Path, root: str, location: str) -> list[Path]:
 
 
 def _adopt(state_dir: Path, root: str, location: str) -> None:
-    """Give the pair the database that was used last for it under any of its names; set the others aside."""
+    """Move the pair's most recently used database to its own folder; rename the others."""
     aliases = _aliases(state_dir, root, location)
     if not aliases:
         return
@@ -315,14 +313,14 @@ def _adopt(state_dir: Path, root: str, location: str) -> None:
 
 
 def _fold(file: Path) -> Path:
-    """Work the log of a database into it, so that it is one file and can be moved."""
+    """Checkpoint the WAL of a database into it, so that it is a single file and can be moved."""
     if file.exists():
         Database.open(file).close()
     return file
 
 
 def _used_ns(folder: Path) -> int:
-    """Return when a database was last written to; -1 when there is none."""
+    """Return when a database was last written (mtime in ns); -1 if there is none."""
     times = [-1]
     for name in (_FILE, f"{_FILE}-wal"):
         with (
@@ -338,7 +336,7 @@ def _real(location: str) -> str:
 
 
 def known_conflicts(state_dir: Path, root: str, location: str) -> int:
-    """Count the conflict copies of a pair as a look from outside, while another process works with it."""
+    """Return the number of a pair's conflict copies, while another process may use the database."""
     file = pair_folder(state_dir, root, location) / _FILE
     with (
         contextlib.suppress(StateError, *UNREADABLE),
@@ -350,7 +348,7 @@ def known_conflicts(state_dir: Path, root: str, location: str) -> int:
 
 
 def known_root(state_dir: Path, root: str, location: str) -> tuple[str | None, Path]:
-    """Return the identity that a pair's root should have, read without a trace, and the file that says so."""
+    """Return the expected identity of a pair's root, and the database it comes from; leaves no files behind."""
     file = known_folder(state_dir, root, location) / _FILE
     with (
         contextlib.suppress(StateError, *UNREADABLE),

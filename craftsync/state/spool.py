@@ -1,4 +1,4 @@
-"""Order in the database: listings of stores that promise none, and the ranges of keys that paths stand for."""
+"""Sorts unsorted listings in the database, and turns paths into ranges of keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def in_order(
 ) -> Iterator[RemoteObject]:
     """Read the whole listing, then yield it in the byte order of the UTF-8 path.
 
-    Two listings that are read side by side need different names.
+    `name` is the temporary table; listings in use at the same time need different ones.
     """
     db = database.connection
     db.execute(f"DROP TABLE IF EXISTS temp.{name}")
@@ -27,15 +27,12 @@ def in_order(
 
 
 def relatives(path: str) -> tuple[list[str], tuple[str, str]]:
-    """Return the folders a path lies in, and the range of what would lie below it, were it a folder."""
+    """Return the folders above a path, and the range of the paths below it."""
     return list(folders_above(path)), (f"{path}/", f"{path}0")
 
 
 def ranges(paths: Iterable[str]) -> list[tuple[str, str]]:
-    """Return in order what lies at these paths and below them, as ranges that do not overlap.
-
-    A path is in one of them when it is not less than the first and less than the second.
-    """
+    """Return these paths and everything below them as sorted, disjoint half-open ranges [low, high)."""
     found: list[tuple[str, str]] = []
     wanted = {path for path in paths if not malformed(path)}  # Nothing else is a key.
     both = ({(path, path + "\0") for path in wanted}) | {

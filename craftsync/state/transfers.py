@@ -1,13 +1,13 @@
-"""Transfers that a crash may interrupt: uploads in parts, intended writes, files put into place.
+"""Transfers that a crash may interrupt: multipart uploads, intended writes, files put in place.
 
 An intent is a write to the store that began and is not recorded yet. After a
-crash, an object is craftsync's own write only if its operation id or its
-content's digest says so; size and time prove nothing. An intent ends when its
-path is agreed on, or a stat of the path finds nothing or something else.
+crash, only the operation id or the digest proves that an object is craftsync's
+own write; size and time prove nothing. An intent ends when its path is recorded
+as in sync, or a stat of the path finds nothing or something else.
 
 An arrival is a file that was put into the folder and is not recorded yet. After
-a crash it is known by its inode, so an edit of it is an edit, not a conflict.
-After a power cut only equal content counts.
+a crash it is recognised by its inode, so that an edit of it is an edit, not a
+conflict. After a power cut only equal content counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from craftsync.state.database import Beside, Database
 
 
 class SavedUpload(NamedTuple):
-    """An unfinished multipart upload; `parts` maps part numbers (from 1) to versions."""
+    """An unfinished multipart upload; `parts` maps part numbers (from 1) to version tokens."""
 
     upload_id: str
     digest: bytes
@@ -42,7 +42,7 @@ class SavedDownload(NamedTuple):
 
 
 class Transfers:
-    """Saves and finds unfinished transfers, inside the caller's transaction where it writes."""
+    """Saves and finds unfinished transfers; writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
@@ -65,11 +65,11 @@ class Transfers:
         )
 
     def count_uploads(self) -> int:
-        """Count the unfinished uploads that can be continued."""
+        """Return the number of unfinished uploads that can be resumed."""
         return int(self._db.execute("SELECT count(*) FROM upload").fetchone()[0])
 
     def begin_upload(self, path: str, digest: bytes, upload_id: str, part_size: int) -> None:
-        """Remember an upload in the place of an earlier one of this content, which the store has lost."""
+        """Save an upload, replacing an earlier one of the same content that the store has lost."""
         self._db.execute("DELETE FROM upload WHERE path = ? AND digest = ?", (path, digest))
         self._db.execute(
             "INSERT OR REPLACE INTO upload VALUES (?, ?, ?, ?)",
@@ -82,13 +82,13 @@ class Transfers:
         )
 
     def stale_uploads(self) -> list[tuple[str, str]]:
-        """Return (path, upload id) of the uploads that no step of the plan is left to go on with."""
+        """Return (path, upload id) of uploads that no step of the plan can resume."""
         return self._db.execute(
             "SELECT path, upload_id FROM upload WHERE path NOT IN (SELECT path FROM plan)"
         ).fetchall()
 
     def forget_uploads(self, upload_ids: Iterable[str]) -> None:
-        """Forget uploads that have ended, in whatever way."""
+        """Forget uploads that were completed or aborted."""
         self._db.executemany("DELETE FROM upload WHERE upload_id = ?", ((u,) for u in upload_ids))
 
     def download(self, path: str, size: int, version: str) -> SavedDownload | None:
@@ -117,7 +117,7 @@ class Transfers:
         self._db.execute("DELETE FROM download WHERE path = ?", (path,))
 
     def drop_stale_downloads(self) -> None:
-        """Forget the downloads that the last plan did not go on with; their files are swept later."""
+        """Forget downloads that the last plan did not resume; their files are swept later."""
         self._db.execute("DELETE FROM download WHERE path NOT IN (SELECT path FROM plan)")
 
     def temporaries(self) -> set[str]:
@@ -130,7 +130,7 @@ _LISTED = "path IN (SELECT value FROM json_each(?))"
 
 
 class Arrival(NamedTuple):
-    """A file on its way to its path: its own inode, and the object it comes from."""
+    """A downloaded file about to be put in place: its inode, and the object it comes from."""
 
     path: str
     size: int
@@ -141,7 +141,7 @@ class Arrival(NamedTuple):
 
 
 class Arrivals:
-    """`begin` and `placed` may be called from any thread; all else belongs to the control thread."""
+    """`begin` and `placed` are thread-safe; all else belongs to the control thread."""
 
     def __init__(self, database: Database, beside: Beside) -> None:
         self._db = database.connection
@@ -150,7 +150,7 @@ class Arrivals:
         self._any = True
 
     def begin(self, arrivals: Iterable[Arrival]) -> None:
-        """Remember files before they get their names."""
+        """Save files before they are put in place."""
         self._any = True
         self._beside.executemany(
             "INSERT OR REPLACE INTO arrival (path, size, inode, digest, modified_ns, version, boot)"
@@ -159,21 +159,21 @@ class Arrivals:
         )
 
     def placed(self, paths: Iterable[str]) -> None:
-        """Note that files have their names by now."""
+        """Record that files were put in place."""
         self._beside.executemany(
             f"UPDATE arrival SET placed = 1 WHERE {_LISTED}", [(dumps(list(paths)),)]
         )
 
     def agreed(self, paths: Iterable[str]) -> None:
-        """Forget paths about which something was agreed on, inside the caller's transaction."""
+        """Forget paths that were recorded in the baseline, inside the caller's transaction."""
         if self._any:
             self._db.execute(f"DELETE FROM arrival WHERE {_LISTED}", (dumps(list(paths)),))
 
     def take_over(self, stat: Callable[[str], LocalFile | None]) -> list[BaselineRow]:
-        """Return what an earlier run of this boot agreed on and could not record; forgets it all.
+        """Return rows for files that an earlier run of this boot put in place but could not record; forgets them.
 
-        `stat` returns the file at a path now. A path without a file is left
-        out: its file comes back, for all that is known it never was there.
+        `stat` returns the current file at a path. A path without a file is left
+        out, because the file may never have been in place; it is downloaded again.
         """
         rows = self._db.execute(
             "SELECT path, size, inode, digest, modified_ns, version, placed FROM arrival"
@@ -190,7 +190,7 @@ class Arrivals:
 
 
 def _row(arrival: Arrival) -> BaselineRow:
-    """Return the row for a file whose times nobody wrote down: its content tells whether it was edited."""
+    """Return a racy baseline row with unknown times, so that the content decides whether the file was edited."""
     path, size, inode, digest, modified_ns, version = arrival
     return BaselineRow(path, size, 0, 0, inode, True, digest, modified_ns, version)
 
@@ -204,12 +204,12 @@ class Intent(NamedTuple):
 
 
 class Intents:
-    """`begin` and `end` may be called from any thread, at any time; all else belongs to the control thread.
+    """`begin` and `end` are thread-safe; all else belongs to the control thread.
 
-    Those two write through a connection of their own, whose commits survive a
-    crash of the process at once and a power cut with the next group that is
-    recorded. A power cut in between loses the memory of a write of the last
-    second: equal contents are adopted all the same.
+    These two write through a connection of their own, whose commits survive a
+    crash of the process at once, and a power cut once the next group is
+    recorded. A power cut before that loses the intents of the last second; equal
+    contents are adopted nevertheless.
     """
 
     def __init__(self, database: Database, beside: Beside) -> None:
@@ -221,10 +221,10 @@ class Intents:
         self._writing = threading.Lock()
 
     def take_over(self, run: str, *, by_operation: bool, path: str | None = None) -> None:
-        """Begin a run: where the store keeps operation ids, what the last run (`run`) left planned may have been written.
+        """Add intents for the steps left in the plan of the last run (`run`), which may have been written.
 
-        Only paths without an intent: of the others it is known which writes began.
-        With `path`, for this one only.
+        Only if the store keeps operation ids (`by_operation`), and only for paths
+        without an intent, since those with one are known. With `path`, only for it.
         """
         if by_operation:
             self._db.execute(
@@ -237,7 +237,7 @@ class Intents:
         self._before = self._db.execute("SELECT 1 FROM intent LIMIT 1").fetchone() is not None
 
     def of(self, path: str) -> tuple[Intent, ...]:
-        """Return the writes of a path that began before this run."""
+        """Return the intents of a path from before this run."""
         if not self._before:
             return ()
         rows = self._db.execute(
@@ -248,7 +248,7 @@ class Intents:
         return tuple(Intent(row[0], LocalFile._make(row[2:]), row[1]) for row in rows)
 
     def begin(self, intent: Intent) -> None:
-        """Remember a write before the store can show it."""
+        """Save an intent before the write begins."""
         self._began = True
         self._beginning.append(intent)
         if self._beside.is_shared:
@@ -257,7 +257,7 @@ class Intents:
             blocking_together(self._write_beginning)
 
     def _write_beginning(self) -> None:
-        """Write the intents that have come together, since a commit for each would cost as much as a small copy."""
+        """Save all queued intents in one commit, since one for each would cost as much as a small copy."""
         with self._writing:
             intents = []
             while self._beginning:
@@ -269,24 +269,24 @@ class Intents:
                     [(each.operation, each.digest, *each.local) for each in intents],
                 )
             except BaseException:
-                # Another thread may be about to write, and its intent among these.
+                # Another thread may rely on one of these intents and retry.
                 self._beginning.extendleft(reversed(intents))
                 raise
 
     def end(self, path: str, *, but: Intent | None) -> None:
-        """Forget the writes of a path that the store was seen not to hold: all, or all but one."""
+        """Forget the intents of a path whose writes are not in the store; all, or all except `but`."""
         self._beside.execute(
             "DELETE FROM intent WHERE path = ? AND operation IS NOT ?",
             (path, but.operation if but else None),
         )
 
     def agreed(self, paths: Iterable[str]) -> None:
-        """Forget the writes of paths about which something was agreed on, inside the caller's transaction."""
+        """Forget the intents of paths that were recorded in the baseline, inside the caller's transaction."""
         if self._before or self._began:
             self._db.executemany("DELETE FROM intent WHERE path = ?", ((path,) for path in paths))
 
     def unseen(self) -> list[str]:
-        """Return the paths of which a write began before this run, and for which the plan shows nothing in the store."""
+        """Return the paths with an intent from before this run and no object in the plan."""
         if not self._before:
             return []
         rows = self._db.execute(
