@@ -231,11 +231,10 @@ def open_pair(
 ) -> Iterator[Session]:
     """Open a session of a pair, and close it afterwards.
 
-    A missing root or directory store is created if `create_root` or
-    `create_store` is set, unless the state database knows the pair: then it has
-    disappeared, and a new empty one would hide that. With `read_only`, an empty
-    temporary folder replaces what would be created. With `reading`, the state
-    is opened read-only in place.
+    `create_root` and `create_store` create a missing folder or directory store,
+    unless the state database knows the pair: an empty one would hide that it has
+    disappeared. With `read_only`, an empty temporary folder replaces what would
+    be created. With `reading`, the state is opened read-only in place.
     """
     from craftsync.engine.session import Session
 

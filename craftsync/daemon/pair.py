@@ -81,9 +81,8 @@ class FolderService:
     ) -> None:
         """Start the thread; errors halt the folder and are not raised.
 
-        `control` serves the folder's socket. `notify` is called with notices for
-        the user and `wake` to request a `tick`, both from any thread. `reload`
-        reads the configuration again, and returns why it is refused or "".
+        `control` serves the folder's socket. `notify` and `wake` (which requests a
+        `tick`) are called from any thread. `reload` returns why it failed or "".
         """
         self.watched = watched
         self.error: BaseException | None = None
