@@ -154,6 +154,11 @@ class Stream:
         self._hash.add(offset, content)
         return content
 
+    def part_md5(self, offset: int, length: int) -> bytes | None:
+        """Return the MD5 of a part that was read as one piece; `None` where that is not known."""
+        known, digest = self._parts.get(offset, (0, b""))
+        return digest if known == length else None
+
     def verify(self) -> None:
         """Raise unless all that was read is one version of the object, and what its store says it is."""
         digest = self._hash.finished(self.size)

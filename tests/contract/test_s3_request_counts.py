@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from hashlib import md5
 from pathlib import Path
 
 import pytest
 
 from craftsync.core.model import ABSENT, RemoteObject
-from craftsync.errors import PreconditionFailed
+from craftsync.errors import PreconditionFailed, StoreUnavailable
 from craftsync.stores.s3 import ProbedFacts, S3Store
+from craftsync.stores.s3.objects import Digests
 from craftsync.stores.s3.preconditions import Limits
 from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.s3 import PERSONALITIES, fake_s3
@@ -114,6 +116,31 @@ def test_source_bucket_settings_are_read_once(
         settings.write_text("no settings")
         copied(source, target, originals[1])
         assert requests_of(fake) == {"HEAD": 2, "COPY": 2}
+
+
+class Hashed(Bytes):
+    """A source that knows the MD5 of what it reads."""
+
+    def part_md5(self, offset: int, length: int) -> bytes:
+        return md5(self.read_at(offset, length) + self.lie).digest()
+
+    lie = b""
+
+
+def test_part_hashed_by_its_source_is_not_hashed_again(open_s3: OpenS3) -> None:
+    limits, facts = (
+        Limits(single_put=64, smallest_part=64),
+        replace(LOOKING, part_digests=Digests.MD5),
+    )
+    content = Hashed(b"x" * 200)
+    with fake_s3(replace(UNCONDITIONAL, smallest_part=1), BUCKET) as (server, _):
+        store = open_s3(server, facts=facts, limits=limits)
+        store.write("object", content, expect=ABSENT, operation="op")
+        content.lie = b"another hash"
+        with pytest.raises(StoreUnavailable):
+            store.write("refused", content, expect=ABSENT, operation="op")
+        assert store.stat("refused") is None
+        assert store.stat("object").operation == "op"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("etags", "looks"), [("md5", 0), ("opaque", 1)])

@@ -242,31 +242,46 @@ class Calls:
         return upload
 
     def upload_part(
-        self, key: str, upload: str, number: int, body: bytes, pace: Pace = UNPACED
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        body: bytes,
+        pace: Pace = UNPACED,
+        hashed: bytes | None = None,
     ) -> str:
         """Send a part, the bytes of which keep to `pace`, and return its version; where none is named, its MD5.
 
         The server compares the body with what `part_digests` says, and with both
-        digests from the first time on that it asks for an MD5.
+        digests from the first time on that it asks for an MD5, which is `hashed`
+        where that is known.
         """
         digests = self.part_digests
         try:
-            return self._upload_part(key, upload, number, body, pace, digests)
+            return self._upload_part(key, upload, number, body, pace, hashed, digests)
         except ChecksumWanted:
             if digests is Digests.BOTH:
                 raise
         self.part_digests = Digests.BOTH
-        return self._upload_part(key, upload, number, body, pace, Digests.BOTH)
+        return self._upload_part(key, upload, number, body, pace, hashed, Digests.BOTH)
 
     def _upload_part(
-        self, key: str, upload: str, number: int, body: bytes, pace: Pace, digests: Digests
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        body: bytes,
+        pace: Pace,
+        hashed: bytes | None,
+        digests: Digests,
     ) -> str:
         headers = {BODY_SHA256: UNSIGNED} if digests is Digests.MD5 else {}
         if digests is not Digests.SHA256:
-            headers |= content_md5(md5(body, usedforsecurity=False).digest())
+            hashed = hashed or md5(body, usedforsecurity=False).digest()
+            headers |= content_md5(hashed)
         with Attempt(pace) as attempt:
             version = self.put_part(key, upload, number, body, headers, attempt)
-        return version or md5(body, usedforsecurity=False).hexdigest()
+        return version or (hashed or md5(body, usedforsecurity=False).digest()).hex()
 
     def put_part(
         self,

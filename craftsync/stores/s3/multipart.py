@@ -18,7 +18,7 @@ from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.net.hosts import Host
 from craftsync.net.pace import Attempt, Pace
 from craftsync.net.waiting import after_fork
-from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
+from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of, part_md5_of
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
 from craftsync.stores.s3.objects import Condition, Original, begun_ns_of, is_md5
@@ -228,7 +228,8 @@ class Uploads:
     ) -> None:
         def send(number: int, offset: int) -> str:
             body = source.read_at(offset, min(upload.part_size, source.size - offset))
-            version = self._calls.upload_part(key, upload.id, number, body, pace)
+            hashed = part_md5_of(source, offset, len(body))
+            version = self._calls.upload_part(key, upload.id, number, body, pace, hashed)
             journal.part_done(number, version)
             return version
 
