@@ -134,20 +134,6 @@ def pace_of(source: Source) -> Pace:
     return pace
 
 
-class HashedSource(Protocol):
-    """A source that hashes what it reads."""
-
-    def part_md5(self, offset: int, length: int) -> bytes | None:
-        """Return the MD5 of a span that was read as one piece; `None` where that is not known."""
-        ...
-
-
-def part_md5_of(source: Source, offset: int, length: int) -> bytes | None:
-    """Return the MD5 of a part that a source has just read, if it knows it: so that nobody computes it twice."""
-    ask = getattr(source, "part_md5", None)
-    return None if ask is None else ask(offset, length)
-
-
 class Reader(Protocol):
     """An object being read: its description, and its bytes in order.
 

@@ -25,7 +25,7 @@ from craftsync.errors import (
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
 from craftsync.stores.s3.errors import NotSupported
-from craftsync.stores.s3.probe import Form
+from craftsync.stores.s3.objects import Form
 from tests.contract.conftest import BUCKET, OpenS3
 from tests.support.cli import until
 from tests.support.clock import FakeClock

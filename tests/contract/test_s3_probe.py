@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from contextlib import suppress
 from dataclasses import replace
 
@@ -12,8 +13,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreUnavailable
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import ProbedFacts, S3Store, probe
-from craftsync.stores.s3.objects import Digests
-from craftsync.stores.s3.probe import Form
+from craftsync.stores.s3.objects import Digests, Form
 from tests.contract.conftest import OpenS3
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import Answer, Drop, Forward, Request, error, proxied
@@ -37,6 +37,7 @@ def test_moto_checks_all_conditions_but_two(moto_server: S3Server, open_s3: Open
         complete_form=Form.NONE,
         server_side_copy=True,
         md5_versions=True,
+        completed_versions=True,
         metadata=True,
     )
 
@@ -60,7 +61,7 @@ def test_probe_leaves_nothing_and_takes_few_requests(s3_server: S3Server, open_s
     with proxied(s3_server, lambda _: None) as (server, proxy):
         store = open_s3(server, facts=CAREFUL)
         probe(store)
-        assert len(proxy.requests) <= 31
+        assert len(proxy.requests) <= 32
         assert all(f"/{OWN_FOLDER}/probe/" in r.target for r in proxy.requests if r.method == "PUT")
         assert list(store.list(f"{OWN_FOLDER}/")) == []
 
@@ -320,6 +321,18 @@ def test_probed_facts_round_trip_as_json() -> None:
     assert ProbedFacts.from_json(facts.to_json()) == facts
     for text in ("", "{}", "[]", '{"conditional_create": true}', "null"):
         assert ProbedFacts.from_json(text) is None
+
+
+def test_facts_of_an_earlier_version_are_read_carefully() -> None:
+    saved = json.loads(ProbedFacts(metadata=True, completed_versions=True).to_json())
+    del saved["completed_versions"]
+    assert ProbedFacts.from_json(json.dumps(saved)) == ProbedFacts(metadata=True)
+
+
+def test_rclone_names_another_version_than_its_completions(
+    rclone_server: S3Server, open_s3: OpenS3
+) -> None:
+    assert not probe(open_s3(rclone_server, facts=CAREFUL)).completed_versions
 
 
 def test_saved_facts_save_the_probe(moto_server: S3Server, open_s3: OpenS3) -> None:

@@ -143,14 +143,17 @@ def test_part_hashed_by_its_source_is_not_hashed_again(open_s3: OpenS3) -> None:
         assert store.stat("object").operation == "op"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("etags", "looks"), [("md5", 0), ("opaque", 1)])
+@pytest.mark.parametrize(
+    ("etags", "is_kept", "looks"), [("md5", True, 0), ("md5", False, 1), ("opaque", True, 1)]
+)
 def test_completed_upload_is_stated_only_where_its_etag_proves_nothing(
-    open_s3: OpenS3, etags: str, looks: int
+    open_s3: OpenS3, etags: str, is_kept: bool, looks: int
 ) -> None:
     limits = Limits(single_put=64, smallest_part=64)
+    facts = replace(LOOKING, completed_versions=is_kept)
     server_as = replace(PERSONALITIES["plain"], etags=etags, smallest_part=1)
     with fake_s3(server_as, BUCKET) as (server, fake):
-        store = open_s3(server, facts=LOOKING, limits=limits)
+        store = open_s3(server, facts=facts, limits=limits)
         written = store.write("object", Bytes(b"x" * 200), expect=ABSENT, operation="op")
         assert requests_of(fake)["HEAD"] == 1 + looks  # The first is the look at what is replaced.
         found = store.stat("object")

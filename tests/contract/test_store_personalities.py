@@ -23,7 +23,7 @@ from craftsync.engine.review import Approval
 from craftsync.errors import CraftsyncError
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
-from craftsync.stores.s3.probe import Form
+from craftsync.stores.s3.objects import Form
 from tests.support.clock import FakeClock
 from tests.support.fake_s3 import Request
 from tests.support.s3 import FAULTY, PERSONALITIES, FakeS3, Personality, fake_s3

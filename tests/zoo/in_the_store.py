@@ -276,7 +276,14 @@ MUTATIONS = (
         1,
         "bool(version) and version == _version_of(upload.parts)",
         "bool(version)",
-        ("test_completed_upload_is_stated_only_where_its_etag_proves_nothing[opaque-1]",),
+        ("test_completed_upload_is_stated_only_where_its_etag_proves_nothing[opaque-True-1]",),
+    ),
+    Mutation(
+        "a completion's version is believed where the object gets another",
+        1,
+        "return bool(version) and found is not None and found.version == version",
+        "return bool(version) and found is not None",
+        ("test_rclone_names_another_version_than_its_completions",),
     ),
     Mutation(
         "a listing counts before the store's identity is known",

@@ -18,7 +18,7 @@ from craftsync.errors import StoreError, StoreUnavailable
 from craftsync.net.hosts import Host
 from craftsync.net.pace import Attempt, Pace
 from craftsync.net.waiting import after_fork
-from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of, part_md5_of
+from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
 from craftsync.stores.s3.objects import Condition, Original, begun_ns_of, is_md5
@@ -228,7 +228,7 @@ class Uploads:
     ) -> None:
         def send(number: int, offset: int) -> str:
             body = source.read_at(offset, min(upload.part_size, source.size - offset))
-            hashed = part_md5_of(source, offset, len(body))
+            hashed = _md5_of(source, offset, len(body))
             version = self._calls.upload_part(key, upload.id, number, body, pace, hashed)
             journal.part_done(number, version)
             return version
@@ -245,6 +245,12 @@ class Uploads:
         stopped = isinstance(reason, KeyboardInterrupt)
         with briefly(self._host) if stopped else nullcontext(), suppress(StoreError):
             self._calls.abort_upload(key, upload.id)
+
+
+def _md5_of(source: Source, offset: int, length: int) -> bytes | None:
+    """Return the MD5 of a part that was just read, where the source computes it anyway (`migrate.stream.Stream`)."""
+    part_md5: Callable[[int, int], bytes | None] | None = getattr(source, "part_md5", None)
+    return None if part_md5 is None else part_md5(offset, length)
 
 
 def _can_go_on(error: BaseException) -> bool:

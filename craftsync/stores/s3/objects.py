@@ -51,6 +51,23 @@ Condition = str | None
 CREATE = "*"
 
 
+class Form(StrEnum):
+    """How a server takes a version in a condition, found by trying the right one."""
+
+    QUOTED = "quoted"
+    """As RFC 9110 writes an ETag."""
+    PLAIN = "plain"
+    """Without the quotes; Ceph 16 compares them too, so that no quoted version is ever the right one."""
+    NONE = "none"
+    """Neither way: the right version is refused as well, so none may be sent."""
+
+    def of(self, version: str | None) -> str | None:
+        """Return a version as this server takes it; `None` where nothing is to be sent."""
+        if not version or self is Form.NONE:
+            return None
+        return f'"{version}"' if self is Form.QUOTED else version
+
+
 class Digests(StrEnum):
     """What the server compares a part with: one digest of it where that is known to be enough."""
 

@@ -27,28 +27,11 @@ from craftsync.stores.s3.api import content_md5
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
 from craftsync.stores.s3.errors import BodyDamaged, Unconfirmed, broken, stored_otherwise
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
-from craftsync.stores.s3.objects import CREATE, Condition, Digests, notes
+from craftsync.stores.s3.objects import CREATE, Condition, Digests, Form, notes
 from craftsync.stores.sources import tidied, workers
 
 if TYPE_CHECKING:
     from craftsync.stores.s3.store import S3Store
-
-
-class Form(StrEnum):
-    """How a server takes a version in a condition, found by trying the right one."""
-
-    QUOTED = "quoted"
-    """As RFC 9110 writes an ETag."""
-    PLAIN = "plain"
-    """Without the quotes; Ceph 16 compares them too, so that no quoted version is ever the right one."""
-    NONE = "none"
-    """Neither way: the right version is refused as well, so none may be sent."""
-
-    def of(self, version: str | None) -> str | None:
-        """Return a version as this server takes it; `None` where nothing is to be sent."""
-        if not version or self is Form.NONE:
-            return None
-        return f'"{version}"' if self is Form.QUOTED else version
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +77,8 @@ class ProbedFacts:
     versions: bool = True
     """Without it no answer has an ETag: what was written is proven by a stat."""
     md5_versions: bool = False
+    completed_versions: bool = False
+    """The version that a completed upload is answered with is the one its object then has."""
     part_digests: Digests = Digests.BOTH
     metadata: bool = False
     ranges: bool = True
@@ -130,7 +115,8 @@ class ProbedFacts:
         """Read what `to_json` wrote; `None` for the facts of another version of craftsync."""
         try:
             stored = json.loads(text)
-            if not isinstance(stored, dict) or stored.keys() != {f.name for f in fields(cls)}:
+            names = {field.name for field in fields(cls)}
+            if not isinstance(stored, dict) or stored.keys() | _ADDED != names:
                 return None
             values: dict[str, Any] = {
                 name: _WORDS[name](value) if name in _WORDS else bool(value)
@@ -146,6 +132,9 @@ _WORDS: Mapping[str, type[StrEnum]] = {
     **{field.name: Form for field in fields(ProbedFacts) if field.name.endswith("_form")},
 }
 """The facts that are more than yes or no."""
+
+_ADDED = {"completed_versions"}
+"""What earlier versions did not try out: the most careful is taken until it is."""
 
 T = TypeVar("T")
 
@@ -166,7 +155,8 @@ _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 _DELETED, _COMPLETED, _CREATED, _REPLACED = _NAMES
 """What else each of them is for: so the conditions of different requests are tried at once."""
 
-_OBJECTS = ("object-new", "copy", "copy-new", "in-parts")
+_IN_PARTS = "in-parts"
+_OBJECTS = ("object-new", "copy", "copy-new", _IN_PARTS)
 """None begins with the `p` of those whose order is tried."""
 
 _FILE, _BELOW = "pq", "pq/x"
@@ -255,7 +245,8 @@ class _Probe:
         creating = submit(self._creating)
         delete = self._form(self._deleting(_DELETED), names[_DELETED].result())
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
-        (is_made, digests), (is_refused, complete) = making.result(), completing.result()
+        is_made, digests, is_same = making.result()
+        is_refused, complete = completing.result()
         ranges, read = reading.result()
         copies, conditional_copy, conditional_source, source = copying.result()
         return ProbedFacts(
@@ -274,6 +265,7 @@ class _Probe:
             server_side_copy=copies,
             versions=self._calls.names_versions,
             md5_versions=version == md5(_BODY, usedforsecurity=False).hexdigest(),
+            completed_versions=is_same,
             part_digests=digests,
             metadata=metadata.result(),
             ranges=ranges,
@@ -319,14 +311,20 @@ class _Probe:
             partial(self._put, "object-new", CREATE)
         )
 
-    def _making(self) -> tuple[bool, Digests]:
-        """Tell whether an upload in parts that expects nothing makes an object, and which digest of a part is checked."""
+    def _making(self) -> tuple[bool, Digests, bool]:
+        """Tell whether an upload in parts that expects nothing makes an object, which digest of a part is checked, and whether the version that was answered is the object's."""
 
-        def tried(complete: Try, put: _PutPart) -> tuple[bool, Digests]:
-            digests = self._checked_digests(put)
-            return self._is_met(partial(complete, CREATE)), digests
+        def tried(complete: Try, put: _PutPart) -> tuple[bool, Digests, bool]:
+            digests, versions = self._checked_digests(put), list[object]()
+            is_made = self._is_met(lambda: versions.append(complete(CREATE)))
+            return is_made, digests, is_made and self._is_version(_IN_PARTS, versions[0])
 
-        return self._uploaded("in-parts", tried, (False, Digests.BOTH))
+        return self._uploaded(_IN_PARTS, tried, (False, Digests.BOTH, False))
+
+    def _is_version(self, name: str, version: object) -> bool:
+        look = partial(self._calls.head, self._folder + name)
+        found = self._unless_refused(look, None)
+        return bool(version) and found is not None and found.version == version
 
     def _checked_digests(self, put: _PutPart) -> Digests:
         """Tell with which digest alone a part is refused if it is another, and accepted if it is its own."""
@@ -357,10 +355,11 @@ class _Probe:
         """
         key, begun, completed = self._folder + name, "", False
 
-        def complete(condition: Condition) -> None:
+        def complete(condition: Condition) -> str:
             nonlocal completed
-            self._calls.complete_upload(key, begun, {1: part}, condition)
+            version = self._calls.complete_upload(key, begun, {1: part}, condition)
             completed = True
+            return version
 
         try:
             begun = self._patiently(partial(self._calls.begin_upload, key, self._notes, {}))

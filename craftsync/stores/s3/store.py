@@ -257,9 +257,9 @@ class S3Store:
         self._confirm_can_be_kept(path, keep)
         prepared = partial(self._prepared, path, expect, keep, self.facts.completion_checks())
         sent = self._uploads.send(self._key(path), source, described, prepared, journal)
-        digest = source.digest or None  # Read only now, it may have been unknown before.
-        written = written._replace(version=sent.version, digest=digest)
-        return written if sent.is_proven else self._after_completion(written)
+        written = written._replace(version=sent.version, digest=source.digest or None)
+        is_known = self.facts.completed_versions and sent.is_proven
+        return written if is_known else self._after_completion(written)
 
     def _described(
         self,
