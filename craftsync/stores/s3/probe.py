@@ -248,21 +248,17 @@ class _Probe:
         is_made, digests, is_same = making.result()
         is_refused, complete = completing.result()
         ranges, read = reading.result()
-        copies, conditional_copy, conditional_source, source = copying.result()
         return ProbedFacts(
             conditional_create=creating.result(),
             conditional_replace=replacing.result() is not Form.NONE,
             conditional_delete=delete is not Form.NONE,
             conditional_complete_create=is_made and is_refused,
             conditional_complete_replace=complete is not Form.NONE,
-            conditional_copy=conditional_copy,
-            conditional_source=conditional_source,
             replace_form=replacing.result(),
             complete_form=complete,
             delete_form=delete,
-            source_form=source,
             read_form=read,
-            server_side_copy=copies,
+            **copying.result(),
             versions=self._calls.names_versions,
             md5_versions=version == md5(_BODY, usedforsecurity=False).hexdigest(),
             completed_versions=is_same,
@@ -393,8 +389,8 @@ class _Probe:
         with self._calls.get(self._folder + _FILE, match, 2, 3) as opened:
             return opened.start == 2 and b"".join(opened.chunks) == _BODY[2:5]
 
-    def _copying(self, version: str) -> tuple[bool, bool, bool, Form]:
-        """Tell whether the server copies, and whether it checks what a copy would replace, and its source."""
+    def _copying(self, version: str) -> dict[str, Any]:
+        """Return the facts about copies: whether the server makes any, and checks what one would replace, and its source."""
         copy = partial(self._calls.copy, self._folder + _FILE)
         target, new = self._folder + "copy", self._folder + "copy-new"
         for form in Form:
@@ -402,12 +398,17 @@ class _Probe:
             if self._is_met(partial(copy, target, match=match)):
                 break
         else:
-            return False, False, False, Form.QUOTED
+            return {}
         create = self._is_unmet(partial(copy, target, match=match, condition=CREATE))
         create = create and self._is_met(partial(copy, new, match=match, condition=CREATE))
         other = form.of(_NOBODY)
         source = other is not None and self._is_unmet(partial(copy, target, match=other))
-        return True, create, source, form
+        return {
+            "server_side_copy": True,
+            "conditional_copy": create,
+            "conditional_source": source,
+            "source_form": form,
+        }
 
     def _deleting(self, name: str) -> Try:
         return partial(self._calls.delete, self._folder + name)
