@@ -21,7 +21,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --only-binar
 INSTALL := $(PIP) install --no-deps --only-binary :all: --require-hashes --requirement
 ITSELF  := $(PIP) install --no-deps --no-build-isolation --editable .
 
-.PHONY: run test check lint reference round-trips notebook man docs test-exhaustive test-browser campaign bench lock clean
+.PHONY: run test check lint reference round-trips notebook man docs test-exhaustive test-browser screenshots campaign bench lock clean
 
 run: $(VENV)/.core        ## See a folder and a store being kept in sync.
 	@$(BIN)/python docs/demo.py
@@ -57,6 +57,9 @@ test-exhaustive: $(VENV)/.locked  ## Run the full enumerations too, and start ea
 
 test-browser: $(VENV)/.locked ## Click through the page in a browser; needs Debian's chromium.
 	$(BIN)/python -m pytest -m browser -n 2 tests/ui
+
+screenshots: $(VENV)/.locked ## Take the pictures of the page in a browser again; needs Debian's chromium.
+	$(BIN)/python docs/screenshots.py
 
 campaign: $(VENV)/.locked ## Run at full size what the tests try in small; takes minutes.
 	$(BIN)/python -m pytest -m campaign

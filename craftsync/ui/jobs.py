@@ -115,8 +115,8 @@ class Board:
         elif job.event is not None:
             _progress(job.event)
         if job.issues:
-            rows = [(str(one.issue), one.path, one.reason) for one in job.issues]
-            page.table(("What", "Path", "Why"), rows)
+            rows = [(one.path, str(one.issue), one.reason) for one in job.issues]
+            page.table(("Path", "What", "Why"), rows)
 
     def _stop(self, job: Job) -> None:
         job.asked_to_stop = True

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, NamedTuple
 
 from craftsync import objects
@@ -60,14 +59,20 @@ class Level:
 
     def fill(self) -> Iterator[None]:
         """List the level; yields after each page of it. An error is kept, with what was listed before."""
-        source = self._source()
+        page: list[Entry] = []
         try:
-            while not self.stopped and (batch := list(islice(source, _PAGE))):
-                self.entries += batch
-                yield
-            self.complete = not self.stopped
+            for entry in self._source():
+                page.append(entry)
+                if len(page) == _PAGE:
+                    self.entries += page
+                    page = []
+                    yield
+                if self.stopped:
+                    return
+            self.complete = True
         except CraftsyncError as error:
             self.error = error
+        self.entries += page
 
     def _source(self) -> Iterator[Entry]:
         if not self.search:

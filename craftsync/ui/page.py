@@ -130,7 +130,7 @@ def text(content: object, classes: str = "", tag: str = "div") -> TextElement:
 
 def icon_button(icon: str, name: str, on_click: Callable[[], object]) -> ui.button:
     """A round button; `name` is what it does, for those who see it and those who do not."""
-    button = ui.button(icon=icon, on_click=on_click).props("flat round dense color=grey-7")
+    button = ui.button(icon=icon, on_click=on_click, color=None).props("flat round dense")
     button.props["aria-label"] = name
     return button.tooltip(name)
 
@@ -227,7 +227,7 @@ def table(
     titles: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[int] = ()
 ) -> None:
     """Show a table of text; `numbers` are the columns that stand at the right."""
-    region = ui.element("div").classes("scroll").props("tabindex=0 role=region aria-label=Table")
+    region = ui.element("div").classes("framed").props("tabindex=0 role=region aria-label=Table")
     with region, ui.element("table").classes("rows"):
         with ui.element("thead"), ui.element("tr"):
             for number, title in enumerate(titles):

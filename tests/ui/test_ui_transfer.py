@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
 
+from craftsync.config.options import MigrateOptions
 from craftsync.datastore import DataStore
+from craftsync.errors import StoreUnavailable
+from craftsync.migrate import command
+from craftsync.objects import Entry
 from craftsync.ui.content import Content
 from craftsync.ui.guard import Access
+from craftsync.ui.jobs import Job, Stopped
 from craftsync.ui.listing import Level, Order, sizes
 from craftsync.ui.pages.conflicts import table_difference
 from craftsync.ui.pages.preview import histogram, kind_of
@@ -183,3 +191,35 @@ def test_a_folder_stands_for_its_paths_only_where_all_are_meant() -> None:
     assert root.ticked(meant, lambda folder: False) == ["a", "b/3"]
     assert root.ticked(meant, lambda folder: folder == "a") == ["a/1", "a/2", "b/3"]
     assert root.ticked(meant | {"b/c/4"}, lambda folder: False) == ["a", "b"]
+
+
+class Unsteady(Level):
+    """A level of a store that fails after its first objects."""
+
+    def _source(self) -> Iterator[Entry]:
+        yield from (Entry(f"{number:04}", 1, None, False) for number in range(1500))
+        raise StoreUnavailable("The store does not answer.", remedy="Try again later.")
+
+
+def test_a_store_that_fails_midway_leaves_what_was_listed(ui: Ui) -> None:
+    level = Unsteady(DataStore(ui.craftsync.folder / "store"))
+    for _ in level.fill():
+        pass
+    level.arrange()
+    assert len(level.shown) == 1500
+    assert str(level.error) == "The store does not answer."
+    assert not level.complete
+
+
+def test_a_stopped_migration_continues_where_it_was(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / "from").mkdir(exist_ok=True)
+        (tmp_path / f"from/{number}").write_text(str(number))
+    job = Job("Copy", "/migrate", asked_to_stop=True)
+    words = f"{tmp_path}/from", f"{tmp_path}/to"
+    asked: MigrateOptions = {"config": os.devnull, "state_dir": f"{tmp_path}/state"}
+    with pytest.raises(Stopped):
+        command.run(*words, {**asked, "on_event": job.hear})
+    report = command.run(*words, asked)
+    assert report.exit_code == 0
+    assert len(list((tmp_path / "to").glob("[0-9]*"))) == 40

@@ -83,7 +83,8 @@ class _Browser:
         with ui.element("div").classes("head"):
             self._crumbs()
             ui.space()
-            self._adding()
+            with ui.element("div").classes("line nowrap").style("flex-wrap: nowrap"):
+                self._adding()
         with ui.element("div").classes("line"):
             self._finding()
             ui.space()
@@ -104,10 +105,14 @@ class _Browser:
     def _crumbs(self) -> None:
         parts = self.folder.split("/") if self.folder else []
         with ui.element("nav").classes("crumbs").props("aria-label=Folders"):
-            ui.link(short(self.at), page.link("/store", at=self.at)).tooltip(self.at)
-            for depth, part in enumerate(parts, 1):
+            if parts:
+                ui.link(short(self.at), page.link("/store", at=self.at)).tooltip(self.at)
+            for depth, part in enumerate(parts[:-1], 1):
                 page.text("/", tag="span").props("aria-hidden=true")
                 ui.link(part, self._place("/".join(parts[:depth])))
+            if parts:
+                page.text("/", tag="span").props("aria-hidden=true")
+            page.text(parts[-1] if parts else short(self.at), tag="h1")
 
     def _adding(self) -> None:
         self.uploader = Uploader()
@@ -118,7 +123,7 @@ class _Browser:
         with ui.button("Upload", icon="upload").props("unelevated"), ui.menu():
             ui.menu_item("Files", lambda: upload.run_method("chooseFiles"))
             ui.menu_item("Folder", lambda: upload.run_method("chooseFolder"))
-        with ui.button(icon="more_vert").props("flat round dense color=grey-7") as more, ui.menu():
+        with ui.button(icon="more_vert", color=None).props("flat round dense") as more, ui.menu():
             ui.menu_item("Download this folder as zip", lambda: self._download([]))
             ui.menu_item("Sizes of folders", self._sizes)
             ui.menu_item("Upload into a new folder", self._new_folder)

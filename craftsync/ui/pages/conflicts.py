@@ -296,7 +296,7 @@ def _show_rows(found: tuple[list[str], list[Row], str]) -> None:
         return
     known = f"rows are known by {key}" if key else "rows are known by their place"
     page.text(f"{page.count_shown(len(rows), 'row')} differ; {known}", "muted")
-    region = ui.element("div").classes("scroll").props("tabindex=0 role=region aria-label=Rows")
+    region = ui.element("div").classes("framed").props("tabindex=0 role=region aria-label=Rows")
     with region, ui.element("table").classes("rows"):
         with ui.element("thead"), ui.element("tr"):
             for title in ("", *titles):

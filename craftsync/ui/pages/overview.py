@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ Facts = Mapping[str, Any]
 
 _EVERY_SECONDS = 1.5
 _HOURS = 24
+_MOST_ISSUES = 4
 _HOUR_NS = 3_600 * 10**9
 _MOST_ROWS = 50_000
 _MOVED = {"upload": "uploaded", "download": "downloaded"}
@@ -180,10 +181,19 @@ def _waiting(pair: Pair, facts: Facts) -> None:
                 ).classes("warn")
     issues = facts.get("waiting") or ()
     if issues:
-        rows = [(issue["type"], issue["path"], issue["reason"]) for issue in issues[:5]]
-        page.table(("What", "Path", "Why"), rows)
+        rows = list(_shortened(issues[:_MOST_ISSUES]))
+        page.table(("Path", "What", "Why"), rows)
         if len(issues) > len(rows):
             page.text(f"and {len(issues) - len(rows)} more", "muted")
+
+
+def _shortened(issues: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Yield issues as rows; held deletes have one reason for all of them, which is said once."""
+    last = ""
+    for issue in issues:
+        why = "as above" if issue["reason"] == last else issue["reason"]
+        yield issue["path"], issue["type"], why
+        last = issue["reason"]
 
 
 def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> None:
@@ -265,6 +275,7 @@ def _bars(hours: Sequence[tuple[int, int]]) -> dict[str, Any]:
     names = [f"{_HOURS - 1 - at} h ago" for at in range(_HOURS)]
     axis = {"type": "value", "show": False}
     return {
+        "animation": False,
         "grid": {"left": 0, "right": 0, "top": 6, "bottom": 2},
         "tooltip": {"trigger": "axis"},
         "xAxis": {"type": "category", "data": names, "show": False},

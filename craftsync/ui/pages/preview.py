@@ -39,6 +39,8 @@ _LARGEST_SHOWN = 64 << 20
 _LARGEST_GROUP = 64 << 20
 """Bytes of a row group of Parquet that is read for its first rows."""
 _BINS = 20
+_GREY = "#868f98"
+"""Of what is drawn, on light and on dark."""
 
 
 def register(workspace: Workspace) -> None:
@@ -267,8 +269,12 @@ def _histogram(place: ui.element, values: Sequence[str]) -> None:
                 "grid": {"left": 4, "right": 4, "top": 8, "bottom": 4, "containLabel": True},
                 "tooltip": {"trigger": "axis"},
                 "animation": False,
-                "xAxis": {"type": "category", "data": names},
-                "yAxis": {"type": "value"},
+                "xAxis": {"type": "category", "data": names, "axisLabel": {"color": _GREY}},
+                "yAxis": {
+                    "type": "value",
+                    "axisLabel": {"color": _GREY},
+                    "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.25}},
+                },
                 "series": [{"type": "bar", "data": counts, "itemStyle": {"color": "#5b8fd0"}}],
             }
         ).style("height: 170px")
