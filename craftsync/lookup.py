@@ -126,7 +126,7 @@ class Lookup:
         self._access = pairs.access_of(where)
         self._given = store
         self._exit = ExitStack()
-        self._opened: dict[str, DataStore] = {}
+        self._opened: dict[places.Location, DataStore] = {}
         self._remembered: list[str] | None = None
 
     def __enter__(self) -> Lookup:
@@ -185,7 +185,7 @@ class Lookup:
         """Return the path in its bucket, environment or disk at which the store of an address begins."""
         if self._given is not None:
             given = address_of(self._given, self._config, self._access)
-            same = str(given.whole) == str(address.whole)
+            same = addresses.is_same(given.whole, address.whole)
             if not same or within(given.path, address.path) is None:
                 raise UsageError(f"{address.word} is not in the store {self._given}.")
             return given.path
@@ -220,10 +220,10 @@ class Lookup:
 
     def _at(self, word: str, whole: places.Location, root: str) -> DataStore:
         location = addresses.at(whole, root)
-        if str(location) not in self._opened:
+        if location not in self._opened:
             store = DataStore.at(word, location, **self._where)
-            self._opened[str(location)] = self._exit.enter_context(store)
-        return self._opened[str(location)]
+            self._opened[location] = self._exit.enter_context(store)
+        return self._opened[location]
 
 
 def _has_path(word: str) -> bool:

@@ -20,6 +20,7 @@ from secrets import token_hex
 from typing import Any, NamedTuple, TypeVar
 
 from craftsync.clock import SystemClock
+from craftsync.config.addresses import joined, split
 from craftsync.core.model import ABSENT, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import is_own, refusal
 from craftsync.datastore import DataStore, ObjectInformation, information_of, moment
@@ -378,7 +379,7 @@ class _Copying:
         """Copy an object to a path of the target."""
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
-        if self.source is self.target and found.path == path:
+        if whereabouts(self._from, found.path) == whereabouts(self._to, path):
             raise PathRefused(f"{path} would be copied to itself.", remedy="Name another path.")
         for attempt in range(_ATTEMPTS):
             replaced = self.target.stat(path)
@@ -441,6 +442,15 @@ class _Copying:
         write = self._properties.writer(found)
         write(path, stream, expect=expect, operation=token_hex(16), keep=self._keep)
         stream.verify()
+
+
+def whereabouts(store: DataStore, path: str) -> tuple[str, str]:
+    """Return what a path of a store is for everybody: the server or the disk, and the path there; stores may overlap."""
+    origin = store.opened().features.origin
+    if origin is not None:
+        return origin.server, origin.place + path
+    whole, root = split(store.location)
+    return str(whole), joined(root, path)
 
 
 def _are_near(source: Store, target: Store) -> bool:

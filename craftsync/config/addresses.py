@@ -16,7 +16,13 @@ from urllib.parse import unquote, urlsplit
 
 from craftsync.config import places
 from craftsync.config.file import Config
-from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
+from craftsync.config.places import (
+    CraftAiLocation,
+    DirectoryLocation,
+    Location,
+    S3Access,
+    S3Location,
+)
 from craftsync.errors import CraftsyncError
 
 
@@ -120,5 +126,17 @@ def configured_roots(whole: Location, config: Config) -> Iterator[str]:
 def root_in(whole: Location, store: Location) -> Iterator[str]:
     """Yield the path of a store, if it is in this bucket, in this environment or on the disk."""
     other, path = split(store)
-    if str(other) == str(whole):
+    if is_same(whole, other):
         yield path
+
+
+def is_same(one: Location, other: Location) -> bool:
+    """Tell whether two are the same bucket, environment or disk.
+
+    Buckets of one name at two endpoints are two; where only one endpoint is
+    named, the other may be the same by the variables of boto3.
+    """
+    if isinstance(one, S3Location) and isinstance(other, S3Location):
+        endpoints = {one.access.endpoint_url, other.access.endpoint_url} - {None}
+        return one.bucket == other.bucket and len(endpoints) <= 1
+    return str(one) == str(other)

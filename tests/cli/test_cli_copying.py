@@ -40,6 +40,7 @@ class Stores:
         }
         self._folder = token_hex(6)
         self.bucket = bucket
+        self.endpoint = moto.endpoint
 
     def __call__(self, *words: str, stdin: bytes = b"") -> Run:
         return self.call(*words, stdin=stdin)
@@ -295,3 +296,24 @@ def test_removing_many_asks_on_a_terminal(craftsync: Craftsync) -> None:
     with on_a_terminal(craftsync, 100, "rm", "-ry", "./store/d", answer=b"") as terminal:
         assert terminal.end() == 0
     assert "[y/N]" not in terminal.sent
+
+
+def test_buckets_of_one_name_at_two_endpoints_are_two_stores(
+    stores: Stores, rclone: S3Server
+) -> None:
+    rclone.make_bucket(stores.bucket)
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    one = {"store": "s3", "bucket": stores.bucket, "endpoint_url": stores.endpoint}
+    two = {**one, "endpoint_url": rclone.endpoint, "profile": "two"}
+    stores.call.config.write_text(json.dumps({"environments": {"one": one, "two": two}}))
+    credentials = stores.call.write(
+        "credentials",
+        f"[two]\naws_access_key_id={rclone.access_key}\naws_secret_access_key={rclone.secret_key}\n",
+    )
+    stores.call.environment["AWS_SHARED_CREDENTIALS_FILE"] = str(credentials)
+    stores.call.environment["AWS_CONFIG_FILE"] = os.devnull
+    assert all(key in stores.call.environment for key in keys)
+    assert stores("put", "-", "one:a", stdin=b"content").code == 0
+    assert stores("mv", "one:a", "two:a").code == 0
+    assert stores("cat", "two:a").out == b"content"
+    assert stores("cat", "one:a").code == 3

@@ -197,3 +197,15 @@ def test_many_objects_move_in_groups(open_store: OpenStore) -> None:
     assert not any(each.error for each in outcomes)
     assert len(held(target)) == 230
     assert held(source) == {}
+
+
+def test_object_is_never_moved_onto_itself_by_another_name(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    outer = open_store("directory")
+    put(outer, "models/a")
+    for inner in (DataStore(f"{outer.location}/models"), DataStore(f"file://{outer.location}")):
+        path = "a" if str(inner.location).endswith("models") else "models/a"
+        with pytest.raises(PathRefused, match="itself"):
+            objects.move(outer, "models/a", inner, path)
+    assert held(outer) == {"models/a": b"content"}

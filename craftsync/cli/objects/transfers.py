@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 from craftsync import lookup
 from craftsync.cli.objects.words import LeftOut
 from craftsync.cli.output import Output, reporting
+from craftsync.config import places
 from craftsync.config.addresses import joined, within
 from craftsync.core.model import OWN_FOLDER, Kind, RemoteObject
 from craftsync.engine.report import ActionEvent, Issue, IssueEvent, ProgressEvent
 from craftsync.errors import ObjectNotFound, StoreMissing, UsageError
 from craftsync.local.ignore import CallRules
 from craftsync.lookup import Place
-from craftsync.objects import Outcome
+from craftsync.objects import Outcome, whereabouts
 from craftsync.stores.sources import OnBytes
 
 STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
@@ -113,12 +114,11 @@ class Objects:
 
     def holds(self, place: Place) -> bool:
         """Tell whether a place is in the folder that the word names, which would never end."""
-        same = str(self.place.address.whole) == str(place.address.whole)
-        return (
-            same
-            and not lookup.is_pattern(self.place.path)
-            and within(self.place.address.path, place.address.path) is not None
-        )
+        if lookup.is_pattern(self.place.path) or not places.exists(place.store.location):
+            return False
+        server, folder = whereabouts(self.place.store, self.place.path)
+        other, path = whereabouts(place.store, place.path)
+        return server == other and within(folder.rstrip("/"), path.rstrip("/")) is not None
 
 
 Source = Files | Objects
