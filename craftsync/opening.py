@@ -185,13 +185,20 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
     """Return the pair that a path belongs to, and the path relative to its root (`.` for the root itself).
 
     Without arguments it is the innermost known root around the path or the
-    current directory, or else the only folder of the configuration.
+    current directory, or else the only folder of the configuration. Raises
+    `UsageError` for a path outside of it.
     """
     place = _real_place(path)
     pair = resolve(words, asked) if words else _enclosing(place, asked)
     if place.is_relative_to(pair.root):
         return pair, place.relative_to(pair.root).as_posix()
-    return pair, posixpath.normpath(path)
+    inside = posixpath.normpath(path)
+    if inside.startswith(("../", "/")) or inside == "..":
+        raise UsageError(
+            f"{path} is not in the folder {pair.root}.",
+            remedy="Paths are relative to the folder, or to the current directory inside it.",
+        )
+    return pair, inside
 
 
 def around_all(

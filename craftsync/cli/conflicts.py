@@ -163,7 +163,7 @@ def resolve(
         if not files:
             output.say(_NONE)
         elif output.done and keep != "both" and not flags["dry_run"]:
-            output.say("What went is in the trash: craftsync trash list")
+            output.say("The other versions are in the trash: craftsync trash list")
     return output.exit_code
 
 
@@ -216,7 +216,7 @@ def _found(place: _Place, since: str | None = None) -> list[Conflict]:
 
 def _versions(conflict: Conflict) -> list[str]:
     """Return a line for each of the two versions."""
-    local = _in_words(conflict.local) if conflict.local else "not there any more"
+    local = _in_words(conflict.local) if conflict.local else "deleted since"
     return [
         f"  local   {local}",
         f"  remote  {_in_words(conflict.copy)}, in {shown(conflict.copy.path)},"

@@ -115,7 +115,7 @@ def approve(paths: tuple[str, ...], since: str | None, everything: bool, **flags
 
     PATH is a file, a folder or a glob. With --since only what is held since
     then; WHEN is a date or time, yesterday, or an age such as 2h. One whose file or object is not the one it was when it was held is left,
-    and looked at again. What goes can be got back with `craftsync trash`.
+    and decided anew by the next run. What is deleted can be restored with `craftsync trash`.
     With -n nothing is done, and what would be is listed.
 
     \b

@@ -177,7 +177,7 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
         entry = None
         for entry in wanted.among(session.trash(wanted)):
             if flags["json"]:
-                say_json(entry._asdict())
+                say_json({**entry._asdict(), "time": _time_of(entry.stamp)})
             else:
                 say(f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})")
         if entry is None and not flags["json"]:
@@ -186,6 +186,16 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
             say(f"in all: {holds}")
         if not flags["json"] and (versions := session.in_versions()):
             say(shown(versions))
+
+
+def _time_of(stamp: str) -> str | None:
+    from craftsync.engine.selection import moment_ns
+
+    try:
+        return iso(moment_ns(stamp))
+    except UsageError:
+        # The trash is a folder that anyone can put something into.
+        return None
 
 
 @trash.command(cls=common.Command)

@@ -35,9 +35,9 @@ class Pair:
     reserve: Reserve = field(default_factory=Reserve)
     """Free space that downloads leave alone."""
     retention: Retention = field(default_factory=Retention)
-    """How long the trash keeps what this client displaced."""
+    """How long the trash keeps what this client replaced or deleted."""
     folder: str | None = None
-    """What the configuration calls the pair, if it is in there."""
+    """Its name in the configuration, if it has one."""
 
     @property
     def settings(self) -> Settings:

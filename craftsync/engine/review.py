@@ -179,7 +179,7 @@ class Returning:
             where = "store"
         if where:
             self.report.skipped += 1
-            reason = f"not brought back: the {where} holds something there again"
+            reason = f"not restored: the path exists again in the {where}"
             self.on_event(IssueEvent(Issue.SKIPPED, one.path, reason))
             self.settled.append(one.path)
         return not where
@@ -251,7 +251,7 @@ class Returning:
     def _problem(self, one: Deleted, reason: str) -> None:
         self.report.problems += 1
         self.failed.append(one.path)
-        self.on_event(IssueEvent(Issue.PROBLEM, one.path, f"not brought back: {reason}"))
+        self.on_event(IssueEvent(Issue.PROBLEM, one.path, f"not restored: {reason}"))
 
 
 _RULE = "a person rejected the event that this path was deleted in"

@@ -59,9 +59,9 @@ def entries(
     root: Folder, store: Store, in_bucket: Iterable[TrashEntry] = ()
 ) -> Iterator[TrashEntry]:
     """Yield all kept versions of both sides, newest first; `in_bucket` are those that a bucket keeps by itself."""
-    here = sorted(_in_root(root), key=_age, reverse=True)
-    there = sorted(chain(_in_store(store), in_bucket), key=_age, reverse=True)
-    return heapq.merge(here, there, key=_age, reverse=True)
+    local = sorted(_in_root(root), key=_age, reverse=True)
+    remote = sorted(chain(_in_store(store), in_bucket), key=_age, reverse=True)
+    return heapq.merge(local, remote, key=_age, reverse=True)
 
 
 def bucket_versions(store: Store, prefix: str) -> Iterator[TrashEntry]:
@@ -116,7 +116,7 @@ def _in_store(store: Store) -> Iterator[TrashEntry]:
 class Wanted(NamedTuple):
     """Which kept versions are meant: those of a `Selection` of paths, in a time.
 
-    `since` and `at` are a stamp, its beginning, or a moment in ISO 8601 (UTC):
+    `since` and `at` are a stamp, its beginning, or a date or time in ISO 8601 (UTC):
     not before the one, not after the other.
     """
 
@@ -199,7 +199,7 @@ def in_versions(store: Store, path: str) -> str:
 
 
 def _stamp_of(at: str) -> str:
-    """Return the beginning of a stamp for a stamp, a day, or a moment in ISO 8601."""
+    """Return the beginning of a stamp for a stamp, a day, or a time in ISO 8601."""
     if _STAMP.fullmatch(at):
         return at
     if _BEGINNING.fullmatch(at):
@@ -238,7 +238,7 @@ def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> Attrib
                 offset += len(chunk)
             return Attributes(mtime_of(reader.object))
     except ObjectNotFound as error:
-        raise UsageError(f"{entry.path}: the kept version is gone by now") from error
+        raise UsageError(f"{entry.path}: the kept version was removed since") from error
 
 
 def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
@@ -291,8 +291,8 @@ def purge(root: Folder, store: Store, before: str, is_spared: Callable[[str], bo
 
     What a crash left of versions that were not to be kept goes with it, once as old.
     """
-    here, there = _purge_root(root, before, is_spared), _purge_store(store, before, is_spared)
-    return Purged(here.removed + there.removed, here.spared + there.spared)
+    local, remote = _purge_root(root, before, is_spared), _purge_store(store, before, is_spared)
+    return Purged(local.removed + remote.removed, local.spared + remote.spared)
 
 
 def _purge_root(root: Folder, before: str, is_spared: Callable[[str], bool]) -> Purged:

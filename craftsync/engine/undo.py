@@ -87,8 +87,8 @@ class AsLeft:
         """Return why a path is not taken back, `None` if it is; `found` is what the folder holds."""
         if one.left is None:
             if found is not None:
-                return "the folder holds a file there again"
-            return "the store holds an object there again" if self.store.stat(one.path) else None
+                return "the path exists again in the folder"
+            return "the path exists again in the store" if self.store.stat(one.path) else None
         row = self.baseline.get(one.path)
         if found is None or not self._is_as_left_in_folder(one.left, found, row):
             return "it was changed or deleted in the folder since that run"

@@ -130,7 +130,7 @@ def test_of_several_copies_the_one_to_take_is_named(split: Craftsync) -> None:
 
 def test_of_a_file_that_is_gone_the_copy_can_take_the_place(split: Craftsync) -> None:
     (split.folder / "root/sub/a.txt").unlink()
-    assert "not there any more" in split("conflicts", "list", *PAIR).text
+    assert "deleted since" in split("conflicts", "list", *PAIR).text
     assert split("conflicts", "resolve", "sub/a.txt", "--keep", "remote", *PAIR).code == 0
     settled(split, {"sub/a.txt": "one\nthere\n"})
 

@@ -164,7 +164,7 @@ def test_deletes_of_a_mirror_are_carried_out_and_undone_as_well(craftsync: Craft
     assert set(craftsync.files("store")) == {"kept", "old/00"}
 
 
-@pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", "../old", ".", "a\udcff"])
+@pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", ".", "a\udcff"])
 def test_approving_a_path_that_is_not_held_fails(held: Craftsync, path: str) -> None:
     run = held("deletes", "approve", "old/00", path)
     assert (run.code, "is held" in run.err) == (2, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -89,6 +90,7 @@ def test_a_path_of_which_nothing_is_kept_restores_nothing(deleted: Craftsync) ->
 def test_list_takes_paths(deleted: Craftsync) -> None:
     rows = deleted("trash", "list", "root/d/e", "root/f", "--json").json
     assert sorted(row["path"] for row in rows) == ["d/e/2", "f"]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["time"]) for row in rows)
 
 
 def test_purge_dry_run_lists_versions_to_remove(deleted: Craftsync) -> None:
@@ -121,7 +123,7 @@ def test_restore_takes_one_run_back_by_the_number_that_history_shows(deleted: Cr
     deleted.write("root/d/1", "newer and different")
     run = deleted("trash", "restore", "--run", "2", *PAIR)
     assert run.code == 6
-    assert "not restored: d/1: the folder holds a file there again" in run.text
+    assert "not restored: d/1: the path exists again in the folder" in run.text
     assert run.lines[-1] == "The next run carries it to the store."
     assert restored(deleted) == ["d/1", "d/3.csv", "d/e/2", "f"]
     assert deleted("sync", "root", "./store").code == 0

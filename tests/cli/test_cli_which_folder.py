@@ -71,21 +71,16 @@ def test_of_several_stores_of_the_folder_one_is_to_be_named(linked: Craftsync) -
     assert f"{linked.folder}/other" in run.err
 
 
-READING = ["check", "plan", "history", "why sub/first", "trash list", "deletes list", "scrub"]
-
-
-@pytest.mark.parametrize("command", [*READING, "conflicts list", "push", "pull", "sync", "status"])
-def test_flags_name_the_folder_of_every_command(linked: Craftsync, command: str) -> None:
-    words = command.split()
-    root = str(linked.folder / "by-hand")
-    for place in (("--folder", "two"), ("--root", root, "--store", "./store")):
-        run = linked(*words, *place)
-        assert run.code == 0, run.err
-        named = command != "status" and "--folder" in place
-        assert run.err.startswith("two: ~/two ⇄ ~/stores/two\n") == named
-    assert linked(*words, "--folder", "two", "--root", root).code == 2
-    by_variable = linked(*words, CRAFTSYNC_FOLDER="two")
-    assert (by_variable.code, "two" in by_variable.text + by_variable.err) == (0, True)
+def test_flags_name_the_folder_of_every_command(linked: Craftsync) -> None:
+    place = ("--root", str(linked.folder / "by-hand"), "--store", "./store")
+    for command in ("check", "plan", "why sub/first", "trash list", "conflicts list", "push"):
+        words = command.split()
+        assert linked(*words, *place).code == 0
+        run = linked(*words, "--folder", "two")
+        assert (run.code, run.err.splitlines()[0]) == (0, "two: ~/two ⇄ ~/stores/two")
+    assert linked("status", "--folder", "two").code == 0
+    assert linked("sync", "--folder", "two", *place).code == 2
+    assert linked("sync", CRAFTSYNC_FOLDER="two").err == "two: ~/two ⇄ ~/stores/two\n"
 
 
 def test_words_go_before_variables_and_not_beside_flags(linked: Craftsync) -> None:
@@ -125,6 +120,27 @@ def test_a_daemon_is_steered_from_inside_its_folder(linked: Craftsync) -> None:
         assert run.code == 5
         assert "craftsync stop ends it" in run.err
         assert here("stop").text == f"{linked.folder}/by-hand: stopped\n"
+
+
+def test_outside_of_any_folder_every_configured_one_is_meant(linked: Craftsync) -> None:
+    with running(linked) as daemon:
+        daemon.until_logged("one: watching; the store is ")
+        daemon.until_logged("two: watching; the store is ")
+        both = [f"{linked.folder}/one", f"{linked.folder}/two"]
+        for command, done in (("pause", "paused"), ("resume", "resumed"), ("stop", "stopped")):
+            run = linked(command)
+            assert (run.code, run.lines) == (0, [f"{root}: {done}" for root in both])
+    assert {facts["folder"] for facts in json.loads(linked("status", "--json").out)} == {
+        *("one", "two"),
+        None,
+    }
+
+
+def test_path_outside_of_the_folder_is_refused(linked: Craftsync) -> None:
+    here = inside(linked, "two/sub")
+    for command in ("history", "why", "scrub", "trash restore", "conflicts show", "deletes reject"):
+        run = here(*command.split(), "../../one-of-none")
+        assert (run.code, f"is not in the folder {linked.folder}/two" in run.err) == (2, True)
 
 
 @pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": "/nowhere"}], ids=["hand", "service"])
