@@ -17,8 +17,10 @@ from tempfile import TemporaryDirectory
 
 from benchmarks import servers, workloads
 from benchmarks.measure import Sample, run
-from benchmarks.tools import Command, Tool, all_tools
+from benchmarks.tools import Command, Tool, all_tools, craftsync_alone, tools_at_distance
 
+_FAR_SECONDS = 0.03
+"""How much longer each request takes to a server behind a network."""
 PAGE = 1000
 """The most objects on one page of an S3 listing."""
 Round = Callable[[Tool], Sample | None]
@@ -104,8 +106,8 @@ def measure(
     return samples
 
 
-def upload(name: str, shape: Shape, timeout: float) -> Scenario:
-    """Bring files into a bucket that holds none of them."""
+def upload(name: str, shape: Shape, timeout: float, delay: float = 0.0) -> Scenario:
+    """Bring files into a bucket that holds none of them; each request takes `delay` seconds longer to the server."""
 
     @contextmanager
     def opened(work: Path) -> Iterator[Round]:
@@ -114,22 +116,23 @@ def upload(name: str, shape: Shape, timeout: float) -> Scenario:
         with (
             served_folder() as served,
             servers.rclone_serve(served, work / "server.log") as endpoint,
+            _far(endpoint, delay, work) as far,
         ):
 
             def once(tool: Tool) -> Sample:
                 bucket, home = bench.fresh("bucket"), bench.home()
                 servers.make_folders(endpoint, home, skeleton, bucket)
                 with own_folder(source, home / "shelf"):
-                    sample = bench.time(tool.upload(source, bucket), endpoint, home)
+                    sample = bench.time(tool.upload(source, bucket), far, home)
                 return counted(sample, source, served / bucket)
 
             yield once
 
-    return Scenario(name, shape.folders * shape.files, "files", opened)
+    return Scenario(name, shape.folders * shape.files, "files", opened, tools=_tools_for(delay))
 
 
-def download(name: str, shape: Shape, timeout: float) -> Scenario:
-    """Bring the objects of a bucket into an empty folder."""
+def download(name: str, shape: Shape, timeout: float, delay: float = 0.0) -> Scenario:
+    """Bring the objects of a bucket into an empty folder; each request takes `delay` seconds longer to the server."""
 
     @contextmanager
     def opened(work: Path) -> Iterator[Round]:
@@ -138,18 +141,63 @@ def download(name: str, shape: Shape, timeout: float) -> Scenario:
         with (
             served_folder() as served,
             servers.rclone_serve(served, work / "server.log") as endpoint,
+            _far(endpoint, delay, work) as far,
         ):
             shutil.move(source, served / "bucket")
 
             def once(tool: Tool) -> Sample:
                 target = work / bench.fresh("target")
                 target.mkdir()
-                sample = bench.time(tool.download(target, "bucket"), endpoint, bench.home())
+                sample = bench.time(tool.download(target, "bucket"), far, bench.home())
                 return counted(sample, served / "bucket", target)
 
             yield once
 
-    return Scenario(name, shape.folders * shape.files, "files", opened)
+    return Scenario(name, shape.folders * shape.files, "files", opened, tools=_tools_for(delay))
+
+
+def renames(name: str, shape: Shape, timeout: float, delay: float) -> Scenario:
+    """Rename the only folder of a root and bring that to the bucket; the bytes stay where they are."""
+
+    @contextmanager
+    def opened(work: Path) -> Iterator[Round]:
+        bench = Bench.at(work, timeout)
+        with (
+            served_folder() as served,
+            servers.rclone_serve(served, work / "server.log") as endpoint,
+            _far(endpoint, delay, work) as far,
+        ):
+
+            def once(tool: Tool) -> Sample:
+                bucket, home, root = bench.fresh("bucket"), bench.home(), work / bench.fresh("root")
+                files = {"folders": shape.folders, "files": shape.files, "size": shape.size}
+                workloads.random_files(root / "old", **files)
+                skeleton = workloads.skeleton(root, home / "skeleton")
+                (skeleton / "old").rename(skeleton / "new")
+                servers.make_folders(endpoint, home, skeleton, bucket)
+                bench.time(tool.upload(root, bucket), endpoint, home)
+                (root / "old").rename(root / "new")
+                sample = bench.time(tool.upload(root, bucket), far, home)
+                return counted(sample, root / "new", served / bucket / "new")
+
+            yield once
+
+    amount = shape.folders * shape.files
+    return Scenario(name, amount, "renames", opened, tools=craftsync_alone)
+
+
+@contextmanager
+def _far(endpoint: str, delay: float, work: Path) -> Iterator[str]:
+    """Yield the address of a server so many seconds away."""
+    if not delay:
+        yield endpoint
+        return
+    with servers.delayed(endpoint, delay, work / "delay.log") as address:
+        yield address
+
+
+def _tools_for(delay: float) -> Callable[[], list[Tool]]:
+    return tools_at_distance if delay else all_tools
 
 
 def nothing_to_do(name: str, count: int, timeout: float, *, most_runs: int = 100) -> Scenario:
@@ -223,6 +271,8 @@ def all_scenarios(*, quick: bool) -> list[Scenario]:
     """Return what is measured, in the order of docs/benchmarks.md; `quick` is a small form of each."""
     small = Shape(folders=5 if quick else 50, files=100, size=4 << 10)
     large = Shape(folders=1, files=4, size=(8 if quick else 128) << 20)
+    far_small = replace(small, folders=5 if quick else 30)
+    far_large = replace(large, files=1, size=(16 if quick else 512) << 20)
     many, most = (2_000, 10_000) if quick else (200_000, 1_000_000)
     return [
         upload("upload-small", small, 120),
@@ -233,6 +283,11 @@ def all_scenarios(*, quick: bool) -> list[Scenario]:
         nothing_to_do("million", most, 600, most_runs=1),
         start_up("start-up"),
         one_file("one-file"),
+        upload("upload-small-far", far_small, 300, _FAR_SECONDS),
+        download("download-small-far", far_small, 300, _FAR_SECONDS),
+        upload("upload-large-far", far_large, 300, _FAR_SECONDS),
+        download("download-large-far", far_large, 300, _FAR_SECONDS),
+        renames("renames-far", far_small, 300, _FAR_SECONDS),
     ]
 
 

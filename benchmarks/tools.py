@@ -48,16 +48,16 @@ def _craftsync() -> Tool:
     )
 
 
-def _rclone() -> Tool:
+def _rclone(name: str = "rclone", at_once: int = 16) -> Tool:
     program = str(BIN / "rclone")
     # With the provider `Other`, rclone pages by `marker` and loops for ever on
     # servers that ignore it; `Rclone` is the provider for `rclone serve s3`.
     remote = [
         *("--s3-provider", "Rclone", "--s3-env-auth"),
-        *("--transfers", "16", "--checkers", "16", "--fast-list"),
+        *("--transfers", str(at_once), "--checkers", str(at_once), "--fast-list"),
     ]
     return Tool(
-        name="rclone",
+        name=name,
         version=[program, "version"],
         upload=lambda folder, bucket: [program, "copy", str(folder), f":s3:{bucket}", *remote],
         download=lambda folder, bucket: [program, "copy", f":s3:{bucket}", str(folder), *remote],
@@ -108,6 +108,15 @@ def _aws() -> Tool:
 
 def all_tools() -> list[Tool]:
     return [_craftsync(), _rclone(), _s5cmd(), _aws()]
+
+
+def tools_at_distance() -> list[Tool]:
+    """Return the tools for a store behind a network: with rclone at 64 transfers, too."""
+    return [_craftsync(), _rclone(), _rclone("rclone, 64 transfers", 64), _s5cmd(), _aws()]
+
+
+def craftsync_alone() -> list[Tool]:
+    return [_craftsync()]
 
 
 def version_of(tool: Tool) -> str:
