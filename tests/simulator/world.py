@@ -232,9 +232,9 @@ class World:
 
     def _let_hear(self, client: Client, act: Act) -> None:
         if client.life is not None:
-            client.life.receive_once(act.path, gone=act.what != "write")
+            client.life.hear(act.path, gone=act.what != "write")
             if act.what == "move":
-                client.life.receive_once(act.target, gone=False)
+                client.life.hear(act.target, gone=False)
 
     def person(
         self, side: str, path: str, content: bytes | None, *, in_place: bool = False
