@@ -140,6 +140,7 @@ paths_argument = click.argument("paths", nargs=-1, metavar="[PATH]...", callback
 
 def when_option(flag: str, help: str) -> Decorator[Any]:
     """Return a flag for a date or time, `yesterday` or an age; its value is a date or time in UTC."""
+    help = f"{help} Such as 2026-11-29, 2026-11-29T14:00, yesterday or 2h."
     return click.option(flag, metavar="WHEN", callback=_in_utc, help=help)
 
 

@@ -58,7 +58,7 @@ _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
 class FolderCarrier(Carrier):
     """Carries out steps between one root and one store.
 
-    `keep` names this run in both trashes. `dry_run` stops after settling.
+    `trash_stamp` names this run in both trashes. `dry_run` stops after settling.
     `strict` carries out a step only if it is still exactly what was planned.
     `store_trash` is what the store keeps, and not `AUTO`.
     """
@@ -70,7 +70,7 @@ class FolderCarrier(Carrier):
     upload_limiter: Limiter
     intents: Intents
     arrivals: Arrivals
-    keep: str
+    trash_stamp: str
     dry_run: bool = False
     strict: bool = False
     store_trash: StoreTrash = StoreTrash.ALL
@@ -93,8 +93,8 @@ class FolderCarrier(Carrier):
     def has_temporary(self, name: str) -> bool:
         return self.root.has_temporary(name)
 
-    def kept_under(self, keep: str) -> Carrier:
-        return replace(self, keep=keep)
+    def with_trash_stamp(self, trash_stamp: str) -> Carrier:
+        return replace(self, trash_stamp=trash_stamp)
 
     def cancel(self) -> None:
         """End the transfers under way as soon as they ask for more bytes."""
@@ -203,7 +203,7 @@ class FolderCarrier(Carrier):
 
     @property
     def _keep_in_store(self) -> str | None:
-        return None if self.store_trash is StoreTrash.OFF else self.keep
+        return None if self.store_trash is StoreTrash.OFF else self.trash_stamp
 
     def _keeping(self, keep: str | None, task: Task, displace: Callable[..., T]) -> tuple[T, bool]:
         """Displace an object and return whether a copy was to be kept: always, unless a person approved otherwise."""
@@ -218,7 +218,7 @@ class FolderCarrier(Carrier):
         """Return what the store's trash now holds of this run; a bucket's own versions are not in it."""
         if displaced is None or not self._keep_in_store or self.store.features.keeps_versions:
             return ()
-        return (KeptVersion("store", self.keep, displaced.path, displaced.size),)
+        return (KeptVersion("store", self.trash_stamp, displaced.path, displaced.size),)
 
     def _send(
         self,
@@ -254,7 +254,7 @@ class FolderCarrier(Carrier):
         assert action.remote is not None
         fetched = self._fetched(action.remote, task, task.partial)
         size = action.remote.size
-        return Staged(action, fetched.take(), fetched.found, fetched.digest, size, self.keep)
+        return Staged(action, fetched.take(), fetched.found, fetched.digest, size, self.trash_stamp)
 
     def _fetched(
         self, remote: RemoteObject, task: Task, partial: PartialDownload | None
@@ -274,7 +274,7 @@ class FolderCarrier(Carrier):
                 action.path,
                 expect=action.local,
                 mtime_ns=mtime_of(remote),
-                keep=staged.keep,
+                keep=staged.trash_stamp,
             )
         except PathBusy as error:
             return Outcome(action, Status.SKIPPED, str(error))
@@ -283,7 +283,7 @@ class FolderCarrier(Carrier):
         finally:
             staged.temporary.discard()
         row = self.settler.baseline_row(local, remote, staged.digest, placed=True)
-        kept = _kept_in_root(action.local, staged.keep)
+        kept = _kept_in_root(action.local, staged.trash_stamp)
         return Outcome(action, Status.DONE, action.rule, rows=(row,), bytes=staged.bytes, kept=kept)
 
     def _delete_remote(self, action: Action, task: Task) -> Outcome:
@@ -297,8 +297,8 @@ class FolderCarrier(Carrier):
         assert action.local is not None
         if self.store.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
-        self.root.displace(action.path, expect=action.local, keep=self.keep)
-        kept = _kept_in_root(action.local, self.keep)
+        self.root.displace(action.path, expect=action.local, keep=self.trash_stamp)
+        kept = _kept_in_root(action.local, self.trash_stamp)
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _move_remote(self, action: Action, task: Task) -> Outcome:
@@ -429,14 +429,14 @@ class FolderCarrier(Carrier):
             return local
         self.root.sync()
         return self.root.place(
-            temporary, copy, expect=None, mtime_ns=mtime_of(found), keep=self.keep
+            temporary, copy, expect=None, mtime_ns=mtime_of(found), keep=self.trash_stamp
         )
 
 
-def _kept_in_root(displaced: LocalFile | None, keep: str) -> tuple[KeptVersion, ...]:
+def _kept_in_root(displaced: LocalFile | None, trash_stamp: str) -> tuple[KeptVersion, ...]:
     if displaced is None:
         return ()
-    return (KeptVersion("root", keep, displaced.path, displaced.size),)
+    return (KeptVersion("root", trash_stamp, displaced.path, displaced.size),)
 
 
 def _is_own_upload(action: Action) -> bool:

@@ -250,7 +250,7 @@ class Executor:
         with self._state.transaction():
             steps = self._state.plan.take_in(actions)
         # A path may have had a step in this run: what that replaced must stay in the trash.
-        carrier = self._carrier.kept_under(stamp(self._clock))
+        carrier = self._carrier.with_trash_stamp(stamp(self._clock))
         self._listener.more(totals_of(actions))
         for step in steps:
             self._added[step.action.path] = _Added(_size(step.action), carrier)
@@ -399,7 +399,9 @@ class Executor:
                 self._state.held.add_archived(waiting, ARCHIVED, mode, now)
             self._state.note_kept([version for o in finished for version in o.kept], now)
             if self._limit is not None:
-                note_deletes(self._state.events, finished, self._limit, self._carrier.keep, now)
+                note_deletes(
+                    self._state.events, finished, self._limit, self._carrier.trash_stamp, now
+                )
             self._note_run(finished, now)
             for outcome in finished:
                 if outcome.status is Status.DONE and outcome.bytes > WHOLE:

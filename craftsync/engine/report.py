@@ -361,7 +361,7 @@ class Staged(NamedTuple):
     remote: RemoteObject
     digest: bytes
     bytes: int
-    keep: str
+    trash_stamp: str
     """Names in the trash what it replaces."""
 
     @property

@@ -53,7 +53,7 @@ class Round(ABC):
 
     @abstractmethod
     def carrier(
-        self, tally: Tally, keep: str, *, strict: bool
+        self, tally: Tally, trash_stamp: str, *, strict: bool
     ) -> AbstractContextManager[Carrier]: ...
 
     @abstractmethod
@@ -106,14 +106,14 @@ class Round(ABC):
 
         `approved`: a person has seen why its steps were held.
         """
-        options, keep = self.options, stamp(self.clock)
+        options, trash_stamp = self.options, stamp(self.clock)
         is_a_persons_word = strict or options.force_delete
         if deletes and not options.dry_run:
             self.confirm()
         if deletes and not is_a_persons_word:
             with self.state.transaction():
-                self.state.cut_off.delete_under(keep)
-        with self.carrier(tally, keep, strict=strict) as carrier:
+                self.state.cut_off.delete_under(trash_stamp)
+        with self.carrier(tally, trash_stamp, strict=strict) as carrier:
             executor = Executor(
                 state=self.state,
                 carrier=carrier,
@@ -179,7 +179,7 @@ class FolderRound(Round):
         confirm_store(self.store, self.state, mark=False)
 
     @contextmanager
-    def carrier(self, tally: Tally, keep: str, *, strict: bool) -> Iterator[Carrier]:
+    def carrier(self, tally: Tally, trash_stamp: str, *, strict: bool) -> Iterator[Carrier]:
         options = self.options
         upload = Limiter(options.upload_rate, self.clock)
         download = Limiter(options.download_rate, self.clock)
@@ -196,7 +196,7 @@ class FolderRound(Round):
                 upload,
                 self.state.intents,
                 self.state.arrivals,
-                keep=keep,
+                trash_stamp=trash_stamp,
                 dry_run=options.dry_run,
                 strict=strict,
                 store_trash=trash,

@@ -250,7 +250,7 @@ class Carrier(ABC):
     """A step of so many bytes, or fewer, may share the control thread."""
     changed: ClassVar[str]
     """What is reported of a path whose object is another by now."""
-    keep: str
+    trash_stamp: str
     """The name of this run in the trash."""
 
     @property
@@ -267,7 +267,7 @@ class Carrier(ABC):
         """Do one step, or the half of it that a folder's disk has to see before the other."""
 
     @abstractmethod
-    def kept_under(self, keep: str) -> Carrier:
+    def with_trash_stamp(self, trash_stamp: str) -> Carrier:
         """Return the same with another name in the trash."""
 
     @abstractmethod

@@ -61,7 +61,7 @@ class Proof(NamedTuple):
 class CopyCarrier(Carrier):
     """Carries out steps from one store to another.
 
-    `keep` names this run in the target's trash; operation ids are made from
+    `trash_stamp` names this run in the target's trash; operation ids are made from
     `name`, which is the migration's. With `server_side` the target copies by
     itself. A dry run stops after looking.
     """
@@ -72,7 +72,7 @@ class CopyCarrier(Carrier):
     outgoing: Limiter
     room: MemoryBudget
     keeping: PropertyPolicy
-    keep: str
+    trash_stamp: str
     name: str
     verify: Verify = Verify.CHECKSUM
     no_overwrite: bool = False
@@ -91,8 +91,8 @@ class CopyCarrier(Carrier):
     def stores(self) -> Sequence[Store]:
         return (self.source, self.target)
 
-    def kept_under(self, keep: str) -> CopyCarrier:
-        return replace(self, keep=keep)
+    def with_trash_stamp(self, trash_stamp: str) -> CopyCarrier:
+        return replace(self, trash_stamp=trash_stamp)
 
     def refused(self, action: Action, error: PathError) -> Outcome:
         it = "a kept version of it" if action.kind is Kind.DELETE_REMOTE else "it"
@@ -135,7 +135,7 @@ class CopyCarrier(Carrier):
             return Outcome(action, Status.PLANNED, action.rule)
         if self.source.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
-        self.target.delete(action.path, expect=action.remote, keep=self.keep)
+        self.target.delete(action.path, expect=action.remote, keep=self.trash_stamp)
         kept = self._kept(action)
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
@@ -164,7 +164,7 @@ class CopyCarrier(Carrier):
         target = action.remote
         if target is None or self.target.features.keeps_versions:
             return ()
-        return (KeptVersion("store", self.keep, target.path, target.size),)
+        return (KeptVersion("store", self.trash_stamp, target.path, target.size),)
 
     def _copied_by_server(
         self, source: RemoteObject, target: RemoteObject | None, journal: UploadJournal | None
@@ -175,7 +175,7 @@ class CopyCarrier(Carrier):
             origin,
             source,
             expect=_expect(target),
-            keep=None if target is None else self.keep,
+            keep=None if target is None else self.trash_stamp,
             journal=journal,
             storage_class=self.keeping.class_of_copy(source),
         )
@@ -195,7 +195,7 @@ class CopyCarrier(Carrier):
             content,
             expect=_expect(target),
             operation=self.operation(source),
-            keep=None if target is None else self.keep,
+            keep=None if target is None else self.trash_stamp,
         )
         checked = is_md5(written.version) and written.version == content.md5
         how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
@@ -214,7 +214,7 @@ class CopyCarrier(Carrier):
             stream,
             expect=_expect(target),
             operation=self.operation(source),
-            keep=None if target is None else self.keep,
+            keep=None if target is None else self.trash_stamp,
             journal=journal,
         )
         stream.verify()

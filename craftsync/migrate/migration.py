@@ -273,7 +273,7 @@ class CopyRound(Round):
         confirm(self.sides.source, self.sides.target, self.sides.state, mark=False)
 
     @contextmanager
-    def carrier(self, tally: Tally, keep: str, *, strict: bool) -> Iterator[Carrier]:
+    def carrier(self, tally: Tally, trash_stamp: str, *, strict: bool) -> Iterator[Carrier]:
         sides, asked, server_side = self.sides, self.asked, self._by_server()
         addresses = f"{sides.source.location}\0{sides.target.location}"
         carrier = CopyCarrier(
@@ -283,7 +283,7 @@ class CopyRound(Round):
             Limiter(self.options.upload_rate, self.clock),
             MemoryBudget(_ROOM),
             self._keeping(),
-            keep=keep,
+            trash_stamp=trash_stamp,
             name=hashlib.sha256(addresses.encode()).hexdigest(),
             verify=asked.verify,
             no_overwrite=asked.no_overwrite,

@@ -351,8 +351,8 @@ MUTATIONS = (
     Mutation(
         "what a store that kept none reports is kept on Craft AI only with a copy",
         None,
-        "return None if self.store_trash is StoreTrash.OFF else self.keep",
-        "return None if self.store_trash is not StoreTrash.ALL else self.keep",
+        "return None if self.store_trash is StoreTrash.OFF else self.trash_stamp",
+        "return None if self.store_trash is not StoreTrash.ALL else self.trash_stamp",
         ("test_costly_store_keeps_deletes",),
     ),
     Mutation(
