@@ -1,7 +1,6 @@
-"""What could keep craftsync from working here, found before it does: `examination.examine` is the door.
+"""Finds what could keep craftsync from working here; the entry point is `examination.examine`.
 
 A check is a small function that takes one subject (the machine, a folder, an
-open store) and yields findings; each kind of subject has its checks in one
-tuple, and adding a check is adding its function there. Nothing here decides
-anything about a run, and nothing examined is left otherwise than it was.
+open store) and yields findings; each kind of subject has a tuple of checks, to
+which new ones are added. Checks change nothing, and runs do not depend on them.
 """

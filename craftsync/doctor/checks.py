@@ -1,6 +1,6 @@
-"""Checks of the machine, of a folder, and of the platform's answers.
+"""Checks of the machine, of a folder, and of the platform's responses.
 
-A check that needs files uses `.craftsync`, where there is one.
+A check that needs files uses `.craftsync`, if it exists.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NETWORK = {
 
 
 def kind_of(folder: Path) -> str:
-    """Return the type of the filesystem a folder lies on, such as "ext4" or "nfs4"."""
+    """Return the filesystem type of a folder, such as "ext4" or "nfs4"."""
     place = os.path.realpath(folder)
     kind, depth = "unknown", -1
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
@@ -51,7 +51,7 @@ def kind_of(folder: Path) -> str:
 
 
 def is_network(kind: str) -> bool:
-    """Tell whether other machines can change what lies on a filesystem of this type."""
+    """Return whether other machines can change files on a filesystem of this type."""
     return kind in _NETWORK
 
 
@@ -60,12 +60,12 @@ def _contains(point: str, place: str) -> bool:
 
 
 def _unescaped(field: str) -> str:
-    """Return a field with its octal escapes (for blanks and the backslash) resolved."""
+    """Return a field with its octal escapes (of blanks and backslashes) decoded."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 
-_LITTLE_ROOM = 256 << 20
-"""Bytes; a download needs room for the new file beside the old one."""
+_LOW_SPACE = 256 << 20
+"""Bytes; a download needs space for the new file beside the old one."""
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
@@ -99,9 +99,9 @@ def _filesystem(folder: Path) -> Iterator[Finding]:
 def _room(folder: Path) -> Iterator[Finding]:
     facts = os.statvfs(folder)
     free = facts.f_bavail * facts.f_frsize
-    # Btrfs and others make inodes as they need them, and say that there are none.
+    # Btrfs and others create inodes on demand, and report none.
     without_inodes = facts.f_files > 0 and facts.f_favail == 0
-    if free < _LITTLE_ROOM or without_inodes:
+    if free < _LOW_SPACE or without_inodes:
         yield warning("room", f"{free >> 20} MiB are left", "Make room before large files arrive.")
     else:
         yield ok(
@@ -115,7 +115,7 @@ def _unnamed_files(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         yield note(
             "unnamed files",
-            f"not to be had here ({error.strerror}): temporary files get names in {OWN_FOLDER}/tmp",
+            f"not supported here ({error.strerror}): temporary files get names in {OWN_FOLDER}/tmp",
         )
     else:
         yield ok("unnamed files", "a crash leaves no half-written file behind (O_TMPFILE)")
@@ -186,13 +186,13 @@ def _opened(folder: Path) -> Iterator[int]:
 DISK_CHECKS: tuple[Check[Path], ...] = (
     *(_filesystem, _room, _unnamed_files, _timestamps, _durability, _names),
 )
-"""Of any folder that holds files of its user."""
+"""Checks of any folder with the user's files."""
 
 ROOT_CHECKS: tuple[Check[Path], ...] = (_folder, *DISK_CHECKS)
 
 
 def count_folders(root: Path, *, most: int) -> int:
-    """Return how many folders a root has, itself included and craftsync's own left out; stops at `most`."""
+    """Return the number of folders in a root, including itself but not craftsync's own; stops at `most`."""
     waiting, count = [str(root)], 0
     while waiting and count < most:
         count += 1
@@ -209,12 +209,12 @@ _INOTIFY = Path("/proc/sys/fs/inotify")
 _ENOUGH_WATCHES = 524_288
 _MOST_FOLDERS = 2_000_000
 _ENOUGH_FILES = 1024
-"""Open files. Sixteen transfers and the folders around them need some two hundred."""
+"""Open files. Sixteen transfers with their folders need about two hundred."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is examined of this machine, beside itself. `broken` is why the configuration is empty."""
+    """The settings of this machine to examine. `broken` is why the configuration could not be read."""
 
     config: Config
     broken: ConfigError | None
@@ -240,7 +240,7 @@ def _versions(machine: Machine) -> Iterator[Finding]:
 
 
 def _craft_ai_sdk(machine: Machine) -> Iterator[Finding]:
-    """Examine the platform's SDK where it is to be used."""
+    """Check the platform's SDK, if it is used."""
     environments = machine.config.environments.values()
     if not any(getattr(each, "transport", None) is Transport.SDK for each in environments):
         return
@@ -315,7 +315,7 @@ def _watches(machine: Machine) -> Iterator[Finding]:
     allowed = _limit("max_user_watches")
     folders = sum(count_folders(root, most=_MOST_FOLDERS) for root in machine.roots)
     detail = f"{allowed} folders can be watched by each user; the roots examined have {folders}"
-    # Editors and desktops take from the same number.
+    # Editors and desktops use the same quota.
     if folders > 0.8 * allowed:
         yield warning(
             "watches", detail, _sysctl("max_user_watches", max(2 * folders, _ENOUGH_WATCHES))
@@ -363,7 +363,7 @@ MACHINE_CHECKS: tuple[Check[Machine], ...] = (
 
 
 def _required() -> list[str]:
-    """Return the packages craftsync cannot do without, as its own metadata names them."""
+    """Return craftsync's required packages from its metadata."""
     wanted = (text for text in requires("craftsync") or () if "extra ==" not in text)
     return [re.split(r"[^\w.-]", text)[0] for text in wanted]
 
@@ -389,7 +389,7 @@ def _sysctl(name: str, value: int) -> str:
 
 
 def _contract(location: CraftAiLocation) -> Iterator[Finding]:
-    """Report what has changed in the platform's API. That is a warning: `transport: sdk` still reaches it."""
+    """Report changes of the platform's API, as warnings, because `transport: sdk` still works."""
     from craftsync.stores.craftai.contract import check_contract
 
     for found in check_contract(access_to(location)):

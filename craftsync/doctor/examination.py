@@ -1,4 +1,4 @@
-"""Which subjects are examined, and in which order."""
+"""Examines the machine, folders and stores in order."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def examine(
     state_dir: Path,
     access: S3Access,
 ) -> Iterator[Finding]:
-    """Examine this machine, then the store a word names; without one, every root and store of the config.
+    """Examine this machine, then the store `word`, or without one every folder and store of the configuration.
 
-    Raises nothing that a check could meet: what goes wrong is a finding.
+    Errors become findings and are not raised.
     """
     config, broken = _loaded(config_file)
     roots = {} if word is not None else {name: each.root for name, each in config.folders.items()}
@@ -49,13 +49,13 @@ def examine(
 
 
 def _trash(name: str, config: Config, state_dir: Path, access: S3Access) -> Iterator[Finding]:
-    """Report what the trash of a linked folder holds of this client, and how to bound it."""
+    """Report the size of this client's trash for a linked folder, and how to limit it."""
     each = config.folders[name]
     try:
         address = places.address_of(places.resolve(each.environment, config, access))
         found = holdings_of(str(places.real(each.root)), address, state_dir, config.retention)
     except CraftsyncError:
-        return  # That is a finding of the store or of the state.
+        return  # The checks of the store or of the state report it.
     if not found["files"]:
         return
     holds = f"holds {found['files']} version(s) ({found['bytes']} bytes) that this client replaced or deleted"
@@ -84,7 +84,7 @@ def _named_store(
     try:
         location = places.resolve(word, config, access)
     except UsageError as error:
-        # In a configuration that cannot be read, nobody knows what is missing.
+        # Without a readable configuration, an unknown name is no finding.
         if broken is None:
             yield failed(word, error)
     except CraftsyncError as error:
@@ -94,9 +94,9 @@ def _named_store(
 
 
 def tried(location: Location) -> Iterator[Finding]:
-    """Examine whether a store can be worked with: does it answer, list, and take and delete an object.
+    """Examine whether a store is usable: reachable, listable and writable.
 
-    Raises nothing that a check could meet.
+    Errors become findings and are not raised.
     """
     try:
         with _without_trace(location), opening.open_store(location, create=False) as opened:
@@ -119,14 +119,14 @@ def _store(word: str, location: Location) -> Iterator[Finding]:
 
 @contextmanager
 def _without_trace(location: Location) -> Iterator[None]:
-    """Remove what a directory store made for itself meanwhile, if nobody had used it before."""
+    """Remove the own folder that the checks created in a directory store that was never used."""
     if not isinstance(location, DirectoryLocation) or (location.path / OWN_FOLDER).exists():
         yield
         return
     try:
         yield
     finally:
-        # With a mark in it, the store has come into use meanwhile.
+        # With an identity file, another process has started to use the store.
         if not (location.path / STORE_MARK).exists():
             own = location.path / OWN_FOLDER
             (own / "commit-lock").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a check found, how grave it is, and what to do about it."""
+"""Findings of checks, with severity and remedy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from craftsync.errors import CraftsyncError, StoreDenied, StoreMissing, StoreUna
 
 Subject = TypeVar("Subject")
 
-_GRAVEST_FIRST = (78, 7, 3, 5, 2, 1)
-"""The exit codes an error can have. A configuration that cannot be read hides all that is in it."""
+_BY_SEVERITY = (78, 7, 3, 5, 2, 1)
+"""The exit codes of errors. An unreadable configuration comes first, because it hides everything in it."""
 
 _WHOLE_STORE = (StoreDenied, StoreMissing, StoreUnavailable)
-"""A store that answers one question so would answer the next one alike, each time after a wait."""
+"""After one of these errors every other check of the store would fail the same way, after a wait."""
 
 
 class Level(StrEnum):
-    """How grave a finding is. Only an error keeps craftsync from doing its work."""
+    """The severity of a finding. Only an error keeps craftsync from working."""
 
     OK = "ok"
     NOTE = "note"
@@ -27,7 +27,7 @@ class Level(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at. `exit_code` is what an error ends the command with."""
+    """One result of a check. `exit_code` is the exit code of the command for an error."""
 
     name: str
     level: Level
@@ -61,26 +61,26 @@ def warning(name: str, detail: str, remedy: str) -> Finding:
 
 
 def failed(name: str, error: Exception) -> Finding:
-    """Return the finding an exception stands for."""
+    """Return the finding for an exception."""
     if isinstance(error, CraftsyncError):
         return Finding(name, Level.ERROR, str(error), error.remedy, error.exit_code)
     if isinstance(error, OSError):
         return Finding(name, Level.ERROR, f"{error.strerror or error}", "", 1)
-    remedy = "This is a fault of craftsync: please report it with this line."
+    remedy = "This is a bug of craftsync: please report it with this line."
     return Finding(name, Level.ERROR, f"the check failed ({error!r})", remedy, 1)
 
 
 def examined(label: str, subject: Subject, checks: Iterable[Check[Subject]]) -> Iterator[Finding]:
-    """Run the checks on a subject; yields what they find under `label: name`.
+    """Run the checks on a subject and yield their findings as `label: name`.
 
-    A check that fails is a finding of its own name. After one that found the
-    whole store unusable the others are not run.
+    A check that raises yields a finding with its name. After an error that makes
+    the whole store unusable, the remaining checks are skipped.
     """
     for check in checks:
         try:
             for finding in check(subject):
                 yield finding._replace(name=f"{label}: {finding.name}" if label else finding.name)
-        except Exception as error:  # noqa: BLE001 (whatever goes wrong is what was to be found)
+        except Exception as error:  # noqa: BLE001 (any error is a finding)
             name = check.__name__.replace("_", " ").strip()
             yield failed(f"{label}: {name}" if label else name, error)
             if isinstance(error, _WHOLE_STORE):
@@ -88,6 +88,6 @@ def examined(label: str, subject: Subject, checks: Iterable[Check[Subject]]) -> 
 
 
 def exit_code_of(findings: Iterable[Finding]) -> int:
-    """Return the exit code of the gravest error; 0 when there is none."""
+    """Return the exit code of the most severe error; 0 without errors."""
     codes = {finding.exit_code or 1 for finding in findings if finding.level is Level.ERROR}
-    return next((code for code in _GRAVEST_FIRST if code in codes), 1 if codes else 0)
+    return next((code for code in _BY_SEVERITY if code in codes), 1 if codes else 0)

@@ -1,7 +1,7 @@
-"""Checks of one open store: is it there, may it be written, what does it promise.
+"""Checks of one open store: whether it is reachable and writable, and its features.
 
-Knows the contract of `stores.base` and no kind of store. What is written is
-below `.craftsync/probe/` and is removed again.
+Uses only the contract of `stores.base`. Objects are written below
+`.craftsync/probe/` and deleted again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SIGNATURE_NS = 300 * 1_000_000_000
 
 _UPLOADS = 10_000
 _SIZED = 20
-"""Uploads whose parts are added up, at one request each."""
+"""Uploads whose size is determined, with one request each."""
 _LIFECYCLE = (
     "craftsync resumes or aborts those it has recorded, in its next run, and no others: they may be"
     " another program's. To end them by themselves, add a lifecycle rule to the bucket that aborts"
@@ -43,7 +43,7 @@ _ONE_WRITER = (
 
 @dataclass(slots=True)
 class OpenStore:
-    """A store under examination. `writable` is known once it was tried."""
+    """A store under examination. `writable` is set by the check that writes."""
 
     store: Store
     clock: Clock
@@ -51,7 +51,7 @@ class OpenStore:
 
 
 class Promise(NamedTuple):
-    """A fact of `Features` in plain words: what it gives, and what is so without it."""
+    """A feature of `Features` in plain words: what it gives, and what happens without it."""
 
     fact: str
     kept: str
@@ -196,10 +196,10 @@ def _read_back(store: Store, path: str) -> Finding:
 
 
 def _clock(written: RemoteObject | None, before: int, after: int) -> Finding:
-    """Compare clocks. The engine never does: each side is compared only with what it said before."""
+    """Compare clocks. The engine never does: it compares each side only with its own earlier times."""
     if written is None or written.modified_ns is None:
-        return note("clock", "the store does not tell when an object was written")
-    # Stores round to the second, so a second more is no difference.
+        return note("clock", "the store does not report when an object was written")
+    # Stores round to the second, so a second is no difference.
     ahead = written.modified_ns - after
     behind = before - written.modified_ns - 1_000_000_000
     skew = ahead if ahead > 0 else -max(behind, 0)
@@ -237,7 +237,7 @@ def _path_rules(opened: OpenStore) -> Iterator[Finding]:
 
 
 def _unfinished_uploads(opened: OpenStore) -> Iterator[Finding]:
-    """Report uploads in parts that nobody completed or aborted: their parts cost storage, and no listing shows them."""
+    """Report multipart uploads that were never completed or aborted: they cost storage, and no listing shows them."""
     store, name = opened.store, "unfinished uploads"
     if not store.features.lists_uploads:
         return
@@ -267,7 +267,7 @@ def _described(found: Sequence[UnfinishedUpload]) -> str:
 
 
 FIRST_CHECKS: tuple[Check[OpenStore], ...] = (_reachable, _listing, _writing)
-"""Whether a store can be worked with at all."""
+"""The checks of whether a store is usable at all."""
 
 CHECKS: tuple[Check[OpenStore], ...] = (
     *FIRST_CHECKS,

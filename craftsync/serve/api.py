@@ -1,7 +1,7 @@
 """The platform's JSON calls: tokens, listings, and the signed URLs for the bytes.
 
-Routes, methods and the encoding of each body are the platform's; what the SDK
-reads in an answer is there, and nothing it does not know.
+Routes, methods and body encodings are the platform's; responses contain exactly
+the fields that the SDK reads.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Api:
         return JSONResponse({"id": "local", "name": "craftsync serve", "email": "local@localhost"})
 
     async def environment_info(self, request: Request) -> Response:
-        """Describe the environment; like the platform, to anybody."""
+        """Describe the environment; as on the platform, without a token."""
         environment_id = str(uuid.uuid5(uuid.NAMESPACE_URL, self._store.location))
         return JSONResponse(
             {
@@ -88,7 +88,7 @@ class Api:
         return JSONResponse({"data-store": {"status": "up", "info": {}}})
 
     async def list_objects(self, request: Request) -> Response:
-        """Give one page of the objects in a folder and below."""
+        """Return one page of the objects in a folder and below."""
         self._check(request)
         folder = (request.query_params.get("folder_path") or "").strip("/")
         prefix = f"{_named(folder)}/" if folder else ""
@@ -118,7 +118,7 @@ class Api:
         return JSONResponse({"signed_url": url})
 
     async def delete_object(self, request: Request) -> Response:
-        """Remove an object; as in S3, one that is not there is a success."""
+        """Delete an object; as in S3, succeeds if it is absent."""
         self._check(request)
         path = _path_of(await _form(request))
         await in_thread(self._changes.delete, path)
@@ -138,7 +138,7 @@ class Api:
         upload = self._uploads.find(upload_id, path)
         number = _whole(asked, "part_number")
         if not 1 <= number <= MOST_PARTS:
-            raise Refused(400, "InvalidArgument", f"part_number is not within 1 and {MOST_PARTS}.")
+            raise Refused(400, "InvalidArgument", f"part_number is not between 1 and {MOST_PARTS}.")
         if asked.get("size") is not None:
             upload.total = _whole(asked, "size")
         fields = self._signer.grant("PUT", path, upload=upload_id, part=number)
@@ -148,7 +148,7 @@ class Api:
         self._check(request)
         asked = await _json(request)
         path, upload_id = _path_of(asked), _upload_of(asked)
-        await in_thread(self._put_together, path, upload_id, _parts_of(asked))
+        await in_thread(self._complete, path, upload_id, _parts_of(asked))
         return JSONResponse({"path": path})
 
     def _check(self, request: Request) -> None:
@@ -161,8 +161,8 @@ class Api:
             content["continuation_token"] = page.token
         return json.dumps(content, ensure_ascii=False).encode()
 
-    def _put_together(self, path: str, upload_id: str, parts: list[ListedPart]) -> None:
-        """Write the parts as one object; the upload stays open when that fails."""
+    def _complete(self, path: str, upload_id: str, parts: list[ListedPart]) -> None:
+        """Write the parts as one object; if that fails the upload stays open."""
         with self._uploads.find(upload_id, path).ending:
             content = self._uploads.find(upload_id, path).content(parts)
             self._changes.write(path, content)
@@ -204,9 +204,9 @@ def _path_of(asked: Mapping[str, Any]) -> str:
 
 
 def _named(path: str) -> str:
-    """Return a path no store would misunderstand; raises `PathRefused`."""
+    """Return the path if it is well-formed; raises `PathRefused`."""
     if reason := malformed(path):
-        raise PathRefused(f"{path!r} cannot be an object: {reason}.")
+        raise PathRefused(f"{path!r} is not a valid path: {reason}.")
     return path
 
 
@@ -214,9 +214,7 @@ def _upload_of(asked: Mapping[str, Any]) -> str:
     configuration = asked.get("multipart_upload_configuration")
     upload_id = configuration.get("upload_id") if isinstance(configuration, dict) else None
     if not isinstance(upload_id, str):
-        raise Refused(
-            400, "InvalidArgument", "multipart_upload_configuration is not what was answered."
-        )
+        raise Refused(400, "InvalidArgument", "multipart_upload_configuration has no upload_id.")
     return upload_id
 
 
@@ -239,7 +237,7 @@ def _url(request: Request, path: str, fields: Mapping[str, str]) -> str:
 
 
 def _base(request: Request) -> str:
-    """Return the server's address as the caller knows it; a proxy in front says if that is https."""
+    """Return the server's URL as the client sees it; x-forwarded-proto of a reverse proxy sets https."""
     headers = request.headers
     scheme = "https" if headers.get("x-forwarded-proto") == "https" else "http"
     return f"{scheme}://{headers.get('host', 'localhost')}"
@@ -250,8 +248,8 @@ def _described(found: RemoteObject) -> dict[str, Any]:
     return {"path": found.path, "last_modified": modified, "size": found.size}
 
 
-def _iso(moment_ns: int) -> str:
-    """Write nanoseconds since the epoch as `2026-11-22T10:11:12.345Z`."""
-    seconds, milliseconds = divmod(moment_ns // 1_000_000, 1000)
+def _iso(time_ns: int) -> str:
+    """Format nanoseconds since the epoch as `2026-11-22T10:11:12.345Z`."""
+    seconds, milliseconds = divmod(time_ns // 1_000_000, 1000)
     # strftime would take a third of the time a listing takes.
     return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03}Z"

@@ -1,7 +1,7 @@
-"""Who may do what: SDK tokens, access tokens, and signed URLs.
+"""Authorization: SDK tokens, access tokens, and signed URLs.
 
-A signed URL or form permits one method on one path (or part) for a time, as S3's
-presigned URLs do.
+A signed URL or form permits one method on one path (or part) for a limited time,
+as S3's presigned URLs do.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ALGORITHM = "HS256"
 
 
 class Tokens:
-    """One SDK token, and access tokens that end some time after they were made.
+    """One SDK token, and access tokens with a limited lifetime. Thread-safe.
 
-    Access tokens are JWTs with `iat` and `exp`, of which the SDK takes the
-    difference. They are signed with a secret of this run, so those of an
-    earlier run are refused. All methods may be called from several threads.
+    Access tokens are JWTs with `iat` and `exp`, from which the SDK computes the
+    lifetime. They are signed with a secret of this process, so a restart
+    invalidates them.
     """
 
     def __init__(self, sdk_token: str, *, clock: Clock, lifetime_seconds: float) -> None:
@@ -54,9 +54,9 @@ class Tokens:
             raise _unauthorized("The access token has expired.")
 
     def _decoded_end(self, token: str) -> float:
-        """Return when a token of this run ends, in seconds since the epoch."""
+        """Return when an access token expires, in seconds since the epoch."""
         try:
-            # PyJWT would compare the times with a clock of its own.
+            # The times are checked with our own clock, not PyJWT's.
             claims = jwt.decode(
                 token, self._secret, [_ALGORITHM], {"verify_exp": False, "verify_iat": False}
             )
@@ -70,7 +70,7 @@ def _unauthorized(message: str) -> Refused:
 
 
 class Signer:
-    """Grants and checks permissions; those of an earlier run are refused."""
+    """Grants and checks permissions; a restart of the server invalidates them."""
 
     def __init__(self, *, clock: Clock, lifetime_seconds: float) -> None:
         self._clock = clock
@@ -78,13 +78,13 @@ class Signer:
         self._secret = token_bytes(32)
 
     def grant(self, method: str, path: str, *, upload: str = "", part: int = 0) -> dict[str, str]:
-        """Return the fields that carry the permission; `upload` and `part` are for a part of an upload."""
+        """Return the signed fields; `upload` and `part` are for a part of a multipart upload."""
         fields = {"upload": upload, "part": str(part)} if upload else {}
         fields["expires"] = str(int(self._clock.now_ns() / 1e9 + self._lifetime_seconds))
         return {**fields, "signature": self._signature(method, path, fields)}
 
     def check(self, method: str, path: str, fields: Mapping[str, str]) -> None:
-        """Raise `Refused` (403) unless the fields permit this; other fields are none of its business."""
+        """Raise `Refused` (403) unless the fields permit this; other fields are ignored."""
         signature = self._signature(method, path, fields).encode()
         if not hmac.compare_digest(fields.get("signature", "").encode(errors="replace"), signature):
             raise Refused(

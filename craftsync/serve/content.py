@@ -1,7 +1,8 @@
-"""Content on its way into the store, and changes that lose nothing.
+"""Received content, and changes of the store.
 
 Content is held in memory or in an unnamed temporary file (in TMPDIR), so a crash
-leaves nothing. What a change replaces is kept, and it is durable when answered.
+leaves nothing. A change keeps what it replaces, and is durable before the
+response.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ BLOCK = 1024 * 1024
 
 
 class Extent(NamedTuple):
-    """A run of bytes in a temporary file."""
+    """A range of bytes in a temporary file."""
 
     offset: int
     length: int
 
 
 class Scratch:
-    """A temporary file without a name, written at given offsets by several threads at once.
+    """An unnamed temporary file, written at given offsets. Thread-safe.
 
-    It is closed when nobody refers to it any more, and not before: a late write
-    must not meet a descriptor that has become another file's.
+    It is closed only when it is garbage-collected, so that a late write never
+    uses a descriptor that now belongs to another file.
     """
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class Scratch:
 
 
 class SmallScratch:
-    """The same for one thread at a time, and without a file for as long as the content is small."""
+    """As `Scratch`, but in memory while the content is small, and for one thread at a time."""
 
     def __init__(self) -> None:
         self._memory = bytearray()
@@ -74,7 +75,7 @@ class SmallScratch:
         if self._file is not None:
             self._file.write_at(offset, data)
         else:
-            # As in a file, what nobody has written is zeros.
+            # Gaps are zeros, as in a file.
             self._memory += bytes(max(0, offset - len(self._memory)))
             self._memory[offset : offset + len(data)] = data
 
@@ -86,10 +87,7 @@ class SmallScratch:
 
 
 class Content:
-    """Extents of what was received, one after the other, as `stores.base.Source` asks for them.
-
-    Nobody else can reach it, so it cannot change.
-    """
+    """Received extents, concatenated. Implements `stores.base.Source`."""
 
     mtime_ns: int | None = None
 
@@ -102,7 +100,7 @@ class Content:
 
     @property
     def digest(self) -> bytes:
-        """Read it all, the first time: not every store needs to know."""
+        """The SHA-256, computed at first use because not every store needs it."""
         if self._digest is None:
             digest = sha256()
             for offset in range(0, self.size, BLOCK):
@@ -117,7 +115,7 @@ class Content:
         return content
 
     def verify(self) -> None:
-        """Do nothing: nobody could have changed it."""
+        """Do nothing: no other program can change the content."""
 
     def _pieces(self, offset: int, length: int) -> Iterator[bytes]:
         index = bisect_right(self._ends, offset)
@@ -130,39 +128,39 @@ class Content:
 
 
 NoteKept = Callable[[str, str, int], None]
-"""Takes stamp, path and bytes of a version that went to the store's trash; from any thread."""
+"""Called with (stamp, path, size in bytes) of a version moved to the store's trash, from any thread."""
 
 
 def note_nothing(stamp: str, path: str, size: int) -> None:
-    """Keep no record."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Writes and deletes in one store, from several threads at once."""
+    """Writes and deletes in one store. Thread-safe."""
 
     store: Store
     clock: Clock
     note: NoteKept = note_nothing
 
     def write(self, path: str, content: Source) -> RemoteObject:
-        """Put content at a path and return what the store now holds there."""
+        """Write content to a path and return the new object."""
         keep = self._keep(path)
         written = self.store.write(path, content, expect=None, operation=token_hex(16), keep=keep)
         self._note(path, keep)
         return self.store.barrier().get(path, written)
 
     def delete(self, path: str) -> None:
-        """Remove an object; one that is not there is a success."""
+        """Delete an object; does nothing if it is absent."""
         keep = self._keep(path)
         self.store.delete(path, expect=None, keep=keep)
         self._note(path, keep)
         self.store.barrier()
 
     def _keep(self, path: str) -> str | None:
-        """Return the name under which the store keeps what is replaced or deleted.
+        """Return the trash stamp for what is replaced or deleted.
 
-        What lies in its trash is not kept again, or the trash could not be emptied.
+        `None` for craftsync's own folder, or the trash could not be emptied.
         """
         return None if is_own(path) else stamp(self.clock)
 
@@ -179,10 +177,10 @@ _pool = ThreadPoolExecutor(_MOST, thread_name_prefix="store")
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Return what a call returns, made in another thread.
+    """Run a call in another thread and return its result.
 
-    What starlette has for this takes twice the processor time (150 to 200
-    microseconds a call against 60 to 100), for ways to cancel that no call of a
-    store knows.
+    Starlette's run_in_threadpool takes twice the processor time (150 to 200
+    microseconds instead of 60 to 100), for a cancellation that store calls do
+    not support.
     """
     return await asyncio.get_running_loop().run_in_executor(_pool, partial(call, *args, **named))

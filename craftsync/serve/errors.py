@@ -1,6 +1,6 @@
-"""Errors as HTTP answers.
+"""Errors as HTTP responses.
 
-The platform answers errors in JSON; an object store, behind the signed URLs, in
+The platform returns errors as JSON; an object store, behind the signed URLs, as
 XML. The SDK reads both and fails on anything else.
 """
 
@@ -34,9 +34,9 @@ from craftsync.errors import (
 
 
 class Refused(Exception):
-    """An HTTP status, a name for programs, a sentence for people, and headers that go with it.
+    """An error response: HTTP status, error name, message and headers.
 
-    It never leaves the room: `answers.py` makes an answer of it.
+    `error_answer` converts it; it never leaves this package.
     """
 
     def __init__(
@@ -56,26 +56,26 @@ _ANSWERS: tuple[tuple[type[CraftsyncError], int, str], ...] = (
     (PreconditionFailed, 412, "PreconditionFailed"),
     (PathBusy, 503, "ServiceUnavailable"),
     (StoreUnavailable, 503, "ServiceUnavailable"),
-    # A disk that is not mounted comes back; a 404 would say that the objects are gone.
+    # A disk may be mounted again; a 404 would mean that the objects were deleted.
     (StoreMissing, 503, "StoreMissing"),
     (StoreChanged, 503, "StoreChanged"),
     (StoreFull, 507, "InsufficientStorage"),
     (ObjectArchived, 403, "InvalidObjectState"),
-    # What is left of them concerns one object, and stays so.
+    # All other path errors concern one object, and are permanent.
     (PathError, 409, "ObjectUnusable"),
 )
-"""For each error of craftsync the status, and a name for programs (that of S3 where it has one)."""
+"""HTTP status and error name (S3's, if it has one) for each error of craftsync."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""XML 1.0, section 2.2: what no document may hold, not even escaped."""
+"""Characters that XML 1.0 forbids even when escaped (section 2.2)."""
 
 API = "/api/v1"
 
 
 def refusal_of(error: Exception) -> Refused:
-    """Return how a request that ended with this error is answered."""
+    """Return the error response for an exception."""
     match error:
         case Refused():
             return error
@@ -92,11 +92,11 @@ def refusal_of(error: Exception) -> Refused:
         case OSError():
             return Refused(503, "ServiceUnavailable", f"The server: {error.strerror}.", _soon(None))
         case _:
-            return Refused(500, "InternalError", "The server failed. See its own output.")
+            return Refused(500, "InternalError", "The server failed. See its log.")
 
 
 def error_answer(request: Request, error: Exception) -> Response:
-    """Word an error as the caller expects it: the platform's way for its API, S3's for an object."""
+    """Return an error as the client expects it: JSON for the API, XML for an object."""
     refused = refusal_of(error)
     request_id = token_hex(8)
     if request.url.path.startswith(f"{API}/"):

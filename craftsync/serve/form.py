@@ -1,6 +1,6 @@
-"""A form with a file in it, taken apart as it arrives: what S3 calls a browser-based upload.
+"""Parses a form with a file as it arrives (S3's browser-based upload).
 
-The fields come first and are few; the file goes straight to where it is kept.
+The fields come first and are few; the file is written straight to its scratch.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from craftsync.serve.errors import Refused
 
 _FILE = "file"
 _FIELDS_LIMIT = 64 * 1024
-"""How many bytes all fields together may have, their headers included."""
+"""Most bytes of all fields together, including their headers."""
 
 
 class Form:
-    """Takes a multipart/form-data body in pieces; not for several threads at once.
+    """Parses a multipart/form-data body in pieces; used by one thread at a time.
 
-    `permit` is called with the fields once, before the first byte of the file
-    is kept, and raises when they do not allow it. Fields after the file are
-    ignored, as S3 ignores them.
+    `permit` is called once with the fields, before the first byte of the file is
+    written, and raises if they do not permit it. Fields after the file are
+    ignored, as in S3.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Form:
         self._parser = _parser(boundary, self)
 
     def feed(self, pieces: Sequence[bytes]) -> None:
-        """Take the next pieces of the body; raises `Refused` (400) when they are no form."""
+        """Parse the next pieces of the body; raises `Refused` (400) when they are malformed."""
         try:
             for piece in pieces:
                 self._parser.write(piece)
@@ -57,7 +57,7 @@ class Form:
             raise _malformed(str(error)) from error
 
     def content(self) -> Content:
-        """Return the file; raises `Refused` (400) unless the form came to its end and had one."""
+        """Return the file; raises `Refused` (400) if the form is incomplete or has no file."""
         if not self._complete:
             raise _malformed("it ends early")
         if not self._file_complete:

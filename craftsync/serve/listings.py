@@ -1,7 +1,7 @@
-"""Listings in pages, without listing the store anew for each page.
+"""Listings in pages, without listing the store again for each page.
 
-A listing that goes on stays open for a while. One that was closed meanwhile,
-or whose page is asked for again, is begun anew and followed to where it was.
+An unfinished listing stays open for a while. If it was closed, or a page is
+requested again, the store is listed again and entries before the page are skipped.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from craftsync.serve.errors import Refused
 from craftsync.stores.base import Store
 
 PAGE = 1000
-"""How many objects a page has, as in S3."""
+"""Objects per page, as in S3."""
 
 MOST_OPEN = 8
-"""How many listings stay open: each may hold the names of a whole folder."""
+"""Most open listings: each may hold the names of a whole folder."""
 
-REST_SECONDS = 60.0
-"""How long one may rest between two pages."""
+IDLE_SECONDS = 60.0
+"""How long a listing stays open between two pages."""
 
 
 class _Open(NamedTuple):
-    """A listing whose page ended with `last`; `following` was taken from it to see that it goes on."""
+    """A listing whose page ended with `last`; `following` is the next entry, read ahead to know that there is one."""
 
     prefix: str
     last: str
@@ -40,14 +40,14 @@ class _Open(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some objects, and the token that leads to the next ones; `None` after the last."""
+    """Some objects, and the token of the next page; `None` after the last."""
 
     objects: list[RemoteObject]
     token: str | None
 
 
 class Listings:
-    """Pages through a store. All methods may be called from several threads, and block."""
+    """Lists a store in pages. Thread-safe; all methods block."""
 
     def __init__(self, store: Store, clock: Clock, *, page_size: int = PAGE) -> None:
         self._store = store
@@ -57,27 +57,27 @@ class Listings:
         self._open: dict[str, _Open] = {}
 
     def page(self, prefix: str, token: str | None) -> Page:
-        """Return the first page below a prefix, or the one a token leads to.
+        """Return the first page below a prefix, or the page of a token.
 
-        Keys that no folder can hold are left out. Raises `ListingBroken` when
-        something could not be read: a page without it would pass for complete.
+        Keys that are no valid paths are left out. Raises `ListingBroken` when
+        something is unreadable, because the page would look complete.
         """
-        first, rest = ([], self._begun(prefix)) if token is None else self._resumed(prefix, token)
+        first, rest = ([], self._listing(prefix)) if token is None else self._resumed(prefix, token)
         page = first + list(islice(rest, self._page_size - len(first)))
         following = next(rest, None)
         if following is None:
             return Page(page, None)
         now = self._clock.monotonic()
-        return Page(page, self._kept(_Open(prefix, page[-1].path, following, rest, now)))
+        return Page(page, self._keep_open(_Open(prefix, page[-1].path, following, rest, now)))
 
-    def close_resting(self) -> None:
-        """Forget the listings nobody went on with."""
-        oldest = self._clock.monotonic() - REST_SECONDS
+    def close_idle(self) -> None:
+        """Close listings that were not continued in time."""
+        oldest = self._clock.monotonic() - IDLE_SECONDS
         with self._lock:
             self._open = {key: one for key, one in self._open.items() if one.touched >= oldest}
 
-    def _begun(self, prefix: str) -> Iterator[RemoteObject]:
-        # Who is served may keep a store in a folder of this one, with a trash of its own.
+    def _listing(self, prefix: str) -> Iterator[RemoteObject]:
+        # A client may use a folder of this store as a store, with a trash of its own.
         for entry in self._store.list(prefix, nested_own=True):
             if not isinstance(entry, Skipped):
                 yield entry
@@ -87,22 +87,20 @@ class Listings:
     def _resumed(
         self, prefix: str, token: str
     ) -> tuple[list[RemoteObject], Iterator[RemoteObject]]:
-        """Return what was taken from the listing already, and the rest of it."""
+        """Return the entries read ahead, and the rest of the listing."""
         key, last = _read(token)
         with self._lock:
             found = self._open.pop(key, None)
         if found is not None and (found.prefix, found.last) == (prefix, last):
             return [found.following], found.rest
         if not self._store.features.sorted_listing:
-            raise Refused(
-                400, "InvalidToken", "The listing has rested for too long; begin it anew."
-            )
+            raise Refused(400, "InvalidToken", "The continuation_token has expired; list again.")
         bound = last.encode()
-        return [], (entry for entry in self._begun(prefix) if entry.path.encode() > bound)
+        return [], (entry for entry in self._listing(prefix) if entry.path.encode() > bound)
 
-    def _kept(self, listing: _Open) -> str:
+    def _keep_open(self, listing: _Open) -> str:
         key = token_hex(8)
-        self.close_resting()
+        self.close_idle()
         with self._lock:
             if len(self._open) >= MOST_OPEN:
                 del self._open[next(iter(self._open))]

@@ -1,7 +1,7 @@
-"""Uploads in parts, until they are put together: what is here of them is gone when the server stops.
+"""Multipart uploads under way, which are lost when the server stops.
 
-Parts come in any order, several at once, and again; each answers with its MD5.
-As in S3, an upload says at its end which parts it is made of.
+Parts may arrive in any order, concurrently and repeatedly; the response to each
+is its MD5. As in S3, the request that completes an upload lists its parts.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from craftsync.serve.content import Content, Extent, Scratch
 from craftsync.serve.errors import Refused
 
 LIFETIME_SECONDS = 86_400.0
-"""How long an upload may rest between two requests before it is dropped."""
+"""How long an upload may be idle before it is dropped."""
 
 ABANDONED_SECONDS = 3600.0
-"""How long an upload must have rested before a new one may take its place when there are too many."""
+"""How long an upload must be idle before a new one may replace it when there are too many."""
 
 MOST_UPLOADS = 256
-"""Each holds a descriptor, of which a process has 1024 unless told otherwise."""
+"""Each uses a file descriptor, of which a process has 1024 by default."""
 
 MOST_PARTS = 10_000
 LARGEST_PART = 5 * 1024**3
@@ -33,21 +33,21 @@ LARGEST_PART = 5 * 1024**3
 
 
 class ListedPart(NamedTuple):
-    """A part as the end of an upload names it."""
+    """A part as listed in the request that completes an upload."""
 
     number: int
     etag: str
 
 
 class Part(NamedTuple):
-    """A part that arrived whole; the ETag is its MD5, without quotes."""
+    """A complete part; the ETag is its MD5, without quotes."""
 
     extent: Extent
     etag: str
 
 
 class Upload:
-    """One upload under way. All methods may be called from several threads."""
+    """One upload under way. Thread-safe."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -61,7 +61,7 @@ class Upload:
 
     @contextmanager
     def receiving(self, number: int, length: int) -> Iterator[Arrival]:
-        """Give room for a part; it counts as arrived only when all of it did."""
+        """Yield an `Arrival` for a part, which counts only once it is complete."""
         with self._lock:
             extent = self._room_for(length)
         arrival = Arrival(self.scratch, extent)
@@ -79,12 +79,12 @@ class Upload:
                     self._free.append(unused)
 
     def content(self, listed: Sequence[ListedPart]) -> Content:
-        """Return the parts that are listed as one content; raises `Refused` (400) if they are not what arrived."""
+        """Return the listed parts as one content; raises `Refused` (400) if they do not match those that arrived."""
         with self._lock:
             parts = dict(self._parts)
         numbers = [part.number for part in listed]
         if not numbers or any(after <= before for before, after in pairwise(numbers)):
-            raise Refused(400, "InvalidPartOrder", "The parts are not listed in rising order.")
+            raise Refused(400, "InvalidPartOrder", "The parts are not listed in ascending order.")
         for part in listed:
             if part.number not in parts or parts[part.number].etag != part.etag.strip('"'):
                 raise Refused(
@@ -101,9 +101,9 @@ class Upload:
         return Content(self.scratch, extents)
 
     def _room_for(self, length: int) -> Extent:
-        """Use the room of a part that was sent again or broke off, or else more of the file.
+        """Return space for a part: that of a replaced or failed part, or else at the end of the file.
 
-        While the upload is put together, what was just replaced is still being read.
+        While the upload is being completed, replaced parts may still be read.
         """
         if not self.ending.locked():
             for index, extent in enumerate(self._free):
@@ -114,7 +114,7 @@ class Upload:
 
 
 class Arrival:
-    """A part being received; its bytes come in order, from one thread at a time."""
+    """A part being received; its bytes arrive in order, from one thread at a time."""
 
     def __init__(self, scratch: Scratch, extent: Extent) -> None:
         self._scratch = scratch
@@ -139,7 +139,7 @@ class Arrival:
 
 
 class Uploads:
-    """All uploads under way. All methods may be called from several threads."""
+    """All uploads under way. Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -150,7 +150,7 @@ class Uploads:
     def begin(self, path: str) -> str:
         """Return the id of a new upload; raises `Refused` (503) when too many are under way.
 
-        Before that, the one that rested longest makes room, if it was abandoned.
+        The upload that has been idle longest is dropped first, if it is abandoned.
         """
         with self._lock:
             if len(self._open) >= MOST_UPLOADS:
@@ -159,7 +159,7 @@ class Uploads:
                 raise Refused(
                     503,
                     "SlowDown",
-                    f"There are {MOST_UPLOADS} unfinished uploads; one that rests for an hour makes room.",
+                    f"There are {MOST_UPLOADS} unfinished uploads; try again once one has been idle for an hour.",
                     {"retry-after": "60"},
                 )
             upload_id = token_hex(16)
@@ -168,7 +168,7 @@ class Uploads:
         return upload_id
 
     def find(self, upload_id: object, path: str) -> Upload:
-        """Return the upload of that id to that path; raises `Refused` (404) when there is none."""
+        """Return the upload with that id and path; raises `Refused` (404) if there is none."""
         with self._lock:
             upload = self._open.get(upload_id) if isinstance(upload_id, str) else None
             if upload is None or upload.path != path:

@@ -1,8 +1,7 @@
-"""The signed URLs: objects are uploaded and downloaded here, as in S3.
+"""The signed URLs, for uploads and downloads as in S3.
 
-No token is needed; the signature says what is allowed. Bodies pass in blocks, and
-store calls run in worker threads. Downloads accept one byte range (RFC 9110,
-section 14).
+The signature replaces a token. Bodies are transferred in blocks, and store calls
+run in worker threads. Downloads accept one byte range (RFC 9110, section 14).
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class ByteRange(NamedTuple):
 
 
 def range_of(header: str | None, size: int) -> ByteRange | None:
-    """Return the range a header asks for; `None` for the whole object.
+    """Return the range in a Range header; `None` for the whole object.
 
-    What is no single range of bytes is ignored, as the RFC allows. Raises
-    `Refused` (416) for a range that lies behind the end.
+    A header that is not a single byte range is ignored, as the RFC allows.
+    Raises `Refused` (416) for a range past the end.
     """
     found = _RANGE.fullmatch(header.strip()) if header else None
     if found is None or found[0] == "bytes=-":
@@ -71,9 +70,9 @@ class Block(NamedTuple):
 
 
 class Body:
-    """An open object, or a range of one. Its methods block, and may be called from any thread.
+    """An open object, or a range of one. Thread-safe; the methods block.
 
-    The last block is given only after the store has vouched for all of them.
+    The last block is returned only after the store has verified the content.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Body:
             self._stack = stack.pop_all()
 
     def take(self) -> Block:
-        """Return the next block; with the last one the object is closed."""
+        """Return the next block; the last one closes the object."""
         with self._lock:
             content = self._held or b""
             self._held = next(self._blocks, None)
@@ -106,7 +105,7 @@ class Body:
 
 
 class Download:
-    """The answer that carries a body; `first` is the block that was taken from it already."""
+    """The response with a body; `first` is the block that was read already."""
 
     def __init__(
         self,
@@ -127,12 +126,12 @@ class Download:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all of it; when it breaks off, end without the end, which makes the server hang up."""
+        """Send the body; on an error return early, which makes the server close the connection."""
         await send(self._start)
         if self._first.last:
             await send({"type": "http.response.body", "body": self._first.content})
             return
-        gone = asyncio.ensure_future(_departure(receive))
+        gone = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
             block = self._first
             while not gone.done():
@@ -153,18 +152,18 @@ class Download:
             await in_thread(self._body.close)
 
 
-async def _departure(receive: Receive) -> None:
-    """Return when the client has hung up."""
+async def _wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 STORE = "/store"
-"""Where objects live on this server: a form is posted to it, and paths follow it."""
+"""The URL path for objects: forms are posted to it, and object paths follow it."""
 
 
 class Objects:
-    """The handlers of signed requests; the paths in them were checked when they were signed."""
+    """The handlers of signed requests; their paths were validated when they were signed."""
 
     def __init__(
         self,
@@ -182,14 +181,14 @@ class Objects:
         self._log = log
 
     async def post(self, request: Request) -> Response:
-        """Take a form with `key`, the fields that permit it, and the file."""
+        """Store the file of a form with `key` and the signed fields."""
         form = Form(request.headers.get("content-type", ""), SmallScratch(), self._permit_form)
         last = await _pour(request, form.feed)
         written = await in_thread(self._store_form, form, last)
         return Response(status_code=204, headers=_etag(written))
 
     async def put(self, request: Request) -> Response:
-        """Take one part of an upload."""
+        """Receive one part of an upload."""
         path, query = self._permitted(request), request.query_params
         upload = self._uploads.find(query.get("upload"), path)
         with upload.receiving(int(query["part"]), _length_of(request)) as arrival:
@@ -198,7 +197,7 @@ class Objects:
         return Response(headers={"etag": f'"{arrival.etag()}"'})
 
     async def get(self, request: Request) -> Download:
-        """Give an object, or a range of it."""
+        """Return an object, or a range of it."""
         path, headers = self._permitted(request), request.headers
         return await in_thread(self._opened, path, headers.get("range"), headers.get("if-match"))
 
@@ -218,12 +217,14 @@ class Objects:
     def _opened(self, path: str, wanted: str | None, match: str | None) -> Download:
         expect = part = None
         if wanted is not None or match is not None:
-            expect = self._looked_at(path, match)
+            expect = self._stat(path, match)
             part = range_of(wanted, expect.size)
         try:
             body = Body(self._store, path, expect, part)
         except PreconditionFailed as error:
-            raise StoreUnavailable(f"{path} changed meanwhile.", remedy="Try again.") from error
+            raise StoreUnavailable(
+                f"{path} changed while it was opened.", remedy="Try again."
+            ) from error
         headers = {
             "content-type": "binary/octet-stream",
             "content-length": str(body.object.size),
@@ -238,7 +239,7 @@ class Objects:
         status = 200 if part is None else 206
         return Download(body, body.take(), status=status, headers=headers, log=self._log)
 
-    def _looked_at(self, path: str, match: str | None) -> RemoteObject:
+    def _stat(self, path: str, match: str | None) -> RemoteObject:
         found = self._store.stat(path)
         if found is None:
             raise ObjectNotFound(f"No object {path}.")
@@ -246,7 +247,7 @@ class Objects:
             # RFC 9110, section 13.1.1: weak tags never match.
             tags = {tag.strip() for tag in match.split(",")}
             if _etag(found).get("etag") not in tags:
-                raise PreconditionFailed(f"{path} is not the object that was expected.")
+                raise PreconditionFailed(f"{path} does not match If-Match.")
         return found
 
 
@@ -260,9 +261,9 @@ def _length_of(request: Request) -> int:
 
 
 async def _pour(request: Request, feed: Callable[[Sequence[bytes]], None]) -> Sequence[bytes]:
-    """Feed the body to a worker thread, a block at a time while the next arrives; return the last one unfed.
+    """Pass the body to `feed` in a worker thread, block by block; return the last block instead.
 
-    A body of one block, as most have, then needs no more than one call of a thread.
+    A body of one block, as most are, then needs only one call in a thread.
     """
     feeding: asyncio.Task[None] | None = None
     pieces: list[bytes] = []
@@ -277,14 +278,14 @@ async def _pour(request: Request, feed: Callable[[Sequence[bytes]], None]) -> Se
             pieces.append(piece)
             size += len(piece)
     finally:
-        # Whatever happened, nobody may write any more when this returns.
+        # No write may be under way when this returns, even after an error.
         if feeding:
             await feeding
     return pieces
 
 
 def _etag(described: RemoteObject) -> dict[str, str]:
-    """Return the header that tells this content from another, if the store can tell at all."""
+    """Return the ETag header, empty if the store has neither versions nor digests."""
     tag = described.version or (described.digest.hex() if described.digest else None)
     return {"etag": f'"{tag}"'} if tag else {}
 

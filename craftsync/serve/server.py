@@ -1,8 +1,8 @@
-"""The server: routes, connections, start and end.
+"""The server: routes, connections, start and stop.
 
 The HTTP library limits only the time between two requests. `BoundedConnection`
-also ends a request that never completes and an answer that nobody reads, which
-would hold a descriptor, memory and a temporary file.
+also aborts a request that never completes and a response that nobody reads,
+which would hold a descriptor, memory and a temporary file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OBJECT = f"{STORE}/{{path:object}}"
 
 
 class _ObjectPath(PathConvertor):
-    """The path of an object in a URL; other than `path`, with line breaks."""
+    """The path of an object in a URL; unlike `path`, it may contain line breaks."""
 
     regex = "(?s:.*)"
 
@@ -51,8 +51,8 @@ register_url_convertor("object", _ObjectPath())
 
 
 def application(api: Api, objects: Objects) -> ASGIApp:
-    """Return the application; errors become answers here and nowhere else."""
-    # The most frequent first: routes are tried one after the other.
+    """Return the application; errors become responses only here."""
+    # The most frequent first: routes are matched in order.
     routes = [
         Route(STORE, objects.post, methods=["POST"]),
         Route(_OBJECT, objects.get, methods=["GET"]),
@@ -73,14 +73,14 @@ def application(api: Api, objects: Objects) -> ASGIApp:
     ]
     handlers: dict[Any, Any] = {
         **dict.fromkeys((Refused, CraftsyncError, OSError, HTTPException), error_answer),
-        ClientDisconnect: _nobody,
-        Exception: _defect,
+        ClientDisconnect: _disconnected,
+        Exception: _unexpected,
     }
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
 def logged(app: ASGIApp, log: Callable[[str], None]) -> ASGIApp:
-    """Return the application with one line a request; no query, so no signature is ever in it."""
+    """Return the application with one log line per request; without the query, so without signatures."""
 
     async def logging_app(scope: Scope, receive: Receive, send: Send) -> None:
         begun, status = monotonic(), 0
@@ -93,29 +93,29 @@ def logged(app: ASGIApp, log: Callable[[str], None]) -> ASGIApp:
         try:
             await app(scope, receive, sending)
         finally:
-            # As it was sent, percent-encoded: no name can break the line.
+            # Percent-encoded as it was sent, so that no name can break the line.
             path = scope["raw_path"].decode("ascii", "backslashreplace")
             log(f"{scope['method']} {path} {status} {1000 * (monotonic() - begun):.0f} ms")
 
     return logging_app
 
 
-def _nobody(request: Request, error: Exception) -> Response:
-    """Whoever asked has left; the answer reaches nobody."""
+def _disconnected(request: Request, error: Exception) -> Response:
+    """The client has disconnected, so the response does not matter."""
     return Response(status_code=400)
 
 
-def _defect(request: Request, error: Exception) -> Response:
-    """An error nobody expected is one of this program, and whoever runs it has to see where."""
+def _unexpected(request: Request, error: Exception) -> Response:
+    """Log an unexpected error with its traceback."""
     logging.getLogger(__name__).error("The server failed.", exc_info=error)
     return error_answer(request, error)
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """HTTP on one connection, cut off after `client_seconds` in which nothing arrived or was taken.
+    """An HTTP connection, aborted after `client_seconds` in which the client neither sent nor read.
 
-    The headers of a request have this time altogether. Time in which the store
-    is at work counts for nothing.
+    The headers of a request must arrive within this time altogether. Time spent
+    waiting for the store does not count.
     """
 
     def __init__(self, *args: Any, client_seconds: float, **named: Any) -> None:
@@ -148,18 +148,18 @@ class BoundedConnection(HttpToolsProtocol):
         if awaited is None or awaited != self._awaited:
             self._awaited, self._since = awaited, now
         elif now - self._since >= self._client_seconds:
-            # To close it would wait until the client has read what is buffered.
+            # `close` would wait until the client has read what is buffered.
             self.transport.abort()
             return
         self._next = self.loop.call_later(self._client_seconds / 2, self._watch)
 
     def _awaited_of_client(self) -> Hashable:
-        """Return a value that changes as soon as the client does its part; `None` when it has none to do."""
+        """Return a value that changes when the client makes progress; `None` while the server is to act."""
         cycle, unread = self.cycle, self.transport.get_write_buffer_size()
         if unread:
             return "read", unread, self._drained
         if cycle is None or (cycle.response_complete and not cycle.more_body):
-            # Between two requests the library's own timer runs.
+            # Between two requests the library's own timeout applies.
             return None if self.timeout_keep_alive_task else ("headers", id(cycle))
         if cycle.more_body and not self.flow.read_paused:
             return "body", self._received
@@ -167,20 +167,20 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 def bounded(client_seconds: float) -> Any:
-    """Return what makes a connection, as `uvicorn.Config(http=…)` takes it."""
+    """Return the connection factory for `uvicorn.Config(http=…)`."""
     return partial(BoundedConnection, client_seconds=client_seconds)
 
 
 CLIENT_SECONDS = 65.0
-"""Longer than the 60 seconds after which clients and proxies commonly let go of a connection."""
+"""Longer than the 60 seconds after which clients and proxies commonly close an idle connection."""
 _TIDY_SECONDS = 30
 _STOP_SECONDS = 2
-"""What is still under way this long after a stop was asked for is broken off."""
+"""Requests still under way this long after a stop are aborted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The token that opens the server, how long what it gives out holds, and how long a client may be silent."""
+    """The SDK token, the lifetimes of access tokens and signed URLs, and how long a client may be silent."""
 
     sdk_token: str
     access_token_seconds: float = 3600.0
@@ -190,7 +190,7 @@ class Settings:
 
 
 def ensure_there(store: Store) -> None:
-    """Look at the store once, so that one that is missing is reported before anybody asks for it."""
+    """List the store once, so that a missing one is reported before the first request."""
     next(iter(store.list()), None)
 
 
@@ -203,9 +203,9 @@ def serve(
     log: Callable[[str], None],
     note: NoteKept = note_nothing,
 ) -> None:
-    """Answer requests until SIGTERM or SIGINT, which is raised again at the end as `KeyboardInterrupt`.
+    """Serve requests until SIGTERM or SIGINT, which is raised at the end as `KeyboardInterrupt`.
 
-    `note` is called with each version that goes to the store's trash.
+    `note` is called with each version moved to the store's trash.
     """
     tokens = Tokens(settings.sdk_token, clock=clock, lifetime_seconds=settings.access_token_seconds)
     signer = Signer(clock=clock, lifetime_seconds=settings.signed_url_seconds)
@@ -217,7 +217,7 @@ def serve(
 
     async def tidy() -> None:
         await in_thread(uploads.drop_stale)
-        await in_thread(api.listings.close_resting)
+        await in_thread(api.listings.close_idle)
 
     if settings.log_requests:
         app = logged(app, log)
@@ -227,8 +227,8 @@ def serve(
 def _configured(
     app: ASGIApp, settings: Settings, tidy: Callable[[], Awaitable[None]]
 ) -> uvicorn.Config:
-    # A malformed form, a download that broke off, a transfer that ends with the server: none is
-    # a defect, and whom it concerns is told otherwise.
+    # A malformed form, an aborted download or a transfer cut off by a stop is not a bug, and is
+    # reported to the client.
     for chatty in ("python_multipart", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     return uvicorn.Config(

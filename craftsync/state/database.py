@@ -417,7 +417,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _keep_older(connection: _Connection, schema: int) -> None:
-    """Keep a copy of a database beside it before its schema changes, for the craftsync that wrote it."""
+    """Copy a database before its schema changes, for the older craftsync that wrote it."""
     if not connection.place or connection.is_scratch:
         return
     kept = Path(f"{connection.place}.schema-{schema}")
@@ -439,8 +439,8 @@ def _migrations() -> dict[int, str]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder of a database, which is its owner's alone."""
-    with state_place(f"the folder {folder} for the state database cannot be made"):
+    """Create the folder of a database, accessible to its owner only."""
+    with state_place(f"cannot create the folder {folder} for the state database"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 

@@ -361,13 +361,13 @@ def known_root(state_dir: Path, root: str, location: str) -> tuple[str | None, P
 
 
 def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
-    """Return (root, store location) of every pair a database is kept for, each once, links resolved."""
+    """Return (root, store location) of every pair with a database, each once, with links resolved."""
     names = [(os.path.realpath(root), _real(store)) for _, (root, store) in _all_known(state_dir)]
     return list(dict.fromkeys(names))
 
 
 def _all_known(state_dir: Path) -> list[tuple[Path, tuple[str, str]]]:
-    """Return the folder of each database, and the root and store it was made for."""
+    """Return the folder of each database, with its root and store."""
     found = []
     with state_place(f"the state in {state_dir} cannot be used"):
         files = sorted((state_dir / "pairs").glob(f"*/{_FILE}"))

@@ -32,16 +32,16 @@ class Step(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """How much a plan will move. `bytes` counts uploads and downloads."""
+    """Number of steps in a plan, and the bytes of its uploads and downloads."""
 
     files: int
     bytes: int
 
 
 class Plan:
-    """Adds, arranges and hands out the steps of one run.
+    """The steps of one run, in the database.
 
-    `new_id` returns a unique id at each call; a run's operation ids begin with one.
+    `new_id` returns a new unique id; a run's operation ids start with one.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Plan:
         cut_off: CutOff,
         identity: str = "inode",
     ) -> None:
-        """`identity` is what `Baseline` is given."""
+        """`identity` as in `Baseline`."""
         self._db = database.connection
         self._columns = (
             f"stage, kind, path, source, rule, size, mtime_ns, ctime_ns, {identity}, remote_size,"
@@ -69,13 +69,14 @@ class Plan:
         self._unpaired: set[str] = set()
 
     def operation(self, step: int) -> str:
-        """Return the operation id of a step, the same before and after it was carried out."""
+        """Return the operation id of a step."""
         return f"{self._run}.{step}"
 
     def begin(self, *, by_operation: bool, again: Iterable[str] | None = None) -> None:
-        """Start empty. `by_operation`: the store keeps operation ids, so what the last run left may be found again.
+        """Clear the plan. `by_operation` is whether the store keeps operation ids, which identify writes of the last run.
 
-        With the paths that are planned `again`, what this run could not do elsewhere stays noted (`undone`).
+        With `again`, only the steps of these paths and unfinished steps are
+        removed: steps of this run that failed elsewhere stay (`undone`).
         """
         if again is not None:
             self._db.execute("DELETE FROM plan WHERE stage <> ?", (_UNDONE,))
@@ -96,10 +97,10 @@ class Plan:
         )
 
     def take_in(self, actions: Iterable[Action]) -> list[Step]:
-        """Add steps to the plan that is being carried out, and return them: `steps` does not hand them out.
+        """Add steps to the plan that is being carried out, and return them; `steps` does not yield them.
 
-        No step of this plan may have had the number of one of them: by its
-        operation id a write of one could be taken for that of the other.
+        They get new numbers, because a reused operation id would make one
+        write look like another.
         """
         steps = []
         for action in actions:
@@ -110,25 +111,25 @@ class Plan:
         return steps
 
     def give_up(self, path: str) -> None:
-        """Take the step of a path out of the plan, so that another can be added; what it may have written is remembered."""
+        """Remove the step of a path, so that another can be added; keeps an intent for what it may have written."""
         self._intents.take_over(self._run, by_operation=self._by_operation, path=path)
         self._db.execute("DELETE FROM plan WHERE path = ?", (path,))
 
     def undone(self, steps: Iterable[int]) -> None:
-        """Note that these could not be done; they are not handed out again."""
+        """Mark steps as failed; `steps` no longer yields them."""
         self._db.executemany(
             "UPDATE plan SET stage = ? WHERE id = ?", ((_UNDONE, step) for step in steps)
         )
 
     def leave_out(self, path: str) -> None:
-        """Note that a path is not known to be in sync any more."""
+        """Record that a path is no longer in sync."""
         self._db.execute(
             "INSERT INTO plan (stage, kind, path, rule) VALUES (?, ?, ?, '')",
             (_UNDONE, Kind.FORGET, path),
         )
 
     def touches(self, path: str) -> bool:
-        """Return whether a step that is not done yet has to do with a path, a folder above it, or what lies below it."""
+        """Return whether an open step concerns a path, a folder above it, or anything below it."""
         above, below = relatives(path)
         places = (path, *above)
         found = self._db.execute(
@@ -141,13 +142,13 @@ class Plan:
         return found.fetchone() is not None
 
     def repeated(self) -> str | None:
-        """Return a path that has two steps, if there is one: no run plans that."""
+        """Return a path that has two steps, which no run plans; `None` if there is none."""
         query = "SELECT path FROM plan GROUP BY path HAVING count(*) > 1 LIMIT 1"
         found = self._db.execute(query).fetchone()
         return None if found is None else str(found[0])
 
     def arrange(self) -> None:
-        """Put deletes last, but for those that stand where something else is to go."""
+        """Order deletes last, except those in the way of something else."""
         if not self._any(Kind.DELETE_REMOTE) and not self._any(Kind.DELETE_LOCAL):
             return
         self._db.execute(
@@ -165,11 +166,10 @@ class Plan:
     def pair_moves(self, *, by_version: bool) -> None:
         """Replace a delete and an arrival of the same content on one side by a move on the other.
 
-        A file renamed in the root keeps inode, size and mtime; an object moved
-        in the store keeps size and version, which says something about the content
-        only where versions are made from it (`by_version`), or size and time; its
-        content is compared when the move is carried out. A pair must be
-        unambiguous. The baseline of a move is the row of its source.
+        A renamed file keeps inode, size and mtime. A moved object keeps size and
+        version, if versions depend on the content (`by_version`), else size and
+        time; its content is compared during the move. Ambiguous pairs are not
+        replaced. The baseline of a move is the row of its source.
         """
         fingerprint = ("inode", "size", "mtime_ns")
         self._pair(Kind.MOVE_REMOTE, Kind.DELETE_REMOTE, Kind.UPLOAD, fingerprint, fingerprint)
@@ -178,7 +178,7 @@ class Plan:
         self._pair(Kind.MOVE_LOCAL, Kind.DELETE_LOCAL, Kind.DOWNLOAD, known, seen)
 
     def unpair(self, source: str) -> None:
-        """Plan no move from a path any more until `pair_again`: the last one was refuted."""
+        """Plan no move from a path until `pair_again`, because the contents of the last one differed."""
         self._unpaired.add(source)
 
     def pair_again(self) -> None:
@@ -187,9 +187,9 @@ class Plan:
     def _pair(
         self, move: Kind, delete: Kind, arrival: Kind, known: Sequence[str], seen: Sequence[str]
     ) -> None:
-        """Pair where the columns `known` of the baseline equal the columns `seen` of the plan.
+        """Pair steps where columns `known` of the baseline equal columns `seen` of the plan.
 
-        SQLite indexes what it materializes. Left to itself it compares each
+        MATERIALIZED makes SQLite build an index; otherwise it compares each
         delete with each arrival, which takes hours for a large folder.
         """
         if not self._any(delete) or not self._any(arrival):
@@ -203,7 +203,7 @@ class Plan:
             f" SELECT g.id, a.id, g.path FROM plan a CROSS JOIN gone g ON {same}"
             f" LEFT JOIN baseline taken ON taken.path = a.path"
             f" WHERE a.kind = ? AND taken.path IS NULL"
-            # A folder cannot stand in the place of the very file that is to be moved into it.
+            # A file cannot be moved below its own path, nor to a folder above it.
             f" AND NOT (a.path > g.path || '/' AND a.path < g.path || '0')"
             f" AND NOT (g.path > a.path || '/' AND g.path < a.path || '0')"
             f" ORDER BY a.id",
@@ -229,7 +229,7 @@ class Plan:
         return int(self._db.execute(query, (kind, _UNDONE)).fetchone()[0])
 
     def remove(self, kind: Kind) -> Iterator[str]:
-        """Take all steps of a kind out of the plan and yield their paths."""
+        """Yield the paths of all steps of a kind, and then remove the steps."""
         steps = "FROM plan WHERE kind = ? AND stage <> ?"
         for (path,) in self._db.execute(f"SELECT path {steps} ORDER BY path", (kind, _UNDONE)):
             yield path
@@ -245,11 +245,11 @@ class Plan:
         return Totals(int(files), int(size))
 
     def steps(self, may_begin_large: Callable[[], bool] = lambda: True) -> Iterator[Step]:
-        """Yield the steps in the order they are to be carried out, deletes deepest first.
+        """Yield the steps in the order of execution, deletes deepest first.
 
-        Small and large arrivals take turns, so that neither wait for the others;
-        a large one is left for later while `may_begin_large` says no. Pages
-        through the table, so that outcomes may be recorded meanwhile.
+        Small and large arrivals alternate, so that neither wait for the others;
+        large ones are postponed while `may_begin_large` returns False. Reads the
+        table in pages, so that outcomes can be recorded between them.
         """
         self._last = self._db.execute("SELECT coalesce(max(id), 0) FROM plan").fetchone()[0]
         yield from self._pages(0, "DESC")
@@ -282,9 +282,9 @@ class Plan:
 
 _STAGES = {Kind.DELETE_REMOTE: 2, Kind.DELETE_LOCAL: 2}
 _TAKEN_IN = 3
-"""The stage of steps that were added while others were carried out."""
+"""The stage of steps added during the run."""
 _UNDONE = 4
-"""The stage of steps that could not be done, where that is of interest later."""
+"""The stage of failed steps that must be remembered."""
 
 
 def _marks(values: Sequence[object]) -> str:
@@ -318,7 +318,7 @@ def _to_step(stage: int, row: tuple[object, ...]) -> Step:
 
 
 class Left(NamedTuple):
-    """What both sides held after the run. `digest` is the SHA-256, `version` the store's token."""
+    """The content of both sides after the run. `digest` is the SHA-256, `version` the store's token."""
 
     size: int
     digest: bytes | None
@@ -326,10 +326,10 @@ class Left(NamedTuple):
 
 
 class Replaced(NamedTuple):
-    """A version that one side ("root" or "store") held before the run. `size` is bytes.
+    """A version that one side ("root" or "store") held before the run. `size` is in bytes.
 
-    The trash keeps it under `stamp`; without one it does not. `version` is the
-    store's token, where the store held it. `left` is `None` where the run left nothing.
+    `stamp` is its folder in the trash, `None` if it was not kept. `version` is
+    the store's token, `None` in the folder. `left` is `None` if the run deleted the path.
     """
 
     path: str
@@ -341,13 +341,13 @@ class Replaced(NamedTuple):
 
 
 class Replacements:
-    """Changes rows inside the caller's transaction; reads them as they come."""
+    """The table of replaced versions, for undo; writes belong to the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
 
     def add(self, run: int, replaced: Iterable[Replaced]) -> None:
-        """Note what a run replaced; of a path that it replaced twice the first version, and what was left in the end."""
+        """Record what a run replaced; for a path replaced twice, the first version and the last result."""
         self._db.executemany(
             "INSERT INTO replaced VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " left_size = excluded.left_size, left_digest = excluded.left_digest,"
@@ -356,7 +356,7 @@ class Replacements:
         )
 
     def of(self, run: int) -> Iterator[Replaced]:
-        """Yield what a run replaced or deleted, in order of path."""
+        """Yield the versions that a run replaced or deleted, by path."""
         rows = self._db.execute(
             "SELECT path, side, stamp, size, version, left_size, left_digest, left_version"
             " FROM replaced WHERE run = ? ORDER BY path",
@@ -367,5 +367,5 @@ class Replacements:
             yield Replaced(row[0], row[1], row[2], row[3], row[4], left)
 
     def drop_before(self, run: int) -> None:
-        """Drop what runs before this one replaced."""
+        """Forget what runs before this one replaced."""
         self._db.execute("DELETE FROM replaced WHERE run < ?", (run,))

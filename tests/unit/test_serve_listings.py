@@ -10,7 +10,7 @@ import pytest
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.errors import ListingBroken
 from craftsync.serve.errors import Refused
-from craftsync.serve.listings import MOST_OPEN, REST_SECONDS, Listings
+from craftsync.serve.listings import IDLE_SECONDS, MOST_OPEN, Listings
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
 
@@ -91,8 +91,8 @@ def test_expired_listing_resumes_where_it_stopped(
     listings: Listings, store: CountingStore, clock: FakeClock
 ) -> None:
     _, token = paths(listings)
-    clock.advance(REST_SECONDS + 1)
-    listings.close_resting()
+    clock.advance(IDLE_SECONDS + 1)
+    listings.close_idle()
     assert paths(listings, token)[0] == PATHS[2:4]
     assert store.listed == 2
 
@@ -107,9 +107,9 @@ def test_expired_listing_of_an_unordered_store_cannot_resume(
 ) -> None:
     store.features = replace(store.features, sorted_listing=False)
     _, token = paths(listings)
-    clock.advance(REST_SECONDS + 1)
-    listings.close_resting()
-    with pytest.raises(Refused, match="begin it anew"):
+    clock.advance(IDLE_SECONDS + 1)
+    listings.close_idle()
+    with pytest.raises(Refused, match="list again"):
         listings.page("", token)
 
 
