@@ -145,7 +145,7 @@ class Lookup:
         """Tell whether a word is a bare path of this machine that lies in no store that is known."""
         if not places.is_path(word):
             return False
-        return self._root_of(address_of(word, self._config, self._access)) is None
+        return self._root_of(address_of(word, self._config, self._access), change=True) is None
 
     def store(self, word: str, path: str) -> Place:
         """Return the place that two words name, the first being the root of the store."""
@@ -162,7 +162,7 @@ class Lookup:
         to be there, and `StoreMissing` where there is no such folder to read.
         """
         address = address_of(word, self._config, self._access)
-        root = self._root_of(address)
+        root = self._root_of(address, change=change)
         if root is None and change:
             raise UsageError(
                 f"No store is known that {word} lies in.",
@@ -181,8 +181,11 @@ class Lookup:
         here = DirectoryLocation(Path.cwd())
         places.refuse_written(place.store.location if place else here, self._access)
 
-    def _root_of(self, address: Address) -> str | None:
-        """Return the path in its bucket, environment or disk at which the store of an address begins."""
+    def _root_of(self, address: Address, *, change: bool) -> str | None:
+        """Return the path in its bucket, environment or disk at which the store of an address begins.
+
+        Only a change is worth asking a server for identity files.
+        """
         if self._given is not None:
             given = address_of(self._given, self._config, self._access)
             same = addresses.is_same(given.whole, address.whole)
@@ -192,7 +195,10 @@ class Lookup:
         known = [*addresses.configured_roots(address.whole, self._config)]
         known += self._remembered_in(address)
         around = [root for root in known if within(root, address.path) is not None]
-        return max(around, key=len) if around else self._marked(address)
+        if around:
+            return max(around, key=len)
+        on_disk = isinstance(address.whole, DirectoryLocation)
+        return self._marked(address) if change or on_disk else None
 
     def _remembered_in(self, address: Address) -> Iterator[str]:
         if self._remembered is None:

@@ -246,9 +246,9 @@ def upload_each(
     while group := list(islice(rest, _GROUP)):
         before = {file: _fingerprint(file) for file, _ in group} if remove_files else {}
         act = partial(_transferred, lambda file, path: target.upload(file, path, on_bytes))
-        if len(group) > 1:
-            target.opened_to_change(create=True)  # Before several threads would.
-        outcomes = list(at_once(group, act))
+        # One that cannot be read makes no store.
+        stores = [target.opened_to_change(create=True)] if len(group) > 1 else []
+        outcomes = list(at_once(group, act, *stores))
         if not all(outcome.error for outcome in outcomes):
             target.opened().barrier()
         for outcome in outcomes:

@@ -317,3 +317,15 @@ def test_buckets_of_one_name_at_two_endpoints_are_two_stores(
     assert stores("mv", "one:a", "two:a").code == 0
     assert stores("cat", "two:a").out == b"content"
     assert stores("cat", "one:a").code == 3
+
+
+def test_a_bucket_nobody_knows_is_read_and_changed_only_with_its_root(stores: Stores) -> None:
+    stores.fill("s3", {"a/b/c": "content"})
+    stores.call.config.write_text("")
+    run = stores("cat", f"s3://{stores.bucket}/deep/a/b/c")
+    assert run.out == b"content"
+    refused = stores("rm", f"s3://{stores.bucket}/deep/a/b/c")
+    assert (refused.code, "--store" in refused.err) == (2, True)
+    root = f"s3://{stores.bucket}/deep"
+    assert stores("rm", "--store", root, f"{root}/a/b/c").code == 0
+    assert stores("ls", "-R", f"{root}/.craftsync/trash").text.rstrip().endswith("/a/b/c")
