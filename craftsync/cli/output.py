@@ -83,9 +83,12 @@ def say_which(pair: Pair, words: Sequence[str], flags: Mapping[str, Any]) -> Non
 
 def which(pair: Pair) -> str:
     """Return a linked folder as people know it: `datasets: ~/datasets ⇄ s3://bucket/datasets`."""
-    name = f"{pair.folder}: " if pair.folder else ""
-    root, store = (_below_home(str(place)) for place in (pair.root, pair.location))
-    return f"{name}{root} ⇄ {store}"
+    return linked(pair.folder, str(pair.root), str(pair.location))
+
+
+def linked(name: str | None, root: str, store: str) -> str:
+    """Return `which` from its parts."""
+    return f"{f'{name}: ' if name else ''}{_below_home(root)} ⇄ {_below_home(store)}"
 
 
 def _below_home(place: str) -> str:

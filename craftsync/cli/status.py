@@ -14,7 +14,7 @@ import click
 from craftsync import __version__, opening
 from craftsync.cli import params as common
 from craftsync.cli import watch
-from craftsync.cli.output import holdings_shown, say, say_json, size_shown
+from craftsync.cli.output import holdings_shown, linked, say, say_json, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
@@ -305,10 +305,14 @@ def _next_steps(pair: pairs.Pair, asked: PairOptions, facts: Facts) -> list[str]
     ]
 
 
+def _name_of(facts: Facts) -> str:
+    return shown(linked(facts["folder"], facts["root"], facts["store"]))
+
+
 def lines_of(facts: Facts) -> list[str]:
     """Return how one pair stands, line by line, without any decoration."""
     mode = f" ({facts['mode']})" if facts["mode"] else ""
-    lines = [f"{shown(facts['root'])} and {shown(facts['store'])}{mode}: {facts['state']}"]
+    lines = [f"{_name_of(facts)}{mode}: {facts['state']}"]
     lines += [f"  {shown(remark)}" for remark in remarks_of(facts)]
     for name in ("pending", "conflicts", "held", "problems"):
         lines.append(f"  {name}: {'unknown' if facts[name] is None else facts[name]}")
@@ -387,7 +391,7 @@ def panels(statuses: Sequence[Facts]) -> RenderableType:
         *(
             Panel(
                 Group(*_rows(facts)),
-                title=Text(f"{shown(facts['root'])} ↔ {shown(facts['store'])}"),
+                title=Text(_name_of(facts)),
                 subtitle=Text(f"{facts['mode'] or ''} {facts['state']}".strip()),
                 border_style=_COLOURS.get(str(facts["state"]), "none"),
             )

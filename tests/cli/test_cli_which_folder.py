@@ -175,7 +175,8 @@ def test_status_without_arguments_contacts_no_store(linked: Craftsync) -> None:
     assert linked("push", "two", "s3://bucket/first", **NOBODY).code == 5
     run = linked("status")
     assert (run.code, run.err) == (0, "")
-    assert f"{linked.folder}/two and s3://bucket/first: stopped" in run.lines
+    assert "~/two ⇄ s3://bucket/first: stopped" in run.lines
+    assert "two: ~/two ⇄ ~/stores/two (two-way): stopped" in run.lines
 
 
 def test_a_pull_that_cannot_begin_makes_neither_folder_nor_memory(linked: Craftsync) -> None:
