@@ -1,17 +1,16 @@
-"""From one store to another: what only a run of `engine` between two stores has.
+"""Copies from one store to another: the part of a run of `engine` that needs two stores.
 
     sides      the two stores as sides of a run, within one range of paths
-    carrier    one step: look again, copy, verify
-    stream     an object of one store as content for the other, through a bounded memory
-    migration  the door: one run, its rounds, its manifest
+    carrier    one step: stat, copy, verify
+    stream     an object of one store as content for the other, in bounded memory
+    migration  the entry point: one run, its rounds, its manifest
 
-- No folder, so no files in between. An object of up to `stream.WHOLE` bytes is
-  in memory once; of a larger one only a few parts are, read with the source's
-  version as a condition, hashed in order as they pass. `stream.MemoryBudget` bounds
-  what all of them hold together.
-- Where both stores are of one server (`Features.origin`), the server copies.
-- An operation id is made from the source's version, so that a write whose
-  recording was lost in a crash is recognised without reading it.
-- Keys are taken as they are where a store can hold any (`Features.raw_keys`).
-- The source is never written, not even probed or marked.
+- No files in between. An object of up to `stream.WHOLE` bytes is held in memory;
+  of a larger one only a few parts, read on the condition of the source's version
+  and hashed in order. `stream.MemoryBudget` bounds the memory of all together.
+- Where both stores are on one server (`Features.origin`), the server copies.
+- An operation id is a hash of the source's version, so that a write that a crash
+  left unrecorded is recognised without reading it.
+- Keys are copied unchanged between stores that accept any (`Features.raw_keys`).
+- The source is never written, not even by a probe or an identity file.
 """

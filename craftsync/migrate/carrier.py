@@ -1,9 +1,8 @@
-"""Carries out one step of a migration: look again, copy, verify.
+"""Carries out one step of a migration: stat, copy, verify.
 
-What needs a store on the left side. Of the source, exactly the version that
-was listed is copied, and nothing is written there; in the target, nothing is
-replaced or deleted that is not the thing that was looked at, and what goes is
-kept under `.craftsync/trash/`.
+Exactly the listed version of the source is copied, and the source is never
+written. In the target, only the version that was listed is replaced or deleted,
+and it is kept in the trash.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from craftsync.stores.base import Expect, Store, UploadJournal
 
 
 class Proof(NamedTuple):
-    """How it is known that both sides hold the same content, and its digest where it was read."""
+    """How both sides were verified to hold the same content, and its digest if it was read."""
 
     how: Verified
     digest: bytes | None
@@ -61,9 +60,9 @@ class Proof(NamedTuple):
 class CopyCarrier(Carrier):
     """Carries out steps from one store to another.
 
-    `trash_stamp` names this run in the target's trash; operation ids are made from
-    `name`, which is the migration's. With `server_side` the target copies by
-    itself. A dry run stops after looking.
+    `trash_stamp` is this run's folder in the target's trash; `name` identifies the
+    migration and is part of operation ids. With `server_side` the server copies.
+    A dry run stops after the stats.
     """
 
     source: Store
@@ -71,7 +70,7 @@ class CopyCarrier(Carrier):
     incoming: Limiter
     outgoing: Limiter
     room: MemoryBudget
-    keeping: PropertyPolicy
+    properties: PropertyPolicy
     trash_stamp: str
     name: str
     verify: Verify = Verify.CHECKSUM
@@ -100,13 +99,13 @@ class CopyCarrier(Carrier):
         return Outcome(action, Status.SKIPPED, reason, error=error, final=True)
 
     def cancel(self) -> None:
-        """End the transfers under way as soon as they ask for more bytes."""
+        """Make each transfer raise `Interrupted` at its next piece."""
         self.incoming.cancel()
         self.outgoing.cancel()
         self.hashing.cancel()
 
     def operation(self, source: RemoteObject) -> str:
-        """Return the id of the write that copies this version: the same before and after a crash."""
+        """Return the operation id for copying this version, the same in every run."""
         parts = (self.name, *map(str, source[:4]))
         return update_in_place(sha256(), "\0".join(parts).encode()).hexdigest()[:32]
 
@@ -118,7 +117,7 @@ class CopyCarrier(Carrier):
         if left is None:
             return self._delete(action)
         if action.remote is not None:
-            proof = self._found_equal(as_object(left), action.remote)
+            proof = self._prove_equal(as_object(left), action.remote)
             if proof is not None:
                 row = _row(left, action.remote, proof)
                 return Outcome(action, Status.UNCHANGED, "both hold the same content", (row,))
@@ -145,28 +144,28 @@ class CopyCarrier(Carrier):
         source, target = as_object(left), action.remote
         journal = open_journal(self.operation(source).encode()) if open_journal else None
         if self.server_side:
-            written, proof = self._copied_by_server(source, target, journal)
+            written, proof = self._copy_on_server(source, target, journal)
         elif source.size <= self.short:
-            written, proof = self._sent_whole(source, target)
+            written, proof = self._copy_whole(source, target)
         elif source.size <= WHOLE:
             with self.room.taken(source.size):
-                written, proof = self._sent_whole(source, target)
+                written, proof = self._copy_whole(source, target)
         else:
             with self.room.taken(LARGE_SHARE):
-                written, proof = self._sent_in_parts(source, target, journal)
+                written, proof = self._copy_in_parts(source, target, journal)
         if self.verify is Verify.FULL:
             proof = self._read_back(source, written, proof.digest)
         row, size, kept = _row(left, written, proof), source.size, self._kept(action)
         return Outcome(action, Status.DONE, action.rule, (row,), bytes=size, kept=kept)
 
     def _kept(self, action: Action) -> tuple[KeptVersion, ...]:
-        """Return what the target's trash now holds of this run; a bucket's own versions are not in it."""
+        """Return the version moved to the target's trash; empty for buckets that keep versions themselves."""
         target = action.remote
         if target is None or self.target.features.keeps_versions:
             return ()
         return (KeptVersion("store", self.trash_stamp, target.path, target.size),)
 
-    def _copied_by_server(
+    def _copy_on_server(
         self, source: RemoteObject, target: RemoteObject | None, journal: UploadJournal | None
     ) -> tuple[RemoteObject, Proof]:
         origin = self.source.features.origin
@@ -177,7 +176,7 @@ class CopyCarrier(Carrier):
             expect=_expect(target),
             keep=None if target is None else self.trash_stamp,
             journal=journal,
-            storage_class=self.keeping.class_of_copy(source),
+            storage_class=self.properties.class_of_copy(source),
         )
         if is_md5(source.version) and written.version == source.version:
             return written, Proof(Verified.CHECKSUM, None)
@@ -186,11 +185,11 @@ class CopyCarrier(Carrier):
             raise PathBusy(f"{source.path}: the copy the server made is not there")
         return written, Proof(Verified.SERVER, None)
 
-    def _sent_whole(
+    def _copy_whole(
         self, source: RemoteObject, target: RemoteObject | None
     ) -> tuple[RemoteObject, Proof]:
         content, reader = read_whole(self.source, source, self.incoming, self.outgoing)
-        written = self.keeping.writer(source, reader)(
+        written = self.properties.writer(source, reader)(
             source.path,
             content,
             expect=_expect(target),
@@ -201,7 +200,7 @@ class CopyCarrier(Carrier):
         how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
         return written, Proof(how, content.digest)
 
-    def _sent_in_parts(
+    def _copy_in_parts(
         self, source: RemoteObject, target: RemoteObject | None, journal: UploadJournal | None
     ) -> tuple[RemoteObject, Proof]:
         found = self.source.stat(source.path)
@@ -209,7 +208,7 @@ class CopyCarrier(Carrier):
             raise PathBusy(f"{source.path}: changed in the source since it was listed")
         hash_parts = self.target.features.md5_versions
         stream = Stream(self.source, found, self.incoming, self.outgoing, hash_parts=hash_parts)
-        written = self.keeping.writer(source)(
+        written = self.properties.writer(source)(
             source.path,
             stream,
             expect=_expect(target),
@@ -223,9 +222,9 @@ class CopyCarrier(Carrier):
         return written, Proof(how, stream.digest)
 
     def _read_back(self, source: RemoteObject, target: RemoteObject, digest: bytes | None) -> Proof:
-        """Read what the target holds now, and compare; raises the error for an object that is another."""
+        """Read the target's object and compare; raises the error for damaged content."""
         if target.version is None and target.modified_ns is None:
-            # A write may leave them open; then whatever is there now is what is to be verified.
+            # The write did not return them, so verify whatever is there now.
             target = self.target.stat(target.path) or target
         self.hashing.file()
         expected = digest or digest_of(self.source, source, self.incoming, self.hashing)
@@ -233,22 +232,22 @@ class CopyCarrier(Carrier):
             raise damaged(self.target, target.path)
         return Proof(Verified.READ_BACK, expected)
 
-    def _found_equal(self, source: RemoteObject, target: RemoteObject) -> Proof | None:
-        """Return how it is known that the target holds the source's content already, if it does.
+    def _prove_equal(self, source: RemoteObject, target: RemoteObject) -> Proof | None:
+        """Return the proof that the target already holds the source's content, `None` if it does not.
 
-        Reads both only where nothing cheaper tells; a dry run never does.
+        Reads both only if nothing cheaper decides; a dry run never does.
         """
         if source.size != target.size:
             return None
         if self.verify is Verify.FULL and not self.dry_run:
-            return self._compared(source, target)
+            return self._compare(source, target)
         md5s = self.target.features.md5_versions and is_md5(target.version)
         if md5s and source.version == target.version:
             return Proof(Verified.CHECKSUM, None)
         found = self.target.stat(target.path)
         if found is None or not _is_as_listed(found, target):
             raise PreconditionFailed(target.path)
-        # An upload in parts was begun before its digest was known; the manifest is to tell it.
+        # A multipart upload starts before its digest is known, but the manifest needs it.
         if found.operation == self.operation(source) and (found.digest or self.dry_run):
             return Proof(Verified.ACKNOWLEDGED, found.digest)
         looked = self.source.stat(source.path)
@@ -257,9 +256,9 @@ class CopyCarrier(Carrier):
         if looked.digest is not None and found.digest is not None:
             same = looked.digest == found.digest
             return Proof(Verified.DIGEST, found.digest) if same else None
-        return None if self.dry_run else self._compared(source, target)
+        return None if self.dry_run else self._compare(source, target)
 
-    def _compared(self, source: RemoteObject, target: RemoteObject) -> Proof | None:
+    def _compare(self, source: RemoteObject, target: RemoteObject) -> Proof | None:
         self.hashing.file()
         read = partial(digest_of, limiter=self.incoming, hashing=self.hashing)
         digest = read(self.source, source)
@@ -267,7 +266,7 @@ class CopyCarrier(Carrier):
 
 
 def _is_as_listed(found: RemoteObject, listed: RemoteObject) -> bool:
-    """Tell whether a look found what a listing told, which some servers give finer times in than in a look."""
+    """Return whether a stat matches a listing entry; some servers list finer times than a stat returns."""
     if None not in (found.version, listed.version):
         return (found.size, found.version) == (listed.size, listed.version)
     return found[1:4] == listed[1:4]

@@ -1,4 +1,4 @@
-"""One migration or check, from the words of a call to its report: what the command line and the Python API share."""
+"""One migration or check, from its arguments to its report; shared by the command line and the Python API."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ if TYPE_CHECKING:
     from craftsync.migrate.options import MigrationOptions, MigrationReport
 
 
-_REMEDY = "Name two stores that share nothing, or folders beside each other."
+_REMEDY = "Choose two stores that do not overlap, or folders beside each other."
 
 
 @contextmanager
 def opened(
     source: Location, target: Location, *, create: bool, stand_in: bool
 ) -> Iterator[tuple[Store, Store]]:
-    """Open both for the length of a `with`, keys as they are; raises `UsageError` where one lies in the other.
+    """Open both stores with raw keys, and close them afterwards; raises `UsageError` if they overlap.
 
-    A directory store that is not there is an error as a source; as a target it
-    is made with `create`, and an empty folder stands in for it with `stand_in`.
+    A missing directory store is an error as a source. As a target it is created
+    with `create`, or replaced by an empty temporary folder with `stand_in`.
     """
     _refuse_overlap(source, target)
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def resolve(
     source_access: S3Access,
     target_access: S3Access,
 ) -> tuple[Location, Location]:
-    """Return what two STORE words stand for."""
+    """Return the locations of two STORE arguments."""
     known = configuration.load(config)
     return (
         places.resolve(source, known, source_access),
@@ -115,7 +115,7 @@ def _relation_of_folders(one: str, other: str) -> str | None:
 
 
 def _refuse_shared_place(source: Store, target: Store) -> None:
-    """Refuse what only the stores themselves know to be the same place, whatever words they were named by."""
+    """Raise `UsageError` for overlapping stores that only their origins reveal."""
     origin, other = source.features.origin, target.features.origin
     if origin is not None and other is not None and origin.overlaps(other):
         raise UsageError(
@@ -125,7 +125,7 @@ def _refuse_shared_place(source: Store, target: Store) -> None:
 
 
 def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
-    """Copy what the source has and the target has not; both are words as on the command line."""
+    """Copy from `source` to `target`, given as on the command line, and return the report."""
     from craftsync.migrate.migration import Migration
 
     options = options_for(asked)
@@ -151,12 +151,12 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
 def _run_on_fleet(
     source: str, target: str, asked: MigrateOptions, options: MigrationOptions
 ) -> MigrationReport:
-    """Let the workers of a scheduler copy; the manifest of the whole is written here."""
+    """Let the workers of a Dask scheduler copy; the whole manifest is written here."""
     from craftsync.migrate import manifest
 
     if options.shard is not None or options.run.dry_run:
         raise UsageError(
-            "--dask makes shares of its own, and has no dry run.",
+            "--dask divides the work itself, and has no dry run.",
             remedy="Leave out --shard; for a dry run leave out --dask.",
         )
     if any(callable(rate) for rate in (options.run.upload_rate, options.run.download_rate)):
@@ -196,7 +196,7 @@ def run_share(
     count: int,
     on_event: Callable[[Event], None],
 ) -> MigrationReport:
-    """Copy one share, wherever this is called; it names nothing that only this process has."""
+    """Copy one share; all arguments are picklable, so that it can run on a worker."""
     return run(source, target, {**asked, "shard": f"{number}/{count}", "on_event": on_event})
 
 
@@ -212,9 +212,9 @@ def _fleet(address: str) -> Fleet:
 
 
 def _for_a_share(asked: MigrateOptions, options: MigrationOptions, workers: int) -> MigrateOptions:
-    """Return what each share is asked: all the same, but for the rates, which the workers divide.
+    """Return the keywords for each share: the same, but with the rates divided among the workers.
 
-    The files of `exclude_from` are this machine's; what they say is in the options.
+    The patterns of `exclude_from` are included, since its files are on this machine.
     """
     mine = {"dask", "on_event", "manifest", "manifest_in_target", "bwlimit", "exclude_from"}
     shared = {name: value for name, value in asked.items() if name not in mine}
@@ -228,9 +228,9 @@ def _for_a_share(asked: MigrateOptions, options: MigrationOptions, workers: int)
 
 
 def are_stores(words: Sequence[str], asked: PairOptions) -> bool:
-    """Tell whether two words name two stores, and not a root and a store.
+    """Return whether the arguments are two stores, and not a folder and a store.
 
-    A plain word is the name of a folder where there is such a folder.
+    A name is that of a folder if such a folder exists.
     """
     if len(words) != 2 or os.path.isdir(words[0]):
         return False
@@ -243,10 +243,10 @@ def check(
     asked: RunOptions,
     on_line: Callable[[str, str], None] = lambda symbol, path: None,
 ) -> Report:
-    """Compare the content of the two stores that the words name, and change nothing.
+    """Compare the content of two stores, given as on the command line, and change nothing.
 
-    `on_line` is told of each path: "=" equal, "-" only in the target, "+" only
-    in the source, "*" different, "!" could not be read.
+    `on_line` is called for each path: "=" equal, "-" only in the target, "+"
+    only in the source, "*" different, "!" unreadable.
     """
     refuse_unknown(asked, RunOptions)
     access = pairs.access_of(asked)
@@ -261,7 +261,7 @@ def check(
     with opened(place, other, create=False, stand_in=False) as (store, to):
         on_event = asked.get("on_event", _ignore)
         at_once = options.transfers or FIRST
-        return _compared(
+        return _compare(
             *(store, to, rules, at_once, on_line, on_event),
             size_only=size_only,
             filter=options.filter,
@@ -275,7 +275,7 @@ def _places(
     place, other = resolve(source, target, config, here, there)
     places.refuse_written(other, replace(there, storage_class=options.storage_class))
     if options.storage_class is not None and isinstance(other, S3Location):
-        # What was asked for goes before what the environment says, also where that is "as the source".
+        # The given storage class overrides the environment's, even as "source".
         other = replace(other, access=replace(other.access, storage_class=None))
     return place, other
 
@@ -293,14 +293,14 @@ def _access(asked: MigrateOptions) -> tuple[Any, S3Access, S3Access]:
 
 
 def _ignore(event: Event) -> None:
-    """Take no notice of an event."""
+    """Do nothing."""
 
 
 _READ_AT_ONCE = 8
-"""Each of them holds a part of its object in memory."""
+"""Each reader holds a part of its object in memory."""
 
 
-def _compared(
+def _compare(
     source: Store,
     target: Store,
     rules: CallRules,
@@ -311,10 +311,10 @@ def _compared(
     size_only: bool = False,
     filter: Filter,
 ) -> Report:
-    """Compare two stores as `Checker.run` says; with `size_only`, only how many bytes they hold.
+    """Compare two stores with `Checker.run`; with `size_only`, by size alone.
 
-    By checksums where both stores are on one server and have true ones, which
-    is known only of a server that was tried; else by reading both.
+    By checksums if both stores have true ones, which is known only of a probed
+    server; else by reading both.
     """
     report, clock = Report("check"), SystemClock()
     started = clock.monotonic()

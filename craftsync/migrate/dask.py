@@ -1,10 +1,10 @@
-"""A migration on a Dask cluster: many shares of the keys, each copied by whichever worker is free. The only importer of distributed.
+"""A migration on a Dask cluster: many shares of the keys, each copied by a free worker. The only importer of distributed.
 
 A share is a migration of its own (`shards`), so one that was lost with its
-worker is simply done again, and finds what is there already. Workers find the
-stores as this process does: by their own configuration, variables and
-credentials. What they report is added up here, and their manifests follow one
-another, for the shares are in the order of the keys.
+worker is run again, and skips what was copied already. Workers need
+configuration, variables and credentials of their own for the stores. Their
+reports are added up here, and their manifests concatenated, since the shares
+are in the order of the keys.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from craftsync.errors import StoreUnavailable
 from craftsync.migrate.options import MigrationReport
 
 SHARES_PER_WORKER = 4
-"""More shares than workers, so that a slow one does not keep the others waiting for long."""
+"""More shares than workers, so that the others do not wait long for a slow one."""
 _RETRIES = 3
 _CONNECT_SECONDS = 5
 
 _one_at_a_time = threading.Lock()
-"""A worker may have several threads, but the memory of one migration."""
+"""A worker may have several threads, but the memory for one migration."""
 
 RunShare = Callable[[int, int, OnEvent], MigrationReport]
-"""Copies the share `number` of `count`; it travels to the workers, so it has to be picklable."""
+"""Copies the share `number` of `count`; sent to the workers, so it must be picklable."""
 
 _ADDED = (
     *("copied", "deleted_remote", "adopted", "unchanged", "held", "problems", "skipped"),
@@ -40,7 +40,7 @@ _ADDED = (
 
 
 class Done(NamedTuple):
-    """What a share comes back with: its report, what was wrong with single paths, and its manifest."""
+    """The result of a share: its report, its issues, and its manifest."""
 
     number: int
     report: dict[str, Any]
@@ -52,7 +52,7 @@ class Fleet:
     """The workers of one scheduler."""
 
     def __init__(self, address: str) -> None:
-        """Raises `StoreUnavailable` when no scheduler answers, or it has no workers."""
+        """Raises `StoreUnavailable` when no scheduler responds, or it has no workers."""
         try:
             self._client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
@@ -71,10 +71,10 @@ class Fleet:
         self._client.close()
 
     def run(self, run_share: RunShare, on_event: OnEvent, manifests: Path) -> MigrationReport:
-        """Copy all shares and return what they report together; their manifests go into a folder.
+        """Copy all shares and return the combined report; their manifests are written to a folder.
 
-        Their file names sort as their keys do. Raises what a share raised,
-        after all the others have ended.
+        The file names sort in the order of the keys. Raises the error of a share
+        after all others have ended.
         """
         count = SHARES_PER_WORKER * self.workers
         share = partial(_share, run_share, count)
@@ -115,7 +115,7 @@ def _share(run_share: RunShare, count: int, number: int) -> Done:
 
 
 def _add(report: MigrationReport, other: dict[str, Any]) -> None:
-    """Add what a share counted to the report of all of them."""
+    """Add the counts of a share to the combined report."""
     for name in _ADDED:
         setattr(report, name, getattr(report, name) + other[name])
     for how, number in other["verified"].items():

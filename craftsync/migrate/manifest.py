@@ -1,6 +1,6 @@
-"""The list of what was copied, and how each copy is known to be good: JSON lines, in the order of the paths.
+"""The manifest: one JSON line for each copy, with how it was verified, in the order of the paths.
 
-Written to a temporary file first, so that there is a whole one or none.
+Written to a temporary file first, so that it is never incomplete.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from craftsync.stores.base import Store
 from craftsync.stores.sources import FileSource
 
 IN_TARGET = f"{OWN_FOLDER}/manifest.jsonl"
-"""Where a target holds the manifest of the last run that left nothing undone."""
+"""The manifest of the last complete run, in the target."""
 
 
 def write(rows: Iterable[BaselineRow], file: Path) -> None:
-    """Write a manifest and make it durable; raises `CraftsyncError` where that cannot be done."""
+    """Write a manifest durably; raises `CraftsyncError` if that fails."""
     write_lines((f"{line}\n" for line in lines(rows)), file)
 
 
 def write_lines(text: Iterable[str], file: Path) -> None:
-    """Write the lines of a manifest, each with its end."""
+    """Write the lines of a manifest, which include their line breaks."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists() and not file.is_file():
-            # A device such as /dev/stdout takes the lines; nothing may come in its place.
+            # Write to a device such as /dev/stdout instead of replacing it.
             with file.open("w", encoding="utf-8") as out:
                 out.writelines(text)
         else:
@@ -38,7 +38,7 @@ def write_lines(text: Iterable[str], file: Path) -> None:
     except OSError as error:
         raise CraftsyncError(
             f"The manifest {file} cannot be written ({error.strerror}).",
-            remedy="Everything was copied all the same; run it again with another --manifest.",
+            remedy="Everything was copied nevertheless; run it again with another --manifest.",
         ) from error
 
 
@@ -57,7 +57,7 @@ def _write_whole(text: Iterable[str], file: Path) -> None:
 
 
 def lines(rows: Iterable[BaselineRow]) -> Iterator[str]:
-    """Yield the line of each object; put together here, for `json.dumps` took a tenth of a small run."""
+    """Yield the line of each object; without `json.dumps`, which took a tenth of a small run."""
     for row in rows:
         yield (
             f'{{"path": {quoted(row.path)}, "size": {row.size},'
@@ -69,7 +69,7 @@ def lines(rows: Iterable[BaselineRow]) -> Iterator[str]:
 
 
 def lines_of(folder: Path) -> Iterator[str]:
-    """Yield the lines, with their ends, of all manifests in a folder, in the order of the files' names."""
+    """Yield the lines of all manifests in a folder, in the order of the file names."""
     for part in sorted(folder.iterdir()):
         with part.open(encoding="utf-8") as opened:
             yield from opened
@@ -80,7 +80,7 @@ def _optional(text: str | None) -> str:
 
 
 def send(file: Path, target: Store, operation: str) -> None:
-    """Put a manifest into the target in the place of the last one."""
+    """Write a manifest to the target, replacing the last one."""
     with file.open("rb") as opened:
         source = FileSource(opened.fileno(), str(file))
         target.write(IN_TARGET, source, expect=None, operation=operation)

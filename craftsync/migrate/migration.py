@@ -1,10 +1,10 @@
-"""Two open stores and what is known about them: the door to one migration.
+"""The entry point of one migration between two open stores.
 
-A `Migration` belongs to one thread. Clock and pool are arguments, so that a
-test can take time and threads away.
+A `Migration` belongs to one thread. Clock and pool are arguments, so that tests
+can replace them.
 
-The target gets an identity file; the source is left as it is, and has one if it
-was ever kept in sync with a folder.
+The target gets an identity file. The source is not written; it has one if it was
+ever synced with a folder.
 """
 
 from __future__ import annotations
@@ -48,18 +48,17 @@ from craftsync.stores.base import Store
 from craftsync.stores.sources import workers
 
 _PER_LARGE_OBJECT = 4
-"""A look at the source, and the begin, the end and a look after it in the target."""
+"""A stat of the source; begin, completion and a stat in the target."""
 
 
 def requests(
     steps: Iterable[Step], *, server_side: bool, stats: bool, asks: bool, reads_back: bool
 ) -> int:
-    """Return how many requests both stores get for these steps, listings and repetitions left out.
+    """Return how many requests these steps take in both stores, without listings and retries.
 
-    `stats` says whether the server's copies need a stat of the source first,
-    `asks` says whether each object is asked for its properties, `reads_back`
-    whether each copy is read and compared: with what passed through here, or
-    with the source, where the server copies.
+    `stats` is whether a copy by the server needs a stat of the source first,
+    `asks` whether each object's properties are requested, and `reads_back`
+    whether each copy is read and compared.
     """
     more = asks + (server_side and stats) + (reads_back and 1 + server_side)
     return sum(
@@ -83,10 +82,10 @@ def _of(step: Step, server_side: bool) -> int:
 
 
 def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) -> None:
-    """Check both marks against the database; with `mark`, set the target's on first use.
+    """Check both identity files against the database; with `mark`, write the target's on first use.
 
-    Raises `StoreChanged` when a store is not the one it was, and `UsageError`
-    when both are the same one under two names.
+    Raises `StoreChanged` when a store was replaced, and `UsageError` when both
+    are the same store under two names.
     """
     with _confirming(source, target, state, mark=mark) as confirmed:
         confirmed()
@@ -96,7 +95,7 @@ def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) 
 def _confirming(
     source: Store, target: Store, state: MigrationState, *, mark: bool
 ) -> Iterator[Callable[[], None]]:
-    """Ask both stores for their marks; calling what is yielded does the rest of `confirm`."""
+    """Read both identity files in the background; the yielded function does the rest of `confirm`."""
     stores = (source, target)
     with workers(2, "identity", *stores) as pool:
         marks = [pool.submit(mark_of, store) for store in stores]
@@ -117,12 +116,12 @@ def _confirm(
     ]
     if ids[1] is None and mark:
         ids[1] = write_own_file(target)
-        # A place without a mark has one now, also under its other name.
+        # If source and target are the same store, the source has the identity file too now.
         ids[0] = mark_of(source)
     if ids[0] is not None and ids[0] == ids[1]:
         raise UsageError(
             f"{source.location} and {target.location} are the same store ({STORE_MARK}).",
-            remedy="If one was copied from the other by another tool, remove the target's mark.",
+            remedy="If another tool copied one to the other, delete that file in the target.",
         )
     if ids[1] is not None:
         state.database.put("target_id", ids[1])
@@ -131,11 +130,11 @@ def _confirm(
 def _confirmed(store: Store, found: str | None, state: MigrationState, name: str) -> str | None:
     known = state.database.get(f"{name}_id")
     if known is not None and found != known:
-        what = "lost its mark" if found is None else "is not the store it was"
+        what = "lost its identity file" if found is None else "is another store than before"
         raise StoreChanged(
             f"the {name} {store.location} {what} ({STORE_MARK})",
             remedy="Check bucket, prefix and credentials. If it really is a new store, use"
-            " another --state-dir: what is there is then compared anew.",
+            " another --state-dir: its content is then compared again.",
         )
     if found is not None and known is None:
         state.database.put(f"{name}_id", found)
@@ -143,14 +142,14 @@ def _confirmed(store: Store, found: str | None, state: MigrationState, name: str
 
 
 _ROOM = 96 * MIB
-"""Memory for the objects on their way that are larger than `CopyCarrier.short`."""
+"""Memory for objects under way that are larger than `CopyCarrier.short`."""
 
-_BEGUN_ANEW = "what the target holds is compared anew"
+_COMPARED_AGAIN = "the content of the target is compared again"
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One source, one target and what was copied between them so far. `folder` is where the manifest goes."""
+    """A source, a target and the state between them. `folder` is the default place of the manifest."""
 
     source: Store
     target: Store
@@ -160,17 +159,17 @@ class Migration:
     make_pool: MakePool = TaskPool
 
     def run(self, options: MigrationOptions, on_event: OnEvent) -> MigrationReport:
-        """Bring the target up to date with the source, as far as the options say.
+        """Copy what is new in the source to the target, and return the report.
 
-        What changes meanwhile is looked at again twice. Raises what broke a
-        whole side; what was done until then is recorded, and the next run goes
-        on from there.
+        Paths that change during the run are tried in two more rounds. Raises
+        errors of a whole store; the work until then is recorded, and the next
+        run resumes.
         """
         dry_run = options.run.dry_run
         report = MigrationReport("migrate", dry_run=dry_run)
         started = self.clock.monotonic()
-        report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
-        with self._meeting_stores(dry_run=dry_run) as confirmed:
+        report_recovery(self.state.database, report, on_event, _COMPARED_AGAIN)
+        with self._confirmed_stores(dry_run=dry_run) as confirmed:
             span = self._span(options)
 
             def make_round(run: Options) -> CopyRound:
@@ -184,10 +183,10 @@ class Migration:
         return report
 
     @contextmanager
-    def _meeting_stores(self, *, dry_run: bool) -> Iterator[Callable[[], None]]:
-        """Confirm both stores and learn what they can do; yield what confirms those that were asked meanwhile.
+    def _confirmed_stores(self, *, dry_run: bool) -> Iterator[Callable[[], None]]:
+        """Confirm both stores and probe their features; yield a function that completes the confirmation.
 
-        Known stores are asked for their marks while they are listed.
+        The identity files of known stores are read while the stores are listed.
         """
         database, mark = self.state.database, not dry_run
         is_known = database.get("target_id") is not None
@@ -201,13 +200,13 @@ class Migration:
             yield nothing
 
     def _learn_facts(self, *, dry_run: bool) -> None:
-        """Learn what the target can do. The source is never tried: it is known as far as it is the same server."""
+        """Probe the target's features; the source is never probed, and gets them only if it is on the same server."""
         saved = learn(self.target, self.state.database, self.clock, may_write=not dry_run)
         if saved is not None and self.are_neighbours():
             self.source.prepare(saved)
 
     def are_neighbours(self) -> bool:
-        """Tell whether one server holds both stores, for the same credentials."""
+        """Return whether both stores are on one server, with the same credentials."""
         origin, there = self.source.features.origin, self.target.features.origin
         return origin is not None and there is not None and origin.is_near(there)
 
@@ -218,7 +217,7 @@ class Migration:
         return span_of(options.shard, self.source, self.target, read_only=dry_run)
 
     def _finish(self, options: MigrationOptions, report: MigrationReport) -> None:
-        """Write the manifest, and put it into the target if nothing is left to do there."""
+        """Write the manifest, also to the target if the run was complete."""
         file = options.manifest or self.folder / "manifest.jsonl"
         manifest.write(options.rules.of(self.state.baseline.rows_but_planned()), file)
         report.manifest = str(file)
@@ -247,7 +246,7 @@ class CopyRound(Round):
         self.state = sides.state
         self.clock = sides.clock
         self.make_pool = sides.make_pool
-        # Full verification is a comparison of contents, but for what it has compared already.
+        # Full verification compares contents, except those it has already compared.
         compare = Compare.CHECKSUM if asked.verify is Verify.FULL else Compare.FINGERPRINT
         policy = Policy(Mode.PUSH, delete=asked.run.policy.delete, compare=compare)
         self.options = replace(asked.run, policy=policy)
@@ -295,17 +294,17 @@ class CopyRound(Round):
         yield carrier
 
     def _by_server(self) -> bool:
-        """Tell whether the target copies by itself; whether it really does is not known before the first real run."""
+        """Return whether the server copies; before the first real run that is an assumption."""
         known = self.options.dry_run or self.sides.target.features.server_side_copy
         return self.asked.server_side and known and self.sides.are_neighbours()
 
     def _estimated(self) -> int:
-        """Return how many requests the plan would take."""
+        """Return the estimated number of requests of the plan."""
         server_side, features = self._by_server(), self.sides.target.features
         return requests(
             self.state.plan.steps(),
             server_side=server_side,
-            # The MD5 of a copy, too, shows of which source it is; a dry run knows of no server that has neither.
+            # The MD5 of a copy also proves its source. Without a probe a dry run assumes one of the two.
             stats=features.server_side_copy
             and not (features.conditional_source or features.md5_versions),
             asks=self._keeping().asks(server_side=server_side),

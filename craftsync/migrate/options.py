@@ -1,6 +1,6 @@
-"""How a migration is to be done and what it reports, and the keywords that say so.
+"""The options and the report of a migration.
 
-What is asked of a run in the same way is in `craftsync.config.options`.
+The options it shares with other runs are in `craftsync.config.options`.
 """
 
 from __future__ import annotations
@@ -32,64 +32,64 @@ from craftsync.runs import options_of, refuse_filter
 
 
 class Verify(StrEnum):
-    """How far the proof of a copy goes."""
+    """How copies are verified."""
 
     CHECKSUM = "checksum"
-    """By the hash of what passed through here, and the checksum of the target where it has a true one."""
+    """By hashing the content during the copy, and by the target's checksum if it has a true one."""
     FULL = "full"
     """By reading the target back."""
 
 
 class Verified(StrEnum):
-    """How it is known that source and target hold the same content, in the words of the manifest."""
+    """How source and target were verified to hold the same content; the values are in the manifest."""
 
     READ_BACK = READ_BACK
     """Both were read and hashed."""
     CHECKSUM = "checksum"
-    """The target's own checksum is that of the source's content."""
+    """The target's checksum equals that of the source's content."""
     DIGEST = "digest"
-    """Both stores remember the same SHA-256 of an earlier upload."""
+    """Both stores have saved the same SHA-256 with an earlier upload."""
     ACKNOWLEDGED = "acknowledged"
-    """The target took exactly the bytes that were hashed here, and says no checksum."""
+    """The target accepted the bytes that were hashed here, and reports no checksum."""
     SERVER = "server"
-    """The server copied by itself, on the condition of the source's version, and says no comparable checksum."""
+    """The server copied the source's version, and reports no comparable checksum."""
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationOptions:
     """How to run a migration.
 
-    Of `run`, upload rates are for the target and download rates for the
-    source; of its policy, only `delete` means something.
+    In `run`, upload rates apply to the target and download rates to the source;
+    of its policy only `delete` is used.
     """
 
     run: Options = field(default_factory=Options)
     rules: CallRules = field(default_factory=CallRules)
-    """Which paths take part, on both sides; all others stay as they are."""
+    """Which paths are included, on both sides; all others stay unchanged."""
     no_overwrite: bool = False
-    """Leave alone what the target holds already, whatever it is."""
+    """Never replace an object of the target."""
     verify: Verify = Verify.CHECKSUM
     shard: Shard | None = None
     manifest: Path | None = None
     """Where to write the manifest; by default beside the state database."""
     manifest_in_target: bool = False
     server_side: bool = True
-    """Let the server copy where it can."""
+    """Let the server copy if both stores are on it."""
     storage_class: str | None = None
     """The S3 storage class of every copy, or `properties.SOURCE`."""
     tags: bool = False
-    """Keep the tags of objects whose bytes pass through here, too."""
+    """Keep tags also in copies that are not made by the server."""
 
 
 @dataclass(slots=True, repr=False)
 class MigrationReport(Report):
-    """A report with what only a migration has. `bytes_copied` counts what the server copied, too."""
+    """The report of a migration. `bytes_copied` includes copies by the server."""
 
     bytes_copied: int = 0
     requests: int = 0
-    """Of a dry run: about how many requests the copying would take."""
+    """Of a dry run: the estimated number of requests."""
     verified: dict[str, int] = field(default_factory=dict)
-    """How many of the copies made or found are known to be good in which way."""
+    """Number of copies, new or found, by how they were verified (`Verified`)."""
     manifest: str | None = None
 
     def count(self, kind: Kind, moved: int) -> str:
@@ -109,7 +109,7 @@ _SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 
 def options_for(asked: MigrateOptions) -> MigrationOptions:
-    """Return the options of a run; raises `UsageError` for a word that means nothing."""
+    """Return the options of a run; raises `UsageError` for an invalid value."""
     refuse_unknown(asked, MigrateOptions)
     shared = cast(
         RunOptions,
@@ -140,7 +140,7 @@ def options_for(asked: MigrateOptions) -> MigrationOptions:
 
 
 def parse_shard(word: object) -> Shard:
-    """Read "2/8" as the second of eight shares."""
+    """Parse "2/8" as the second of eight shares."""
     found = _SHARD.fullmatch(word) if isinstance(word, str) else None
     if found and 1 <= int(found[1]) <= int(found[2]) <= _MOST_SHARDS:
         return Shard(int(found[1]), int(found[2]))
@@ -148,12 +148,12 @@ def parse_shard(word: object) -> Shard:
 
 
 def parse_copied_class(word: object) -> str:
-    """Read the name of a storage class, or "source"."""
+    """Parse the name of a storage class, or "source"."""
     return SOURCE if word == SOURCE else parse_storage_class(word)
 
 
 def parse_bandwidth(word: str) -> float:
-    """Read how many bytes per second a dry run reckons with."""
+    """Parse the bandwidth for a dry run's estimate, in bytes per second."""
     try:
         rate = parse_rates(word).upload
         if rate is None:

@@ -1,8 +1,8 @@
-"""What of an object its copy keeps besides the content: headers, metadata, tags, the storage class.
+"""The properties that a copy keeps: headers, metadata, tags and storage class.
 
-Headers and metadata come with the content of a read. Tags and storage class
-have to be asked for, which is a request for each object: only where they were
-asked for. A store that knows nothing of all this gets the content alone.
+Headers and metadata come with the content. Tags and storage class take one more
+request for each object, so they are copied only on request. A store without
+properties gets the content alone.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from craftsync.core.model import RemoteObject
 from craftsync.stores.base import Properties, Reader, Store
 
 SOURCE = "source"
-"""In the place of a storage class: that of each object."""
+"""As a storage class: keep that of each object."""
 UNREADABLE = {"GLACIER", "DEEP_ARCHIVE"}
-"""Classes whose objects have to be restored before they can be read (AWS S3 user guide, "Storage classes")."""
+"""Classes whose objects must be restored before they can be read (AWS S3 user guide, "Storage classes")."""
 
 
 @dataclass(frozen=True, slots=True)
 class PropertyPolicy:
-    """Finds out what the copies from one store in another are to have.
+    """Decides the properties of copies from one store to another.
 
-    `storage_class` is for every copy, or `SOURCE`; `tags` says whether a copy
-    whose bytes pass through here keeps them.
+    `storage_class` is that of every copy, or `SOURCE`. `tags` is whether copies
+    that are not made by the server keep their tags.
     """
 
     source: Store
@@ -34,12 +34,12 @@ class PropertyPolicy:
     tags: bool = False
 
     def asks(self, *, server_side: bool) -> bool:
-        """Tell whether each object is asked for more than a copy of its content takes."""
+        """Return whether each object takes an extra request for its properties."""
         wanted = self.storage_class == SOURCE or (self.tags and not server_side)
         return wanted and self._both_describe()
 
     def class_of_copy(self, original: RemoteObject) -> str | None:
-        """Return the storage class of a copy that the server makes, which keeps everything else by itself."""
+        """Return the storage class for a copy by the server, which keeps all other properties by itself."""
         if not self.asks(server_side=True):
             return None if self.storage_class == SOURCE else self.storage_class
         return self._asked(original).storage_class
@@ -47,9 +47,9 @@ class PropertyPolicy:
     def writer(
         self, original: RemoteObject, reader: Reader | None = None
     ) -> Callable[..., RemoteObject]:
-        """Return the target's `write`, told what a copy gets whose content passes through here.
+        """Return the target's `write` with the properties for a copy that is not made by the server.
 
-        `reader` is the one the content came from, if it has come already.
+        `reader` is the reader of the content, if it was read already.
         """
         if not self.target.features.properties:
             return self.target.write

@@ -1,9 +1,8 @@
-"""A share of a migration: the keys of one range, so that several machines can work side by side.
+"""Shares of a migration: ranges of keys that several machines copy in parallel.
 
-The bounds come from a listing of the source and are agreed on through the
-target: whoever is first puts them there, and all others, now and in later
-runs, take them from there. So every key is in exactly one share, also when the
-source changes between two listings.
+The bounds come from a listing of the source. The first share writes them to the
+target, where all others, now and in later runs, read them. So every key is in
+exactly one share, even if the source changes between two listings.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Span(NamedTuple):
         )
 
     def of(self, entries: Iterable[_Entry], *, in_order: bool) -> Iterator[_Entry]:
-        """Yield the entries within; what comes in order is read no further than the last of them."""
+        """Yield the entries in this range; a sorted listing is read only up to its end."""
         for entry in entries:
             if self.holds(entry.path):
                 yield entry
@@ -54,9 +53,9 @@ class Span(NamedTuple):
 
 
 def span_of(shard: Shard, source: Store, target: Store, *, read_only: bool) -> Span:
-    """Return the range of a share. Unless `read_only`, bounds that are not agreed on yet are put into the target."""
+    """Return the range of a share; unless `read_only`, new bounds are written to the target."""
     place = _place(shard, source)
-    bounds = _agreed(target, place)
+    bounds = _read_bounds(target, place)
     if bounds is None:
         bounds = _even_bounds(source, shard.count)
         if not read_only:
@@ -64,8 +63,8 @@ def span_of(shard: Shard, source: Store, target: Store, *, read_only: bool) -> S
                 content = BytesSource(json.dumps(bounds).encode())
                 target.write(place, content, expect=ABSENT, operation=content.digest.hex()[:32])
             except PreconditionFailed:
-                # Another share was faster: its bounds hold.
-                bounds = _agreed(target, place) or bounds
+                # Another share was faster, so use its bounds.
+                bounds = _read_bounds(target, place) or bounds
     after = [None, *bounds][shard.number - 1]
     return Span(after, [*bounds, None][shard.number - 1])
 
@@ -75,7 +74,7 @@ def _place(shard: Shard, source: Store) -> str:
     return f"{OWN_FOLDER}/shards/{name}-{shard.count}.json"
 
 
-def _agreed(target: Store, place: str) -> list[str] | None:
+def _read_bounds(target: Store, place: str) -> list[str] | None:
     try:
         with target.read(place) as reader:
             bounds = json.loads(b"".join(reader))
@@ -85,17 +84,17 @@ def _agreed(target: Store, place: str) -> list[str] | None:
         bounds = None
     if not isinstance(bounds, list) or not all(isinstance(bound, str) for bound in bounds):
         raise StateError(
-            f"{place} in {target.location} holds no bounds of shares.",
-            remedy="Remove it once no share is being copied; new bounds are then agreed on.",
+            f"{place} in {target.location} does not contain the bounds of shares.",
+            remedy="Delete it while no share is running; the next run writes new bounds.",
         )
     return bounds
 
 
 def _even_bounds(source: Store, count: int) -> list[str]:
-    """Return the last path of each share but the last one, from every so-many-th path of a listing.
+    """Return the last path of each share except the last one, from a sample of a listing.
 
-    Only some thousand paths are kept: when there are more, every other one is
-    dropped, and from then on half as many are taken.
+    The sample is bounded: when it is full, every other path is dropped, and
+    from then on half as many are added.
     """
     kept: list[str] = []
     every = 1
@@ -111,10 +110,10 @@ def _even_bounds(source: Store, count: int) -> list[str]:
 
 
 _KEPT = 100
-"""Paths looked at for each share: so a share is off by a percent or so."""
+"""Sampled paths for each share, so that sizes vary by about one percent."""
 
 
 def _padded(bounds: list[str], length: int) -> list[str]:
-    """Return as many bounds as there must be; shares between two equal ones are empty."""
+    """Extend the bounds to `length` by repeating the last one; shares between equal bounds are empty."""
     filler = bounds[-1] if bounds else ""
     return bounds + [filler] * (length - len(bounds))

@@ -1,4 +1,4 @@
-"""The two stores of a migration as the sides of a run: within one range of paths, and neither in the other."""
+"""The two stores of a migration as the sides of a run, within one range of paths; detects nested stores."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SourceSide:
         return None if found is None else as_left(found)
 
     def sync(self) -> None:
-        """Nothing is written here."""
+        """Do nothing: the source is never written."""
 
     def ignored(self, path: str) -> bool:
         return not self.span.holds(path) or self.rules.ignored(path)
@@ -59,7 +59,7 @@ class SourceSide:
         return self.ignored(path)
 
     def is_empty(self) -> bool:
-        """Tell whether there is nothing in the store as a whole: an empty share says little."""
+        """Return whether the whole store is empty, not only this share."""
         return next(iter(self.store.list()), None) is None
 
     def now_ns(self, here_ns: int) -> int:
@@ -72,7 +72,7 @@ def _left(entry: RemoteObject | Skipped) -> LocalFile | Skipped:
 
 @dataclass(frozen=True, slots=True)
 class TargetSide(StoreSide):
-    """The store that is written. `is_mirror`: what the source has not is deleted."""
+    """The store that is written. With `is_mirror`, objects missing in the source are deleted."""
 
     rules: CallRules
     span: Span
@@ -89,18 +89,17 @@ class TargetSide(StoreSide):
         return self.nesting.target_seen(entries) if self.nesting else iter(entries)
 
     def matters(self, skipped: Skipped) -> bool:
-        """What takes no part in the target only matters where it is in the way of a copy."""
+        """Return whether a skipped object is reported: when it failed, or when deletes depend on it."""
         return self.is_mirror or skipped.failed
 
 
 class NestingDetector:
-    """Looks out, while both stores are listed, for one that lies in the other.
+    """Detects, while both stores are listed, that one contains the other; raises `UsageError`.
 
-    The words for the two may not show it: one server under two names, a folder
-    that is served, a bind mount. A target is known by its mark, which it has
-    before anything is copied, if the source is listed with what nested stores
-    keep for themselves; a source, which may have none, by its first objects.
-    Both raise `UsageError`.
+    Their addresses may not show it: one server under two names, a served
+    folder, a bind mount. A nested target is recognised by its identity file,
+    which it has before anything is copied; a nested source, which may have
+    none, by its first objects.
     """
 
     def __init__(self, source: Store, target: Store, target_id: str | None) -> None:
@@ -112,7 +111,7 @@ class NestingDetector:
     def source_seen(
         self, entries: Iterable[RemoteObject | Skipped]
     ) -> Iterator[RemoteObject | Skipped]:
-        """Return the source's listing without what is craftsync's own; its begin is read at once."""
+        """Return the source's listing without craftsync's own objects; reads up to the first object at once."""
         rest = self._without_target(entries)
         begin = []
         for entry in rest:
@@ -127,8 +126,8 @@ class NestingDetector:
     ) -> Iterator[RemoteObject | Skipped]:
         for entry in entries:
             if isinstance(entry, RemoteObject):
-                if entry.path.endswith(_MARK_BELOW) and self._is_target(entry):
-                    raise self._nested("contains", entry.path.removesuffix(_MARK_BELOW))
+                if entry.path.endswith(_IDENTITY_BELOW) and self._is_target(entry):
+                    raise self._nested("contains", entry.path.removesuffix(_IDENTITY_BELOW))
                 if is_own(entry.path):
                     continue
             yield entry
@@ -143,7 +142,7 @@ class NestingDetector:
     def target_seen(
         self, entries: Iterable[RemoteObject | Skipped]
     ) -> Iterator[RemoteObject | Skipped]:
-        """Pass on the target's listing, once that of the source has begun."""
+        """Yield the target's listing; call it after `source_seen`."""
         first = self._first
         for entry in entries:
             if (
@@ -158,7 +157,7 @@ class NestingDetector:
             yield entry
 
     def _is_source(self, where: str) -> bool:
-        """Tell whether the first objects of the source are those that the target shows there."""
+        """Return whether the first objects of the source equal those in the target below `where`."""
         listing = (entry for entry in self._source.list() if isinstance(entry, RemoteObject))
         for entry in islice(listing, _SAMPLES):
             here, there = self._source.stat(entry.path), self._target.stat(where + entry.path)
@@ -170,10 +169,10 @@ class NestingDetector:
         return UsageError(
             f"The source {self._source.location} {how} the target {self._target.location}"
             f" (as {where}/).",
-            remedy=f"Name two stores that share nothing. If {where}/ is only a copy that another"
-            f" tool made, leave it out: --exclude '/{where}/'.",
+            remedy=f"Choose two stores that do not overlap. If {where}/ is only a copy that another"
+            f" tool made, exclude it: --exclude '/{where}/'.",
         )
 
 
 _SAMPLES = 8
-_MARK_BELOW = f"/{STORE_MARK}"
+_IDENTITY_BELOW = f"/{STORE_MARK}"

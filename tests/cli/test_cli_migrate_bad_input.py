@@ -72,7 +72,7 @@ def test_one_store_under_two_names_is_refused(craftsync: Craftsync, sides: Sides
     for words in (("./link", "./old"), ("./old", "./link/sub"), (f"file://{sides.old}", "./link")):
         run = craftsync("migrate", *words)
         assert run.code == 2
-        assert "Name two stores that share nothing" in run.err
+        assert "Choose two stores that do not overlap" in run.err
     assert held(craftsync.folder) == before
 
 
