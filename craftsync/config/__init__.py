@@ -1,4 +1,4 @@
-"""What can be configured: the options, the file, the secrets, and what the names of stores and folders mean.
+"""The configuration: options, file and secrets, and how names of stores and folders are resolved.
 
-Nothing here opens a store or runs anything: `craftsync.opening` does.
+Nothing here opens a store or runs anything; `craftsync.opening` does.
 """

@@ -1,7 +1,6 @@
-"""What an OBJECT word names: a bucket, an environment or the disk, and a path in it.
+"""Parses an OBJECT argument: a bucket, an environment or the disk, and a path in it.
 
-Where in that path its store ends is found by `craftsync.objects`, which also
-knows the stores that are remembered; those of the configuration are named here.
+`craftsync.objects` finds which part of the path is the store.
 """
 
 from __future__ import annotations
@@ -27,25 +26,26 @@ from craftsync.errors import CraftsyncError
 
 
 class Address(NamedTuple):
-    """An OBJECT word. `path` has no slash at either end; `is_folder` says that the word ended with one."""
+    """An OBJECT argument. `path` has no slash at either end; `is_folder` is whether the argument ended with one."""
 
     word: str
     whole: Location
-    """All of the bucket or the environment; for a path of this machine, its disk."""
+    """The whole bucket, environment or, for a local path, disk."""
     path: str
     is_folder: bool
     base: str
-    """What the word begins with, up to the `offset` of its path: `dev:`, `s3://bucket/`, `./`."""
+    """The beginning of the argument: `dev:`, `s3://bucket/`, `./`."""
     offset: str
+    """The path in `whole` that `base` stands for."""
 
     def named(self, path: str) -> str:
-        """Return the word for another path in `whole`."""
+        """Return the argument for another path in `whole`."""
         inner = within(self.offset, path)
         return self.base + (path if inner is None else inner)
 
 
 def within(folder: str, path: str) -> str | None:
-    """Return a path as it is from a folder, "" for the folder itself; `None` when it is not in there."""
+    """Return a path relative to a folder, "" for the folder itself, `None` if it is not inside."""
     if not folder:
         return path
     if path == folder:
@@ -54,12 +54,12 @@ def within(folder: str, path: str) -> str | None:
 
 
 def joined(folder: str, path: str) -> str:
-    """Return a path in a folder; either may be empty."""
+    """Join a folder and a path; either may be empty."""
     return f"{folder}/{path}" if folder and path else folder or path
 
 
 def address_of(word: str, config: Config, access: S3Access) -> Address:
-    """Read an OBJECT word; raises `UsageError` for a word that names nothing."""
+    """Parse an OBJECT argument; raises `UsageError` for an unknown store."""
     is_folder = word.endswith("/")
     if word.startswith("file://"):
         places.resolve(word, config, access)
@@ -88,14 +88,14 @@ def _on_disk(word: str, path: str, config: Config, is_folder: bool) -> Address:
 
 
 def _real(place: str) -> str:
-    """Return a path with the links of its folders resolved, and not one that stands for a file at its end."""
+    """Return a path with the symbolic links of its folders resolved, but not one to a file at its end."""
     if os.path.isdir(place):
         return os.path.realpath(place)
     return os.path.join(os.path.realpath(os.path.dirname(place)), os.path.basename(place))
 
 
 def split(location: Location) -> tuple[Location, str]:
-    """Return all of the bucket, environment or disk that a place lies in, and the path of the place there."""
+    """Split a location into its whole bucket, environment or disk, and the path in it."""
     if isinstance(location, DirectoryLocation):
         return DirectoryLocation(Path("/"), location.reserve), str(location.path).lstrip("/")
     if isinstance(location, CraftAiLocation):
@@ -104,7 +104,7 @@ def split(location: Location) -> tuple[Location, str]:
 
 
 def at(whole: Location, path: str) -> Location:
-    """Return the place that `split` takes apart."""
+    """Return the location of a path in a whole bucket, environment or disk; the inverse of `split`."""
     if isinstance(whole, DirectoryLocation):
         return replace(whole, path=Path("/", path))
     if isinstance(whole, CraftAiLocation):

@@ -1,4 +1,4 @@
-"""Changes of the configuration file that leave everything else in it as it is, comments too."""
+"""Edits the configuration file without changing anything else in it, including comments."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _SECTIONS = {
 
 
 def with_entries(old: str, file: Path, entries: Mapping[str, tuple[str, Mapping[str, str]]]) -> str:
-    """Return the content of the file with entries, each a name and its keys by the section it belongs to.
+    """Return the content of the file with `entries`, {section: (name, keys)}, added.
 
-    Raises `ConfigError` where it is not certain that the content gives the same beside them.
+    Raises `ConfigError` if it cannot be sure that everything else stays the same.
     """
     lines = {
         section: f"{in_yaml(name)}: {_flow(keys)}" for section, (name, keys) in entries.items()
@@ -41,7 +41,7 @@ def with_entries(old: str, file: Path, entries: Mapping[str, tuple[str, Mapping[
     names = {section: name for section, (name, _) in entries.items()}
     if not _differs_only_in(old, content, file, names):
         raise ConfigError(
-            f"{file}: it is written in a way that cannot be extended line by line.",
+            f"{file}: cannot add lines to its YAML safely.",
             remedy="Add this by hand:\n"
             + "\n".join(f"{section}:\n  {line}" for section, line in lines.items()),
         )
@@ -51,25 +51,25 @@ def with_entries(old: str, file: Path, entries: Mapping[str, tuple[str, Mapping[
 def without_entry(content: str, file: Path, section: str, name: str) -> str:
     """Return the content of the file without an entry of a section.
 
-    Raises `ConfigError` where it is not certain that the content gives the same beside it.
+    Raises `ConfigError` if it cannot be sure that everything else stays the same.
     """
     lines = content.splitlines(keepends=True)
     first, last = configuration.lines_of(content, section, name)
     deeper = re.compile(" " * (len(lines[first]) - len(lines[first].lstrip(" "))) + " +#")
     while last < len(lines) and deeper.match(lines[last]):
-        # A comment that is indented further than the name is about what was in the entry.
+        # A comment that is indented further than the name belongs to the entry.
         last += 1
     new = "".join(lines[:first] + lines[last:])
     if not _differs_only_in(content, new, file, {section: name}):
         raise ConfigError(
-            f"{file}: it is written in a way that cannot be changed line by line.",
+            f"{file}: cannot remove lines from its YAML safely.",
             remedy=f"Remove {name} from {section} by hand.",
         )
     return new
 
 
 def _with_line(content: str, section: str, line: str) -> str:
-    """Return the content with a line in a section, which is begun at the end if it is not there."""
+    """Return the content with a line added to a section; a missing section is added at the end."""
     found = re.search(
         rf"^{section}:[ \t]*(#.*)?\n(?:[ \t]*(?:#.*)?\n)*(?P<indent> *)", content, re.M
     )
@@ -81,7 +81,7 @@ def _with_line(content: str, section: str, line: str) -> str:
 
 
 def _differs_only_in(old: str, new: str, file: Path, names: Mapping[str, str]) -> bool:
-    """Tell whether both contents are valid and give the same, but for entries that only one of them has."""
+    """Return whether both contents are valid and differ only in these entries."""
     with suppress(ConfigError):
         before, after = (configuration.parse(content, file) for content in (old, new))
         changed = all(
@@ -105,7 +105,7 @@ def _flow(keys: Mapping[str, str]) -> str:
 
 
 def in_yaml(value: Any) -> str:
-    """Return a value in a line of YAML: a word bare where that means the same, quoted where not."""
+    """Return a value as YAML on one line; a string is quoted only if necessary."""
     if isinstance(value, str) and re.fullmatch(r"[\w/~.][\w/.~%-]*(://[\w/.~:-]+)?", value):
         with suppress(NotYaml):
             if configuration.read_yaml(value) == value:
@@ -114,18 +114,18 @@ def in_yaml(value: Any) -> str:
 
 
 def refuse_unwritable(file: Path) -> None:
-    """Raise `ConfigError` where `write` could not put the file."""
+    """Raise `ConfigError` if `write` could not create the file."""
     folder = Path(os.path.realpath(file)).parent
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise ConfigError(
-            f"{file} cannot be written: {there} may not be written to.",
-            remedy="Name another file with --config, or change the permissions.",
+            f"{file} cannot be written: {there} is not writable.",
+            remedy="Choose another file with --config, or change the permissions.",
         )
 
 
 def write(file: Path, content: str) -> None:
-    """Replace the file in one step; a new one is for its owner alone, an old one keeps its mode."""
+    """Replace the file atomically; a new one is accessible to its owner only, an existing one keeps its mode."""
     place = Path(os.path.realpath(file))
     part = place.with_name(f"{place.name}.part")
     try:

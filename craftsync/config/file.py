@@ -1,12 +1,11 @@
-"""The configuration file: YAML in, frozen values out.
+"""Reads the configuration file: YAML in, frozen values out.
 
-Every message names the file, the key, the value and the remedy, and is a
-`ConfigError`. A secret is never in the file. What an environment stands for
-(a store) is the business of `places`; nothing here opens anything.
+Every error is a `ConfigError` that names the file, the key, the value and the
+remedy. The file never contains secrets. `places` resolves environments to
+stores.
 
-The file is read with the booleans and numbers of YAML 1.2: in YAML 1.1 `off`
-is false, `10:20` is 620 and `2026-11-22` is a date, and each of them is a
-likely rate or name here.
+Booleans and numbers are those of YAML 1.2: in YAML 1.1 `off` is false, `10:20`
+is 620 and `2026-11-22` is a date, all of which are likely rates or names here.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class DirectoryEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class S3Environment:
-    """A bucket and a prefix; what is `None` is left to boto3's own rules."""
+    """A bucket and a prefix; boto3's own rules apply to what is `None`."""
 
     bucket: str
     prefix: str = ""
@@ -68,12 +67,12 @@ Environment = DirectoryEnvironment | S3Environment | CraftAiEnvironment
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A root, the environment it is kept in sync with, and how. `environment` may end in ":folder"."""
+    """A linked folder of the configuration. `environment` may end in ":folder"."""
 
     root: Path
     environment: str
     given: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """What the file gives of the `Settings` of its runs."""
+    """The `Settings` of its runs that the file sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +82,15 @@ class Config:
     environments: Mapping[str, Environment] = field(default_factory=dict)
     folders: Mapping[str, Folder] = field(default_factory=dict)
     reserve: Reserve = field(default_factory=Reserve)
-    """Free space that what is written to a disk leaves alone."""
+    """Free space to leave on a disk."""
     retention: Retention = field(default_factory=Retention)
-    """How long the trash keeps what this client displaced."""
+    """How long the trash keeps what this client replaced or deleted."""
     metrics: Path | None = None
-    """The file in which `watch` keeps its figures for Prometheus."""
+    """The file to which `watch` writes metrics for Prometheus."""
     metrics_addr: tuple[str, int] | None = None
-    """Where `watch` answers Prometheus and health checks: host and port."""
+    """Host and port at which `watch` serves metrics and health checks."""
     notify: tuple[str, ...] = ()
-    """The words of a command that `watch` calls when something waits for a person."""
+    """The command that `watch` runs when something waits for a person, as a list of arguments."""
 
 
 STORES: Mapping[str, type[Environment]] = {
@@ -106,7 +105,7 @@ _SECRET = re.compile(r"(?i)token|secret|password|access_?key|credential")
 
 
 def default_file() -> Path:
-    """Return where the configuration is looked for when no file is named."""
+    """Return the default path of the configuration file."""
     named = os.environ.get("CRAFTSYNC_CONFIG")
     if named:
         return Path(named).expanduser()
@@ -116,7 +115,7 @@ def default_file() -> Path:
 
 
 def default_state_dir() -> Path:
-    """Return where the state databases live when no folder is named."""
+    """Return the default folder of the state databases."""
     named = os.environ.get("CRAFTSYNC_STATE_DIR")
     if named:
         return Path(named).expanduser()
@@ -126,9 +125,9 @@ def default_state_dir() -> Path:
 
 
 def load(file: str | os.PathLike[str] | None = None) -> Config:
-    """Read the configuration; without a name the user's own, which need not exist.
+    """Read the configuration; empty if the default file does not exist.
 
-    A file named here or by `CRAFTSYNC_CONFIG` has to exist.
+    A file given here or by `CRAFTSYNC_CONFIG` must exist. Raises `ConfigError`.
     """
     named = file is not None or bool(os.environ.get("CRAFTSYNC_CONFIG"))
     path = default_file() if file is None else Path(file).expanduser()
@@ -145,13 +144,13 @@ def load(file: str | os.PathLike[str] | None = None) -> Config:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
             f"{path}: it cannot be read ({reason}).",
-            remedy="It has to be a UTF-8 file you may read.",
+            remedy="It must be a UTF-8 file that you can read.",
         ) from error
     return parse(content, path)
 
 
 def parse(content: str, file: Path) -> Config:
-    """Return the values in the text of a configuration file; `file` is for messages and relative paths."""
+    """Parse the text of a configuration file; `file` is for messages and relative paths."""
     try:
         keys = read_yaml(content)
     except NotYaml as error:
@@ -193,14 +192,14 @@ def _folder(file: Path, key: str, content: Any, environments: Mapping[str, Envir
         known = ", ".join(environments) or "none yet"
         raise section.wrong_value(
             "environment",
-            "names no environment of this file",
+            "is not an environment of this file",
             f"{nearest(name, environments)}Known environments: {known}.",
         )
     return Folder(root, environment, given)
 
 
 class Section:
-    """The mapping at `key` of `file`; a key in it that is neither an option nor a section is an error at once."""
+    """The mapping at `key` of `file`; the constructor raises `ConfigError` for an unknown key in it."""
 
     def __init__(
         self,
@@ -226,7 +225,7 @@ class Section:
                 raise self._unknown(name, names)
 
     def values(self) -> dict[str, Any]:
-        """Return the values of the options the file gives; a path that is not absolute starts at its folder."""
+        """Return the values of the options that are set; a relative path starts at the file's folder."""
         found = {}
         for option in self._options:
             word = self.content.get(option.name)
@@ -247,7 +246,7 @@ class Section:
         return self._wrong(self._place(name), "it is missing", f"Add a line `{name}: …` there.")
 
     def named(self, name: str) -> dict[str, Any]:
-        """Return a section whose keys are names the user chose."""
+        """Return a section whose keys are names chosen by the user."""
         content = self.content.get(name)
         if content is None:
             return {}
@@ -273,8 +272,8 @@ class Section:
             # The value is a secret: the message must not repeat it.
             return self._wrong(
                 self._place(str(name)),
-                "a secret has no place in the configuration",
-                "Remove it, and name the variable or file that holds it with token_env or "
+                "the configuration must not contain secrets",
+                "Remove it, and set the variable or file that contains it with token_env or "
                 "token_file; S3 credentials belong in an AWS profile or in the AWS_* variables.",
             )
         return self._wrong(
@@ -310,9 +309,9 @@ def read_yaml(text: str) -> Any:
 
 
 def lines_of(content: str, section: str, name: str) -> tuple[int, int]:
-    """Return the first line of an entry of a section of the file, and the one after its last, from 0 on.
+    """Return the first line of an entry in a section, and the line after its last, counted from 0.
 
-    `(0, 0)` where there is no such entry.
+    `(0, 0)` if there is no such entry.
     """
     import yaml
 
@@ -325,7 +324,7 @@ def lines_of(content: str, section: str, name: str) -> tuple[int, int]:
     if key is None:
         return 0, 0
     while isinstance(value, yaml.CollectionNode) and value.value and not value.flow_style:
-        # A block ends where the next one begins, below comments that are not its own.
+        # PyYAML ends a block where the next begins, after comments that do not belong to it.
         last = value.value[-1]
         value = last[1] if isinstance(last, tuple) else last
     end = value.end_mark
@@ -334,11 +333,10 @@ def lines_of(content: str, section: str, name: str) -> tuple[int, int]:
 
 @cache
 def _loader() -> type[SafeLoader]:
-    """Return a loader with the scalars of YAML 1.2, and without repeated keys.
+    """Return a loader with the scalars of YAML 1.2 that rejects repeated keys.
 
-    PyYAML follows YAML 1.1 (https://pyyaml.org/wiki/PyYAMLDocumentation), and of
-    a key that is given twice it silently keeps the last. It is imported only
-    where there is a file to read.
+    PyYAML follows YAML 1.1 (https://pyyaml.org/wiki/PyYAMLDocumentation), and
+    silently keeps the last of repeated keys. It is imported only to read a file.
     """
     import yaml
 
@@ -353,7 +351,7 @@ def _loader() -> type[SafeLoader]:
                 key = self.construct_object(key_node, deep=True)
                 if isinstance(key, Hashable) and key in seen:
                     line = key_node.start_mark.line + 1
-                    raise NotYaml(f"line {line}: the key {key!r} is there twice")
+                    raise NotYaml(f"line {line}: the key {key!r} is repeated")
                 if isinstance(key, Hashable):
                     seen.add(key)
             return super().construct_mapping(node, deep)
@@ -371,4 +369,4 @@ _SCALARS = (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
 )
-"""The scalars of YAML 1.2: the tag, how it is written, and the letters it can begin with."""
+"""The scalars of YAML 1.2: (tag, pattern, first characters)."""

@@ -1,4 +1,4 @@
-"""A new linked folder for the configuration: its names, what is refused, and the entries that stand for it."""
+"""A new linked folder for the configuration: its name, its entries, and checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_A_NAME = re.compile(r"[^\w.-]+")
 
 
 def refuse_root(word: str, known: Config) -> None:
-    """Raise `UsageError` for what cannot be a folder, or overlaps with one that is configured already."""
+    """Raise `UsageError` for a path that cannot be a folder, or overlaps with a configured one."""
     root = Path(absolute(word))
     for name, folder in known.folders.items():
         if relation := places.relation(root, folder.root):
@@ -28,19 +28,19 @@ def refuse_root(word: str, known: Config) -> None:
 
 
 def refuse_unusable(folder: Path) -> None:
-    """Raise `UsageError` for what is not a folder, and for one that is not there and cannot be made."""
+    """Raise `UsageError` for what is not a folder, and for one that cannot be created."""
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not there.is_dir():
-        raise UsageError(f"{there} is not a folder.", remedy="Name another folder.")
+        raise UsageError(f"{there} is not a folder.", remedy="Choose another folder.")
     if there != folder and not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(
-            f"{folder} does not exist and cannot be made: {there} may not be written to.",
-            remedy="Name another folder, or change the permissions of that one.",
+            f"{folder} does not exist and cannot be created: {there} is not writable.",
+            remedy="Choose another folder, or change the permissions of that one.",
         )
 
 
 def refuse_name(name: str, file: Path, known: Config) -> None:
-    """Raise `UsageError` for a name that is taken, or that would not be one word for the command line."""
+    """Raise `UsageError` for a name that is taken, or not usable on the command line."""
     if name in known.folders:
         raise UsageError(
             f"{file} has a folder {name!r} already.",
@@ -55,7 +55,7 @@ def refuse_name(name: str, file: Path, known: Config) -> None:
 def entries(
     known: Config, name: str, root: str, store: str, location: Location
 ) -> dict[str, tuple[str, dict[str, str]]]:
-    """Return what is to be added: the folder, and its environment where it is not there yet."""
+    """Return the entries to add: the folder, and its environment if that is new."""
     added: dict[str, tuple[str, dict[str, str]]] = {}
     environment = store
     if store.partition(":")[0] not in known.environments or "://" in store:
@@ -68,7 +68,7 @@ def entries(
 
 
 def _keys_of(location: Location) -> dict[str, str]:
-    """Return the keys of the environment that stands for a place."""
+    """Return the keys of an environment for a location."""
     if isinstance(location, DirectoryLocation):
         return {"store": "directory", "path": str(location.path)}
     if isinstance(location, S3Location):
@@ -96,7 +96,7 @@ def _keys_of(location: Location) -> dict[str, str]:
 
 
 def _free(name: str, known: Config) -> str:
-    """Return a name for an environment that no other has."""
+    """Return an unused name for an environment."""
     label, number = name, 2
     while label in known.environments:
         label, number = f"{name}-{number}", number + 1
@@ -104,10 +104,10 @@ def _free(name: str, known: Config) -> str:
 
 
 def name_of(root: str) -> str:
-    """Return what a folder is called unless a person says otherwise."""
+    """Return the default name of a folder."""
     return _NOT_A_NAME.sub("-", os.path.basename(root)).strip("-") or "folder"
 
 
 def absolute(word: str) -> str:
-    """Return the whole path that a word stands for."""
+    """Return the absolute path of an argument."""
     return os.path.abspath(os.path.expanduser(word))

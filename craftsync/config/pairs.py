@@ -1,7 +1,7 @@
-"""A folder and its store, as a call or the configuration names them.
+"""A folder and its store, from arguments or the configuration.
 
-Which pair the current directory or a path means is found by `craftsync.opening`,
-which also knows the pairs that are remembered and in no configuration.
+`craftsync.opening` finds the pair of the current directory or a path, and also
+those that only have a saved state.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from craftsync.errors import UsageError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A root, the place of its store, and what the configuration gives for the two.
+    """A folder, the location of its store, and their settings in the configuration.
 
-    `root` is absolute, its links resolved: a folder with several names is one root.
+    `root` is absolute with links resolved, so that a folder with several names is one root.
     """
 
     root: Path
     location: Location
     given: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """What the configuration gives of the `Settings` of its runs."""
+    """The `Settings` of its runs that the configuration sets."""
     reserve: Reserve = field(default_factory=Reserve)
-    """Free space that downloads leave alone."""
+    """Free space that downloads leave on the disk."""
     retention: Retention = field(default_factory=Retention)
     """How long the trash keeps what this client replaced or deleted."""
     folder: str | None = None
@@ -48,7 +48,7 @@ class Pair:
 
 
 def named(words: Sequence[str], asked: PairOptions) -> Pair:
-    """Return the pair of the words `ROOT STORE`, or of a folder's name; without words the only folder."""
+    """Return the pair of the arguments `ROOT STORE`, or of a folder's name; without any the only configured one."""
     config, access = configuration.load(asked.get("config")), access_of(asked)
     match words:
         case []:
@@ -58,7 +58,9 @@ def named(words: Sequence[str], asked: PairOptions) -> Pair:
         case [root, store]:
             return _unnamed(places.absolute(root), places.resolve(store, config, access), config)
         case _:
-            raise UsageError("Too many words.", remedy="Give ROOT STORE, or the name of a folder.")
+            raise UsageError(
+                "Too many arguments.", remedy="Give ROOT STORE, or the name of a folder."
+            )
 
 
 def of_configuration(asked: PairOptions) -> list[Pair]:
@@ -68,13 +70,13 @@ def of_configuration(asked: PairOptions) -> list[Pair]:
 
 
 def remembered(root: str, store: str, asked: PairOptions) -> Pair:
-    """Return the pair that a plan or a state database names by its addresses."""
+    """Return the pair of the addresses in a plan file or a state database."""
     config = configuration.load(asked.get("config"))
     return _unnamed(Path(root), places.remembered(store, config, access_of(asked)), config)
 
 
 def access_of(asked: PairOptions) -> S3Access:
-    """Return how a call reaches S3, and what its objects get; raises `UsageError` for an invalid word."""
+    """Return the S3 access and object settings in the keywords; raises `UsageError` for an invalid value."""
     return S3Access(
         asked.get("profile"),
         asked.get("region"),
@@ -102,7 +104,7 @@ def _of_folder(name: str, config: Config, access: S3Access) -> Pair:
 
 
 def _checked(name: str, config: Config) -> str:
-    """Return the name of a folder of the configuration."""
+    """Return the name if it is a folder of the configuration; raises `UsageError`."""
     if name not in config.folders:
         known = ", ".join(config.folders) or "none; no configuration exists"
         raise UsageError(

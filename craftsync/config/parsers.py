@@ -1,7 +1,6 @@
-"""Words of a call or of the configuration, and the values they stand for.
+"""Parsers for values of flags, variables and the configuration.
 
-Whoever reads a word turns a `BadWord` into an error of its own that also names
-where the word was found.
+The caller turns a `BadWord` into an error that also names the source of the value.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 class BadWord(ValueError):
-    """A word that is not valid here; `remedy` names some that are."""
+    """An invalid value; `remedy` gives valid examples."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem)
@@ -62,7 +61,7 @@ class RateByTime:
 
 
 def choice_of(kind: type[Word], what: str) -> Callable[[object], Word]:
-    """Return a parser for the words of an enumeration; `what` is the noun for its message."""
+    """Return a parser for the values of an enumeration; `what` is the noun for its message."""
 
     def parse(word: object) -> Word:
         if isinstance(word, str) and word in set(kind):
@@ -73,7 +72,7 @@ def choice_of(kind: type[Word], what: str) -> Callable[[object], Word]:
 
 
 def parse_max_delete(word: object) -> DeleteLimit:
-    """Read `5` as five files and "10%" as a tenth of the files known, exactly as written."""
+    """Parse `5` as five files and "10%" as a tenth of the known files."""
     text = str(word).strip()
     if text.isascii() and text.isdigit() and not isinstance(word, bool):
         return DeleteLimit(files=int(text), share=0.0)
@@ -86,7 +85,7 @@ def parse_max_delete(word: object) -> DeleteLimit:
 
 
 def parse_scrub(word: object) -> float:
-    """Read "1%" or "1% a day" as the share of all bytes that is read each day, "off" as none."""
+    """Parse "1%" or "1% a day" as a share (0 to 1) of all bytes read each day, "off" as 0."""
     text = str(word).strip().lower().removesuffix("a day").strip()
     if text == "off" or word is False:
         return 0.0
@@ -97,7 +96,7 @@ def parse_scrub(word: object) -> float:
 
 
 def parse_reserve(word: object) -> Reserve:
-    """Read "1%" as a share of the disk, "5G" as so many bytes, and "off" as nothing."""
+    """Parse "1%" as a share of the disk, "5G" as bytes, and "off" as nothing."""
     text = str(word).strip()
     if text.lower() == "off":
         return Reserve(share=0.0)
@@ -113,7 +112,7 @@ def parse_reserve(word: object) -> Reserve:
 
 
 def parse_keep(word: object) -> int | None:
-    """Read "30d" as so many nanoseconds, and "forever" as `None`; h, d and w are hours, days and weeks."""
+    """Parse "30d" as nanoseconds, and "forever" as `None`; h, d and w are hours, days and weeks."""
     text = str(word).strip().lower()
     if text == "forever":
         return None
@@ -124,7 +123,7 @@ def parse_keep(word: object) -> int | None:
 
 
 def parse_max_size(word: object) -> int | None:
-    """Read "10GB" as so many bytes, and "off" as `None`."""
+    """Parse "10GB" as bytes, and "off" as `None`."""
     text = str(word).strip()
     if text.lower() == "off":
         return None
@@ -135,7 +134,7 @@ def parse_max_size(word: object) -> int | None:
 
 
 def parse_size(word: object) -> int:
-    """Read "10M" as so many bytes; K, M, G and T are powers of 1024."""
+    """Parse "10M" as bytes; K, M, G and T are powers of 1024."""
     size = _SIZE.fullmatch(str(word).strip())
     if size and not isinstance(word, bool):
         return _bytes_of(size)
@@ -143,7 +142,7 @@ def parse_size(word: object) -> int:
 
 
 def parse_age(word: object) -> int:
-    """Read "7d" or "1h30m" as so many nanoseconds; s, m, h, d and w are seconds to weeks."""
+    """Parse "7d" or "1h30m" as nanoseconds; s, m, h, d and w are seconds to weeks."""
     text = str(word).strip().lower()
     if _AGE.fullmatch(text):
         parts = re.findall(r"([\d.]+)([smhdw])", text)
@@ -156,7 +155,7 @@ def _bytes_of(size: re.Match[str]) -> int:
 
 
 def parse_content_type(word: object) -> str | None:
-    """Read a type such as text/csv, and "auto", by the name of each object, as `None`."""
+    """Parse a type such as text/csv; "auto", which derives it from each object's name, is `None`."""
     text = str(word).strip()
     if text == "auto":
         return None
@@ -166,14 +165,14 @@ def parse_content_type(word: object) -> str | None:
 
 
 def parse_storage_class(word: object) -> str:
-    """Read the name of a storage class, of which servers have their own."""
+    """Parse the name of a storage class; servers may have their own."""
     if isinstance(word, str) and _STORAGE_CLASS.fullmatch(word):
         return word
     raise BadWord("is not a storage class", "Use a name such as STANDARD_IA.")
 
 
 def parse_sse(word: object) -> str:
-    """Read how a server encrypts: AES256, aws:kms or aws:kms:dsse, of the last two with a key."""
+    """Parse a server-side encryption: AES256, aws:kms or aws:kms:dsse, the last two optionally with a key."""
     if isinstance(word, str) and _SSE.fullmatch(word):
         return word
     raise BadWord(
@@ -182,7 +181,7 @@ def parse_sse(word: object) -> str:
 
 
 def parse_bwlimit(word: object) -> Rates | Timetable[Rates]:
-    """Read "10M" as a limit both ways, "10M:2M" as one for up and one for down, and a timetable of them."""
+    """Parse "10M" as a limit both ways, "10M:2M" as upload and download limits, or a timetable of them."""
     try:
         words = str(word)
         return parse_timetable(words, parse_rates) if "," in words else parse_rates(words)
@@ -195,13 +194,13 @@ def parse_bwlimit(word: object) -> Rates | Timetable[Rates]:
 
 
 def parse_rates(word: str) -> Rates:
-    """Read "10M" as a limit both ways and "10M:2M" as one for up and one for down."""
+    """Parse "10M" as a limit both ways, and "10M:2M" as upload and download limits, in bytes per second."""
     up, colon, down = word.partition(":")
     return Rates(_parse_rate(up), _parse_rate(down if colon else up))
 
 
 def parse_windows(value: object) -> Windows:
-    """Read a list of windows such as "22:00-06:00" and "Sat-Sun 00:00-24:00"."""
+    """Parse a list of windows such as "22:00-06:00" and "Sat-Sun 00:00-24:00"."""
     try:
         if isinstance(value, list) and value:
             return Windows(tuple(span for word in value for span in parse_window(str(word))))
@@ -224,7 +223,7 @@ def _parse_rate(word: str) -> float | None:
 
 
 def parse_transfers(word: object) -> int:
-    """Read how many files may travel at once: 1 to 256, or `auto`, which is 0."""
+    """Parse the number of simultaneous transfers: 1 to 256, or `auto`, which is 0."""
     if word == "auto":
         return 0
     number = int(word) if isinstance(word, str) and word.isdecimal() else word
@@ -234,7 +233,7 @@ def parse_transfers(word: object) -> int:
 
 
 def parse_seconds(word: object) -> float:
-    """Read a time of more than no seconds: "90", "90s", "1.5m" or "2h"."""
+    """Parse a positive time as seconds: "90", "90s", "1.5m" or "2h"."""
     text = str(word).strip()
     unit = _SECONDS.get(text[-1:].lower(), 0)
     try:
@@ -247,7 +246,7 @@ def parse_seconds(word: object) -> float:
 
 
 def parse_address(word: object) -> tuple[str, int]:
-    """Read `9469`, `:9469`, `127.0.0.1:9469` or `[::1]:9469`; without a host it is this machine only."""
+    """Parse `9469`, `:9469`, `127.0.0.1:9469` or `[::1]:9469` as (host, port); the default host is 127.0.0.1."""
     found = _ADDRESS.fullmatch(str(word))
     if found is None or int(found["port"]) > 65535:
         raise BadWord("is not an address", "Use PORT or HOST:PORT, such as 9469 or 0.0.0.0:9469.")

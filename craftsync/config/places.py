@@ -1,7 +1,7 @@
-"""What the word a person uses for a store stands for.
+"""Resolves a STORE argument to a location.
 
-A word is an environment of the configuration (with an optional folder in it),
-a URL, or a path that shows that it is one. `craftsync.opening` makes a store of it.
+The argument is an environment of the configuration (with an optional folder in
+it), a URL, or a path that looks like one. `craftsync.opening` opens the store.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from craftsync.errors import ConfigError, UsageError, nearest
 
 @dataclass(frozen=True, slots=True)
 class DirectoryLocation:
-    """A plain folder used as a store; `path` is absolute, its links resolved.
+    """A plain folder used as a store.
 
-    So a folder that can be reached by several names is one store.
+    `path` is absolute with links resolved, so that a folder with several names is one store.
     """
 
     path: Path
     reserve: Reserve = field(default_factory=Reserve, compare=False)
-    """Free space that writes leave alone on its disk."""
+    """Free space to leave on its disk."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", real(self.path))
@@ -49,27 +49,27 @@ class DirectoryLocation:
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """How to reach a bucket; what is `None` is left to boto3's own rules."""
+    """How to access a bucket; boto3's own rules apply to what is `None`."""
 
     profile: str | None = None
     region: str | None = None
     endpoint_url: str | None = None
     request_payer: bool = False
-    """Whether requests declare that their sender pays for them, as requester-pays buckets demand."""
+    """Whether to send the header that requester-pays buckets require."""
     content_type: str | None = None
-    """That of every object written; `None`: by its name."""
+    """The content type of every object written; `None` derives it from the name."""
     storage_class: str | None = None
     sse: str | None = None
-    """How the server is to encrypt what is written, as `--sse` says it."""
+    """The server-side encryption of objects written, as in `--sse`."""
 
     @property
     def written(self) -> dict[str, str]:
-        """Return what objects are to get, by the names of the flags."""
+        """The settings for new objects, by the names of their flags."""
         given = {name: getattr(self, name) for name in ("content_type", "storage_class", "sse")}
         return {f"--{name.replace('_', '-')}": word for name, word in given.items() if word}
 
     def before(self, given: S3Access) -> S3Access:
-        """Return this access, filled up from `given`."""
+        """Return this access, with missing values taken from `given`."""
         pairs = ((getattr(self, name), getattr(given, name)) for name in self.__slots__)
         return S3Access(*(own or other for own, other in pairs))
 
@@ -88,7 +88,7 @@ class S3Location:
 
 @dataclass(frozen=True, slots=True)
 class CraftAiAccess:
-    """Where the token for an environment is, and where it is exchanged (`None`: where the SDK would)."""
+    """Where the token of an environment is, and the URL to exchange it (`None`: the SDK's default)."""
 
     control_url: str | None = None
     token_env: str = TOKEN_ENV
@@ -100,7 +100,7 @@ class CraftAiAccess:
 
 @dataclass(frozen=True, slots=True)
 class CraftAiLocation:
-    """An environment of the platform, known by its URL, and a folder in its data store."""
+    """An environment of the platform, identified by its URL, and a folder in its data store."""
 
     url: str
     folder: str = ""
@@ -111,26 +111,26 @@ class CraftAiLocation:
 
 
 _URL_ENV, _CONTROL_URL_ENV = "CRAFT_AI_ENVIRONMENT_URL", "CRAFT_AI_CONTROL_URL"
-"""The variables in which the platform's own SDK looks for its two addresses."""
+"""The variables that the platform's own SDK reads its two addresses from."""
 
 _VARIABLES = "craft-ai://"
 
 _log = logging.getLogger(__name__)
 
-_MANGLED_URL = re.compile(r"(s3|file|craft-ai(\+https?)?):/")
+_URL_AS_PATH = re.compile(r"(s3|file|craft-ai(\+https?)?):/")
 
 Location = DirectoryLocation | S3Location | CraftAiLocation
 
 
 def resolve(word: str, config: Config, access: S3Access | None = None) -> Location:
-    """Return what a STORE word stands for; raises `UsageError` for a word that stands for nothing.
+    """Return the location of a STORE argument; raises `UsageError` for an unknown store.
 
-    `access` is for an S3 URL, and goes before what an environment has.
+    `access` is for S3, and takes precedence over that of an environment.
     """
     access = access or S3Access()
     scheme = word.partition("://")[0] if "://" in word else None
     if scheme is not None and scheme.startswith("craft-ai"):
-        return _on_the_platform(word, config)
+        return _from_platform_url(word, config)
     if scheme is not None:
         return _from_url(word, scheme, config, access)
     if is_path(word):
@@ -146,27 +146,25 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
 
 
 def word_of(store: str | os.PathLike[str]) -> str:
-    """Return the STORE word for what a caller in Python names: a word as it is, a path as a folder's name."""
+    """Return the STORE argument for a value from Python: a str unchanged, a path as an absolute path."""
     if isinstance(store, str):
         return store
     path = os.fspath(store)
-    if _MANGLED_URL.match(path):
-        raise UsageError(
-            f"{path!r} is an address that was made a path.", remedy="Give the address as a str."
-        )
+    if _URL_AS_PATH.match(path):
+        raise UsageError(f"{path!r} is a URL converted to a path.", remedy="Pass the URL as a str.")
     return str(absolute(path))
 
 
 def is_path(word: str) -> bool:
-    """Tell whether a STORE word is the path of a folder, not a URL or the name of an environment."""
+    """Return whether a STORE argument is the path of a folder, not a URL or the name of an environment."""
     return word.startswith(("/", "./", "../", "~")) or word in {".", ".."}
 
 
 def remembered(address: str, config: Config, access: S3Access) -> Location:
-    """Return the place a state database or a plan names by its address.
+    """Return the location of an address in a state database or a plan file.
 
-    An address does not hold how to reach a bucket: unless `access` does, it is
-    taken from an environment with the same bucket.
+    The address does not include the S3 access; unless given, it is taken from
+    an environment with the same bucket.
     """
     location = resolve(address, config, access)
     reach = replace(access, content_type=None, storage_class=None, sse=None)
@@ -178,12 +176,12 @@ def remembered(address: str, config: Config, access: S3Access) -> Location:
 
 
 def refuse_written(location: Location, access: S3Access) -> None:
-    """Raise `UsageError` where a call says what objects get, and the store knows nothing of it."""
+    """Raise `UsageError` for object settings that the store does not support."""
     if access.written and not isinstance(location, S3Location):
         is_folder = isinstance(location, DirectoryLocation)
         what = "a folder on disk" if is_folder else "a Craft AI environment"
         raise UsageError(
-            f"{', '.join(access.written)}: the store {location} is {what}, which has no such thing.",
+            f"{', '.join(access.written)}: the store {location} is {what}, which does not support it.",
             remedy="Leave it out; it is for S3.",
         )
 
@@ -194,7 +192,7 @@ def _from_url(word: str, scheme: str, config: Config, access: S3Access) -> Locat
             bucket, _, prefix = word.removeprefix("s3://").partition("/")
             if not bucket:
                 raise UsageError(
-                    f"{word} names no bucket.", remedy="Write s3://bucket or s3://bucket/prefix."
+                    f"{word} has no bucket.", remedy="Write s3://bucket or s3://bucket/prefix."
                 )
             return S3Location(bucket, prefix.strip("/"), access)
         case "file":
@@ -207,12 +205,12 @@ def _from_url(word: str, scheme: str, config: Config, access: S3Access) -> Locat
             return DirectoryLocation(absolute(unquote(url.path)), config.reserve)
         case _:
             raise UsageError(
-                f"{word}: there is no kind of store called {scheme}.",
+                f"{word}: unknown kind of store {scheme}.",
                 remedy="Use s3://, file:/// or craft-ai://, a path, or an environment of the configuration.",
             )
 
 
-def _on_the_platform(word: str, config: Config) -> Location:
+def _from_platform_url(word: str, config: Config) -> Location:
     location, folder = _of_url(word, config)
     return _in_folder(location, word, folder)
 
@@ -239,7 +237,7 @@ def _access_of(environment: S3Environment) -> S3Access:
 
 
 def _in_folder(location: Location, word: str, folder: str) -> Location:
-    """Return the place of a folder within a store."""
+    """Return the location of a folder within a store."""
     if not folder:
         return location
     if folder.startswith("/") or ".." in folder.split("/"):
@@ -258,12 +256,12 @@ def _unknown_word(word: str, name: str, config: Config) -> UsageError:
     known = ", ".join(config.environments) or "none; no configuration exists"
     return UsageError(
         f"{word!r} is not an environment of the configuration (known: {known}).",
-        remedy=f"{nearest(name, config.environments)}{_said_otherwise(word)}",
+        remedy=f"{nearest(name, config.environments)}{_suggestion(word)}",
     )
 
 
-def _said_otherwise(word: str) -> str:
-    """Return how a store of another kind is named that a word may be meant for."""
+def _suggestion(word: str) -> str:
+    """Return a suggestion for the store that an unknown argument may mean."""
     scheme, colon, rest = word.partition(":")
     if colon and scheme in ("s3", "file", "craft-ai"):
         return f"Write {scheme}://{rest.lstrip('/')}."
@@ -275,41 +273,40 @@ def absolute(word: str) -> Path:
 
 
 def real(path: Path) -> Path:
-    """Return the one name of a place: absolute, its links resolved, whether or not it is there."""
+    """Return the path as absolute, with links resolved; it need not exist."""
     try:
         return Path(os.path.realpath(path))
     except ValueError:
-        # A name that no place can have: whoever uses it reports that.
+        # An invalid path; the error is reported when it is used.
         return path
 
 
 def address_of(location: Location) -> str:
-    """Return the address under which the store itself and the state databases know a place."""
+    """Return the address of a location in state databases."""
     return str(location)
 
 
 def exists(location: Location) -> bool:
-    """Tell whether a directory store is there; any other store is asked when it is used."""
+    """Return whether a directory store exists; True for any other store."""
     return not isinstance(location, DirectoryLocation) or os.path.isdir(location.path)
 
 
 def refuse_nesting(root: Path, location: Location) -> None:
-    """Raise `UsageError` when root and store are the same folder or one is inside the other.
+    """Raise `UsageError` when root and store are the same folder or one contains the other.
 
-    Names are compared with links resolved, and folders by device and inode as
-    well, because a bind mount has two real names. What such a pair would do is
-    copy its own copies for ever.
+    Such a pair would copy its own copies forever. Compares resolved paths, and
+    device and inode too, because a bind mount has two real paths.
     """
     found = relation(location.path, root) if isinstance(location, DirectoryLocation) else None
     if found is not None:
         raise UsageError(
-            f"The store {location} {found} the root {root}.",
-            remedy="Keep the two in folders beside each other.",
+            f"The store {location} {found} the folder {root}.",
+            remedy="Use two folders beside each other.",
         )
 
 
 def relation(one: Path, other: Path) -> str | None:
-    """Return how a folder overlaps with another, as words to stand between the two, or `None`."""
+    """Return how a folder overlaps with another, as a phrase for a message; `None` if they do not."""
     if _is_within(one, other) and _is_within(other, one):
         return "is the same folder as"
     if _is_within(one, other):
@@ -332,7 +329,7 @@ def _same_folder(one: Path, other: Path) -> bool:
 
 
 def _of_environment(environment: CraftAiEnvironment) -> CraftAiLocation:
-    """Return the place an environment of the configuration stands for; raises `ConfigError`."""
+    """Return the location of an environment of the configuration; raises `ConfigError`."""
     control_url = environment.control_url
     try:
         url = _checked(environment.url, "url")
@@ -348,11 +345,11 @@ def _of_environment(environment: CraftAiEnvironment) -> CraftAiLocation:
 
 
 def _of_url(word: str, config: Config) -> tuple[CraftAiLocation, str]:
-    """Return the environment a URL stands for, and the folder in it that the URL names.
+    """Return the environment of a URL, and the folder in it.
 
-    `craft-ai://` is the environment of the variables. An address such as
-    `craft-ai+https://host/folder` is reached as the environment of the
-    configuration, or of the variables, that it begins with.
+    `craft-ai://` is the environment set by variables. An address such as
+    `craft-ai+https://host/folder` uses the access of the environment, of the
+    configuration or the variables, whose URL it starts with.
     """
     named = _of_variables()
     if word.startswith(_VARIABLES):
@@ -366,7 +363,7 @@ def _of_url(word: str, config: Config) -> tuple[CraftAiLocation, str]:
     environments = config.environments.values()
     known = [_of_environment(env) for env in environments if isinstance(env, CraftAiEnvironment)]
     if named is not None and not (named.access.dotenv_only and not in_dotenv(TOKEN_ENV, None)):
-        # An address that the call itself names may have any token, also where a .env names it, too.
+        # An address given explicitly may use any token, even if a .env file contains it too.
         known.append(named)
     for location in sorted(known, key=lambda place: len(place.url), reverse=True):
         if f"{word}/".startswith(f"{location}/"):
@@ -377,7 +374,7 @@ def _of_url(word: str, config: Config) -> tuple[CraftAiLocation, str]:
 
 
 def _of_variables() -> CraftAiLocation | None:
-    """Return the environment of the variables, or of the `.env` file of the current folder."""
+    """Return the environment set by variables, or by the `.env` file of the current folder."""
     if url := os.environ.get(_URL_ENV):
         return CraftAiLocation(_checked(url, _URL_ENV))
     if url := secrets.variable(_URL_ENV):
@@ -387,10 +384,10 @@ def _of_variables() -> CraftAiLocation | None:
 
 
 def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], str]]:
-    """Return where the token is exchanged (`None`: where the SDK would), and what finds it when it is needed.
+    """Return the URL to exchange the token (`None`: the SDK's default), and a function that finds the token.
 
-    An address from a `.env` file goes only with the token of that file: else any
-    folder one enters could have a token sent wherever it likes.
+    An address from a `.env` file is used only with the token of that file;
+    otherwise any folder one enters could have a token sent anywhere.
     """
     known = location.access
     control_url, only = known.control_url or os.environ.get(_CONTROL_URL_ENV), known.dotenv_only
@@ -409,7 +406,7 @@ def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], 
 
 
 def _checked(text: str, name: str) -> str:
-    """Return an address as it is compared, or raise `UsageError`; `name` is where it was found."""
+    """Return a normalised address; raises `UsageError`, in which `name` is where it was found."""
     address = text.strip()
     try:
         url = urlsplit(address)

@@ -1,6 +1,6 @@
-"""What is written about the options: config.example.yaml and docs/configuration.md.
+"""Generates config.example.yaml and docs/configuration.md from the table of options.
 
-`python -m craftsync.config.reference` writes both anew; a test holds them to the table.
+`python -m craftsync.config.reference` writes both; a test checks that they are current.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _lines(indent: int, options: Iterable[Option]) -> Iterator[str]:
 
 
 def _with_comment(start: str, about: str) -> list[str]:
-    """Return a line of the file with a comment, which continues below it."""
+    """Return a line with a comment after it, wrapped onto the following lines."""
     return textwrap.wrap(
         about,
         _WIDTH,
@@ -148,7 +148,7 @@ def _flag(option: Option) -> str:
 
 
 def main() -> None:
-    """Write both files into the project that this module is part of."""
+    """Write both files into this project."""
     project = Path(__file__).parents[2]
     (project / "config.example.yaml").write_text(example(), "utf-8")
     (project / "docs" / "configuration.md").write_text(page(), "utf-8")

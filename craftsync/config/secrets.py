@@ -1,8 +1,8 @@
-"""Where a secret is kept: in a file, in a variable, with systemd, or in the `.env` file of a project.
+"""Reads secrets from a file, a variable, systemd, or the `.env` file of a project.
 
-Never in an address, a message or a log. Of a `.env` file only what such files
-really hold is understood: `NAME=value`, quotes, `export` and comments. Nothing
-is expanded, and nothing is put into the environment.
+A secret is never in an address, a message or a log. In a `.env` file,
+`NAME=value`, quotes, `export` and comments are supported. Nothing is expanded,
+and nothing is added to the environment.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from craftsync.errors import ConfigError, UsageError
 
 TOKEN_ENV = "CRAFT_AI_SDK_TOKEN"
-"""The variable in which the platform's own SDK looks for the token."""
+"""The variable that the platform's own SDK reads the token from."""
 _OLD_TOKEN_ENV = "CRAFT_AI_ACCESS_TOKEN"
-"""What it was called before version 0.9 of the SDK."""
+"""Its name before version 0.9 of the SDK."""
 
 _LINE = re.compile(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*
@@ -33,12 +33,12 @@ _log = logging.getLogger(__name__)
 
 
 def find_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -> str:
-    """Return the token in a file or, where none is named, in a variable.
+    """Return the token in `file`, or else in a variable.
 
-    A variable is looked for in the environment, among the credentials systemd
-    hands to a service (`LoadCredential=NAME:/path`), and in the `.env` file of
-    the current folder; with `dotenv_only` in that file alone. Raises
-    `UsageError` when there is none.
+    The variable is read from the environment, from systemd's credentials of the
+    service (`LoadCredential=NAME:/path`), or from the `.env` file of the current
+    folder; with `dotenv_only` only from that file. Raises `UsageError` if there
+    is none.
     """
     if file is not None and not dotenv_only:
         return _in_file(file)
@@ -54,13 +54,13 @@ def find_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -
         raise UsageError(
             f"No SDK token: {variable} is not set.",
             remedy=f"Copy your SDK token from the platform and set {variable}, in the environment or"
-            " in a .env file here; or name a file that holds it with token_file in the configuration.",
+            " in a .env file here; or set a file that contains it with token_file in the configuration.",
         )
     return token.strip()
 
 
 def in_dotenv(variable: str, file: Path | None) -> bool:
-    """Tell whether the token that `find_token` would return is that of the `.env` file."""
+    """Return whether `find_token` would return the token of the `.env` file."""
     if file is not None or os.environ.get(variable) or _credential(variable):
         return False
     if variable == TOKEN_ENV and os.environ.get(_OLD_TOKEN_ENV):
@@ -69,7 +69,7 @@ def in_dotenv(variable: str, file: Path | None) -> bool:
 
 
 def _in_dotenv(variable: str, *, also_environment: bool) -> str | None:
-    """Return a token of the `.env` file, there or in the environment under its old name, too."""
+    """Return the token in the `.env` file, or under its old name there or in the environment."""
     kept = read_dotenv(Path(".env"))
     if token := kept.get(variable):
         return token
@@ -79,7 +79,7 @@ def _in_dotenv(variable: str, *, also_environment: bool) -> str | None:
         _OLD_TOKEN_ENV
     )
     if token:
-        _log.warning("%s is an old name; call the variable %s", _OLD_TOKEN_ENV, TOKEN_ENV)
+        _log.warning("%s is an old name; rename the variable to %s", _OLD_TOKEN_ENV, TOKEN_ENV)
     return token or None
 
 
@@ -100,32 +100,29 @@ def _in_file(file: Path) -> str:
 
 @cache
 def _warn_if_others_read(file: Path) -> None:
-    """Name, once, a token file that every user of the machine can read."""
+    """Warn, once, about a token file that every user of the machine can read."""
     with suppress(OSError):
         if file.stat().st_mode & 0o007:
             _log.warning("Every user of this machine can read the token in %s: chmod 600", file)
 
 
 def _credential(name: str) -> str | None:
-    """Return a credential systemd hands to the service (systemd.exec(5), "Credentials")."""
+    """Return a credential of the service from systemd (systemd.exec(5), "Credentials")."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     file = Path(folder, name) if folder else None
     return _in_file(file) if file is not None and file.is_file() else None
 
 
 def variable(name: str) -> str | None:
-    """Return a variable of the environment, else of the `.env` file in the current folder, else `None`.
-
-    An empty one counts as none.
-    """
+    """Return a variable of the environment, else of the `.env` file in the current folder; `None` if empty or unset."""
     return os.environ.get(name) or read_dotenv(Path(".env")).get(name) or None
 
 
 def read_dotenv(file: Path) -> dict[str, str]:
-    """Return the variables of a `.env` file; none when there is no such file.
+    """Return the variables of a `.env` file; empty if it does not exist.
 
-    A line that is not an assignment is passed over, as every other reader of such
-    files does. Raises `ConfigError` when the file cannot be read.
+    Lines that are not assignments are ignored, as other readers do. Raises
+    `ConfigError` when the file is unreadable.
     """
     try:
         lines = file.read_text("utf-8-sig").splitlines()
@@ -134,7 +131,7 @@ def read_dotenv(file: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{file}: it cannot be read ({error}).",
-            remedy="It has to be a UTF-8 file you may read; or set the variables themselves.",
+            remedy="It must be a UTF-8 file that you can read; or set the variables themselves.",
         ) from error
     matches = (_LINE.fullmatch(line) for line in lines)
     return {match["name"]: _value(match) for match in matches if match}

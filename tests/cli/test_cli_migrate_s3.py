@@ -315,7 +315,7 @@ def test_invalid_arguments_are_rejected(
 def test_a_target_without_classes_is_refused_one(craftsync: Craftsync, buckets: Buckets) -> None:
     words = "--endpoint-url", buckets.within[-1], "--storage-class", "STANDARD_IA"
     run = craftsync("migrate", "s3://here", "./folder", *words)
-    assert (run.code, "has no such thing" in run.err) == (2, True)
+    assert (run.code, "does not support it" in run.err) == (2, True)
     assert not (craftsync.folder / "folder").exists()
 
 

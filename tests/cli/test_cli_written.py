@@ -139,7 +139,7 @@ def test_a_store_that_is_not_in_s3_refuses_what_objects_get(
     craftsync.write("data/a")
     run = craftsync(*words)
     assert run.code == 2
-    assert words[1] in run.err and "has no such thing" in run.err
+    assert words[1] in run.err and "does not support it" in run.err
     assert not (craftsync.folder / "store").exists()
 
 

@@ -140,7 +140,7 @@ def test_importing_craftsync_loads_no_heavy_module() -> None:
 
 
 def test_store_address_wrapped_in_path_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="address that was made a path"):
+    with pytest.raises(UsageError, match="URL converted to a path"):
         craftsync.push(tmp_path, Path("s3://bucket/prefix"))
 
 

@@ -270,7 +270,7 @@ MISTAKES = {
     "poll": (folder("poll: 0"), "folders.data.poll: 0", "greater than 0"),
     "scrub": (folder("scrub: 200%"), "folders.data.scrub: '200%'", "each day"),
     "rescan": (folder("rescan: true"), "folders.data.rescan: True", "greater than 0"),
-    "a key twice": ("folders: {}\nfolders: {}", "line 2: the key 'folders' is there twice", "line"),
+    "a key twice": ("folders: {}\nfolders: {}", "line 2: the key 'folders' is repeated", "line"),
     "no YAML": ("folders: [", "line 1, column 11", "config.example.yaml"),
 }
 

@@ -70,7 +70,7 @@ def test_no_argument_means_the_only_configured_folder(here: Path) -> None:
     [
         ([], "not clear which folder is meant (in the configuration: datasets, models)", "ROOT"),
         (["dataset"], "(known: datasets, models)", "Did you mean datasets?"),
-        (["a", "./b", "c"], "Too many words", "ROOT STORE"),
+        (["a", "./b", "c"], "Too many arguments", "ROOT STORE"),
     ],
 )
 def test_arguments_that_name_no_linked_folder_are_rejected(
