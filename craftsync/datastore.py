@@ -57,7 +57,7 @@ _NO_FILE = {
     errno.ENOENT: "",
     errno.ENOTDIR: "",
     errno.ELOOP: "",
-    errno.EISDIR: "It is a folder: name a file. Whole folders are for craftsync push and pull.",
+    errno.EISDIR: "It is a folder: name a file. Whole folders are for craftsync push and pull, or put -r.",
 }
 """What tells that no file can be there, each with its remedy."""
 

@@ -33,7 +33,6 @@ from craftsync.errors import (
     RequestDenied,
     StoreMissing,
     UsageError,
-    nearest,
 )
 from craftsync.objects import Entry, OnSkipped
 
@@ -258,13 +257,14 @@ def found_at(
     *,
     recursive: bool,
     may_be_empty: bool = False,
+    hint: str = "",
     on_skipped: OnSkipped = lambda skipped: None,
 ) -> Iterator[Found]:
     """Yield the objects that a word names: one, those that match a pattern, and with `recursive` all below a folder.
 
     An object that has the very name of a pattern is meant by it. Raises
-    `ObjectNotFound`, with what is near, where there is none; not for a store in
-    which nothing is, where it `may_be_empty`.
+    `ObjectNotFound`, with what is near, where there is none (`hint` says what to
+    do about a folder); not for a store in which nothing is, where it `may_be_empty`.
     """
     plain = None if place.is_folder else place.store.opened().stat(place.path)
     if plain is not None:
@@ -275,7 +275,7 @@ def found_at(
         some = True
         yield Found(each, within(folder, each.path) or each.path)
     if not (some or (may_be_empty and is_empty_store(place))):
-        raise missing(place, recursive=recursive)
+        raise missing(place, hint=hint)
 
 
 def entries_at(
@@ -351,25 +351,21 @@ def _matching_level(
         folders = deeper
 
 
-def missing(place: Place, *, recursive: bool = False) -> ObjectNotFound:
-    """Return the error for a word that names nothing, with what there is near it."""
+def missing(place: Place, *, hint: str = "") -> ObjectNotFound:
+    """Return the error for a word that names nothing, with what there is near it; `hint` is about a folder."""
     path = place.path.rstrip("/")
+    if not path:
+        return ObjectNotFound(f"{place.word} is a whole store, not an object.", remedy=hint)
     what = "nothing matches" if is_pattern(path) else "object not found"
-    if not recursive and not is_pattern(path):
-        with suppress(CraftsyncError):
-            first = next(objects.find(place.store, path), None)
-            if first is not None:
-                return ObjectNotFound(
-                    f"{place.word}: {what}.",
-                    remedy=f"It is a folder: there are objects below it, such as {first['path']}."
-                    " Use -r for all of them.",
-                )
     remedy = ""
     with suppress(CraftsyncError):
-        remedy = _near(place, Pattern(path).folder if is_pattern(path) else path)
-    return ObjectNotFound(
-        f"{place.word}: {what}.", remedy=remedy or "craftsync ls shows what there is."
-    )
+        first = None if is_pattern(path) else next(objects.find(place.store, path), None)
+        if first is not None:
+            below = f"there are objects below it, such as {first['path']}"
+            remedy = f"It is a folder: {below}. {hint}".rstrip()
+        else:
+            remedy = _near(place, Pattern(path).folder if is_pattern(path) else path)
+    return ObjectNotFound(f"{place.word}: {what}.", remedy=remedy)
 
 
 _MOST_NAMES = 10_000
@@ -378,11 +374,15 @@ _MOST_NAMES = 10_000
 
 def _near(place: Place, path: str) -> str:
     """Return a sentence with the name most like one that is not there, in the innermost folder that is."""
+    from difflib import get_close_matches  # Only for a mistake: it costs every start a millisecond.
+
     for above in [*reversed([*folders_above(path)]), ""]:
-        level = objects.listing(place.store, above)
-        names = {entry.path: entry for entry in islice(level, _MOST_NAMES)}
+        level = islice(objects.listing(place.store, above), _MOST_NAMES)
+        names = {entry.path.rpartition("/")[2]: entry for entry in level}
         if names:
-            wanted = "/".join(path.split("/")[: len(above.split("/")) + 1 if above else 1])
-            words = {place.named(name) + "/" * names[name].is_folder: name for name in names}
-            return nearest(place.named(wanted), words).strip()
+            wanted = (within(above, path) or path).partition("/")[0]
+            for name in get_close_matches(wanted, list(names), n=1):
+                near = place.named(names[name].path)
+                return f"Did you mean {near}{'/' * names[name].is_folder}?"
+            return f"craftsync ls {place.named(above)} shows what there is."
     return "The store is empty."

@@ -192,6 +192,8 @@ def test_a_word_that_names_nothing_exits_3_with_what_is_near(stores: Stores) -> 
         (("cp", "directory:tpo", "s3:x"), "directory:top"),
         (("get", "directory:models", "x"), "Use -r"),
         (("rm", "directory:models"), "Use -r"),
+        (("cat", "directory:unlike"), "craftsync ls directory: shows"),
+        (("cat", "directory:"), "whole store"),
         (("mv", "directory:modles/*.csv", "s3:x/"), "directory:models/"),
     ):
         run = stores(*words)
@@ -208,6 +210,7 @@ def test_calls_that_mean_nothing_are_refused(stores: Stores) -> None:
         (("cp", "-r", "directory:models", "directory:models/copy"), "would be copied from"),
         (("cp", "directory:top", "directory:top"), "itself"),
         (("cp", "directory:top", "directory:models/b.csv", "top"), "is a file"),
+        (("mv", "directory:models/*", "directory:top"), "is an object"),
         (("get", "directory:top"), "Missing argument"),
         (("put", "top", "top"), "not an environment"),
         (("get", "directory:models/b.csv", "directory:b.csv", "out"), "both"),

@@ -98,7 +98,12 @@ class Objects:
     def items(self, on_skipped: Callable[[str, str], object]) -> Iterator[Item]:
         """Yield what the word names; raises `ObjectNotFound` where that, or the filter, leaves nothing."""
         some = False
-        found = lookup.found_at(self.place, recursive=self.recursive, on_skipped=self.left_out)
+        found = lookup.found_at(
+            self.place,
+            recursive=self.recursive,
+            hint="Use -r for all of them.",
+            on_skipped=self.left_out,
+        )
         for each, name in found:
             if not self.rules.ignored(name):
                 some = True
@@ -149,12 +154,20 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
         file = os.path.expanduser(word)
         if place is None and os.path.exists(file) and not os.path.isdir(file):
             raise UsageError(f"{word} is a file, and several go there.", remedy="Name a folder.")
+        if place is not None and _is_object(place):
+            raise UsageError(f"{word} is an object, and several go there.", remedy="Name a folder.")
         if place is not None and any(source.holds(place) for source in sources if source.several):
             raise UsageError(f"{word} is in the folder that it would be copied from.")
         return Target(place, word, True)
     if place is None:
         return Target(None, word, os.path.isdir(os.path.expanduser(word)))
     return Target(place, word, place.is_folder or _is_folder(place))
+
+
+def _is_object(place: Place) -> bool:
+    if place.is_folder or not places.exists(place.store.location):
+        return False
+    return place.store.opened().stat(place.path) is not None
 
 
 def _is_folder(place: Place) -> bool:
