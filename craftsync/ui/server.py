@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,14 +62,15 @@ def serve(
         content_port=content_port,
         secure=tls is not None,
     )
-    asyncio.run(
-        _serve(
-            _Server(_configured(guarded, tls), started),
-            listener,
-            uvicorn.Server(_configured(content, tls, lifespan=False)),
-            content_listener,
-        )
-    )
+    page = _Server(_configured(guarded, tls), started)
+    beside = uvicorn.Server(_configured(content, tls, lifespan=False))
+    try:
+        asyncio.run(_serve(page, listener, beside, content_listener))
+    finally:
+        if workspace.jobs and not all(job.is_over for job in workspace.jobs):
+            # Its transfers would be waited for at the exit. They resume with the next run.
+            sys.stderr.flush()
+            os._exit(0)
 
 
 def _application(workspace: Workspace) -> ASGIApp:

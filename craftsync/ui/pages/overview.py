@@ -231,7 +231,7 @@ def _button(name: str, icon: str, do: Any) -> None:
 def _run(workspace: Workspace, pair: Pair) -> Any:
     """Make one run in the mode of the folder."""
     options = runs.options_for(pair, workspace.asked)
-    with opening.open_pair(pair, workspace.state_dir, create_store=True) as session:
+    with runs.opened_for(pair, options, workspace.asked) as session:
         return session.run("sync", options)
 
 

@@ -80,13 +80,9 @@ class _Migrate:
         jobs.Board(self._workspace, "/migrate", self._ended)
 
     def _store(self, label: str) -> ui.select:
-        return page.choice(
-            {word: word for word in self._workspace.stores()},
-            None,
-            label,
-            with_input=True,
-            new_value_mode="add-unique",
-        )
+        words = list(self._workspace.stores())
+        field = ui.select(words, label=label, with_input=True, new_value_mode="add-unique")
+        return field.props("dense outlined options-dense").classes("field")
 
     async def _begin(self, *, dry_run: bool) -> None:
         async with page.told():
