@@ -164,8 +164,11 @@ def _judge(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[str
     pair, inside = opening.around_all(paths, words, asked)
     say_which(pair, words, flags)
     count, meant = _meant_in(pair, asked, inside, since)
-    if not count and not flags["json"]:
-        say(_NOTHING)
+    if not count:
+        if flags["json"]:
+            say_json(Report(verb, dry_run=flags["dry_run"]).as_json())
+        else:
+            say(_NOTHING)
         return 0
     if not asked.get("dry_run") and _sent(pair, asked, verb, meant):
         _say_handed_over(pair, verb, count, flags)

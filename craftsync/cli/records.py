@@ -354,7 +354,10 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
     words = common.words_of(flags, pair)
     meant = opening.resolve(words, asked)
     say_which(meant, words, flags)
-    with outcomes("forget", flags) as output, _nobody_at_work(meant, asked) as place:
+    with (
+        outcomes("forget", flags) as output,
+        _nobody_at_work(meant, asked, dry_run=flags["dry_run"]) as place,
+    ):
         output.more["forgotten"] = memory = _memory_of(meant, asked)
         for line in _lines_of(memory):
             output.say(line)
@@ -371,8 +374,10 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
 
 
 @contextmanager
-def _nobody_at_work(pair: pairs.Pair, asked: PairOptions) -> Iterator[tuple[Path, str, str]]:
-    """Give the places of what is remembered, while no daemon and no run can use it.
+def _nobody_at_work(
+    pair: pairs.Pair, asked: PairOptions, *, dry_run: bool
+) -> Iterator[tuple[Path, str, str]]:
+    """Give the places of what is remembered, while no daemon and no run can use it; in a dry run, at any time.
 
     Raises `LockedError` where one does, `UsageError` where nothing is remembered.
     """
@@ -388,6 +393,9 @@ def _nobody_at_work(pair: pairs.Pair, asked: PairOptions) -> Iterator[tuple[Path
             f"Nothing is remembered of {shown(which(pair))}.",
             remedy="craftsync status, outside of any folder, shows what is.",
         )
+    if dry_run:
+        yield place
+        return
     if tell(pair, asked, "status") is not None:
         raise LockedError(
             f"A daemon keeps {shown(root)} in sync.", remedy="End it first: craftsync stop."

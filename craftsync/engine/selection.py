@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -48,16 +48,13 @@ class Selection(NamedTuple):
 
     def folders(self) -> list[str]:
         """Return the folders to scan for what is meant, each once, none inside another; "" is the whole."""
-        found = sorted({prefix.rpartition("/")[0] for prefix in self.prefixes()})
-        return [""] if "" in found else list(_outermost(found))
+        found = {prefix.rpartition("/")[0] for prefix in self.prefixes()}
+        return [""] if "" in found else sorted(one for one in found if not _is_inside(one, found))
 
 
-def _outermost(sorted_folders: Iterable[str]) -> Iterator[str]:
-    last: str | None = None
-    for folder in sorted_folders:
-        if last is None or not folder.startswith(f"{last}/"):
-            last = folder
-            yield folder
+def _is_inside(folder: str, others: set[str]) -> bool:
+    parts = folder.split("/")
+    return any("/".join(parts[:depth]) in others for depth in range(1, len(parts)))
 
 
 def matches(path: str, word: str) -> bool:
@@ -75,9 +72,8 @@ def in_utc(when: str, now_ns: int) -> str:
     if word in {"today", "yesterday"}:
         return (now - timedelta(days=word == "yesterday")).strftime("%Y-%m-%d")
     if age := _AGE.fullmatch(word):
-        return _before(now, timedelta(**{_UNITS[age[2]]: int(age[1])})).strftime(
-            "%Y-%m-%dT%H:%M:%S"
-        )
+        then = _before(now, timedelta(**{_UNITS[age[2]]: int(age[1])}))
+        return then.replace(tzinfo=None).isoformat(timespec="seconds")
     return when
 
 

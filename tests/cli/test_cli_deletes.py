@@ -202,6 +202,8 @@ def test_no_held_delete_is_chosen_by_a_later_time(held: Craftsync) -> None:
     run = held("deletes", "reject", "old", "--since", "2999-01-01")
     assert (run.code, "No delete of old is held since 2999-01-01." in run.err) == (2, True)
     assert len(listed(held)) == COUNT
+    (line,) = held("deletes", "approve", "--since", "2999-01-01", "--json").json
+    assert (line["type"], line["deleted_remote"]) == ("summary", 0)
 
 
 @pytest.mark.parametrize("words", [(), ("--all", "old/00")])

@@ -80,6 +80,7 @@ def test_forget_is_refused_while_a_daemon_runs(craftsync: Craftsync) -> None:
     (craftsync.folder / "store").mkdir()
     with running(craftsync, *PAIR) as daemon:
         daemon.until_state("watching", *PAIR)
+        assert craftsync("forget", "-n", *PAIR).code == 0
         run = craftsync("forget", "--yes", *PAIR)
         assert (run.code, "craftsync stop" in run.err) == (5, True)
     assert craftsync("forget", "--yes", *PAIR).code == 0
