@@ -1,19 +1,19 @@
 """From OBJECT words to stores and the objects they name: where a store ends, globs, and what is near.
 
 Trash and conditions belong to the root of a store, so a change needs to know
-it: the innermost store of the configuration, or that is remembered, around the
-path; else the nearest `.craftsync/store-id`; or else what `--store` names.
+it: what `--store` names, else the innermost store of the configuration, or that
+is remembered, around the path, else the nearest `.craftsync/store-id`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fnmatch import translate
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,12 +118,12 @@ class Found(NamedTuple):
 class Lookup:
     """Reads the OBJECT words of one call, and opens each store once. Use it in a `with`."""
 
-    def __init__(self, where: PairOptions, store: str | None = None) -> None:
-        """`store` is the word of the store that all objects lie in, where one is given."""
+    def __init__(self, where: PairOptions, stores: Sequence[str] = ()) -> None:
+        """`stores` are words for the roots of stores, which go before those that are known."""
         self._where = where
         self._config = configuration.load(where.get("config"))
         self._access = pairs.access_of(where)
-        self._given = store
+        self._given = tuple(stores)
         self._exit = ExitStack()
         self._opened: dict[places.Location, DataStore] = {}
         self._remembered: list[str] | None = None
@@ -162,6 +162,8 @@ class Lookup:
         """
         address = address_of(word, self._config, self._access)
         root = self._root_of(address, change=change)
+        if root is None and change and self._given:
+            raise UsageError(f"{word} is not in the store {' or '.join(self._given)}.")
         if root is None and change:
             raise UsageError(
                 f"No store is known that {word} lies in.",
@@ -169,9 +171,7 @@ class Lookup:
             )
         if root is None:
             root = _readable_root(address)
-        path = within(root, address.path)
-        if path is None:
-            raise UsageError(f"{word} is not in the store {self._given}.")
+        path = within(root, address.path) or ""
         store = self._at(address.named(root), address.whole, root)
         return Place(store, path, address.is_folder or not path, root, address)
 
@@ -185,19 +185,24 @@ class Lookup:
 
         Only a change is worth asking a server for identity files.
         """
-        if self._given is not None:
-            given = address_of(self._given, self._config, self._access)
-            same = addresses.is_same(given.whole, address.whole)
-            if not same or within(given.path, address.path) is None:
-                raise UsageError(f"{address.word} is not in the store {self._given}.")
-            return given.path
-        known = [*addresses.configured_roots(address.whole, self._config)]
-        known += self._remembered_in(address)
-        around = [root for root in known if within(root, address.path) is not None]
-        if around:
-            return max(around, key=len)
+        for known in (
+            self._given_in(address),
+            chain(
+                addresses.configured_roots(address.whole, self._config),
+                self._remembered_in(address),
+            ),
+        ):
+            around = [root for root in known if within(root, address.path) is not None]
+            if around:
+                return max(around, key=len)
         on_disk = isinstance(address.whole, DirectoryLocation)
         return self._marked(address) if change or on_disk else None
+
+    def _given_in(self, address: Address) -> Iterator[str]:
+        for word in self._given:
+            given = address_of(word, self._config, self._access)
+            if addresses.is_same(given.whole, address.whole):
+                yield given.path
 
     def _remembered_in(self, address: Address) -> Iterator[str]:
         if self._remembered is None:

@@ -330,5 +330,11 @@ def test_a_bucket_nobody_knows_is_read_and_changed_only_with_its_root(stores: St
     refused = stores("rm", f"s3://{stores.bucket}/deep/a/b/c")
     assert (refused.code, "--store" in refused.err) == (2, True)
     root = f"s3://{stores.bucket}/deep"
+    stores.call.write("plain/x", "x")
+    for words in (("./plain/x", f"{root}/x"), (f"{root}/x", "./plain/y")):
+        run = stores("mv", "--store", root, "--store", "./plain", *words)
+        assert run.code == 0, run.err
+    assert stores.call.files("plain") == {"y": "x"}
+    assert stores("cp", "./plain/y", f"{root}/y", "--store", root).code == 0
     assert stores("rm", "--store", root, f"{root}/a/b/c").code == 0
     assert stores("ls", "-R", f"{root}/.craftsync/trash").text.rstrip().endswith("/a/b/c")

@@ -28,7 +28,8 @@ access_options = common.all_of(
     click.option(
         "--store",
         metavar="STORE",
-        help="The root of the store, where none is known: its trash is there.",
+        multiple=True,
+        help="The root of a store, where none is known: its trash is there.",
     ),
     common.access_options,
 )
