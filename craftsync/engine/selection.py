@@ -42,9 +42,13 @@ class Selection(NamedTuple):
         return left
 
     def prefixes(self) -> list[str]:
-        """Return what all paths that are meant start with; an empty one for all."""
+        """Return what all paths that are meant start with, none the beginning of another; an empty one for all."""
         found = {"" if word == "." else _GLOB.split(word)[0] for word in self.words or ("",)}
-        return [""] if "" in found else sorted(found)
+        shortest: list[str] = []
+        for prefix in sorted(found):
+            if not (shortest and prefix.startswith(shortest[-1])):
+                shortest.append(prefix)
+        return shortest
 
     def folders(self) -> list[str]:
         """Return the folders to scan for what is meant, each once, none inside another; "" is the whole."""

@@ -47,6 +47,11 @@ def test_only_the_folders_of_the_words_are_scanned(
     assert Selection(words).folders() == folders
 
 
+def test_prefixes_of_words_do_not_overlap() -> None:
+    assert Selection(("a/b", "a/b/c", "a/*.csv", "x")).prefixes() == ["a/", "x"]
+    assert Selection(("a", ".")).prefixes() == [""]
+
+
 @pytest.mark.parametrize(
     ("when", "moment"),
     [
