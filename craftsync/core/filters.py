@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from craftsync.core.merge import Triple
-from craftsync.core.model import NO_TIME, LocalFile, Mode, Policy, RemoteObject
+from craftsync.core.model import NO_TIME, BaselineRow, LocalFile, Mode, Policy, RemoteObject
 from craftsync.core.paths import folders_above
+
+_Found = TypeVar("_Found", LocalFile, BaselineRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,17 @@ class Listed:
             return path
         named = (f"{folder}/" for folder in folders_above(path))
         return next((name for name in named if name in self.names), None)
+
+    def thinned(self, entries: Iterable[_Found]) -> Iterator[_Found]:
+        """Yield what is named, and of a folder that is named like a file one entry in it, to tell so."""
+        told: set[str | None] = set()
+        for entry in entries:
+            if self.entry_of(entry.path) is None:
+                folder = self.folder_of(entry.path)
+                if folder in told:
+                    continue
+                told.add(folder)
+            yield entry
 
     def folder_of(self, path: str) -> str | None:
         """Return an entry without a slash that is no file, for this path lies in it."""

@@ -7,7 +7,7 @@ from the merged streams, before anything else looks at it.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -32,6 +32,10 @@ from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of, unmet
 from craftsync.errors import ListingBroken, UsageError
 from craftsync.state.pair import State
 
+_FEW = 16
+"""So many paths of a list are asked for one by one in any store, which takes as long as one page of a listing."""
+_LISTED_FOR_A_STAT = 100
+"""Keys that a listing brings in the time of one stat, with many of both under way at once."""
 _FORCE = "If that is meant: --force-delete"
 
 
@@ -156,6 +160,8 @@ class Planner:
         *,
         listed: bool,
     ) -> Iterator[Triple]:
+        if paths is None:
+            paths = self._few_listed()
         if paths is not None:
             return self._at(sorted(set(paths)), gone_here, gone_there, note, listed=listed)
         baseline, database = self.state.baseline, self.state.database
@@ -170,6 +176,15 @@ class Planner:
         right = known(listed_there, gone_there, self._heeding(note))
         objects = self.right.in_order(database, right)
         return merge(files, baseline.rows(), objects)
+
+    def _few_listed(self) -> Collection[str] | None:
+        """Return the files of a list, where it costs less to stat each than to list the store and scan the folder."""
+        listed = self.options.filter.listed
+        if listed is None or not self.left.is_folder:
+            return None
+        few = max(_FEW, self.state.baseline.count() // _LISTED_FOR_A_STAT)
+        is_short = len(listed.names) <= few and not any(name[-1] == "/" for name in listed.names)
+        return listed.names if is_short else None
 
     def _heeding(self, note: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
         """Return what is told what the store could not tell, as far as that matters."""
@@ -195,12 +210,15 @@ class Planner:
         """
         local = known(self.left.look(wanted), gone_here, note)
         baseline, heed = self.state.baseline, self._heeding(note)
+        rows: Iterable[BaselineRow]
         if self.left.is_folder:
             rows = baseline.below(wanted)
             named = ((path,) for path in wanted if not malformed(path))
         else:
             rows = (row for path in wanted if (row := baseline.get(path)))
             named = ((path,) for path in wanted)
+        if entries := self.options.filter.listed:
+            local, rows = entries.thinned(local), entries.thinned(rows)
         for batch in planfile.in_batches(merge(local, rows, named)):
             names = [joined.path for joined in batch]
             answers = self.right.stat(names, listed=listed)

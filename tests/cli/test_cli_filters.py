@@ -260,3 +260,29 @@ def test_age_of_an_object_follows_the_clock_of_its_store(craftsync: Craftsync) -
         )
         assert craftsync("pull", "--max-age", "7d", "copy", "s3://bucket").code == 0
     assert set(craftsync.files("copy")) == {"new"}
+
+
+def test_a_short_list_of_files_lists_no_bucket(craftsync: Craftsync) -> None:
+    with fake_s3("plain", "bucket") as (server, fake):
+        craftsync.environment |= {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ENDPOINT_URL": server.endpoint,
+        }
+        for path in ("a", "b", "folder/c", "folder/d"):
+            craftsync.write(f"data/{path}")
+        assert craftsync("push", "data", "s3://bucket").code == 0
+        craftsync.write("data/a", "changed")
+        craftsync.write("data/b", "changed")
+        fake.requests.clear()
+        words = ("--json", "--files-from", "-", "data", "s3://bucket")
+        run = craftsync("push", *words, stdin=b"a\nfolder\nnothing\n")
+        assert (run.code, run.summary["uploaded"]) == (1, 1)
+        assert set(problems(run)) == {"folder", "nothing"}
+        assert "folder/ stands for all" in problems(run)["folder"]
+        assert not [one for one in fake.requests if "list-type=2" in one.target]
+        pulled = craftsync(
+            "pull", "--files-from", "-", "copy", "s3://bucket", stdin=b"a\nfolder/c\n"
+        )
+        assert pulled.code == 0, pulled.err
+    assert craftsync.files("copy") == {"a": "changed", "folder/c": "content"}
