@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from craftsync.core.filters import Filter, Listed
+
 PATHS = ("a", "b", "c.txt", "d/x", "d/y", "e/f/z")
 STORE = -1
 
@@ -89,6 +91,19 @@ class Run:
     beside: bool = False
     mode: str = "two-way"
     delete: bool = False
+    filter: str = ""
+    """One of `FILTERS`."""
+
+
+LISTED = Listed(frozenset(PATHS[::2]))
+FILTERS = {
+    "": Filter(),
+    "list": Filter(listed=LISTED),
+    "existing": Filter(existing=True),
+    "ignore existing": Filter(ignore_existing=True),
+    "size": Filter(max_size=40),
+    "age": Filter(max_age=100 * 10**9),
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ class Author:
         self._chance = Random(seed)
         self._clients = clients
         self._token = 0
+        self._filters = Random(~seed)
         self._jumps = self._chance.random() < 0.2
         self._one_way = self._chance.random() < 0.2
         self._long_waits = self._chance.random() < 0.25
@@ -150,7 +166,11 @@ class Author:
         if self._one_way and not daemon:
             mode = self._chance.choice(("two-way", "push", "pull"))
             delete = mode != "two-way" and self._chance.random() < 0.5
-        return Run(client, tuple(self._mods()), daemon, beside, mode, delete)
+        may_filter = mode != "two-way" and not delete
+        filter = self._filters.choice((*FILTERS, "")) if may_filter else ""
+        if filter == "age" and mode == "pull":
+            filter = ""  # The store here does not say what time it is.
+        return Run(client, tuple(self._mods()), daemon, beside, mode, delete, filter)
 
     def _jump(self, at: int = 0) -> Wait:
         return Wait(self._chance.choice((-90_000.0, -5.0, 5.0, 90_000.0)), jump=True, at=at)

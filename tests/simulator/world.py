@@ -26,7 +26,7 @@ from tests.simulator.disasters import cut_power, happens
 from tests.simulator.disk import Disk, Inode, Kernel
 from tests.simulator.judge import Judge, Wrong, original
 from tests.simulator.pages import PAGES
-from tests.simulator.steps import Act, Crash, Disaster, Fail, Run, Step, Wait
+from tests.simulator.steps import FILTERS, LISTED, Act, Crash, Disaster, Fail, Run, Step, Wait
 from tests.simulator.store import PERSONALITIES, Connection, SharedFolder, SimulatedStore, is_own
 from tests.simulator.windows import TrashWatch, Windows
 from tests.support.clock import FakeClock
@@ -361,7 +361,8 @@ class World:
     def _run(self, client: Client, plan: Run, force: bool) -> Report:
         client.end_life()
         policy = Policy(mode=Mode(plan.mode), delete=plan.delete)
-        options = Options(policy=policy, transfers=4, force_delete=force)
+        filter = FILTERS[plan.filter]
+        options = Options(policy=policy, transfers=4, force_delete=force, filter=filter)
         client.has_pushed = client.has_pushed or not policy.deletes
         session, ends = self._opened(client)
         with ends:
@@ -528,6 +529,8 @@ class World:
                 raise Wrong(f"a {mode} changed {changed} of {side}")
             for path in changed:
                 self.windows.craftsync(by, path)
+                if self._now.filter == "list" and LISTED.entry_of(path) is None:
+                    raise Wrong(f"a {mode} changed {path} of {side}, which its list leaves out")
                 if source is not None and path not in now and not self._now.delete:
                     raise Wrong(f"a {mode} deleted {path} of {side} without --delete")
             self.judge.craftsync(side, now, ordered=source is not None)
