@@ -148,19 +148,9 @@ def _description(found: RemoteObject) -> str | None:
 
 
 def meet_store(store: Store, state: PairState, clock: Clock, *, may_write: bool) -> None:
-    """Confirm the store and learn what it can do; only where it may be written to is anything written.
-
-    A distant store that is met for the first time is asked for its identity while
-    it is tried out, and is given one on the conditions that it was found to check.
-    """
-    if not may_write or not store.features.host or state.database.get("store_id") is not None:
-        confirm_store(store, state, mark=may_write)
-        learn(store, state.database, clock, may_write=may_write)
-        return
-    with workers(1, "identity", store) as pool:
-        found = pool.submit(find_mark, store, None)
-        learn(store, state.database, clock, may_write=True)
-    confirm_store(store, state, mark=True, found=found)
+    """Confirm the store and learn what it can do; only where it may be written to is anything written."""
+    with meeting_store(store, state, clock, may_write=may_write) as confirm:
+        confirm()
 
 
 @contextlib.contextmanager
@@ -169,20 +159,36 @@ def meeting_store(
 ) -> Iterator[Callable[[], None]]:
     """Do as `meet_store`, and yield what raises unless the store was confirmed.
 
-    A distant store that is known, and where nothing has to be tried out, is asked
-    for its identity while it is listed. Nothing may follow from the listing before
-    what is yielded was called.
+    A distant store is asked for its identity while it is listed, and, where it is
+    met for the first time, while it is tried out; then it is given one on the
+    conditions that it was found to check. One that is known is confirmed before
+    anything is tried out in it. Nothing may follow from the listing before what is
+    yielded was called.
     """
     database = state.database
-    is_asked_meanwhile = bool(store.features.host) and database.get("store_id") is not None
-    if not is_asked_meanwhile or (may_write and not is_learned(database, clock)):
-        meet_store(store, state, clock, may_write=may_write)
+    is_known = database.get("store_id") is not None
+    is_to_be_tried = may_write and not is_learned(database, clock)
+    if not store.features.host or (is_known and is_to_be_tried):
+        confirm_store(store, state, mark=may_write)
+        learn(store, database, clock, may_write=may_write)
         yield nothing
         return
-    learn(store, database, clock, may_write=may_write)
     with workers(1, "identity", store) as pool:
         found = pool.submit(find_mark, store, known_mark(database))
+        learn(store, database, clock, may_write=may_write)
+        if may_write and not is_known:
+            found = pool.submit(_marked, store, found)
         yield lambda: confirm_store(store, state, mark=False, found=found)
+
+
+def _marked(store: Store, found: Future[Mark | None]) -> Mark | None:
+    """Return the mark of a store; one that has none gets one, if it may be written to."""
+    there = found.result()
+    if there is None:
+        with contextlib.suppress(StoreDenied):
+            text = write_own_file(store)
+            return None if text is None else Mark(text)
+    return there
 
 
 def _confirm(store: Store, state: PairState, found: str | None, *, mark: bool) -> None:
