@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,3 +32,22 @@ def test_every_page_has_one_place_in_the_navigation() -> None:
 def test_site_names_no_other_host() -> None:
     assert SITE["theme"]["font"] is False
     assert "repo_url" not in SITE
+
+
+def test_faq_is_about_messages_that_craftsync_prints() -> None:
+    rows = (PROJECT / "docs" / "faq.md").read_text("utf-8").split("|---|---|\n")[1]
+    first = [line.split("|")[1] for line in rows.split("\n\n")[0].splitlines()]
+    quoted = [
+        part.strip()
+        for cell in first
+        for words in re.findall(r"\*(.+?)\*", cell)
+        for part in words.split("…")
+    ]
+    texts = [
+        node.value
+        for file in sorted((PROJECT / "craftsync").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert len(first) > 10
+    assert [words for words in quoted if not any(words in text for text in texts)] == []

@@ -177,7 +177,7 @@ def wait(pair: tuple[str, ...], timeout: str, **flags: Any) -> int:
         if all(code not in _TRANSIENT for code in codes) or clock.monotonic() >= ends:
             break
         clock.sleep(_QUICK_SECONDS)
-    found = [each.facts for each in left.values()]
+    found = [each.facts() for each in left.values()]
     if flags["json"]:
         say_json(found[0] if len(found) == 1 else found)
     elif not flags["quiet"]:
@@ -194,7 +194,10 @@ class _Awaited:
         self._asked = asked
         self._scans = False
         self._halted = 0
-        self.facts = _unreadable(pair, CraftsyncError("No daemon runs."))
+
+    def facts(self) -> dict[str, Any]:
+        """Return how it stands, in the fields of `status --json`."""
+        return _of_all([self._pair], self._asked)[0][0]
 
     def look(self) -> int:
         """Return the exit code for how it stands now; one of those that pass while it is not known."""
@@ -202,25 +205,20 @@ class _Awaited:
 
         try:
             self._scans = self._scans or watch.tell(self._pair, self._asked, "sync") is not None
+            now = watch.tell(self._pair, self._asked, "status")
         except (UsageError, StateError):
             # It is paused, or has ended this moment.
-            self._scans = False
-        self.facts, _ = _one_of(self._pair, self._asked)
-        if self.facts["pid"] is None:
-            # One that is started later scans everything by itself, and this asks it all the same.
+            now = None
+        if now is None:
+            # One that is started later scans everything by itself, and is asked all the same.
             self._scans = False
             return _NOT_YET
-        code = exit_code_of(self.facts)
-        if self.facts["state"] == "halted":
+        if now["state"] == "halted":
             self._halted += 1
-            return code if self._halted > _TRIES else _NOT_YET
-        is_done = self.facts["state"] == "watching" and self.facts["pending"] == 0
-        return code if self._scans and is_done else _NOT_YET
-
-
-def _one_of(pair: pairs.Pair, asked: PairOptions) -> tuple[dict[str, Any], int]:
-    found, code = _of_all([pair], asked)
-    return found[0], code
+            return exit_code_of(now) if self._halted > _TRIES else _NOT_YET
+        if not self._scans or now["state"] != "watching" or now["pending"] != 0:
+            return _NOT_YET
+        return exit_code_of(self.facts())
 
 
 def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[str, Any]], int]:

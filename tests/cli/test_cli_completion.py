@@ -113,7 +113,6 @@ def test_tab_completes_names_with_colons_spaces_and_accents(
     shell: Shell, craftsync: Craftsync
 ) -> None:
     typed = {
-        "craftsync sync data archi\t": ["craftsync", "sync", "data", "archive:"],
         "craftsync watch --mode=tw\t": ["craftsync", "watch", "--mode=two-way"],
         "craftsync ls archive:é\t": ["craftsync", "ls", "archive:été à la mer/"],
         "craftsync ls 'archive:to\t": ["craftsync", "ls", "archive:top.csv"],

@@ -26,15 +26,14 @@ def root(craftsync: Craftsync) -> Path:
 
 @pytest.fixture
 def daemon(craftsync: Craftsync, root: Path) -> Iterator[Daemon]:
-    # No file is settled within the test: only a scan finds what changed.
-    with running(craftsync, "--settle", "1000", "datasets") as daemon:
+    with running(craftsync, "datasets") as daemon:
         yield daemon
 
 
 def test_wait_returns_when_all_changes_so_far_have_arrived(
     craftsync: Craftsync, root: Path, daemon: Daemon
 ) -> None:
-    for number in range(3):
+    for number in range(2):
         craftsync.write(f"root/new-{number}", "x" * number)
         run = craftsync("wait", "datasets")
         assert (run.code, run.err) == (0, "")
@@ -56,17 +55,6 @@ def test_wait_exits_4_while_a_conflict_waits(
     assert craftsync("status", "--check", "--max-lag", "1h").code == 4
 
 
-def test_wait_exits_5_after_its_timeout(craftsync: Craftsync, root: Path) -> None:
-    run = craftsync("wait", "--timeout", "0.1s")
-    assert (run.code, "no daemon runs" in run.text) == (5, True)
-    with running(craftsync, "datasets"):
-        assert craftsync("wait").code == 0
-        assert craftsync("pause").code == 0
-        run = craftsync("wait", "--timeout", "0.1")
-        assert (run.code, "paused on request" in run.text) == (5, True)
-    assert craftsync("wait", "--timeout", "soon").code == 2
-
-
 def test_wait_exits_3_when_the_folder_is_gone(
     craftsync: Craftsync, root: Path, daemon: Daemon
 ) -> None:
@@ -79,6 +67,8 @@ def test_wait_exits_3_when_the_folder_is_gone(
 
 def test_check_needs_a_daemon_and_a_folder_in_sync(craftsync: Craftsync, root: Path) -> None:
     assert craftsync("status", "--check").code == 5
+    run = craftsync("wait", "--timeout", "0.1s")
+    assert (run.code, "no daemon runs" in run.text) == (5, True)
     with running(craftsync, "datasets"):
         assert craftsync("wait").code == 0
         run = craftsync("status", "--check")
@@ -87,41 +77,29 @@ def test_check_needs_a_daemon_and_a_folder_in_sync(craftsync: Craftsync, root: P
     # What was in sync a moment ago is not kept so by anybody.
     assert craftsync("status", "--check", "--max-lag", "1h").code == 5
     assert craftsync("status", "--max-lag", "1h").code == 2
+    assert craftsync("wait", "--timeout", "soon").code == 2
 
 
-def test_check_with_max_lag_bears_a_pause_until_it_is_too_long(
-    craftsync: Craftsync, root: Path, daemon: Daemon
-) -> None:
-    assert craftsync("wait").code == 0
-    assert craftsync("pause").code == 0
-    assert craftsync("status", "--check").code == 5
-    assert craftsync("status", "--check", "--max-lag", "1h").code == 0
-    assert craftsync("status", "--check", "--max-lag", "0.000001").code == 5
-
-
-def test_live_status_prints_a_line_for_each_change(
+def test_pause_is_shown_live_and_borne_by_a_check_with_max_lag(
     craftsync: Craftsync, root: Path, daemon: Daemon
 ) -> None:
     assert craftsync("wait").code == 0
     following = craftsync.start("status", "--watch", "--json", "datasets")
-    assert following.stdout
-    with following:
+    with following, on_a_terminal(craftsync, 100, "status", "--watch", "datasets") as terminal:
+        assert following.stdout
         assert json.loads(following.stdout.readline())["state"] == "watching"
-        assert craftsync("pause").code == 0
-        assert json.loads(following.stdout.readline())["state"] == "paused"
-        following.terminate()
-
-
-def test_live_status_on_a_terminal_stays_in_place(
-    craftsync: Craftsync, root: Path, daemon: Daemon
-) -> None:
-    assert craftsync("wait").code == 0
-    with on_a_terminal(craftsync, 100, "status", "--watch", "datasets") as terminal:
         terminal.until("In sync")
         assert craftsync("pause").code == 0
+        assert json.loads(following.stdout.readline())["state"] == "paused"
         terminal.until("paused on request")
         terminal.interrupt()
         assert terminal.end() == 0
+        following.terminate()
+    run = craftsync("wait", "--timeout", "0.1")
+    assert (run.code, "paused on request" in run.text) == (5, True)
+    assert craftsync("status", "--check").code == 5
+    assert craftsync("status", "--check", "--max-lag", "1h").code == 0
+    assert craftsync("status", "--check", "--max-lag", "0.000001").code == 5
 
 
 FACTS = {"state": "watching", "pending": 0, "last_success": "2026-11-29T10:00:00Z"}

@@ -21,7 +21,7 @@ from craftsync.config import pairs, places
 from craftsync.config.file import Config, S3Environment
 from craftsync.config.options import PairOptions
 from craftsync.config.places import DirectoryLocation, Location
-from craftsync.core.model import OWN_FOLDER, Mode, OnConflict
+from craftsync.core.model import OWN_FOLDER, Mode, OnConflict, Subfolder
 from craftsync.errors import CraftsyncError
 
 _LIMIT_SECONDS = 1.5
@@ -277,9 +277,11 @@ def _take(location: Location, prefix: str, names: dict[str, None]) -> None:
 
     folder = prefix[: prefix.rfind("/") + 1]
     with opening.open_store(location, create=False) as store:
-        for entry in store.list(prefix):
-            name, slash, _ = entry.path.removeprefix(folder).partition("/")
-            names[name + slash] = None
+        for entry in store.list_folder(folder.rstrip("/")):
+            if entry.path.startswith(prefix):
+                name, slash, _ = entry.path.removeprefix(folder).partition("/")
+                is_folder = slash or isinstance(entry, Subfolder)
+                names[f"{name}/" if is_folder else name] = None
             if len(names) >= _MOST:
                 return
 
