@@ -330,7 +330,7 @@ def _is_known(pair: Pair, state_dir: Path) -> bool:
 
 
 def remembered_stores(asked: PairOptions) -> list[str]:
-    """Return the address of each store that a linked folder is remembered with."""
+    """Return the addresses of all stores in saved states."""
     return sorted({store for _, store in _known_pairs(state_dir_of(asked))})
 
 

@@ -113,12 +113,12 @@ def at(whole: Location, path: str) -> Location:
 
 
 def configured_roots(whole: Location, config: Config) -> Iterator[str]:
-    """Yield the paths in a bucket, an environment or the disk at which a store of the configuration begins."""
+    """Yield the paths of configured stores in a bucket, an environment or the disk."""
     if isinstance(whole, CraftAiLocation):
         yield ""
     words = [*config.environments, *(folder.environment for folder in config.folders.values())]
     for word in words:
-        # One that is not understood is for whoever uses it.
+        # An invalid store is reported when it is used.
         with suppress(CraftsyncError):
             yield from root_in(whole, places.resolve(word, config))
 
@@ -131,10 +131,10 @@ def root_in(whole: Location, store: Location) -> Iterator[str]:
 
 
 def is_same(one: Location, other: Location) -> bool:
-    """Tell whether two are the same bucket, environment or disk.
+    """Return whether both are the same bucket, environment or disk.
 
-    Buckets of one name at two endpoints are two; where only one endpoint is
-    named, the other may be the same by the variables of boto3.
+    Buckets at different endpoints are different; a missing endpoint counts as
+    the same, as boto3's variables may set it.
     """
     if isinstance(one, S3Location) and isinstance(other, S3Location):
         endpoints = {one.access.endpoint_url, other.access.endpoint_url} - {None}

@@ -19,9 +19,9 @@ _REMEDY = "Write each path relative to the folder, one a line; with --from0, a N
 
 
 def filter_of(asked: SharedOptions | RunOptions, root: Path | None) -> Filter:
-    """Return what leaves paths out; `root` is the folder that an absolute path has to be in, `None` where there is none.
+    """Return the filter in the keywords; absolute paths in a list must be inside `root`, if given.
 
-    Raises `UsageError` for an invalid word, a list that cannot be read, or a path in it that no folder holds.
+    Raises `UsageError` for an invalid value, an unreadable list, or an invalid path in it.
     """
     return Filter(
         min_size=read(asked, "min_size", parse_size),

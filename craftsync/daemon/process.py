@@ -60,7 +60,7 @@ class Setup:
 
 
 OnStatus = Callable[[Sequence[Mapping[str, Any]]], None]
-"""Hears how all folders stand, in the fields of `status --json`: once a second, and when a run has ended."""
+"""Called with the status of all folders (the fields of `status --json`) once a second and after each run."""
 
 
 def watch(

@@ -24,7 +24,7 @@ _NEVER = float("inf")
 _UNWATCHED_SECONDS = 5.0
 """Shortest time between full scans while file watching is unreliable."""
 _UNWATCHED_SHARE = 20
-"""Meanwhile full scans are at least this many times their own duration apart."""
+"""While file watching is unreliable, full scans are at least this many times their duration apart."""
 _RETENTION_SECONDS = 86_400.0
 """Between two removals of expired trash."""
 _MORE_SECONDS = 60.0

@@ -160,7 +160,7 @@ class Folder:
         return files.stat_file(self.tree, path)
 
     def follow_links(self, wanted: bool = True) -> None:
-        """Read through symbolic links to what lies in the folder, from now on; nothing is written any more."""
+        """Follow symbolic links inside the folder from now on; the folder is then only read."""
         if wanted and not self.follows:
             self.tree = FollowingTree(self.tree.descriptor, self.path)
 

@@ -1,9 +1,9 @@
-"""Symbolic links that are followed: only to files and folders in the same folder, and only to be read.
+"""Follows symbolic links, for reading only and only to targets inside the folder.
 
-Where a link leads is found name by name, from the folder's own descriptor; what
-is then opened is opened by its real path, through no link. So a link that is
-changed meanwhile leads to another file of the folder at worst, which is noticed,
-and never out of it. A path that is written is never followed.
+Links are resolved name by name from the folder's descriptor, and the target is
+then opened by its real path, without following any link. So a link that another
+program changes in between leads at worst to another file of the folder, which is
+noticed, and never out of it. Writes never follow links.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from craftsync.local import linux
 from craftsync.local.tree import LinkInTheWay, Tree
 
 _MOST_HOPS = 40
-"""Links on the way of one path, as many as Linux follows."""
+"""Most links followed for one path, as in Linux."""
 MOST_FOLDERS = 3
-"""Links to folders, each in the last: folders that link to each other would be met in every order."""
+"""Most nested links to folders: folders that link to each other would be scanned in every order."""
 
 OUTSIDE = "a symbolic link that leads out of the folder"
 CIRCLE = "a symbolic link to a folder that it lies in"
@@ -28,7 +28,7 @@ DEEP = f"more than {MOST_FOLDERS} symbolic links to folders, one in the other"
 
 
 class NotFollowed(OSError):
-    """A link that is not followed; `reason` says why, for people."""
+    """A link that is not followed; `reason` is for messages."""
 
     def __init__(self, reason: str, place: str) -> None:
         super().__init__(errno.ELOOP, reason, place)
@@ -36,10 +36,10 @@ class NotFollowed(OSError):
 
 
 class FollowingTree(Tree):
-    """Reads through links. What is written, made or removed goes by the names as they are."""
+    """A tree that follows links when it reads, and never when it writes, creates or removes."""
 
     def __init__(self, descriptor: int, root: str) -> None:
-        """`root` is the folder's own path, by which an absolute link may lead into it."""
+        """`root` is the folder's path, to recognise absolute links into it."""
         super().__init__(descriptor)
         self._root = root
 
@@ -52,7 +52,7 @@ class FollowingTree(Tree):
         return super().open(self.real(path), flags)
 
     def status(self, path: str) -> os.stat_result:
-        """Look at what a path leads to; of a link that is not followed, at the link."""
+        """Stat the target of a path; for a link that is not followed, the link itself."""
         try:
             found = super().status(path)
         except OSError as error:
@@ -74,17 +74,17 @@ class FollowingTree(Tree):
         return super().listing(self.real(path) if path else "")
 
     def real(self, path: str) -> str:
-        """Return a path in the folder that leads to the same through no link; raises `NotFollowed`.
+        """Return the path in the folder without links; raises `NotFollowed`.
 
-        Nothing has to be there, but whatever a link on the way leads to.
+        The path need not exist, but the target of every link in it must.
         """
         walked, hops = "", [_MOST_HOPS]
         for name in path.split("/"):
-            walked = self._end(walked, name, hops)
+            walked = self._resolve(walked, name, hops)
         return walked
 
-    def _end(self, folder: str, name: str, hops: list[int]) -> str:
-        """Return the real path of a name in a folder without links; `hops` counts down the links that may follow."""
+    def _resolve(self, folder: str, name: str, hops: list[int]) -> str:
+        """Return the real path of a name in a real folder; `hops` is the number of links that may still follow."""
         place = f"{folder}/{name}" if folder else name
         target = self._target(place)
         if target is None:
@@ -100,23 +100,23 @@ class FollowingTree(Tree):
             if each == "..":
                 folder = folder.rpartition("/")[0]
             elif each not in ("", "."):
-                folder = self._end(folder, each, hops)
+                folder = self._resolve(folder, each, hops)
         if folder:
-            self._be_there(folder, place)
+            self._ensure_exists(folder, place)
         return folder
 
     def _target(self, place: str) -> str | None:
-        """Return what a link says; `None` for anything that is not one."""
+        """Return the target of a link, `None` if it is not a link."""
         try:
             if not stat.S_ISLNK(super().status(place).st_mode):
                 return None
             with self.parent(place) as (folder, name):
                 return linux.readlink(name, dir_fd=folder)
         except OSError:
-            return None  # Whoever looks there finds the same.
+            return None  # The caller's own stat reports the error.
 
-    def _be_there(self, end: str, link: str) -> None:
-        """Raise `NotFollowed` for a link to nothing: what was behind it is not known to be gone."""
+    def _ensure_exists(self, end: str, link: str) -> None:
+        """Raise `NotFollowed` for a link to nothing, whose former target is not known to be deleted."""
         try:
             super().status(end)
         except OSError as error:

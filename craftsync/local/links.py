@@ -1,4 +1,4 @@
-"""What a scan meets at the end of a symbolic link that is followed: only what takes part itself."""
+"""Resolves symbolic links for a scan; targets that are not synced themselves are skipped."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from craftsync.local.ignore import IgnoreRules
 
 
 class Links:
-    """Tells a scan what is at the end of a link, as far as that takes part itself."""
+    """Resolves links for a scan, to targets that are synced themselves."""
 
     def __init__(self, tree: FollowingTree, rules: IgnoreRules | None) -> None:
         self._tree = tree
         self._rules = rules
 
     def real(self, path: str) -> str:
-        """Return where a path leads; raises `NotFollowed`, also for what takes no part there."""
+        """Return the real path; raises `NotFollowed`, also for a target that is not synced."""
         real = self._tree.real(path)
         if real != path and (is_own(real) or self._is_ignored(real)):
             raise NotFollowed(LEFT_OUT, path)
         return real
 
     def entered(self, path: str) -> str:
-        """Return where the folder at a path is; raises `NotFollowed` for one that it lies in itself."""
+        """Return the real path of a folder; raises `NotFollowed` for a link to a folder above it."""
         if not path:
             return ""
         real = self.real(path)
@@ -47,7 +47,7 @@ class Links:
             return False
 
     def met(self, path: str) -> LocalFile | Skipped:
-        """Return what a link that does not lead to a folder stands for."""
+        """Return the file that a link leads to, or `Skipped`."""
         try:
             status = self._tree.status(self.real(path))
         except OSError as error:
@@ -58,6 +58,6 @@ class Links:
 
 
 def skipped(path: str, error: OSError) -> Skipped:
-    """Return what to report of a link that is not followed: what is behind it is not known."""
+    """Return the entry for a link that is not followed, whose target is unknown."""
     reason = error.reason if isinstance(error, NotFollowed) else NOWHERE
     return Skipped(path, reason, subtree=True, by_design=True)

@@ -248,10 +248,6 @@ class Temporary:
                 self._inode = inode_of(linux.fstat(self._descriptor))
         return self._inode
 
-    def truncate(self, size: int) -> None:
-        with path_errors(self._where):
-            linux.ftruncate(self._descriptor, size)
-
     def digest(self) -> bytes:
         with path_errors(self._where):
             return digest_of(

@@ -331,7 +331,7 @@ class Host:
             with suppress(InvalidStateError):
                 try:
                     looked_up.set_result(socket.getaddrinfo(*address, type=socket.SOCK_STREAM))
-                except Exception as error:  # noqa: BLE001 (it is raised again by whoever waits)
+                except Exception as error:  # noqa: BLE001 (the waiting thread raises it again)
                     looked_up.set_exception(error)
 
         self._looking_up.add(looked_up)

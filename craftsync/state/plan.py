@@ -20,7 +20,7 @@ _PAGE = 1000
 _ARRIVALS = "('upload', 'download', 'move-remote', 'move-local', 'reconcile')"
 _DELETES = "('delete-remote', 'delete-local')"
 _SMALL = f"(max(coalesce(p.size, 0), coalesce(p.remote_size, 0)) <= {1 << 20})"
-"""Whether a step is short for whoever carries it out."""
+"""Whether a step is small."""
 
 
 class Step(NamedTuple):

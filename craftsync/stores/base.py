@@ -208,10 +208,10 @@ def renew(part: object) -> None:
 
 @runtime_checkable
 class HasClock(Protocol):
-    """A store whose times are not this machine's."""
+    """A store with a clock of its own."""
 
     def now_ns(self) -> int:
-        """Return what time it is by the store's own clock; raises `StoreError` where it does not say."""
+        """Return the store's time in ns since the epoch; raises `StoreError` if it does not report one."""
         ...
 
 
@@ -415,9 +415,9 @@ class Store(Protocol):
         ...
 
     def signed_url(self, path: str, seconds: int | None) -> str:
-        """Return a URL that reads an object without a login for so many seconds (`Features.signed_urls`).
+        """Return a URL that reads an object without a login for `seconds` (`Features.signed_urls`).
 
-        `None` is the store's usual time. Raises `UsageError` for a time it cannot give.
+        `None` is the store's default. Raises `UsageError` for a time it does not support.
         """
         ...
 

@@ -289,6 +289,6 @@ def test_config_error_names_file_key_value_and_remedy(mistake: str) -> None:
 def test_secret_in_config_file_is_rejected_and_never_printed(key: str) -> None:
     text = f"environments: {{dev: {{store: craft-ai, url: 'https://x', {key}: hunter2}}}}"
     error = refused(text)
-    assert f"environments.dev.{key}: a secret has no place" in str(error)
+    assert f"environments.dev.{key}: the configuration must not contain secrets" in str(error)
     assert "token_env" in error.remedy
     assert "hunter2" not in str(error) + error.remedy
