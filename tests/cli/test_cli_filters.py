@@ -11,7 +11,7 @@ import pytest
 
 import craftsync as package
 from craftsync.errors import UsageError
-from tests.support.cli import Craftsync, Run
+from tests.support.cli import Craftsync, Run, until
 from tests.support.s3 import fake_s3
 from tests.support.servers import ACCESS_KEY, SECRET_KEY
 
@@ -286,3 +286,29 @@ def test_a_short_list_of_files_lists_no_bucket(craftsync: Craftsync) -> None:
         )
         assert pulled.code == 0, pulled.err
     assert craftsync.files("copy") == {"a": "changed", "folder/c": "content"}
+
+
+def test_a_filtered_run_leaves_an_unfinished_upload_to_be_resumed(craftsync: Craftsync) -> None:
+    with fake_s3("plain", "bucket") as (server, fake):
+        craftsync.environment |= {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ENDPOINT_URL": server.endpoint,
+        }
+        craftsync.write("data/large", "x" * (17 << 20))
+        uploads = fake.bucket("bucket").uploads
+
+        def begun() -> list[str]:
+            return [one for one, upload in list(uploads.items()) if upload.key == "large"]
+
+        process = craftsync.start("push", "--bwlimit", "4M", "data", "s3://bucket")
+        until(lambda: any(uploads[one].parts for one in begun()), "the first part")
+        process.kill()
+        process.communicate()
+        (upload,) = begun()
+        craftsync.write("data/small")
+        assert craftsync("push", "--max-size", "1K", "data", "s3://bucket").code == 0
+        assert begun() == [upload]
+        fake.requests.clear()
+        assert craftsync("push", "data", "s3://bucket").code == 0
+        assert any(f"uploadId={upload}" in request.target for request in fake.requests)

@@ -12,7 +12,7 @@ from craftsync.core.model import LocalFile, Skipped
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
-from craftsync.local.scan import look, scan
+from craftsync.local.scan import look, scan, scan_aside
 from tests.support.cli import Craftsync
 
 STORE = "./store"
@@ -101,6 +101,7 @@ def test_scan_and_single_stats_agree_through_links(craftsync: Craftsync, root: P
         skipped = {entry.path for entry in found if isinstance(entry, Skipped)}
         assert files.keys() >= FOLLOWED.keys()
         assert NOT_FOLLOWED - skipped <= {"models/v1/back"}
+        assert list(scan_aside(folder, include=(), exclude=())) == found
         for path in FOLLOWED:
             assert list(look(folder, rules, [path])) == [files[path]]
         for path in NOT_FOLLOWED - {"models/v1/back"}:
