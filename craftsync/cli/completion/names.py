@@ -257,7 +257,7 @@ def _one_level(location: Location, prefix: str, asked: PairOptions) -> list[str]
             with suppress(OSError):
                 avoid.parent.mkdir(parents=True, exist_ok=True)
                 avoid.touch()
-    return list(names)
+    return sorted(names)
 
 
 def _is_offline(location: Location, asked: PairOptions) -> bool:
