@@ -105,7 +105,7 @@ def test_another_folder_in_the_place_of_the_root_is_refused(world: World) -> Non
     fill(world, 3)
     (world.root / ".craftsync/root-id").unlink()
     (world.root / ".craftsync/root-id").write_text("0" * 32)
-    with pytest.raises(RootError, match="was moved, replaced or mounted over"):
+    with pytest.raises(RootError, match="is not the folder it was"):
         world.run()
 
 
