@@ -300,7 +300,7 @@ def refuse_nesting(root: Path, location: Location) -> None:
     found = relation(location.path, root) if isinstance(location, DirectoryLocation) else None
     if found is not None:
         raise UsageError(
-            f"The store {location} {found} the folder {root}.",
+            f"The store {location} {found} the linked folder {root}.",
             remedy="Use two folders beside each other.",
         )
 

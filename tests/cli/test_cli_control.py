@@ -57,7 +57,7 @@ def test_a_rate_beyond_all_floats_is_refused_and_ends_nothing(
     with running(craftsync) as daemon:
         until((store / "first").exists, "the first run")
         folder = folder_of(craftsync.folder / "state", str(root), str(store))
-        with pytest.raises(UsageError, match="upload has to be bytes per second"):
+        with pytest.raises(UsageError, match="upload must be bytes per second"):
             ask(folder, "bwlimit", upload=10**400)
         assert craftsync("bwlimit", "9" * 400).code == 2
         assert daemon.status()["bwlimit"] == {"upload": None, "download": None}

@@ -107,7 +107,7 @@ def test_init_keeps_existing_configuration(craftsync: Craftsync, before: str) ->
     [
         (("old", "data", "./store"), 2, "has a folder 'old' already"),
         (("a:b", "data", "./store"), 2, "'a:b' cannot be a NAME"),
-        (("data", "./data/store"), 2, "lies inside the root"),
+        (("data", "./data/store"), 2, "lies inside the linked folder"),
         (("config.yaml", "./store"), 2, "config.yaml is not a folder"),
         (("config.yaml/below", "./store"), 2, "config.yaml is not a folder"),
         (("data", "./config.yaml"), 2, "config.yaml is not a folder"),
