@@ -186,7 +186,7 @@ def test_sighup_reads_the_configuration_again_and_an_invalid_one_changes_nothing
         assert daemon.process.poll() is None
 
 
-def test_sighup_is_heard_although_whoever_started_it_ignores_hangups(
+def test_sighup_reloads_even_if_the_parent_ignores_it(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     _, store = pair
@@ -294,7 +294,7 @@ def another_day() -> str:
     return (datetime.now(UTC) + timedelta(days=3)).strftime("%a")
 
 
-def test_a_folder_that_is_broken_halts_and_the_others_go_on(
+def test_broken_folder_halts_and_the_others_continue(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, store = pair

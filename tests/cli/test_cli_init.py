@@ -143,7 +143,7 @@ def test_init_prints_what_to_add_to_an_unextendable_file(craftsync: Craftsync) -
     assert craftsync.config.read_text() == before
 
 
-def test_an_invalid_file_is_left_as_it_is(craftsync: Craftsync) -> None:
+def test_invalid_configuration_file_is_not_changed(craftsync: Craftsync) -> None:
     craftsync.config.write_text("folders: nonsense\n")
     assert craftsync("init", "data", "./store").code == 78
     assert craftsync.config.read_text() == "folders: nonsense\n"

@@ -57,7 +57,7 @@ def test_json_ends_with_one_summary(craftsync: Craftsync, source: Path) -> None:
     assert (summary["command"], summary["copied"], summary["bytes_copied"]) == ("migrate", 2, 5004)
 
 
-def test_the_manifest_goes_where_it_is_asked_for(craftsync: Craftsync, source: Path) -> None:
+def test_manifest_is_written_to_the_given_file(craftsync: Craftsync, source: Path) -> None:
     run = craftsync(
         *("migrate", "--manifest", "proof/list.jsonl", "--manifest-in-target", "./old", "./new"),
         *("--verify", "full"),
@@ -93,7 +93,7 @@ def test_invalid_migrate_arguments_are_rejected_first(
     assert files(craftsync.folder) == before
 
 
-def test_the_shares_of_a_job_array_make_the_whole(craftsync: Craftsync, source: Path) -> None:
+def test_shares_of_a_job_array_copy_everything(craftsync: Craftsync, source: Path) -> None:
     for number in range(20):
         (source / f"{number}").write_text(f"{number}")
     for share in ("1/3", "2/3", "3/3"):

@@ -207,7 +207,7 @@ def test_two_sources_into_one_target_at_once_lose_nothing(
 
 
 @pytest.mark.parametrize("size", [4 * MIB, 20 * MIB], ids=["in one piece", "in parts"])
-def test_full_target_takes_what_fits_and_names_the_rest(
+def test_full_target_receives_what_fits_and_the_rest_is_reported(
     craftsync: Craftsync, sides: Sides, size: int
 ) -> None:
     fill(sides.old, 5)
@@ -256,9 +256,7 @@ def test_a_manifest_that_cannot_be_written_leaves_nothing_behind(
     assert list(folder.iterdir()) == [taken]
 
 
-def test_many_objects_of_some_size_fit_into_little_memory(
-    craftsync: Craftsync, sides: Sides
-) -> None:
+def test_many_medium_objects_need_little_memory(craftsync: Craftsync, sides: Sides) -> None:
     for number in range(24):
         (sides.old / f"{number}").write_bytes(bytes([number]) * 15 * MIB)
     with craftsync.start("migrate", str(sides.old), str(sides.new)) as process:

@@ -78,7 +78,7 @@ def test_unwritable_target_folder_does_not_block_the_rest(
     assert run.err.count("Permission denied") == MANY
 
 
-def test_a_target_that_may_not_be_made_is_named_with_a_remedy(
+def test_target_that_cannot_be_created_is_an_error_with_a_remedy(
     craftsync: Craftsync, somebody: Somebody
 ) -> None:
     craftsync.write("old/a")

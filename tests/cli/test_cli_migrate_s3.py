@@ -101,7 +101,7 @@ def migrated(
 
 
 @WAYS
-def test_every_copy_gets_the_storage_class_that_was_asked_for(
+def test_every_copy_gets_the_given_storage_class(
     craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
 ) -> None:
     buckets.source.put_object(Bucket="here", Key="small", Body=b"1", StorageClass="ONEZONE_IA")
@@ -112,7 +112,7 @@ def test_every_copy_gets_the_storage_class_that_was_asked_for(
 
 
 @WAYS
-def test_each_copy_keeps_its_storage_class_where_asked(
+def test_copies_keep_their_storage_class_with_source(
     craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
 ) -> None:
     buckets.source.put_object(Bucket="here", Key="small", Body=b"1", StorageClass="ONEZONE_IA")
@@ -128,7 +128,7 @@ def test_each_copy_keeps_its_storage_class_where_asked(
 
 
 @WAYS
-def test_unasked_a_copy_is_of_the_usual_class(
+def test_copies_have_the_default_storage_class(
     craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None
 ) -> None:
     buckets.source.put_object(Bucket="here", Key="small", Body=b"1", StorageClass="ONEZONE_IA")
@@ -172,7 +172,7 @@ def test_a_copy_keeps_the_time_it_expires(
 
 
 @SIZES
-def test_metadata_that_leaves_no_room_for_notes_is_kept_without_them(
+def test_user_metadata_is_kept_when_ours_does_not_fit(
     craftsync: Craftsync, buckets: Buckets, two_servers: tuple[S3Server, S3Server], size: int
 ) -> None:
     def strict(request: Request) -> Answer | None:
@@ -203,7 +203,7 @@ def test_metadata_that_leaves_no_room_for_notes_is_kept_without_them(
 
 @SIZES
 @pytest.mark.parametrize("way", [("--stream",), None], ids=["streamed", "to another server"])
-def test_tags_are_kept_on_the_way_through_where_asked(
+def test_streamed_copies_keep_tags_on_request(
     craftsync: Craftsync, buckets: Buckets, way: tuple[str, ...] | None, size: int
 ) -> None:
     for key, tagging in (("a", "colour=dark+red&n=1%2B2"), ("b", "")):
@@ -328,7 +328,7 @@ def test_a_folder_brings_no_class_of_its_own(craftsync: Craftsync, buckets: Buck
         buckets.source.delete_object(Bucket="there", Key="a")
 
 
-def test_python_asks_for_class_and_tags_alike(
+def test_python_api_accepts_storage_class_and_tags(
     craftsync: Craftsync, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in craftsync.environment.items():

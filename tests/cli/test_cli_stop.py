@@ -105,7 +105,7 @@ def test_a_stop_ends_a_push_to_a_platform_that_does_not_answer(
     assert "Traceback" not in messages
 
 
-def test_a_stop_that_comes_while_an_object_is_freed_is_heard_again(tmp_path: Path) -> None:
+def test_stop_during_garbage_collection_is_not_lost(tmp_path: Path) -> None:
     program = """
 import signal, threading, click
 from craftsync.cli import terminal

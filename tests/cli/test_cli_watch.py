@@ -101,7 +101,7 @@ def test_watch_without_arguments_watches_every_configured_folder(
         assert process.wait(DEADLINE) == 0
 
 
-def test_a_root_that_vanishes_halts_it_and_the_store_keeps_everything(
+def test_missing_folder_halts_the_daemon_and_the_store_is_unchanged(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, store = pair

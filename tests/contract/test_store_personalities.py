@@ -221,7 +221,7 @@ def _objects(fake: FakeS3) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_store_personality_loses_nothing_and_does_what_the_page_says(
+def test_store_personality_loses_nothing_and_behaves_as_documented(
     tmp_path: Path, name: str
 ) -> None:
     seen = observe(ALL[name], tmp_path)

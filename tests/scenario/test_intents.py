@@ -269,7 +269,7 @@ def test_an_older_plan_that_is_applied_ends_no_intent(world: World) -> None:
     assert world.here() == world.there() == {"p": "edited"}
 
 
-def test_few_intents_are_remembered_of_a_path_that_crashes_again_and_again(world: World) -> None:
+def test_repeated_crashes_leave_few_intents_for_a_path(world: World) -> None:
     for number in range(20):
         world.write("p", f"version {number}")
         crashed(world, after=number % 2 == 0)
@@ -278,7 +278,7 @@ def test_few_intents_are_remembered_of_a_path_that_crashes_again_and_again(world
         assert found.fetchone()[0] <= 3
 
 
-def test_an_intent_ends_when_its_path_is_agreed_on(world: World) -> None:
+def test_intent_ends_when_its_path_is_recorded_as_in_sync(world: World) -> None:
     world.write("p", "first")
     crashed(world, after=True)
     world.run()

@@ -54,7 +54,7 @@ def in_memory(tmp_path: Path) -> Moving:
     )
 
 
-def test_everything_arrives_and_a_second_run_has_nothing_to_do(moving: Moving) -> None:
+def test_migration_copies_everything_and_a_second_run_nothing(moving: Moving) -> None:
     for path, content in {"a": b"1", "b/c": b"", "é à": b"accents", "large": LARGE}.items():
         moving.put(moving.source, path, content)
     report = moving.run()
@@ -494,7 +494,7 @@ def test_same_store_without_identity_is_recognized_by_its_new_identity(tmp_path:
     assert held(store) == {"a": b"1"}
 
 
-def test_two_runs_of_one_migration_do_not_meet(in_memory: Moving) -> None:
+def test_second_run_of_a_running_migration_is_refused(in_memory: Moving) -> None:
     state = MigrationState.open(in_memory.folder / "state")
     with pytest.raises(LockedError):
         in_memory.run()
@@ -502,7 +502,7 @@ def test_two_runs_of_one_migration_do_not_meet(in_memory: Moving) -> None:
     in_memory.run()
 
 
-def test_a_damaged_state_costs_a_comparison_and_nothing_else(in_memory: Moving) -> None:
+def test_damaged_state_costs_only_a_comparison(in_memory: Moving) -> None:
     in_memory.put(in_memory.source, "a", "1")
     in_memory.put(in_memory.source, "b", "2")
     in_memory.run()
@@ -528,7 +528,7 @@ def test_shares_cover_every_key_exactly_once(tmp_path: Path, count: int) -> None
     assert max(copied) <= 2 * len(paths) / count
 
 
-def test_a_key_that_comes_between_two_shares_is_in_one_of_them(tmp_path: Path) -> None:
+def test_key_added_between_two_shares_is_copied_once(tmp_path: Path) -> None:
     source, target = MemoryStore("source"), MemoryStore("target")
     first, second = (Moving(tmp_path / name, source, target) for name in ("1", "2"))
     for path in "abcd":

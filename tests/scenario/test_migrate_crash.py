@@ -65,7 +65,7 @@ def prepared(folder: Path) -> Moving:
     return moving
 
 
-def test_a_death_at_any_change_loses_nothing_and_heals(tmp_path: Path) -> None:
+def test_crash_at_any_change_loses_nothing_and_is_recovered(tmp_path: Path) -> None:
     survived = 0
     for at, after in points():
         moving = prepared(tmp_path / f"{at}-{after}")

@@ -87,7 +87,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_shares_make_the_whole_although_a_worker_is_lost(
+def test_shares_are_complete_although_a_worker_is_lost(
     scheduler: str, workers: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     source, target = filled(tmp_path / "source", 600), tmp_path / "target"

@@ -64,7 +64,7 @@ def s3(server: S3Server) -> Iterator[Any]:
 
 @WAYS
 @pytest.mark.parametrize("verify", list(Verify))
-def test_everything_arrives_and_a_second_run_has_nothing_to_do(
+def test_migration_copies_everything_and_a_second_run_nothing(
     moving: Moving, server_side: bool, verify: Verify
 ) -> None:
     content = {"a": b"1", "b/c": b"", "é à": b"accents", "large": LARGE}

@@ -50,7 +50,7 @@ class SlowlyDurable(MemoryStore):
         return super().barrier()
 
 
-def test_transfers_go_on_while_a_group_of_them_is_made_durable(tmp_path: Path) -> None:
+def test_transfers_continue_while_a_group_is_flushed(tmp_path: Path) -> None:
     store = SlowlyDurable()
     world = World(tmp_path, store)
     for number in range(FILES):

@@ -66,7 +66,7 @@ def installed(craftsync: Craftsync) -> None:
     assert "journalctl --user --unit craftsync.service" in run.text
 
 
-def test_installed_it_runs_and_uninstalled_it_is_gone(
+def test_service_runs_after_install_and_is_removed_by_uninstall(
     craftsync: Craftsync, manager: UserManager
 ) -> None:
     installed(craftsync)
@@ -83,7 +83,7 @@ def test_installed_it_runs_and_uninstalled_it_is_gone(
     assert (craftsync.folder / "store" / "first").exists()
 
 
-def test_killed_it_is_started_again(craftsync: Craftsync, manager: UserManager) -> None:
+def test_killed_service_is_restarted(craftsync: Craftsync, manager: UserManager) -> None:
     manager.set_up("RestartSec=0.1")
     installed(craftsync)
     arrives(craftsync, "first")
@@ -92,7 +92,7 @@ def test_killed_it_is_started_again(craftsync: Craftsync, manager: UserManager) 
     arrives(craftsync, "second")
 
 
-def test_hung_it_is_killed_and_started_again(craftsync: Craftsync, manager: UserManager) -> None:
+def test_hung_service_is_killed_and_restarted(craftsync: Craftsync, manager: UserManager) -> None:
     manager.set_up("RestartSec=0.1", "WatchdogSec=2", "TimeoutAbortSec=1")
     installed(craftsync)
     arrives(craftsync, "first")
@@ -101,7 +101,9 @@ def test_hung_it_is_killed_and_started_again(craftsync: Craftsync, manager: User
     arrives(craftsync, "second")
 
 
-def test_in_a_long_transfer_the_watchdog_is_fed(craftsync: Craftsync, manager: UserManager) -> None:
+def test_watchdog_is_notified_during_a_long_transfer(
+    craftsync: Craftsync, manager: UserManager
+) -> None:
     manager.set_up("WatchdogSec=1")
     configure(craftsync, ", bwlimit: 2M")
     (craftsync.folder / "data/large").write_bytes(bytes(8 << 20))
@@ -143,7 +145,7 @@ def test_a_reload_with_an_invalid_configuration_fails_and_keeps_the_old_one(
     assert manager.pid == pid
 
 
-def test_an_invalid_configuration_is_not_tried_again_and_again(
+def test_service_with_an_invalid_configuration_is_not_restarted(
     craftsync: Craftsync, manager: UserManager
 ) -> None:
     installed(craftsync)
@@ -256,7 +258,7 @@ def test_service_install_without_systemd_fails_and_leaves_nothing(craftsync: Cra
     assert not (craftsync.folder / ".config").exists()
 
 
-def test_a_users_service_takes_no_folder(craftsync: Craftsync) -> None:
+def test_user_service_rejects_a_folder_argument(craftsync: Craftsync) -> None:
     run = craftsync("service", "install", "data")
     assert run.code == 2
     assert "--system" in run.err
@@ -313,7 +315,7 @@ def test_system_service_runs_as_the_folder_owner(
 
 
 @needs_analyze
-def test_the_service_of_the_machine_may_write_its_figures(
+def test_system_service_can_write_its_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("data", "store"):

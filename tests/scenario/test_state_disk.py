@@ -40,7 +40,7 @@ def test_full_disk_is_a_clear_error_and_nothing_is_half_done(tmp_path: Path) -> 
     database.close()
 
 
-def test_run_ended_by_a_full_disk_resumes_when_there_is_room(world: World) -> None:
+def test_run_ended_by_a_full_disk_resumes_after_space_is_freed(world: World) -> None:
     world.run()
     for number in range(500):
         world.write(f"a-rather-long-name-so-that-rows-fill-pages-{number}", str(number))

@@ -118,7 +118,7 @@ def test_a_database_that_is_damaged_is_refused_and_not_set_aside(state: Path) ->
     assert {file.name for file in state.parent.iterdir()} == {"state.db"}
 
 
-def test_a_database_of_an_older_craftsync_is_read_and_not_changed(tmp_path: Path) -> None:
+def test_database_of_an_older_craftsync_is_read_without_changes(tmp_path: Path) -> None:
     file = tmp_path / "state.db"
     connection = sqlite3.connect(file)
     connection.executescript(

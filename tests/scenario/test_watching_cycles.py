@@ -84,7 +84,7 @@ def test_edit_through_one_hard_link_uploads_all_its_names(world: World) -> None:
     assert world.there()["d/linked"] == "edited in place"
 
 
-def test_a_hint_without_a_change_asks_the_store_nothing(world: World, store: Flaky) -> None:
+def test_event_without_a_change_sends_no_request(world: World, store: Flaky) -> None:
     with kept(world, NoWatch) as at_work:
         before = store.looks, store.listings
         at_work.watch.dirty.change("d")
@@ -173,7 +173,7 @@ def listing_times(at_work: Kept[NoWatch], store: Flaky, seconds: int) -> list[in
     return times
 
 
-def test_a_quiet_store_is_listed_ever_more_rarely_until_something_changes(
+def test_unchanged_store_is_listed_with_growing_pauses_until_a_change(
     world: World, store: Flaky
 ) -> None:
     with kept(world, NoWatch, settings=WatchSettings(rescan_seconds=100_000)) as at_work:
@@ -252,7 +252,7 @@ def test_unreliable_watching_triggers_full_scans_every_few_seconds(
         assert at_work.full_passes == 0
 
 
-def test_a_path_that_fails_is_tried_again_ever_more_rarely(world: World) -> None:
+def test_failing_path_is_retried_with_growing_pauses(world: World) -> None:
     settings = WatchSettings(poll_seconds=10_000)
     with kept(world, NoWatch, settings=settings) as at_work:
         (world.root / "a").unlink()
@@ -322,7 +322,7 @@ def test_files_that_come_and_go_all_day_are_not_held(world: World) -> None:
         assert world.there() == world.here()
 
 
-def test_files_that_come_do_not_hide_that_more_are_going(world: World) -> None:
+def test_new_files_do_not_hide_more_deletes(world: World) -> None:
     for number in range(60):
         world.write(f"slow/{number:02}", f"content {number}")
     options = Options(transfers=4, delete_limit=DeleteLimit(files=20, share=0.1))

@@ -243,9 +243,7 @@ def test_rename_out_of_the_folder_is_a_delete_and_back_an_upload(
     assert done(at_work) == ["upload a"]
 
 
-def test_a_file_that_never_rests_gets_into_the_store_whole(
-    at_work: Kept[Hearing], world: World
-) -> None:
+def test_constantly_changing_file_is_uploaded_whole(at_work: Kept[Hearing], world: World) -> None:
     with (world.root / "log").open("w") as log:
         for number in range(80):
             log.write(f"{number}\n")

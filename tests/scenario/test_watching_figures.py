@@ -118,7 +118,7 @@ def test_pending_is_unknown_while_the_store_is_offline(world: World, store: Told
         assert pending(at_work) == 0
 
 
-def test_paths_that_a_folder_stands_for_are_not_counted_as_one() -> None:
+def test_number_of_paths_collapsed_into_a_folder_is_unknown() -> None:
     dirty = DirtyPaths(FakeClock().monotonic, most=200)
     for number in range(150):
         dirty.change(f"folder/{number}")
@@ -138,7 +138,7 @@ def test_a_listing_that_shows_nothing_new_renews_the_last_success(world: World) 
         assert (at_work.loop.state.last_success_ns or 0) > (first or 0)
 
 
-def test_a_listing_shows_nothing_of_changes_that_wait_in_the_folder(world: World) -> None:
+def test_listing_does_not_mean_in_sync_while_local_changes_wait(world: World) -> None:
     settings = WatchSettings(settle_seconds=20.0, poll_seconds=5.0)
     with kept(world, NoWatch, settings=settings) as at_work:
         first = at_work.loop.state.last_success_ns

@@ -73,7 +73,7 @@ def test_one_throttled_request_does_not_mean_offline() -> None:
     assert answers.trouble() is None
 
 
-def test_a_refusal_is_an_answer() -> None:
+def test_error_response_counts_as_a_response() -> None:
     clock = FakeClock()
     answers = StoreHealth(clock)
     answers.failed(AWAY)

@@ -63,13 +63,13 @@ def test_daemon_purges_due_trash_a_day_after_the_last_run(at_work: Kept[NoWatch]
     assert (in_trash(at_work), at_work.passes) == (set(), [])
 
 
-def test_the_days_in_which_the_machine_was_suspended_count(at_work: Kept[NoWatch]) -> None:
+def test_suspended_time_counts_for_retention(at_work: Kept[NoWatch]) -> None:
     at_work.clock.suspend(DAY)
     at_work.turn()
     assert in_trash(at_work) == set()
 
 
-def test_of_many_versions_the_rest_goes_soon_and_not_a_day_later(
+def test_remaining_expired_versions_are_purged_within_minutes(
     at_work: Kept[NoWatch],
 ) -> None:
     with at_work.session.state.transaction():
@@ -82,12 +82,12 @@ def test_of_many_versions_the_rest_goes_soon_and_not_a_day_later(
     assert at_work.session.state.kept.total().files == 0
 
 
-def test_the_daemon_wakes_for_it(at_work: Kept[NoWatch]) -> None:
+def test_daemon_wakes_within_a_day_for_retention(at_work: Kept[NoWatch]) -> None:
     at_work.turn()
     assert at_work.loop.seconds_to_next() <= DAY
 
 
-def test_while_the_store_is_out_of_reach_the_folders_trash_is_bounded(
+def test_trash_of_the_folder_is_purged_while_the_store_is_unreachable(
     at_work: Kept[NoWatch], store: OutOfReach
 ) -> None:
     at_work.session.retention = Retention(keep=1)

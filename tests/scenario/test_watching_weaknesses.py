@@ -348,9 +348,7 @@ def descriptors() -> set[str]:
     }
 
 
-def test_w15_no_descriptor_outlives_the_watching_or_reaches_a_child(
-    root: Path, clock: StoppedClock
-) -> None:
+def test_w15_watching_leaks_no_descriptors(root: Path, clock: StoppedClock) -> None:
     before = descriptors()
     for _ in range(20):
         with hearing(root, clock):

@@ -190,7 +190,7 @@ def test_invalid_control_request_is_rejected_and_the_connection_kept(
     assert said(peer, b'{"verb": "status"}') == {"answer": {"state": "watching"}}
 
 
-def test_silent_control_client_blocks_nobody_and_is_disconnected(
+def test_silent_control_client_is_disconnected_and_does_not_block_others(
     folder: Path, connected: Connect, clock: FakeClock
 ) -> None:
     silent = connected()
@@ -209,7 +209,9 @@ def test_overlong_control_request_is_disconnected(folder: Path, connected: Conne
     assert ask(folder, "status") == {"state": "watching"}
 
 
-def test_control_client_that_never_reads_blocks_nobody(folder: Path, connected: Connect) -> None:
+def test_control_client_that_never_reads_does_not_block_others(
+    folder: Path, connected: Connect
+) -> None:
     deaf = connected()
     deaf.setblocking(False)
     with pytest.raises(BlockingIOError):

@@ -70,7 +70,7 @@ def test_systemd_status_is_always_one_valid_line(
     listening.close()
 
 
-def test_systemd_that_does_not_read_blocks_nobody(listening: socket.socket) -> None:
+def test_systemd_that_does_not_read_does_not_block_the_daemon(listening: socket.socket) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": listening.getsockname()})
     for _ in range(10_000):
         manager.notify("WATCHDOG=1")

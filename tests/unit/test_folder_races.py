@@ -166,7 +166,7 @@ def dated(content: str) -> Callable[[Path], object]:
     ],
     ids=["saved", "deleted", "saved, then deleted", "saved twice", "saved, deleted, saved"],
 )
-def test_save_at_the_moment_of_replacement_is_kept(
+def test_file_saved_during_its_replacement_is_kept(
     tmp_path: Path,
     just_before: Callable[[Path, list[Step]], None],
     steps: list[Step],
@@ -224,7 +224,7 @@ def append(path: Path) -> None:
     ],
     ids=["saved", "saved twice"],
 )
-def test_save_at_the_moment_of_deletion_is_kept(
+def test_file_saved_during_its_deletion_is_kept(
     tmp_path: Path,
     just_before: Callable[[Path, list[Step]], None],
     operation: str,

@@ -152,7 +152,7 @@ def test_environments_have_distinct_addresses_without_secrets() -> None:
     )
 
 
-def test_unknown_store_error_says_there_is_no_configuration() -> None:
+def test_unknown_store_error_mentions_the_missing_configuration() -> None:
     with pytest.raises(UsageError, match="known: none; no configuration exists"):
         places.resolve("store", Config())
 

@@ -87,7 +87,7 @@ MUTATIONS = (
         16,
         "        if not _matches(_status(slot), expect):\n            _swap_back",
         "        if False:\n            _swap_back",
-        ("test_save_at_the_moment_of_replacement_is_kept",),
+        ("test_file_saved_during_its_replacement_is_kept",),
     ),
     Mutation(
         "a rename overwrites what appeared at its target",
@@ -101,7 +101,7 @@ MUTATIONS = (
         18,
         "        if not _matches(_status(slot), expect):\n            _restore_name(slot, origin, expect.path)",
         "        if False:\n            _restore_name(slot, origin, expect.path)",
-        ("test_save_at_the_moment_of_deletion_is_kept",),
+        ("test_file_saved_during_its_deletion_is_kept",),
     ),
     Mutation(
         "a folder in the place of a deleted file is moved to the trash",

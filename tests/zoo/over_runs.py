@@ -48,7 +48,7 @@ MUTATIONS = (
         None,
         "        if self._before or self._began:\n",
         "        if False:\n",
-        ("test_an_intent_ends_when_its_path_is_agreed_on",),
+        ("test_intent_ends_when_its_path_is_recorded_as_in_sync",),
     ),
     Mutation(
         "a download that a crash left unrecorded is a file of its own",
@@ -247,7 +247,7 @@ MUTATIONS = (
         45,
         "_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)",
         "_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FULL)",
-        ("test_run_ended_by_a_full_disk_resumes_when_there_is_room",),
+        ("test_run_ended_by_a_full_disk_resumes_after_space_is_freed",),
     ),
     Mutation(
         "a store inside the folder is accepted",
