@@ -164,21 +164,25 @@ def every(words: Sequence[str], asked: PairOptions) -> list[Pair]:
 def all_known(asked: PairOptions) -> list[Pair]:
     """Return the linked folders around the current directory; outside of any, all known ones.
 
-    Known are the folders of the configuration, and those with a state database.
     Raises `UsageError` when there is none.
     """
-    found = pairs.of_configuration(asked)
-    addresses = {(pair.root, places.address_of(pair.location)) for pair in found}
-    found += [
-        pair
-        for pair in _all_remembered(asked)
-        if (pair.root, places.address_of(pair.location)) not in addresses
-    ]
+    found = every_known(asked)
     for folder in (here := Path.cwd().resolve(), *here.parents):
         around_here = [pair for pair in found if pair.root == folder]
         if around_here:
             return around_here
     return found or [resolve((), asked)]
+
+
+def every_known(asked: PairOptions) -> list[Pair]:
+    """Return the folders of the configuration, and those with a state database, wherever this is called."""
+    found = pairs.of_configuration(asked)
+    addresses = {(pair.root, places.address_of(pair.location)) for pair in found}
+    return found + [
+        pair
+        for pair in _all_remembered(asked)
+        if (pair.root, places.address_of(pair.location)) not in addresses
+    ]
 
 
 def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str]:

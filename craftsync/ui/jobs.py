@@ -110,7 +110,7 @@ class Board:
         if job.error is not None:
             page.failure(job.error)
         elif job.report is not None:
-            page.text(said(job.report), "ok" if job.report.exit_code == 0 else "warn")
+            page.text(summary(job.report), "ok" if job.report.exit_code == 0 else "warn")
             self._on_end(job)
         elif job.event is not None:
             _progress(job.event)
@@ -138,7 +138,7 @@ def _progress(event: ProgressEvent) -> None:
     )
 
 
-def said(report: Report) -> str:
+def summary(report: Report) -> str:
     """Return what a run did, or would do, in a sentence."""
     moved = {
         "uploaded": report.uploaded,

@@ -172,12 +172,12 @@ def empty(icon: str, what: str, do: str = "") -> None:
 def failure(error: Exception) -> None:
     """Show what went wrong and what to do about it."""
     with ui.element("div").classes("failure").props("role=alert"):
-        text(sentence_of(error), "what")
+        text(message_of(error), "what")
         if remedy := getattr(error, "remedy", ""):
             text(remedy)
 
 
-def sentence_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     if isinstance(error, CraftsyncError):
         return str(error)
     _log.error("the page failed", exc_info=error)
@@ -185,7 +185,7 @@ def sentence_of(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def told() -> AsyncIterator[None]:
+async def errors_shown() -> AsyncIterator[None]:
     """Show an error of what a person has just asked for, and go on."""
     try:
         yield

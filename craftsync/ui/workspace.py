@@ -89,10 +89,8 @@ class Workspace:
         return configuration.load(self.where.get("config"))
 
     def pairs(self) -> list[Pair]:
-        """Return every linked folder: of the configuration, and those with a daemon or a memory."""
-        with suppress(UsageError):
-            return opening.all_known(self.where)
-        return []
+        """Return every linked folder: of the configuration, and those with a state database."""
+        return opening.every_known(self.where)
 
     def pair(self, key: str) -> Pair:
         """Return the linked folder with this key; raises `UsageError`."""
@@ -130,7 +128,7 @@ class Workspace:
         with self._lock:
             self._stores.clear()
 
-    def tell(self, pair: Pair, verb: str, **arguments: Any) -> Any:
+    def ask(self, pair: Pair, verb: str, **arguments: Any) -> Any:
         """Return what the daemon of a linked folder answers, `None` when none runs."""
         root, store = str(pair.root), places.address_of(pair.location)
         folder = control.folder_of(self.state_dir, root, store)
@@ -140,9 +138,9 @@ class Workspace:
         """Return how a linked folder stands: the fields of `status --json`. Never raises a `CraftsyncError`."""
         root, store = str(pair.root), places.address_of(pair.location)
         try:
-            told = self.tell(pair, "status")
-            facts = told or of_pair(root, store, self.state_dir)
-            if told:
+            live = self.ask(pair, "status")
+            facts = live or of_pair(root, store, self.state_dir)
+            if live:
                 copies = known_conflicts(self.state_dir, root, store)
                 facts["conflicts"] = max(facts["conflicts"], copies)
             elif facts["reason"] is None and not places.exists(pair.location):

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from craftsync.config.options import MigrateOptions
+from craftsync.config.options import MigrateOptions, PairOptions
 from craftsync.datastore import DataStore
 from craftsync.errors import StoreUnavailable
 from craftsync.migrate import command
@@ -24,6 +24,7 @@ from craftsync.ui.listing import Level, Order, sizes
 from craftsync.ui.pages.conflicts import table_difference
 from craftsync.ui.pages.preview import histogram, kind_of
 from craftsync.ui.tree import Node
+from craftsync.ui.workspace import Workspace
 from tests.support.pages import Answer, Ui
 
 
@@ -223,3 +224,19 @@ def test_a_stopped_migration_continues_where_it_was(tmp_path: Path) -> None:
     report = command.run(*words, asked)
     assert report.exit_code == 0
     assert len(list((tmp_path / "to").glob("[0-9]*"))) == 40
+
+
+def test_every_linked_folder_is_shown_wherever_the_page_was_started(
+    ui: Ui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ui.craftsync.folder
+    (tmp_path / "c.yaml").write_text(
+        f"environments:\n  local: {{store: directory, path: {folder}/store}}\n"
+        f"folders:\n  work: {{root: {folder}/work, environment: local}}\n"
+        f"  other: {{root: {folder}/other, environment: local}}\n"
+    )
+    monkeypatch.chdir(folder / "work")
+    where: PairOptions = {"config": str(tmp_path / "c.yaml"), "state_dir": str(tmp_path)}
+    content = Content(1, listening="127.0.0.1", page_port=2, secure=False)
+    found = Workspace(where, content, Access()).pairs()
+    assert [pair.folder for pair in found] == ["work", "other"]

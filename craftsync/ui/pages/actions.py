@@ -199,11 +199,11 @@ async def _carried_out(
         opening.deactivate()
         box.close()
         box.delete()
-    _say(what, tally)
+    _notify(what, tally)
     return tally
 
 
-def _say(what: str, tally: _Tally) -> None:
+def _notify(what: str, tally: _Tally) -> None:
     done = f"{what}: {page.count_shown(tally.done, 'object')}"
     if tally.stopped:
         done += ", then stopped"

@@ -266,11 +266,11 @@ class _Browser:
         if name == "address" and work.entries:
             actions.addresses(self.at, work.entries[0].path)
         elif name == "undo" and self.undo:
-            async with page.told():
+            async with page.errors_shown():
                 await work.take_back(self.undo.pop())
             self._begin()
         elif name in doing and work.entries:
-            async with page.told():
+            async with page.errors_shown():
                 if undo := await doing[name]():
                     self.undo.append(undo)
             self._begin()
@@ -310,17 +310,17 @@ class _Browser:
     def _on_ended(self, event: GenericEventArguments) -> None:
         ended = event.args
         self.uploader.props["folder"] = self.folder
-        said = [page.count_shown(ended["done"], "file") + " uploaded"]
-        said += [f"{ended['skipped']} kept as they were"] if ended["skipped"] else []
-        said += [f"{ended['failed']} failed"] if ended["failed"] else []
-        said += [f"{ended['left']} not sent"] if ended["left"] else []
-        ui.notify(", ".join(said), type="warning" if ended["failed"] else "positive")
+        summary = [page.count_shown(ended["done"], "file") + " uploaded"]
+        summary += [f"{ended['skipped']} kept as they were"] if ended["skipped"] else []
+        summary += [f"{ended['failed']} failed"] if ended["failed"] else []
+        summary += [f"{ended['left']} not sent"] if ended["left"] else []
+        ui.notify(", ".join(summary), type="warning" if ended["failed"] else "positive")
         self._begin()
 
     async def _sizes(self) -> None:
         """Add up what is below each folder, and show what takes the space."""
         ui.notify("Adding up what is below the folders")
-        async with page.told():
+        async with page.errors_shown():
             store = self.workspace.store(self.at)
             self.level.sizes, blocks = await self.workspace.in_thread(sizes, store, self.folder)
             await self._arrange(self.level)

@@ -119,9 +119,9 @@ class _Conflicts:
         await self._settle(keep, chosen)
 
     async def _settle(self, keep: Keep, paths: Sequence[str]) -> None:
-        async with page.told():
+        async with page.errors_shown():
             ended = await self._workspace.in_thread(self._settled, keep, paths)
-            _say(ended, keep)
+            _notify(ended, keep)
         await self.show()
 
     def _settled(self, keep: Keep, paths: Sequence[str]) -> list[Resolved]:
@@ -207,7 +207,7 @@ def _facts(file: LocalFile | None) -> str:
     return f"{page.size_shown(file.size)}, modified {page.time_shown(iso(file.mtime_ns))}"
 
 
-def _say(ended: Sequence[Resolved], keep: Keep) -> None:
+def _notify(ended: Sequence[Resolved], keep: Keep) -> None:
     left = [one for one in ended if one.status != "done"]
     done = page.count_shown(len(ended) - len(left), "file")
     more = "" if keep is Keep.BOTH else "; what went is in the trash"

@@ -188,7 +188,7 @@ def _waiting(pair: Pair, facts: Facts) -> None:
 
 
 def _shortened(issues: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str, str]]:
-    """Yield issues as rows; held deletes have one reason for all of them, which is said once."""
+    """Yield issues as rows; held deletes have one reason for all of them, which is shown once."""
     last = ""
     for issue in issues:
         why = "as above" if issue["reason"] == last else issue["reason"]
@@ -198,17 +198,17 @@ def _shortened(issues: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str, 
 
 def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> None:
     async def tell(verb: str, done: str) -> None:
-        async with page.told():
-            if await workspace.in_thread(workspace.tell, pair, verb) is None:
+        async with page.errors_shown():
+            if await workspace.in_thread(workspace.ask, pair, verb) is None:
                 raise CraftsyncError("No daemon runs for this folder.", remedy="Choose Run now.")
             ui.notify(done)
         await refresh()
 
     async def run_now() -> None:
-        async with page.told():
+        async with page.errors_shown():
             ui.notify(f"{facts['name']}: running")
             report = await workspace.in_thread(_run, workspace, pair)
-            ui.notify(jobs.said(report), type="positive" if report.exit_code == 0 else "warning")
+            ui.notify(jobs.summary(report), type="positive" if report.exit_code == 0 else "warning")
         await refresh()
 
     with ui.row().classes("line"):
@@ -251,10 +251,10 @@ class _Chart:
             return
         with self._place:
             files, size = sum(each for each, _ in hours), sum(each for _, each in hours)
-            said = f"Last day: {page.count_shown(files, 'file')}, {page.size_shown(size)}"
-            page.text(said, "muted")
+            summary = f"Last day: {page.count_shown(files, 'file')}, {page.size_shown(size)}"
+            page.text(summary, "muted")
             chart = ui.echart(_bars(hours)).style("height: 90px")
-            chart.props["role"], chart.props["aria-label"] = "img", said
+            chart.props["role"], chart.props["aria-label"] = "img", summary
 
 
 def moved_by_hour(workspace: Workspace, pair: Pair) -> list[tuple[int, int]]:

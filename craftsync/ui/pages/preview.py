@@ -204,8 +204,8 @@ def show_table(content: Content) -> Ready:
         return lambda: page.empty("draft", "This table is empty.")
     titles, body = rows[0], rows[1:]
     is_all = content.size <= _TABLE_HEAD and len(body) < _MOST_ROWS
-    said = f"{page.count_shown(len(body), 'row')}, {page.count_shown(len(titles), 'column')}"
-    return lambda: columns(titles, body, said if is_all else f"The first {said}")
+    summary = f"{page.count_shown(len(body), 'row')}, {page.count_shown(len(titles), 'column')}"
+    return lambda: columns(titles, body, summary if is_all else f"The first {summary}")
 
 
 def delimiter(text: str) -> str:
@@ -214,7 +214,7 @@ def delimiter(text: str) -> str:
     return max(",;\t|", key=line.count)
 
 
-def columns(titles: Sequence[str], rows: Sequence[Sequence[object]], said: str) -> None:
+def columns(titles: Sequence[str], rows: Sequence[Sequence[object]], summary: str) -> None:
     """Show a table of data with types, and below it what is in the column that is chosen."""
     shown = [[_cut(value) for value in row[:_MOST_COLUMNS]] for row in rows]
     kinds = [
@@ -222,7 +222,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[object]], said: str) 
         for at in range(len(titles[:_MOST_COLUMNS]))
     ]
     page.text(
-        said + (f"; the first {_MOST_COLUMNS} columns" if len(titles) > _MOST_COLUMNS else ""),
+        summary + (f"; the first {_MOST_COLUMNS} columns" if len(titles) > _MOST_COLUMNS else ""),
         "muted",
     )
     with ui.element("div").classes("line"):
@@ -415,7 +415,7 @@ def show_parquet(content: Content) -> Ready:
         names = list(file.schema_arrow.names)
         schema = [(field.name, str(field.type)) for field in file.schema_arrow]
         rows, groups = _first_rows(file), page.count_shown(file.num_row_groups, "group")
-        said = f"{page.count_shown(file.metadata.num_rows, 'row')} in {groups}"
+        summary = f"{page.count_shown(file.metadata.num_rows, 'row')} in {groups}"
     except CraftsyncError:
         raise  # What a store says is of the kind `OSError`, too, and no word on the file.
     except (ArrowException, OSError) as error:
@@ -424,9 +424,11 @@ def show_parquet(content: Content) -> Ready:
 
     def build() -> None:
         if rows is None:
-            page.text(f"{said}; rows are not shown, because the first group is too large", "muted")
+            page.text(
+                f"{summary}; rows are not shown, because the first group is too large", "muted"
+            )
         else:
-            columns(names, rows, f"{said}; the first {len(rows)} are shown")
+            columns(names, rows, f"{summary}; the first {len(rows)} are shown")
         page.text("Schema", tag="h2")
         page.table(("Column", "Type"), schema)
 

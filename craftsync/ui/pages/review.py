@@ -21,7 +21,7 @@ from craftsync.ui.tree import MOST_PATHS, Ticks
 from craftsync.ui.workspace import Workspace
 
 _MOST_AT_ONCE = 20
-"""Paths told to a daemon in one request, which may have 64 KiB."""
+"""Paths sent to a daemon in one request, which may have 64 KiB."""
 _MOST_RUNS = 100
 _MOST_ROWS = 1000
 _MOST_SHOWN = 200
@@ -145,7 +145,7 @@ class _Deletes:
         if paths is not None and not paths:
             ui.notify("Select files or folders first.")
             return
-        async with page.told():
+        async with page.errors_shown():
             if verb == "approve" and not await page.confirmed(
                 "Carry out these deletes?",
                 "What goes lies in the trash, and can be got back.",
@@ -157,7 +157,7 @@ class _Deletes:
 
     def _carried_out(self, verb: str, paths: Sequence[str] | None) -> str:
         """Have the daemon do it, or do it here when none runs."""
-        if self._told(verb, paths):
+        if self._handed_over(verb, paths):
             return "Handed to the daemon"
         verdict = Approval(verb == "approve", None if paths is None else tuple(paths))
         options = runs.options_for(self._pair, self._workspace.asked)
@@ -169,13 +169,13 @@ class _Deletes:
         )
         return f"{page.count_shown(done, 'file')} {'deleted' if verdict.approved else 'brought back'}{left}"
 
-    def _told(self, verb: str, paths: Sequence[str] | None) -> bool:
+    def _handed_over(self, verb: str, paths: Sequence[str] | None) -> bool:
         if paths is None:
-            return self._workspace.tell(self._pair, verb, paths=None) is not None
+            return self._workspace.ask(self._pair, verb, paths=None) is not None
         starts = range(0, len(paths), _MOST_AT_ONCE)
         batches = (list(paths[at : at + _MOST_AT_ONCE]) for at in starts)
         return all(
-            self._workspace.tell(self._pair, verb, paths=batch) is not None for batch in batches
+            self._workspace.ask(self._pair, verb, paths=batch) is not None for batch in batches
         )
 
 
@@ -264,7 +264,7 @@ class _Trash:
         if wanted is None:
             ui.notify("Select files or folders first.")
             return
-        async with page.told():
+        async with page.errors_shown():
             ended = await self._workspace.in_thread(self._restored, wanted, self._over.value)
             show_restored(ended)
 
@@ -284,7 +284,7 @@ class _Trash:
             with ui.row().classes("line"):
                 ui.button("Count", on_click=lambda: box.submit(True)).props("unelevated")
                 ui.button("Cancel", on_click=lambda: box.submit(False)).props("flat")
-        async with page.told():
+        async with page.errors_shown():
             if await box:
                 await self._purge_older(float(days.value or 0))
         box.delete()
@@ -324,10 +324,10 @@ def _time_of(stamp: str) -> str:
 def show_restored(ended: Sequence[Restored]) -> None:
     """Say what was brought back, and what was not and why."""
     counts = Counter(one.status for one in ended)
-    said = [f"{counts[status]:,} {word}" for status, word in _ENDED.items() if counts[status]]
+    summary = [f"{counts[status]:,} {word}" for status, word in _ENDED.items() if counts[status]]
     left = [one for one in ended if one.status not in _ENDED]
-    said += [f"{len(left):,} not restored"] if left else []
-    text = ", ".join(said) or "Nothing to restore"
+    summary += [f"{len(left):,} not restored"] if left else []
+    text = ", ".join(summary) or "Nothing to restore"
     if not left:
         ui.notify(text, type="positive")
         return
@@ -395,7 +395,7 @@ class _History:
                 page.text(f"and {len(rows) - _MOST_SHOWN:,} more", "muted")
 
     async def _take_back(self, run: int) -> None:
-        async with page.told():
+        async with page.errors_shown():
             ended = await self._workspace.in_thread(self._undone, run, True)
             planned = [one for one in ended if one.status == "planned"]
             if not planned:

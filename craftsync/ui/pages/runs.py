@@ -85,7 +85,7 @@ class _Migrate:
         return field.props("dense outlined options-dense").classes("field")
 
     async def _begin(self, *, dry_run: bool) -> None:
-        async with page.told():
+        async with page.errors_shown():
             source, target = self._source.value, self._target.value
             if not source or not target:
                 raise UsageError("Choose where from and where to.")
@@ -168,7 +168,7 @@ class _PlanPage:
         mode = page.choice(modes, "", "Mode").style("min-width: 150px")
 
         async def make() -> None:
-            async with page.told():
+            async with page.errors_shown():
                 file = self._new()
                 await self.workspace.in_thread(
                     self._write, pair, mode.value, self.workspace.plans[file]
@@ -235,7 +235,7 @@ class _PlanPage:
             return plan, steps, len(steps) + sum(1 for _ in plan.actions)
 
     async def _apply(self, file: str, plan: planfile.PlanFile, count: int) -> None:
-        async with page.told():
+        async with page.errors_shown():
             if await page.confirmed(
                 f"Do these {page.count_shown(count, 'step')}?",
                 f"In {plan.root} and {plan.store}. A step that no longer fits is skipped and listed.",

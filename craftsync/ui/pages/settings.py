@@ -98,7 +98,7 @@ class _Settings:
                     ).props("flat dense color=negative")
 
     async def _test(self, word: str) -> None:
-        async with page.told():
+        async with page.errors_shown():
             ui.notify(await self._workspace.in_thread(self._tried, word), type="positive")
 
     def _tried(self, word: str) -> str:
@@ -114,7 +114,7 @@ class _Settings:
         return self._workspace.config() if self._workspace.config_file.exists() else Config()
 
     async def _remove(self, section: str, name: str) -> None:
-        async with page.told():
+        async with page.errors_shown():
             if await page.confirmed(
                 f"Remove {name} from the configuration?", "No file of it is touched.", "Remove"
             ):
@@ -149,14 +149,14 @@ class _Settings:
             )
 
             async def test() -> None:
-                async with page.told():
+                async with page.errors_shown():
                     ui.notify(
                         await self._workspace.in_thread(self._tried, self._checked(root, store)[1]),
                         type="positive",
                     )
 
             async def add() -> None:
-                async with page.told():
+                async with page.errors_shown():
                     place, word = self._checked(root, store)
                     await self._workspace.in_thread(self._tried, word)
                     made = await self._workspace.in_thread(
