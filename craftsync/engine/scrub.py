@@ -36,7 +36,7 @@ from craftsync.errors import (
     UsageError,
 )
 from craftsync.local.folder import Folder
-from craftsync.net.pace import Heedful, Limiter
+from craftsync.net.pace import InterruptibleHashing, Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
@@ -98,7 +98,7 @@ class Scrubber:
         report, started = Report("scrub"), self.clock.monotonic()
         most_bytes = None if share is None else int(self.state.baseline.bytes() * share) + 1
         with workers(_LOOKS_AT_ONCE, "scrub", self.store) as pool:
-            limiter, hashing = Limiter(None, self.clock), Heedful(heed)
+            limiter, hashing = Limiter(None, self.clock), InterruptibleHashing(heed)
             self.fetcher = Fetcher(self.root, self.store, limiter, pool, hashing)
             looked_at = 0
             for rows in self._batches(paths, most_bytes):

@@ -247,7 +247,7 @@ class Hashing:
             self.size += size
 
 
-class Heedful(Hashing):
+class InterruptibleHashing(Hashing):
     """Also calls `heed` before each read, which may raise to stop."""
 
     def __init__(self, heed: Callable[[], None]) -> None:

@@ -29,7 +29,7 @@ def _listed(words: type[StrEnum]) -> str:
 
 _MIGRATION = re.compile(r"(\d+)-.*\.sql")
 _BUSY_SECONDS = 30.0
-_UNKNOWN_WORDS = (
+_INVALID_VALUES = (
     f"SELECT kind FROM plan WHERE kind NOT IN ({_listed(Kind)}) LIMIT 1",
     f"SELECT kind FROM held WHERE kind NOT IN ({_listed(Kind)}) LIMIT 1",
     f"SELECT mode FROM held WHERE mode NOT IN ({_listed(Mode)}) LIMIT 1",
@@ -180,7 +180,7 @@ class Database:
                     original.backup(connection)
             except UNREADABLE as error:
                 raise connection.state_error(error) from error
-            _prepare(connection)
+            _set_up(connection)
         return cls(connection, copy_of)
 
     @classmethod
@@ -241,19 +241,19 @@ class Database:
             (key, value),
         )
 
-    def beside(self) -> Beside:
+    def second_connection(self) -> SecondConnection:
         """Return a second connection, whose commits do not wait for the disk; for a scratch database the same one."""
         if not isinstance(self.connection, _Connection) or self.connection.is_scratch:
-            return Beside(self.connection, shared=True)
-        beside = _connected(str(self.path))
-        beside.execute("PRAGMA synchronous = NORMAL")
-        return Beside(beside, shared=False)
+            return SecondConnection(self.connection, shared=True)
+        second_connection = _new_connection(str(self.path))
+        second_connection.execute("PRAGMA synchronous = NORMAL")
+        return SecondConnection(second_connection, shared=False)
 
     def close(self) -> None:
         self.connection.close()
 
 
-class Beside:
+class SecondConnection:
     """A second connection to a database, outside of transactions. Thread-safe.
 
     Its commits survive a crash of the process at once, and a power cut after the
@@ -287,16 +287,16 @@ class Beside:
 
 
 def _connect(name: str) -> _Connection:
-    connection = _connected(name)
+    connection = _new_connection(name)
     try:
-        _prepare(connection)
+        _set_up(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _connected(name: str, *, place: str | None = None) -> _Connection:
+def _new_connection(name: str, *, place: str | None = None) -> _Connection:
     connection = sqlite3.connect(
         name,
         uri=place is not None and name.startswith("file:"),
@@ -329,21 +329,21 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     if log.exists():
         # Without the index file a reader would have to create one.
-        if index.exists() and (connection := _readable(path, "mode=ro")):
+        if index.exists() and (connection := _open_if_readable(path, "mode=ro")):
             return connection
-        return _copied(path, log)
+        return _open_copy(path, log)
     # The first mode creates a WAL and removes it at the end, which fails on a read-only disk.
     # There, and in another user's folder, no other process writes, so `immutable` is safe.
     for mode in ("mode=rw", "mode=ro&immutable=1"):
-        if connection := _readable(path, mode):
+        if connection := _open_if_readable(path, mode):
             return connection
-    return _copied(path, log)
+    return _open_copy(path, log)
 
 
-def _readable(path: Path, mode: str) -> _Connection | None:
+def _open_if_readable(path: Path, mode: str) -> _Connection | None:
     """Return a connection of this mode, `None` if it cannot read; raises `StateError` for damage."""
     try:
-        connection = _connected(f"{path.resolve().as_uri()}?{mode}", place=str(path))
+        connection = _new_connection(f"{path.resolve().as_uri()}?{mode}", place=str(path))
     except sqlite3.OperationalError:
         return None
     try:
@@ -357,7 +357,7 @@ def _readable(path: Path, mode: str) -> _Connection | None:
     return connection
 
 
-def _copied(path: Path, log: Path) -> _Connection:
+def _open_copy(path: Path, log: Path) -> _Connection:
     """Open a temporary copy of a database and its WAL."""
     folder = TemporaryDirectory(prefix="craftsync-")
     try:
@@ -365,7 +365,7 @@ def _copied(path: Path, log: Path) -> _Connection:
         shutil.copyfile(path, copy)
         if log.exists():
             shutil.copyfile(log, copy.with_name(log.name))
-        connection = _connected(str(copy), place=str(path))
+        connection = _new_connection(str(copy), place=str(path))
         connection.folder = folder
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     except BaseException as error:
@@ -376,7 +376,7 @@ def _copied(path: Path, log: Path) -> _Connection:
     return connection
 
 
-def _prepare(connection: _Connection) -> None:
+def _set_up(connection: _Connection) -> None:
     """Bring a connection to the current schema; raises `StateError`, also for a damaged database."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -386,7 +386,7 @@ def _prepare(connection: _Connection) -> None:
     if damage != "ok":
         raise connection.damaged(damage)
     _migrate(connection)
-    for query in _UNKNOWN_WORDS:
+    for query in _INVALID_VALUES:
         if unknown := connection.execute(query).fetchone():
             raise connection.damaged(f"unknown value {unknown[0]!r}")
 

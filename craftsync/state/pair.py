@@ -176,9 +176,9 @@ class State:
         """`identity` as in `Baseline`."""
         self.database = database
         self.baseline = Baseline(database, identity)
-        self._beside = database.beside()
-        self.intents = Intents(database, self._beside)
-        self.arrivals = Arrivals(database, self._beside)
+        self._second_connection = database.second_connection()
+        self.intents = Intents(database, self._second_connection)
+        self.arrivals = Arrivals(database, self._second_connection)
         self.cut_off = CutOff(database)
         self.plan = Plan(database, new_id, self.intents, self.cut_off, identity)
         self.held = Held(database)
@@ -201,7 +201,7 @@ class State:
         """Record, in a migration, that a path of the baseline is no longer in sync."""
 
     def close(self) -> None:
-        self._beside.close()
+        self._second_connection.close()
         self.database.close()
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from craftsync import clock
 from craftsync.core.model import BaselineRow, LocalFile
 from craftsync.net.waiting import blocking_together
-from craftsync.state.database import Beside, Database
+from craftsync.state.database import Database, SecondConnection
 
 
 class SavedUpload(NamedTuple):
@@ -143,16 +143,16 @@ class Arrival(NamedTuple):
 class Arrivals:
     """`begin` and `placed` are thread-safe; all else belongs to the control thread."""
 
-    def __init__(self, database: Database, beside: Beside) -> None:
+    def __init__(self, database: Database, second_connection: SecondConnection) -> None:
         self._db = database.connection
-        self._beside = beside
+        self._second_connection = second_connection
         self._boot = clock.boot_id()
         self._any = True
 
     def begin(self, arrivals: Iterable[Arrival]) -> None:
         """Save files before they are put in place."""
         self._any = True
-        self._beside.executemany(
+        self._second_connection.executemany(
             "INSERT OR REPLACE INTO arrival (path, size, inode, digest, modified_ns, version, boot)"
             " VALUES (?,?,?,?,?,?,?)",
             [(*arrival, self._boot) for arrival in arrivals],
@@ -160,7 +160,7 @@ class Arrivals:
 
     def placed(self, paths: Iterable[str]) -> None:
         """Record that files were put in place."""
-        self._beside.executemany(
+        self._second_connection.executemany(
             f"UPDATE arrival SET placed = 1 WHERE {_LISTED}", [(dumps(list(paths)),)]
         )
 
@@ -212,9 +212,9 @@ class Intents:
     contents are adopted nevertheless.
     """
 
-    def __init__(self, database: Database, beside: Beside) -> None:
+    def __init__(self, database: Database, second_connection: SecondConnection) -> None:
         self._db = database.connection
-        self._beside = beside
+        self._second_connection = second_connection
         self._before = False
         self._began = False
         self._beginning = deque[Intent]()
@@ -251,7 +251,7 @@ class Intents:
         """Save an intent before the write begins."""
         self._began = True
         self._beginning.append(intent)
-        if self._beside.is_shared:
+        if self._second_connection.is_shared:
             self._write_beginning()
         else:
             blocking_together(self._write_beginning)
@@ -263,7 +263,7 @@ class Intents:
             while self._beginning:
                 intents.append(self._beginning.popleft())
             try:
-                self._beside.executemany(
+                self._second_connection.executemany(
                     "INSERT OR REPLACE INTO intent (operation, digest, path, size, mtime_ns,"
                     " ctime_ns, inode) VALUES (?,?,?,?,?,?,?)",
                     [(each.operation, each.digest, *each.local) for each in intents],
@@ -275,7 +275,7 @@ class Intents:
 
     def end(self, path: str, *, but: Intent | None) -> None:
         """Forget the intents of a path whose writes are not in the store; all, or all except `but`."""
-        self._beside.execute(
+        self._second_connection.execute(
             "DELETE FROM intent WHERE path = ? AND operation IS NOT ?",
             (path, but.operation if but else None),
         )

@@ -75,7 +75,7 @@ def test_failed_transaction_leaves_no_read_lock(tmp_path: Path) -> None:
         reading = open_one.execute("SELECT key FROM meta UNION ALL SELECT key FROM meta")
         next(reading)
         raise ValueError("the listing broke")
-    beside = database.beside()
+    beside = database.second_connection()
     beside.execute("INSERT INTO meta VALUES (?, ?)", ("b", ""))
     with database.transaction():
         database.put("c", "")
