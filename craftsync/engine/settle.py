@@ -100,9 +100,15 @@ class Contents:
     def remote_digest(self) -> bytes | None:
         if self._remote is None and self.remote is not None:
             self._count()
-            known = self._stated.digest if self._stated else self.fetcher.known_digest(self.remote)
-            self._remote = known or self._read(self.remote)
+            self._remote = self._known(self.remote) or self._read(self.remote)
         return self._remote
+
+    def _known(self, remote: RemoteObject) -> bytes | None:
+        """Return the digest of the object as its store tells it; one that keeps no notes is not asked about little."""
+        if self._stated is not None:
+            return self._stated.digest
+        may_tell = self.fetcher.store.features.metadata or remote.size > _FETCHED_UNASKED
+        return self.fetcher.known_digest(remote) if may_tell else None
 
     def _read(self, remote: RemoteObject) -> bytes | None:
         if self.keeps and self.local is not None and self.local.size == remote.size:
