@@ -178,8 +178,9 @@ def _test(location: Location) -> None:
     for finding in tried(location):
         if finding.level is Level.ERROR:
             without = "With --no-test it goes into the configuration untested."
+            named = "" if str(location) in finding.detail else f"{location}: "
             error = CraftsyncError(
-                f"{location}: {finding.detail}", remedy=f"{finding.remedy} {without}".lstrip()
+                f"{named}{finding.detail}", remedy=f"{finding.remedy} {without}".lstrip()
             )
             error.exit_code = finding.exit_code
             raise error

@@ -59,7 +59,7 @@ def test_history_asks_neither_the_store_nor_the_folder(craftsync: Craftsync) -> 
     assert (run.code, "push upload done a" in run.text) == (0, True)
 
 
-@pytest.mark.parametrize("path", ["a\udcff", "never.csv", "..", "never/"])
+@pytest.mark.parametrize("path", ["a\udcff", "never.csv", "never/"])
 def test_a_path_of_which_nothing_is_recorded_is_named(in_step: Craftsync, path: str) -> None:
     run = in_step("history", "--root", "root", "--store", "./store", path)
     assert (run.code, run.text) == (0, "")
@@ -80,7 +80,7 @@ def test_why_of_a_folder_exits_2_and_names_the_folder_command(
 def test_why_of_a_path_outside_the_folder_ends_with_2(in_step: Craftsync) -> None:
     run = in_step("why", "--root", "root", "--store", "./store", "../elsewhere")
     assert (run.code, run.out) == (2, b"")
-    assert "is not a path in the folder" in run.err
+    assert "../elsewhere is not in the folder" in run.err
 
 
 def test_why_reports_a_link_as_one_and_not_as_absent(in_step: Craftsync) -> None:
