@@ -201,7 +201,7 @@ def test_key_beside_a_folder_of_its_name_is_reported(
     assert len(issues(run)) >= 1
     again = craftsync("sync", "--json", "root", f"s3://{bucket}", **access(moto))
     assert (again.summary["deleted_remote"], again.summary["deleted_local"]) == (0, 0)
-    listed = craftsync("ls", f"s3://{bucket}", "--json", **access(moto))
+    listed = craftsync("ls", "-R", f"s3://{bucket}", "--json", **access(moto))
     assert {line["path"] for line in listed.json} == {"a", "a/b"}
 
 
