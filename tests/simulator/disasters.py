@@ -42,9 +42,14 @@ def happens(world: World, what: str, client: Client) -> None:
         _restore(world)
     elif what.startswith("folder"):
         _strange_folder(world, client, lost="without" in what)
-    elif what == "store without identity" and client.has_run:
+    elif what == "store without identity" and client.has_run and _has_identity(world):
         with _without(world):
             _must_refuse(world, client)
+
+
+def _has_identity(world: World) -> bool:
+    """Tell whether the store was given one: a pull does not."""
+    return any(name.endswith(_STORE_ID) for name in world.store.saved())
 
 
 def cut_power(world: World, client: Client) -> None:

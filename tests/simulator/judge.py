@@ -78,9 +78,9 @@ class Judge:
                 self._founded.add((path, content))
             if before is not None:
                 self._gave_way[side, path][before] = content
+            if before is not None:
+                self._see_again(side, path, before, content)
             if content is not None:
-                if before is not None:
-                    self._see_again(side, path, before, self._latest(path, content))
                 self._at[side, path] = self._latest(path, content)
         self.shown[side] = dict(now)
 
@@ -148,11 +148,12 @@ class Judge:
             self._seen[version] |= {replaced} - {version}
         self._at[side, path] = version
 
-    def _see_again(self, side: str, path: str, replaced: bytes, by: int) -> None:
+    def _see_again(self, side: str, path: str, replaced: bytes, by: bytes | None) -> None:
         """Whoever went on from a content went on from it wherever it was put back, and from what that replaced."""
-        version = self._at.get((side, path))
-        if version not in (None, by) and self._before(by) & set(self._all(path, replaced)):
-            self._seen[by].add(version)
+        version, copies = self._at.get((side, path)), set(self._all(path, replaced))
+        for later, made in enumerate(self._versions):
+            if made == (path, by) and version not in (None, later) and copies & self._before(later):
+                self._seen[later].add(version)
 
     def _copies(self) -> Iterator[Finding]:
         for side, shown in self.shown.items():

@@ -151,6 +151,8 @@ class World:
         self._running: Client | None = None
         self._dead = self._cut = False
         self._contents: set[bytes] = set()
+        self._given_up: set[bytes] = set()
+        """Contents whose last copy a person replaced or removed."""
         self.backup: Any = None
         self.clients = [
             self._client(number, template, keep[min(number, len(keep) - 1)])
@@ -223,12 +225,14 @@ class World:
         """Do what a person does to a path; nothing where it cannot be done."""
         self.say(f"  {act}")
         self.clock.advance(self.chance.choice((0.0, 0.001, 0.03)))
+        before = self.all_contents()
         if act.side < 0:
             self._act_in_store(act)
         else:
             self._act_in_folder(self.clients[act.side % len(self.clients)], act)
             self._let_hear(self.clients[act.side % len(self.clients)], act)
         self._contents = self.all_contents()
+        self._given_up |= before - self._contents
 
     def _let_hear(self, client: Client, act: Act) -> None:
         if client.life is not None:
@@ -505,7 +509,7 @@ class World:
         assert self._running is not None
         files, there = self._running.files(), self.store.contents()
         contents = {*files.values(), *there.values()}
-        lost = self._contents - contents
+        lost = self._contents - contents - self._given_up
         if lost and (lost := lost - self.all_contents()):
             lost = {content for content in lost if not self._trash.has_ended(content)}
         if lost:
