@@ -18,14 +18,14 @@ from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
 from craftsync.core.model import LocalFile
-from craftsync.engine.selection import Selection, moment_ns
+from craftsync.engine.review.selection import Selection, moment_ns
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import KeptVersion, Outside
 
 if TYPE_CHECKING:
-    from craftsync.engine.conflicts import Conflict, Resolved
+    from craftsync.engine.review.conflicts import Conflict, Resolved
 
 _CONFLICTS_WAIT = 4
 _LONGEST_TEXT = 256 << 10
@@ -64,7 +64,7 @@ def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> int:
       craftsync conflicts list "data/*.csv" --since yesterday
       craftsync conflicts list --json --folder datasets
     """
-    from craftsync.engine.conflicts import find
+    from craftsync.engine.review.conflicts import find
 
     found = False
     with _opened(paths, flags) as place:
@@ -144,7 +144,7 @@ def resolve(
       craftsync conflicts resolve --all --since yesterday --keep remote
       craftsync conflicts resolve --folder datasets train.csv --keep both
     """
-    from craftsync.engine.conflicts import Keep, Resolving, by_file
+    from craftsync.engine.review.conflicts import Keep, Resolving, by_file
 
     if everything and paths:
         raise click.UsageError("Give each PATH, or --all.")
@@ -201,7 +201,7 @@ def _opened(paths: Sequence[str], flags: dict[str, Any]) -> Iterator[_Place]:
 
 def _found(place: _Place, since: str | None = None) -> list[Conflict]:
     """Return the conflicts that are meant; raises `UsageError` for a word that means none."""
-    from craftsync.engine.conflicts import find
+    from craftsync.engine.review.conflicts import find
 
     since_ns = moment_ns(since) if since else None
     found = list(find(place.root, place.rules, place.wanted, since_ns))

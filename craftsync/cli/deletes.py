@@ -18,7 +18,7 @@ from craftsync.config import pairs
 from craftsync.config.options import RunOptions
 from craftsync.core.model import Kind
 from craftsync.engine.report import Report
-from craftsync.engine.selection import Selection, moment_ns
+from craftsync.engine.review.selection import Selection, moment_ns
 from craftsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _judge_here(
     paths: tuple[str, ...] | None,
     flags: dict[str, Any],
 ) -> int:
-    from craftsync.engine.review import Approval
+    from craftsync.engine.review.deletes import Approval
 
     options = runs.options_for(pair, asked)
     with (

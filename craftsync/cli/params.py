@@ -146,7 +146,7 @@ def when_option(flag: str, help: str) -> Decorator[Any]:
 
 def _in_utc(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     from craftsync.clock import SystemClock
-    from craftsync.engine.selection import in_utc
+    from craftsync.engine.review.selection import in_utc
 
     return value and in_utc(value, SystemClock().now_ns())
 

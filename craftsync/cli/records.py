@@ -32,8 +32,8 @@ from craftsync.core.model import OWN_FOLDER, BaselineRow, LocalFile, RemoteObjec
 from craftsync.errors import LockedError, StateError, UsageError
 
 if TYPE_CHECKING:
+    from craftsync.engine.review.trash import Restored
     from craftsync.engine.session import Session
-    from craftsync.engine.trash import Restored
 
 
 @click.command(cls=common.Command)
@@ -169,7 +169,7 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
       craftsync trash list --folder datasets
       craftsync trash list models --since yesterday
     """
-    from craftsync.engine.trash import Wanted
+    from craftsync.engine.review.trash import Wanted
 
     with _opened(paths, flags, read_only=True) as (session, inside):
         holds = holdings_shown(session.holdings())
@@ -189,7 +189,7 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
 
 
 def _time_of(stamp: str) -> str | None:
-    from craftsync.engine.selection import moment_ns
+    from craftsync.engine.review.selection import moment_ns
 
     try:
         return iso(moment_ns(stamp))
@@ -230,7 +230,7 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
       craftsync trash restore --run 12 --overwrite -n
       craftsync trash restore --folder datasets --at 20261122T101112Z train.csv
     """
-    from craftsync.engine.trash import Wanted
+    from craftsync.engine.review.trash import Wanted
 
     since, at = flags["since"], flags["at"]
     _refuse_unclear(paths, run, flags)

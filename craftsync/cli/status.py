@@ -259,7 +259,7 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
         # A daemon counts those of its last runs; a copy that nobody settled is one still.
         copies = known_conflicts(pairs.state_dir_of(asked), facts["root"], facts["store"])
         facts["conflicts"] = max(facts["conflicts"], copies)
-    from craftsync.engine.retention import holdings_of
+    from craftsync.engine.review.retention import holdings_of
 
     place = (facts["root"], facts["store"], pairs.state_dir_of(asked))
     trash = holdings_of(*place, pair.retention)

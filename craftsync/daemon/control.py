@@ -35,7 +35,7 @@ from craftsync.state import pair_folder
 if TYPE_CHECKING:
     # Clients of the socket do not load the engine.
     from craftsync.engine.report import OnEvent, Options
-    from craftsync.engine.review import Approval
+    from craftsync.engine.review.deletes import Approval
     from craftsync.engine.session import Session
 
 _NAME = "control"

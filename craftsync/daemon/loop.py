@@ -38,7 +38,7 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
-from craftsync.engine.review import Approval
+from craftsync.engine.review.deletes import Approval
 from craftsync.engine.session import Session
 from craftsync.errors import (
     CraftsyncError,

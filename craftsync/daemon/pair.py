@@ -27,7 +27,7 @@ from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import Throttle, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting, of_running
 from craftsync.engine.report import Event, Issue, IssueEvent, OnEvent, Options, Report
-from craftsync.engine.review import Approval
+from craftsync.engine.review.deletes import Approval
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, Interrupted, LockedError, exhausted
 

@@ -17,7 +17,7 @@ from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor import checks, store
 from craftsync.doctor.report import Finding, examined, failed, note, ok, warning
 from craftsync.engine.identity import STORE_MARK
-from craftsync.engine.retention import holdings_of
+from craftsync.engine.review.retention import holdings_of
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
 
 _BOUND = (

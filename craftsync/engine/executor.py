@@ -20,10 +20,10 @@ from craftsync.engine import identity
 from craftsync.engine.content import PART, WHOLE, PartialDownload
 from craftsync.engine.intake import Answers, Intake, totals_of
 from craftsync.engine.report import Outcome, Staged, Status
-from craftsync.engine.review import ARCHIVED, DELETES, note_deletes
+from craftsync.engine.review.deletes import ARCHIVED, DELETES, note_deletes
+from craftsync.engine.review.undo import replaced_by
 from craftsync.engine.sides import Carrier, Listener, Note, Task
 from craftsync.engine.tally import Journal
-from craftsync.engine.undo import replaced_by
 from craftsync.errors import Interrupted, PathError, RequestDenied, StoreMissing
 from craftsync.limits import give_back_large_blocks
 from craftsync.net.tasks import Pool, weight_of

@@ -27,7 +27,7 @@ from craftsync.core.model import (
 from craftsync.core.paths import malformed
 from craftsync.engine import planfile
 from craftsync.engine.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
-from craftsync.engine.review import REVIEW
+from craftsync.engine.review.deletes import REVIEW
 from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of, unmet_reason
 from craftsync.errors import ListingBroken, UsageError
 from craftsync.state.pair import State

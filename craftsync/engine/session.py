@@ -30,14 +30,10 @@ from craftsync.engine.identity import (
 from craftsync.engine.intake import Changes
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
-from craftsync.engine.retention import Purging, holdings, spare
-from craftsync.engine.review import Approval, Returning, without_baseline
-from craftsync.engine.run import FolderRound, MakePool, in_rounds
-from craftsync.engine.scrub import Scrubber
-from craftsync.engine.settle import Contents
-from craftsync.engine.sides import FolderSide, StoreSide, nothing
-from craftsync.engine.tally import PlanWriter, Tally
-from craftsync.engine.trash import (
+from craftsync.engine.review.deletes import Approval, Returning, without_baseline
+from craftsync.engine.review.retention import Purging, holdings, spare
+from craftsync.engine.review.scrub import Scrubber
+from craftsync.engine.review.trash import (
     Purged,
     Restored,
     Restoring,
@@ -49,7 +45,11 @@ from craftsync.engine.trash import (
     purge,
     purgeable,
 )
-from craftsync.engine.undo import undone
+from craftsync.engine.review.undo import undone
+from craftsync.engine.run import FolderRound, MakePool, in_rounds
+from craftsync.engine.settle import Contents
+from craftsync.engine.sides import FolderSide, StoreSide, nothing
+from craftsync.engine.tally import PlanWriter, Tally
 from craftsync.errors import PathError, RootError, StoreError, StoreUnavailable, UsageError
 from craftsync.local import linux
 from craftsync.local.folder import Folder

@@ -20,7 +20,7 @@ from craftsync.engine.report import (
     Report,
     Status,
 )
-from craftsync.engine.review import REVIEW
+from craftsync.engine.review.deletes import REVIEW
 from craftsync.engine.sides import Note
 from craftsync.errors import PathObstructed
 from craftsync.net.pace import Hashing, Limiter

@@ -22,7 +22,7 @@ from craftsync.config.pairs import Pair
 from craftsync.daemon import control
 from craftsync.datastore import DataStore
 from craftsync.engine.inspect import of_pair
-from craftsync.engine.retention import holdings_of
+from craftsync.engine.review.retention import holdings_of
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, LockedError, UsageError
 from craftsync.state import known_conflicts

@@ -19,7 +19,7 @@ import pytest
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.engine.report import Issue, IssueEvent, Options
-from craftsync.engine.review import Approval
+from craftsync.engine.review.deletes import Approval
 from craftsync.errors import CraftsyncError
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store

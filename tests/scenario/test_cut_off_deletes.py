@@ -8,7 +8,7 @@ import pytest
 
 from craftsync.core.model import Mode, Policy
 from craftsync.engine.report import Options
-from craftsync.engine.review import Approval
+from craftsync.engine.review.deletes import Approval
 from craftsync.stores.directory import DirectoryStore
 from tests.scenario.test_crash import die_in_a_pass
 from tests.support.clock import FakeClock

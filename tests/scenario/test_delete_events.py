@@ -9,7 +9,7 @@ import pytest
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import Policy
 from craftsync.engine.report import ActionEvent, Options, Report
-from craftsync.engine.review import Approval
+from craftsync.engine.review.deletes import Approval
 from craftsync.state.held import EVENT_SECONDS
 from craftsync.stores.directory import DirectoryStore
 from tests.support.clock import FakeClock

@@ -11,9 +11,9 @@ import pytest
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention, StoreTrash
 from craftsync.engine.report import Options
-from craftsync.engine.retention import suspended
-from craftsync.engine.review import Approval
-from craftsync.engine.trash import Wanted
+from craftsync.engine.review.deletes import Approval
+from craftsync.engine.review.retention import suspended
+from craftsync.engine.review.trash import Wanted
 from craftsync.errors import StoreError
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from craftsync.engine.review.trash import Restored, Wanted
 from craftsync.engine.session import Session
-from craftsync.engine.trash import Restored, Wanted
 from craftsync.errors import UsageError
 from tests.support.world import World
 

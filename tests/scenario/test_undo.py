@@ -10,8 +10,8 @@ import pytest
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention
 from craftsync.engine.report import Options
-from craftsync.engine.review import Approval
-from craftsync.engine.trash import Wanted
+from craftsync.engine.review.deletes import Approval
+from craftsync.engine.review.trash import Wanted
 from craftsync.errors import UsageError
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore

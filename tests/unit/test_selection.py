@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from craftsync.engine.selection import Selection, in_utc, moment_ns
+from craftsync.engine.review.selection import Selection, in_utc, moment_ns
 from craftsync.errors import UsageError
 
 NOW = datetime(2026, 11, 29, 14, 30, tzinfo=UTC)

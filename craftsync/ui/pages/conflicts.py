@@ -17,8 +17,8 @@ from nicegui import background_tasks, ui
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config.pairs import Pair
 from craftsync.core.model import LocalFile
-from craftsync.engine.conflicts import Conflict, Keep, Resolved, Resolving, by_file, find
-from craftsync.engine.selection import Selection
+from craftsync.engine.review.conflicts import Conflict, Keep, Resolved, Resolving, by_file, find
+from craftsync.engine.review.selection import Selection
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules

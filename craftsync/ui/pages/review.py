@@ -13,8 +13,8 @@ from nicegui import background_tasks, ui
 from craftsync import opening, runs
 from craftsync.clock import iso
 from craftsync.config.pairs import Pair
-from craftsync.engine.review import Approval
-from craftsync.engine.trash import Restored, TrashEntry, Wanted
+from craftsync.engine.review.deletes import Approval
+from craftsync.engine.review.trash import Restored, TrashEntry, Wanted
 from craftsync.state.history import HistoryRow
 from craftsync.ui import page
 from craftsync.ui.tree import MOST_PATHS, Ticks

@@ -17,7 +17,7 @@ from craftsync.clock import Clock, boot_id
 from craftsync.core.conflicts import conflict_original
 from craftsync.core.retention import Retention
 from craftsync.engine.report import sentence
-from craftsync.engine.trash import remove
+from craftsync.engine.review.trash import remove
 from craftsync.errors import PathError, StoreError
 from craftsync.local.folder import Folder
 from craftsync.state.database import Database

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 
 from craftsync.core.model import BaselineRow, Kind, LocalFile, RemoteObject
 from craftsync.engine.report import Outcome, Status
-from craftsync.engine.trash import NOT_KEPT, Restored, Restoring, TrashEntry, Wanted, version_of
+from craftsync.engine.review.trash import (
+    NOT_KEPT,
+    Restored,
+    Restoring,
+    TrashEntry,
+    Wanted,
+    version_of,
+)
 from craftsync.errors import StoreError, StoreUnavailable, UsageError
 from craftsync.local.folder import Folder
 from craftsync.state.pair import Baseline, PairState

@@ -30,7 +30,7 @@ from craftsync.engine.report import (
     Report,
     Status,
 )
-from craftsync.engine.trash import Attributes, TrashEntry, fetch, in_versions, version_of
+from craftsync.engine.review.trash import Attributes, TrashEntry, fetch, in_versions, version_of
 from craftsync.errors import (
     PathError,
     PathObstructed,

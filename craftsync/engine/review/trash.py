@@ -20,7 +20,7 @@ from typing import NamedTuple
 from craftsync.clock import stamp_of
 from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped, mtime_of
 from craftsync.engine.report import sentence
-from craftsync.engine.selection import Selection, is_day, moment
+from craftsync.engine.review.selection import Selection, is_day, moment
 from craftsync.errors import ObjectNotFound, PathError, PathObstructed, StoreError, UsageError
 from craftsync.local import linux
 from craftsync.local import trash as kept

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from craftsync.core.conflicts import conflict_original, may_be_shortened, settled_name
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.engine.report import sentence
-from craftsync.engine.selection import Selection, matches
+from craftsync.engine.review.selection import Selection, matches
 from craftsync.errors import PathBusy, PathError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
