@@ -97,6 +97,8 @@ CORE_STDLIB = {
 
 FILE_LIMIT = 500
 TEST_FILE_LIMIT = 800
+PACKAGE_LIMIT = 15
+"""Files, and `__init__.py`; what belongs together beyond that is a package within."""
 FUNCTION_LIMIT = 60
 LONG_FUNCTION = 40
 LONG_FUNCTIONS_ALLOWED = 2
@@ -264,6 +266,17 @@ def test_no_way_of_importing_goes_unseen(source: str, module: str) -> None:
 def _sources() -> Iterator[Path]:
     for folder in ("craftsync", "tests", "benchmarks", "docs"):
         yield from sorted((PROJECT / folder).rglob("*.py"))
+
+
+def test_packages_stay_small_enough_to_overlook() -> None:
+    folders = [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]
+    sizes = {folder: len({*folder.glob("*.py")} - {folder / "__init__.py"}) for folder in folders}
+    too_many = [
+        f"{folder.relative_to(PROJECT)}: {size} files"
+        for folder, size in sizes.items()
+        if size > PACKAGE_LIMIT
+    ]
+    assert not too_many
 
 
 def test_files_stay_small_enough_to_read() -> None:
