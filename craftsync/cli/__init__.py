@@ -39,7 +39,7 @@ MODULES = {
     "apply": "runs",
     "check": "runs",
     "scrub": "runs",
-    "migrate": "migrate",
+    "migrate": "runs",
     "deletes": "deletes",
     "conflicts": "conflicts",
     "history": "records",
