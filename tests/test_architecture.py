@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from craftsync.cli import cli
 from craftsync.local import linux
 from tests.simulator.disk import Kernel
 
@@ -359,3 +362,20 @@ def test_each_migration_of_the_state_database_has_a_number_of_its_own() -> None:
     names = sorted(path.name for path in (PACKAGE / "state/migrations").glob("*.sql"))
     numbers = [name.partition("-")[0] for name in names]
     assert len(set(numbers)) == len(numbers), names
+
+
+def commands_below(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command and subcommand; a name without a command too."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        yield (*words, name)
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands_below(command, (*words, name))
+
+
+def test_every_command_is_found_and_shows_its_help() -> None:
+    for words in [(), *commands_below(cli)]:
+        run = CliRunner().invoke(cli, [*words, "--help"], prog_name="craftsync")
+        usage = " ".join(("Usage: craftsync", *words))
+        assert (run.exit_code, run.output.startswith(usage)) == (0, True), (words, run)
