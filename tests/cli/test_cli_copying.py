@@ -221,6 +221,25 @@ def test_calls_that_mean_nothing_are_refused(stores: Stores) -> None:
     assert stores.paths("directory") == sorted([*NAMES, "b.csv"])
 
 
+def test_two_of_one_name_are_refused_before_anything_changes(stores: Stores) -> None:
+    names = {"p/x": "1", "p/only": "2", "q/x": "3"}
+    stores.fill("directory", names)
+    stores.fill("s3", {"p/x": "4"})
+    for words in (
+        ("mv", "directory:p/x", "directory:q/x", "directory:t/"),
+        ("mv", "-r", "directory:p", "directory:q", "directory:t/"),
+        ("mv", "-n", "directory:p/x", "directory:q/x", "directory:t/"),
+        ("cp", "directory:p/x", "s3:p/x", "directory:t/"),
+        ("put", "filling/p/x", "filling/q/x", "directory:t/"),
+        ("get", "directory:p/x", "directory:q/x", "go/"),
+    ):
+        run = stores(*words)
+        assert (run.code, "would both become" in run.err) == (2, True), run.err
+        assert run.out == b""
+    assert stores.paths("directory") == sorted(names)
+    assert not (stores.call.folder / "go").exists()
+
+
 def test_one_that_fails_does_not_stop_the_others(stores: Stores) -> None:
     stores.fill("directory")
     stores.call.write("out/b.csv/in-the-way")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -192,11 +194,11 @@ def transfer(
     if name != "rm":
         target = Target(place, word, False) if exact else target_of(place, word, list(sources))
     with reported(name, kind, flags, single=not several) as call:
-        seen = _Distinct(target) if len(sources) > 1 else None
+        seen = _distinct(sources, target) if len(sources) > 1 and target else None
         for source in sources:
             items: Iterable[Item] = source.items(call.skipped)
             if seen is not None:
-                items = seen.checked(items)
+                items = seen.checked(source, items)
             if flags["dry_run"]:
                 for item in items:
                     call.planned(source, item, target)
@@ -214,17 +216,28 @@ def transfer(
 class _Distinct:
     """Finds two sources that would become one."""
 
-    def __init__(self, target: Target | None) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
         self._seen: dict[str, str] = {}
 
-    def checked(self, items: Iterable[Item]) -> Iterator[Item]:
+    def checked(self, source: Source, items: Iterable[Item]) -> Iterator[Item]:
         for item in items:
-            if self._target is not None:
-                path = self._target.path_of(item)
-                if (other := self._seen.setdefault(path, item.path)) != item.path:
-                    raise UsageError(f"{other} and {item.path} would both become {path}.")
+            path, label = self._target.path_of(item), source.label(item.path)
+            if (other := self._seen.setdefault(path, label)) != label:
+                raise UsageError(
+                    f"{other} and {label} would both become {self._target.label(path)}.",
+                    remedy="Give them in two calls, with a folder each.",
+                )
             yield item
+
+
+def _distinct(sources: Sequence[Source], target: Target) -> _Distinct:
+    """Go through all names before anything changes; only the names are kept."""
+    seen = _Distinct(target)
+    for source in sources:
+        silent = source if isinstance(source, Files) else replace(source, left_out=shared.LeftOut())
+        deque(seen.checked(silent, silent.items(lambda path, reason: None)), maxlen=0)
+    return seen
 
 
 def _agreed_to(
