@@ -313,6 +313,9 @@ def lines_of(facts: Facts) -> list[str]:
     lines = [f"{_name_of(facts)}{mode}: {facts['state']}"]
     lines += [f"  {shown(remark)}" for remark in remarks_of(facts)]
     for name in ("pending", "conflicts", "held", "problems"):
+        if facts["state"] == "offline" and facts[name] == 0:
+            # Beside the reason above, a zero would read as if all were well.
+            continue
         lines.append(f"  {name}: {'unknown' if facts[name] is None else facts[name]}")
     if facts["trash"] and (trash := holdings_shown(facts["trash"])):
         lines.append(f"  trash: {shown(trash)}")

@@ -7,6 +7,7 @@ of processes, signals or sockets, which call it from their own threads.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -52,6 +53,8 @@ from craftsync.local.watch import DirtyPaths, Supervisor
 from craftsync.local.watch.supervisor import NOT_BEGUN, Watch
 from craftsync.stores.base import cancel, renew
 from craftsync.stores.retrying import RetryingStore, concurrency_found
+
+_log = logging.getLogger(__name__)
 
 _FOREVER = 3600.0
 _PURGED_AT_ONCE = 100
@@ -107,6 +110,8 @@ class FolderLoop:
         self._fresh = FreshPaths(session, self._dirty, self._requests, lambda: self.options)
         self._again = True
         self._differences = StoreDifferences()
+        self._unreachable: str | None = None
+        """Why the store could not be reached; until it answers again, a retry is no recovery."""
 
     @property
     def state(self) -> FolderState:
@@ -122,13 +127,20 @@ class FolderLoop:
         )
 
     def _or_offline(self, state: FolderState) -> FolderState:
-        """Return the state, as offline while the store fails although the run still retries."""
-        store = self._session.store
-        if state.state in ("scanning", "transferring") and isinstance(store, RetryingStore):
+        """Return the state, as offline while the store fails although a run is under way."""
+        store, trouble = self._session.store, self._unreachable
+        if state.state not in ("scanning", "transferring"):
+            return state
+        if trouble is None and isinstance(store, RetryingStore):
             trouble = store.health.trouble()
-            if trouble is not None:
-                return replace(state, state="offline", reason=f"offline, still trying: {trouble}")
-        return state
+        if trouble is None:
+            return state
+        return replace(state, state="offline", reason=f"offline, still trying: {trouble}")
+
+    def _store_answered(self) -> None:
+        if self._unreachable is not None:
+            self._unreachable = None
+            _log.info("%s: back online", self._session.root.path)
 
     def _pending(self, progress: ProgressEvent | None) -> int | None:
         in_hand, dirty, left = self._in_hand, self._dirty.counted, self._fresh.counted
@@ -309,6 +321,7 @@ class FolderLoop:
         started = self._now()
         rules, most = self._session.rules(self.options), self._most_paths()
         self._differences, new = changed_in_store(self._session, rules, self._differences, most)
+        self._store_answered()
         self._schedule.listed(self._now() - started, changed=new is None or bool(new))
         is_quiet = new == set() and self._watch.health.healthy and not len(self._dirty)
         self._set("watching", last_success_ns=self._success(is_quiet=is_quiet))
@@ -329,6 +342,7 @@ class FolderLoop:
         report = self._session.run(
             "watch", self.options, self._on_event, paths=paths, changes=self._fresh
         )
+        self._store_answered()
         self._fresh.run_ended()
         if paths is None:
             changed = report.downloaded + report.deleted_local + report.conflicts > 0
@@ -356,6 +370,7 @@ class FolderLoop:
 
     def _wait_for_store(self, error: CraftsyncError) -> None:
         """Schedule a full run for when the store is reachable again."""
+        self._unreachable = str(error)
         wait, is_news = self._schedule.store_unreachable(str(error))
         reason = f"offline, next try in {wait:.0f} s: {error}"
         self._set("offline", reason)
@@ -375,6 +390,8 @@ class FolderLoop:
         if isinstance(event, ProgressEvent):
             moving = bool(event.files_total)
             if moving:
+                # What is to be moved is known only once the store has been listed.
+                self._store_answered()
                 # If the store is unreachable, the run will report it.
                 with suppress(StoreError):
                     self._end_retention()

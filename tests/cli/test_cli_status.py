@@ -69,6 +69,11 @@ def test_store_outage_is_logged_once(craftsync: Craftsync, pair: tuple[str, str]
         store.rename(store.with_name("elsewhere"))
         until(lambda: tries() >= 3, "three tries, each with another wait")
         assert daemon.log.count("offline, next try") == 1
+        lines = craftsync("status", *pair).lines
+        assert ("offline" in lines[0], "  problems: 0" in lines) == (True, False)
+        store.with_name("elsewhere").rename(store)
+        daemon.until_state("watching", *pair)
+        assert daemon.log.count("back online") == 1
 
 
 def test_status_explains_a_halt_with_a_remedy(craftsync: Craftsync, pair: tuple[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.status import FolderState
@@ -59,6 +60,33 @@ def test_store_failing_during_a_run_is_reported_offline_at_once(
         assert all("the network is down" in str(state.reason) for state in offline)
         store.reachable = True
         at_work.turn(60)
+        assert at_work.loop.state.state == "watching"
+
+
+def test_a_folder_stays_offline_while_the_store_is_tried_again(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Watched(MemoryStore):
+        reachable = True
+
+        def list(self, *words: Any, **options: Any) -> Any:
+            if not self.reachable:
+                seen.append(at_work.loop.state.state)
+                raise AWAY
+            return super().list(*words, **options)
+
+    store = Watched()
+    world = World(tmp_path, store)
+    world.write("a", "a")
+    with kept(world, NoWatch) as at_work:
+        store.reachable = False
+        at_work.turn(600)
+        seen.clear()
+        for _ in range(3):
+            at_work.turn(600)
+        store.reachable = True
+        at_work.turn(600)
+        assert set(seen) == {"offline"}
         assert at_work.loop.state.state == "watching"
 
 
