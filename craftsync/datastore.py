@@ -45,7 +45,7 @@ from craftsync.local.temporary import SpaceClaim
 from craftsync.net.waiting import CHECK_SECONDS, is_ready
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.state.pair import known_facts
-from craftsync.stores.base import Reader, Store, kept
+from craftsync.stores.base import Reader, Store, kept, server_and_location
 from craftsync.stores.sources import Counted, CountedReader, FileSource, OnBytes
 
 ObjectPath = str | os.PathLike[str]
@@ -266,7 +266,8 @@ class DataStore:
 
     def note(self, versions: Iterable[KeptVersion]) -> None:
         """Note what is in the store's trash now, as `note_kept` does."""
-        Outside(self._state_dir, self.opened().location).note(versions, SystemClock().now_ns())
+        place = server_and_location(self.opened())
+        Outside(self._state_dir, place).note(versions, SystemClock().now_ns())
 
     def opened(self, *, create: bool = False) -> Store:
         """Return the store itself, for what reads it (`craftsync.objects`); `close` closes it."""

@@ -19,6 +19,7 @@ from craftsync.errors import UsageError
 from craftsync.installing import install_command
 from craftsync.net.listening import address_of, is_loopback, listen
 from craftsync.state.history import KeptVersion, Outside
+from craftsync.stores.base import server_and_location
 
 if TYPE_CHECKING:
     from craftsync.serve.content import NoteKept
@@ -94,13 +95,13 @@ def _serve(
                 settings,
                 clock=SystemClock(),
                 log=lambda line: say(line, to_stderr=True),
-                note=_noting(store.location, flags),
+                note=_noting(server_and_location(store), flags),
             )
 
 
-def _noting(location: str, flags: dict[str, Any]) -> NoteKept:
+def _noting(store: str, flags: dict[str, Any]) -> NoteKept:
     """Return what notes versions that go to the store's trash, so that a linked folder's retention bounds them."""
-    place, clock = Outside(pairs.state_dir_of(common.place_of(flags)), location), SystemClock()
+    place, clock = Outside(pairs.state_dir_of(common.place_of(flags)), store), SystemClock()
 
     def note(stamp: str, path: str, size: int) -> None:
         place.note([KeptVersion("store", stamp, path, size)], clock.now_ns())

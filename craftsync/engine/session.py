@@ -31,7 +31,7 @@ from craftsync.engine.intake import Changes
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.engine.review.deletes import Approval, Returning, without_baseline
-from craftsync.engine.review.retention import Purging, holdings, spare
+from craftsync.engine.review.retention import Purging, holdings, spare, take_in
 from craftsync.engine.review.scrub import Scrubber
 from craftsync.engine.review.trash import (
     Purged,
@@ -59,7 +59,7 @@ from craftsync.net.tasks import TaskPool
 from craftsync.state.held import Deleted, HeldDelete
 from craftsync.state.history import HistoryRow, KeptVersion
 from craftsync.state.pair import PairState, known_folder, known_root, pair_folder
-from craftsync.stores.base import Store
+from craftsync.stores.base import Store, server_and_location
 from craftsync.stores.sources import workers
 
 _COMPARED_AT_ONCE = 4
@@ -124,7 +124,8 @@ class Session:
             if not read_only:
                 refuse_lost_root(folder, *known_root(*names))
                 folder.lock(pair_folder(*names) / "root.lock")
-            state = PairState.open(*names, new_id=_new_id, scratch=read_only, reading=reading)
+            at = server_and_location(store)
+            state = PairState.open(*names, at, new_id=_new_id, scratch=read_only, reading=reading)
             clock = clock or SystemClock()
             session = cls(
                 folder, store, state, read_only=read_only, clock=clock, make_pool=make_pool
@@ -208,7 +209,7 @@ class Session:
         return self._purging(tick, reachable=reachable, at_most=at_most).run()
 
     def _purging(self, tick: Callable[[], None], **bounds: Any) -> Purging:
-        self.state.take_in()
+        take_in(self.state, self.store if bounds.get("reachable", True) else None)
         return Purging(
             self.root, self.store, self.state, self.clock, self.retention, tick, **bounds
         )
@@ -465,7 +466,7 @@ class Session:
     def purge(self, older_than_days: float) -> Purged:
         """Remove what has been kept for longer, but for what a conflict, a held delete or an unfinished run needs."""
         before = stamp(self.clock, days_ago=older_than_days)
-        self.state.take_in()
+        take_in(self.state, self.store)
         purged = purge(self.root, self.store, before, self._spared())
         with self.state.transaction():
             self.state.kept.forget_before(before)

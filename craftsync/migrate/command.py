@@ -47,7 +47,7 @@ from craftsync.runs import options_of, refuse_direction
 from craftsync.state.database import Database
 from craftsync.state.history import Outside
 from craftsync.state.migration import MigrationState, migration_folder
-from craftsync.stores.base import Store
+from craftsync.stores.base import Store, server_and_location
 
 if TYPE_CHECKING:
     from craftsync.migrate.dask import Fleet
@@ -139,7 +139,7 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
         )
         if not folder.exists():
             opening.refuse_nothing(store, source)
-        outside = Outside(pairs.state_dir_of(asked), to.location)
+        outside = Outside(pairs.state_dir_of(asked), server_and_location(to))
         state = MigrationState.open(folder, scratch=dry_run, outside=outside)
         try:
             migration = Migration(store, to, state, folder)

@@ -220,7 +220,7 @@ class Outside(NamedTuple):
 
     state_dir: Path
     place: str
-    """The path of a folder, or the location of a store."""
+    """The path of a folder, or `server_and_location` of a store."""
 
     def note(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
         """Add versions moved to the trash at `at_ns` (ns since the epoch, UTC).
@@ -255,6 +255,13 @@ class Outside(NamedTuple):
                 return
             yield _versions(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
             self._file.unlink()
+
+    def changed_ns(self) -> int:
+        """Return when the record was last written (mtime in ns), 0 if there is none."""
+        try:
+            return self._file.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def forget(self) -> None:
         """Remove all recorded versions."""

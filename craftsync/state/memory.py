@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from craftsync.state.database import state_place
 from craftsync.state.history import Outside
-from craftsync.state.pair import PairState, known_pairs, pair_folders
+from craftsync.state.pair import PairState, known_pairs, known_places, pair_folders
 
 
 class Memory(NamedTuple):
@@ -57,12 +57,14 @@ def forget(state_dir: Path, root: str, location: str) -> None:
     that no run reads. Raises `StateError`.
     """
     with state_place(f"the state in {state_dir} cannot be removed"):
-        for folder in pair_folders(state_dir, root, location):
+        folders = pair_folders(state_dir, root, location)
+        gone = {root, location} | known_places(state_dir, folders)
+        for folder in folders:
             aside = state_dir / f"forgotten-{folder.name}"
             shutil.rmtree(aside, ignore_errors=True)
             with suppress(FileNotFoundError):
                 folder.rename(aside)
                 shutil.rmtree(aside)
         places = {place for pair in known_pairs(state_dir) for place in pair}
-        for place in {root, location} - places:
+        for place in gone - places - known_places(state_dir):
             Outside(state_dir, place).forget()

@@ -162,6 +162,10 @@ class Baseline:
 
 
 _FILE = "state.db"
+_PLACE = "place"
+"""In `meta`: `server_and_location` of the store."""
+_OLD_RECORD = "outside_read_ns"
+"""In `meta`: the state of the shared record that was imported."""
 
 
 class State:
@@ -211,7 +215,10 @@ class PairState(State):
     def __init__(
         self, database: Database, new_id: Callable[[], str], outside: Sequence[Outside] = ()
     ) -> None:
-        """`outside` holds the versions recorded outside runs for the folder and the store."""
+        """`outside` holds the versions recorded outside runs for the folder and the store.
+
+        A third one is of an earlier version, which did not tell servers apart.
+        """
         super().__init__(database, new_id)
         self._outside = outside
 
@@ -221,6 +228,7 @@ class PairState(State):
         state_dir: Path,
         root: str,
         location: str,
+        place: str | None = None,
         *,
         new_id: Callable[[], str],
         scratch: bool = False,
@@ -228,39 +236,63 @@ class PairState(State):
     ) -> PairState:
         """Open the pair's database, with `scratch` a temporary copy, with `reading` read-only in place.
 
+        `place` is `server_and_location` of the store, by default as it was last given.
         A database that an earlier version kept under another name of the same
         store is found, and without these options moved. Raises `StateError`.
         """
         with state_place(f"the state in {state_dir} cannot be used"):
-            outside = [Outside(state_dir, place) for place in (root, location)]
             if scratch or reading:
                 file = known_folder(state_dir, root, location) / _FILE
                 database = Database.reading(file) if reading else Database.scratch(file)
-                return cls(database, new_id, outside)
+                place = place or database.get(_PLACE) or location
+                return cls(database, new_id, _outside(state_dir, root, place, location))
             _adopt(state_dir, root, location)
             database = Database.open(pair_folder(state_dir, root, location) / _FILE)
         database.put("root", root)
         database.put("store", location)
-        return cls(database, new_id, outside)
+        place = place or database.get(_PLACE) or location
+        database.put(_PLACE, place)
+        return cls(database, new_id, _outside(state_dir, root, place, location))
 
     def note_in_root(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
         """Record versions moved to the folder's trash, without writing to this database."""
-        root, *_ = self._outside
-        root.note(versions, at_ns)
+        self._outside[0].note(versions, at_ns)
 
     def take_in(self) -> None:
         """Import versions moved to either trash outside a run, so that retention applies to them."""
-        for place in self._outside:
+        for place in self._outside[:2]:
             with place.taken() as found, self.transaction():
                 for version, at_ns in found:
                     self.kept.add([version], at_ns)
 
+    def take_in_found(
+        self, found_of: Callable[[Iterable[KeptVersion]], Iterable[KeptVersion]]
+    ) -> None:
+        """Import what earlier versions recorded for all stores at this location on any server, once.
+
+        `found_of` returns those of some versions that are in this store's trash.
+        The record stays, for the other stores.
+        """
+        for place in self._outside[2:]:
+            noted, changed = dict(place.noted()), str(place.changed_ns())
+            if noted and self.database.get(_OLD_RECORD) != changed:
+                found = list(found_of(noted))
+                with self.transaction():
+                    for version in found:
+                        self.kept.add([version], noted[version])
+                    self.database.put(_OLD_RECORD, changed)
+
     def in_trash(self) -> Total:
         """Return this client's total in both trashes, including versions not imported yet."""
-        known, more = self.kept.total(), [one for place in self._outside for one in place.noted()]
+        known = self.kept.total()
+        more = [one for place in self._outside[:2] for one in place.noted()]
         return Total(
             known.files + len(more), known.bytes + sum(version.size for version, _ in more)
         )
+
+
+def _outside(state_dir: Path, root: str, place: str, location: str) -> list[Outside]:
+    return [Outside(state_dir, one) for one in dict.fromkeys((root, place, location))]
 
 
 def pair_folder(state_dir: Path, root: str, location: str) -> Path:
@@ -366,8 +398,20 @@ def known_pairs(state_dir: Path) -> list[tuple[str, str]]:
     return list(dict.fromkeys(names))
 
 
+def known_places(state_dir: Path, folders: Iterable[Path] | None = None) -> set[str]:
+    """Return roots and places of stores as in `Outside`, of all databases or those in some folders."""
+    some = None if folders is None else set(folders)
+    known = [facts for folder, facts in _all_facts(state_dir) if some is None or folder in some]
+    return {place for facts in known for place in facts.values()}
+
+
 def _all_known(state_dir: Path) -> list[tuple[Path, tuple[str, str]]]:
     """Return the folder of each database, with its root and store."""
+    return [(folder, (facts["root"], facts["store"])) for folder, facts in _all_facts(state_dir)]
+
+
+def _all_facts(state_dir: Path) -> list[tuple[Path, dict[str, str]]]:
+    """Return the folder of each database, with what is known of its root and store."""
     found = []
     with state_place(f"the state in {state_dir} cannot be used"):
         files = sorted((state_dir / "pairs").glob(f"*/{_FILE}"))
@@ -377,7 +421,8 @@ def _all_known(state_dir: Path) -> list[tuple[Path, tuple[str, str]]]:
             state_place(f"the state database {file} cannot be used"),
             contextlib.closing(open_to_read(file)) as db,
         ):
-            facts = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('root', 'store')"))
-            if len(facts) == 2:
-                found.append((file.parent, (facts["root"], facts["store"])))
+            query = "SELECT key, value FROM meta WHERE key IN ('root', 'store', ?)"
+            facts = dict(db.execute(query, (_PLACE,)))
+            if {"root", "store"} <= facts.keys():
+                found.append((file.parent, facts))
     return found

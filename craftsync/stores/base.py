@@ -488,3 +488,9 @@ def key_of(root: str, path: str) -> str:
     if length > MAX_PATH_BYTES or not path:
         raise PathRefused(f"{path} cannot be a key: {length} bytes, S3 allows 1 to 1024.")
     return key
+
+
+def server_and_location(store: Store) -> str:
+    """Return what tells a store from all others: its location, and its server where the location does not name it."""
+    origin = store.features.origin
+    return f"{origin.server} {store.location}" if origin else store.location

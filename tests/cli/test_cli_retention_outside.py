@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from craftsync import DataStore
 from craftsync.state.history import KeptVersion, Outside
 from tests.cli.test_cli_serve import sdk_of
 from tests.support.cli import Craftsync
+from tests.support.servers import S3Server
 from tests.support.serving import serving
 
 PAIR = ("--root", "data", "--store", "./store")
@@ -115,6 +117,48 @@ def test_retention_covers_restores(linked: Craftsync) -> None:
     assert linked("sync", "data", "./store").code == 0
     assert linked("trash", "restore", "a", "--overwrite", *PAIR).code == 0
     assert_bounded(linked, "a")
+
+
+@pytest.mark.parametrize("recorded", ["apart", "by an earlier version"])
+def test_retention_does_not_count_another_endpoints_trash(
+    craftsync: Craftsync, moto: S3Server, rclone: S3Server, recorded: str
+) -> None:
+    bucket = f"same-{recorded[0]}"
+    environments = {}
+    for server in (moto, rclone):
+        server.make_bucket(bucket)
+        environments[server.name] = {
+            "store": "s3",
+            "bucket": bucket,
+            "endpoint_url": server.endpoint,
+        }
+    trash = {"keep": "30d", "max_size": "1K", "store": "all"}
+    craftsync.config.write_text(json.dumps({"environments": environments, "trash": trash}))
+    craftsync.environment |= {
+        "AWS_ACCESS_KEY_ID": rclone.access_key,
+        "AWS_SECRET_ACCESS_KEY": rclone.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for server in (moto, rclone):
+        assert craftsync("put", "-", f"{server.name}:big", stdin=b"x" * 700).code == 0
+        assert craftsync("rm", f"{server.name}:big").code == 0
+    if recorded != "apart":
+        records = list((craftsync.folder / "state/outside").iterdir())
+        both = b"".join(file.read_bytes() for file in records)
+        for file in records:
+            file.unlink()
+        old = Outside(craftsync.folder / "state", f"s3://{bucket}")
+        old.note([VERSION], 5)
+        (file,) = (craftsync.folder / "state/outside").iterdir()
+        file.write_bytes(both)
+    for server in (moto, rclone):
+        folder, store = f"root-{server.name}", f"{server.name}:"
+        craftsync.write(f"{folder}/k")
+        assert craftsync("sync", folder, store).code == 0
+        listed = craftsync("trash", "list", "--root", folder, "--store", store, "--json").json
+        assert [(entry["path"], entry["size"]) for entry in listed] == [("big", 700)]
+        (status,) = craftsync("status", "--json", folder, store).json
+        assert (status["trash"]["files"], status["trash"]["bytes"]) == (1, 700)
 
 
 VERSION = KeptVersion("store", "20260101T000000000000Z", "a\udcff\n", 3)

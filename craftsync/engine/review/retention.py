@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from craftsync.clock import Clock, boot_id
 from craftsync.core.conflicts import conflict_original
 from craftsync.core.retention import Retention
 from craftsync.engine.report import sentence
-from craftsync.engine.review.trash import remove
+from craftsync.engine.review.trash import found_in_store, remove
 from craftsync.errors import PathError, StoreError
 from craftsync.local.folder import Folder
 from craftsync.state.database import Database
@@ -49,6 +49,17 @@ def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) ->
     """Return the same of a linked folder that may be in use by another process. Raises `StateError`."""
     with closing(PairState.open(state_dir, root, store, new_id=str, reading=True)) as state:
         return holdings(state, retention)
+
+
+def take_in(state: PairState, store: Store | None) -> None:
+    """Import versions moved to either trash outside a run, so that retention applies to them.
+
+    Without a store, which is not reachable, those of earlier versions wait whose store is not known.
+    """
+    state.take_in()
+    if store is not None:
+        with suppress(StoreError):
+            state.take_in_found(lambda versions: found_in_store(store, versions))
 
 
 def spare(state: PairState, event_since_ns: int) -> None:

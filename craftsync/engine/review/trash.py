@@ -263,6 +263,13 @@ def _place_of(entry: TrashEntry | KeptVersion) -> str:
     return f"{_PREFIX}{entry.stamp}/{entry.path}"
 
 
+def found_in_store(store: Store, versions: Iterable[KeptVersion]) -> set[KeptVersion]:
+    """Return those of some versions that are in a store's trash, from a listing of it."""
+    wanted = set(versions)
+    found = (KeptVersion(*entry[:4]) for entry in _in_store(store))
+    return {version for version in found if version in wanted}
+
+
 def remove(root: Folder, store: Store, version: KeptVersion) -> None:
     """Remove one version for good; one that is not there is a success."""
     if version.side == "root":
