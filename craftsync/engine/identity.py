@@ -243,10 +243,14 @@ def mark_of(store: Store, path: str = STORE_MARK) -> str | None:
 
 
 def write_own_file(store: Store) -> str | None:
-    """Put an identity file into a store that has none; return the id that is there by then."""
+    """Put an identity file into a store that has none; return the id that is there by then.
+
+    It survives a power cut: a store that lost it would count as another one.
+    """
     mark = uuid.uuid4().hex
     with contextlib.suppress(PreconditionFailed):
         store.write(STORE_MARK, BytesSource(mark.encode()), expect=ABSENT, operation=mark)
+        store.barrier()
         if store.features.conditional_create:
             return mark
     return mark_of(store)

@@ -165,6 +165,12 @@ def test_pushed_file_lost_in_a_power_cut_stays_in_the_store(place: Path) -> None
         assert b"00000002" in world.judge.shown["store"].values()
 
 
+def test_a_power_cut_after_a_migration_leaves_the_targets_identity(place: Path) -> None:
+    for seed in range(6):
+        steps = (Run(0), Run(0, (Crash(6, cut=True),)))
+        play(History(seed, 1, f"no conditions{INTO}folder", steps), place)
+
+
 def test_a_login_page_never_becomes_the_identity_of_a_store(place: Path) -> None:
     for first in range(1, 5):
         mishaps = (Fail(first, 7, kind="portal"),)
