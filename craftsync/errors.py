@@ -33,6 +33,7 @@ code.
         │   ├── UnknownHost              78   no name server knows the host
         │   └── ListingBroken             5   a listing that did not end well proves nothing
         ├── StoreFull                     1   no room left
+        ├── ObjectRefused                 1   one object; the store takes none of this name
         ├── ObjectNotFound                    one object; nothing is there
         └── PreconditionFailed                one object; it is not what was expected
 """
@@ -230,6 +231,12 @@ class ListingBroken(StoreUnavailable):
 
 class StoreFull(StoreError):
     """There is no room left: disk, quota or object size."""
+
+    exit_code = 1
+
+
+class ObjectRefused(StoreError):
+    """The store takes no object of this name; of others that says nothing."""
 
     exit_code = 1
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
 from secrets import token_hex
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from craftsync.clock import SystemClock
 from craftsync.config.addresses import joined, split
@@ -26,12 +26,15 @@ from craftsync.core.paths import is_own, refusal
 from craftsync.datastore import DataStore, ObjectInformation, information_of, moment
 from craftsync.errors import (
     CraftsyncError,
+    Interrupted,
     ObjectNotFound,
+    ObjectRefused,
     PathBusy,
     PathError,
     PathRefused,
     PreconditionFailed,
     RequestDenied,
+    StoreFull,
     UsageError,
     builtin_kinds,
 )
@@ -40,15 +43,14 @@ from craftsync.migrate.stream import LARGE_SHARE, WHOLE, MemoryBudget, Stream, r
 from craftsync.net.pace import Limiter
 from craftsync.state.history import KeptVersion
 from craftsync.stores.base import Expect, Store
-from craftsync.stores.sources import Counted, OnBytes, workers
+from craftsync.stores.sources import BREAKS, Counted, OnBytes
+from craftsync.stores.sources import at_once as at_once
 
 OnSkipped = Callable[[Skipped], object]
-AT_ONCE = 16
-"""Objects under way at the same time."""
 _GROUP = 200
 """Objects of a move that are copied, made durable and then removed together."""
 _ATTEMPTS = 3
-_OF_ONE = (PathError, ObjectNotFound, PreconditionFailed, RequestDenied)
+_OF_ONE = (PathError, ObjectNotFound, PreconditionFailed, RequestDenied, StoreFull, ObjectRefused)
 """What goes wrong with one object, and says nothing of the others."""
 _MEMORY = 128 * 1024 * 1024
 
@@ -72,6 +74,12 @@ class Outcome(NamedTuple):
     target: str
     size: int
     error: CraftsyncError | None = None
+    copied: bool = False
+    """Its copy is at the target, and it itself stayed: removing it failed, or a stop came before."""
+
+
+Outcomes = Generator[Outcome, None, None]
+"""Outcomes as they come. Before a fatal error or a stop is raised, those of what was done all the same come, too."""
 
 
 def listing(
@@ -190,7 +198,7 @@ def copy_each(
     *,
     overwrite: bool = True,
     on_bytes: OnBytes | None = None,
-) -> Iterator[Outcome]:
+) -> Outcomes:
     """Copy several objects, a few at once; each pair is an object, or its path, and where it goes.
 
     What concerns one object is the `error` of its outcome, and the others go on;
@@ -208,23 +216,32 @@ def move_each(
     *,
     overwrite: bool = True,
     on_bytes: OnBytes | None = None,
-) -> Iterator[Outcome]:
+) -> Outcomes:
     """Move several objects, as `copy_each` copies them; each is removed once its copy is durable."""
     copying = _Copying(source, target, overwrite, on_bytes)
     rest = iter(pairs)
     while group := list(islice(rest, _GROUP)):
         copied: list[tuple[RemoteObject, str]] = []
-        for outcome in copying.each(group, partial(copying.copied, note=copied)):
-            if outcome.error is not None:
-                yield outcome
-        copying.target.barrier()
-        yield from copying.each(copied, copying.removed)
+        ended = set[str]()
+        try:
+            for outcome in copying.each(group, partial(copying.copied, note=copied)):
+                if outcome.error is not None:
+                    yield outcome
+            copying.target.barrier()
+            for outcome in copying.each(copied, copying.removed):
+                ended.add(outcome.path)
+                yield outcome._replace(copied=outcome.error is not None)
+        except BREAKS:
+            for found, to in copied:
+                if found.path not in ended:
+                    yield Outcome(found.path, to, found.size, copied=True)
+            raise
     copying.source.barrier()
 
 
 def remove_each(
     store: DataStore, paths: Iterable[str | RemoteObject], *, on_bytes: OnBytes | None = None
-) -> Iterator[Outcome]:
+) -> Outcomes:
     """Remove several objects, a few at once; outcomes and errors are as in `copy_each`."""
     removing = _Copying(store, store, True, on_bytes)
     yield from removing.each(((path, "") for path in paths), removing.removed)
@@ -237,7 +254,7 @@ def upload_each(
     *,
     remove_files: bool = False,
     on_bytes: OnBytes | None = None,
-) -> Iterator[Outcome]:
+) -> Outcomes:
     """Upload several files; each pair is a file and the path of its object. All else is as in `copy_each`.
 
     With `remove_files`, each file that has not changed since is removed once its object is durable.
@@ -248,14 +265,22 @@ def upload_each(
         act = partial(_transferred, lambda file, path: target.upload(file, path, on_bytes))
         # One that cannot be read makes no store.
         stores = [target.opened_to_change(create=True)] if len(group) > 1 else []
-        outcomes = list(at_once(group, act, *stores))
-        if not all(outcome.error for outcome in outcomes):
-            target.opened().barrier()
-        for outcome in outcomes:
-            if remove_files and outcome.error is None:
-                yield _transferred(partial(_remove_file, before), outcome[:2])
-            else:
+        ended = deque[Outcome]()
+        try:
+            for outcome in at_once(group, act, *stores):
+                ended.append(outcome)
+            if not all(outcome.error for outcome in ended):
+                target.opened().barrier()
+            while ended:
+                outcome = ended[0]
+                if remove_files and outcome.error is None:
+                    outcome = _transferred(partial(_remove_file, before), outcome[:2])
+                    outcome = outcome._replace(copied=outcome.error is not None)
+                ended.popleft()
                 yield outcome
+        except BREAKS:
+            yield from ended
+            raise
 
 
 def _fingerprint(file: str) -> tuple[int, ...]:
@@ -279,7 +304,7 @@ def download_each(
     make_folders: bool = True,
     remove: bool = False,
     on_bytes: OnBytes | None = None,
-) -> Iterator[Outcome]:
+) -> Outcomes:
     """Download several objects; each pair is one and the file it becomes.
 
     With `make_folders` the folders that it lies in are made if need be, with `remove`, each is then removed from the store, unless it has changed since.
@@ -289,12 +314,21 @@ def download_each(
     def download(found: RemoteObject, file: str) -> int:
         if make_folders:
             os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
-        size = source.download(found.path, file, on_bytes)
-        if remove:
-            _Copying(source, source, True, None).removed(found, "")
-        return size
+        return source.download(found.path, file, on_bytes)
 
-    yield from at_once(pairs, partial(_transferred, download), opened)
+    def removed(found: RemoteObject, file: str) -> int:
+        _Copying(source, source, True, None).removed(found, "")
+        return found.size
+
+    def act(pair: tuple[RemoteObject, str]) -> Outcome:
+        outcome = _transferred(download, pair)
+        if outcome.error is None and remove:
+            with suppress(Interrupted):  # The file is there; the caller hears of the stop himself.
+                outcome = _transferred(removed, pair)
+                outcome = outcome._replace(copied=outcome.error is not None)
+        return outcome
+
+    yield from at_once(pairs, act, opened)
 
 
 def _transferred(act: Callable[[Any, str], int], pair: tuple[Any, str]) -> Outcome:
@@ -457,34 +491,6 @@ def _are_near(source: Store, target: Store) -> bool:
     """Tell whether the target's server can copy what the source holds."""
     one, other = source.features.origin, target.features.origin
     return one is not None and other is not None and one.is_near(other)
-
-
-Given = TypeVar("Given")
-Result = TypeVar("Result")
-
-
-def at_once(
-    given: Iterable[Given], act: Callable[[Given], Result], *stores: object
-) -> Iterator[Result]:
-    """Yield what `act` returns for each, in their order, with a few of them under way; a stop cancels the stores."""
-    rest = iter(given)
-    first = list(islice(rest, 2))
-    if len(first) == 1:
-        # A thread for one object would only be in the way of a stop.
-        yield act(first[0])
-        return
-    with workers(AT_ONCE, "objects", *stores) as pool:
-        waiting = deque(pool.submit(act, each) for each in first)
-        try:
-            for each in rest:
-                waiting.append(pool.submit(act, each))
-                if len(waiting) > 2 * AT_ONCE:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for left in waiting:
-                left.cancel()
 
 
 def _only(outcomes: Iterable[Outcome]) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from email.utils import parsedate_to_datetime
 from hashlib import md5, sha256
+from itertools import chain, islice
 from types import TracebackType
 from typing import TypeVar
 
@@ -186,6 +188,51 @@ def workers(count: int, name: str, *stores: object) -> Iterator[ThreadPoolExecut
             with _cancelled(stores):
                 pool.shutdown(cancel_futures=True)
             raise
+
+
+Given = TypeVar("Given")
+AT_ONCE = 16
+"""Objects under way at the same time."""
+BREAKS = (Exception, KeyboardInterrupt)
+
+
+def at_once(
+    given: Iterable[Given], act: Callable[[Given], Result], *stores: object
+) -> Iterator[Result]:
+    """Yield what `act` returns for each, in their order, with a few of them under way; a stop cancels the stores.
+
+    What raises ends it, once all that was done nevertheless has been yielded.
+    """
+    rest = iter(given)
+    first = list(islice(rest, 2))
+    if len(first) == 1:
+        # A thread for one object would only be in the way of a stop.
+        yield act(first[0])
+        return
+    waiting = deque[Future[Result]]()
+    try:
+        with workers(AT_ONCE, "objects", *stores) as pool:
+            try:
+                for each in chain(first, rest):
+                    waiting.append(pool.submit(act, each))
+                    if len(waiting) > 2 * AT_ONCE:
+                        yield _ended_first(waiting)
+                while waiting:
+                    yield _ended_first(waiting)
+            finally:
+                for left in waiting:
+                    left.cancel()
+    except BREAKS:
+        for left in waiting:
+            if left.done() and not left.cancelled() and left.exception() is None:
+                yield left.result()
+        raise
+
+
+def _ended_first(waiting: deque[Future[Result]]) -> Result:
+    result = waiting[0].result()
+    waiting.popleft()
+    return result
 
 
 def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import urllib.request
 from secrets import token_hex
 
 import pytest
 
-from tests.support.cli import Craftsync, Run
+from tests.support.cli import DEADLINE, Craftsync, Run
+from tests.support.fake_s3 import Answer, Request, error, proxied
 from tests.support.servers import S3Server
 from tests.support.serving import Serving
 from tests.support.terminal import on_a_terminal
@@ -250,6 +253,60 @@ def test_one_that_fails_does_not_stop_the_others(stores: Stores) -> None:
     (problem,) = (line for line in run.json if line["type"] == "problem")
     assert problem["path"] == "directory:models/b.csv"
     assert stores.call.files("out")["[1] é?.bin"] == "one"
+
+
+def test_a_name_the_store_refuses_fails_that_file_alone(stores: Stores) -> None:
+    for name in ("a", "f2\nx", "z"):
+        stores.call.write(f"data/{name}", name)
+    run = stores("put", "-r", "data", "s3:", "--json")
+    assert (run.code, run.summary["uploaded"], run.summary["problems"]) == (1, 2, 1)
+    assert stores.paths("s3") == ["a", "z"]
+
+
+def test_a_fatal_error_leaves_the_summary_true(stores: Stores, moto: S3Server) -> None:
+    for number in range(40):
+        stores.call.write(f"data/f{number:02}")
+
+    def script(request: Request) -> Answer | None:
+        denied = request.method == "PUT" and request.target.endswith("f20")
+        return error(403, "InvalidAccessKeyId") if denied else None
+
+    with proxied(moto, script) as (server, _):
+        run = stores.call("put", "-r", "data", "s3:", "--json", AWS_ENDPOINT_URL=server.endpoint)
+    assert run.code == 3
+    stored = stores.paths("s3")
+    assert run.summary["uploaded"] == len(stored)
+    assert "f00" in stored
+    actions = [line["target"] for line in run.json if line["type"] == "action"]
+    assert sorted(actions) == stored
+
+
+def test_a_stopped_move_counts_its_copies(stores: Stores, moto: S3Server) -> None:
+    names = [f"from/f{number}" for number in range(6)]
+    stores.fill("s3", dict.fromkeys(names, "x"))
+    asked, over = threading.Event(), threading.Event()
+
+    def script(request: Request) -> Answer | None:
+        if request.method != "DELETE":
+            return None
+        asked.set()
+        over.wait(DEADLINE)
+        return error(503, "SlowDown")
+
+    with proxied(moto, script) as (server, _):
+        stores.call.environment["AWS_ENDPOINT_URL"] = server.endpoint
+        with stores.call.start("mv", "-r", "s3:from", "s3:to", "--json") as process:
+            try:
+                assert asked.wait(DEADLINE)
+                process.send_signal(signal.SIGINT)
+                out, _ = process.communicate(timeout=DEADLINE)
+            finally:
+                over.set()
+                process.kill()
+    stores.call.environment["AWS_ENDPOINT_URL"] = moto.endpoint
+    run = Run(process.returncode, out, "")
+    assert (run.code, run.summary["moved"], run.summary["copied"]) == (130, 0, 6)
+    assert stores.paths("s3") == sorted(names + [name.replace("from", "to") for name in names])
 
 
 def test_files_are_moved_to_a_store_and_back(stores: Stores) -> None:

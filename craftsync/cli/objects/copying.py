@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -31,7 +32,7 @@ from craftsync.cli.terminal import told
 from craftsync.core.model import Kind, RemoteObject
 from craftsync.errors import UsageError
 from craftsync.lookup import Lookup, Place
-from craftsync.objects import Outcome
+from craftsync.objects import Outcome, Outcomes
 
 transfer_options = common.all_of(
     shared.recursive_option,
@@ -208,9 +209,21 @@ def transfer(
             elif not several:
                 items = [*items]
                 call.expect(1, items[0].size)
-            for outcome in _done(source, items, target, call, moves=name == "mv", several=several):
-                call.done(source, outcome, target)
+            outcomes = _done(source, items, target, call, moves=name == "mv", several=several)
+            _each(outcomes, partial(call.done, source, target))
         return call.end()
+
+
+def _each(outcomes: Outcomes, report: Callable[[Outcome], None]) -> None:
+    """Report each outcome; after a stop also those of what was under way and done."""
+    try:
+        for outcome in outcomes:
+            report(outcome)
+    except KeyboardInterrupt as stop:
+        left = outcomes.throw(stop)  # Raises it again where it came from there.
+        while True:
+            report(left)
+            left = next(outcomes)
 
 
 class _Distinct:
@@ -263,7 +276,7 @@ def _done(
     *,
     moves: bool,
     several: bool,
-) -> Iterator[Outcome]:
+) -> Outcomes:
     """Carry out what concerns one source."""
     if isinstance(source, Files):
         assert target is not None and target.place is not None

@@ -226,11 +226,15 @@ class Call:
         path = "" if target is None else target.path_of(item)
         self._say(source, item.path, item.size, target, path, "planned")
 
-    def done(self, source: Source, outcome: Outcome, target: Target | None) -> None:
+    def done(self, source: Source, target: Target | None, outcome: Outcome) -> None:
         """Print what became of an item; what went wrong with the only one is raised."""
         self._progress.file()
+        if outcome.error is None or outcome.copied:
+            self._say(
+                *(source, outcome.path, outcome.size, target, outcome.target, "done"),
+                copied=outcome.copied,
+            )
         if outcome.error is None:
-            self._say(source, outcome.path, outcome.size, target, outcome.target, "done")
             return
         if self._single:
             raise outcome.error
@@ -248,14 +252,21 @@ class Call:
         return self._output.end(time.monotonic() - self._began)
 
     def _say(
-        self, source: Source, path: str, size: int, target: Target | None, to: str, status: str
+        self,
+        source: Source,
+        path: str,
+        size: int,
+        target: Target | None,
+        to: str,
+        status: str,
+        *,
+        copied: bool = False,
     ) -> None:
         words = source.label(path)
         if target is not None:
             words = f"{words} → {target.label(to)}"
-        self._output.on_event(
-            TransferEvent(self._action, path, size, status, target=to, words=words)
-        )
+        action = "copy" if copied and self._action == Kind.MOVE_REMOTE else self._action
+        self._output.on_event(TransferEvent(action, path, size, status, target=to, words=words))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from html import escape, unescape
 from http import HTTPStatus
 from urllib.parse import unquote_plus, urlencode
 
-from craftsync.errors import ObjectNotFound, PreconditionFailed, StoreError
+from craftsync.errors import ObjectNotFound, ObjectRefused, PreconditionFailed, StoreError
 from craftsync.hashing import update_in_place
 from craftsync.net.http import Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
@@ -118,7 +118,7 @@ class Calls:
                 )
             except ObjectNotFound as error:
                 if condition is None or condition is CREATE:
-                    raise StoreError(f"{self._location} takes no object {key!r}.") from error
+                    raise ObjectRefused(f"{self._location} takes no object {key!r}.") from error
                 raise self._unmet(key) from error
             version = self._confirmed(answer.headers.get("etag"), key)
         self._confirm_encrypted(answer.headers)
