@@ -201,10 +201,10 @@ def _opened(paths: Sequence[str], flags: dict[str, Any]) -> Iterator[_Place]:
 
 def _found(place: _Place, since: str | None = None) -> list[Conflict]:
     """Return the conflicts that are meant; raises `UsageError` for a word that means none."""
-    from craftsync.engine.review.conflicts import find
+    from craftsync.engine.review.conflicts import find_exactly
 
     since_ns = moment_ns(since) if since else None
-    found = list(find(place.root, place.rules, place.wanted, since_ns))
+    found = find_exactly(place.root, place.rules, place.wanted, since_ns)
     for word in place.wanted.words:
         if word != "." and not any(conflict.is_meant(word) for conflict in found):
             raise UsageError(

@@ -181,6 +181,8 @@ def _chosen(
 ) -> tuple[Iterator[HeldDelete], Iterator[Deleted]]:
     """Return the held deletes that are meant, and those carried out before in the same event."""
     since_ns = moment_ns(since) if since else 0
+    paths = (one.path for events in (session.held(), session.deleted()) for one in events)
+    wanted = wanted.by_name(paths)
     held = (one for one in session.held() if wanted.has(one.path) and one.since_ns >= since_ns)
     deleted = (one for one in session.deleted() if wanted.has(one.path) and one.at_ns >= since_ns)
     return held, deleted

@@ -77,6 +77,15 @@ def find(
                 yield conflict
 
 
+def find_exactly(
+    root: Folder, rules: IgnoreRules, wanted: Selection, since_ns: int | None = None
+) -> list[Conflict]:
+    """Return what `find` yields; of a word that is the exact name of a file, only that file."""
+    found = list(find(root, rules, wanted, since_ns))
+    exact = wanted.by_name(path for one in found for path in (one.path, one.copy.path))
+    return [one for one in found if exact.has(one.path) or exact.has(one.copy.path)]
+
+
 def by_file(conflicts: Iterable[Conflict]) -> dict[str, list[Conflict]]:
     """Return the conflicts of each file together."""
     files: dict[str, list[Conflict]] = {}

@@ -28,10 +28,23 @@ class Selection(NamedTuple):
     """
 
     words: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
+    """Words that are no globs, although they look like one; see `by_name`."""
 
     def has(self, path: str) -> bool:
         """Return whether a path is meant."""
-        return not self.words or any(matches(path, word) for word in self.words)
+        return not self.words or any(
+            _is_at(path, word) if word in self.names else matches(path, word) for word in self.words
+        )
+
+    def by_name(self, paths: Iterable[str]) -> Selection:
+        """Return the same, but a word that names one of these paths exactly, or a folder above it, is no glob."""
+        globs = [word for word in self.words if _GLOB.search(word)]
+        if not globs:
+            return self
+        return self._replace(
+            names=frozenset(word for path in paths for word in globs if _is_at(path, word))
+        )
 
     def unmatched(self, paths: Iterable[str]) -> list[str]:
         """Return the words that mean none of these paths; reads no more of them than it needs."""
@@ -63,7 +76,11 @@ def _is_inside(folder: str, others: set[str]) -> bool:
 
 def matches(path: str, word: str) -> bool:
     """Return whether a word of a `Selection` means this path."""
-    return word in {path, "", "."} or path.startswith(f"{word}/") or fnmatchcase(path, word)
+    return word in {"", "."} or _is_at(path, word) or fnmatchcase(path, word)
+
+
+def _is_at(path: str, name: str) -> bool:
+    return path == name or path.startswith(f"{name}/")
 
 
 def in_utc(when: str, now_ns: int) -> str:

@@ -162,7 +162,9 @@ class Wanted(NamedTuple):
                 + (f" from {self.at} or before" if self.at else ""),
                 remedy=remedy(path) or _SEE_LIST,
             )
-        return sorted(_fitting(found.values()), key=lambda entry: entry.path)
+        exact = self.selection.by_name(found)
+        meant = (entry for path, entry in found.items() if exact.has(path))
+        return sorted(_fitting(meant), key=lambda entry: entry.path)
 
 
 def _fitting(newest_first: Iterable[TrashEntry]) -> Iterator[TrashEntry]:

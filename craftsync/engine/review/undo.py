@@ -58,7 +58,8 @@ def undone(run: int, wanted: Wanted, state: PairState, restoring: Restoring) -> 
         )
     left = AsLeft(restoring.root, restoring.store, state.baseline)
     restoring = replace(restoring, refusal=lambda path, found: left.refusal(rows[path], found))
-    return restoring.run(left.entries(one for one in rows.values() if wanted.has(one.path)))
+    exact = wanted.selection.by_name(rows)
+    return restoring.run(left.entries(one for one in rows.values() if exact.has(one.path)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,15 @@ from nicegui import background_tasks, ui
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config.pairs import Pair
 from craftsync.core.model import LocalFile
-from craftsync.engine.review.conflicts import Conflict, Keep, Resolved, Resolving, by_file, find
+from craftsync.engine.review.conflicts import (
+    Conflict,
+    Keep,
+    Resolved,
+    Resolving,
+    by_file,
+    find,
+    find_exactly,
+)
 from craftsync.engine.review.selection import Selection
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
@@ -133,7 +141,7 @@ class _Conflicts:
             def note(version: KeptVersion) -> None:
                 kept.note([version], clock.now_ns())
 
-            files = by_file(find(root, rules, Selection(tuple(paths))))
+            files = by_file(find_exactly(root, rules, Selection(tuple(paths))))
             meant = [found for path, found in files.items() if path in set(paths)]
             if not meant:
                 raise UsageError("These conflicts are settled already.")
