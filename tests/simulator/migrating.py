@@ -157,7 +157,7 @@ class Migrating(World):
             self.store.lied.clear()
 
     def _is_in_a_window(self, act: Act, what: str) -> bool:
-        if act.side < 0 or " " not in what or self._is_noticed(act, what):
+        if act.side < 0 or self._is_noticed(act, what):
             return False
         copies = isinstance(self.source, SimulatedBucket) and self._now.mode != "pull"
         looks = isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions

@@ -149,6 +149,8 @@ class World:
         self._fails: list[Fail] = []
         self._at = self._requests = 0
         self._running: Client | None = None
+        self._has_listed = False
+        """The run under way has had a listing."""
         self._dead = self._cut = False
         self._contents: set[bytes] = set()
         self._given_up: set[bytes] = set()
@@ -360,6 +362,7 @@ class World:
                 self._plan.setdefault(mod.at, []).append(mod)
         self._fails = [mod for mod in plan.mods if isinstance(mod, Fail)]
         self._at = self._requests = 0
+        self._has_listed = False
         self._contents, self._now = self.all_contents(), plan
 
     def _run(self, client: Client, plan: Run, force: bool) -> Report:
@@ -467,6 +470,7 @@ class World:
         if is_done:
             self.effects += not what.startswith(("GET", "list", "end of list"))
             self.say(f"    {what}")
+            self._has_listed = self._has_listed or what == _LISTING
             self._hear_lies()
             self._look(what)
         pauses = _PAUSES if self._running.life is None else _PAUSES_OF_A_DAEMON
@@ -489,13 +493,13 @@ class World:
             # Some microseconds: a rename moves ctime, by which alone such an edit shows.
             return is_on_disk and act.how in _HIDDEN
         looks = isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions
-        return looks and not is_on_disk and not self._is_noticed(act, what)
+        return looks and not self._is_noticed(act, what)
 
     def _is_noticed(self, act: Act, what: str) -> bool:
-        """Tell whether a store that checks no conditions is looked at after this request, at the path of an act."""
-        if what == _LISTING:  # It stands in for the look where nothing was.
-            return act.path in self.store.contents()
-        return what.startswith("GET")
+        """Tell whether a store that checks no conditions is looked at after this effect, at the path of an act."""
+        if self._has_listed and act.path not in self.store.contents():
+            return False  # A listing stands in for the look where nothing was.
+        return " " not in what or what.startswith("GET")
 
     def _hear_lies(self) -> None:
         """A write that a server acknowledged and lost is as one that somebody took back at once."""
