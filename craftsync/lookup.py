@@ -271,8 +271,7 @@ def found_at(
     `ObjectNotFound`, with what is near, where there is none (`hint` says what to
     do about a folder); not for a store in which nothing is, where it `may_be_empty`.
     """
-    plain = None if place.is_folder else place.store.opened().stat(place.path)
-    if plain is not None:
+    if plain := _named_exactly(place):
         yield Found(plain, plain.path.rpartition("/")[2])
         return
     some, folder = False, place.folder
@@ -286,7 +285,13 @@ def found_at(
 def entries_at(
     place: Place, *, recursive: bool, on_skipped: OnSkipped = lambda skipped: None
 ) -> Iterator[RemoteObject | Entry]:
-    """Yield what `ls` shows of a word: one level of a folder, an object, what a pattern matches; errors as `found_at`."""
+    """Yield what `ls` shows of a word: one level of a folder, an object, what a pattern matches.
+
+    Errors, and which object a pattern means that is its very name, are as in `found_at`.
+    """
+    if is_pattern(place.path) and (named := _named_exactly(place)):
+        yield named
+        return
     some = False
     one_level = _level if not is_pattern(place.path) else _matching_level
     for entry in (_objects_at if recursive else one_level)(place, recursive, on_skipped):
@@ -294,10 +299,13 @@ def entries_at(
         yield entry
     if some or is_empty_store(place):
         return
-    plain = None if place.is_folder else place.store.opened().stat(place.path)
-    if plain is None:
+    if (plain := _named_exactly(place)) is None:
         raise missing(place)
     yield plain
+
+
+def _named_exactly(place: Place) -> RemoteObject | None:
+    return None if place.is_folder else place.store.opened().stat(place.path)
 
 
 def is_empty_store(place: Place) -> bool:

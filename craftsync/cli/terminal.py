@@ -40,12 +40,13 @@ def shown(text: str) -> str:
     """Return text for a line: what would move the cursor, break the line or steer the terminal is escaped."""
     if text.isprintable():
         return text
-    return "".join(
-        letter
-        if letter.isprintable()
-        else letter.encode("unicode_escape", "surrogatepass").decode()
-        for letter in text
-    )
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # A byte of a name that is not UTF-8.
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape", "surrogatepass").decode()
 
 
 def shown_json(line: str) -> str:

@@ -219,6 +219,10 @@ def at_once(
                         yield _ended_first(waiting)
                 while waiting:
                     yield _ended_first(waiting)
+            except KeyboardInterrupt:
+                # Most of what is under way ends in a moment, and cut off it might be done all the same.
+                wait([left for left in waiting if not left.cancel()], timeout=_GRACE_SECONDS)
+                raise
             finally:
                 for left in waiting:
                     left.cancel()

@@ -263,6 +263,12 @@ def test_a_name_the_store_refuses_fails_that_file_alone(stores: Stores) -> None:
     assert stores.paths("s3") == ["a", "z"]
 
 
+def test_put_prints_bytes_that_are_not_utf8_as_such(craftsync: Craftsync) -> None:
+    craftsync.write("data/bad\udcff\n.txt")
+    run = craftsync("put", "-r", "data", "./store", "--store", "./store")
+    assert (run.code, r"data/bad\xff\n.txt" in run.err) == (1, True), run.err
+
+
 def test_a_fatal_error_leaves_the_summary_true(stores: Stores, moto: S3Server) -> None:
     for number in range(40):
         stores.call.write(f"data/f{number:02}")

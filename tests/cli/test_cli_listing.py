@@ -102,6 +102,15 @@ def test_ls_of_text_has_sizes_folders_and_headings(
     assert len(craftsync("ls", "-l", f"{store}top").lines[0].split()) == 4
 
 
+def test_ls_prefers_the_exact_name_to_the_pattern(craftsync: Craftsync) -> None:
+    for name in ("lit[1]", "lit1", "lit2"):
+        craftsync.write(f"store/{name}")
+    for words in (("ls",), ("ls", "-R")):
+        listed = craftsync(*words, "--json", "./store/lit[1]").json
+        assert [line["path"] for line in listed] == ["lit[1]"]
+    assert len(craftsync("ls", "./store/lit[12]").lines) == 2
+
+
 def test_tree_and_du_add_up(craftsync: Craftsync, store: str) -> None:
     tree = craftsync("tree", store).lines
     assert tree == [

@@ -18,7 +18,7 @@ from craftsync.engine.report import ActionEvent, Issue, IssueEvent, Report
         ("été/a b.csv", "été/a b.csv"),
         ("a\nb\tc", r"a\nb\tc"),
         ("\x1b[31m", r"\x1b[31m"),
-        ("caf\udce9", r"caf\udce9"),
+        ("caf\udce9", r"caf\xe9"),
         ("right\u202eleft", r"right\u202eleft"),
     ],
 )
