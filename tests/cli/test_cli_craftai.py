@@ -125,7 +125,7 @@ def test_both_versions_of_a_conflict_are_kept(craftsync: Craftsync, store: str) 
 def test_the_five_functions_work_on_an_environment(craftsync: Craftsync, store: str) -> None:
     craftsync.write("iris.csv", "1,2,3")
     assert craftsync("put", "iris.csv", store, "data/iris.csv").code == 0
-    (listed,) = craftsync("ls", store, "--json").json
+    (listed,) = craftsync("ls", "-R", store, "--json").json
     (found,) = craftsync("stat", store, "data/iris.csv", "--json").json
     assert listed == found
     assert (found["path"], found["size"]) == ("data/iris.csv", 5)
