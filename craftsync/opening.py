@@ -12,6 +12,7 @@ import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -87,8 +88,17 @@ def access_to(location: CraftAiLocation) -> Access:
     """Return the addresses and credentials of an environment; the token is read when it is needed."""
     from craftsync.stores.craftai import CONTROL_URL, Access
 
-    control_url, find_token = places.credentials_of(location)
-    return Access(location.url, find_token, control_url or CONTROL_URL)
+    control_url, find_token, token_name = places.credentials_of(location)
+    return Access(location.url, find_token, control_url or CONTROL_URL, token_name)
+
+
+def spelled_out(location: CraftAiLocation) -> CraftAiLocation:
+    """Return an environment with the control address that variables give it, unless it is the platform's own."""
+    from craftsync.stores.craftai import CONTROL_URL
+
+    found = access_to(location).control_url
+    given = None if found.rstrip("/") == CONTROL_URL.rstrip("/") else found
+    return replace(location, access=replace(location.access, control_url=given))
 
 
 def refuse_nothing(store: Store, word: str) -> None:

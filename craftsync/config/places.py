@@ -24,7 +24,7 @@ from craftsync.config.file import (
     S3Environment,
 )
 from craftsync.config.options import Transport
-from craftsync.config.secrets import TOKEN_ENV, find_token, in_dotenv
+from craftsync.config.secrets import TOKEN_ENV, find_token, in_dotenv, name_of_token
 from craftsync.core.retention import Reserve
 from craftsync.errors import ConfigError, UsageError, nearest
 
@@ -256,7 +256,8 @@ def _unknown_word(word: str, name: str, config: Config) -> UsageError:
     known = ", ".join(config.environments) or "none; no configuration exists"
     return UsageError(
         f"{word!r} is not an environment of the configuration (known: {known}).",
-        remedy=f"{nearest(name, config.environments)}{_suggestion(word)}",
+        remedy=f"{nearest(name, config.environments)}{_suggestion(word)} An environment is made by"
+        " craftsync config add NAME STORE.",
     )
 
 
@@ -383,8 +384,8 @@ def _of_variables() -> CraftAiLocation | None:
     return None
 
 
-def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], str]]:
-    """Return the URL to exchange the token (`None`: the SDK's default), and a function that finds the token.
+def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], str], str]:
+    """Return the URL to exchange the token (`None`: the SDK's default), a function that finds the token, and its name.
 
     An address from a `.env` file is used only with the token of that file;
     otherwise any folder one enters could have a token sent anywhere.
@@ -402,7 +403,9 @@ def credentials_of(location: CraftAiLocation) -> tuple[str | None, Callable[[], 
             )
     elif control_url is not None:
         control_url = _checked(control_url, _CONTROL_URL_ENV)
-    return control_url, partial(find_token, known.token_env, known.token_file, dotenv_only=only)
+    place = known.token_env, known.token_file
+    name = name_of_token(*place, dotenv_only=only)
+    return control_url, partial(find_token, *place, dotenv_only=only), name
 
 
 def _checked(text: str, name: str) -> str:

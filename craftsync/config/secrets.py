@@ -59,6 +59,18 @@ def find_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -
     return token.strip()
 
 
+def name_of_token(variable: str, file: Path | None, *, dotenv_only: bool = False) -> str:
+    """Return what a message calls the token that `find_token` returns: it says where that comes from."""
+    if file is not None and not dotenv_only:
+        return f"the SDK token in {file}"
+    if not dotenv_only and os.environ.get(variable):
+        return f"the SDK token of the variable {variable}"
+    if not dotenv_only and _credential(variable):
+        return f"the SDK token of the credential {variable}"
+    in_file = " in .env" if read_dotenv(Path(".env")).get(variable) else ""
+    return f"the SDK token {variable}{in_file}"
+
+
 def in_dotenv(variable: str, file: Path | None) -> bool:
     """Return whether `find_token` would return the token of the `.env` file."""
     if file is not None or os.environ.get(variable) or _credential(variable):

@@ -44,6 +44,7 @@ _GATEWAY = {502, 503, 504}
 _CODE = re.compile(r"<Code>\s*([^<]*?)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
 _LONGEST_MESSAGE = 300
+SDK_TOKEN = "the SDK token"
 
 
 class Answer(NamedTuple):
@@ -93,7 +94,8 @@ def storage_answer(status: int, headers: Mapping[str, str], body: str) -> Answer
 
 
 def _text(value: object) -> str:
-    return " ".join(str(value).split())[:_LONGEST_MESSAGE] if value else ""
+    """Return a value of an answer as part of a sentence, which sets its own full stop."""
+    return " ".join(str(value).split())[:_LONGEST_MESSAGE].rstrip(".") if value else ""
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:
@@ -105,8 +107,8 @@ def _seconds(text: str | None) -> float | None:
     return float(text) if text and text.isdecimal() else None
 
 
-def refused(answer: Answer, location: str, path: str) -> CraftsyncError:
-    """Return the error an unsuccessful answer about one path stands for."""
+def refused(answer: Answer, location: str, path: str, *, token: str = SDK_TOKEN) -> CraftsyncError:
+    """Return the error an unsuccessful answer about one path stands for; `token` names the one that was sent."""
     where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
     if answer.status == 412 or answer.code == "PreconditionFailed":
         return PreconditionFailed(f"{path} in {location} is not what was expected.")
@@ -121,7 +123,7 @@ def refused(answer: Answer, location: str, path: str) -> CraftsyncError:
     if answer.code in _FULL or answer.status in (413, 507):
         return StoreFull(f"{where}: there is no room for {path}.")
     if answer.code == _UNUSABLE or answer.code in _ARCHIVED:
-        why = answer.message.removesuffix(".") or "it is archived"
+        why = answer.message or "it is archived"
         kind = ObjectArchived if answer.code in _ARCHIVED else PathError
         return kind(
             f"{where}: {path} cannot be read: {why}.",
@@ -131,10 +133,10 @@ def refused(answer: Answer, location: str, path: str) -> CraftsyncError:
         return UrlExpired(f"{where}: the signed URL for {path} has expired.", ambiguous=False)
     if answer.status in (400, 422) and answer.structured and answer.code not in _TRANSIENT:
         return PathRefused(f"{location} takes no {path!r}: {answer.message or answer.code}.")
-    return about_the_store(answer, location)
+    return about_the_store(answer, location, token=token)
 
 
-def about_the_store(answer: Answer, location: str) -> StoreError:
+def about_the_store(answer: Answer, location: str, *, token: str = SDK_TOKEN) -> StoreError:
     """Return the error an unsuccessful answer stands for, whatever the path was."""
     where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
     if answer.code in _TRANSIENT or answer.status in (408, 425, 429) or answer.status >= 500:
@@ -142,7 +144,7 @@ def about_the_store(answer: Answer, location: str) -> StoreError:
     if answer.status in (401, 403):
         return StoreDenied(
             f"{where}: {answer.message or 'the token does not allow it'}.",
-            remedy="Check the SDK token and its rights; a token that was regenerated makes the old one"
+            remedy=f"Check {token} and its rights; a token that was regenerated makes the old one"
             " worthless. Inside an execution some functions are forbidden.",
         )
     if 300 <= answer.status < 400:
@@ -222,11 +224,11 @@ def _kind(error: BaseException | None) -> str:
     return next((words for mark, words in _KINDS if mark in text), "the connection was closed")
 
 
-def not_exchanged(answer: Answer, control: str) -> StoreError:
-    """Return the error an answer other than a token stands for."""
+def not_exchanged(answer: Answer, control: str, location: str, *, token: str) -> StoreError:
+    """Return the error an answer other than a token stands for; `location` is the environment it is for."""
     if answer.status in (400, 401, 403, 422):
         return StoreDenied(
-            f"{control} does not accept the SDK token.",
+            f"{control} does not accept {token}, for {location}.",
             remedy="Copy the SDK token of your account from the platform again: one that was"
             " regenerated makes the old one worthless.",
         )

@@ -31,6 +31,7 @@ from craftsync.net.hosts import CertificateAuthorities, Host, NotConnected, tls_
 from craftsync.net.http import Buffer, Response
 from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.craftai.errors import (
+    SDK_TOKEN,
     about_the_store,
     another_form,
     not_exchanged,
@@ -70,6 +71,8 @@ class Access:
     environment_url: str
     token: Callable[[], str] = field(repr=False, compare=False)
     control_url: str = CONTROL_URL
+    token_name: str = SDK_TOKEN
+    """What a message calls the token: it says where that comes from."""
 
     @property
     def location(self) -> str:
@@ -249,7 +252,9 @@ class Token:
             error.ambiguous = False  # An exchange that was carried out unheard changes nothing.
             raise
         if not 200 <= answer.status < 300:
-            raise not_exchanged(platform_answer(answer.status, answer.headers, None), control)
+            refusal = platform_answer(answer.status, answer.headers, None)
+            access = self._access
+            raise not_exchanged(refusal, control, access.location, token=access.token_name)
         found = _json(answer)
         if found is _UNREAD:
             raise unintelligible(control, "token")
@@ -287,6 +292,7 @@ class Platform:
     def __init__(self, access: Access, location: str, clock: Clock) -> None:
         """Raises `UsageError` when there is no token; sends nothing."""
         self._location = location
+        self._token_name = access.token_name
         self._base = f"{access.environment_url.rstrip('/')}/api/v1/data-store"
         self._connections = Connections(location, configured=True)
         self.token = Token(access, clock)
@@ -401,8 +407,8 @@ class Platform:
             return found
         refusal = platform_answer(answer.status, answer.headers, _json(answer))
         if path is None:
-            raise about_the_store(refusal, self._location)
-        raise refused(refusal, self._location, path)
+            raise about_the_store(refusal, self._location, token=self._token_name)
+        raise refused(refusal, self._location, path, token=self._token_name)
 
     def _sent(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes, token: str

@@ -436,7 +436,7 @@ def _translated(error: Exception, location: str, key: str, changes: bool) -> Cra
         return StoreFull(f"{key} does not fit the memory.")
     status, name = getattr(error, "status_code", None), str(getattr(error, "name", None) or "")
     if isinstance(status, int) and status >= 400:
-        message = " ".join(str(getattr(error, "message", "")).split())[:300]
+        message = " ".join(str(getattr(error, "message", "")).split())[:300].rstrip(".")
         answer = Answer(status, name, message, structured=bool(name))
         return refused(answer, location, key) if key else about_the_store(answer, location)
     # No refusal: the network, or the SDK itself over an answer it did not understand.

@@ -106,7 +106,7 @@ def answer_of(status: int, text: str, *, retry_after: str | None = None) -> Answ
 
 def _found(pattern: re.Pattern[str], text: str) -> str:
     match = pattern.search(text)
-    return match.group(1) if match else ""
+    return match.group(1).rstrip(".") if match else ""
 
 
 def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
