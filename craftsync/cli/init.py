@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from craftsync import opening
 from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
@@ -20,24 +22,34 @@ from craftsync.config import edit, linking, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config, Folder
 from craftsync.config.options import Option, PairOptions
-from craftsync.config.places import DirectoryLocation, Location, S3Access
+from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
 from craftsync.errors import CraftsyncError, UsageError, nearest
+
+_of_new_store = common.all_of(
+    click.option(
+        "--token-env",
+        metavar="NAME",
+        help="The variable that holds the SDK token of a Craft AI environment.",
+    ),
+    click.option("--no-test", is_flag=True, help="Do not connect to the store."),
+    common.access_options,
+)
 
 
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("words", nargs=-1, metavar="[[NAME] ROOT STORE]"),
-    click.option("--no-test", is_flag=True, help="Do not connect to the store."),
-    common.access_options,
+    _of_new_store,
 )
-def init(words: tuple[str, ...], no_test: bool, **flags: Any) -> None:
+def init(words: tuple[str, ...], **flags: Any) -> None:
     """Put a folder and its store into the configuration, and print what to do next.
 
     NAME is what the linked folder is called from then on; by default that of
     the folder. The store is tested first: it has to answer and to list, and
     where it may be written to, a small object is written, read and deleted.
     What is in the configuration already stays as it is. On a terminal it asks
-    for what is missing, and again for what is refused.
+    for what is missing, and again for what is refused. A store without a
+    folder is named by config add.
 
     \b
     Examples:
@@ -45,29 +57,42 @@ def init(words: tuple[str, ...], no_test: bool, **flags: Any) -> None:
       craftsync init ~/datasets s3://bucket/datasets --profile prod
       craftsync init models ~/work/models ./backup
     """
-    asked = common.asked_of(flags)
-    file, old, known = _configuration(asked)
-    access = pairs.access_of(asked)
-    edit.refuse_unwritable(file)
-    questions = _Questions(file, known, access, test=not no_test)
+    questions, old = _questions(flags)
     with _losing_no_answer(questions.accepted):
         _ask(words, questions)
-        _put(file, old, known, questions)
-    for line in _next_steps(questions.accepted["name"]):
+        name, root, store = (questions.accepted[key] for key in ("name", "root", "store"))
+        location = questions.location_of(store)
+        entries = linking.entries(questions.known, name, root, store, location)
+        content = edit.with_entries(old, questions.file, entries)
+        _make(Path(root))
+        _write(questions.file, content, location)
+    say(f"{shown(str(questions.file))}: {name} is {shown(root)} with {shown(str(location))}")
+    for line in _next_steps(name):
         say(line)
 
 
-def _put(file: Path, old: str, known: Config, questions: _Questions) -> None:
-    """Write the answers into the configuration, and make the folders that are not there yet."""
-    name, root, store = (questions.accepted[key] for key in ("name", "root", "store"))
-    location = places.resolve(store, known, questions.access)
-    content = edit.with_entries(old, file, linking.entries(known, name, root, store, location))
-    for folder in (Path(root), location.path if isinstance(location, DirectoryLocation) else None):
-        if folder is not None and not folder.is_dir():
-            folder.mkdir(parents=True)
-            say(f"made {shown(str(folder))}")
+def _questions(flags: Mapping[str, Any]) -> tuple[_Questions, str]:
+    """Return what refuses invalid answers, and the text of the configuration that they go into."""
+    asked = common.asked_of(flags)
+    file, old, known = _configuration(asked)
+    edit.refuse_unwritable(file)
+    access, token_env = pairs.access_of(asked), flags["token_env"]
+    if token_env is not None:
+        linking.refuse_variable(token_env)
+    return _Questions(file, known, access, token_env, test=not flags["no_test"]), old
+
+
+def _write(file: Path, content: str, location: Location) -> None:
+    """Write the configuration, and make the folder of a directory store if it is missing."""
+    if isinstance(location, DirectoryLocation):
+        _make(location.path)
     edit.write(file, content)
-    say(f"{shown(str(file))}: {name} is {shown(root)} with {shown(store)}")
+
+
+def _make(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        say(f"made {shown(str(folder))}")
 
 
 @contextmanager
@@ -103,18 +128,19 @@ def _ask(words: tuple[str, ...], questions: _Questions) -> None:
         root = linking.absolute(root or "")
         name = name or linking.name_of(root)
         # What needs no connection goes first.
-        questions.refuse_name(name)
+        questions.refuse_folder_name(name)
     accepted = questions.accepted
-    root = linking.absolute(_answer("Folder to keep in sync", root, questions.refuse_root))
+    here = shown(os.getcwd())
+    question = f"Folder to keep in sync (a relative path starts at {here})"
+    root = linking.absolute(_answer(question, root, questions.refuse_root))
     accepted["root"] = root
     accepted["store"] = _answer(
-        "Store (s3://bucket/prefix, craft-ai://, /folder or an environment)",
+        "Store (s3://bucket/prefix, craft-ai://, ./folder, /folder or an environment)",
         store,
         lambda word: questions.refuse_store(word, root),
-        again=True,
     )
     default = linking.name_of(root)
-    accepted["name"] = _answer("Name", name, questions.refuse_name, default=default)
+    accepted["name"] = _answer("Name", name, questions.refuse_folder_name, default=default)
 
 
 def _answer(
@@ -123,12 +149,10 @@ def _answer(
     refuse: Callable[[str], None],
     *,
     default: str | None = None,
-    again: bool = False,
 ) -> str:
     """Return the answer to a question, the `given` one or one that is prompted for.
 
-    One that is refused is prompted for again on a terminal, and loses no other;
-    with `again` it is the default then, for what is wrong may not be the answer.
+    One that is refused is prompted for again on a terminal, and loses no other.
     """
     while True:
         answer: str = click.prompt(question, default, err=True) if given is None else given
@@ -138,7 +162,7 @@ def _answer(
             if not sys.stdin.isatty():
                 raise
             say(f"{error} {error.remedy}".rstrip(), to_stderr=True)
-            given, default = None, answer if again else default
+            given, default = None, None if answer == default else default
         else:
             return answer
 
@@ -150,23 +174,70 @@ class _Questions:
     file: Path
     known: Config
     access: S3Access
+    token_env: str | None
     test: bool
     accepted: dict[str, str] = field(default_factory=dict)
 
+    def location_of(self, word: str) -> Location:
+        """Return the location of a STORE with what a new environment has to hold of it."""
+        location = places.resolve(word, self.known, self.access)
+        token_env = self.accepted.get("token_env", self.token_env)
+        is_new = not linking.is_environment(word, self.known)
+        if is_new and isinstance(location, CraftAiLocation):
+            if token_env is not None:
+                access = replace(location.access, token_env=token_env, token_file=None)
+                location = replace(location, access=access)
+            return opening.spelled_out(location)
+        if self.token_env is not None:
+            raise UsageError(
+                f"--token-env is for a new Craft AI environment, and {word} is none.",
+                remedy="Leave it out; token_env of an environment is changed in the file.",
+            )
+        return location
+
     def refuse_root(self, word: str) -> None:
         linking.refuse_root(word, self.known)
+        _refuse_unwanted(Path(linking.absolute(word)))
 
-    def refuse_store(self, word: str, root: str) -> None:
+    def refuse_store(self, word: str, root: str | None = None) -> None:
         """Raise `CraftsyncError` for what is not a store, for one that overlaps with the folder, or fails its test."""
-        location = places.resolve(word, self.known, self.access)
-        places.refuse_nesting(Path(root), location)
+        self.accepted.pop("token_env", None)
+        location = self.location_of(word)
+        if root is not None:
+            places.refuse_nesting(Path(root), location)
         if isinstance(location, DirectoryLocation):
             linking.refuse_unusable(location.path)
+            _refuse_unwanted(location.path)
+        if isinstance(location, CraftAiLocation) and not linking.is_environment(word, self.known):
+            self._ask_for_token_env(location)
+            location = self.location_of(word)
         if self.test and places.exists(location):
             _test(location)
 
-    def refuse_name(self, name: str) -> None:
-        linking.refuse_name(name, self.file, self.known)
+    def _ask_for_token_env(self, location: CraftAiLocation) -> None:
+        """Ask for another variable where another environment has its token in the same; raises `UsageError`."""
+        other = linking.with_same_token(location, self.known)
+        if other is None or self.token_env is not None:
+            return
+        if not sys.stdin.isatty():
+            linking.refuse_same_token(location, self.known)
+        held = f"{location.access.token_env} holds the token of {other}."
+        question = f"{held} Variable with the token of this environment"
+        self.accepted["token_env"] = _answer(question, None, linking.refuse_variable)
+
+    def refuse_folder_name(self, name: str) -> None:
+        linking.refuse_name(name, self.file, self.known.folders, "a folder")
+
+    def refuse_environment_name(self, name: str) -> None:
+        linking.refuse_name(name, self.file, self.known.environments, "an environment")
+
+
+def _refuse_unwanted(folder: Path) -> None:
+    """On a terminal, ask whether a missing folder is to be made; raises `UsageError` if not."""
+    if folder.is_dir() or not sys.stdin.isatty():
+        return
+    if not click.confirm(f"{shown(str(folder))} does not exist. Make it?", True, err=True):
+        raise UsageError(f"{folder} does not exist.", remedy="Choose another folder.")
 
 
 def _test(location: Location) -> None:
@@ -202,14 +273,54 @@ def _next_steps(name: str) -> list[str]:
 
 @click.group(cls=Group)
 def config() -> None:
-    """Print what is configured, and remove folders and environments.
+    """Print what is configured, add environments, remove folders and environments.
 
     \b
     Examples:
       craftsync config list
+      craftsync config add dev craft-ai://
       craftsync config show datasets
       craftsync config example > config.yaml
     """
+
+
+@config.command(cls=common.Command)
+@common.all_of(
+    click.argument("name"),
+    click.argument("store"),
+    common.dry_run_option,
+    _of_new_store,
+)
+def add(name: str, store: str, dry_run: bool, **flags: Any) -> None:
+    """Add an environment: a name for a store. With its folder, `craftsync init` adds both.
+
+    The store is tested first, as init does. NAME is then a STORE in every
+    command, and NAME:FOLDER a folder in it.
+
+    \b
+    Examples:
+      craftsync config add dev craft-ai://
+      craftsync config add prod s3://bucket/datasets --profile prod
+      craftsync config add archive /mnt/archive -n
+    """
+    questions, old = _questions(flags)
+    questions.refuse_environment_name(name)
+    questions.refuse_store(store)
+    location = questions.location_of(store)
+    if isinstance(location, CraftAiLocation) and location.folder:
+        raise UsageError(
+            f"{store} is a folder of an environment.",
+            remedy=f"Add the environment, and write {name}:{location.folder} for the folder.",
+        )
+    file, entry = shown(str(questions.file)), linking.environment_entry(name, location)
+    content = edit.with_entries(old, questions.file, entry)
+    if dry_run:
+        for line in edit.lines_of(entry):
+            say(line)
+        say(f"{file} would get this.")
+        return
+    _write(questions.file, content, location)
+    say(f"{file}: {name} is {shown(str(location))}")
 
 
 @config.command("list", cls=common.Command)

@@ -30,7 +30,7 @@ from typing import Any
 import click
 
 from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
-from craftsync.errors import CraftsyncError, UsageError, exhausted
+from craftsync.errors import ConfigError, CraftsyncError, UsageError, exhausted
 from craftsync.progress import size_shown
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -214,7 +214,10 @@ def message_of(error: BaseException) -> tuple[str, str]:
 def _tell(error: CraftsyncError | OSError) -> int:
     sentence, remedy = message_of(error)
     put(f"craftsync: {sentence}", to_stderr=True)
-    if remedy:
+    if remedy and isinstance(error, ConfigError):
+        # It may be lines to add by hand; no other has what a store or a folder holds broken into lines.
+        put_lines(remedy, to_stderr=True)
+    elif remedy:
         put(remedy, to_stderr=True)
     return code_of(error)
 

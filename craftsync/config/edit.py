@@ -32,20 +32,26 @@ def with_entries(old: str, file: Path, entries: Mapping[str, tuple[str, Mapping[
 
     Raises `ConfigError` if it cannot be sure that everything else stays the same.
     """
-    lines = {
-        section: f"{in_yaml(name)}: {_flow(keys)}" for section, (name, keys) in entries.items()
-    }
     content = old or _HEADER
-    for section, line in lines.items():
-        content = _with_line(content, section, line)
+    for section, entry in entries.items():
+        content = _with_line(content, section, _line_of(*entry))
     names = {section: name for section, (name, _) in entries.items()}
     if not _differs_only_in(old, content, file, names):
         raise ConfigError(
             f"{file}: cannot add lines to its YAML safely.",
-            remedy="Add this by hand:\n"
-            + "\n".join(f"{section}:\n  {line}" for section, line in lines.items()),
+            remedy="\n".join(["Add this by hand:", *lines_of(entries)]),
         )
     return content
+
+
+def lines_of(entries: Mapping[str, tuple[str, Mapping[str, str]]]) -> list[str]:
+    """Return entries as lines of the file."""
+    lines = ((f"{section}:", f"  {_line_of(*entry)}") for section, entry in entries.items())
+    return [line for pair in lines for line in pair]
+
+
+def _line_of(name: str, keys: Mapping[str, str]) -> str:
+    return f"{in_yaml(name)}: {_flow(keys)}"
 
 
 def without_entry(content: str, file: Path, section: str, name: str) -> str:

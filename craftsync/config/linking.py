@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from craftsync.config import places
-from craftsync.config.file import Config
-from craftsync.config.places import DirectoryLocation, Location, S3Location
-from craftsync.config.secrets import TOKEN_ENV
+from craftsync.config.file import Config, CraftAiEnvironment
+from craftsync.config.options import Transport
+from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Location
 from craftsync.errors import UsageError
 
 _NOT_A_NAME = re.compile(r"[^\w.-]+")
+_VARIABLE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
+
+Entries = dict[str, tuple[str, dict[str, str]]]
+"""What is added to the configuration: of a section, the name and the keys of one entry."""
 
 
 def refuse_root(word: str, known: Config) -> None:
@@ -39,26 +44,70 @@ def refuse_unusable(folder: Path) -> None:
         )
 
 
-def refuse_name(name: str, file: Path, known: Config) -> None:
+def refuse_name(name: str, file: Path, taken: Collection[str], kind: str) -> None:
     """Raise `UsageError` for a name that is taken, or not usable on the command line."""
-    if name in known.folders:
+    if name in taken:
         raise UsageError(
-            f"{file} has a folder {name!r} already.",
+            f"{file} has {kind} {name!r} already.",
             remedy="Give another NAME, or edit that one in the file.",
         )
-    if not name or _NOT_A_NAME.search(name):
+    if not name or _NOT_A_NAME.search(name) or places.is_path(name):
         raise UsageError(
             f"{name!r} cannot be a NAME.", remedy="Use letters, digits, dots, dashes, underscores."
         )
 
 
-def entries(
-    known: Config, name: str, root: str, store: str, location: Location
-) -> dict[str, tuple[str, dict[str, str]]]:
+def refuse_variable(name: str) -> None:
+    """Raise `UsageError` for what is not the name of a variable; it may be the token itself, and is not repeated."""
+    if not _VARIABLE.fullmatch(name):
+        raise UsageError(
+            "That is not the name of a variable.",
+            remedy="Use letters, digits and underscores, such as PROD_TOKEN, and put the token into"
+            " that variable: the configuration never holds it.",
+        )
+
+
+def refuse_same_token(location: CraftAiLocation, known: Config) -> None:
+    """Raise `UsageError` where another environment has its token in the same variable."""
+    if other := with_same_token(location, known):
+        variable = location.access.token_env
+        raise UsageError(
+            f"{variable} holds the token of {other}, which is another environment.",
+            remedy=f"Name the variable that holds the token of {location.url}: --token-env NAME of"
+            f" craftsync init and config add ({variable} again if one token is for both).",
+        )
+
+
+def with_same_token(location: CraftAiLocation, known: Config) -> str | None:
+    """Return the environment that has another address and its token in the same variable; `None` for none."""
+    access = location.access
+    if access.token_file is not None:
+        return None
+    for name, other in known.environments.items():
+        if (
+            isinstance(other, CraftAiEnvironment)
+            and other.url.rstrip("/") != location.url.rstrip("/")
+            and (other.token_env, other.token_file) == (access.token_env, None)
+        ):
+            return name
+    return None
+
+
+def is_environment(store: str, known: Config) -> bool:
+    """Return whether a STORE is an environment of the configuration, or a folder of one."""
+    return "://" not in store and store.partition(":")[0] in known.environments
+
+
+def environment_entry(name: str, location: Location) -> Entries:
+    """Return the entry to add for an environment."""
+    return {"environments": (name, _keys_of(location))}
+
+
+def entries(known: Config, name: str, root: str, store: str, location: Location) -> Entries:
     """Return the entries to add: the folder, and its environment if that is new."""
-    added: dict[str, tuple[str, dict[str, str]]] = {}
+    added: Entries = {}
     environment = store
-    if store.partition(":")[0] not in known.environments or "://" in store:
+    if not is_environment(store, known):
         label = _free(name, known)
         added["environments"] = (label, _keys_of(location))
         folder = getattr(location, "folder", "")
@@ -86,11 +135,14 @@ def _keys_of(location: Location) -> dict[str, str]:
             "sse": access.sse,
         }
     else:
+        known = location.access
         keys = {
             "store": "craft-ai",
             "url": location.url,
-            "control_url": location.access.control_url,
-            "token_env": TOKEN_ENV,
+            "control_url": known.control_url,
+            "token_env": None if known.token_file else known.token_env,
+            "token_file": str(known.token_file) if known.token_file else None,
+            "transport": None if known.transport is Transport.API else known.transport.value,
         }
     return {key: value for key, value in keys.items() if value}
 

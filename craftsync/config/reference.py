@@ -34,7 +34,7 @@ _PAGE_HEAD = """\
 
 Most options can be given in four places. Precedence: flag, `CRAFTSYNC_*` variable, the configuration file, default. Patterns add up. In Python an option is a keyword with the name of its key: `craftsync.push("data", "dev", max_delete="10%")`; variables do not count there.
 
-The file is `~/.config/craftsync/config.yaml`, or what `--config` or `CRAFTSYNC_CONFIG` names. [config.example.yaml](../config.example.yaml) shows every key; `craftsync init` adds a folder, `craftsync config list`, `show` and `remove` print and remove, `craftsync config example` prints every key. It is YAML 1.2: `off` and `10:20` are words. A path that is not absolute starts at the folder of the file. An unknown key is an error that names the nearest known one. A secret is never in the file.
+The file is `~/.config/craftsync/config.yaml`, or what `--config` or `CRAFTSYNC_CONFIG` names. [config.example.yaml](../config.example.yaml) shows every key; `craftsync init` adds a folder, `craftsync config add` an environment, `craftsync config list`, `show` and `remove` print and remove, `craftsync config example` prints every key. It is YAML 1.2: `off` and `10:20` are words. A path that is not absolute starts at the folder of the file. An unknown key is an error that names the nearest known one. A secret is never in the file.
 """
 
 _SECTIONS = {

@@ -147,3 +147,37 @@ def test_config_remove_leaves_a_file_it_cannot_change_line_by_line(craftsync: Cr
 
 def test_config_example_prints_the_example(craftsync: Craftsync) -> None:
     assert craftsync("config", "example").text == EXAMPLE.read_text("utf-8")
+
+
+def test_config_add_makes_an_environment_without_a_folder(craftsync: Craftsync) -> None:
+    craftsync.write("archive/models/a", "content")
+    unknown = craftsync("ls", "dev")
+    assert (unknown.code, "craftsync config add NAME STORE" in unknown.err) == (2, True)
+    shown = craftsync("config", "add", "dev", "./archive", "-n")
+    assert (shown.code, craftsync.config.read_text()) == (0, "")
+    line = f"  dev: {{store: directory, path: {craftsync.folder}/archive}}"
+    assert shown.text.splitlines()[:2] == ["environments:", line]
+    added = craftsync("config", "add", "dev", "./archive")
+    assert (added.code, "Testing" in added.err) == (0, True), added.err
+    assert line in craftsync.config.read_text()
+    assert craftsync("cat", "dev:models/a").text == "content"
+    again = craftsync("config", "add", "dev", "./other")
+    assert (again.code, "has an environment 'dev' already" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a:b", "./store"), "cannot be a NAME"),
+        (("..", "./store"), "cannot be a NAME"),
+        (("dev", "nowhere"), "'nowhere' is not an environment"),
+        (("dev", "./store", "--token-env", "DEV"), "--token-env is for"),
+        (("dev", "craft-ai://models", "--no-test"), "write dev:models"),
+    ],
+)
+def test_config_add_refuses_what_cannot_be_an_environment(
+    craftsync: Craftsync, words: tuple[str, ...], said: str
+) -> None:
+    run = craftsync("config", "add", *words, CRAFT_AI_ENVIRONMENT_URL="https://e.example")
+    assert (run.code, said in run.err) == (2, True), run.err
+    assert craftsync.config.read_text() == ""

@@ -15,8 +15,10 @@ import pytest
 
 from craftsync.config import file as config
 from craftsync.config.file import CraftAiEnvironment, DirectoryEnvironment, S3Environment
+from craftsync.stores.craftai import CONTROL_URL
 from tests.support.cli import SCRIPT, Craftsync
 from tests.support.servers import S3Server
+from tests.support.serving import Serving, serving
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
@@ -138,8 +140,11 @@ def test_init_prints_what_to_add_to_an_unextendable_file(craftsync: Craftsync) -
     craftsync.config.write_text(before)
     run = craftsync("init", "data", "./store")
     assert run.code == 78
-    assert "Add this by hand" in run.err
-    assert f"data: {{store: directory, path: {craftsync.folder}/store}}" in run.err
+    by_hand = run.err[run.err.index("Add this by hand:") :].splitlines()
+    assert by_hand[1:3] == [
+        "environments:",
+        f"  data: {{store: directory, path: {craftsync.folder}/store}}",
+    ]
     assert craftsync.config.read_text() == before
 
 
@@ -194,27 +199,31 @@ def test_ctrl_c_in_place_of_an_answer_ends_it_as_everywhere(fresh: Craftsync) ->
 
 def test_on_a_terminal_it_asks(fresh: Craftsync) -> None:
     with asked(fresh) as (screen, process):
-        os.write(screen, b"data\n./store\nmine\n")
+        os.write(screen, b"work/exp\nn\nwork/data\ny\n./store\ny\nmine\n")
         assert process.wait(60) == 0
         shown = os.read(screen, 65536).decode()
     assert "Folder to keep in sync" in shown
-    assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
+    assert f"{fresh.folder}/work/exp does not exist. Make it?" in shown.replace("\r\n", "")
+    assert loaded(fresh).folders["mine"].root == fresh.folder / "work/data"
+    assert (fresh.folder / "store").is_dir()
+    assert not (fresh.folder / "work/exp").exists()
 
 
 def test_a_refused_answer_is_prompted_for_again_and_loses_no_other(fresh: Craftsync) -> None:
     with asked(fresh) as (screen, process):
-        os.write(screen, b"data\nnowhere\n./data/store\n./store\na:b\nmine\n")
+        os.write(screen, b"data\ny\nnowhere\n./data/store\n./store\ny\na:b\nmine\n")
         assert process.wait(60) == 0
         shown = os.read(screen, 65536).decode()
     for problem in ("'nowhere' is not an environment", "lies inside", "'a:b' cannot be a NAME"):
         assert problem in shown
+    assert "[nowhere]" not in shown
     assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
 
 
 def test_on_a_terminal_only_what_was_refused_is_asked_again(fresh: Craftsync) -> None:
     fresh.write("file")
     with asked(fresh, "mine", "data", "./file") as (screen, process):
-        os.write(screen, b"./store\n")
+        os.write(screen, b"y\n./store\ny\n")
         assert process.wait(60) == 0
         shown = os.read(screen, 65536).decode()
     assert "file is not a folder" in shown
@@ -224,7 +233,7 @@ def test_on_a_terminal_only_what_was_refused_is_asked_again(fresh: Craftsync) ->
 
 def test_answers_given_before_it_was_broken_off_are_printed(fresh: Craftsync) -> None:
     with asked(fresh) as (screen, process):
-        os.write(screen, b"data\nnowhere\n\x04")
+        os.write(screen, b"data\ny\nnowhere\n\x04")
         assert process.wait(60) != 0
         shown = os.read(screen, 65536).decode()
     assert f"To continue with these answers: craftsync init {fresh.folder}/data" in shown
@@ -263,3 +272,78 @@ def test_a_store_that_fails_its_test_is_not_written(fresh: Craftsync, bucket: st
     assert not (fresh.folder / "data").exists()
     assert fresh(*words, "--no-test").code == 0
     assert "data" in loaded(fresh).folders
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(tmp_path_factory.mktemp("served"), token="a-token") as server:
+        yield server
+
+
+def test_init_keeps_the_control_address_of_the_variables(fresh: Craftsync, server: Serving) -> None:
+    run = fresh("init", "data", "craft-ai://datasets", **server.variables)
+    assert run.code == 0, run.err
+    assert f"data is {fresh.folder}/data with craft-ai+{server.url}/datasets" in run.text
+    assert loaded(fresh).environments["data"] == CraftAiEnvironment(server.url, server.url)
+    fresh.write("data/a")
+    synced = fresh("sync", "data", CRAFT_AI_SDK_TOKEN=server.token)
+    assert synced.code == 0, synced.err
+
+
+def test_the_own_control_address_of_the_platform_is_not_written(fresh: Craftsync) -> None:
+    url = "https://my-env.mlops-platform.craft.ai"
+    own = {"CRAFT_AI_ENVIRONMENT_URL": url, "CRAFT_AI_CONTROL_URL": CONTROL_URL}
+    assert fresh("init", "--no-test", "data", "craft-ai://", **own).code == 0
+    assert loaded(fresh).environments["data"] == CraftAiEnvironment(url)
+
+
+DEV = "environments:\n  dev: {store: craft-ai, url: https://dev.mlops-platform.craft.ai}\n"
+
+
+def test_a_second_environment_needs_a_token_variable_of_its_own(
+    fresh: Craftsync, server: Serving
+) -> None:
+    fresh.config.write_text(DEV)
+    words = ("init", "prod", "data", "craft-ai://")
+    run = fresh(*words, **server.variables)
+    assert (run.code, "CRAFT_AI_SDK_TOKEN holds the token of dev" in run.err) == (2, True), run.err
+    assert "--token-env NAME" in run.err
+    secret = fresh(*words, "--token-env", "eyJ.a.secret", **server.variables)
+    assert (secret.code, "secret" in secret.err) == (2, False), secret.err
+    named = {**server.variables, "CRAFT_AI_SDK_TOKEN": "of-dev", "PROD_TOKEN": server.token}
+    assert fresh(*words, "--token-env", "PROD_TOKEN", **named).code == 0
+    assert loaded(fresh).environments["prod"] == CraftAiEnvironment(
+        server.url, server.url, "PROD_TOKEN"
+    )
+    assert fresh("ls", "prod", PROD_TOKEN=server.token).code == 0
+
+
+def test_on_a_terminal_it_asks_for_the_variable_of_a_second_token(
+    fresh: Craftsync, server: Serving
+) -> None:
+    fresh.config.write_text(DEV)
+    fresh.write("data/a")
+    fresh.environment |= {**server.variables, "PROD_TOKEN": server.token}
+    with asked(fresh, "prod", "data", "craft-ai://") as (screen, process):
+        os.write(screen, b"no.variable\nPROD_TOKEN\n")
+        assert process.wait(60) == 0
+        shown = os.read(screen, 65536).decode()
+    assert "CRAFT_AI_SDK_TOKEN holds the token of dev" in shown
+    assert "not the name of a variable" in shown
+    assert loaded(fresh).environments["prod"].token_env == "PROD_TOKEN"
+
+
+def test_a_refused_token_is_named_by_variable_or_file(
+    craftsync: Craftsync, server: Serving
+) -> None:
+    token = craftsync.write("token", "wrong")
+    keys = f"store: craft-ai, url: {server.url}, control_url: {server.url}"
+    craftsync.config.write_text(
+        f"environments:\n  dev: {{{keys}, token_env: DEV_TOKEN}}\n"
+        f"  prod: {{{keys}, token_file: {token}}}\n"
+    )
+    of_variable = craftsync("ls", "dev", DEV_TOKEN="wrong").err
+    assert "the SDK token of the variable DEV_TOKEN" in of_variable
+    assert f"craft-ai+{server.url}" in of_variable
+    assert f"the SDK token in {token}" in craftsync("ls", "prod").err
+    assert ".." not in of_variable

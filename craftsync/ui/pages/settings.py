@@ -15,11 +15,11 @@ from craftsync.config import edit, linking, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config
 from craftsync.config.options import Option
-from craftsync.config.places import DirectoryLocation
+from craftsync.config.places import CraftAiLocation, DirectoryLocation
 from craftsync.doctor.examination import examine
 from craftsync.doctor.report import Finding, Level
 from craftsync.errors import CraftsyncError, UsageError
-from craftsync.opening import open_store
+from craftsync.opening import open_store, spelled_out
 from craftsync.ui import page
 from craftsync.ui.workspace import Workspace
 
@@ -191,8 +191,11 @@ class _Settings:
         file, known = self._workspace.config_file, self._known()
         name = name.strip() or linking.name_of(root)
         location = places.resolve(store, known, pairs.access_of(self._workspace.where))
-        linking.refuse_name(name, file, known)
+        linking.refuse_name(name, file, known.folders, "a folder")
         linking.refuse_root(root, known)
+        if isinstance(location, CraftAiLocation) and not linking.is_environment(store, known):
+            linking.refuse_same_token(location, known)
+            location = spelled_out(location)
         places.refuse_nesting(Path(root), location)
         old = file.read_text("utf-8") if file.exists() else ""
         content = edit.with_entries(old, file, linking.entries(known, name, root, store, location))
