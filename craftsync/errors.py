@@ -98,6 +98,16 @@ class StateError(CraftsyncError):
     exit_code = 7
 
 
+class NoAnswer(StateError):
+    """A daemon runs and does not answer; `process` is its id."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, remedy: str = "", process: int = 0) -> None:
+        super().__init__(message, remedy=remedy)
+        self.process = process
+
+
 class Exhausted(CraftsyncError):
     """The machine gives no more threads or memory; trying again later helps."""
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from craftsync.cli.terminal import shown
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
 from craftsync.config.parsers import BadWord, parse_seconds
-from craftsync.errors import CraftsyncError, StateError, UsageError
+from craftsync.errors import CraftsyncError, NoAnswer, StateError, UsageError
 from craftsync.state import known_conflicts
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ Facts = Mapping[str, Any]
 
 _QUICK_SECONDS = 0.2
 """Between two questions to a daemon about what is to change soon."""
+_ANSWER_SECONDS = 10.0
+"""How long a daemon may take to answer."""
 _TRIES = 10
 """How often a folder that has halted is looked at: it is tried again at once when a scan is asked for."""
 _NOT_YET = 5
@@ -106,7 +109,7 @@ def _kept(words: Sequence[str], asked: PairOptions) -> list[pairs.Pair]:
 def _check(
     words: Sequence[str], asked: PairOptions, max_lag: float | None, *, as_json: bool
 ) -> int:
-    from craftsync.daemon.status import exit_code_of
+    from craftsync.daemon.status import exit_code_of, most_serious
 
     found, _ = _of_all(_kept(words, asked), asked)
     codes = [exit_code_of(facts) for facts in found]
@@ -120,7 +123,7 @@ def _check(
     else:
         for facts in found:
             say(checked_line(facts))
-    return _most_serious(codes)
+    return most_serious(codes)
 
 
 def checked_line(facts: Facts) -> str:
@@ -129,12 +132,6 @@ def checked_line(facts: Facts) -> str:
     reason = f" ({words})" if words else ""
     name = facts["folder"] or f"{facts['root']} ⇄ {facts['store']}"
     return shown(f"{name}: {facts['state']}{reason}: {headline_of(facts)}")
-
-
-def _most_serious(codes: Sequence[int]) -> int:
-    """Return the exit code to leave with: what needs a person first, then what failed, then what passes."""
-    order = (7, 78, 3, 4, 2, 1, 5, 6, 0)
-    return min(codes, key=lambda code: order.index(code) if code in order else 5, default=0)
 
 
 def _seconds(word: str, flag: str) -> float:
@@ -159,7 +156,8 @@ def wait(pair: tuple[str, ...], timeout: str, **flags: Any) -> int:
     The running daemon is made to scan everything, so that no change is missed.
     It returns at once when something waits for a person or has failed: the exit
     codes are those of sync. After the timeout it is 5, or 6 when files stay
-    busy. A daemon that does not run yet is waited for.
+    busy. A daemon that does not run yet is waited for; where the folder or the
+    store is not there either, it returns 3.
 
     \b
     Examples:
@@ -168,12 +166,15 @@ def wait(pair: tuple[str, ...], timeout: str, **flags: Any) -> int:
     """
     asked, words = common.asked_of(flags), common.words_of(flags, pair)
     from craftsync.clock import SystemClock
+    from craftsync.daemon.status import most_serious
 
     clock = SystemClock()
     ends = clock.monotonic() + _seconds(timeout, "--timeout")
     left = {one: _Awaited(one, asked) for one in _kept(words, asked)}
     while True:
-        codes = [each.look() for each in left.values()]
+        # However silent its daemon is, no folder takes the others' share of the time.
+        share = max(_QUICK_SECONDS, (ends - clock.monotonic()) / max(1, len(left)))
+        codes = [each.look(min(_ANSWER_SECONDS, share)) for each in left.values()]
         if all(code not in _TRANSIENT for code in codes) or clock.monotonic() >= ends:
             break
         clock.sleep(_QUICK_SECONDS)
@@ -183,7 +184,7 @@ def wait(pair: tuple[str, ...], timeout: str, **flags: Any) -> int:
     elif not flags["quiet"]:
         for facts in found:
             say(checked_line(facts))
-    return _most_serious(codes)
+    return most_serious(codes)
 
 
 class _Awaited:
@@ -194,21 +195,36 @@ class _Awaited:
         self._asked = asked
         self._scans = False
         self._halted = 0
+        self._silent: NoAnswer | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return how it stands, in the fields of `status --json`."""
+        if self._silent is not None:
+            return _unreadable(self._pair, self._silent)
         return _of_all([self._pair], self._asked)[0][0]
 
-    def look(self) -> int:
-        """Return the exit code for how it stands now; one of those that pass while it is not known."""
+    def look(self, within: float) -> int:
+        """Return the exit code for how it stands now; one of those that pass while it is not known.
+
+        `within` is how many seconds its daemon may take to answer.
+        """
         from craftsync.daemon.status import exit_code_of
 
+        tell = partial(watch.tell, self._pair, self._asked, within=within)
+        self._silent = None
         try:
-            self._scans = self._scans or watch.tell(self._pair, self._asked, "sync") is not None
-            now = watch.tell(self._pair, self._asked, "status")
+            self._scans = self._scans or tell("sync") is not None
+            now = tell("status")
+        except NoAnswer as silent:
+            # It hangs, or has ended this moment.
+            self._silent = silent
+            return _NOT_YET
         except (UsageError, StateError):
-            # It is paused, or has ended this moment.
+            # It is paused.
             now = None
+        else:
+            if now is None and self._is_missing():
+                return 3
         if now is None:
             # One that is started later scans everything by itself, and is asked all the same.
             self._scans = False
@@ -219,6 +235,9 @@ class _Awaited:
         if not self._scans or now["state"] != "watching" or now["pending"] != 0:
             return _NOT_YET
         return exit_code_of(self.facts())
+
+    def _is_missing(self) -> bool:
+        return not (self._pair.root.is_dir() and places.exists(self._pair.location))
 
 
 def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[str, Any]], int]:
@@ -235,16 +254,18 @@ def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[
 
 def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
     """Return what is left to show of a linked folder whose state cannot be read, or whose daemon is silent."""
-    unknown = dict.fromkeys(("mode", "pid", "pending", "conflicts", "held", "problems"))
+    unknown = dict.fromkeys(("mode", "pending", "conflicts", "held", "problems"))
+    is_silent = isinstance(error, NoAnswer)
     return {
-        "state": "stopped",
+        "state": "unknown" if is_silent else "stopped",
         "reason": f"{error} {error.remedy}".rstrip(),
         "root": str(pair.root),
         "store": places.address_of(pair.location),
+        "pid": error.process if isinstance(error, NoAnswer) else None,
         **unknown,
         "folder": pair.folder,
         "last_success": None,
-        "watch": {"healthy": False, "reason": "unknown"},
+        "watch": {"healthy": False, "reason": None if is_silent else "unknown"},
         "version": __version__,
         "trash": None,
         "next": [],

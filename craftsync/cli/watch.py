@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,13 +113,21 @@ def stop(pair: tuple[str, ...], **flags: Any) -> None:
       craftsync stop
       craftsync stop datasets
     """
+    from craftsync.daemon.control import running
+
     asked = common.asked_of(flags)
-    for one in opening.every(common.words_of(flags, pair), asked):
-        if tell(one, asked, "stop") is None:
-            say(f"{shown(str(one.root))}: was not running")
-        else:
-            _wait_for_end(folder_of(one, asked))
-            say(f"{shown(str(one.root))}: stopped")
+    state_dir = pairs.state_dir_of(asked)
+    with ExitStack() as opened:
+        # A descriptor, for the number of a process that has ended may be another's.
+        daemons = {process: _opened(process, opened) for process in running(state_dir)}
+        for one in opening.every(common.words_of(flags, pair), asked):
+            if tell(one, asked, "stop") is None:
+                say(f"{shown(str(one.root))}: was not running")
+            else:
+                _wait_for_end(folder_of(one, asked))
+                say(f"{shown(str(one.root))}: stopped")
+        for process in daemons.keys() - running(state_dir).keys():
+            _wait_for_process(daemons[process])
 
 
 @click.command(cls=common.Command)
@@ -204,11 +213,30 @@ def _wait_for_end(folder: Path) -> None:
     while (peer := connect(folder, _STOP_SECONDS)) is not None:
         peer.close()
         if clock.monotonic() > deadline:
-            raise StateError(
-                f"The daemon has not ended within {_STOP_SECONDS:.0f} s.",
-                remedy="See what it does with craftsync status.",
-            )
+            raise _not_ended()
         clock.sleep(_LOOK_SECONDS)
+
+
+def _opened(process: int, opened: ExitStack) -> int | None:
+    """Return a descriptor that is readable once the process has ended, `None` where there is none."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except OSError:
+        return None
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _wait_for_process(descriptor: int | None) -> None:
+    if descriptor is not None and not select.select([descriptor], [], [], _STOP_SECONDS)[0]:
+        raise _not_ended()
+
+
+def _not_ended() -> StateError:
+    return StateError(
+        f"The daemon has not ended within {_STOP_SECONDS:.0f} s.",
+        remedy="See what it does with craftsync status.",
+    )
 
 
 _STDIN = 0

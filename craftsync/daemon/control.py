@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from craftsync.clock import Clock
 from craftsync.core.paths import malformed
-from craftsync.errors import CraftsyncError, LockedError, StateError, UsageError
+from craftsync.errors import LockedError, NoAnswer, StateError, UsageError
 from craftsync.state import pair_folder
 
 if TYPE_CHECKING:
@@ -296,13 +296,13 @@ _TIMEOUT = 10.0
 """Seconds after which a daemon that does not respond is considered hung."""
 
 
-def ask(folder: Path, verb: str, **arguments: Any) -> Any:
+def ask(folder: Path, verb: str, *, within: float = _TIMEOUT, **arguments: Any) -> Any:
     """Send a request to the daemon that listens in a control folder; return its response, `None` if none runs.
 
-    Raises `UsageError` when the daemon refuses the request, `StateError` when it
-    does not respond.
+    Raises `UsageError` when the daemon refuses the request, `NoAnswer` when it
+    does not respond within so many seconds.
     """
-    peer = connect(folder, _TIMEOUT)
+    peer = connect(folder, within)
     if peer is None:
         return None
     process = process_of(peer)
@@ -332,11 +332,12 @@ def running(state_dir: Path) -> dict[int, Path]:
     return found
 
 
-def _no_response(process: int) -> CraftsyncError:
-    return StateError(
+def _no_response(process: int) -> NoAnswer:
+    return NoAnswer(
         f"The daemon (process {process}) does not answer.",
         remedy="Try again in a minute: systemd restarts a service that hangs. "
         f"If it still does not answer, end it with kill -9 {process} and restart it.",
+        process=process,
     )
 
 

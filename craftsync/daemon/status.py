@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -200,6 +200,13 @@ class FolderState:
 
 _AGAIN = 5
 """The exit code of what another try may mend."""
+_BY_SERIOUSNESS = (7, 78, 3, 4, 2, 1, 5, 6, 0)
+
+
+def most_serious(codes: Sequence[int]) -> int:
+    """Return the exit code to leave with: what needs a person first, then what failed, then what passes."""
+    order = _BY_SERIOUSNESS
+    return min(codes, key=lambda code: order.index(code) if code in order else 5, default=0)
 
 
 def exit_code_of(facts: Mapping[str, Any]) -> int:
@@ -209,11 +216,12 @@ def exit_code_of(facts: Mapping[str, Any]) -> int:
     """
     if facts["state"] == "halted":
         return facts.get("error_code") or 1
-    for name, code in (("held", 7), ("conflicts", 4), ("problems", 1), ("busy", 6)):
-        if facts.get(name):
-            return code
+    waiting = (("held", 7), ("conflicts", 4), ("problems", 1), ("busy", 6))
+    codes = [code for name, code in waiting if facts.get(name)]
     if facts["state"] == "stopped" and facts.get("reason"):
-        return 3
+        codes.append(3)
+    if codes:
+        return most_serious(codes)
     watches = facts["state"] in ("watching", "scanning")
     return 0 if watches and facts["pending"] == 0 and facts["last_success"] else _AGAIN
 

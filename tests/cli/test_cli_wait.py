@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,27 @@ def test_pause_is_shown_live_and_borne_by_a_check_with_max_lag(
     assert craftsync("status", "--check", "--max-lag", "0.000001").code == 5
 
 
+def test_a_daemon_that_does_not_answer_is_not_called_stopped(
+    craftsync: Craftsync, daemon: Daemon
+) -> None:
+    assert craftsync("wait").code == 0
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        waited = craftsync("wait", "--timeout", "1s")
+        checked = craftsync("status", "--check")
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+    for run in (waited, checked):
+        assert (run.code, "does not answer" in run.text, "stopped" in run.text) == (5, True, False)
+
+
+def test_wait_returns_at_once_for_a_folder_or_a_store_that_is_not_there(
+    craftsync: Craftsync, root: Path
+) -> None:
+    assert craftsync("wait", "nowhere", "./store").code == 3
+    assert craftsync("wait", str(root), "./nowhere").code == 3
+
+
 FACTS = {"state": "watching", "pending": 0, "last_success": "2026-11-29T10:00:00Z"}
 
 
@@ -117,6 +139,7 @@ FACTS = {"state": "watching", "pending": 0, "last_success": "2026-11-29T10:00:00
         ({"state": "paused"}, 5),
         ({"state": "stopped"}, 5),
         ({"state": "stopped", "reason": "The folder is not there."}, 3),
+        ({"state": "stopped", "reason": "The folder is not there.", "problems": 1}, 3),
         ({"busy": 1}, 6),
         ({"busy": 1, "problems": 1}, 1),
         ({"conflicts": 1, "problems": 1}, 4),
