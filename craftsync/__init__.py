@@ -1,6 +1,23 @@
 """craftsync keeps a local folder (the root) and a data store in sync.
 
-A map of the house, in the order to read it:
+    import craftsync
+
+    report = craftsync.push("data", "s3://bucket/prefix")
+    report.raise_for_issues()
+
+    push, pull, sync     a folder and a store, once; each returns a Report
+    check                compares both, and changes nothing
+    migrate              copies one store to another
+    upload_folder, download_folder
+                         a folder to a store, or back
+    DataStore            the five functions of the platform's data store, over any store
+    objects              list, find, copy, move and remove objects
+    errors               everything raised on purpose
+
+A store is a path, `s3://bucket/prefix`, `craft-ai://`, or the name of an
+environment in the configuration. `help(craftsync.push)` names every option.
+
+For those who work on craftsync, a map of the house, in the order to read it:
 
     errors        everything raised on purpose, and the exit codes
     installing    what to type to install craftsync, or more of it

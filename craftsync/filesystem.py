@@ -22,7 +22,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from craftsync import objects
 from craftsync.datastore import DataStore, ObjectInformation
-from craftsync.errors import builtin_kinds
+from craftsync.errors import UsageError, builtin_kinds
 
 _CURRENT = "craft-ai://"
 """The environment that the variables of the platform's SDK name."""
@@ -65,6 +65,19 @@ class DataStoreFileSystem(AbstractFileSystem):
     def _get_kwargs_from_urls(path: str) -> dict[str, str]:
         if not path.startswith(_NAMED):
             return {}
+        inner = path.removeprefix(_NAMED)
+        if inner.startswith(("s3://", _CURRENT, "file://")):
+            s3 = inner.startswith("s3://")
+            raise UsageError(
+                f"{path}: after craftsync:// comes an environment of the configuration.",
+                remedy=f"Write {inner}"
+                + (
+                    " (read by s3fs), or put the bucket into the configuration and write"
+                    " craftsync://NAME/… ."
+                    if s3
+                    else "."
+                ),
+            )
         return {"store": path.removeprefix(_NAMED).partition("/")[0]}
 
     def unstrip_protocol(self, name: str) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
@@ -75,6 +76,9 @@ _NO_LIMIT = 1000
 class Group(click.Group):
     """A group whose help cuts no sentence off, and that knows what a mistyped command was meant to be."""
 
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """What commands of these names, known from other programs, are here."""
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -84,8 +88,9 @@ class Group(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if near:
-                ctx.fail(f"{error.message} Did you mean {near[0]}?")
+            meant = self.other_names.get(args[0]) or (near[0] if near else None)
+            if meant:
+                ctx.fail(f"{error.message} Did you mean {meant}?")
             raise
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
@@ -105,6 +110,13 @@ class Group(click.Group):
 
 class Commands(Group):
     """A group that imports a command's module when the command is needed."""
+
+    other_names: ClassVar[Mapping[str, str]] = {
+        **{"head": "cat", "copy": "cp", "move": "mv", "list": "ls"},
+        **dict.fromkeys(("delete", "remove", "del"), "rm"),
+        **dict.fromkeys(("restore", "undelete"), "trash restore"),
+        **dict.fromkeys(("start", "run", "daemon"), "watch or service install"),
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(MODULES)

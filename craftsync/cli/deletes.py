@@ -11,7 +11,7 @@ import click
 from craftsync import opening, runs
 from craftsync.cli import Group, watch
 from craftsync.cli import params as common
-from craftsync.cli.output import reporting, say, say_json, say_which, size_shown
+from craftsync.cli.output import counted, reporting, say, say_json, say_which, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.clock import iso
 from craftsync.config import pairs
@@ -233,7 +233,7 @@ def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, A
         say_json({"type": "handed-over", "command": verb, "held": count})
         say_json(Report(verb).as_json())
     elif not flags["quiet"]:
-        say(f"{shown(str(pair.root))}: {verb} of {count} deletes handed to the daemon")
+        say(f"{shown(str(pair.root))}: {verb} of {counted(count, 'delete')} handed to the daemon")
         say("craftsync deletes list shows what is left, craftsync history what was done.")
 
 

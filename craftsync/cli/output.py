@@ -108,11 +108,16 @@ def say_issue(event: Event) -> None:
         say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
 
 
+def counted(count: int, one: str) -> str:
+    """Return a count with its noun: `1 conflict`, `2 conflicts`."""
+    return f"{count} {one}{'' if count == 1 else 's'}"
+
+
 def holdings_shown(trash: Mapping[str, Any]) -> str:
     """Return in words what both trashes hold of this client; empty when that is nothing."""
     if not trash["files"]:
         return ""
-    count = "1 version" if trash["files"] == 1 else f"{trash['files']} versions"
+    count = counted(trash["files"], "version")
     suspended = f"; nothing is removed: {trash['suspended']}" if trash["suspended"] else ""
     holds = f"{count} of this client, {size_shown(trash['bytes'])}"
     return f"{holds}, kept {_bounds_shown(trash)}{suspended}"

@@ -16,6 +16,7 @@ from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import (
     Outcomes,
+    counted,
     holdings_shown,
     outcomes,
     say,
@@ -317,10 +318,10 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
             return
         if sys.stdin.isatty() and not yes:
             count = sum(1 for _ in session.purgeable(older_than))
-            click.confirm(f"Remove {count} versions for good?", abort=True, err=True)
+            click.confirm(f"Remove {counted(count, 'version')} for good?", abort=True, err=True)
         purged = session.purge(older_than)
         output.more |= purged._asdict()
-        output.say(f"{purged.removed} versions removed")
+        output.say(f"{counted(purged.removed, 'version')} removed")
         if purged.spared:
             output.say(
                 f"{purged.spared} stay: a conflict, a held delete or an unfinished run refers to"
@@ -434,7 +435,7 @@ def _lines_of(memory: dict[str, Any] | None) -> Iterator[str]:
         yield "What is remembered cannot be read; all of it goes."
         return
     size = size_shown(memory["bytes"])
-    yield f"last synced state: {memory['files']} files ({size})"
+    yield f"last synced state: {counted(memory['files'], 'file')} ({size})"
     yield f"history: {memory['history']} entries"
     yield f"held deletes: {memory['held']}, neither approved nor rejected"
     yield f"unresolved conflicts: {memory['conflicts']}; the conflict copies stay, as files"

@@ -17,6 +17,7 @@ from craftsync import opening, runs
 from craftsync.cli import params as common
 from craftsync.cli.output import (
     Output,
+    counted,
     reporting,
     say,
     say_issue,
@@ -387,7 +388,7 @@ def _say_more(report: MigrationReport, rate: float) -> None:
     """Say what only a migration has to say."""
     if report.dry_run:
         say(
-            f"to copy: {report.copied} objects, {size_shown(report.bytes_copied)},"
+            f"to copy: {counted(report.copied, 'object')}, {size_shown(report.bytes_copied)},"
             f" about {report.requests} requests;"
             f" at {size_shown(int(rate))}/s {_time_shown(report.bytes_copied / rate)}"
         )

@@ -196,7 +196,9 @@ def unit_of(folder: str | None, system: bool) -> Unit:
         if folder is not None:
             raise UsageError(
                 "A user's service keeps every configured folder in sync.",
-                remedy="Leave the folder out, or add --system.",
+                remedy=f"Put {folder} into the configuration with craftsync init, if it is not there yet; "
+                "then craftsync service install without a folder. --system makes a service"
+                " of one folder, for the machine.",
             )
         return Unit(None)
     known = list(configuration.load(_SYSTEM_CONFIG).folders)

@@ -15,7 +15,7 @@ import click
 from craftsync import __version__, opening
 from craftsync.cli import params as common
 from craftsync.cli import watch
-from craftsync.cli.output import holdings_shown, linked, say, say_json, size_shown
+from craftsync.cli.output import counted, holdings_shown, linked, say, say_json, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
@@ -382,7 +382,9 @@ def moving_of(facts: Facts) -> str | None:
     if not progress or not progress["files_total"]:
         return None
     if progress["stage"] == "hashing":
-        read = f"{progress['files_hashed']} files, {size_shown(progress['bytes_hashed'])}"
+        read = (
+            f"{counted(progress['files_hashed'], 'file')}, {size_shown(progress['bytes_hashed'])}"
+        )
         done = f"{progress['files_done']} of {progress['files_total']} files done"
         return f"hashing to compare: {read}; {done}"
     size = f"{size_shown(progress['bytes_done'])} of {size_shown(progress['bytes_total'] or 0)}"
@@ -461,8 +463,12 @@ def is_in_sync(facts: Facts) -> bool:
 
 
 def _amounts(facts: Facts) -> list[str]:
-    names = ("conflicts", "held", "problems", "busy", "pending")
-    return [f"{facts[name]} {name}" for name in names if facts.get(name)]
+    words = {"conflicts": "conflict", "held": "", "problems": "problem", "busy": "", "pending": ""}
+    return [
+        counted(facts[name], one) if one else f"{facts[name]} {name}"
+        for name, one in words.items()
+        if facts.get(name)
+    ]
 
 
 def _waiting(facts: Facts) -> Iterator[RenderableType]:

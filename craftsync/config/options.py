@@ -243,9 +243,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("metrics", "A file in which `watch` keeps figures for Prometheus.", path, section="",
            default="none", example="~/.local/state/craftsync/craftsync.prom",
            more="For node_exporter's textfile collector."),
-    Option("metrics_addr", "Where `watch` answers Prometheus and health checks.", parse_address,
+    Option("metrics_addr", "Where `watch` answers Prometheus (/metrics) and health checks (/healthz, /readyz).", parse_address,
            section="", group="metrics", value="[HOST:]PORT", default="none", example="9469",
-           more="/metrics, /healthz and /readyz, without a password; without a host for this"
+           more="Without a password; without a host for this"
                 " machine only. Needs the extra metrics."),
     Option("notify", "A command that `watch` calls when something waits for a person.", argv,
            section="", default="none", example="[/usr/local/bin/tell-me]",

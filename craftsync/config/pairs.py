@@ -56,6 +56,11 @@ def named(words: Sequence[str], asked: PairOptions) -> Pair:
         case [name]:
             return _of_folder(_checked(name, config), config, access)
         case [root, store]:
+            if "://" in root and places.is_path(store):
+                raise UsageError(
+                    f"{root} is a store: the folder comes first.",
+                    remedy=f"Write {store} {root}; pull brings the store's objects into the folder.",
+                )
             return _unnamed(places.absolute(root), places.resolve(store, config, access), config)
         case _:
             raise UsageError(

@@ -131,6 +131,8 @@ def resolve(word: str, config: Config, access: S3Access | None = None) -> Locati
     scheme = word.partition("://")[0] if "://" in word else None
     if scheme is not None and scheme.startswith("craft-ai"):
         return _from_platform_url(word, config)
+    if scheme == "craftsync":
+        raise _python_address(word)
     if scheme is not None:
         return _from_url(word, scheme, config, access)
     if is_path(word):
@@ -261,11 +263,23 @@ def _unknown_word(word: str, name: str, config: Config) -> UsageError:
     )
 
 
+def _python_address(word: str) -> UsageError:
+    """Return the error for an address of fsspec, which Python alone takes."""
+    rest = word.removeprefix("craftsync://")
+    name, _, folder = rest.partition("/")
+    meant = rest if "://" in rest else f"{name}:{folder}".rstrip(":")
+    return UsageError(
+        f"{word}: craftsync:// is for Python, as in pd.read_csv.", remedy=f"Write {meant}."
+    )
+
+
 def _suggestion(word: str) -> str:
     """Return a suggestion for the store that an unknown argument may mean."""
     scheme, colon, rest = word.partition(":")
     if colon and scheme in ("s3", "file", "craft-ai"):
         return f"Write {scheme}://{rest.lstrip('/')}."
+    if colon:
+        return "For a bucket write s3://BUCKET, for a folder of this machine ./FOLDER."
     return f"For the folder of that name write ./{word}, for a bucket s3://{word}."
 
 

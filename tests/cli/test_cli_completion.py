@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.cli import DEADLINE, SCRIPT, Craftsync
 from tests.support.servers import S3Server
+from tests.support.serving import serving
 
 STARTS = {
     "bash": ("bash", "--norc", "--noprofile", "-i"),
@@ -163,6 +164,13 @@ def test_tab_offers_one_level_of_a_store(tab: Tab) -> None:
     assert tab("ls", "archive:models/") == ["archive:models/first.bin"]
     assert tab("sync", "data", "archive:t") == []
     assert tab("ls", "s3://") == ["s3://tab-bucket/"]
+
+
+def test_tab_keeps_the_slashes_of_a_platform_address(tab: Tab) -> None:
+    tab.craftsync.write("served/%41.txt")
+    with serving(tab.craftsync.folder / "served", token="a-secret-token") as server:
+        tab.craftsync.environment |= server.variables
+        assert tab("cat", "craft-ai://%4") == ["craft-ai://%41.txt"]
 
 
 def test_tab_lists_a_bucket_by_prefix(tab: Tab, moto: S3Server) -> None:

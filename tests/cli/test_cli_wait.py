@@ -51,7 +51,7 @@ def test_wait_exits_4_while_a_conflict_waits(
     craftsync.write("root/first.csv", "one")
     craftsync.write("store/first.csv", "another")
     run = craftsync("wait")
-    assert (run.code, "1 conflicts" in run.text) == (4, True)
+    assert (run.code, "1 conflict," in run.text) == (4, True)
     assert craftsync("status", "--check").code == 4
     assert craftsync("status", "--check", "--max-lag", "1h").code == 4
 
@@ -117,9 +117,7 @@ def test_a_daemon_that_does_not_answer_is_not_called_stopped(
         assert (run.code, "does not answer" in run.text, "stopped" in run.text) == (5, True, False)
 
 
-def test_wait_returns_at_once_for_a_folder_or_a_store_that_is_not_there(
-    craftsync: Craftsync, root: Path
-) -> None:
+def test_wait_exits_3_at_once_without_folder_or_store(craftsync: Craftsync, root: Path) -> None:
     assert craftsync("wait", "nowhere", "./store").code == 3
     assert craftsync("wait", str(root), "./nowhere").code == 3
 

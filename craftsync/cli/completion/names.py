@@ -211,7 +211,10 @@ def _below(word: str, config: Config, asked: PairOptions, *, folders_only: bool)
     store, inside = _parted(word)
     location = places.resolve(store, config, pairs.access_of(asked))
     above, slash, _ = inside.rpartition("/")
-    typed = f"{store.rstrip('/')}/" if "://" in store else f"{store.partition(':')[0]}:"
+    if "://" in store:
+        typed = store if store.endswith("://") else f"{store}/"
+    else:
+        typed = f"{store.partition(':')[0]}:"
     for name in _one_level(location, inside, asked):
         if name.endswith("/") or not folders_only:
             value = f"{typed}{above}{slash}{name}"

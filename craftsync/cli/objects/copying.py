@@ -27,7 +27,7 @@ from craftsync.cli.objects.transfers import (
     rules_of,
     target_of,
 )
-from craftsync.cli.output import size_shown
+from craftsync.cli.output import counted, size_shown
 from craftsync.cli.terminal import told
 from craftsync.core.model import Kind, RemoteObject
 from craftsync.errors import UsageError
@@ -262,7 +262,7 @@ def _agreed_to(
     items = list(items)
     size = sum(item.size for item in items)
     call.expect(len(items), size)
-    what = "1 object" if len(items) == 1 else f"{len(items)} objects"
+    what = counted(len(items), "object")
     verb = "Move" if name == "mv" else "Remove"
     click.confirm(f"{verb} {what} ({size_shown(size)})?", abort=True, err=True)
     return items

@@ -10,7 +10,7 @@ import click
 from craftsync import lookup
 from craftsync.cli import params as common
 from craftsync.cli.objects import words as shared
-from craftsync.cli.output import say, say_json, size_shown
+from craftsync.cli.output import counted, say, say_json, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
@@ -160,7 +160,7 @@ def tree(word: str, depth: int | None, **flags: Any) -> int:
     for line in _drawn(top, "", flags["human"], depth):
         say(line)
     folders = _folders_in(top)
-    say(f"{_counted(folders, 'folder')}, {_counted(top.count, 'object')}, {size_shown(top.size)}")
+    say(f"{counted(folders, 'folder')}, {counted(top.count, 'object')}, {size_shown(top.size)}")
     return skipped.exit_code()
 
 
@@ -175,17 +175,13 @@ def _drawn(node: Node, indent: str, human: bool, depth: int | None) -> Iterator[
             yield f"{branch}{shown(name)}  {_size(what, human)}"
             continue
         closed = depth == 1
-        inside = f"  {_counted(what.count, 'object')}, {_size(what.size, human)}" if closed else ""
+        inside = f"  {counted(what.count, 'object')}, {_size(what.size, human)}" if closed else ""
         yield f"{branch}{shown(name)}/{inside}"
         yield from _drawn(what, indent + ("    " if last else "│   "), human, _less(depth))
 
 
 def _folders_in(node: Node) -> int:
     return sum(1 + _folders_in(folder) for folder in node.folders.values())
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _size(size: int, human: bool) -> str:
