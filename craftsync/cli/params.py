@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -33,6 +34,20 @@ class Word(click.types.StringParamType):
         from craftsync.cli.completion import names
 
         return names.suggest(ctx, param, incomplete)
+
+
+class Number(click.FloatRange):
+    """A number within bounds, which "nan" is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+COUNT = click.IntRange(1, 10**9)
+"""A number of things, which a database can hold."""
 
 
 class Command(click.Command):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("path", required=False),
-    click.option("--limit", type=click.IntRange(1), default=100, show_default=True),
+    click.option("--limit", type=common.COUNT, default=100, show_default=True),
     common.json_option,
     common.path_options,
 )
@@ -204,7 +204,7 @@ def _time_of(stamp: str) -> str | None:
     common.paths_argument,
     _when,
     click.option("--all", "everything", is_flag=True, help="All that is kept."),
-    click.option("--run", type=click.IntRange(1), metavar="ID", help="What this run took away."),
+    click.option("--run", type=common.COUNT, metavar="ID", help="What this run took away."),
     click.option(
         "--overwrite", is_flag=True, help="Also replace files that differ; they go to the trash."
     ),
@@ -282,7 +282,7 @@ def _say_restored(output: Outcomes, one: Restored) -> None:
 @common.all_of(
     click.option(
         "--older-than",
-        type=click.FloatRange(0),
+        type=common.Number(0, 36_500),
         default=30.0,
         show_default=True,
         metavar="DAYS",

@@ -29,10 +29,12 @@ from craftsync.cli.output import (
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs
 from craftsync.config.options import MigrateOptions
+from craftsync.config.places import DirectoryLocation
 from craftsync.core.model import Kind
 from craftsync.engine import planfile
 from craftsync.engine.report import COUNTERS, ActionEvent, Issue, IssueEvent, Report
 from craftsync.errors import UsageError
+from craftsync.local.written import written
 
 if TYPE_CHECKING:
     from craftsync.migrate.options import MigrationReport
@@ -177,6 +179,7 @@ def plan(pair: tuple[str, ...], output: str, mode: str | None, **flags: Any) -> 
     asked = common.asked_of(flags)
     words = common.words_of(flags, pair)
     resolved = opening.resolve(words, asked)
+    _refuse_inside(resolved, output)
     say_which(resolved, words, flags)
     options = replace(runs.options_for(resolved, asked, common.mode_of(mode)), dry_run=True)
     runs.refuse_filter(options)
@@ -262,21 +265,30 @@ def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) ->
     return report
 
 
+def _refuse_inside(pair: pairs.Pair, file: str) -> None:
+    """Raise `UsageError` for a file that a run would copy, or may not replace."""
+    sides = [pair.root]
+    if isinstance(pair.location, DirectoryLocation):
+        sides.append(pair.location.path)
+    for side in sides if file != "-" else ():
+        if Path(os.path.realpath(file)).is_relative_to(os.path.realpath(side)):
+            raise UsageError(
+                f"{file} is in {side}, which the plan is about.",
+                remedy="Write the plan outside of it, such as -o /tmp/plan.jsonl.",
+            )
+
+
 @contextmanager
 def _written(file: str) -> Iterator[TextIO]:
     """Give a stream whose content appears under its name when it is complete."""
     if file == "-":
         yield sys.stdout
         return
-    part = Path(f"{file}.part")
     try:
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        with written(Path(file)) as stream:
             yield stream
-        os.replace(part, file)
     except OSError as error:
         raise UsageError(f"{file} cannot be written ({error.strerror}).") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from craftsync.serve.content import NoteKept
     from craftsync.serve.server import Settings
 
-_seconds = click.FloatRange(0, min_open=True)
+_seconds = common.Number(0, 100 * 365 * 86_400, min_open=True)
 
 
 def _option(name: str, **settings: Any) -> common.Decorator[Any]:

@@ -33,6 +33,13 @@ _SSE = re.compile(r"AES256|aws:kms(?::dsse)?(?::[\w:/-]+)?", re.ASCII)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
+_MOST_BYTES = 2**63 - 1
+_MOST_SECONDS = 100 * 365 * 86_400
+"""100 years: what a thread can wait for, and what a time in nanoseconds leaves room for."""
+_MOST_DIGITS = 18
+"""Of a whole number; Python refuses to read very long ones."""
+
+
 class BadWord(ValueError):
     """An invalid value; `remedy` gives valid examples."""
 
@@ -74,7 +81,8 @@ def choice_of(kind: type[Word], what: str) -> Callable[[object], Word]:
 def parse_max_delete(word: object) -> DeleteLimit:
     """Parse `5` as five files and "10%" as a tenth of the known files."""
     text = str(word).strip()
-    if text.isascii() and text.isdigit() and not isinstance(word, bool):
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    if is_number and not isinstance(word, bool):
         return DeleteLimit(files=int(text), share=0.0)
     share = _SHARE.fullmatch(text)
     if share and float(share[1]) <= 100:
@@ -117,9 +125,10 @@ def parse_keep(word: object) -> int | None:
     if text == "forever":
         return None
     duration = _DURATION.fullmatch(text)
-    if duration and float(duration[1]) > 0:
-        return int(float(duration[1]) * _HOURS[duration[2]] * 3600e9)
-    raise BadWord("is not a duration", "Use one such as 30d or 12h, or forever.")
+    hours = float(duration[1]) * _HOURS[duration[2]] if duration else 0
+    if 0 < hours * 3600 <= _MOST_SECONDS:
+        return int(hours * 3600e9)
+    raise BadWord("is not a duration", "Use one such as 30d or 12h, up to 100 years, or forever.")
 
 
 def parse_max_size(word: object) -> int | None:
@@ -146,12 +155,20 @@ def parse_age(word: object) -> int:
     text = str(word).strip().lower()
     if _AGE.fullmatch(text):
         parts = re.findall(r"([\d.]+)([smhdw])", text)
-        return sum(int(float(number) * _SECONDS[unit] * 1e9) for number, unit in parts)
-    raise BadWord("is not an age", "Use a number with s, m, h, d or w such as 7d or 1h30m.")
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        if seconds <= _MOST_SECONDS:
+            return int(seconds * 1e9)
+    raise BadWord(
+        "is not an age",
+        "Use a number with s, m, h, d or w such as 7d or 1h30m, up to 100 years.",
+    )
 
 
 def _bytes_of(size: re.Match[str]) -> int:
-    return int(float(size[1]) * _UNITS[size[2].upper()])
+    found = float(size[1]) * _UNITS[size[2].upper()]
+    if found <= _MOST_BYTES:
+        return int(found)
+    raise BadWord("is larger than any file", "Use one below 8 million T, such as 10M.")
 
 
 def parse_content_type(word: object) -> str | None:
@@ -214,7 +231,7 @@ def _parse_rate(word: str) -> float | None:
     if word.strip().lower() in {"off", "0"}:
         return None
     rate = _RATE.fullmatch(word.strip())
-    if rate and float(rate[1]) > 0:
+    if rate and 0 < float(rate[1]) <= _MOST_BYTES:
         return float(rate[1]) * _UNITS[rate[2].upper()]
     raise BadWord(
         "is not a rate in bytes per second",
@@ -226,7 +243,8 @@ def parse_transfers(word: object) -> int:
     """Parse the number of simultaneous transfers: 1 to 256, or `auto`, which is 0."""
     if word == "auto":
         return 0
-    number = int(word) if isinstance(word, str) and word.isdecimal() else word
+    is_text = isinstance(word, str) and word.isdecimal() and len(word) <= _MOST_DIGITS
+    number = int(str(word)) if is_text else word
     if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 256:
         return number
     raise BadWord("is not a number of transfers", "Use a whole number from 1 to 256, or auto.")
@@ -240,9 +258,13 @@ def parse_seconds(word: object) -> float:
         seconds = 0.0 if isinstance(word, bool) else float(text[:-1] if unit else text)
     except ValueError:
         seconds = 0.0
-    if 0 < seconds < float("inf"):
-        return seconds * (unit or 1)
-    raise BadWord("is not a time", "Use a number of seconds greater than 0, or one such as 5m.")
+    seconds *= unit or 1
+    if 0 < seconds <= _MOST_SECONDS:
+        return seconds
+    raise BadWord(
+        "is not a time",
+        "Use a number of seconds greater than 0, or one such as 5m, up to 100 years.",
+    )
 
 
 def parse_address(word: object) -> tuple[str, int]:

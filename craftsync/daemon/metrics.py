@@ -8,7 +8,6 @@ HTTP uses prometheus_client (extra `metrics`), imported when needed.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from craftsync.errors import ConfigError
 from craftsync.installing import install_command
+from craftsync.local.written import written
 
 Address = tuple[str, int]
 """Host and port; port 0 takes any free one."""
@@ -108,12 +108,10 @@ def rendered(statuses: Sequence[Status]) -> str:
 
 def write(file: Path, statuses: Sequence[Status]) -> None:
     """Replace the metrics file atomically; raises `OSError`."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    fresh.write_text(rendered(statuses), "utf-8")
     # The collector runs as another user, and metrics are not secret.
-    fresh.chmod(0o644)
-    fresh.replace(file)
+    with written(file, mode=0o644) as stream:
+        stream.write(rendered(statuses))
 
 
 def _block(figure: _Figure, statuses: Iterable[Status]) -> list[str]:

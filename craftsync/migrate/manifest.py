@@ -5,14 +5,13 @@ Written to a temporary file first, so that it is never incomplete.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 
 from craftsync.core.model import OWN_FOLDER, BaselineRow
 from craftsync.errors import CraftsyncError
+from craftsync.local.written import written
 from craftsync.stores.base import Store
 from craftsync.stores.sources import FileSource
 
@@ -29,31 +28,13 @@ def write_lines(text: Iterable[str], file: Path) -> None:
     """Write the lines of a manifest, which include their line breaks."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if file.exists() and not file.is_file():
-            # Write to a device such as /dev/stdout instead of replacing it.
-            with file.open("w", encoding="utf-8") as out:
-                out.writelines(text)
-        else:
-            _write_whole(text, file)
+        with written(file) as out:
+            out.writelines(text)
     except OSError as error:
         raise CraftsyncError(
             f"The manifest {file} cannot be written ({error.strerror}).",
             remedy="Everything was copied nevertheless; run it again with another --manifest.",
         ) from error
-
-
-def _write_whole(text: Iterable[str], file: Path) -> None:
-    part = file.with_name(f".{file.name}.craftsync-part")
-    try:
-        with part.open("w", encoding="utf-8") as out:
-            out.writelines(text)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
-        raise
 
 
 def lines(rows: Iterable[BaselineRow]) -> Iterator[str]:

@@ -222,3 +222,51 @@ def test_extreme_times_of_an_environment_are_only_times(craftsync: Craftsync) ->
             settled(craftsync("migrate", "--json", source, target), count, copied=count)
             settled(craftsync("migrate", "--json", source, target), count)
     assert seconds(craftsync, "root") == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trash", "purge", "--yes", "--older-than", "nan"),
+        ("trash", "purge", "--yes", "--older-than", "1e400"),
+        ("trash", "purge", "--yes", "--older-than", "800000"),
+        ("trash", "restore", "--run", "9" * 20),
+        ("history", "--limit", "9" * 20),
+    ],
+)
+def test_an_extreme_number_of_the_trash_or_history_exits_2(
+    craftsync: Craftsync, words: tuple[str, ...]
+) -> None:
+    craftsync.write("root/a")
+    assert craftsync("sync", "root", "./store").code == 0
+    refused(craftsync(*words, "--root", "root", "--store", "./store"), words[-2])
+
+
+@pytest.mark.parametrize(
+    ("option", "number"),
+    [
+        ("--stats", "99999999999999999999d"),
+        ("--stats", "1e308w"),
+        ("--min-size", "9" * 400),
+        ("--max-age", "999999999w"),
+        ("--max-delete", "9" * 5000),
+        ("--transfers", "9" * 5000),
+        ("--bwlimit", "9" * 400),
+    ],
+)
+def test_an_extreme_number_of_a_run_exits_2(craftsync: Craftsync, option: str, number: str) -> None:
+    craftsync.write("root/a")
+    refused(craftsync("push", option, number, "root", "./store"), option)
+
+
+def test_an_extreme_time_to_keep_the_trash_exits_78(craftsync: Craftsync) -> None:
+    craftsync.config.write_text("trash: {keep: 999999w}")
+    craftsync.write("root/a")
+    run = craftsync("sync", "root", "./store")
+    assert (run.code, "Traceback" in run.err) == (78, False)
+    assert "keep" in run.err and "100 years" in run.err
+
+
+def refused(run: Run, option: str) -> None:
+    assert (run.code, "Traceback" in run.err) == (2, False), run.err
+    assert option in run.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -333,3 +334,31 @@ def test_file_that_is_a_folder_on_the_other_side_gets_a_remedy(
     assert craftsync("sync", "root", "./store").code == 0
     both = {"notes": "a file", "models/final": "in a folder"}
     assert craftsync.files("root") == craftsync.files("store") == both
+
+
+def test_plan_writes_through_a_pipe_and_a_link(craftsync: Craftsync) -> None:
+    craftsync.write("root/a")
+    pipe, link = craftsync.folder / "pipe", craftsync.folder / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("plans/the.plan")
+    craftsync.write("plans/the.plan", "old")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert craftsync("plan", "root", "./store", "-o", "pipe").code == 0
+        assert b'"a"' in os.read(reader, 1 << 16)
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert craftsync("plan", "root", "./store", "-o", "link").code == 0
+    assert link.is_symlink()
+    assert '"a"' in craftsync.files("plans")["the.plan"]
+
+
+def test_plan_refuses_a_file_inside_what_it_is_about(craftsync: Craftsync) -> None:
+    craftsync.write("root/a", "mine")
+    craftsync.write("store/b", "mine")
+    for file in ("root/a", "root/new", "store/b"):
+        run = craftsync("plan", "root", "./store", "-o", file)
+        assert run.code == 2
+        assert f"{file} is in " in run.err
+    assert craftsync.files("root") == {"a": "mine"}

@@ -134,7 +134,7 @@ def _tree_of(place: Place, depth: int | None, on_skipped: OnSkipped) -> Node:
 
 
 _depth_option = click.option(
-    "-d", "--depth", type=click.IntRange(min=0), metavar="N", help="So many levels of folders."
+    "-d", "--depth", type=click.IntRange(0, 10**9), metavar="N", help="So many levels of folders."
 )
 
 
@@ -193,7 +193,7 @@ def _size(size: int, human: bool) -> str:
     click.argument("words", nargs=-1, required=True, metavar="STORE|OBJECT..."),
     click.option(
         *("-d", "--depth", "--max-depth"),
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, 10**9),
         default=1,
         metavar="N",
         help="So many levels of folders; 0 prints the sum alone. [1]",
