@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fnmatch import translate
@@ -118,8 +118,17 @@ class Found(NamedTuple):
 class Lookup:
     """Reads the OBJECT words of one call, and opens each store once. Use it in a `with`."""
 
-    def __init__(self, where: PairOptions, stores: Sequence[str] = ()) -> None:
-        """`stores` are words for the roots of stores, which go before those that are known."""
+    def __init__(
+        self,
+        where: PairOptions,
+        stores: Sequence[str] = (),
+        how: Callable[[str], str] = "Name its root with --store, such as --store {}.".format,
+    ) -> None:
+        """`stores` are words for the roots of stores, which go before those that are known.
+
+        `how` returns the remedy where a change needs a root, given the likely one.
+        """
+        self._how = how
         self._where = where
         self._config = configuration.load(where.get("config"))
         self._access = pairs.access_of(where)
@@ -162,12 +171,14 @@ class Lookup:
         """
         address = address_of(word, self._config, self._access)
         root = self._root_of(address, change=change)
-        if root is None and change and self._given:
-            raise UsageError(f"{word} is not in the store {' or '.join(self._given)}.")
         if root is None and change:
+            unknown = f"No store is known that {word} lies in"
+            if self._given:
+                unknown = f"{word} is not in the store {' or '.join(self._given)}"
             raise UsageError(
-                f"No store is known that {word} lies in.",
-                remedy=f"Name its root with --store, such as --store {_root_example(address)}.",
+                f"{unknown}: a change needs the root of its store, to which the trash and the"
+                " conditions of a change belong.",
+                remedy=self._how(_root_example(address)),
             )
         if root is None:
             root = _readable_root(address)
@@ -242,7 +253,8 @@ def _has_path(word: str) -> bool:
 
 def _root_example(address: Address) -> str:
     if isinstance(address.whole, DirectoryLocation):
-        return address.named(address.path.rpartition("/")[0]) or "/"
+        folder = address.path if address.is_folder else address.path.rpartition("/")[0]
+        return address.named(folder) or "/"
     return address.named("").rstrip("/")
 
 

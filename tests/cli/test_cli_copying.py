@@ -413,6 +413,15 @@ def test_a_bucket_nobody_knows_is_read_and_changed_only_with_its_root(stores: St
     assert (refused.code, "--store" in refused.err) == (2, True)
     root = f"s3://{stores.bucket}/deep"
     stores.call.write("plain/x", "x")
+    bucket = f"s3://{stores.bucket}"
+    for words in (("cp", "plain/x", f"{bucket}/m/"), ("put", "plain/x", f"{bucket}/m/")):
+        refused = stores(*words)
+        typed = f"Type: craftsync {' '.join(words)} --store {bucket}\n"
+        assert (refused.code, typed in refused.err) == (2, True), refused.err
+        mistyped = stores(words[0], "plian/x", words[2])
+        assert (mistyped.code, "plian/x does not exist" in mistyped.err) == (3, True)
+    typed = refused.err.splitlines()[-1].split()[2:]
+    assert stores(*typed).code == 0
     for words in (("./plain/x", f"{root}/x"), (f"{root}/x", "./plain/y")):
         run = stores("mv", "--store", root, "--store", "./plain", *words)
         assert run.code == 0, run.err

@@ -61,15 +61,19 @@ def put(words: tuple[str, ...], **flags: Any) -> int:
     \b
     Examples:
       craftsync put iris.joblib dev:models/
-      craftsync put -r data s3://bucket/data
-      tar c data | craftsync put - s3://bucket/backup/data.tar
+      craftsync put -r data s3://bucket/data --store s3://bucket
+      tar c data | craftsync put - dev:backup/data.tar
       craftsync put iris.joblib dev models/iris.joblib
     """
     _insist_on(words, "FILE and OBJECT")
     rules = rules_of(flags)
     with shared.lookup_of(flags) as found:
         old = len(words) == 3 and not flags["recursive"] and not found.names_store(words[2])
-        place = found.store(*words[1:]) if old else found.place(words[-1], change=True)
+        if old:
+            place = found.store(*words[1:])
+        else:
+            with shared.sources_first(found, words[:-1], recursive=True):
+                place = found.place(words[-1], change=True)
         found.refuse_written(place)
         files = words[:1] if old else words[:-1]
         if files[0] in STANDARD_INPUT:

@@ -60,8 +60,8 @@ def cp(words: tuple[str, ...], **flags: Any) -> int:
     Examples:
       craftsync cp dev:models/iris.joblib prod:models/
       craftsync cp -r s3://bucket/2026 dev:archive/2026
-      craftsync cp 'dev:datasets/*.csv' s3://bucket/csv/
-      craftsync cp model.bin s3://bucket/models/
+      craftsync cp 'dev:datasets/*.csv' prod:csv/
+      craftsync cp model.bin s3://bucket/models/ --store s3://bucket
     """
     return _copy_or_move("cp", words, flags)
 
@@ -79,7 +79,7 @@ def mv(words: tuple[str, ...], **flags: Any) -> int:
     \b
     Examples:
       craftsync mv dev:models/draft.bin dev:models/final.bin
-      craftsync mv -r dev:old s3://archive/old
+      craftsync mv -r dev:old s3://archive/old --store s3://archive
       craftsync mv -n 'dev:*.tmp' dev:tmp/
     """
     return _copy_or_move("mv", words, flags)
@@ -90,7 +90,8 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
         raise click.UsageError("Missing argument: say from where, and where to.")
     rules, left_out, moves = rules_of(flags), shared.LeftOut(), name == "mv"
     with shared.lookup_of(flags) as found:
-        target = _place_or_file(found, words[-1], change=True)
+        with shared.sources_first(found, words[:-1], recursive=flags["recursive"]):
+            target = _place_or_file(found, words[-1], change=True)
         found.refuse_written(target)
         sources: list[Source] = []
         for word in words[:-1]:
@@ -153,7 +154,7 @@ def rm(words: tuple[str, ...], **flags: Any) -> int:
     Examples:
       craftsync rm dev:models/old.joblib
       craftsync rm -rn dev:tmp
-      craftsync rm -r s3://bucket/logs --exclude '*' --include '*.tmp'
+      craftsync rm -r s3://bucket/logs --include '*.tmp' --store s3://bucket
     """
     rules, left_out = rules_of(flags), shared.LeftOut()
     with shared.lookup_of(flags) as found:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -13,7 +16,8 @@ from craftsync.cli.output import say, say_json, size_shown
 from craftsync.cli.terminal import shown
 from craftsync.config.parsers import BadWord
 from craftsync.core.model import Skipped
-from craftsync.lookup import Lookup, Place
+from craftsync.errors import FileMissing, UsageError
+from craftsync.lookup import Lookup, Place, found_at
 
 Value = TypeVar("Value")
 
@@ -29,14 +33,37 @@ access_options = common.all_of(
         "--store",
         metavar="STORE",
         multiple=True,
-        help="The root of a store, where none is known: its trash is there.",
+        help="The root of a store, such as s3://bucket, that neither the configuration"
+        " nor a linked folder names: its trash is there.",
     ),
     common.access_options,
 )
 
 
 def lookup_of(flags: dict[str, Any]) -> Lookup:
-    return Lookup(common.place_of(flags), flags["store"])
+    return Lookup(common.place_of(flags), flags["store"], _again_with)
+
+
+def _again_with(root: str) -> str:
+    """Return the command that was typed, with the root of a store."""
+    words = ["craftsync", *sys.argv[1:]]
+    end = words.index("--") if "--" in words else len(words)
+    return f"Type: {shlex.join([*words[:end], '--store', root, *words[end:]])}"
+
+
+@contextmanager
+def sources_first(found: Lookup, words: Sequence[str], *, recursive: bool) -> Iterator[None]:
+    """Where the words of a target are refused, raise what is wrong with those of the sources before that."""
+    try:
+        yield
+    except UsageError:
+        for word in words:
+            if word == "-" or (found.names_store(word) and not found.is_file(word)):
+                if word != "-":
+                    next(found_at(found.place(word), recursive=recursive), None)
+            elif not os.path.exists(os.path.expanduser(word)):
+                raise FileMissing(f"{word} does not exist.", remedy="Check the name.") from None
+        raise
 
 
 def places_of(lookup: Lookup, words: Sequence[str], *, change: bool = False) -> list[Place]:
