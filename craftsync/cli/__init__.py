@@ -60,7 +60,7 @@ MODULES = {
     "mv": "objects.copying",
     "rm": "objects.copying",
     "serve": "serve",
-    "ui": "ui",
+    "ui": "serve",
     "init": "init",
     "config": "init",
     "doctor": "doctor",

@@ -8,8 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from craftsync.cli import terminal
-from craftsync.cli import terminal as log
+from craftsync.cli import log, terminal
 from craftsync.cli.output import say, say_json, size_shown, which
 from craftsync.clock import Clock, SystemClock
 from craftsync.config.pairs import Pair

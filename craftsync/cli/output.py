@@ -15,7 +15,8 @@ from threading import Lock
 from typing import Any, Protocol
 
 from craftsync.cli import terminal
-from craftsync.cli.terminal import code_of, listener, message_of, saying_stop, to_file, told
+from craftsync.cli.log import listener, to_file
+from craftsync.cli.terminal import code_of, message_of, saying_stop, told
 from craftsync.cli.terminal import shown as shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.options import read

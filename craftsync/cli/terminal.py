@@ -1,9 +1,4 @@
-"""What leaves the program: safe text, errors as message, remedy and exit code, the log, and signals.
-
-As process 1 of a container craftsync runs in a child; process 1 only forwards
-signals and collects ended processes.
-
-What leaves the program: safe text, errors as message, remedy and exit code, and signals.
+"""What leaves the program: safe text, errors as message, remedy and exit code, and signals.
 
 As process 1 of a container craftsync runs in a child; process 1 only forwards
 signals and collects ended processes.
@@ -12,26 +7,19 @@ signals and collects ended processes.
 from __future__ import annotations
 
 import io
-import json
-import logging
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from logging.handlers import WatchedFileHandler
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
-from craftsync.errors import ConfigError, CraftsyncError, UsageError, exhausted
-from craftsync.progress import size_shown
+from craftsync.errors import ConfigError, CraftsyncError, exhausted
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -299,142 +287,3 @@ def _ended() -> list[tuple[int, int]]:
         while (end := os.waitpid(-1, os.WNOHANG))[0]:
             found.append(end)
     return found
-
-
-_JOURNAL_LEVELS = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
-"""The priorities of sd-daemon(3), by the lowest level each is for."""
-_ISSUE_LEVELS = {Issue.SKIPPED: logging.INFO}
-
-_STDERR = 2
-
-_log = logging.getLogger(__name__)
-
-
-class _ToStderr(logging.Handler):
-    """Writes to whatever stderr is by then: a progress bar may stand in for it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            put_lines(self.format(record), to_stderr=True)
-        except OSError:
-            # Nobody reads any more. That must not end what the log is about.
-            self.handleError(record)
-
-
-class _ForJournal(logging.Formatter):
-    """Says the priority first, on each line, as the journal takes it off again."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        levels = (code for level, code in _JOURNAL_LEVELS.items() if record.levelno >= level)
-        prefix = f"<{next(levels, 7)}>"
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
-
-
-class _AsJson(logging.Formatter):
-    """One JSON object a line: when, how bad, what; and the event itself where there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            fields["trace"] = self.formatException(record.exc_info)
-        return json.dumps(fields | getattr(record, "fields", {}))
-
-
-def configure(*, as_json: bool, quiet: bool, environment: Mapping[str, str] = os.environ) -> None:
-    """Send every log line of this process to stderr in the form that is read there."""
-    handler = _ToStderr()
-    if as_json:
-        handler.setFormatter(_AsJson())
-    elif _is_journal(environment):
-        handler.setFormatter(_ForJournal("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    handler.setLevel(logging.WARNING if quiet else logging.INFO)
-    own = logging.getLogger("craftsync")
-    own.handlers = [handler]
-    own.propagate = False
-    own.setLevel(logging.INFO)
-
-
-class _ToFile(WatchedFileHandler):
-    """Appends to a file, and to the new one of that name when it was moved away, as logrotate does."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:
-            # Its folder is gone.
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Lose the line: a log that cannot be written must not end what it is about."""
-
-
-@contextmanager
-def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | None]:
-    """Write every log line to this file as well, if one is named, and give a log for it alone.
-
-    Raises `UsageError` where the file cannot be written.
-    """
-    if file is None:
-        yield None
-        return
-    try:
-        handler = _ToFile(Path(file).expanduser(), encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UsageError(
-            f"--log-file: {file} cannot be written: {error.strerror}.",
-            remedy="Name a file in a folder that is there and yours.",
-        ) from error
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    handler.setFormatter(_AsJson() if as_json else plain)
-    own = logging.getLogger("craftsync")
-    if not own.handlers and logging.lastResort is not None:
-        # What a warning would be printed by if there were no file.
-        own.addHandler(logging.lastResort)
-    own.addHandler(handler)
-    own.setLevel(logging.INFO)
-    alone = logging.Logger(f"craftsync in {file}", logging.INFO)
-    alone.addHandler(handler)
-    try:
-        yield alone
-    finally:
-        own.removeHandler(handler)
-        handler.close()
-
-
-def listener(label: str, log: logging.Logger = _log) -> OnEvent:
-    """Return what writes the events of a linked folder, or of a command, to a log under this label."""
-
-    def listen(event: Event) -> None:
-        if isinstance(event, ActionEvent):
-            line = f"{event.action} {shown(event.path)} ({size_shown(event.size)})"
-            _say(log, logging.INFO, label, line, event)
-        elif isinstance(event, HeldEvent):
-            fields = {"fields": {"root": label}}
-            log.warning("%s: %s", shown(label), event.sentence, extra=fields)
-        elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD:
-            line = f"{event.issue}: {shown(event.path)}: {event.reason}"
-            _say(log, _ISSUE_LEVELS.get(event.issue, logging.WARNING), label, line, event)
-
-    return listen
-
-
-def _say(
-    log: logging.Logger, level: int, label: str, line: str, event: ActionEvent | IssueEvent
-) -> None:
-    fields = {"root": label, "event": event.as_json()}
-    log.log(level, "%s: %s", shown(label), line, extra={"fields": fields})
-
-
-def _is_journal(environment: Mapping[str, str]) -> bool:
-    """Tell whether stderr is the stream systemd connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
-    try:
-        here = os.fstat(_STDERR)
-    except OSError:
-        return False
-    return environment.get("JOURNAL_STREAM") == f"{here.st_dev}:{here.st_ino}"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from craftsync import opening, runs
+from craftsync.cli import log
 from craftsync.cli import params as common
-from craftsync.cli import terminal
 from craftsync.cli.live import WatchView
 from craftsync.cli.output import reporting, say
 from craftsync.cli.terminal import shown
@@ -279,7 +279,7 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
     from craftsync.daemon.process import watch as watch_all
 
     manager, clock = ServiceManager(os.environ), SystemClock()
-    terminal.configure(as_json=flags["log_json"], quiet=flags["quiet"])
+    log.configure(as_json=flags["log_json"], quiet=flags["quiet"])
     words, stats = common.words_of(flags, pair), read(flags, "stats", parse_seconds)
     on_terminal = os.isatty(_STDERR) and not any(flags[name] for name in ("json", "quiet"))
     view = WatchView(clock, every=stats, on_terminal=on_terminal and not flags["log_json"])
@@ -358,7 +358,7 @@ def _listening(flags: dict[str, Any], view: WatchView) -> Iterator[MakeListener]
         with reporting("watch", {**flags, "quiet": True, "stats": None}) as output:
             yield lambda pair: partial(output.on_event, place=_place_of(pair))
     else:
-        with terminal.to_file(flags["log_file"], as_json=flags["log_json"]), view:
+        with log.to_file(flags["log_file"], as_json=flags["log_json"]), view:
             yield view.listener
 
 

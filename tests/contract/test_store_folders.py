@@ -9,7 +9,7 @@ import pytest
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.stores.base import Store
 from craftsync.stores.s3 import S3Store
-from craftsync.stores.s3.listing import Range
+from craftsync.stores.s3.shares import Share
 from tests.contract.conftest import OpenS3
 from tests.contract.test_store_contract import content_of, kept_of, put
 from tests.support.servers import S3Server
@@ -49,7 +49,7 @@ def test_list_folder_on_s3_reads_only_its_own_level(moto_server: S3Server, open_
     for number in range(60):
         put(store, f"deep/{number:02}")
     put(store, "top")
-    fetched = list(store._listing()._pages("", Range(), own=True, one_level=True))
+    fetched = list(store._listing()._pages("", Share(), own=True, one_level=True))
     assert len(fetched) == 1
     assert len(level(store, "deep")) == 60  # More than a page.
 
