@@ -145,7 +145,7 @@ class Migrating(World):
         if _shown(self.source) != self._unread:
             raise Wrong(f"the source changed in {what}")
         contents = self.all_contents()
-        if lost := self._contents - contents:
+        if lost := self._contents - contents - set(self.source.contents().values()):
             raise Wrong(f"lost in {what}: {sorted(lost)}")
         if torn := set(_shown(self.store).values()) - self._written:
             raise Wrong(f"torn: the target shows {sorted(torn)}")
