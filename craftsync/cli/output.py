@@ -109,9 +109,9 @@ def say_issue(event: Event) -> None:
         say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
 
 
-def counted(count: int, one: str) -> str:
-    """Return a count with its noun: `1 conflict`, `2 conflicts`."""
-    return f"{count} {one}{'' if count == 1 else 's'}"
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: `1 conflict`, `2 conflicts`; `many` is a plural that adds no s."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def holdings_shown(trash: Mapping[str, Any]) -> str:
@@ -353,10 +353,11 @@ def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[Outcomes]:
 
 def sentence(report: Report, *, stopped: bool = False) -> str:
     """Return the outcome of a run in one line for people; of one that was `stopped`, what it did until then."""
+    other_side = "target" if report.command == "migrate" else "store"
     changes = [
         ("upload", "uploaded", "", report.uploaded, report.bytes_uploaded),
         ("download", "downloaded", "", report.downloaded, report.bytes_downloaded),
-        ("delete", "deleted", " in the store", report.deleted_remote, 0),
+        ("delete", "deleted", f" in the {other_side}", report.deleted_remote, 0),
         ("delete", "deleted", " in the folder", report.deleted_local, 0),
         ("move", "moved", "", report.moved, 0),
         ("copy", "copied", "", report.copied, 0),

@@ -436,7 +436,7 @@ def _lines_of(memory: dict[str, Any] | None) -> Iterator[str]:
         return
     size = size_shown(memory["bytes"])
     yield f"last synced state: {counted(memory['files'], 'file')} ({size})"
-    yield f"history: {memory['history']} entries"
+    yield f"history: {counted(memory['history'], 'entry', 'entries')}"
     yield f"held deletes: {memory['held']}, neither approved nor rejected"
     yield f"unresolved conflicts: {memory['conflicts']}; the conflict copies stay, as files"
     if memory["kept"]:

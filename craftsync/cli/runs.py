@@ -139,12 +139,15 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
 
     from craftsync.migrate import command
 
+    legend = [_LEGEND] if sys.stdout.isatty() else []
     with reporting("check", flags) as output:
 
         def on_line(symbol: str, path: str) -> None:
             output.on_line(symbol)
             if symbol == "=" and not flags["verbose"]:
                 return
+            if legend and not flags["json"] and not flags["quiet"]:
+                say(legend.pop())
             if flags["json"]:
                 say_json({"type": "check", "symbol": symbol, "path": path})
             elif not flags["quiet"]:
@@ -157,6 +160,12 @@ def check(pair: tuple[str, ...], **flags: Any) -> int:
         if compare is runs.check:
             say_which(opening.resolve(words, asked), words, flags)
         return output.finish(compare(words, asked, on_line))
+
+
+_LEGEND = (
+    "+ only in the folder (or the first store)   - only in the store (or the second)\n"
+    "* different   ! could not be read"
+)
 
 
 @click.command(cls=common.Command)
@@ -400,13 +409,15 @@ def _say_more(report: MigrationReport, rate: float) -> None:
     """Say what only a migration has to say."""
     if report.dry_run:
         say(
-            f"to copy: {counted(report.copied, 'object')}, {size_shown(report.bytes_copied)},"
+            # What may be equal is compared only when it is copied.
+            f"to copy: at most {counted(report.copied, 'object')}, {size_shown(report.bytes_copied)},"
             f" about {report.requests} requests;"
             f" at {size_shown(int(rate))}/s {_time_shown(report.bytes_copied / rate)}"
         )
         return
+    done = "copied or found equal" if report.adopted else "copied"
     for how, count in sorted(report.verified.items()):
-        say(f"{count} copied; {_VERIFIED.get(how, f'verified by {how}')}")
+        say(f"{count} {done}; {_VERIFIED.get(how, f'verified by {how}')}")
     if report.held:
         say("held deletes: review what they name, then run again with --force-delete")
     if report.manifest is not None:

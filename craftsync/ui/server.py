@@ -76,6 +76,10 @@ def serve(
 def _application(workspace: Workspace) -> ASGIApp:
     """Return the page, every route of it registered."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    # An address that does not exist is the browser's affair, not a warning on the terminal.
+    logging.getLogger("nicegui").addFilter(
+        lambda record: not record.getMessage().endswith(" not found")
+    )
     pages.register(app, workspace)
     ui.run_with(
         app,

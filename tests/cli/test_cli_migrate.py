@@ -13,6 +13,7 @@ import craftsync as package
 from craftsync.errors import UsageError
 from tests.support.cli import Craftsync, until
 from tests.support.serving import serving
+from tests.support.terminal import on_a_terminal
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -41,10 +42,33 @@ def test_a_folder_is_copied_and_the_manifest_named(craftsync: Craftsync, source:
     assert len(manifest.read_text().splitlines()) == 2
 
 
+def test_migrate_counts_what_it_found_equal_and_names_the_target(
+    craftsync: Craftsync, source: Path
+) -> None:
+    craftsync.write("new/données.csv", "a,b\n")
+    copied = craftsync("migrate", "./old", "./new")
+    verified = [line for line in copied.lines if "copied or found equal; " in line]
+    assert "1 copied, 1 found equal" in copied.lines[0]
+    assert sum(int(line.split()[0]) for line in verified) == 2
+    (source / "données.csv").unlink()
+    gone = craftsync("migrate", "--delete", "./old", "./new")
+    assert "1 deleted in the target" in gone.lines[0]
+
+
+def test_check_explains_its_symbols_on_a_terminal(craftsync: Craftsync, source: Path) -> None:
+    craftsync.write("new/other.csv")
+    with on_a_terminal(craftsync, 100, "check", "./old", "./new") as terminal:
+        terminal.until("- only in the store (or the second)")
+        assert terminal.end() == 1
+    assert "only in the store" not in craftsync("check", "./old", "./new").text
+
+
 def test_migrate_dry_run_estimates_the_transfer(craftsync: Craftsync, source: Path) -> None:
     run = craftsync("migrate", "-n", "--bandwidth", "1K", "./old", "./new")
     assert run.code == 0
-    assert run.lines[-1] == "to copy: 2 objects, 4.9 KiB, about 4 requests; at 1.0 KiB/s 4.9 s"
+    assert (
+        run.lines[-1] == "to copy: at most 2 objects, 4.9 KiB, about 4 requests; at 1.0 KiB/s 4.9 s"
+    )
     assert not (craftsync.folder / "new").exists()
 
 

@@ -137,7 +137,7 @@ def test_purge_keeps_recent_versions_by_default(in_step: Craftsync) -> None:
     pair = ["--root", "root", "--store", "./store"]
     assert in_step("trash", "purge", *pair).text == "0 versions removed\n"
     assert len(in_step("trash", "list", *pair).lines) == 1 + 1
-    assert in_step("trash", "purge", "--older-than", "0", *pair).text == "1 versions removed\n"
+    assert in_step("trash", "purge", "--older-than", "0", *pair).text == "1 version removed\n"
     assert in_step("trash", "list", *pair).text == "The trash is empty.\n"
 
 
