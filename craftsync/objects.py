@@ -76,6 +76,8 @@ class Outcome(NamedTuple):
     error: CraftsyncError | None = None
     copied: bool = False
     """Its copy is at the target, and it itself stayed: removing it failed, or a stop came before."""
+    stamp: str = ""
+    """Where it is in the trash of its store; empty if it is not, or the bucket keeps it as a version."""
 
 
 Outcomes = Generator[Outcome, None, None]
@@ -87,9 +89,8 @@ def listing(
 ) -> Iterator[Entry]:
     """Yield what is directly in a folder ("" is the whole store), in the store's order.
 
-    Of a bucket this is one request per thousand names, however much is below
-    the folders. A folder that is not there has nothing in it. `on_skipped` hears
-    of the keys that no folder can hold.
+    Of a bucket this is one request per thousand names, however much is below the folders. A folder that
+    is not there has nothing in it. `on_skipped` hears of the keys that no folder can hold.
     """
     with builtin_kinds():
         for entry in store.opened().list_folder(folder.strip("/")):
@@ -161,8 +162,7 @@ def copy(
 ) -> None:
     """Copy an object to a path of the same or another store, with all that belongs to it where both keep it.
 
-    Raises `ObjectNotFound`, and without `overwrite` `PreconditionFailed` where
-    something is at the target already.
+    Raises `ObjectNotFound`, and without `overwrite` `PreconditionFailed` where something is there.
     """
     _only(copy_each(source, target, [(path, target_path)], overwrite=overwrite, on_bytes=on_bytes))
 
@@ -244,7 +244,9 @@ def remove_each(
 ) -> Outcomes:
     """Remove several objects, a few at once; outcomes and errors are as in `copy_each`."""
     removing = _Copying(store, store, True, on_bytes)
-    yield from removing.each(((path, "") for path in paths), removing.removed)
+    stamp = "" if removing.source.features.keeps_versions else removing.keep
+    for outcome in removing.each(((path, "") for path in paths), removing.removed):
+        yield outcome if outcome.error else outcome._replace(stamp=stamp)
     removing.source.barrier()
 
 
@@ -309,7 +311,6 @@ def download_each(
 
     With `make_folders` the folders that it lies in are made if need be, with `remove`, each is then removed from the store, unless it has changed since.
     """
-    opened = source.opened()
 
     def download(found: RemoteObject, file: str) -> int:
         if make_folders:
@@ -328,7 +329,7 @@ def download_each(
                 outcome = outcome._replace(copied=outcome.error is not None)
         return outcome
 
-    yield from at_once(pairs, act, opened)
+    yield from at_once(pairs, act, source.opened())
 
 
 def _transferred(act: Callable[[Any, str], int], pair: tuple[Any, str]) -> Outcome:
@@ -371,7 +372,7 @@ class _Copying:
         self.target = self.source
         if target.location != source.location:
             self.target = target.opened_to_change(create=True)
-        self._keep = moment()
+        self.keep = moment()
         self._overwrite = overwrite
         self._on_bytes = on_bytes or (lambda size: None)
         self._pace = Counted(self._on_bytes)
@@ -435,7 +436,7 @@ class _Copying:
         """Remove an object of the source; what has been moved within its store is not kept twice."""
         if is_own(found.path):
             raise PathRefused(f"{found.path} cannot be removed: it is craftsync's own.")
-        keep = None if path and self.source is self.target else self._keep
+        keep = None if path and self.source is self.target else self.keep
         try:
             self.source.delete(found.path, expect=found, keep=keep)
         except PreconditionFailed as error:
@@ -448,22 +449,22 @@ class _Copying:
     def _note(self, store: DataStore, opened: Store, gone: RemoteObject) -> None:
         """Note what went to the trash; a bucket's own versions are not in it."""
         if not opened.features.keeps_versions:
-            store.note([KeptVersion("store", self._keep, gone.path, gone.size)])
+            store.note([KeptVersion("store", self.keep, gone.path, gone.size)])
 
     def _copy(self, found: RemoteObject, path: str, expect: Expect) -> None:
         if self.source is self.target:
-            self.target.copy(found, path, expect=expect, operation=token_hex(16), keep=self._keep)
+            self.target.copy(found, path, expect=expect, operation=token_hex(16), keep=self.keep)
             self._on_bytes(found.size)
         elif _are_near(self.source, self.target):
             origin = self.source.features.origin
             assert origin is not None
-            self.target.copy_from(origin, found, expect=expect, keep=self._keep, target=path)
+            self.target.copy_from(origin, found, expect=expect, keep=self.keep, target=path)
             self._on_bytes(found.size)
         elif found.size <= WHOLE:
             with self._memory.taken(found.size):
                 content, reader = read_whole(self.source, found, self._unlimited, self._pace)
                 write = self._properties.writer(found, reader)
-                write(path, content, expect=expect, operation=token_hex(16), keep=self._keep)
+                write(path, content, expect=expect, operation=token_hex(16), keep=self.keep)
         else:
             with self._memory.taken(LARGE_SHARE):
                 self._send_in_parts(found, path, expect)
@@ -474,7 +475,7 @@ class _Copying:
             raise PathBusy(f"{found.path} has changed since it was listed.", remedy="Try again.")
         stream = Stream(self.source, known, self._unlimited, self._pace, hash_parts=False)
         write = self._properties.writer(found)
-        write(path, stream, expect=expect, operation=token_hex(16), keep=self._keep)
+        write(path, stream, expect=expect, operation=token_hex(16), keep=self.keep)
         stream.verify()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import threading
 import urllib.request
@@ -146,6 +147,27 @@ def test_a_whole_store_is_never_removed(stores: Stores) -> None:
     assert stores.paths("directory") == []
     trash = stores.call.folder / "store/.craftsync/trash"
     assert len([file for file in trash.rglob("*") if file.is_file()]) == len(NAMES)
+
+
+def test_rm_prints_a_command_that_brings_back(stores: Stores) -> None:
+    stores.fill("s3")
+    stores.fill("directory")
+    stores.call.config.write_text("")
+    for root in (f"s3://{stores.bucket}/deep", "./store"):
+        for words in (
+            ("rm", f"{root}/models/b.csv", "--store", root),
+            ("rm", root, "models/b.csv"),
+            ("rm", "-r", f"{root}/models", "--store", root),
+        ):
+            before = stores("ls", "-R", root).text
+            run = stores(*words)
+            assert run.code == 0
+            assert stores("ls", "-R", root).text != before
+            (command,) = (line for line in run.err.splitlines() if line.startswith("Get it back: "))
+            back = stores(*shlex.split(command.removeprefix("Get it back: "))[1:])
+            assert back.code == 0, back.err
+            names = [line.split()[-1] for line in stores("ls", "-R", root).lines]
+            assert names == [line.split()[-1] for line in before.splitlines()]
 
 
 def test_a_change_without_a_known_store_is_refused(craftsync: Craftsync) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import click
@@ -27,7 +29,7 @@ from craftsync.cli.objects.transfers import (
     rules_of,
     target_of,
 )
-from craftsync.cli.output import counted, size_shown
+from craftsync.cli.output import counted, say, size_shown
 from craftsync.cli.terminal import told
 from craftsync.core.model import Kind, RemoteObject
 from craftsync.errors import UsageError
@@ -212,7 +214,18 @@ def transfer(
                 call.expect(1, items[0].size)
             outcomes = _done(source, items, target, call, moves=name == "mv", several=several)
             _each(outcomes, partial(call.done, source, target))
-        return call.end()
+        code = call.end()
+        if not (flags["json"] or flags["quiet"]):
+            _say_ways_back(call, flags)
+        return code
+
+
+def _say_ways_back(call: Call, flags: dict[str, Any]) -> None:
+    named = [(f"--{name}", flags[name]) for name in ("profile", "region") if flags[name]]
+    named += [("--endpoint-url", flags["endpoint_url"])] * bool(flags["endpoint_url"])
+    for each in call.in_trash:
+        line = shlex.join([*each.way_back(), *chain.from_iterable(named)])
+        say(f"Get it back: {line}", to_stderr=True)
 
 
 def _each(outcomes: Outcomes, report: Callable[[Outcome], None]) -> None:

@@ -211,6 +211,26 @@ class TransferEvent(ActionEvent):
         return {**super().as_json(), **({"target": self.target} if self.target else {})}
 
 
+class InTrash(NamedTuple):
+    """What one word of `rm` took away: one object, or where `path` is empty several."""
+
+    place: Place
+    stamp: str
+    path: str
+
+    def way_back(self) -> list[str]:
+        """Return the command that copies it back out of the trash."""
+        kept = joined(f"{OWN_FOLDER}/trash/{self.stamp}", self.path)
+        to = [self.place.named(kept), self.place.named(self.path)]
+        root = self.place.named("")
+        # An environment names its root itself.
+        known = not ("://" in root or places.is_path(root))
+        store = (
+            [] if known else ["--store", root if root.endswith("://") else root.rstrip("/") or "/"]
+        )
+        return ["craftsync", "cp", *([] if self.path else ["-r"]), *to, *store]
+
+
 class Call:
     """One call: prints what becomes of each item, and of all of them at the end where they are several."""
 
@@ -220,6 +240,7 @@ class Call:
         self._progress = _Progress(output)
         self._single = single
         self._began = time.monotonic()
+        self.in_trash: list[InTrash] = []
         self.on_bytes: OnBytes = self._progress.moved
 
     def planned(self, source: Source, item: Item, target: Target | None) -> None:
@@ -229,6 +250,8 @@ class Call:
     def done(self, source: Source, target: Target | None, outcome: Outcome) -> None:
         """Print what became of an item; what went wrong with the only one is raised."""
         self._progress.file()
+        if outcome.stamp and isinstance(source, Objects):
+            self._note_trash(source.place, outcome)
         if outcome.error is None or outcome.copied:
             self._say(
                 *(source, outcome.path, outcome.size, target, outcome.target, "done"),
@@ -240,6 +263,13 @@ class Call:
             raise outcome.error
         reason = f"{outcome.error} {outcome.error.remedy}".strip()
         self._output.on_event(IssueEvent(Issue.PROBLEM, source.label(outcome.path), reason))
+
+    def _note_trash(self, place: Place, outcome: Outcome) -> None:
+        last = self.in_trash[-1] if self.in_trash else None
+        if last and last.stamp == outcome.stamp:
+            self.in_trash[-1] = last._replace(path="")
+        else:
+            self.in_trash.append(InTrash(place, outcome.stamp, outcome.path))
 
     def skipped(self, path: str, reason: str) -> None:
         self._output.on_event(IssueEvent(Issue.SKIPPED, path, reason, by_design=True))
