@@ -35,6 +35,8 @@ def doctor(store: str | None, **flags: Any) -> int:
     clock = SystemClock()
     began = clock.monotonic()
     found = []
+    printed: set[tuple[str, str]] = set()
+    repeated: Counter[str] = Counter()
     with reporting("doctor", {**flags, "quiet": True, "verbose": False}):
         for finding in examine(
             store,
@@ -43,16 +45,31 @@ def doctor(store: str | None, **flags: Any) -> int:
             access=pairs.access_of(asked),
         ):
             found.append(finding)
-            _say(finding, as_json=flags["json"])
+            if flags["json"]:
+                say_json(finding.as_json())
+            elif not _is_repeated(finding, printed, repeated):
+                _say(finding)
         code = exit_code_of(found)
+    if repeated:
+        where = ", ".join(f"{shown(label)} ({count})" for label, count in repeated.items())
+        say(f"{'':8} Warnings above that hold for others, too: {where}")
     _say_summary(found, code, round(clock.monotonic() - began, 3), as_json=flags["json"])
     return code
 
 
-def _say(finding: Finding, *, as_json: bool) -> None:
-    if as_json:
-        say_json(finding.as_json())
-        return
+def _is_repeated(finding: Finding, printed: set[tuple[str, str]], repeated: Counter[str]) -> bool:
+    """Return whether a warning was printed for another store or folder, and count it there."""
+    key = (finding.detail, finding.remedy)
+    if finding.level is not Level.WARNING:
+        return False
+    if key in printed:
+        repeated[finding.name.partition(": ")[0]] += 1
+        return True
+    printed.add(key)
+    return False
+
+
+def _say(finding: Finding) -> None:
     say(f"{finding.level:8} {shown(finding.name)}: {shown(finding.detail)}")
     if finding.remedy and finding.level is not Level.OK:
         say(f"{'':8} {shown(finding.remedy)}")

@@ -326,3 +326,15 @@ def test_server_that_cannot_list_uploads_is_no_fault(craftsync: Craftsync, statu
     found = findings(run)["s3://bucket: unfinished uploads"]
     assert (run.code, found["level"]) == (0, "note")
     assert code in found["detail"]
+
+
+def test_doctor_prints_a_warning_of_several_stores_once(craftsync: Craftsync) -> None:
+    craftsync.write("served/a")
+    with serving(craftsync.folder / "served") as server:
+        url = server.variables["CRAFT_AI_ENVIRONMENT_URL"]
+        control = server.variables["CRAFT_AI_CONTROL_URL"]
+        place = f"{{store: craft-ai, url: '{url}', control_url: '{control}'}}"
+        craftsync.config.write_text(f"environments:\n  one: {place}\n  two: {place}\n")
+        text = craftsync("doctor", **server.variables).text
+    assert text.count("just before an object is replaced is overwritten") == 1
+    assert "Warnings above that hold for others, too: two (" in text
