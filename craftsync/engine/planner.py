@@ -85,12 +85,16 @@ class Planner:
             triples = sieve.of(triples, self.state.leave_out) if sieve else triples
             triples = self.state.cut_off.noting(triples, is_unknown)
             back: list[str] = []
-            if self._may_release(whole=whole):
+            may_release = self._may_release(whole=whole)
+            if may_release:
+                self.state.held.begin_run()
                 triples = self._noting_back(triples, gone_here, gone_there, back)
             self._spool(self.decided(triples, gone_here, gone_there, planned))
             if self.left.is_folder:
                 self.state.plan.pair_moves(by_version=features.md5_versions)
             self.state.held.release(back)
+            if whole and may_release:
+                self.state.held.release_unmet(self.options.policy.mode, is_unknown)
             if whole:
                 self._end_intents_of_the_gone()
                 self.state.held.keep_planned(self.options.policy.mode, is_unknown)
@@ -241,6 +245,8 @@ class Planner:
         for triple in triples:
             path, local, _, remote = triple
             kind = self.state.held.kind(path)
+            if kind is not None:
+                self.state.held.met(path)
             if kind is Kind.UPLOAD:
                 gone = (
                     local is None and path not in gone_here,

@@ -131,6 +131,23 @@ class Held:
             last = page[-1][0]
             self.release(path for (path,) in page if not is_unknown(path))
 
+    def begin_run(self) -> None:
+        """Forget which held paths the last run met."""
+        self._db.execute("CREATE TEMP TABLE IF NOT EXISTS held_met (path TEXT PRIMARY KEY)")
+        self._db.execute("DELETE FROM held_met")
+
+    def met(self, path: str) -> None:
+        """Note that a run met a held path: on a side, or in the baseline."""
+        self._db.execute("INSERT OR IGNORE INTO held_met VALUES (?)", (path,))
+
+    def release_unmet(self, mode: Mode, is_unknown: Callable[[str], bool]) -> None:
+        """Release deletes of other modes whose path a complete run met nowhere: nothing is left to delete."""
+        rows = self._db.execute(
+            "SELECT path FROM held WHERE mode <> ? AND path NOT IN (SELECT path FROM held_met)",
+            (mode,),
+        ).fetchall()
+        self.release(path for (path,) in rows if not is_unknown(path))
+
     def standing(self, kind: Kind, limit: DeleteLimit) -> str | None:
         """Return why deletes of a kind are held already under this limit; `None` if none are.
 

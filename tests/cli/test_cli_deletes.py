@@ -164,6 +164,20 @@ def test_deletes_of_a_mirror_are_carried_out_and_undone_as_well(craftsync: Craft
     assert set(craftsync.files("store")) == {"kept", "old/00"}
 
 
+def test_deletes_held_by_a_push_end_where_both_sides_lost_the_path(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.write("data/stays", "x")
+    for name in NAMES:
+        craftsync.write(f"store/{name}", name)
+    push = craftsync("push", "data", "./store", "--delete")
+    assert push.code == 7
+    for name in NAMES:
+        (craftsync.folder / "store" / name).unlink()
+    assert craftsync("sync", "data", "./store").code == 0
+    assert craftsync("deletes", "list", "--root", "data", "--store", "./store", "--json").json == []
+
+
 @pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", ".", "a\udcff"])
 def test_approving_a_path_that_is_not_held_fails(held: Craftsync, path: str) -> None:
     run = held("deletes", "approve", "old/00", path)

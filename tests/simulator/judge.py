@@ -134,11 +134,10 @@ class Judge:
         """
         replaced = self._at.get((side, path))
         version = None if content is None else self._latest(path, content)
-        is_absent = path not in self.shown[side]
         if (
             version is None
             or (replaced is not None and version in self._before(replaced))
-            or (is_absent and any(version in seen for seen in self._seen))
+            or any(version in seen for seen in self._seen)
         ):
             version = self._new(path, content, *({replaced, version} - {None}))
             for other, shown in self.shown.items():
