@@ -93,11 +93,9 @@ class Planner:
             if self.left.is_folder:
                 self.state.plan.pair_moves(by_version=features.md5_versions)
             self.state.held.release(back)
-            if whole and may_release:
-                self.state.held.release_unmet(self.options.policy.mode, is_unknown)
             if whole:
                 self._end_intents_of_the_gone()
-                self.state.held.keep_planned(self.options.policy.mode, is_unknown)
+                self._release_held(is_unknown, of_other_modes=may_release)
                 self.state.cut_off.note_unmet(is_unknown)
             self.state.events.add(self.state.cut_off.went(self.now_ns), self.options.delete_limit)
             if not self.options.force_delete:
@@ -237,6 +235,12 @@ class Planner:
         """
         held = self.state.held
         return held.has_other(self.options.policy.mode) if whole else held.count() > 0
+
+    def _release_held(self, is_unknown: Callable[[str], bool], *, of_other_modes: bool) -> None:
+        """After a complete run, release the held deletes that nothing is left of."""
+        self.state.held.keep_planned(self.options.policy.mode, is_unknown)
+        if of_other_modes:
+            self.state.held.release_unmet(self.options.policy.mode, is_unknown)
 
     def _noting_back(
         self, triples: Iterable[Triple], gone_here: Unknown, gone_there: Unknown, back: list[str]

@@ -149,9 +149,7 @@ class World:
         self._fails: list[Fail] = []
         self._at = self._requests = 0
         self._running: Client | None = None
-        self._has_listed = False
-        """The run under way has had a listing."""
-        self._dead = self._cut = False
+        self._dead = self._cut = self._has_listed = False
         self._contents: set[bytes] = set()
         self._given_up: set[bytes] = set()
         """Contents whose last copy a person replaced or removed."""
