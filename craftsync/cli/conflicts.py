@@ -163,8 +163,16 @@ def resolve(
         if not files:
             output.say(_NONE)
         elif output.done and keep != "both" and not flags["dry_run"]:
-            output.say("The other versions are in the trash: craftsync trash list")
+            output.say(f"The other versions are in the trash: craftsync trash list{place.naming}")
     return output.exit_code
+
+
+_VERSION = {
+    "local": "the folder's version",
+    "remote": "the store's version",
+    "both": "both versions",
+    "newer": "the newer version",
+}
 
 
 def _say_resolved(output: Outcomes, one: Resolved, keep: str) -> None:
@@ -172,7 +180,7 @@ def _say_resolved(output: Outcomes, one: Resolved, keep: str) -> None:
         output.left(one.status, one.path, f"not resolved: {shown(one.path)}", one.reason)
         return
     kept = ", ".join(map(shown, one.stays)) or "nothing; the file itself was deleted before"
-    verb = "would keep" if one.status == "planned" else "kept"
+    verb = f"would keep {_VERSION[keep]}" if one.status == "planned" else "kept"
     facts = {"action": "resolve", "path": one.path, "size": one.size}
     output.did(one.status, f"{verb}: {kept}", {**facts, "keep": keep, "stays": list(one.stays)})
 
@@ -184,6 +192,8 @@ class _Place(NamedTuple):
     rules: IgnoreRules
     wanted: Selection
     kept: Outside
+    naming: str
+    """The flags that name the linked folder in commands to copy."""
 
 
 @contextmanager
@@ -196,7 +206,7 @@ def _opened(paths: Sequence[str], flags: dict[str, Any]) -> Iterator[_Place]:
         root.reserve = pair.reserve
         rules = IgnoreRules(root, include=settings.include, exclude=settings.exclude)
         kept = Outside(pairs.state_dir_of(asked), os.path.realpath(root.path))
-        yield _Place(root, rules, Selection(inside or ()), kept)
+        yield _Place(root, rules, Selection(inside or ()), kept, common.naming(words))
 
 
 def _found(place: _Place, since: str | None = None) -> list[Conflict]:
@@ -209,7 +219,7 @@ def _found(place: _Place, since: str | None = None) -> list[Conflict]:
         if word != "." and not any(conflict.is_meant(word) for conflict in found):
             raise UsageError(
                 f"No conflict copy of {word}{f' since {since}' if since else ''}.",
-                remedy="Run craftsync conflicts list to see them all.",
+                remedy=f"Run craftsync conflicts list{place.naming} to see them all.",
             )
     return found
 

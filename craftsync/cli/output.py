@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from logging import Logger
 from threading import Lock
 from typing import Any, Protocol
@@ -180,10 +181,14 @@ class TextLines:
     def __init__(self, *, quiet: bool, actions: bool) -> None:
         self._quiet = quiet
         self._actions = actions
+        self.naming = ""
+        """The flags that name the linked folder in commands to copy."""
 
     def event(
         self, event: ActionEvent | IssueEvent | HeldEvent, place: Mapping[str, Any] | None = None
     ) -> None:
+        if isinstance(event, HeldEvent) and event.remedy.endswith(" list"):
+            event = replace(event, remedy=f"{event.remedy}{self.naming}")
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
             say(f"{shown(event.line)} ({size_shown(event.size)})")
@@ -194,7 +199,7 @@ class TextLines:
         if not self._quiet:
             say(sentence(report))
         if report.in_conflict and report.command in _REMEMBERED and not report.dry_run:
-            say("See craftsync conflicts list", to_stderr=True)
+            say(f"See craftsync conflicts list{self.naming}", to_stderr=True)
 
     def failure(self, report: Report, error: BaseException) -> None:
         """Say what was done before a stop; any other error speaks for itself."""
@@ -216,6 +221,11 @@ class Output:
         self._so_far = so_far
         self._file = file
         self._note = listener(so_far.command, file) if file else None
+
+    def names(self, flags: str) -> None:
+        """Have the commands that are printed name the linked folder by these flags, see `params.naming`."""
+        if isinstance(self._lines, TextLines):
+            self._lines.naming = flags
 
     def on_event(self, event: Event, place: Mapping[str, Any] | None = None) -> None:
         """Take in an event of a run; `place` says which linked folder it belongs to, where there are several."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -198,6 +199,12 @@ def words_of(flags: Mapping[str, Any], typed: Sequence[str] = ()) -> Sequence[st
     if folder is not None:
         return [folder]
     return [] if root is None else [root, store]
+
+
+def naming(words: Sequence[str]) -> str:
+    """Return the flags, after a space, by which any command names the same linked folder; none for no words."""
+    flags = ("--folder",) if len(words) == 1 else ("--root", "--store")
+    return "".join(f" {flag} {shlex.quote(word)}" for flag, word in zip(flags, words, strict=False))
 
 
 def _is_typed(flag: str) -> bool:

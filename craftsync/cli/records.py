@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,9 +28,10 @@ from craftsync.cli.output import (
 )
 from craftsync.cli.terminal import shown
 from craftsync.clock import iso
+from craftsync.config import file as configuration
 from craftsync.config import pairs, places
-from craftsync.config.options import PairOptions
-from craftsync.core.model import OWN_FOLDER, BaselineRow, LocalFile, RemoteObject
+from craftsync.config.options import PairOptions, RunOptions
+from craftsync.core.model import OWN_FOLDER, BaselineRow, Kind, LocalFile, RemoteObject
 from craftsync.errors import LockedError, StateError, UsageError
 
 if TYPE_CHECKING:
@@ -109,9 +111,31 @@ def why(path: str, mode: str | None, **flags: Any) -> None:
         held = found.unread if side == "root" and found.unread else _in_words(seen)
         say(f"  {names[side]}: {shown(held)}")
     if found.ignored_by:
-        say(f"  ignored, because of {found.ignored_by}")
-    else:
-        say(f"  {found.decision or 'nothing to do'}: {found.rule}")
+        say(f"  ignored, because of {shown(_source_of(found.ignored_by, pair, asked))}")
+        return
+    if found.conflict:
+        original, copy = map(shown, found.conflict)
+        settle = (
+            f"craftsync conflicts resolve {shlex.quote(found.conflict[0])}{common.naming(words)}"
+        )
+        say(f"  in conflict: {original} has the folder's version, {copy} the store's")
+        say(f"  settle it: {settle} --keep local|remote|both|newer")
+    if found.decision or not found.conflict:
+        say(f"  {_will_happen(found.decision)}: {found.rule}")
+
+
+def _will_happen(kind: Kind | None) -> str:
+    both = "compare the contents; keep both if they differ, or as --conflict says"
+    return both if kind is Kind.RECONCILE else str(kind or "nothing to do")
+
+
+def _source_of(ignored_by: str, pair: pairs.Pair, asked: RunOptions) -> str:
+    """Return a pattern and where it stands."""
+    pattern = ignored_by.removesuffix(" (--exclude)")
+    if pattern in {ignored_by, *(asked.get("exclude") or ())} or not pair.folder:
+        return ignored_by
+    file = asked.get("config") or configuration.default_file()
+    return f"{pattern} (folders.{pair.folder}.exclude in {file})"
 
 
 Seen = LocalFile | RemoteObject | BaselineRow | None

@@ -34,7 +34,6 @@ from craftsync.core.model import Kind
 from craftsync.engine import planfile
 from craftsync.engine.report import COUNTERS, ActionEvent, Issue, IssueEvent, Report
 from craftsync.errors import UsageError
-from craftsync.local.written import written
 
 if TYPE_CHECKING:
     from craftsync.migrate.options import MigrationReport
@@ -55,6 +54,7 @@ def _run(command: str, pair: tuple[str, ...], flags: dict[str, Any]) -> int:
     with reporting(command, flags) as output:
         asked = common.asked_of(flags)
         words = common.words_of(flags, pair)
+        output.names(common.naming(words))
         if len(words) < _ROOT_AND_STORE:
             say_which(opening.resolve(words, asked), words, flags)
         asked["on_event"] = output.on_event
@@ -293,6 +293,8 @@ def _written(file: str) -> Iterator[TextIO]:
     if file == "-":
         yield sys.stdout
         return
+    from craftsync.local.written import written
+
     try:
         with written(Path(file)) as stream:
             yield stream

@@ -114,7 +114,8 @@ def _checked(name: str, config: Config) -> str:
         known = ", ".join(config.folders) or "none; no configuration exists"
         raise UsageError(
             f"{name!r} is not a folder of the configuration (known: {known}).",
-            remedy=f"{nearest(name, config.folders)}For a folder that is not in it, give ROOT STORE.",
+            remedy=f"{nearest(name, config.folders)}"
+            "For a folder that is not in it, give --root ROOT --store STORE.",
         )
     return name
 
@@ -123,12 +124,13 @@ def _only_folder(config: Config) -> str:
     if not config.folders:
         raise UsageError(
             "No folder given, and none is configured.",
-            remedy="Give ROOT STORE, or put a folder into the configuration with craftsync init.",
+            remedy="Give --root ROOT --store STORE, or put a folder into the configuration with craftsync init.",
         )
     if len(config.folders) > 1:
         known = ", ".join(config.folders)
         raise UsageError(
             f"It is not clear which folder is meant (in the configuration: {known}).",
-            remedy="Give ROOT STORE, or the name of a folder.",
+            remedy=f"Give {' or '.join(f'--folder {name}' for name in config.folders)},"
+            " or --root ROOT --store STORE for one that is not in it.",
         )
     return next(iter(config.folders))

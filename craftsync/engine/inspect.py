@@ -12,6 +12,7 @@ from typing import Any
 
 from craftsync import __version__
 from craftsync.clock import iso
+from craftsync.core.conflicts import conflict_original
 from craftsync.core.decide import decide
 from craftsync.core.filters import Filter, Now, Sieve
 from craftsync.core.merge import Triple, merge
@@ -111,6 +112,8 @@ class Explanation:
     ignored_by: str | None = None
     unread: str | None = None
     compared: bool = True
+    conflict: tuple[str, str] | None = None
+    """The file and its conflict copy, where the path is one of them."""
 
 
 def explain(
@@ -142,7 +145,18 @@ def explain(
     decision = decide(local, row, remote, policy)
     kind = decision.kind if decision else None
     rule = decision.rule if decision else _nothing(local, remote, policy)
-    return Explanation(path, local, row, remote, kind, rule, None)
+    conflict = _conflict_of(path, state)
+    if conflict and not decision and local and remote:
+        rule = f"{conflict[0]} has the folder's version, {conflict[1]} the store's"
+    return Explanation(path, local, row, remote, kind, rule, None, conflict=conflict)
+
+
+def _conflict_of(path: str, state: PairState) -> tuple[str, str] | None:
+    for copy in state.baseline.conflict_paths():
+        original = conflict_original(copy)
+        if original and path in (original, copy):
+            return original, copy
+    return None
 
 
 def _is_folder(path: str, store: Store) -> bool:

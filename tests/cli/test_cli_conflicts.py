@@ -149,7 +149,10 @@ def test_conflicts_of_folders_and_globs_are_resolved_at_once(
     disagree_as_well(split, "sub/b.txt")
     before = split.files("root")
     planned = split("conflicts", "resolve", *words, "--keep", "remote", "-n", *PAIR)
-    assert (planned.code, planned.lines) == (0, ["would keep: sub/a.txt", "would keep: sub/b.txt"])
+    assert (planned.code, planned.lines) == (
+        0,
+        ["would keep the store's version: sub/a.txt", "would keep the store's version: sub/b.txt"],
+    )
     assert split.files("root") == before
     run = split("conflicts", "resolve", *words, "--keep", "remote", "--json", *PAIR)
     assert (run.code, run.summary["command"], run.summary["problems"]) == (0, "resolve", 0)
@@ -247,7 +250,8 @@ def test_every_command_exits_with_4_as_long_as_a_conflict_waits(craftsync: Craft
         assert (command, run.code) == (command, 4)
         assert (run.summary["conflicts"], run.summary["exit_code"]) == (1, 4)
     assert craftsync("sync", "-n", *pair).code == 4
-    assert "See craftsync conflicts list" in craftsync("push", *pair).err
+    see = "See craftsync conflicts list --root root --store ./store"
+    assert see in craftsync("push", *pair).err.splitlines()
     root = str(craftsync.folder / "root")
     where = ("--root", root, "--store", "./store")
     assert craftsync("conflicts", "list", *where).code == 4

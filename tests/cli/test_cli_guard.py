@@ -107,7 +107,8 @@ def test_held_deletes_print_one_line_and_one_json_line_per_path(
     run = craftsync("sync", "data", "./store")
     (line,) = [line for line in run.err.splitlines() if "held" in line]
     assert line == (
-        "40 deletes in the store held: the folder is suddenly empty. Review: craftsync deletes list"
+        "40 deletes in the store held: the folder is suddenly empty."
+        " Review: craftsync deletes list --root data --store ./store"
     )
     lines = craftsync("sync", "--json", "data", "./store").json
     held = [line for line in lines if line["type"] == "held"]

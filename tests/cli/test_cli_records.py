@@ -112,6 +112,35 @@ def test_why_names_both_sides_and_the_rule(in_step: Craftsync) -> None:
     assert told["rule"]
 
 
+def test_why_names_the_file_and_key_of_a_pattern_in_the_configuration(
+    craftsync: Craftsync,
+) -> None:
+    craftsync.config.write_text(
+        f"environments: {{store: {{store: directory, path: {craftsync.folder}/store}}}}\n"
+        f"folders: {{data: {{root: {craftsync.folder}/data, environment: store,"
+        " exclude: ['*.tmp']}}\n"
+    )
+    craftsync.write("data/x.tmp")
+    craftsync.write("data/a")
+    assert craftsync("sync").code == 0
+    said = craftsync("why", "--folder", "data", "x.tmp").text
+    assert f"*.tmp (folders.data.exclude in {craftsync.config})" in said
+
+
+def test_why_names_a_conflict_and_how_to_settle_it(in_step: Craftsync) -> None:
+    in_step.write("root/a.csv", "mine, and longer")
+    in_step.write("store/a.csv", "theirs")
+    pair = ("--root", "root", "--store", "./store")
+    said = in_step("why", "a.csv", *pair).text
+    assert "compare the contents; keep both if they differ" in said
+    assert in_step("sync", "root", "./store").code == 4
+    (copy,) = (path for path in in_step.files("root") if "conflict" in path)
+    for path in ("a.csv", copy):
+        said = in_step("why", path, *pair).text
+        assert f"in conflict: a.csv has the folder's version, {copy} the store's" in said
+        assert "craftsync conflicts resolve a.csv --root root --store ./store --keep " in said
+
+
 def test_why_names_the_pattern_that_leaves_a_path_out(in_step: Craftsync) -> None:
     in_step.write("root/.craftsyncignore", "*.tmp\n")
     in_step.write("root/x.tmp")

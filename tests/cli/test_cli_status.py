@@ -268,4 +268,4 @@ def test_status_without_arguments_shows_every_known_folder(
 
 def test_status_without_arguments_or_folders_is_an_error(craftsync: Craftsync) -> None:
     run = craftsync("status")
-    assert (run.code, "Give ROOT STORE" in run.err) == (2, True)
+    assert (run.code, "Give --root ROOT --store STORE" in run.err) == (2, True)

@@ -61,6 +61,9 @@ def test_run_outside_any_folder_lists_the_configured_ones(linked: Craftsync) -> 
     run = linked("sync")
     assert run.code == 2
     assert "(in the configuration: one, two)" in run.err
+    for command in ("trash list", "conflicts list", "deletes list", "history", "sync"):
+        run = linked(*command.split())
+        assert (run.code, "Give --folder one or --folder two, or --root" in run.err) == (2, True)
 
 
 def test_of_several_stores_of_the_folder_one_is_to_be_named(linked: Craftsync) -> None:
