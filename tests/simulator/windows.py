@@ -62,6 +62,8 @@ class TrashWatch:
         self._clock = clock
         self._since: dict[tuple[str, str], tuple[float, str, bytes]] = {}
         """By side and path: when it came, by whom, and what it is."""
+        self._there: dict[str, set[str]] = {}
+        """By side: what its trash held when it was seen last."""
         self._client = ""
         self._keep: float | None = None
 
@@ -81,6 +83,7 @@ class TrashWatch:
                 known = self._since.get((side, path))
                 if known is None or known[2] != content:
                     self._since[side, path] = self._clock.boottime(), self._client, content
+            self._there[side] = set(shown)
             left = set(shown.values())  # On its way out of the trash it has another name.
             for key, (_, _, content) in list(self._since.items()):
                 if key[0] == side and key[1] not in shown and content not in left:
@@ -88,7 +91,13 @@ class TrashWatch:
 
     def has_ended(self, content: bytes) -> bool:
         """Tell whether the retention of all versions with this content has ended, as far as this client may judge."""
-        held = [one for one in self._since.values() if one[2] == content]
+        known = [(key, one) for key, one in self._since.items() if one[2] == content]
+        # What another client removed from a trash before does not count.
+        held = [
+            one
+            for (side, path), one in known
+            if one[1] == self._client or path in self._there[side]
+        ]
         return bool(held) and all(
             by == self._client
             and self._keep is not None
