@@ -121,7 +121,7 @@ def holdings_shown(trash: Mapping[str, Any]) -> str:
         return ""
     count = counted(trash["files"], "version")
     suspended = f"; nothing is removed: {trash['suspended']}" if trash["suspended"] else ""
-    holds = f"{count} of this client, {size_shown(trash['bytes'])}"
+    holds = f"{count} put there by this machine, {size_shown(trash['bytes'])}"
     return f"{holds}, kept {_bounds_shown(trash)}{suspended}"
 
 
@@ -131,7 +131,7 @@ def _bounds_shown(trash: Mapping[str, Any]) -> str:
     most = trash.get("max_size")
     kept = [] if trash["keep"] == "forever" else [f"for {trash['keep']}"]
     kept += [] if most is None else [f"up to {size_shown(most)} in all"]
-    return ", ".join(kept) or "forever; bound it with `trash: {keep: 30d}`"
+    return ", ".join(kept) or "forever; to limit that, set `trash: {keep: 30d}`"
 
 
 _PROBLEMS = {"check": "not equal", "scrub": "damaged or unreadable"}

@@ -21,7 +21,7 @@ from craftsync.engine.review.retention import holdings_of
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
 
 _BOUND = (
-    "To bound it, put `trash: {keep: 30d}` into the configuration, or run craftsync trash purge."
+    "To limit it, put `trash: {keep: 30d}` into the configuration, or run craftsync trash purge."
 )
 _CLOCK = "It resumes by itself once the cause is gone. See craftsync status, and check the clock."
 
