@@ -451,3 +451,16 @@ def test_a_bucket_nobody_knows_is_read_and_changed_only_with_its_root(stores: St
     assert stores("cp", "./plain/y", f"{root}/y", "--store", root).code == 0
     assert stores("rm", "--store", root, f"{root}/a/b/c").code == 0
     assert stores("ls", "-R", f"{root}/.craftsync/trash").text.rstrip().endswith("/a/b/c")
+
+
+@pytest.mark.parametrize("command", ["cp", "mv"])
+def test_mistyped_environment_is_not_a_file_of_this_machine(stores: Stores, command: str) -> None:
+    stores.fill("directory")
+    run = stores(command, "directory:top", "directori:top")
+    assert run.code == 2
+    assert "'directori:top' is not an environment" in run.err
+    assert "Did you mean directory" in run.err
+    assert not (stores.call.folder / "directori:top").exists()
+    assert "top" in stores.paths("directory")
+    assert stores(command, "directory:top", "./directori:top").code == 0
+    assert (stores.call.folder / "directori:top").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections import deque
@@ -121,11 +122,19 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
 
 def _place_or_file(found: Lookup, word: str, *, change: bool) -> Place | None:
     """Return the place a word leads to; `None` for a file of this machine that lies in no store."""
-    if word in STANDARD_INPUT | STANDARD_OUTPUT or not found.names_store(word):
+    if word in STANDARD_INPUT | STANDARD_OUTPUT:
+        return None
+    if not found.names_store(word) and not _is_like_an_environment(word):
         return None
     if found.is_file(word):
         return None
     return found.place(word, change=change)
+
+
+def _is_like_an_environment(word: str) -> bool:
+    """Tell whether a word is a name and a colon; it is no file of such a name, unless that is there."""
+    name, colon, _ = word.partition(":")
+    return bool(colon) and "/" not in name and not os.path.lexists(word)
 
 
 def _copied_by_stream(words: Sequence[str], sources: list[Source], target: Place | None) -> bool:
