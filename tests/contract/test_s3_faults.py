@@ -14,6 +14,7 @@ from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
 from craftsync.errors import (
     ContentDamaged,
     CraftsyncError,
+    ObjectRefused,
     PathError,
     PreconditionFailed,
     StoreDenied,
@@ -645,7 +646,7 @@ REFUSALS = [
     (Answer(502, b"<html>Bad gateway</html>"), StoreUnavailable),
     (error(409, "ConditionalRequestConflict"), StoreUnavailable),
     (error(412, "PreconditionFailed"), PreconditionFailed),
-    (error(404, "NoSuchKey"), StoreError),
+    (error(404, "NoSuchKey"), ObjectRefused),
     (error(301, "PermanentRedirect", ("x-amz-bucket-region", "eu-west-3")), StoreError),
     (error(501, "NotImplemented"), NotSupported),
     (error(400, "InvalidArgument"), StoreError),

@@ -25,7 +25,7 @@ FIRST_GROUP = 300
 
 
 class SlowlyDurable(MemoryStore):
-    """Its first barrier ends only once objects are written that came after it."""
+    """Its first barrier after the identity's ends only once objects are written that came after it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,6 +33,7 @@ class SlowlyDurable(MemoryStore):
         self._begun = threading.Event()
         self._more = threading.Event()
         self._writes = 0
+        self._has_identity = False
 
     def write(self, path: str, *arguments: Any, **options: Any) -> RemoteObject:
         if self._begun.is_set():
@@ -44,9 +45,10 @@ class SlowlyDurable(MemoryStore):
         return super().write(path, *arguments, **options)
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        if not self._begun.is_set():
+        if self._has_identity and not self._begun.is_set():
             self._begun.set()
             self.went_on = blocking(partial(self._more.wait, TIMEOUT))
+        self._has_identity = True
         return super().barrier()
 
 
