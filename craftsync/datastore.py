@@ -13,7 +13,7 @@ import os
 import select
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -30,7 +30,7 @@ from craftsync.config.places import Location
 from craftsync.core.model import RemoteObject, Skipped
 from craftsync.core.paths import is_own, refusal
 from craftsync.core.retention import Reserve
-from craftsync.engine.identity import STORE_MARK
+from craftsync.engine.identity import read_id
 from craftsync.errors import (
     FileMissing,
     ObjectNotFound,
@@ -302,14 +302,8 @@ os.register_at_fork(after_in_child=_Opening.renew)
 
 def _learn(store: Store, state_dir: Path) -> None:
     known = dict(known_facts(state_dir, store.location, now_ns=SystemClock().now_ns()))
-    with suppress(ObjectNotFound):
-        if known and (text := known.get(_mark_of(store))):
-            store.prepare(text)
-
-
-def _mark_of(store: Store) -> str:
-    with store.read(STORE_MARK) as reader:
-        return b"".join(reader).decode("ascii", "replace")
+    if known and (text := known.get(read_id(store) or "")):
+        store.prepare(text)
 
 
 def information_of(entry: RemoteObject) -> ObjectInformation:

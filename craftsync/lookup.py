@@ -26,7 +26,7 @@ from craftsync.config.places import DirectoryLocation
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import folders_above
 from craftsync.datastore import DataStore
-from craftsync.engine.identity import STORE_MARK
+from craftsync.engine.identity import STORE_ID_FILE
 from craftsync.errors import (
     CraftsyncError,
     ObjectNotFound,
@@ -228,8 +228,8 @@ class Lookup:
         is_disk = isinstance(address.whole, DirectoryLocation)
         plain = Pattern(address.path).folder if is_pattern(address.path) else address.path
         for folder in [*filter(None, [plain]), *reversed([*folders_above(plain)]), ""]:
-            mark = joined(folder, STORE_MARK)
-            if os.path.isfile(f"/{mark}") if is_disk else self._has(address, mark):
+            file = joined(folder, STORE_ID_FILE)
+            if os.path.isfile(f"/{file}") if is_disk else self._has(address, file):
                 return folder
         return None
 

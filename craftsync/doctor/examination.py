@@ -16,7 +16,7 @@ from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location
 from craftsync.core.model import OWN_FOLDER
 from craftsync.doctor import checks, store
 from craftsync.doctor.report import Finding, examined, failed, note, ok, warning
-from craftsync.engine.identity import STORE_MARK
+from craftsync.engine.identity import STORE_ID_FILE
 from craftsync.engine.review.retention import holdings_of
 from craftsync.errors import ConfigError, CraftsyncError, UsageError
 
@@ -127,7 +127,7 @@ def _without_trace(location: Location) -> Iterator[None]:
         yield
     finally:
         # With an identity file, another process has started to use the store.
-        if not (location.path / STORE_MARK).exists():
+        if not (location.path / STORE_ID_FILE).exists():
             own = location.path / OWN_FOLDER
             (own / "commit-lock").unlink(missing_ok=True)
             for inner, _, _ in os.walk(own, topdown=False):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from craftsync.clock import Clock, iso
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
 from craftsync.doctor.report import Check, Finding, Level, note, ok, warning
-from craftsync.engine.identity import check_identity, mark_of
+from craftsync.engine.identity import check_identity, read_id
 from craftsync.errors import StoreDenied, StoreError, StoreUnavailable
 from craftsync.stores.base import Store, UnfinishedUpload
 from craftsync.stores.sources import BytesSource, tidied
@@ -125,7 +125,7 @@ PROMISES = (
 
 def _reachable(opened: OpenStore) -> Iterator[Finding]:
     began = opened.clock.monotonic()
-    identity = mark_of(opened.store)
+    identity = read_id(opened.store)
     milliseconds = 1000 * (opened.clock.monotonic() - began)
     if identity is not None:
         check_identity(identity, opened.store.location)

@@ -37,14 +37,14 @@ from craftsync.state.pair import FACTS_LAST_NS, PairState
 from craftsync.stores.base import Store
 from craftsync.stores.sources import BytesSource, workers
 
-ROOT_MARK = "root-id"
+ROOT_ID_FILE = "root-id"
 _GITIGNORE = ".gitignore"
-STORE_MARK = f"{OWN_FOLDER}/store-id"
+STORE_ID_FILE = f"{OWN_FOLDER}/store-id"
 _IDENTITY = re.compile("[0-9a-f]{32}")
 
 
-def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
-    """Check the root's mark against the database; with `mark`, set it on first use.
+def confirm_root(root: Folder, state: PairState, *, create: bool) -> None:
+    """Check the folder's identity file against the database; with `create`, write it on first use.
 
     Raises `RootError` when the folder is not the one it was.
     """
@@ -54,13 +54,13 @@ def confirm_root(root: Folder, state: PairState, *, mark: bool) -> None:
     if known == root.filesystem_identity() and found is not None:
         known = None  # It could not be written to when it was first seen, and has an identity file by now.
     if known is not None and found != known:
-        what = "lost its mark" if found is None else "is not the folder it was"
+        what = "lost its identity file" if found is None else "is not the folder it was"
         raise _another_root(root, what, state.database.path)
-    if mark and found is not None:
+    if create and found is not None:
         _ignored_by_git(root)
-    if known is None and mark:
+    if known is None and create:
         if found is None:
-            root.write_own_file(ROOT_MARK, uuid.uuid4().hex.encode())
+            root.write_own_file(ROOT_ID_FILE, uuid.uuid4().hex.encode())
             found = _identity_of(root, known)
             _ignored_by_git(root)
         if found is not None:
@@ -82,63 +82,79 @@ def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:
     `known` is what the database says it should be.
     """
     has_file = known is not None and not known.startswith("fs:")
-    if has_file and root.read_own_file(ROOT_MARK) is None:
-        raise _another_root(root, "lost its mark", database)
+    if has_file and root.read_own_file(ROOT_ID_FILE) is None:
+        raise _another_root(root, "lost its identity file", database)
 
 
 def _another_root(root: Folder, what: str, database: Path | None) -> RootError:
     return RootError(
-        f"the root {root.path} {what} ({OWN_FOLDER}/{ROOT_MARK})",
+        f"the folder {root.path} {what} ({OWN_FOLDER}/{ROOT_ID_FILE})",
         remedy="Is a disk not mounted? If this really is a new folder, drop what is remembered of"
         f" the old one ({database}) with craftsync forget: the next run then merges without"
         " deleting anything.",
     )
 
 
-class Mark(NamedTuple):
-    """What a store's identity file holds, and how the store described the file when it was read."""
+class StoreIdentity(NamedTuple):
+    """The id in a store's identity file, and how the store described the file when it was read."""
 
-    text: str
+    id: str
     description: str | None = None
     """`None` where that is not enough to know the file again."""
 
 
 def confirm_store(
-    store: Store, state: PairState, *, mark: bool, found: Future[Mark | None] | None = None
+    store: Store,
+    state: PairState,
+    *,
+    create: bool,
+    found: Future[StoreIdentity | None] | None = None,
 ) -> None:
-    """Check the store's mark against the database; with `mark`, set it on first use.
+    """Check the store's identity file against the database; with `create`, write it on first use.
 
-    `found` is the answer to `find_mark`, where that is asked already. A store that
-    may only be read stays without a mark. Raises `StoreChanged` when the store is
+    `found` is the result of `find_identity`, where that was begun already. A store
+    that may only be read stays without one. Raises `StoreChanged` when the store is
     not the one it was.
     """
-    there = find_mark(store, known_mark(state.database)) if found is None else found.result()
-    _confirm(store, state, there.text if there else None, mark=mark)
-    if there and there.description and there != known_mark(state.database):
-        state.database.put("store_mark", there.description)
+    there = (
+        find_identity(store, known_identity(state.database)) if found is None else found.result()
+    )
+    _confirm(store, state, there.id if there else None, create=create)
+    if there and there.description and there != known_identity(state.database):
+        state.database.put("store_id_file", there.description)
 
 
-def known_mark(database: Database) -> Mark | None:
-    """Return the mark of a known store as it was read last."""
+def known_identity(database: Database) -> StoreIdentity | None:
+    """Return the identity of a known store as it was read last."""
     known = database.get("store_id")
-    return None if known is None else Mark(known, database.get("store_mark"))
+    return None if known is None else StoreIdentity(known, database.get("store_id_file"))
 
 
-def find_mark(store: Store, known: Mark | None) -> Mark | None:
-    """Return the mark of a store, `None` where it has none.
+def find_identity(store: Store, known: StoreIdentity | None) -> StoreIdentity | None:
+    """Return the identity of a store, `None` where it has none.
 
     Where reading takes more requests than a stat, a file of the size and version
     that was read before is the one that was read.
     """
     if known and known.description and store.features.cheap_stats:
-        found = store.stat(STORE_MARK)
+        found = store.stat(STORE_ID_FILE)
         if found is not None and _description(found) == known.description:
             return known
+    return _read(store, STORE_ID_FILE)
+
+
+def read_id(store: Store, path: str = STORE_ID_FILE) -> str | None:
+    """Return the id in the identity file of a store, `None` where it has none."""
+    found = _read(store, path)
+    return found.id if found else None
+
+
+def _read(store: Store, path: str) -> StoreIdentity | None:
     try:
-        with store.read(STORE_MARK) as reader:
+        with store.read(path) as reader:
             text = _text(b"".join(reader))
             is_of_use = store.features.cheap_stats
-            return Mark(text, _description(reader.object) if is_of_use else None)
+            return StoreIdentity(text, _description(reader.object) if is_of_use else None)
     except ObjectNotFound:
         return None
 
@@ -169,42 +185,42 @@ def meeting_store(
     is_known = database.get("store_id") is not None
     is_to_be_tried = may_write and not is_learned(database, clock)
     if not store.features.host or (is_known and is_to_be_tried):
-        confirm_store(store, state, mark=may_write)
+        confirm_store(store, state, create=may_write)
         learn(store, database, clock, may_write=may_write)
         yield nothing
         return
     with workers(1, "identity", store) as pool:
-        found = pool.submit(find_mark, store, known_mark(database))
+        found = pool.submit(find_identity, store, known_identity(database))
         learn(store, database, clock, may_write=may_write)
         if may_write and not is_known:
-            found = pool.submit(_marked, store, found)
-        yield lambda: confirm_store(store, state, mark=False, found=found)
+            found = pool.submit(_with_identity, store, found)
+        yield lambda: confirm_store(store, state, create=False, found=found)
 
 
-def _marked(store: Store, found: Future[Mark | None]) -> Mark | None:
-    """Return the mark of a store; one that has none gets one, if it may be written to."""
+def _with_identity(store: Store, found: Future[StoreIdentity | None]) -> StoreIdentity | None:
+    """Return the identity of a store; one that has none gets one, if it may be written to."""
     there = found.result()
     if there is None:
         with contextlib.suppress(StoreDenied):
-            text = write_own_file(store)
-            return None if text is None else Mark(text)
+            written = write_identity(store)
+            return None if written is None else StoreIdentity(written)
     return there
 
 
-def _confirm(store: Store, state: PairState, found: str | None, *, mark: bool) -> None:
+def _confirm(store: Store, state: PairState, found: str | None, *, create: bool) -> None:
     known = state.database.get("store_id")
     if known is not None and found != known:
-        what = "lost its mark" if found is None else "is not the store it was"
+        what = "lost its identity file" if found is None else "is not the store it was"
         raise StoreChanged(
-            f"the store {store.location} {what} ({STORE_MARK})",
+            f"the store {store.location} {what} ({STORE_ID_FILE})",
             remedy="Check bucket, prefix and credentials. If it really is a new store, drop what is"
             f" remembered of the old one ({state.database.path}) with craftsync forget: the next"
             " run then merges without deleting anything.",
         )
     if known is None:
-        if found is None and mark:
+        if found is None and create:
             with contextlib.suppress(StoreDenied):
-                found = write_own_file(store)
+                found = write_identity(store)
         if found is not None:
             check_identity(found, store.location)
             state.database.put("store_id", found)
@@ -214,16 +230,16 @@ def check_identity(text: str, location: str) -> None:
     """Raise `StoreChanged` unless this is an identity, as craftsync makes them."""
     if not _IDENTITY.fullmatch(text):
         raise StoreChanged(
-            f"What {location} answers for {STORE_MARK} is not an identity.",
+            f"What {location} answers for {STORE_ID_FILE} is not an identity.",
             remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
         )
 
 
 def _identity_of(root: Folder, known: str | None) -> str | None:
     """Return what the identity file says; without one, what stands in for it where none can be written."""
-    mark = root.read_own_file(ROOT_MARK)
-    if mark is not None:
-        return _text(mark)
+    content = root.read_own_file(ROOT_ID_FILE)
+    if content is not None:
+        return _text(content)
     has_none = root.read_only or (known is not None and known.startswith("fs:"))
     return root.filesystem_identity() if has_none else None
 
@@ -233,27 +249,18 @@ def _text(content: bytes) -> str:
     return content.decode("ascii", "replace")
 
 
-def mark_of(store: Store, path: str = STORE_MARK) -> str | None:
-    """Return the id in the identity file of a store, `None` where it has none."""
-    try:
-        with store.read(path) as reader:
-            return _text(b"".join(reader))
-    except ObjectNotFound:
-        return None
-
-
-def write_own_file(store: Store) -> str | None:
+def write_identity(store: Store) -> str | None:
     """Put an identity file into a store that has none; return the id that is there by then.
 
     It survives a power cut: a store that lost it would count as another one.
     """
-    mark = uuid.uuid4().hex
+    new = uuid.uuid4().hex
     with contextlib.suppress(PreconditionFailed):
-        store.write(STORE_MARK, BytesSource(mark.encode()), expect=ABSENT, operation=mark)
+        store.write(STORE_ID_FILE, BytesSource(new.encode()), expect=ABSENT, operation=new)
         store.barrier()
         if store.features.conditional_create:
-            return mark
-    return mark_of(store)
+            return new
+    return read_id(store)
 
 
 def learn(store: Store, database: Database, clock: Clock, *, may_write: bool) -> str | None:

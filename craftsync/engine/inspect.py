@@ -69,7 +69,7 @@ def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
 def _wrong_with(root: str, state: PairState) -> str | None:
     try:
         with Folder.open(root) as folder:
-            confirm_root(folder, state, mark=False)
+            confirm_root(folder, state, create=False)
     except RootError as error:
         return f"{str(error).removesuffix('.')}. {error.remedy}".rstrip()
     return None

@@ -175,8 +175,8 @@ class FolderRound(Round):
         return Planner(folder, store, self.state, options, tally.event, now_ns)
 
     def confirm(self) -> None:
-        confirm_root(self.root, self.state, mark=False)
-        confirm_store(self.store, self.state, mark=False)
+        confirm_root(self.root, self.state, create=False)
+        confirm_store(self.store, self.state, create=False)
 
     @contextmanager
     def carrier(self, tally: Tally, trash_stamp: str, *, strict: bool) -> Iterator[Carrier]:

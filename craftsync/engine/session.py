@@ -137,7 +137,7 @@ class Session:
         return session
 
     def _prepare(self) -> None:
-        confirm_root(self.root, self.state, mark=not self.read_only)
+        confirm_root(self.root, self.state, create=not self.read_only)
         if not self.read_only:
             self.root.sweep_temporaries(self.state.transfers.temporaries())
 
@@ -203,9 +203,9 @@ class Session:
         """
         if not self.retention.is_bounded:
             return 0
-        confirm_root(self.root, self.state, mark=False)
+        confirm_root(self.root, self.state, create=False)
         if reachable:
-            confirm_store(self.store, self.state, mark=False)
+            confirm_store(self.store, self.state, create=False)
         return self._purging(tick, reachable=reachable, at_most=at_most).run()
 
     def _purging(self, tick: Callable[[], None], **bounds: Any) -> Purging:
@@ -287,8 +287,8 @@ class Session:
         heed: Callable[[], None] = nothing,
     ) -> Report:
         """Compare both sides with what was last synced, as `Scrubber.run` says; raises what `confirm_store` does."""
-        confirm_root(self.root, self.state, mark=False)
-        confirm_store(self.store, self.state, mark=False)
+        confirm_root(self.root, self.state, create=False)
+        confirm_store(self.store, self.state, create=False)
         learn(self.store, self.state.database, self.clock, may_write=repair)
         scrubber = Scrubber(self.root, self.store, self.state, self.clock, on_event, repair)
         return scrubber.run(paths, share, heed)

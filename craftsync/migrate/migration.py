@@ -20,12 +20,12 @@ from pathlib import Path
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Compare, Kind, Mode, Policy
 from craftsync.engine.identity import (
-    STORE_MARK,
+    STORE_ID_FILE,
     is_learned,
     learn,
-    mark_of,
+    read_id,
     report_recovery,
-    write_own_file,
+    write_identity,
 )
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options
@@ -81,46 +81,46 @@ def _of(step: Step, server_side: bool) -> int:
     return keeping + (2 if size <= WHOLE else 2 * -(-size // PART) + _PER_LARGE_OBJECT)
 
 
-def confirm(source: Store, target: Store, state: MigrationState, *, mark: bool) -> None:
-    """Check both identity files against the database; with `mark`, write the target's on first use.
+def confirm(source: Store, target: Store, state: MigrationState, *, create: bool) -> None:
+    """Check both identity files against the database; with `create`, write the target's on first use.
 
     Raises `StoreChanged` when a store was replaced, and `UsageError` when both
     are the same store under two names.
     """
-    with _confirming(source, target, state, mark=mark) as confirmed:
+    with _confirming(source, target, state, create=create) as confirmed:
         confirmed()
 
 
 @contextmanager
 def _confirming(
-    source: Store, target: Store, state: MigrationState, *, mark: bool
+    source: Store, target: Store, state: MigrationState, *, create: bool
 ) -> Iterator[Callable[[], None]]:
     """Read both identity files in the background; the yielded function does the rest of `confirm`."""
     stores = (source, target)
     with workers(2, "identity", *stores) as pool:
-        marks = [pool.submit(mark_of, store) for store in stores]
-        yield partial(_confirm, source, target, state, marks, mark=mark)
+        found = [pool.submit(read_id, store) for store in stores]
+        yield partial(_confirm, source, target, state, found, create=create)
 
 
 def _confirm(
     source: Store,
     target: Store,
     state: MigrationState,
-    marks: Sequence[Future[str | None]],
+    found: Sequence[Future[str | None]],
     *,
-    mark: bool,
+    create: bool,
 ) -> None:
     ids = [
-        _confirmed(store, found.result(), state, name)
-        for store, found, name in zip((source, target), marks, ("source", "target"), strict=True)
+        _confirmed(store, answer.result(), state, name)
+        for store, answer, name in zip((source, target), found, ("source", "target"), strict=True)
     ]
-    if ids[1] is None and mark:
-        ids[1] = write_own_file(target)
+    if ids[1] is None and create:
+        ids[1] = write_identity(target)
         # If source and target are the same store, the source has the identity file too now.
-        ids[0] = mark_of(source)
+        ids[0] = read_id(source)
     if ids[0] is not None and ids[0] == ids[1]:
         raise UsageError(
-            f"{source.location} and {target.location} are the same store ({STORE_MARK}).",
+            f"{source.location} and {target.location} are the same store ({STORE_ID_FILE}).",
             remedy="If another tool copied one to the other, delete that file in the target.",
         )
     if ids[1] is not None:
@@ -132,7 +132,7 @@ def _confirmed(store: Store, found: str | None, state: MigrationState, name: str
     if known is not None and found != known:
         what = "lost its identity file" if found is None else "is another store than before"
         raise StoreChanged(
-            f"the {name} {store.location} {what} ({STORE_MARK})",
+            f"the {name} {store.location} {what} ({STORE_ID_FILE})",
             remedy="Check bucket, prefix and credentials. If it really is a new store, use"
             " another --state-dir: its content is then compared again.",
         )
@@ -188,14 +188,14 @@ class Migration:
 
         The identity files of known stores are read while the stores are listed.
         """
-        database, mark = self.state.database, not dry_run
+        database, create = self.state.database, not dry_run
         is_known = database.get("target_id") is not None
         if is_known and (dry_run or is_learned(database, self.clock)):
             self._learn_facts(dry_run=dry_run)
-            with _confirming(self.source, self.target, self.state, mark=mark) as confirmed:
+            with _confirming(self.source, self.target, self.state, create=create) as confirmed:
                 yield confirmed
         else:
-            confirm(self.source, self.target, self.state, mark=mark)
+            confirm(self.source, self.target, self.state, create=create)
             self._learn_facts(dry_run=dry_run)
             yield nothing
 
@@ -269,7 +269,7 @@ class CopyRound(Round):
             self.report.requests += self._estimated()
 
     def confirm(self) -> None:
-        confirm(self.sides.source, self.sides.target, self.sides.state, mark=False)
+        confirm(self.sides.source, self.sides.target, self.sides.state, create=False)
 
     @contextmanager
     def carrier(self, tally: Tally, trash_stamp: str, *, strict: bool) -> Iterator[Carrier]:

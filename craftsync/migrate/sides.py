@@ -9,7 +9,7 @@ from itertools import chain, islice
 
 from craftsync.core.model import LocalFile, RemoteObject, Skipped, as_left
 from craftsync.core.paths import is_own
-from craftsync.engine.identity import STORE_MARK, mark_of
+from craftsync.engine.identity import STORE_ID_FILE, read_id
 from craftsync.engine.planfile import in_batches, stat_all
 from craftsync.engine.sides import StoreSide
 from craftsync.errors import PathError, UsageError
@@ -132,11 +132,11 @@ class NestingDetector:
                     continue
             yield entry
 
-    def _is_target(self, mark: RemoteObject) -> bool:
-        if self._target_id is None or mark.size != len(self._target_id):
+    def _is_target(self, identity: RemoteObject) -> bool:
+        if self._target_id is None or identity.size != len(self._target_id):
             return False
         with contextlib.suppress(PathError):
-            return mark_of(self._source, mark.path) == self._target_id
+            return read_id(self._source, identity.path) == self._target_id
         return False
 
     def target_seen(
@@ -175,4 +175,4 @@ class NestingDetector:
 
 
 _SAMPLES = 8
-_IDENTITY_BELOW = f"/{STORE_MARK}"
+_IDENTITY_BELOW = f"/{STORE_ID_FILE}"

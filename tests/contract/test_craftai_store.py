@@ -80,8 +80,8 @@ def test_next_run_knows_an_upload_without_reading_it(
     platform.heal()
     report = world.run()
     assert (report.unchanged, world.said) == (30, [])
-    mark = platform.count("get")
-    assert mark <= 1, "only the store's mark is read"
+    read = platform.count("get")
+    assert read <= 1, "only the store's identity file is read"
 
 
 def test_another_programs_immediate_write_is_not_taken_for_ours(

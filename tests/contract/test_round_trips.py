@@ -36,7 +36,7 @@ def test_listing_of_another_bucket_deletes_nothing_in_the_folder(
         fake.bucket(BUCKET)
         (root / "c").write_text("c")
         for run in (craftsync.push, craftsync.pull, craftsync.sync):
-            with pytest.raises(StoreChanged, match="lost its mark"):
+            with pytest.raises(StoreChanged, match="lost its identity file"):
                 run(root, f"s3://{BUCKET}", delete=True, force_delete=True, **options)
         assert not fake.bucket(BUCKET).versions
     assert sorted(path.name for path in root.iterdir()) == [".craftsync", "a", "b", "c"]

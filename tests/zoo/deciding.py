@@ -139,8 +139,8 @@ MUTATIONS = (
     Mutation(
         "a folder that lost its identity file is scanned",
         31,
-        '    if known is not None and found != known:\n        what = "lost its mark" if found is None else "is not the folder',
-        '    if False:\n        what = "lost its mark" if found is None else "is not the folder',
+        '    if known is not None and found != known:\n        what = "lost its identity file" if found is None else "is not the folder',
+        '    if False:\n        what = "lost its identity file" if found is None else "is not the folder',
         ("test_another_folder_in_the_place_of_the_root_is_refused",),
     ),
     Mutation(
@@ -153,7 +153,7 @@ MUTATIONS = (
     Mutation(
         "something is made in the empty mount point of a folder that is away",
         31,
-        "if has_file and root.read_own_file(ROOT_MARK) is None:",
+        "if has_file and root.read_own_file(ROOT_ID_FILE) is None:",
         "if False:",
         ("test_nothing_is_created_in_an_unmounted_folders_mount_point",),
     ),
