@@ -240,7 +240,10 @@ class Planner:
         """After a complete run, release the held deletes that nothing is left of."""
         self.state.held.keep_planned(self.options.policy.mode, is_unknown)
         if of_other_modes:
-            self.state.held.release_unmet(self.options.policy.mode, is_unknown)
+            self.state.held.release_unmet(
+                self.options.policy.mode,
+                lambda path: is_unknown(path) or self.left.ignored(path),
+            )
 
     def _noting_back(
         self, triples: Iterable[Triple], gone_here: Unknown, gone_there: Unknown, back: list[str]

@@ -141,7 +141,10 @@ class Held:
         self._db.execute("INSERT OR IGNORE INTO held_met VALUES (?)", (path,))
 
     def release_unmet(self, mode: Mode, is_unknown: Callable[[str], bool]) -> None:
-        """Release deletes of other modes whose path a complete run met nowhere: nothing is left to delete."""
+        """Release deletes of other modes whose path a complete run met nowhere: nothing is left to delete.
+
+        Paths that could not be read, or took no part (`is_unknown`), stay.
+        """
         rows = self._db.execute(
             "SELECT path FROM held WHERE mode <> ? AND path NOT IN (SELECT path FROM held_met)",
             (mode,),

@@ -164,18 +164,29 @@ def test_deletes_of_a_mirror_are_carried_out_and_undone_as_well(craftsync: Craft
     assert set(craftsync.files("store")) == {"kept", "old/00"}
 
 
+LISTED = ("deletes", "list", "--root", "data", "--store", "./store", "--json")
+
+
 def test_deletes_held_by_a_push_end_where_both_sides_lost_the_path(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("data/stays", "x")
     for name in NAMES:
         craftsync.write(f"store/{name}", name)
-    push = craftsync("push", "data", "./store", "--delete")
-    assert push.code == 7
+    assert craftsync("push", "data", "./store", "--delete").code == 7
     for name in NAMES:
         (craftsync.folder / "store" / name).unlink()
     assert craftsync("sync", "data", "./store").code == 0
-    assert craftsync("deletes", "list", "--root", "data", "--store", "./store", "--json").json == []
+    assert craftsync(*LISTED).json == []
+
+
+def test_sync_that_leaves_held_files_out_releases_none(craftsync: Craftsync) -> None:
+    craftsync.write("store/stays", "x")
+    for name in NAMES:
+        craftsync.write(f"data/{name}", name)
+    assert craftsync("pull", "data", "./store", "--delete").code == 7
+    craftsync("sync", "data", "./store", "--exclude", "old/")
+    assert {line["path"] for line in craftsync(*LISTED).json} == set(NAMES)
 
 
 @pytest.mark.parametrize("path", ["new/1", "nowhere", "old/0", ".", "a\udcff"])
