@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,23 @@ def test_faq_is_about_messages_that_craftsync_prints() -> None:
     ]
     assert len(first) > 10
     assert [words for words in quoted if not any(words in text for text in texts)] == []
+
+
+def test_costs_name_the_requests_that_are_counted() -> None:
+    counted = [counts("round-trips-s3"), counts("round-trips-craft-ai")]
+    page = (PROJECT / "docs" / "costs.md").read_text("utf-8")
+    rows = cells(page.split("| change | S3 | Craft AI |\n|---|---|---|\n")[1])
+    assert len(rows) == 6
+    assert rows == [[row[0], *(table[row[0]] for table in counted)] for row in rows]
+
+
+def counts(name: str) -> dict[str, str]:
+    """Return the requests of each change, as a table of the benchmarks has them."""
+    page = (PROJECT / "docs" / "benchmarks.md").read_text("utf-8")
+    return {row[0]: row[1] for row in cells(page.split(f"<!-- {name}: begin -->\n")[1])}
+
+
+def cells(text: str) -> list[list[str]]:
+    """Return the rows of the table that a text begins with."""
+    rows = takewhile(lambda line: line.startswith("|"), text.splitlines())
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
