@@ -26,7 +26,7 @@ For those who work on craftsync, a map of the house, in the order to read it:
     stores/       the remote side; `base` is the contract every store keeps
     local/        the folder: scanning it, and changing it safely
     state/        what both sides last agreed on: one SQLite database a pair
-    engine/       one run: plan, execute, record; `session` is the door
+    engine/       one run: plan, execute, record; `session` is the door; review/ is what a person settles
     daemon/       when a run starts: file events, timers
     config/       what can be configured: options, the file, secrets, and what names stand for
     opening       from the words of a call to an open store, or to a folder and its store
@@ -39,6 +39,7 @@ For those who work on craftsync, a map of the house, in the order to read it:
     migrate/      from one store to another: the engine with a store on both sides
     api           the functions of `import craftsync`
     doctor/       what could keep craftsync from working here
+    ui/           the page in a browser
     cli/          the commands; one file for each group of them
 
 Imports point upwards in this list, `core` imports nothing else of craftsync,
