@@ -292,7 +292,7 @@ class _Daemon:
             self._stopped &= named.keys()
             self._wanted = {at: named[at] for at in named if at not in self._stopped}
             self._hook.words = setup.notify
-            _log.info("configuration reloaded")
+            _log.info("the configuration was read again")
         self._manager.notify("READY=1")
         return refusal
 
