@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 
 NEEDS_LINUX = "craftsync needs Linux, or WSL2 on Windows; this is {}."
@@ -21,11 +20,13 @@ def install_command(extra: str = "") -> str:
 
 def pip_command(*words: str) -> str:
     """Return the command that installs packages in the Python that runs this."""
+    import shlex  # Only for a mistake, as what follows.
+
     return shlex.join([sys.executable, "-m", "pip", "install", *words])
 
 
 def _from_its_origin(what: str) -> list[str]:
-    import json  # Only for a mistake, as all of this.
+    import json
     from importlib.metadata import PackageNotFoundError, distribution
     from urllib.parse import unquote, urlsplit
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +76,23 @@ def configure(*, as_json: bool, quiet: bool, environment: Mapping[str, str] = os
     own.setLevel(logging.INFO)
 
 
-class _ToFile(WatchedFileHandler):
-    """Appends to a file, and to the new one of that name when it was moved away, as logrotate does."""
+def _appending_to(file: Path) -> logging.Handler:
+    """Return what appends to a file, and to the new one of that name when it was moved away, as logrotate does."""
+    # Loading them takes a tenth of the start of a command, of which few write a log.
+    from logging.handlers import WatchedFileHandler
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:
-            # Its folder is gone.
-            self.handleError(record)
+    class ToFile(WatchedFileHandler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                super().emit(record)
+            except OSError:
+                # Its folder is gone.
+                self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Lose the line: a log that cannot be written must not end what it is about."""
+        def handleError(self, record: logging.LogRecord) -> None:
+            """Lose the line: a log that cannot be written must not end what it is about."""
+
+    return ToFile(file, encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager
@@ -101,7 +105,7 @@ def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | Non
         yield None
         return
     try:
-        handler = _ToFile(Path(file).expanduser(), encoding="utf-8", errors="backslashreplace")
+        handler = _appending_to(Path(file).expanduser())
     except OSError as error:
         raise UsageError(
             f"--log-file: {file} cannot be written: {error.strerror}.",

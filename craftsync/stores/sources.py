@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from email.utils import parsedate_to_datetime
 from hashlib import md5, sha256
 from itertools import chain, islice
 from types import TracebackType
@@ -126,6 +125,8 @@ class CountedReader:
 
 def dated(date: str | None, location: str) -> int:
     """Return when an answer was made, by its date (RFC 9110), in nanoseconds since the epoch."""
+    from email.utils import parsedate_to_datetime  # Only a filter by age asks for it.
+
     with suppress(ValueError, TypeError):
         return int(parsedate_to_datetime(date or "").timestamp()) * 10**9
     raise StoreError(
