@@ -115,6 +115,11 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
+def sizes_shown(size: int, replaces: int | None) -> str:
+    """Return in words how large what moves is, and what it replaces: `12 B, replaces 8 B`."""
+    return size_shown(size) + ("" if replaces is None else f", replaces {size_shown(replaces)}")
+
+
 def holdings_shown(trash: Mapping[str, Any]) -> str:
     """Return in words what both trashes hold of this client; empty when that is nothing."""
     if not trash["files"]:
@@ -191,7 +196,7 @@ class TextLines:
             event = replace(event, remedy=f"{event.remedy}{self.naming}")
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
-            say(f"{shown(event.line)} ({size_shown(event.size)})")
+            say(f"{shown(event.line)} ({sizes_shown(event.size, event.replaces)})")
         elif isinstance(event, IssueEvent) and event.by_design and self._actions:
             say(f"left out: {shown(event.path)}: {event.reason}")
 
@@ -247,6 +252,7 @@ class Output:
         elif isinstance(event, ActionEvent) and event.action in _ACTION_FIELDS:
             field = _ACTION_FIELDS[event.action]
             self._add(field)
+            self._add("replaced", event.replaces is not None)
             if field in _WITH_BYTES:
                 self._add(f"bytes_{field}", event.size)
 
@@ -378,6 +384,7 @@ def sentence(report: Report, *, stopped: bool = False) -> str:
         else _counted(count, done + where, size)
         for verb, done, where, count, size in changes
     ]
+    parts.append(_counted(report.replaced * report.dry_run, "of them replacing another version"))
     parts += [
         _counted(report.adopted, "found equal"),
         _counted(report.unchanged, "intact" if report.command == "scrub" else "unchanged"),

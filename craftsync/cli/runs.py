@@ -25,6 +25,7 @@ from craftsync.cli.output import (
     say_which,
     sentence,
     size_shown,
+    sizes_shown,
 )
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs
@@ -255,21 +256,24 @@ def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) ->
     """Show what a plan would do, step by step; return the report of doing nothing."""
     report = Report("apply", dry_run=True)
     for action in plan.actions:
-        size = planfile.size_of(action)
+        size, replaces = planfile.size_of(action), planfile.replaced_by(action)
         if action.kind is Kind.RECONCILE:
             report.conflicts += 1
         elif action.kind in COUNTERS:
             report.count(action.kind, size if action.kind in _MOVE_BYTES else 0)
+            report.replaced += replaces is not None
         report.adopted += action.kind is Kind.ADOPT
         if flags["json"]:
             if action.kind is Kind.RECONCILE:
                 output.on_event(IssueEvent(Issue.CONFLICT, action.path, action.rule))
             elif action.kind in COUNTERS:
-                event = ActionEvent(action.kind, action.path, size, "planned", action.rule)
+                event = ActionEvent(
+                    action.kind, action.path, size, "planned", action.rule, replaces
+                )
                 output.on_event(event)
         elif not flags["quiet"]:
             names = {"path": shown(action.path), "source": shown(action.source or "")}
-            step = _STEPS[action.kind].format(**names, size=size_shown(size))
+            step = _STEPS[action.kind].format(**names, size=sizes_shown(size, replaces))
             say(f"{step}: {shown(action.rule)}")
     return report
 

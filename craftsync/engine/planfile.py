@@ -97,6 +97,12 @@ def size_of(action: Action) -> int:
     return seen.size if seen else 0
 
 
+def replaced_by(action: Action) -> int | None:
+    """Return the bytes of the version that a transfer replaces; `None` where it is another step, or a new path."""
+    other = {Kind.UPLOAD: action.remote, Kind.DOWNLOAD: action.local}.get(action.kind)
+    return None if other is None else other.size
+
+
 def read(lines: Iterable[str]) -> PlanFile:
     """Read a plan; raises `UsageError` for anything that is not one."""
     rest = iter(lines)

@@ -39,6 +39,8 @@ class ActionEvent:
     size: int
     status: str
     rule: str = ""
+    replaces: int | None = None
+    """Bytes of the version that it replaces, where one is known to be there."""
 
     @property
     def line(self) -> str:
@@ -46,12 +48,14 @@ class ActionEvent:
         return f"{self.action} {self.path}"
 
     def as_json(self) -> dict[str, Any]:
+        replaces = {} if self.replaces is None else {"replaces": self.replaces}
         return {
             "type": "action",
             "action": str(self.action),
             "path": self.path,
             "size": self.size,
             "status": self.status,
+            **replaces,
         }
 
 
@@ -176,6 +180,8 @@ class Report:
     deleted_local: int = 0
     moved: int = 0
     copied: int = 0
+    replaced: int = 0
+    """Of what was uploaded, downloaded or copied, those that replaced another version."""
     adopted: int = 0
     unchanged: int = 0
     repaired: int = 0

@@ -102,9 +102,9 @@ class Tally:
         match outcome.status:
             case Status.DONE | Status.PLANNED:
                 word, status = report.count(action.kind, outcome.bytes), str(outcome.status)
-                self.event(
-                    ActionEvent(word, action.path, planfile.size_of(action), status, action.rule)
-                )
+                size, replaces = planfile.size_of(action), planfile.replaced_by(action)
+                report.replaced += replaces is not None
+                self.event(ActionEvent(word, action.path, size, status, action.rule, replaces))
             case Status.UNCHANGED:
                 report.adopted += bool(outcome.rows) and action.baseline is None
                 report.unchanged += bool(outcome.rows) and action.baseline is not None

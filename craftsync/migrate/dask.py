@@ -35,7 +35,7 @@ RunShare = Callable[[int, int, OnEvent], MigrationReport]
 
 _ADDED = (
     *("copied", "deleted_remote", "adopted", "unchanged", "held", "problems", "skipped"),
-    *("left_out", "filtered", "bytes_copied", "requests", "damaged_state"),
+    *("left_out", "filtered", "bytes_copied", "requests", "replaced", "damaged_state"),
 )
 
 

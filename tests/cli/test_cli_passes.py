@@ -11,7 +11,17 @@ from tests.support.cli import Craftsync
 
 SUMMARY = {
     *("type", "command", "uploaded", "downloaded", "deleted_remote", "deleted_local", "moved"),
-    *("copied", "adopted", "unchanged", "repaired", "conflicts", "held", "problems", "skipped"),
+    *(
+        "copied",
+        "replaced",
+        "adopted",
+        "unchanged",
+        "repaired",
+        "conflicts",
+        "held",
+        "problems",
+        "skipped",
+    ),
     *("bytes_uploaded", "bytes_downloaded", "seconds", "dry_run", "exit_code"),
 }
 

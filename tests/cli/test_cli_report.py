@@ -129,4 +129,4 @@ def test_lines_beside_a_progress_bar_stand_alone(craftsync: Craftsync, columns: 
     ]
     (craftsync.folder / "root" / "link").symlink_to("nowhere")
     lines = shown_of(craftsync, columns, "push", "-v", "root", "./store")
-    assert f"upload {names[1]} (13 bytes)" in lines
+    assert f"upload {names[1]} (13 bytes, replaces 7 bytes)" in lines

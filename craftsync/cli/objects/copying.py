@@ -29,6 +29,7 @@ from craftsync.cli.objects.transfers import (
     reported,
     rules_of,
     target_of,
+    with_replaced,
 )
 from craftsync.cli.output import counted, say, size_shown
 from craftsync.cli.terminal import told
@@ -213,8 +214,8 @@ def transfer(
             if seen is not None:
                 items = seen.checked(source, items)
             if flags["dry_run"]:
-                for item in items:
-                    call.planned(source, item, target)
+                for item, replaces in with_replaced(target, items):
+                    call.planned(source, item, target, replaces)
                 continue
             if several and name in ("rm", "mv"):
                 items = _agreed_to(name, items, source, flags, call)

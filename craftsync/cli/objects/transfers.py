@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +18,10 @@ from craftsync.config import places
 from craftsync.config.addresses import joined, within
 from craftsync.core.model import OWN_FOLDER, Kind, RemoteObject
 from craftsync.engine.report import ActionEvent, Issue, IssueEvent, ProgressEvent
-from craftsync.errors import ObjectNotFound, StoreMissing, UsageError
+from craftsync.errors import ObjectNotFound, PathError, StoreMissing, UsageError
 from craftsync.local.ignore import CallRules
 from craftsync.lookup import Place
-from craftsync.objects import Outcome, whereabouts
+from craftsync.objects import Outcome, at_once, whereabouts
 from craftsync.stores.sources import OnBytes
 
 STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
@@ -164,6 +164,27 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
     return Target(place, word, place.is_folder or _is_folder(place))
 
 
+def with_replaced(
+    target: Target | None, items: Iterable[Item]
+) -> Iterator[tuple[Item, int | None]]:
+    """Yield each item with the bytes of what is at its target now; `None` where nothing is, or nothing goes."""
+    if target is None or (target.place and not places.exists(target.place.store.location)):
+        yield from ((item, None) for item in items)
+        return
+    store = None if target.place is None else target.place.store.opened()
+
+    def sized(item: Item) -> tuple[Item, int | None]:
+        path = target.path_of(item)
+        if store is not None:
+            found = None
+            with suppress(PathError):  # Nothing is at a path that cannot be.
+                found = store.stat(path)
+            return item, None if found is None else found.size
+        return item, os.path.getsize(path) if os.path.isfile(path) else None
+
+    yield from at_once(items, sized, *[store] if store else [])
+
+
 def _is_object(place: Place) -> bool:
     if place.is_folder or not places.exists(place.store.location):
         return False
@@ -243,9 +264,11 @@ class Call:
         self.in_trash: list[InTrash] = []
         self.on_bytes: OnBytes = self._progress.moved
 
-    def planned(self, source: Source, item: Item, target: Target | None) -> None:
+    def planned(
+        self, source: Source, item: Item, target: Target | None, replaces: int | None
+    ) -> None:
         path = "" if target is None else target.path_of(item)
-        self._say(source, item.path, item.size, target, path, "planned")
+        self._say(source, item.path, item.size, target, path, "planned", replaces=replaces)
 
     def done(self, source: Source, target: Target | None, outcome: Outcome) -> None:
         """Print what became of an item; what went wrong with the only one is raised."""
@@ -291,12 +314,14 @@ class Call:
         status: str,
         *,
         copied: bool = False,
+        replaces: int | None = None,
     ) -> None:
         words = source.label(path)
         if target is not None:
             words = f"{words} → {target.label(to)}"
         action = "copy" if copied and self._action == Kind.MOVE_REMOTE else self._action
-        self._output.on_event(TransferEvent(action, path, size, status, target=to, words=words))
+        event = TransferEvent(action, path, size, status, "", replaces, target=to, words=words)
+        self._output.on_event(event)
 
 
 @contextmanager
