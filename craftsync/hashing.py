@@ -1,9 +1,11 @@
-"""Fast hashing of small content in the thread that runs all short tasks."""
+"""Fast hashing of small content in the thread that runs all short tasks; recognises an MD5."""
 
 from __future__ import annotations
 
+import re
 from typing import Protocol, TypeVar
 
+_MD5 = re.compile("[0-9a-f]{32}")
 _SMALL = 64 * 1024
 _HELD = 2047
 """Up to this many bytes hashlib keeps the interpreter's lock (CPython's `_hashopenssl.c`)."""
@@ -30,3 +32,8 @@ def update_in_place(digest: H, content: bytes | memoryview) -> H:
     for offset in range(0, len(content), _HELD):
         digest.update(content[offset : offset + _HELD])
     return digest
+
+
+def is_md5(version: str | None) -> bool:
+    """Return whether a store's version is written as an MD5 is; it may still be something else."""
+    return version is not None and _MD5.fullmatch(version) is not None

@@ -24,6 +24,7 @@ from craftsync.config.options import read
 from craftsync.config.pairs import Pair
 from craftsync.config.parsers import parse_seconds
 from craftsync.core.model import Kind
+from craftsync.core.paths import is_utf8
 from craftsync.engine.report import (
     ActionEvent,
     Event,
@@ -70,7 +71,7 @@ def say_json(content: Mapping[str, Any] | list[Any]) -> None:
     """Print one value as a line of JSON, with its letters as they are where UTF-8 can hold them."""
     line = json.dumps(content, ensure_ascii=False)
     with told():
-        terminal.put_json(line if _is_unicode(line) else json.dumps(content))
+        terminal.put_json(line if is_utf8(line) else json.dumps(content))
 
 
 def say_which(pair: Pair, words: Sequence[str], flags: Mapping[str, Any]) -> None:
@@ -454,11 +455,3 @@ class LateBars:
             self._is_over = True
             if self._bars:
                 self._bars.stop()
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

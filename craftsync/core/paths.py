@@ -34,6 +34,15 @@ def left_out(prefix: str, *, nested_own: bool = False) -> Callable[[str], bool]:
     return is_own
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text has no surrogates, which stand for bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def malformed(path: str) -> str | None:
     """Return why no folder can hold a file at this path, as a clause for people, or `None`.
 

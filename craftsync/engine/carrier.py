@@ -49,10 +49,6 @@ from craftsync.stores.base import Store
 
 T = TypeVar("T")
 
-_DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
-_OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
-"""Steps that touch neither side; a dry run takes them on its copy of the database."""
-
 
 @dataclass(frozen=True, slots=True)
 class FolderCarrier(Carrier):
@@ -102,42 +98,29 @@ class FolderCarrier(Carrier):
         self.fetcher.limiter.cancel()
         self.fetcher.hashing.cancel()
 
-    def do(self, task: Task) -> Outcome | Staged:
-        settled = self.settler.settle(task.action, task.intents)
-        try:
-            if settled.fetched is not None:
-                task = task._replace(fetched=settled.fetched)
-            return self._as_settled(task, settled)
-        finally:
-            if settled.fetched is not None:
-                settled.fetched.discard()
+    @property
+    def keep(self) -> str | None:
+        return None if self.store_trash is StoreTrash.OFF else self.trash_stamp
 
-    def _as_settled(self, task: Task, settled: Settled) -> Outcome | Staged:
-        action = task.action
-        task = self._with_standing(task, settled.intents)
-        if settled.decision is None:
-            return self._nothing(action, settled)
-        kind, rule = settled.decision
-        if self.strict and kind is not action.kind:
-            return Outcome(action, Status.SKIPPED, "no longer what was planned")
-        if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
-            return self._learned(action, settled)
-        if (kind, rule) != (action.kind, action.rule):
-            action = action._replace(kind=kind, rule=rule)
-        if self.dry_run and kind not in _OF_THE_BASELINE:
-            conflict = kind is Kind.RECONCILE
-            return Outcome(action, Status.CONFLICT if conflict else Status.PLANNED, rule)
+    def settle(self, task: Task) -> Settled:
+        settled = self.settler.settle(task.action, task.intents)
+        if len(settled.intents) != len(task.intents) and not self.dry_run:
+            standing = settled.intents[0] if settled.intents else None
+            self.intents.end(task.action.path, but=standing)
+        return settled
+
+    def step(self, action: Action, task: Task) -> Outcome | Staged:
         try:
-            return self._do(action, task)
+            return self._step(action, task)
         except NotKept:
-            if kind in (Kind.UPLOAD, Kind.DELETE_REMOTE):
+            if action.kind in (Kind.UPLOAD, Kind.DELETE_REMOTE):
                 return Outcome(action, Status.HELD, ARCHIVED)
             if action.source is None:
                 raise
-            # Looked at each for itself, the delete is held.
+            # In the next run, which plans two steps instead of the move, the delete is held.
             return Outcome(action, Status.SKIPPED, ARCHIVED)
 
-    def _do(self, action: Action, task: Task) -> Outcome | Staged:
+    def _step(self, action: Action, task: Task) -> Outcome | Staged:
         match action.kind:
             case Kind.UPLOAD:
                 return self._upload(action, task)
@@ -158,28 +141,11 @@ class FolderCarrier(Carrier):
             case Kind.FORGET:
                 return self._forget(action)
 
-    def _with_standing(self, task: Task, standing: tuple[Intent, ...]) -> Task:
-        """Return the task with the intents that still stand; the others end."""
-        if len(standing) == len(task.intents):
-            return task
-        if not self.dry_run:
-            self.intents.end(task.action.path, but=standing[0] if standing else None)
-        return task._replace(intents=standing)
-
     def _begin(self, task: Task, local: LocalFile, digest: bytes | None) -> None:
         """Note that a write begins, where its operation id alone would not tell later whose it is."""
         if task.intents or not self.store.features.metadata:
             # Elsewhere the plan tells the operation ids of what may have been written.
             self.intents.begin(Intent(task.operation, local, digest))
-
-    def _learned(self, action: Action, settled: Settled) -> Outcome:
-        """Leave a delete that was not planned to the next look: the guard has not seen it."""
-        rows = () if settled.row is None else (settled.row,)
-        return Outcome(action, Status.SKIPPED, "a delete, decided again in the next run", rows=rows)
-
-    def _nothing(self, action: Action, settled: Settled) -> Outcome:
-        rows = () if settled.row is None else (settled.row,)
-        return Outcome(action, Status.UNCHANGED, "both sides hold the same content", rows=rows)
 
     def _adopt(self, action: Action) -> Outcome:
         assert action.local is not None and action.remote is not None
@@ -194,16 +160,12 @@ class FolderCarrier(Carrier):
 
     def _upload(self, action: Action, task: Task) -> Outcome:
         is_spared = self.store_trash is StoreTrash.FOREIGN and _is_own_upload(action)
-        keep = None if is_spared else self._keep_in_store
+        keep = None if is_spared else self.keep
         send = partial(self._send, action.path, action.local, action.remote, task)
         (row, size), was_kept = self._keeping(keep, task, send)
-        kept = self._kept_in_store(action.remote) if was_kept else ()
+        kept = self.kept_in_store(action.remote) if was_kept else ()
         rows = (row._replace(uploaded=True),)
         return Outcome(action, Status.DONE, action.rule, rows=rows, bytes=size, kept=kept)
-
-    @property
-    def _keep_in_store(self) -> str | None:
-        return None if self.store_trash is StoreTrash.OFF else self.trash_stamp
 
     def _keeping(self, keep: str | None, task: Task, displace: Callable[..., T]) -> tuple[T, bool]:
         """Displace an object and return whether a copy was to be kept: always, unless a person approved otherwise."""
@@ -213,12 +175,6 @@ class FolderCarrier(Carrier):
             if not task.unkept:
                 raise
         return displace(keep=None), False
-
-    def _kept_in_store(self, displaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
-        """Return what the store's trash now holds of this run; a bucket's own versions are not in it."""
-        if displaced is None or not self._keep_in_store or self.store.features.keeps_versions:
-            return ()
-        return (KeptVersion("store", self.trash_stamp, displaced.path, displaced.size),)
 
     def _send(
         self,
@@ -289,8 +245,8 @@ class FolderCarrier(Carrier):
     def _delete_remote(self, action: Action, task: Task) -> Outcome:
         assert action.remote is not None
         delete = partial(self.store.delete, action.path, expect=action.remote)
-        _, was_kept = self._keeping(self._keep_in_store, task, delete)
-        kept = self._kept_in_store(action.remote) if was_kept else ()
+        _, was_kept = self._keeping(self.keep, task, delete)
+        kept = self.kept_in_store(action.remote) if was_kept else ()
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _delete_local(self, action: Action) -> Outcome:
@@ -314,8 +270,8 @@ class FolderCarrier(Carrier):
             new, size = self._send(action.path, action.local, None, task, keep=None)
         else:
             new, size = self.settler.baseline_row(action.local, found, row.digest), 0
-        self.store.delete(source, expect=old, keep=None if renamed else self._keep_in_store)
-        kept = self._kept_in_store(None if renamed else old)
+        self.store.delete(source, expect=old, keep=None if renamed else self.keep)
+        kept = self.kept_in_store(None if renamed else old)
         return Outcome(
             action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size, kept=kept
         )
@@ -375,14 +331,14 @@ class FolderCarrier(Carrier):
             copy_row, copy_size = self._send(copy, None, None, ours, keep=None)
         else:
             copy_row, copy_size = found, 0
-        row, size = self._send(path, action.local, remote, task, keep=self._keep_in_store)
+        row, size = self._send(path, action.local, remote, task, keep=self.keep)
         return Outcome(
             action,
             Status.CONFLICT,
             f"both sides changed; the store's version is beside it as {copy.rpartition('/')[2]}",
             rows=(row, copy_row),
             bytes=size + copy_size,
-            kept=self._kept_in_store(remote),
+            kept=self.kept_in_store(remote),
         )
 
     def _save_copy(self, remote: RemoteObject, task: Task) -> tuple[str, BaselineRow | None]:

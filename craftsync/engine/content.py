@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from typing import NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from typing import NamedTuple, TypeVar
 from craftsync.core.model import RemoteObject
 from craftsync.errors import (
     ContentDamaged,
+    CraftsyncError,
     NoSpace,
     ObjectNotFound,
     PathBusy,
@@ -30,7 +30,7 @@ from craftsync.local.files import BLOCK, OpenFile
 from craftsync.local.folder import Folder
 from craftsync.local.temporary import Temporary
 from craftsync.net.pace import Attempt, Hashing, Limiter, Pace
-from craftsync.stores.base import Store
+from craftsync.stores.base import Reader, Store
 
 WHOLE = 16 << 20
 """Bytes up to which a file is read, or an object fetched, in one piece."""
@@ -295,14 +295,15 @@ class Fetcher:
         return self._parts_beside(remote, file, keep=keep)
 
     def _whole_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
-        content, found = _tried(lambda: self._gathered(remote, 0, None))
+        content, reader = body_of(self.store, remote, self._take)
         digest = update_in_place(sha256(), content).digest()
         if _is_in(file, 0, content):
             return Beside(True, digest)
-        _check(remote, found, digest, len(content))
+        _check(remote, reader.object, digest, len(content))
         if not keep:
             return Beside(False, digest)
-        fetched = Fetched(self.root.temporary(size=remote.size), found, digest, remote.size)
+        temporary = self.root.temporary(size=remote.size)
+        fetched = Fetched(temporary, reader.object, digest, remote.size)
         with fetched.discarded_after_an_error():
             fetched.temporary.write_at(0, content)
         return Beside(False, digest, fetched)
@@ -311,7 +312,7 @@ class Fetcher:
         step, hashed = min(PART, -(-remote.size // 2)), sha256()
         for offset in range(0, remote.size, step):
             length = min(step, remote.size - offset)
-            part, _ = _tried(partial(self._gathered, remote, offset, length))
+            part, _ = body_of(self.store, remote, self._take, (offset, length))
             if _is_in(file, offset, part):
                 update_in_place(hashed, part)
                 continue
@@ -321,17 +322,9 @@ class Fetcher:
             return Beside(False, fetched.digest, fetched)
         return Beside(True, hashed.digest())
 
-    def _gathered(
-        self, remote: RemoteObject, offset: int, length: int | None
-    ) -> tuple[bytes, RemoteObject]:
-        """Return a span of an object in memory, and its description."""
-        with self.store.read(remote.path, expect=remote, offset=offset, length=length) as reader:
-            gathered = BytesIO()
-            for chunk in reader:
-                self.limiter.take(len(chunk))
-                self.hashing.read(len(chunk))
-                gathered.write(chunk)
-            return gathered.getvalue(), reader.object
+    def _take(self, size: int) -> None:
+        self.limiter.take(size)
+        self.hashing.read(size)
 
     def _fetch_rest(
         self, remote: RemoteObject, file: OpenFile, same: tuple[int, bytes], part: bytes
@@ -359,6 +352,33 @@ class Fetcher:
     def read_digest(self, remote: RemoteObject) -> bytes:
         """Return the digest of an object's content by reading all of it."""
         return digest_of(self.store, remote, self.limiter, self.hashing)
+
+
+def body_of(
+    store: Store,
+    found: RemoteObject,
+    take: Callable[[int], object],
+    span: tuple[int, int | None] = (0, None),
+    *,
+    failures: tuple[type[CraftsyncError], ...] = (StoreUnavailable,),
+) -> tuple[bytes, Reader]:
+    """Return an object, or `span` of it (offset and length), in memory, and the reader it came from.
+
+    `take` is called with the size of each piece. The request is made again when
+    it ends with one of `failures`.
+    """
+
+    def read() -> tuple[bytes, Reader]:
+        offset, length = span
+        with store.read(found.path, expect=found, offset=offset, length=length) as reader:
+            # Unlike a list to be joined, this holds every byte but once.
+            gathered = BytesIO()
+            for chunk in reader:
+                take(len(chunk))
+                gathered.write(chunk)
+            return gathered.getvalue(), reader
+
+    return _tried(read, failures)
 
 
 def digest_of(
@@ -430,12 +450,14 @@ def _first_error(parts: Iterable[Future[RemoteObject | None]]) -> BaseException:
 _Got = TypeVar("_Got")
 
 
-def _tried(fetch: Callable[[], _Got]) -> _Got:
+def _tried(
+    fetch: Callable[[], _Got], failures: tuple[type[CraftsyncError], ...] = (StoreUnavailable,)
+) -> _Got:
     """Return what a request brings, made again when its body breaks off."""
     for left in range(ATTEMPTS - 1, -1, -1):
         try:
             return fetch()
-        except StoreUnavailable:
+        except failures:
             if not left:
                 raise
     raise AssertionError  # The last try returns or raises.

@@ -32,12 +32,12 @@ from craftsync.errors import (
     PathBusy,
     PathObstructed,
 )
+from craftsync.hashing import is_md5
 from craftsync.local.files import OpenFile
 from craftsync.local.folder import Folder
 from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store
 
-_MD5_DIGITS = 32
 _FETCHED_UNASKED = 64 * 1024
 """Bytes of an object that costs less to fetch than it costs to look first."""
 
@@ -52,6 +52,8 @@ class Settled(NamedTuple):
     """The object, where settling had to read it and the file is another; whoever settles discards it."""
     intents: tuple[Intent, ...] = ()
     """The writes of earlier runs that the store may still hold or come to hold."""
+    refusal: str = ""
+    """Why nothing is done although the sides differ, as a clause for people."""
 
 
 @dataclass(slots=True)
@@ -151,7 +153,7 @@ class Contents:
     def _equal_by_content(
         self, store: Store, local: LocalFile, remote: RemoteObject, *, may_read: bool
     ) -> bool:
-        if store.features.md5_versions and _looks_like_md5(remote.version):
+        if store.features.md5_versions and is_md5(remote.version):
             return self._local_md5() == remote.version or self._equal_by_stat(
                 store, remote, may_read
             )
@@ -336,7 +338,7 @@ class Settler:
     def _cheap(self, remote: RemoteObject) -> bool:
         if remote.size == 0 or self.store.features.folders:
             return True
-        if self.store.features.md5_versions and _looks_like_md5(remote.version):
+        if self.store.features.md5_versions and is_md5(remote.version):
             return True
         found = self.store.stat(remote.path)
         return found is not None and found.digest is not None
@@ -431,7 +433,3 @@ def _seen_again(
     )
     own = row.uploaded and remote is None
     return BaselineRow(*here, row.racy, row.digest, modified_ns, version, own)
-
-
-def _looks_like_md5(version: str | None) -> bool:
-    return version is not None and len(version) == _MD5_DIGITS

@@ -14,6 +14,7 @@ from craftsync.core.filters import Filter, Now, Sieve
 from craftsync.core.merge import Unknown
 from craftsync.core.model import (
     Action,
+    Kind,
     LocalFile,
     Mode,
     Policy,
@@ -25,6 +26,7 @@ from craftsync.core.model import (
 from craftsync.engine.content import Fetched, PartialDownload
 from craftsync.engine.planfile import stat_all
 from craftsync.engine.report import Outcome, Staged, Status, sentence
+from craftsync.engine.settle import Settled
 from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
@@ -38,10 +40,15 @@ from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import look, scan, scan_aside, worth_it
 from craftsync.state.database import Database
+from craftsync.state.history import KeptVersion
 from craftsync.state.plan import Totals
 from craftsync.state.spool import in_order
 from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store, UploadJournal, now_by
+
+_DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
+_OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
+"""Steps that touch neither side; a dry run takes them on its copy of the database."""
 
 
 def nothing() -> None:
@@ -252,6 +259,10 @@ class Carrier(ABC):
     """What is reported of a path whose object is another by now."""
     trash_stamp: str
     """The name of this run in the trash."""
+    dry_run: bool
+    """Whether to stop after settling."""
+    strict: bool = False
+    """Whether to carry out a step only if it is still exactly what was planned."""
 
     @property
     @abstractmethod
@@ -262,9 +273,18 @@ class Carrier(ABC):
     def stores(self) -> Sequence[Store]:
         """The stores whose waits a stop ends; the last one is written."""
 
+    @property
+    def keep(self) -> str | None:
+        """The folder in the store's trash for what is replaced or deleted; `None` where nothing is kept."""
+        return self.trash_stamp
+
     @abstractmethod
-    def do(self, task: Task) -> Outcome | Staged:
-        """Do one step, or the half of it that a folder's disk has to see before the other."""
+    def settle(self, task: Task) -> Settled:
+        """Read what a listing could not tell, and decide again."""
+
+    @abstractmethod
+    def step(self, action: Action, task: Task) -> Outcome | Staged:
+        """Carry out what was settled, or the half of it that a folder's disk has to see before the other."""
 
     @abstractmethod
     def with_trash_stamp(self, trash_stamp: str) -> Carrier:
@@ -275,7 +295,7 @@ class Carrier(ABC):
         """End the transfers under way as soon as they ask for more bytes."""
 
     def place(self, staged: Staged) -> Outcome:
-        """Do the other half."""
+        """Carry out the other half."""
         raise AssertionError(f"{staged.action.path}: the left side is not written")
 
     def sync(self) -> None:  # noqa: B027 (nothing to be done is an answer)
@@ -286,10 +306,10 @@ class Carrier(ABC):
         return False
 
     def carry_out(self, task: Task) -> Outcome | Staged:
-        """Do one step and return what it left behind; trouble with the path is part of the answer."""
+        """Settle and carry out one step; trouble with the path is part of the outcome."""
         action = task.action
         try:
-            return self.do(task)
+            return self._do(task)
         except (PathRefused, PathObstructed) as error:
             return self.refused(action, error)
         except PathBusy as error:
@@ -300,6 +320,43 @@ class Carrier(ABC):
             return Outcome(action, Status.PROBLEM, sentence(error), error=error)
         except OSError as error:
             return Outcome(action, Status.PROBLEM, f"{error.strerror or error}")
+
+    def _do(self, task: Task) -> Outcome | Staged:
+        settled = self.settle(task)
+        try:
+            action, rows = task.action, () if settled.row is None else (settled.row,)
+            if settled.refusal:
+                return Outcome(action, Status.SKIPPED, settled.refusal, final=True)
+            if settled.decision is None:
+                return Outcome(action, Status.UNCHANGED, "both sides hold the same content", rows)
+            kind, rule = settled.decision
+            if self.strict and kind is not action.kind:
+                return Outcome(action, Status.SKIPPED, "no longer what was planned")
+            if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
+                # The guard has not seen it.
+                reason = "a delete, decided again in the next run"
+                return Outcome(action, Status.SKIPPED, reason, rows)
+            if (kind, rule) != (action.kind, action.rule):
+                action = action._replace(kind=kind, rule=rule)
+            if self.dry_run and kind not in _OF_THE_BASELINE:
+                return self.planned(action)
+            if settled.fetched is not None or settled.intents != task.intents:
+                task = task._replace(intents=settled.intents, fetched=settled.fetched)
+            return self.step(action, task)
+        finally:
+            if settled.fetched is not None:
+                settled.fetched.discard()
+
+    def planned(self, action: Action) -> Outcome:
+        """Return what a dry run reports of a step that is settled."""
+        is_conflict = action.kind is Kind.RECONCILE
+        return Outcome(action, Status.CONFLICT if is_conflict else Status.PLANNED, action.rule)
+
+    def kept_in_store(self, replaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
+        """Return what the trash of the written store now holds; a bucket's own versions are not in it."""
+        if replaced is None or not self.keep or self.stores[-1].features.keeps_versions:
+            return ()
+        return (KeptVersion("store", self.trash_stamp, replaced.path, replaced.size),)
 
     def refused(self, action: Action, error: PathError) -> Outcome:
         """Return how a step ends at a path that a side cannot hold, or not beside what is there."""

@@ -17,6 +17,7 @@ from craftsync.core.model import (
     ABSENT,
     Action,
     BaselineRow,
+    Decision,
     Kind,
     LocalFile,
     Mode,
@@ -26,13 +27,14 @@ from craftsync.core.model import (
 )
 from craftsync.engine.content import digest_of
 from craftsync.engine.report import Outcome, Status
+from craftsync.engine.settle import Settled
 from craftsync.engine.sides import Carrier, Task
 from craftsync.errors import (
     PathBusy,
     PathError,
     PreconditionFailed,
 )
-from craftsync.hashing import update_in_place
+from craftsync.hashing import is_md5, update_in_place
 from craftsync.migrate.options import Verified, Verify
 from craftsync.migrate.properties import PropertyPolicy
 from craftsync.migrate.stream import (
@@ -41,11 +43,9 @@ from craftsync.migrate.stream import (
     MemoryBudget,
     Stream,
     damaged,
-    is_md5,
     read_whole,
 )
 from craftsync.net.pace import Hashing, Limiter
-from craftsync.state.history import KeptVersion
 from craftsync.stores.base import Expect, Store, UploadJournal
 
 
@@ -109,33 +109,37 @@ class CopyCarrier(Carrier):
         parts = (self.name, *map(str, source[:4]))
         return update_in_place(sha256(), "\0".join(parts).encode()).hexdigest()[:32]
 
-    def do(self, task: Task) -> Outcome:
-        action = task.action
+    def settle(self, task: Task) -> Settled:
+        action, left = task.action, task.action.local
         if action.kind is Kind.FORGET:
-            return Outcome(action, Status.UNCHANGED, forget=(action.path,))
-        left = action.local
+            return Settled(Decision(Kind.FORGET, action.rule), None)
         if left is None:
-            return self._delete(action)
+            return Settled(Decision(Kind.DELETE_REMOTE, action.rule), None)
         if action.remote is not None:
             proof = self._prove_equal(as_object(left), action.remote)
             if proof is not None:
-                row = _row(left, action.remote, proof)
-                return Outcome(action, Status.UNCHANGED, "both hold the same content", (row,))
+                return Settled(None, _row(left, action.remote, proof))
             if self.no_overwrite:
                 reason = "--no-overwrite: the target holds something else"
-                return Outcome(action, Status.SKIPPED, reason, final=True)
-        action = action._replace(kind=Kind.UPLOAD)
-        if self.dry_run:
-            return Outcome(action, Status.PLANNED, action.rule, bytes=left.size)
-        return self._copy(action, left, task.journal)
+                return Settled(None, None, refusal=reason)
+        return Settled(Decision(Kind.UPLOAD, action.rule), None)
+
+    def step(self, action: Action, task: Task) -> Outcome:
+        if action.kind is Kind.FORGET:
+            return Outcome(action, Status.UNCHANGED, forget=(action.path,))
+        if action.local is None:
+            return self._delete(action)
+        return self._copy(action, action.local, task.journal)
+
+    def planned(self, action: Action) -> Outcome:
+        size = 0 if action.local is None else action.local.size
+        return Carrier.planned(self, action)._replace(bytes=size)
 
     def _delete(self, action: Action) -> Outcome:
-        if self.dry_run:
-            return Outcome(action, Status.PLANNED, action.rule)
         if self.source.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
-        self.target.delete(action.path, expect=action.remote, keep=self.trash_stamp)
-        kept = self._kept(action)
+        self.target.delete(action.path, expect=action.remote, keep=self.keep)
+        kept = self.kept_in_store(action.remote)
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _copy(
@@ -155,15 +159,8 @@ class CopyCarrier(Carrier):
                 written, proof = self._copy_in_parts(source, target, journal)
         if self.verify is Verify.FULL:
             proof = self._read_back(source, written, proof.digest)
-        row, size, kept = _row(left, written, proof), source.size, self._kept(action)
+        row, size, kept = _row(left, written, proof), source.size, self.kept_in_store(action.remote)
         return Outcome(action, Status.DONE, action.rule, (row,), bytes=size, kept=kept)
-
-    def _kept(self, action: Action) -> tuple[KeptVersion, ...]:
-        """Return the version moved to the target's trash; empty for buckets that keep versions themselves."""
-        target = action.remote
-        if target is None or self.target.features.keeps_versions:
-            return ()
-        return (KeptVersion("store", self.trash_stamp, target.path, target.size),)
 
     def _copy_on_server(
         self, source: RemoteObject, target: RemoteObject | None, journal: UploadJournal | None
@@ -174,7 +171,7 @@ class CopyCarrier(Carrier):
             origin,
             source,
             expect=_expect(target),
-            keep=None if target is None else self.trash_stamp,
+            keep=None if target is None else self.keep,
             journal=journal,
             storage_class=self.properties.class_of_copy(source),
         )
@@ -194,7 +191,7 @@ class CopyCarrier(Carrier):
             content,
             expect=_expect(target),
             operation=self.operation(source),
-            keep=None if target is None else self.trash_stamp,
+            keep=None if target is None else self.keep,
         )
         checked = is_md5(written.version) and written.version == content.md5
         how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
@@ -213,7 +210,7 @@ class CopyCarrier(Carrier):
             stream,
             expect=_expect(target),
             operation=self.operation(source),
-            keep=None if target is None else self.trash_stamp,
+            keep=None if target is None else self.keep,
             journal=journal,
         )
         stream.verify()

@@ -36,12 +36,12 @@ from craftsync.engine.content import digest_of
 from craftsync.engine.inspect import Checker
 from craftsync.engine.report import Event, OnEvent, Report
 from craftsync.errors import UsageError
+from craftsync.hashing import is_md5
 from craftsync.installing import install_command
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.options import options_for
 from craftsync.migrate.shards import Span
 from craftsync.migrate.sides import SourceSide, TargetSide
-from craftsync.migrate.stream import is_md5
 from craftsync.net.pace import FIRST, Limiter
 from craftsync.runs import options_of, refuse_direction
 from craftsync.state.database import Database

@@ -11,10 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import md5, sha256
-from io import BytesIO
 
 from craftsync.core.model import RemoteObject, mtime_of
-from craftsync.engine.content import ATTEMPTS, digest_of
+from craftsync.engine.content import body_of, digest_of
 from craftsync.errors import (
     ContentDamaged,
     ObjectNotFound,
@@ -37,7 +36,6 @@ _BLOCK = 4 * MIB
 _BLOCKS = 4
 """Read ahead for targets that take small pieces, several parts of an object at once."""
 _EARLY = 16 * MIB
-_MD5_DIGITS = 32
 
 
 class MemoryBudget:
@@ -63,11 +61,6 @@ class MemoryBudget:
             with self._freed:
                 self._free += wanted
                 self._freed.notify_all()
-
-
-def is_md5(version: str | None) -> bool:
-    """Tell whether a version looks like the MD5 of a content."""
-    return version is not None and len(version) == _MD5_DIGITS
 
 
 def read_whole(
@@ -255,19 +248,8 @@ def _read(
 ) -> tuple[bytes, Reader]:
     """Return `length` bytes of this very object, and the reader they came from."""
     rest = None if length == source.size else length
-    for attempt in range(ATTEMPTS):
-        try:
-            with store.read(source.path, expect=source, offset=offset, length=rest) as reader:
-                # Unlike a list to be joined, this holds every byte but once.
-                gathered = BytesIO()
-                for chunk in reader:
-                    limiter.take(len(chunk))
-                    gathered.write(chunk)
-                body = gathered.getvalue()
-                if len(body) != length:
-                    raise PreconditionFailed(f"{source.path} has changed.")
-                return body, reader
-        except (StoreUnavailable, ContentDamaged):
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError("the loop returns or raises")
+    failures = (StoreUnavailable, ContentDamaged)
+    body, reader = body_of(store, source, limiter.take, (offset, rest), failures=failures)
+    if len(body) != length:
+        raise PreconditionFailed(f"{source.path} has changed.")
+    return body, reader

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from hashlib import md5, sha256
 from itertools import chain, islice
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from craftsync.clock import Clock
 from craftsync.errors import Interrupted, PathBusy, StoreError, StoreUnavailable
@@ -232,6 +232,27 @@ def at_once(
             if left.done() and not left.cancelled() and left.exception() is None:
                 yield left.result()
         raise
+
+
+class PartPool:
+    """Threads that transfer the parts of large objects: one small pool for a store, which bounds the memory.
+
+    A process that is forked off gets threads of its own.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._start()
+        after_fork(self, PartPool._start)
+
+    def _start(self) -> None:
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="parts")
+
+    def submit(self, transfer: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        return self._pool.submit(transfer, *arguments)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _ended_first(waiting: deque[Future[Result]]) -> Result:

@@ -196,8 +196,8 @@ MUTATIONS = (
     Mutation(
         "a migration mixes two versions of an object",
         64,
-        "with store.read(source.path, expect=source, offset=offset, length=rest) as reader:",
-        "with store.read(source.path, offset=offset, length=rest) as reader:",
+        "with store.read(found.path, expect=found, offset=offset, length=length) as reader:",
+        "with store.read(found.path, offset=offset, length=length) as reader:",
         ("test_migration_never_mixes_two_versions_of_an_object",),
     ),
     Mutation(

@@ -10,7 +10,6 @@ that is never ended stay until the storage's own rules remove them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import md5
@@ -25,12 +24,11 @@ from craftsync.errors import (
     StoreUnavailable,
 )
 from craftsync.net.pace import Attempt
-from craftsync.net.waiting import after_fork
 from craftsync.stores.base import Source, UploadJournal
 from craftsync.stores.craftai.errors import UploadGone, UrlExpired
 from craftsync.stores.craftai.platform import Part
 from craftsync.stores.craftai.signed import Content, Receipt, Storage
-from craftsync.stores.sources import gathered
+from craftsync.stores.sources import PartPool, gathered
 
 KIB, MIB = 1024, 1024 * 1024
 PART_STEP = 256 * KIB
@@ -121,13 +119,9 @@ class Uploads:
     def __init__(self, storage: Storage, smallest_part: int) -> None:
         self._storage = storage
         self._smallest_part = smallest_part
-        self._start()
-        after_fork(self, Uploads._start)
+        self._pool = PartPool(PARTS_AT_ONCE)
         self._unfinished: dict[tuple[str, bytes] | None, Upload] = {}
         self._gone: set[str] = set()
-
-    def _start(self) -> None:
-        self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts")
 
     def send(self, order: Order) -> Upload:
         """Upload an object in parts; the upload returned tells what the storage said of them.
@@ -152,7 +146,7 @@ class Uploads:
         return upload
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
 
     def _sent(self, order: Order) -> Upload:
         upload = self._known(order)

@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 
 from craftsync.clock import Clock
 from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped, Subfolder
-from craftsync.core.paths import is_own, left_out, level_of, malformed, subfolder
+from craftsync.core.paths import is_own, is_utf8, left_out, level_of, malformed, subfolder
 from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
@@ -183,19 +183,11 @@ def _all_ordinary(paths: list[str]) -> bool:
     longest = 255 if text.isascii() else 63
     return (
         text.count("\n") == len(paths) + 1
-        and (longest == 255 or _is_utf8(text))
+        and (longest == 255 or is_utf8(text))
         and OWN_FOLDER not in text
         and not any(mark in text for mark in _SUSPICIOUS)
         and max(map(len, paths), default=0) <= longest
     )
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _judged(
@@ -204,7 +196,7 @@ def _judged(
     """Return what an entry counts as; the marker of a folder counts as nothing."""
     if hidden(item.path):
         return None
-    if raw and item.path and _is_utf8(item.path) and item.size < LIMIT:
+    if raw and item.path and is_utf8(item.path) and item.size < LIMIT:
         return item
     if item.size == 0 and (not item.path or item.path.endswith("/")):
         return None

@@ -8,21 +8,21 @@ they cannot complete on a condition.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from hashlib import md5
 from itertools import islice
 from typing import NamedTuple
 
 from craftsync.errors import StoreError, StoreUnavailable
+from craftsync.hashing import is_md5
 from craftsync.net.hosts import Host
 from craftsync.net.pace import Attempt, Pace
-from craftsync.net.waiting import after_fork
 from craftsync.stores.base import Source, UnfinishedUpload, UploadJournal, pace_of
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import Conflict, UploadGone
-from craftsync.stores.s3.objects import Condition, Original, begun_ns_of, is_md5
-from craftsync.stores.sources import briefly, gathered
+from craftsync.stores.s3.objects import Condition, Original, begun_ns_of
+from craftsync.stores.sources import PartPool, briefly, gathered
 
 MIB = 1024 * 1024
 SMALLEST_PART = 8 * MIB
@@ -91,11 +91,7 @@ class Uploads:
         self._calls = calls
         self._host = host
         self._smallest_part = smallest_part
-        self._start()
-        after_fork(self, Uploads._start)
-
-    def _start(self) -> None:
-        self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts")
+        self._pool = PartPool(PARTS_AT_ONCE)
 
     def send(
         self,
@@ -186,7 +182,7 @@ class Uploads:
         }
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
 
     def _begun(
         self,

@@ -6,7 +6,6 @@ that the two tools understand each other's objects.
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,11 +19,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from craftsync.core.model import RemoteObject, time_within
+from craftsync.hashing import is_md5
 from craftsync.stores.base import Properties
 
 DIGEST, OPERATION, MTIME = "craftsync-sha256", "craftsync-operation", "mtime"
 _META = "x-amz-meta-"
-_MD5 = re.compile("[0-9a-f]{32}")
 _NOTES = {DIGEST, OPERATION, MTIME}
 TAGS, STORAGE_CLASS = "x-amz-tagging", "x-amz-storage-class"
 HEADERS = (
@@ -212,11 +211,6 @@ def md5_of(headers: Mapping[str, str]) -> bytes | None:
             return None
     version = version_of(headers.get("etag")) or ""
     return bytes.fromhex(version) if is_md5(version) else None
-
-
-def is_md5(version: str | None) -> bool:
-    """Tell whether a version is written as an MD5 is."""
-    return version is not None and _MD5.fullmatch(version) is not None
 
 
 def _sha256_of(headers: Mapping[str, str]) -> bytes | None:
