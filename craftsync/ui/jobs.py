@@ -83,44 +83,51 @@ class Board:
         self, workspace: Workspace, place: str, on_end: Callable[[Job], None] = lambda job: None
     ) -> None:
         self._workspace, self._place, self._on_end = workspace, place, on_end
-        self._box = ui.element("div").classes("stack")
-        self._shown: object = None
+        self._card, self._state = page.Part(), page.Part()
         self.show()
         ui.timer(_EVERY_SECONDS, self.show)
 
     def show(self) -> None:
         job = next(iter(running(self._workspace, self._place)), None)
-        state = job and (job, job.event, job.is_over, job.asked_to_stop, len(job.issues))
-        if state == self._shown:
-            return
-        self._shown = state
-        self._box.clear()
-        if job is not None:
-            with self._box, ui.element("section").classes("card") as card:
-                card.props["aria-label"] = job.title
-                self._build(job)
+        # The button to stop it stands still while the figures change.
+        self._card.show(job and (job, job.is_over, job.asked_to_stop), lambda: self._build(job))
+        if job is not None and not job.is_over:
+            self._state.show((job, job.event, len(job.issues)), lambda: self._under_way(job))
 
-    def _build(self, job: Job) -> None:
-        with ui.element("div").classes("line"):
-            page.text(job.title, tag="h2")
-            if not job.is_over:
-                page.text("stopping" if job.asked_to_stop else "running", "tag")
-                ui.space()
-                ui.button("Stop", on_click=lambda: self._stop(job)).props("outline dense")
-        if job.error is not None:
-            page.failure(job.error)
-        elif job.report is not None:
-            page.text(summary(job.report), "ok" if job.report.exit_code == 0 else "warn")
-            self._on_end(job)
-        elif job.event is not None:
+    def _build(self, job: Job | None) -> None:
+        if job is None:
+            return
+        with ui.element("section").classes("card") as card:
+            card.props["aria-label"] = job.title
+            with ui.element("div").classes("line"):
+                page.text(job.title, tag="h2")
+                if not job.is_over:
+                    page.text("stopping" if job.asked_to_stop else "running", "tag")
+                    ui.space()
+                    ui.button("Stop", on_click=lambda: self._stop(job)).props("outline dense")
+            if job.error is not None:
+                page.failure(job.error)
+            elif job.report is not None:
+                page.text(summary(job.report), "ok" if job.report.exit_code == 0 else "warn")
+                self._on_end(job)
+            self._state = page.Part()
+            if job.is_over:
+                _issues(job)
+
+    def _under_way(self, job: Job) -> None:
+        if job.event is not None:
             _progress(job.event)
-        if job.issues:
-            rows = [(one.path, str(one.issue), one.reason) for one in job.issues]
-            page.table(("Path", "What", "Why"), rows)
+        _issues(job)
 
     def _stop(self, job: Job) -> None:
         job.asked_to_stop = True
         self.show()
+
+
+def _issues(job: Job) -> None:
+    if job.issues:
+        rows = [(one.path, str(one.issue), one.reason) for one in job.issues]
+        page.table(("Path", "What", "Why"), rows)
 
 
 def _progress(event: ProgressEvent) -> None:

@@ -6,6 +6,7 @@ by page, and a browser is only ever sent the rows that it shows.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class Level:
     complete: bool = False
     error: CraftsyncError | None = None
     stopped: bool = False
+    _arranging: threading.Lock = field(default_factory=threading.Lock)
 
     def close(self) -> None:
         """End the listing, and let go of what it has found."""
@@ -87,6 +89,10 @@ class Level:
 
     def arrange(self) -> None:
         """Sort and filter what is listed so far."""
+        with self._arranging:  # One after the other: the last one stays, with what was asked last.
+            self._arrange()
+
+    def _arrange(self) -> None:
         entries, wanted = self.entries, self.filter.casefold()
         places: Iterable[int] = range(len(entries))
         if wanted:
@@ -118,6 +124,14 @@ class Level:
 
     def at(self, row: int) -> Entry | None:
         return self.entries[self.shown[row]] if 0 <= row < len(self.shown) else None
+
+    def row(self, row: int, path: str | None) -> int:
+        """Return where a path is that a browser saw at `row`; a listing under way may have moved it. -1: nowhere."""
+        entry = self.at(row)
+        if path is None or (entry is not None and entry.path == path):
+            return row
+        found = (at for at, place in enumerate(self.shown) if self.entries[place].path == path)
+        return next(found, -1)
 
     def select(self, row: int, how: str, since: int = 0) -> None:
         """Change the selection: `one`, `toggle`, `range` (from `since` to the row), `all` or `none`."""

@@ -6,6 +6,7 @@ object can be more than its letters.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from weakref import WeakKeyDictionary
 
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
@@ -25,6 +27,11 @@ from craftsync.ui.workspace import Workspace, key_of, name_of
 _STYLE = (Path(__file__).parent / "style.css").read_text()
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
+_READY = (
+    """document.body.classList.add("ready"); document.querySelector("[data-autofocus]")?.focus()"""
+)
+_FILLING: WeakKeyDictionary[ui.element, asyncio.Task[None]] = WeakKeyDictionary()
+"""What is being built into a box."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +70,10 @@ def frame(workspace: Workspace, title: str, current: str) -> Iterator[None]:
     ui.add_css(_STYLE)
     ui.page_title(f"{title} · craftsync")
     dark = ui.dark_mode(workspace.theme)
+    # Before the connection stands, what is typed and clicked would reach the server late and
+    # out of order: the page is shown once it can be used.
+    client = ui.context.client
+    client.on_connect(lambda: client.run_javascript(_READY))
     with (
         ui.left_drawer(value=False, bordered=False)
         .classes("side")
@@ -78,15 +89,19 @@ def frame(workspace: Workspace, title: str, current: str) -> Iterator[None]:
     yield
 
 
+def stores(workspace: Workspace) -> dict[str, str]:
+    """Return the stores there are to browse, words to names; none while the configuration cannot be read."""
+    try:
+        return workspace.stores()
+    except CraftsyncError:
+        return {}  # The page of the configuration says what is wrong with it.
+
+
 def _navigation(workspace: Workspace, current: str) -> None:
     _entry(Entry("Overview", "dashboard", "/"), current)
-    try:
-        stores = workspace.stores()
-    except CraftsyncError:
-        stores = {}  # The page of the configuration says what is wrong with it.
     text("Stores", "group")
-    for word, name in stores.items():
-        _entry(Entry(name, "storage", link("/store", at=word)), current).tooltip(word)
+    for each, name in stores(workspace).items():
+        _entry(Entry(name, "storage", link("/store", at=each)), current).tooltip(each)
     _entry(Entry("Open another store", "add", "/store"), current)
     text("Review", "group")
     for one in _REVIEW:
@@ -193,13 +208,25 @@ async def errors_shown() -> AsyncIterator[None]:
         ui.notify(
             f"{error} {error.remedy}".rstrip(),
             type="negative",
-            timeout=10_000,
+            timeout=0,
             close_button="Close",
         )
 
 
 async def filled(box: ui.element, build: Callable[[], Awaitable[None]]) -> None:
-    """Build what has to be waited for into `box`, in place of what is in it; an error is shown there."""
+    """Build what has to be waited for into `box`, in place of what is in it; an error is shown there.
+
+    What was still being built into it is given up.
+    """
+    if before := _FILLING.get(box):
+        before.cancel()
+    _FILLING[box] = task = asyncio.ensure_future(_fill(box, build))
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+async def _fill(box: ui.element, build: Callable[[], Awaitable[None]]) -> None:
     box.clear()
     with box:
         waiting = ui.spinner(size="22px").props('role=status aria-label="Loading"')
@@ -212,6 +239,26 @@ async def filled(box: ui.element, build: Callable[[], Awaitable[None]]) -> None:
         finally:
             if not waiting.is_deleted:
                 waiting.delete()
+
+
+class Part:
+    """A part of the page that is built anew only when what it shows has changed.
+
+    Who clicks, reads or tabs through the rest meanwhile is not disturbed.
+    """
+
+    def __init__(self) -> None:
+        self._box = ui.element("div").classes("part")
+        self._shown: object = None
+
+    def show(self, shown: object, build: Callable[[], None]) -> None:
+        """Build what stands for `shown`, unless it is there already."""
+        if shown == self._shown or self._box.is_deleted:
+            return
+        self._shown = shown
+        self._box.clear()
+        with self._box:
+            build()
 
 
 def facts(rows: Mapping[str, object]) -> None:
@@ -264,6 +311,18 @@ def choice(options: Mapping[str, str], value: str | None, name: str, **more: Any
     """A field to choose one of several."""
     field = ui.select(dict(options), value=value, label=name, **more)
     return field.props("dense outlined options-dense").classes("field")
+
+
+def word(name: str, offered: Sequence[str]) -> ui.input:
+    """A field for a word of a person's own, or one of those that the browser then offers."""
+    field = ui.input(name).props("outlined dense")
+    with ui.element("datalist") as known:
+        known.props["id"] = (
+            f"{field.html_id}-datalist"  # NiceGUI's fields refer to a list of this name.
+        )
+        for one in offered:
+            ui.element("option").props["value"] = one
+    return field
 
 
 def folder_choice(workspace: Workspace, address: str, key: str) -> Pair | None:

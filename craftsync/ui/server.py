@@ -27,6 +27,8 @@ from craftsync.ui.guard import Access, Guard
 from craftsync.ui.workspace import Workspace
 
 _STOP_SECONDS = 1
+_RECONNECT_SECONDS = 30.0
+"""For how long a page may be out of reach before it starts anew, and loses what was typed into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def _application(workspace: Workspace) -> ASGIApp:
         tailwind=False,
         gzip_middleware_factory=None,
         show_welcome_message=False,
-        reconnect_timeout=6.0,
+        reconnect_timeout=_RECONNECT_SECONDS,
     )
     return app
 

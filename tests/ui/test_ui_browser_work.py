@@ -38,9 +38,18 @@ def ui(tmp_path: Path) -> Iterator[Ui]:
 
 
 def choose(page: Page, label: str, name: str) -> None:
-    page.get_by_label(label, exact=True).fill(name)
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("option")).to_have_count(0)
+    field = page.get_by_label(label, exact=True)
+    offered = page.locator(f"datalist[id='{field.get_attribute('list')}'] option")
+    assert name in offered.evaluate_all("options => options.map((one) => one.value)")
+    field.fill(name)
+
+
+def test_a_page_is_not_shown_before_it_is_connected(page: Page, ui: Ui) -> None:
+    page.route_web_socket("**", lambda connection: None)
+    page.goto(f"{ui.address}/config")
+    expect(page.locator("main")).to_be_attached()
+    expect(page.get_by_role("button", name="Link", exact=True)).to_be_hidden()
+    expect(page.locator("main")).to_be_hidden()
 
 
 def test_a_migration_is_estimated_and_then_made(page: Page, ui: Ui) -> None:

@@ -255,7 +255,7 @@ async def _target(
     workspace: Workspace, what: str, at: str, folder: str, entries: list[Entry]
 ) -> _Target | None:
     """Ask where entries go."""
-    stores = {at: at, **workspace.stores()}
+    stores = {at: at, **page.stores(workspace)}
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = what
         page.text(f"{what} {page.count_shown(len(entries), 'entry', 'entries')}", tag="h2")

@@ -50,7 +50,8 @@ def _choose(workspace: Workspace) -> None:
         "An environment of the configuration, s3://bucket/prefix, craft-ai://, or the path of a folder.",
         "muted",
     )
-    field = ui.input("Store").props("outlined dense autofocus").style("max-width: 520px")
+    stores = page.stores(workspace)
+    field = page.word("Store", list(stores)).props("autofocus").style("max-width: 520px")
 
     def open_it() -> None:
         if field.value:
@@ -60,7 +61,7 @@ def _choose(workspace: Workspace) -> None:
     with ui.row():
         ui.button("Open", on_click=open_it).props("unelevated")
     with ui.element("div").classes("stack"):
-        for word, name in workspace.stores().items():
+        for word, name in stores.items():
             with ui.element("div").classes("line"):
                 ui.link(name, page.link("/store", at=word))
                 page.text(word, "muted wrap")
@@ -207,6 +208,7 @@ class _Browser:
         level = self.level
         return {
             "at": at,
+            "path": entry.path,
             "name": level.name(entry),
             "folder": entry.is_folder,
             "selected": entry.path in level.selected,
@@ -227,8 +229,11 @@ class _Browser:
 
     def _on_pick(self, event: GenericEventArguments) -> None:
         asked = event.args
-        self.level.select(int(asked["row"]), str(asked["how"]), int(asked.get("since") or 0))
+        self.level.select(self._row_of(asked), str(asked["how"]), int(asked.get("since") or 0))
         self._send()
+
+    def _row_of(self, asked: dict[str, Any]) -> int:
+        return self.level.row(int(asked["row"]), asked.get("path"))
 
     async def _on_sort(self, event: GenericEventArguments) -> None:
         column, before = str(event.args), self.level.order
@@ -241,12 +246,12 @@ class _Browser:
         self.rows.run_method("top")
 
     def _on_open(self, event: GenericEventArguments) -> None:
-        entry = self.level.at(int(event.args))
+        entry = self.level.at(self._row_of(event.args))
         if entry is not None:
             ui.navigate.to(self._href(entry))
 
     async def _on_command(self, event: GenericEventArguments) -> None:
-        entry = self.level.at(int(event.args["row"]))
+        entry = self.level.at(self._row_of(event.args))
         if not self.level.selected and entry is not None:
             self.level.selected = {entry.path}
         await self._command(str(event.args["name"]))

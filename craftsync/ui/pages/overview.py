@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nicegui import background_tasks, ui
@@ -48,12 +48,11 @@ def register(workspace: Workspace) -> None:
 
 @dataclass(slots=True)
 class _Overview:
-    """The cards on one page; a card is built anew only when what it shows has changed."""
+    """The cards on one page."""
 
     workspace: Workspace
     place: ui.element
-    shown: dict[str, str] = field(default_factory=dict)
-    cards: dict[str, ui.element] = field(default_factory=dict)
+    cards: dict[str, _Card] | None = None
     busy: bool = False
 
     async def refresh(self) -> None:
@@ -65,7 +64,7 @@ class _Overview:
             if not self.place.is_deleted:
                 self._show(found)
         except CraftsyncError as error:
-            self.shown.clear()
+            self.cards = None
             self.place.clear()
             with self.place:
                 page.failure(error)
@@ -76,62 +75,79 @@ class _Overview:
         return [(pair, self.workspace.facts(pair)) for pair in self.workspace.pairs()]
 
     def _show(self, found: Sequence[tuple[Pair, Facts]]) -> None:
-        keys = [key_of(pair) for pair, _ in found]
-        if keys != list(self.cards) or not keys:
-            self._begin(found, keys)
+        if self.cards is None or [key_of(pair) for pair, _ in found] != list(self.cards):
+            self.cards = self._begin([pair for pair, _ in found])
         for pair, facts in found:
-            key = key_of(pair)
-            if self.shown.get(key) != str(facts):
-                self.shown[key] = str(facts)
-                self.cards[key].clear()
-                with self.cards[key]:
-                    _card(self.workspace, pair, facts, self.refresh)
+            self.cards[key_of(pair)].show(facts)
 
-    def _begin(self, found: Sequence[tuple[Pair, Facts]], keys: Sequence[str]) -> None:
-        if not keys and self.shown.get("") == "empty":
-            return
-        self.shown, self.cards = {} if keys else {"": "empty"}, {}
+    def _begin(self, pairs: Sequence[Pair]) -> dict[str, _Card]:
         self.place.clear()
         with self.place:
-            if not keys:
+            if not pairs:
                 page.empty(
                     "folder_off", "No folder is linked to a store yet.",
                     "Link one on the page Configuration, or run craftsync init.",
                 )  # fmt: skip
                 ui.link("Link a folder", "/config")
-                return
+                return {}
             with ui.element("div").classes("cards"):
-                for (pair, _), key in zip(found, keys, strict=True):
-                    with ui.element("section").classes("card") as card:
-                        card.props["aria-label"] = key_of(pair)
-                        self.cards[key] = ui.element("div").classes("stack")
-                        _Chart(self.workspace, pair, ui.element("div"))
+                return {key_of(pair): _Card(self.workspace, pair, self.refresh) for pair in pairs}
 
 
-def _card(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> None:
-    state = str(facts["state"])
+class _Card:
+    """A linked folder; each part of its card is built anew only when what it shows has changed."""
+
+    def __init__(self, workspace: Workspace, pair: Pair, refresh: Any) -> None:
+        self._workspace, self._pair, self._refresh = workspace, pair, refresh
+        with ui.element("section").classes("card") as card:
+            card.props["aria-label"] = key_of(pair)
+            self._head, self._moving, self._facts, self._waiting, self._doing = (
+                page.Part() for _ in range(5)
+            )
+            _Chart(workspace, pair, ui.element("div"))
+
+    def show(self, facts: Facts) -> None:
+        """Show how the folder stands now."""
+        state, mode, reason = str(facts["state"]), facts["mode"], facts.get("reason")
+        headline, progress, rows = _headline(facts), facts.get("progress"), _known(facts)
+        waiting = [(name, int(facts[name])) for name in _WAITS if facts.get(name)]
+        issues = [dict(issue) for issue in facts.get("waiting") or ()]
+        self._head.show(
+            (state, mode, headline, reason),
+            lambda: _head(facts["name"], state, mode, headline, reason),
+        )
+        self._moving.show(progress and dict(progress), lambda: _moving(progress))
+        self._facts.show(rows, lambda: page.facts(rows))
+        self._waiting.show((waiting, issues), lambda: _waiting(self._pair, waiting, issues))
+        self._doing.show(
+            (state == "paused", facts.get("pid")),
+            lambda: _buttons(self._workspace, self._pair, facts, self._refresh),
+        )
+
+
+def _head(
+    name: str, state: str, mode: str | None, headline: tuple[str, str], reason: str | None
+) -> None:
     with ui.element("div").classes("line"):
         ui.element("span").classes(f"dot {_DOTS.get(state, '')}").props("aria-hidden=true")
-        page.text(facts["name"], tag="h2")
+        page.text(name, tag="h2")
         page.text(state, "tag")
-        if facts["mode"]:
-            page.text(facts["mode"], "tag")
-    page.text(*_headline(facts))
-    if facts.get("reason"):
-        page.text(facts["reason"], "warn wrap")
-    _moving(facts)
-    page.facts(
-        {
-            "Folder": facts["root"],
-            "Store": facts["store"],
-            "Last in sync": page.time_shown(facts["last_success"]) or "never",
-            "Lag": _lag(facts),
-            "Waiting to move": facts.get("pending") or None,
-            "Trash": _trash(facts["trash"]),
-        }
-    )
-    _waiting(pair, facts)
-    _buttons(workspace, pair, facts, refresh)
+        if mode:
+            page.text(mode, "tag")
+    page.text(*headline)
+    if reason:
+        page.text(reason, "warn wrap")
+
+
+def _known(facts: Facts) -> dict[str, object]:
+    return {
+        "Folder": facts["root"],
+        "Store": facts["store"],
+        "Last in sync": page.time_shown(facts["last_success"]) or "never",
+        "Lag": _lag(facts),
+        "Waiting to move": facts.get("pending") or None,
+        "Trash": _trash(facts["trash"]),
+    }
 
 
 def _headline(facts: Facts) -> tuple[str, str]:
@@ -145,8 +161,7 @@ def _headline(facts: Facts) -> tuple[str, str]:
     return "Not known to be in sync", "muted"
 
 
-def _moving(facts: Facts) -> None:
-    progress = facts.get("progress")
+def _moving(progress: Facts | None) -> None:
     if not progress or not progress["files_total"]:
         return
     done, total = progress["bytes_done"], progress["bytes_total"] or 0
@@ -170,16 +185,16 @@ def _trash(trash: Facts | None) -> str | None:
     return f"{page.count_shown(trash['files'], 'version')}, {page.size_shown(trash['bytes'])}"
 
 
-def _waiting(pair: Pair, facts: Facts) -> None:
-    counts = [(name, facts.get(name)) for name in _WAITS if facts.get(name)]
+def _waiting(
+    pair: Pair, counts: Sequence[tuple[str, int]], issues: Sequence[Mapping[str, str]]
+) -> None:
     if counts:
         with ui.element("div").classes("line"):
             for name, count in counts:
                 word, address = _WAITS[name]
                 ui.link(
-                    page.count_shown(count or 0, word), page.link(address, folder=key_of(pair))
+                    page.count_shown(count, word), page.link(address, folder=key_of(pair))
                 ).classes("warn")
-    issues = facts.get("waiting") or ()
     if issues:
         rows = list(_shortened(issues[:_MOST_ISSUES]))
         page.table(("Path", "What", "Why"), rows)

@@ -68,8 +68,9 @@ class _Migrate:
             "muted",
         )
         with ui.element("div").classes("two"):
-            self._source = self._store("From")
-            self._target = self._store("To")
+            words = list(page.stores(self._workspace))
+            self._source = page.word("From", words)
+            self._target = page.word("To", words)
         with ui.element("div").classes("line"):
             self._delete = ui.checkbox("Delete what only the target has")
             self._only_new = ui.checkbox("Leave what the target has already")
@@ -79,14 +80,9 @@ class _Migrate:
         self._list = ui.element("div").classes("stack")
         jobs.Board(self._workspace, "/migrate", self._ended)
 
-    def _store(self, label: str) -> ui.select:
-        words = list(self._workspace.stores())
-        field = ui.select(words, label=label, with_input=True, new_value_mode="add-unique")
-        return field.props("dense outlined options-dense").classes("field")
-
     async def _begin(self, *, dry_run: bool) -> None:
         async with page.errors_shown():
-            source, target = self._source.value, self._target.value
+            source, target = (field.value.strip() for field in (self._source, self._target))
             if not source or not target:
                 raise UsageError("Choose where from and where to.")
             if not dry_run and not await page.confirmed(

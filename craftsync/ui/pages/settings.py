@@ -141,7 +141,7 @@ class _Settings:
         with ui.expansion("Link a folder", icon="add").classes("card").props("dense dense-toggle"):
             with ui.element("div").classes("two"):
                 root = ui.input("Folder on this machine").props("outlined dense")
-                store = ui.input("Store", autocomplete=list(self._words())).props("outlined dense")
+                store = page.word("Store", self._words())
                 name = ui.input("Name; empty is that of the folder").props("outlined dense")
             page.text(
                 "A store is an environment, s3://bucket/prefix, craft-ai:// or the path of a folder.",

@@ -17,10 +17,10 @@ export default {
         @scroll.passive="look" @keydown="key">
         <div v-if="!total" class="nothing" role="row"><span role="gridcell">{{ nothing }}</span></div>
         <div role="rowgroup" :style="{ height: total * height + 'px' }">
-          <div v-for="row in rows" :key="row.at" :id="'row-' + row.at" role="row" class="row"
+          <div v-for="row in rows" :key="(row.folder ? '/' : '') + row.path" :id="'row-' + row.at" role="row" class="row"
             :class="{ folder: row.folder, selected: row.selected, current: row.at === current }"
             :aria-rowindex="row.at + 1" :aria-selected="row.selected" :style="{ top: row.at * height + 'px' }"
-            @click="click(row, $event)" @dblclick="$emit('open', row.at)">
+            @click="click(row, $event)" @dblclick="$emit('open', seen(row.at))">
             <span role="gridcell"><input type="checkbox" tabindex="-1" :checked="row.selected" :aria-label="row.name"
               @click.stop="toggle(row)"></span>
             <span role="gridcell" class="name"><q-icon :name="row.folder ? 'folder' : 'description'" aria-hidden="true" />
@@ -64,6 +64,8 @@ export default {
       this.asked = `${start} ${end}`;
       this.$emit("window", { start, end });
     },
+    // What a person sees in a row goes with its place: a listing under way may move it.
+    seen(row) { return { row, path: this.rows.find((one) => one.at === row)?.path }; },
     top() {
       this.current = -1;
       this.$refs.body.scrollTop = 0;
@@ -71,16 +73,16 @@ export default {
     },
     go(row) {
       this.current = row.at;
-      this.$emit("open", row.at);
+      this.$emit("open", this.seen(row.at));
     },
     toggle(row) {
       this.current = this.since = row.at;
-      this.$emit("pick", { row: row.at, how: "toggle" });
+      this.$emit("pick", { ...this.seen(row.at), how: "toggle" });
     },
     click(row, event) {
       const how = event.shiftKey ? "range" : event.ctrlKey || event.metaKey ? "toggle" : "one";
       this.current = row.at;
-      this.$emit("pick", { row: row.at, how, since: this.since });
+      this.$emit("pick", { ...this.seen(row.at), how, since: this.since });
       if (how !== "range") this.since = row.at;
     },
     move(to, keep) {
@@ -89,7 +91,7 @@ export default {
       const body = this.$refs.body, top = this.current * this.height;
       if (top < body.scrollTop) body.scrollTop = top;
       if (top + this.height > body.scrollTop + body.clientHeight) body.scrollTop = top + this.height - body.clientHeight;
-      if (keep) this.$emit("pick", { row: this.current, how: "range", since: this.since });
+      if (keep) this.$emit("pick", { ...this.seen(this.current), how: "range", since: this.since });
       else this.since = this.current;
     },
     key(event) {
@@ -97,13 +99,13 @@ export default {
       const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -this.total, End: this.total };
       const row = this.current;
       if (event.key in moves) this.move(row + moves[event.key], event.shiftKey);
-      else if ((event.key === "Enter" || event.key === "ArrowRight") && row >= 0) this.$emit("open", row);
+      else if ((event.key === "Enter" || event.key === "ArrowRight") && row >= 0) this.$emit("open", this.seen(row));
       else if (event.key === "Backspace" || event.key === "ArrowLeft") this.$emit("command", { name: "up", row });
-      else if (event.key === " " && row >= 0) this.$emit("pick", { row, how: "toggle" });
+      else if (event.key === " " && row >= 0) this.$emit("pick", { ...this.seen(row), how: "toggle" });
       else if (event.key === "a" && (event.ctrlKey || event.metaKey)) this.$emit("pick", { row: 0, how: "all" });
       else if (event.key === "Escape") this.$emit("pick", { row: 0, how: "none" });
-      else if (event.key === "Delete") this.$emit("command", { name: "delete", row });
-      else if (event.key === "F2") this.$emit("command", { name: "rename", row });
+      else if (event.key === "Delete") this.$emit("command", { name: "delete", ...this.seen(row) });
+      else if (event.key === "F2") this.$emit("command", { name: "rename", ...this.seen(row) });
       else return;
       event.preventDefault();
     },
