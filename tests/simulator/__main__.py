@@ -15,6 +15,8 @@ from tests.simulator.campaign import STEPS, failure, made_up, play, shrunk, trac
 
 _TWICE = 100
 """Every so many histories, one is run twice more: its effects must be the same."""
+_TIDY = 10
+"""Every so many histories, objects that refer to each other are collected; a fifth of the time goes into it else."""
 _YOUNG = 30
 """Histories after which a process has all that it keeps …"""
 _GROWTH = 64
@@ -62,12 +64,15 @@ def share(given: tuple[int, int, int, int, int]) -> tuple[int, list[int]]:
     first, histories, stride, steps, most = given
     failed: list[int] = []
     done, young = 0, (0, 0)
+    gc.disable()
     with workplace() as place:
         for number in range(histories):
             seed = first + number * stride
             history = made_up(seed, steps)
             wrong = failure(history, place)
             done += 1
+            if done % _TIDY == 0:
+                gc.collect()
             if done % _TWICE == 0 and wrong is None:
                 twice = {trace_hash(history, place) for _ in range(2)}
                 wrong = "it does not repeat" if len(twice) > 1 else None

@@ -63,6 +63,8 @@ class SimulatedBucket:
         self._bucket = self._server.bucket(_BUCKET)
         self._last_stamp = 0
         self._past: list[tuple[float, Objects]] = []
+        self._shown: dict[str, dict[str, bytes]] = {}
+        """What each folder showed, until something changes."""
         self.lied: list[tuple[str, bytes, bytes | None]] = []
         """Writes that were acknowledged and are gone: path, what was written, and what is there."""
 
@@ -104,7 +106,9 @@ class SimulatedBucket:
 
     def contents(self) -> dict[str, bytes]:
         """Return everything there is: the trash, and versions of before under names of our own, too."""
-        found = {}
+        if self._folder in self._shown:
+            return self._shown[self._folder]
+        found = self._shown[self._folder] = {}
         for key, versions in self._bucket.versions.items():
             path = key.removeprefix(self._folder)
             if path == key or path.startswith(_PROBES):
@@ -123,18 +127,19 @@ class SimulatedBucket:
         if not self._server.personality.metadata:
             about = replace(about, metadata={})
         content = source.read_at(0, source.size)
-        self._remember()
+        self._changes()
         stored = self._bucket.described(self._server.personality, content, about)
         self._bucket.put(self._server.personality, self._folder + path, stored)
 
     def take(self, path: str) -> None:
-        self._remember()
+        self._changes()
         self._bucket.delete(self._server.personality, self._folder + path, None)
 
     def saved(self) -> Objects:
         return {key: list(versions) for key, versions in self._bucket.versions.items()}
 
     def restore(self, saved: Objects) -> None:
+        self._shown.clear()
         self._bucket.versions = {key: list(versions) for key, versions in saved.items()}
 
     def _stamp(self) -> int:
@@ -143,8 +148,9 @@ class SimulatedBucket:
         self._last_stamp = max(self._clock.now_ns(), self._last_stamp + apart)
         return self._last_stamp
 
-    def _remember(self) -> None:
+    def _changes(self) -> None:
         """Keep what a listing that lags will still show."""
+        self._shown.clear()
         if self._lags:
             now = self._clock.monotonic()
             self._past = [(at, old) for at, old in self._past if now - at <= _LAG_SECONDS]
@@ -169,7 +175,7 @@ class SimulatedBucket:
 
     def _handled(self, request: Request, call: Call) -> Answer:
         if call.method in ("PUT", "POST", "DELETE"):
-            self._remember()
+            self._changes()
         now, shown = self._clock.monotonic(), self._bucket.versions
         past = [old for at, old in self._past if now - at <= _LAG_SECONDS]
         is_listing = call.method == "GET" and not call.key
@@ -189,6 +195,7 @@ class SimulatedBucket:
             return
         was = before[-1] if before and not before[-1].deleted else None
         self.lied.append((path, now[-1].content, was.content if was else None))
+        self._shown.clear()
         self._bucket.versions[key] = before or []
 
 

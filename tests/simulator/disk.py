@@ -110,6 +110,8 @@ class Disk:
     def __init__(self, device: int, clock: Callable[[], int]) -> None:
         self.device = device
         self.inodes = 0
+        self.changes = 0
+        """Counts what may have changed a name or a content."""
         self._clock = clock
         self._names: list[list[tuple[Inode, str, Inode | None, Inode | None]]] = []
         """What was done since the last flush, in order: of each name its folder, and what it led to before and after."""
@@ -124,6 +126,7 @@ class Disk:
         """Let a name lead to an inode, or to nothing."""
         assert folder.entries is not None
         before = folder.entries.get(name)
+        self.changes += 1
         _set(folder, name, inode)
         folder.mtime = folder.ctime = self.now()
         self._names.append([(folder, name, before, inode)])
@@ -133,6 +136,7 @@ class Disk:
         self._names[-count:] = [[name for names in self._names[-count:] for name in names]]
 
     def write(self, inode: Inode, data: bytes) -> None:
+        self.changes += 1
         self._old.setdefault(inode, inode.data)
         inode.data = data
         inode.mtime = inode.ctime = self.now()
@@ -151,6 +155,7 @@ class Disk:
 
         Returns what must be there nevertheless: contents that were flushed and that nobody had taken away.
         """
+        self.changes += 1
         visible = {inode.data for _, inode in self.files()}
         names = self._names
         for step in reversed(names):

@@ -55,6 +55,7 @@ class SimulatedStore(MemoryStore):
     def __init__(self, personality: Personality, name: str = "store") -> None:
         super().__init__(name)
         self._mine = personality
+        self._shown: dict[str, bytes] = {}
         self._people = 0
         conditions = personality.conditions
         self.features = replace(
@@ -81,8 +82,11 @@ class SimulatedStore(MemoryStore):
         self.delete(path, expect=None)
 
     def contents(self) -> dict[str, bytes]:
-        """Return everything there is, the trash too."""
-        return {path: content for path, (_, content) in self._objects.items()}
+        """Return everything there is, the trash too: the same dictionary while nothing changes."""
+        now = {path: content for path, (_, content) in self._objects.items()}
+        if now != self._shown:
+            self._shown = now
+        return self._shown
 
     def saved(self) -> Objects:
         """Return all there is as a backup keeps it."""
@@ -128,14 +132,17 @@ class SharedFolder:
         self.location = f"/simulated/{name}"
         self.disk = disk
         self._writes = 0
+        self._shown: tuple[int, dict[str, bytes]] = (-1, {})
 
     def connect(self) -> Store:
         return DirectoryStore(self.location)
 
     def contents(self) -> dict[str, bytes]:
-        return {
-            path: inode.data for path, inode in self.disk.files() if not path.startswith(_INTERNAL)
-        }
+        if self._shown[0] != self.disk.changes:
+            files = self.disk.files()
+            shown = {path: inode.data for path, inode in files if not path.startswith(_INTERNAL)}
+            self._shown = self.disk.changes, shown
+        return self._shown[1]
 
     def put(self, path: str, source: Bytes) -> None:
         """Let a colleague save a file: by turns in place, and as a new one."""
@@ -164,7 +171,7 @@ class SharedFolder:
             if now.get(path) != (content, mtime):
                 folder, name = self._parent(path)
                 inode = Inode(self.disk, 0o100644)
-                inode.data, inode.mtime = content, mtime
+                inode.data, inode.mtime = content, mtime  # A backup is flushed.
                 self.disk.put(folder, name, inode)
 
     def _parent(self, path: str) -> tuple[Inode, str]:

@@ -38,6 +38,7 @@ FOLDER = "folder"
 """The personality that is no object store."""
 OLD_TIME = 1_600_000_000_000_000_000
 _HIDDEN = ("old time", "same time")
+_TRASH = f"{OWN_FOLDER}/trash/"
 _TICK_NS = 10_000_000
 _OF_A_DAEMON = 3
 """Descriptors: its folder, that folder's lock, and a directory store."""
@@ -103,6 +104,7 @@ class Client:
         self.has_pushed = False
         """It has recorded uploads without waiting for the disk, as runs do that delete nothing."""
         self.life: Life | None = None
+        self._shown: tuple[int, dict[str, bytes]] = (-1, {})
 
     def end_life(self) -> None:
         """Stop its daemon, if it has one."""
@@ -111,12 +113,15 @@ class Client:
             self.life = None
 
     def files(self) -> dict[str, bytes]:
-        """Return all that can be had from the folder: files, and the trash."""
-        return {
-            path: inode.data
-            for path, inode in self.disk.files()
-            if not is_own(path) or path.startswith(f"{OWN_FOLDER}/trash/")
-        }
+        """Return all that can be had from the folder, files and the trash: the same dictionary while nothing changes."""
+        if self._shown[0] != self.disk.changes:
+            shown = {
+                path: inode.data
+                for path, inode in self.disk.files()
+                if path.startswith(_TRASH) or not is_own(path)
+            }
+            self._shown = self.disk.changes, shown
+        return self._shown[1]
 
 
 class World:
@@ -151,6 +156,7 @@ class World:
         self._running: Client | None = None
         self._dead = self._cut = self._has_listed = False
         self._contents: set[bytes] = set()
+        self._looked_at: tuple[Any, ...] = (None, None)
         self._given_up: set[bytes] = set()
         """Contents whose last copy a person replaced or removed."""
         self.backup: Any = None
@@ -510,6 +516,9 @@ class World:
     def _look(self, what: str) -> None:
         assert self._running is not None
         files, there = self._running.files(), self.store.contents()
+        if files is self._looked_at[0] and there is self._looked_at[1]:
+            return
+        self._looked_at = files, there
         contents = {*files.values(), *there.values()}
         lost = self._contents - contents - self._given_up
         if lost and (lost := lost - self.all_contents()):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 from hashlib import md5, sha1, sha256
 from html import escape, unescape
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -493,18 +494,23 @@ class Call:
     def of(cls, request: Request) -> Call:
         """Read a request; its target may be absolute, as a proxy gets it."""
         headers = {name.lower(): value for name, value in request.headers.items()}
-        target = request.target
-        if target.startswith("http://"):
-            target = "/" + target.removeprefix("http://").partition("/")[2]
-        path, _, query = target.partition("?")
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        virtual = host.endswith(f".{DOMAIN}")
-        plain = unquote(path, errors="surrogateescape").removeprefix("/")
-        bucket, _, key = plain.partition("/")
-        if virtual:
-            bucket, key = host.removesuffix(f".{DOMAIN}"), plain
-        pairs = dict(parse_qsl(query, keep_blank_values=True))
-        return cls(request.method, path, bucket, key, virtual, pairs, headers, request.body)
+        path, bucket, key, virtual, query = _aim(request.target, headers.get("host", ""))
+        return cls(request.method, path, bucket, key, virtual, dict(query), headers, request.body)
+
+
+@lru_cache(4096)
+def _aim(target: str, host: str) -> tuple[str, str, str, bool, tuple[tuple[str, str], ...]]:
+    """Return path, bucket, key, whether the bucket is part of the host, and the query of a request."""
+    if target.startswith("http://"):
+        target = "/" + target.removeprefix("http://").partition("/")[2]
+    path, _, query = target.partition("?")
+    host = urlsplit(f"//{host}").hostname or ""
+    virtual = host.endswith(f".{DOMAIN}")
+    plain = unquote(path, errors="surrogateescape").removeprefix("/")
+    bucket, _, key = plain.partition("/")
+    if virtual:
+        bucket, key = host.removesuffix(f".{DOMAIN}"), plain
+    return path, bucket, key, virtual, tuple(parse_qsl(query, keep_blank_values=True))
 
 
 def _error(refusal: Refusal) -> Answer:
