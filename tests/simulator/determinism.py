@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from craftsync.stores import retrying, sources
-from craftsync.stores.s3 import listing, multipart
+from craftsync.stores.s3 import listing
 from craftsync.stores.s3.shares import PagesOf, Share
 
 
@@ -71,7 +71,6 @@ def seeded(chance: Random) -> Iterator[None]:
     """Have all that craftsync makes up, and does at once, decided by `chance` alone."""
     with replaced(
         (sources, "ThreadPoolExecutor", SerialExecutor),
-        (multipart, "ThreadPoolExecutor", SerialExecutor),
         (listing, "fetched_ahead", fetched_in_turn),
         (retrying, "random", SimpleNamespace(Random=lambda: Random(chance.random()))),
         (uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
