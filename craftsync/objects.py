@@ -38,7 +38,7 @@ from craftsync.errors import (
     UsageError,
     builtin_kinds,
 )
-from craftsync.migrate.properties import PropertyPolicy
+from craftsync.migrate.options import PropertyPolicy
 from craftsync.migrate.stream import LARGE_SHARE, WHOLE, MemoryBudget, Stream, read_whole
 from craftsync.net.pace import Limiter
 from craftsync.state.history import KeptVersion

@@ -408,8 +408,7 @@ def _nobody_at_work(
     """
     from craftsync.cli.watch import tell
     from craftsync.local.folder import Folder
-    from craftsync.state.memory import is_remembered
-    from craftsync.state.pair import pair_folder
+    from craftsync.state.pair import is_remembered, pair_folder
 
     state_dir, root = pairs.state_dir_of(asked), str(pair.root)
     place = (state_dir, root, places.address_of(pair.location))
@@ -435,7 +434,7 @@ def _nobody_at_work(
 def _drop(place: tuple[Path, str, str]) -> None:
     """Drop what is remembered, and the files of the control socket, while no daemon can begin."""
     from craftsync.daemon.control import Endpoint, folder_of
-    from craftsync.state.memory import forget as drop
+    from craftsync.state.pair import forget as drop
 
     control = folder_of(*place)
     with closing(Endpoint(control)):
@@ -445,7 +444,7 @@ def _drop(place: tuple[Path, str, str]) -> None:
 
 def _memory_of(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any] | None:
     """Return how much is remembered, `None` where it cannot be read."""
-    from craftsync.state.memory import Memory
+    from craftsync.state.pair import Memory
 
     try:
         with opening.read_state(pair, pairs.state_dir_of(asked)) as state:

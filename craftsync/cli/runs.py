@@ -297,7 +297,7 @@ def _written(file: str) -> Iterator[TextIO]:
     if file == "-":
         yield sys.stdout
         return
-    from craftsync.local.written import written
+    from craftsync.local.files import written
 
     try:
         with written(Path(file)) as stream:

@@ -77,6 +77,24 @@ def folders_above(path: str) -> Iterator[str]:
     return ("/".join(parts[:count]) for count in range(1, len(parts)))
 
 
+def relatives(path: str) -> tuple[list[str], tuple[str, str]]:
+    """Return the folders above a path, and the range of the paths below it."""
+    return list(folders_above(path)), (f"{path}/", f"{path}0")
+
+
+def ranges(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return these paths and everything below them as sorted, disjoint half-open ranges [low, high)."""
+    found: list[tuple[str, str]] = []
+    wanted = {path for path in paths if not malformed(path)}  # Nothing else is a key.
+    both = ({(path, path + "\0") for path in wanted}) | {
+        (f"{path}/", f"{path}0") for path in wanted
+    }
+    for low, high in sorted(both):
+        if not found or low >= found[-1][1]:
+            found.append((low, high))
+    return found
+
+
 def level_of(
     entries: Iterable[RemoteObject | Skipped], folder: str
 ) -> Iterator[RemoteObject | Subfolder | Skipped]:

@@ -22,7 +22,7 @@ from craftsync.engine.session import Session
 from craftsync.local.ignore import IGNORE_FILE, IgnoreRules
 from craftsync.local.scan import look
 from craftsync.local.watch import DirtyPaths
-from craftsync.state.spool import in_order
+from craftsync.state.plan import in_order
 
 _LISTING_SHARE = 5000
 """Keys in each part of a listing that is fetched in parallel."""

@@ -19,7 +19,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from craftsync.errors import ConfigError
 from craftsync.installing import install_command
-from craftsync.local.written import written
+from craftsync.local.files import written
 
 Address = tuple[str, int]
 """Host and port; port 0 takes any free one."""

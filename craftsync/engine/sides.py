@@ -41,8 +41,7 @@ from craftsync.local.ignore import IgnoreRules
 from craftsync.local.scan import look, scan, scan_aside, worth_it
 from craftsync.state.database import Database
 from craftsync.state.history import KeptVersion
-from craftsync.state.plan import Totals
-from craftsync.state.spool import in_order
+from craftsync.state.plan import Totals, in_order
 from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store, UploadJournal, now_by
 

@@ -3,6 +3,7 @@
 A file is read through its descriptor, never again by name, so two versions are
 never mixed. Paths sort by the bytes of their UTF-8, and a folder sorts with the
 slash after its name: `a.txt` comes before `a/b`. A huge folder is sorted on disk.
+At the end, a text file for people that a command writes (`written`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
 from operator import itemgetter
-from typing import IO, Protocol, Self
+from pathlib import Path
+from typing import IO, Protocol, Self, TextIO
 
 from craftsync.core.model import LIMIT, LocalFile, time_within
 from craftsync.errors import PathBusy, PathError, PathLeftOut, PathObstructed
@@ -330,3 +333,30 @@ def _read_run(spill: int, start: int, end: int) -> Iterator[tuple[str, str]]:
         for raw in names:
             name = os.fsdecode(raw)
             yield printable(name), name.removesuffix("/")
+
+
+@contextmanager
+def written(file: Path, mode: int | None = None) -> Iterator[TextIO]:
+    """Give a stream whose content is in `file` once the block ends; without that, the file stays as it was.
+
+    Links are followed. A device or a pipe is written to, never replaced. The
+    permission bits are `mode`, else those of the file that was there. Raises `OSError`.
+    """
+    if file.exists() and not file.is_file():
+        with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+            yield stream
+        return
+    place = Path(os.path.realpath(file))
+    part = place.with_name(f".{place.name}.{os.getpid()}.craftsync-part")
+    try:
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+            yield stream
+            if mode is None and place.exists():
+                mode = place.stat().st_mode & 0o777
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)

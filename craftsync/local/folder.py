@@ -31,7 +31,7 @@ from craftsync.errors import (
 from craftsync.local import commit, files, linux, rename, temporary
 from craftsync.local.commit import SyncGroup
 from craftsync.local.files import OpenFile, inode_of, path_errors, read_block
-from craftsync.local.following import FollowingTree
+from craftsync.local.links import FollowingTree
 from craftsync.local.temporary import TEMPORARIES, Temporary, is_generated_name, sweep_temporaries
 from craftsync.local.tree import Tree, give_owner
 from craftsync.net.waiting import blocking_together

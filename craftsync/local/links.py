@@ -1,14 +1,143 @@
-"""Resolves symbolic links for a scan; targets that are not synced themselves are skipped."""
+"""Symbolic links: followed for reading only, and only to targets inside the folder.
+
+Links are resolved name by name from the folder's descriptor, and the target is
+then opened by its real path, without following any link. So a link that another
+program changes in between leads at worst to another file of the folder, which is
+noticed, and never out of it. Writes never follow links.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
+from typing import TYPE_CHECKING
 
 from craftsync.core.model import LocalFile, Skipped
 from craftsync.core.paths import folders_above, is_own
+from craftsync.local import linux
 from craftsync.local.files import kind_of, local_file
-from craftsync.local.following import CIRCLE, LEFT_OUT, NOWHERE, FollowingTree, NotFollowed
-from craftsync.local.ignore import IgnoreRules
+from craftsync.local.tree import LinkInTheWay, Tree
+
+if TYPE_CHECKING:
+    from craftsync.local.ignore import IgnoreRules
+
+_MOST_HOPS = 40
+"""Most links followed for one path, as in Linux."""
+MOST_FOLDERS = 3
+"""Most nested links to folders: folders that link to each other would be scanned in every order."""
+
+OUTSIDE = "a symbolic link that leads out of the folder"
+CIRCLE = "a symbolic link to a folder that it lies in"
+NOWHERE = "a symbolic link that leads nowhere"
+LEFT_OUT = "a symbolic link to what takes no part itself"
+DEEP = f"more than {MOST_FOLDERS} symbolic links to folders, one in the other"
+
+
+class NotFollowed(OSError):
+    """A link that is not followed; `reason` is for messages."""
+
+    def __init__(self, reason: str, place: str) -> None:
+        super().__init__(errno.ELOOP, reason, place)
+        self.reason = reason
+
+
+class FollowingTree(Tree):
+    """A tree that follows links when it reads, and never when it writes, creates or removes."""
+
+    def __init__(self, descriptor: int, root: str) -> None:
+        """`root` is the folder's path, to recognise absolute links into it."""
+        super().__init__(descriptor)
+        self._root = root
+
+    def open(self, path: str, flags: int) -> int:
+        try:
+            return super().open(path, flags)
+        except OSError as error:
+            if not _may_be_a_link(error):
+                raise
+        return super().open(self.real(path), flags)
+
+    def status(self, path: str) -> os.stat_result:
+        """Stat the target of a path; for a link that is not followed, the link itself."""
+        try:
+            found = super().status(path)
+        except OSError as error:
+            if not _may_be_a_link(error):
+                raise
+            try:
+                real = self.real(path)
+            except NotFollowed:
+                raise error from None
+            return super().status(real)
+        if not stat.S_ISLNK(found.st_mode):
+            return found
+        try:
+            return super().status(self.real(path))
+        except OSError:
+            return found
+
+    def listing(self, path: str) -> int:
+        return super().listing(self.real(path) if path else "")
+
+    def real(self, path: str) -> str:
+        """Return the path in the folder without links; raises `NotFollowed`.
+
+        The path need not exist, but the target of every link in it must.
+        """
+        walked, hops = "", [_MOST_HOPS]
+        for name in path.split("/"):
+            walked = self._resolve(walked, name, hops)
+        return walked
+
+    def _resolve(self, folder: str, name: str, hops: list[int]) -> str:
+        """Return the real path of a name in a real folder; `hops` is the number of links that may still follow."""
+        place = f"{folder}/{name}" if folder else name
+        target = self._target(place)
+        if target is None:
+            return place
+        if not hops[0]:
+            raise NotFollowed(NOWHERE, place)
+        hops[0] -= 1
+        if target.startswith("/"):
+            folder, target = "", self._inside(target, place)
+        for each in target.split("/"):
+            if each == ".." and not folder:
+                raise NotFollowed(OUTSIDE, place)
+            if each == "..":
+                folder = folder.rpartition("/")[0]
+            elif each not in ("", "."):
+                folder = self._resolve(folder, each, hops)
+        if folder:
+            self._ensure_exists(folder, place)
+        return folder
+
+    def _target(self, place: str) -> str | None:
+        """Return the target of a link, `None` if it is not a link."""
+        try:
+            if not stat.S_ISLNK(super().status(place).st_mode):
+                return None
+            with self.parent(place) as (folder, name):
+                return linux.readlink(name, dir_fd=folder)
+        except OSError:
+            return None  # The caller's own stat reports the error.
+
+    def _ensure_exists(self, end: str, link: str) -> None:
+        """Raise `NotFollowed` for a link to nothing, whose former target is not known to be deleted."""
+        try:
+            super().status(end)
+        except OSError as error:
+            raise NotFollowed(NOWHERE, link) from error
+
+    def _inside(self, target: str, place: str) -> str:
+        """Return an absolute target relative to the folder."""
+        if target == self._root or target.startswith(f"{self._root}/"):
+            return target[len(self._root) :]
+        raise NotFollowed(OUTSIDE, place)
+
+
+def _may_be_a_link(error: OSError) -> bool:
+    return isinstance(error, LinkInTheWay) or error.errno in (errno.ELOOP, errno.ENOTDIR)
 
 
 class Links:

@@ -32,16 +32,17 @@ from craftsync.errors import (
 from craftsync.local import linux
 from craftsync.local.files import Entry, in_path_order, kind_of, local_file, printable
 from craftsync.local.folder import Folder
-from craftsync.local.following import (
+from craftsync.local.ignore import FolderRules, IgnoreRules
+from craftsync.local.links import (
     CIRCLE,
     DEEP,
     LEFT_OUT,
     MOST_FOLDERS,
     FollowingTree,
+    Links,
     NotFollowed,
+    skipped,
 )
-from craftsync.local.ignore import FolderRules, IgnoreRules
-from craftsync.local.links import Links, skipped
 from craftsync.local.tree import LISTING, LinkInTheWay
 
 VANISHED = "it changed during the scan"

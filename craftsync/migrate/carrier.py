@@ -35,8 +35,7 @@ from craftsync.errors import (
     PreconditionFailed,
 )
 from craftsync.hashing import is_md5, update_in_place
-from craftsync.migrate.options import Verified, Verify
-from craftsync.migrate.properties import PropertyPolicy
+from craftsync.migrate.options import PropertyPolicy, Verified, Verify
 from craftsync.migrate.stream import (
     LARGE_SHARE,
     WHOLE,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from craftsync.core.model import OWN_FOLDER, BaselineRow
 from craftsync.errors import CraftsyncError
-from craftsync.local.written import written
+from craftsync.local.files import written
 from craftsync.stores.base import Store
 from craftsync.stores.sources import FileSource
 

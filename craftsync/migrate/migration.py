@@ -35,8 +35,7 @@ from craftsync.engine.tally import Tally
 from craftsync.errors import StoreChanged, UsageError
 from craftsync.migrate import manifest
 from craftsync.migrate.carrier import CopyCarrier
-from craftsync.migrate.options import MigrationOptions, MigrationReport, Verify
-from craftsync.migrate.properties import PropertyPolicy
+from craftsync.migrate.options import MigrationOptions, MigrationReport, PropertyPolicy, Verify
 from craftsync.migrate.shards import Span, span_of
 from craftsync.migrate.sides import NestingDetector, SourceSide, TargetSide
 from craftsync.migrate.stream import MIB, PART, WHOLE, MemoryBudget

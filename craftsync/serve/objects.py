@@ -22,9 +22,8 @@ from starlette.types import Receive, Scope, Send
 from craftsync.core.model import RemoteObject
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from craftsync.serve.auth import Signer
-from craftsync.serve.content import BLOCK, Changes, SmallScratch, in_thread
+from craftsync.serve.content import BLOCK, Changes, Form, SmallScratch, in_thread
 from craftsync.serve.errors import Refused
-from craftsync.serve.form import Form
 from craftsync.serve.multipart import LARGEST_PART, Uploads
 from craftsync.stores.base import Store
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.merge import Joined
 from craftsync.core.model import Action, Kind, LocalFile, Mode, RemoteObject
+from craftsync.core.paths import ranges
 from craftsync.state.database import Database
-from craftsync.state.spool import ranges
 
 _LOOKS = "size, mtime_ns, ctime_ns, inode, remote_size, modified_ns, version"
 

@@ -1,23 +1,25 @@
-"""The state of a linked folder: the last synced state, and the probed features of its store."""
+"""The state of a linked folder: the last synced state, the probed features of its store, its size and its end."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from craftsync.core.conflicts import CONFLICT_GLOB, conflict_original
 from craftsync.core.model import BaselineRow
+from craftsync.core.paths import ranges, relatives
 from craftsync.errors import StateError
 from craftsync.state.database import UNREADABLE, Database, open_to_read, state_place
 from craftsync.state.held import CutOff, Events, Held
 from craftsync.state.history import History, Kept, KeptVersion, Outside, Total
 from craftsync.state.plan import Plan, Replacements
-from craftsync.state.spool import ranges, relatives
 from craftsync.state.transfers import Arrivals, Intents, Transfers
 
 FACTS_LAST_NS = 7 * 86_400 * 1_000_000_000
@@ -426,3 +428,61 @@ def _all_facts(state_dir: Path) -> list[tuple[Path, dict[str, str]]]:
             if {"root", "store"} <= facts.keys():
                 found.append((file.parent, facts))
     return found
+
+
+class Memory(NamedTuple):
+    """How much the state contains. `bytes` is the total size of `files`."""
+
+    files: int
+    """Files in the last synced state."""
+    bytes: int
+    history: int
+    """Entries of the history."""
+    held: int
+    """Held deletes."""
+    conflicts: int
+    """Conflict copies, which exist on both sides."""
+    kept: int
+    """Trash versions under retention."""
+    uploads: int
+    """Unfinished uploads that can be resumed."""
+
+    @classmethod
+    def of(cls, state: PairState) -> Memory:
+        """Count the contents of a state database."""
+        baseline = state.baseline
+        return cls(
+            baseline.count(),
+            baseline.bytes(),
+            state.history.count(),
+            state.held.count(),
+            baseline.conflict_copies(),
+            state.in_trash().files,
+            state.transfers.count_uploads(),
+        )
+
+
+def is_remembered(state_dir: Path, root: str, location: str) -> bool:
+    """Return whether a folder and its store have a saved state, even an unreadable one."""
+    with state_place(f"the state in {state_dir} cannot be used"):
+        return any(folder.exists() for folder in pair_folders(state_dir, root, location))
+
+
+def forget(state_dir: Path, root: str, location: str) -> None:
+    """Delete the saved state of a folder and its store; neither of them is touched.
+
+    No other process may use it. A crash leaves the whole state, or only files
+    that no run reads. Raises `StateError`.
+    """
+    with state_place(f"the state in {state_dir} cannot be removed"):
+        folders = pair_folders(state_dir, root, location)
+        gone = {root, location} | known_places(state_dir, folders)
+        for folder in folders:
+            aside = state_dir / f"forgotten-{folder.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                folder.rename(aside)
+                shutil.rmtree(aside)
+        places = {place for pair in known_pairs(state_dir) for place in pair}
+        for place in gone - places - known_places(state_dir):
+            Outside(state_dir, place).forget()

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
+from craftsync.core.paths import relatives
 from craftsync.state.database import Database
 from craftsync.state.held import CutOff
-from craftsync.state.spool import relatives
 from craftsync.state.transfers import Intents
 
 _PAGE = 1000
@@ -369,3 +369,20 @@ class Replacements:
     def drop_before(self, run: int) -> None:
         """Forget what runs before this one replaced."""
         self._db.execute("DELETE FROM replaced WHERE run < ?", (run,))
+
+
+def in_order(
+    database: Database, objects: Iterable[RemoteObject], *, name: str = "listing"
+) -> Iterator[RemoteObject]:
+    """Read the whole listing, then yield it in the byte order of the UTF-8 path.
+
+    `name` is the temporary table; listings in use at the same time need different ones.
+    """
+    db = database.connection
+    db.execute(f"DROP TABLE IF EXISTS temp.{name}")
+    db.execute(
+        f"CREATE TEMP TABLE {name} (path TEXT PRIMARY KEY, size, modified_ns, version) WITHOUT ROWID"
+    )
+    db.executemany(f"INSERT OR REPLACE INTO {name} VALUES (?,?,?,?)", (o[:4] for o in objects))
+    rows = db.execute(f"SELECT path, size, modified_ns, version FROM {name} ORDER BY path")
+    return (RemoteObject(*row) for row in rows)

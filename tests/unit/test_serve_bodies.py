@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from craftsync.serve.content import BLOCK, Content, Extent, Scratch, SmallScratch
+from craftsync.serve.content import BLOCK, Content, Extent, Form, Scratch, SmallScratch
 from craftsync.serve.errors import Refused
-from craftsync.serve.form import Form
 from craftsync.serve.multipart import (
     ABANDONED_SECONDS,
     LIFETIME_SECONDS,

@@ -39,6 +39,7 @@ from craftsync.stores.s3.objects import (
     Condition,
     Digests,
     Found,
+    ListedVersion,
     Opened,
     Original,
     Stored,
@@ -48,7 +49,6 @@ from craftsync.stores.s3.objects import (
     meta_headers,
     version_of,
 )
-from craftsync.stores.s3.versions import ListedVersion
 from craftsync.stores.s3.wire import Wire
 from craftsync.stores.sources import dated
 

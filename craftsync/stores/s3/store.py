@@ -50,12 +50,12 @@ from craftsync.stores.s3.objects import (
     Stored,
     WriteSettings,
     notes,
+    old_versions,
     sent_with,
 )
 from craftsync.stores.s3.preconditions import Limits, Preconditions, Replaced, check
 from craftsync.stores.s3.probe import Checks, ProbedFacts, gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
-from craftsync.stores.s3.versions import old_versions
 from craftsync.stores.s3.wire import Wire
 
 _PUTS = 3
