@@ -68,7 +68,7 @@ def test_config_list_shows_environments_and_folders(configured: Craftsync) -> No
     }
 
 
-def test_config_list_without_a_configuration_is_stated(craftsync: Craftsync) -> None:
+def test_config_list_reports_a_missing_configuration(craftsync: Craftsync) -> None:
     craftsync.config.unlink()
     run = craftsync("config", "list", CRAFTSYNC_CONFIG="")
     assert (run.code, run.text.startswith("Nothing in ")) == (0, True)

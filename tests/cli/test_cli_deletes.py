@@ -149,7 +149,7 @@ def test_rejected_path_changed_since_is_synced_normally(
     assert held.files("data")["old/00"] == "edited"
 
 
-def test_deletes_of_a_mirror_are_carried_out_and_undone_as_well(craftsync: Craftsync) -> None:
+def test_held_deletes_of_push_delete_can_be_approved_and_rejected(craftsync: Craftsync) -> None:
     """The store holds what the root never had: only --delete can mean its deletion."""
     craftsync.write("root/kept")
     for name in NAMES:
@@ -232,7 +232,9 @@ def test_no_held_delete_is_chosen_by_a_later_time(held: Craftsync) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("--all", "old/00")])
-def test_it_has_to_be_clear_which_are_meant(held: Craftsync, words: tuple[str, ...]) -> None:
+def test_approve_without_a_clear_selection_is_rejected(
+    held: Craftsync, words: tuple[str, ...]
+) -> None:
     assert held("deletes", "approve", *words).code == 2
     assert len(in_store(held)) == COUNT
 
@@ -335,7 +337,7 @@ def test_the_whole_event_is_listed(event: Craftsync) -> None:
     assert "30 paths are gone from the folder within a short time" in text
 
 
-def test_reject_all_brings_back_the_whole_event_and_n_shows_it_first(event: Craftsync) -> None:
+def test_reject_all_restores_the_whole_event_and_dry_run_lists_it(event: Craftsync) -> None:
     before = in_store(event)
     planned = event("deletes", "reject", "--all", "-n", "--json").json
     assert {row["path"] for row in planned if row["type"] == "action"} == set(NAMES)

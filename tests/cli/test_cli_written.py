@@ -43,7 +43,7 @@ def objects(fake: FakeS3) -> dict[str, Stored]:
     return {key: bucket.get(key) for key in bucket}
 
 
-def test_whatever_is_written_with_sse_is_encrypted(craftsync: Craftsync, fake: FakeS3) -> None:
+def test_every_kind_of_write_applies_sse(craftsync: Craftsync, fake: FakeS3) -> None:
     craftsync.write("data/small", "one")
     craftsync.write("data/large", LARGE)
     ok(craftsync, "sync", *KMS, "data", STORE)
