@@ -210,3 +210,24 @@ def test_invalid_store_argument_explains_valid_forms(
 ) -> None:
     run = craftsync("ls", word)
     assert (run.code, remedy in run.err) == (2, True), run.err
+
+
+def test_word_for_an_object_stands_for_its_path_in_the_linked_folder(linked: Craftsync) -> None:
+    assert linked("rm", "e:two/sub/first").code == 0
+    assert linked("sync", "two").code == 0
+    assert not (linked.folder / "two/sub/first").exists()
+    for word in ("e:two/sub/first", "./stores/two/sub/first", f"{linked.folder}/stores/two/sub"):
+        for command in ("history", "why", "trash list"):
+            run = linked(*command.split(), word)
+            assert (run.code, run.err) == (0, "two: ~/two ⇄ ~/stores/two\n")
+            assert "sub" in run.text
+    assert linked("trash", "restore", "e:two/sub/first").code == 0
+    assert linked.files("two") == {"sub/first": "content"}
+    assert linked("why", "--folder", "two", "e:two/sub/first").code == 0
+
+
+def test_word_for_an_object_of_no_linked_folder_names_the_right_command(linked: Craftsync) -> None:
+    for words in (("e:elsewhere/x",), ("s3://bucket/x",), ("e:one/x", "--folder", "two")):
+        for command in ("history", "why", "trash list", "trash restore"):
+            run = linked(*command.split(), *words)
+            assert (run.code, f"craftsync stat {words[0]}" in run.err) == (2, True), run.err
