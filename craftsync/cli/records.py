@@ -26,7 +26,7 @@ from craftsync.cli.output import (
     size_shown,
     which,
 )
-from craftsync.cli.terminal import shown
+from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
 from craftsync.config import file as configuration
 from craftsync.config import pairs, places
@@ -347,9 +347,10 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
         output.more |= purged._asdict()
         output.say(f"{counted(purged.removed, 'version')} removed")
         if purged.spared:
+            see = "See craftsync conflicts list and craftsync deletes list."
             output.say(
                 f"{purged.spared} stay: a conflict, a held delete or an unfinished run refers to"
-                " them. See craftsync conflicts list and craftsync deletes list."
+                f" them. {addressed(see)}"
             )
 
 
@@ -385,7 +386,7 @@ def forget(pair: tuple[str, ...], yes: bool, **flags: Any) -> None:
     ):
         output.more["forgotten"] = memory = _memory_of(meant, asked)
         for line in _lines_of(memory):
-            output.say(line)
+            output.say(addressed(line))
         if flags["dry_run"]:
             return
         if sys.stdin.isatty() and not yes:

@@ -79,6 +79,7 @@ def test_config_show_prints_yaml_with_defaults_as_comments(configured: Craftsync
     assert lines[:4] == ["folders:", "  data:", "    root: data", '    environment: "disk:2026"']
     assert '    exclude: ["*.tmp", "a, b"]' in lines
     assert "    # conflict: both" in lines
+    assert not [line for line in lines if "delete:" in line and "max_delete" not in line]
     shown = configuration.read_yaml("\n".join(lines))
     assert shown["folders"]["data"] == configuration.read_yaml(CONFIG)["folders"]["data"]
     keys = {str(entry["key"]): entry for entry in entries(configured, "show", "bucket")}

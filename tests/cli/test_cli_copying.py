@@ -464,3 +464,36 @@ def test_mistyped_environment_is_not_a_file_of_this_machine(stores: Stores, comm
     assert "top" in stores.paths("directory")
     assert stores(command, "directory:top", "./directori:top").code == 0
     assert (stores.call.folder / "directori:top").exists()
+
+
+def test_one_object_is_worth_a_line_on_a_terminal_only(craftsync: Craftsync) -> None:
+    craftsync.write("file", "four")
+    craftsync.write("store/.keep", "")
+    store = ("--store", "./store")
+    for words, line in (
+        (("put", "file", "./store/a", *store), "put: 1 uploaded (4 bytes); "),
+        (("put", "-", "./store/typed", *store), "put: 1 uploaded; "),
+        (("cp", "./store/a", "./store/b", *store), "cp: 1 copied; "),
+        (("mv", "./store/b", "./store/c", *store), "mv: 1 moved; "),
+        (("get", "./store/a", "got"), "get: 1 downloaded (4 bytes); "),
+        (("rm", "./store/c", *store), "rm: 1 deleted in the store; "),
+    ):
+        with on_a_terminal(
+            craftsync, 100, *words, answer=b"\x04" if "-" in words else None
+        ) as shown:
+            assert shown.end() == 0, shown.sent
+        assert line in shown.sent
+    with on_a_terminal(craftsync, 100, "cat", "./store/a") as shown:
+        assert (shown.end(), shown.sent) == (0, "four")
+    for words in (("put", "file", "./store/d", *store), ("cp", "./store/d", "./store/e", *store)):
+        assert craftsync(*words).out == b""
+
+
+def test_standard_input_is_not_one_of_several(craftsync: Craftsync) -> None:
+    craftsync.write("file")
+    craftsync.write("store/.keep", "")
+    for command in ("put", "cp"):
+        for words in (("-", "file"), ("file", "-")):
+            run = craftsync(command, *words, "./store/x", "--store", "./store", stdin=b"piped")
+            assert (run.code, "one of several" in run.err) == (2, True)
+    assert set(craftsync.files("store")) == {".keep"}

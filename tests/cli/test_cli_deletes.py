@@ -257,6 +257,30 @@ def test_run_and_status_name_the_deletes_command(held: Craftsync) -> None:
     assert "  see: craftsync deletes list --folder data" in held("status").lines
 
 
+def test_commands_in_messages_name_folder_and_configuration(held: Craftsync) -> None:
+    other = str(held.config.rename(held.folder / "other file.yaml"))
+    held.config.write_text("")
+    naming = f"--folder data --config '{other}'"
+    flags = ("--folder", "data", "--config", other)
+    assert f"Review: craftsync deletes list {naming}" in held("sync", "data", *flags[2:]).err
+    refused = held("deletes", "approve", "nothing", *flags)
+    assert (refused.code, f"See craftsync deletes list {naming} for" in refused.err) == (2, True)
+    failed = held("deletes", "approve", "nothing", "--json", *flags)
+    assert f"craftsync deletes list {naming}" in failed.text + failed.err
+    kept = held("trash", "restore", "nothing", *flags)
+    assert (kept.code, f"craftsync trash list {naming}" in kept.err) == (2, True)
+    status = held("status", *flags)
+    assert f"  see: craftsync deletes list {naming}" in status.lines
+    assert f"craftsync watch {naming} or" in status.text
+    stopped = held("pause", *flags)
+    assert f"Start one with craftsync watch {naming}, or" in stopped.err
+
+
+def test_log_of_a_daemon_names_the_folder_in_its_commands(held: Craftsync) -> None:
+    with running(held) as daemon:
+        daemon.until_logged("Review: craftsync deletes list --folder data")
+
+
 @pytest.fixture
 def watched(held: Craftsync) -> Iterator[Daemon]:
     with running(held) as daemon:

@@ -90,7 +90,9 @@ def test_status_explains_a_halt_with_a_remedy(craftsync: Craftsync, pair: tuple[
         daemon.until_state("halted", "lost")
         lines = craftsync("status", "lost").lines
     assert "that its disk is mounted" in lines[1]
-    assert lines[2] == "  it is tried again every minute; craftsync rescan tries it now"
+    assert (
+        lines[2] == "  it is tried again every minute; craftsync rescan --folder lost tries it now"
+    )
     assert "no daemon keeps it in sync" in craftsync("status", "fine").lines[1]
 
 
