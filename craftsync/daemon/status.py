@@ -1,4 +1,4 @@
-"""How a folder of the daemon stands: what waits there, and the fields of `status --json`."""
+"""The status of a folder in the daemon: its open issues, and the fields of `status --json`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FOR_PEOPLE = (Issue.CONFLICT, Issue.HELD, Issue.PROBLEM)
 
 
 class Waiting:
-    """The issues that wait for a person, and the paths that were busy. Any thread may call it."""
+    """Open issues of a folder, and the paths that were busy. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -45,18 +45,18 @@ class Waiting:
 
     @property
     def busy(self) -> int:
-        """How many paths changed while a run was about to take them up, and are tried again."""
+        """How many paths changed while a run was about to transfer them; they are retried."""
         with self._lock:
             return len(self._busy)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing keeps both sides from holding the same; of a conflict both hold both versions."""
+        """Whether no issue prevents in sync; a conflict does not, as both sides hold both versions."""
         with self._lock:
             return not (self.count(Issue.HELD) or self.count(Issue.PROBLEM) or self._busy)
 
     def note(self, event: Event) -> None:
-        """Take in one event of the run under way."""
+        """Record one event of the current run."""
         with self._lock:
             if isinstance(event, ActionEvent):
                 self._known.pop(event.path, None)
@@ -64,7 +64,7 @@ class Waiting:
                 self._busy.discard(event.path)
                 self._found_busy.discard(event.path)
             elif isinstance(event, DamageEvent):
-                # No run sees it, so that it waits until something is done at the path.
+                # Runs do not report it again, so it stays until the path is resolved.
                 if len(self._damaged) < _MOST_PATHS:
                     self._damaged[event.path] = event
             elif isinstance(event, IssueEvent) and event.issue in _FOR_PEOPLE:
@@ -78,9 +78,9 @@ class Waiting:
                 self._found_busy.add(event.path)
 
     def knows(self, event: Event) -> bool:
-        """Return whether an earlier run said the same: of held deletes, whether none of them is new.
+        """Return whether an earlier run reported the same; for held deletes, whether none is new.
 
-        Why deletes are held is said in ever other numbers.
+        The reason is not compared: its numbers change with each run.
         """
         with self._lock:
             if isinstance(event, HeldEvent):
@@ -98,16 +98,16 @@ class Waiting:
         return not event.by_design and len(self._found_busy) < _MOST_PATHS
 
     def _left_out_before(self, path: str) -> bool:
-        """Return whether a thing that takes no part was reported before; beyond a bound none is."""
+        """Return whether an excluded path was reported before; beyond a limit, all count as reported."""
         if path in self._left_out or len(self._left_out) >= _MOST_PATHS:
             return True
         self._left_out.add(path)
         return False
 
     def run_ended(self, paths: Set[str] | None, *, skipped: int = 0) -> list[IssueEvent]:
-        """Take over what a run found; it clears what it covered and did not find again.
+        """Record the issues of a finished run; earlier issues within its reach that it did not find again are cleared.
 
-        It covered `paths` and what lies below them, or everything. `skipped` is
+        It covered `paths` and everything below them, or the whole folder. `skipped` is
         how many paths its report counts as busy: things that take no part by
         design are noted and not counted. Returns the issues that were not there
         before.
@@ -128,7 +128,7 @@ class Waiting:
         return new
 
     def failed_at(self, paths: Set[str]) -> set[str]:
-        """Return the paths that failed or were busy among these, and below the folders among them."""
+        """Return which of these paths, or of those below them, failed or were busy."""
         with self._lock:
             failed = {path for path, event in self._known.items() if event.issue is Issue.PROBLEM}
             return {path for path in failed | self._busy if _is_covered(path, paths)}
@@ -169,14 +169,14 @@ _TOTALS = ("uploaded", "downloaded", "bytes_uploaded", "bytes_downloaded", "erro
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """What the loop is doing, at one instant.
+    """A snapshot of what the loop is doing.
 
     `state` is a word of `status --json`: `watching`, `scanning`, `transferring`,
     `paused`, `offline`, `halted` or `stopped`; `reason` says why it is offline
     or halted. `pending` counts the paths that wait for a run or a transfer,
-    `None` when that is not known; `conflicts` those with a conflict copy beside
+    `None` when that is unknown; `conflicts` those with a conflict copy beside
     them. `last_success_ns` is when both sides were last known to be in sync.
-    `watch_healthy` is `None` before the watching has begun.
+    `watch_healthy` is `None` until watching has started.
     """
 
     state: str = "stopped"
@@ -204,13 +204,13 @@ _BY_SERIOUSNESS = (7, 78, 3, 4, 2, 1, 5, 6, 0)
 
 
 def most_serious(codes: Sequence[int]) -> int:
-    """Return the exit code to leave with: what needs a person first, then what failed, then what passes."""
+    """Return the most serious of these exit codes: what needs a person, then failures, then the rest."""
     order = _BY_SERIOUSNESS
     return min(codes, key=lambda code: order.index(code) if code in order else 5, default=0)
 
 
 def exit_code_of(facts: Mapping[str, Any]) -> int:
-    """Return the exit code for how a folder stands: 0 where nothing is known to differ, and a daemon watches.
+    """Return the exit code for a status: 0 if no difference is known and a daemon is watching.
 
     `facts` are the fields of `status --json`.
     """
@@ -237,7 +237,7 @@ def of_running(
     now_ns: int,
     events: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the fields; those of a stopped folder are among them, with the same meaning.
+    """Return the fields for a folder that a daemon watches; they include those of a stopped folder.
 
     `pair` says root, store and mode; `rates` are bytes per second up and down;
     `events` says whether the queue of `events:` can be used, `None` without one.
@@ -268,7 +268,7 @@ def of_running(
 
 def _counts(state: FolderState, waiting: Waiting) -> dict[str, int]:
     return {
-        # Those of the last runs, or the copies that nobody has settled.
+        # The conflicts of the last runs, or the copies that are not resolved yet.
         "conflicts": max(waiting.count(Issue.CONFLICT), state.conflicts),
         "held": waiting.count(Issue.HELD),
         "problems": waiting.count(Issue.PROBLEM),

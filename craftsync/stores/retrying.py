@@ -1,6 +1,6 @@
 """Wraps any store and retries its transient failures.
 
-A body that breaks off is retried by `engine.content` and `migrate.stream`;
+A body that breaks off is retried by `engine.content.body_of`;
 listings, the probe and the platform's store use `RetryBudget` themselves.
 
 A request whose response was lost may have been carried out. Repeating it

@@ -1,6 +1,6 @@
-"""Carries out what a person decides about held deletes.
+"""Approves and rejects held deletes.
 
-A run holds deletes back when they are suspicious: more at once than
+A run holds deletes that are suspicious: more at once than
 `max_delete` allows, or all of a side (`core.guard`, called by `engine.planner`),
 and the delete or edit of an archived object of which no copy can be kept
 (`engine.carrier`). They are rows of the table `held` (`state.held`).
@@ -59,10 +59,10 @@ REVIEW = "Review: craftsync deletes list"
 
 
 class Approval(NamedTuple):
-    """What a person decided about held deletes: those at `paths` and below them, or all (`None`).
+    """A decision about held deletes: those at `paths` and below them, or all (`None`).
 
-    Approved, they are carried out. Otherwise they are undone: the surviving
-    version goes back to the side that lost the path.
+    Approved deletes are carried out. Rejected ones are undone: the surviving
+    version is copied back to the side that lost the path.
     """
 
     approved: bool
@@ -70,11 +70,11 @@ class Approval(NamedTuple):
 
     @property
     def command(self) -> str:
-        """What the history calls it."""
+        """Its name in the history."""
         return "approve" if self.approved else "reject"
 
     def action(self, held: HeldDelete) -> Action:
-        """Return the step that carries out the decision about one held delete."""
+        """Return the step that carries out this decision for one held delete."""
         if self.approved:
             rule = f"a person approved it; it was held: {held.reason}"
             return Action(held.kind, held.path, rule, held.local, None, held.remote)
@@ -82,9 +82,9 @@ class Approval(NamedTuple):
         return Action(_RETURNS[held.kind], held.path, rule, held.local, None, held.remote)
 
     def policy(self, mode: Mode) -> Policy:
-        """Return the policy of the steps, for deletes that were held by a run of this mode.
+        """Return the policy of the steps, for deletes held by a run of this mode.
 
-        A delete was part of that mode; the way back may lead against it.
+        An approved delete belongs to that mode; restoring may copy against its direction.
         """
         if self.approved:
             return Policy(mode, delete=True)
@@ -94,11 +94,11 @@ class Approval(NamedTuple):
 
 @contextmanager
 def without_baseline(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
-    """Take the baseline rows of these paths out for the length of a `with`.
+    """Remove the baseline rows of these paths during a `with` block.
 
-    A path without one counts as new, and only what is new to a side is copied
-    there. Rows of what was not copied are put back in the end; a crash before
-    loses them, and the next run merges these paths without deleting.
+    A path without a row counts as new, so it is copied to the side that lacks it.
+    At the end the rows of paths that were not copied are restored; a crash before
+    that loses them, and the next run merges these paths without deleting.
     """
     with state.transaction():
         state.baseline.set_aside(one.path for one in held)
@@ -112,9 +112,9 @@ def without_baseline(state: PairState, held: Iterable[HeldDelete]) -> Iterator[N
 def note_deletes(
     events: Events, finished: Iterable[Outcome], limit: DeleteLimit, trash_stamp: str, now_ns: int
 ) -> None:
-    """Count deletes that no person approved, and the new paths that make up for them.
+    """Count unapproved deletes, and the new paths that offset them.
 
-    `trash_stamp` is what the trash keeps them under.
+    `trash_stamp` is their folder in the trash.
     """
     done = [one for one in finished if one.status is not Status.PLANNED]
     events.make_up(sum(1 for one in done if one.rows and one.action.baseline is None))
@@ -137,10 +137,10 @@ def _size(action: Action) -> int:
 class Returning:
     """Restores what an event deleted before the guard held the rest.
 
-    Only what neither side holds by now is restored; what is there again is
-    reported and left. What has to make way in the folder goes to its trash
-    under `trash_stamp`. `settled` are the paths of which nothing is left to do,
-    `failed` those that could not be restored.
+    Only paths that neither side holds now are restored; others are reported and
+    left alone. Files in the way go to the folder's trash under `trash_stamp`.
+    `settled` are the paths that need nothing more, `failed` those that could not
+    be restored.
     """
 
     root: Folder
@@ -152,9 +152,9 @@ class Returning:
     failed: list[str] = field(default_factory=list)
 
     def put_back(self, deleted: Iterable[Deleted]) -> list[Action]:
-        """Put the kept versions into the folder; return the steps that upload them.
+        """Restore the kept versions into the folder; return the steps that upload them.
 
-        A dry run reports what would be put back, and returns none.
+        A dry run reports what would be restored, and returns no steps.
         """
         actions: list[Action] = []
         rows = iter(deleted)
@@ -222,7 +222,7 @@ class Returning:
         return None
 
     def _entry(self, one: Deleted) -> TrashEntry | None:
-        """Return where a deleted version is kept, `None` if no old version of the bucket can be found."""
+        """Return where a deleted version is kept; `None` if the bucket has no such version."""
         if one.kind is Kind.DELETE_REMOTE and self.store.features.keeps_versions:
             try:
                 return version_of(self.store, one.path, one.size, None)

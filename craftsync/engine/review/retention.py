@@ -1,8 +1,8 @@
-"""Removes from the trash what its retention has ended for.
+"""Deletes versions from the trash when their retention ends.
 
-This is the one thing here that destroys on purpose. So it goes by this client's
-own record alone, spares what a person or an unfinished run may still need, and
-does nothing while the clock cannot be relied on."""
+This is the only code that destroys data on purpose. So it uses only this client's
+own records, spares what a person or an unfinished run may still need, and does
+nothing while the clock is doubtful."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _CLOCK = "retention_clock"
 
 
 def holdings(state: PairState, retention: Retention) -> dict[str, Any]:
-    """Return what both trashes hold of this client, as `status --json` has it.
+    """Return what the trash of both sides holds of this client, as in `status --json`.
 
-    `suspended` says why nothing is removed now, `None` when there is no such reason.
+    `suspended` is the reason why nothing is removed now, or `None`.
     """
     reason = suspended(state.database) if retention.is_bounded else None
     bounds = {"keep": retention.words, "max_size": retention.max_size}
@@ -46,7 +46,7 @@ def holdings(state: PairState, retention: Retention) -> dict[str, Any]:
 
 
 def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) -> dict[str, Any]:
-    """Return the same of a linked folder that may be in use by another process. Raises `StateError`."""
+    """Return `holdings` of a linked folder that another process may be using. Raises `StateError`."""
     with closing(PairState.open(state_dir, root, store, new_id=str, reading=True)) as state:
         return holdings(state, retention)
 
@@ -63,24 +63,24 @@ def take_in(state: PairState, store: Store | None) -> None:
 
 
 def spare(state: PairState, event_since_ns: int) -> None:
-    """Choose the paths of which no version may go now: a person, or an unfinished run, may still need it.
+    """Select the paths whose versions are spared: a person or an unfinished run may still need them.
 
-    Of deletes that nobody holds, those count whose event goes on since `event_since_ns` (UTC).
+    Deletes that are not held count if their event is later than `event_since_ns` (UTC).
     """
     conflicts = filter(None, map(conflict_original, state.baseline.conflict_paths()))
     state.kept.spare(conflicts, event_since_ns)
 
 
 def suspended(database: Database) -> str | None:
-    """Return why nothing is removed now, `None` when there is no such reason."""
+    """Return the reason why nothing is removed now, or `None`."""
     return database.get(_SUSPENDED) or None
 
 
 @dataclass(slots=True)
 class Purging:
-    """Ends the retention of one linked folder. `tick` is called between removals, and may raise to stop.
+    """Deletes the expired versions of one linked folder. `tick` is called between deletions, and may raise to stop.
 
-    At most `at_most` versions go. Without a `reachable` store, only those of
+    At most `at_most` versions are deleted; without a `reachable` store, only those in
     the folder's trash that are too old.
     """
 
@@ -94,7 +94,7 @@ class Purging:
     at_most: int = _AT_MOST
 
     def run(self) -> int:
-        """Remove what is due; return how many versions went. What cannot be removed now stays, and is tried again."""
+        """Delete what is due and return how many versions; failed deletions are retried by the next run."""
         if not self.retention.is_bounded:
             return 0
         reason = ClockWatch(self.state, self.clock).doubt()
@@ -138,7 +138,7 @@ class Purging:
         return gone, reason
 
     def _remove(self, batch: Iterable[KeptVersion], removed: list[KeptVersion]) -> str | None:
-        """Remove versions, adding those that are gone to `removed`; return why one could not be."""
+        """Delete versions and add them to `removed`; return why one failed, or `None`."""
         reason = None
         for version in batch:
             self.tick()
@@ -155,9 +155,9 @@ class Purging:
         return reason
 
     def _due(self) -> Iterator[KeptVersion]:
-        """Yield the next that are to go, oldest first.
+        """Yield the next versions to delete, oldest first.
 
-        Of one side alone nobody knows which are the oldest beyond the size.
+        With one side alone it is unknown which versions are the oldest beyond the size limit.
         """
         keep, excess = self.retention.keep, self._excess() if self.reachable else 0
         but = "" if self.reachable else "store"
@@ -171,9 +171,9 @@ class Purging:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Both clocks as they were; `doubtful` if the wall clock had just jumped then.
+    """Both clocks at an earlier time; `doubtful` if the wall clock had just jumped.
 
-    `known_ns` is the newest record that a doubt has ended over.
+    `known_ns` is the time of the newest record whose doubt has ended.
     """
 
     wall_ns: int
@@ -183,9 +183,9 @@ class _Seen:
     known_ns: int = 0
 
     def agrees(self, now: _Seen) -> bool:
-        """Tell whether the wall clock has moved as the other one did; of another boot nothing is known.
+        """Return whether both clocks have advanced equally; after a reboot, whether they had before.
 
-        The other one counts the time in which the machine was suspended, as the wall clock does.
+        The other clock also counts the time in which the machine was suspended.
         """
         if self.boot != now.boot:
             return not self.doubtful
@@ -195,13 +195,13 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class ClockWatch:
-    """Knows whether the wall clock can be relied on, from what it was when it was last looked at."""
+    """Detects jumps of the wall clock by comparing it with the clock that never jumps."""
 
     state: PairState
     clock: Clock
 
     def doubt(self) -> str | None:
-        """Return why the wall clock is not to be relied on now; remembers what it shows.
+        """Return why the wall clock is doubtful now, or `None`; stores the current times.
 
         A doubt lasts until the wall clock and the one that never jumps have
         agreed for an hour.
@@ -224,7 +224,7 @@ class ClockWatch:
         return None
 
     def _postpone(self, before: _Seen, now: _Seen) -> None:
-        """Let versions of before a jump forward be no older than they were: nobody knows which time was wrong."""
+        """Do not let versions from before a jump forward age by it: either time may have been wrong."""
         passed = round((now.boottime - before.boottime) * 1e9)
         ahead = now.wall_ns - before.wall_ns - passed
         if before.boot == now.boot and ahead > 0:

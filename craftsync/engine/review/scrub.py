@@ -1,8 +1,7 @@
-"""Finds content that went bad although nobody changed it, by what was last synced, and repairs it from the other side.
+"""Finds content that was damaged without being changed, and repairs it from the other side.
 
-A disk or a server that loses a bit changes neither size nor time, so no other
-look finds it. Files and objects that were changed since the last sync are the
-next run's business, not this one's."""
+A disk or a server that loses a bit changes neither size nor time, so only hashing
+finds it. Files and objects changed since the last sync are left to the next run."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ _LOOKS_AT_ONCE = 8
 
 
 class Damage(StrEnum):
-    """Which side no longer holds what both had agreed on."""
+    """The side that no longer holds the last synced content."""
 
     NONE = "intact"
     ROOT = "damaged in the folder"
@@ -61,7 +60,7 @@ _CANNOT = "cannot be repaired: no side holds what was last synced; see craftsync
 
 
 class Examined(NamedTuple):
-    """How both sides of a path stand, and the looks it was found by."""
+    """Whether both sides of a path are intact, and how they were seen."""
 
     damage: Damage
     local: LocalFile
@@ -70,7 +69,7 @@ class Examined(NamedTuple):
 
 @dataclass(slots=True)
 class Scrubber:
-    """Hashes both sides of paths that both had agreed on, and compares them with what was agreed."""
+    """Hashes both sides of synced paths, and compares them with the last synced state."""
 
     root: Folder
     store: Store
@@ -87,12 +86,12 @@ class Scrubber:
         share: float | None = None,
         heed: Callable[[], None] = nothing,
     ) -> Report:
-        """Look at these paths and what lies below them, or at all, or go on with a share of all where the last ended.
+        """Check these paths and everything below them, or all, or the next `share` of all bytes.
 
-        Damage that is not repaired, and what cannot be read, counts as a
-        problem; what was changed since the last sync is left out. `heed` is
-        called whenever bytes were read, from any thread, and may raise to stop.
-        Raises `UsageError` for a path at and below which nothing was synced.
+        Unrepaired damage and unreadable content count as problems; paths changed
+        since the last sync are skipped. `heed` is called whenever bytes were
+        read, from any thread, and may raise to stop. Raises `UsageError` for a
+        path where nothing was synced, nor below it.
         """
         paths = self._synced(paths)
         report, started = Report("scrub"), self.clock.monotonic()
@@ -112,8 +111,8 @@ class Scrubber:
         return report
 
     def _synced(self, paths: Sequence[str]) -> Sequence[str]:
-        """Return the paths, or none where they mean everything."""
-        # A mistyped name must not look like a file without damage.
+        """Return the paths; empty if they mean everything."""
+        # A mistyped name must not count as intact.
         for path in paths:
             if path != "." and next(self.state.baseline.below([path]), None) is None:
                 raise UsageError(
@@ -138,14 +137,14 @@ class Scrubber:
                 if read >= most_bytes:
                     break
             if not batch:
-                # At the end; the next look begins anew.
+                # At the end; the next call starts from the beginning.
                 self.state.database.put(_CURSOR, "")
                 return
             yield batch
             behind = batch[-1].path
 
     def _examined(self, row: BaselineRow) -> Examined | str | None:
-        """Return how a path stands, or a reason why that cannot be told; `None` where it is left out."""
+        """Return whether a path is intact, or why that is unknown; `None` if it is skipped."""
         try:
             sides = self._unchanged(row)
             if sides is None or row.digest is None or row.racy:
@@ -190,7 +189,7 @@ class Scrubber:
         self.on_event(issue)
 
     def _unchanged(self, row: BaselineRow) -> tuple[LocalFile, RemoteObject] | None:
-        """Return both looks if each side says that nothing has changed since the last sync."""
+        """Return file and object if neither has changed since the last sync."""
         local = self.root.stat(row.path)
         if local is None or local != LocalFile(*row[:5]):
             return None
@@ -204,7 +203,7 @@ class Scrubber:
         try:
             store_is_bad = not self._is_intact_there(agreed, remote)
         except ObjectArchived:
-            # What is archived cannot be read, but what is here can be told.
+            # An archived object cannot be read, but the file can.
             if root_is_bad:
                 return Damage.ROOT
             raise
@@ -216,14 +215,14 @@ class Scrubber:
 
     def _is_intact_here(self, agreed: bytes, local: LocalFile) -> bool:
         with self.root.open_file(local.path) as file:
-            # What is in memory may be good while the disk is not.
+            # The page cache may be intact while the disk is not.
             file.drop_cached()
             digest = file.digest(self.fetcher.hashing.read)
             file.verify()
         return digest == agreed
 
     def _is_intact_there(self, agreed: bytes, remote: RemoteObject) -> bool:
-        """Read an object, once more where it is not as agreed: it may have been damaged on its way."""
+        """Return whether an object is intact; a mismatch is read twice, as transit may have damaged it."""
         for _ in range(2):
             with suppress(ContentDamaged):
                 if self.fetcher.read_digest(remote) == agreed:
@@ -259,7 +258,7 @@ class Scrubber:
             )
         written = self.store.barrier().get(row.path, written)
         repaired = row._replace(modified_ns=written.modified_ns, version=written.version)
-        # A bucket's own versions are not in its trash.
+        # Versions kept by a bucket are not in its trash.
         in_trash = not self.store.features.keeps_versions
         self._record(repaired, KeptVersion("store", keep, row.path, row.size) if in_trash else None)
 

@@ -58,30 +58,30 @@ class TrashEntry(NamedTuple):
 def entries(
     root: Folder, store: Store, in_bucket: Iterable[TrashEntry] = ()
 ) -> Iterator[TrashEntry]:
-    """Yield all kept versions of both sides, newest first; `in_bucket` are those that a bucket keeps by itself."""
+    """Yield all kept versions of both sides, newest first; `in_bucket` are those in a bucket with versioning."""
     local = sorted(_in_root(root), key=_age, reverse=True)
     remote = sorted(chain(_in_store(store), in_bucket), key=_age, reverse=True)
     return heapq.merge(local, remote, key=_age, reverse=True)
 
 
 def bucket_versions(store: Store, prefix: str) -> Iterator[TrashEntry]:
-    """Yield what a bucket keeps as its own versions, of paths that start with `prefix`.
+    """Yield the versions in a bucket with versioning, of paths that start with `prefix`.
 
-    Of each path the newest comes first. Raises `StoreError` where they cannot be listed.
+    The newest of each path comes first. Raises `StoreError` if they cannot be listed.
     """
     for old in store.old_versions(prefix):
         yield TrashEntry("store", stamp_of(old.gone_ns), old.path, old.size, old.version_id)
 
 
 def why_not_kept(store: Store, path: str) -> str:
-    """Return why nothing keeps a version that a run replaced."""
+    """Return why a version that a run replaced was not kept."""
     if store.features.keeps_versions:
         return f"its version is not found. {in_versions(store, path)}"
     return "no version of it was kept (trash: store in the configuration)"
 
 
 def version_of(store: Store, path: str, size: int, version: str | None) -> TrashEntry | None:
-    """Return the newest old version of an object with this size, and this token if one is given.
+    """Return the newest earlier version of an object with this size, and this version token if given.
 
     Raises `StoreError` where versions cannot be listed.
     """
@@ -96,7 +96,7 @@ def _age(entry: TrashEntry) -> tuple[str, int, str]:
 
 
 def _order(stamp: str) -> tuple[str, int]:
-    """Return what sorts stamps by age: `-10` comes after `-2`."""
+    """Return the sort key of a stamp by age: `-10` comes after `-2`."""
     match = _STAMP.fullmatch(stamp)
     return (match[1], int(match[2] or 1)) if match else (stamp, 1)
 
@@ -114,10 +114,10 @@ def _in_store(store: Store) -> Iterator[TrashEntry]:
 
 
 class Wanted(NamedTuple):
-    """Which kept versions are meant: those of a `Selection` of paths, in a time.
+    """Selects kept versions by path (`Selection`) and by time.
 
-    `since` and `at` are a stamp, its beginning, or a date or time in ISO 8601 (UTC):
-    not before the one, not after the other.
+    `since` and `at` are the first and the last time: a stamp, its beginning, or a
+    date or time in ISO 8601 (UTC).
     """
 
     paths: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class Wanted(NamedTuple):
         return Selection(self.paths)
 
     def among(self, kept_versions: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
-        """Yield those that are meant, in the order in which they come."""
+        """Yield the selected versions, in the given order."""
         since = _order(_stamp_of(self.since)) if self.since else ("", 0)
         at = _stamp_of(self.at) if self.at else ""
         for entry in kept_versions:
@@ -138,7 +138,7 @@ class Wanted(NamedTuple):
                 yield entry
 
     def has(self, path: str) -> bool:
-        """Return whether a path is meant, of whatever time."""
+        """Return whether a path is selected, regardless of time."""
         return self.selection.has(path)
 
     def newest(
@@ -146,11 +146,10 @@ class Wanted(NamedTuple):
         kept_versions: Iterable[TrashEntry],
         remedy: Callable[[str], str | None] = lambda _: None,
     ) -> list[TrashEntry]:
-        """Return the newest of each path, in order of path, from versions that come newest first.
+        """Return the newest version of each path, in order of path; the input is newest first.
 
-        Where a path was a file once and a folder at another time, the newer is
-        returned. Raises `UsageError` for a path of which nothing is kept, with
-        the `remedy` for it.
+        If a path was a file once and a folder at another time, the newer one is
+        returned. Raises `UsageError` with `remedy` for a path without kept versions.
         """
         found: dict[str, TrashEntry] = {}
         for entry in self.among(kept_versions):
@@ -168,7 +167,7 @@ class Wanted(NamedTuple):
 
 
 def _fitting(newest_first: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
-    """Leave out files that have to be folders for a newer version, and what would lie below a newer file."""
+    """Drop files whose path is a folder in a newer version, and paths below a newer file."""
     files: set[str] = set()
     folders: set[str] = set()
     for entry in newest_first:
@@ -181,12 +180,12 @@ def _fitting(newest_first: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
 
 
 def _is_until(stamp: str, at: str) -> bool:
-    """Tell whether a stamp is not after another one, or the beginning of one."""
+    """Return whether a stamp is not later than another, which may be given by its beginning."""
     return _order(stamp) <= _order(at) if _STAMP.fullmatch(at) else stamp[: len(at)] <= at
 
 
 def in_versions(store: Store, path: str) -> str:
-    """Return how to get at what a bucket keeps as its own versions: of one object, or of all (an empty path)."""
+    """Return the commands that list and fetch versions in a bucket: of one object, or of all (empty path)."""
     bucket, _, folder = store.location.removeprefix("s3://").partition("/")
     key = "/".join(part for part in (folder, path) if part)
     of = f"--bucket {shlex.quote(bucket)}"
@@ -201,7 +200,7 @@ def in_versions(store: Store, path: str) -> str:
 
 
 def _stamp_of(at: str) -> str:
-    """Return the beginning of a stamp for a stamp, a day, or a time in ISO 8601."""
+    """Return a stamp, a day or a time in ISO 8601 as the beginning of a stamp."""
     if _STAMP.fullmatch(at):
         return at
     if _BEGINNING.fullmatch(at):
@@ -211,14 +210,14 @@ def _stamp_of(at: str) -> str:
 
 
 class Attributes(NamedTuple):
-    """What a file gets back besides its content: times in nanoseconds, permission bits; `None` where not known."""
+    """What is restored besides the content: times in nanoseconds, permission bits; `None` if unknown."""
 
     mtime_ns: int | None
     mode: int | None = None
 
 
 def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
-    """Write a kept version into a temporary file. Raises `UsageError` when it is gone."""
+    """Write a kept version into a temporary file. Raises `UsageError` if it no longer exists."""
     if entry.side == "root":
         return _from_root(root, entry, temporary)
     return _from_store(store, entry, temporary)
@@ -266,14 +265,14 @@ def _place_of(entry: TrashEntry | KeptVersion) -> str:
 
 
 def found_in_store(store: Store, versions: Iterable[KeptVersion]) -> set[KeptVersion]:
-    """Return those of some versions that are in a store's trash, from a listing of it."""
+    """Return which of these versions are in the store's trash, by listing it."""
     wanted = set(versions)
     found = (KeptVersion(*entry[:4]) for entry in _in_store(store))
     return {version for version in found if version in wanted}
 
 
 def remove(root: Folder, store: Store, version: KeptVersion) -> None:
-    """Remove one version for good; one that is not there is a success."""
+    """Delete one version permanently; a missing one is a success."""
     if version.side == "root":
         kept.remove(root, version.stamp, version.path)
     else:
@@ -281,7 +280,7 @@ def remove(root: Folder, store: Store, version: KeptVersion) -> None:
 
 
 class Purged(NamedTuple):
-    """How many versions were removed, and how many stay although they are old enough."""
+    """How many versions were removed, and how many old ones were kept."""
 
     removed: int
     spared: int
@@ -290,15 +289,15 @@ class Purged(NamedTuple):
 def purgeable(
     root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]
 ) -> Iterator[TrashEntry]:
-    """Yield what was kept before the stamp `before`, on both sides, but for paths that are spared."""
+    """Yield the versions of both sides from before the stamp `before`, without spared paths."""
     old = (entry for entry in entries(root, store) if entry.stamp < before)
     return (entry for entry in old if not is_spared(entry.path))
 
 
 def purge(root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
-    """Remove what was kept before the stamp `before`, on both sides, but for paths that are spared.
+    """Delete the versions of both sides from before the stamp `before`, without spared paths.
 
-    What a crash left of versions that were not to be kept goes with it, once as old.
+    Leftovers of a crash, of versions that were not to be kept, are deleted at the same age.
     """
     local, remote = _purge_root(root, before, is_spared), _purge_store(store, before, is_spared)
     return Purged(local.removed + remote.removed, local.spared + remote.spared)
@@ -311,7 +310,7 @@ def _purge_root(root: Folder, before: str, is_spared: Callable[[str], bool]) -> 
             old += 1
             stays[stamp] += is_spared(file.path)
     needed = {stamp for stamp, number in stays.items() if number}
-    # Not while they are listed: what is empty then goes as well.
+    # After the listing, since this also removes folders that are empty by then.
     beside = [
         entry for entry in _in_root(root) if entry.stamp in needed and not is_spared(entry.path)
     ]
@@ -350,7 +349,7 @@ def _never(path: str, found: LocalFile | None) -> str | None:
 
 
 class Restored(NamedTuple):
-    """How it ended for one path: `done`, `planned`, `unchanged`, `skipped` or `problem`, and why."""
+    """The result for one path: `done`, `planned`, `unchanged`, `skipped` or `problem`, with the reason."""
 
     entry: TrashEntry
     status: str
@@ -366,10 +365,10 @@ class _Fetched(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Restoring:
-    """Restores into one folder. What is replaced, with `overwrite`, goes to the trash under `trash_stamp`.
+    """Restores into one folder. With `overwrite`, replaced files go to the trash under `trash_stamp`.
 
-    `note` is called with what was kept. `refusal` returns why nothing
-    is restored to a path, whatever `overwrite` says.
+    `note` is called with the versions kept in the trash. `refusal` returns why a
+    path must not be restored, even with `overwrite`.
     """
 
     root: Folder
@@ -381,7 +380,7 @@ class Restoring:
     refusal: Refusal = _never
 
     def run(self, entries: Iterable[TrashEntry]) -> Iterator[Restored]:
-        """Put each version at its path; yields what became of it once that survives a power cut."""
+        """Restore each version to its path; yields each result once it survives a power cut."""
         rest = iter(entries)
         while batch := list(islice(rest, _AT_ONCE)):
             with ExitStack() as stack:
@@ -422,7 +421,7 @@ class Restoring:
             return None  # Empty folders are no obstacle; `place` raises for any other.
 
     def _left(self, entry: TrashEntry, found: LocalFile) -> Restored | None:
-        """Return how it ends where the file that is there stays."""
+        """Return the result for a path whose current file is kept."""
         if found.size == entry.size:
             with self.root.open_file(entry.path) as file:
                 if file.digest() == digest(self.root, self.store, entry):
