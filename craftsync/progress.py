@@ -10,6 +10,7 @@ from typing import Protocol
 
 from craftsync.clock import SystemClock
 from craftsync.engine.report import Event, OnEvent, ProgressEvent
+from craftsync.wording import size_shown
 
 
 class Display(Protocol):
@@ -20,16 +21,6 @@ class Display(Protocol):
     def stop(self) -> None:
         """End the display; a second call does nothing."""
         ...
-
-
-def size_shown(size: int) -> str:
-    """Return a number of bytes in the largest unit it fills: "1.5 MiB"."""
-    amount = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
 
 
 _one_at_a_time = Lock()

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from craftsync.cli import log, terminal
-from craftsync.cli import params as common
-from craftsync.cli.output import say, say_json, size_shown, which
+from craftsync.cli.output import say, say_json, which
 from craftsync.clock import Clock, SystemClock
-from craftsync.config import places
 from craftsync.config.pairs import Pair
 from craftsync.engine.report import Event, OnEvent, ProgressEvent
 from craftsync.progress import Bars
+from craftsync.wording import size_shown
 
 Facts = Mapping[str, Any]
 
@@ -158,8 +157,7 @@ class WatchView:
         if self._on_terminal and root not in self._names:
             say(which(pair), to_stderr=True)
         self._names[root] = pair.folder or root
-        words = [pair.folder] if pair.folder else [root, places.address_of(pair.location)]
-        to_log = log.listener(root, naming=common.naming(words))
+        to_log = log.listener(root)
 
         def listen(event: Event) -> None:
             if not isinstance(event, ProgressEvent):

@@ -15,7 +15,7 @@ from craftsync.cli import terminal
 from craftsync.cli.terminal import shown
 from craftsync.engine.report import ActionEvent, Event, HeldEvent, Issue, IssueEvent, OnEvent
 from craftsync.errors import UsageError
-from craftsync.progress import size_shown
+from craftsync.wording import size_shown
 
 _JOURNAL_LEVELS = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
 """The priorities of sd-daemon(3), by the lowest level each is for."""
@@ -128,11 +128,8 @@ def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | Non
         handler.close()
 
 
-def listener(label: str, log: logging.Logger = _log, *, naming: str = "") -> OnEvent:
-    """Return what writes the events of a linked folder, or of a command, to a log under this label.
-
-    `naming` are the flags by which commands to type name the folder, see `params.naming`.
-    """
+def listener(label: str, log: logging.Logger = _log) -> OnEvent:
+    """Return what writes the events of a linked folder, or of a command, to a log under this label."""
 
     def listen(event: Event) -> None:
         if isinstance(event, ActionEvent):
@@ -140,8 +137,7 @@ def listener(label: str, log: logging.Logger = _log, *, naming: str = "") -> OnE
             _say(log, logging.INFO, label, line, event)
         elif isinstance(event, HeldEvent):
             fields = {"fields": {"root": label}}
-            line = event.named(naming).sentence
-            log.warning("%s: %s", shown(label), line, extra=fields)
+            log.warning("%s: %s", shown(label), event.sentence, extra=fields)
         elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD:
             line = f"{event.issue}: {shown(event.path)}: {event.reason}"
             _say(log, _ISSUE_LEVELS.get(event.issue, logging.WARNING), label, line, event)

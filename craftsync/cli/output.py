@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from logging import Logger
 from threading import Lock
 from typing import Any, Protocol
@@ -34,7 +35,7 @@ from craftsync.engine.report import (
     Report,
 )
 from craftsync.progress import Bars, Display
-from craftsync.progress import size_shown as size_shown
+from craftsync.wording import counted, size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {
     Kind.UPLOAD: "uploaded",
@@ -108,11 +109,6 @@ def say_issue(event: Event) -> None:
         say(event.sentence, to_stderr=True)
     elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD and not event.by_design:
         say(f"{event.issue}: {shown(event.path)}: {event.reason}", to_stderr=True)
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return a count with its noun: `1 conflict`, `2 conflicts`; `many` is a plural that adds no s."""
-    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def sizes_shown(size: int, replaces: int | None) -> str:
@@ -192,8 +188,8 @@ class TextLines:
     def event(
         self, event: ActionEvent | IssueEvent | HeldEvent, place: Mapping[str, Any] | None = None
     ) -> None:
-        if isinstance(event, HeldEvent):
-            event = event.named(self.naming)
+        if isinstance(event, HeldEvent) and event.remedy.endswith(" list"):
+            event = replace(event, remedy=f"{event.remedy}{self.naming}")
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
             say(f"{shown(event.line)} ({sizes_shown(event.size, event.replaces)})")
@@ -409,8 +405,8 @@ def sentence(report: Report, *, stopped: bool = False) -> str:
 def _counted(count: int, what: str, size: int = 0) -> str:
     if not count:
         return ""
-    counted = f"{count} {what}".rstrip()
-    return f"{counted} ({size_shown(size)})" if size else counted
+    said = f"{count:,} {what}".rstrip()
+    return f"{said} ({size_shown(size)})" if size else said
 
 
 def _bars(flags: Mapping[str, Any]) -> Bars | None:

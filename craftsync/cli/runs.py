@@ -17,14 +17,12 @@ from craftsync import opening, runs
 from craftsync.cli import params as common
 from craftsync.cli.output import (
     Output,
-    counted,
     reporting,
     say,
     say_issue,
     say_json,
     say_which,
     sentence,
-    size_shown,
     sizes_shown,
 )
 from craftsync.cli.terminal import shown
@@ -35,6 +33,7 @@ from craftsync.core.model import Kind
 from craftsync.engine import planfile
 from craftsync.engine.report import COUNTERS, ActionEvent, Issue, IssueEvent, Report
 from craftsync.errors import UsageError
+from craftsync.wording import counted, size_shown
 
 if TYPE_CHECKING:
     from craftsync.migrate.options import MigrationReport

@@ -258,7 +258,6 @@ class Settler:
         looked_ns: int | None = None,
         placed: bool = False,
         in_writing: bool = False,
-        uploaded: bool = False,
     ) -> BaselineRow:
         """Return the row that says: these two hold the same content.
 
@@ -274,7 +273,7 @@ class Settler:
         racy = in_writing or self._is_racy(
             local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
         )
-        return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version, uploaded)
+        return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
 
     def _is_racy(self, local: LocalFile, looked_ns: int) -> bool:
         nearest = min(abs(looked_ns - local.mtime_ns), abs(looked_ns - local.ctime_ns))

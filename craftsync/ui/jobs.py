@@ -15,6 +15,7 @@ from craftsync.engine.report import Event, IssueEvent, OnEvent, ProgressEvent, R
 from craftsync.errors import CraftsyncError
 from craftsync.ui import page
 from craftsync.ui.workspace import Workspace
+from craftsync.wording import size_shown
 
 _MOST_ISSUES = 200
 _EVERY_SECONDS = 0.5
@@ -140,7 +141,7 @@ def _progress(event: ProgressEvent) -> None:
     bar.props('instant-feedback aria-label="Progress"')
     page.text(
         f"{event.files_done:,} of {event.files_total:,} files,"
-        f" {page.size_shown(event.bytes_done)} of {page.size_shown(total)}",
+        f" {size_shown(event.bytes_done)} of {size_shown(total)}",
         "muted",
     )
 
@@ -164,4 +165,4 @@ def summary(report: Report) -> str:
     if not done:
         return "Nothing to do: both sides hold the same."
     would = "Would do: " if report.dry_run else ""
-    return f"{would}{done}" + (f" ({page.size_shown(size)})" if size else "")
+    return f"{would}{done}" + (f" ({size_shown(size)})" if size else "")

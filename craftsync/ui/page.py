@@ -25,8 +25,7 @@ from craftsync.errors import CraftsyncError
 from craftsync.ui.workspace import Workspace, key_of, name_of
 
 _STYLE = (Path(__file__).parent / "style.css").read_text()
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_STEP = 1024
+ELSEWHERE = "Address, command, Python"
 _READY = (
     """document.body.classList.add("ready"); document.querySelector("[data-autofocus]")?.focus()"""
 )
@@ -150,6 +149,13 @@ def icon_button(icon: str, name: str, on_click: Callable[[], object]) -> ui.butt
     return button.tooltip(name)
 
 
+def menu(items: Mapping[str, Callable[[], object]]) -> None:
+    """Let the button around it open a menu of what can be done."""
+    with ui.menu():
+        for name, do in items.items():
+            ui.menu_item(name, do).props("role=menuitem")
+
+
 @contextmanager
 def dialog(title: str) -> Iterator[ui.dialog]:
     """Open a dialog with what is built within."""
@@ -271,10 +277,15 @@ def facts(rows: Mapping[str, object]) -> None:
 
 
 def table(
-    titles: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[int] = ()
+    titles: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    numbers: Sequence[int] = (),
+    *,
+    name: str = "Table",
 ) -> None:
-    """Show a table of text; `numbers` are the columns that stand at the right."""
-    region = ui.element("div").classes("framed").props("tabindex=0 role=region aria-label=Table")
+    """Show a table of text; `numbers` are the columns that stand at the right, `name` is said in place of a title."""
+    region = ui.element("div").classes("framed").props("tabindex=0 role=region")
+    region.props["aria-label"] = name
     with region, ui.element("table").classes("rows"):
         with ui.element("thead"), ui.element("tr"):
             for number, title in enumerate(titles):
@@ -286,25 +297,11 @@ def table(
                         text(value, "num" if number in numbers else "", "td")
 
 
-def size_shown(size: int | float | None) -> str:
-    if size is None:
-        return ""
-    for unit in _UNITS[:-1]:
-        if size < _STEP:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= _STEP
-    return f"{size:.1f} {_UNITS[-1]}"
-
-
 def time_shown(moment: str | None) -> str:
     """Return an ISO moment as the clock on this machine's wall has it, to the minute."""
     if not moment:
         return ""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def count_shown(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def choice(options: Mapping[str, str], value: str | None, name: str, **more: Any) -> ui.select:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI
+from nicegui import app as framework
 from nicegui import ui
 from starlette.types import ASGIApp
 
@@ -94,6 +95,8 @@ def _application(workspace: Workspace) -> ASGIApp:
         show_welcome_message=False,
         reconnect_timeout=_RECONNECT_SECONDS,
     )
+    # Its bar above the page says nothing that the page does not, and has no name for a screen reader.
+    framework.config.quasar_config["loadingBar"]["skipHijack"] = True
     return app
 
 

@@ -8,8 +8,12 @@ from typing import Any
 
 from nicegui import ui
 
-from craftsync.ui import page
+from craftsync.wording import counted, size_shown
 
+# Quasar gives the box of a node no name.
+_NAMED = """<q-icon v-if="props.node.icon" :name="props.node.icon" class="q-tree__icon q-mr-sm" aria-hidden="true" />
+  <span :ref="(it) => it?.closest('.q-tree__node-header')?.querySelector('.q-checkbox')
+  ?.setAttribute('aria-label', props.node.label)">{{ props.node.label }}</span>"""
 MOST_PATHS = 5_000
 """Paths that a tree shows; a browser gets slow with more."""
 
@@ -59,14 +63,14 @@ class Node:
         folders = [
             {
                 "id": f"{node.path}/",
-                "label": f"{name} ({page.count_shown(node.count, 'file')}, {page.size_shown(node.bytes)})",
+                "label": f"{name} ({counted(node.count, 'file')}, {size_shown(node.bytes)})",
                 "icon": "folder",
                 "children": node.shown(),
             }
             for name, node in self.folders.items()
         ]
         files = [
-            {"id": path, "label": f"{path.rpartition('/')[2]} ({page.size_shown(size)})"}
+            {"id": path, "label": f"{path.rpartition('/')[2]} ({size_shown(size)})"}
             for path, size in self.files.items()
         ]
         return folders + files
@@ -94,6 +98,7 @@ class Ticks:
             self._root.add(path, size)
         self._tree = ui.tree(self._root.shown(), label_key="label", tick_strategy="leaf")
         self._tree.props["aria-label"] = name
+        self._tree.add_slot("default-header", _NAMED)
         if self._root.count <= 40:
             self._tree.expand()
 

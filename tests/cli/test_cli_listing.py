@@ -173,7 +173,7 @@ def test_big_tree_is_listed_level_by_level(craftsync: Craftsync) -> None:
         for name in range(50):
             Path(folder, f"{name:02}").touch()
     assert len(craftsync("ls", "./store").lines) == 40
-    assert craftsync("tree", "./store").lines[-1] == "40 folders, 2000 objects, 0 bytes"
+    assert craftsync("tree", "./store").lines[-1] == "40 folders, 2,000 objects, 0 bytes"
     assert len(craftsync("ls", "./store/*/07").lines) == 40
     assert len(craftsync("find", "./store", "--name", "0*").lines) == 400
 

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from craftsync.cli.output import JsonLines, Output, sentence, size_shown
+from craftsync.cli.output import JsonLines, Output, sentence
 from craftsync.cli.terminal import shown
 from craftsync.core.model import Kind
 from craftsync.engine.report import ActionEvent, Issue, IssueEvent, Report
+from craftsync.wording import size_shown
 
 
 @pytest.mark.parametrize(

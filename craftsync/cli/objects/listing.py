@@ -10,7 +10,7 @@ import click
 from craftsync import lookup
 from craftsync.cli import params as common
 from craftsync.cli.objects import words as shared
-from craftsync.cli.output import counted, say, say_json, size_shown
+from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
@@ -19,6 +19,7 @@ from craftsync.core.model import RemoteObject
 from craftsync.lookup import Place
 from craftsync.objects import Entry, OnSkipped, Wanted
 from craftsync.stores.base import now_by
+from craftsync.wording import counted, size_shown
 
 
 @click.command(cls=common.Command)

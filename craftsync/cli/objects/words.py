@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import click
 
 from craftsync.cli import params as common
-from craftsync.cli.output import say, say_json, size_shown
+from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
 from craftsync.config.parsers import BadWord
 from craftsync.core.model import Skipped
 from craftsync.errors import FileMissing, UsageError
 from craftsync.lookup import Lookup, Place, found_at
+from craftsync.wording import size_shown
 
 Value = TypeVar("Value")
 

@@ -17,6 +17,7 @@ from craftsync.objects import Entry, Outcome
 from craftsync.ui import page
 from craftsync.ui.listing import below
 from craftsync.ui.workspace import Workspace
+from craftsync.wording import counted, size_shown
 
 _TRASH = f"{OWN_FOLDER}/trash"
 _MOST_FAILURES = 20
@@ -117,7 +118,7 @@ class Work:
 
     async def delete(self) -> Undo | None:
         count = len(self.entries)
-        what = self.entries[0].path if count == 1 else page.count_shown(count, "entry", "entries")
+        what = self.entries[0].path if count == 1 else counted(count, "entry", "entries")
         sure = await page.confirmed(
             f"Delete {what}?",
             "Folders go with all that is in them. Everything goes to the trash of the store, and"
@@ -178,9 +179,7 @@ async def _carried_out(
     tally = _Tally()
 
     def show() -> None:
-        progress.set_text(
-            f"{page.count_shown(tally.done, 'object')}, {page.size_shown(tally.bytes)}"
-        )
+        progress.set_text(f"{counted(tally.done, 'object')}, {size_shown(tally.bytes)}")
 
     def stop() -> None:
         tally.stopped = True
@@ -204,13 +203,13 @@ async def _carried_out(
 
 
 def _notify(what: str, tally: _Tally) -> None:
-    done = f"{what}: {page.count_shown(tally.done, 'object')}"
+    done = f"{what}: {counted(tally.done, 'object')}"
     if tally.stopped:
         done += ", then stopped"
     if not tally.failures:
         ui.notify(done, type="positive")
         return
-    with page.dialog(f"{what}: {page.count_shown(len(tally.failures), 'object')} stayed") as box:
+    with page.dialog(f"{what}: {counted(len(tally.failures), 'object')} stayed") as box:
         page.text(done, "muted")
         for failure in tally.failures[:_MOST_FAILURES]:
             page.text(failure, "wrap")
@@ -258,7 +257,7 @@ async def _target(
     stores = {at: at, **page.stores(workspace)}
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = what
-        page.text(f"{what} {page.count_shown(len(entries), 'entry', 'entries')}", tag="h2")
+        page.text(f"{what} {counted(len(entries), 'entry', 'entries')}", tag="h2")
         store = page.choice(stores, at, "Store")
         into = ui.input("Folder; empty is the whole store", value=folder).props("outlined dense")
         over = ui.checkbox("Replace what is there; it goes to the trash")

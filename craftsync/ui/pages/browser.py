@@ -17,6 +17,7 @@ from craftsync.ui import page
 from craftsync.ui.listing import Block, Level, Order, sizes
 from craftsync.ui.pages import actions
 from craftsync.ui.workspace import Workspace, short
+from craftsync.wording import counted, size_shown
 
 _ROWS = 120
 _SOONEST, _LATEST = 0.03, 0.5
@@ -121,16 +122,22 @@ class _Browser:
         self.uploader.on("chosen", self._on_chosen)
         self.uploader.on("ended", self._on_ended)
         upload = self.uploader
-        with ui.button("Upload", icon="upload").props("unelevated"), ui.menu():
-            ui.menu_item("Files", lambda: upload.run_method("chooseFiles"))
-            ui.menu_item("Folder", lambda: upload.run_method("chooseFolder"))
-        with ui.button(icon="more_vert", color=None).props("flat round dense") as more, ui.menu():
-            ui.menu_item("Download this folder as zip", lambda: self._download([]))
-            ui.menu_item("Sizes of folders", self._sizes)
-            ui.menu_item("Upload into a new folder", self._new_folder)
-            ui.menu_item("List again", self._begin)
-            ui.menu_item(
-                "Address, command, Python", lambda: actions.addresses(self.at, self.folder)
+        with ui.button("Upload", icon="upload").props("unelevated"):
+            page.menu(
+                {
+                    "Files": lambda: upload.run_method("chooseFiles"),
+                    "Folder": lambda: upload.run_method("chooseFolder"),
+                }
+            )
+        with ui.button(icon="more_vert", color=None).props("flat round dense") as more:
+            page.menu(
+                {
+                    "Download this folder as zip": lambda: self._download([]),
+                    "Sizes of folders": self._sizes,
+                    "Upload into a new folder": self._new_folder,
+                    "List again": self._begin,
+                    page.ELSEWHERE: lambda: actions.addresses(self.at, self.folder),
+                }
             )
         more.props["aria-label"] = "More"
 
@@ -149,7 +156,7 @@ class _Browser:
             ("Move", "drive_file_move", lambda: self._command("move")),
             ("Copy", "content_copy", lambda: self._command("copy")),
             ("Delete", "delete", lambda: self._command("delete")),
-            ("Address, command, Python", "link", lambda: self._command("address")),
+            (page.ELSEWHERE, "link", lambda: self._command("address")),
         )
         with ui.element("div").classes("line") as self.doing:
             self.buttons = [page.icon_button(icon, name, do) for name, icon, do in doing]
@@ -213,7 +220,7 @@ class _Browser:
             "folder": entry.is_folder,
             "selected": entry.path in level.selected,
             "href": self._href(entry),
-            "size": page.size_shown(level.size(entry)),
+            "size": "" if (size := level.size(entry)) is None else size_shown(size),
             "time": page.time_shown(entry.last_modified),
         }
 
@@ -315,7 +322,7 @@ class _Browser:
     def _on_ended(self, event: GenericEventArguments) -> None:
         ended = event.args
         self.uploader.props["folder"] = self.folder
-        summary = [page.count_shown(ended["done"], "file") + " uploaded"]
+        summary = [counted(ended["done"], "file") + " uploaded"]
         summary += [f"{ended['skipped']} kept as they were"] if ended["skipped"] else []
         summary += [f"{ended['failed']} failed"] if ended["failed"] else []
         summary += [f"{ended['left']} not sent"] if ended["left"] else []
@@ -331,7 +338,7 @@ class _Browser:
             await self._arrange(self.level)
             with page.dialog("What takes space") as box:
                 total = sum(block.bytes for block in blocks)
-                page.text(f"{page.size_shown(total)} in all", "muted")
+                page.text(f"{size_shown(total)} in all", "muted")
                 if total:
                     ui.echart(_treemap(blocks)).style("height: 55vh; width: min(86vw, 680px)")
                 ui.button("Close", on_click=box.close).props("flat")
@@ -342,7 +349,7 @@ async def _asked_of_upload(clash: list[str]) -> str | None:
     some = ", ".join(clash[:3]) + (" …" if len(clash) > 3 else "")
     with ui.dialog() as box, ui.card():
         box.props["aria-label"] = "Upload"
-        page.text(f"{page.count_shown(len(clash), 'name')} of these exist already", tag="h2")
+        page.text(f"{counted(len(clash), 'name')} of these exist already", tag="h2")
         page.text(some, "wrap")
         page.text("What is replaced stays in the trash of the store.", "muted")
         with ui.row().classes("line"):
@@ -360,12 +367,12 @@ def _exhaust(level: Level) -> None:
 
 
 def _foot(level: Level) -> str:
-    shown = page.count_shown(len(level.shown), "entry", "entries")
+    shown = counted(len(level.shown), "entry", "entries")
     if len(level.shown) != len(level.entries):
         shown += f" of {len(level.entries):,}"
     if level.selected:
         size = sum(level.size(entry) or 0 for entry in level.picked())
-        shown += f"; {len(level.selected):,} selected, {page.size_shown(size)}"
+        shown += f"; {len(level.selected):,} selected, {size_shown(size)}"
     if level.skipped:
         shown += f"; {len(level.skipped):,} names that no folder can hold are left out"
     if not level.complete and level.error is None:
@@ -385,7 +392,7 @@ def _nothing(level: Level) -> str:
 
 def _treemap(blocks: list[Block]) -> dict[str, Any]:
     def data(block: Block) -> dict[str, Any]:
-        name = f"{block.name}, {page.size_shown(block.bytes)}"
+        name = f"{block.name}, {size_shown(block.bytes)}"
         parts = [data(part) for part in block.parts]
         return {"name": name, "value": block.bytes, **({"children": parts} if parts else {})}
 

@@ -35,6 +35,7 @@ from craftsync.ui import page
 from craftsync.ui.content import IMAGES
 from craftsync.ui.pages import preview
 from craftsync.ui.workspace import Workspace
+from craftsync.wording import counted, size_shown
 
 _MOST_SHOWN = 200
 _LONGEST_TEXT = 256 << 10
@@ -106,7 +107,7 @@ class _Conflicts:
     def _many(self, count: int) -> None:
         """Offer to settle several at once."""
         with ui.element("div").classes("line"):
-            page.text(page.count_shown(count, "file"), "muted")
+            page.text(counted(count, "file"), "muted")
             ui.button("Select all", on_click=self._select_all).props("flat dense")
             for keep, name in _KEEPS.items():
                 do = partial(self._settle_chosen, keep)
@@ -212,12 +213,12 @@ class _Conflicts:
 def _facts(file: LocalFile | None) -> str:
     if file is None:
         return "Not there any more"
-    return f"{page.size_shown(file.size)}, modified {page.time_shown(iso(file.mtime_ns))}"
+    return f"{size_shown(file.size)}, modified {page.time_shown(iso(file.mtime_ns))}"
 
 
 def _notify(ended: Sequence[Resolved], keep: Keep) -> None:
     left = [one for one in ended if one.status != "done"]
-    done = page.count_shown(len(ended) - len(left), "file")
+    done = counted(len(ended) - len(left), "file")
     more = "" if keep is Keep.BOTH else "; what went is in the trash"
     if not left:
         ui.notify(f"{done} settled{more}", type="positive")
@@ -303,11 +304,11 @@ def _show_rows(found: tuple[list[str], list[Row], str]) -> None:
         page.text("No row differs.", "muted")
         return
     known = f"rows are known by {key}" if key else "rows are known by their place"
-    page.text(f"{page.count_shown(len(rows), 'row')} differ; {known}", "muted")
+    page.text(f"{counted(len(rows), 'row')} differ; {known}", "muted")
     region = ui.element("div").classes("framed").props("tabindex=0 role=region aria-label=Rows")
     with region, ui.element("table").classes("rows"):
         with ui.element("thead"), ui.element("tr"):
-            for title in ("", *titles):
+            for title in ("What differs", *titles):
                 page.text(title, tag="th").props("scope=col")
         with ui.element("tbody"):
             for row in rows[:_MOST_ROWS]:

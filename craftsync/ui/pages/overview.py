@@ -14,6 +14,7 @@ from craftsync.config.pairs import Pair
 from craftsync.errors import CraftsyncError
 from craftsync.ui import jobs, page
 from craftsync.ui.workspace import Workspace, key_of
+from craftsync.wording import counted, size_shown
 
 Facts = Mapping[str, Any]
 
@@ -169,7 +170,7 @@ def _moving(progress: Facts | None) -> None:
     bar.props('instant-feedback aria-label="Transfer"')
     page.text(
         f"{progress['files_done']:,} of {progress['files_total']:,} files,"
-        f" {page.size_shown(done)} of {page.size_shown(total)}",
+        f" {size_shown(done)} of {size_shown(total)}",
         "muted num",
     )
 
@@ -182,7 +183,7 @@ def _lag(facts: Facts) -> str | None:
 def _trash(trash: Facts | None) -> str | None:
     if not trash or not trash.get("files"):
         return None
-    return f"{page.count_shown(trash['files'], 'version')}, {page.size_shown(trash['bytes'])}"
+    return f"{counted(trash['files'], 'version')}, {size_shown(trash['bytes'])}"
 
 
 def _waiting(
@@ -192,9 +193,9 @@ def _waiting(
         with ui.element("div").classes("line"):
             for name, count in counts:
                 word, address = _WAITS[name]
-                ui.link(
-                    page.count_shown(count, word), page.link(address, folder=key_of(pair))
-                ).classes("warn")
+                ui.link(counted(count, word), page.link(address, folder=key_of(pair))).classes(
+                    "warn"
+                )
     if issues:
         rows = list(_shortened(issues[:_MOST_ISSUES]))
         page.table(("Path", "What", "Why"), rows)
@@ -266,7 +267,7 @@ class _Chart:
             return
         with self._place:
             files, size = sum(each for each, _ in hours), sum(each for _, each in hours)
-            summary = f"Last day: {page.count_shown(files, 'file')}, {page.size_shown(size)}"
+            summary = f"Last day: {counted(files, 'file')}, {size_shown(size)}"
             page.text(summary, "muted")
             chart = ui.echart(_bars(hours)).style("height: 90px")
             chart.props["role"], chart.props["aria-label"] = "img", summary

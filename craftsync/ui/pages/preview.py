@@ -27,6 +27,7 @@ from craftsync.ui import page
 from craftsync.ui.content import IMAGES, PDF, SHOWN, SOUNDS
 from craftsync.ui.pages import actions
 from craftsync.ui.workspace import Workspace, short
+from craftsync.wording import counted, size_shown
 
 _HEAD = 256 << 10
 _TABLE_HEAD = 1 << 20
@@ -87,7 +88,7 @@ class _View:
         size = found["size"]
         moment = page.time_shown(found["last_modified"])
         page.text(
-            f"{page.size_shown(size)} ({size:,} bytes)" + (f", {moment}" if moment else ""), "muted"
+            f"{size_shown(size)} ({size:,} bytes)" + (f", {moment}" if moment else ""), "muted"
         )
         kind = splitext(self.path)[1].lower()
         if kind in SHOWN:
@@ -101,7 +102,7 @@ class _View:
         if size > _LARGEST_SHOWN and kind not in SOUNDS:
             page.empty(
                 "image_not_supported",
-                f"Too large to show here ({page.size_shown(size)}).",
+                f"Too large to show here ({size_shown(size)}).",
                 "Download it.",
             )
             return
@@ -204,7 +205,7 @@ def show_table(content: Content) -> Ready:
         return lambda: page.empty("draft", "This table is empty.")
     titles, body = rows[0], rows[1:]
     is_all = content.size <= _TABLE_HEAD and len(body) < _MOST_ROWS
-    summary = f"{page.count_shown(len(body), 'row')}, {page.count_shown(len(titles), 'column')}"
+    summary = f"{counted(len(body), 'row')}, {counted(len(titles), 'column')}"
     return lambda: columns(titles, body, summary if is_all else f"The first {summary}")
 
 
@@ -414,8 +415,8 @@ def show_parquet(content: Content) -> Ready:
         file = ParquetFile(_Ranges(content))
         names = list(file.schema_arrow.names)
         schema = [(field.name, str(field.type)) for field in file.schema_arrow]
-        rows, groups = _first_rows(file), page.count_shown(file.num_row_groups, "group")
-        summary = f"{page.count_shown(file.metadata.num_rows, 'row')} in {groups}"
+        rows, groups = _first_rows(file), counted(file.num_row_groups, "group")
+        summary = f"{counted(file.metadata.num_rows, 'row')} in {groups}"
     except CraftsyncError:
         raise  # What a store says is of the kind `OSError`, too, and no word on the file.
     except (ArrowException, OSError) as error:
@@ -430,7 +431,7 @@ def show_parquet(content: Content) -> Ready:
         else:
             columns(names, rows, f"{summary}; the first {len(rows)} are shown")
         page.text("Schema", tag="h2")
-        page.table(("Column", "Type"), schema)
+        page.table(("Column", "Type"), schema, name="Schema")
 
     return build
 

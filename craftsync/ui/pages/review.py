@@ -19,6 +19,7 @@ from craftsync.state.history import HistoryRow
 from craftsync.ui import page
 from craftsync.ui.tree import MOST_PATHS, Ticks
 from craftsync.ui.workspace import Workspace
+from craftsync.wording import counted, size_shown
 
 _MOST_AT_ONCE = 20
 """Paths sent to a daemon in one request, which may have 64 KiB."""
@@ -104,7 +105,7 @@ class _Deletes:
             )
         if gone:
             page.text(
-                f"{page.count_shown(gone, 'file')} went before that in the same event; Reject all"
+                f"{counted(gone, 'file')} went before that in the same event; Reject all"
                 " brings them back.", "muted",
             )  # fmt: skip
         with ui.row().classes("line"):
@@ -130,9 +131,7 @@ class _Deletes:
                 f"Held because {reason}; since {page.time_shown(rows[0].since)}", "muted wrap"
             )
             ticks = make(((one.path, one.size) for one in rows), what)
-            page.text(
-                f"{page.count_shown(len(rows), 'file')}, {page.size_shown(ticks.bytes)}", "muted"
-            )
+            page.text(f"{counted(len(rows), 'file')}, {size_shown(ticks.bytes)}", "muted")
             with ui.row().classes("line"):
                 ui.button(
                     "Approve selected", on_click=lambda: self._judge("approve", ticks.ticked())
@@ -167,7 +166,7 @@ class _Deletes:
         left = (
             f", {report.problems + report.skipped} left" if report.problems + report.skipped else ""
         )
-        return f"{page.count_shown(done, 'file')} {'deleted' if verdict.approved else 'brought back'}{left}"
+        return f"{counted(done, 'file')} {'deleted' if verdict.approved else 'brought back'}{left}"
 
     def _handed_over(self, verb: str, paths: Sequence[str] | None) -> bool:
         if paths is None:
@@ -244,8 +243,8 @@ class _Trash:
             return found[:MOST_PATHS], len(found) > MOST_PATHS, session.in_versions()
 
     def _run(self, stamp: str, rows: Sequence[TrashEntry]) -> None:
-        size = page.size_shown(sum(entry.size for entry in rows))
-        title = f"{_time_of(stamp)}: {page.count_shown(len(rows), 'version')}, {size}"
+        size = size_shown(sum(entry.size for entry in rows))
+        title = f"{_time_of(stamp)}: {counted(len(rows), 'version')}, {size}"
         with ui.expansion(title).classes("card").props("dense dense-toggle"):
             wanted = self._wanted(since=stamp, at=stamp)
             ui.button("Restore all of these", on_click=lambda: self._restore(wanted)).props(
@@ -253,10 +252,10 @@ class _Trash:
             )
             sides = {"root": "folder", "store": "store"}
             shown = [
-                (entry.path, page.size_shown(entry.size), sides.get(entry.side, entry.side))
+                (entry.path, size_shown(entry.size), sides.get(entry.side, entry.side))
                 for entry in rows[:_MOST_SHOWN]
             ]
-            page.table(("Path", "Size", "Kept in"), shown, (1,))
+            page.table(("Path", "Size", "Kept in"), shown, (1,), name=title)
             if len(rows) > _MOST_SHOWN:
                 page.text(f"and {len(rows) - _MOST_SHOWN:,} more", "muted")
 
@@ -294,14 +293,12 @@ class _Trash:
         if not count:
             ui.notify("Nothing is as old as that.")
         elif await page.confirmed(
-            f"Remove {page.count_shown(count, 'version')} for good?",
+            f"Remove {counted(count, 'version')} for good?",
             "They cannot be got back.",
             "Remove",
         ):
             purged = await self._workspace.in_thread(self._purged, days)
-            ui.notify(
-                f"{page.count_shown(purged.removed, 'version')} removed, {purged.spared} kept"
-            )
+            ui.notify(f"{counted(purged.removed, 'version')} removed, {purged.spared} kept")
             await self.show()
 
     def _purgeable(self, days: float) -> int:
@@ -377,8 +374,9 @@ class _History:
 
     def _run(self, run: int | None, command: str, rows: Sequence[HistoryRow]) -> None:
         with ui.element("section").classes("card"):
+            moment = page.time_shown(iso(rows[0].at_ns))
             with ui.element("div").classes("line"):
-                page.text(page.time_shown(iso(rows[0].at_ns)), tag="h2")
+                page.text(moment, tag="h2")
                 page.text(command + (f", run {run}" if run is not None else ""), "tag")
                 page.text(_counted(rows), "muted")
                 ui.space()
@@ -387,10 +385,11 @@ class _History:
                         "Take back", icon="undo", on_click=lambda: self._take_back(run)
                     ).props("flat dense")
             shown = [
-                (row.path, row.action, row.status, page.size_shown(row.size), row.reason)
+                (row.path, row.action, row.status, size_shown(row.size), row.reason)
                 for row in rows[:_MOST_SHOWN]
             ]
-            page.table(("Path", "What", "How it ended", "Size", "Why"), shown, (3,))
+            titles = ("Path", "What", "How it ended", "Size", "Why")
+            page.table(titles, shown, (3,), name=f"{moment}, {command}, run {run}")
             if len(rows) > _MOST_SHOWN:
                 page.text(f"and {len(rows) - _MOST_SHOWN:,} more", "muted")
 
@@ -402,7 +401,7 @@ class _History:
                 show_restored(ended)
             elif await page.confirmed(
                 f"Take back what run {run} replaced and deleted?",
-                f"{page.count_shown(len(planned), 'file')} would be restored in the folder, such as"
+                f"{counted(len(planned), 'file')} would be restored in the folder, such as"
                 f" {planned[0].entry.path}; what has changed since stays.",
                 "Take back",
             ):

@@ -29,6 +29,7 @@ from craftsync.migrate import command
 from craftsync.opening import open_pair
 from craftsync.ui import jobs, page
 from craftsync.ui.workspace import Workspace
+from craftsync.wording import counted, size_shown
 
 _MOST_SHOWN = 500
 _LARGEST_PLAN = 256 << 20
@@ -121,7 +122,7 @@ class _Migrate:
         requests, manifest = getattr(report, "requests", 0), getattr(report, "manifest", None)
         page.facts({"Requests, about": requests or None, "Manifest": manifest})
         if self._planned:
-            rows = [(one.path, one.action, page.size_shown(one.size)) for one in self._planned]
+            rows = [(one.path, one.action, size_shown(one.size)) for one in self._planned]
             page.table(("Path", "What", "Size"), rows, (2,))
 
 
@@ -233,7 +234,7 @@ class _PlanPage:
     async def _apply(self, file: str, plan: planfile.PlanFile, count: int) -> None:
         async with page.errors_shown():
             if await page.confirmed(
-                f"Do these {page.count_shown(count, 'step')}?",
+                f"Do these {counted(count, 'step')}?",
                 f"In {plan.root} and {plan.store}. A step that no longer fits is skipped and listed.",
                 "Apply",
             ):

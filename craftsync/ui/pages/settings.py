@@ -22,6 +22,7 @@ from craftsync.errors import CraftsyncError, UsageError
 from craftsync.opening import open_store, spelled_out
 from craftsync.ui import page
 from craftsync.ui.workspace import Workspace
+from craftsync.wording import counted
 
 _SECTIONS = {"folders": "Folders", "environments": "Environments"}
 _COLOURS = {Level.OK: "ok", Level.NOTE: "", Level.WARNING: "warn", Level.ERROR: "bad"}
@@ -86,7 +87,7 @@ class _Settings:
                 .props("dense dense-toggle")
             ):
                 rows = list(_rows(section, keys))
-                page.table(("Key", "Value", "Comes from"), rows)
+                page.table(("Key", "Value", "Comes from"), rows, name=name)
                 with ui.row().classes("line"):
                     if section == "environments":
                         ui.button("Test", on_click=lambda word=name: self._test(word)).props(
@@ -258,7 +259,7 @@ class _Doctor:
             findings = await self._workspace.in_thread(self._examined)
             grave = [one for one in findings if one.level in (Level.ERROR, Level.WARNING)]
             page.text(
-                page.count_shown(len(grave), "finding") + " to look at",
+                counted(len(grave), "finding") + " to look at",
                 "warn" if grave else "ok",
             )
             fine = [one for one in findings if one.level is Level.OK]

@@ -11,8 +11,8 @@ import click
 from craftsync import opening, runs
 from craftsync.cli import Group, watch
 from craftsync.cli import params as common
-from craftsync.cli.output import counted, reporting, say, say_json, say_which, size_shown
-from craftsync.cli.terminal import addressed, shown
+from craftsync.cli.output import reporting, say, say_json, say_which
+from craftsync.cli.terminal import shown
 from craftsync.clock import iso
 from craftsync.config import pairs
 from craftsync.config.options import RunOptions
@@ -20,6 +20,7 @@ from craftsync.core.model import Kind
 from craftsync.engine.report import Report
 from craftsync.engine.review.selection import Selection, moment_ns
 from craftsync.errors import UsageError
+from craftsync.wording import counted, size_shown
 
 if TYPE_CHECKING:
     from craftsync.engine.session import Session
@@ -234,9 +235,7 @@ def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, A
         say_json(Report(verb).as_json())
     elif not flags["quiet"]:
         say(f"{shown(str(pair.root))}: {verb} of {counted(count, 'delete')} handed to the daemon")
-        say(
-            addressed("craftsync deletes list shows what is left, craftsync history what was done.")
-        )
+        say("craftsync deletes list shows what is left, craftsync history what was done.")
 
 
 def _judge_here(

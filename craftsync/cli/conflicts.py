@@ -13,7 +13,7 @@ import click
 from craftsync import opening
 from craftsync.cli import Group
 from craftsync.cli import params as common
-from craftsync.cli.output import Outcomes, outcomes, say, say_json, say_which, size_shown
+from craftsync.cli.output import Outcomes, outcomes, say, say_json, say_which
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
@@ -23,6 +23,7 @@ from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import KeptVersion, Outside
+from craftsync.wording import size_shown
 
 if TYPE_CHECKING:
     from craftsync.engine.review.conflicts import Conflict, Resolved
