@@ -1,9 +1,9 @@
 """Carries out one step: settle, verify, transfer, verify.
 
 Runs in worker threads and touches root and store only; what the state database
-has to learn is returned as an `Outcome`, never written from here. Nothing is
-overwritten or deleted that is not the thing that was looked at, and what goes
-is kept under `.craftsync/trash/`."""
+has to record is returned as an `Outcome`, never written from here. Only the
+version that was seen is replaced or deleted, and it is kept under
+`.craftsync/trash/`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class FolderCarrier(Carrier):
 
     changed = "changed in the store since it was listed"
     short = 1 << 20
-    # Hashing and copying so much holds up the other short tasks for a millisecond at most.
+    # Hashing and copying 1 MiB delays the other short tasks by a millisecond at most.
 
     @property
     def policy(self) -> Policy:
@@ -93,7 +93,7 @@ class FolderCarrier(Carrier):
         return replace(self, trash_stamp=trash_stamp)
 
     def cancel(self) -> None:
-        """End the transfers under way as soon as they ask for more bytes."""
+        """Make each transfer raise `Interrupted` at its next piece."""
         self.upload_limiter.cancel()
         self.fetcher.limiter.cancel()
         self.fetcher.hashing.cancel()
@@ -142,9 +142,9 @@ class FolderCarrier(Carrier):
                 return self._forget(action)
 
     def _begin(self, task: Task, local: LocalFile, digest: bytes | None) -> None:
-        """Note that a write begins, where its operation id alone would not tell later whose it is."""
+        """Record that a write begins, if its operation id alone would not identify it later."""
         if task.intents or not self.store.features.metadata:
-            # Elsewhere the plan tells the operation ids of what may have been written.
+            # Otherwise the plan has the operation ids of all possible writes.
             self.intents.begin(Intent(task.operation, local, digest))
 
     def _adopt(self, action: Action) -> Outcome:
@@ -153,7 +153,7 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.UNCHANGED, action.rule, rows=(row,))
 
     def _forget(self, action: Action) -> Outcome:
-        """Forget a path that neither side has any more; a listing alone may have missed it."""
+        """Forget a path that neither side holds; a listing may have missed the object, so a stat confirms it."""
         if self.store.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
         return Outcome(action, Status.UNCHANGED, forget=(action.path,))
@@ -168,7 +168,7 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.DONE, action.rule, rows=rows, bytes=size, kept=kept)
 
     def _keeping(self, keep: str | None, task: Task, displace: Callable[..., T]) -> tuple[T, bool]:
-        """Displace an object and return whether a copy was to be kept: always, unless a person approved otherwise."""
+        """Replace or delete an object; return whether a copy was kept: always, unless a person approved otherwise."""
         try:
             return displace(keep=keep), keep is not None
         except NotKept:
@@ -215,14 +215,14 @@ class FolderCarrier(Carrier):
     def _fetched(
         self, remote: RemoteObject, task: Task, partial: PartialDownload | None
     ) -> Fetched:
-        """Fetch an object, unless settling had to read it and has it."""
+        """Download an object, unless settling has already read it."""
         if task.fetched is None:
             return self.fetcher.fetch(remote, partial)
         self.fetcher.limiter.count(task.fetched.compared)
         return task.fetched
 
     def place(self, staged: Staged) -> Outcome:
-        """Swap a finished download in; its bytes must be durable by now."""
+        """Put a finished download in place; its bytes must be durable already."""
         action, remote = staged.action, staged.remote
         try:
             local = self.root.place(
@@ -258,7 +258,7 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
     def _move_remote(self, action: Action, task: Task) -> Outcome:
-        """Copy within the store, then delete; the file is hashed first, for inodes are used again."""
+        """Copy within the store, then delete; the file is hashed first, because inodes are reused."""
         row, source = _moved(action)
         assert action.local is not None
         with self.root.open_file(action.path) as file:
@@ -279,7 +279,7 @@ class FolderCarrier(Carrier):
     def _copied_there(
         self, old: RemoteObject, action: Action, task: Task, row: BaselineRow
     ) -> RemoteObject | None:
-        """Copy a renamed object within the store; `None` where the store cannot, or not this one."""
+        """Copy a renamed object within the store; `None` if the store cannot, or not this object."""
         assert action.local is not None
         if not self.store.features.server_side_copy:
             return None
@@ -310,7 +310,7 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.DONE, action.rule, rows=(new,), forget=(source,))
 
     def _holds(self, remote: RemoteObject, row: BaselineRow) -> bool:
-        """Tell whether an object has the content that was agreed on in a row of another path."""
+        """Return whether an object has the content recorded in a row of another path."""
         if remote.size != row.size:
             return False
         if self.store.features.md5_versions and remote.version == row.version:
@@ -318,10 +318,10 @@ class FolderCarrier(Carrier):
         return row.digest is not None and self.fetcher.digest(remote) == row.digest
 
     def _keep_both(self, action: Action, task: Task) -> Outcome:
-        """Keep the local file, put the store's version beside it, and both on both sides.
+        """Keep the local file, put the store's version beside it, and sync both.
 
-        The copy is named after the moment the store's version was made, so that
-        a crash in the middle does not leave a second one.
+        The copy is named after the time of the store's version, so that a
+        crash in between does not cause a second copy.
         """
         path, remote = action.path, action.remote
         assert remote is not None and action.local is not None
@@ -342,7 +342,7 @@ class FolderCarrier(Carrier):
         )
 
     def _save_copy(self, remote: RemoteObject, task: Task) -> tuple[str, BaselineRow | None]:
-        """Put the store's version beside the file; return its path, and what to record if the store has it there too."""
+        """Put the store's version beside the file; return its path, and its row if the store has it there too."""
         fetched = self._fetched(remote, task, None)
         found, digest = fetched.found, fetched.digest
         try:
@@ -366,7 +366,7 @@ class FolderCarrier(Carrier):
             yield conflict_name(remote.path, remote.modified_ns or 0, name)
 
     def _is_free_or_holds(self, copy: str, digest: bytes) -> bool:
-        """Tell whether a conflict copy of this content may be at a path of the root, or is there already."""
+        """Return whether a path of the folder is free for a conflict copy, or holds this content already."""
         try:
             if self.root.stat(copy) is None:
                 return True
@@ -379,7 +379,7 @@ class FolderCarrier(Carrier):
         return there.size == size and self.fetcher.digest(there) == digest
 
     def _copied(self, temporary: Temporary, copy: str, found: RemoteObject) -> LocalFile:
-        """Put a finished temporary at the path of a conflict copy, unless it is there already."""
+        """Put a finished temporary file at the path of a conflict copy, unless the copy is there already."""
         local = self.root.stat(copy)
         if local is not None:
             return local
@@ -396,7 +396,7 @@ def _kept_in_root(displaced: LocalFile | None, trash_stamp: str) -> tuple[KeptVe
 
 
 def _is_own_upload(action: Action) -> bool:
-    """Tell whether what an upload replaces is known to be an upload of this client, and nothing since."""
+    """Return whether the object that an upload replaces is this client's own, unchanged upload."""
     row, remote = action.baseline, action.remote
     if row is None or remote is None or not row.uploaded or row.version is None:
         return False
@@ -404,9 +404,9 @@ def _is_own_upload(action: Action) -> bool:
 
 
 def _moved(action: Action) -> tuple[BaselineRow, str]:
-    """Return what is agreed on about the path a move comes from, and that path.
+    """Return the baseline row of the path a move comes from, and that path.
 
-    A plan that was written earlier may have been overtaken: then nothing is.
+    Raises `PathBusy` if an older plan is outdated, so that there is none.
     """
     assert action.source is not None
     if action.baseline is None:

@@ -1,7 +1,7 @@
-"""Content on its way between the two sides: read from the root, fetched from the store.
+"""Content in transfer between the two sides: read from the folder, downloaded from the store.
 
-Every byte is counted against the rate limits and hashed; nothing here decides
-or commits."""
+Every byte is hashed and counted against the rate limits; nothing here decides
+or puts files in place."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ ATTEMPTS = 3
 
 
 class RootSource:
-    """A file of the root as content for a store: hashed, checked for changes, sent at the pace of all uploads.
+    """A file of the folder as content for a store: hashed, checked for changes, sent at the pace of all uploads.
 
-    A small file is read once, so that what was hashed is what is sent. One that
-    is `in_writing` (`OpenFile.may_still_be_written`) is read again before it counts.
+    A small file is read once, so the bytes sent are the bytes hashed. A file that
+    is `in_writing` (`OpenFile.may_still_be_written`) is read again by `verify`.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class RootSource:
 
 @dataclass(frozen=True, slots=True)
 class PartialDownload:
-    """The parts of a large download that a temporary file holds already, and whom to tell of more."""
+    """The finished parts of a large download in a temporary file, and a callback for further ones."""
 
     temporary: str | None
-    """Its name; `None` for one that no later run goes on with."""
+    """Its name; `None` for one that no later run can resume."""
     parts: frozenset[int]
     part_done: Callable[[int], None]
 
@@ -89,7 +89,7 @@ class PartialDownload:
 class Fetched:
     """An object in an open temporary file of the root: its full description, and its digest.
 
-    `compared` bytes of it were read to compare it, and did not count as moved.
+    `compared` bytes of it were read only to compare, and not counted as transferred.
     """
 
     temporary: Temporary
@@ -99,7 +99,7 @@ class Fetched:
     _is_taken: bool = False
 
     def take(self) -> Temporary:
-        """Return the file to whoever closes it from now on."""
+        """Return the file; the caller closes it from now on."""
         self._is_taken = True
         return self.temporary
 
@@ -118,9 +118,9 @@ class Fetched:
 
 
 class Beside(NamedTuple):
-    """An object that was read beside a file of its size: whether it has the same bytes.
+    """The comparison of an object with a file of its size.
 
-    `digest` is its own, where all of it was read; `fetched` is the object, where it is another and was kept.
+    `digest` is that of the object, if all of it was read; `fetched` is the object, if it differs and was kept.
     """
 
     is_same: bool
@@ -130,7 +130,7 @@ class Beside(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Brings objects into temporary files of the root."""
+    """Downloads objects into temporary files of the folder."""
 
     root: Folder
     store: Store
@@ -141,10 +141,10 @@ class Fetcher:
     def fetch(self, remote: RemoteObject, partial: PartialDownload | None) -> Fetched:
         """Return the object in an open temporary file.
 
-        Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
-        that was listed, `ContentDamaged` when what arrived is not what the
-        store has. An unfinished large download keeps its temporary file for the
-        next try, unless the disk is full (`NoSpace`) or it has no name (`partial`).
+        Raises `PreconditionFailed` or `ObjectNotFound` if it is not the listed
+        version, `ContentDamaged` if the bytes that arrived differ from the
+        store's. An unfinished large download keeps its temporary file for the
+        next try, unless the disk is full (`NoSpace`) or the file has no name (`partial`).
         """
         if remote.size <= WHOLE or not self.store.features.ranges:
             return self._fetch_whole(remote)
@@ -191,10 +191,10 @@ class Fetcher:
     def _fetch_parts(
         self, remote: RemoteObject, temporary: Temporary, partial: PartialDownload
     ) -> tuple[RemoteObject, bytes]:
-        """Fetch what is missing, several parts at once, and hash each part while later ones are on their way.
+        """Download the missing parts, several at once, and hash each while later ones arrive.
 
-        When a part fails, this returns only after the others have ended: none
-        may write to a file that is closed by then.
+        If a part fails, this returns only after the others have ended: none may
+        write to a file that is already closed.
         """
         given_up = threading.Event()
 
@@ -209,7 +209,7 @@ class Fetcher:
             partial.part_done(number)
             return found
 
-        # Where the first part has to be fetched, its answer describes the object.
+        # If the first part is downloaded, its response describes the object.
         described = self._described(remote) if 0 in partial.parts else None
         numbers = range(-(-remote.size // PART))
         parts = [self.part_pool.submit(fetch_part, number) for number in numbers]
@@ -227,15 +227,15 @@ class Fetcher:
         return described, digest
 
     def _read_again(self, remote: RemoteObject, digest: bytes) -> None:
-        """Raise unless an object that is not what its MD5 says comes once more, in one piece, as it came in parts.
+        """Download an object whose MD5 does not match again in one piece; raise if that differs too.
 
-        The reader of a whole object finds out whether the MD5 is to be believed.
+        The reader of a whole object finds out whether its MD5 is reliable.
         """
         if self.read_digest(remote) != digest:
             raise _damaged(remote)
 
     def _described(self, remote: RemoteObject) -> RemoteObject:
-        """Look at an object none of whose bytes had to be asked for; it must be the one that was listed."""
+        """Return the description of an object whose parts are all there; it must be the listed version."""
         found = self.store.stat(remote.path)
         if found is None or found.version != remote.version:
             raise PreconditionFailed(f"{remote.path} has changed since it was listed.")
@@ -265,7 +265,7 @@ class Fetcher:
         return _tried(fetch)
 
     def digest(self, remote: RemoteObject) -> bytes:
-        """Return the digest of an object's content: as the store knows it, else by reading it all."""
+        """Return the digest of an object: as the store knows it, else by reading all of it."""
         return self.known_digest(remote) or self.read_digest(remote)
 
     def known_digest(self, remote: RemoteObject) -> bytes | None:
@@ -274,13 +274,12 @@ class Fetcher:
         return None if found is None else found.digest
 
     def read_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
-        """Read an object once, and a file of its size, and tell whether they hold the same bytes.
+        """Compare an object with a file of its size, reading each once.
 
-        Where they do not, the object is kept in a temporary file if it is asked
-        for; else reading ends at the first part that differs. As long as they
-        are the same, nothing is written. A small object is read in one piece,
-        by which the reader finds out whether MD5s are to be believed; parts
-        need no proof but the bytes of the file.
+        If they differ, `keep` puts the object into a temporary file; without it,
+        reading ends at the first part that differs. Nothing is written while
+        they are equal. A small object is read in one piece, so that the reader
+        finds out whether its MD5 is reliable; parts are proved by the file's bytes.
         """
         ranges = self.store.features.ranges
         if remote.size > WHOLE and not ranges:
@@ -329,9 +328,9 @@ class Fetcher:
     def _fetch_rest(
         self, remote: RemoteObject, file: OpenFile, same: tuple[int, bytes], part: bytes
     ) -> Fetched:
-        """Fetch an object that begins like a file: `same` says for how many bytes, and their digest.
+        """Download the rest of an object that begins like a file: `same` is how many bytes, and their digest.
 
-        The part behind them is at hand.
+        `part` is the part after them, already read.
         """
         end, digest = same
         temporary, copied = self.root.temporary(size=remote.size), sha256()
@@ -412,9 +411,9 @@ def _hashed(
     temporary: Temporary,
     described: RemoteObject | None,
 ) -> tuple[RemoteObject, bytes, bytes]:
-    """Hash the parts in order, each once it is there; return the object's description, its SHA-256 and its MD5.
+    """Hash the parts in order as they arrive; return the object's description, its SHA-256 and its MD5.
 
-    The MD5 is that of nothing where nothing is to be compared with it.
+    The MD5 is computed only if it is the best that is known of the content.
     """
     digest, md5 = sha256(), hashlib.md5(usedforsecurity=False)
     for number, part in enumerate(parts):
@@ -429,7 +428,7 @@ def _hashed(
 
 
 def _is_in(file: OpenFile, offset: int, content: bytes) -> bool:
-    """Tell whether a file holds these bytes at an offset."""
+    """Return whether a file holds these bytes at an offset."""
     view = memoryview(content)
     return all(
         view[at : at + BLOCK] == file.read_at(offset + at, min(BLOCK, len(view) - at))
@@ -438,11 +437,11 @@ def _is_in(file: OpenFile, offset: int, content: bytes) -> bool:
 
 
 class _GivenUp(Exception):
-    """A part ends because another one failed."""
+    """A part was cancelled because another failed."""
 
 
 def _first_error(parts: Iterable[Future[RemoteObject | None]]) -> BaseException:
-    """Return why the parts of an object were given up, once all have ended."""
+    """Return the error for which parts were cancelled, once all have ended."""
     errors = [error for part in wait(parts).done if (error := part.exception())]
     return next(error for error in errors if not isinstance(error, _GivenUp))
 
@@ -453,7 +452,7 @@ _Got = TypeVar("_Got")
 def _tried(
     fetch: Callable[[], _Got], failures: tuple[type[CraftsyncError], ...] = (StoreUnavailable,)
 ) -> _Got:
-    """Return what a request brings, made again when its body breaks off."""
+    """Return the result of a request, which is made again if its body breaks off."""
     for left in range(ATTEMPTS - 1, -1, -1):
         try:
             return fetch()
@@ -464,11 +463,11 @@ def _tried(
 
 
 def _noted_nowhere(part: int) -> None:
-    """Forget that a part is there: its file has no name to be found by."""
+    """Record nothing: no later run can find a file without a name."""
 
 
 def _blocks(temporary: Temporary, offset: int) -> Iterator[bytes]:
-    """Read one part of a download back, which is still in the page cache."""
+    """Read one part of a download back from the page cache."""
     end = offset + PART
     while offset < end and (block := temporary.read_at(offset, min(BLOCK, end - offset))):
         yield block
@@ -476,7 +475,7 @@ def _blocks(temporary: Temporary, offset: int) -> Iterator[bytes]:
 
 
 def _check(remote: RemoteObject, found: RemoteObject, digest: bytes, size: int) -> None:
-    """Raise unless what arrived is as long as was listed, and what was uploaded where that is known."""
+    """Raise unless what arrived has the listed size and, if known, the uploaded digest."""
     if size != remote.size or found.digest not in (None, digest):
         raise _damaged(remote)
 
@@ -489,5 +488,5 @@ def _damaged(remote: RemoteObject) -> ContentDamaged:
 
 
 def _is_told_by_md5(found: RemoteObject) -> bool:
-    """Tell whether an MD5 is the best that is known of a content."""
+    """Return whether the MD5 is the best that is known of the content."""
     return found.digest is None and found.md5 is not None

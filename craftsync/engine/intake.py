@@ -1,4 +1,4 @@
-"""Takes in what changes while a run is under way, so that it need not wait for the run's large transfers.
+"""Adds changes to a run that is under way, so that they need not wait for its large transfers.
 
 Adds only uploads and downloads of paths that no step concerns. Deletes and
 renames wait for the next run, where the guard sees all of them.
@@ -31,14 +31,14 @@ Answers = Sequence[RemoteObject | Skipped] | None
 
 
 class Changes(Protocol):
-    """Where a run learns what has changed since it was planned; called from its control thread only."""
+    """The source of changes since a run was planned; used by its control thread only."""
 
     def take(self) -> Collection[str]:
-        """Return the paths that have changed and settled; a folder stands for all below it."""
+        """Return the paths that have changed and settled; a folder means everything below it."""
         ...
 
     def later(self, paths: Iterable[str]) -> None:
-        """Offer these to the same run once more: a step of it has to do with them."""
+        """Offer these to the same run again later: one of its steps concerns them."""
         ...
 
     def leave(self, paths: Iterable[str]) -> None:
@@ -47,10 +47,10 @@ class Changes(Protocol):
 
 
 class Intake:
-    """Decides what to do at the paths that changed during a run. Belongs to its control thread."""
+    """Decides about paths that changed during a run. Belongs to its control thread."""
 
     def __init__(self, planner: Planner, changes: Changes) -> None:
-        """Changes are only heard of where the left side is a folder."""
+        """Only a folder on the left side reports changes."""
         assert isinstance(planner.left, FolderSide)
         self._planner = planner
         self._folder = planner.left
@@ -58,10 +58,10 @@ class Intake:
         self._changes = changes
 
     def here(self, skipped: set[str]) -> list[Triple]:
-        """Return what folder and baseline hold at paths that changed and may be taken in.
+        """Return what folder and baseline hold at changed paths that may be added.
 
-        `skipped` are paths whose step has ended and changed nothing; those that
-        get another one are removed from it.
+        `skipped` are paths whose step ended without a change; those that get
+        another step are removed from it.
         """
         wanted = sorted(set(self._changes.take()))
         if not wanted:
@@ -93,7 +93,7 @@ class Intake:
         return found
 
     def _met(self, wanted: Sequence[str], unknown: Unknown) -> list[Triple]:
-        # An ignore file may be among what has changed.
+        # An ignore file may have changed too.
         self._folder = self._folder.with_new_rules()
         self._planner = replace(self._planner, left=self._folder)
         files = known(self._folder.look(wanted), unknown, self._leave_one)
@@ -106,19 +106,19 @@ class Intake:
         self._changes.leave([skipped.path])
 
     def _is_in_hand(self, path: str) -> bool:
-        """Return whether the run has a step that is not recorded yet for this path, or for one that may need it."""
+        """Return whether the run has an unrecorded step for this path, or for one that depends on it."""
         original = conflict_original(path)
         return self._state.plan.touches(path) or (
             original is not None and self._state.plan.touches(original)
         )
 
     def _needs_a_whole_run(self, path: str) -> bool:
-        """Return whether something has to go first, or a delete of the path waits for a person."""
+        """Return whether something is in the way, or a delete of the path is held."""
         held = self._state.held.kind(path) is not None
         return held or self._state.baseline.obstructs(path)
 
     def there(self, met: Sequence[Triple]) -> Answers:
-        """Return what the store holds at these paths, while other short tasks go on."""
+        """Return what the store holds at these paths, while other short tasks continue."""
         try:
             names = [triple.path for triple in met]
             return blocking(lambda: self._planner.right.stat(names))
@@ -126,7 +126,7 @@ class Intake:
             return None
 
     def actions(self, met: Sequence[Triple], answers: Answers) -> list[Action]:
-        """Return what is to be done at these paths now; the rest is left to the next run."""
+        """Return the steps to add now; the rest is left to the next run."""
         if answers is None:
             self._changes.leave(triple.path for triple in met)
             return []
@@ -152,7 +152,7 @@ class Intake:
 
 
 def totals_of(actions: Iterable[Action]) -> Totals:
-    """Return how much these transfer."""
+    """Return the number of files and bytes that these transfer."""
     sizes = [
         side.size
         for action in actions
@@ -163,5 +163,5 @@ def totals_of(actions: Iterable[Action]) -> Totals:
 
 
 def _fingerprint(file: LocalFile | BaselineRow) -> tuple[int | str, int, int]:
-    """Return what a file keeps when it is renamed."""
+    """Return the properties that a file keeps when it is renamed."""
     return file.inode, file.size, file.mtime_ns

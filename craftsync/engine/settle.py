@@ -1,8 +1,8 @@
-"""The last look before a step is carried out: reads what a listing could not tell.
+"""Decides again just before a step is carried out, by content instead of the listing.
 
 A touched file is not an edit, equal content is never a conflict, and a write of
-ours whose answer was lost is no change of somebody else's. Settling finds these
-by hashing, asks the decision again with what it learned, and changes nothing."""
+ours whose response was lost is not another program's change. Settling detects
+these by hashing and decides again with the result; it changes neither side."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ _FETCHED_UNASKED = 64 * 1024
 
 
 class Settled(NamedTuple):
-    """What is to be done after all (`None`: nothing but recording `row`)."""
+    """The settled decision; `None` if only `row` is to be recorded."""
 
     decision: Decision | None
     row: BaselineRow | None
-    """What the baseline should say of the path, where settling learned more than it does."""
+    """The corrected baseline row, if settling learned more than it says."""
     fetched: Fetched | None = None
-    """The object, where settling had to read it and the file is another; whoever settles discards it."""
+    """The object, if settling had to read it and it differs from the file; the caller discards it."""
     intents: tuple[Intent, ...] = ()
-    """The writes of earlier runs that the store may still hold or come to hold."""
+    """The unfinished writes of earlier runs that the store may hold, now or later."""
     refusal: str = ""
     """Why nothing is done although the sides differ, as a clause for people."""
 
 
 @dataclass(slots=True)
 class Contents:
-    """Digests of both sides of one path, read once and only when asked for."""
+    """Digests of both sides of one path, each read once, on demand."""
 
     root: Folder
     fetcher: Fetcher
@@ -66,7 +66,7 @@ class Contents:
     remote: RemoteObject | None
     clock: Clock
     keeps: bool = False
-    """Whether an object that was read, and is another than the file, is kept for what is to be done with it."""
+    """Whether an object that was read and differs from the file is kept for the next step."""
     fetched: Fetched | None = None
     in_writing: bool = False
     """Whether the file was read while a program may have been writing to it."""
@@ -106,7 +106,7 @@ class Contents:
         return self._remote
 
     def _known(self, remote: RemoteObject) -> bytes | None:
-        """Return the digest of the object as its store tells it; one that keeps no notes is not asked about little."""
+        """Return the digest of the object if its store knows it; a store without metadata is not asked about small ones."""
         if self._stated is not None:
             return self._stated.digest
         may_tell = self.fetcher.store.features.metadata or remote.size > _FETCHED_UNASKED
@@ -118,7 +118,7 @@ class Contents:
         return self.fetcher.read_digest(remote)
 
     def _beside(self, remote: RemoteObject) -> Beside:
-        """Read the object beside the file, which has its size; once."""
+        """Compare the object with the file, which has its size; at most once."""
         if self._compared is not None:
             return self._compared
         with self._open() as file:
@@ -136,9 +136,9 @@ class Contents:
             self.fetched.discard()
 
     def equal(self, store: Store, *, may_read: bool) -> bool:
-        """Tell whether both sides hold the same bytes.
+        """Return whether both sides hold the same bytes.
 
-        Without `may_read`, an object that only reading could tell about counts as another.
+        Without `may_read`, an object that would have to be read counts as different.
         """
         local, remote = self.local, self.remote
         if local is None or remote is None or local.size != remote.size:
@@ -163,8 +163,8 @@ class Contents:
     def _equal_by_stat(self, store: Store, remote: RemoteObject, may_read: bool) -> bool:
         """Compare with an object whose listed version is not the MD5 of the file.
 
-        That proves nothing yet: a listing does not report which objects are
-        encrypted, and have versions that only look like an MD5.
+        A difference proves nothing yet: a listing does not report which objects are
+        encrypted, and their versions only look like an MD5.
         """
         if may_read and self.keeps and remote.size <= _FETCHED_UNASKED:
             return self._beside(remote).is_same  # It is fetched in any case.
@@ -177,7 +177,7 @@ class Contents:
         return may_read and self._beside(remote).is_same
 
     def _local_md5(self) -> str:
-        """Return the MD5 of the file; its digest is read in the same run."""
+        """Return the MD5 of the file; its SHA-256 is computed in the same read."""
         assert self.local is not None
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         self._count()
@@ -204,7 +204,7 @@ class Settler:
     dry_run: bool = False
 
     def settle(self, action: Action, intents: Sequence[Intent]) -> Settled:
-        """Return what to do now; raises `PathBusy` when the root no longer holds what was planned."""
+        """Return the settled action; raises `PathBusy` if the file is no longer the planned one."""
         self._still_here(action)
         if _has_nothing_to_learn(action, intents):
             return Settled(Decision(action.kind, action.rule), None)
@@ -220,13 +220,13 @@ class Settler:
         return settled._replace(fetched=contents.fetched, intents=intents)
 
     def _keeps(self) -> bool:
-        """Tell whether an object that differs from the file may have to be fetched."""
+        """Return whether an object that differs from the file may have to be downloaded."""
         policy = self.policy
         fetches = policy.mode is not Mode.PUSH and policy.conflict is not OnConflict.LOCAL
         return fetches and not self.dry_run
 
     def _compared(self, action: Action, row: BaselineRow | None, contents: Contents) -> Settled:
-        """Ask the decision again with what reading both sides shows."""
+        """Decide again by the content of both sides."""
         local, remote = action.local, action.remote
         if (
             local is not None
@@ -259,17 +259,17 @@ class Settler:
         placed: bool = False,
         in_writing: bool = False,
     ) -> BaselineRow:
-        """Return the row that says: these two hold the same content.
+        """Return the row that records that both hold the same content.
 
-        `looked_ns` is when the file was looked at, now by default; `placed`
-        says that it has just got its name from here. A write moves mtime and
-        ctime, and programs set mtime back, so only a file with a stamp of the
-        look's own tick could be written to again without a trace, or one that
-        was `in_writing` as it was read (`OpenFile.may_still_be_written`).
+        `looked_ns` is the time of the stat, now by default; `placed` is whether
+        craftsync has just put the file in place. A write changes mtime and
+        ctime (programs may set mtime back), so it can go unnoticed in two cases:
+        in the same clock tick as the stat, or if the file was `in_writing` while
+        it was read (`OpenFile.may_still_be_written`).
         """
         looked_ns = self.clock.now_ns() if looked_ns is None else looked_ns
-        # Its name gave a file that was placed a new ctime. Reading each download again for that is too
-        # much; left is a write in the same tick that sets mtime back.
+        # Placing a file changes its ctime. Reading each download again for that costs too much; what
+        # may go unnoticed is a write in the same tick that sets mtime back.
         racy = in_writing or self._is_racy(
             local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
         )
@@ -295,9 +295,9 @@ class Settler:
     def _own_write(
         self, action: Action, intents: Sequence[Intent], contents: Contents
     ) -> tuple[BaselineRow | None, tuple[Intent, ...]]:
-        """Return what a write of ours agreed on whose recording was lost, and the intents that stand.
+        """Return the row of an own write that was not recorded, and the intents that remain open.
 
-        Once the object that is there has been looked at, no other intent stands.
+        Once the object has been identified, no other intent remains open.
         """
         if not intents:
             return None, ()
@@ -309,13 +309,13 @@ class Settler:
         for intent in intents:
             if self._is_of(intent, found, contents):
                 digest = found.digest or intent.digest
-                # The file is read again: a power cut may have left its times and taken its content.
+                # Racy, so the next run reads the file: a power cut may have kept its times and lost its content.
                 row = self.baseline_row(intent.local, found, digest)._replace(racy=True)
                 return row, (intent,)
         return None, ()
 
     def _is_of(self, intent: Intent, found: RemoteObject, contents: Contents) -> bool:
-        """Tell whether an object is this write: by its operation id, or by its content's digest."""
+        """Return whether an object is this write: by its operation id, or by its digest."""
         if found.operation is not None:
             return found.operation == intent.operation
         if intent.digest is None or found.size != intent.local.size:
@@ -346,7 +346,7 @@ class Settler:
     def _looks(
         self, action: Action, row: BaselineRow | None, contents: Contents
     ) -> tuple[Look, Look, BaselineRow | None]:
-        """Return the looks by content, and the baseline row as it should have been for them."""
+        """Return how each side compares by content, and the baseline row corrected accordingly."""
         local, remote = action.local, action.remote
         here = look_local(local, row, Compare.FINGERPRINT)
         there = look_remote(remote, row, Compare.FINGERPRINT)
@@ -354,8 +354,8 @@ class Settler:
             return here, there, row
         looked_ns = self.clock.now_ns()
         if local is not None and self._hashes_to(row, here, local, contents):
-            # Read just now, it is as good as recorded just now: a row that stayed racy would be
-            # doubted at every look, and a deletion on the other side would never follow.
+            # The file was just read, so the row is as good as new. If it stayed racy, every run would
+            # doubt it, and a delete on the other side would never be synced.
             row = row._replace(racy=contents.in_writing or self._is_racy(local, looked_ns))
             here, row = Look.SAME, _seen_again(row, local=local)
         if remote is not None and there is Look.CHANGED and self._holds(row, action, contents):
@@ -365,12 +365,12 @@ class Settler:
     def _hashes_to(
         self, row: BaselineRow, here: Look, local: LocalFile, contents: Contents
     ) -> bool:
-        """Tell whether the file has the recorded content, where that is in doubt."""
+        """Return whether a doubtful file still has the recorded content."""
         doubtful = here is Look.CHANGED or self.policy.compare is Compare.CHECKSUM
         return doubtful and local.size == row.size and contents.local_digest() == row.digest
 
     def _holds(self, row: BaselineRow, action: Action, contents: Contents) -> bool:
-        """Tell whether the object has the recorded content, if that can be told."""
+        """Return whether the object is known to have the recorded content."""
         remote = action.remote
         if remote is None or remote.size != row.size or not self._readable(remote):
             return False
@@ -404,7 +404,7 @@ class Settler:
 
 
 def _has_nothing_to_learn(action: Action, intents: Sequence[Intent]) -> bool:
-    """Tell whether the plan stands as it is: no content is known that this could be compared with."""
+    """Return whether there is no content to compare, so that the plan stands."""
     if action.source is not None or action.kind in (Kind.ADOPT, Kind.FORGET):
         return True
     one_sided = (action.local is None) != (action.remote is None)
@@ -412,11 +412,10 @@ def _has_nothing_to_learn(action: Action, intents: Sequence[Intent]) -> bool:
 
 
 def _is_looked_at_later(action: Action) -> bool:
-    """Tell whether carrying it out compares the root anyway, which saves a look for every file.
+    """Return whether the step itself checks the file, which saves a stat for each one.
 
-    A file to be uploaded is compared when it is opened, and a file where there
-    was none is made only if there still is none. A large object is not fetched
-    before it is known that it has a place to go to.
+    An upload checks the file when it opens it, and a new file is placed only if
+    there is none. A large object is downloaded only after a stat of its path.
     """
     if action.kind is Kind.DOWNLOAD and action.remote is not None:
         return action.local is None and action.remote.size <= _FETCHED_UNASKED
@@ -426,7 +425,7 @@ def _is_looked_at_later(action: Action) -> bool:
 def _seen_again(
     row: BaselineRow, *, local: LocalFile | None = None, remote: RemoteObject | None = None
 ) -> BaselineRow:
-    """Return the row with a new look at one side whose content is still the recorded one."""
+    """Return the row with the new stat of one side, whose content is still the recorded one."""
     here = local or LocalFile(*row[:5])
     modified_ns, version = (
         (remote.modified_ns, remote.version) if remote else (row.modified_ns, row.version)

@@ -1,4 +1,4 @@
-"""The two sides of a run: what planning sees of them, and who carries out a step between them.
+"""The two sides of a run: what planning sees of them, and how a step between them is carried out.
 
 On the left a folder, or in a migration a store; on the right a store.
 """
@@ -51,7 +51,7 @@ _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
 
 
 def nothing() -> None:
-    """Go on: there is nothing to be waited for."""
+    """Do nothing: there is nothing to confirm or to wait for."""
 
 
 class Left(Protocol):
@@ -59,12 +59,12 @@ class Left(Protocol):
 
     @property
     def word(self) -> str:
-        """What it is in messages: "folder" or "source"."""
+        """Its name in messages: "folder" or "source"."""
         ...
 
     @property
     def stage(self) -> str:
-        """What progress calls a scan of it."""
+        """The name of its scan in progress displays."""
         ...
 
     @property
@@ -76,17 +76,17 @@ class Left(Protocol):
     def is_sorted(self) -> bool: ...
 
     def scan(self, boundaries: Sequence[str], known: int) -> Iterable[LocalFile | Skipped]:
-        """Return all that is there; `known` is how many files there were, `boundaries` cut them into shares."""
+        """Return all entries; `known` is the number of files in the baseline, `boundaries` split them into shares."""
         ...
 
     def look(self, paths: Sequence[str]) -> Iterable[LocalFile | Skipped]:
-        """Return what is at these paths, in a folder also what is below them."""
+        """Return the entries at these paths; in a folder also those below them."""
         ...
 
     def stat(self, path: str) -> LocalFile | None: ...
 
     def sync(self) -> None:
-        """Return once all that is there survives a power cut."""
+        """Return once all of it survives a power cut."""
         ...
 
     def ignored(self, path: str) -> bool:
@@ -94,22 +94,22 @@ class Left(Protocol):
         ...
 
     def is_beyond(self, path: str) -> bool:
-        """Tell whether a path may be there although the scan does not yield it."""
+        """Return whether a path may exist although the scan does not yield it."""
         ...
 
     def is_empty(self) -> bool:
-        """Tell of a side whose scan has yielded nothing whether it holds nothing at all."""
+        """Return whether a side whose scan yielded nothing is really empty."""
         ...
 
     def now_ns(self, here_ns: int) -> int:
-        """Return what time it is by the clock that its times are from; `here_ns` is this machine's."""
+        """Return the current time of the clock its times come from; `here_ns` is this machine's."""
         ...
 
 
 def in_order_left(
     side: Left, database: Database, entries: Iterable[LocalFile]
 ) -> Iterable[LocalFile]:
-    """Return all that a left side holds in order of path."""
+    """Return the entries of a left side in order of path."""
     if side.is_sorted:
         return entries
     return map(as_left, in_order(database, map(as_object, entries), name="left"))
@@ -170,7 +170,7 @@ class StoreSide:
 
     store: Store
     confirmed: Callable[[], None] = field(default=nothing, kw_only=True)
-    """Raises unless the store is the one it was, which is asked while the first answer is on its way."""
+    """Raises unless the store is still the same one; checked while the first response arrives."""
 
     word = "store"
     stage = "listing"
@@ -195,16 +195,16 @@ class StoreSide:
     def in_order(
         self, database: Database, entries: Iterable[RemoteObject]
     ) -> Iterable[RemoteObject]:
-        """Return all that it holds in order of path."""
+        """Return its entries in order of path."""
         return entries if self.store.features.sorted_listing else in_order(database, entries)
 
     def matters(self, skipped: Skipped) -> bool:
-        """Tell whether what the store could not tell is to be reported by itself."""
+        """Return whether a skipped entry is reported."""
         return True
 
 
 def now_of(filter: Filter, mode: Mode, left: Left, right: StoreSide, here_ns: int) -> Now:
-    """Return what time it is on the sides whose ages count; a store is asked only then."""
+    """Return the current time of the sides whose ages matter; a store is asked only for those."""
     if not filter.by_age:
         return Now(0, 0)
     local = left.now_ns(here_ns) if mode is not Mode.PULL else 0
@@ -213,7 +213,7 @@ def now_of(filter: Filter, mode: Mode, left: Left, right: StoreSide, here_ns: in
 
 
 def unmet_reason(side: str, left: Left, gone: Unknown, sieve: Sieve, path: str) -> str:
-    """Return why nothing is copied of an entry of a list, as a clause for people."""
+    """Return why an entry of a list has nothing to copy, as a clause for people."""
     if path in sieve.folders:
         return f"named in --files-from, but it is a folder: {path}/ stands for all in it"
     if gone.is_by_design(path):
@@ -224,7 +224,7 @@ def unmet_reason(side: str, left: Left, gone: Unknown, sieve: Sieve, path: str) 
 
 
 class Task(NamedTuple):
-    """A step on its way to a worker, with what the database knows about it."""
+    """A step for a worker, with what the database knows about it."""
 
     step: int
     action: Action
@@ -233,13 +233,13 @@ class Task(NamedTuple):
     partial: PartialDownload | None = None
     journal: Callable[[bytes], UploadJournal] | None = None
     unkept: bool = False
-    """A person approved that no copy is kept where the object is archived."""
+    """Whether a person approved that no copy is kept of an archived object."""
     fetched: Fetched | None = None
-    """The object, where settling had to read it."""
+    """The object, if settling had to read it."""
 
 
 class Note(NamedTuple):
-    """Something a worker wants the database to learn: a call for the control thread."""
+    """A call that a worker hands to the control thread, to write to the database."""
 
     learn: Callable[[], None]
 
@@ -247,15 +247,15 @@ class Note(NamedTuple):
 class Carrier(ABC):
     """Carries out steps in worker threads, and touches only the two sides of the run.
 
-    What the state database has to learn is returned as an `Outcome`, never
+    What the state database has to record is returned as an `Outcome`, never
     written from here.
     """
 
     __slots__ = ()
     short: ClassVar[int]
-    """A step of so many bytes, or fewer, may share the control thread."""
+    """A step of at most this many bytes may share the control thread."""
     changed: ClassVar[str]
-    """What is reported of a path whose object is another by now."""
+    """The reason reported for a path whose object has changed."""
     trash_stamp: str
     """The name of this run in the trash."""
     dry_run: bool
@@ -291,14 +291,14 @@ class Carrier(ABC):
 
     @abstractmethod
     def cancel(self) -> None:
-        """End the transfers under way as soon as they ask for more bytes."""
+        """Make each transfer raise `Interrupted` at its next piece."""
 
     def place(self, staged: Staged) -> Outcome:
         """Carry out the other half."""
         raise AssertionError(f"{staged.action.path}: the left side is not written")
 
     def sync(self) -> None:  # noqa: B027 (nothing to be done is an answer)
-        """Return once what was put into the left side survives a power cut."""
+        """Return once what was written to the left side survives a power cut."""
 
     def has_temporary(self, name: str) -> bool:
         """Return whether the folder still has this unfinished download."""
@@ -365,12 +365,12 @@ class Carrier(ABC):
 
 
 class Listener(Protocol):
-    """Hears of each outcome once it is recorded, and now and then that time has passed."""
+    """Receives each outcome once it is recorded, and regular ticks."""
 
     def outcome(self, outcome: Outcome) -> None: ...
 
     def more(self, added: Totals) -> None:
-        """Hear how much is to be transferred besides."""
+        """Receive how much was added to the run."""
         ...
 
     def tick(self) -> None: ...

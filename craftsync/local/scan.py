@@ -2,8 +2,8 @@
 
 Symbolic links are not followed, unless the folder says so (`Folder.follow_links`). What cannot be read, or vanishes during the
 scan, is yielded as `Skipped`: its absence proves nothing. A large folder is
-scanned by a process of its own, which sends tuples by `marshal`; `None` ends
-them, so a process that died is not taken for the end.
+scanned by a child process, which sends tuples by `marshal` and `None` at the
+end, so a child that died does not look like a finished scan.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def scan(
 ) -> Iterator[LocalFile | Skipped]:
     """Yield every file below the folder `under` ("" is the whole) that takes part.
 
-    `starting` narrows it to the names directly in `under` that start so.
-    craftsync's own folder is left out unless `under` leads into it. Raises
-    `RootError` when the folder cannot be listed, or its path does not lead to
-    it any more at the end: then nothing that was yielded proves an absence.
+    `starting` limits it to names directly in `under` with this prefix.
+    craftsync's own folder is left out unless `under` is in it. Raises
+    `RootError` if the folder cannot be listed, or has moved by the end: then
+    nothing that was yielded proves an absence.
     """
     folder.ensure_same()
     if not (rules and under and rules.ignored(under, is_folder=True)):
@@ -85,7 +85,7 @@ def scan(
 
 
 def scan_level(folder: Folder, under: str = "") -> Iterator[LocalFile | Skipped | str]:
-    """Yield what is directly in a folder, in path order, and each folder in it by its path; else as `scan`."""
+    """Yield the files directly in a folder and the paths of its folders, in path order; else like `scan`."""
     folder.ensure_same()
     with ExitStack() as stack:
         yield from _Walk(folder, None, stack).level(under)
@@ -197,7 +197,7 @@ class _Walk:
 
 
 def _wanted(path: str, starting: str) -> Callable[[str], bool] | None:
-    """Return what tells which names directly in a folder count; `None` when all do."""
+    """Return a predicate for the wanted names directly in a folder; `None` if all are."""
     if not path:
         return lambda name: name != OWN_FOLDER and name.startswith(starting)
     return (lambda name: name.startswith(starting)) if starting else None
@@ -271,10 +271,10 @@ def _unreadable(path: str, error: OSError) -> Skipped:
 def look(
     folder: Folder, rules: IgnoreRules | None, paths: Iterable[str]
 ) -> Iterator[LocalFile | Skipped]:
-    """Yield what a scan would yield for these paths, a folder among them standing for all below it.
+    """Yield what a scan would yield for these paths and, for folders, everything below them.
 
-    A path at which nothing is yielded nothing, and neither is one that takes
-    no part. All paths are looked at before the first is yielded.
+    A missing or ignored path yields nothing. All paths get a stat before the
+    first is yielded.
     """
     folder.ensure_same()
     met = sorted(filter(None, (_met(folder, rules, path) for path in set(paths))), key=_place_of)
@@ -298,7 +298,7 @@ def _place_of(met: tuple[str, object]) -> str:
 def _met(
     folder: Folder, rules: IgnoreRules | None, path: str
 ) -> tuple[str, LocalFile | Skipped | None] | None:
-    """Return the sort key and what is at the path, `None` there for a folder; nothing if nothing is."""
+    """Return the sort key and the entry at the path (`None` for a folder); `None` if there is none."""
     if is_own(path):
         return None
     try:
@@ -356,7 +356,7 @@ def scan_aside(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=(descriptor,),
-        # Ctrl-C is for this process, which ends the other.
+        # Ctrl-C is for the parent process, which ends the child.
         start_new_session=True,
     )
     assert child.stdin is not None and child.stdout is not None
@@ -391,7 +391,7 @@ def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | None:
 
 
 def _serve(asked: IO[bytes], answer: IO[bytes]) -> None:
-    """Be the child: scan, and send what was found."""
+    """Run in the child process: scan, and send the entries."""
     path, descriptor, include, exclude, follows = marshal.load(asked)
     with Folder(path, descriptor) as folder:
         if follows:
@@ -414,7 +414,7 @@ def _send(batch: list[Any] | str | None, answer: IO[bytes]) -> None:
 
 
 def worth_it(files: int) -> bool:
-    """Tell whether a process of its own pays for a root of so many files: it costs a tenth of a second."""
+    """Return whether a child process pays off for this many files: it costs a tenth of a second."""
     return files >= 50_000 and len(os.sched_getaffinity(0)) > 1
 
 

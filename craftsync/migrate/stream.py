@@ -1,4 +1,4 @@
-"""An object of one store as content for the other: hashed on its way, never whole in memory unless it is small.
+"""An object of one store as content for the other: hashed in transit, whole in memory only if it is small.
 
 Every byte read is counted against the rate of the source. Nothing here decides
 or writes.
@@ -39,7 +39,7 @@ _EARLY = 16 * MIB
 
 
 class MemoryBudget:
-    """Memory for transfers, shared out: whoever asks waits until there is enough.
+    """Memory shared by all transfers: a transfer waits until there is enough.
 
     Only for tasks with a thread of their own (`net.tasks`).
     """
@@ -66,11 +66,11 @@ class MemoryBudget:
 def read_whole(
     store: Store, source: RemoteObject, incoming: Limiter, outgoing: Pace
 ) -> tuple[BytesSource, Reader]:
-    """Return a small object's content, which leaves at the pace `outgoing`, and the reader it came from.
+    """Return a small object's content, to be sent at the pace `outgoing`, and its reader.
 
-    Raises `PreconditionFailed` or `ObjectNotFound` when it is not the one
-    given, and `ContentDamaged` when what arrived is not what the source
-    itself says it is.
+    Raises `PreconditionFailed` or `ObjectNotFound` if it is not the given
+    version, and `ContentDamaged` if the bytes do not match the source's own
+    digest.
     """
     body, reader = _read(store, source, incoming, 0, source.size)
     found = reader.object
@@ -81,7 +81,7 @@ def read_whole(
 
 
 def damaged(store: Store, path: str) -> ContentDamaged:
-    """Return the error for content that is not what its store says it is."""
+    """Return the error for content that does not match the digest of its store."""
     return ContentDamaged(
         f"{path}: what was read from {store.location} is not what was once written there.",
         remedy="Try again; if it stays so, the object is damaged.",
@@ -92,8 +92,8 @@ class Stream:
     """A large object as content for a store.
 
     Unless the source knows the digest, it is known only after `verify`, which
-    reads again what could not be hashed on its way: the parts a resumed upload
-    did not ask for, and those that came far out of turn.
+    reads again what could not be hashed in transit: the parts that a resumed
+    upload skipped, and those that came far out of order.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Stream:
         *,
         hash_parts: bool,
     ) -> None:
-        """`source` is a full description, as `stat` gives it; `hash_parts` makes `is_version` work."""
+        """`source` is a full description, as from `stat`; `is_version` needs `hash_parts`."""
         self.pace = outgoing
         self.size = source.size
         self.mtime_ns = mtime_of(source)
@@ -123,10 +123,10 @@ class Stream:
         return self._digest
 
     def is_version(self, version: str | None) -> bool:
-        """Tell whether an object of this version was put together from just the parts that were read.
+        """Return whether a version is that of an object made of exactly the parts that were read.
 
-        The MD5 of the MD5s of the parts, and how many they were: what most
-        servers make the ETag of an upload in parts from.
+        Most servers make the ETag of a multipart upload from the MD5 of the
+        parts' MD5s, and their number.
         """
         end = 0
         digests = []
@@ -148,23 +148,23 @@ class Stream:
         return content
 
     def part_md5(self, offset: int, length: int) -> bytes | None:
-        """Return the MD5 of a part that was read as one piece; `None` where that is not known."""
+        """Return the MD5 of a part that was read as one piece; `None` if unknown."""
         known, digest = self._parts.get(offset, (0, b""))
         return digest if known == length else None
 
     def verify(self) -> None:
-        """Raise unless all that was read is one version of the object, and what its store says it is."""
+        """Raise unless all pieces are of one version, and match the store's digest."""
         digest = self._hash.finished(self.size)
         if self._digest not in (b"", digest):
             raise damaged(self._store, self._source.path)
         doubtful = self._hash.md5 not in (None, self._source.md5)
-        # The reader of a whole object finds out whether the MD5 is to be believed.
+        # The reader of a whole object finds out whether its MD5 is reliable.
         if doubtful and digest_of(self._store, self._source, self._incoming) != digest:
             raise damaged(self._store, self._source.path)
         self._digest = digest
 
     def _from_blocks(self, offset: int, length: int) -> bytes:
-        """Serve a small piece out of larger ones, which are asked for once."""
+        """Return a small piece from larger blocks, each of which is read once."""
         pieces = []
         while length:
             start = offset - offset % _BLOCK
@@ -185,16 +185,16 @@ class Stream:
         try:
             return _read(self._store, self._source, self._incoming, offset, length)[0]
         except (PreconditionFailed, ObjectNotFound) as error:
-            # The target would take these for its own.
+            # The caller would take these for errors of the target.
             raise PathBusy(
                 f"{self._source.path}: changed in the source since it was listed"
             ) from error
 
 
 class _InOrder:
-    """A SHA-256, and an MD5 if wanted, over pieces that come nearly in order; `fetch` reads again what did not fit.
+    """A SHA-256, and optionally an MD5, over pieces that come nearly in order; `fetch` reads again what was dropped.
 
-    Pieces may overlap what was hashed already. Used from several threads.
+    Pieces may overlap what was hashed already. Thread-safe.
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], *, md5_too: bool) -> None:
@@ -246,7 +246,7 @@ class _InOrder:
 def _read(
     store: Store, source: RemoteObject, limiter: Limiter, offset: int, length: int
 ) -> tuple[bytes, Reader]:
-    """Return `length` bytes of this very object, and the reader they came from."""
+    """Return `length` bytes of exactly this version, and their reader."""
     rest = None if length == source.size else length
     failures = (StoreUnavailable, ContentDamaged)
     body, reader = body_of(store, source, limiter.take, (offset, rest), failures=failures)
