@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -18,7 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from craftsync.clock import CancellableClock, Clock
-from craftsync.config import pairs, places
+from craftsync.config import addresses, pairs, places
+from craftsync.config import file as configuration
 from craftsync.config.options import PairOptions, Transport
 from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location
@@ -199,9 +201,12 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
     """Return the pair that a path belongs to, and the path relative to its root (`.` for the root itself).
 
     Without arguments it is the innermost known root around the path or the
-    current directory, or else the only folder of the configuration. Raises
+    current directory, or else the only folder of the configuration. The word for
+    an object stands for its path in the linked folder whose store has it. Raises
     `UsageError` for a path outside of it.
     """
+    if (of_object := _around_object(path, words, asked)) is not None:
+        return of_object
     place = _real_place(path)
     pair = resolve(words, asked) if words else _enclosing(place, asked)
     if place.is_relative_to(pair.root):
@@ -213,6 +218,46 @@ def around(path: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, s
             remedy="Paths are relative to the folder, or to the current directory inside it.",
         )
     return pair, inside
+
+
+def _around_object(word: str, words: Sequence[str], asked: PairOptions) -> tuple[Pair, str] | None:
+    """Return the same for the word of an object; `None` for what may be a path of the folder.
+
+    Raises `UsageError` where no linked folder is kept in sync with its store.
+    """
+    config = configuration.load(asked.get("config"))
+    name, colon, _ = word.partition(":")
+    is_path = "://" not in word and not (colon and name in config.environments)
+    if is_path and (
+        os.path.lexists(word) or not places.is_path(word) or _around(_real_place(word), asked)
+    ):
+        return None
+    address = addresses.address_of(word, config, pairs.access_of(asked))
+    known = [pairs.named(words, asked)] if words else every_known(asked)
+    found = [
+        (pair, addresses.within(root, address.path) or ".", len(root))
+        for pair in known
+        for root in addresses.root_in(address.whole, pair.location)
+        if addresses.within(root, address.path) is not None
+    ]
+    if not found and is_path:
+        return None
+    if not found:
+        raise UsageError(
+            f"{word} is in a store, and not in that of {'this' if words else 'a known'} linked folder.",
+            remedy="Give the path of a file in a linked folder; of an object alone,"
+            f" `craftsync stat {shlex.quote(word)}` shows what is there.",
+        )
+    longest = max(length for *_, length in found)
+    innermost = [each for each in found if each[2] == longest]
+    if len(innermost) > 1:
+        raise UsageError(
+            f"{word} is in the store of several linked folders: "
+            + ", ".join(str(pair.folder or pair.root) for pair, *_ in innermost)
+            + ".",
+            remedy="Name one with --folder NAME, or --root and --store.",
+        )
+    return innermost[0][:2]
 
 
 def around_all(

@@ -168,7 +168,7 @@ def _is_own(module: str) -> bool:
     return module.partition(".")[0] == "craftsync"
 
 
-def test_arrows_point_one_way() -> None:
+def test_packages_import_only_what_they_may() -> None:
     wrong = [
         f"craftsync/{file.name}:{found.line} imports {found.module}: "
         f"{file.room} may not know {room_of(found.module)}"
@@ -181,14 +181,14 @@ def test_arrows_point_one_way() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_room_has_its_arrows_written_down() -> None:
+def test_every_package_has_its_allowed_imports_listed() -> None:
     rooms = {file.room for file in FILES}
     unknown, gone = sorted(rooms - MAY_IMPORT.keys()), sorted(MAY_IMPORT.keys() - rooms)
     assert not unknown, f"say in MAY_IMPORT what these may import: {', '.join(unknown)}"
     assert not gone, f"these are no longer there; take them out of MAY_IMPORT: {', '.join(gone)}"
 
 
-def test_the_written_arrows_make_no_circle() -> None:
+def test_allowed_imports_have_no_cycle() -> None:
     open_rooms = {room: known - {room} for room, known in MAY_IMPORT.items()}
     while leaves := [room for room, known in open_rooms.items() if not known & open_rooms.keys()]:
         for room in leaves:
@@ -196,7 +196,7 @@ def test_the_written_arrows_make_no_circle() -> None:
     assert not open_rooms, f"these rooms know each other: {', '.join(sorted(open_rooms))}"
 
 
-def test_each_package_at_the_border_has_one_owner() -> None:
+def test_each_library_has_one_owner() -> None:
     wrong = []
     for file in FILES:
         for found in file.imports:
@@ -222,7 +222,7 @@ def test_the_core_uses_only_the_pure_part_of_the_standard_library() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_core_never_asks_what_time_it_is() -> None:
+def test_core_never_reads_the_clock() -> None:
     wrong = [
         f"{path.relative_to(PROJECT)}:{node.lineno} asks for .{node.attr}"
         for path in sorted((PACKAGE / "core").rglob("*.py"))
@@ -265,7 +265,7 @@ def test_every_system_call_on_a_folder_goes_through_one_file() -> None:
         ("if True:\n    from ..engine.report import Report", "craftsync.engine.report"),
     ],
 )
-def test_no_way_of_importing_goes_unseen(source: str, module: str) -> None:
+def test_every_form_of_import_is_found(source: str, module: str) -> None:
     assert list(imports_of(source, "craftsync.stores")) == [Import(module, 2)]
 
 
@@ -274,7 +274,7 @@ def _sources() -> Iterator[Path]:
         yield from sorted((PROJECT / folder).rglob("*.py"))
 
 
-def test_packages_stay_small_enough_to_overlook() -> None:
+def test_packages_have_at_most_fifteen_files() -> None:
     folders = [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]
     sizes = {folder: len({*folder.glob("*.py")} - {folder / "__init__.py"}) for folder in folders}
     too_many = [
@@ -340,7 +340,7 @@ def loaded_by(*arguments: str, folder: Path) -> set[str]:
     return set(run.stderr.splitlines()[-1].split())
 
 
-def test_saying_the_version_loads_no_cloud_library(tmp_path: Path) -> None:
+def test_version_flag_loads_no_cloud_library(tmp_path: Path) -> None:
     loaded = loaded_by("--version", folder=tmp_path)
     assert "craftsync" in loaded
     assert not loaded & {"craftsync.config.options", "craftsync.engine.session", *HEAVY, *LATE}

@@ -23,6 +23,7 @@ from craftsync.config import file as configuration
 from craftsync.config.file import Config, Folder
 from craftsync.config.options import Option, PairOptions
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location, S3Access
+from craftsync.core.model import Mode
 from craftsync.errors import CraftsyncError, UsageError, nearest
 
 _of_new_store = common.all_of(
@@ -369,6 +370,7 @@ def show(name: str, **flags: Any) -> None:
     for section in _sections_with(name, file, known):
         keys = content[section][name]
         rows = options.keys("folder")
+        is_two_way = (keys.get("mode") or Mode.TWO_WAY) == Mode.TWO_WAY
         if section == "environments":
             rows = (Option("store", "The kind of store."), *options.keys(keys["store"]))
         if not flags["json"]:
@@ -376,6 +378,8 @@ def show(name: str, **flags: Any) -> None:
             say(f"  {edit.in_yaml(name)}:")
         for option in rows:
             given = keys.get(option.name) is not None
+            if not given and option.name == "delete" and is_two_way:
+                continue  # In two-way mode deletions are carried over anyway.
             value = keys[option.name] if given else option.default
             if flags["json"]:
                 facts = {"key": option.name, "value": value, "given": given}

@@ -128,8 +128,11 @@ def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | Non
         handler.close()
 
 
-def listener(label: str, log: logging.Logger = _log) -> OnEvent:
-    """Return what writes the events of a linked folder, or of a command, to a log under this label."""
+def listener(label: str, log: logging.Logger = _log, *, naming: str = "") -> OnEvent:
+    """Return what writes the events of a linked folder, or of a command, to a log under this label.
+
+    `naming` are the flags by which commands to type name the folder, see `params.naming`.
+    """
 
     def listen(event: Event) -> None:
         if isinstance(event, ActionEvent):
@@ -137,7 +140,8 @@ def listener(label: str, log: logging.Logger = _log) -> OnEvent:
             _say(log, logging.INFO, label, line, event)
         elif isinstance(event, HeldEvent):
             fields = {"fields": {"root": label}}
-            log.warning("%s: %s", shown(label), event.sentence, extra=fields)
+            line = event.named(naming).sentence
+            log.warning("%s: %s", shown(label), line, extra=fields)
         elif isinstance(event, IssueEvent) and event.issue is not Issue.HELD:
             line = f"{event.issue}: {shown(event.path)}: {event.reason}"
             _say(log, _ISSUE_LEVELS.get(event.issue, logging.WARNING), label, line, event)

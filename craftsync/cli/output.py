@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from logging import Logger
 from threading import Lock
 from typing import Any, Protocol
@@ -188,8 +187,8 @@ class TextLines:
     def event(
         self, event: ActionEvent | IssueEvent | HeldEvent, place: Mapping[str, Any] | None = None
     ) -> None:
-        if isinstance(event, HeldEvent) and event.remedy.endswith(" list"):
-            event = replace(event, remedy=f"{event.remedy}{self.naming}")
+        if isinstance(event, HeldEvent):
+            event = event.named(self.naming)
         say_issue(event)
         if isinstance(event, ActionEvent) and self._actions:
             say(f"{shown(event.line)} ({sizes_shown(event.size, event.replaces)})")

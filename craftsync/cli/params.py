@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from craftsync.cli.terminal import ReaderGone
+from craftsync.cli.terminal import NAMING, ReaderGone, addressed
 from craftsync.config import options
 from craftsync.config.options import PairOptions, RunOptions
 from craftsync.config.parsers import choice_of
 from craftsync.core.model import Mode
+from craftsync.errors import CraftsyncError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -76,8 +78,12 @@ class Command(click.Command):
                 param.type = Word()
 
     def invoke(self, ctx: click.Context) -> Any:
+        ctx.meta[NAMING] = naming(())
         try:
             return super().invoke(ctx)
+        except CraftsyncError as error:
+            error.remedy = addressed(error.remedy)
+            raise
         except BrokenPipeError as error:
             # click would make an exit code of 1 of it.
             raise ReaderGone from error
@@ -189,6 +195,12 @@ def words_of(flags: Mapping[str, Any], typed: Sequence[str] = ()) -> Sequence[st
     None if neither names one. What was typed goes before a CRAFTSYNC_* variable.
     Raises `click.UsageError` for both at once.
     """
+    words = _words_of(flags, typed)
+    click.get_current_context().meta[NAMING] = naming(words)
+    return words
+
+
+def _words_of(flags: Mapping[str, Any], typed: Sequence[str]) -> Sequence[str]:
     folder, root, store = flags["folder"], flags["root"], flags["store"]
     if typed:
         if any(_is_typed(name) for name in ("folder", "root", "store")):
@@ -202,9 +214,22 @@ def words_of(flags: Mapping[str, Any], typed: Sequence[str] = ()) -> Sequence[st
 
 
 def naming(words: Sequence[str]) -> str:
-    """Return the flags, after a space, by which any command names the same linked folder; none for no words."""
+    """Return the flags, after a space, by which any command names the same linked folder, in the same configuration.
+
+    None for no words, where the configuration is that of the variables.
+    """
     flags = ("--folder",) if len(words) == 1 else ("--root", "--store")
-    return "".join(f" {flag} {shlex.quote(word)}" for flag, word in zip(flags, words, strict=False))
+    named = [*zip(flags, words, strict=False), *_typed_globals()]
+    return "".join(f" {flag} {shlex.quote(word)}" for flag, word in named)
+
+
+def _typed_globals() -> Iterator[tuple[str, str]]:
+    """Yield the global options of this call, without those that the next one has from the same variable."""
+    context = click.get_current_context(silent=True)
+    for row in options.flags("global") if context else ():
+        value = context.params.get(row.name) if context else None
+        if value and value != os.environ.get(f"CRAFTSYNC_{row.name.upper()}"):
+            yield row.flag, str(value)
 
 
 def _is_typed(flag: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -285,8 +283,8 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
 
     place = (facts["root"], facts["store"], pairs.state_dir_of(asked))
     trash = holdings_of(*place, pair.retention)
-    next_steps = _next_steps(pair, asked, facts)
-    return {**facts, "folder": pair.folder, "trash": trash, "next": next_steps}
+    facts |= {"folder": pair.folder, "trash": trash}
+    return {**facts, "next": _next_steps(facts)}
 
 
 def _of_stopped(pair: pairs.Pair, state_dir: Path, *, named: bool) -> dict[str, Any]:
@@ -303,25 +301,12 @@ def _of_stopped(pair: pairs.Pair, state_dir: Path, *, named: bool) -> dict[str, 
     return facts
 
 
-def _next_steps(pair: pairs.Pair, asked: PairOptions, facts: Facts) -> list[str]:
+def _next_steps(facts: Facts) -> list[str]:
     """Return the commands that show what waits for a person."""
-    flags = {
-        "--folder": pair.folder,
-        "--root": None if pair.folder else facts["root"],
-        "--store": None if pair.folder else facts["store"],
-        "--config": asked.get("config"),
-        "--state-dir": asked.get("state_dir"),
-    }
-    # What a variable says, the next call is told by it as well.
-    known = {os.environ.get("CRAFTSYNC_CONFIG"), os.environ.get("CRAFTSYNC_STATE_DIR"), None}
-    place = [
-        word for flag, value in flags.items() if value not in known for word in (flag, str(value))
-    ]
+    place = common.naming(_words_of(facts))
     commands = {"conflicts": "conflicts", "held": "deletes"}
     return [
-        shlex.join(["craftsync", command, "list", *place])
-        for count, command in commands.items()
-        if facts[count]
+        f"craftsync {command} list{place}" for count, command in commands.items() if facts[count]
     ]
 
 
@@ -355,10 +340,13 @@ def remarks_of(facts: Facts) -> list[str]:
     running = facts["pid"] is not None
     if not running:
         remarks.append(
-            "no daemon keeps it in sync: craftsync watch or craftsync service install starts one"
+            f"no daemon keeps it in sync: craftsync watch{common.naming(_words_of(facts))}"
+            f" or craftsync service install{common.naming(())} starts one"
         )
     if facts["state"] == "halted":
-        remarks.append("it is tried again every minute; craftsync rescan tries it now")
+        remarks.append(
+            f"it is tried again every minute; craftsync rescan{common.naming(_words_of(facts))} tries it now"
+        )
     if running and not facts["watch"]["healthy"] and facts["watch"]["reason"]:
         remarks.append(f"changes are found by scans only: {facts['watch']['reason']}")
     events = facts.get("events") or {}
@@ -375,6 +363,11 @@ def remarks_of(facts: Facts) -> list[str]:
         remarks.append(f"up to {facts['transfers_at_once']} small files travel at once")
     moving = moving_of(facts)
     return [*remarks, *([moving] if moving else [])]
+
+
+def _words_of(facts: Facts) -> list[str]:
+    """Return the words that name the linked folder of a status."""
+    return [facts["folder"]] if facts["folder"] else [facts["root"], facts["store"]]
 
 
 def moving_of(facts: Facts) -> str | None:

@@ -183,11 +183,28 @@ def code_of(error: BaseException | None) -> int:
             return 1
 
 
+NAMING = "craftsync.naming"
+"""Where the context of a call keeps the flags that name its linked folder, see `params.naming`."""
+
+_OF_A_FOLDER = re.compile(
+    r"craftsync (?:(?:trash|deletes|conflicts) (?:list|purge|restore|approve|reject|resolve)"
+    r"|history|status|stop|pause|resume|rescan|forget|watch|check|scrub|wait)\b(?! --)"
+)
+"""A command in a sentence that is about a linked folder, and names none yet."""
+
+
+def addressed(text: str) -> str:
+    """Return a sentence in which each command to type names the linked folder and the configuration of this call."""
+    context = click.get_current_context(silent=True)
+    naming = context.meta.get(NAMING, "") if context else ""
+    return _OF_A_FOLDER.sub(lambda found: found[0] + naming, text) if naming else text
+
+
 def message_of(error: BaseException) -> tuple[str, str]:
     """Return the sentence and the remedy an error is reported with."""
     match error:
         case CraftsyncError():
-            return str(error), error.remedy
+            return str(error), addressed(error.remedy)
         case OSError() if error.strerror:
             named = f"{error.filename}: " if error.filename else ""
             return f"{named}{error.strerror}", ""

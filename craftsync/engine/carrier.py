@@ -159,13 +159,15 @@ class FolderCarrier(Carrier):
         return Outcome(action, Status.UNCHANGED, forget=(action.path,))
 
     def _upload(self, action: Action, task: Task) -> Outcome:
+        send = partial(self._send, action.path, action.local, action.remote, task, uploaded=True)
+        if action.remote is None:
+            row, size = send(keep=None)
+            return Outcome(action, Status.DONE, action.rule, (row,), bytes=size)
         is_spared = self.store_trash is StoreTrash.FOREIGN and _is_own_upload(action)
         keep = None if is_spared else self.keep
-        send = partial(self._send, action.path, action.local, action.remote, task)
         (row, size), was_kept = self._keeping(keep, task, send)
         kept = self.kept_in_store(action.remote) if was_kept else ()
-        rows = (row._replace(uploaded=True),)
-        return Outcome(action, Status.DONE, action.rule, rows=rows, bytes=size, kept=kept)
+        return Outcome(action, Status.DONE, action.rule, (row,), bytes=size, kept=kept)
 
     def _keeping(self, keep: str | None, task: Task, displace: Callable[..., T]) -> tuple[T, bool]:
         """Replace or delete an object; return whether a copy was kept: always, unless a person approved otherwise."""
@@ -184,6 +186,7 @@ class FolderCarrier(Carrier):
         task: Task,
         *,
         keep: str | None,
+        uploaded: bool = False,
     ) -> tuple[BaselineRow, int]:
         with self.root.open_file(path) as file:
             if local is not None and file.file != local:
@@ -202,7 +205,10 @@ class FolderCarrier(Carrier):
                 journal=task.journal(source.digest) if task.journal else None,
             )
             row = self.settler.baseline_row(
-                file.file, found, source.digest, looked_ns=looked_ns, in_writing=in_writing
+                *(file.file, found, source.digest),
+                looked_ns=looked_ns,
+                in_writing=in_writing,
+                uploaded=uploaded,
             )
             return row, source.size
 

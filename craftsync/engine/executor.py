@@ -173,8 +173,10 @@ class Executor:
             self._watch_failures(result)
         self._listener.tick()
         waiting = self._waiting()
-        late = waiting and self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
-        if waiting and (late or waiting >= min(_GROUP, limits.steps_at_once(_WINDOW) // 2)):
+        if not waiting or self._in_record:
+            return
+        late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
+        if late or waiting >= min(_GROUP, limits.steps_at_once(_WINDOW) // 2):
             self._flush()
 
     def _take_in(self, result: Outcome | Staged | Note) -> None:
@@ -188,10 +190,10 @@ class Executor:
             self._finished.append(result)
 
     def _watch_failures(self, ended: Outcome) -> None:
-        if isinstance(ended.error, PathError):
-            return
         if ended.error is None:
             self._failures = self._denials = 0
+            return
+        if isinstance(ended.error, PathError):
             return
         denied = isinstance(ended.error, RequestDenied)
         self._denials += denied
@@ -449,8 +451,11 @@ def _nothing() -> None:
 
 
 def _size(action: Action) -> int:
-    sides = (action.local, action.remote, action.baseline)
-    return max([side.size for side in sides if side is not None], default=0)
+    local, remote, baseline = action.local, action.remote, action.baseline
+    size = 0 if local is None else local.size
+    if remote is not None and remote.size > size:
+        size = remote.size
+    return baseline.size if baseline is not None and baseline.size > size else size
 
 
 def _history(outcome: Outcome, now: int, command: str) -> HistoryRow:

@@ -7,7 +7,7 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -90,6 +90,11 @@ class HeldEvent:
     reason: str
     remedy: str = ""
     path: str = ""
+
+    def named(self, naming: str) -> HeldEvent:
+        """Return the same with a command to type that names the linked folder by these flags."""
+        is_command = self.remedy.endswith(" list")
+        return replace(self, remedy=self.remedy + naming) if is_command else self
 
     @property
     def sentence(self) -> str:

@@ -258,6 +258,7 @@ class Settler:
         looked_ns: int | None = None,
         placed: bool = False,
         in_writing: bool = False,
+        uploaded: bool = False,
     ) -> BaselineRow:
         """Return the row that records that both hold the same content.
 
@@ -273,7 +274,7 @@ class Settler:
         racy = in_writing or self._is_racy(
             local._replace(ctime_ns=local.mtime_ns) if placed else local, looked_ns
         )
-        return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version)
+        return BaselineRow(*local, racy, digest, remote.modified_ns, remote.version, uploaded)
 
     def _is_racy(self, local: LocalFile, looked_ns: int) -> bool:
         nearest = min(abs(looked_ns - local.mtime_ns), abs(looked_ns - local.ctime_ns))

@@ -60,13 +60,10 @@ class path_errors:
 
 def local_file(path: str, status: os.stat_result) -> LocalFile:
     """Convert a stat result, with its numbers limited to what the state database can hold."""
-    return LocalFile(
-        path,
-        status.st_size,
-        time_within(status.st_mtime_ns),
-        time_within(status.st_ctime_ns),
-        inode_of(status),
-    )
+    mtime_ns, ctime_ns, inode = status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    if not (-LIMIT <= mtime_ns < LIMIT and -LIMIT <= ctime_ns < LIMIT and inode < LIMIT):
+        mtime_ns, ctime_ns, inode = time_within(mtime_ns), time_within(ctime_ns), inode % LIMIT
+    return LocalFile(path, status.st_size, mtime_ns, ctime_ns, inode)
 
 
 def inode_of(status: os.stat_result) -> int:

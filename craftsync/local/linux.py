@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 from fcntl import F_RDLCK, F_SETLEASE, F_SETSIG, F_UNLCK, fcntl, flock, ioctl
 from functools import cache
 from os import (
@@ -127,6 +128,7 @@ class _OpenHow(ctypes.Structure):
 
 
 _HOW_SIZE = ctypes.sizeof(_OpenHow)
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
 def _check(result: int) -> None:
@@ -148,7 +150,8 @@ def open_beneath(descriptor: int, path: str, flags: int, mode: int = 0) -> int:
     sandbox forbids it; only walking the path distinguishes that from other errors.
     """
     how = _how(flags, mode)
-    opened: int = _openat2(_OPENAT2, descriptor, os.fsencode(path), how, _HOW_SIZE)
+    name = path.encode(_ENCODING, _ERRORS)  # os.fsencode takes four times as long.
+    opened: int = _openat2(_OPENAT2, descriptor, name, how, _HOW_SIZE)
     if opened < 0:
         _check(opened)
     return opened

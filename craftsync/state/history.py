@@ -73,14 +73,14 @@ class History:
 
     def add(self, rows: Iterable[HistoryRow]) -> None:
         """Add entries, except a failure that repeats the last entry of its path."""
+        told = [row for row in rows if row.status not in _FAILED or not self._is_last(row)]
+        if not told:
+            return
+        run = self.run()
         self._db.executemany(
             "INSERT INTO history (at_ns, command, action, path, size, status, reason, run)"
             " VALUES (?,?,?,?,?,?,?,?)",
-            [
-                (*row[:-1], self.run())
-                for row in rows
-                if row.status not in _FAILED or not self._is_last(row)
-            ],
+            ((*row[:-1], run) for row in told),
         )
 
     def _is_last(self, row: HistoryRow) -> bool:

@@ -280,6 +280,7 @@ class Plan:
         self._db.executemany("DELETE FROM plan WHERE id = ?", ((step,) for step in steps))
 
 
+_KINDS = {str(kind): kind for kind in Kind}
 _STAGES = {Kind.DELETE_REMOTE: 2, Kind.DELETE_LOCAL: 2}
 _TAKEN_IN = 3
 """The stage of steps added during the run."""
@@ -313,7 +314,7 @@ def _to_step(stage: int, row: tuple[object, ...]) -> Step:
     local = None if row[5] is None else LocalFile._make((path, *row[5:9]))
     remote = None if row[9] is None else RemoteObject(path, *row[9:12])  # type: ignore[arg-type]
     baseline = None if row[12] is None else BaselineRow(source or path, *row[12:])  # type: ignore[arg-type]
-    action = Action(Kind(kind), path, rule, local, baseline, remote, source)  # type: ignore[arg-type]
+    action = Action(_KINDS[kind], path, rule, local, baseline, remote, source)  # type: ignore[arg-type, index]
     return Step(number, stage, action)  # type: ignore[arg-type]
 
 

@@ -143,7 +143,7 @@ def test_rejecting_needs_the_object_restored_and_then_brings_it_back(craftsync: 
         assert craftsync("deletes", "list", *NAMED).lines == ["No delete is held."]
 
 
-def test_an_edit_that_is_undone_is_held_no_more(craftsync: Craftsync) -> None:
+def test_undoing_an_edit_of_an_archived_object_releases_it(craftsync: Craftsync) -> None:
     with archived(craftsync):
         craftsync("sync", "root", "s3://bucket/p")
         craftsync.write("root/edited", "first content of edited")
@@ -196,7 +196,7 @@ def test_daemon_carries_out_approved_archived_deletes(craftsync: Craftsync) -> N
 @pytest.mark.parametrize(
     "words", [("rm", "s3://bucket/p", "deleted"), ("put", "new", "s3://bucket/p", "deleted")]
 )
-def test_rm_and_put_name_the_object_and_no_trash_path(
+def test_rm_and_put_of_archived_objects_print_no_trash_path(
     craftsync: Craftsync, words: tuple[str, ...]
 ) -> None:
     craftsync.write("new")

@@ -162,7 +162,7 @@ def test_path_too_long_for_a_key_is_reported_and_others_continue(
     assert (again.code, issues(again)) == (6, {f"{folder}/{'f' * 200}": "skipped"})
 
 
-def test_a_folder_that_a_policy_denies_keeps_no_other_from_the_store(
+def test_prefix_denied_by_a_policy_does_not_block_other_uploads(
     craftsync: Craftsync, moto: S3Server, bucket: str
 ) -> None:
     def policy(request: Request) -> Answer | None:
@@ -189,7 +189,7 @@ def test_only_folder_markers_with_content_are_reported(
     assert (run.code, issues(run)) == (6, {"full/": "skipped"})
 
 
-def test_key_beside_a_folder_of_its_name_is_reported(
+def test_object_with_the_name_of_a_folder_is_reported(
     craftsync: Craftsync, moto: S3Server, bucket: str
 ) -> None:
     put(moto, bucket, "a", b"file")

@@ -82,7 +82,7 @@ def test_replaced_and_deleted_objects_are_listed_and_restored(
     assert craftsync("trash", "restore", "never", *PAIR).code == 2
 
 
-def test_of_several_versions_the_newest_comes_back_or_that_of_a_time(
+def test_restore_takes_the_newest_version_or_that_of_a_time(
     craftsync: Craftsync, bucket: FakeS3
 ) -> None:
     for content in ("1", "2", "3", "4"):
@@ -96,7 +96,7 @@ def test_of_several_versions_the_newest_comes_back_or_that_of_a_time(
         assert craftsync.files("root") == {"a": content}
 
 
-def test_one_run_is_taken_back_by_the_very_versions_it_replaced(
+def test_undo_of_a_run_restores_exactly_the_versions_it_replaced(
     craftsync: Craftsync, bucket: FakeS3
 ) -> None:
     for content in ("old", "newer"):
@@ -119,7 +119,7 @@ def test_a_purge_touches_no_version_of_the_bucket(craftsync: Craftsync, bucket: 
     assert len(bucket.bucket("bucket").versions["p/a"]) == 2
 
 
-def test_where_versions_cannot_be_listed_the_way_to_an_object_is_named(
+def test_unlistable_versions_error_prints_the_command_that_lists_them(
     craftsync: Craftsync, bucket: FakeS3
 ) -> None:
     event(craftsync)

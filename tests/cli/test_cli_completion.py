@@ -211,7 +211,7 @@ def connections(server: socket.socket) -> int:
     raise AssertionError("it never ends")
 
 
-def test_invalid_configuration_completes_to_nothing_in_silence(tab: Tab) -> None:
+def test_completion_with_an_invalid_configuration_prints_nothing(tab: Tab) -> None:
     tab.craftsync.config.write_text("folders: [")
     assert tab("history", "--folder", "") == []
     assert tab("ls", "archive:") == []

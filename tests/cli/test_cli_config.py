@@ -68,7 +68,7 @@ def test_config_list_shows_environments_and_folders(configured: Craftsync) -> No
     }
 
 
-def test_config_list_without_a_configuration_is_stated(craftsync: Craftsync) -> None:
+def test_config_list_reports_a_missing_configuration(craftsync: Craftsync) -> None:
     craftsync.config.unlink()
     run = craftsync("config", "list", CRAFTSYNC_CONFIG="")
     assert (run.code, run.text.startswith("Nothing in ")) == (0, True)
@@ -79,6 +79,7 @@ def test_config_show_prints_yaml_with_defaults_as_comments(configured: Craftsync
     assert lines[:4] == ["folders:", "  data:", "    root: data", '    environment: "disk:2026"']
     assert '    exclude: ["*.tmp", "a, b"]' in lines
     assert "    # conflict: both" in lines
+    assert not [line for line in lines if "delete:" in line and "max_delete" not in line]
     shown = configuration.read_yaml("\n".join(lines))
     assert shown["folders"]["data"] == configuration.read_yaml(CONFIG)["folders"]["data"]
     keys = {str(entry["key"]): entry for entry in entries(configured, "show", "bucket")}

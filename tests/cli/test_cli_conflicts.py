@@ -83,12 +83,12 @@ def test_conflicts_show_of_binary_files_has_no_diff(craftsync: Craftsync) -> Non
     assert len(craftsync("conflicts", "show", "b", *PAIR).lines) == 3
 
 
-def test_a_text_cannot_disturb_the_terminal(craftsync: Craftsync) -> None:
+def test_conflicts_show_escapes_control_characters(craftsync: Craftsync) -> None:
     disagree(craftsync, "t", "a\tb\n", "a\t\x1b[2J\n")
     assert "+a\t\\x1b[2J" in craftsync("conflicts", "show", "t", *PAIR).lines
 
 
-def test_the_local_version_stays_and_the_other_can_be_got_back(split: Craftsync) -> None:
+def test_resolve_with_local_keeps_the_other_version_restorable(split: Craftsync) -> None:
     run = split("conflicts", "resolve", "sub/a.txt", "--keep", "local", *PAIR)
     assert (run.code, run.lines[0]) == (0, "kept: sub/a.txt")
     assert trashed(split) >= {"one\nthere\n"}
@@ -103,21 +103,21 @@ def test_resolve_with_remote_keeps_the_local_version_restorable(
     settled(split, {"sub/a.txt": "one\nthere\n"})
 
 
-def test_both_stay_under_two_names(split: Craftsync) -> None:
+def test_resolve_with_both_keeps_two_files(split: Craftsync) -> None:
     copy = copy_of(split)
     assert split("conflicts", "resolve", "sub/a.txt", "--keep", "both", *PAIR).code == 0
     plain = copy.replace("(conflict ", "(")
     settled(split, {plain: "one\nthere\n", "sub/a.txt": "one\nhere\n"})
 
 
-def test_nothing_is_overwritten_by_keeping_both(split: Craftsync) -> None:
+def test_resolve_with_both_never_overwrites_a_file(split: Craftsync) -> None:
     plain = copy_of(split).replace("(conflict ", "(")
     split.write(f"root/{plain}", "in the way")
     assert split("conflicts", "resolve", "sub/a.txt", "--keep", "both", *PAIR).code == 1
     assert sorted(split.files("root").values()) == ["in the way", "one\nhere\n", "one\nthere\n"]
 
 
-def test_of_several_copies_the_one_to_take_is_named(split: Craftsync) -> None:
+def test_resolve_with_several_copies_needs_one_named(split: Craftsync) -> None:
     first = copy_of(split)
     second = "sub/a (conflict 2030-01-01 00-00-00 store).txt"
     split.write(f"root/{second}", "third")
@@ -128,7 +128,7 @@ def test_of_several_copies_the_one_to_take_is_named(split: Craftsync) -> None:
     settled(split, {"sub/a.txt": "third"})
 
 
-def test_of_a_file_that_is_gone_the_copy_can_take_the_place(split: Craftsync) -> None:
+def test_conflict_copy_can_replace_a_deleted_file(split: Craftsync) -> None:
     (split.folder / "root/sub/a.txt").unlink()
     assert "deleted since" in split("conflicts", "list", *PAIR).text
     assert split("conflicts", "resolve", "sub/a.txt", "--keep", "remote", *PAIR).code == 0
@@ -193,7 +193,7 @@ def test_conflicts_since_a_time_are_listed_and_resolved(split: Craftsync) -> Non
     settled(split, {"sub/a.txt": "one\nhere\n"})
 
 
-def test_resolve_names_a_word_that_means_no_conflict(split: Craftsync) -> None:
+def test_resolve_rejects_a_path_without_conflict(split: Craftsync) -> None:
     run = split("conflicts", "resolve", "sub", "*.csv", "--keep", "local", *PAIR)
     assert (run.code, "No conflict copy of *.csv" in run.err) == (2, True)
     assert len(split.files("root")) == 2
@@ -232,7 +232,7 @@ def test_running_daemon_syncs_a_resolved_conflict(
 
 @pytest.mark.parametrize("path", ["a.csv", "d/a.tar.gz", ".env", "LICENCE", "été (2).txt", "a b/c"])
 @pytest.mark.parametrize("store", ["dev", "my/bucket: x", "été 2", "///"])
-def test_the_name_of_a_copy_leads_back_to_the_file(path: str, store: str) -> None:
+def test_original_path_is_read_from_a_conflict_copy_name(path: str, store: str) -> None:
     copy = conflict_name(path, 1_790_000_000 * 10**9, store)
     assert conflict_original(copy) == path
     assert conflict_original(path) is None

@@ -35,7 +35,7 @@ def configure(craftsync: Craftsync, keys: str, top: str = "") -> None:
     )
 
 
-def test_while_paused_nothing_moves_and_after_resume_all_of_it(
+def test_paused_folder_transfers_nothing_until_resumed(
     craftsync: Craftsync, pair: tuple[Path, Path]
 ) -> None:
     root, store = pair
@@ -63,7 +63,9 @@ def test_a_rate_beyond_all_floats_is_refused_and_ends_nothing(
         assert daemon.status()["bwlimit"] == {"upload": None, "download": None}
 
 
-def test_a_pause_outlives_the_daemon(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
+def test_pause_survives_a_restart_of_the_daemon(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
     root, store = pair
     with running(craftsync) as daemon:
         until((store / "first").exists, "the first run")
@@ -236,7 +238,7 @@ def test_reload_reports_whether_the_configuration_was_accepted(
     assert (run.code, "No daemon runs" in run.err) == (1, True)
 
 
-def test_each_process_writes_its_figures_to_a_file_of_its_own(
+def test_each_process_writes_its_own_metrics_file(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "more").mkdir()
@@ -256,7 +258,7 @@ def test_each_process_writes_its_figures_to_a_file_of_its_own(
             process.communicate(timeout=DEADLINE)
 
 
-def test_a_folder_that_was_stopped_stays_so_at_a_reload(
+def test_stopped_folder_stays_stopped_after_a_reload(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     _, store = pair
@@ -278,7 +280,9 @@ def test_a_folder_that_was_stopped_stays_so_at_a_reload(
         daemon.until_state("watching", "more")
 
 
-def test_outside_its_windows_it_waits(craftsync: Craftsync, pair: tuple[Path, Path]) -> None:
+def test_daemon_waits_outside_its_time_windows(
+    craftsync: Craftsync, pair: tuple[Path, Path]
+) -> None:
     _, store = pair
     configure(craftsync, f', windows: ["{another_day()} 12:00-12:01"]')
     with running(craftsync) as daemon:
@@ -362,7 +366,7 @@ def test_notify_command_output_stays_out_of_json(
     assert b"not JSON" in log
 
 
-def test_the_figures_are_in_the_file_for_prometheus(
+def test_metrics_file_has_the_figures_of_each_folder(
     craftsync: Craftsync, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, store = pair

@@ -121,7 +121,7 @@ def test_url_reads_an_object_without_a_login(stores: Stores) -> None:
     assert (folder.code, "no URL" in folder.err) == (2, True)
 
 
-def test_filters_of_aws_do_what_they_mean_there(stores: Stores) -> None:
+def test_include_and_exclude_work_as_in_aws(stores: Stores) -> None:
     stores.fill("directory")
     only = ("--exclude", "*", "--include", "*.csv")
     shown = stores("rm", "-rn", "directory:models", *only)
@@ -149,7 +149,7 @@ def test_a_whole_store_is_never_removed(stores: Stores) -> None:
     assert len([file for file in trash.rglob("*") if file.is_file()]) == len(NAMES)
 
 
-def test_rm_prints_a_command_that_brings_back(stores: Stores) -> None:
+def test_rm_prints_the_command_that_restores_the_object(stores: Stores) -> None:
     stores.fill("s3")
     stores.fill("directory")
     stores.call.config.write_text("")
@@ -189,7 +189,7 @@ def test_a_change_without_a_known_store_is_refused(craftsync: Craftsync) -> None
     assert (outside.code, "not in the store" in outside.err) == (2, True)
 
 
-def test_the_nearest_identity_file_ends_a_store(craftsync: Craftsync) -> None:
+def test_cp_into_a_store_folder_uses_the_trash_of_that_store(craftsync: Craftsync) -> None:
     craftsync.write("backup/.craftsync/store-id", "0" * 32)
     craftsync.write("backup/models/deep/a", "old")
     craftsync.write("new", "new")
@@ -209,7 +209,7 @@ def test_a_remembered_store_is_known(craftsync: Craftsync) -> None:
     assert craftsync.files("store") == {}
 
 
-def test_a_word_that_names_nothing_exits_3_with_what_is_near(stores: Stores) -> None:
+def test_missing_object_exits_3_and_suggests_similar_names(stores: Stores) -> None:
     stores.fill("directory")
     for words, near in (
         (("cat", "directory:models/c.csv"), "directory:models/b.csv"),
@@ -227,7 +227,7 @@ def test_a_word_that_names_nothing_exits_3_with_what_is_near(stores: Stores) -> 
     assert stores.paths("directory") == sorted(NAMES)
 
 
-def test_calls_that_mean_nothing_are_refused(stores: Stores) -> None:
+def test_meaningless_argument_combinations_are_rejected(stores: Stores) -> None:
     stores.fill("directory", {**NAMES, "b.csv": "other"})
     stores.call.write("top")
     for words, why in (
@@ -246,7 +246,7 @@ def test_calls_that_mean_nothing_are_refused(stores: Stores) -> None:
     assert stores.paths("directory") == sorted([*NAMES, "b.csv"])
 
 
-def test_two_of_one_name_are_refused_before_anything_changes(stores: Stores) -> None:
+def test_two_sources_of_one_name_are_rejected_before_any_change(stores: Stores) -> None:
     names = {"p/x": "1", "p/only": "2", "q/x": "3"}
     stores.fill("directory", names)
     stores.fill("s3", {"p/x": "4"})
@@ -265,7 +265,7 @@ def test_two_of_one_name_are_refused_before_anything_changes(stores: Stores) -> 
     assert not (stores.call.folder / "go").exists()
 
 
-def test_one_that_fails_does_not_stop_the_others(stores: Stores) -> None:
+def test_failed_object_does_not_stop_the_others(stores: Stores) -> None:
     stores.fill("directory")
     stores.call.write("out/b.csv/in-the-way")
     run = stores("get", "directory:models/*", "out", "--json")
@@ -426,7 +426,7 @@ def test_buckets_of_one_name_at_two_endpoints_are_two_stores(
     assert stores("cat", "one:a").code == 3
 
 
-def test_a_bucket_nobody_knows_is_read_and_changed_only_with_its_root(stores: Stores) -> None:
+def test_unknown_bucket_is_readable_but_writable_only_at_its_root(stores: Stores) -> None:
     stores.fill("s3", {"a/b/c": "content"})
     stores.call.config.write_text("")
     run = stores("cat", f"s3://{stores.bucket}/deep/a/b/c")
@@ -464,3 +464,36 @@ def test_mistyped_environment_is_not_a_file_of_this_machine(stores: Stores, comm
     assert "top" in stores.paths("directory")
     assert stores(command, "directory:top", "./directori:top").code == 0
     assert (stores.call.folder / "directori:top").exists()
+
+
+def test_one_object_is_worth_a_line_on_a_terminal_only(craftsync: Craftsync) -> None:
+    craftsync.write("file", "four")
+    craftsync.write("store/.keep", "")
+    store = ("--store", "./store")
+    for words, line in (
+        (("put", "file", "./store/a", *store), "put: 1 uploaded (4 bytes); "),
+        (("put", "-", "./store/typed", *store), "put: 1 uploaded; "),
+        (("cp", "./store/a", "./store/b", *store), "cp: 1 copied; "),
+        (("mv", "./store/b", "./store/c", *store), "mv: 1 moved; "),
+        (("get", "./store/a", "got"), "get: 1 downloaded (4 bytes); "),
+        (("rm", "./store/c", *store), "rm: 1 deleted in the store; "),
+    ):
+        with on_a_terminal(
+            craftsync, 100, *words, answer=b"\x04" if "-" in words else None
+        ) as shown:
+            assert shown.end() == 0, shown.sent
+        assert line in shown.sent
+    with on_a_terminal(craftsync, 100, "cat", "./store/a") as shown:
+        assert (shown.end(), shown.sent) == (0, "four")
+    for words in (("put", "file", "./store/d", *store), ("cp", "./store/d", "./store/e", *store)):
+        assert craftsync(*words).out == b""
+
+
+def test_standard_input_is_not_one_of_several(craftsync: Craftsync) -> None:
+    craftsync.write("file")
+    craftsync.write("store/.keep", "")
+    for command in ("put", "cp"):
+        for words in (("-", "file"), ("file", "-")):
+            run = craftsync(command, *words, "./store/x", "--store", "./store", stdin=b"piped")
+            assert (run.code, "one of several" in run.err) == (2, True)
+    assert set(craftsync.files("store")) == {".keep"}

@@ -177,9 +177,7 @@ def test_transport_sdk_syncs_as_the_api_does(craftsync: Craftsync, server: Servi
     assert examined["sdk:through: platform, upload"]["level"] == "ok"
 
 
-def test_a_token_that_is_not_accepted_ends_with_3_and_shows_nowhere(
-    craftsync: Craftsync, store: str
-) -> None:
+def test_rejected_token_exits_3_and_is_never_printed(craftsync: Craftsync, store: str) -> None:
     craftsync.write("root/a")
     kept = (craftsync.folder / ".env").read_text()
     craftsync.write(".env", kept.replace("a-secret-token", "an-old-secret"))
@@ -210,7 +208,7 @@ def test_missing_environment_exits_5(craftsync: Craftsync, store: str) -> None:
     assert "the connection was refused" in run.err
 
 
-def test_without_a_token_the_call_is_off(craftsync: Craftsync) -> None:
+def test_missing_token_exits_2_and_names_its_variable(craftsync: Craftsync) -> None:
     run = craftsync("ls", "craft-ai://", CRAFT_AI_ENVIRONMENT_URL="http://127.0.0.1:9")
     assert run.code == 2
     assert "CRAFT_AI_SDK_TOKEN is not set" in run.err
@@ -305,6 +303,6 @@ def test_an_invalid_address_is_named(
         assert "is not" in run.err
 
 
-def test_blanks_around_an_address_are_left_out(craftsync: Craftsync, server: Serving) -> None:
+def test_spaces_around_an_address_are_ignored(craftsync: Craftsync, server: Serving) -> None:
     padded = {name: f" {value} " for name, value in server.variables.items()}
     assert craftsync("put", "-", "craft-ai://", "blanks/a", **padded).code == 0

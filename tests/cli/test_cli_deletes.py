@@ -149,7 +149,7 @@ def test_rejected_path_changed_since_is_synced_normally(
     assert held.files("data")["old/00"] == "edited"
 
 
-def test_deletes_of_a_mirror_are_carried_out_and_undone_as_well(craftsync: Craftsync) -> None:
+def test_held_deletes_of_push_delete_can_be_approved_and_rejected(craftsync: Craftsync) -> None:
     """The store holds what the root never had: only --delete can mean its deletion."""
     craftsync.write("root/kept")
     for name in NAMES:
@@ -232,7 +232,9 @@ def test_no_held_delete_is_chosen_by_a_later_time(held: Craftsync) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("--all", "old/00")])
-def test_it_has_to_be_clear_which_are_meant(held: Craftsync, words: tuple[str, ...]) -> None:
+def test_approve_without_a_clear_selection_is_rejected(
+    held: Craftsync, words: tuple[str, ...]
+) -> None:
     assert held("deletes", "approve", *words).code == 2
     assert len(in_store(held)) == COUNT
 
@@ -253,6 +255,30 @@ def test_run_and_status_name_the_deletes_command(held: Craftsync) -> None:
     facts = json.loads(held("status", "--json").out)
     assert (facts["held"], facts["next"]) == (COUNT, ["craftsync deletes list --folder data"])
     assert "  see: craftsync deletes list --folder data" in held("status").lines
+
+
+def test_commands_in_messages_name_folder_and_configuration(held: Craftsync) -> None:
+    other = str(held.config.rename(held.folder / "other file.yaml"))
+    held.config.write_text("")
+    naming = f"--folder data --config '{other}'"
+    flags = ("--folder", "data", "--config", other)
+    assert f"Review: craftsync deletes list {naming}" in held("sync", "data", *flags[2:]).err
+    refused = held("deletes", "approve", "nothing", *flags)
+    assert (refused.code, f"See craftsync deletes list {naming} for" in refused.err) == (2, True)
+    failed = held("deletes", "approve", "nothing", "--json", *flags)
+    assert f"craftsync deletes list {naming}" in failed.text + failed.err
+    kept = held("trash", "restore", "nothing", *flags)
+    assert (kept.code, f"craftsync trash list {naming}" in kept.err) == (2, True)
+    status = held("status", *flags)
+    assert f"  see: craftsync deletes list {naming}" in status.lines
+    assert f"craftsync watch {naming} or" in status.text
+    stopped = held("pause", *flags)
+    assert f"Start one with craftsync watch {naming}, or" in stopped.err
+
+
+def test_log_of_a_daemon_names_the_folder_in_its_commands(held: Craftsync) -> None:
+    with running(held) as daemon:
+        daemon.until_logged("Review: craftsync deletes list --folder data")
 
 
 @pytest.fixture
@@ -335,7 +361,7 @@ def test_the_whole_event_is_listed(event: Craftsync) -> None:
     assert "30 paths are gone from the folder within a short time" in text
 
 
-def test_reject_all_brings_back_the_whole_event_and_n_shows_it_first(event: Craftsync) -> None:
+def test_reject_all_restores_the_whole_event_and_dry_run_lists_it(event: Craftsync) -> None:
     before = in_store(event)
     planned = event("deletes", "reject", "--all", "-n", "--json").json
     assert {row["path"] for row in planned if row["type"] == "action"} == set(NAMES)

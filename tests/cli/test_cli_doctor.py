@@ -112,7 +112,7 @@ def files(folder: Path) -> list[str]:
     ]
 
 
-def test_a_root_and_a_store_in_use_are_left_as_they_were(craftsync: Craftsync) -> None:
+def test_doctor_changes_nothing_in_a_linked_folder(craftsync: Craftsync) -> None:
     craftsync.write("root/a")
     craftsync.config.write_text(
         "environments: {archive: {store: directory, path: archive}}\n"
@@ -179,7 +179,7 @@ def test_a_token_others_can_read_is_a_warning(craftsync: Craftsync) -> None:
     assert "secret" not in str(found)
 
 
-def test_of_a_bucket_the_promises_are_tried_and_nothing_is_left(
+def test_doctor_tests_the_guarantees_of_a_bucket_and_cleans_up(
     craftsync: Craftsync, moto: S3Server
 ) -> None:
     moto.make_bucket("examined")
@@ -237,7 +237,7 @@ def test_keys_no_folder_can_hold_are_a_warning(craftsync: Craftsync, moto: S3Ser
     assert "a//b" in found["s3://odd-keys: keys"]["detail"]
 
 
-def test_examining_a_store_while_it_is_in_use_disturbs_nothing(craftsync: Craftsync) -> None:
+def test_doctor_does_not_disturb_a_running_push(craftsync: Craftsync) -> None:
     for number in range(200):
         craftsync.write(f"root/{number}")
     craftsync.write("store/.keep")
@@ -252,7 +252,7 @@ def test_examining_a_store_while_it_is_in_use_disturbs_nothing(craftsync: Crafts
         assert (craftsync.folder / "store" / ".craftsync" / "store-id").exists()
 
 
-def test_of_an_environment_the_platform_is_checked_too_and_nothing_is_left(
+def test_doctor_tests_the_platform_of_an_environment_and_cleans_up(
     craftsync: Craftsync,
 ) -> None:
     craftsync.write("served/datasets/a")

@@ -92,3 +92,14 @@ def test_run_counts_in_json_what_it_replaced(sides: Craftsync) -> None:
     run = sides("push", "root", "./store", "--json")
     assert run.summary["replaced"] == 1
     assert json.loads(run.lines[-1])["uploaded"] == 2
+
+
+@pytest.mark.parametrize("command", ["put", "cp"])
+def test_dry_run_with_standard_streams_writes_nothing(sides: Craftsync, command: str) -> None:
+    put = sides(command, "-n", "-", "./store/new", "--store", "./store", stdin=b"piped\n")
+    assert (put.code, put.lines[0]) == (0, "upload - → ./store/new (6 bytes)")
+    assert not (sides.folder / "store/new").exists()
+    get = sides(
+        "get" if command == "put" else "cp", "-n", "./store/same", "-", "--store", "./store"
+    )
+    assert (get.code, get.lines[0]) == (0, "download ./store/same → - (5 bytes)")

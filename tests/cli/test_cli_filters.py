@@ -99,7 +99,7 @@ def test_filters_refuse_sync_watch_and_delete_with_the_reason(craftsync: Craftsy
     assert not (craftsync.folder / "store").exists()
 
 
-def test_ages_are_those_of_what_is_copied(craftsync: Craftsync) -> None:
+def test_age_filters_use_the_age_of_the_source(craftsync: Craftsync) -> None:
     for name, days in (("new", 0), ("old", 10), ("edited", 0)):
         aged(craftsync.write(f"data/{name}"), days)
     aged(craftsync.write("store/edited", "as it was, long ago"), 30)
@@ -111,7 +111,7 @@ def test_ages_are_those_of_what_is_copied(craftsync: Craftsync) -> None:
     assert set(craftsync.files("copy")) == {"new", "edited"}
 
 
-def test_existing_and_ignore_existing_concern_the_side_that_is_written(
+def test_existing_and_ignore_existing_check_the_written_side(
     craftsync: Craftsync,
 ) -> None:
     for name in ("both", "here"):

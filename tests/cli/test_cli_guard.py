@@ -28,7 +28,7 @@ def test_push_delete_from_an_empty_folder_without_baseline_is_held(
     assert "--force-delete" in run.err
 
 
-def test_one_object_is_held_as_well_when_the_folder_never_held_anything(
+def test_delete_of_a_single_object_by_a_new_folder_is_held(
     craftsync: Craftsync,
 ) -> None:
     fill(craftsync, "store", FEW[:1])
@@ -37,7 +37,7 @@ def test_one_object_is_held_as_well_when_the_folder_never_held_anything(
     assert set(craftsync.files("store")) >= set(FEW[:1])
 
 
-def test_a_folder_of_ignored_files_is_empty_to_the_guard(craftsync: Craftsync) -> None:
+def test_guard_treats_a_folder_of_ignored_files_as_empty(craftsync: Craftsync) -> None:
     fill(craftsync, "store", FEW)
     craftsync.write("data/x.tmp")
     run = craftsync("push", "--delete", "--exclude", "*.tmp", "data", "./store")
@@ -45,7 +45,7 @@ def test_a_folder_of_ignored_files_is_empty_to_the_guard(craftsync: Craftsync) -
     assert set(craftsync.files("store")) >= set(FEW)
 
 
-def test_a_store_of_ignored_objects_is_empty_to_the_guard(craftsync: Craftsync) -> None:
+def test_guard_treats_a_store_of_ignored_objects_as_empty(craftsync: Craftsync) -> None:
     fill(craftsync, "data", FEW)
     craftsync.write("store/x.tmp")
     run = craftsync("pull", "--delete", "--exclude", "*.tmp", "data", "./store")
@@ -118,7 +118,7 @@ def test_held_deletes_print_one_line_and_one_json_line_per_path(
     assert (len(lines), lines[-1]["held"]) == (41, 40)
 
 
-def test_a_dry_run_names_no_list_that_it_does_not_make(craftsync: Craftsync) -> None:
+def test_dry_run_does_not_mention_the_deletes_list(craftsync: Craftsync) -> None:
     fill(craftsync, "store", FEW)
     (craftsync.folder / "data").mkdir()
     run = craftsync("push", "-n", "--delete", "data", "./store")

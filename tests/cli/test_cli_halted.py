@@ -121,7 +121,7 @@ def test_configured_folder_missing_at_start_is_retried(
         until(in_store(craftsync, "late").exists, "the folder, once it is there")
 
 
-def test_a_root_that_is_mistyped_ends_it_with_3(craftsync: Craftsync) -> None:
+def test_mistyped_root_exits_3(craftsync: Craftsync) -> None:
     run = craftsync("watch", "./mistyped", "./store")
     assert run.code == 3
     assert "mistyped" in run.err

@@ -154,7 +154,7 @@ def test_invalid_configuration_file_is_not_changed(craftsync: Craftsync) -> None
     assert craftsync.config.read_text() == "folders: nonsense\n"
 
 
-def test_a_link_to_the_configuration_stays_one(craftsync: Craftsync) -> None:
+def test_symlinked_configuration_stays_a_symlink(craftsync: Craftsync) -> None:
     target = craftsync.write("dotfiles/craftsync.yaml", "")
     craftsync.config.unlink()
     craftsync.config.symlink_to(target)
@@ -183,7 +183,7 @@ def asked(fresh: Craftsync, *words: str) -> Iterator[tuple[int, subprocess.Popen
         os.close(end)
 
 
-def test_ctrl_c_in_place_of_an_answer_ends_it_as_everywhere(fresh: Craftsync) -> None:
+def test_ctrl_c_at_a_prompt_exits_130(fresh: Craftsync) -> None:
     with asked(fresh) as (screen, process):
         shown = b""
         while b"Folder to keep in sync" not in shown:
@@ -197,7 +197,7 @@ def test_ctrl_c_in_place_of_an_answer_ends_it_as_everywhere(fresh: Craftsync) ->
         assert process.returncode == 130
 
 
-def test_on_a_terminal_it_asks(fresh: Craftsync) -> None:
+def test_init_prompts_on_a_terminal(fresh: Craftsync) -> None:
     with asked(fresh) as (screen, process):
         os.write(screen, b"work/exp\nn\nwork/data\ny\n./store\ny\nmine\n")
         assert process.wait(60) == 0
@@ -220,7 +220,7 @@ def test_a_refused_answer_is_prompted_for_again_and_loses_no_other(fresh: Crafts
     assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
 
 
-def test_on_a_terminal_only_what_was_refused_is_asked_again(fresh: Craftsync) -> None:
+def test_init_repeats_only_the_refused_question(fresh: Craftsync) -> None:
     fresh.write("file")
     with asked(fresh, "mine", "data", "./file") as (screen, process):
         os.write(screen, b"y\n./store\ny\n")
@@ -231,7 +231,7 @@ def test_on_a_terminal_only_what_was_refused_is_asked_again(fresh: Craftsync) ->
     assert loaded(fresh).folders["mine"].root == fresh.folder / "data"
 
 
-def test_answers_given_before_it_was_broken_off_are_printed(fresh: Craftsync) -> None:
+def test_interrupted_init_prints_the_answers_so_far(fresh: Craftsync) -> None:
     with asked(fresh) as (screen, process):
         os.write(screen, b"data\ny\nnowhere\n\x04")
         assert process.wait(60) != 0
@@ -263,7 +263,9 @@ def test_init_tests_the_store_before_it_is_written(fresh: Craftsync, bucket: str
     assert fresh("sync", "data").code == 0
 
 
-def test_a_store_that_fails_its_test_is_not_written(fresh: Craftsync, bucket: str) -> None:
+def test_unreachable_store_is_not_written_to_the_configuration(
+    fresh: Craftsync, bucket: str
+) -> None:
     words = ("init", "data", f"s3://{bucket}-typo")
     run = fresh(*words)
     assert (run.code, "--no-test" in run.err) == (3, True), run.err
@@ -318,9 +320,7 @@ def test_a_second_environment_needs_a_token_variable_of_its_own(
     assert fresh("ls", "prod", PROD_TOKEN=server.token).code == 0
 
 
-def test_on_a_terminal_it_asks_for_the_variable_of_a_second_token(
-    fresh: Craftsync, server: Serving
-) -> None:
+def test_init_prompts_for_the_variable_of_a_second_token(fresh: Craftsync, server: Serving) -> None:
     fresh.config.write_text(DEV)
     fresh.write("data/a")
     fresh.environment |= {**server.variables, "PROD_TOKEN": server.token}

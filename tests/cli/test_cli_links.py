@@ -105,7 +105,7 @@ def test_status_of_a_stopped_folder_is_the_same_under_each_name(
     assert len(craftsync("deletes", "list", "--root", pair[0], "--store", pair[1]).lines) >= 40
 
 
-def test_a_daemon_is_found_and_is_the_only_one_under_each_name(
+def test_one_daemon_runs_for_all_symlink_names_of_a_folder(
     craftsync: Craftsync, here: Path
 ) -> None:
     with running(craftsync, *NAMES[0]) as daemon:
@@ -157,9 +157,7 @@ def test_baseline_kept_under_a_symlink_name_is_found(
     assert (own / "state.db").exists()
 
 
-def test_of_several_last_synced_states_the_one_used_last_counts(
-    craftsync: Craftsync, here: Path
-) -> None:
+def test_latest_of_several_last_synced_states_is_used(craftsync: Craftsync, here: Path) -> None:
     craftsync.write("real-root/newer")
     assert craftsync("sync", "real-root", "./real-disk/store").code == 0
     own = as_an_earlier_version_left_it(here, f"{here}/link-disk/store")

@@ -12,7 +12,7 @@ from tests.support.cli import Craftsync
 from tests.support.servers import S3Server
 
 
-def test_put_ls_stat_get_and_rm_go_together(craftsync: Craftsync) -> None:
+def test_put_ls_stat_get_and_rm_agree_on_one_object(craftsync: Craftsync) -> None:
     craftsync.write("local.csv", "id;name\n")
     assert craftsync("put", "local.csv", "./store", "datasets/été.csv").code == 0
     line = r" +8 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +datasets/été\.csv\n"
@@ -140,7 +140,9 @@ def test_get_into_a_folder_keeps_the_name_of_the_object(craftsync: Craftsync, ta
 @pytest.mark.parametrize(
     "words", [["stat", "./store", "models"], ["get", "./store", "models", "x"]]
 )
-def test_a_folder_of_objects_is_named_as_one(craftsync: Craftsync, words: list[str]) -> None:
+def test_folder_given_as_an_object_exits_3_with_an_example(
+    craftsync: Craftsync, words: list[str]
+) -> None:
     craftsync.write("store/models/a")
     run = craftsync(*words)
     assert run.code == 3

@@ -41,7 +41,7 @@ def read_only(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("edited", "closed"), [("root", "store"), ("store", "root")])
-def test_a_change_that_permissions_forbid_is_a_problem_and_not_called_changed(
+def test_change_denied_by_permissions_is_reported_as_a_problem(
     synced: Craftsync, bound: Bound, edited: str, closed: str
 ) -> None:
     synced.write(f"{edited}/d/file", "an edit of another size")

@@ -80,7 +80,7 @@ def test_notify_command_children_leave_no_zombies(
 
 
 @pytest.mark.parametrize(("words", "code"), [(("--version",), 0), (("push", "./none", "./s"), 3)])
-def test_the_exit_code_is_that_of_the_command(
+def test_process_1_exits_with_the_code_of_its_command(
     craftsync: Craftsync, words: tuple[str, ...], code: int
 ) -> None:
     with as_process_1(craftsync, *words) as process:

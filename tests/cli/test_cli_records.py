@@ -60,7 +60,7 @@ def test_history_asks_neither_the_store_nor_the_folder(craftsync: Craftsync) -> 
 
 
 @pytest.mark.parametrize("path", ["a\udcff", "never.csv", "never/"])
-def test_a_path_of_which_nothing_is_recorded_is_named(in_step: Craftsync, path: str) -> None:
+def test_history_reports_a_path_without_records(in_step: Craftsync, path: str) -> None:
     run = in_step("history", "--root", "root", "--store", "./store", path)
     assert (run.code, run.text) == (0, "")
     assert run.err.startswith("Nothing is recorded of ")
@@ -92,7 +92,7 @@ def test_why_reports_a_link_as_one_and_not_as_absent(in_step: Craftsync) -> None
     assert run.lines[2].startswith("  store: 3 bytes, modified ")
 
 
-def test_why_of_craftsyncs_own_path_claims_nothing(
+def test_why_of_a_craftsync_path_has_nothing_to_do(
     in_step: Craftsync,
 ) -> None:
     run = in_step("why", "root/.craftsync/root-id")
@@ -203,7 +203,7 @@ def test_status_json_without_arguments_is_a_list(in_step: Craftsync) -> None:
     assert [Path(facts["root"]).name for facts in listed] == ["root", "other"]
 
 
-def test_looking_leaves_no_trace(craftsync: Craftsync) -> None:
+def test_commands_that_only_read_create_no_state(craftsync: Craftsync) -> None:
     craftsync.write("root/a")
     (craftsync.folder / "store").mkdir()
     pair = ["--root", "root", "--store", "./store"]

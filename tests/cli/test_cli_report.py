@@ -117,7 +117,9 @@ def shown_of(craftsync: Craftsync, columns: int, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [40, 120])
-def test_lines_beside_a_progress_bar_stand_alone(craftsync: Craftsync, columns: int) -> None:
+def test_messages_beside_a_progress_bar_get_lines_of_their_own(
+    craftsync: Craftsync, columns: int
+) -> None:
     names = [f"a-rather-long-name-of-a-file-{number}" for number in range(3)]
     for name in names:
         craftsync.write(f"root/{name}")

@@ -30,7 +30,7 @@ def test_run_ends_by_purging_beyond_max_size(edited: Craftsync) -> None:
     assert edited.files("data") == edited.files("store") == {"a": "newer"}
 
 
-def test_another_client_removes_nothing_of_this_one(edited: Craftsync) -> None:
+def test_another_client_purges_none_of_this_clients_trash(edited: Craftsync) -> None:
     edited.config.write_text("trash: {max_size: 1}\n")
     (edited.folder / "other").mkdir()
     words = ("--state-dir", "of-another-client")

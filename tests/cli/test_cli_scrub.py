@@ -96,7 +96,7 @@ def test_a_path_of_which_nothing_was_synced_is_refused(synced: Craftsync, path: 
     assert "synced" in run.err or "is not in the folder" in run.err
 
 
-def test_a_dot_is_the_whole_folder(synced: Craftsync) -> None:
+def test_scrub_of_a_dot_means_the_whole_folder(synced: Craftsync) -> None:
     lose_a_bit(synced, "root", "a")
 
     run = synced("scrub", ".", "--repair", "--root", "root", "--store", "./store", "--json")

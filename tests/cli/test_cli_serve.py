@@ -150,7 +150,7 @@ def test_the_sdk_sends_a_large_file_in_parts_of_its_usual_size(folder: Path) -> 
     assert target.getvalue() == content
 
 
-def test_a_part_the_sdk_lost_without_noticing_is_noticed_at_the_end(
+def test_part_lost_unnoticed_by_the_sdk_fails_the_completion(
     server: Serving, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = requests.put
@@ -168,7 +168,7 @@ def test_a_part_the_sdk_lost_without_noticing_is_noticed_at_the_end(
     assert files(folder) == set()
 
 
-def test_the_variables_it_prints_are_all_the_sdk_needs(
+def test_sdk_needs_only_the_variables_that_serve_prints(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(folder, token=None) as server:
@@ -504,7 +504,7 @@ def test_a_token_is_shown_only_when_the_server_made_it(craftsync: Craftsync) -> 
     assert b"chosen" not in lines + errors
 
 
-def test_others_are_let_in_only_with_a_chosen_token_and_a_warning(craftsync: Craftsync) -> None:
+def test_serving_beyond_loopback_needs_a_chosen_token_and_warns(craftsync: Craftsync) -> None:
     (craftsync.folder / "store").mkdir()
     refused = craftsync("serve", "./store", "--host", "0.0.0.0", "--port", "0")
     assert refused.code == 2
@@ -537,7 +537,7 @@ def test_serve_creates_a_missing_folder(tmp_path: Path) -> None:
     assert files(tmp_path / "data" / "store") == {"a.txt"}
 
 
-def test_a_mistyped_environment_is_not_served_nor_made(tmp_path: Path) -> None:
+def test_mistyped_environment_is_neither_served_nor_created(tmp_path: Path) -> None:
     craftsync = Craftsync(tmp_path)
     craftsync.config.write_text(
         f"environments:\n  dev:\n    store: directory\n    path: {tmp_path}/away\n"

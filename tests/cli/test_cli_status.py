@@ -90,7 +90,9 @@ def test_status_explains_a_halt_with_a_remedy(craftsync: Craftsync, pair: tuple[
         daemon.until_state("halted", "lost")
         lines = craftsync("status", "lost").lines
     assert "that its disk is mounted" in lines[1]
-    assert lines[2] == "  it is tried again every minute; craftsync rescan tries it now"
+    assert (
+        lines[2] == "  it is tried again every minute; craftsync rescan --folder lost tries it now"
+    )
     assert "no daemon keeps it in sync" in craftsync("status", "fine").lines[1]
 
 
@@ -190,7 +192,7 @@ def on_a_terminal(craftsync: Craftsync, *words: str) -> str:
         os.close(theirs)
 
 
-def test_on_a_terminal_it_is_a_picture_and_elsewhere_plain(
+def test_status_is_drawn_on_a_terminal_and_plain_elsewhere(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
     craftsync("sync", *pair)
@@ -206,7 +208,7 @@ def test_on_a_terminal_it_is_a_picture_and_elsewhere_plain(
     assert "\x1b[" not in plain
 
 
-def test_a_picture_of_a_transfer_shows_how_far_it_has_come(
+def test_status_shows_the_progress_of_a_transfer(
     craftsync: Craftsync, pair: tuple[str, str]
 ) -> None:
     Path(pair[0], "large").write_bytes(bytes(24 << 20))
@@ -218,7 +220,7 @@ def test_a_picture_of_a_transfer_shows_how_far_it_has_come(
     assert "not in sync yet" in picture
 
 
-def test_names_cannot_disturb_the_terminal(craftsync: Craftsync, tmp_path: Path) -> None:
+def test_status_escapes_control_characters_in_names(craftsync: Craftsync, tmp_path: Path) -> None:
     root, store = tmp_path / "ro\x1b[2Jot[red]", tmp_path / "store"
     root.mkdir()
     store.mkdir()
@@ -228,7 +230,7 @@ def test_names_cannot_disturb_the_terminal(craftsync: Craftsync, tmp_path: Path)
     assert "\\x1b[2Jot[red]" in picture
 
 
-def test_several_folders_are_a_list(craftsync: Craftsync, tmp_path: Path) -> None:
+def test_status_json_of_several_folders_is_a_list(craftsync: Craftsync, tmp_path: Path) -> None:
     for name in ("one", "two", "store"):
         (tmp_path / name).mkdir()
     craftsync.config.write_text(

@@ -87,7 +87,7 @@ def test_a_path_of_which_nothing_is_kept_restores_nothing(deleted: Craftsync) ->
     assert "never" in run.err
 
 
-def test_list_takes_paths(deleted: Craftsync) -> None:
+def test_trash_list_accepts_paths(deleted: Craftsync) -> None:
     rows = deleted("trash", "list", "root/d/e", "root/f", "--json").json
     assert sorted(row["path"] for row in rows) == ["d/e/2", "f"]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["time"]) for row in rows)
@@ -142,7 +142,7 @@ def test_an_unknown_run_and_unclear_words_are_refused(deleted: Craftsync, words:
     assert (run.code, restored(deleted)) == (2, [])
 
 
-def test_git_sees_nothing_of_the_trash(deleted: Craftsync) -> None:
+def test_trash_is_ignored_by_git(deleted: Craftsync) -> None:
     git = shutil.which("git")
     if git is None:
         pytest.skip("git is not installed")
@@ -154,7 +154,7 @@ def test_git_sees_nothing_of_the_trash(deleted: Craftsync) -> None:
     assert added.stdout.split() == ["stays"]
 
 
-def test_existing_gitignore_stays(deleted: Craftsync) -> None:
+def test_existing_gitignore_is_not_replaced(deleted: Craftsync) -> None:
     deleted.write("root/.craftsync/.gitignore", "trash/\n")
     assert deleted("sync", "root", "./store").code == 0
     assert (deleted.folder / "root/.craftsync/.gitignore").read_text() == "trash/\n"

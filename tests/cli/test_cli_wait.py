@@ -66,7 +66,7 @@ def test_wait_exits_3_when_the_folder_is_gone(
     assert (run.code, "that its disk is mounted" in run.text) == (3, True)
 
 
-def test_check_needs_a_daemon_and_a_folder_in_sync(craftsync: Craftsync, root: Path) -> None:
+def test_status_check_needs_a_daemon_and_a_synced_folder(craftsync: Craftsync, root: Path) -> None:
     assert craftsync("status", "--check").code == 5
     run = craftsync("wait", "--timeout", "0.1s")
     assert (run.code, "no daemon runs" in run.text) == (5, True)
@@ -81,7 +81,7 @@ def test_check_needs_a_daemon_and_a_folder_in_sync(craftsync: Craftsync, root: P
     assert craftsync("wait", "--timeout", "soon").code == 2
 
 
-def test_pause_is_shown_live_and_borne_by_a_check_with_max_lag(
+def test_pause_is_shown_live_and_accepted_by_check_with_max_lag(
     craftsync: Craftsync, root: Path, daemon: Daemon
 ) -> None:
     assert craftsync("wait").code == 0

@@ -66,7 +66,7 @@ def test_run_outside_any_folder_lists_the_configured_ones(linked: Craftsync) -> 
         assert (run.code, "Give --folder one or --folder two, or --root" in run.err) == (2, True)
 
 
-def test_of_several_stores_of_the_folder_one_is_to_be_named(linked: Craftsync) -> None:
+def test_root_with_several_known_stores_needs_a_store(linked: Craftsync) -> None:
     assert linked("push", "by-hand", "./other").code == 0
     run = inside(linked, "by-hand")("sync")
     assert run.code == 2
@@ -86,7 +86,7 @@ def test_flags_name_the_folder_of_every_command(linked: Craftsync) -> None:
     assert linked("sync", CRAFTSYNC_FOLDER="two").err == "two: ~/two ⇄ ~/stores/two\n"
 
 
-def test_words_go_before_variables_and_not_beside_flags(linked: Craftsync) -> None:
+def test_arguments_override_variables_and_exclude_flags(linked: Craftsync) -> None:
     assert linked("push", "one", "--json", CRAFTSYNC_FOLDER="typo").code == 0
     run = linked("push", "one", "--folder", "two")
     assert (run.code, "by words or by flags" in run.err) == (2, True)
@@ -101,7 +101,7 @@ def test_configured_folder_that_was_never_synced_is_found_from_inside(linked: Cr
     assert (run.code, run.err) == (0, "new: ~/new ⇄ ~/stores/new\n")
 
 
-def test_of_several_configured_stores_of_a_root_one_is_named(linked: Craftsync) -> None:
+def test_root_with_several_configured_stores_needs_a_folder_name(linked: Craftsync) -> None:
     linked.config.write_text(
         linked.config.read_text()
         + f"  again: {{root: {linked.folder}/two, environment: 'e:more'}}\n"
@@ -112,7 +112,7 @@ def test_of_several_configured_stores_of_a_root_one_is_named(linked: Craftsync) 
     assert "Name one with --folder NAME." in run.err
 
 
-def test_a_daemon_is_steered_from_inside_its_folder(linked: Craftsync) -> None:
+def test_control_commands_work_from_inside_the_folder(linked: Craftsync) -> None:
     with running(linked, "by-hand", "./store") as daemon:
         daemon.until_state("watching", "by-hand", "./store")
         here = inside(linked, "by-hand")
@@ -125,7 +125,7 @@ def test_a_daemon_is_steered_from_inside_its_folder(linked: Craftsync) -> None:
         assert here("stop").text == f"{linked.folder}/by-hand: stopped\n"
 
 
-def test_outside_of_any_folder_every_configured_one_is_meant(linked: Craftsync) -> None:
+def test_control_commands_outside_any_folder_mean_all_configured_ones(linked: Craftsync) -> None:
     with running(linked) as daemon:
         daemon.until_logged("one: watching; the store is ")
         daemon.until_logged("two: watching; the store is ")
@@ -182,7 +182,7 @@ def test_status_without_arguments_contacts_no_store(linked: Craftsync) -> None:
     assert "two: ~/two ⇄ ~/stores/two (two-way): stopped" in run.lines
 
 
-def test_a_pull_that_cannot_begin_makes_neither_folder_nor_memory(linked: Craftsync) -> None:
+def test_failed_pull_creates_neither_folder_nor_state(linked: Craftsync) -> None:
     assert linked("pull", "typo", "s3://bucket/typo", **NOBODY).code == 5
     assert not (linked.folder / "typo").exists()
     assert "typo" not in linked("status").text
@@ -210,3 +210,24 @@ def test_invalid_store_argument_explains_valid_forms(
 ) -> None:
     run = craftsync("ls", word)
     assert (run.code, remedy in run.err) == (2, True), run.err
+
+
+def test_word_for_an_object_stands_for_its_path_in_the_linked_folder(linked: Craftsync) -> None:
+    assert linked("rm", "e:two/sub/first").code == 0
+    assert linked("sync", "two").code == 0
+    assert not (linked.folder / "two/sub/first").exists()
+    for word in ("e:two/sub/first", "./stores/two/sub/first", f"{linked.folder}/stores/two/sub"):
+        for command in ("history", "why", "trash list"):
+            run = linked(*command.split(), word)
+            assert (run.code, run.err) == (0, "two: ~/two ⇄ ~/stores/two\n")
+            assert "sub" in run.text
+    assert linked("trash", "restore", "e:two/sub/first").code == 0
+    assert linked.files("two") == {"sub/first": "content"}
+    assert linked("why", "--folder", "two", "e:two/sub/first").code == 0
+
+
+def test_word_for_an_object_of_no_linked_folder_names_the_right_command(linked: Craftsync) -> None:
+    for words in (("e:elsewhere/x",), ("s3://bucket/x",), ("e:one/x", "--folder", "two")):
+        for command in ("history", "why", "trash list", "trash restore"):
+            run = linked(*command.split(), *words)
+            assert (run.code, f"craftsync stat {words[0]}" in run.err) == (2, True), run.err

@@ -49,7 +49,7 @@ def test_the_help_lists_every_command(craftsync: Craftsync, word: str) -> None:
 @pytest.mark.parametrize(
     "words", [[], ["conflicts"], ["deletes"], ["service"], ["trash"], ["config"]]
 )
-def test_no_sentence_of_the_help_is_cut_off(craftsync: Craftsync, words: list[str]) -> None:
+def test_help_has_no_truncated_sentence(craftsync: Craftsync, words: list[str]) -> None:
     listed = craftsync(*words, "--help", COLUMNS="80").text.partition("Commands:")[2]
     assert listed
     assert "..." not in listed
@@ -158,7 +158,7 @@ def test_missing_config_file_given_by_flag_exits_78(craftsync: Craftsync) -> Non
     assert "none.yaml: file not found" in run.err
 
 
-def test_a_flag_goes_before_its_variable_and_that_before_the_file(craftsync: Craftsync) -> None:
+def test_flags_override_variables_which_override_the_file(craftsync: Craftsync) -> None:
     craftsync.config.write_text(
         "environments: {e: {store: directory, path: store}}\n"
         "folders: {f: {root: root, environment: e, conflict: newer}}"

@@ -43,7 +43,7 @@ def objects(fake: FakeS3) -> dict[str, Stored]:
     return {key: bucket.get(key) for key in bucket}
 
 
-def test_whatever_is_written_with_sse_is_encrypted(craftsync: Craftsync, fake: FakeS3) -> None:
+def test_every_kind_of_write_applies_sse(craftsync: Craftsync, fake: FakeS3) -> None:
     craftsync.write("data/small", "one")
     craftsync.write("data/large", LARGE)
     ok(craftsync, "sync", *KMS, "data", STORE)
@@ -172,3 +172,29 @@ def test_an_upload_begun_without_encryption_is_not_resumed_with_it(
     stored = objects(fake)["a"]
     assert (stored.encryption, len(stored.content)) == ("AES256", len(LARGE))
     assert not uploads
+
+
+def test_copies_by_the_server_get_what_the_call_says(craftsync: Craftsync, fake: FakeS3) -> None:
+    fake.bucket("other")
+    for name, content in (("small", "one"), ("large", LARGE)):
+        craftsync.write(name, content)
+        place = (f"{STORE}/{name}", "--store", STORE)
+        assert craftsync("put", name, *place).code == 0
+    asked = ("--storage-class", "STANDARD_IA", "--sse", "AES256")
+    stores = ("--store", STORE, "--store", "s3://other")
+    for words in (
+        ("cp", f"{STORE}/small", f"{STORE}/copied"),
+        ("cp", f"{STORE}/large", f"{STORE}/copied-large"),
+        ("mv", f"{STORE}/copied", f"{STORE}/moved"),
+        ("cp", f"{STORE}/small", "s3://other/small"),
+        ("cp", f"{STORE}/large", "s3://other/large"),
+        ("mv", "s3://other/small", "s3://other/moved"),
+    ):
+        fake.requests.clear()
+        run = craftsync(*words, *asked, *stores)
+        assert run.code == 0, run.err
+        assert any("x-amz-copy-source" in request.headers for request in fake.requests)
+    mine, others = objects(fake), fake.bucket("other")
+    copies = [mine["copied-large"], mine["moved"], others.get("moved"), others.get("large")]
+    assert [stored.storage_class for stored in copies] == ["STANDARD_IA"] * 4
+    assert [stored.encryption for stored in copies] == ["AES256"] * 4

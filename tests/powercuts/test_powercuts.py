@@ -16,7 +16,7 @@ SESSIONS = {"ext4": 3, "xfs": 2}
 
 
 @pytest.mark.parametrize("session", SESSIONS.values(), ids=SESSIONS)
-def test_what_a_power_cut_leaves_is_put_right(session: int) -> None:
+def test_next_run_recovers_from_a_power_cut(session: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.powercuts", "--seed", "1", "--session", str(session)],
         capture_output=True,

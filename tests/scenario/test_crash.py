@@ -168,7 +168,7 @@ def points(request: pytest.FixtureRequest) -> Points:
 
 
 @pytest.mark.parametrize("edit_after", [False, True], ids=["as it was", "edited after the crash"])
-def test_a_death_at_any_effect_loses_nothing_and_heals(tmp_path: Path, edit_after: bool) -> None:
+def test_crash_at_any_change_of_a_run_loses_nothing(tmp_path: Path, edit_after: bool) -> None:
     survived = 0
     for at, after in AROUND_EACH:
         world = prepared(tmp_path / f"{at}-{after}")
@@ -248,9 +248,7 @@ def test_second_crash_makes_no_conflict_of_an_own_write(tmp_path: Path, points: 
     assert survived > 15
 
 
-def test_a_death_while_changes_are_taken_in_loses_nothing_and_heals(
-    tmp_path: Path, points: Points
-) -> None:
+def test_crash_while_adding_changes_to_a_run_loses_nothing(tmp_path: Path, points: Points) -> None:
     taken_in = 0
     for at, after in points:
         edit_after = (at + after) % 2 == 0

@@ -71,21 +71,19 @@ def test_deletes_of_runs_shortly_after_each_other_are_judged_as_one_event(
     assert deleted(world) == NAMES[:15]
 
 
-def test_after_a_while_without_deletes_the_limit_is_whole_again(
-    world: World, clock: FakeClock
-) -> None:
+def test_delete_limit_resets_after_a_quiet_period(world: World, clock: FakeClock) -> None:
     lose(world, NAMES[:15])
     clock.advance(EVENT_SECONDS)
     assert lose(world, NAMES[15:30]).deleted_remote == 15
 
 
-def test_a_clock_that_was_set_back_keeps_no_event_open(world: World, clock: FakeClock) -> None:
+def test_clock_set_back_starts_a_new_delete_event(world: World, clock: FakeClock) -> None:
     lose(world, NAMES[:15])
     clock.advance(-10 * EVENT_SECONDS)
     assert lose(world, NAMES[15:30]).deleted_remote == 15
 
 
-def test_new_files_make_up_for_deletes_before_them(world: World) -> None:
+def test_new_files_offset_earlier_deletes_in_the_limit(world: World) -> None:
     lose(world, NAMES[:15])
     for number in range(15):
         world.write(f"new/{number}", "new")
@@ -217,7 +215,7 @@ def test_dry_run_of_an_approval_reports_everything_and_changes_nothing(world: Wo
     assert (len(held(world)), len(deleted(world))) == (45, 15)
 
 
-def test_held_deletes_come_free_when_the_files_are_back(world: World) -> None:
+def test_held_deletes_are_released_when_files_return(world: World) -> None:
     for name in NAMES[:60]:
         world.remove(name)
     assert world.run().held == 60

@@ -35,7 +35,7 @@ def test_too_many_deletes_are_held_while_the_rest_continues(world: World) -> Non
     assert len(world.there()) == 41
 
 
-def test_held_deletions_go_on_when_forced(world: World) -> None:
+def test_forced_deletes_are_carried_out(world: World) -> None:
     fill(world)
     for number in range(30):
         world.remove(f"f{number:03}")

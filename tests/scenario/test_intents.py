@@ -120,7 +120,9 @@ def test_an_interrupted_first_sync_leaves_no_different_file_unnoticed(files: Wor
 
 
 @pytest.mark.parametrize("mode", ["two-way", "push"])
-def test_an_upload_that_failed_claims_no_file_of_its_size_and_time(files: World, mode: str) -> None:
+def test_failed_upload_does_not_claim_an_object_of_equal_size_and_time(
+    files: World, mode: str
+) -> None:
     dated(files.write("d/p", "AAAA"))
     files.write("o", "other")
     stored(files, "d", "x")
@@ -229,7 +231,7 @@ def test_a_rename_that_was_not_recorded_is_recognised_after_an_edit(world: World
 
 
 @pytest.mark.parametrize("left_out", [{"exclude": ("p",)}, {"include": ("*.csv",)}])
-def test_a_run_that_leaves_a_path_out_ends_no_intent_of_it(
+def test_intents_of_excluded_paths_are_kept(
     world: World, left_out: dict[str, tuple[str, ...]]
 ) -> None:
     world.write("p", "first")
@@ -254,7 +256,7 @@ def test_run_of_another_mode_keeps_unrelated_intents(world: World, mode: str) ->
     assert world.here() == world.there()
 
 
-def test_an_older_plan_that_is_applied_ends_no_intent(world: World) -> None:
+def test_applying_an_older_plan_keeps_intents(world: World) -> None:
     world.write("p", "first")
     with world.open(read_only=True) as session:
         planned = io.StringIO()

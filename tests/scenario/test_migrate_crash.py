@@ -119,7 +119,7 @@ def test_deletes_of_a_killed_run_that_are_excluded_now_do_not_count(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("way", "changes"), [("stream", 10), ("server", 8)])
-def test_a_death_after_any_request_between_two_buckets_heals(
+def test_migration_killed_after_any_request_recovers(
     moto: S3Server, way: str, changes: int
 ) -> None:
     for side in ("source", "target"):

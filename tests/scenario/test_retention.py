@@ -151,7 +151,9 @@ def test_a_dry_run_and_a_run_of_some_paths_remove_nothing(aging: World, clock: F
     assert in_trash(aging) == {"mine", "theirs"}
 
 
-def test_versions_of_others_and_of_before_the_record_stay(aging: World, clock: FakeClock) -> None:
+def test_retention_keeps_unrecorded_versions_and_those_of_others(
+    aging: World, clock: FakeClock
+) -> None:
     aging.store.write("other", Bytes(b"x"), expect=None, operation="1", keep=None)
     aging.store.delete("other", expect=None, keep=OTHERS)
     with aging.open() as session, session.state.transaction():
@@ -161,7 +163,7 @@ def test_versions_of_others_and_of_before_the_record_stay(aging: World, clock: F
     assert in_trash(aging) == {"mine", "theirs", "other"}
 
 
-def test_beyond_the_size_the_oldest_go_first(aging: World, clock: FakeClock) -> None:
+def test_size_limit_purges_the_oldest_versions_first(aging: World, clock: FakeClock) -> None:
     clock.advance(DAY)
     aging.write("mine", "newest of all")
     aging.run()
@@ -176,7 +178,7 @@ def test_beyond_the_size_the_oldest_go_first(aging: World, clock: FakeClock) -> 
     assert in_trash(aging) == set()
 
 
-def test_history_of_before_goes_as_well(aging: World, clock: FakeClock) -> None:
+def test_expired_history_is_purged_with_the_trash(aging: World, clock: FakeClock) -> None:
     clock.advance(31 * DAY)
     aging.write("new", "new")
     aging.run()
@@ -217,7 +219,7 @@ def test_clock_jump_suspends_the_size_limit_for_an_hour(
     assert in_trash(aging) == set()
 
 
-def test_a_jump_forward_makes_no_version_older(aging: World, clock: FakeClock) -> None:
+def test_clock_jump_forward_does_not_age_versions(aging: World, clock: FakeClock) -> None:
     aging.run()
     clock.jump(29 * DAY)
     aging.run()
@@ -259,9 +261,7 @@ def test_a_clock_behind_the_newest_version_removes_nothing(aging: World, clock: 
     assert in_trash(aging) == {"mine", "theirs"}
 
 
-def test_no_version_goes_while_a_conflict_copy_of_its_path_waits(
-    aging: World, clock: FakeClock
-) -> None:
+def test_versions_of_a_path_in_conflict_are_not_purged(aging: World, clock: FakeClock) -> None:
     aging.write("mine", "one side")
     aging.put("mine", "the other side")
     aging.run()
@@ -277,9 +277,7 @@ def test_no_version_goes_while_a_conflict_copy_of_its_path_waits(
     assert in_trash(aging) == set()
 
 
-def test_no_version_goes_while_deletes_of_its_event_are_held(
-    aging: World, clock: FakeClock
-) -> None:
+def test_versions_of_a_held_delete_event_are_not_purged(aging: World, clock: FakeClock) -> None:
     paths = [f"many/{number}" for number in range(10)]
     for path in paths:
         aging.write(path, "x")
@@ -296,9 +294,7 @@ def test_no_version_goes_while_deletes_of_its_event_are_held(
     assert in_trash(aging) == set(paths[:2])
 
 
-def test_no_version_goes_while_an_unfinished_run_refers_to_its_path(
-    aging: World, clock: FakeClock
-) -> None:
+def test_versions_an_unfinished_run_needs_are_not_purged(aging: World, clock: FakeClock) -> None:
     clock.advance(31 * DAY)
     with aging.open() as session, session.state.transaction():
         session.state.database.connection.execute(
@@ -452,7 +448,7 @@ def test_an_adopted_or_written_again_version_counts_as_another_clients(costly: W
     assert costly.kept() == {"same", "old"}
 
 
-def test_after_a_touch_the_upload_is_still_this_clients(costly: World) -> None:
+def test_touched_file_still_counts_as_own_upload(costly: World) -> None:
     costly.write("own", "old")
     costly.run()
     costly.write("own", "newer")
@@ -460,7 +456,7 @@ def test_after_a_touch_the_upload_is_still_this_clients(costly: World) -> None:
     assert costly.kept() == set()
 
 
-def test_without_a_memory_everything_is_kept(costly: World) -> None:
+def test_without_saved_state_every_replaced_version_is_kept(costly: World) -> None:
     shutil.rmtree(costly.state_dir)
     costly.run()
     costly.write("own", "newer")

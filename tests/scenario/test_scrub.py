@@ -79,7 +79,7 @@ def test_damage_is_reported_and_stays_until_it_is_repaired_by_hand(
         assert at_work.loop.waiting.is_empty
 
 
-def test_without_a_share_nothing_is_read(world: World, store: Rotting) -> None:
+def test_scrub_without_a_daily_share_reads_nothing(world: World, store: Rotting) -> None:
     with kept(world, NoWatch) as at_work:
         store.reads.clear()
         for _ in range(10):

@@ -192,7 +192,7 @@ def platform(craftsync: Craftsync) -> Iterator[None]:
         yield
 
 
-def test_the_machines_service_needs_nothing_that_it_is_forbidden(
+def test_system_service_works_within_its_sandbox(
     craftsync: Craftsync, platform: None, manager: UserManager
 ) -> None:
     """Those of its lines that a user's manager can bring about too, with the store that needs most."""
@@ -271,7 +271,7 @@ def test_systemd_units_are_valid(tmp_path: Path) -> None:
 
 
 @needs_analyze
-def test_the_service_of_the_machine_is_exposed_to_little(tmp_path: Path) -> None:
+def test_system_service_has_a_low_exposure_level(tmp_path: Path) -> None:
     run = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(SYSTEM)],
         capture_output=True,

@@ -39,14 +39,14 @@ def test_restore_brings_the_newest_version_and_keeps_the_current(edited: World) 
     assert "third" in edited.kept()
 
 
-def test_an_older_version_comes_back_by_its_moment(edited: World) -> None:
+def test_restore_with_a_time_takes_an_older_version(edited: World) -> None:
     oldest = next(stamps(edited))
     with edited.open() as session:
         restored(session, "a", at=oldest, overwrite=True)
     assert edited.here() == {"a": "first"}
 
 
-def test_a_version_only_the_store_kept_comes_back_too(world: World) -> None:
+def test_restore_finds_versions_kept_only_in_the_store(world: World) -> None:
     world.write("a", "first")
     world.run()
     world.write("a", "second")
@@ -63,13 +63,13 @@ def test_an_invalid_time_is_refused(edited: World, moment: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["2000-01-01", "2000-01-01 23:59", "2000-01-01T10:00:00+02:00"])
-def test_nothing_is_kept_of_before_the_first_version(edited: World, moment: str) -> None:
+def test_restore_before_the_first_version_finds_nothing(edited: World, moment: str) -> None:
     with edited.open() as session, pytest.raises(UsageError, match="nothing is kept"):
         restored(session, "a", at=moment)
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
-def test_without_a_trash_folder_nothing_is_replaced(
+def test_unusable_trash_folder_prevents_replacements(
     world: World, kind: str, tmp_path: Path
 ) -> None:
     """For instance somebody has put a link to a larger disk in its place."""
@@ -96,7 +96,7 @@ def test_without_a_trash_folder_nothing_is_replaced(
     world.assert_in_step()
 
 
-def test_a_path_as_long_as_one_may_be_comes_back_too(world: World) -> None:
+def test_restore_works_for_the_longest_path(world: World) -> None:
     path = "/".join(["d" * 203] * 5)
     assert len(path) == 1019
     for content in ("first", "second"):

@@ -184,7 +184,7 @@ def test_renamed_and_edited_file_is_uploaded_and_old_version_kept(
     world.assert_in_step()
 
 
-def test_a_file_that_became_a_folder_follows(world: World) -> None:
+def test_file_replaced_by_a_folder_is_synced(world: World) -> None:
     world.write("a", "file")
     world.run()
     world.remove("a")
@@ -194,7 +194,7 @@ def test_a_file_that_became_a_folder_follows(world: World) -> None:
     world.assert_in_step()
 
 
-def test_a_folder_that_became_a_file_follows(world: World) -> None:
+def test_folder_replaced_by_a_file_is_synced(world: World) -> None:
     world.write("a/b", "below")
     world.run()
     world.remove("a/b")
@@ -205,7 +205,7 @@ def test_a_folder_that_became_a_file_follows(world: World) -> None:
     world.assert_in_step()
 
 
-def test_a_folder_replaced_in_the_store_follows_too(world: World) -> None:
+def test_folder_replaced_by_a_file_in_the_store_is_synced(world: World) -> None:
     world.write("a/b", "below")
     world.run()
     world.take("a/b")

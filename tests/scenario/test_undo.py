@@ -64,7 +64,7 @@ def test_the_history_numbers_runs(changed: World) -> None:
     assert {row.path for row in rows if row.run == 2} == {*BEFORE, "new"} - {"stays"}
 
 
-def test_a_run_that_does_nothing_takes_no_number(changed: World) -> None:
+def test_run_without_changes_gets_no_number(changed: World) -> None:
     changed.run()
     changed.run(dry_run=True)
     changed.write("new", "newer")
@@ -97,7 +97,7 @@ def test_undo_keeps_replaced_versions_and_can_be_undone(changed: World) -> None:
     assert changed.here()["edited here"] == "newer 1"
 
 
-def test_a_dry_run_lists_it_and_changes_nothing(changed: World) -> None:
+def test_undo_dry_run_lists_paths_and_changes_nothing(changed: World) -> None:
     before = changed.here()
     assert undone(changed, 2, dry_run=True) == dict.fromkeys(BEFORE.keys() - {"stays"}, "planned")
     assert changed.here() == before

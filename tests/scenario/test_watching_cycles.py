@@ -277,9 +277,7 @@ def held(at_work: Kept[NoWatch]) -> set[str]:
     }
 
 
-def test_deletions_that_trickle_in_are_held_once_they_are_too_many(
-    world: World, store: Flaky
-) -> None:
+def test_slow_deletes_are_held_beyond_the_limit(world: World, store: Flaky) -> None:
     for number in range(60):
         world.write(f"slow/{number:02}", f"content {number}")
     options = Options(transfers=4, delete_limit=DeleteLimit(files=20, share=0.1))
@@ -480,7 +478,7 @@ def test_file_that_became_a_folder_is_replaced_in_one_run(world: World) -> None:
         assert at_work.full_passes == 0
 
 
-def test_paths_that_are_in_each_others_way_do_not_end_the_watch(tmp_path: Path) -> None:
+def test_obstructing_paths_do_not_end_the_watch(tmp_path: Path) -> None:
     world = World(tmp_path, DirectoryStore.create(tmp_path / "store"))
     for name in "abcde":
         world.write(name, name)

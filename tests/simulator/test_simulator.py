@@ -47,7 +47,7 @@ def tried(place: Path, first: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_random_histories_lose_nothing_and_come_to_rest(place: Path, share: int) -> None:
+def test_random_histories_lose_nothing_and_end_in_sync(place: Path, share: int) -> None:
     tried(place, FIRST_SEED + share * 4, 4)
 
 
@@ -267,7 +267,7 @@ def test_the_judge_allows_no_conflict_copy_where_one_person_wrote() -> None:
     assert "a conflict nobody made" in found(judge)
 
 
-def test_the_judge_takes_what_a_power_cut_brought_back_for_nobodys_edit() -> None:
+def test_judge_does_not_count_a_power_cut_rollback_as_an_edit() -> None:
     judge = Judge()
     judge.person("folder", "a", b"1")
     judge.craftsync("store", {"a": b"1"})

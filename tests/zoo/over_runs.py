@@ -126,8 +126,8 @@ MUTATIONS = (
         '" WHERE side <> ? AND path NOT IN (SELECT path FROM spared) ORDER BY at_ns LIMIT ?"',
         '" WHERE side <> ? ORDER BY at_ns LIMIT ?"',
         (
-            "test_no_version_goes_while_a_conflict_copy_of_its_path_waits",
-            "test_no_version_goes_while_an_unfinished_run_refers_to_its_path",
+            "test_versions_of_a_path_in_conflict_are_not_purged",
+            "test_versions_an_unfinished_run_needs_are_not_purged",
         ),
     ),
     Mutation(
@@ -142,7 +142,7 @@ MUTATIONS = (
         51,
         "is_over = abs(now_ns - last_ns) >=",
         "is_over = now_ns - last_ns >=",
-        ("test_a_clock_that_was_set_back_keeps_no_event_open",),
+        ("test_clock_set_back_starts_a_new_delete_event",),
     ),
     Mutation(
         "an event of deletes ends by waiting while some of it are held",

@@ -11,9 +11,13 @@ import click
 from craftsync import lookup, objects
 from craftsync.cli import params as common
 from craftsync.cli.objects import words as shared
-from craftsync.cli.objects.copying import transfer, transfer_options
+from craftsync.cli.objects.copying import (
+    is_standard_input,
+    put_standard_input,
+    transfer,
+    transfer_options,
+)
 from craftsync.cli.objects.transfers import (
-    STANDARD_INPUT,
     STANDARD_OUTPUT,
     Files,
     Objects,
@@ -23,7 +27,6 @@ from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import told
 from craftsync.config.parsers import BadWord
 from craftsync.core.model import Kind
-from craftsync.errors import UsageError
 from craftsync.lookup import Lookup, Place
 
 
@@ -76,19 +79,10 @@ def put(words: tuple[str, ...], **flags: Any) -> int:
                 place = found.place(words[-1], change=True)
         found.refuse_written(place)
         files = words[:1] if old else words[:-1]
-        if files[0] in STANDARD_INPUT:
-            _put_standard_input(place)
-            return 0
+        if is_standard_input(files):
+            return put_standard_input("put", place, flags)
         sources = [Files(file, flags["recursive"], rules) for file in files]
         return transfer("put", Kind.UPLOAD, sources, place, words[-1], flags, exact=old)
-
-
-def _put_standard_input(place: Place) -> None:
-    if place.is_folder or not place.path:
-        raise UsageError(
-            "Standard input has no name.", remedy=f"Name an object, such as {place.named('name')}."
-        )
-    place.store.upload_data_store_object(sys.stdin.buffer, place.path)
 
 
 @click.command(cls=common.Command)
@@ -110,7 +104,7 @@ def get(words: tuple[str, ...], **flags: Any) -> int:
     left_out, rules = shared.LeftOut(), rules_of(flags)
     with shared.lookup_of(flags) as found:
         places = _sources_of(found, words[:-1], flags["recursive"])
-        if words[-1] in STANDARD_OUTPUT:
+        if words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
             _get_to_standard_output(places)
             return 0
         sources = [Objects(place, flags["recursive"], rules, left_out) for place in places]

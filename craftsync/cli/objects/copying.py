@@ -105,7 +105,10 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
                 sources.append(Objects(place, flags["recursive"], rules, left_out))
             else:
                 sources.append(Files(word, flags["recursive"], rules))
-        if name == "cp" and _copied_by_stream(words, sources, target):
+        if name == "cp" and target is not None and is_standard_input(words[:-1]):
+            return put_standard_input(name, target, flags)
+        if name == "cp" and words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
+            _to_standard_output(sources)
             return 0
         if target is None and any(isinstance(source, Files) for source in sources):
             raise UsageError(
@@ -139,19 +142,40 @@ def _is_like_an_environment(word: str) -> bool:
     return bool(colon) and "/" not in name and not os.path.lexists(word)
 
 
-def _copied_by_stream(words: Sequence[str], sources: list[Source], target: Place | None) -> bool:
-    """Copy from standard input or to standard output, if the words say so."""
-    if words[0] in STANDARD_INPUT and target is not None:
-        target.store.upload_data_store_object(sys.stdin.buffer, target.path)
-        return True
-    if words[-1] not in STANDARD_OUTPUT:
-        return False
+def is_standard_input(words: Sequence[str]) -> bool:
+    """Tell whether standard input is the only source; raises `UsageError` where it is one of several."""
+    given = [word for word in words if word in STANDARD_INPUT]
+    if given and len(words) > 1:
+        raise UsageError(
+            f"{given[0]} is standard input, and cannot be one of several.",
+            remedy="Give it in a call of its own, with the name of an object.",
+        )
+    return bool(given)
+
+
+def put_standard_input(name: str, place: Place, flags: dict[str, Any]) -> int:
+    """Write what standard input holds to an object, or with `-n` read it and print how much that is."""
+    if place.is_folder or not place.path:
+        raise UsageError(
+            "Standard input has no name.", remedy=f"Name an object, such as {place.named('name')}."
+        )
+    with reported(name, Kind.UPLOAD, flags, single=True) as call:
+        to = place.named(place.path)
+        if flags["dry_run"]:
+            call.streamed("-", to, place.path, sum(map(len, sys.stdin.buffer)), "planned")
+            return call.end()
+        size = place.store.upload(sys.stdin.buffer, place.path, call.on_bytes)
+        place.store.opened().barrier()
+        call.streamed("-", to, place.path, size, "done")
+        return call.end()
+
+
+def _to_standard_output(sources: list[Source]) -> None:
     for source in sources:
         for item in source.items(lambda path, reason: None):
             if isinstance(source, Objects):
                 with told():
                     source.place.store.download(item.path, sys.stdout.buffer)
-    return True
 
 
 @click.command(cls=common.Command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -294,6 +295,12 @@ class Call:
         else:
             self.in_trash.append(InTrash(place, outcome.stamp, outcome.path))
 
+    def streamed(self, word: str, to: str, path: str, size: int, status: str) -> None:
+        """Print what became of standard input or output, which has no path; `path` is that of the object."""
+        self._progress.file()
+        event = TransferEvent(self._action, path, size, status, words=f"{word} → {to}")
+        self._output.on_event(event)
+
     def skipped(self, path: str, reason: str) -> None:
         self._output.on_event(IssueEvent(Issue.SKIPPED, path, reason, by_design=True))
 
@@ -328,8 +335,8 @@ class Call:
 def reported(
     name: str, action: Kind | str, flags: dict[str, Any], *, single: bool
 ) -> Iterator[Call]:
-    """Give what prints the events of a call; a single item that went well is not worth a line."""
-    silent = single and not (flags["verbose"] or flags["dry_run"])
+    """Give what prints the events of a call; that a single item went well is worth a line on a terminal only."""
+    silent = single and not (flags["verbose"] or flags["dry_run"] or sys.stdout.isatty())
     chosen = {**flags, "quiet": flags["quiet"] or silent}
     with reporting(name, chosen, late=not flags["quiet"]) as output:
         yield Call(output, action, single)

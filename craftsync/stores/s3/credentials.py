@@ -63,6 +63,8 @@ def encoded_path(path: str) -> str:
 
 def encoded_query(query: Query) -> str:
     """Encode and sort a query string into its canonical form."""
+    if not query:
+        return ""
     pairs = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in query)
     return "&".join(f"{name}={value}" for name, value in pairs)
 
@@ -73,7 +75,7 @@ def sign(request: Request, keys: Keys, region: str, now: datetime) -> dict[str, 
     headers = {**request.headers, "x-amz-date": stamp, BODY_SHA256: request.body_digest}
     if keys.token:
         headers["x-amz-security-token"] = keys.token
-    signed, signature = _signature(request._replace(headers=headers), keys, region, stamp)
+    signed, signature = _signature(request, headers, keys, region, stamp)
     headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={keys.access}/{_scope(stamp, region)}, "
         f"SignedHeaders={signed}, Signature={signature}"
@@ -99,21 +101,25 @@ def signed_query(request: Request, keys: Keys, region: str, now: datetime, secon
             **others,
         }.items()
     )
-    only = request._replace(headers={"host": request.headers["host"]}, query=query)
-    return f"{query}&X-Amz-Signature={_signature(only, keys, region, stamp)[1]}"
+    only, headers = request._replace(query=query), {"host": request.headers["host"]}
+    return f"{query}&X-Amz-Signature={_signature(only, headers, keys, region, stamp)[1]}"
 
 
+@lru_cache(maxsize=8)
 def _scope(stamp: str, region: str) -> str:
     return f"{stamp[:8]}/{region}/s3/aws4_request"
 
 
-def _signature(request: Request, keys: Keys, region: str, stamp: str) -> tuple[str, str]:
-    """Return which headers are signed, and the signature."""
-    headers = request.headers
+def _signature(
+    request: Request, headers: Mapping[str, str], keys: Keys, region: str, stamp: str
+) -> tuple[str, str]:
+    """Return which headers are signed, and the signature; `headers` are the request's and those it gets."""
     names = sorted(headers)
     signed = ";".join(names)
     # What is no ASCII goes out as http.client encodes it, and so is what the server will see.
-    lines = "".join([f"{name}:{' '.join(headers[name].split())}\n" for name in names])
+    lines = "".join([f"{name}:{headers[name]}\n" for name in names])
+    if "\n".join(lines.split()) + "\n" != lines:  # Hardly ever: a value has spaces.
+        lines = "".join([f"{name}:{' '.join(headers[name].split())}\n" for name in names])
     canonical = f"{request.method}\n{request.path}\n{request.query}\n{lines}\n{signed}\n{request.body_digest}"
     digest = sha256(canonical.encode("latin-1")).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{_scope(stamp, region)}\n{digest}"

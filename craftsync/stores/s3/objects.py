@@ -270,17 +270,33 @@ def sent_with(
     return headers_of(described), with_notes(described.metadata, noted)
 
 
+@lru_cache(maxsize=1024)
+def _headers_by(settings: WriteSettings, kind: str | None) -> Mapping[str, str]:
+    described = Properties({"content-type": kind} if kind else {}, NO_HEADERS)
+    return MappingProxyType(headers_of(by_settings(settings, "", described, is_copy=False)))
+
+
+def headers_of_new(settings: WriteSettings, name: str) -> Mapping[str, str]:
+    """Return the headers of an object that replaces none and is a copy of none, by its name and the settings."""
+    return _headers_by(settings, type_of(name))
+
+
 def type_of(name: str) -> str | None:
     """Return the content type that a file's name stands for, the same on every machine; `None` for none.
 
     A compressed file is what it is, and not what is in it.
     """
-    stem, last = splitext(name)
-    return _type_by(splitext(stem)[1] + last)
+    last = name[name.rfind("/") + 1 :]
+    dot = last.find(".")
+    if dot < 0:
+        return None
+    return _type_by(f"name{last[dot:]}" if dot else last)
 
 
 @lru_cache(maxsize=1024)
-def _type_by(suffixes: str) -> str | None:
+def _type_by(name: str) -> str | None:
+    stem, last = splitext(name)
+    suffixes = splitext(stem)[1] + last
     kind, packed = _types().guess_type(f"name{suffixes}")
     return _PACKED.get(packed) if packed else kind
 

@@ -35,8 +35,10 @@ from craftsync.stores.s3.objects import (
     Original,
     WriteSettings,
     by_settings,
+    headers_of_new,
     inherited,
     kept,
+    sent_with,
 )
 from craftsync.stores.s3.probe import Checks, ProbedFacts
 
@@ -74,11 +76,21 @@ class Replaced(NamedTuple):
         return self.found.at(path) if self.found else None
 
     def described(
-        self, path: str, original: Properties | None, settings: WriteSettings
-    ) -> Properties:
-        """Return what new content gets: that of its original, else that of what it replaces, and what the settings say."""
+        self,
+        path: str,
+        original: Properties | None,
+        settings: WriteSettings,
+        noted: Mapping[str, str],
+    ) -> Metadata:
+        """Return headers and metadata of new content: of its original, else of what it replaces; settings; notes."""
+        if original is None and self.found is None:
+            return headers_of_new(settings, path), noted
         described = original or inherited(path, self.found, self.tags)
-        return by_settings(settings, path, described, is_copy=original is not None)
+        described = by_settings(settings, path, described, is_copy=original is not None)
+        return sent_with(described, noted)
+
+
+UNSEEN = Replaced()
 
 
 class Preconditions:

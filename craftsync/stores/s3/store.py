@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from craftsync.clock import Clock, SystemClock
-from craftsync.core.model import RemoteObject, Skipped, Subfolder
+from craftsync.core.model import Absent, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import folders_above
 from craftsync.errors import (
     ObjectNotFound,
@@ -51,9 +51,8 @@ from craftsync.stores.s3.objects import (
     WriteSettings,
     notes,
     old_versions,
-    sent_with,
 )
-from craftsync.stores.s3.preconditions import Limits, Preconditions, Replaced, check
+from craftsync.stores.s3.preconditions import UNSEEN, Limits, Preconditions, Replaced, check
 from craftsync.stores.s3.probe import Checks, ProbedFacts, gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
 from craftsync.stores.s3.wire import Wire
@@ -149,6 +148,7 @@ class S3Store:
     def learn(self, facts: ProbedFacts) -> None:
         """Rely on these facts from now on (`probe.probe` finds them)."""
         self.facts = facts
+        self._put_checks = facts.put_checks()
         self.calls.md5_etags = facts.md5_versions
         self.calls.names_versions = facts.versions
         self.calls.part_digests = facts.part_digests
@@ -218,19 +218,18 @@ class S3Store:
         properties: Properties | None = None,
     ) -> RemoteObject:
         key = self._key(path)
-        written = RemoteObject(
-            path, source.size, None, None, source.digest, source.mtime_ns, operation
-        )
+        new = RemoteObject(path, source.size, None, None, source.digest, source.mtime_ns, operation)
         if source.size > self._limits.single_put:
-            return self._write_in_parts(written, source, expect, keep, journal, properties)
+            return self._write_in_parts(new, source, expect, keep, journal, properties)
         body = source.read_at(0, source.size)
         source.verify()
         # All is read by now, so that this serves as the stat just before as well.
-        replaced, look = Replaced(), partial(self._displacing.replaced, path, expect)
-        if not properties:
+        replaced = UNSEEN
+        if not properties and not isinstance(expect, Absent):
+            look = partial(self._displacing.replaced, path, expect)
             replaced, keep = self._displacing.looked_and_kept(look, expect, keep)
-        headers, metadata = self._described(written, source, replaced, properties)
-        condition = self._prepared(path, expect, keep, self.facts.put_checks(), replaced)
+        headers, metadata = self._described(new, source, replaced, properties)
+        condition = self._prepared(path, expect, keep, self._put_checks, replaced)
         try:
             stored = self._put(key, body, metadata, condition, headers, source)
         except StoreUnavailable:
@@ -239,8 +238,8 @@ class S3Store:
                 self._refuse_if_obstructed(path)
             raise
         if not stored.version:
-            return self._proven(written, body)
-        return written._replace(version=stored.version, md5=stored.md5)
+            return self._proven(new, body)
+        return new._replace(version=stored.version, md5=stored.md5)
 
     def _write_in_parts(
         self,
@@ -270,7 +269,7 @@ class S3Store:
     ) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """Return the headers and the metadata that new content gets."""
         noted = notes(source.digest, source.mtime_ns, written.operation or "")
-        return sent_with(replaced.described(written.path, properties, self._settings), noted)
+        return replaced.described(written.path, properties, self._settings, noted)
 
     def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
         keep = None if self.features.keeps_versions else keep
@@ -477,7 +476,7 @@ class S3Store:
             if is_intact:
                 self.learn(replace(self.facts, md5_versions=False))
                 return Stored(stored.version)
-            condition = self.facts.put_checks().matching(stored.version)
+            condition = self._put_checks.matching(stored.version)
         raise stored_otherwise(self.location, key)
 
     def _holds(self, key: str, version: str, body: bytes) -> bool:

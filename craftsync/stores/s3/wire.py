@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from types import MappingProxyType
 from typing import NamedTuple
@@ -40,6 +40,12 @@ _HOUR, _WEEK = 3600, 7 * 24 * 3600
 """The longest that signature version 4 allows (AWS S3 user guide, "Sharing objects with presigned URLs")."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+@lru_cache(maxsize=8)
+def _moment(second: int) -> datetime:
+    """Return a time; the same object for all requests of a second, whose hash is computed once."""
+    return datetime.fromtimestamp(second, UTC)
 
 
 class Answer(NamedTuple):
@@ -99,7 +105,7 @@ class Wire:
                 f"S3 signs URLs for 1 second to 7 days, not for {seconds} seconds.",
                 remedy="Use a shorter --expires.",
             )
-        now = datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC)
+        now = _moment(self._clock.now_ns() // 10**9)
         host, path = self._url.netloc, encoded_path(f"{self._url.path}/{key}")
         request = Request("GET", path, "", {"host": host, **self._session.headers}, UNSIGNED)
         query = signed_query(request, self._session.keys(), self._session.region, now, seconds)
@@ -137,7 +143,7 @@ class Wire:
         return response
 
     def _sent(self, request: Request, body: bytes, attempt: Attempt | None) -> Response:
-        now = datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC)
+        now = _moment(self._clock.now_ns() // 10**9)
         signed = sign(request, self._session.keys(), self._session.region, now)
         target = f"{request.path}?{request.query}" if request.query else request.path
         try:

@@ -12,7 +12,7 @@ from craftsync import opening, runs
 from craftsync.cli import Group, watch
 from craftsync.cli import params as common
 from craftsync.cli.output import reporting, say, say_json, say_which
-from craftsync.cli.terminal import shown
+from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
 from craftsync.config import pairs
 from craftsync.config.options import RunOptions
@@ -235,7 +235,9 @@ def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, A
         say_json(Report(verb).as_json())
     elif not flags["quiet"]:
         say(f"{shown(str(pair.root))}: {verb} of {counted(count, 'delete')} handed to the daemon")
-        say("craftsync deletes list shows what is left, craftsync history what was done.")
+        say(
+            addressed("craftsync deletes list shows what is left, craftsync history what was done.")
+        )
 
 
 def _judge_here(

@@ -41,7 +41,7 @@ def test_a_pull_creates_the_root(craftsync: Craftsync) -> None:
     assert craftsync.files("root") == {"a.txt": "a"}
 
 
-def test_a_sync_carries_both_ways_and_carries_deletions(craftsync: Craftsync) -> None:
+def test_sync_transfers_both_ways_and_deletes(craftsync: Craftsync) -> None:
     craftsync.write("root/here", "here")
     craftsync.write("store/there", "there")
     assert craftsync("sync", "root", "./store").code == 0
@@ -123,7 +123,7 @@ def test_quiet_prints_nothing_and_verbose_each_action(craftsync: Craftsync) -> N
     assert craftsync("push", "-v", "root", "./store").lines[0] == "upload b (1 bytes)"
 
 
-def test_delete_mirrors_and_the_limit_holds(craftsync: Craftsync) -> None:
+def test_push_delete_mirrors_up_to_the_delete_limit(craftsync: Craftsync) -> None:
     for name in "abcdef":
         craftsync.write(f"root/{name}", name)
     craftsync("push", "root", "./store")
@@ -139,7 +139,7 @@ def test_delete_mirrors_and_the_limit_holds(craftsync: Craftsync) -> None:
     assert sorted(craftsync.files("store")) == ["d", "e", "f"]
 
 
-def test_a_conflict_ends_with_4_unless_it_is_settled(craftsync: Craftsync) -> None:
+def test_conflict_exits_4_until_it_is_resolved(craftsync: Craftsync) -> None:
     craftsync.write("root/a", "base")
     craftsync("sync", "root", "./store")
     craftsync.write("root/a", "here")
@@ -180,7 +180,7 @@ def test_nested_root_keeps_its_identity_and_trash(
     assert (craftsync.folder / "root/inner/.craftsync/root-id").read_text() == mark
 
 
-def test_a_folder_of_the_configuration_is_enough(craftsync: Craftsync) -> None:
+def test_configured_folder_name_is_enough_for_a_run(craftsync: Craftsync) -> None:
     craftsync.config.write_text(
         "environments: {archive: {store: directory, path: archive}}\n"
         "folders:\n"
@@ -283,7 +283,7 @@ def test_outdated_plan_step_is_skipped(craftsync: Craftsync) -> None:
     assert craftsync.files("store") == {}
 
 
-def test_a_move_that_was_overtaken_is_not_carried_out(craftsync: Craftsync) -> None:
+def test_outdated_move_of_a_plan_is_skipped(craftsync: Craftsync) -> None:
     """The same rename has been brought to the store, and undone there, since the plan was written."""
     craftsync.write("root/old", "content")
     craftsync.write("root/other", "other")
