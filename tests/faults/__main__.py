@@ -59,7 +59,7 @@ def main() -> None:
     end = time.monotonic() + given.minutes * 60
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         campaign = Campaign(Path(folder), given.seed, trace=given.trace)
-        campaign.go(cells[: given.cells], end)
+        campaign.go(cells[given.skip :][: given.cells], end)
     campaign.print()
     sys.exit(bool(campaign.failed))
 
@@ -67,6 +67,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--cells", type=int, help="how many at most; all if not given")
+    parser.add_argument("--skip", type=int, default=0, help="so many, which ran before")
     parser.add_argument("--minutes", type=float, default=1440, help="how long at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store", choices=PROXIED, action="append", help="these stores alone")

@@ -1,4 +1,4 @@
-"""`python -m tests.zoo [--only NAME] [--list]`: put each bug back, and see that its tests notice it."""
+"""`python -m tests.zoo [--only NAME] [--skip N] [--most N] [--list]`: put each bug back, and see that its tests notice it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from tests.zoo.runner import copied, failing_without, try_mutation
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
     parser.add_argument("--only", metavar="NAME", action="append", help="part of a name")
+    parser.add_argument("--skip", type=int, default=0, help="so many, which ran before")
+    parser.add_argument("--most", type=int, help="how many at most; all if not given")
     parser.add_argument(
         "--list", action="store_true", help="print the bugs and what must kill them"
     )
     given = parser.parse_args()
     chosen = [
         one for one in MUTATIONS if not given.only or any(part in one.name for part in given.only)
-    ]
+    ][given.skip :][: given.most]
     if given.list:
         for one in chosen:
             print(_title(one.name, one.hazard), *one.tests, sep="\n    ")  # noqa: T201
