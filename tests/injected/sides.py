@@ -118,6 +118,10 @@ class Bucket:
         return {upload["UploadId"] for upload in listed.get("Uploads", ())}
 
 
+_PARTS_OF_RCLONE = "/.rclone_temp_multipart_"
+"""Begins the name of a file in which `rclone serve s3` collects an upload in parts; no listing shows it."""
+
+
 class Served(Bucket):
     """A bucket that a server makes of a folder: changed through the server, read from the folder."""
 
@@ -126,7 +130,8 @@ class Served(Bucket):
         self._files = Files(top)
 
     def everything(self) -> Contents:
-        return self._files.everything()
+        held = self._files.everything()
+        return {path: what for path, what in held.items() if _PARTS_OF_RCLONE not in f"/{path}"}
 
 
 def shown(side: Side) -> Contents:
