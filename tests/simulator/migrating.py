@@ -133,7 +133,7 @@ class Migrating(World):
             migration = Migration(
                 source, target, state, self._state, self.clock, lambda _: ShuffledPool(chance)
             )
-            report = migration.run(options, self._listen)
+            report = migration.run(options, self.listen)
             self._must_be_alive()
             return report
         finally:
@@ -159,7 +159,7 @@ class Migrating(World):
     def _is_in_a_window(self, act: Act, what: str) -> bool:
         if act.side < 0 or self._is_noticed(act, what):
             return False
-        copies = isinstance(self.source, SimulatedBucket) and self._now.mode != "pull"
+        copies = isinstance(self.source, SimulatedBucket) and self.now.mode != "pull"
         looks = isinstance(self.store, SimulatedBucket) and not self.store.checks_conditions
         return copies or looks  # A copy by the server replaces without a condition.
 

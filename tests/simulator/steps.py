@@ -93,6 +93,19 @@ class Run:
     delete: bool = False
     filter: str = ""
     """One of `FILTERS`."""
+    what: str = ""
+    """In place of a run one of `COMMANDS`, for all or for a path."""
+    path: str = ""
+    limit: int | None = None
+    """Deletes that it carries out unasked; by default as many as craftsync does."""
+
+
+COMMANDS = (
+    *("dry run", "check", "plan", "apply", "approve", "reject"),
+    *("restore", "restore over", "undo", "undo over"),
+    *("keep local", "keep remote", "keep newer", "keep both"),
+)
+"""What people do with commands besides runs; see `commands`."""
 
 
 LISTED = Listed(frozenset(PATHS[::2]))
@@ -127,6 +140,16 @@ DISASTERS = (
 Step = Act | Run | Wait | Disaster
 
 
+_FOR_ALL = (
+    "dry run",
+    "check",
+    "plan",
+    "apply",
+    "keep local",
+    "keep remote",
+    "keep newer",
+    "keep both",
+)
 _WAITS = (0.001, 1.0, 5.0, 90.0, 700.0)
 _LONG_WAITS = (1.0, 700.0, 2_000.0, 4_000.0, 50_000.0, 90_000.0)
 """In which the trash ends its retention."""
@@ -140,6 +163,9 @@ class Author:
         self._clients = clients
         self._token = 0
         self._filters = Random(~seed)
+        self._commanding = Random(seed ^ 0x5EED)
+        self._commands = self._commanding.random() < 0.5
+        self._limit = self._commanding.choice((None, 0, 0, 1)) if self._commands else None
         self._jumps = self._chance.random() < 0.2
         self._one_way = self._chance.random() < 0.2
         self._long_waits = self._chance.random() < 0.25
@@ -162,6 +188,8 @@ class Author:
         client = self._chance.randrange(self._clients)
         daemon = self._daemons and self._chance.random() < 0.9
         beside = self._daemons and self._chance.random() < 0.05
+        if self._commands and not daemon and self._commanding.random() < 0.6:
+            return self._command(client)
         mode, delete = "two-way", False
         if self._one_way and not daemon:
             mode = self._chance.choice(("two-way", "push", "pull"))
@@ -170,7 +198,18 @@ class Author:
         filter = self._filters.choice((*FILTERS, "")) if may_filter else ""
         if filter == "age" and mode == "pull":
             filter = ""  # The store here does not say what time it is.
-        return Run(client, tuple(self._mods()), daemon, beside, mode, delete, filter)
+        mods = tuple(self._mods())
+        limit = None if daemon else self._limit
+        return Run(client, mods, daemon, beside, mode, delete, filter, limit=limit)
+
+    def _command(self, client: int) -> Run:
+        chance = self._commanding
+        what = chance.choice((*COMMANDS, "approve", "reject", "plan", "apply"))
+        mods = self._mods()
+        if what in ("dry run", "check", "plan"):
+            mods = []
+        path = chance.choice((*PATHS, "d", "", "", "")) if what not in _FOR_ALL else ""
+        return Run(client, tuple(mods), what=what, path=path)
 
     def _jump(self, at: int = 0) -> Wait:
         return Wait(self._chance.choice((-90_000.0, -5.0, 5.0, 90_000.0)), jump=True, at=at)

@@ -25,7 +25,7 @@ from tests.simulator.campaign import (
 from tests.simulator.judge import Judge, Wrong
 from tests.simulator.migrating import INTO
 from tests.simulator.pages import PAGES
-from tests.simulator.steps import STORE, Act, Crash, Fail, Run, Wait
+from tests.simulator.steps import COMMANDS, STORE, Act, Crash, Fail, Run, Wait
 from tests.simulator.store import PERSONALITIES
 from tests.simulator.world import World
 
@@ -209,6 +209,28 @@ def test_a_server_that_copies_no_parts_takes_in_large_objects_from_itself(
 ) -> None:
     steps = (Act("write", STORE, "large", 7), Act("write", 0, "large", 14), Run(0))
     play(History(1, 1, f"s3 plain{INTO}{target}", steps), place)
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_commands_between_runs_lose_nothing(place: Path, what: str) -> None:
+    """Each meets a conflict, a held delete and what the last run replaced, and is killed on its way, too."""
+    command = Run(0, what=what)
+    steps = (
+        *(Act("write", 0, path, number) for number, path in enumerate(("a", "b", "d/x"), 1)),
+        Run(0),
+        Act("write", STORE, "a", 4),
+        Act("write", 0, "a", 5),
+        Act("write", STORE, "b", 6),
+        Act("remove", 0, "d/x"),
+        Run(0, limit=0),
+        Run(0, what="plan"),
+        Act("write", 0, "c.txt", 7),
+        replace(command, mods=(Crash(6),)),
+        command,
+        Run(0, limit=0),
+    )
+    for personality in ("whole", "folder"):
+        play(History(1, 1, personality, steps), place)
 
 
 def test_simulated_power_cut_loses_only_unflushed_database_pages(

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from craftsync.clock import iso
+from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import OWN_FOLDER, Mode, Policy
 from craftsync.core.retention import Retention, StoreTrash
 from craftsync.engine import inspect
@@ -20,6 +21,7 @@ from craftsync.state.database import Database
 from craftsync.state.pair import pair_folder
 from craftsync.stores.retrying import RetryingStore
 from tests.simulator.bucket import SERVERS, SimulatedBucket
+from tests.simulator.commands import carried_out
 from tests.simulator.daemon import RESCAN_SECONDS, Life
 from tests.simulator.determinism import seeded
 from tests.simulator.disasters import cut_power, happens
@@ -104,6 +106,10 @@ class Client:
         self.has_pushed = False
         """It has recorded uploads without waiting for the disk, as runs do that delete nothing."""
         self.life: Life | None = None
+        self.plan = ""
+        """The last one it wrote."""
+        self.is_settled = False
+        """Its last run came to its end, and nothing was in its way."""
         self._shown: tuple[int, dict[str, bytes]] = (-1, {})
 
     def end_life(self) -> None:
@@ -126,6 +132,11 @@ class Client:
 
 class World:
     """Everything there is. `trace` gets a line for each effect, where somebody wants to read it."""
+
+    ordered = False
+    """What the run under way does to both sides is what a person asked for, whatever is there."""
+    backup: Any = None
+    _looked_at: tuple[Any, ...] = (None, None)
 
     def __init__(
         self,
@@ -156,16 +167,14 @@ class World:
         self._running: Client | None = None
         self._dead = self._cut = self._has_listed = False
         self._contents: set[bytes] = set()
-        self._looked_at: tuple[Any, ...] = (None, None)
         self._given_up: set[bytes] = set()
         """Contents whose last copy a person replaced or removed."""
-        self.backup: Any = None
         self.clients = [
             self._client(number, template, keep[min(number, len(keep) - 1)])
             for number in range(clients)
         ]
         self._trash = TrashWatch(self.clock)
-        self._now = Run(0)
+        self.now = Run(0)
         """The run under way."""
 
     def _made_store(self, personality: str, name: str = "store") -> Any:
@@ -288,6 +297,7 @@ class World:
             there.ctime = disk.now()
             disk.put(target, last, there)
             disk.put(folder, name, None)
+            disk.as_one(2)
             self.person(client.name, act.target, content)
             self.person(client.name, act.path, None)
 
@@ -329,35 +339,54 @@ class World:
         self._trash.begin(client.name, client.keep, client.files(), self.store.contents())
         self.kernel.owner = client.name
         try:
-            report = self._turn(client) if plan.daemon else self._run(client, plan, force)
+            report = self._carried_out(client, plan, force)
         except PowerCut:
             client.end_life()
+            client.is_settled = False
             self._restart(client)
             self.windows.run_ended(client.name, recorded=False, cut=self._cut)
             return None
         except CraftsyncError as error:
             self.say(f"  broken off: {error}")
             client.end_life()
+            client.is_settled = False
             if not isinstance(error, StoreUnavailable):
                 raise
             report = None
         finally:
             self._running = None
+        self._ended(client, plan, report)
+        return report
+
+    def _carried_out(self, client: Client, plan: Run, force: bool) -> Report:
+        if plan.what:
+            report = carried_out(self, client, plan)
+        elif plan.daemon:
+            report = self._turn(client)
+        else:
+            report = self._run(client, plan, force)
+        self._must_be_alive()
+        return report
+
+    def _ended(self, client: Client, plan: Run, report: Report | None) -> None:
+        """See that a run left nothing open, and did nothing without a rule."""
         if self.kernel.open_descriptors > (0 if client.life is None else _OF_A_DAEMON):
             raise Wrong(f"{self.kernel.open_descriptors} descriptors are left open")
         failed = report is None or report.problems > 0
         if client.life is not None:
             failed = failed or bool(self._fails) or not client.life.looked_at_everything
-        self.windows.run_ended(client.name, recorded=not failed)
+        if failed or not plan.what or plan.what == "dry run":
+            # No other command puts right what an earlier run left.
+            self.windows.run_ended(client.name, recorded=not failed)
+            client.is_settled = not failed and not self._fails
         if self.forgets:
             self.judge.forget()
         for finding in self.judge.findings():
             if (original(finding.path) or finding.path) not in self.windows.open:
                 raise Wrong(finding.words)
-        if report is not None and (plan.mode == "two-way" or plan.delete):
-            client.has_pushed = False
-        client.has_run = client.has_run or report is not None
-        return report
+        if report is not None and plan.what in ("", "dry run"):
+            client.has_pushed = client.has_pushed and plan.mode != "two-way" and not plan.delete
+            client.has_run = True
 
     def _begin(self, plan: Run) -> None:
         self._plan = {}
@@ -367,19 +396,21 @@ class World:
         self._fails = [mod for mod in plan.mods if isinstance(mod, Fail)]
         self._at = self._requests = 0
         self._has_listed = False
-        self._contents, self._now = self.all_contents(), plan
+        self._contents, self.now = self.all_contents(), plan
+        self.ordered = plan.what.startswith(("restore", "undo", "keep"))
 
     def _run(self, client: Client, plan: Run, force: bool) -> Report:
         client.end_life()
         policy = Policy(mode=Mode(plan.mode), delete=plan.delete)
         filter = FILTERS[plan.filter]
-        options = Options(policy=policy, transfers=4, force_delete=force, filter=filter)
+        limit = DeleteLimit() if plan.limit is None else DeleteLimit(plan.limit, 0.0)
+        options = Options(
+            policy, force_delete=force, transfers=4, filter=filter, delete_limit=limit
+        )
         client.has_pushed = client.has_pushed or not policy.deletes
-        session, ends = self._opened(client)
+        session, ends = self.opened(client)
         with ends:
-            report = session.run("sync", options, self._listen)
-        self._must_be_alive()
-        return report
+            return session.run("sync", options, self.listen)
 
     def _be_refused_beside(self, client: Client) -> None:
         """Try a run while the daemon lives: nothing may happen, and the daemon goes on."""
@@ -388,7 +419,7 @@ class World:
         before = client.files(), self.store.contents()
         self.kernel.owner = client.name
         try:
-            _, ends = self._opened(client)
+            _, ends = self.opened(client)
         except LockedError:
             if before != (client.files(), self.store.contents()):
                 raise Wrong("a run that was refused changed something") from None
@@ -399,10 +430,9 @@ class World:
     def _turn(self, client: Client) -> Report:
         """Let a daemon do what is due; return what its runs came to."""
         if client.life is None:
-            session, ends = self._opened(client)
-            client.life = Life(session, ends, self._listen, Random(self.chance.random()))
+            session, ends = self.opened(client)
+            client.life = Life(session, ends, self.listen, Random(self.chance.random()))
         reports = client.life.turn()
-        self._must_be_alive()
         whole = Report("watch")
         for report in reports:
             for name in _COUNTED:
@@ -419,7 +449,7 @@ class World:
         if self._dead:
             raise Wrong("a run went on after the end of its process")
 
-    def _opened(self, client: Client) -> tuple[Session, ExitStack]:
+    def opened(self, client: Client, *, read_only: bool = False) -> tuple[Session, ExitStack]:
         """Open a session; the stack closes it and its store."""
         chance = Random(self.chance.random())
         store = self._connected(self.store, chance)
@@ -431,6 +461,7 @@ class World:
                     client.path,
                     store,
                     state_dir=client.state_dir,
+                    read_only=read_only,
                     clock=self.clock,
                     make_pool=lambda _: ShuffledPool(chance),
                 )
@@ -446,7 +477,7 @@ class World:
             store = Connection(store, self._request)
         return RetryingStore(store, clock=self.clock, rng=Random(chance.random()))
 
-    def _listen(self, event: Event) -> None:
+    def listen(self, event: Event) -> None:
         if isinstance(event, IssueEvent):
             self.say(f"  {event.issue} {event.path}: {event.reason}")
 
@@ -532,7 +563,7 @@ class World:
     def _judge_sides(
         self, client: Client, files: dict[str, bytes], there: dict[str, bytes]
     ) -> None:
-        here, by, mode = client.name, client.name, self._now.mode
+        here, by, mode = client.name, client.name, self.now.mode
         shown = {
             here: {path: content for path, content in files.items() if not is_own(path)},
             "store": {path: content for path, content in there.items() if not is_own(path)},
@@ -544,11 +575,15 @@ class World:
                 raise Wrong(f"a {mode} changed {changed} of {side}")
             for path in changed:
                 self.windows.craftsync(by, path)
-                if self._now.filter == "list" and LISTED.entry_of(path) is None:
+                if self.now.filter == "list" and LISTED.entry_of(path) is None:
                     raise Wrong(f"a {mode} changed {path} of {side}, which its list leaves out")
-                if source is not None and path not in now and not self._now.delete:
+                if source is not None and path not in now and not self.now.delete:
                     raise Wrong(f"a {mode} deleted {path} of {side} without --delete")
-            self.judge.craftsync(side, now, ordered=source is not None)
+            self.judge.craftsync(side, now, ordered=source is not None or self.ordered)
+
+    def all_there_is(self, client: Client) -> tuple[object, ...]:
+        """Return what must be the same after a command that only looks."""
+        return client.disk.changes, client.files(), dict(self.store.contents())
 
     def all_contents(self) -> set[bytes]:
         found = set(self.store.contents().values())

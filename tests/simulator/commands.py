@@ -1,0 +1,152 @@
+"""What people do with commands besides runs: dry runs, plans, verdicts, restores and the end of conflicts."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from craftsync.clock import stamp
+from craftsync.core.model import Mode, Policy
+from craftsync.engine import planfile
+from craftsync.engine.report import ActionEvent, Event, Options, Report
+from craftsync.engine.review.conflicts import Keep, Resolving, by_file, find_exactly
+from craftsync.engine.review.deletes import Approval
+from craftsync.engine.review.selection import Selection
+from craftsync.engine.review.trash import Restored, Wanted
+from craftsync.engine.session import Session
+from craftsync.errors import UsageError
+from craftsync.local.folder import Folder
+from craftsync.local.ignore import IgnoreRules
+from craftsync.state.history import Outside
+from tests.simulator.judge import Wrong, original
+from tests.simulator.steps import Run
+
+if TYPE_CHECKING:
+    from tests.simulator.world import Client, World
+
+_TWO_WAY = Options(policy=Policy(), transfers=4)
+_LAST = 20
+"""Steps of the history among which the run is that is taken back."""
+
+
+def carried_out(world: World, client: Client, run: Run) -> Report:
+    """Carry out the command that a `Run` names; returns what it came to."""
+    client.end_life()
+    if run.what == "dry run":
+        return _tried_first(world, client)
+    if run.what.startswith("keep "):
+        return _resolved(world, client, Keep(run.what.removeprefix("keep ")))
+    if run.what in ("check", "plan"):
+        return _only_looked(world, client, run.what)
+    session, ends = world.opened(client)
+    with ends:
+        match run.what:
+            case "apply":
+                plan = planfile.read(io.StringIO(client.plan)) if client.plan else None
+                options = replace(_TWO_WAY, policy=plan.policy) if plan else _TWO_WAY
+                return session.apply_plan(plan.actions if plan else (), options, world.listen)
+            case "approve" | "reject":
+                return _judged(world, session, run)
+        return _restored(session, run)
+
+
+def _only_looked(world: World, client: Client, what: str) -> Report:
+    """Compare both sides, or plan; neither may change anything."""
+    before = world.all_there_is(client)
+    session, ends = world.opened(client, read_only=True)
+    with ends:
+        if what == "check":
+            report = session.check(_TWO_WAY, lambda *_: None, world.listen)
+        else:
+            out = io.StringIO()
+            report = session.write_plan(_TWO_WAY, out, world.listen)
+            client.plan = out.getvalue()
+    if world.all_there_is(client) != before:
+        raise Wrong(f"a {what} changed something")
+    return Report(report.command)
+
+
+def _tried_first(world: World, client: Client) -> Report:
+    """Run dry, and then really: what is done is what was said, and the dry run changes nothing."""
+    said: list[tuple[str, str]] = []
+    done: list[tuple[str, str]] = []
+
+    def note(into: list[tuple[str, str]], event: Event) -> None:
+        if isinstance(event, ActionEvent):
+            into.append((str(event.action), event.path))
+        world.listen(event)
+
+    before = world.all_there_is(client)
+    session, ends = world.opened(client, read_only=True)
+    with ends:
+        dry = session.run("sync", replace(_TWO_WAY, dry_run=True), lambda one: note(said, one))
+    if world.all_there_is(client) != before:
+        raise Wrong("a dry run changed something")
+    session, ends = world.opened(client)
+    with ends:
+        report = session.run("sync", _TWO_WAY, lambda one: note(done, one))
+    if client.is_settled and (sorted(said), dry.held) != (sorted(done), report.held):
+        raise Wrong(
+            f"a dry run said {sorted(said)}, {dry.held} held: {sorted(done)}, {report.held}"
+        )
+    return report
+
+
+def _judged(world: World, session: Session, run: Run) -> Report:
+    paths = (run.path,) if run.path else None
+    held = list(session.held(paths))
+    if not held:
+        return Report(run.what)
+    if run.what == "reject" or any(one.mode is not Mode.TWO_WAY for one in held):
+        world.ordered = True
+    return session.judge(Approval(run.what == "approve", paths), _TWO_WAY, world.listen)
+
+
+def _restored(session: Session, run: Run) -> Report:
+    report, wanted = Report(run.what), Wanted((run.path,) if run.path else ())
+    over = run.what.endswith("over")
+    try:
+        if run.what.startswith("undo"):
+            rows = session.history(None, _LAST)
+            number = next((row.run for row in rows if row.run is not None), 0)
+            restored = list(session.restore_run(number, wanted, overwrite=over))
+        else:
+            restored = list(session.restore(wanted, overwrite=over))
+    except UsageError:  # Nothing is kept.
+        return report
+    _must_be_well(restored, run)
+    return report
+
+
+def _must_be_well(restored: list[Restored], run: Run) -> None:
+    if not run.mods and (bad := [one for one in restored if one.status == "problem"]):
+        raise Wrong(f"what nothing was in the way of was not restored: {bad}")
+
+
+def _resolved(world: World, client: Client, keep: Keep) -> Report:
+    """End the conflicts of a folder as `craftsync conflicts resolve --all` does: without its state or its lock."""
+    kept = Outside(client.state_dir, client.path)
+
+    def note(version: Any) -> None:
+        kept.note([version], world.clock.now_ns())
+
+    before = dict(world.judge.shown[client.name])
+    with Folder.open(client.path) as root:
+        found = find_exactly(root, IgnoreRules(root, include=(), exclude=()), Selection())
+        resolving = Resolving(root, keep, stamp(world.clock), note)
+        try:
+            ended = list(resolving.run(by_file(found).values()))
+        finally:
+            _tell_judge(world, client.name, before)
+    if not world.now.mods and (bad := [one for one in ended if one.status == "problem"]):
+        raise Wrong(f"a conflict was not resolved: {bad}")
+    return Report("resolve")
+
+
+def _tell_judge(world: World, side: str, before: dict[str, bytes]) -> None:
+    """Whoever ended a conflict has seen all its versions."""
+    for name in before.keys() - world.judge.shown[side].keys():
+        path = original(name)
+        if path is not None:
+            world.judge.settled(side, path, before[name])
