@@ -247,7 +247,8 @@ class Output:
         elif isinstance(event, ActionEvent) and event.action in _ACTION_FIELDS:
             field = _ACTION_FIELDS[event.action]
             self._add(field)
-            self._add("replaced", event.replaces is not None)
+            if event.replaces is not None:
+                self._add("replaced")
             if field in _WITH_BYTES:
                 self._add(f"bytes_{field}", event.size)
 

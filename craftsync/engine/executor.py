@@ -63,6 +63,9 @@ class _Added(NamedTuple):
 class Executor:
     """Runs the steps of one plan. All of it but the steps happens in the control thread."""
 
+    _most = _WINDOW
+    """Steps handed out and not yet recorded, at most."""
+
     def __init__(
         self,
         *,
@@ -119,7 +122,8 @@ class Executor:
                     self._drain()
                     stage = step.stage
                 self._submit(step)
-                while self._unrecorded() >= limits.steps_at_once(_WINDOW):
+                self._most = limits.steps_at_once(_WINDOW)
+                while self._unrecorded() >= self._most:
                     self._collect()
             self._drain()
         except BaseException as error:
@@ -176,7 +180,7 @@ class Executor:
         if not waiting or self._in_record:
             return
         late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
-        if late or waiting >= min(_GROUP, limits.steps_at_once(_WINDOW) // 2):
+        if late or waiting >= min(_GROUP, self._most // 2):
             self._flush()
 
     def _take_in(self, result: Outcome | Staged | Note) -> None:
@@ -420,7 +424,7 @@ class Executor:
             for outcome in finished
             if outcome.status is not Status.UNCHANGED
         )
-        replaced = [one for outcome in finished for one in replaced_by(outcome)]
+        replaced = [one for one in map(replaced_by, finished) if one is not None]
         if replaced:
             self._state.replaced.add(history.run(), replaced)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from time import monotonic
 from typing import Protocol, Self
 
@@ -207,16 +208,12 @@ class _SmallPace:
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
+        self.take = partial(limiter.take, small=True)
+        self.count = limiter.count
 
     @property
     def piece(self) -> int:
         return self._limiter.piece
-
-    def take(self, size: int) -> None:
-        self._limiter.take(size, small=True)
-
-    def count(self, size: int) -> None:
-        self._limiter.count(size)
 
 
 class Hashing:

@@ -7,7 +7,7 @@ ordered and paired by SQL, and is recognised after a crash.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from functools import partial
 from typing import NamedTuple
 
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject
@@ -271,7 +271,7 @@ class Plan:
                 f" ORDER BY p.path {order} LIMIT {_PAGE}",
                 (stage, last),
             ).fetchall()
-            yield from (_to_step(stage, row) for row in page)
+            yield from map(partial(_to_step, stage), page)
             if len(page) < _PAGE:
                 return
             last = page[-1][2]
@@ -295,11 +295,15 @@ def _marks(values: Sequence[object]) -> str:
 def _by_turns(
     small: Iterator[Step], large: Iterator[Step], may_begin_large: Callable[[], bool]
 ) -> Iterator[Step]:
+    next_large = next(large, None)
     for step in small:
         yield step
-        if may_begin_large():
-            yield from islice(large, 1)
-    yield from large
+        if next_large is not None and may_begin_large():
+            yield next_large
+            next_large = next(large, None)
+    if next_large is not None:
+        yield next_large
+        yield from large
 
 
 def _to_row(action: Action) -> tuple[object, ...]:

@@ -25,21 +25,21 @@ _CHANGES_FOLDER = (Kind.DOWNLOAD, Kind.DELETE_LOCAL)
 _CHANGES_STORE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
 
 
-def replaced_by(outcome: Outcome) -> Iterator[Replaced]:
-    """Yield the version that a step replaced or deleted. Of a conflict both are there, and a move loses none."""
+def replaced_by(outcome: Outcome) -> Replaced | None:
+    """Return the version that a step replaced or deleted. Of a conflict both are there, and a move loses none."""
     action = outcome.action
     if outcome.status is not Status.DONE:
-        return
+        return None
     if action.kind in _CHANGES_FOLDER and action.local is not None:
         side, size, version = "root", action.local.size, None
     elif action.kind in _CHANGES_STORE and action.remote is not None:
         side, size, version = "store", action.remote.size, action.remote.version
     else:
-        return
+        return None
     stamp = next((kept.stamp for kept in outcome.kept if kept.path == action.path), None)
     row = next((row for row in outcome.rows if row.path == action.path), None)
     left = None if row is None else Left(row.size, row.digest, row.version)
-    yield Replaced(action.path, side, stamp, size, version, left)
+    return Replaced(action.path, side, stamp, size, version, left)
 
 
 def undone(run: int, wanted: Wanted, state: PairState, restoring: Restoring) -> Iterator[Restored]:

@@ -110,7 +110,8 @@ class Calls:
         """
         hashed = update_in_place(md5(usedforsecurity=False), body).digest()
         sent = {**headers, **meta_headers(metadata), **_demand(condition), **content_md5(hashed)}
-        sent |= self.encryption
+        if self.encryption:
+            sent |= self.encryption
         with Attempt(pace) as attempt:
             try:
                 answer = self._wire.call(
@@ -121,7 +122,8 @@ class Calls:
                     raise ObjectRefused(f"{self._location} takes no object {key!r}.") from error
                 raise self._unmet(key) from error
             version = self._confirmed(answer.headers.get("etag"), key)
-        self._confirm_encrypted(answer.headers)
+        if self.encryption:
+            self._confirm_encrypted(answer.headers)
         told = md5_of(answer.headers) if self.md5_etags else None
         return Stored(version, told, disagrees=told not in (None, hashed))
 
