@@ -7,19 +7,13 @@ stat, put, get and rm are these same functions.
 
 from __future__ import annotations
 
-import errno
-import io
 import os
-import select
-import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from hashlib import sha256
+from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_hex
-from tempfile import TemporaryFile
 from threading import RLock
-from typing import BinaryIO, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 from craftsync import opening
 from craftsync.clock import SystemClock, iso, stamp
@@ -32,34 +26,18 @@ from craftsync.core.paths import is_own, refusal
 from craftsync.core.retention import Reserve
 from craftsync.engine.identity import read_id
 from craftsync.errors import (
-    FileMissing,
     ObjectNotFound,
-    PathBusy,
-    PathDenied,
-    PathError,
     PathRefused,
     UsageError,
     builtin_kinds,
 )
-from craftsync.local.temporary import SpaceClaim
-from craftsync.net.waiting import CHECK_SECONDS, is_ready
 from craftsync.state.history import KeptVersion, Outside
 from craftsync.state.pair import known_facts
 from craftsync.stores.base import Reader, Store, kept, server_and_location
-from craftsync.stores.sources import Counted, CountedReader, FileSource, OnBytes
+from craftsync.stores.fileobjects import FileOrPath, source_of, write_to
+from craftsync.stores.sources import Counted, CountedReader, OnBytes
 
 ObjectPath = str | os.PathLike[str]
-FileOrPath = str | os.PathLike[str] | BinaryIO
-
-_STANDARD_STREAMS = frozenset({0, 1, 2})
-_CHUNK = 1024 * 1024
-_NO_FILE = {
-    errno.ENOENT: "",
-    errno.ENOTDIR: "",
-    errno.ELOOP: "",
-    errno.EISDIR: "It is a folder: name a file. Whole folders are for craftsync push and pull, or put -r.",
-}
-"""What tells that no file can be there, each with its remedy."""
 
 
 class ObjectInformation(TypedDict):
@@ -199,7 +177,7 @@ class DataStore:
         path = _named(path_in_datastore)
         if reason := refusal(path):
             raise PathRefused(f"{path} cannot be written: {reason}.")
-        with _opened_source(file) as source:
+        with source_of(file) as source:
             if on_bytes is not None:
                 source.pace = Counted(on_bytes)
             store, keep = self.opened_to_change(create=True), moment()
@@ -225,14 +203,7 @@ class DataStore:
         """Read an object into a file as `download_data_store_object`; return its bytes."""
         with self.opened().read(_named(path_in_datastore)) as opened:
             reader: Reader = opened if on_bytes is None else CountedReader(opened, on_bytes)
-            if isinstance(file, str | os.PathLike):
-                _save(reader, os.path.expanduser(file), self._reserve)
-            elif hasattr(file, "write"):
-                _pour(reader, file)
-                if hasattr(file, "seekable"):
-                    _rewind(file)
-            else:
-                raise _neither_path_nor_file(file)
+            write_to(file, reader, self._reserve)
             return reader.object.size
 
     @builtin_kinds()
@@ -325,167 +296,3 @@ def _named(path: ObjectPath) -> str:
     if not named:
         raise UsageError("An object needs a path.", remedy="Give one such as folder/file.csv.")
     return named
-
-
-@contextmanager
-def _opened_source(file: FileOrPath) -> Iterator[FileSource]:
-    if isinstance(file, str | os.PathLike):
-        path = os.path.expanduser(file)
-        try:
-            opened = open(path, "rb")  # noqa: SIM115 (closed by the `with` below)
-        except OSError as error:
-            raise _file_error(path, "read", error) from error
-        with opened, _on_disk(opened) as content:
-            yield FileSource(content.fileno(), path)
-    elif hasattr(file, "read"):
-        _rewind(file)
-        with _on_disk(file) as content:
-            yield FileSource(content.fileno(), getattr(file, "name", "the file object"))
-    else:
-        raise _neither_path_nor_file(file)
-
-
-@contextmanager
-def _on_disk(file: BinaryIO) -> Iterator[BinaryIO]:
-    """Give the file itself if it is a plain one on disk, or else a temporary copy of what it reads.
-
-    A file object that merely has a descriptor may read something else than is
-    in that file, as a `gzip.GzipFile` does. Of standard input only what nobody
-    has read yet is meant, and not the whole file behind it.
-    """
-    plain = isinstance(file, io.FileIO | io.BufferedReader | io.BufferedRandom)
-    if plain and not _is_standard_stream(file) and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.flush()
-        yield file
-        return
-    with TemporaryFile() as copy:
-        _copy(file, copy)
-        copy.flush()
-        yield copy
-
-
-def _copy(file: BinaryIO, copy: BinaryIO) -> None:
-    while (chunk := _next_chunk(file)) != b"":
-        if not isinstance(chunk, bytes | bytearray | memoryview):
-            # A stream that does not wait gives None: taken for the end, it would cut the content off.
-            raise UsageError(
-                f"The file object gives {'text' if isinstance(chunk, str) else 'nothing yet'}.",
-                remedy="Open it in binary mode, for reading that waits.",
-            )
-        copy.write(chunk)
-
-
-def _next_chunk(file: BinaryIO) -> bytes | None:
-    """Read on; what waits for a writer is waited for in short turns, for a signal right before a wait is not heard in it."""
-    if isinstance(file, io.FileIO | io.BufferedReader) and _may_wait(file):
-        while not is_ready(file.fileno(), select.POLLIN, CHECK_SECONDS):
-            pass
-        return file.read1(_CHUNK) if isinstance(file, io.BufferedReader) else file.read(_CHUNK)
-    return file.read(_CHUNK)
-
-
-def _may_wait(file: BinaryIO) -> bool:
-    mode = os.fstat(file.fileno()).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
-
-
-def _rewind(file: BinaryIO) -> None:
-    """Go to the start of a file object, if it can; a standard stream goes on where the caller is in it."""
-    can_seek = file.seekable() if hasattr(file, "seekable") else hasattr(file, "seek")
-    if can_seek and not _is_standard_stream(file):
-        file.seek(0)
-
-
-def _is_standard_stream(file: BinaryIO) -> bool:
-    try:
-        return file.fileno() in _STANDARD_STREAMS
-    except (AttributeError, OSError, ValueError):
-        return False
-
-
-def _pour(reader: Reader, target: BinaryIO, claim: SpaceClaim | None = None) -> None:
-    """Write the whole object to `target`, and check its digest where the store knows it."""
-    digest = sha256()
-    for chunk in reader:
-        digest.update(chunk)
-        _write_all(target, chunk)
-        if claim is not None:
-            claim.written(len(chunk))
-    expected = reader.object.digest
-    if expected is not None and digest.digest() != expected:
-        raise PathBusy(
-            f"{reader.object.path}: what was read is not what had been written.",
-            remedy="Try again; if it stays so, the object is damaged in the store.",
-        )
-
-
-def _write_all(target: BinaryIO, chunk: bytes | memoryview) -> None:
-    """Write a chunk to a file object; a raw one may take a part of it at a time."""
-    rest = chunk
-    while rest:
-        try:
-            taken = target.write(rest)
-        except TypeError as error:
-            raise UsageError(
-                "The file object takes text.", remedy="Open it in binary mode."
-            ) from error
-        if not isinstance(target, io.RawIOBase):
-            return
-        if not taken:
-            raise PathError("The file object takes no more bytes.")
-        rest = rest[taken:]
-
-
-def _save(reader: Reader, target: str, reserve: Reserve) -> None:
-    """Put the object at `target` in one step, or straight into it if it is a device or a pipe."""
-    try:
-        if target.endswith("/"):
-            # It means a folder, and no file is to be made in the place of one that is missing.
-            os.stat(target)
-        if os.path.exists(target) and not os.path.isfile(target):
-            with open(target, "wb") as device:
-                _pour(reader, device)
-        else:
-            _replace(reader, Path(os.path.realpath(target)), reserve)
-    except OSError as error:
-        raise _file_error(target, "written", error) from error
-
-
-def _file_error(path: str, verb: str, error: OSError) -> PathError:
-    remedy = _NO_FILE.get(error.errno or 0)
-    is_denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-    other = PathDenied if is_denied else PathError
-    kind = other if remedy is None else FileMissing
-    return kind(f"{path} cannot be {verb} ({error.strerror}).", remedy=remedy or "")
-
-
-def _replace(reader: Reader, target: Path, reserve: Reserve) -> None:
-    part = target.with_name(f".{token_hex(8)}.craftsync-part")
-    try:
-        with ExitStack() as stack:
-            file = stack.enter_context(part.open("xb"))
-            if target.exists():
-                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
-            claim = stack.enter_context(SpaceClaim(file.fileno(), reader.object.size, reserve))
-            _pour(reader, file, claim)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _neither_path_nor_file(value: object) -> UsageError:
-    return UsageError(
-        f"{type(value).__name__} is neither a path nor a binary file object.",
-        remedy='Give a path, or a file opened with mode "rb" or "wb".',
-    )

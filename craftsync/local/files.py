@@ -14,12 +14,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
+from io import TextIOWrapper
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Protocol, Self, TextIO
+from secrets import token_hex
+from typing import IO, BinaryIO, Protocol, Self, TextIO
 
 from craftsync.core.model import LIMIT, LocalFile, time_within
 from craftsync.errors import PathBusy, PathError, PathLeftOut, PathObstructed
@@ -333,27 +335,44 @@ def _read_run(spill: int, start: int, end: int) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def written(file: Path, mode: int | None = None) -> Iterator[TextIO]:
-    """Give a stream whose content is in `file` once the block ends; without that, the file stays as it was.
+def replacing(place: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Open a file that replaces `place` once the block ends; if it raises, `place` stays as it was.
 
-    Links are followed. A device or a pipe is written to, never replaced. The
-    permission bits are `mode`, else those of the file that was there. Raises `OSError`.
+    The permission bits are `mode`, else those of the replaced file. The content
+    is on the disk before it is visible. Raises `OSError`.
+    """
+    part = place.with_name(f".{token_hex(8)}.craftsync-part")
+    try:
+        with part.open("xb") as file:
+            if mode is None and place.exists():
+                mode = stat.S_IMODE(place.stat().st_mode)
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def written(file: Path, mode: int | None = None) -> Iterator[TextIO]:
+    """Open a text file to be replaced as by `replacing`.
+
+    Links are followed. A device or a pipe is written to, never replaced. Raises
+    `OSError`.
     """
     if file.exists() and not file.is_file():
         with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             yield stream
         return
-    place = Path(os.path.realpath(file))
-    part = place.with_name(f".{place.name}.{os.getpid()}.craftsync-part")
-    try:
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+    with replacing(Path(os.path.realpath(file)), mode) as binary:
+        stream = TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace")
+        try:
             yield stream
-            if mode is None and place.exists():
-                mode = place.stat().st_mode & 0o777
-            if mode is not None:
-                os.fchmod(stream.fileno(), mode)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, place)
-    finally:
-        part.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):
+                stream.detach()
+            raise
+        stream.detach()
