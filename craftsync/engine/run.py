@@ -22,7 +22,8 @@ from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide, nothing
 from craftsync.engine.tally import Tally
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
-from craftsync.net.pace import Concurrency, Limiter
+from craftsync.net.concurrency import Concurrency
+from craftsync.net.pace import Limiter, in_turn
 from craftsync.net.tasks import Pool
 from craftsync.state.pair import PairState, State
 from craftsync.stores.base import Store
@@ -113,11 +114,12 @@ class Round(ABC):
         if deletes and not is_a_persons_word:
             with self.state.transaction():
                 self.state.cut_off.delete_under(trash_stamp)
+        sharing = in_turn((options.upload_rate, options.download_rate), self.clock.now_ns)
         with self.carrier(tally, trash_stamp, strict=strict) as carrier:
             executor = Executor(
                 state=self.state,
                 carrier=carrier,
-                pool=self.make_pool(concurrency_of(options.transfers, carrier.stores)),
+                pool=self.make_pool(concurrency_of(options.transfers, carrier.stores, sharing)),
                 clock=self.clock,
                 command=self.command,
                 listener=tally,

@@ -54,7 +54,8 @@ from craftsync.errors import PathError, RootError, StoreError, StoreUnavailable,
 from craftsync.local import linux
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
-from craftsync.net.pace import FIRST, Limiter
+from craftsync.net.concurrency import FIRST
+from craftsync.net.pace import Limiter
 from craftsync.net.tasks import TaskPool
 from craftsync.state.held import Deleted, HeldDelete
 from craftsync.state.history import HistoryRow, KeptVersion

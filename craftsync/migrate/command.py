@@ -42,7 +42,8 @@ from craftsync.local.ignore import CallRules
 from craftsync.migrate.options import options_for
 from craftsync.migrate.shards import Span
 from craftsync.migrate.sides import SourceSide, TargetSide
-from craftsync.net.pace import FIRST, Limiter
+from craftsync.net.concurrency import FIRST
+from craftsync.net.pace import Limiter
 from craftsync.runs import options_of, refuse_direction
 from craftsync.state.database import Database
 from craftsync.state.history import Outside

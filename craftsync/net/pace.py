@@ -1,23 +1,15 @@
-"""How fast a run transfers: rate limits, bytes counted as they move, and concurrency.
-
-Concurrency adapts to the host. With 30 ms between client and store, 16 transfers
-leave both sides idle; beside the store, 100 only wait for each other. The number
-doubles while more transfers finish per second and the client has time left,
-grows slowly after that, and halves when the store refuses requests.
-"""
+"""How fast a run transfers: rate limits, and bytes counted as they move."""
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from time import monotonic
 from typing import Protocol, Self
 
-from craftsync import limits
 from craftsync.clock import Clock
 from craftsync.errors import Interrupted
-from craftsync.net.waiting import after_fork
 
 PIECE = 256 * 1024
 """Bytes moved and counted at once; with smaller pieces the bookkeeping costs more than the sending."""
@@ -107,9 +99,35 @@ _MAX_SLEEP = 0.2
 """Seconds between a waiting transfer's checks for a cancel or a changed rate."""
 _PIECE_SECONDS = 0.25
 """The longest one piece may take: servers close connections that are silent for some twenty seconds."""
+_TURN_SECONDS = 5.0
+"""The longest that a transfer waits between two of its pieces for all others to send one."""
 _MIN_PIECE = 1024
 _SMALL = 1 << 20
 """Transfers up to this many bytes never wait behind larger ones."""
+
+
+def _rate_at(rate: Rate, now_ns: Callable[[], int]) -> float | None:
+    return rate(now_ns()) if callable(rate) else rate
+
+
+def _piece_at(rate: float | None) -> int:
+    return PIECE if rate is None else max(_MIN_PIECE, min(PIECE, int(rate * _PIECE_SECONDS)))
+
+
+def in_turn(rates: Sequence[Rate], now_ns: Callable[[], int]) -> Callable[[], int] | None:
+    """Return what tells how many transfers may share the lowest of some rates, so that each soon has its turn.
+
+    `None` where there is no rate at all.
+    """
+    limited = [rate for rate in rates if rate is not None]
+
+    def sharing() -> int:
+        now = [rate for one in limited if (rate := _rate_at(one, now_ns)) is not None]
+        return min(
+            (int(_TURN_SECONDS * rate / _piece_at(rate)) for rate in now), default=sys.maxsize
+        )
+
+    return sharing if limited else None
 
 
 class _Queue:
@@ -147,10 +165,7 @@ class Limiter:
 
     @property
     def piece(self) -> int:
-        rate = None if self._rate is None else self._rate_now()
-        if rate is None:
-            return PIECE
-        return max(_MIN_PIECE, min(PIECE, int(rate * _PIECE_SECONDS)))
+        return PIECE if self._rate is None else _piece_at(self._rate_now())
 
     def cancel(self) -> None:
         """Make each transfer raise `Interrupted` at its next piece."""
@@ -200,7 +215,7 @@ class Limiter:
         return rate
 
     def _rate_now(self) -> float | None:
-        return self._rate(self._clock.now_ns()) if callable(self._rate) else self._rate
+        return _rate_at(self._rate, self._clock.now_ns)
 
 
 class _SmallPace:
@@ -254,230 +269,3 @@ class InterruptibleHashing(Hashing):
     def read(self, size: int) -> None:
         self._heed()
         super().read(size)
-
-
-AUTO = 0
-"""Adapt the number of transfers to the store."""
-FIRST = 16
-"""The number before anything was measured, and the fixed number for stores without a network."""
-MOST = 256
-_MIN = 4
-_MIN_SAMPLE_SECONDS = 0.05
-"""Shorter samples are noise."""
-_PROBE_SECONDS = 5.0
-_MAX_PROBE_SECONDS = 60.0
-_FIRST_FACTOR, _FIRST_MIN_GAIN = 2.0, 1.15
-"""Doubling must raise the rate at least this much to be kept."""
-_PROBE_FACTOR, _PROBE_MIN_GAIN = 1.25, 1.05
-_BUSY_SHARE = 0.1
-"""A client that is idle less than this share of the time gains nothing from more transfers."""
-
-
-class Concurrency(Protocol):
-    """Limits how many transfers one pool runs at once, from the measurements that the pool reports."""
-
-    workers: int
-    """Threads for long transfers."""
-
-    @property
-    def limit(self) -> int:
-        """How many short transfers may be under way now."""
-        ...
-
-    def ended(self, *, more: bool) -> None:
-        """Record that a short transfer ended; `more` is whether others are queued."""
-        ...
-
-    def waited(self, seconds: float) -> None:
-        """Record seconds in which all transfers waited for the store."""
-        ...
-
-    def close(self) -> None:
-        """Return this pool's share to the others."""
-        ...
-
-
-class Fixed:
-    """Always the same number."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = self.workers = limit
-
-    def ended(self, *, more: bool) -> None:
-        pass
-
-    def waited(self, seconds: float) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Adaptive:
-    """Finds the best number of transfers for all pools that use the same hosts. Thread-safe.
-
-    `most` returns the upper bound, which changes with the free file descriptors.
-    """
-
-    def __init__(self, now: Callable[[], float], most: Callable[[], int]) -> None:
-        self._now = now
-        self._most = most
-        self._limit = FIRST
-        self._pools = 0
-        self._before_raise: tuple[int, float] | None = None
-        """The limit before the last raise, and its transfers per second, which the raise must exceed."""
-        self._factor, self._min_gain = _FIRST_FACTOR, _FIRST_MIN_GAIN
-        self._probe_after = _PROBE_SECONDS
-        self._probe_at = 0.0
-        self._was_throttled = False
-        self._lacked_work = False
-        self._unlock()
-        after_fork(self, Adaptive._unlock)
-        self.share = FIRST
-        """The limit of one pool."""
-        self._warming_up = True
-        self._start_sample()
-
-    def _unlock(self) -> None:
-        self._lock = threading.Lock()
-
-    def join(self) -> None:
-        with self._lock:
-            self._pools += 1
-            self._divide()
-
-    def leave(self) -> None:
-        with self._lock:
-            self._pools -= 1
-            self._divide()
-
-    @property
-    def limit(self) -> int:
-        most = self._most()
-        return self._limit if self._limit <= most else max(1, most)
-
-    def _divide(self) -> int:
-        """Update `share`, which pools read several times per transfer, and return the limit."""
-        limit = self.limit
-        self.share = limit if self._pools <= 1 else -(-limit // self._pools)
-        return limit
-
-    def ended(self, *, more: bool) -> None:
-        with self._lock:
-            self._lacked_work = self._lacked_work or not more
-            self._count += 1
-            if self._count < self._limit and self._count % FIRST:
-                return  # Recomputing the bound for each transfer would cost too much.
-            if self._count < self._divide():
-                return
-            seconds = self._now() - self._began
-            if self._warming_up:
-                # Transfers that ended until now began under another limit, or had to connect first.
-                self._warming_up = False
-                self._start_sample()
-            elif seconds >= _MIN_SAMPLE_SECONDS:
-                rate, idle = self._count / seconds, self._idle / (seconds * max(self._pools, 1))
-                if not self._lacked_work:
-                    self._adjust(rate, idle)
-                self._was_throttled = False
-                self._start_sample()
-
-    def waited(self, seconds: float) -> None:
-        with self._lock:
-            self._idle += seconds
-
-    def throttled(self) -> None:
-        """Halve the limit, once per sample however many requests were refused."""
-        with self._lock:
-            if not self._was_throttled:
-                self._was_throttled = True
-                self._set(max(_MIN, self.limit // 2))
-                self._hold()
-
-    def _start_sample(self) -> None:
-        self._began, self._count, self._idle, self._lacked_work = self._now(), 0, 0.0, False
-
-    def _set(self, limit: int) -> None:
-        self._limit = limit
-        self._divide()
-        self._warming_up = True
-        self._start_sample()
-
-    def _adjust(self, rate: float, idle: float) -> None:
-        """Set the limit from a sample: transfers per second, and the idle share of the time."""
-        if self._before_raise is None:
-            if self._now() < self._probe_at:
-                return
-        elif rate < self._before_raise[1] * self._min_gain:
-            self._set(self._before_raise[0])
-            self._hold()
-            return
-        else:
-            self._probe_after = _PROBE_SECONDS
-        if idle < _BUSY_SHARE or self.limit >= self._most():
-            self._hold()
-            return
-        self._before_raise = self.limit, rate
-        self._set(min(int(self.limit * self._factor) + 1, self._most()))
-
-    def _hold(self) -> None:
-        """Keep the limit for a while, longer after each raise that gained nothing."""
-        self._before_raise, self._factor, self._min_gain = None, _PROBE_FACTOR, _PROBE_MIN_GAIN
-        self._probe_at = self._now() + self._probe_after
-        self._probe_after = min(2 * self._probe_after, _MAX_PROBE_SECONDS)
-
-
-class Shared:
-    """One pool's share of an `Adaptive` limit."""
-
-    workers = FIRST
-
-    def __init__(self, adaptive: Adaptive, refusals: Callable[[], int]) -> None:
-        """`refusals` returns how many requests the stores of this pool refused or left unanswered so far."""
-        self._adaptive = adaptive
-        self._refusals = refusals
-        self._refused = refusals()
-        adaptive.join()
-
-    @property
-    def limit(self) -> int:
-        return self._adaptive.share
-
-    def ended(self, *, more: bool) -> None:
-        if (refused := self._refusals()) != self._refused:
-            self._refused = refused
-            self._adaptive.throttled()
-        self._adaptive.ended(more=more)
-
-    def waited(self, seconds: float) -> None:
-        self._adaptive.waited(seconds)
-
-    def close(self) -> None:
-        self._adaptive.leave()
-
-
-_adaptive: dict[tuple[str, ...], Adaptive] = {}
-"""By hosts; kept for the process, so that a run starts from what earlier runs learned."""
-
-
-def concurrency(transfers: int, hosts: tuple[str, ...], failures: Callable[[], int]) -> Concurrency:
-    """Return a fixed limit of `transfers`, or for `AUTO` the adaptive one that all runs to these hosts share.
-
-    `failures` returns how many requests of the run were refused so far.
-    """
-    if transfers != AUTO or not hosts:
-        return Fixed(transfers or FIRST)
-    adaptive = _adaptive.get(hosts) or _adaptive.setdefault(
-        hosts, Adaptive(monotonic, _transfer_limit)
-    )
-    return Shared(adaptive, failures)
-
-
-def known_limit(hosts: tuple[str, ...]) -> int | None:
-    """Return the adaptive limit for these hosts; `None` when none was measured."""
-    adaptive = _adaptive.get(hosts)
-    return None if adaptive is None else adaptive.limit
-
-
-def _transfer_limit() -> int:
-    return limits.steps_at_once(MOST)

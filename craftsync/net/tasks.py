@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from greenlet import getcurrent, greenlet
 
 from craftsync.errors import Interrupted
-from craftsync.net.pace import Concurrency
+from craftsync.net.concurrency import Concurrency
 from craftsync.net.waiting import CHECK_SECONDS, Other, Sockets, is_ready, set_waiter
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from typing import TypeVar
 from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.errors import CraftsyncError, ObjectNotFound, PreconditionFailed, StoreUnavailable
-from craftsync.net.pace import Concurrency, concurrency, known_limit
+from craftsync.net.concurrency import Concurrency, concurrency, known_limit
 from craftsync.net.waiting import after_fork
 from craftsync.stores.base import (
     Expect,
@@ -410,14 +410,19 @@ def _after(
     return (entry for entry in entries if entry.path.encode(errors="surrogateescape") > bound)
 
 
-def concurrency_of(transfers: int, stores: Sequence[Store]) -> Concurrency:
-    """Return the transfer limit for a run between these stores; `transfers` is a number or `AUTO`."""
+def concurrency_of(
+    transfers: int, stores: Sequence[Store], in_turn: Callable[[], int] | None = None
+) -> Concurrency:
+    """Return the transfer limit for a run between these stores; `transfers` is a number or `AUTO`.
+
+    `in_turn` tells how many may share the run's rate; `None` without one.
+    """
     health = {store.health for store in stores if isinstance(store, RetryingStore)}
     if len(health) == 1:
         (only,) = health
-        return concurrency(transfers, _hosts_of(stores), lambda: only.failures)
+        return concurrency(transfers, _hosts_of(stores), lambda: only.failures, in_turn)
     return concurrency(
-        transfers, _hosts_of(stores), lambda: sum([each.failures for each in health])
+        transfers, _hosts_of(stores), lambda: sum([each.failures for each in health]), in_turn
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+from itertools import count
 from urllib.parse import urlsplit
 
 import pytest
 
+from craftsync.net import hosts
 from craftsync.net.hosts import Host, NoSuchHost, NotConnected, tls_context
 from tests.support.cli import Craftsync
 from tests.support.daemons import running
@@ -107,6 +109,31 @@ def test_a_host_that_was_reached_is_not_unknown_later(
             raise socket.gaierror(socket.EAI_NONAME, "the network is another one")
 
         monkeypatch.setattr(socket, "getaddrinfo", deny)
+        monkeypatch.setattr(hosts, "_PLACE_SECONDS", -1.0)
         with pytest.raises(NotConnected) as failed:
             host.request("GET", "/", {"host": "s3.test"}, b"", 10.0)
     assert not isinstance(failed.value, NoSuchHost)
+
+
+def test_host_name_is_resolved_again_after_its_address_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_up, port = count(), 0
+
+    def found(*_: object, **__: object) -> list[tuple[object, ...]]:
+        next(looked_up)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    host = Host(urlsplit("http://store.test"), 0, lambda: tls_context(None))
+
+    def ask() -> int:
+        response = host.request("GET", "/", {"host": "s3.test"}, b"", 10.0)
+        host.take_back(response)
+        return response.status
+
+    for looks in (1, 2):
+        with fake_s3("plain", "bucket") as (server, _):
+            port = urlsplit(server.endpoint).port or 0
+            assert ask() == ask()
+            assert str(looked_up) == f"count({looks})"

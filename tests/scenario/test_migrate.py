@@ -23,7 +23,7 @@ from craftsync.errors import (
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.options import Verify
 from craftsync.migrate.shards import Shard
-from craftsync.net.pace import Concurrency
+from craftsync.net.concurrency import Concurrency
 from craftsync.net.tasks import TaskPool
 from craftsync.state.migration import MigrationState
 from craftsync.stores.base import Store

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from craftsync.net.pace import FIRST, MOST, Adaptive, Shared
+from craftsync.net.concurrency import FIRST, MOST, START, Adaptive, Shared
 
 
 class Way:
@@ -63,10 +63,31 @@ def test_adaptive_concurrency_beats_a_fixed_number_at_high_latency(
     assert Way(seconds).transfer(5_000) < fixed / 3
 
 
+@pytest.mark.parametrize("seconds", [0.01, 0.03, 0.08])
+def test_concurrency_doubles_with_each_round_trip(seconds: float) -> None:
+    way = Way(seconds, busy=0.0)
+    assert way.transfer(START + 2 * START + 4 * START) < 3.5 * seconds
+    assert way.adaptive.limit == MOST
+
+
+def test_short_run_leaves_the_start_of_the_next_one() -> None:
+    way = Way(0.03)
+    way.transfer(3)
+    assert way.adaptive.limit == START
+    way.transfer(5_000)
+    assert way.adaptive.limit > START
+
+
+def test_few_transfers_share_a_low_rate() -> None:
+    adaptive = Adaptive(lambda: 0.0, lambda: MOST)
+    assert Shared(adaptive, lambda: 0, lambda: 20).limit == 20
+    assert Shared(adaptive, lambda: 0, lambda: 1).limit == FIRST
+
+
 def test_concurrency_does_not_grow_when_the_client_cpu_is_saturated() -> None:
     way = Way(0.0005, busy=0.001)
     way.transfer(5_000)
-    assert way.adaptive.limit == FIRST
+    assert way.adaptive.limit == START
 
 
 def test_concurrency_stops_growing_at_the_stores_throughput_limit() -> None:
@@ -101,7 +122,7 @@ def test_throttling_halves_concurrency_which_grows_back_later() -> None:
 def test_run_starts_at_the_concurrency_of_the_previous_run() -> None:
     way = Way(0.03)
     first = way.transfer(1_000)
-    assert way.transfer(1_000) < first / 2
+    assert way.transfer(1_000) < first
 
 
 def test_pools_of_one_host_share_its_concurrency() -> None:

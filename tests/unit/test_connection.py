@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from craftsync.net.concurrency import Fixed
 from craftsync.net.http import Connection, InvalidResponse, Response
-from craftsync.net.pace import Fixed
 from craftsync.net.tasks import TaskPool
 
 TIMEOUT = 60.0

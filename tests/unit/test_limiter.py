@@ -9,7 +9,7 @@ import pytest
 from craftsync.config.parsers import RateByTime, Rates, parse_bwlimit
 from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_window
 from craftsync.errors import Interrupted
-from craftsync.net.pace import PIECE, Attempt, Limiter
+from craftsync.net.pace import PIECE, Attempt, Limiter, in_turn
 from tests.support.clock import FakeClock
 
 MONDAY = datetime(2026, 11, 23)
@@ -25,6 +25,17 @@ def test_rate_limit_serves_bytes_in_order() -> None:
     limiter.take(1)
     assert clock.monotonic() == pytest.approx(2)
     assert limiter.moved == 0
+
+
+def test_low_rate_is_shared_by_few() -> None:
+    clock = FakeClock()
+    assert in_turn((None, None), clock.now_ns) is None
+    slow, fast = in_turn((100_000, None), clock.now_ns), in_turn((10 << 20, None), clock.now_ns)
+    assert slow is not None and fast is not None
+    assert slow() == 20
+    assert fast() == 200
+    by_day = in_turn((lambda _: None, lambda _: 100_000.0), clock.now_ns)
+    assert by_day is not None and by_day() == 20
 
 
 def test_bytes_of_failed_attempts_are_not_counted() -> None:

@@ -15,7 +15,7 @@ from craftsync.core.model import Compare, Mode, OnConflict
 from craftsync.daemon.schedule import WatchSettings
 from craftsync.engine.report import Options
 from craftsync.errors import UsageError
-from craftsync.net.pace import AUTO
+from craftsync.net.concurrency import AUTO
 from craftsync.runs import options_for, options_of
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from craftsync.clock import CancellableClock
 from craftsync.errors import Interrupted
-from craftsync.net.pace import Fixed
+from craftsync.net.concurrency import Fixed
 from craftsync.net.tasks import TaskPool, Weight, weight_of
 from craftsync.net.waiting import blocking, blocking_together, both, is_ready, until_ready
 
