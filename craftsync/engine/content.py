@@ -69,6 +69,10 @@ class RootSource:
             return self._content
         return self._content[offset : offset + length]
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes from `offset`."""
+        self._file.read_into(offset, buffer)
+
     def verify(self) -> None:
         self._file.verify()
         if self._in_writing and self._file.digest() != self.digest:

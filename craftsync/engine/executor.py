@@ -372,7 +372,8 @@ class Executor:
             identity.note(self._state.database, self._clock)
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
             learned = self._carrier.stores[-1].barrier()
-            finished = [outcome.completed(learned) for outcome in finished]
+            if learned:
+                finished = [outcome.completed(learned) for outcome in finished]
         return finished
 
     def _may_be_lost(self, outcome: Outcome) -> bool:

@@ -137,6 +137,15 @@ class OpenFile:
             raise PathBusy(f"{self.file.path} became shorter while it was read.")
         return content
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes from `offset`; raises `PathBusy` if the file is shorter by now."""
+        with path_errors(self.file.path):
+            while buffer:
+                count = linux.preadv(self._descriptor, [buffer], offset)
+                if not count:
+                    raise PathBusy(f"{self.file.path} became shorter while it was read.")
+                buffer, offset = buffer[count:], offset + count
+
     def digest(self, on_read: OnRead = _ignore) -> bytes:
         """Return the SHA-256 of the content, as many bytes as at opening; check it with `verify`.
 

@@ -80,7 +80,7 @@ class Attempt:
         """Subtract what this attempt counted."""
         self.count(-self._moved)
 
-    def pieces(self, content: Iterable[bytes]) -> Iterator[memoryview]:
+    def pieces(self, content: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
         """Yield content in pieces as the limit allows; each is counted when the next is requested."""
         for block in content:
             left = memoryview(block)

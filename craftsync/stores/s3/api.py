@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus, urlencode
 
 from craftsync.errors import ObjectNotFound, ObjectRefused, PreconditionFailed, StoreError
 from craftsync.hashing import update_in_place
-from craftsync.net.http import Response
+from craftsync.net.http import Buffer, Response
 from craftsync.net.pace import UNPACED, Attempt, Pace
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED, Query, encoded_path
 from craftsync.stores.s3.errors import (
@@ -248,7 +248,7 @@ class Calls:
         key: str,
         upload: str,
         number: int,
-        body: bytes,
+        body: Buffer,
         pace: Pace = UNPACED,
         hashed: bytes | None = None,
     ) -> str:
@@ -272,7 +272,7 @@ class Calls:
         key: str,
         upload: str,
         number: int,
-        body: bytes,
+        body: Buffer,
         pace: Pace,
         hashed: bytes | None,
         digests: Digests,
@@ -290,7 +290,7 @@ class Calls:
         key: str,
         upload: str,
         number: int,
-        body: bytes,
+        body: Buffer,
         headers: Mapping[str, str],
         attempt: Attempt | None = None,
     ) -> str:

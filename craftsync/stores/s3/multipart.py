@@ -7,9 +7,9 @@ they cannot complete on a condition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from hashlib import md5
 from itertools import islice
 from typing import NamedTuple
@@ -92,6 +92,7 @@ class Uploads:
         self._host = host
         self._smallest_part = smallest_part
         self._pool = PartPool(PARTS_AT_ONCE)
+        self._buffers = _Buffers()
 
     def send(
         self,
@@ -223,13 +224,15 @@ class Uploads:
         pace: Pace,
     ) -> None:
         def send(number: int, offset: int) -> str:
-            body = source.read_at(offset, min(upload.part_size, source.size - offset))
-            hashed = _md5_of(source, offset, len(body))
-            version = self._calls.upload_part(key, upload.id, number, body, pace, hashed)
+            length = min(upload.part_size, source.size - offset)
+            with self._buffers.read(source, offset, length) as body:
+                hashed = _md5_of(source, offset, length)
+                version = self._calls.upload_part(key, upload.id, number, body, pace, hashed)
             journal.part_done(number, version)
             return version
 
-        self._gather(upload, self._missing(upload, source.size, send))
+        with self._buffers.in_use():
+            self._gather(upload, self._missing(upload, source.size, send))
 
     def _gather(self, upload: Upload, futures: Mapping[int, Future[str]]) -> None:
         """Wait for the parts; when one fails, none is under way any more once this raises."""
@@ -241,6 +244,50 @@ class Uploads:
         stopped = isinstance(reason, KeyboardInterrupt)
         with briefly(self._host) if stopped else nullcontext(), suppress(StoreError):
             self._calls.abort_upload(key, upload.id)
+
+
+class _Buffers:
+    """Memory for parts, used again as long as any upload is under way. Thread-safe.
+
+    The kernel maps and clears memory anew for each part otherwise, which costs a
+    twentieth of the processor time of an upload.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[bytearray] = []
+        self._users = set[object]()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the memory until the end of the block, and of those of other uploads."""
+        user = object()
+        self._users.add(user)
+        try:
+            yield
+        finally:
+            self._users.discard(user)
+            if not self._users:
+                self._free.clear()
+
+    @contextmanager
+    def read(self, source: Source, offset: int, length: int) -> Iterator[bytes | memoryview]:
+        """Yield a part of a source: in this memory if the source can read into it."""
+        read_into: Callable[[int, memoryview], None] | None = getattr(source, "read_into", None)
+        if read_into is None or length < MIB:
+            yield source.read_at(offset, length)
+            return
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = bytearray()
+        if len(buffer) < length:
+            buffer = bytearray(length)
+        try:
+            body = memoryview(buffer)[:length]
+            read_into(offset, body)
+            yield body
+        finally:
+            self._free.append(buffer)
 
 
 def _md5_of(source: Source, offset: int, length: int) -> bytes | None:

@@ -33,6 +33,7 @@ HEADERS = (
     *("content-disposition", "cache-control", "expires"),
 )
 """Of HTTP, those that S3 keeps with an object."""
+_DESCRIBING = (*HEADERS, STORAGE_CLASS)
 _NO_TYPE = "binary/octet-stream"
 """What S3 says of an object that was given no type."""
 _PACKED = {
@@ -192,7 +193,7 @@ def found_in(headers: Mapping[str, str], size: int, *, md5_etags: bool, whole: b
     metadata = {
         name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
     }
-    told = {name: headers[name] for name in (*HEADERS, STORAGE_CLASS) if name in headers}
+    told = {name: headers[name] for name in _DESCRIBING if name in headers}
     md5 = md5_of(headers) if md5_etags else None
     digest = _sha256_of(headers) if whole else None
     return Found(size, modified_ns, version_of(headers.get("etag")), metadata, told, md5, digest)

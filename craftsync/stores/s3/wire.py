@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from craftsync.clock import Clock
 from craftsync.errors import UsageError
 from craftsync.net.hosts import Host, NotConnected, tls_context
-from craftsync.net.http import Response
+from craftsync.net.http import Buffer, Response
 from craftsync.net.pace import Attempt
 from craftsync.stores.s3.credentials import (
     BODY_SHA256,
@@ -81,7 +81,7 @@ class Wire:
         *,
         query: Query = (),
         headers: Mapping[str, str] = _NO_HEADERS,
-        body: bytes = b"",
+        body: Buffer = b"",
         digest: bytes = b"",
         attempt: Attempt | None = None,
     ) -> Answer:
@@ -121,7 +121,7 @@ class Wire:
         key: str,
         query: Query,
         headers: Mapping[str, str],
-        body: bytes = b"",
+        body: Buffer = b"",
         digest: bytes = b"",
         attempt: Attempt | None = None,
     ) -> Response:
@@ -142,7 +142,7 @@ class Wire:
                 self.host.take_back(response)
         return response
 
-    def _sent(self, request: Request, body: bytes, attempt: Attempt | None) -> Response:
+    def _sent(self, request: Request, body: Buffer, attempt: Attempt | None) -> Response:
         now = _moment(self._clock.now_ns() // 10**9)
         signed = sign(request, self._session.keys(), self._session.region, now)
         target = f"{request.path}?{request.query}" if request.query else request.path
@@ -150,14 +150,14 @@ class Wire:
             # Proxies may change this one, so it is not signed.
             sent = {**signed, "accept-encoding": "identity"}
             if attempt is None:
-                return self.host.request(request.method, target, sent, body, IDLE_SECONDS)
+                return self.host.request(request.method, target, sent, bytes(body), IDLE_SECONDS)
             if len(body) > attempt.piece:
                 sent["content-length"] = str(len(body))
                 pieces = attempt.pieces([body])
                 return self.host.request(request.method, target, sent, pieces, IDLE_SECONDS)
             # Head and body leave with one system call.
             attempt.take(len(body))
-            response = self.host.request(request.method, target, sent, body, IDLE_SECONDS)
+            response = self.host.request(request.method, target, sent, bytes(body), IDLE_SECONDS)
             attempt.count(len(body))
             return response
         except OSError as error:
