@@ -149,6 +149,11 @@ class Kept:
     def total(self) -> Total:
         return Total(*self._db.execute("SELECT files, bytes FROM kept_total").fetchone())
 
+    def paths(self, limit: int) -> Iterator[str]:
+        """Yield the paths of which versions are kept, at most so many."""
+        query = "SELECT DISTINCT path FROM kept LIMIT ?"
+        return (row[0] for row in self._db.execute(query, (limit,)))
+
     def newest_ns(self) -> int | None:
         """Return when the newest version was moved to the trash, `None` if there is none."""
         found = self._db.execute("SELECT max(at_ns) FROM kept").fetchone()[0]

@@ -200,6 +200,39 @@ def test_store_that_does_not_answer_is_not_queried_again_soon(tab: Tab) -> None:
         assert connections(silent) == 0
 
 
+def test_store_that_is_late_is_completed_from_what_it_showed_last(tab: Tab, moto: S3Server) -> None:
+    moto.make_bucket("tab-late")
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
+    tab.craftsync.environment |= {"AWS_ENDPOINT_URL": moto.endpoint, **keys}
+    for path in ("one/a", "one/b/c", "two"):
+        tab.craftsync.write(f"filled/{path}")
+    assert tab.craftsync("push", "filled", "s3://tab-late").code == 0
+    assert tab("ls", "s3://tab-late/one/") == ["s3://tab-late/one/a", "s3://tab-late/one/b/"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        tab.craftsync.environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+        assert tab("ls", "s3://tab-late/one/b") == ["s3://tab-late/one/b/"]
+        assert tab("ls", "s3://tab-late/one/") == ["s3://tab-late/one/a", "s3://tab-late/one/b/"]
+        assert tab("ls", "s3://tab-late/t") == []
+
+
+def test_tab_offers_deleted_and_held_paths(tab: Tab) -> None:
+    craftsync = tab.craftsync
+    for number in range(40):
+        craftsync.write(f"data/old/{number:02}", "x")
+    assert craftsync("sync", "datasets").code == 0
+    for path in ("clients.csv", "old/00"):
+        (craftsync.folder / "data" / path).unlink()
+    assert craftsync("sync", "datasets").code == 0
+    assert tab("trash", "restore", "") == ["clients.csv", "old/"]
+    assert tab("trash", "restore", "--folder", "datasets", "ol") == ["old/"]
+    assert tab("trash", "list", "old/") == ["old/00"]
+    for number in range(1, 40):
+        (craftsync.folder / "data" / f"old/{number:02}").unlink()
+    assert craftsync("sync", "datasets").code == 7
+    assert tab("deletes", "approve", "old/3") == [f"old/{number}" for number in range(30, 40)]
+
+
 def connections(server: socket.socket) -> int:
     """Return how many connections have arrived since the last call; all are dropped."""
     server.setblocking(False)

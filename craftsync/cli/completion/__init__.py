@@ -3,7 +3,7 @@
 A script calls the program again with `_CRAFTSYNC_COMPLETE` set to the name of
 the shell. The answer comes from the commands themselves (click knows which word
 is being typed), the configuration, the disk, and one level of a store. It is
-quick or empty: no answer waits for a store longer than a second or two,
+quick or from memory: no answer waits for a store longer than three seconds,
 nothing is asked, and errors print nothing.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import signal
 import time
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
+from craftsync import opening
 from craftsync.cli import params as common
 from craftsync.cli import watch
 from craftsync.config import file as configuration
@@ -24,9 +27,14 @@ from craftsync.config.places import DirectoryLocation, Location
 from craftsync.core.model import OWN_FOLDER, Mode, OnConflict, Subfolder
 from craftsync.errors import CraftsyncError
 
-_LIMIT_SECONDS = 1.5
+if TYPE_CHECKING:
+    from craftsync.state import PairState
+
+_LIMIT_SECONDS = 3.0
 _AVOID_SECONDS = 60.0
 """How long a store that did not answer in time is not asked again."""
+_FOLDERS_KNOWN = 20
+"""Of each store, so many folders whose names are kept."""
 _MOST = 200
 """More names than that nobody reads."""
 
@@ -51,6 +59,8 @@ class _Typing:
         self._command = ctx.command_path.split()[1:]
         known = {**(ctx.obj or {}), **{key: value for key, value in ctx.params.items() if value}}
         self.asked: PairOptions = common.place_of(known)
+        place = [known.get("root"), known.get("store")] if known.get("root") else []
+        self._folder: list[str] = [known["folder"]] if known.get("folder") else place
 
     @property
     def config(self) -> Config:
@@ -102,10 +112,29 @@ class _Typing:
 
     def paths(self) -> Iterator[Item]:
         """The paths of a linked folder, which start where the current directory is."""
-        if self._command[0] in _OF_A_FOLDER:
+        found = _OF_A_STATE.get(" ".join(self._command))
+        if found is not None:
+            yield from self._known_paths(found)
+        elif self._command[0] in _OF_A_FOLDER:
             yield from self.files()
         else:
             yield from self.objects()
+
+    def _known_paths(self, found: Callable[[PairState], Iterable[str]]) -> Iterator[Item]:
+        """Yield paths that the state of the linked folder knows, one level at a time, from here on."""
+        names = dict[str, None]()
+        with suppress(CraftsyncError):
+            pair = opening.resolve([word for word in self._folder if word], self.asked)
+            here = Path.cwd().resolve()
+            inside = here.is_relative_to(pair.root)
+            with opening.read_state(pair, pairs.state_dir_of(self.asked)) as state:
+                for path in found(state):
+                    word = os.path.relpath(pair.root / path, here) if inside else path
+                    if word.startswith(self.incomplete):
+                        end = word.find("/", len(self.incomplete))
+                        names[word if end < 0 else word[: end + 1]] = None
+        for name in sorted(names)[:_MOST]:
+            yield Item(name, type="part" if name.endswith("/") else "plain")
 
     def file(self) -> Iterator[Item]:
         yield from self.files()
@@ -126,6 +155,22 @@ _TAKES_FILES = {"put", "get", "cp", "mv"}
 """The commands in which a word that names no store is a file."""
 _ABOUT_OBJECTS = _TAKES_FILES | {"ls", "tree", "du", "find", "stat", "cat", "rm", "url"}
 _OF_A_FOLDER = {"history", "why", "trash", "conflicts", "deletes", "scrub"}
+_MOST_KEPT = 20_000
+
+
+def _kept(state: PairState) -> Iterator[str]:
+    return state.kept.paths(_MOST_KEPT)
+
+
+def _held(state: PairState) -> Iterator[str]:
+    return (each.path for each in state.held.rows())
+
+
+_OF_A_STATE: dict[str, Callable[[PairState], Iterable[str]]] = {
+    **dict.fromkeys(("trash list", "trash restore"), _kept),
+    **dict.fromkeys(("deletes list", "deletes approve", "deletes reject"), _held),
+}
+"""The commands whose paths are no files of the folder any more, and where they are known."""
 
 Kind = Callable[[_Typing], Iterable[Item]]
 
@@ -248,8 +293,9 @@ def _one_level(location: Location, prefix: str, asked: PairOptions) -> list[str]
         found = on_disk(f"{location.path}/{prefix}", folders_only=False)
         return [_last_part(item.value) for item in found]
     avoid = _file_to_avoid(location, asked)
+    known = _KnownNames(avoid.with_suffix(".names"), prefix)
     if avoid.exists() and _age_of(avoid) < _AVOID_SECONDS:
-        return []
+        return known.read()
     names: dict[str, None] = {}
     try:
         with _time_limit():
@@ -260,7 +306,41 @@ def _one_level(location: Location, prefix: str, asked: PairOptions) -> list[str]
             with suppress(OSError):
                 avoid.parent.mkdir(parents=True, exist_ok=True)
                 avoid.touch()
+            return known.read()
+    else:
+        known.write(names)
     return sorted(names)
+
+
+class _KnownNames:
+    """The names that a store showed last directly below a folder, for when it does not answer in time."""
+
+    def __init__(self, file: Path, prefix: str) -> None:
+        self._file = file
+        self._folder, _, self._start = prefix.rpartition("/")
+
+    def read(self) -> list[str]:
+        return [name for name in self._all().get(self._folder, []) if name.startswith(self._start)]
+
+    def write(self, names: Iterable[str]) -> None:
+        """Keep the names of this folder, in place of those known before that start like what was typed."""
+        known = self._all()
+        others = [name for name in known.get(self._folder, []) if not name.startswith(self._start)]
+        known.pop(self._folder, None)
+        known[self._folder] = sorted({*others, *names})
+        last = dict(list(known.items())[-_FOLDERS_KNOWN:])
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            new = self._file.with_suffix(f".{os.getpid()}")
+            new.write_text(json.dumps(last))
+            new.replace(self._file)
+
+    def _all(self) -> dict[str, list[str]]:
+        with suppress(OSError, ValueError):
+            known = json.loads(self._file.read_text())
+            if isinstance(known, dict):
+                return known
+        return {}
 
 
 def _is_offline(location: Location, asked: PairOptions) -> bool:

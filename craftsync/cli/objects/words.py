@@ -26,7 +26,10 @@ recursive_option = click.option(
     "-r", "-R", "--recursive", is_flag=True, help="All below folders, too."
 )
 human_option = click.option(
-    "--human", "--human-readable", is_flag=True, help="Print sizes as 1.5 MiB."
+    "--human",
+    "--human-readable",
+    is_flag=True,
+    help="Print sizes as 1.5 MiB; -h, as in ls -h, is this help.",
 )
 yes_option = click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 access_options = common.all_of(
