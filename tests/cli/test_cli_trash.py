@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from secrets import token_hex
 
 import pytest
 
 from tests.support.cli import Craftsync
+from tests.support.servers import S3Server
 
 PAIR = ("--root", "root", "--store", "./store")
 
@@ -158,3 +160,62 @@ def test_existing_gitignore_is_not_replaced(deleted: Craftsync) -> None:
     deleted.write("root/.craftsync/.gitignore", "trash/\n")
     assert deleted("sync", "root", "./store").code == 0
     assert (deleted.folder / "root/.craftsync/.gitignore").read_text() == "trash/\n"
+
+
+@pytest.mark.parametrize("kind", ["directory", "s3", "versions"])
+def test_removed_objects_come_back_without_a_linked_folder(
+    craftsync: Craftsync, moto: S3Server, kind: str
+) -> None:
+    store = "./plain"
+    if kind != "directory":
+        store = f"s3://trash-{token_hex(6)}"
+        moto.make_bucket(store.removeprefix("s3://"))
+        craftsync.environment |= {
+            "AWS_ENDPOINT_URL": moto.endpoint,
+            "AWS_ACCESS_KEY_ID": moto.access_key,
+            "AWS_SECRET_ACCESS_KEY": moto.secret_key,
+            "AWS_REGION": "us-east-1",
+        }
+    if kind == "versions":
+        keep_versions(craftsync, moto, store)
+    for name in ("d/1", "d/2", "f"):
+        craftsync.write(f"filling/{name}", name)
+    given = ("--store", store)
+    assert craftsync("put", "-r", "filling", f"{store}/", *given).code == 0
+    assert craftsync("rm", "-r", "--yes", f"{store}/d", *given).code == 0
+    assert craftsync("rm", f"{store}/f", *given).code == 0
+    listed = craftsync("trash", "list", *given, "--json")
+    assert sorted(row["path"] for row in listed.json) == ["d/1", "d/2", "f"]
+    assert len(craftsync("trash", "list", "d", *given).lines) == 2
+    shown = craftsync("trash", "restore", "-n", "d", f"{store}/f", *given)
+    assert [line.split(" of ")[0] for line in shown.lines] == [
+        *("would restore d/1", "would restore d/2", "would restore f"),
+    ]
+    craftsync.write("other", "different")
+    assert craftsync("put", "other", f"{store}/f", *given).code == 0
+    run = craftsync("trash", "restore", "--all", *given)
+    assert (run.code, "not restored: f: a different object is there" in run.text) == (6, True)
+    assert craftsync("cat", f"{store}/d/2").out == b"d/2"
+    assert "in place already: d/1" in craftsync("trash", "restore", "d", *given).text
+    assert craftsync("trash", "restore", "f", "--overwrite", *given).code == 0
+    assert craftsync("cat", f"{store}/f").out == b"f"
+    assert craftsync("trash", "restore", "gone", *given).code == 2
+
+
+def keep_versions(craftsync: Craftsync, moto: S3Server, store: str) -> None:
+    """Have a bucket keep versions, which a run over it finds out."""
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=moto.endpoint,
+        aws_access_key_id=moto.access_key,
+        aws_secret_access_key=moto.secret_key,
+        region_name="us-east-1",
+    )
+    client.put_bucket_versioning(
+        Bucket=store.removeprefix("s3://"), VersioningConfiguration={"Status": "Enabled"}
+    )
+    client.close()
+    (craftsync.folder / "empty").mkdir()
+    assert craftsync("push", "empty", store).code == 0

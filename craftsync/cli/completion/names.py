@@ -59,8 +59,10 @@ class _Typing:
         self._command = ctx.command_path.split()[1:]
         known = {**(ctx.obj or {}), **{key: value for key, value in ctx.params.items() if value}}
         self.asked: PairOptions = common.place_of(known)
-        place = [known.get("root"), known.get("store")] if known.get("root") else []
-        self._folder: list[str] = [known["folder"]] if known.get("folder") else place
+        names = ("folder",) if known.get("folder") else ("root", "store")
+        self._folder = [
+            str(known[name]) for name in names if known.get(names[0]) and known.get(name)
+        ]
 
     @property
     def config(self) -> Config:
@@ -124,7 +126,7 @@ class _Typing:
         """Yield paths that the state of the linked folder knows, one level at a time, from here on."""
         names = dict[str, None]()
         with suppress(CraftsyncError):
-            pair = opening.resolve([word for word in self._folder if word], self.asked)
+            pair = opening.resolve(self._folder, self.asked)
             here = Path.cwd().resolve()
             inside = here.is_relative_to(pair.root)
             with opening.read_state(pair, pairs.state_dir_of(self.asked)) as state:

@@ -13,6 +13,7 @@ from craftsync import opening
 from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import Outcomes, holdings_shown, outcomes, say, say_json, say_which
+from craftsync.cli.review import of_store
 from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
 from craftsync.config import pairs
@@ -20,7 +21,7 @@ from craftsync.errors import LockedError, UsageError
 from craftsync.wording import counted, size_shown
 
 if TYPE_CHECKING:
-    from craftsync.engine.review.trash import Restored
+    from craftsync.engine.review.trash import Restored, TrashEntry, Wanted
     from craftsync.engine.session import Session
 
 
@@ -55,29 +56,43 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
     """List what can be restored, the newest first: everything, or files, folders and globs.
 
     WHEN is a date or time, today, yesterday, an age such as 2h, or a stamp of this list.
+    With --store alone it is the trash of a store, whether or not a folder is linked to it.
 
     \b
     Examples:
       craftsync trash list --folder datasets
       craftsync trash list models --since yesterday
+      craftsync trash list --store s3://bucket
     """
     from craftsync.engine.review.trash import Wanted
 
+    if of_store.is_meant(flags):
+        with of_store.opened(paths, flags) as (kept, inside):
+            found = list(kept.entries(Wanted(inside, since, at)))
+            for each in found:
+                _say_entry(each, flags)
+            if not found and not flags["json"]:
+                say("No such version is kept." if paths or since or at else "The trash is empty.")
+        return
     with _opened(paths, flags, read_only=True) as (session, inside):
         holds = holdings_shown(session.holdings())
         wanted = Wanted(inside, since, at)
         entry = None
         for entry in wanted.among(session.trash(wanted)):
-            if flags["json"]:
-                say_json({**entry._asdict(), "time": _time_of(entry.stamp)})
-            else:
-                say(f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})")
+            _say_entry(entry, flags)
         if entry is None and not flags["json"]:
             say("No such version is kept." if paths or since or at else "The trash is empty.")
         if holds and not flags["json"]:
             say(f"in all: {holds}")
         if not flags["json"] and (versions := session.in_versions()):
             say(shown(versions))
+
+
+def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
+    if flags["json"]:
+        say_json({**entry._asdict(), "time": _time_of(entry.stamp)})
+    else:
+        say(f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})")
 
 
 def _time_of(stamp: str) -> str | None:
@@ -112,6 +127,7 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
     given; then it goes to the trash. --run takes back what one run replaced
     and deleted, in the folder and in the store; its number is in `craftsync
     history`. A path that has changed since on either side stays, and is listed.
+    With --store alone, what the trash of a store holds goes back into the store.
 
     \b
     Examples:
@@ -121,6 +137,7 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
       craftsync trash restore models --since yesterday
       craftsync trash restore --run 12 --overwrite -n
       craftsync trash restore --folder datasets --at 20261122T101112Z train.csv
+      craftsync trash restore --store s3://bucket models
     """
     from craftsync.engine.review.trash import Wanted
 
@@ -128,13 +145,10 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
     _refuse_unclear(paths, run, flags)
     how = {"overwrite": overwrite, "dry_run": flags["dry_run"]}
     with outcomes("restore", flags) as output:
-        with _opened_to_restore(paths, flags) as (session, inside):
+        opened = of_store.opened if of_store.is_meant(flags) else _opened_to_restore
+        with opened(paths, flags) as (kept, inside):
             wanted = Wanted(inside, since, at)
-            if run is None:
-                restored = session.restore(wanted, **how)
-            else:
-                restored = session.restore_run(run, wanted, **how)
-            for one in restored:
+            for one in _restored(kept, run, wanted, how):
                 _say_restored(output, one)
         if not output.paths:
             output.say(_none_of(run, since))
@@ -143,10 +157,20 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
     return output.exit_code
 
 
+def _restored(
+    kept: Session | of_store.StoreTrash, run: int | None, wanted: Wanted, how: dict[str, bool]
+) -> Iterator[Restored]:
+    if run is None or isinstance(kept, of_store.StoreTrash):
+        return kept.restore(wanted, **how)
+    return kept.restore_run(run, wanted, **how)
+
+
 def _refuse_unclear(paths: tuple[str, ...], run: int | None, flags: dict[str, Any]) -> None:
     since, everything = flags["since"], flags["everything"]
     if run is not None and (since or flags["at"] or everything):
         raise click.UsageError("--run goes without --since, --at and --all.")
+    if run is not None and of_store.is_meant(flags):
+        raise click.UsageError("--run is about a linked folder: give --root too, or --folder.")
     if everything and paths:
         raise click.UsageError("Give each PATH, or --all.")
     if not (paths or since or run or everything):

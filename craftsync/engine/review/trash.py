@@ -64,6 +64,12 @@ def entries(
     return heapq.merge(local, remote, key=_age, reverse=True)
 
 
+def entries_of_store(store: Store, prefixes: Iterable[str] = ()) -> list[TrashEntry]:
+    """Return all that a store keeps, newest first: its trash, and the bucket's own versions below the prefixes."""
+    versions = (entry for prefix in prefixes for entry in bucket_versions(store, prefix))
+    return sorted(chain(_in_store(store), versions), key=_age, reverse=True)
+
+
 def bucket_versions(store: Store, prefix: str) -> Iterator[TrashEntry]:
     """Yield the versions in a bucket with versioning, of paths that start with `prefix`.
 
