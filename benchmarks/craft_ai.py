@@ -82,8 +82,8 @@ def _sdk_move(name: str, threads: int) -> Tool:
     return replace(_sdk(name, threads), upload=move)
 
 
-def upload(name: str, shape: Shape) -> Scenario:
-    """Bring files into an environment that holds none of them."""
+def upload(name: str, shape: Shape, delay: float = 0.0) -> Scenario:
+    """Bring files into an environment that holds none of them; each request takes `delay` seconds longer."""
 
     @contextmanager
     def opened(work: Path) -> Iterator[Round]:
@@ -95,7 +95,7 @@ def upload(name: str, shape: Shape) -> Scenario:
             home = bench.home()
             with (
                 served_folder(shape.bytes) as served,
-                servers.craftsync_serve(served, work / "server.log") as address,
+                _environment(served, delay, work / "server") as address,
             ):
                 with own_folder(source, home / "shelf"):
                     sample = bench.time(tool.upload(source, ""), address, home)
@@ -106,8 +106,8 @@ def upload(name: str, shape: Shape) -> Scenario:
     return Scenario(name, shape.folders * shape.files, "files", opened, tools=tools)
 
 
-def download(name: str, shape: Shape) -> Scenario:
-    """Bring the objects of an environment into an empty folder."""
+def download(name: str, shape: Shape, delay: float = 0.0) -> Scenario:
+    """Bring the objects of an environment into an empty folder; each request takes `delay` seconds longer."""
 
     @contextmanager
     def opened(work: Path) -> Iterator[Round]:
@@ -116,7 +116,7 @@ def download(name: str, shape: Shape) -> Scenario:
             workloads.random_files(
                 served, folders=shape.folders, files=shape.files, size=shape.size
             )
-            with servers.craftsync_serve(served, work / "server.log") as address:
+            with _environment(served, delay, work / "server") as address:
 
                 def once(tool: Tool) -> Sample:
                     target = work / bench.fresh("target")
@@ -188,6 +188,8 @@ def all_scenarios(*, quick: bool) -> list[Scenario]:
         download("craft-ai-small-down", small),
         upload("craft-ai-large-up", large),
         download("craft-ai-large-down", large),
+        upload("craft-ai-small-up-far", few, delay=0.03),
+        download("craft-ai-small-down-far", few, delay=0.03),
         between_environments("migrate-craft-ai-small", small),
         between_environments("migrate-craft-ai-large", moved),
         between_environments("migrate-craft-ai-far", few, delay=0.03),

@@ -19,7 +19,7 @@ from benchmarks import servers, workloads
 from benchmarks.measure import Sample, run
 from benchmarks.tools import Command, Tool, all_tools, craftsync_alone, tools_at_distance
 
-_FAR_SECONDS = 0.03
+_FAR_SECONDS, _FARTHER_SECONDS = 0.03, 0.08
 """How much longer each request takes to a server behind a network."""
 PAGE = 1000
 """The most objects on one page of an S3 listing."""
@@ -116,7 +116,7 @@ def upload(name: str, shape: Shape, timeout: float, delay: float = 0.0) -> Scena
         with (
             served_folder() as served,
             servers.rclone_serve(served, work / "server.log") as endpoint,
-            _far(endpoint, delay, work) as far,
+            at_distance(endpoint, delay, work) as far,
         ):
 
             def once(tool: Tool) -> Sample:
@@ -141,7 +141,7 @@ def download(name: str, shape: Shape, timeout: float, delay: float = 0.0) -> Sce
         with (
             served_folder() as served,
             servers.rclone_serve(served, work / "server.log") as endpoint,
-            _far(endpoint, delay, work) as far,
+            at_distance(endpoint, delay, work) as far,
         ):
             shutil.move(source, served / "bucket")
 
@@ -165,7 +165,7 @@ def renames(name: str, shape: Shape, timeout: float, delay: float) -> Scenario:
         with (
             served_folder() as served,
             servers.rclone_serve(served, work / "server.log") as endpoint,
-            _far(endpoint, delay, work) as far,
+            at_distance(endpoint, delay, work) as far,
         ):
 
             def once(tool: Tool) -> Sample:
@@ -187,7 +187,7 @@ def renames(name: str, shape: Shape, timeout: float, delay: float) -> Scenario:
 
 
 @contextmanager
-def _far(endpoint: str, delay: float, work: Path) -> Iterator[str]:
+def at_distance(endpoint: str, delay: float, work: Path) -> Iterator[str]:
     """Yield the address of a server so many seconds away."""
     if not delay:
         yield endpoint
@@ -285,6 +285,8 @@ def all_scenarios(*, quick: bool) -> list[Scenario]:
         one_file("one-file"),
         upload("upload-small-far", far_small, 300, _FAR_SECONDS),
         download("download-small-far", far_small, 300, _FAR_SECONDS),
+        upload("upload-small-farther", far_small, 300, _FARTHER_SECONDS),
+        download("download-small-farther", far_small, 300, _FARTHER_SECONDS),
         upload("upload-large-far", far_large, 300, _FAR_SECONDS),
         download("download-large-far", far_large, 300, _FAR_SECONDS),
         renames("renames-far", far_small, 300, _FAR_SECONDS),
