@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from craftsync.core.model import ABSENT, OWN_FOLDER
+from craftsync.engine.content import RootSource
 from craftsync.errors import PathBusy, PreconditionFailed, StoreUnavailable
+from craftsync.local.folder import Folder
+from craftsync.net.pace import UNPACED, Hashing
 from craftsync.stores.retrying import RetryingStore
 from craftsync.stores.s3 import Limits, ProbedFacts, S3Store
 from craftsync.stores.s3.multipart import MIB, MOST_PARTS, part_size
@@ -250,3 +254,15 @@ def test_part_size_is_minimal_within_the_part_count_limit() -> None:
     sizes = [17 * MIB, 70_000 * MIB, 72_000 * MIB + 1, 5 * 1024**4]
     assert [part_size(size) // MIB for size in sizes] == [8, 8, 9, 583]
     assert all(-(-size // part_size(size)) <= MOST_PARTS for size in sizes)
+
+
+def test_parts_that_share_memory_arrive_as_they_were_read(
+    moto_server: S3Server, open_s3: OpenS3, tmp_path: Path
+) -> None:
+    content = random.Random(8).randbytes(20 * MIB + 1)
+    (tmp_path / "large").write_bytes(content)
+    store = open_s3(moto_server, limits=Limits(single_put=MIB, smallest_part=MIB))
+    with Folder.open(tmp_path) as folder, folder.open_file("large") as file:
+        source = RootSource(file, UNPACED, Hashing())
+        store.write("large", source, expect=ABSENT, operation="op")
+    assert content_of(store, "large") == content

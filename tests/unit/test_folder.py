@@ -191,6 +191,17 @@ def test_path_that_leaves_the_folder_is_rejected(folder: Folder, root: Path, pat
 # Reading
 
 
+def test_reading_into_memory_raises_if_the_file_became_shorter(folder: Folder, root: Path) -> None:
+    (root / "a").write_bytes(b"content")
+    with folder.open_file("a") as opened:
+        buffer = bytearray(4)
+        opened.read_into(3, memoryview(buffer))
+        assert buffer == b"tent"
+        (root / "a").write_bytes(b"con")
+        with pytest.raises(PathBusy, match="became shorter"):
+            opened.read_into(2, memoryview(buffer))
+
+
 def test_open_file_reads_hashes_and_verifies(folder: Folder, root: Path) -> None:
     content = os.urandom(2_500_000)
     (root / "a").write_bytes(content)

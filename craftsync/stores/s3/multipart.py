@@ -249,8 +249,8 @@ class Uploads:
 class _Buffers:
     """Memory for parts, used again as long as any upload is under way. Thread-safe.
 
-    The kernel maps and clears memory anew for each part otherwise, which costs a
-    twentieth of the processor time of an upload.
+    The kernel maps and clears memory anew for each part otherwise: for a file of
+    256 MiB 73,000 page faults instead of 23,000, and 0.34 s in the kernel instead of 0.24.
     """
 
     def __init__(self) -> None:
