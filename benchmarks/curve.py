@@ -3,7 +3,7 @@
     python -m benchmarks.curve
 
 Each point is one push of new files of 4 KiB into a bucket that craftsync knows
-already. Writes docs/concurrency.svg.
+already. Writes docs/concurrency.svg, and the figures into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import servers, workloads
+from benchmarks import report, servers, workloads
 from benchmarks.scenarios import Bench, at_distance, served_folder
 from benchmarks.tools import BIN
 
@@ -34,6 +35,26 @@ Points = Mapping[tuple[int, int | str], float]
 def main() -> None:
     points = dict(_measured())
     _PICTURE.write_text(picture(points))
+    report.put("concurrency", table(points), _PICTURE.with_name("benchmarks.md"))
+
+
+def table(points: Points) -> str:
+    """Return the plot's place and its figures, in markdown."""
+    every = (*FIXED, AUTO)
+    return "\n".join(
+        [
+            f"![Files of 4 KiB uploaded a second, by transfers at once]({_PICTURE.name})",
+            "",
+            f"| files a second, transfers at once: | {' | '.join(map(str, every))} |",
+            f"|---|{'---|' * len(every)}",
+            *(
+                f"| {delay} ms | {' | '.join(f'{points[delay, each]:,.0f}' for each in every)} |"
+                for delay in DELAYS
+            ),
+            "",
+            f"{date.today().isoformat()}, one run each, {report.machine()}.",
+        ]
+    )
 
 
 def _measured() -> Iterator[tuple[tuple[int, int | str], float]]:

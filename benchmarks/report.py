@@ -33,7 +33,7 @@ def record(
         "unit": scenario.unit,
         "alone": scenario.alone,
         "date": date.today().isoformat(),
-        "machine": _machine(),
+        "machine": machine(),
         "load": load,
         "tools": [
             {
@@ -99,16 +99,22 @@ def save(result: Mapping[str, Any], file: Path) -> None:
 
 
 def publish(result: Mapping[str, Any], page: Path) -> None:
-    """Put the table into the page, between the two marks of its scenario; all else stays."""
-    begin, end = f"<!-- {result['scenario']}: begin -->", f"<!-- {result['scenario']}: end -->"
-    text = page.read_text()
+    """Put the table of a scenario into the page; all else stays."""
+    put(result["scenario"], table(result), page)
+
+
+def put(name: str, text: str, page: Path) -> None:
+    """Put text into the page, between the two marks of a name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before = page.read_text()
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(text):
-        raise SystemExit(f"{page} has no place for the table of {result['scenario']}")
-    page.write_text(pattern.sub(lambda _: f"{begin}\n{table(result)}\n{end}", text))
+    if not pattern.search(before):
+        raise SystemExit(f"{page} has no place for {name}")
+    page.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", before))
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return on what the figures were made."""
     return (
         f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, "
         f"Python {platform.python_version()}"
