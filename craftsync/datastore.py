@@ -181,7 +181,7 @@ class DataStore:
             if on_bytes is not None:
                 source.pace = Counted(on_bytes)
             store, keep = self.opened_to_change(create=True), moment()
-            store.write(path, source, expect=None, operation=token_hex(16), keep=keep)
+            store.write(path, source, expect=None, operation=token_hex(16), trash_stamp=keep)
             self.note_kept(store, keep, path)
             return source.size
 
@@ -225,7 +225,7 @@ class DataStore:
         if is_own(path):
             raise PathRefused(f"{path} cannot be removed: it is craftsync's own.")
         store, keep = self.opened_to_change(), moment()
-        store.delete(path, expect=None, keep=keep)
+        store.delete(path, expect=None, trash_stamp=keep)
         self.note_kept(store, keep, path)
         store.barrier()
         return {"path": path}

@@ -419,7 +419,7 @@ class DataStoreFile(AbstractBufferedFile):
 
 
 def _are_plain(source: Any, target: Any) -> bool:
-    """Tell whether a call names one path here and one there."""
+    """Return whether a call names one path here and one there."""
     return isinstance(source, str) and isinstance(target, str) and not has_magic(source)
 
 

@@ -55,7 +55,7 @@ class Pattern:
         """How many names a path has that matches; `None` for any number."""
 
     def matches(self, path: str) -> bool:
-        """Tell whether a whole path matches."""
+        """Return whether a whole path matches."""
         return len(self._parts) in self._after(path.split("/"))
 
     def matched(self, path: str) -> str | None:
@@ -144,13 +144,13 @@ class Lookup:
         self._exit.close()
 
     def names_store(self, word: str) -> bool:
-        """Tell whether a word is an OBJECT or a STORE, and not a bare name."""
+        """Return whether a word is an OBJECT or a STORE, and not a bare name."""
         name, colon, _ = word.partition(":")
         known = name in self._config.environments
         return "://" in word or places.is_path(word) or (known and (bool(colon) or name == word))
 
     def is_file(self, word: str) -> bool:
-        """Tell whether a word is a bare path of this machine that lies in no store that is known."""
+        """Return whether a word is a bare path of this machine that lies in no store that is known."""
         if not places.is_path(word):
             return False
         return self._root_of(address_of(word, self._config, self._access), change=True) is None
@@ -321,7 +321,7 @@ def _named_exactly(place: Place) -> RemoteObject | None:
 
 
 def is_empty_store(place: Place) -> bool:
-    """Tell whether a place in which nothing is may be empty: a store, and not a mistyped name."""
+    """Return whether a place in which nothing is may be empty: a store, and not a mistyped name."""
     if not place.path or is_pattern(place.path):
         return not place.path
     own = place.store.opened().list(f"{place.path}/{OWN_FOLDER}/")

@@ -1,9 +1,8 @@
 """What people do with objects, on any store and between any two: list, find, copy, move, remove.
 
-The command line, the web page and the fsspec filesystem do it with these. A
-store is a `DataStore`, a path that of an object in it. What is replaced or
-removed goes to the trash of its store, or stays there as a version. A server
-copies by itself where it can; else the bytes pass through this machine.
+Used by the command line, the web page and the fsspec filesystem. A store is a `DataStore`, a path
+that of an object in it. What is replaced or removed goes to the trash of its store, or stays there
+as a version. A server copies by itself where it can; else the bytes pass through this machine.
 """
 
 from __future__ import annotations
@@ -438,7 +437,7 @@ class _Copying:
             raise PathRefused(f"{found.path} cannot be removed: it is craftsync's own.")
         keep = None if path and self.source is self.target else self.keep
         try:
-            self.source.delete(found.path, expect=found, keep=keep)
+            self.source.delete(found.path, expect=found, trash_stamp=keep)
         except PreconditionFailed as error:
             raise PathBusy(
                 f"{found.path} has changed since it was listed, and stays.", remedy="Try again."
@@ -452,19 +451,20 @@ class _Copying:
             store.note([KeptVersion("store", self.keep, gone.path, gone.size)])
 
     def _copy(self, found: RemoteObject, path: str, expect: Expect) -> None:
+        operation = token_hex(16)
         if self.source is self.target:
-            self.target.copy(found, path, expect=expect, operation=token_hex(16), keep=self.keep)
+            self.target.copy(found, path, expect=expect, operation=operation, trash_stamp=self.keep)
             self._on_bytes(found.size)
         elif _are_near(self.source, self.target):
             origin = self.source.features.origin
             assert origin is not None
-            self.target.copy_from(origin, found, expect=expect, keep=self.keep, target=path)
+            self.target.copy_from(origin, found, expect=expect, trash_stamp=self.keep, target=path)
             self._on_bytes(found.size)
         elif found.size <= WHOLE:
             with self._memory.taken(found.size):
                 content, reader = read_whole(self.source, found, self._unlimited, self._pace)
                 write = self._properties.writer(found, reader)
-                write(path, content, expect=expect, operation=token_hex(16), keep=self.keep)
+                write(path, content, expect=expect, operation=operation, trash_stamp=self.keep)
         else:
             with self._memory.taken(LARGE_SHARE):
                 self._send_in_parts(found, path, expect)
@@ -475,7 +475,7 @@ class _Copying:
             raise PathBusy(f"{found.path} has changed since it was listed.", remedy="Try again.")
         stream = Stream(self.source, known, self._unlimited, self._pace, hash_parts=False)
         write = self._properties.writer(found)
-        write(path, stream, expect=expect, operation=token_hex(16), keep=self.keep)
+        write(path, stream, expect=expect, operation=token_hex(16), trash_stamp=self.keep)
         stream.verify()
 
 
@@ -489,7 +489,7 @@ def whereabouts(store: DataStore, path: str) -> tuple[str, str]:
 
 
 def _are_near(source: Store, target: Store) -> bool:
-    """Tell whether the target's server can copy what the source holds."""
+    """Return whether the target's server can copy what the source holds."""
     one, other = source.features.origin, target.features.origin
     return one is not None and other is not None and one.is_near(other)
 

@@ -67,7 +67,7 @@ def _is_terminal(stream: object) -> bool:
 
 
 def is_notebook() -> bool:
-    """Tell whether the kernel of a notebook runs this: Jupyter, VS Code, Colab and the like."""
+    """Return whether the kernel of a notebook runs this: Jupyter, VS Code, Colab and the like."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None

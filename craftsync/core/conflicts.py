@@ -63,7 +63,7 @@ def conflict_original(path: str) -> str | None:
 
 
 def may_be_shortened(copy: str) -> bool:
-    """Tell whether the name of a conflict copy is so long that its stem may be a part of the file's only."""
+    """Return whether the name of a conflict copy is so long that its stem may be a part of the file's only."""
     whole, last = len(copy.encode()), len(posixpath.basename(copy).encode())
     return last > MAX_NAME_BYTES - _WIDEST or whole > MAX_PATH_BYTES - _WIDEST
 

@@ -1,8 +1,7 @@
-"""The decision for one path: what was agreed, what is here, what is there, what now?
+"""Decides what to do about one path: compares each side with the last synced state, then applies one table.
 
-Everything that can happen to a file is told from five looks at each side, and
-each mode is one `match` over the two looks. Push is the rule for one-way copies;
-pull is its mirror image, never a table of its own.
+Each side is in one of five states (`SideState`), and each mode is one `match`
+over the pair of states. Pull is push with the sides swapped.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from craftsync.core.model import (
 )
 
 
-class Look(Enum):
-    """One side of one path, told from the baseline."""
+class SideState(Enum):
+    """One side of one path, compared with the baseline."""
 
     NONE = auto()
     """Not there, and not in the baseline."""
@@ -38,9 +37,9 @@ class Look(Enum):
 
 
 def local_is_same(local: LocalFile, row: BaselineRow) -> bool:
-    """Tell whether the file's fingerprint is the recorded one, and can be believed.
+    """Return whether the file's fingerprint is the recorded one, and can be trusted.
 
-    An object of a store is the recorded one by its version, where there is one.
+    An object of a store is compared by version, if there is one.
     """
     if isinstance(local.inode, str):
         return _left_object_is_same(local, row)
@@ -56,7 +55,7 @@ def _left_object_is_same(found: LocalFile, row: BaselineRow) -> bool:
 
 
 def remote_is_same(remote: RemoteObject, row: BaselineRow) -> bool:
-    """Tell whether the object is the recorded one: by version where there is one, else by size and time."""
+    """Return whether the object is the recorded one: by version if there is one, else by size and time."""
     if remote.size != row.size:
         return False
     if remote.version is not None and row.version is not None:
@@ -64,24 +63,26 @@ def remote_is_same(remote: RemoteObject, row: BaselineRow) -> bool:
     return remote.modified_ns is not None and remote.modified_ns == row.modified_ns
 
 
-def look_local(local: LocalFile | None, row: BaselineRow | None, compare: Compare) -> Look:
+def local_state(local: LocalFile | None, row: BaselineRow | None, compare: Compare) -> SideState:
     if row is None:
-        return Look.NONE if local is None else Look.NEW
+        return SideState.NONE if local is None else SideState.NEW
     if local is None:
-        return Look.GONE
+        return SideState.GONE
     if compare is Compare.SIZE_ONLY:
-        return Look.SAME if local.size == row.size else Look.CHANGED
-    return Look.SAME if local_is_same(local, row) else Look.CHANGED
+        return SideState.SAME if local.size == row.size else SideState.CHANGED
+    return SideState.SAME if local_is_same(local, row) else SideState.CHANGED
 
 
-def look_remote(remote: RemoteObject | None, row: BaselineRow | None, compare: Compare) -> Look:
+def remote_state(
+    remote: RemoteObject | None, row: BaselineRow | None, compare: Compare
+) -> SideState:
     if row is None:
-        return Look.NONE if remote is None else Look.NEW
+        return SideState.NONE if remote is None else SideState.NEW
     if remote is None:
-        return Look.GONE
+        return SideState.GONE
     if compare is Compare.SIZE_ONLY:
-        return Look.SAME if remote.size == row.size else Look.CHANGED
-    return Look.SAME if remote_is_same(remote, row) else Look.CHANGED
+        return SideState.SAME if remote.size == row.size else SideState.CHANGED
+    return SideState.SAME if remote_is_same(remote, row) else SideState.CHANGED
 
 
 def decide(
@@ -90,70 +91,74 @@ def decide(
     remote: RemoteObject | None,
     policy: Policy,
 ) -> Decision | None:
-    """Return what to do about one path, or `None` when it is in sync or out of the mode's reach."""
-    here = look_local(local, baseline, policy.compare)
-    there = look_remote(remote, baseline, policy.compare)
+    """Return what to do about one path, or `None` if it is in sync or the mode leaves it alone."""
     if local is not None and remote is not None:
         if policy.compare is Compare.CHECKSUM:
             return Decision(Kind.RECONCILE, "contents are compared because of --checksum")
         if policy.compare is Compare.SIZE_ONLY and local.size == remote.size:
             return None if baseline else Decision(Kind.ADOPT, "both sides have the same size")
-    return decide_looks(here, there, policy)
+    return decide_states(
+        local_state(local, baseline, policy.compare),
+        remote_state(remote, baseline, policy.compare),
+        policy,
+    )
 
 
-def decide_looks(here: Look, there: Look, policy: Policy) -> Decision | None:
-    """Return what follows from two looks alone; the exhaustive table of the rules."""
+def decide_states(local: SideState, remote: SideState, policy: Policy) -> Decision | None:
+    """Return what follows from the two states alone; the complete table of the rules."""
     if policy.mode is Mode.TWO_WAY:
-        return _two_way(here, there)
+        return _two_way(local, remote)
     if policy.mode is Mode.PUSH:
-        return _one_way(here, there, policy.delete, "file", "store")
-    decision = _one_way(there, here, policy.delete, "object", "folder")
+        return _one_way(local, remote, policy.delete, "file", "store")
+    decision = _one_way(remote, local, policy.delete, "object", "folder")
     return decision and Decision(_MIRRORED[decision.kind], decision.rule)
 
 
-def _two_way(here: Look, there: Look) -> Decision | None:  # noqa: C901 (one arm a rule)
-    match here, there:
-        case (Look.SAME, Look.SAME) | (Look.NONE, Look.NONE):
+def _two_way(local: SideState, remote: SideState) -> Decision | None:  # noqa: C901 (one arm a rule)
+    match local, remote:
+        case (SideState.SAME, SideState.SAME) | (SideState.NONE, SideState.NONE):
             return None
-        case Look.NEW, Look.NONE:
+        case SideState.NEW, SideState.NONE:
             return Decision(Kind.UPLOAD, "the file is new in the folder")
-        case Look.NONE, Look.NEW:
+        case SideState.NONE, SideState.NEW:
             return Decision(Kind.DOWNLOAD, "the object is new in the store")
-        case Look.CHANGED, Look.SAME:
+        case SideState.CHANGED, SideState.SAME:
             return Decision(Kind.UPLOAD, "the file changed in the folder")
-        case Look.SAME, Look.CHANGED:
+        case SideState.SAME, SideState.CHANGED:
             return Decision(Kind.DOWNLOAD, "the object changed in the store")
-        case Look.GONE, Look.SAME:
+        case SideState.GONE, SideState.SAME:
             return Decision(Kind.DELETE_REMOTE, "the file was deleted in the folder")
-        case Look.SAME, Look.GONE:
+        case SideState.SAME, SideState.GONE:
             return Decision(Kind.DELETE_LOCAL, "the object was deleted in the store")
-        case Look.CHANGED, Look.GONE:
+        case SideState.CHANGED, SideState.GONE:
             return Decision(Kind.UPLOAD, "an edit in the folder beats a deletion in the store")
-        case Look.GONE, Look.CHANGED:
+        case SideState.GONE, SideState.CHANGED:
             return Decision(Kind.DOWNLOAD, "an edit in the store beats a deletion in the folder")
-        case Look.GONE, Look.GONE:
+        case SideState.GONE, SideState.GONE:
             return Decision(Kind.FORGET, "gone from both sides")
         case _:
             return Decision(Kind.RECONCILE, "both sides changed")
 
 
-def _one_way(here: Look, there: Look, delete: bool, thing: str, target: str) -> Decision | None:
-    """Decide for the direction here → there, in the words and kinds of a push."""
-    match here, there:
-        case (Look.SAME, Look.SAME) | (Look.NONE, Look.NONE):
+def _one_way(
+    source: SideState, target: SideState, delete: bool, thing: str, where: str
+) -> Decision | None:
+    """Decide for a copy from source to target, with the kinds of a push; `thing` and `where` are for the rule."""
+    match source, target:
+        case (SideState.SAME, SideState.SAME) | (SideState.NONE, SideState.NONE):
             return None
-        case Look.GONE, Look.GONE:
+        case SideState.GONE, SideState.GONE:
             return Decision(Kind.FORGET, "gone from both sides")
-        case ((Look.NONE | Look.GONE), _) if delete:
-            return Decision(Kind.DELETE_REMOTE, f"--delete: the {target} mirrors the other side")
-        case ((Look.NONE | Look.GONE), _):
+        case ((SideState.NONE | SideState.GONE), _) if delete:
+            return Decision(Kind.DELETE_REMOTE, f"--delete: the {where} mirrors the other side")
+        case ((SideState.NONE | SideState.GONE), _):
             return None
-        case _, (Look.NONE | Look.GONE):
-            return Decision(Kind.UPLOAD, f"the {thing} is missing from the {target}")
-        case _, Look.SAME:
+        case _, (SideState.NONE | SideState.GONE):
+            return Decision(Kind.UPLOAD, f"the {thing} is missing from the {where}")
+        case _, SideState.SAME:
             return Decision(Kind.UPLOAD, f"the {thing} changed")
         case _:
-            return Decision(Kind.UPLOAD, f"the {target} holds something else")
+            return Decision(Kind.UPLOAD, f"the {where} holds something else")
 
 
 _MIRRORED = {

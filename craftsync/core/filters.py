@@ -1,10 +1,10 @@
-"""Which paths take part by what they are: by size, by age, by a list, by whether the side that is written has them.
+"""Filters: which paths take part, by size, by age, by a list, or by whether the destination has them.
 
-Which take part by name, patterns and ignore files say. A filter sees both sides
-of a path at once, and a path that it leaves out takes no part at all: it is not
-copied, not deleted, and what was last synced of it stays as it is. No filter can
-tell what is gone from what it leaves out, so it goes only with a run in one
-direction that deletes nothing (`refusal`).
+Patterns and ignore files decide by name instead. A filter sees both sides of a
+path at once, and a path that it leaves out takes no part at all: it is not
+copied, not deleted, and its last synced state stays. To a filter, a path that
+it leaves out and a deleted one look the same, so it is allowed only in a run in
+one direction that deletes nothing (`refusal`).
 """
 
 from __future__ import annotations
@@ -22,35 +22,38 @@ _Found = TypeVar("_Found", LocalFile, BaselineRow)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The paths of a list. Each names a file, or with a slash at its end all in the folder of that name."""
+    """The entries of a list. Each is the path of a file, or with a final slash of a folder and all in it."""
 
     names: frozenset[str]
 
     def entry_of(self, path: str) -> str | None:
-        """Return the entry that names a path, the outermost folder where several do."""
+        """Return the entry that stands for a path: itself, else the outermost folder listed."""
         if path in self.names:
             return path
         named = (f"{folder}/" for folder in folders_above(path))
         return next((name for name in named if name in self.names), None)
 
-    def thinned(self, entries: Iterable[_Found]) -> Iterator[_Found]:
-        """Yield what is named, and of a folder that is named like a file one entry in it, to tell so."""
-        told: set[str | None] = set()
+    def relevant(self, entries: Iterable[_Found]) -> Iterator[_Found]:
+        """Yield the listed entries, and one entry below each listed name that is a folder.
+
+        From that one the run reports that the name needs a final slash (`Sieve.folders`).
+        """
+        seen: set[str | None] = set()
         for entry in entries:
             if self.entry_of(entry.path) is None:
                 folder = self.folder_of(entry.path)
-                if folder in told:
+                if folder in seen:
                     continue
-                told.add(folder)
+                seen.add(folder)
             yield entry
 
     def folder_of(self, path: str) -> str | None:
-        """Return an entry without a slash that is no file, for this path lies in it."""
+        """Return an entry without a final slash that must be a folder, because this path lies in it."""
         return next((folder for folder in folders_above(path) if folder in self.names), None)
 
 
 class Now(NamedTuple):
-    """What time it is by the clock of each side, in nanoseconds since the epoch. The two are never compared."""
+    """The current time by the clock of each side, in nanoseconds since the epoch. The two are never compared."""
 
     local: int
     remote: int
@@ -66,9 +69,9 @@ class Filter:
     max_age: int | None = None
     listed: Listed | None = None
     existing: bool = False
-    """Only what the side that is written has already."""
+    """Only paths that the destination already has."""
     ignore_existing: bool = False
-    """Only what it has not."""
+    """Only paths that the destination lacks."""
 
     def flags(self) -> list[str]:
         """Return the flags that leave paths out."""
@@ -101,23 +104,23 @@ class Filter:
             return None
         if policy.mode is Mode.TWO_WAY:
             return (
-                f"{flags}: only in one direction: in both, what a filter leaves out on one side"
-                " could not be told from what was deleted there.",
-                "Use push or pull (of plan, --mode), or leave paths out by name (--include, --exclude).",
+                f"{flags} cannot be used with sync: a file that the filter hides on one side would"
+                " look deleted there.",
+                "Use push or pull (with plan: --mode), or exclude by name (--include, --exclude).",
             )
         if policy.delete:
             return (
-                f"{flags}: not with --delete: what a filter leaves out could not be told from"
-                " what is gone.",
-                "Leave --delete out (--no-delete goes before the configuration),"
-                " or leave paths out by name (--include, --exclude).",
+                f"{flags} cannot be used with --delete: a file that the filter hides would look"
+                " deleted.",
+                "Omit --delete (--no-delete overrides the configuration),"
+                " or exclude by name (--include, --exclude).",
             )
         return None
 
     def leaves_out(
         self, path: str, local: LocalFile | None, remote: RemoteObject | None, mode: Mode, now: Now
     ) -> bool:
-        """Tell whether a path takes no part in a run of this mode; two-way stands for a comparison."""
+        """Return whether a path takes no part in a run of this mode; two-way means a comparison (`check`)."""
         written = {Mode.PUSH: remote, Mode.PULL: local}.get(mode)
         return (
             (self.listed is not None and self.listed.entry_of(path) is None)
@@ -128,7 +131,7 @@ class Filter:
         )
 
     def _has_size(self, local: LocalFile | None, remote: RemoteObject | None) -> bool:
-        """Tell whether each version that there is has a size within the limits; of none it is not known."""
+        """Return whether every existing version has a size within the limits; False if there is none."""
         sizes = [side.size for side in (local, remote) if side is not None]
         return bool(sizes) and all(
             (self.min_size is None or size >= self.min_size)
@@ -139,7 +142,7 @@ class Filter:
     def _has_age(
         self, local: LocalFile | None, remote: RemoteObject | None, mode: Mode, now: Now
     ) -> bool:
-        """Tell whether the version to be copied has an age within the limits, by the clock of its own side."""
+        """Return whether the version to copy has an age within the limits, by the clock of its own side."""
         if local is not None and mode is not Mode.PULL:
             time = None if local.mtime_ns == NO_TIME else local.mtime_ns
             clock = now.local
@@ -156,11 +159,11 @@ class Filter:
 
 
 def _ignore(path: str) -> None:
-    """Take no notice."""
+    """Do nothing."""
 
 
 class Sieve:
-    """Passes on the paths that take part, and remembers which entries of a list something was met for."""
+    """Yields the paths that take part, and remembers which entries of a list were found."""
 
     def __init__(self, filter: Filter, mode: Mode, now: Now) -> None:
         self._filter = filter
@@ -168,14 +171,14 @@ class Sieve:
         self._now = now
         self._met: set[str] = set()
         self.folders: set[str] = set()
-        """Entries of the list that are folders, and have no slash to say so."""
+        """Entries of the list that are folders but lack the final slash."""
         self.count = 0
-        """Of the paths that were left out, those at which a side holds something."""
+        """Paths that were left out and exist on a side."""
 
     def of(
         self, triples: Iterable[Triple], left_out: Callable[[str], None] = _ignore
     ) -> Iterator[Triple]:
-        """Yield what takes part; `left_out` hears of the other paths that are part of the last synced state."""
+        """Yield what takes part; `left_out` is called with the other paths that have a baseline row."""
         listed, mode = self._filter.listed, self._mode
         for triple in triples:
             path, local, row, remote = triple
@@ -195,6 +198,6 @@ class Sieve:
         return (local if self._mode is Mode.PUSH else remote) is not None
 
     def unmet(self) -> list[str]:
-        """Return the entries of the list that the side to be copied holds nothing of, in order."""
+        """Return, in order, the entries of the list of which the copied side has nothing."""
         listed = self._filter.listed
         return [] if listed is None else sorted(listed.names - self._met)

@@ -2,7 +2,7 @@
 
 A slipped mount, an emptied bucket or a wrong prefix all look like a user who
 deleted many files. The guard sees the counts of a whole run, after moves were
-paired, and holds the deletes of the suspicious side; everything else goes on.
+paired, and holds the deletes of the suspicious side; everything else is done.
 """
 
 from __future__ import annotations
@@ -13,26 +13,30 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class DeleteLimit:
-    """How many deletes one run may carry out unasked: the larger of a count and a share of the baseline."""
+    """How many deletes one run may carry out without approval: the larger of a count and a share of the baseline."""
 
     files: int = 20
     share: float = 0.10
     spent: int = 0
     """Deletes of the same event just before these: a slow disaster comes in many small runs."""
     emptied: frozenset[str] = frozenset()
-    """Sides that the complete scan or list these deletes follow from has found empty."""
+    """Sides that a complete scan or listing of this run has found empty."""
 
     def after(self, emptied: Iterable[str]) -> DeleteLimit:
-        """Return the limit for the next round of a run, which looks at single paths."""
+        """Return the limit for the next round of a run, which plans only single paths."""
         return replace(self, emptied=self.emptied.union(emptied))
 
     def allows(self, deletes: int, baseline: int) -> bool:
-        return deletes + self.spent <= max(self.files, int(self.share * baseline))
+        return deletes + self.spent <= self.allowance(baseline)
+
+    def allowance(self, baseline: int) -> int:
+        """Return how many deletes one event may contain, for a baseline of so many rows."""
+        return max(self.files, int(self.share * baseline))
 
 
 @dataclass(frozen=True, slots=True)
 class SideCounts:
-    """What a run found on the side whose absence asks for deletes on the other."""
+    """What a run found on the side that lost paths, which causes deletes on the other."""
 
     listed: int
     """Paths found on the side that lost them."""
@@ -43,16 +47,16 @@ class SideCounts:
 
     @property
     def emptied(self) -> bool:
-        """Whether the side holds nothing although more than one path, or none, is known to have been there.
+        """Whether the side is empty and that is suspicious.
 
-        The only file of a folder may be deleted. Deletes that follow from no
-        last synced state at all say nothing of what the side ever held.
+        It is not where the only file of a folder was deleted. With more deletes
+        than baseline rows, nobody knows what the side ever held.
         """
         return self.listed == 0 and (self.baseline > 1 or self.deletes > self.baseline)
 
 
 def reason_to_hold(counts: SideCounts, limit: DeleteLimit, side: str) -> str | None:
-    """Return why the deletes must be held, as words for people, or `None` when they may go on.
+    """Return why the deletes must be held, as words for people, or `None` if they are allowed.
 
     `side` names the side that lost the paths: "folder", "store" or "source".
     """
@@ -62,8 +66,8 @@ def reason_to_hold(counts: SideCounts, limit: DeleteLimit, side: str) -> str | N
         return f"the {side} is {'suddenly ' if counts.baseline else ''}empty"
     if not limit.allows(counts.deletes, counts.baseline):
         return (
-            f"{counts.deletes + limit.spent} paths are gone from the {side}"
-            f" {'within a short time' if limit.spent else 'at once'}, "
-            f"more than the larger of {limit.files} files and {limit.share:.0%}"
+            f"{counts.deletes + limit.spent} paths disappeared from the {side}"
+            f" {'within a short time' if limit.spent else 'at once'};"
+            f" max_delete allows {limit.allowance(counts.baseline)}"
         )
     return None

@@ -1,4 +1,4 @@
-"""Joins what is here, what was agreed, and what is there, path by path.
+"""Joins the left side, the last synced state and the right side, path by path.
 
 The three streams come in the byte order of the UTF-8 path (which for valid
 Unicode is the order of Python's strings) without repetition, and are joined as
@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from craftsync.core.model import BaselineRow, LocalFile, RemoteObject, Skipped
 
 _END = "\U0010ffff\U0010ffff"
-"""Sorts behind every path: U+10FFFF is a noncharacter no file name carries twice in front."""
+"""Sorts after every path: no file name begins with this noncharacter twice."""
 
 
 Entry = tuple[Any, ...]
@@ -48,7 +48,7 @@ def merge(
 ) -> Iterator[Joined[_Here, _Agreed, _There]]:
     """Yield one `Joined` for every path that any of the streams holds, in order.
 
-    Raises `OutOfOrder` at the first entry that is not behind its predecessor.
+    Raises `OutOfOrder` at the first entry that does not come after its predecessor.
     """
     files, rows, objects = iter(local), iter(baseline), iter(remote)
     file, row, found = next(files, None), next(rows, None), next(objects, None)
@@ -83,10 +83,10 @@ def _path(entry: Entry | None) -> str:
 
 
 class Unknown:
-    """Paths of which one side could not say what it holds.
+    """Paths that one side could not read, or that take no part there.
 
-    Not being listed proves nothing for them: whatever the baseline or the
-    other side holds there stays as it is until a later run sees more.
+    Their absence from the listing proves nothing: what the baseline or the
+    other side holds there stays as it is until a later run can read them.
     """
 
     def __init__(self) -> None:
@@ -105,11 +105,11 @@ class Unknown:
         return bool(self._paths)
 
     def is_by_design(self, path: str) -> bool:
-        """Tell whether a symbolic link or special file stands at this very path."""
+        """Return whether a symbolic link or special file stands at this very path."""
         return path in self._by_design
 
-    def blocked_by(self, path: str) -> str | None:
-        """Return, the first time, the symbolic link or special file that stands at this path or above it."""
+    def take_blocker(self, path: str) -> str | None:
+        """Return the symbolic link or special file at this path or above it; only once, so that it is reported once."""
         end = path.find("/")
         while self._by_design:
             place = path[:end] if end >= 0 else path
@@ -132,13 +132,20 @@ class Unknown:
         return False
 
 
+class UnknownPaths(NamedTuple):
+    """The unknown paths of each side."""
+
+    left: Unknown
+    right: Unknown
+
+
 _Found = TypeVar("_Found", LocalFile, RemoteObject)
 
 
 def known(
     stream: Iterable[_Found | Skipped], unknown: Unknown, note: Callable[[Skipped], None]
 ) -> Iterator[_Found]:
-    """Yield the entries, and note what the stream could not tell."""
+    """Yield the entries; add the skipped ones to `unknown` and pass them to `note`."""
     for entry in stream:
         if isinstance(entry, Skipped):
             unknown.add(entry)

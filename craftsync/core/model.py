@@ -1,4 +1,4 @@
-"""The values everything else passes around.
+"""The records that all other modules pass around.
 
 A path is relative to the root, uses "/" between its parts, and is the same
 string on both sides. Sizes are bytes, times are nanoseconds since the epoch
@@ -58,11 +58,10 @@ class RemoteObject(NamedTuple):
     """An object in a store, as one answer of the store described it.
 
     `version` is the store's opaque token (an ETag, for instance): equal tokens
-    mean unchanged as far as the store can tell. Listings leave the last four
-    fields `None`; `stat`, `read` and `write` fill in what the store knows:
-    `digest` of the content, `mtime_ns` of the file it was uploaded from,
-    `operation`, the id of the write that made it, and `md5` of the content,
-    where this very answer vouches for it.
+    mean unchanged, as far as the store knows. Listings leave the last four fields
+    `None`; `stat`, `read` and `write` fill in what the store knows: `digest` of
+    the content, `mtime_ns` of the file it was uploaded from, `operation`, the id
+    of the write that made it, and `md5` of the content if this answer states it.
     """
 
     path: str
@@ -99,15 +98,14 @@ def mtime_of(remote: RemoteObject) -> int | None:
 
 
 class BaselineRow(NamedTuple):
-    """What root and store last agreed on for one path: same content, both looks.
+    """The last synced state of one path: content that both sides held, with its fingerprint on the left and its version on the right.
 
-    `racy` marks a row whose file had changed so recently when it was looked at
-    that a further change might have left the same fingerprint; such a file is
-    hashed again before it is believed to be unchanged. The first five fields
-    are laid out as in `LocalFile`, so that one comparison tells the two apart.
-    `uploaded` says that the store's version was made by an upload of this
-    client, as the answer to that very upload proved. `verified` says, where the
-    left side is a store, how it is known that both hold the same.
+    `racy` marks a row whose file had changed so shortly before its stat that a
+    further change might have left the same fingerprint; such a file is hashed
+    before it counts as unchanged. The first five fields are those of `LocalFile`,
+    so that one comparison suffices. `uploaded` means that an upload of this client
+    made the store's version, as the answer to that upload proved. `verified` is,
+    where the left side is a store, the proof that both hold the same.
     """
 
     path: str
@@ -128,11 +126,11 @@ READ_BACK = "read back"
 
 
 class Skipped(NamedTuple):
-    """Something a scan or listing met that takes no part, and why.
+    """Something that a scan or listing found and that takes no part, and why.
 
-    `subtree` says that everything below the path is unknown too: a folder that
-    could not be read proves nothing about the files in it. `by_design` is a
-    symbolic link or a special file: there is nothing in it to keep in sync.
+    With `subtree`, everything below the path is unknown too: a folder that could
+    not be read proves nothing about the files in it. `by_design` is a symbolic
+    link or a special file: it has no content to keep in sync.
     """
 
     path: str
@@ -151,7 +149,7 @@ class Mode(StrEnum):
 
 
 class Compare(StrEnum):
-    """How a side is told from the baseline, and the two sides from each other."""
+    """How a side is compared with the baseline, and the two sides with each other."""
 
     FINGERPRINT = "fingerprint"
     CHECKSUM = "checksum"
@@ -159,7 +157,7 @@ class Compare(StrEnum):
 
 
 class OnConflict(StrEnum):
-    """What becomes of a path both sides changed differently."""
+    """How to resolve a path that both sides changed differently."""
 
     BOTH = "both"
     NEWER = "newer"
@@ -204,10 +202,10 @@ class Decision(NamedTuple):
 
 
 class Action(NamedTuple):
-    """One step of a plan: a decision together with the looks it was based on.
+    """One step of a plan: a decision, and what it was based on.
 
-    `source` is the path a move comes from. Each field is checked again at the
-    moment the step is carried out.
+    `source` is the path a move comes from. Every field is checked again when the
+    step is carried out.
     """
 
     kind: Kind

@@ -17,15 +17,15 @@ MAX_NAME_BYTES = 255
 
 
 def is_own(path: str) -> bool:
-    """Tell whether a path or prefix lies in craftsync's own folder, of this store or of one nested in it."""
+    """Return whether a path or prefix lies in craftsync's own folder, of this store or of one nested in it."""
     return OWN_FOLDER in path and f"/{OWN_FOLDER}/" in f"/{path}/"
 
 
-def left_out(prefix: str, *, nested_own: bool = False) -> Callable[[str], bool]:
-    """Return what tells which paths a listing of `prefix` leaves out because they are craftsync's own.
+def hidden_in(prefix: str, *, nested_own: bool = False) -> Callable[[str], bool]:
+    """Return a predicate: does a listing of `prefix` hide this path because it is craftsync's own?
 
-    A prefix that leads into such a folder shows it. `nested_own` shows those
-    of nested stores, never that of the listed store itself.
+    A prefix inside an own folder hides nothing; with `nested_own`, only the
+    listed store's own folder is hidden.
     """
     if is_own(prefix):
         return lambda path: False

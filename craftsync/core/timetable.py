@@ -1,8 +1,8 @@
 """The week as limits and windows see it: minutes since Monday 00:00, local time.
 
 Rates that change with the hour and times when transfers may run are both
-written in words (`08:00,1M 19:00,off`, `Sat-Sun 22:00-06:00`). Reading them
-raises `ValueError` for people to read; what time it is, the caller says.
+written as text (`08:00,1M 19:00,off`, `Sat-Sun 22:00-06:00`). Parsing raises
+`ValueError` with a clause whose subject the caller adds, as does the time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def minute_of_week(moment: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Timetable(Generic[T]):
-    """What holds from which minute of the week on; before the first entry the last one holds."""
+    """Values, each valid from a minute of the week on; before the first entry the last one is valid."""
 
     entries: tuple[tuple[int, T], ...]
 
@@ -62,7 +62,7 @@ def parse_timetable(words: str, parse_value: Callable[[str], T]) -> Timetable[T]
     for word in words.split():
         found = _ENTRY.fullmatch(word)
         if found is None:
-            raise ValueError(f"has the entry {word!r}, which is not TIME,RATE")
+            raise ValueError(f"has the invalid entry {word!r} (expected TIME,RATE)")
         value = parse_value(found["value"])
         days = range(7) if found["day"] is None else [_day(found["day"])]
         entries |= {day * _DAY + _minute(found["time"], 23 * 60 + 59): value for day in days}
@@ -88,12 +88,12 @@ def parse_window(words: str) -> tuple[tuple[int, int], ...]:
 
 def _day(word: str) -> int:
     if word.lower() not in _DAYS:
-        raise ValueError(f"names no day: {word!r}")
+        raise ValueError(f"has the invalid day {word!r}")
     return _DAYS.index(word.lower())
 
 
 def _minute(word: str, latest: int) -> int:
     hour, minute = map(int, word.split(":"))
     if minute > 59 or hour * 60 + minute > latest:
-        raise ValueError(f"names no time of day: {word!r}")
+        raise ValueError(f"has the invalid time {word!r}")
     return hour * 60 + minute

@@ -17,6 +17,7 @@ from craftsync.core.merge import Unknown, merge
 from craftsync.core.model import Kind, LocalFile, RemoteObject, Skipped
 from craftsync.core.paths import folders_above
 from craftsync.daemon.control import Requests
+from craftsync.engine.planner import LISTING_SHARE
 from craftsync.engine.report import Options
 from craftsync.engine.session import Session
 from craftsync.local.ignore import IGNORE_FILE, IgnoreRules
@@ -24,8 +25,6 @@ from craftsync.local.scan import look
 from craftsync.local.watch import DirtyPaths
 from craftsync.state.plan import in_order
 
-_LISTING_SHARE = 5000
-"""Keys in each part of a listing that is fetched in parallel."""
 _MAX_HASHES = 100_000
 _64_BITS = (1 << 64) - 1
 
@@ -130,7 +129,7 @@ def _differing_in_store(
 ) -> Iterator[tuple[str, RemoteObject | None]]:
     """Yield paths that differ, with `None` for a deleted object; also objects that exist again while their delete is held."""
     unknown, state = Unknown(), session.state
-    boundaries = state.baseline.boundaries(_LISTING_SHARE)
+    boundaries = state.baseline.boundaries(LISTING_SHARE)
     listing: Iterator[RemoteObject] = _known(session.store.list(boundaries=boundaries), unknown)
     if not session.store.features.sorted_listing:
         listing = in_order(state.database, listing)
@@ -193,13 +192,13 @@ class FreshPaths:
         self._waiting: set[str] = set()
         self._later: set[str] = set()
         self._later_at = 0.0
-        self._left: set[str] = set()
+        self._deferred: set[str] = set()
         self._named: set[str] = set()
 
     @property
     def counted(self) -> int | None:
         """How many paths wait for this run or the next; `None` when the next is a full run."""
-        return None if self._everything else len(self._waiting | self._later | self._left)
+        return None if self._everything else len(self._waiting | self._later | self._deferred)
 
     def take(self) -> Set[str]:
         dirty = self._dirty.take()
@@ -207,7 +206,7 @@ class FreshPaths:
         due = set[str]()
         if self._later and self._session.clock.monotonic() >= self._later_at:
             due, self._later = self._later, set()
-        named = self._requests.paths()
+        named = self._requests.take_paths()
         self._named |= named
         self._waiting |= self._changed(dirty.paths | due) | named
         offered = set(islice(self._waiting, _MOST_AT_ONCE))
@@ -234,24 +233,24 @@ class FreshPaths:
             self._later_at = self._session.clock.monotonic() + _LATER_SECONDS
         self._later.update(paths)
 
-    def leave(self, paths: Iterable[str]) -> None:
-        self._left.update(paths)
+    def defer(self, paths: Iterable[str]) -> None:
+        self._deferred.update(paths)
 
     def _bound(self) -> None:
         """Past the bound, make the next run a full one."""
-        if max(map(len, (self._waiting, self._later, self._left, self._named))) > _MOST_PATHS:
+        if max(map(len, (self._waiting, self._later, self._deferred, self._named))) > _MOST_PATHS:
             self._everything = True
             self._clear()
 
     def run_ended(self) -> None:
         """Keep what was not offered and still differs for the next run."""
         rest, self._later, self._waiting = self._later | self._waiting, set(), set()
-        self.leave(self._changed(rest))
+        self.defer(self._changed(rest))
         self._named.clear()
 
-    def left(self) -> tuple[bool, set[str]]:
-        """Take what the next run must do: whether it is a full one, and the paths of both sides."""
-        everything, left = self._everything, self._waiting | self._later | self._left
+    def take_rest(self) -> tuple[bool, set[str]]:
+        """Return what the next run must do, and forget it: whether it is a full one, and the paths of both sides."""
+        everything, rest = self._everything, self._waiting | self._later | self._deferred
         self._everything = False
         self._clear()
-        return everything, left
+        return everything, rest

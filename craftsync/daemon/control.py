@@ -351,7 +351,7 @@ class Requests:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._paths: set[str] = set()
-        self._decisions: deque[Approval] = deque()
+        self._approvals: deque[Approval] = deque()
 
     def request_paths(self, paths: Iterable[str]) -> bool:
         """Add paths; return True, and keep none, when there are too many."""
@@ -362,21 +362,21 @@ class Requests:
                 self._paths.clear()
             return too_many
 
-    def paths(self) -> set[str]:
-        """Take the paths."""
+    def take_paths(self) -> set[str]:
+        """Return the requested paths, and forget them."""
         with self._lock:
             paths, self._paths = self._paths, set()
         return paths
 
-    def judge(self, decision: Approval) -> None:
+    def resolve_held(self, approval: Approval) -> None:
         """Add a decision on held deletes."""
-        self._decisions.append(decision)
+        self._approvals.append(approval)
 
     def carry_out(self, session: Session, options: Options, on_event: OnEvent) -> None:
         """Carry out the decisions on held deletes; one that fails is retried at the next call."""
-        while self._decisions:
-            session.judge(self._decisions[0], options, on_event)
-            self._decisions.popleft()
+        while self._approvals:
+            session.resolve_held(self._approvals[0], options, on_event)
+            self._approvals.popleft()
 
 
 def approval_of(request: Mapping[str, Any]) -> tuple[bool, tuple[str, ...] | None]:

@@ -169,9 +169,9 @@ class FolderLoop:
             self._again = True
         self._dirty.wake()
 
-    def judge(self, decision: Approval) -> None:
+    def resolve_held(self, approval: Approval) -> None:
         """Request that held deletes be carried out or undone now, and a full run after it."""
-        self._requests.judge(decision)
+        self._requests.resolve_held(approval)
         self.request_full_run()
 
     def pause(self) -> None:
@@ -240,7 +240,7 @@ class FolderLoop:
 
     def _end_retention(self, *, reachable: bool = True) -> None:
         """Remove expired versions from the trash, once a day."""
-        if self._schedule.retention_is_due():
+        if self._schedule.take_retention():
             gone = self._session.end_retention(
                 self._raise_if_stopped, reachable=reachable, at_most=_PURGED_AT_ONCE
             )
@@ -249,7 +249,7 @@ class FolderLoop:
 
     def _scrub(self) -> None:
         """Read a share of both sides, when due, to find damaged content."""
-        share = self._schedule.scrub_share()
+        share = self._schedule.take_scrub_share()
         if share is not None:
             report = self._session.scrub(self._on_event, share=share, heed=self._raise_if_stopped)
             self._set("watching")
@@ -269,7 +269,7 @@ class FolderLoop:
     def _answer(self) -> None:
         self._requests.carry_out(self._session, self.options, self._on_event)
         again, self._again = self._again, False
-        everything, left = self._fresh.left()
+        everything, left = self._fresh.take_rest()
         dirty = self._dirty.take()
         if again or everything or dirty.everything or self._schedule.scan_is_due:
             self._run_over_everything()
@@ -285,7 +285,7 @@ class FolderLoop:
 
     def _requested_paths(self) -> set[str]:
         """Take the requested paths and those due for a retry."""
-        return self._requests.paths() | self._schedule.retries()
+        return self._requests.take_paths() | self._schedule.take_retries()
 
     def _run_over_everything(self) -> None:
         self._requested_paths()
@@ -304,7 +304,7 @@ class FolderLoop:
         paths = with_obstacles(self._session, changed | there | self.waiting.failed_at(here))
         baseline = self._session.state.baseline.count()
         # Only a full run can detect that a side is suddenly empty.
-        could_be_all = len(paths) >= baseline != 1
+        could_be_all = baseline != 1 and len(paths) >= baseline
         if could_be_all or len(paths) > most:
             self._run_over_everything()
         elif paths:
@@ -330,7 +330,7 @@ class FolderLoop:
     def _success(self, *, is_quiet: bool) -> int | None:
         """Return when both sides were last in sync (ns since the epoch): now, if nothing is known to differ."""
         is_known = self._state.next_full_scan > 0
-        if is_known and is_quiet and self.waiting.is_empty:
+        if is_known and is_quiet and self.waiting.is_in_sync:
             return self._session.clock.now_ns()
         return self._state.last_success_ns
 

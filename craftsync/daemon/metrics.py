@@ -72,7 +72,7 @@ FIGURES = (
     _Figure(
         "transfers_at_once",
         "gauge",
-        "Short transfers the store is found to be worth at the same time.",
+        "Current limit of concurrent short transfers.",
         _of("transfers_at_once"),
     ),
     _Figure("conflicts", "gauge", "Conflicts that wait for a person.", _of("conflicts")),

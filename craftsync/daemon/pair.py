@@ -105,7 +105,7 @@ class FolderService:
         self._events_failure: Callable[[], str | None] | None = None
         self._last_success_ns: int | None = None
         self._paused = (watched.control / _PAUSED).exists()
-        self._held = self._should_pause()
+        self._is_suspended = self._should_suspend()
         self._retry_at = 0.0
         self._last_halt = ""
         self._thread: threading.Thread | None = None
@@ -152,7 +152,7 @@ class FolderService:
 
     def tick(self) -> None:
         """Apply pauses and windows, and retry after a halt when due."""
-        self._apply_pause()
+        self._apply_suspension()
         if self.is_halted and not self._stop.is_set() and self._clock.monotonic() >= self._retry_at:
             self._start()
 
@@ -174,7 +174,7 @@ class FolderService:
             case "bwlimit":
                 self._throttle.set(rates_of(request))
             case "approve" | "reject":
-                self._judge(Approval(*approval_of(request)))
+                self._resolve_held(Approval(*approval_of(request)))
             case verb:
                 raise Refused(f"unknown verb {verb!r}")
         return {"pid": os.getpid()}
@@ -212,7 +212,7 @@ class FolderService:
                 word, conflicts=known.conflicts, last_success_ns=last_ns, error_code=code
             )
         state = "scanning" if known.state == "stopped" else known.state
-        if self._held and state != "transferring":
+        if self._is_suspended and state != "transferring":
             state = "paused"
         return replace(known, state=state, last_success_ns=last_ns)
 
@@ -222,7 +222,7 @@ class FolderService:
             return _reason_of(self.error)
         if self._paused:
             return "paused on request; craftsync resume continues"
-        if self._held:
+        if self._is_suspended:
             return "outside its windows"
         return self._loop.state.reason if self._loop is not None else None
 
@@ -271,7 +271,7 @@ class FolderService:
         loop.on_run = self._run_ended
         with self._lock:
             self._loop = loop
-            if self._held:
+            if self._is_suspended:
                 loop.pause()
         self.was_open = True
         _log.info("%s: watching; the store is %s", self.watched.root, self.watched.store)
@@ -307,7 +307,7 @@ class FolderService:
         return _RETRY_SECONDS
 
     def _listen(self, event: Event) -> None:
-        if not self._waiting.knows(event):
+        if not self._waiting.note_reported(event):
             self.watched.on_event(event)
 
     def _run_ended(self, report: Report, new: list[IssueEvent]) -> None:
@@ -325,19 +325,20 @@ class FolderService:
                 self._notify(Notice(issue, root, store, first.path, first.reason, len(these)))
         self._wake()
 
-    def _should_pause(self) -> bool:
+    def _should_suspend(self) -> bool:
+        """Return whether no run may begin: paused by the user, or outside the windows."""
         now = datetime.fromtimestamp(self._clock.now_ns() // 10**9)
         return self._paused or not self.watched.windows.open_at(now)
 
-    def _apply_pause(self) -> None:
-        hold = self._should_pause()
-        if hold is self._held:
+    def _apply_suspension(self) -> None:
+        suspend = self._should_suspend()
+        if suspend is self._is_suspended:
             return
         with self._lock:
-            self._held = hold
+            self._is_suspended = suspend
             if self._loop is not None:
-                (self._loop.pause if hold else self._loop.resume)()
-        _log.info("%s: %s", self.watched.root, self._reason() if hold else "resumed")
+                (self._loop.pause if suspend else self._loop.resume)()
+        _log.info("%s: %s", self.watched.root, self._reason() if suspend else "resumed")
 
     def _set_paused(self, paused: bool) -> None:
         """Pause or resume, persistently, so that a restart does not undo a pause."""
@@ -351,21 +352,21 @@ class FolderService:
         except OSError as error:
             raise Refused(f"the pause could not be saved: {error.strerror}") from error
         self._paused = paused
-        self._apply_pause()
+        self._apply_suspension()
 
     def _request_full_run(self) -> None:
         """Request a full run; a halted folder is retried."""
-        if self._held:
+        if self._is_suspended:
             raise Refused(f"the folder is {self._reason()}")
         self._retry_at = 0.0
         if self._loop is not None:
             self._loop.request_full_run()
 
-    def _judge(self, decision: Approval) -> None:
+    def _resolve_held(self, approval: Approval) -> None:
         """Carry out a decision on held deletes, in the folder's own thread."""
-        if self._loop is None or self.is_halted or self._held:
+        if self._loop is None or self.is_halted or self._is_suspended:
             raise Refused(f"the folder is {self._reason() or 'not ready yet'}")
-        self._loop.judge(decision)
+        self._loop.resolve_held(approval)
 
 
 def _reason_of(error: BaseException) -> str:

@@ -184,7 +184,7 @@ class Schedule:
         self._retries.plan(self._now(), self._settings.rescan_seconds)
         self._offline.reset()
 
-    def retries(self) -> set[str]:
+    def take_retries(self) -> set[str]:
         """Take the paths due for a retry."""
         return self._retries.take(self._now())
 
@@ -194,8 +194,8 @@ class Schedule:
         self.scan_at, self._listing_at = self._now() + wait, _NEVER
         return wait, self._offline.is_new(reason)
 
-    def retention_is_due(self) -> bool:
-        """Return whether expired trash is due to be removed, at most once a day.
+    def take_retention(self) -> bool:
+        """Return whether expired trash is due to be removed; if so, schedule the next removal in a day.
 
         Uses the clock that continues during suspend, as the age of a version does.
         """
@@ -209,8 +209,8 @@ class Schedule:
         """Record that there was more expired trash than was removed at once."""
         self._retention_at = self._clock.boottime() + _MORE_SECONDS
 
-    def scrub_share(self) -> float | None:
-        """Return the share of all bytes to read now, `None` if not due."""
+    def take_scrub_share(self) -> float | None:
+        """Return the share of all bytes to read now, and schedule the next share; `None` if not due."""
         if self._now() < self._scrub_at:
             return None
         self._scrub_at = self._now() + _SCRUB_SECONDS

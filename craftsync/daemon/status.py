@@ -50,8 +50,8 @@ class Waiting:
             return len(self._busy)
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no issue prevents in sync; a conflict does not, as both sides hold both versions."""
+    def is_in_sync(self) -> bool:
+        """Whether no path is held, failed or busy. Conflicts do not count: both sides hold both versions."""
         with self._lock:
             return not (self.count(Issue.HELD) or self.count(Issue.PROBLEM) or self._busy)
 
@@ -77,10 +77,11 @@ class Waiting:
             elif isinstance(event, IssueEvent) and self._is_busy(event):
                 self._found_busy.add(event.path)
 
-    def knows(self, event: Event) -> bool:
+    def note_reported(self, event: Event) -> bool:
         """Return whether an earlier run reported the same; for held deletes, whether none is new.
 
-        The reason is not compared: its numbers change with each run.
+        Remembers that this event is reported now. The reason is not compared: its
+        numbers change with each run.
         """
         with self._lock:
             if isinstance(event, HeldEvent):
@@ -187,9 +188,9 @@ class FolderState:
     watch_healthy: bool | None = None
     watch_reason: str | None = None
     next_full_scan: float = 0.0
-    """When everything is looked at again, on the session's monotonic clock; changes with each full run."""
+    """When the next full run is due, on the session's monotonic clock; changes with each full run."""
     transfers_at_once: int | None = None
-    """How many short transfers the store is found to be worth, `None` where that is not looked for or not yet known."""
+    """The current limit of concurrent short transfers; `None` if fixed or not measured yet."""
     error_code: int | None = None
     """The exit code of the error that halted it, `None` while it is not halted."""
     progress: ProgressEvent | None = None
@@ -198,15 +199,16 @@ class FolderState:
     """The outcome of the last run that ended."""
 
 
-_AGAIN = 5
-"""The exit code of what another try may mend."""
+_RETRY_MAY_HELP = 5
+"""The exit code where another try may help."""
 _BY_SERIOUSNESS = (7, 78, 3, 4, 2, 1, 5, 6, 0)
 
 
 def most_serious(codes: Sequence[int]) -> int:
     """Return the most serious of these exit codes: what needs a person, then failures, then the rest."""
     order = _BY_SERIOUSNESS
-    return min(codes, key=lambda code: order.index(code) if code in order else 5, default=0)
+    # An unknown code ranks like 1.
+    return min(codes, key=lambda code: order.index(code if code in order else 1), default=0)
 
 
 def exit_code_of(facts: Mapping[str, Any]) -> int:
@@ -223,7 +225,7 @@ def exit_code_of(facts: Mapping[str, Any]) -> int:
     if codes:
         return most_serious(codes)
     watches = facts["state"] in ("watching", "scanning")
-    return 0 if watches and facts["pending"] == 0 and facts["last_success"] else _AGAIN
+    return 0 if watches and facts["pending"] == 0 and facts["last_success"] else _RETRY_MAY_HELP
 
 
 def of_running(

@@ -99,7 +99,7 @@ class FolderCarrier(Carrier):
         self.fetcher.hashing.cancel()
 
     @property
-    def keep(self) -> str | None:
+    def store_stamp(self) -> str | None:
         return None if self.store_trash is StoreTrash.OFF else self.trash_stamp
 
     def settle(self, task: Task) -> Settled:
@@ -144,7 +144,7 @@ class FolderCarrier(Carrier):
     def _begin(self, task: Task, local: LocalFile, digest: bytes | None) -> None:
         """Record that a write begins, if its operation id alone would not identify it later."""
         if task.intents or not self.store.features.metadata:
-            # Otherwise the plan has the operation ids of all possible writes.
+            # Not needed otherwise: the object carries its operation id, which the plan row gives after a crash.
             self.intents.begin(Intent(task.operation, local, digest))
 
     def _adopt(self, action: Action) -> Outcome:
@@ -161,22 +161,24 @@ class FolderCarrier(Carrier):
     def _upload(self, action: Action, task: Task) -> Outcome:
         send = partial(self._send, action.path, action.local, action.remote, task, uploaded=True)
         if action.remote is None:
-            row, size = send(keep=None)
+            row, size = send(trash_stamp=None)
             return Outcome(action, Status.DONE, action.rule, (row,), bytes=size)
         is_spared = self.store_trash is StoreTrash.FOREIGN and _is_own_upload(action)
-        keep = None if is_spared else self.keep
-        (row, size), was_kept = self._keeping(keep, task, send)
+        trash_stamp = None if is_spared else self.store_stamp
+        (row, size), was_kept = self._keeping(trash_stamp, task, send)
         kept = self.kept_in_store(action.remote) if was_kept else ()
         return Outcome(action, Status.DONE, action.rule, (row,), bytes=size, kept=kept)
 
-    def _keeping(self, keep: str | None, task: Task, displace: Callable[..., T]) -> tuple[T, bool]:
+    def _keeping(
+        self, trash_stamp: str | None, task: Task, displace: Callable[..., T]
+    ) -> tuple[T, bool]:
         """Replace or delete an object; return whether a copy was kept: always, unless a person approved otherwise."""
         try:
-            return displace(keep=keep), keep is not None
+            return displace(trash_stamp=trash_stamp), trash_stamp is not None
         except NotKept:
             if not task.unkept:
                 raise
-        return displace(keep=None), False
+        return displace(trash_stamp=None), False
 
     def _send(
         self,
@@ -185,7 +187,7 @@ class FolderCarrier(Carrier):
         remote: RemoteObject | None,
         task: Task,
         *,
-        keep: str | None,
+        trash_stamp: str | None,
         uploaded: bool = False,
     ) -> tuple[BaselineRow, int]:
         with self.root.open_file(path) as file:
@@ -201,11 +203,13 @@ class FolderCarrier(Carrier):
                 source,
                 expect=ABSENT if remote is None else remote,
                 operation=task.operation,
-                keep=keep if remote is not None else None,
+                trash_stamp=trash_stamp if remote is not None else None,
                 journal=task.journal(source.digest) if task.journal else None,
             )
             row = self.settler.baseline_row(
-                *(file.file, found, source.digest),
+                file.file,
+                found,
+                source.digest,
                 looked_ns=looked_ns,
                 in_writing=in_writing,
                 uploaded=uploaded,
@@ -224,7 +228,7 @@ class FolderCarrier(Carrier):
         """Download an object, unless settling has already read it."""
         if task.fetched is None:
             return self.fetcher.fetch(remote, partial)
-        self.fetcher.limiter.count(task.fetched.compared)
+        self.fetcher.limiter.count(task.fetched.bytes_read_before)
         return task.fetched
 
     def place(self, staged: Staged) -> Outcome:
@@ -236,7 +240,7 @@ class FolderCarrier(Carrier):
                 action.path,
                 expect=action.local,
                 mtime_ns=mtime_of(remote),
-                keep=staged.trash_stamp,
+                trash_stamp=staged.trash_stamp,
             )
         except PathBusy as error:
             return Outcome(action, Status.SKIPPED, str(error))
@@ -251,7 +255,7 @@ class FolderCarrier(Carrier):
     def _delete_remote(self, action: Action, task: Task) -> Outcome:
         assert action.remote is not None
         delete = partial(self.store.delete, action.path, expect=action.remote)
-        _, was_kept = self._keeping(self.keep, task, delete)
+        _, was_kept = self._keeping(self.store_stamp, task, delete)
         kept = self.kept_in_store(action.remote) if was_kept else ()
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
@@ -259,7 +263,7 @@ class FolderCarrier(Carrier):
         assert action.local is not None
         if self.store.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
-        self.root.displace(action.path, expect=action.local, keep=self.trash_stamp)
+        self.root.displace(action.path, expect=action.local, trash_stamp=self.trash_stamp)
         kept = _kept_in_root(action.local, self.trash_stamp)
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
@@ -273,10 +277,10 @@ class FolderCarrier(Carrier):
         old = RemoteObject(source, row.size, row.modified_ns, row.version)
         found = self._copied_there(old, action, task, row) if renamed else None
         if found is None:
-            new, size = self._send(action.path, action.local, None, task, keep=None)
+            new, size = self._send(action.path, action.local, None, task, trash_stamp=None)
         else:
             new, size = self.settler.baseline_row(action.local, found, row.digest), 0
-        self.store.delete(source, expect=old, keep=None if renamed else self.keep)
+        self.store.delete(source, expect=old, trash_stamp=None if renamed else self.store_stamp)
         kept = self.kept_in_store(None if renamed else old)
         return Outcome(
             action, Status.DONE, action.rule, rows=(new,), forget=(source,), bytes=size, kept=kept
@@ -303,7 +307,10 @@ class FolderCarrier(Carrier):
         (row, source), remote = _moved(action), action.remote
         assert remote is not None
         if not self._holds(remote, row):
-            raise PathBusy(f"{source}: not the content that was to be moved")
+            raise PathBusy(
+                f"{action.path}: differs from {source}, so this is not a rename;"
+                " it is synced as two changes instead"
+            )
         if self.store.stat(source) is not None:
             raise PreconditionFailed(source)
         size, inode = row.size, row.inode
@@ -334,10 +341,10 @@ class FolderCarrier(Carrier):
         copy, found = self._save_copy(remote, task)
         if found is None:
             ours = task._replace(operation=task.operation + ".copy", journal=None)
-            copy_row, copy_size = self._send(copy, None, None, ours, keep=None)
+            copy_row, copy_size = self._send(copy, None, None, ours, trash_stamp=None)
         else:
             copy_row, copy_size = found, 0
-        row, size = self._send(path, action.local, remote, task, keep=self.keep)
+        row, size = self._send(path, action.local, remote, task, trash_stamp=self.store_stamp)
         return Outcome(
             action,
             Status.CONFLICT,
@@ -391,7 +398,7 @@ class FolderCarrier(Carrier):
             return local
         self.root.sync()
         return self.root.place(
-            temporary, copy, expect=None, mtime_ns=mtime_of(found), keep=self.trash_stamp
+            temporary, copy, expect=None, mtime_ns=mtime_of(found), trash_stamp=self.trash_stamp
         )
 
 
@@ -416,5 +423,5 @@ def _moved(action: Action) -> tuple[BaselineRow, str]:
     """
     assert action.source is not None
     if action.baseline is None:
-        raise PathBusy(f"{action.source}: no longer what was to be moved")
+        raise PathBusy(f"{action.source}: changed since the plan was made")
     return action.baseline, action.source

@@ -93,13 +93,13 @@ class PartialDownload:
 class Fetched:
     """An object in an open temporary file of the root: its full description, and its digest.
 
-    `compared` bytes of it were read only to compare, and not counted as transferred.
+    `bytes_read_before` of it were read only to compare, and not counted as transferred.
     """
 
     temporary: Temporary
     found: RemoteObject
     digest: bytes
-    compared: int = 0
+    bytes_read_before: int = 0
     _is_taken: bool = False
 
     def take(self) -> Temporary:
@@ -121,7 +121,7 @@ class Fetched:
             raise
 
 
-class Beside(NamedTuple):
+class Comparison(NamedTuple):
     """The comparison of an object with a file of its size.
 
     `digest` is that of the object, if all of it was read; `fetched` is the object, if it differs and was kept.
@@ -277,7 +277,7 @@ class Fetcher:
         found = self.store.stat(remote.path)
         return None if found is None else found.digest
 
-    def read_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+    def compare_with(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Comparison:
         """Compare an object with a file of its size, reading each once.
 
         If they differ, `keep` puts the object into a temporary file; without it,
@@ -288,30 +288,30 @@ class Fetcher:
         ranges = self.store.features.ranges
         if remote.size > WHOLE and not ranges:
             digest = self.read_digest(remote)
-            return Beside(digest == file.digest(self.hashing.read), digest)
+            return Comparison(digest == file.digest(self.hashing.read), digest)
         if remote.size <= WHOLE:
             try:
-                return self._whole_beside(remote, file, keep=keep)
+                return self._compare_whole(remote, file, keep=keep)
             except ContentDamaged:
                 if not ranges:
                     raise
-        return self._parts_beside(remote, file, keep=keep)
+        return self._compare_parts(remote, file, keep=keep)
 
-    def _whole_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+    def _compare_whole(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Comparison:
         content, reader = body_of(self.store, remote, self._take)
         digest = update_in_place(sha256(), content).digest()
         if _is_in(file, 0, content):
-            return Beside(True, digest)
+            return Comparison(True, digest)
         _check(remote, reader.object, digest, len(content))
         if not keep:
-            return Beside(False, digest)
+            return Comparison(False, digest)
         temporary = self.root.temporary(size=remote.size)
         fetched = Fetched(temporary, reader.object, digest, remote.size)
         with fetched.discarded_after_an_error():
             fetched.temporary.write_at(0, content)
-        return Beside(False, digest, fetched)
+        return Comparison(False, digest, fetched)
 
-    def _parts_beside(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Beside:
+    def _compare_parts(self, remote: RemoteObject, file: OpenFile, *, keep: bool) -> Comparison:
         step, hashed = min(PART, -(-remote.size // 2)), sha256()
         for offset in range(0, remote.size, step):
             length = min(step, remote.size - offset)
@@ -320,35 +320,36 @@ class Fetcher:
                 update_in_place(hashed, part)
                 continue
             if not keep or step < PART:
-                return Beside(False)
+                return Comparison(False)
             fetched = self._fetch_rest(remote, file, (offset, hashed.digest()), part)
-            return Beside(False, fetched.digest, fetched)
-        return Beside(True, hashed.digest())
+            return Comparison(False, fetched.digest, fetched)
+        return Comparison(True, hashed.digest())
 
     def _take(self, size: int) -> None:
         self.limiter.take(size)
         self.hashing.read(size)
 
     def _fetch_rest(
-        self, remote: RemoteObject, file: OpenFile, same: tuple[int, bytes], part: bytes
+        self, remote: RemoteObject, file: OpenFile, equal: tuple[int, bytes], next_part: bytes
     ) -> Fetched:
-        """Download the rest of an object that begins like a file: `same` is how many bytes, and their digest.
+        """Download an object that begins like the file: `equal` is how many bytes, and their digest.
 
-        `part` is the part after them, already read.
+        `next_part`, which follows them, was read already.
         """
-        end, digest = same
+        equal_bytes, equal_digest = equal
         temporary, copied = self.root.temporary(size=remote.size), sha256()
-        fetched = Fetched(temporary, remote, digest, end + len(part))
+        fetched = Fetched(temporary, remote, equal_digest, equal_bytes + len(next_part))
         with fetched.discarded_after_an_error():
-            for offset in range(0, end, BLOCK):
-                block = file.read_at(offset, min(BLOCK, end - offset))
+            for offset in range(0, equal_bytes, BLOCK):
+                block = file.read_at(offset, min(BLOCK, equal_bytes - offset))
                 temporary.write_at(offset, block)
                 copied.update(block)
-            if copied.digest() != digest:
+            if copied.digest() != equal_digest:
                 raise PathBusy(f"{remote.path}: changed in the folder while it was compared")
-            temporary.write_at(end, part)
-            there = PartialDownload(None, frozenset(range(end // PART + 1)), _noted_nowhere)
-            fetched.found, fetched.digest = self._fetch_parts(remote, temporary, there)
+            temporary.write_at(equal_bytes, next_part)
+            parts = frozenset(range(equal_bytes // PART + 1))
+            read = PartialDownload(None, parts, _noted_nowhere)
+            fetched.found, fetched.digest = self._fetch_parts(remote, temporary, read)
             _check(remote, fetched.found, fetched.digest, temporary.size())
         return fetched
 

@@ -16,12 +16,11 @@ from craftsync.clock import Clock, stamp
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.merge import Triple
 from craftsync.core.model import Action, Kind
-from craftsync.engine import identity
 from craftsync.engine.content import PART, WHOLE, PartialDownload
 from craftsync.engine.intake import Answers, Intake, totals_of
 from craftsync.engine.report import Outcome, Staged, Status
 from craftsync.engine.review.deletes import ARCHIVED, DELETES, note_deletes
-from craftsync.engine.review.undo import replaced_by
+from craftsync.engine.review.undo import replaced_version
 from craftsync.engine.sides import Carrier, Listener, Note, Task
 from craftsync.engine.tally import Journal
 from craftsync.errors import Interrupted, PathError, RequestDenied, StoreMissing
@@ -30,6 +29,7 @@ from craftsync.net.tasks import Pool, weight_of
 from craftsync.state.history import HistoryRow
 from craftsync.state.pair import State
 from craftsync.state.plan import Step
+from craftsync.state.unflushed import YOUNG_NS, note_unflushed
 from craftsync.stores.base import cancel, renew
 from craftsync.stores.sources import briefly
 
@@ -47,10 +47,10 @@ the denied ones get their turn."""
 _POLL_SECONDS = 0.2
 
 
-_LOOK_SECONDS = 0.2
-"""Between two looks for what has changed meanwhile."""
+_INTAKE_SECONDS = 0.2
+"""Between two intakes of new changes."""
 _UNDONE = (Status.PROBLEM, Status.SKIPPED)
-"""Steps that end so stay in the plan: what an earlier run has left for them is still of use."""
+"""Steps that end so stay in the plan: the next run must know what they may have written."""
 
 
 class _Added(NamedTuple):
@@ -78,9 +78,9 @@ class Executor:
         limit: DeleteLimit | None = None,
         approved: bool = False,
     ) -> None:
-        """`command` is what the history calls it; `None`: it is not told. `limit` is what the guard
-        judged the deletes by; `None` for those that a person asked for. `approved`: a person has
-        seen why each step was held.
+        """`command` is the name in the history, `None` to record none. `limit` is the guard's limit
+        of deletes; `None` for those that a person asked for. `approved`: a person has seen why each
+        step was held.
         """
         self._pool = pool
         self._clock = clock
@@ -91,9 +91,9 @@ class Executor:
         self._limit = limit
         self._approved = approved
         self.intake: Intake | None = None
-        """What takes in changes while it runs."""
-        self._in_intake = False
-        self._looked_at = float("-inf")
+        """Adds steps for changes while it runs."""
+        self._intake_is_running = False
+        self._intake_at = float("-inf")
         self._ids: dict[str, int] = {}
         self._added: dict[str, _Added] = {}
         self._skipped: set[str] = set()
@@ -102,7 +102,7 @@ class Executor:
         self._staged: list[Staged] = []
         self._parts: list[tuple[str, int]] = []
         self._in_flight = 0
-        self._in_record = 0
+        self._recording = 0
         self._flushed_at = clock.monotonic()
         self._failures = 0
         self._denials = 0
@@ -137,12 +137,12 @@ class Executor:
             self._close(stopped=stopped)
 
     def _submit(self, step: Step, *, first: bool = False) -> None:
-        task, size = self._task(step)
+        task, size = self._call_for(step)
         self._pool.submit(task, weight=weight_of(size, self._carrier.short), size=size, first=first)
         self._in_flight += 1
 
     def _unrecorded(self) -> int:
-        return self._in_flight + self._waiting() + self._in_record + self._in_intake
+        return self._in_flight + self._waiting() + self._recording + int(self._intake_is_running)
 
     def _drain(self) -> None:
         while self._unrecorded():
@@ -165,25 +165,25 @@ class Executor:
                 result = self._pool.take(0)
                 waiting = result is not None
                 if result is not None:
-                    self._take_in(result)
+                    self._receive(result)
         self._record_group()
 
     def _collect(self) -> None:
-        self._look_for_changes()
+        self._begin_intake()
         result = self._pool.take(_POLL_SECONDS)
         if result is not None:
-            self._take_in(result)
+            self._receive(result)
         if isinstance(result, Outcome):
             self._watch_failures(result)
         self._listener.tick()
         waiting = self._waiting()
-        if not waiting or self._in_record:
+        if not waiting or self._recording:
             return
         late = self._clock.monotonic() - self._flushed_at > _GROUP_SECONDS
         if late or waiting >= min(_GROUP, self._most // 2):
             self._flush()
 
-    def _take_in(self, result: Outcome | Staged | Note) -> None:
+    def _receive(self, result: Outcome | Staged | Note) -> None:
         if isinstance(result, Note):
             result.learn()
         elif isinstance(result, Staged):
@@ -207,9 +207,9 @@ class Executor:
             raise ended.error
 
     def _flush(self) -> None:
-        """Begin to record what waits, unless that is under way; its waits for the disk hold up nobody."""
-        if not self._in_record:
-            self._in_record = self._waiting()
+        """Begin to record the waiting results, unless that is under way; other tasks run while it waits for the disk."""
+        if not self._recording:
+            self._recording = self._waiting()
             self._flushed_at = self._clock.monotonic()
             self._pool.begin(self._recorded)
 
@@ -217,52 +217,52 @@ class Executor:
         try:
             self._record_group()
         finally:
-            self._in_record = 0
+            self._recording = 0
         return Note(_nothing)
 
-    def _task(self, step: Step) -> tuple[Callable[[], Outcome | Staged], int]:
+    def _call_for(self, step: Step) -> tuple[Callable[[], Outcome | Staged], int]:
         self._ids[step.action.path] = step.id
         added = self._added.get(step.action.path)
         carrier = self._carrier if added is None else added.carrier
-        return partial(carrier.carry_out, self._known(step)), _size(step.action)
+        return partial(carrier.carry_out, self._task_for(step)), _largest_size(step.action)
 
-    def _look_for_changes(self) -> None:
-        """Begin to take in what has changed, unless that is under way; its waits for the store hold up nobody."""
-        if self.intake is None or self._in_intake or not self._may_take_in(0):
+    def _begin_intake(self) -> None:
+        """Begin to add steps for new changes, unless that is under way; other tasks run while it waits for the store."""
+        if self.intake is None or self._intake_is_running or not self._may_add(0):
             return
         now = self._clock.monotonic()
-        if now - self._looked_at < _LOOK_SECONDS:
+        if now - self._intake_at < _INTAKE_SECONDS:
             return
-        self._looked_at = now
-        met = self.intake.here(self._skipped)
+        self._intake_at = now
+        met = self.intake.local_changes(self._skipped)
         if met:
-            self._in_intake = True
-            self._pool.begin(partial(self._looked_there, met))
+            self._intake_is_running = True
+            self._pool.begin(partial(self._stat_remote, met))
 
-    def _looked_there(self, met: list[Triple]) -> Note:
+    def _stat_remote(self, met: list[Triple]) -> Note:
         assert self.intake is not None
-        return Note(partial(self._take_in_steps, met, self.intake.there(met)))
+        return Note(partial(self._add_steps, met, self.intake.stat_remote(met)))
 
-    def _take_in_steps(self, met: list[Triple], answers: Answers) -> None:
-        self._in_intake = False
+    def _add_steps(self, met: list[Triple], answers: Answers) -> None:
+        self._intake_is_running = False
         if self.intake is None:
             return
         actions = []
         for action in self.intake.actions(met, answers):
-            if self._may_take_in(_size(action)):
+            if self._may_add(_largest_size(action)):
                 actions.append(action)
             else:
-                self.intake.leave([action.path])
+                self.intake.defer([action.path])
         with self._state.transaction():
-            steps = self._state.plan.take_in(actions)
+            steps = self._state.plan.add_during_run(actions)
         # A path may have had a step in this run: what that replaced must stay in the trash.
         carrier = self._carrier.with_trash_stamp(stamp(self._clock))
-        self._listener.more(totals_of(actions))
+        self._listener.add_totals(totals_of(actions))
         for step in steps:
-            self._added[step.action.path] = _Added(_size(step.action), carrier)
+            self._added[step.action.path] = _Added(_largest_size(step.action), carrier)
             self._submit(step, first=True)
 
-    def _may_take_in(self, size: int) -> bool:
+    def _may_add(self, size: int) -> bool:
         """Return whether a step may be added: only beside what takes longer, or a run would never end.
 
         That is a step of the plan, or for a short one an added one that is long.
@@ -276,8 +276,8 @@ class Executor:
     def _waiting(self) -> int:
         return len(self._finished) + len(self._staged) + len(self._parts)
 
-    def _known(self, step: Step) -> Task:
-        """Return a step with what the database knows about it."""
+    def _task_for(self, step: Step) -> Task:
+        """Return the step with its operation id, intents and unfinished transfer."""
         action, plan = step.action, self._state.plan
         resumable = self._resumable(step) if action.kind is Kind.DOWNLOAD else None
         large = action.local is not None and action.local.size > WHOLE
@@ -369,7 +369,7 @@ class Executor:
         if done & made or (may_be_lost and self._carrier.policy.deletes):
             self._carrier.sync()
         elif may_be_lost:
-            identity.note(self._state.database, self._clock)
+            note_unflushed(self._state.database, self._clock)
         if done & {Kind.UPLOAD, Kind.DELETE_REMOTE, Kind.MOVE_REMOTE, Kind.RECONCILE}:
             learned = self._carrier.stores[-1].barrier()
             if learned:
@@ -377,7 +377,7 @@ class Executor:
         return finished
 
     def _may_be_lost(self, outcome: Outcome) -> bool:
-        """Tell whether a power cut could take back a file that is about to be agreed on.
+        """Return whether a power cut could take back a file that is about to be agreed on.
 
         Somebody else wrote it, and a disk may have it only minutes later. Gone
         with the power, it would count as deleted where deletes follow from that.
@@ -385,16 +385,16 @@ class Executor:
         local = outcome.action.local
         if local is None or not outcome.rows:
             return False
-        return abs(self._clock.now_ns() - local.ctime_ns) < identity.YOUNG_NS
+        return abs(self._clock.now_ns() - local.ctime_ns) < YOUNG_NS
 
     def _record(self, finished: list[Outcome]) -> None:
         now = self._clock.now_ns()
         with self._state.transaction():
             self._state.baseline.forget(path for o in finished for path in o.forget)
             self._state.baseline.put(row for o in finished for row in o.rows)
-            done, undone = self._sorted(finished)
-            self._state.plan.done(done)
-            self._state.plan.undone(undone)
+            completed, failed = self._close_steps(finished)
+            self._state.plan.done(completed)
+            self._state.plan.undone(failed)
             agreed = [path for o in finished for path in o.forget]
             agreed += [row.path for o in finished for row in o.rows]
             self._state.intents.agreed(agreed)
@@ -425,37 +425,40 @@ class Executor:
             for outcome in finished
             if outcome.status is not Status.UNCHANGED
         )
-        replaced = [one for one in map(replaced_by, finished) if one is not None]
+        replaced = [one for one in map(replaced_version, finished) if one is not None]
         if replaced:
             self._state.replaced.add(history.run(), replaced)
 
-    def _sorted(self, finished: list[Outcome]) -> tuple[list[int], list[int]]:
-        """Return the numbers of the steps that are done with, and of those that could not be done."""
-        done: list[int] = []
-        undone: list[int] = []
+    def _close_steps(self, finished: list[Outcome]) -> tuple[list[int], list[int]]:
+        """Remove finished steps from the books of this run; return the numbers of completed and of failed steps.
+
+        A skipped delete counts as completed: it certainly was not carried out, and
+        `CutOff.begin` must not assume that it was.
+        """
+        completed: list[int] = []
+        failed: list[int] = []
         for outcome in finished:
             action, skipped = outcome.action, outcome.status is Status.SKIPPED
             if skipped and action.source is not None:
-                # Planned as a download and a delete, each is looked at for itself.
+                # The next round plans a transfer and a delete instead, each decided for itself.
                 self._state.plan.unpair(action.source)
             elif skipped and action.kind not in DELETES:
                 self._skipped.add(action.path)
             step = self._ids.pop(action.path)
             self._added.pop(action.path, None)
             if skipped and action.kind in DELETES:
-                # It was not carried out: `Plan.begin` must not think it may have been.
-                self._state.leave_out(action.path)
-                done.append(step)
+                self._state.mark_out_of_sync(action.path)
+                completed.append(step)
             else:
-                (undone if outcome.status in _UNDONE else done).append(step)
-        return done, undone
+                (failed if outcome.status in _UNDONE else completed).append(step)
+        return completed, failed
 
 
 def _nothing() -> None:
-    """Recording tells by ending that it has ended."""
+    """Do nothing: the note only wakes the control thread when a group is recorded."""
 
 
-def _size(action: Action) -> int:
+def _largest_size(action: Action) -> int:
     local, remote, baseline = action.local, action.remote, action.baseline
     size = 0 if local is None else local.size
     if remote is not None and remote.size > size:

@@ -1,12 +1,8 @@
-"""Whether both sides are what they were: identity files, what a store can do, and files a power cut may have taken.
+"""Identity files: whether folder and store are the ones of the last run.
 
 Both sides hold an identity file with a random id. A missing or different id
 stops the run: an unmounted disk, a wrong prefix or a recreated bucket must never
 look like a user who deleted all files.
-
-A run that deletes nothing does not wait for the disk. If the power is then cut,
-a file that was pushed may be gone, or hold what was never written: nobody's
-delete, and nobody's edit.
 """
 
 from __future__ import annotations
@@ -14,15 +10,10 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import NamedTuple
 
-from craftsync.clock import Clock, boot_id
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject
-from craftsync.engine.report import Issue, IssueEvent, OnEvent, Report
-from craftsync.engine.sides import nothing
 from craftsync.errors import (
     ObjectNotFound,
     PathError,
@@ -33,9 +24,9 @@ from craftsync.errors import (
 )
 from craftsync.local.folder import Folder
 from craftsync.state.database import Database
-from craftsync.state.pair import FACTS_LAST_NS, PairState
+from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
-from craftsync.stores.sources import BytesSource, workers
+from craftsync.stores.sources import BytesSource
 
 ROOT_ID_FILE = "root-id"
 _GITIGNORE = ".gitignore"
@@ -52,10 +43,10 @@ def confirm_root(root: Folder, state: PairState, *, create: bool) -> None:
     known = state.database.get("root_id")
     found = _identity_of(root, known)
     if known == root.filesystem_identity() and found is not None:
-        known = None  # It could not be written to when it was first seen, and has an identity file by now.
+        known = None  # It was read-only on first use, and has got an identity file since.
     if known is not None and found != known:
-        what = "lost its identity file" if found is None else "is not the folder it was"
-        raise _another_root(root, what, state.database.path)
+        what = "has no identity file" if found is None else "is not the folder of the last run"
+        raise _another_root(root, what)
     if create and found is not None:
         _ignored_by_git(root)
     if known is None and create:
@@ -68,14 +59,14 @@ def confirm_root(root: Folder, state: PairState, *, create: bool) -> None:
 
 
 def _ignored_by_git(root: Folder) -> None:
-    """Keep the trash and all else of craftsync's own out of `git add .`; a file that is there stays."""
+    """Exclude craftsync's own folder from `git add .`; an existing file stays."""
     # A folder that can only be read has nothing written into it.
     with contextlib.suppress(PathError):
         if root.read_own_file(_GITIGNORE) is None:
             root.write_own_file(_GITIGNORE, b"*\n")
 
 
-def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:
+def refuse_lost_root(root: Folder, known: str | None) -> None:
     """Raise `RootError` when a root that is known has no identity file, before anything is made in it.
 
     It may be the mount point of a disk that is away, which is to stay empty.
@@ -83,15 +74,20 @@ def refuse_lost_root(root: Folder, known: str | None, database: Path) -> None:
     """
     has_file = known is not None and not known.startswith("fs:")
     if has_file and root.read_own_file(ROOT_ID_FILE) is None:
-        raise _another_root(root, "lost its identity file", database)
+        raise _another_root(root, "has no identity file")
 
 
-def _another_root(root: Folder, what: str, database: Path | None) -> RootError:
+def _another_root(root: Folder, what: str) -> RootError:
     return RootError(
-        f"the folder {root.path} {what} ({OWN_FOLDER}/{ROOT_ID_FILE})",
-        remedy="Is a disk not mounted? If this really is a new folder, drop what is remembered of"
-        f" the old one ({database}) with craftsync forget: the next run then merges without"
-        " deleting anything.",
+        f"The folder {root.path} {what} ({OWN_FOLDER}/{ROOT_ID_FILE}).",
+        remedy=f"Check that its disk is mounted. {_if_new('folder')}",
+    )
+
+
+def _if_new(side: str) -> str:
+    return (
+        f"If it is a new {side}, run craftsync forget; the next run then merges both sides and"
+        " deletes nothing."
     )
 
 
@@ -163,59 +159,13 @@ def _description(found: RemoteObject) -> str | None:
     return None if found.version is None else f"{found.size} {found.version}"
 
 
-def meet_store(store: Store, state: PairState, clock: Clock, *, may_write: bool) -> None:
-    """Confirm the store and learn what it can do; only where it may be written to is anything written."""
-    with meeting_store(store, state, clock, may_write=may_write) as confirm:
-        confirm()
-
-
-@contextlib.contextmanager
-def meeting_store(
-    store: Store, state: PairState, clock: Clock, *, may_write: bool
-) -> Iterator[Callable[[], None]]:
-    """Do as `meet_store`, and yield what raises unless the store was confirmed.
-
-    A distant store is asked for its identity while it is listed, and, where it is
-    met for the first time, while it is tried out; then it is given one on the
-    conditions that it was found to check. One that is known is confirmed before
-    anything is tried out in it. Nothing may follow from the listing before what is
-    yielded was called.
-    """
-    database = state.database
-    is_known = database.get("store_id") is not None
-    is_to_be_tried = may_write and not is_learned(database, clock)
-    if not store.features.host or (is_known and is_to_be_tried):
-        confirm_store(store, state, create=may_write)
-        learn(store, database, clock, may_write=may_write)
-        yield nothing
-        return
-    with workers(1, "identity", store) as pool:
-        found = pool.submit(find_identity, store, known_identity(database))
-        learn(store, database, clock, may_write=may_write)
-        if may_write and not is_known:
-            found = pool.submit(_with_identity, store, found)
-        yield lambda: confirm_store(store, state, create=False, found=found)
-
-
-def _with_identity(store: Store, found: Future[StoreIdentity | None]) -> StoreIdentity | None:
-    """Return the identity of a store; one that has none gets one, if it may be written to."""
-    there = found.result()
-    if there is None:
-        with contextlib.suppress(StoreDenied):
-            written = write_identity(store)
-            return None if written is None else StoreIdentity(written)
-    return there
-
-
 def _confirm(store: Store, state: PairState, found: str | None, *, create: bool) -> None:
     known = state.database.get("store_id")
     if known is not None and found != known:
-        what = "lost its identity file" if found is None else "is not the store it was"
+        what = "has no identity file" if found is None else "is not the store of the last run"
         raise StoreChanged(
-            f"the store {store.location} {what} ({STORE_ID_FILE})",
-            remedy="Check bucket, prefix and credentials. If it really is a new store, drop what is"
-            f" remembered of the old one ({state.database.path}) with craftsync forget: the next"
-            " run then merges without deleting anything.",
+            f"The store {store.location} {what} ({STORE_ID_FILE}).",
+            remedy=f"Check bucket, prefix and credentials. {_if_new('store')}",
         )
     if known is None:
         if found is None and create:
@@ -236,7 +186,7 @@ def check_identity(text: str, location: str) -> None:
 
 
 def _identity_of(root: Folder, known: str | None) -> str | None:
-    """Return what the identity file says; without one, what stands in for it where none can be written."""
+    """Return the id in the identity file; without one, the filesystem's identity if none can be written."""
     content = root.read_own_file(ROOT_ID_FILE)
     if content is not None:
         return _text(content)
@@ -250,9 +200,9 @@ def _text(content: bytes) -> str:
 
 
 def write_identity(store: Store) -> str | None:
-    """Put an identity file into a store that has none; return the id that is there by then.
+    """Write an identity file into a store that has none; return the id that the store then has.
 
-    It survives a power cut: a store that lost it would count as another one.
+    It survives a power cut: a store without it would count as another one.
     """
     new = uuid.uuid4().hex
     with contextlib.suppress(PreconditionFailed):
@@ -261,67 +211,3 @@ def write_identity(store: Store) -> str | None:
         if store.features.conditional_create:
             return new
     return read_id(store)
-
-
-def learn(store: Store, database: Database, clock: Clock, *, may_write: bool) -> str | None:
-    """Let a store know what it can do, and return that as text; `None` where nothing is known.
-
-    What was found out before holds for a while; then, and the first time, the
-    store tries it out, if it may be written to.
-    """
-    saved = database.get("facts")
-    if may_write and not is_learned(database, clock):
-        saved = store.prepare(None)
-        if saved is not None:
-            database.put("facts", saved)
-        database.put("facts_at_ns", str(clock.now_ns()))
-    elif saved is not None:
-        store.prepare(saved)
-    return saved
-
-
-def is_learned(database: Database, clock: Clock) -> bool:
-    """Tell whether `learn` would try nothing out."""
-    at = database.get_int("facts_at_ns")
-    return at is not None and abs(clock.now_ns() - at) <= FACTS_LAST_NS
-
-
-def report_recovery(database: Database, report: Report, on_event: OnEvent, meaning: str) -> None:
-    """Tell once that the database was damaged and begun anew; `meaning` is what that makes of this run."""
-    aside = database.recovered
-    if aside is not None:
-        database.recovered = None
-        report.damaged_state = True
-        reason = f"the state database was damaged and is now {aside}; {meaning}"
-        event = IssueEvent(Issue.PROBLEM, str(aside), reason)
-        report.note(event)
-        on_event(event)
-
-
-YOUNG_NS = 600 * 10**9
-"""Age up to which a file may not be on the disk yet; Linux writes it there within a minute, on batteries later."""
-
-_NOTE = "unflushed"
-
-
-def note(database: Database, clock: Clock) -> None:
-    """Note that files are recorded now that the disk may not have."""
-    if not (known := database.get(_NOTE)) or known.partition(" ")[0] != boot_id():
-        database.put(_NOTE, f"{boot_id()} {clock.now_ns() - YOUNG_NS}")
-
-
-def settle(root: Folder, state: PairState, *, flush: bool) -> None:
-    """Forget what is remembered of such files once the machine was restarted; until then, `flush` them.
-
-    Without a last synced state both sides are compared, and nothing is deleted.
-    """
-    boot, _, since = (state.database.get(_NOTE) or "").partition(" ")
-    if not boot or (boot == boot_id() and not flush):
-        return
-    if boot == boot_id():
-        root.sync()
-    else:
-        young = [row.path for row in state.baseline.rows() if row.ctime_ns >= int(since)]
-        with state.transaction():
-            state.baseline.forget(young)
-    state.database.put(_NOTE, "")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from craftsync import __version__
 from craftsync.clock import iso
 from craftsync.core.conflicts import conflict_original
 from craftsync.core.decide import decide
 from craftsync.core.filters import Filter, Now, Sieve
-from craftsync.core.merge import Triple, merge
+from craftsync.core.merge import Triple, Unknown, merge
 from craftsync.core.model import (
     OWN_FOLDER,
     BaselineRow,
@@ -24,10 +24,11 @@ from craftsync.core.model import (
     Mode,
     Policy,
     RemoteObject,
+    Skipped,
 )
 from craftsync.core.paths import is_own, malformed
-from craftsync.engine import planfile
 from craftsync.engine.identity import confirm_root
+from craftsync.engine.planner import counted
 from craftsync.engine.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
 from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of
 from craftsync.errors import CraftsyncError, PathError, PathObstructed, RootError, UsageError
@@ -42,7 +43,7 @@ from craftsync.stores.sources import workers
 def remember(
     database: Database, report: Report, mode: str, now_ns: int, *, complete: bool = True
 ) -> None:
-    """Note how a run ended; only a `complete` one knows how the whole folder stands."""
+    """Record how a run ended; only a `complete` one says something about the whole folder."""
     database.put("mode", mode)
     if not complete:
         return
@@ -52,9 +53,23 @@ def remember(
 
 
 def remember_success(database: Database, when_ns: int | None) -> None:
-    """Note when both sides were last known to be in sync, `None` for never."""
+    """Record when both sides were last known to be in sync, `None` for never."""
     if when_ns is not None and database.get("last_success_ns") != str(when_ns):
         database.put("last_success_ns", str(when_ns))
+
+
+def report_recovery(
+    database: Database, report: Report, on_event: OnEvent, consequence: str
+) -> None:
+    """Report, once, that the database was damaged and replaced; `consequence` says what this run does about it."""
+    aside = database.recovered
+    if aside is not None:
+        database.recovered = None
+        report.damaged_state = True
+        reason = f"the state database was damaged and is now {aside}; {consequence}"
+        event = IssueEvent(Issue.PROBLEM, str(aside), reason)
+        report.note(event)
+        on_event(event)
 
 
 def of_pair(root: str, store: str, state_dir: Path) -> dict[str, Any]:
@@ -144,7 +159,7 @@ def explain(
         return Explanation(path, local, row, remote, None, f"ignored: {ignored_by}", ignored_by)
     decision = decide(local, row, remote, policy)
     kind = decision.kind if decision else None
-    rule = decision.rule if decision else _nothing(local, remote, policy)
+    rule = decision.rule if decision else _rule_without_action(local, remote, policy)
     conflict = _conflict_of(path, state)
     if conflict and not decision and local and remote:
         rule = f"{conflict[0]} has the folder's version, {conflict[1]} the store's"
@@ -170,7 +185,9 @@ def _folder(path: str) -> UsageError:
     )
 
 
-def _nothing(local: LocalFile | None, remote: RemoteObject | None, policy: Policy) -> str:
+def _rule_without_action(
+    local: LocalFile | None, remote: RemoteObject | None, policy: Policy
+) -> str:
     if local is None and remote is None:
         return "on neither side"
     if local is None or remote is None:
@@ -178,12 +195,51 @@ def _nothing(local: LocalFile | None, remote: RemoteObject | None, policy: Polic
     return "both sides are as last synced"
 
 
+_Side = TypeVar("_Side", LocalFile, RemoteObject)
+
+
+class Unread:
+    """Reports what one side of a check could not read: a `!` for each, and no line for what takes no part by design."""
+
+    def __init__(
+        self, report: Report, on_line: Callable[[str, str], None], on_event: OnEvent
+    ) -> None:
+        self._report = report
+        self._on_line = on_line
+        self._on_event = on_event
+        self._unknown = Unknown()
+
+    def of(self, stream: Iterable[_Side | Skipped]) -> Iterator[_Side]:
+        """Yield the entries, and report the rest."""
+        for entry in stream:
+            if isinstance(entry, Skipped):
+                self._note(entry)
+            else:
+                yield entry
+
+    def symbol(self, path: str, absent: str) -> str | None:
+        """Return the symbol of a path that was not found: `absent`, or `None` if a `!` covers it."""
+        return None if path in self._unknown else absent
+
+    def _note(self, skipped: Skipped) -> None:
+        if skipped.by_design:
+            self._report.left_out += 1
+            self._on_event(IssueEvent(Issue.SKIPPED, skipped.path, skipped.reason, by_design=True))
+            return
+        self._unknown.add(skipped)
+        self._report.problems += skipped.failed
+        self._report.skipped += not skipped.failed
+        issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
+        self._report.note(IssueEvent(issue, skipped.path, skipped.reason))
+        self._on_line("!", skipped.path)
+
+
 _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """Tells for every path whether both sides hold the same bytes, by hashing, not by fingerprint."""
+    """Reports for every path whether both sides hold the same bytes, by hashing, not by fingerprint."""
 
     left: Left
     right: StoreSide
@@ -204,16 +260,16 @@ class Checker:
         takes no part on either side: by design, or as skipped.
         """
 
-        here, there = (planfile.Unread(report, on_line, self.on_event) for _ in range(2))
-        scanned = planfile.counted(self.left.scan((), 0), self.left.stage, self.on_event)
-        files = in_order_left(self.left, self.database, here.of(scanned))
-        listed = planfile.counted(self.right.list(()), self.right.stage, self.on_event)
-        objects = self.right.in_order(self.database, there.of(listed))
+        unread_left, unread_right = (Unread(report, on_line, self.on_event) for _ in range(2))
+        scanned = counted(self.left.scan((), 0), self.left.stage, self.on_event)
+        files = in_order_left(self.left, self.database, unread_left.of(scanned))
+        listed = counted(self.right.list(()), self.right.stage, self.on_event)
+        objects = self.right.in_order(self.database, unread_right.of(listed))
         nothing_agreed: tuple[BaselineRow, ...] = ()
         sieve = Sieve(self.filter, Mode.TWO_WAY, self._now()) if self.filter else None
         joined = merge(files, nothing_agreed, objects)
         triples = sieve.of(joined) if sieve else joined
-        compare = partial(self._compare, here, there)
+        compare = partial(self._compare, unread_left, unread_right)
         with workers(self.workers, "compare", *self.stores) as pool:
             compared = 0
             while batch := list(islice(triples, _BATCH)):
@@ -236,7 +292,7 @@ class Checker:
     def _report_unmet(
         self, sieve: Sieve, report: Report, on_line: Callable[[str, str], None]
     ) -> None:
-        """Report what a list names and neither side holds."""
+        """Report the entries of a list that neither side has."""
         report.filtered += sieve.count
         for entry in sieve.unmet():
             report.problems += 1
@@ -246,11 +302,11 @@ class Checker:
             report.note(IssueEvent(Issue.PROBLEM, entry, reason))
             on_line("!", entry)
 
-    def _compare(self, here: planfile.Unread, there: planfile.Unread, triple: Triple) -> str | None:
+    def _compare(self, unread_left: Unread, unread_right: Unread, triple: Triple) -> str | None:
         if triple.remote is None:
-            return there.symbol(triple.path, "+")
+            return unread_right.symbol(triple.path, "+")
         if triple.local is None:
-            return None if self.left.ignored(triple.path) else here.symbol(triple.path, "-")
+            return None if self.left.ignored(triple.path) else unread_left.symbol(triple.path, "-")
         try:
             return "=" if self.equal(triple.local, triple.remote) else "*"
         except (CraftsyncError, OSError):

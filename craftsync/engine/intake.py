@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 from craftsync.core.conflicts import conflict_original
-from craftsync.core.merge import Joined, Triple, Unknown, known, merge
+from craftsync.core.merge import Joined, Triple, Unknown, UnknownPaths, known, merge
 from craftsync.core.model import Action, BaselineRow, Kind, LocalFile, RemoteObject, Skipped
 from craftsync.core.paths import malformed
 from craftsync.engine.planner import Planned, Planner
@@ -22,12 +22,12 @@ from craftsync.net.waiting import blocking
 from craftsync.state.plan import Totals
 
 _MOST_PATHS = 1000
-"""More are the next run's: their looks would hold up what is under way."""
+"""More are left to the next run: their stats would delay what is under way."""
 _TAKEN_IN = (Kind.UPLOAD, Kind.DOWNLOAD, Kind.RECONCILE, Kind.ADOPT)
 
 
 Answers = Sequence[RemoteObject | Skipped] | None
-"""What the store holds; `None` where it could not be asked."""
+"""What the store holds at some paths; `None` if it could not be reached."""
 
 
 class Changes(Protocol):
@@ -41,7 +41,7 @@ class Changes(Protocol):
         """Offer these to the same run again later: one of its steps concerns them."""
         ...
 
-    def leave(self, paths: Iterable[str]) -> None:
+    def defer(self, paths: Iterable[str]) -> None:
         """Leave these to the next run."""
         ...
 
@@ -57,7 +57,7 @@ class Intake:
         self._state = planner.state
         self._changes = changes
 
-    def here(self, skipped: set[str]) -> list[Triple]:
+    def local_changes(self, skipped: set[str]) -> list[Triple]:
         """Return what folder and baseline hold at changed paths that may be added.
 
         `skipped` are paths whose step ended without a change; those that get
@@ -69,7 +69,7 @@ class Intake:
         unknown = Unknown()
         met = self._met(wanted, unknown)
         if len(met) > _MOST_PATHS:
-            self._changes.leave(wanted)
+            self._changes.defer(wanted)
             return []
         gone = {_fingerprint(row) for _, file, row, _ in met if row is not None and file is None}
         with self._state.transaction():
@@ -87,7 +87,7 @@ class Intake:
                 or (file is not None and row is None and _fingerprint(file) in gone)
                 or self._needs_a_whole_run(path)
             ):
-                self._changes.leave([path])
+                self._changes.defer([path])
             else:
                 found.append(triple)
         return found
@@ -96,14 +96,14 @@ class Intake:
         # An ignore file may have changed too.
         self._folder = self._folder.with_new_rules()
         self._planner = replace(self._planner, left=self._folder)
-        files = known(self._folder.look(wanted), unknown, self._leave_one)
+        files = known(self._folder.look(wanted), unknown, self._defer_one)
         named = ((path,) for path in wanted if not malformed(path))
         rows = self._state.baseline.below(wanted)
         met = islice(merge(files, rows, named), _MOST_PATHS + 1)
         return [Joined(path, file, row, None) for path, file, row, _ in met]
 
-    def _leave_one(self, skipped: Skipped) -> None:
-        self._changes.leave([skipped.path])
+    def _defer_one(self, skipped: Skipped) -> None:
+        self._changes.defer([skipped.path])
 
     def _is_in_hand(self, path: str) -> bool:
         """Return whether the run has an unrecorded step for this path, or for one that depends on it."""
@@ -117,7 +117,7 @@ class Intake:
         held = self._state.held.kind(path) is not None
         return held or self._state.baseline.obstructs(path)
 
-    def there(self, met: Sequence[Triple]) -> Answers:
+    def stat_remote(self, met: Sequence[Triple]) -> Answers:
         """Return what the store holds at these paths, while other short tasks continue."""
         try:
             names = [triple.path for triple in met]
@@ -128,27 +128,27 @@ class Intake:
     def actions(self, met: Sequence[Triple], answers: Answers) -> list[Action]:
         """Return the steps to add now; the rest is left to the next run."""
         if answers is None:
-            self._changes.leave(triple.path for triple in met)
+            self._changes.defer(triple.path for triple in met)
             return []
         unknown = Unknown()
-        found = {remote.path: remote for remote in known(answers, unknown, self._leave_one)}
+        found = {remote.path: remote for remote in known(answers, unknown, self._defer_one)}
         triples = (
             triple._replace(remote=found.get(triple.path))
             for triple in met
             if triple.path not in unknown
         )
-        planned = self._planner.decided(triples, Unknown(), Unknown(), Planned())
+        planned = self._planner.decided(triples, UnknownPaths(Unknown(), Unknown()), Planned())
         taken = []
         for action in planned:
             if action.kind in _TAKEN_IN:
                 taken.append(action)
             else:
-                self._changes.leave([action.path])
+                self._changes.defer([action.path])
         return taken
 
-    def leave(self, paths: Iterable[str]) -> None:
+    def defer(self, paths: Iterable[str]) -> None:
         """Leave these to the next run after all."""
-        self._changes.leave(paths)
+        self._changes.defer(paths)
 
 
 def totals_of(actions: Iterable[Action]) -> Totals:

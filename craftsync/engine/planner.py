@@ -1,7 +1,7 @@
 """Plans a run: merges the three streams, decides each path, pairs moves, holds deletes.
 
-Planning changes nothing but the plan table. What a filter leaves out is taken
-from the merged streams, before anything else looks at it.
+Planning changes nothing on either side. A filter removes what it leaves out
+from the merged streams, before anything else sees it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TypeVar
 
 from craftsync.core.decide import decide, remote_is_same
 from craftsync.core.filters import Sieve
 from craftsync.core.guard import SideCounts, reason_to_hold
-from craftsync.core.merge import Joined, OutOfOrder, Triple, Unknown, known, merge
+from craftsync.core.merge import Joined, OutOfOrder, Triple, Unknown, UnknownPaths, known, merge
 from craftsync.core.model import (
     READ_BACK,
     Action,
@@ -25,31 +27,73 @@ from craftsync.core.model import (
     Skipped,
 )
 from craftsync.core.paths import malformed
-from craftsync.engine import planfile
-from craftsync.engine.report import Issue, IssueEvent, OnEvent, Options, ProgressEvent
+from craftsync.engine.report import HeldEvent, Issue, IssueEvent, OnEvent, Options, ProgressEvent
 from craftsync.engine.review.deletes import REVIEW
 from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of, unmet_reason
 from craftsync.errors import ListingBroken, UsageError
 from craftsync.state.pair import State
 
 _FEW = 16
-"""So many paths of a list are asked for one by one in any store, which takes as long as one page of a listing."""
+"""A list of at most this many paths is read with stats from any store: as fast as one page of a listing."""
 _LISTED_FOR_A_STAT = 100
-"""Keys that a listing brings in the time of one stat, with many of both under way at once."""
-_FORCE = "If that is meant: --force-delete"
+"""Keys that a listing returns in the time of one stat, with many of both under way at once."""
+_BATCH = 1000
+"""Steps put into the plan table at once."""
+LISTING_SHARE = 5000
+"""Keys in each part of a listing that is fetched in several streams."""
+_FORCE = "If these deletes are intended, run it again with --force-delete"
+
+
+_Step = TypeVar("_Step")
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(slots=True)
-class Planned(planfile.Planned):
-    """What planning a run counted."""
+class Planned:
+    """What planning a run counted; `on_left` and `on_right` are the entries met on each side."""
 
-    here: int = 0
-    there: int = 0
+    on_left: int = 0
+    on_right: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    left_out: int = 0
+    filtered: int = 0
+    problems: int = 0
+    held: int = 0
+    deletes: int = 0
+    emptied: set[str] = field(default_factory=set)
+    """Sides that hold nothing at all although they did: "folder", "store", "source"."""
 
     def found_unchanged(self, count: int) -> None:
-        self.here += count
-        self.there += count
+        self.on_left += count
+        self.on_right += count
         self.unchanged += count
+
+    def noter(self, on_event: OnEvent) -> Callable[[Skipped], None]:
+        """Return a function that counts and reports each path that a scan or listing skipped."""
+
+        def note(skipped: Skipped) -> None:
+            issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
+            self.problems += skipped.failed
+            self.left_out += skipped.by_design
+            self.skipped += not (skipped.failed or skipped.by_design)
+            on_event(IssueEvent(issue, skipped.path, skipped.reason, skipped.by_design))
+
+        return note
+
+    def hold(
+        self, paths: Iterable[str], where: str, reason: str, remedy: str, on_event: OnEvent
+    ) -> None:
+        """Count and report the deletes that wait for a person: each path, then all of them at once.
+
+        `where` is the side they would be carried out on: "store", "folder" or "target".
+        """
+        count = 0
+        for path in paths:
+            count += 1
+            on_event(IssueEvent(Issue.HELD, path, reason))
+        self.held += count
+        on_event(HeldEvent(count, where, reason, remedy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +110,31 @@ class Planner:
     def plan(self, paths: Iterable[str] | None = None, *, listed: bool = False) -> Planned:
         """Fill the plan table for all paths, or for the given ones and what lies below them.
 
-        Raises what the store raises when its listing does not end well: then
-        nothing at all is planned. `listed`: the paths come from a listing of this run.
-        With a filter no run is a whole one: it says nothing of the paths that are left out.
+        Raises what the store raises if its listing fails: then nothing at all is
+        planned. `listed`: the paths come from a listing of this run. A run with a
+        filter is never complete: it proves nothing about the paths it leaves out.
         """
         planned, whole = Planned(), paths is None and not self.options.filter
-        gone_here, gone_there = Unknown(), Unknown()
+        # Paths that a side could not read: there, absence proves nothing.
+        unknown = UnknownPaths(Unknown(), Unknown())
         note = planned.noter(self.on_event)
 
         def is_unknown(path: str) -> bool:
-            return path in gone_here or path in gone_there or self.left.is_beyond(path)
+            return path in unknown.left or path in unknown.right or self.left.may_hide(path)
 
         features = self.right.store.features
         with self.state.transaction(), _no_garbage_collection():
             self._begin(paths)
             sieve = self._sieve()
-            triples = self._triples(paths, gone_here, gone_there, note, listed=listed)
-            triples = sieve.of(triples, self.state.leave_out) if sieve else triples
+            triples = self._triples(paths, unknown, note, listed=listed)
+            triples = sieve.of(triples, self.state.mark_out_of_sync) if sieve else triples
             triples = self.state.cut_off.noting(triples, is_unknown)
             back: list[str] = []
             may_release = self._may_release(whole=whole)
             if may_release:
                 self.state.held.begin_run()
-                triples = self._noting_back(triples, gone_here, gone_there, back)
-            self._spool(self.decided(triples, gone_here, gone_there, planned))
+                triples = self._noting_back(triples, unknown, back)
+            self._spool(self.decided(triples, unknown, planned))
             if self.left.is_folder:
                 self.state.plan.pair_moves(by_version=features.md5_versions)
             self.state.held.release(back)
@@ -102,12 +147,12 @@ class Planner:
                 self._hold(planned, whole=whole)
             self.state.plan.arrange()
         if sieve and paths is None:
-            self._report_unmet(sieve, gone_here, gone_there, planned)
+            self._report_unmet(sieve, unknown, planned)
         planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
         return planned
 
     def _sieve(self) -> Sieve | None:
-        """Return what takes part, if a filter says so; raises `UsageError` for a run that cannot have it."""
+        """Return the run's filter at work, `None` without one; raises `UsageError` if the mode allows none."""
         filter, policy = self.options.filter, self.options.policy
         if not filter:
             return None
@@ -117,26 +162,26 @@ class Planner:
             filter, policy.mode, now_of(filter, policy.mode, self.left, self.right, self.now_ns)
         )
 
-    def _report_unmet(
-        self, sieve: Sieve, gone_here: Unknown, gone_there: Unknown, planned: Planned
-    ) -> None:
-        """Report what a list names and the side to be copied has not."""
+    def _report_unmet(self, sieve: Sieve, unknown: UnknownPaths, planned: Planned) -> None:
+        """Report the entries of a list that the copied side does not have."""
         planned.filtered += sieve.count
         is_push = self.options.policy.mode is Mode.PUSH
-        side, gone = (self.left.word, gone_here) if is_push else (self.right.word, gone_there)
+        side, unread = (
+            (self.left.word, unknown.left) if is_push else (self.right.word, unknown.right)
+        )
         for entry in sieve.unmet():
             path = entry.rstrip("/")
-            if (path in gone and not gone.is_by_design(path)) or (
-                not self.left.is_folder and self.left.is_beyond(path)
+            if (path in unread and not unread.is_by_design(path)) or (
+                not self.left.is_folder and self.left.may_hide(path)
             ):
                 continue
             planned.problems += 1
             self.on_event(
-                IssueEvent(Issue.PROBLEM, entry, unmet_reason(side, self.left, gone, sieve, path))
+                IssueEvent(Issue.PROBLEM, entry, unmet_reason(side, self.left, unread, sieve, path))
             )
 
     def _begin(self, paths: Iterable[str] | None) -> None:
-        """Empty the plan, and record what a run that was killed put into the folder, once a power cut cannot take it back."""
+        """Clear the plan, and record the files that a killed run put into the folder, once they are safely on disk."""
         is_folder, has_operations = self.left.is_folder, self.right.store.features.metadata
         self.state.plan.begin(
             by_operation=is_folder and has_operations, again=None if is_folder else paths
@@ -147,17 +192,16 @@ class Planner:
             self.state.baseline.put(rows)
 
     def _end_intents_of_the_gone(self) -> None:
-        """Forget the writes of earlier runs whose paths are gone from the store; a stat of each says so."""
+        """Forget the intents of earlier runs whose paths are gone from the store, which a stat of each proves."""
         unseen = self.state.intents.unseen()
-        for names in planfile.in_batches(iter(unseen)):
+        for names in in_batches(iter(unseen)):
             there = {entry.path for entry in self.right.stat(names)}
             self.state.intents.agreed(path for path in names if path not in there)
 
     def _triples(
         self,
         paths: Iterable[str] | None,
-        gone_here: Unknown,
-        gone_there: Unknown,
+        unknown: UnknownPaths,
         note: Callable[[Skipped], None],
         *,
         listed: bool,
@@ -165,17 +209,15 @@ class Planner:
         if paths is None:
             paths = self._few_listed()
         if paths is not None:
-            return self._at(sorted(set(paths)), gone_here, gone_there, note, listed=listed)
+            return self._at(sorted(set(paths)), unknown, note, listed=listed)
         baseline, database = self.state.baseline, self.state.database
-        boundaries = baseline.boundaries(planfile.LISTING_SHARE)
-        # The left side comes first: it may be what tells that one lies in the other.
+        boundaries = baseline.boundaries(LISTING_SHARE)
+        # Keep this order: `NestingDetector.target_seen` needs what `source_seen` has found (migrations).
         scanned = self.left.scan(boundaries, baseline.count())
-        left = known(planfile.counted(scanned, self.left.stage, self.on_event), gone_here, note)
+        left = known(counted(scanned, self.left.stage, self.on_event), unknown.left, note)
         files = in_order_left(self.left, database, left)
-        listed_there = planfile.counted(
-            self.right.list(boundaries), self.right.stage, self.on_event
-        )
-        right = known(listed_there, gone_there, self._heeding(note))
+        listed_right = counted(self.right.list(boundaries), self.right.stage, self.on_event)
+        right = known(listed_right, unknown.right, self._relevant_only(note))
         objects = self.right.in_order(database, right)
         return merge(files, baseline.rows(), objects)
 
@@ -188,30 +230,29 @@ class Planner:
         is_short = len(listed.names) <= few and not any(name[-1] == "/" for name in listed.names)
         return listed.names if is_short else None
 
-    def _heeding(self, note: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
-        """Return what is told what the store could not tell, as far as that matters."""
+    def _relevant_only(self, note: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
+        """Return `note` for skipped objects that the right side wants reported (`StoreSide.is_reported`)."""
 
-        def heed(skipped: Skipped) -> None:
-            if self.right.matters(skipped):
+        def note_relevant(skipped: Skipped) -> None:
+            if self.right.is_reported(skipped):
                 note(skipped)
 
-        return heed
+        return note_relevant
 
     def _at(
         self,
         wanted: list[str],
-        gone_here: Unknown,
-        gone_there: Unknown,
+        unknown: UnknownPaths,
         note: Callable[[Skipped], None],
         *,
         listed: bool,
     ) -> Iterator[Triple]:
-        """Yield what is at these paths and below them, as it is found: a folder may hold any number of files.
+        """Yield what both sides hold at these paths and below them, one batch after another.
 
-        A path at which nothing is found is yielded too, with nothing.
+        A path at which nothing is found is yielded too, with `None` for each side.
         """
-        local = known(self.left.look(wanted), gone_here, note)
-        baseline, heed = self.state.baseline, self._heeding(note)
+        local = known(self.left.look(wanted), unknown.left, note)
+        baseline, note_relevant = self.state.baseline, self._relevant_only(note)
         rows: Iterable[BaselineRow]
         if self.left.is_folder:
             rows = baseline.below(wanted)
@@ -220,24 +261,24 @@ class Planner:
             rows = (row for path in wanted if (row := baseline.get(path)))
             named = ((path,) for path in wanted)
         if entries := self.options.filter.listed:
-            local, rows = entries.thinned(local), entries.thinned(rows)
-        for batch in planfile.in_batches(merge(local, rows, named)):
+            local, rows = entries.relevant(local), entries.relevant(rows)
+        for batch in in_batches(merge(local, rows, named)):
             names = [joined.path for joined in batch]
             answers = self.right.stat(names, listed=listed)
-            found = {remote.path: remote for remote in known(answers, gone_there, heed)}
+            found = {remote.path: remote for remote in known(answers, unknown.right, note_relevant)}
             for path, file, row, _ in batch:
                 yield Joined(path, file, row, found.get(path))
 
     def _may_release(self, *, whole: bool) -> bool:
-        """Return whether held deletes may have to be released by what is met on the way.
+        """Return whether the paths of this run may show that held deletes must be released.
 
-        A complete run releases those of its own mode by what it does not plan.
+        A complete run releases those of its own mode anyway, when it does not plan them again.
         """
         held = self.state.held
         return held.has_other(self.options.policy.mode) if whole else held.count() > 0
 
     def _release_held(self, is_unknown: Callable[[str], bool], *, of_other_modes: bool) -> None:
-        """After a complete run, release the held deletes that nothing is left of."""
+        """After a complete run, release the held deletes that it did not plan again."""
         self.state.held.keep_planned(self.options.policy.mode, is_unknown)
         if of_other_modes:
             self.state.held.release_unmet(
@@ -246,9 +287,12 @@ class Planner:
             )
 
     def _noting_back(
-        self, triples: Iterable[Triple], gone_here: Unknown, gone_there: Unknown, back: list[str]
+        self,
+        triples: Iterable[Triple],
+        unknown: UnknownPaths,
+        back: list[str],
     ) -> Iterator[Triple]:
-        """Pass on what is met, and note the held paths that are there again, or gone on both sides."""
+        """Yield the triples unchanged; add to `back` the held paths that exist again, or are gone on both sides."""
         for triple in triples:
             path, local, _, remote = triple
             kind = self.state.held.kind(path)
@@ -256,32 +300,29 @@ class Planner:
                 self.state.held.met(path)
             if kind is Kind.UPLOAD:
                 gone = (
-                    local is None and path not in gone_here,
-                    remote is None and path not in gone_there,
+                    local is None and path not in unknown.left,
+                    remote is None and path not in unknown.right,
                 )
                 if any(gone):
                     back.append(path)
             elif kind is not None:
                 is_remote = kind is Kind.DELETE_REMOTE
                 lost, survivor = (local, remote) if is_remote else (remote, local)
-                unknown = gone_there if is_remote else gone_here
-                if lost is not None or (survivor is None and path not in unknown):
+                unread = unknown.right if is_remote else unknown.left
+                if lost is not None or (survivor is None and path not in unread):
                     back.append(path)
             yield triple
 
     def decided(
-        self,
-        triples: Iterable[Triple],
-        gone_here: Unknown,
-        gone_there: Unknown,
-        planned: Planned,
+        self, triples: Iterable[Triple], unknown: UnknownPaths, planned: Planned
     ) -> Iterator[Action]:
-        """Yield what is to be done at each path, and count the rest in `planned`; nothing where a side is unknown."""
+        """Yield the action of each path that needs one, and count the rest in `planned`; none where a side is unknown."""
         policy, ignored = self.options.policy, self.left.ignored
         by_fingerprint = policy.compare is Compare.FINGERPRINT
         any_name = self.left.is_folder or self.right.store.features.raw_keys
         unchanged = 0
         for path, local, row, remote in triples:
+            # Fast path for unchanged files, nearly all of them: says what `decide` would, without the calls.
             if (
                 row is not None
                 and remote is not None
@@ -292,12 +333,14 @@ class Planner:
             ):
                 unchanged += 1
                 continue
-            if local is None and path not in gone_here and ignored(path):
+            if local is None and path not in unknown.left and ignored(path):
                 continue
-            planned.here += local is not None
-            planned.there += remote is not None
-            if (local is None and path in gone_here) or (remote is None and path in gone_there):
-                self._left_alone(Joined(path, local, row, remote), gone_here, gone_there, planned)
+            planned.on_left += local is not None
+            planned.on_right += remote is not None
+            if (local is None and path in unknown.left) or (
+                remote is None and path in unknown.right
+            ):
+                self._note_unknown(Joined(path, local, row, remote), unknown, planned)
                 continue
             decision = decide(local, row, remote, policy)
             if not any_name and local is not None and (reason := malformed(path)):
@@ -307,56 +350,63 @@ class Planner:
             elif local is not None and remote is not None:
                 planned.unchanged += 1
             elif row is not None:
-                self.state.leave_out(path)
+                self.state.mark_out_of_sync(path)
         planned.found_unchanged(unchanged)
 
-    def _left_alone(
-        self, at: Triple, gone_here: Unknown, gone_there: Unknown, planned: Planned
-    ) -> None:
-        """Report what takes no part by design where the other side holds something to be kept in sync."""
+    def _note_unknown(self, at: Triple, unknown: UnknownPaths, planned: Planned) -> None:
+        """Mark a path with an unknown side out of sync, and report the link or special file that is to blame.
+
+        Only one where the other side has something to sync is reported.
+        """
         if at.baseline is not None:
-            self.state.leave_out(at.path)
+            self.state.mark_out_of_sync(at.path)
         if decide(at.local, at.baseline, at.remote, self.options.policy) is None:
             return
         place, side = None, ""
         if at.remote is not None:
-            place, side = gone_here.blocked_by(at.path), self.right.word
+            place, side = unknown.left.take_blocker(at.path), self.right.word
         elif at.local is not None:
-            place, side = gone_there.blocked_by(at.path), self.left.word
+            place, side = unknown.right.take_blocker(at.path), self.left.word
         if place is not None:
             planned.skipped += 1
-            reason = f"a symbolic link or special file is in the way of what the {side} holds here"
+            reason = (
+                f"a symbolic link or special file stands where the {side} has files;"
+                " rename or remove one of them"
+            )
             self.on_event(IssueEvent(Issue.SKIPPED, place, reason))
 
     def _refused(self, path: str, row: BaselineRow | None, reason: str, planned: Planned) -> None:
         planned.skipped += 1
         if row is not None:
-            self.state.leave_out(path)
+            self.state.mark_out_of_sync(path)
         reason = f"the {self.right.word} cannot hold it: {reason}"
         self.on_event(IssueEvent(Issue.SKIPPED, path, reason))
 
     def _spool(self, actions: Iterator[Action]) -> None:
         planned = 0
         try:
-            for batch in planfile.in_batches(actions):
+            for batch in in_batches(actions):
                 self.state.plan.add(batch)
                 planned += len(batch)
                 self.on_event(ProgressEvent("planning", planned))
         except OutOfOrder as error:
-            raise ListingBroken(f"a listing came out of order: {error}") from error
+            raise ListingBroken(
+                f"A listing was not sorted by path: {error}.",
+                remedy="Run it again. If it happens again, run craftsync doctor.",
+            ) from error
 
     def _hold(self, planned: Planned, *, whole: bool) -> None:
         baseline, asked = self.state.baseline.count(), self.options.delete_limit
         sides = (
-            (Kind.DELETE_REMOTE, self.left.word, planned.here),
-            (Kind.DELETE_LOCAL, self.right.word, planned.there),
+            (Kind.DELETE_REMOTE, self.left.word, planned.on_left),
+            (Kind.DELETE_LOCAL, self.right.word, planned.on_right),
         )
         for kind, side, listed in sides:
             deletes = self.state.plan.count(kind)
-            # Only a look at everything can tell that a side is empty.
+            # Only a complete run can find that a side is empty.
             is_empty = whole and not listed and (side != self.left.word or self.left.is_empty())
             counts = SideCounts(0 if is_empty else max(listed, 1), deletes, baseline)
-            # The only file of a folder may be deleted; of a source nobody knows whether it was one.
+            # The only file of a folder may be deleted; a source may have lost any number.
             if counts.emptied or (not counts.listed and side == "source"):
                 planned.emptied.add(side)
             limit = replace(
@@ -377,18 +427,33 @@ class Planner:
         # Where the state goes with the machine, nobody can approve anything later.
         can_force = not self.state.keeps_held or not self.state.baseline.count()
         remedy = ". ".join([_FORCE] * can_force + [REVIEW] * can_review)
-        planned.hold(self._left_out(kind), where, reason, remedy, self.on_event)
+        planned.hold(self._remove_held(kind), where, reason, remedy, self.on_event)
 
-    def _left_out(self, kind: Kind) -> Iterator[str]:
-        """Take the steps of a kind out of the plan, and yield their paths."""
+    def _remove_held(self, kind: Kind) -> Iterator[str]:
+        """Remove the held steps of a kind from the plan, and yield their paths."""
         for path in self.state.plan.remove(kind):
-            self.state.leave_out(path)
+            self.state.mark_out_of_sync(path)
             yield path
+
+
+def in_batches(steps: Iterator[_Step]) -> Iterator[list[_Step]]:
+    """Yield the steps in lists of a size that suits the plan table."""
+    while batch := list(islice(steps, _BATCH)):
+        yield batch
+
+
+def counted(stream: Iterable[_Entry], stage: str, on_event: OnEvent) -> Iterator[_Entry]:
+    """Yield the entries of a side and report their number once a batch, which is also when a stop is noticed."""
+    count = 0
+    for batch in in_batches(iter(stream)):
+        count += len(batch)
+        on_event(ProgressEvent(stage, count))
+        yield from batch
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Pause the search for cycles: a run makes millions of records and none, and it costs a third."""
+    """Pause the cyclic garbage collector: a run makes millions of records without cycles, and it costs a third."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -239,8 +239,8 @@ class Report:
             self.bytes_uploaded += moved
         return kind
 
-    def agreed(self, rows: Sequence[BaselineRow]) -> None:
-        """Hear what a step has shown to be the same on both sides."""
+    def on_synced(self, rows: Sequence[BaselineRow]) -> None:
+        """Called with the baseline rows of each recorded step; does nothing here."""
 
     def note(self, event: Event) -> None:
         """Keep the path and the reason an event names, if it names one and there is room."""
@@ -322,9 +322,9 @@ class Status(StrEnum):
     CONFLICT = "conflict"
     """Both versions were kept."""
     HELD = "held"
-    """Nothing was changed, for the object is archived and no copy can be kept: a person has to approve."""
+    """Nothing was changed: the object is archived and no copy can be kept, so a person has to approve."""
     SKIPPED = "skipped"
-    """It changed meanwhile, or no side may hold it; looking again may help."""
+    """The path changed since it was scanned, or cannot be stored; a later run may succeed."""
     PROBLEM = "problem"
 
 
@@ -334,11 +334,11 @@ def sentence(error: CraftsyncError) -> str:
 
 
 class Outcome(NamedTuple):
-    """The result of one step, and what the baseline has to learn from it.
+    """The result of one step, and what to record of it in the baseline.
 
-    `rows` are agreed on now, `forget` are paths that no longer are. `bytes` is
-    what moved, `kept` what went to a trash. `error` is set where a failure may concern the whole side;
-    `final` says that looking again would not help.
+    `rows` are in sync now, `forget` are paths that no longer are. `bytes` were
+    transferred, `kept` are the versions moved to a trash. `error` is set if a
+    failure may concern the whole side; `final` means that trying again would not help.
     """
 
     action: Action
@@ -352,7 +352,7 @@ class Outcome(NamedTuple):
     final: bool = False
 
     def completed(self, learned: Mapping[str, RemoteObject]) -> Outcome:
-        """Return the outcome with version and time where a write left both open."""
+        """Return the outcome with the version and time of writes whose answers had neither."""
         if not learned:
             return self
         rows = (

@@ -18,7 +18,7 @@ from craftsync.engine.intake import Changes, Intake
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options, Outcome, Report, Staged
 from craftsync.engine.settle import Settler
-from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide, nothing
+from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide, do_nothing
 from craftsync.engine.tally import Tally
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -32,7 +32,7 @@ from craftsync.stores.sources import workers
 
 _PARTS_AT_ONCE = 8
 _ROUNDS = 3
-"""Looks at a path that changes under our hands before it is reported as busy."""
+"""Attempts at a path that keeps changing, before it is reported as busy."""
 _ROUND_SECONDS = 0.2
 
 MakePool = Callable[[Concurrency], Pool[Outcome | Staged | Note]]
@@ -47,7 +47,7 @@ class Round(ABC):
     make_pool: MakePool
     options: Options
     command: str | None
-    """What the history calls it; `None`: it is not told."""
+    """Its name in the history; `None` to record none."""
 
     @abstractmethod
     def planner(self, tally: Tally) -> Planner: ...
@@ -108,12 +108,13 @@ class Round(ABC):
         `approved`: a person has seen why its steps were held.
         """
         options, trash_stamp = self.options, stamp(self.clock)
-        is_a_persons_word = strict or options.force_delete
+        # A reviewed plan, or --force-delete: a person answers for these deletes.
+        bypasses_guard = strict or options.force_delete
         if deletes and not options.dry_run:
             self.confirm()
-        if deletes and not is_a_persons_word:
+        if deletes and not bypasses_guard:
             with self.state.transaction():
-                self.state.cut_off.delete_under(trash_stamp)
+                self.state.cut_off.save_stamp(trash_stamp)
         sharing = in_turn((options.upload_rate, options.download_rate), self.clock.now_ns)
         with self.carrier(tally, trash_stamp, strict=strict) as carrier:
             executor = Executor(
@@ -123,7 +124,7 @@ class Round(ABC):
                 clock=self.clock,
                 command=self.command,
                 listener=tally,
-                limit=None if is_a_persons_word else options.delete_limit,
+                limit=None if bypasses_guard else options.delete_limit,
                 approved=approved,
             )
             executor.intake = intake
@@ -141,14 +142,14 @@ def in_rounds(
     paths: Iterable[str] | None = None,
     changes: Changes | None = None,
 ) -> None:
-    """Make a round over everything, or over `paths`, and two more over what changes meanwhile."""
+    """Make a round over everything, or over `paths`, and up to two more over paths that changed during it."""
     complete = paths is None
     for attempt in range(1, _ROUNDS + 1):
         tally = Tally(report, on_event, clock, last=attempt == _ROUNDS or options.dry_run)
         is_listed = complete and attempt > 1
         limit = make_round(options).run(tally, paths, listed=is_listed, changes=changes)
         options = replace(options, delete_limit=limit)
-        paths = tally.again()
+        paths = tally.finish_round()
         if not paths:
             break
         clock.sleep(_ROUND_SECONDS * attempt)
@@ -167,7 +168,7 @@ class FolderRound(Round):
     command: str
     options: Options
     store_trash: StoreTrash = StoreTrash.AUTO
-    confirmed: Callable[[], None] = nothing
+    confirmed: Callable[[], None] = do_nothing
     """Raises unless the store is the one it was; planning calls it once it has been asked for what it holds."""
 
     def planner(self, tally: Tally) -> Planner:
@@ -185,11 +186,11 @@ class FolderRound(Round):
         options = self.options
         upload = Limiter(options.upload_rate, self.clock)
         download = Limiter(options.download_rate, self.clock)
-        tally.count_bytes(upload, download)
+        tally.use_limiters(upload, download)
         trash = self.store_trash.in_a_store(server_side_copy=self.store.features.server_side_copy)
         with workers(_PARTS_AT_ONCE, "part", self.store) as parts:
             fetcher = Fetcher(self.root, self.store, download, parts)
-            tally.watch(fetcher.hashing)
+            tally.use_hashing(fetcher.hashing)
             yield FolderCarrier(
                 self.root,
                 self.store,

@@ -1,7 +1,6 @@
 """One root and one store, opened and checked: the door to everything the engine does.
 
-A `Session` belongs to one thread. Clock, pool and ids are arguments, so that a
-test can take time, threads and chance away."""
+A `Session` belongs to one thread. Clock and pool are arguments, so that tests control time and threads."""
 
 from __future__ import annotations
 
@@ -18,20 +17,13 @@ from typing import Any, TextIO
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, LocalFile, Mode, RemoteObject
 from craftsync.core.retention import Retention
-from craftsync.engine import identity, inspect, planfile
+from craftsync.engine import features, identity, inspect, planfile
 from craftsync.engine.content import Fetcher
-from craftsync.engine.identity import (
-    confirm_root,
-    confirm_store,
-    learn,
-    refuse_lost_root,
-    report_recovery,
-)
 from craftsync.engine.intake import Changes
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
 from craftsync.engine.review.deletes import Approval, Returning, without_baseline
-from craftsync.engine.review.retention import Purging, holdings, spare, take_in
+from craftsync.engine.review.retention import Purging, holdings, import_outside_records, spare
 from craftsync.engine.review.scrub import Scrubber
 from craftsync.engine.review.trash import (
     Purged,
@@ -48,7 +40,7 @@ from craftsync.engine.review.trash import (
 from craftsync.engine.review.undo import undone
 from craftsync.engine.run import FolderRound, MakePool, in_rounds
 from craftsync.engine.settle import Contents
-from craftsync.engine.sides import FolderSide, StoreSide, nothing
+from craftsync.engine.sides import FolderSide, StoreSide, do_nothing
 from craftsync.engine.tally import PlanWriter, Tally
 from craftsync.errors import PathError, RootError, StoreError, StoreUnavailable, UsageError
 from craftsync.local import linux
@@ -60,6 +52,7 @@ from craftsync.net.tasks import TaskPool
 from craftsync.state.held import Deleted, HeldDelete
 from craftsync.state.history import HistoryRow, KeptVersion
 from craftsync.state.pair import PairState, known_folder, known_root, pair_folder
+from craftsync.state.unflushed import forget_unflushed
 from craftsync.stores.base import Store, server_and_location
 from craftsync.stores.sources import workers
 
@@ -109,12 +102,12 @@ class Session:
         clock: Clock | None = None,
         make_pool: MakePool = TaskPool,
     ) -> Session:
-        """Open the root and its state, and check that both are what they were.
+        """Open the root and its state, and confirm the root.
 
-        `read_only` takes no lock and leaves no trace in root or store. With
-        `reading`, too, nothing can be planned: the state is read where it is.
-        `create_root` makes a missing root, but never one that was known: that
-        one is gone, not new. Raises `RootError`, `LockedError`, `StateError`.
+        `read_only` takes no lock and writes nothing to root or store. With
+        `reading` too, nothing can be planned: the state is read in place.
+        `create_root` makes a missing root, but never a known one: that one is
+        lost, not new. Raises `RootError`, `LockedError`, `StateError`.
         """
         path = os.path.realpath(root)
         names = (state_dir, path, store.location)
@@ -123,7 +116,7 @@ class Session:
         folder = Folder.open(path)
         try:
             if not read_only:
-                refuse_lost_root(folder, *known_root(*names))
+                identity.refuse_lost_root(folder, known_root(*names))
                 folder.lock(pair_folder(*names) / "root.lock")
             at = server_and_location(store)
             state = PairState.open(*names, at, new_id=_new_id, scratch=read_only, reading=reading)
@@ -138,7 +131,7 @@ class Session:
         return session
 
     def _prepare(self) -> None:
-        confirm_root(self.root, self.state, create=not self.read_only)
+        identity.confirm_root(self.root, self.state, create=not self.read_only)
         if not self.read_only:
             self.root.sweep_temporaries(self.state.transfers.temporaries())
 
@@ -168,20 +161,19 @@ class Session:
     ) -> Report:
         """Make one run over everything, or over `paths` and what lies below them.
 
-        Paths that change meanwhile are looked at again twice; `changes` reports
-        those it would not look at, which are taken in where they can be. Raises what broke
-        a whole side; what was done until then is recorded.
+        Paths that change during it are tried in two more rounds; steps for `changes` are added if
+        possible. Raises what broke a whole side; what was done until then is recorded.
         """
         report = Report(command, dry_run=options.dry_run)
         started, complete = self.clock.monotonic(), paths is None
         self.state.history.begin()
-        report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
-        meeting = identity.meeting_store(
-            self.store, self.state, self.clock, may_write=_may_write(options)
-        )
-        with meeting as confirm:
+        inspect.report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
+        may_write = _may_write(options)
+        with features.confirming_store(
+            self.store, self.state, self.clock, may_write=may_write
+        ) as confirm:
             if not options.dry_run:
-                identity.settle(self.root, self.state, flush=options.policy.deletes)
+                forget_unflushed(self.state, self.root.sync if options.policy.deletes else None)
             self.state.plan.pair_again()
             make_round = partial(self._round, command, confirm=confirm)
             in_rounds(
@@ -196,27 +188,26 @@ class Session:
         return report
 
     def end_retention(self, tick: Callable[[], None], *, reachable: bool, at_most: int) -> int:
-        """Remove at most so many versions that the trash is no longer to keep, as each complete run does at its end.
+        """Remove at most `at_most` expired versions from the trash, as each complete run does at its end.
 
-        `tick` is called between them, and may raise to stop. Without a
-        `reachable` store only the folder's trash is looked at. Returns how many
-        went; raises what `confirm_root` and `confirm_store` do.
+        `tick` is called between them, and may raise to stop. Without a `reachable` store only the
+        folder's trash is cleaned. Returns the number; raises what `confirm_root` and `confirm_store` do.
         """
         if not self.retention.is_bounded:
             return 0
-        confirm_root(self.root, self.state, create=False)
+        identity.confirm_root(self.root, self.state, create=False)
         if reachable:
-            confirm_store(self.store, self.state, create=False)
+            identity.confirm_store(self.store, self.state, create=False)
         return self._purging(tick, reachable=reachable, at_most=at_most).run()
 
     def _purging(self, tick: Callable[[], None], **bounds: Any) -> Purging:
-        take_in(self.state, self.store if bounds.get("reachable", True) else None)
+        import_outside_records(self.state, self.store if bounds.get("reachable", True) else None)
         return Purging(
             self.root, self.store, self.state, self.clock, self.retention, tick, **bounds
         )
 
     def _conflict_copies(self) -> int:
-        """Count the conflict copies that wait: those in the folder, by the names both sides agreed on."""
+        """Count the conflict copies in the folder, by the names in the baseline."""
         return sum(map(self._is_there, self.state.baseline.conflict_paths()))
 
     def _is_there(self, path: str) -> bool:
@@ -225,12 +216,14 @@ class Session:
         except PathError:
             return False
 
-    def _meet_store(self, options: Options) -> None:
-        """Confirm the store, and learn what it can do; a dry run and a pull write nothing into it."""
-        identity.meet_store(self.store, self.state, self.clock, may_write=_may_write(options))
+    def _confirm_store(self, options: Options) -> None:
+        """Confirm the store and probe its features; a dry run and a pull write nothing into it."""
+        features.confirm_and_probe(
+            self.store, self.state, self.clock, may_write=_may_write(options)
+        )
 
     def _round(
-        self, command: str, options: Options, *, confirm: Callable[[], None] = nothing
+        self, command: str, options: Options, *, confirm: Callable[[], None] = do_nothing
     ) -> FolderRound:
         return FolderRound(
             self.root,
@@ -267,8 +260,15 @@ class Session:
 
             left, at_once = self._folder(options), options.transfers or FIRST
             checker = inspect.Checker(
-                *(left, StoreSide(self.store), self.state.database, equal, at_once),
-                *([self.store], on_event, options.filter, self.clock.now_ns()),
+                left=left,
+                right=StoreSide(self.store),
+                database=self.state.database,
+                equal=equal,
+                workers=at_once,
+                stores=[self.store],
+                on_event=on_event,
+                filter=options.filter,
+                now_ns=self.clock.now_ns(),
             )
             checker.run(report, on_line)
         report.seconds = round(self.clock.monotonic() - started, 3)
@@ -285,12 +285,12 @@ class Session:
         *,
         repair: bool = False,
         share: float | None = None,
-        heed: Callable[[], None] = nothing,
+        heed: Callable[[], None] = do_nothing,
     ) -> Report:
         """Compare both sides with what was last synced, as `Scrubber.run` says; raises what `confirm_store` does."""
-        confirm_root(self.root, self.state, create=False)
-        confirm_store(self.store, self.state, create=False)
-        learn(self.store, self.state.database, self.clock, may_write=repair)
+        identity.confirm_root(self.root, self.state, create=False)
+        identity.confirm_store(self.store, self.state, create=False)
+        features.load_features(self.store, self.state.database, self.clock, may_write=repair)
         scrubber = Scrubber(self.root, self.store, self.state, self.clock, on_event, repair)
         return scrubber.run(paths, share, heed)
 
@@ -299,7 +299,7 @@ class Session:
     ) -> Report:
         """Write what a run would do, one JSON object a line; see `planfile`."""
         report = Report("plan", dry_run=True)
-        self._meet_store(replace(options, dry_run=True))
+        self._confirm_store(replace(options, dry_run=True))
         planfile.write_header(out, self.root.path, self.store.location, options)
         tally = PlanWriter(report, on_event, self.clock, out)
         self._round("plan", replace(options, dry_run=True)).run(tally)
@@ -327,7 +327,7 @@ class Session:
     ) -> None:
         started = self.clock.monotonic()
         self.state.history.begin()
-        self._meet_store(options)
+        self._confirm_store(options)
         with self.state.transaction():
             self.state.plan.begin(by_operation=self.store.features.metadata)
             self.state.plan.add(actions)
@@ -353,28 +353,28 @@ class Session:
         """Yield what was deleted in the events that the held deletes are part of."""
         return self.state.events.deleted(paths)
 
-    def judge(
-        self, verdict: Approval, options: Options, on_event: OnEvent = ignore_events
+    def resolve_held(
+        self, approval: Approval, options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
-        """Carry out what a person decided about held deletes; a path that changed since is skipped.
+        """Carry out a person's decision about held deletes; a path that changed since is skipped.
 
         Rejecting also restores what the same event deleted before the guard held the rest.
         """
-        paths, kinds = verdict.paths, self.state.events.held()
-        report = Report(verdict.command, dry_run=options.dry_run)
+        paths, kinds = approval.paths, self.state.events.held()
+        report = Report(approval.command, dry_run=options.dry_run)
         first = next(self.held(paths), None)
-        policy = verdict.policy(first.mode if first else options.policy.mode)
+        policy = approval.policy(first.mode if first else options.policy.mode)
         options = replace(options, policy=policy)
         returning = Returning(self.root, self.store, report, on_event, stamp(self.clock))
-        with nullcontext() if verdict.approved else without_baseline(self.state, self.held(paths)):
-            if verdict.approved:
+        with nullcontext() if approval.approved else without_baseline(self.state, self.held(paths)):
+            if approval.approved:
                 returning.settled = [one.path for one in self.deleted(paths)]
                 back: list[Action] = []
             else:
-                self._meet_store(options)
+                self._confirm_store(options)
                 back = returning.put_back(self.deleted(paths))
-            actions = chain(map(verdict.action, self.held(paths)), back)
-            self._carry_out(report, actions, options, on_event, approved=verdict.approved)
+            actions = chain(map(approval.action, self.held(paths)), back)
+            self._carry_out(report, actions, options, on_event, approved=approval.approved)
         with self.state.transaction():
             self.state.events.forget(returning.settled)
             self.state.events.keep_rejected(returning.failed)
@@ -392,9 +392,9 @@ class Session:
         return self.state.history.rows(path, limit)
 
     def keeps_versions(self) -> bool:
-        """Tell whether the bucket's own versions take the place of the store's trash."""
+        """Return whether the bucket's own versions take the place of the store's trash."""
         if self.store.location.startswith("s3://"):
-            learn(self.store, self.state.database, self.clock, may_write=False)
+            features.load_features(self.store, self.state.database, self.clock, may_write=False)
         return self.store.features.keeps_versions
 
     def in_versions(self, path: str = "") -> str | None:
@@ -467,7 +467,7 @@ class Session:
     def purge(self, older_than_days: float) -> Purged:
         """Remove what has been kept for longer, but for what a conflict, a held delete or an unfinished run needs."""
         before = stamp(self.clock, days_ago=older_than_days)
-        take_in(self.state, self.store)
+        import_outside_records(self.state, self.store)
         purged = purge(self.root, self.store, before, self._spared())
         with self.state.transaction():
             self.state.kept.forget_before(before)
@@ -492,7 +492,7 @@ def _make_root(path: str, location: str, state_dir: Path) -> None:
 
 
 def _may_write(options: Options) -> bool:
-    """Tell whether a run may write into the store: a dry run and a pull do not."""
+    """Return whether a run may write into the store: a dry run and a pull do not."""
     return not options.dry_run and options.policy.mode is not Mode.PULL
 
 

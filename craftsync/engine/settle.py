@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from craftsync.clock import Clock
-from craftsync.core.decide import Look, decide_looks, look_local, look_remote
+from craftsync.core.decide import SideState, decide_states, local_state, remote_state
 from craftsync.core.model import (
     Action,
     BaselineRow,
@@ -25,7 +25,7 @@ from craftsync.core.model import (
     Policy,
     RemoteObject,
 )
-from craftsync.engine.content import Beside, Fetched, Fetcher
+from craftsync.engine.content import Comparison, Fetched, Fetcher
 from craftsync.errors import (
     ObjectArchived,
     ObjectNotFound,
@@ -73,7 +73,7 @@ class Contents:
     _local: bytes | None = None
     _remote: bytes | None = None
     _stated: RemoteObject | None = None
-    _compared: Beside | None = None
+    _compared: Comparison | None = None
     _is_counted: bool = False
 
     def local_digest(self) -> bytes | None:
@@ -114,21 +114,21 @@ class Contents:
 
     def _read(self, remote: RemoteObject) -> bytes | None:
         if self.keeps and self.local is not None and self.local.size == remote.size:
-            return self._beside(remote).digest
+            return self._comparison(remote).digest
         return self.fetcher.read_digest(remote)
 
-    def _beside(self, remote: RemoteObject) -> Beside:
+    def _comparison(self, remote: RemoteObject) -> Comparison:
         """Compare the object with the file, which has its size; at most once."""
         if self._compared is not None:
             return self._compared
         with self._open() as file:
-            beside = self.fetcher.read_beside(remote, file, keep=self.keeps)
-            self.fetched = beside.fetched
+            comparison = self.fetcher.compare_with(remote, file, keep=self.keeps)
+            self.fetched = comparison.fetched
             file.verify()
-        self._compared, self._remote = beside, beside.digest
-        if beside.is_same:
-            self._local = beside.digest
-        return beside
+        self._compared, self._remote = comparison, comparison.digest
+        if comparison.is_same:
+            self._local = comparison.digest
+        return comparison
 
     def discard(self) -> None:
         """Remove what was kept of the object."""
@@ -167,14 +167,14 @@ class Contents:
         encrypted, and their versions only look like an MD5.
         """
         if may_read and self.keeps and remote.size <= _FETCHED_UNASKED:
-            return self._beside(remote).is_same  # It is fetched in any case.
+            return self._comparison(remote).is_same  # It is fetched in any case.
         found = self._stated = store.stat(remote.path)
         if found is None or found.version != remote.version:
             raise PathBusy(f"{remote.path}: changed in the store since it was listed")
         if found.digest is not None and (found.md5 is None or found.digest != self.local_digest()):
             return found.digest == self.local_digest()
         # Nothing is known, or what is known comes from the MD5 alone or contradicts it.
-        return may_read and self._beside(remote).is_same
+        return may_read and self._comparison(remote).is_same
 
     def _local_md5(self) -> str:
         """Return the MD5 of the file; its SHA-256 is computed in the same read."""
@@ -235,10 +235,10 @@ class Settler:
             and contents.equal(self.store, may_read=not self.dry_run)
         ):
             return Settled(None, self._row_of(local, remote, contents))
-        here, there, row = self._looks(action, row, contents)
-        decision = decide_looks(here, there, self.policy)
+        on_left, on_right, row = self._states(action, row, contents)
+        decision = decide_states(on_left, on_right, self.policy)
         if local is not None and remote is not None and decision is None:
-            own = row is not None and row.uploaded and there is Look.SAME
+            own = row is not None and row.uploaded and on_right is SideState.SAME
             agreed = self._row_of(local, remote, contents)
             return Settled(None, agreed._replace(uploaded=own))
         if decision is not None and decision.kind is Kind.RECONCILE:
@@ -330,7 +330,7 @@ class Settler:
         if self.policy.compare is Compare.CHECKSUM or row is None:
             changed_there = True
         else:
-            changed_there = look_remote(remote, row, Compare.FINGERPRINT) is Look.CHANGED
+            changed_there = remote_state(remote, row, Compare.FINGERPRINT) is SideState.CHANGED
         return changed_there and remote is not None and self._readable(remote)
 
     def _readable(self, remote: RemoteObject) -> bool:
@@ -344,30 +344,34 @@ class Settler:
         found = self.store.stat(remote.path)
         return found is not None and found.digest is not None
 
-    def _looks(
+    def _states(
         self, action: Action, row: BaselineRow | None, contents: Contents
-    ) -> tuple[Look, Look, BaselineRow | None]:
+    ) -> tuple[SideState, SideState, BaselineRow | None]:
         """Return how each side compares by content, and the baseline row corrected accordingly."""
         local, remote = action.local, action.remote
-        here = look_local(local, row, Compare.FINGERPRINT)
-        there = look_remote(remote, row, Compare.FINGERPRINT)
+        on_left = local_state(local, row, Compare.FINGERPRINT)
+        on_right = remote_state(remote, row, Compare.FINGERPRINT)
         if row is None or row.digest is None:
-            return here, there, row
+            return on_left, on_right, row
         looked_ns = self.clock.now_ns()
-        if local is not None and self._hashes_to(row, here, local, contents):
+        if local is not None and self._hashes_to(row, on_left, local, contents):
             # The file was just read, so the row is as good as new. If it stayed racy, every run would
             # doubt it, and a delete on the other side would never be synced.
             row = row._replace(racy=contents.in_writing or self._is_racy(local, looked_ns))
-            here, row = Look.SAME, _seen_again(row, local=local)
-        if remote is not None and there is Look.CHANGED and self._holds(row, action, contents):
-            there, row = Look.SAME, _seen_again(row, remote=remote)
-        return here, there, row
+            on_left, row = SideState.SAME, _seen_again(row, local=local)
+        if (
+            remote is not None
+            and on_right is SideState.CHANGED
+            and self._holds(row, action, contents)
+        ):
+            on_right, row = SideState.SAME, _seen_again(row, remote=remote)
+        return on_left, on_right, row
 
     def _hashes_to(
-        self, row: BaselineRow, here: Look, local: LocalFile, contents: Contents
+        self, row: BaselineRow, on_left: SideState, local: LocalFile, contents: Contents
     ) -> bool:
         """Return whether a doubtful file still has the recorded content."""
-        doubtful = here is Look.CHANGED or self.policy.compare is Compare.CHECKSUM
+        doubtful = on_left is SideState.CHANGED or self.policy.compare is Compare.CHECKSUM
         return doubtful and local.size == row.size and contents.local_digest() == row.digest
 
     def _holds(self, row: BaselineRow, action: Action, contents: Contents) -> bool:

@@ -24,16 +24,17 @@ from craftsync.core.model import (
     as_object,
 )
 from craftsync.engine.content import Fetched, PartialDownload
-from craftsync.engine.planfile import stat_all
 from craftsync.engine.report import Outcome, Staged, Status, sentence
 from craftsync.engine.settle import Settled
 from craftsync.errors import (
     ObjectNotFound,
     PathBusy,
     PathError,
+    PathLeftOut,
     PathObstructed,
     PathRefused,
     PreconditionFailed,
+    StoreDenied,
     StoreError,
 )
 from craftsync.local.folder import Folder
@@ -44,13 +45,15 @@ from craftsync.state.history import KeptVersion
 from craftsync.state.plan import Totals, in_order
 from craftsync.state.transfers import Intent
 from craftsync.stores.base import Store, UploadJournal, now_by
+from craftsync.stores.sources import workers
 
+_STATS_AT_ONCE = 16
 _DELETES = (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
 _OF_THE_BASELINE = (Kind.ADOPT, Kind.FORGET)
 """Steps that touch neither side; a dry run takes them on its copy of the database."""
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     """Do nothing: there is nothing to confirm or to wait for."""
 
 
@@ -90,11 +93,11 @@ class Left(Protocol):
         ...
 
     def ignored(self, path: str) -> bool:
-        """Tell whether a path takes no part."""
+        """Return whether a path takes no part."""
         ...
 
-    def is_beyond(self, path: str) -> bool:
-        """Return whether a path may exist although the scan does not yield it."""
+    def may_hide(self, path: str) -> bool:
+        """Return whether the side may hold this path although the scan does not yield it: another shard, or excluded."""
         ...
 
     def is_empty(self) -> bool:
@@ -154,7 +157,7 @@ class FolderSide:
     def ignored(self, path: str) -> bool:
         return self.rules.ignored(path)
 
-    def is_beyond(self, path: str) -> bool:
+    def may_hide(self, path: str) -> bool:
         return False
 
     def is_empty(self) -> bool:
@@ -169,7 +172,7 @@ class StoreSide:
     """A store on the right side."""
 
     store: Store
-    confirmed: Callable[[], None] = field(default=nothing, kw_only=True)
+    confirmed: Callable[[], None] = field(default=do_nothing, kw_only=True)
     """Raises unless the store is still the same one; checked while the first response arrives."""
 
     word = "store"
@@ -198,9 +201,43 @@ class StoreSide:
         """Return its entries in order of path."""
         return entries if self.store.features.sorted_listing else in_order(database, entries)
 
-    def matters(self, skipped: Skipped) -> bool:
-        """Return whether a skipped entry is reported."""
+    def is_reported(self, skipped: Skipped) -> bool:
+        """Return whether an object that the store skipped is reported."""
         return True
+
+
+def stat_all(
+    store: Store, names: Sequence[str], *, listed: bool = False
+) -> list[RemoteObject | Skipped]:
+    """Stat single paths, several at once; return the objects that exist, in the order of the paths.
+
+    A path that the store cannot hold or read is `Skipped`, as in a listing, and
+    does not stop the others. With `listed`, all were in a listing just before: one
+    that is absent now is listed once more.
+    """
+
+    def look(path: str) -> RemoteObject | Skipped | None:
+        try:
+            found = store.stat(path)
+            return _contradiction(store, path) if listed and found is None else found
+        except (PathError, StoreDenied) as error:
+            return Skipped(
+                path,
+                str(error),
+                failed=not isinstance(error, PathRefused),
+                by_design=isinstance(error, PathLeftOut),
+            )
+
+    with workers(_STATS_AT_ONCE, "stat", store) as pool:
+        return [found for found in pool.map(look, names) if found]
+
+
+def _contradiction(store: Store, path: str) -> Skipped | None:
+    """Return what to report of a path that the store lists but does not find; `None` if it is gone."""
+    if all(entry.path != path for entry in store.list(path)):
+        return None
+    reason = f"the store lists {path} and answers 404 (not found) to its key"
+    return Skipped(path, reason, failed=True)
 
 
 def now_of(filter: Filter, mode: Mode, left: Left, right: StoreSide, here_ns: int) -> Now:
@@ -273,7 +310,7 @@ class Carrier(ABC):
         """The stores whose waits a stop ends; the last one is written."""
 
     @property
-    def keep(self) -> str | None:
+    def store_stamp(self) -> str | None:
         """The folder in the store's trash for what is replaced or deleted; `None` where nothing is kept."""
         return self.trash_stamp
 
@@ -330,10 +367,10 @@ class Carrier(ABC):
                 return Outcome(action, Status.UNCHANGED, "both sides hold the same content", rows)
             kind, rule = settled.decision
             if self.strict and kind is not action.kind:
-                return Outcome(action, Status.SKIPPED, "no longer what was planned")
+                return Outcome(action, Status.SKIPPED, "changed since the plan was made")
             if kind in _DELETES and action.kind not in _DELETES and not self.dry_run:
                 # The guard has not seen it.
-                reason = "a delete, decided again in the next run"
+                reason = "would now be a delete; the next run decides it together with all others"
                 return Outcome(action, Status.SKIPPED, reason, rows)
             if (kind, rule) != (action.kind, action.rule):
                 action = action._replace(kind=kind, rule=rule)
@@ -353,7 +390,7 @@ class Carrier(ABC):
 
     def kept_in_store(self, replaced: RemoteObject | None) -> tuple[KeptVersion, ...]:
         """Return what the trash of the written store now holds; a bucket's own versions are not in it."""
-        if replaced is None or not self.keep or self.stores[-1].features.keeps_versions:
+        if replaced is None or not self.store_stamp or self.stores[-1].features.keeps_versions:
             return ()
         return (KeptVersion("store", self.trash_stamp, replaced.path, replaced.size),)
 
@@ -369,7 +406,7 @@ class Listener(Protocol):
 
     def outcome(self, outcome: Outcome) -> None: ...
 
-    def more(self, added: Totals) -> None:
+    def add_totals(self, added: Totals) -> None:
         """Receive how much was added to the run."""
         ...
 

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from craftsync.clock import Clock
 from craftsync.engine import planfile
-from craftsync.engine.planfile import Planned
+from craftsync.engine.planner import Planned
 from craftsync.engine.report import (
     ActionEvent,
     Event,
@@ -71,20 +71,20 @@ class Tally:
         self._totals = totals
         self._progress()
 
-    def watch(self, hashing: Hashing) -> None:
-        """Take what is hashed from here."""
+    def use_hashing(self, hashing: Hashing) -> None:
+        """Read the hashing progress from this counter."""
         self._hashing = hashing
 
     def ended(self) -> None:
-        """Report how far it came, now that all steps have ended."""
+        """Report the progress once more, now that all steps have ended."""
         self._progress()
 
-    def more(self, added: Totals) -> None:
-        """Take in what is to be transferred besides."""
+    def add_totals(self, added: Totals) -> None:
+        """Add steps that were added during the run to the totals."""
         self._totals = Totals(self._totals.files + added.files, self._totals.bytes + added.bytes)
 
-    def count_bytes(self, *limiters: Limiter) -> None:
-        """Take the bytes that moved from these; of none, from what is done."""
+    def use_limiters(self, *limiters: Limiter) -> None:
+        """Read the moved bytes from these; without any, from the outcomes."""
         self._limiters = limiters
 
     def _moved(self) -> int:
@@ -98,11 +98,11 @@ class Tally:
         action, report = outcome.action, self._report
         self._done += 1
         self._bytes += outcome.bytes
-        report.agreed(outcome.rows)
+        report.on_synced(outcome.rows)
         match outcome.status:
             case Status.DONE | Status.PLANNED:
                 word, status = report.count(action.kind, outcome.bytes), str(outcome.status)
-                size, replaces = planfile.size_of(action), planfile.replaced_by(action)
+                size, replaces = planfile.size_of(action), planfile.replaced_size(action)
                 report.replaced += replaces is not None
                 self.event(ActionEvent(word, action.path, size, status, action.rule, replaces))
             case Status.UNCHANGED:
@@ -129,11 +129,10 @@ class Tally:
             self._ticked_at = now
             self._progress()
 
-    def again(self) -> list[str]:
-        """Return what the next round has to look at.
+    def finish_round(self) -> list[str]:
+        """Return the paths to try again; if there are none, report the obstructed ones.
 
-        That is also a path with another one in its way, as long as any is looked
-        at again: what obstructs it may be about to go. Else it is reported.
+        Otherwise the obstructed ones are tried again too: what obstructs them may go.
         """
         if not self._again:
             for path, issue, reason in self._obstructed:
@@ -157,7 +156,7 @@ class Tally:
         return self._stage
 
     def _undone(self, path: str, issue: Issue, outcome: Outcome) -> None:
-        """Take in a step that changed nothing; one that was skipped may succeed in the next round."""
+        """Report a step that changed nothing, or keep it for the next round, where it may succeed."""
         if isinstance(outcome.error, PathObstructed) and not self._last:
             self._obstructed.append((path, issue, outcome.reason))
         elif issue is Issue.PROBLEM or outcome.final or self._last:
@@ -185,10 +184,10 @@ class PlanWriter(Tally):
 
 
 class Journal:
-    """Keeps `stores.base.UploadJournal` for one upload; called from workers, writes in the control thread.
+    """A `stores.base.UploadJournal` for one upload; called from workers, writes in the control thread.
 
-    `identity` tells this content from any other at the same path: its digest,
-    or what stands for one.
+    `identity` identifies this content among others at the same path: its digest,
+    or a substitute.
     """
 
     def __init__(

@@ -40,24 +40,29 @@ _ATTEMPTS = 8
 
 
 def place(
-    tree: Tree, temporary: Temporary, path: str, *, expect: LocalFile | None, keep: str | None
+    tree: Tree,
+    temporary: Temporary,
+    path: str,
+    *,
+    expect: LocalFile | None,
+    trash_stamp: str | None,
 ) -> None:
     """Put a finished temporary at `path`, replacing `expect`; with `None` nothing may be there."""
     if expect is not None:
         with _parent_for(tree, path) as target:
-            _replace(tree, temporary, target, expect, keep)
+            _replace(tree, temporary, target, expect, trash_stamp)
         return
     _retry_if_folder_removed(tree, partial(_create, tree, temporary, path))
 
 
-def displace(tree: Tree, path: str, *, expect: LocalFile, keep: str | None) -> None:
+def displace(tree: Tree, path: str, *, expect: LocalFile, trash_stamp: str | None) -> None:
     """Move a file to the trash; does nothing if it is absent."""
     try:
         with tree.parent(path) as place_of:
             if not _exists(place_of):
                 return
             _check_expected(place_of, expect)
-            _displace(tree, place_of, expect, keep)
+            _displace(tree, place_of, expect, trash_stamp)
     except (FileNotFoundError, NotADirectoryError):
         return
     tree.remove_empty_parents(path)
@@ -187,7 +192,7 @@ def _remove_empty_folders(parent: int, name: str, path: str) -> None:
 
 
 def _replace(
-    tree: Tree, temporary: Temporary, target: _Place, expect: LocalFile, keep: str | None
+    tree: Tree, temporary: Temporary, target: _Place, expect: LocalFile, trash_stamp: str | None
 ) -> None:
     replaced = _check_expected(target, expect)
     give_owner(temporary.fileno(), replaced)
@@ -195,7 +200,7 @@ def _replace(
     mine = linux.fstat(temporary.fileno())
     with ExitStack() as stack:
         # The new file is put in the trash slot, and one swap then replaces and trashes the old one.
-        slot = _move_to_trash(stack, tree, temporary.give_name, expect.path, keep)
+        slot = _move_to_trash(stack, tree, temporary.give_name, expect.path, trash_stamp)
         try:
             rename.exchange(*slot, *target)
         except OSError as error:
@@ -206,15 +211,15 @@ def _replace(
         if not _matches(_status(slot), expect):
             _swap_back(slot, target, expect.path, mine)
             raise PathBusy(f"{expect.path} changed while it was replaced.")
-        if keep is None:
+        if trash_stamp is None:
             _remove(slot)
 
 
-def _displace(tree: Tree, origin: _Place, expect: LocalFile, keep: str | None) -> None:
+def _displace(tree: Tree, origin: _Place, expect: LocalFile, trash_stamp: str | None) -> None:
     with ExitStack() as stack:
         try:
             slot = _move_to_trash(
-                stack, tree, partial(rename.noreplace, *origin), expect.path, keep
+                stack, tree, partial(rename.noreplace, *origin), expect.path, trash_stamp
             )
         except FileNotFoundError as error:
             if _exists(origin):
@@ -223,17 +228,17 @@ def _displace(tree: Tree, origin: _Place, expect: LocalFile, keep: str | None) -
         if not _matches(_status(slot), expect):
             _restore_name(slot, origin, expect.path)
             raise PathBusy(f"{expect.path} changed while it was deleted.")
-        if keep is None:
+        if trash_stamp is None:
             _remove(slot)
 
 
 def _move_to_trash(
-    stack: ExitStack, tree: Tree, move_to: _MoveTo, path: str, keep: str | None
+    stack: ExitStack, tree: Tree, move_to: _MoveTo, path: str, trash_stamp: str | None
 ) -> _Place:
     """Move a file to a free slot for `path` in the trash; `stack` closes the slot's folder."""
     for number in count(1):
-        stamp = keep if number == 1 else f"{keep}-{number}"
-        slot_path = f"{stamp}/{path}" if keep else f"{UNKEPT}/{secrets.token_hex(8)}"
+        stamp = trash_stamp if number == 1 else f"{trash_stamp}-{number}"
+        slot_path = f"{stamp}/{path}" if trash_stamp else f"{UNKEPT}/{secrets.token_hex(8)}"
         with ExitStack() as attempt:
             try:
                 slot = attempt.enter_context(tree.parent(f"{TRASH}/{slot_path}", make=True))
@@ -241,7 +246,7 @@ def _move_to_trash(
             except FileExistsError:
                 continue
             except NotADirectoryError:
-                if keep is None or not _is_folder(tree, TRASH):
+                if trash_stamp is None or not _is_folder(tree, TRASH):
                     raise _no_trash(path) from None
                 continue
             stack.push(attempt.pop_all())

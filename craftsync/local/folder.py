@@ -204,7 +204,7 @@ class Folder:
             return temporary.exists(self.tree, name)
 
     def sweep_temporaries(self, keep: Collection[str] = ()) -> None:
-        """Remove temporaries that no process has open, except those named in `keep`."""
+        """Remove temporaries that no process has open, except those named in `trash_stamp`."""
         with path_errors(TEMPORARIES):
             sweep_temporaries(self.tree, frozenset(keep).__contains__)
 
@@ -220,14 +220,14 @@ class Folder:
         *,
         expect: LocalFile | None,
         mtime_ns: int | None,
-        keep: str | None,
+        trash_stamp: str | None,
         mode: int | None = None,
     ) -> LocalFile:
         """Put a finished temporary at `path` and return the new file.
 
         `expect` is the file it replaces, whose permissions it takes over;
         `None` means that nothing may be there. The replaced file goes to the
-        trash under the stamp `keep`, or is removed if that is `None`. `mode` is
+        trash under the stamp `trash_stamp`, or is removed if that is `None`. `mode` is
         for a new file, by default 0666 less the umask. Raises `PathBusy` when
         another file is there, which stays, and `PathObstructed` for a folder
         with files in it or a file in the place of a folder. Call `sync` first,
@@ -237,23 +237,23 @@ class Folder:
         with path_errors(path):
             self._refuse_writing(path)
             before = _set_times_and_mode(temporary, mtime_ns, mode)
-            commit.place(self.tree, temporary, path, expect=expect, keep=keep)
+            commit.place(self.tree, temporary, path, expect=expect, trash_stamp=trash_stamp)
             after = linux.fstat(temporary.fileno())
         # If the file was edited since, its earlier times make the next scan notice.
         mtime_ns = time_within(before.st_mtime_ns)
         ctime_ns = time_within(after.st_ctime_ns)
         return LocalFile(path, before.st_size, mtime_ns, ctime_ns, inode_of(after))
 
-    def displace(self, path: str, expect: LocalFile, keep: str | None) -> None:
-        """Move a file to the trash under the stamp `keep`, and remove folders left empty.
+    def displace(self, path: str, expect: LocalFile, trash_stamp: str | None) -> None:
+        """Move a file to the trash under the stamp `trash_stamp`, and remove folders left empty.
 
-        Without `keep` it is removed. Does nothing if the file is absent. Raises
+        Without `trash_stamp` it is removed. Does nothing if the file is absent. Raises
         `PathBusy` when it is not `expect`; then it stays.
         """
         _check(path)
         with path_errors(path):
             self._refuse_writing(path)
-            commit.displace(self.tree, path, expect=expect, keep=keep)
+            commit.displace(self.tree, path, expect=expect, trash_stamp=trash_stamp)
 
     def move(self, source: str, target: str, expect: LocalFile) -> LocalFile:
         """Rename a file within the folder and return its new stat; errors as in `place`."""

@@ -66,12 +66,12 @@ class _Rule(NamedTuple):
 
     @property
     def by_name(self) -> bool:
-        """Tell whether only the last part of a path matters: there is no slash but at the ends."""
+        """Return whether only the last part of a path matters: there is no slash but at the ends."""
         text = self.line.rstrip().lstrip("!").removeprefix("**/")
         return "/" not in text.rstrip("/")
 
     def hits(self, path: str, key: str) -> bool:
-        """Tell whether the pattern means this very path, whose last part is `key`."""
+        """Return whether the pattern means this very path, whose last part is `key`."""
         if self.by_name:
             return self.regex.search(key) is not None
         if self.line.endswith("/**"):  # Everything in the folder, but not the folder.
@@ -250,7 +250,7 @@ class CallRules:
         return not self.ignored(entry.path)
 
     def ignored(self, path: str) -> bool:
-        """Tell whether a path takes no part."""
+        """Return whether a path takes no part."""
         if not self._leave_out:
             return False
         folder, slash, name = path.rpartition("/")
@@ -261,11 +261,11 @@ class CallRules:
         return match is not None and match.ignored
 
     def ignored_folder(self, path: str) -> bool:
-        """Tell whether nothing in a folder takes part."""
+        """Return whether nothing in a folder takes part."""
         return self._leave_out and self._folder_ignored(f"{path}/")
 
     def _any_folder_ignored(self, folder: str) -> bool:
-        """Tell whether a folder, its path ending with a slash, or one above it is left out."""
+        """Return whether a folder, its path ending with a slash, or one above it is left out."""
         start, end = 0, folder.find("/")
         while end >= 0:
             match = self._exclude.match(folder[: end + 1], folder[start : end + 1])
@@ -330,7 +330,7 @@ class FolderRules:
         return FolderRules(prefix, (self._sources[0], own, *self._sources[1:]), self._include)
 
     def ignores(self, key: str) -> bool:
-        """Tell whether what is called `key` takes no part."""
+        """Return whether what is called `key` takes no part."""
         match = self.match(key)
         return match is not None and match.ignored
 
@@ -376,7 +376,7 @@ class IgnoreRules:
         return self.inside(folder).match(f"{name}/" if is_folder else name)
 
     def ignored(self, path: str, *, is_folder: bool = False) -> bool:
-        """Tell whether a path takes no part, whether or not anything is there."""
+        """Return whether a path takes no part, whether or not anything is there."""
         folder, _, name = path.rpartition("/")
         rules, key = self.inside(folder), f"{name}/" if is_folder else name
         return bool(rules.suspects(key) and rules.ignores(key)) or is_own(path)

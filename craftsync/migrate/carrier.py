@@ -137,7 +137,7 @@ class CopyCarrier(Carrier):
     def _delete(self, action: Action) -> Outcome:
         if self.source.stat(action.path) is not None:
             raise PreconditionFailed(action.path)
-        self.target.delete(action.path, expect=action.remote, keep=self.keep)
+        self.target.delete(action.path, expect=action.remote, trash_stamp=self.store_stamp)
         kept = self.kept_in_store(action.remote)
         return Outcome(action, Status.DONE, action.rule, forget=(action.path,), kept=kept)
 
@@ -170,7 +170,7 @@ class CopyCarrier(Carrier):
             origin,
             source,
             expect=_expect(target),
-            keep=None if target is None else self.keep,
+            trash_stamp=None if target is None else self.store_stamp,
             journal=journal,
             storage_class=self.properties.class_of_copy(source),
         )
@@ -190,7 +190,7 @@ class CopyCarrier(Carrier):
             content,
             expect=_expect(target),
             operation=self.operation(source),
-            keep=None if target is None else self.keep,
+            trash_stamp=None if target is None else self.store_stamp,
         )
         checked = is_md5(written.version) and written.version == content.md5
         how = Verified.CHECKSUM if checked else Verified.ACKNOWLEDGED
@@ -209,7 +209,7 @@ class CopyCarrier(Carrier):
             stream,
             expect=_expect(target),
             operation=self.operation(source),
-            keep=None if target is None else self.keep,
+            trash_stamp=None if target is None else self.store_stamp,
             journal=journal,
         )
         stream.verify()

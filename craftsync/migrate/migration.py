@@ -19,18 +19,17 @@ from pathlib import Path
 
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Compare, Kind, Mode, Policy
+from craftsync.engine.features import has_recent_features, load_features
 from craftsync.engine.identity import (
     STORE_ID_FILE,
-    is_learned,
-    learn,
     read_id,
-    report_recovery,
     write_identity,
 )
+from craftsync.engine.inspect import report_recovery
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options
 from craftsync.engine.run import MakePool, Round, in_rounds
-from craftsync.engine.sides import Carrier, nothing
+from craftsync.engine.sides import Carrier, do_nothing
 from craftsync.engine.tally import Tally
 from craftsync.errors import StoreChanged, UsageError
 from craftsync.migrate import manifest
@@ -129,10 +128,10 @@ def _confirm(
 def _confirmed(store: Store, found: str | None, state: MigrationState, name: str) -> str | None:
     known = state.database.get(f"{name}_id")
     if known is not None and found != known:
-        what = "lost its identity file" if found is None else "is another store than before"
+        what = "has no identity file" if found is None else "is not the store of the last run"
         raise StoreChanged(
-            f"the {name} {store.location} {what} ({STORE_ID_FILE})",
-            remedy="Check bucket, prefix and credentials. If it really is a new store, use"
+            f"The {name} {store.location} {what} ({STORE_ID_FILE}).",
+            remedy="Check bucket, prefix and credentials. If it is a new store, use"
             " another --state-dir: its content is then compared again.",
         )
     if found is not None and known is None:
@@ -189,18 +188,18 @@ class Migration:
         """
         database, create = self.state.database, not dry_run
         is_known = database.get("target_id") is not None
-        if is_known and (dry_run or is_learned(database, self.clock)):
-            self._learn_facts(dry_run=dry_run)
+        if is_known and (dry_run or has_recent_features(database, self.clock)):
+            self._load_features(dry_run=dry_run)
             with _confirming(self.source, self.target, self.state, create=create) as confirmed:
                 yield confirmed
         else:
             confirm(self.source, self.target, self.state, create=create)
-            self._learn_facts(dry_run=dry_run)
-            yield nothing
+            self._load_features(dry_run=dry_run)
+            yield do_nothing
 
-    def _learn_facts(self, *, dry_run: bool) -> None:
+    def _load_features(self, *, dry_run: bool) -> None:
         """Probe the target's features; the source is never probed, and gets them only if it is on the same server."""
-        saved = learn(self.target, self.state.database, self.clock, may_write=not dry_run)
+        saved = load_features(self.target, self.state.database, self.clock, may_write=not dry_run)
         if saved is not None and self.are_neighbours():
             self.source.prepare(saved)
 
@@ -288,8 +287,8 @@ class CopyRound(Round):
             server_side=server_side,
             dry_run=self.options.dry_run,
         )
-        tally.count_bytes(*(() if server_side else (carrier.outgoing,)))
-        tally.watch(carrier.hashing)
+        tally.use_limiters(*(() if server_side else (carrier.outgoing,)))
+        tally.use_hashing(carrier.hashing)
         yield carrier
 
     def _by_server(self) -> bool:

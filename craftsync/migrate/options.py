@@ -100,7 +100,7 @@ class MigrationReport(Report):
         self.bytes_copied += moved
         return "copy"
 
-    def agreed(self, rows: Sequence[BaselineRow]) -> None:
+    def on_synced(self, rows: Sequence[BaselineRow]) -> None:
         for row in rows:
             self.verified[row.verified] = self.verified.get(row.verified, 0) + 1
 

@@ -10,8 +10,8 @@ from itertools import chain, islice
 from craftsync.core.model import LocalFile, RemoteObject, Skipped, as_left
 from craftsync.core.paths import is_own
 from craftsync.engine.identity import STORE_ID_FILE, read_id
-from craftsync.engine.planfile import in_batches, stat_all
-from craftsync.engine.sides import StoreSide
+from craftsync.engine.planner import in_batches
+from craftsync.engine.sides import StoreSide, stat_all
 from craftsync.errors import PathError, UsageError
 from craftsync.local.ignore import CallRules
 from craftsync.migrate.shards import Span
@@ -55,7 +55,7 @@ class SourceSide:
     def ignored(self, path: str) -> bool:
         return not self.span.holds(path) or self.rules.ignored(path)
 
-    def is_beyond(self, path: str) -> bool:
+    def may_hide(self, path: str) -> bool:
         return self.ignored(path)
 
     def is_empty(self) -> bool:
@@ -88,7 +88,7 @@ class TargetSide(StoreSide):
         entries = self.rules.of(self.span.of(listing, in_order=in_order))
         return self.nesting.target_seen(entries) if self.nesting else iter(entries)
 
-    def matters(self, skipped: Skipped) -> bool:
+    def is_reported(self, skipped: Skipped) -> bool:
         """Return whether a skipped object is reported: when it failed, or when deletes depend on it."""
         return self.is_mirror or skipped.failed
 

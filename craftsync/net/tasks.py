@@ -368,9 +368,9 @@ class TaskPool(Generic[Result]):
 
         self._outcomes.append(_Outcome(greenlet(run_beside, self._home), None))
         outcome = _run_call(_Call(task, first))
-        if not isinstance(outcome.error, KeyboardInterrupt) or isinstance(
-            outcome.error, Interrupted
-        ):
+        if not _is_signal(
+            outcome.error
+        ):  # A signal ends the thread: nothing waits for the second call.
             while not ended:
                 is_waiting = True
                 self._home.switch()
@@ -459,6 +459,11 @@ class TaskPool(Generic[Result]):
         self._outcomes.append(outcome)
         if self._sleeping:
             self._sockets.wake()
+
+
+def _is_signal(error: BaseException | None) -> bool:
+    """Return whether a real signal was raised; a stop (`Interrupted`) ends a task like any error."""
+    return isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted)
 
 
 def _unwrap(outcome: _Outcome) -> Any:

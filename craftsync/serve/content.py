@@ -151,14 +151,16 @@ class Changes:
     def write(self, path: str, content: Source) -> RemoteObject:
         """Write content to a path and return the new object."""
         keep = self._keep(path)
-        written = self.store.write(path, content, expect=None, operation=token_hex(16), keep=keep)
+        written = self.store.write(
+            path, content, expect=None, operation=token_hex(16), trash_stamp=keep
+        )
         self._note(path, keep)
         return self.store.barrier().get(path, written)
 
     def delete(self, path: str) -> None:
         """Delete an object; does nothing if it is absent."""
         keep = self._keep(path)
-        self.store.delete(path, expect=None, keep=keep)
+        self.store.delete(path, expect=None, trash_stamp=keep)
         self._note(path, keep)
         self.store.barrier()
 

@@ -459,8 +459,8 @@ def state_place(what: str) -> Iterator[None]:
 def _unusable(path: str | Path, error: sqlite3.OperationalError) -> StateError:
     return StateError(
         f"the state database {path} cannot be used: {error}",
-        remedy="Free its disk or the lock, then run the command again; it recognises what was done"
-        " but not recorded.",
+        remedy="Free disk space, or wait for the process that uses it; then run the command again."
+        " Nothing that was transferred is lost.",
     )
 
 

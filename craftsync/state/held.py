@@ -63,7 +63,7 @@ class Held:
             yield from map(_held, self._db.execute(f"{query} {where}", bounds))
 
     def kind(self, path: str) -> Kind | None:
-        """Return the direction of a path's held delete, `None` if none is held."""
+        """Return the kind of a path's held step, `None` if none: a direction of delete, or an upload over an archived object."""
         found = self._db.execute("SELECT kind FROM held WHERE path = ?", (path,)).fetchone()
         return None if found is None else Kind(found[0])
 
@@ -154,8 +154,8 @@ class Held:
     def standing(self, kind: Kind, limit: DeleteLimit) -> str | None:
         """Return why deletes of a kind are held already under this limit; `None` if none are.
 
-        They stay held when some were approved or restored, or the rest would
-        pass the limit. Changing the limit starts over.
+        They stay held when some were approved or restored; otherwise the rest would
+        be within the limit. Changing the limit starts over.
         """
         found = self._db.execute(
             "SELECT reason FROM held WHERE NOT archived"
@@ -320,8 +320,11 @@ class CutOff:
         self._db = database.connection
         self._gone: list[str] = []
 
-    def delete_under(self, stamp: str) -> None:
-        """Save the trash stamp of this plan's deletes, which were not approved, before the first of them."""
+    def save_stamp(self, stamp: str) -> None:
+        """Save the trash stamp of this plan's deletes, before the first of them is carried out.
+
+        Deletes that a person answers for have none: they do not count for the guard.
+        """
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('trash_stamp', ?)", (stamp,))
 
     def begin(self) -> None:

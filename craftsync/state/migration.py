@@ -64,8 +64,8 @@ class MigrationState(State):
         if self._outside is not None:
             self._outside.note(versions, at_ns)
 
-    def leave_out(self, path: str) -> None:
-        self.plan.leave_out(path)
+    def mark_out_of_sync(self, path: str) -> None:
+        self.plan.mark_out_of_sync(path)
 
     def close(self) -> None:
         super().close()

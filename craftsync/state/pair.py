@@ -62,15 +62,14 @@ class Baseline:
 
     def __init__(self, database: Database, identity: str = "inode") -> None:
         self._db = database.connection
-        self._columns = f"path, size, mtime_ns, ctime_ns, {identity}, racy, digest, modified_ns, version, uploaded"
+        names = f"path, size, mtime_ns, ctime_ns, {identity}, racy, digest, modified_ns, version, uploaded"
+        self._columns = f"{names}, ''" if identity == "inode" else f"{names}, verified"
+        # `inode` may not be NULL.
+        extra, zero = ("", "") if identity == "inode" else ("inode, ", "0, ")
         self._put = (
-            f"INSERT OR REPLACE INTO baseline ({self._columns}, verified) VALUES (?{',?' * 10})"
+            f"INSERT OR REPLACE INTO baseline ({extra}{names}, verified)"
+            f" VALUES ({zero}{', '.join('?' * 11)})"
         )
-        if identity == "inode":
-            self._columns += ", ''"
-        else:
-            self._columns += ", verified"
-            self._put = self._put.replace("(path", "(inode, path").replace("(?", "(0,?")
 
     def count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM baseline").fetchone()[0])
@@ -203,7 +202,7 @@ class State:
         """Record versions that a run moved to the trash, in the transaction of its outcomes."""
         self.kept.add(versions, at_ns)
 
-    def leave_out(self, path: str) -> None:
+    def mark_out_of_sync(self, path: str) -> None:
         """Record, in a migration, that a path of the baseline is no longer in sync."""
 
     def close(self) -> None:
@@ -211,16 +210,21 @@ class State:
         self.database.close()
 
 
+class OutsideRecords(NamedTuple):
+    """Records of the versions that were moved to either trash outside a run."""
+
+    folder: Outside
+    store: Outside
+    legacy: Outside | None
+    """Shared by all servers with this location; written by earlier versions of craftsync."""
+
+
 class PairState(State):
     """The tables of one linked folder."""
 
     def __init__(
-        self, database: Database, new_id: Callable[[], str], outside: Sequence[Outside] = ()
+        self, database: Database, new_id: Callable[[], str], outside: OutsideRecords
     ) -> None:
-        """`outside` holds the versions recorded outside runs for the folder and the store.
-
-        A third one is of an earlier version, which did not tell servers apart.
-        """
         super().__init__(database, new_id)
         self._outside = outside
 
@@ -258,16 +262,16 @@ class PairState(State):
 
     def note_in_root(self, versions: Iterable[KeptVersion], at_ns: int) -> None:
         """Record versions moved to the folder's trash, without writing to this database."""
-        self._outside[0].note(versions, at_ns)
+        self._outside.folder.note(versions, at_ns)
 
-    def take_in(self) -> None:
+    def import_outside_records(self) -> None:
         """Import versions moved to either trash outside a run, so that retention applies to them."""
-        for place in self._outside[:2]:
+        for place in (self._outside.folder, self._outside.store):
             with place.taken() as found, self.transaction():
                 for version, at_ns in found:
                     self.kept.add([version], at_ns)
 
-    def take_in_found(
+    def import_legacy_records(
         self, found_of: Callable[[Iterable[KeptVersion]], Iterable[KeptVersion]]
     ) -> None:
         """Import what earlier versions recorded for all stores at this location on any server, once.
@@ -275,26 +279,29 @@ class PairState(State):
         `found_of` returns those of some versions that are in this store's trash.
         The record stays, for the other stores.
         """
-        for place in self._outside[2:]:
-            noted, changed = dict(place.noted()), str(place.changed_ns())
-            if noted and self.database.get(_OLD_RECORD) != changed:
-                found = list(found_of(noted))
-                with self.transaction():
-                    for version in found:
-                        self.kept.add([version], noted[version])
-                    self.database.put(_OLD_RECORD, changed)
+        legacy = self._outside.legacy
+        if legacy is None:
+            return
+        noted, changed = dict(legacy.noted()), str(legacy.changed_ns())
+        if noted and self.database.get(_OLD_RECORD) != changed:
+            found = list(found_of(noted))
+            with self.transaction():
+                for version in found:
+                    self.kept.add([version], noted[version])
+                self.database.put(_OLD_RECORD, changed)
 
     def in_trash(self) -> Total:
         """Return this client's total in both trashes, including versions not imported yet."""
         known = self.kept.total()
-        more = [one for place in self._outside[:2] for one in place.noted()]
+        more = [*self._outside.folder.noted(), *self._outside.store.noted()]
         return Total(
             known.files + len(more), known.bytes + sum(version.size for version, _ in more)
         )
 
 
-def _outside(state_dir: Path, root: str, place: str, location: str) -> list[Outside]:
-    return [Outside(state_dir, one) for one in dict.fromkeys((root, place, location))]
+def _outside(state_dir: Path, root: str, place: str, location: str) -> OutsideRecords:
+    legacy = None if location == place else Outside(state_dir, location)
+    return OutsideRecords(Outside(state_dir, root), Outside(state_dir, place), legacy)
 
 
 def pair_folder(state_dir: Path, root: str, location: str) -> Path:
@@ -381,8 +388,8 @@ def known_conflicts(state_dir: Path, root: str, location: str) -> int:
     return 0
 
 
-def known_root(state_dir: Path, root: str, location: str) -> tuple[str | None, Path]:
-    """Return the expected identity of a pair's root, and the database it comes from; leaves no files behind."""
+def known_root(state_dir: Path, root: str, location: str) -> str | None:
+    """Return the expected identity of a pair's root; leaves no files behind."""
     file = known_folder(state_dir, root, location) / _FILE
     with (
         contextlib.suppress(StateError, *UNREADABLE),
@@ -390,8 +397,8 @@ def known_root(state_dir: Path, root: str, location: str) -> tuple[str | None, P
         contextlib.closing(open_to_read(file)) as connection,
     ):
         row = connection.execute("SELECT value FROM meta WHERE key = 'root_id'").fetchone()
-        return (str(row[0]) if row else None), file
-    return None, file
+        return str(row[0]) if row else None
+    return None
 
 
 def known_pairs(state_dir: Path) -> list[tuple[str, str]]:

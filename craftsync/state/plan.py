@@ -96,7 +96,7 @@ class Plan:
             map(_to_row, actions),
         )
 
-    def take_in(self, actions: Iterable[Action]) -> list[Step]:
+    def add_during_run(self, actions: Iterable[Action]) -> list[Step]:
         """Add steps to the plan that is being carried out, and return them; `steps` does not yield them.
 
         They get new numbers, because a reused operation id would make one
@@ -121,7 +121,7 @@ class Plan:
             "UPDATE plan SET stage = ? WHERE id = ?", ((_UNDONE, step) for step in steps)
         )
 
-    def leave_out(self, path: str) -> None:
+    def mark_out_of_sync(self, path: str) -> None:
         """Record that a path is no longer in sync."""
         self._db.execute(
             "INSERT INTO plan (stage, kind, path, rule) VALUES (?, ?, ?, '')",
@@ -322,8 +322,8 @@ def _to_step(stage: int, row: tuple[object, ...]) -> Step:
     return Step(number, stage, action)  # type: ignore[arg-type]
 
 
-class Left(NamedTuple):
-    """The content of both sides after the run. `digest` is the SHA-256, `version` the store's token."""
+class Result(NamedTuple):
+    """What the run left at a path, the same on both sides. `digest` is the SHA-256, `version` the store's token."""
 
     size: int
     digest: bytes | None
@@ -334,7 +334,7 @@ class Replaced(NamedTuple):
     """A version that one side ("root" or "store") held before the run. `size` is in bytes.
 
     `stamp` is its folder in the trash, `None` if it was not kept. `version` is
-    the store's token, `None` in the folder. `left` is `None` if the run deleted the path.
+    the store's token, `None` in the folder. `result` is `None` if the run deleted the path.
     """
 
     path: str
@@ -342,11 +342,14 @@ class Replaced(NamedTuple):
     stamp: str | None
     size: int
     version: str | None
-    left: Left | None
+    result: Result | None
 
 
 class Replacements:
-    """The table of replaced versions, for undo; writes belong to the caller's transaction."""
+    """The table of replaced versions, for undo; writes belong to the caller's transaction.
+
+    Its columns `left_…` are those of `Result`: what was left after the run, not the left side.
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database.connection
@@ -357,7 +360,7 @@ class Replacements:
             "INSERT INTO replaced VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " left_size = excluded.left_size, left_digest = excluded.left_digest,"
             " left_version = excluded.left_version",
-            ((run, *one[:5], *(one.left or (None, None, None))) for one in replaced),
+            ((run, *one[:5], *(one.result or (None, None, None))) for one in replaced),
         )
 
     def of(self, run: int) -> Iterator[Replaced]:
@@ -368,8 +371,8 @@ class Replacements:
             (run,),
         )
         for row in rows:
-            left = None if row[5] is None else Left(*row[5:])
-            yield Replaced(row[0], row[1], row[2], row[3], row[4], left)
+            result = None if row[5] is None else Result(*row[5:])
+            yield Replaced(row[0], row[1], row[2], row[3], row[4], result)
 
     def drop_before(self, run: int) -> None:
         """Forget what runs before this one replaced."""

@@ -328,14 +328,14 @@ class Store(Protocol):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         properties: Properties | None = None,
     ) -> RemoteObject:
         """Write the content to `path` and return the new object.
 
-        Bytes are sent and counted at `pace_of` the source. With `keep`, the
-        replaced object is kept as `.craftsync/trash/<keep>/<path>` (or as a
+        Bytes are sent and counted at `pace_of` the source. With `trash_stamp`, the
+        replaced object is kept as `.craftsync/trash/<trash_stamp>/<path>` (or as a
         version, if the store keeps those). `operation` is a unique id stored in
         the object's metadata, to recognise a write whose response was lost.
         `properties` need `Features.properties`.
@@ -347,8 +347,8 @@ class Store(Protocol):
         """
         ...
 
-    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
-        """Delete an object; does nothing if it is absent. `expect` and `keep` as in `write`."""
+    def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
+        """Delete an object; does nothing if it is absent. `expect` and `trash_stamp` as in `write`."""
         ...
 
     def copy(
@@ -358,11 +358,11 @@ class Store(Protocol):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
     ) -> RemoteObject:
         """Copy an object within the store, metadata included, and return the new one.
 
-        `keep` as in `write`. Raises `ObjectNotFound` or `PreconditionFailed`
+        `trash_stamp` as in `write`. Raises `ObjectNotFound` or `PreconditionFailed`
         when `source` has changed or the target is not `expect`.
         """
         ...
@@ -373,7 +373,7 @@ class Store(Protocol):
         source: RemoteObject,
         *,
         expect: Expect,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         storage_class: str | None = None,
         target: str | None = None,

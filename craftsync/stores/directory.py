@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, LocalFile, RemoteObject, Skipped, Subfolder
-from craftsync.core.paths import is_own, left_out, malformed, subfolder
+from craftsync.core.paths import hidden_in, is_own, malformed, subfolder
 from craftsync.core.retention import Reserve
 from craftsync.errors import (
     CraftsyncError,
@@ -169,7 +169,7 @@ class DirectoryStore(OnlyContent):
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
         under, _, starting = prefix.rpartition("/")
-        hidden = left_out(prefix, nested_own=nested_own)
+        hidden = hidden_in(prefix, nested_own=nested_own)
         if prefix.startswith("/") or (under and malformed(under)):
             return
         try:
@@ -186,7 +186,7 @@ class DirectoryStore(OnlyContent):
     def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
         if folder and malformed(folder):
             return
-        hidden = left_out(f"{folder}/" if folder else "")
+        hidden = hidden_in(f"{folder}/" if folder else "")
         try:
             for entry in scan_level(self._folder, folder):
                 if isinstance(entry, str):
@@ -233,7 +233,7 @@ class DirectoryStore(OnlyContent):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         properties: Properties | None = None,
     ) -> RemoteObject:
@@ -249,16 +249,16 @@ class DirectoryStore(OnlyContent):
                 temporary.write_at(offset, block)
                 attempt.count(len(block))
             source.verify()
-            return self._commit(temporary, path, expect, source.mtime_ns, keep)
+            return self._commit(temporary, path, expect, source.mtime_ns, trash_stamp)
 
-    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+    def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
         if self._stat(path) is None:
             return
         with translated(self.name), self._folder.exclusive():
             current = self._expected(path, expect)
             if current is not None:
                 with translated(self.name, _below(path)), _preconditions(path):
-                    self._folder.displace(path, current, keep)
+                    self._folder.displace(path, current, trash_stamp)
 
     def copy(
         self,
@@ -267,7 +267,7 @@ class DirectoryStore(OnlyContent):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
     ) -> RemoteObject:
         self._check(target, expect)
         with (
@@ -278,7 +278,7 @@ class DirectoryStore(OnlyContent):
             copy_content(reader.opened, temporary)
             if reader.opened.has_changed():
                 raise _changed(source.path)
-            return self._commit(temporary, target, expect, reader.opened.file.mtime_ns, keep)
+            return self._commit(temporary, target, expect, reader.opened.file.mtime_ns, trash_stamp)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
         """Do nothing: a folder has no unfinished uploads."""
@@ -339,21 +339,23 @@ class DirectoryStore(OnlyContent):
         path: str,
         expect: Expect,
         mtime_ns: int | None,
-        keep: str | None,
+        trash_stamp: str | None,
     ) -> RemoteObject:
         """Make the content durable, then visible."""
         self._folder.sync()
         if expect is ABSENT:
             with translated(self.name, _below(path)), _preconditions(path):
                 return _described(
-                    self._folder.place(temporary, path, expect=None, mtime_ns=mtime_ns, keep=keep)
+                    self._folder.place(
+                        temporary, path, expect=None, mtime_ns=mtime_ns, trash_stamp=trash_stamp
+                    )
                 )
         with self._folder.exclusive():
             current = self._expected(path, expect)
             try:
                 with translated(self.name, _below(path)):
                     file = self._folder.place(
-                        temporary, path, expect=current, mtime_ns=mtime_ns, keep=keep
+                        temporary, path, expect=current, mtime_ns=mtime_ns, trash_stamp=trash_stamp
                     )
             except PathBusy as error:
                 # A program that does not take the lock changed the file.

@@ -150,7 +150,7 @@ class RetryingStore:
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         properties: Properties | None = None,
     ) -> RemoteObject:
@@ -159,23 +159,28 @@ class RetryingStore:
             write = partial(write, properties=properties)
         return self._made_once(
             lambda: write(
-                path, source, expect=expect, operation=operation, keep=keep, journal=journal
+                path,
+                source,
+                expect=expect,
+                operation=operation,
+                trash_stamp=trash_stamp,
+                journal=journal,
             ),
             lambda: self._object_we_wrote(
                 path, source.size, source.digest, source.mtime_ns, operation
             ),
-            partial(self._remove_trash_copy, path, keep),
+            partial(self._remove_trash_copy, path, trash_stamp),
         )
 
-    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+    def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
         def attempt() -> bool:
-            self.store.delete(path, expect=expect, keep=keep)
+            self.store.delete(path, expect=expect, trash_stamp=trash_stamp)
             return True
 
         self._made_once(
             attempt,
             lambda: True if self.stat(path) is None else None,
-            partial(self._remove_trash_copy, path, keep),
+            partial(self._remove_trash_copy, path, trash_stamp),
         )
 
     def copy(
@@ -185,15 +190,17 @@ class RetryingStore:
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
     ) -> RemoteObject:
         copy = self.store.copy
         return self._made_once(
-            lambda: copy(source, target, expect=expect, operation=operation, keep=keep),
+            lambda: copy(
+                source, target, expect=expect, operation=operation, trash_stamp=trash_stamp
+            ),
             lambda: self._object_we_wrote(
                 target, source.size, source.digest, source.mtime_ns, operation
             ),
-            partial(self._remove_trash_copy, target, keep),
+            partial(self._remove_trash_copy, target, trash_stamp),
         )
 
     def copy_from(
@@ -202,7 +209,7 @@ class RetryingStore:
         source: RemoteObject,
         *,
         expect: Expect,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         storage_class: str | None = None,
         target: str | None = None,
@@ -213,13 +220,13 @@ class RetryingStore:
                 origin,
                 source,
                 expect=expect,
-                keep=keep,
+                trash_stamp=trash_stamp,
                 journal=journal,
                 storage_class=storage_class,
                 target=target,
             ),
             lambda: self._find_copy(source, path),
-            partial(self._remove_trash_copy, path, keep),
+            partial(self._remove_trash_copy, path, trash_stamp),
         )
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
@@ -305,15 +312,15 @@ class RetryingStore:
                 roll_back(in_doubt)
             raise
 
-    def _remove_trash_copy(self, path: str, keep: str | None, in_doubt: bool) -> None:
+    def _remove_trash_copy(self, path: str, trash_stamp: str | None, in_doubt: bool) -> None:
         """Remove a trash copy if its original is certainly still in place.
 
         The copy may belong to an earlier change of the same run, so it must
         match the original. Copies `in_doubt` are never removed.
         """
-        if keep is None or self.features.keeps_versions:
+        if trash_stamp is None or self.features.keeps_versions:
             return
-        copy = f"{OWN_FOLDER}/trash/{keep}/{path}"
+        copy = f"{OWN_FOLDER}/trash/{trash_stamp}/{path}"
         if in_doubt:
             self._uncertain_copies.add(copy)
         if copy in self._uncertain_copies:

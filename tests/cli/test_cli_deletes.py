@@ -51,7 +51,7 @@ def in_store(craftsync: Craftsync) -> set[str]:
 def test_held_deletes_are_listed_with_reason_and_time(held: Craftsync) -> None:
     (first, *others) = held("deletes", "list", "--json").json
     assert (first["path"], first["action"], first["size"]) == ("old/00", "delete-remote", 6)
-    assert "30 paths are gone from the folder at once" in first["reason"]
+    assert "30 paths disappeared from the folder at once" in first["reason"]
     assert first["since"].endswith("Z")
     assert len(others) == COUNT - 1
     text = held("deletes", "list").lines
@@ -358,7 +358,7 @@ def test_the_whole_event_is_listed(event: Craftsync) -> None:
     ]
     text = event("deletes", "list").text
     assert "deleted in the store before that, in the same event; reject brings them back:" in text
-    assert "30 paths are gone from the folder within a short time" in text
+    assert "30 paths disappeared from the folder within a short time" in text
 
 
 def test_reject_all_restores_the_whole_event_and_dry_run_lists_it(event: Craftsync) -> None:

@@ -85,10 +85,10 @@ def test_a_filtered_run_is_not_recorded_as_the_last_success(sized: Craftsync) ->
 def test_filters_refuse_sync_watch_and_delete_with_the_reason(craftsync: Craftsync) -> None:
     craftsync.write("data/a")
     refused = {
-        ("sync", "--existing"): "only in one direction",
+        ("sync", "--existing"): "cannot be used with sync",
         ("plan", "--max-age", "7d"): "--mode",
         ("watch", "--mode", "push", "--max-size", "5"): "not with watch",
-        ("pull", "--delete", "--ignore-existing"): "not with --delete",
+        ("pull", "--delete", "--ignore-existing"): "cannot be used with --delete",
     }
     for command, reason in refused.items():
         run = craftsync(*command, "data", STORE)
@@ -218,7 +218,7 @@ def test_python_takes_the_same_filters(
         listed.seek(0)
         report = package.push(root, store, files_from=listed, max_size=3, existing=False)
     assert (report.uploaded, report.filtered) == (1, 1)
-    with pytest.raises(UsageError, match="only in one direction"):
+    with pytest.raises(UsageError, match="cannot be used with sync"):
         package.sync(root, store, max_size=5)
     with pytest.raises(ValueError, match="--max-age"):
         package.push(root, store, max_age="soon")

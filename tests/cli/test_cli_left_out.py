@@ -42,7 +42,7 @@ def test_symlink_in_the_way_of_an_object_is_skipped(craftsync: Craftsync) -> Non
     run = craftsync("sync", "data", "./store")
     assert (run.code, run.text.count("1 skipped")) == (6, 1)
     (line,) = run.err.splitlines()
-    assert line.startswith("skipped: folder: a symbolic link or special file is in the way of what")
+    assert line.startswith("skipped: folder: a symbolic link or special file stands where the")
     # A push has nothing to bring there.
     assert craftsync("push", "data", "./store").code == 0
 
@@ -53,7 +53,7 @@ def test_symlink_in_a_store_folder_is_skipped(craftsync: Craftsync) -> None:
     (craftsync.folder / "store" / "a").symlink_to("b")
     run = craftsync("push", "data", "./store")
     assert run.code == 6
-    assert run.err.startswith("skipped: a: a symbolic link or special file is in the way")
+    assert run.err.startswith("skipped: a: a symbolic link or special file stands where")
 
 
 def test_a_running_daemon_reports_a_link_once_and_a_success(craftsync: Craftsync) -> None:

@@ -211,7 +211,7 @@ def test_another_filesystem_in_place_of_a_read_only_mount_deletes_nothing(
     assert [run.code for run in mounted_read_only(push)] == [0]
     (run,) = mounted_read_only(push, mount="mount -t tmpfs -o ro tmpfs root")
     assert run.code == 3
-    assert "is not the folder it was" in run.err
+    assert "is not the folder of the last run" in run.err
     assert craftsync.files("store") == {"a": "1"}
 
 

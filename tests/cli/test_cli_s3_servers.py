@@ -268,7 +268,7 @@ def test_keys_a_listing_would_hide_are_not_written_or_deleted(
     for _ in range(2):
         run = craftsync("push", "root", "s3://bucket")
         assert run.code == 1
-        assert "a/below/file is in the way of a folder, or a folder in its own" in run.err
+        assert "a/below/file cannot be stored: a file and a folder share its path" in run.err
         assert "a/below/file" not in served.bucket("bucket")
         assert craftsync.files("root") == {"a/below/file": "content", "b": "content"}
 

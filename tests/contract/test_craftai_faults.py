@@ -550,7 +550,7 @@ def test_write_with_lost_response_succeeds_and_happens_once(
     endpoint = "end" if content is LARGE else "form"
     platform.inject(endpoint, fault.answer_lost, when=lambda request: b"trash" not in request.body)
     platform.requests.clear()
-    store.write("a", Bytes(content), expect=old or ABSENT, operation="two", keep="k")
+    store.write("a", Bytes(content), expect=old or ABSENT, operation="two", trash_stamp="k")
     assert platform.content("a") == content
     assert platform.count(endpoint) == (2 if replaces and content is SMALL else 1)
     kept = {path: platform.content(path) for path in platform.paths() if path != "a"}
@@ -561,7 +561,7 @@ def test_delete_with_lost_response_succeeds(store: RetryingStore, platform: Faul
     platform.put("a", SMALL)
     looked = store.stat("a")
     platform.inject("delete", fault.answer_lost)
-    store.delete("a", expect=looked, keep="k")
+    store.delete("a", expect=looked, trash_stamp="k")
     assert platform.paths() == [f"{OWN_FOLDER}/trash/k/a"]
 
 
@@ -594,7 +594,7 @@ def test_gcs_large_write_keeps_the_replaced_object_first(
     platform.storage.gcs = True
     platform.put("a", b"old")
     old = bare.stat("a")
-    bare.write("a", Bytes(LARGE), expect=old, operation="one", keep="k")
+    bare.write("a", Bytes(LARGE), expect=old, operation="one", trash_stamp="k")
     assert platform.content(f"{OWN_FOLDER}/trash/k/a") == b"old"
     with pytest.raises(PreconditionFailed):
         bare.write("a", Bytes(LARGE[::-1]), expect=ABSENT, operation="two")
@@ -630,7 +630,7 @@ def test_gcs_upload_with_failed_completion_can_be_repeated(
         put_large(bare)
     looked = bare.stat("a")
     assert looked is not None and looked.operation == "one"
-    store.write("a", Bytes(LARGE), expect=looked, operation="two", keep="k")
+    store.write("a", Bytes(LARGE), expect=looked, operation="two", trash_stamp="k")
     assert platform.content("a") == LARGE
 
 
@@ -643,9 +643,9 @@ def test_archived_object_is_not_replaced_or_deleted_without_a_kept_copy(
     platform.heal()
     platform.inject("get", fault.answering(fault.xml_refusal(403, "InvalidObjectState")), times=99)
     with pytest.raises(NotKept, match=r"^a is archived"):
-        store.write("a", Bytes(content), expect=old, operation="one", keep="k")
+        store.write("a", Bytes(content), expect=old, operation="one", trash_stamp="k")
     with pytest.raises(NotKept, match=r"^a is archived"):
-        store.delete("a", expect=old, keep="k")
+        store.delete("a", expect=old, trash_stamp="k")
     assert platform.content("a") == b"old"
     assert not [request for request in platform.requests if request.endpoint in ("form", "part")]
     store.write("a", Bytes(content), expect=old, operation="one")

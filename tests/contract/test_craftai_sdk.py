@@ -494,7 +494,7 @@ def test_write_overtaken_by_another_client_is_rejected(
     platform.put("a", b"theirs")
     for expect in (old, ABSENT):
         with pytest.raises(PreconditionFailed):
-            store.write("a", Bytes(b"mine"), expect=expect, operation="two", keep="k")
+            store.write("a", Bytes(b"mine"), expect=expect, operation="two", trash_stamp="k")
     assert platform.content("a") == b"theirs"
 
 

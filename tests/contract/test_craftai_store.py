@@ -148,7 +148,7 @@ def test_keeping_a_large_object_uses_little_memory(
     store = open_store(limits=Limits(single_post=PART_STEP, smallest_part=PART_STEP))
     content = bytes(range(256)) * (3 * PART_STEP // 256) + b"end"
     platform.put("a", content)
-    store.delete("a", expect=store.stat("a"), keep="pass-1")
+    store.delete("a", expect=store.stat("a"), trash_stamp="pass-1")
     assert platform.paths() == [f"{OWN_FOLDER}/trash/pass-1/a"]
     assert platform.content(f"{OWN_FOLDER}/trash/pass-1/a") == content
     asked = [
@@ -345,4 +345,4 @@ def test_success_response_of_another_server_is_rejected(
     platform.put("a", b"before")
     platform.inject("form", fault.answering(Answer(200)), when=lambda r: b"trash" not in r.body)
     with pytest.raises(StoreUnavailable):
-        store.write("a", Bytes(b"behind"), expect=store.stat("a"), operation="one", keep="k")
+        store.write("a", Bytes(b"behind"), expect=store.stat("a"), operation="one", trash_stamp="k")

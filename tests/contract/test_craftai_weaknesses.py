@@ -380,9 +380,9 @@ def test_w17_faster_writer_is_not_overwritten(
     platform.put("a", b"theirs")
     for expect in (old, ABSENT):
         with pytest.raises(PreconditionFailed):
-            store.write("a", Bytes(content), expect=expect, operation="mine", keep="k")
+            store.write("a", Bytes(content), expect=expect, operation="mine", trash_stamp="k")
     with pytest.raises(PreconditionFailed):
-        store.delete("a", expect=old, keep="k")
+        store.delete("a", expect=old, trash_stamp="k")
     assert platform.content("a") == b"theirs"
 
 
@@ -578,8 +578,8 @@ def test_w26_deleted_and_replaced_objects_can_be_restored(
 ) -> None:
     for path, content in (("small", SMALL), ("large", LARGE)):
         write(store, path, content)
-        store.write(path, Bytes(b"new"), expect=None, operation="new", keep="first")
-        store.delete(path, expect=None, keep="second")
+        store.write(path, Bytes(b"new"), expect=None, operation="new", trash_stamp="first")
+        store.delete(path, expect=None, trash_stamp="second")
         assert platform.content(f"{OWN_FOLDER}/trash/first/{path}") == content
         assert platform.content(f"{OWN_FOLDER}/trash/second/{path}") == b"new"
         assert store.stat(path) is None

@@ -17,15 +17,15 @@ def test_absence_is_proven_only_by_a_fresh_listing() -> None:
         return set(held)
 
     absence = FreshListing(list_paths, clock, 2.0)
-    assert not absence.is_sure("new")
+    assert not absence.is_absent("new")
     absence.listed(clock.monotonic(), 1)
-    assert absence.is_sure("new")
+    assert absence.is_absent("new")
     held.add("came since")
     clock.advance(3.0)
-    assert not absence.is_sure("new")
+    assert not absence.is_absent("new")
     assert listings == 0
-    assert not absence.is_sure("came since")
-    assert absence.is_sure("new")
+    assert not absence.is_absent("came since")
+    assert absence.is_absent("new")
     assert listings == 1
 
 
@@ -40,10 +40,10 @@ def test_one_listing_is_repeated_only_for_many_new_files() -> None:
     absence = FreshListing(list_paths, clock, 2.0)
     absence.listed(clock.monotonic(), 11_000)
     clock.advance(3.0)
-    assert not absence.is_sure("saved")
+    assert not absence.is_absent("saved")
     assert listings == 0
     for number in range(100):
-        absence.is_sure(f"new-{number}")
+        absence.is_absent(f"new-{number}")
     assert listings == 1
 
 
@@ -51,6 +51,6 @@ def test_large_listing_is_not_repeated() -> None:
     clock = FakeClock()
     absence = FreshListing(lambda: pytest.fail("it was listed again"), clock, 2.0)
     absence.listed(clock.monotonic(), 20_001)
-    assert absence.is_sure("new")
+    assert absence.is_absent("new")
     clock.advance(3.0)
-    assert not absence.is_sure("new")
+    assert not absence.is_absent("new")

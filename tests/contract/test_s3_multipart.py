@@ -243,7 +243,7 @@ def test_objects_over_the_copy_limit_are_copied_in_parts(
     looked = store.stat("target")
     assert looked is not None and looked.version == copied.version
     assert looked[4:7] == (source.digest, 1, "op-2")
-    store.write("target", Bytes(b"new"), expect=looked, operation="op-3", keep="k")
+    store.write("target", Bytes(b"new"), expect=looked, operation="op-3", trash_stamp="k")
     assert content_of(store, f"{OWN_FOLDER}/trash/k/target") == content
     with pytest.raises(PreconditionFailed):
         store.copy(source._replace(version="0" * 32), "other", expect=ABSENT, operation="op-4")

@@ -195,7 +195,7 @@ def test_server_that_compares_quotes_gets_unquoted_versions(
         assert (facts.replace_form, facts.delete_form) == (Form.PLAIN, Form.PLAIN)
         store.learn(facts)
         first = store.write("a", Bytes(b"one"), expect=None, operation="op-1")
-        second = store.write("a", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+        second = store.write("a", Bytes(b"two"), expect=first, operation="op-2", trash_stamp="k")
         with pytest.raises(PreconditionFailed):
             store.write("a", Bytes(b"three"), expect=first, operation="op-3")
         with pytest.raises(PreconditionFailed):
@@ -221,8 +221,8 @@ def test_server_that_refuses_every_version_form_gets_none(
         )
         store.learn(facts)
         first = store.write("a", Bytes(b"one"), expect=None, operation="op-1")
-        second = store.write("a", Bytes(b"two"), expect=first, operation="op-2", keep="k")
-        store.delete("a", expect=second, keep="k2")
+        second = store.write("a", Bytes(b"two"), expect=first, operation="op-2", trash_stamp="k")
+        store.delete("a", expect=second, trash_stamp="k2")
         assert store.stat("a") is None
 
 
@@ -262,7 +262,7 @@ def test_refused_copy_source_version_does_not_prevent_the_kept_copy(
         assert facts.server_side_copy and facts.source_form is form
         store.learn(facts)
         first = store.write("a", Bytes(b"one"), expect=None, operation="op-1")
-        store.write("a", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+        store.write("a", Bytes(b"two"), expect=first, operation="op-2", trash_stamp="k")
         assert store.stat(f"{OWN_FOLDER}/trash/k/a") is not None
 
 

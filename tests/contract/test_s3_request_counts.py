@@ -46,7 +46,9 @@ def test_replacement_takes_one_stat_without_server_conditions(
         store = open_s3(server, facts=LOOKING)
         first = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         requests_of(fake)
-        second = store.write("object", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+        second = store.write(
+            "object", Bytes(b"two"), expect=first, operation="op-2", trash_stamp="k"
+        )
         assert requests_of(fake) == {"HEAD": 1, "COPY": 1, "PUT": 1}
         store.write("object", Bytes(b"three"), expect=second, operation="op-3")
         assert requests_of(fake) == {"HEAD": 1, "PUT": 1}
@@ -60,7 +62,7 @@ def test_another_programs_change_survives_a_shared_stat(
         first = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
         store.calls.put(store.root + "object", b"theirs", {}, None)
         with pytest.raises(PreconditionFailed):
-            store.write("object", Bytes(b"two"), expect=first, operation="op-2", keep="k")
+            store.write("object", Bytes(b"two"), expect=first, operation="op-2", trash_stamp="k")
 
 
 @contextmanager

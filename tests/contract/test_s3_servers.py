@@ -51,7 +51,7 @@ def test_server_ignoring_conditions_is_sent_none(opened: OpenS3, name: str) -> N
     with fake_s3(name, BUCKET) as (server, fake):
         store = opened(server, fake)
         old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
-        store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
+        store.write("a", Bytes(b"new"), expect=old, operation="two", trash_stamp="run-1")
         writes = [request for request in fake.requests if request.method != "GET"]
     assert not any("if-match" in request.headers for request in writes)
     assert not any("if-none-match" in request.headers for request in writes)
@@ -61,8 +61,8 @@ def test_versioned_bucket_keeps_replaced_and_deleted_objects(opened: OpenS3) -> 
     with fake_s3("versioned", BUCKET) as (server, fake):
         store = opened(server, fake)
         old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
-        new = store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
-        store.delete("a", expect=new, keep="run-2")
+        new = store.write("a", Bytes(b"new"), expect=old, operation="two", trash_stamp="run-1")
+        store.delete("a", expect=new, trash_stamp="run-2")
         assert keys_of(fake, store) == []
         versions = fake.bucket(BUCKET).versions[f"{store.root}a"]
     assert [version.content for version in versions if not version.deleted] == [b"old", b"new"]
@@ -108,7 +108,7 @@ def test_ceph_is_sent_unquoted_versions(opened: OpenS3) -> None:
     with fake_s3("ceph-16", BUCKET) as (server, fake):
         store = opened(server, fake)
         old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
-        store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
+        store.write("a", Bytes(b"new"), expect=old, operation="two", trash_stamp="run-1")
         (sent,) = (r.headers["if-match"] for r in fake.requests if "if-match" in r.headers)
         assert sent == old.version
         assert fake.bucket(BUCKET).get(f"{store.root}a").content == b"new"
@@ -136,8 +136,8 @@ def test_kept_copy_is_streamed_where_the_server_cannot_copy(
         store = open_s3(server, facts=CAREFUL, limits=limits)
         store.learn(probe(store))
         old = store.write("a", Bytes(bytes(range(size)), 1), expect=ABSENT, operation="one")
-        new = store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
-        store.delete("a", expect=new, keep="run-2")
+        new = store.write("a", Bytes(b"new"), expect=old, operation="two", trash_stamp="run-1")
+        store.delete("a", expect=new, trash_stamp="run-2")
         kept = store.stat(f"{OWN_FOLDER}/trash/run-1/a")
         assert kept is not None and (kept.operation, kept.mtime_ns) == ("one", 1)
         with store.read(kept.path) as reader:
@@ -155,13 +155,15 @@ def test_archived_object_is_replaced_only_in_a_versioned_bucket(
         old = store.write("a", Bytes(b"old"), expect=ABSENT, operation="one")
         fake.bucket(BUCKET).archive(f"{store.root}a")
         if versioned:
-            new = store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1")
-            store.delete("a", expect=new, keep="run-2")
+            new = store.write("a", Bytes(b"new"), expect=old, operation="two", trash_stamp="run-1")
+            store.delete("a", expect=new, trash_stamp="run-2")
             assert keys_of(fake, store) == []
             return
         for change in (
-            lambda: store.write("a", Bytes(b"new"), expect=old, operation="two", keep="run-1"),
-            lambda: store.delete("a", expect=old, keep="run-1"),
+            lambda: store.write(
+                "a", Bytes(b"new"), expect=old, operation="two", trash_stamp="run-1"
+            ),
+            lambda: store.delete("a", expect=old, trash_stamp="run-1"),
         ):
             with pytest.raises(ObjectArchived, match=r"^a is archived") as refused:
                 change()
@@ -175,7 +177,7 @@ def test_bucket_with_object_lock_takes_small_and_multipart_uploads(open_s3: Open
         store = open_s3(server, facts=CAREFUL, limits=limits)
         store.learn(probe(store))
         for content in (b"small", bytes(25)):
-            written = store.write("a", Bytes(content), expect=None, operation="op", keep="k")
+            written = store.write("a", Bytes(content), expect=None, operation="op", trash_stamp="k")
             assert written.size == len(content)
 
 

@@ -191,28 +191,28 @@ def test_write_of_content_changing_while_read_leaves_nothing(
 @pytest.mark.parametrize("path", ["a/b", "tab\tname"])
 def test_conditional_write_keeps_the_replaced_object(store: Store, path: str) -> None:
     old = put(store, path, b"old")
-    store.write(path, Bytes(b"new"), expect=old, operation="new", keep="pass-1")
+    store.write(path, Bytes(b"new"), expect=old, operation="new", trash_stamp="pass-1")
     assert content_of(store, path) == b"new"
     assert kept_of(store, path) == b"old"
 
 
 def test_unconditional_write_keeps_the_replaced_object(store: Store) -> None:
     put(store, "a", b"old")
-    store.write("a", Bytes(b"new"), expect=None, operation="new", keep="pass-1")
+    store.write("a", Bytes(b"new"), expect=None, operation="new", trash_stamp="pass-1")
     assert content_of(store, "a") == b"new"
     assert kept_of(store, "a") == b"old"
 
 
 def test_delete_keeps_the_deleted_object(store: Store) -> None:
     old = put(store, "a/b", b"old")
-    store.delete("a/b", expect=old, keep="pass-1")
+    store.delete("a/b", expect=old, trash_stamp="pass-1")
     assert store.stat("a/b") is None
     assert kept_of(store, "a/b") == b"old"
 
 
 def test_keep_without_an_existing_object_is_not_an_error(store: Store) -> None:
-    store.write("a", Bytes(b"new"), expect=ABSENT, operation="new", keep="pass-1")
-    store.delete("b", expect=None, keep="pass-1")
+    store.write("a", Bytes(b"new"), expect=ABSENT, operation="new", trash_stamp="pass-1")
+    store.delete("b", expect=None, trash_stamp="pass-1")
     assert paths(store) == ["a"]
 
 
@@ -226,7 +226,7 @@ def test_delete_removes_only_the_expected_object(store: Store) -> None:
     put(store, "a", b"theirs")
     for keep in (None, "pass-1"):
         with pytest.raises(PreconditionFailed):
-            store.delete("a", expect=first, keep=keep)
+            store.delete("a", expect=first, trash_stamp=keep)
     assert content_of(store, "a") == b"theirs"
 
 
@@ -234,7 +234,7 @@ def test_deleting_twice_succeeds(store: Store) -> None:
     written = put(store, "a")
     for expect in (written, written, None):
         store.delete("a", expect=expect)
-    store.delete("a", expect=written, keep="pass-1")
+    store.delete("a", expect=written, trash_stamp="pass-1")
     assert paths(store) == []
 
 

@@ -56,8 +56,8 @@ def test_list_folder_on_s3_reads_only_its_own_level(moto_server: S3Server, open_
 
 def test_copy_keeps_what_it_replaces(store: Store) -> None:
     source, target = put(store, "a", b"new"), put(store, "d/b", b"old")
-    store.copy(source, "c", expect=None, operation="o", keep="pass-1")
-    copied = store.copy(source, "d/b", expect=target, operation="p", keep="pass-1")
+    store.copy(source, "c", expect=None, operation="o", trash_stamp="pass-1")
+    copied = store.copy(source, "d/b", expect=target, operation="p", trash_stamp="pass-1")
     assert (copied.path, content_of(store, "d/b")) == ("d/b", b"new")
     assert kept_of(store, "d/b") == b"old"
 
@@ -71,7 +71,7 @@ def test_server_copies_between_stores_to_another_path(s3_server: S3Server, open_
     if source.features.origin is None or not source.features.server_side_copy:
         pytest.skip("this server copies nothing")
     copied = target.copy_from(
-        source.features.origin, original, expect=replaced, keep="pass-1", target="d/b"
+        source.features.origin, original, expect=replaced, trash_stamp="pass-1", target="d/b"
     )
     assert (copied.path, content_of(target, "d/b")) == ("d/b", b"content")
     assert target.stat("a") is None

@@ -121,7 +121,7 @@ def test_a_hundred_thousand_swaps_of_a_folder_and_a_link_lead_nowhere(tmp_path: 
                 assert opened.read_at(0, opened.file.size) != b"secret"
             with suppress(PathError), folder.temporary() as temporary:
                 temporary.write_at(0, b"inside")
-                file = folder.place(temporary, "d/a", expect=None, mtime_ns=None, keep=None)
+                file = folder.place(temporary, "d/a", expect=None, mtime_ns=None, trash_stamp=None)
                 folder.displace("d/a", file, None)
     os.close(descriptor)
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"a": "secret"}

@@ -294,12 +294,14 @@ class _Edited(MemoryStore):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
     ) -> RemoteObject:
         act, self.at_a_copy = self.at_a_copy, None
         if act:
             act()
-        return super().copy(source, target, expect=expect, operation=operation, keep=keep)
+        return super().copy(
+            source, target, expect=expect, operation=operation, trash_stamp=trash_stamp
+        )
 
     def stat(self, path: str) -> RemoteObject | None:
         act, self.at_a_look = self.at_a_look, None

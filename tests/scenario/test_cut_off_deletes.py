@@ -50,7 +50,7 @@ def test_deletes_of_killed_runs_count_with_the_next_and_can_be_rejected(
     assert went
     assert set(went) == set(NAMES) - {*world.here(), *world.there()}
     with world.open() as session:
-        assert session.judge(Approval(False, None), Options(), world.listen).exit_code == 0
+        assert session.resolve_held(Approval(False, None), Options(), world.listen).exit_code == 0
     assert world.here() == world.there() == {name: name for name in NAMES}
     assert deleted(world) == []
 

@@ -46,7 +46,7 @@ def lose(world: World, names: list[str]) -> Report:
 def judge(world: World, *, approved: bool, paths: tuple[str, ...] | None = None) -> Report:
     world.events.clear()
     with world.open() as session:
-        return session.judge(Approval(approved, paths), Options(), world.listen)
+        return session.resolve_held(Approval(approved, paths), Options(), world.listen)
 
 
 def deleted(world: World) -> list[str]:
@@ -207,7 +207,7 @@ def test_dry_run_of_an_approval_reports_everything_and_changes_nothing(world: Wo
     lose(world, NAMES[15:60])
     world.events.clear()
     with world.open(read_only=True) as session:
-        report = session.judge(Approval(False), Options(dry_run=True), world.listen)
+        report = session.resolve_held(Approval(False), Options(dry_run=True), world.listen)
     planned = [event.path for event in world.events if isinstance(event, ActionEvent)]
     assert sorted(planned) == NAMES[:60]
     assert (report.uploaded, report.downloaded) == (15, 45)

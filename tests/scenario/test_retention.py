@@ -61,7 +61,7 @@ def test_a_dry_run_and_another_client_record_nothing(world: World) -> None:
     world.run()
     world.write("a", "newer")
     world.run(dry_run=True)
-    world.store.delete("a", expect=None, keep="20200101T000000000000Z")
+    world.store.delete("a", expect=None, trash_stamp="20200101T000000000000Z")
     assert recorded(world) == set()
 
 
@@ -154,8 +154,8 @@ def test_a_dry_run_and_a_run_of_some_paths_remove_nothing(aging: World, clock: F
 def test_retention_keeps_unrecorded_versions_and_those_of_others(
     aging: World, clock: FakeClock
 ) -> None:
-    aging.store.write("other", Bytes(b"x"), expect=None, operation="1", keep=None)
-    aging.store.delete("other", expect=None, keep=OTHERS)
+    aging.store.write("other", Bytes(b"x"), expect=None, operation="1", trash_stamp=None)
+    aging.store.delete("other", expect=None, trash_stamp=OTHERS)
     with aging.open() as session, session.state.transaction():
         session.state.database.connection.execute("DELETE FROM kept")
     clock.advance(31 * DAY)
@@ -322,10 +322,10 @@ def test_retention_keeps_versions_of_rejected_deletes(aging: World, clock: FakeC
     blocked.rmdir()
     blocked.symlink_to(aging.root.parent)
     with aging.open() as session:
-        session.judge(Approval(False, tuple(paths[:2])), Options())
+        session.resolve_held(Approval(False, tuple(paths[:2])), Options())
     blocked.unlink()
     with aging.open() as session:
-        session.judge(Approval(True, tuple(paths[2:])), Options())
+        session.resolve_held(Approval(True, tuple(paths[2:])), Options())
         assert [(one.path, one.rejected) for one in session.deleted()] == [
             (path, True) for path in paths[:2]
         ]
@@ -333,7 +333,7 @@ def test_retention_keeps_versions_of_rejected_deletes(aging: World, clock: FakeC
     aging.run(delete_limit=limit)
     assert in_trash(aging) == set(paths[:2])
     with aging.open() as session:
-        assert session.judge(Approval(False), Options()).uploaded == 2
+        assert session.resolve_held(Approval(False), Options()).uploaded == 2
 
 
 def test_retention_keeps_versions_of_interrupted_deletes(aging: World, clock: FakeClock) -> None:

@@ -76,7 +76,7 @@ def test_damage_is_reported_and_stays_until_it_is_repaired_by_hand(
         world.write("007", "an edit")
         at_work.watch.dirty.change("007")
         at_work.turn()
-        assert at_work.loop.waiting.is_empty
+        assert at_work.loop.waiting.is_in_sync
 
 
 def test_scrub_without_a_daily_share_reads_nothing(world: World, store: Rotting) -> None:

@@ -48,7 +48,7 @@ def test_run_ended_by_a_full_disk_resumes_after_space_is_freed(world: World) -> 
         fill_disk(session.state.database)
         with pytest.raises(StateError) as caught:
             session.run("sync", Options(transfers=4))
-    assert "Free its disk" in caught.value.remedy
+    assert "Free disk space" in caught.value.remedy
     report = world.run()
     assert (report.exit_code, report.conflicts) == (0, 0)
     world.assert_in_step()

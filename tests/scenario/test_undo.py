@@ -141,7 +141,7 @@ def test_approved_deletes_are_a_run_too(world: World) -> None:
     limit = DeleteLimit(files=3, share=0.0)
     assert world.run(delete_limit=limit).held == 10
     with world.open() as session:
-        session.judge(Approval(True), Options())
+        session.resolve_held(Approval(True), Options())
     assert undone(world, last_run(world)) == dict.fromkeys(names, "done")
 
 

@@ -197,25 +197,25 @@ def test_problem_of_a_deleted_file_is_cleared_by_its_run(
     assert waiting.count(Issue.PROBLEM) == 1
     waiting.run_ended(covered)
     assert waiting.count(Issue.PROBLEM) == 0
-    assert waiting.is_empty
+    assert waiting.is_in_sync
 
 
 def test_busy_file_is_not_in_sync_until_synced() -> None:
     waiting = Waiting()
     waiting.note(IssueEvent(Issue.SKIPPED, "busy", "it changes"))
     waiting.run_ended(None, skipped=1)
-    assert not waiting.is_empty
+    assert not waiting.is_in_sync
     waiting.run_ended({"other"})
-    assert not waiting.is_empty
+    assert not waiting.is_in_sync
     waiting.run_ended({"busy"})
-    assert waiting.is_empty
+    assert waiting.is_in_sync
 
 
 def test_excluded_paths_do_not_prevent_in_sync() -> None:
     waiting = Waiting()
     waiting.note(IssueEvent(Issue.SKIPPED, "link", "a symbolic link"))
     waiting.run_ended(None, skipped=0)
-    assert waiting.is_empty
+    assert waiting.is_in_sync
 
 
 def test_problem_of_a_deleted_file_is_cleared_without_a_full_scan(

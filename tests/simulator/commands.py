@@ -100,7 +100,7 @@ def _judged(world: World, session: Session, run: Run) -> Report:
         return Report(run.what)
     if run.what == "reject" or any(one.mode is not Mode.TWO_WAY for one in held):
         world.ordered = True
-    return session.judge(Approval(run.what == "approve", paths), _TWO_WAY, world.listen)
+    return session.resolve_held(Approval(run.what == "approve", paths), _TWO_WAY, world.listen)
 
 
 def _restored(session: Session, run: Run) -> Report:

@@ -233,17 +233,22 @@ class Connection:
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
     ) -> RemoteObject:
         with self._asked("write", path):
             return self._store.write(
-                path, source, expect=expect, operation=operation, keep=keep, journal=journal
+                path,
+                source,
+                expect=expect,
+                operation=operation,
+                trash_stamp=trash_stamp,
+                journal=journal,
             )
 
-    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+    def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
         with self._asked("delete", path):
-            self._store.delete(path, expect=expect, keep=keep)
+            self._store.delete(path, expect=expect, trash_stamp=trash_stamp)
 
     def copy(
         self,
@@ -252,10 +257,12 @@ class Connection:
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
     ) -> RemoteObject:
         with self._asked("copy", target):
-            return self._store.copy(source, target, expect=expect, operation=operation, keep=keep)
+            return self._store.copy(
+                source, target, expect=expect, operation=operation, trash_stamp=trash_stamp
+            )
 
     def barrier(self) -> Mapping[str, RemoteObject]:
         with self._asked("barrier", ""):

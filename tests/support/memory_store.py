@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from craftsync.core.model import ABSENT, OWN_FOLDER, RemoteObject, Skipped
-from craftsync.core.paths import MAX_PATH_BYTES, left_out, malformed
+from craftsync.core.paths import MAX_PATH_BYTES, hidden_in, malformed
 from craftsync.errors import ObjectNotFound, PathBusy, PathRefused, PreconditionFailed
 from craftsync.net.pace import Attempt
 from craftsync.stores.base import (
@@ -53,7 +53,7 @@ class MemoryStore(OnlyContent):
     def list(
         self, prefix: str = "", *, boundaries: Sequence[str] = (), nested_own: bool = False
     ) -> Iterator[RemoteObject | Skipped]:
-        hidden = left_out(prefix, nested_own=nested_own)
+        hidden = hidden_in(prefix, nested_own=nested_own)
         with self._lock:
             listed = [described for described, _ in self._objects.values()]
         for described in sorted(listed):
@@ -90,7 +90,7 @@ class MemoryStore(OnlyContent):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         properties: Properties | None = None,
     ) -> RemoteObject:
@@ -102,14 +102,14 @@ class MemoryStore(OnlyContent):
         with Attempt(pace_of(source)) as attempt:
             attempt.take(len(content))
             with self._lock:
-                self._keep(path, self._check_expected(path, expect), keep)
+                self._keep(path, self._check_expected(path, expect), trash_stamp)
                 attempt.count(len(content))
                 return self._put(path, content, source.mtime_ns, operation)
 
-    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+    def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
         with self._lock:
             if path in self._objects:
-                self._keep(path, self._check_expected(path, expect), keep)
+                self._keep(path, self._check_expected(path, expect), trash_stamp)
                 del self._objects[path]
 
     def copy(
@@ -119,12 +119,12 @@ class MemoryStore(OnlyContent):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
     ) -> RemoteObject:
         _check(target)
         with self._lock:
             described, content = self._held(source.path, source)
-            self._keep(target, self._check_expected(target, expect), keep)
+            self._keep(target, self._check_expected(target, expect), trash_stamp)
             return self._put(target, content, described.mtime_ns, operation)
 
     def abort_stale(self, uploads: Iterable[tuple[str, str]]) -> None:
@@ -155,9 +155,9 @@ class MemoryStore(OnlyContent):
             raise PreconditionFailed(f"{path} changed in the store.")
         return current
 
-    def _keep(self, path: str, current: RemoteObject | None, keep: str | None) -> None:
-        if current is not None and keep is not None:
-            kept = f"{OWN_FOLDER}/trash/{keep}/{path}"
+    def _keep(self, path: str, current: RemoteObject | None, trash_stamp: str | None) -> None:
+        if current is not None and trash_stamp is not None:
+            kept = f"{OWN_FOLDER}/trash/{trash_stamp}/{path}"
             self._objects[kept] = (current._replace(path=kept), self._objects[path][1])
 
     def _put(self, path: str, content: bytes, mtime_ns: int | None, operation: str) -> RemoteObject:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from craftsync.core.decide import Look, decide, decide_looks
+from craftsync.core.decide import SideState, decide, decide_states
 from craftsync.core.model import Compare, Kind, Mode, Policy
 from tests.support.model import local_file, remote_object, row
 
@@ -73,10 +73,10 @@ def test_two_way_decision_is_symmetric_in_both_sides(
 
 
 def test_without_a_baseline_two_way_never_deletes_or_overwrites() -> None:
-    for here, there in itertools.product((Look.NONE, Look.NEW), repeat=2):
-        decision = decide_looks(here, there, TWO_WAY)
+    for here, there in itertools.product((SideState.NONE, SideState.NEW), repeat=2):
+        decision = decide_states(here, there, TWO_WAY)
         assert decision is None or decision.kind not in (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)
-        if here is there is Look.NEW:
+        if here is there is SideState.NEW:
             assert decision is not None and decision.kind is Kind.RECONCILE
 
 

@@ -50,10 +50,10 @@ def place(
     path: str,
     content: str,
     expect: LocalFile | None = None,
-    keep: str | None = "t1",
+    trash_stamp: str | None = "t1",
 ) -> LocalFile:
     with finished(folder, content) as temporary:
-        return folder.place(temporary, path, expect=expect, mtime_ns=None, keep=keep)
+        return folder.place(temporary, path, expect=expect, mtime_ns=None, trash_stamp=trash_stamp)
 
 
 def put(root: Path, path: str, content: str) -> None:
@@ -293,7 +293,7 @@ def test_unfinished_temporary_file_can_be_reopened_by_name(folder: Folder, root:
         temporary.write_at(6, memoryview(b"world"))
         assert temporary.read_at(0, 100) == b"hello world"
         assert temporary.digest() == sha256(b"hello world").digest()
-        folder.place(temporary, "a", expect=None, mtime_ns=None, keep="t1")
+        folder.place(temporary, "a", expect=None, mtime_ns=None, trash_stamp="t1")
     assert tree(root) == {"a": "hello world"}
     assert not leftovers(root)
 
@@ -335,7 +335,7 @@ def test_no_temporary_file_is_created_in_a_folder_moved_outside(folder: Folder, 
 def test_discarding_a_temporary_file_keeps_the_placed_file(folder: Folder, root: Path) -> None:
     for number, name in enumerate([None, "part"]):
         with folder.temporary(name) as temporary:
-            folder.place(temporary, f"a{number}", expect=None, mtime_ns=None, keep=None)
+            folder.place(temporary, f"a{number}", expect=None, mtime_ns=None, trash_stamp=None)
             temporary.discard()
     assert sorted(tree(root)) == ["a0", "a1"]
     assert not leftovers(root)
@@ -363,7 +363,9 @@ def test_sweep_keeps_open_and_listed_temporary_files(folder: Folder, root: Path)
 
 def test_placed_file_gets_parent_folders_mtime_and_default_mode(folder: Folder, root: Path) -> None:
     with finished(folder, "A") as temporary:
-        placed = folder.place(temporary, "x/y/a", expect=None, mtime_ns=12_345_678_900, keep="t1")
+        placed = folder.place(
+            temporary, "x/y/a", expect=None, mtime_ns=12_345_678_900, trash_stamp="t1"
+        )
     assert placed == seen(folder, "x/y/a")
     assert placed.mtime_ns == 12_345_678_900
     put(root, "usual", "")
@@ -374,7 +376,7 @@ def test_placed_file_gets_parent_folders_mtime_and_default_mode(folder: Folder, 
 
 def test_file_with_inexpressible_mtime_is_still_placed(folder: Folder, root: Path) -> None:
     with finished(folder, "A") as temporary:
-        folder.place(temporary, "a", expect=None, mtime_ns=2**80, keep=None)
+        folder.place(temporary, "a", expect=None, mtime_ns=2**80, trash_stamp=None)
     assert tree(root) == {"a": "A"}
 
 
@@ -406,7 +408,7 @@ def test_trash_keeps_all_versions_with_the_same_stamp(folder: Folder, root: Path
 
 def test_replacing_without_a_stamp_keeps_no_old_version(folder: Folder, root: Path) -> None:
     put(root, "a", "old")
-    place(folder, "a", "new", seen(folder, "a"), keep=None)
+    place(folder, "a", "new", seen(folder, "a"), trash_stamp=None)
     folder.displace("a", seen(folder, "a"), None)
     assert tree(root) == {}
     assert trashed(folder) == {}

@@ -85,7 +85,9 @@ def race(root: Path, attempts: int, *, replacing: bool) -> tuple[int, int]:
                 if replacing:
                     with folder.temporary() as temporary:
                         temporary.write_at(0, b"sync %d" % number)
-                        folder.place(temporary, "a", expect=current, mtime_ns=None, keep="t1")
+                        folder.place(
+                            temporary, "a", expect=current, mtime_ns=None, trash_stamp="t1"
+                        )
                     placed.add(f"sync {number}")
                 else:
                     folder.displace("a", current, "t1")
@@ -179,7 +181,7 @@ def test_file_saved_during_its_replacement_is_kept(
         just_before(tmp_path / "a.txt", steps)
         with folder.temporary() as temporary, pytest.raises(PathBusy):
             temporary.write_at(0, b"new")
-            folder.place(temporary, "a.txt", expect=scanned, mtime_ns=None, keep="t1")
+            folder.place(temporary, "a.txt", expect=scanned, mtime_ns=None, trash_stamp="t1")
         assert not steps
         assert shortened(contents(tmp_path), left) == left
         assert not list(trash.entries(folder))
@@ -203,7 +205,7 @@ def test_edit_before_a_replacement_is_undone_is_kept(
         just_before(tmp_path / "a.txt", steps)
         with folder.temporary() as temporary, pytest.raises(PathBusy):
             temporary.write_at(0, b"new")
-            folder.place(temporary, "a.txt", expect=scanned, mtime_ns=None, keep="t1")
+            folder.place(temporary, "a.txt", expect=scanned, mtime_ns=None, trash_stamp="t1")
     assert sorted(contents(tmp_path).values()) == ["edit", "new and improved"]
 
 
@@ -259,7 +261,7 @@ def test_edit_right_after_placing_changes_the_fingerprint(
     with Folder.open(tmp_path) as folder, folder.temporary() as temporary:
         temporary.write_at(0, b"new!")
         monkeypatch.setattr(Temporary, "give_name", then_edit)
-        placed = folder.place(temporary, "a.txt", expect=None, mtime_ns=1, keep=None)
+        placed = folder.place(temporary, "a.txt", expect=None, mtime_ns=1, trash_stamp=None)
         assert placed != folder.stat("a.txt")
 
 
@@ -280,7 +282,9 @@ def test_folder_swapped_for_a_symlink_never_escapes_the_root(tmp_path: Path) -> 
                     assert opened.read_at(0, opened.file.size) != b"secret"
                 with suppress(PathError), folder.temporary() as temporary:
                     temporary.write_at(0, b"inside")
-                    file = folder.place(temporary, "d/a", expect=None, mtime_ns=None, keep=None)
+                    file = folder.place(
+                        temporary, "d/a", expect=None, mtime_ns=None, trash_stamp=None
+                    )
                     folder.displace("d/a", file, None)
     os.close(descriptor)
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"a": "secret"}
@@ -294,7 +298,7 @@ def test_one_of_many_concurrent_creates_succeeds(tmp_path: Path) -> None:
             temporary.write_at(0, b"%d" % number)
             ready.wait()
             try:
-                folder.place(temporary, "x/y/a", expect=None, mtime_ns=None, keep=None)
+                folder.place(temporary, "x/y/a", expect=None, mtime_ns=None, trash_stamp=None)
             except PathBusy:
                 return False
             return True
@@ -312,7 +316,7 @@ def test_file_is_placed_while_its_empty_folder_is_being_removed(tmp_path: Path) 
         path = f"x/y/{number}"
         for _ in range(50):
             with folder.temporary() as temporary:
-                file = folder.place(temporary, path, expect=None, mtime_ns=None, keep=None)
+                file = folder.place(temporary, path, expect=None, mtime_ns=None, trash_stamp=None)
             folder.displace(path, file, None)
 
     with Folder.open(tmp_path) as folder, ThreadPoolExecutor(4) as pool:

@@ -68,9 +68,15 @@ def store(place: Path) -> Iterator[DirectoryStore]:
 
 
 def write(
-    store: DirectoryStore, path: str, content: str, expect: Expect = None, keep: str | None = None
+    store: DirectoryStore,
+    path: str,
+    content: str,
+    expect: Expect = None,
+    trash_stamp: str | None = None,
 ) -> RemoteObject:
-    return store.write(path, Content(content.encode()), expect=expect, operation="o", keep=keep)
+    return store.write(
+        path, Content(content.encode()), expect=expect, operation="o", trash_stamp=trash_stamp
+    )
 
 
 def read(store: DirectoryStore, path: str) -> str:
@@ -152,8 +158,8 @@ def test_directory_store_trashes_old_versions_only_with_keep(
 ) -> None:
     for content in ("1", "2"):
         write(store, "d/a", content)
-    write(store, "d/a", "3", keep="t1")
-    store.delete("d/a", expect=None, keep="t2")
+    write(store, "d/a", "3", trash_stamp="t1")
+    store.delete("d/a", expect=None, trash_stamp="t2")
     write(store, "b", "4")
     store.delete("b", expect=None)
     kept = {path: read(store, path) for path in listed(store, ".craftsync/trash/")}
@@ -249,9 +255,9 @@ def test_reading_an_object_rewritten_in_place_fails(store: DirectoryStore, place
 
 
 def test_object_replaced_while_reading_reads_the_old_version(store: DirectoryStore) -> None:
-    write(store, "a", "old", keep="t1")
+    write(store, "a", "old", trash_stamp="t1")
     with store.read("a") as reader:
-        write(store, "a", "new", keep="t1")
+        write(store, "a", "new", trash_stamp="t1")
         assert b"".join(reader) == b"old"
 
 
@@ -281,7 +287,7 @@ def test_one_of_many_concurrent_conditional_writes_succeeds(place: Path, creatin
 
 def test_concurrent_unconditional_writes_all_succeed_and_are_kept(store: DirectoryStore) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: write(store, "a", str(number), keep="t"), range(24)))
+        list(pool.map(lambda number: write(store, "a", str(number), trash_stamp="t"), range(24)))
     kept = [read(store, path) for path in listed(store, ".craftsync/trash/")]
     assert sorted([*kept, read(store, "a")]) == sorted(map(str, range(24)))
 

@@ -40,7 +40,7 @@ def test_added_steps_get_unique_operation_ids(
     for _ in range(3):
         with state.transaction():
             state.plan.done([1, 2])
-            (step,) = state.plan.take_in([upload("b")])
+            (step,) = state.plan.add_during_run([upload("b")])
             state.plan.done([step.id])
         operations.append(state.plan.operation(step.id))
 
@@ -56,7 +56,7 @@ def test_added_steps_run_once_and_survive_into_the_next_run(
     steps = state.plan.steps()
     assert next(steps).action.path == "a"
     with state.transaction():
-        (added,) = state.plan.take_in([upload("b")])
+        (added,) = state.plan.add_during_run([upload("b")])
     assert list(steps) == []
     operation = state.plan.operation(added.id)
 

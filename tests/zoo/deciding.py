@@ -62,8 +62,8 @@ MUTATIONS = (
     Mutation(
         "a push deletes without being asked to",
         None,
-        "        case ((Look.NONE | Look.GONE), _) if delete:\n",
-        "        case ((Look.NONE | Look.GONE), _):\n",
+        "        case ((SideState.NONE | SideState.GONE), _) if delete:\n",
+        "        case ((SideState.NONE | SideState.GONE), _):\n",
         (_TABLE,),
     ),
     Mutation(
@@ -76,14 +76,14 @@ MUTATIONS = (
     Mutation(
         "equal content on both sides of a first run is a conflict",
         40,
-        "            return Settled(None, self._row_of(local, remote, contents))\n        here",
-        "            pass\n        here",
+        "            return Settled(None, self._row_of(local, remote, contents))\n        on_left",
+        "            pass\n        on_left",
         ("test_equal_content_is_adopted_and_nothing_moves",),
     ),
     Mutation(
         "a path that is ignored from now on counts as deleted",
         41,
-        "if local is None and path not in gone_here and ignored(path):",
+        "if local is None and path not in unknown.left and ignored(path):",
         "if False:",
         ("test_ignored_paths_take_no_part_on_either_side_and_are_never_deleted",),
     ),
@@ -111,15 +111,15 @@ MUTATIONS = (
     Mutation(
         "a mass deletion is carried out",
         36,
-        "return deletes + self.spent <= max(self.files, int(self.share * baseline))",
+        "return deletes + self.spent <= self.allowance(baseline)",
         "return True",
         ("test_too_many_deletes_are_held_while_the_rest_continues",),
     ),
     Mutation(
         "deletions that trickle in are each harmless",
         36,
-        "return deletes + self.spent <= max(",
-        "return deletes <= max(",
+        "return deletes + self.spent <= self",
+        "return deletes <= self",
         ("test_deletes_of_runs_shortly_after_each_other_are_judged_as_one_event",),
     ),
     Mutation(
@@ -139,8 +139,8 @@ MUTATIONS = (
     Mutation(
         "a folder that lost its identity file is scanned",
         31,
-        '    if known is not None and found != known:\n        what = "lost its identity file" if found is None else "is not the folder',
-        '    if False:\n        what = "lost its identity file" if found is None else "is not the folder',
+        '    if known is not None and found != known:\n        what = "has no identity file" if found is None else "is not the folder',
+        '    if False:\n        what = "has no identity file" if found is None else "is not the folder',
         ("test_another_folder_in_the_place_of_the_root_is_refused",),
     ),
     Mutation(

@@ -161,7 +161,7 @@ MUTATIONS = (
     Mutation(
         "an undo takes back what was changed since",
         None,
-        "if found is None or not self._is_as_left_in_folder(one.left, found, row):",
+        "if found is None or not self._is_as_left_in_folder(one.result, found, row):",
         "if found is None:",
         ("test_paths_that_have_changed_since_on_either_side_stay_and_are_listed",),
     ),
@@ -203,7 +203,7 @@ MUTATIONS = (
     Mutation(
         "a migration carries out any number of deletes",
         70,
-        "            (Kind.DELETE_REMOTE, self.left.word, planned.here),\n",
+        "            (Kind.DELETE_REMOTE, self.left.word, planned.on_left),\n",
         "",
         ("test_many_deletes_are_held",),
     ),
@@ -329,8 +329,8 @@ MUTATIONS = (
     Mutation(
         "deletes of a killed migration that are excluded now count as carried out",
         41,
-        "path in gone_here or path in gone_there or self.left.is_beyond(path)",
-        "path in gone_here or path in gone_there",
+        "path in unknown.left or path in unknown.right or self.left.may_hide(path)",
+        "path in unknown.left or path in unknown.right",
         ("test_deletes_of_a_killed_run_that_are_excluded_now_do_not_count",),
     ),
     Mutation(

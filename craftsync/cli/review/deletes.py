@@ -255,7 +255,7 @@ def _judge_here(
         opening.open_pair(pair, pairs.state_dir_of(asked), read_only=options.dry_run) as session,
     ):
         verdict = Approval(verb == "approve", paths)
-        return output.finish(session.judge(verdict, options, output.on_event))
+        return output.finish(session.resolve_held(verdict, options, output.on_event))
 
 
 def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:

@@ -233,7 +233,7 @@ class Resolving:
         stamp = self.trash_stamp
         try:
             self.root.place(
-                chosen.ready, chosen.path, expect=local, mtime_ns=copy.mtime_ns, keep=stamp
+                chosen.ready, chosen.path, expect=local, mtime_ns=copy.mtime_ns, trash_stamp=stamp
             )
         except PathError as error:
             return _failed(chosen.path, error)

@@ -241,7 +241,7 @@ class Returning:
                 one.path,
                 expect=None,
                 mtime_ns=attributes.mtime_ns,
-                keep=self.trash_stamp,
+                trash_stamp=self.trash_stamp,
                 mode=attributes.mode,
             )
         except PathError as error:

@@ -51,15 +51,15 @@ def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) ->
         return holdings(state, retention)
 
 
-def take_in(state: PairState, store: Store | None) -> None:
+def import_outside_records(state: PairState, store: Store | None) -> None:
     """Import versions moved to either trash outside a run, so that retention applies to them.
 
     Without a store, which is not reachable, those of earlier versions wait whose store is not known.
     """
-    state.take_in()
+    state.import_outside_records()
     if store is not None:
         with suppress(StoreError):
-            state.take_in_found(lambda versions: found_in_store(store, versions))
+            state.import_legacy_records(lambda versions: found_in_store(store, versions))
 
 
 def spare(state: PairState, event_since_ns: int) -> None:

@@ -24,7 +24,7 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
-from craftsync.engine.sides import nothing
+from craftsync.engine.sides import do_nothing
 from craftsync.errors import (
     ContentDamaged,
     CraftsyncError,
@@ -84,7 +84,7 @@ class Scrubber:
         self,
         paths: Sequence[str] = (),
         share: float | None = None,
-        heed: Callable[[], None] = nothing,
+        heed: Callable[[], None] = do_nothing,
     ) -> Report:
         """Check these paths and everything below them, or all, or the next `share` of all bytes.
 
@@ -238,7 +238,7 @@ class Scrubber:
             self.root.sync()
             keep = stamp(self.clock)
             placed = self.root.place(
-                temporary, row.path, expect=local, mtime_ns=local.mtime_ns, keep=keep
+                temporary, row.path, expect=local, mtime_ns=local.mtime_ns, trash_stamp=keep
             )
             self.root.sync()
         finally:
@@ -254,7 +254,7 @@ class Scrubber:
                 raise PathBusy(f"{row.path} changed while it was read.")
             operation = f"scrub-{keep}"
             written = self.store.write(
-                row.path, source, expect=remote, operation=operation, keep=keep
+                row.path, source, expect=remote, operation=operation, trash_stamp=keep
             )
         written = self.store.barrier().get(row.path, written)
         repaired = row._replace(modified_ns=written.modified_ns, version=written.version)

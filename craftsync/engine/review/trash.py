@@ -443,7 +443,7 @@ class Restoring:
                 one.entry.path,
                 expect=one.replaced,
                 mtime_ns=one.attributes.mtime_ns,
-                keep=self.trash_stamp,
+                trash_stamp=self.trash_stamp,
                 mode=one.attributes.mode,
             )
         except PathError as error:

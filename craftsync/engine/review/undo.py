@@ -18,14 +18,14 @@ from craftsync.engine.review.trash import (
 from craftsync.errors import StoreError, StoreUnavailable, UsageError
 from craftsync.local.folder import Folder
 from craftsync.state.pair import Baseline, PairState
-from craftsync.state.plan import Left, Replaced
+from craftsync.state.plan import Replaced, Result
 from craftsync.stores.base import Store
 
 _CHANGES_FOLDER = (Kind.DOWNLOAD, Kind.DELETE_LOCAL)
 _CHANGES_STORE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
 
 
-def replaced_by(outcome: Outcome) -> Replaced | None:
+def replaced_version(outcome: Outcome) -> Replaced | None:
     """Return the version that a step replaced or deleted. Of a conflict both are there, and a move loses none."""
     action = outcome.action
     if outcome.status is not Status.DONE:
@@ -38,8 +38,8 @@ def replaced_by(outcome: Outcome) -> Replaced | None:
         return None
     stamp = next((kept.stamp for kept in outcome.kept if kept.path == action.path), None)
     row = next((row for row in outcome.rows if row.path == action.path), None)
-    left = None if row is None else Left(row.size, row.digest, row.version)
-    return Replaced(action.path, side, stamp, size, version, left)
+    result = None if row is None else Result(row.size, row.digest, row.version)
+    return Replaced(action.path, side, stamp, size, version, result)
 
 
 def undone(run: int, wanted: Wanted, state: PairState, restoring: Restoring) -> Iterator[Restored]:
@@ -93,34 +93,36 @@ class AsLeft:
 
     def refusal(self, one: Replaced, found: LocalFile | None) -> str | None:
         """Return why a path is not taken back, `None` if it is; `found` is what the folder holds."""
-        if one.left is None:
+        if one.result is None:
             if found is not None:
                 return "the path exists again in the folder"
             return "the path exists again in the store" if self.store.stat(one.path) else None
         row = self.baseline.get(one.path)
-        if found is None or not self._is_as_left_in_folder(one.left, found, row):
+        if found is None or not self._is_as_left_in_folder(one.result, found, row):
             return "it was changed or deleted in the folder since that run"
         remote = self.store.stat(one.path)
-        if remote is None or not _is_as_left_in_store(one.left, remote):
+        if remote is None or not _is_as_left_in_store(one.result, remote):
             return "it was changed or deleted in the store since that run"
         return None
 
-    def _is_as_left_in_folder(self, left: Left, found: LocalFile, row: BaselineRow | None) -> bool:
-        if found.size != left.size:
+    def _is_as_left_in_folder(
+        self, result: Result, found: LocalFile, row: BaselineRow | None
+    ) -> bool:
+        if found.size != result.size:
             return False
         if row is not None and not row.racy and found == row[:5]:
-            if row.digest is not None and left.digest is not None:
-                return row.digest == left.digest
-            return row.version is not None and row.version == left.version
-        if left.digest is None:
+            if row.digest is not None and result.digest is not None:
+                return row.digest == result.digest
+            return row.version is not None and row.version == result.version
+        if result.digest is None:
             return False
         with self.root.open_file(found.path) as file:
-            return file.digest() == left.digest
+            return file.digest() == result.digest
 
 
-def _is_as_left_in_store(left: Left, remote: RemoteObject) -> bool:
-    if remote.size != left.size:
+def _is_as_left_in_store(result: Result, remote: RemoteObject) -> bool:
+    if remote.size != result.size:
         return False
-    if remote.version is not None and remote.version == left.version:
+    if remote.version is not None and remote.version == result.version:
         return True
-    return left.digest is not None and remote.digest == left.digest
+    return result.digest is not None and remote.digest == result.digest

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from craftsync.clock import Clock
 from craftsync.core.model import LIMIT, Absent, RemoteObject, Skipped, time_within
-from craftsync.core.paths import left_out, malformed
+from craftsync.core.paths import hidden_in, malformed
 from craftsync.errors import (
     Interrupted,
     PreconditionFailed,
@@ -94,7 +94,7 @@ def moment_of(text: str) -> tuple[int | None, str]:
 
 
 def is_same(found: RemoteObject, expected: RemoteObject) -> bool:
-    """Tell whether a stat found the object that was expected, as far as the platform can tell."""
+    """Return whether a stat found the object that was expected, as far as the platform can tell."""
     if found.size != expected.size:
         return False
     one, other = found.modified_ns, expected.modified_ns
@@ -107,7 +107,7 @@ def is_same(found: RemoteObject, expected: RemoteObject) -> bool:
 
 
 def same_second(one_ns: int | None, other_ns: int | None) -> bool:
-    """Tell whether two times agree to the second, which is all that HTTP gives."""
+    """Return whether two times agree to the second, which is all that HTTP gives."""
     return one_ns is not None and other_ns is not None and one_ns // _SECOND == other_ns // _SECOND
 
 
@@ -146,7 +146,7 @@ class Listing:
 
     def entries(self, prefix: str, *, nested_own: bool = False) -> Iterator[RemoteObject | Skipped]:
         """Yield what is below a prefix, in the platform's order, or raise `ListingBroken`."""
-        hidden = left_out(prefix, nested_own=nested_own)
+        hidden = hidden_in(prefix, nested_own=nested_own)
         wanted = self._root + prefix
         for page in self._narrowed(wanted.rpartition("/")[0]):
             for found in page.objects:
@@ -210,7 +210,7 @@ class _Repeats:
         self._seen: set[int] | None = None
 
     def found_in(self, page: Page) -> bool:
-        """Tell whether the next page repeats a path; in order, that is one not behind those before it."""
+        """Return whether the next page repeats a path; in order, that is one not behind those before it."""
         paths = [found.path for found in page.objects]
         if self._seen is None and paths == sorted(set(paths)):
             if paths and self._last is not None and paths[0] <= self._last:
@@ -404,7 +404,7 @@ class BatchedStats:
         return objects
 
     def _is_ours(self, found: RemoteObject | None, written: Written) -> bool:
-        """Tell whether an object that does not bear the time of a write is the one that was written, by its ETag."""
+        """Return whether an object that does not bear the time of a write is the one that was written, by its ETag."""
         if found is None:
             return False
         if found.size != written.size:
@@ -422,7 +422,7 @@ class BatchedStats:
 
 
 def _is_in_time(found: RemoteObject | None, written: Written) -> bool:
-    """Tell whether an object is the one that was written, and not one that came right after, by its time.
+    """Return whether an object is the one that was written, and not one that came right after, by its time.
 
     Another client's of the same size bears a later time than the answer to our
     write, unless it came within two seconds.

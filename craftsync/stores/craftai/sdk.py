@@ -279,7 +279,7 @@ class Sdk:
             raise StoreUnavailable(f"The upload of {key} failed: {error}") from error
 
     def _holds(self, key: str, content: bytes) -> bool:
-        """Tell whether an object is what was uploaded, as far as it shows: one sent in parts is read back."""
+        """Return whether an object is what was uploaded, as far as it shows: one sent in parts is read back."""
         shown, size = self._look(key), len(content)
         if shown is None or not is_size(shown.size, size):
             return False

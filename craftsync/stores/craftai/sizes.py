@@ -84,7 +84,7 @@ def size_text(size: int) -> str:
 
 
 def is_size(text: str, size: int) -> bool:
-    """Tell whether a size may be what a text shows. Unequal proves a difference, equal proves nothing."""
+    """Return whether a size may be what a text shows. Unequal proves a difference, equal proves nothing."""
     return text in (size_text(size), str(size))
 
 

@@ -333,19 +333,19 @@ class CraftAiStore(OnlyContent):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         properties: Properties | None = None,
     ) -> RemoteObject:
         self._key(path)
-        if keep is not None and source.size > self._limits.single_post:
+        if trash_stamp is not None and source.size > self._limits.single_post:
             self._confirm_readable(path)
-        before = partial(self._before_write, path, expect, keep)
+        before = partial(self._before_write, path, expect, trash_stamp)
         return self._writing.write(path, source, operation, before, journal)
 
-    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
+    def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
         key = self._key(path)
-        if self._before_delete(path, expect, keep):
+        if self._before_delete(path, expect, trash_stamp):
             self._stats.touched(path)
             self._transport.delete(key)
 
@@ -356,13 +356,13 @@ class CraftAiStore(OnlyContent):
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
     ) -> RemoteObject:
         current = self._stat(source.path)
         if current is None:
             raise ObjectNotFound(f"There is no {source.path} in {self.location}.")
         check(source.path, current, source)
-        self._before_write(target, expect, keep)
+        self._before_write(target, expect, trash_stamp)
         return self._copied(current, target, operation)
 
     def signed_url(self, path: str, seconds: int | None) -> str:
@@ -425,7 +425,9 @@ class CraftAiStore(OnlyContent):
             )
         return key
 
-    def _before_write(self, path: str, expect: Expect, keep: str | None) -> RemoteObject | None:
+    def _before_write(
+        self, path: str, expect: Expect, trash_stamp: str | None
+    ) -> RemoteObject | None:
         """Do what comes before a write, and return what it replaces, if a stat was made.
 
         Raises `PreconditionFailed` when the write must not be made.
@@ -433,23 +435,23 @@ class CraftAiStore(OnlyContent):
         if isinstance(expect, Absent):
             check(path, self._stats.find(path), expect)
             return None
-        if expect is None and keep is None:
+        if expect is None and trash_stamp is None:
             return None
         current = self._stat(path)
         check(path, current, expect)
-        if current is not None and keep is not None and not self._keep(current, keep):
+        if current is not None and trash_stamp is not None and not self._keep(current, trash_stamp):
             raise PreconditionFailed(f"{path} is gone.")
         return current
 
-    def _before_delete(self, path: str, expect: Expect, keep: str | None) -> bool:
+    def _before_delete(self, path: str, expect: Expect, trash_stamp: str | None) -> bool:
         """Do what comes before a delete; tell whether there is anything to delete."""
-        if expect is None and keep is None:
+        if expect is None and trash_stamp is None:
             return True
         current = self._stat(path)
         if current is None:
             return False
         check(path, current, expect)
-        return keep is None or self._keep(current, keep)
+        return trash_stamp is None or self._keep(current, trash_stamp)
 
     def _copied(self, source: RemoteObject, target: str, operation: str) -> RemoteObject:
         """Write the content of an object under another name, in parts that never add up to more than a few in memory."""
@@ -466,11 +468,11 @@ class CraftAiStore(OnlyContent):
             except ObjectArchived as error:
                 raise NotKept(path) from error
 
-    def _keep(self, current: RemoteObject, keep: str) -> bool:
+    def _keep(self, current: RemoteObject, trash_stamp: str) -> bool:
         """Copy an object into the trash; False when it is not there any more."""
-        target = f"{OWN_FOLDER}/trash/{keep}/{current.path}"
+        target = f"{OWN_FOLDER}/trash/{trash_stamp}/{current.path}"
         try:
-            self._copied(current, target, operation=keep)
+            self._copied(current, target, operation=trash_stamp)
         except ObjectNotFound:
             return False
         except ObjectArchived as error:

@@ -88,7 +88,7 @@ class Calls:
         return dated(self._wire.call("GET", query=query).headers.get("date"), self._location)
 
     def versioning(self) -> bool:
-        """Tell whether the bucket keeps old versions."""
+        """Return whether the bucket keeps old versions."""
         body = self._wire.call("GET", query=[("versioning", "")]).body.decode(errors="replace")
         return _text(body, "Status") == "Enabled"
 
@@ -118,8 +118,11 @@ class Calls:
                     "PUT", key, headers=sent, body=body, digest=digest, attempt=attempt
                 )
             except ObjectNotFound as error:
-                if condition is None or condition is CREATE:
-                    raise ObjectRefused(f"{self._location} takes no object {key!r}.") from error
+                if condition is None or condition == CREATE:
+                    raise ObjectRefused(
+                        f"{self._location} does not accept the name {key!r}.",
+                        remedy="Rename it, or leave it out (--exclude).",
+                    ) from error
                 raise self._unmet(key) from error
             version = self._confirmed(answer.headers.get("etag"), key)
         if self.encryption:
@@ -193,7 +196,7 @@ class Calls:
         except ObjectNotFound:
             return
         if answer.status != HTTPStatus.NO_CONTENT:
-            raise unconfirmed(self._location, key, "the status of a delete (204)")
+            raise unconfirmed(self._location, key, "status 204")
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """Remove up to a thousand objects, whatever they are."""
@@ -448,7 +451,10 @@ class Calls:
         length = int(headers.get("content-length", 0))
         span = _RANGE.match(headers.get("content-range", ""))
         if span is None and ranged:
-            raise StoreError(f"{self._location} does not send parts of {key}.")
+            raise StoreError(
+                f"{self._location} ignored the requested range of {key}.",
+                remedy="Run craftsync doctor.",
+            )
         start, size = (int(span[1]), int(span[3])) if span else (0, length)
         found = found_in(headers, size, md5_etags=self.md5_etags, whole=span is None)
         return Opened(found, start, length, self._chunks(response))

@@ -94,7 +94,7 @@ class BucketCopy:
         return version
 
     def _proves(self, source: RemoteObject) -> bool:
-        """Tell whether the version of a copy will show that it is of this source: both are MD5s of the content."""
+        """Return whether the version of a copy will show that it is of this source: both are MD5s of the content."""
         is_whole = source.size <= self._limits.quick_copy
         return is_whole and self._facts().md5_versions and is_md5(source.version)
 

@@ -55,8 +55,8 @@ _MESSAGE = re.compile(r"<Message>\s*([^<]*?)\s*</Message>")
 _REGION = re.compile(r"<Region>\s*([^<]*?)\s*</Region>")
 
 
-class Answer(NamedTuple):
-    """The part of a refusal that matters. `region` is where the server says the bucket is."""
+class Refusal(NamedTuple):
+    """The relevant part of a failed answer. `region` is where the bucket is, if the server reports it."""
 
     status: int
     code: str = ""
@@ -97,11 +97,11 @@ class RangeBeyond(StoreError):
     """The object ends before the bytes that were asked for."""
 
 
-def answer_of(status: int, text: str, *, retry_after: str | None = None) -> Answer:
+def answer_of(status: int, text: str, *, retry_after: str | None = None) -> Refusal:
     """Read an error body; one that is no S3 error leaves code and message empty."""
     code, message, region = (_found(pattern, text) for pattern in (_CODE, _MESSAGE, _REGION))
     seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
-    return Answer(status, code, message, seconds, region or None)
+    return Refusal(status, code, message, seconds, region or None)
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:
@@ -109,7 +109,7 @@ def _found(pattern: re.Pattern[str], text: str) -> str:
     return match.group(1).rstrip(".") if match else ""
 
 
-def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
+def refused(answer: Refusal, location: str, key: str) -> CraftsyncError:
     """Return the error an unsuccessful answer stands for."""
     where = f"{location} answered {answer.status}{' ' + answer.code if answer.code else ''}"
     if answer.code == "NoSuchBucket":
@@ -139,7 +139,7 @@ def refused(answer: Answer, location: str, key: str) -> CraftsyncError:
     return _about_the_store(answer, where)
 
 
-def _about_the_store(answer: Answer, where: str) -> StoreError:
+def _about_the_store(answer: Refusal, where: str) -> StoreError:
     if answer.code in _DAMAGED:
         return BodyDamaged(f"{where}.", remedy="Try again later.", ambiguous=True)
     if answer.status == 400 and "content-md5" in answer.message.lower():
@@ -168,7 +168,7 @@ def _about_the_store(answer: Answer, where: str) -> StoreError:
     return other(f"{where}{': ' + answer.message if answer.message else ''}.")
 
 
-def _rights(answer: Answer) -> str:
+def _rights(answer: Refusal) -> str:
     """Return what to do about a refusal."""
     if answer.code in ("", "AccessDenied"):
         return (
@@ -180,7 +180,7 @@ def _rights(answer: Answer) -> str:
     return "Check the credentials, their rights, the endpoint and the profile's addressing_style."
 
 
-def _elsewhere(answer: Answer, where: str) -> StoreError:
+def _elsewhere(answer: Refusal, where: str) -> StoreError:
     region = answer.region or "REGION"
     remedy = f"Give --region {region}, or set region in the environment or the AWS profile."
     return StoreError(f"{where}: the bucket belongs to another region or endpoint.", remedy=remedy)
@@ -206,10 +206,10 @@ def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
 
 
 def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:
-    """Return the error for a success that lacks what every S3 server puts into it."""
+    """Return the error for a success without something that every S3 server includes (`what`)."""
     return Unconfirmed(
-        f"{location} answered 200 to a request for {key} without {what}: nothing proves that the"
-        " store did it.",
+        f"{location} reported success for {key}, but without {what}: the answer may not come from"
+        " the store.",
         remedy="A proxy or a login page may answer in its place: check the network and the endpoint.",
         ambiguous=True,
     )

@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 
 from craftsync.clock import Clock
 from craftsync.core.model import LIMIT, OWN_FOLDER, RemoteObject, Skipped, Subfolder
-from craftsync.core.paths import is_own, is_utf8, left_out, level_of, malformed, subfolder
+from craftsync.core.paths import hidden_in, is_own, is_utf8, level_of, malformed, subfolder
 from craftsync.net.waiting import after_fork, blocking
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.errors import broken
@@ -143,7 +143,7 @@ def _child(parent: ElementTree.Element, name: str) -> str | None:
 
 
 def ascending(keys: Sequence[str]) -> bool:
-    """Tell whether keys are strictly ascending in the byte order of their UTF-8."""
+    """Return whether keys are strictly ascending in the byte order of their UTF-8."""
     if all(map(lt, keys, islice(keys, 1, None))):
         return True
     raw = [key.encode(errors="surrogateescape") for key in keys]
@@ -264,7 +264,7 @@ class Listing:
         as pages arrive. A server without an order is listed in one go, and its
         order is passed on.
         """
-        own, hidden = is_own(prefix), left_out(prefix, nested_own=nested_own)
+        own, hidden = is_own(prefix), hidden_in(prefix, nested_own=nested_own)
         cuts = self._cuts(prefix, boundaries) if self._in_order else []
         bounds = zip(["", *cuts], [*cuts, None], strict=True)
         shares = [Share(after, last) for after, last in bounds]
@@ -279,7 +279,7 @@ class Listing:
     def folder(self, folder: str) -> Iterator[RemoteObject | Subfolder | Skipped]:
         """Yield what is directly in a folder, which the server finds out by itself, or raise `ListingBroken`."""
         prefix = f"{folder}/" if folder else ""
-        hidden, seen = left_out(prefix), set[str]()
+        hidden, seen = hidden_in(prefix), set[str]()
         try:
             for page in self._pages(prefix, Share(), own=True, one_level=True):
                 # Some servers know no delimiter, and list everything.
@@ -377,18 +377,18 @@ class FreshListing:
         with self._lock:
             self._paths, self._count, self._began, self._asked = set(), count, began, 0
 
-    def is_sure(self, path: str) -> bool:
-        """Tell whether nothing is at a path; False when only a look can tell."""
+    def is_absent(self, path: str) -> bool:
+        """Return whether a listing proves that nothing is at this path; False if a stat is needed."""
         if self._began is None:
             return False
         if self._is_fresh():
             return path not in self._paths
-        return blocking(partial(self._is_sure_after_listing, path))
+        return blocking(partial(self._is_absent_after_listing, path))
 
     def _is_fresh(self) -> bool:
         return self._began is not None and self._clock.monotonic() - self._began <= self._seconds
 
-    def _is_sure_after_listing(self, path: str) -> bool:
+    def _is_absent_after_listing(self, path: str) -> bool:
         """List again, unless another thread just did or it costs more than a stat."""
         with self._lock:
             if not self._is_fresh():

@@ -43,9 +43,10 @@ class Upload(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """What became of an upload: the object's version, which is empty where the server did not tell it.
+    """A completed upload.
 
-    It `is_proven` to be of these parts, in their order, where the version is what Amazon makes of theirs.
+    `version` is empty if the server did not return one; `is_proven` if it is the
+    ETag that Amazon computes from these parts.
     """
 
     version: str
@@ -53,7 +54,7 @@ class Completed(NamedTuple):
 
 
 class _NoJournal:
-    """Keeps `UploadJournal` and remembers nothing."""
+    """An `UploadJournal` that remembers nothing."""
 
     def resume(self) -> None:
         return None
@@ -297,7 +298,7 @@ def _md5_of(source: Source, offset: int, length: int) -> bytes | None:
 
 
 def _can_go_on(error: BaseException) -> bool:
-    """Tell whether the same upload may still succeed later: not after a conflict, not after a refusal."""
+    """Return whether the same upload may still succeed later: not after a conflict, not after a refusal."""
     if isinstance(error, Conflict | UploadGone):
         return False
     return isinstance(error, StoreUnavailable) or not isinstance(error, Exception)

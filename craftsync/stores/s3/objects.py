@@ -48,9 +48,10 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 ENCRYPTION = "x-amz-server-side-encryption"
 
 Condition = str | None
-"""What a write demands of the object in its place: a version as the server takes it (`probe.Form`), `CREATE` for no object, `None` for anything."""
+"""What a write demands of the object that it replaces: a version in the server's form (`Form`), `CREATE` for no object, `None` for anything."""
 
 CREATE = "*"
+"""Expects no object (`if-none-match: *`). Never equal to a version: those are ETags."""
 
 
 class Form(StrEnum):
@@ -76,9 +77,6 @@ class Digests(StrEnum):
     BOTH = "both"
     SHA256 = "sha256"
     MD5 = "md5"
-
-
-"""No version: an ETag has at least its quotes around a star."""
 
 
 class Found(NamedTuple):

@@ -1,7 +1,7 @@
-"""What a write or delete displaces: looked at, kept, and then demanded of the server.
+"""Before a write or delete: stat what it replaces, keep a copy of it, and build the condition for the server.
 
-Where the server checks a condition, it is left to it; where it does not, the
-look just before is all there is."""
+Where the server checks conditions, it decides; where it does not, the stat just
+before is the only protection."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Metadata = tuple[Mapping[str, str], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where one way of doing things ends and another begins. Sizes are bytes."""
+    """Limits at which one way of doing things gives way to another. Sizes are bytes."""
 
     single_put: int = 16 * MIB
     smallest_part: int = SMALLEST_PART
@@ -116,47 +116,46 @@ class Preconditions:
         self._uploads = uploads
         self._limits = limits
         self._key = key
-        self._absence = absence
+        self._fresh_listing = absence
         self._facts = facts
 
     def prepared(
         self,
         path: str,
         expect: Expect,
-        keep: str | None,
+        trash_stamp: str | None,
         checks: Checks,
         stat: Callable[[str], RemoteObject | None],
     ) -> Condition:
-        """Do what comes before a write, and return what the write is to demand.
+        """Prepare a write: check and keep what it replaces, and return its condition.
 
-        `stat` describes what is at the path just now.
-
-        With `keep`, only what was kept may be replaced: should another object
-        come in between, the write fails although anything was expected.
+        `stat` returns the current object. With `trash_stamp`, only the object that was
+        kept may be replaced: if another appears in between, the write fails even
+        if anything was expected.
         """
         if isinstance(expect, Absent):
-            if not (checks.create or self._absence.is_sure(path) or stat(path) is None):
+            if not (checks.create or self._fresh_listing.is_absent(path) or stat(path) is None):
                 raise PreconditionFailed(f"{path} already exists in the store.")
             return CREATE if checks.create else None
         current = expect
-        # A listing may leave the version out (some servers' do); then a look has to tell it.
+        # Some servers' listings lack the version; then a stat is needed.
         checked = checks.replace and expect is not None and expect.version is not None
-        if (expect is None and keep is not None) or (expect is not None and not checked):
+        if (expect is None and trash_stamp is not None) or (expect is not None and not checked):
             current = stat(path)
             check(path, current, expect)
         if current is None:
             return None
-        if keep is not None:
+        if trash_stamp is not None:
             try:
-                self.keep(current, keep)
+                self.copy_to_trash(current, trash_stamp)
             except ObjectNotFound as error:
                 raise PreconditionFailed(f"{path} is gone.") from error
         return checks.matching(current.version)
 
     def replaced(self, path: str, expect: Expect) -> Replaced:
-        """Stat what new content replaces, for what others gave it: its type, headers, metadata and tags.
+        """Stat what new content replaces, to inherit its type, headers, metadata and tags.
 
-        Raises `RequestDenied` for an object that is known to be there and may not be looked at.
+        Raises `RequestDenied` for an existing object of which a stat is not permitted.
         """
         if isinstance(expect, Absent):
             return Replaced()
@@ -178,37 +177,42 @@ class Preconditions:
         return Replaced(found, self._calls.tags_of(key, headers), is_known=True)
 
     def looked_and_kept(
-        self, look: Callable[[], Seen], expect: Expect, keep: str | None
+        self, look: Callable[[], Seen], expect: Expect, trash_stamp: str | None
     ) -> tuple[Seen, str | None]:
-        """Look at what is to be displaced; return what was seen, and `keep` where it is still to be kept.
+        """Call `look`; return its result, and the trash stamp if the copy to the trash is still to be made.
 
-        It is kept meanwhile where no look need come before: where the server copies
-        only the version that is expected, so that no copy of before is overwritten.
+        If the server copies only the expected version, the copy is made at the same
+        time: it cannot put a wrong version over an earlier copy.
         """
         facts = self._facts()
         is_named = isinstance(expect, RemoteObject) and facts.source_form.of(expect.version)
-        if keep is None or facts.keeps_versions or not is_named or not facts.conditional_source:
-            return look(), keep
+        if (
+            trash_stamp is None
+            or facts.keeps_versions
+            or not is_named
+            or not facts.conditional_source
+        ):
+            return look(), trash_stamp
         assert isinstance(expect, RemoteObject)
-        seen, is_kept = both(look, partial(self._is_kept, expect, keep))
-        return seen, None if is_kept else keep
+        seen, is_kept = both(look, partial(self._is_kept, expect, trash_stamp))
+        return seen, None if is_kept else trash_stamp
 
-    def _is_kept(self, current: RemoteObject, keep: str) -> bool:
+    def _is_kept(self, current: RemoteObject, trash_stamp: str) -> bool:
         try:
-            self.keep(current, keep)
+            self.copy_to_trash(current, trash_stamp)
         except ObjectNotFound:
             return False
         return True
 
-    def keep(self, current: RemoteObject, keep: str) -> None:
-        """Copy an object into the trash; `ObjectNotFound` when it is not there any more, `NotKept` when it is archived."""
+    def copy_to_trash(self, current: RemoteObject, trash_stamp: str) -> None:
+        """Copy an object to the trash; raises `ObjectNotFound` if it is gone, `NotKept` if it is archived."""
         try:
-            self.copied(current, self._key(f"{OWN_FOLDER}/trash/{keep}/{current.path}"))
+            self.copied(current, self._key(f"{OWN_FOLDER}/trash/{trash_stamp}/{current.path}"))
         except ObjectArchived as error:
             raise NotKept(current.path) from error
 
     def confirm_readable(self, path: str) -> None:
-        """Raise `NotKept` if what is at a path is archived, which a large write would else find out at its end."""
+        """Raise `NotKept` if the object at a path is archived; otherwise a large write would find out at its end."""
         try:
             with self._calls.get(self._key(path), None, 0, 1):
                 return
@@ -217,7 +221,7 @@ class Preconditions:
         except StoreUnavailable:
             raise
         except StoreError:
-            return  # What comes before the write itself says more.
+            return  # The checks before the write itself report more.
 
     def copied(
         self,
@@ -229,7 +233,7 @@ class Preconditions:
     ) -> str:
         """Copy an object to a key and return the new version; without `replace` the metadata stays.
 
-        Where the server cannot do it, the bytes go through here.
+        If the server cannot copy, the bytes pass through this machine.
         """
         try:
             return self._copied_there(source, target, replace, condition, storage_class)
@@ -248,7 +252,8 @@ class Preconditions:
         key, match = self._key(source.path), self._facts().source_form.of(source.version)
         if source.size <= self._limits.single_copy:
             version = self._calls.copy(
-                *(key, target),
+                key,
+                target,
                 match=match,
                 replace=replace,
                 condition=condition,
@@ -262,7 +267,7 @@ class Preconditions:
         return self._uploads.copy(original, target, metadata, lambda: condition)
 
     def _confirm_copy(self, source: RemoteObject, target: str) -> None:
-        """Look for a copy whose answer names no version."""
+        """Stat a copy whose answer had no version; raises unless it is there."""
         found = self._calls.head(target)
         if found is None or found.size != source.size:
             raise unconfirmed("the store", target, "an ETag")
@@ -272,7 +277,7 @@ class Preconditions:
     ) -> str:
         headers, metadata = sent
         match = self._facts().read_form.of(source.version)
-        content = _Held(self._calls, self._key(source.path), source, match)
+        content = _ObjectSource(self._calls, self._key(source.path), source, match)
         if source.size > self._limits.single_put:
             described = headers, metadata
             return self._uploads.send(target, content, described, lambda: condition, None).version
@@ -285,7 +290,7 @@ class Preconditions:
     def _metadata(
         self, source: RemoteObject, replace: Metadata | None, storage_class: str | None
     ) -> Metadata:
-        """Return what a copy that is sent anew gets: headers that S3 keeps, tags, and metadata."""
+        """Return the headers that S3 keeps, tags, and metadata for a copy that is uploaded again."""
         chosen = {STORAGE_CLASS: storage_class} if storage_class else {}
         if replace is not None:
             return {**kept(replace[0]), **chosen}, replace[1]
@@ -299,8 +304,8 @@ class Preconditions:
         return {**own, **chosen}, found.metadata
 
 
-class _Held:
-    """An object of the bucket as content for another: keeps `stores.base.Source`. `match` is the version it has to be of."""
+class _ObjectSource:
+    """A `stores.base.Source` that reads an object of the bucket; `match` is the version it must have."""
 
     digest = b""
     mtime_ns: int | None = None
@@ -327,7 +332,7 @@ class _Held:
 
 
 def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
-    """Raise `PreconditionFailed` unless a look agrees with what was expected."""
+    """Raise `PreconditionFailed` unless the current object is the expected one."""
     if expect is None:
         return
     if current is None:
@@ -338,9 +343,9 @@ def check(path: str, current: RemoteObject | None, expect: Expect) -> None:
         same = current.version == expect.version
     else:
         same = current.size == expect.size and _second(current) == _second(expect)
-        # The time is to the second, so what else both tell has to agree as well.
-        told = ((expect.operation, current.operation), (expect.digest, current.digest))
-        same = same and not any(one and other and one != other for one, other in told)
+        # The time is to the second, so whatever else both report must agree too.
+        pairs = ((expect.operation, current.operation), (expect.digest, current.digest))
+        same = same and not any(one and other and one != other for one, other in pairs)
     if not same:
         raise PreconditionFailed(f"{path} has changed.")
 

@@ -1,9 +1,8 @@
-"""What a server really does: found out by trying, kept as facts.
+"""Probes what a server really does, and keeps that as facts.
 
 Many servers accept a condition and ignore it; others refuse one that is met, hide
-objects, or list in their own order. Each condition is therefore tried in both
-directions, on objects below `.craftsync/probe/`: about thirty small requests, at
-most nine of them in a row.
+objects, or list in their own order. So each condition is tried in both directions,
+below `.craftsync/probe/`: about thirty small requests, at most nine in a row.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from hashlib import md5, sha256
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
@@ -49,12 +48,10 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class ProbedFacts:
-    """Facts about one bucket on one server. Without any, the most careful way is taken.
+    """Facts about one bucket on one server; the defaults are the most careful ones.
 
-    A condition counts as checked only where the wrong one is refused and the
-    right one accepted. Facts hold until the server changes; whoever keeps them
-    should have the store probed anew now and then, and whenever the endpoint
-    is another.
+    A condition counts as checked only if the wrong one is refused and the right
+    one accepted. Probe again now and then, and when the endpoint changes.
     """
 
     conditional_create: bool = False
@@ -197,6 +194,12 @@ def _content_of(store: S3Store, key: str) -> bytes:
         return b"".join(opened.chunks)
 
 
+class _MultipartFacts(NamedTuple):
+    creates: bool = False
+    digests: Digests = Digests.BOTH
+    returns_final_version: bool = False
+
+
 class _Probe:
     def __init__(self, store: S3Store, pool: ThreadPoolExecutor) -> None:
         self._store = store
@@ -217,11 +220,10 @@ class _Probe:
             return self._tried(version)
 
     def _first(self) -> str:
-        """Put the first object and return its version, which is empty where the server names none.
+        """Put the first object and return its version, empty if the server returns none.
 
-        Only this one is not tried again: whether there is a store at all is the
-        caller's to wait for. A success without an ETag may be anybody's: the
-        object has to be there.
+        Only this request is not retried: the caller waits for the store. A success
+        without an ETag may come from anybody: the object must be there.
         """
         self._calls.names_versions = True
         try:
@@ -233,11 +235,12 @@ class _Probe:
             return ""
 
     def _tried(self, version: str) -> ProbedFacts:
-        submit = self._pool.submit  # These first in the queue, for others wait for them there.
+        # Puts first: tasks below wait for them, and must not fill the queue before them.
+        submit = self._pool.submit
         names = {name: submit(self._patiently, partial(self._put, name)) for name in _NAMES}
         listing = submit(self._listed, [*names.values(), submit(self._put_below)])
         completing = submit(self._completing, names[_COMPLETED], listing)
-        making, copying = submit(self._making), submit(self._copying, version)
+        making, copying = submit(self._multipart), submit(self._copying, version)
         metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
         versioning, listed = submit(self._versioning), listing.result()
         # Not before: while an object is replaced, rclone lists it twice.
@@ -245,14 +248,14 @@ class _Probe:
         creating = submit(self._creating)
         delete = self._form(self._deleting(_DELETED), names[_DELETED].result())
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
-        is_made, digests, is_same = making.result()
+        multipart = making.result()
         is_refused, complete = completing.result()
         ranges, read = reading.result()
         return ProbedFacts(
             conditional_create=creating.result(),
             conditional_replace=replacing.result() is not Form.NONE,
             conditional_delete=delete is not Form.NONE,
-            conditional_complete_create=is_made and is_refused,
+            conditional_complete_create=multipart.creates and is_refused,
             conditional_complete_replace=complete is not Form.NONE,
             replace_form=replacing.result(),
             complete_form=complete,
@@ -261,8 +264,8 @@ class _Probe:
             **copying.result(),
             versions=self._calls.names_versions,
             md5_versions=version == md5(_BODY, usedforsecurity=False).hexdigest(),
-            completed_versions=is_same,
-            part_digests=digests,
+            completed_versions=multipart.returns_final_version,
+            part_digests=multipart.digests,
             metadata=metadata.result(),
             ranges=ranges,
             keeps_versions=versioning.result(),
@@ -294,28 +297,26 @@ class _Probe:
             raise broken(self._location, str(error)) from error
 
     def _is_there(self, name: str) -> bool:
-        return (
-            self._unless_refused(partial(self._calls.head, self._folder + name), None) is not None
-        )
+        head = partial(self._calls.head, self._folder + name)
+        return self._unless_refused(head, None) is not None
 
     def _replacing(self, version: str) -> Form:
         return self._form(partial(self._put, _REPLACED), version)
 
     def _creating(self) -> bool:
-        """Tell whether a write that expects nothing is refused where something is, and accepted where nothing is."""
+        """Return whether a write that expects no object is refused where one is, and accepted where none is."""
         return self._is_unmet(partial(self._put, _CREATED, CREATE)) and self._is_met(
             partial(self._put, "object-new", CREATE)
         )
 
-    def _making(self) -> tuple[bool, Digests, bool]:
-        """Tell whether an upload in parts that expects nothing makes an object, which digest of a part is checked, and whether the version that was answered is the object's."""
-
-        def tried(complete: Try, put: _PutPart) -> tuple[bool, Digests, bool]:
+    def _multipart(self) -> _MultipartFacts:
+        def tried(complete: Try, put: _PutPart) -> _MultipartFacts:
             digests, versions = self._checked_digests(put), list[object]()
-            is_made = self._is_met(lambda: versions.append(complete(CREATE)))
-            return is_made, digests, is_made and self._is_version(_IN_PARTS, versions[0])
+            creates = self._is_met(lambda: versions.append(complete(CREATE)))
+            is_final = creates and self._is_version(_IN_PARTS, versions[0])
+            return _MultipartFacts(creates, digests, is_final)
 
-        return self._uploaded(_IN_PARTS, tried, (False, Digests.BOTH, False))
+        return self._uploaded(_IN_PARTS, tried, _MultipartFacts())
 
     def _is_version(self, name: str, version: object) -> bool:
         look = partial(self._calls.head, self._folder + name)
@@ -323,7 +324,7 @@ class _Probe:
         return bool(version) and found is not None and found.version == version
 
     def _checked_digests(self, put: _PutPart) -> Digests:
-        """Tell with which digest alone a part is refused if it is another, and accepted if it is its own."""
+        """Return the digest with which alone a wrong part is refused and the right one accepted."""
         right, wrong = (content_md5(md5(each).digest()) for each in (_BODY, b""))
         if self._is_refused(partial(put, {BODY_SHA256: sha256().hexdigest(), **right})):
             return Digests.SHA256
@@ -333,7 +334,7 @@ class _Probe:
         return Digests.MD5 if checks_md5 else Digests.BOTH
 
     def _completing(self, put: Future[str], listing: Future[list[str]]) -> tuple[bool, Form]:
-        """Tell whether an upload in parts that expects nothing is refused where something is, and how it takes a version."""
+        """Return whether an upload in parts that expects no object is refused where one is, and its form of a version."""
 
         def tried(complete: Try, _: _PutPart) -> tuple[bool, Form]:
             listing.result()
@@ -345,9 +346,9 @@ class _Probe:
         return self._uploaded(_COMPLETED, tried, (False, Form.NONE))
 
     def _uploaded(self, name: str, tried: Callable[[Try, _PutPart], T], otherwise: T) -> T:
-        """Begin an upload of one part and return what `tried` does with it; `otherwise` where there are none.
+        """Begin an upload of one part and return the result of `tried`, `otherwise` if the server has none.
 
-        It is given what completes the upload, and what sends the part again with other headers.
+        `tried` gets a call that completes the upload, and one that sends the part again with other headers.
         """
         key, begun, completed = self._folder + name, "", False
 
@@ -379,7 +380,7 @@ class _Probe:
         return found is not None and found.metadata.items() >= self._notes.items()
 
     def _reading(self, version: str) -> tuple[bool, Form]:
-        """Tell whether a range comes back, and on which condition."""
+        """Return whether ranges are served, and the form of a version in their condition."""
         for form in Form:
             if self._unless_refused(partial(self._range_is_right, form.of(version)), False):
                 return True, form
@@ -390,7 +391,7 @@ class _Probe:
             return opened.start == 2 and b"".join(opened.chunks) == _BODY[2:5]
 
     def _copying(self, version: str) -> dict[str, Any]:
-        """Return the facts about copies: whether the server makes any, and checks what one would replace, and its source."""
+        """Return the facts about copies: whether the server makes any, and checks target and source."""
         copy = partial(self._calls.copy, self._folder + _FILE)
         target, new = self._folder + "copy", self._folder + "copy-new"
         for form in Form:
@@ -423,7 +424,7 @@ class _Probe:
         return Form.NONE
 
     def _is_met(self, act: Callable[[], object]) -> bool:
-        """Tell whether the server accepts a condition that is met."""
+        """Return whether the server accepts a condition that is met."""
 
         def met() -> bool:
             act()
@@ -432,7 +433,7 @@ class _Probe:
         return self._unless_refused(met, False)
 
     def _is_unmet(self, act: Callable[[], object]) -> bool:
-        """Tell whether the server finds the condition unmet, as it should."""
+        """Return whether the server finds the condition unmet, as it should."""
 
         def unmet() -> bool:
             try:
@@ -444,7 +445,7 @@ class _Probe:
         return self._unless_refused(unmet, False)
 
     def _is_refused(self, act: Callable[[], object]) -> bool:
-        """Tell whether the server refuses a body that is not what its digest says."""
+        """Return whether the server refuses a body that does not match its digest."""
 
         def refused() -> bool:
             try:
@@ -456,7 +457,7 @@ class _Probe:
         return self._unless_refused(refused, True)
 
     def _unless_refused(self, act: Callable[[], T], otherwise: T) -> T:
-        """Return what the server does, or `otherwise`; a passing failure proves nothing and is raised."""
+        """Return the result, `otherwise` if the server refuses; a temporary failure proves nothing and is raised."""
         try:
             return self._patiently(act)
         except StoreUnavailable:
@@ -465,7 +466,7 @@ class _Probe:
             return otherwise
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        """Try again what was turned away; what may have been done would answer another question then."""
+        """Retry what was certainly not carried out; a second try of anything else would prove something else."""
         backoff = RetryBudget(self._clock)
         while True:
             try:
@@ -476,8 +477,8 @@ class _Probe:
                 backoff.wait_after(error)
 
     def _clean_up(self) -> None:
-        """Remove everything again. A failure is left alone: the facts are what was asked for."""
-        # What is under way when another attempt has failed would come after the removal.
+        """Remove all objects. Failures are ignored: the facts are known."""
+        # Requests still under way after a failure would put objects after the removal.
         self._pool.shutdown(cancel_futures=True)
         names = (*_OBJECTS, _FILE, _BELOW, *_NAMES)
         keys = [self._folder + name for name in names]
@@ -488,7 +489,7 @@ class _Probe:
                 self._remove(partial(self._calls.delete, key))
 
     def _remove(self, act: Callable[[], object]) -> None:
-        """Remove one thing, for good: nobody above would try again."""
+        """Remove one thing, with retries: no caller would try again."""
         for _ in range(_REMOVALS):
             try:
                 act()

@@ -18,7 +18,7 @@ from craftsync.stores.s3.probe import ProbedFacts
 
 
 class ObjectReader:
-    """Keeps `stores.base.Reader`: hands the chunks on and raises unless all of them came."""
+    """A `stores.base.Reader`: yields the chunks, and raises unless all of them arrived."""
 
     def __init__(
         self,
@@ -26,14 +26,14 @@ class ObjectReader:
         found: Found,
         chunks: Iterator[bytes],
         length: int,
-        doubted: Callable[[], bool],
+        md5_is_reliable: Callable[[], bool],
     ) -> None:
-        """`doubted` is asked whether an MD5 that is not that of the content has to be believed nevertheless."""
+        """`md5_is_reliable` is called when the content does not match its MD5; it returns whether this server's ETags really are MD5s."""
         self.object = described
         self._found = found
         self._chunks = chunks
         self._length = length
-        self._doubted = doubted
+        self._md5_is_reliable = md5_is_reliable
 
     @property
     def properties(self) -> Properties:
@@ -58,16 +58,16 @@ class ObjectReader:
             )
 
     def _md5(self) -> hashlib._Hash | None:
-        """Return a hash to be compared in the end: for a whole object that nothing better is known of."""
+        """Return a hash to compare at the end; `None` for a part of an object, or if its SHA-256 is known."""
         known = self.object
         whole = self._length == known.size and known.digest is None
         return hashlib.md5(usedforsecurity=False) if whole and known.md5 is not None else None
 
     def _compare(self, md5: bytes) -> None:
-        if md5 != self.object.md5 and self._doubted():
+        if md5 != self.object.md5 and self._md5_is_reliable():
             raise ContentDamaged(
-                f"{self.object.path}: what arrived is not what the store has, by its MD5.",
-                remedy="Try again; if it stays so, something changes data on its way.",
+                f"{self.object.path}: the content that arrived does not match its MD5 in the store.",
+                remedy="Try again. If it happens again, something changes data on its way.",
             )
 
 
@@ -79,13 +79,13 @@ class Reading:
         calls: Calls,
         location: str,
         facts: Callable[[], ProbedFacts],
-        doubted: Callable[[], bool],
+        md5_is_reliable: Callable[[], bool],
     ) -> None:
-        """`facts` returns what is known of the server by now; `doubted` is for `ObjectReader`."""
+        """`facts` returns what is known about the server so far; `md5_is_reliable` is as for `ObjectReader`."""
         self._calls = calls
         self._location = location
         self._facts = facts
-        self._doubted = doubted
+        self._md5_is_reliable = md5_is_reliable
 
     @contextmanager
     def version(self, path: str, key: str, version_id: str) -> Iterator[ObjectReader]:
@@ -93,7 +93,7 @@ class Reading:
         with self._calls.get(key, None, 0, None, version_id) as opened:
             described = opened.found.at(path)
             yield ObjectReader(
-                described, opened.found, opened.chunks, described.size, self._doubted
+                described, opened.found, opened.chunks, described.size, self._md5_is_reliable
             )
 
     @contextmanager
@@ -103,7 +103,7 @@ class Reading:
         """Open the object at a key; the rest is as in `Store.read`."""
         try:
             if length == 0:
-                raise RangeBeyond(f"Nothing of {path} was asked for.")
+                raise RangeBeyond(f"No byte of {path} was requested.")
             match = self._facts().read_form.of(expect.version if expect else None)
             with self._calls.get(key, match, offset, length) as opened:
                 described = opened.found.at(path)
@@ -111,19 +111,21 @@ class Reading:
                 rest = max(described.size - offset, 0)
                 wanted = rest if length is None else min(length, rest)
                 if (opened.start, opened.length) != (offset, wanted):
-                    raise StoreError(f"{self._location} sent other bytes of {path} than asked for.")
-                yield ObjectReader(described, opened.found, opened.chunks, wanted, self._doubted)
+                    raise StoreError(f"{self._location} sent other bytes of {path} than requested.")
+                yield ObjectReader(
+                    described, opened.found, opened.chunks, wanted, self._md5_is_reliable
+                )
         except RangeBeyond:
             found = self._calls.head(key)
             if found is None:
                 raise ObjectNotFound(f"There is no {path} in {self._location}.") from None
             described = found.at(path)
             check(path, described, expect)
-            yield ObjectReader(described, found, iter(()), 0, self._doubted)
+            yield ObjectReader(described, found, iter(()), 0, self._md5_is_reliable)
 
 
 def is_ours(found: RemoteObject, written: RemoteObject) -> bool:
-    """Tell whether what a look found is what was just written.
+    """Return whether the object that a stat found is the one just written.
 
     Some servers give the object of an upload in parts another version than
     the completion said (rclone), and a resumed upload bears the operation it

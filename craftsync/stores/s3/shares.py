@@ -54,13 +54,13 @@ class Share:
         self._pages = 0
 
     def cut_ahead(self, keys: Sequence[str]) -> None:
-        """Cut off what lies some pages behind a page with these keys, if the share may be so long."""
+        """Split off what lies some pages after a page with these keys, if the share may be so long."""
         if not keys:
             return
         self._pages += 1
         if self._pages % _PAGES_TO_A_CUT != 1:
             return
-        # The nearer half tells more of what follows.
+        # The second half is nearer to what follows.
         cut = key_ahead(keys[len(keys) // 2], keys[-1], 2 * PAGES_AHEAD)
         if cut is not None and (self.last is None or cut < self.last):
             self.rest.append(Share(cut, self.last))
@@ -68,9 +68,10 @@ class Share:
 
 
 def key_ahead(first: str, last: str, times: int) -> str | None:
-    """Return a key that is so many times as far behind `last` as that is behind `first`, if they go on like that.
+    """Estimate the key that lies `times` as far after `last` as `last` lies after `first`.
 
-    `None` where that cannot be told.
+    Keys are read as numbers in the smallest of `_ALPHABETS` that fits; `None` if
+    none does, or the two do not ascend.
     """
     start = sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))

@@ -114,13 +114,13 @@ class S3Store:
         self.calls = Calls(self._wire, bucket, self.location)
         self.calls.encryption = settings.encryption()
         self._settings = settings
-        self._reading = Reading(self.calls, self.location, self._facts, self._believes_md5)
+        self._reading = Reading(self.calls, self.location, self._facts, self._md5_is_reliable)
         self._open_for_writing(session_of)
         self.learn(facts or ProbedFacts())
 
     def _open_for_writing(self, session_of: Callable[[str], Session]) -> None:
         self._uploads = Uploads(self.calls, self._limits.smallest_part, self._wire.host)
-        self._crossing = BucketCopy(
+        self._bucket_copy = BucketCopy(
             self.calls,
             self._uploads,
             self._limits,
@@ -129,16 +129,16 @@ class S3Store:
             facts=self._facts,
             transfers=_CONNECTIONS,
         )
-        self._absence = FreshListing(
+        self._fresh_listing = FreshListing(
             self._all_paths, self.clock, self._limits.fresh_listing_seconds
         )
-        self._displacing = Preconditions(
+        self._preconditions = Preconditions(
             self.calls,
             self._uploads,
             self._limits,
             location=self.location,
             key=self._key,
-            absence=self._absence,
+            absence=self._fresh_listing,
             facts=self._facts,
         )
 
@@ -177,7 +177,7 @@ class S3Store:
         listing = self._listing()
         yield from listing.entries(prefix, boundaries, nested_own=nested_own)
         if not prefix:
-            self._absence.listed(began, listing.count)
+            self._fresh_listing.listed(began, listing.count)
 
     def list_folder(self, folder: str = "") -> Iterator[RemoteObject | Subfolder | Skipped]:
         return self._listing().folder(folder)
@@ -213,23 +213,23 @@ class S3Store:
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         properties: Properties | None = None,
     ) -> RemoteObject:
         key = self._key(path)
         new = RemoteObject(path, source.size, None, None, source.digest, source.mtime_ns, operation)
         if source.size > self._limits.single_put:
-            return self._write_in_parts(new, source, expect, keep, journal, properties)
+            return self._write_in_parts(new, source, expect, trash_stamp, journal, properties)
         body = source.read_at(0, source.size)
         source.verify()
         # All is read by now, so that this serves as the stat just before as well.
         replaced = UNSEEN
         if not properties and not isinstance(expect, Absent):
-            look = partial(self._displacing.replaced, path, expect)
-            replaced, keep = self._displacing.looked_and_kept(look, expect, keep)
+            look = partial(self._preconditions.replaced, path, expect)
+            replaced, trash_stamp = self._preconditions.looked_and_kept(look, expect, trash_stamp)
         headers, metadata = self._described(new, source, replaced, properties)
-        condition = self._prepared(path, expect, keep, self._put_checks, replaced)
+        condition = self._prepared(path, expect, trash_stamp, self._put_checks, replaced)
         try:
             stored = self._put(key, body, metadata, condition, headers, source)
         except StoreUnavailable:
@@ -238,7 +238,7 @@ class S3Store:
                 self._refuse_if_obstructed(path)
             raise
         if not stored.version:
-            return self._proven(new, body)
+            return self._verified_without_etag(new, body)
         return new._replace(version=stored.version, md5=stored.md5)
 
     def _write_in_parts(
@@ -246,15 +246,16 @@ class S3Store:
         written: RemoteObject,
         source: Source,
         expect: Expect,
-        keep: str | None,
+        trash_stamp: str | None,
         journal: UploadJournal | None,
         properties: Properties | None,
     ) -> RemoteObject:
         path = written.path
-        replaced = Replaced() if properties else self._displacing.replaced(path, expect)
+        replaced = Replaced() if properties else self._preconditions.replaced(path, expect)
         described = self._described(written, source, replaced, properties)
-        self._confirm_can_be_kept(path, keep)
-        prepared = partial(self._prepared, path, expect, keep, self.facts.completion_checks())
+        self._confirm_can_be_kept(path, trash_stamp)
+        checks = self.facts.completion_checks()
+        prepared = partial(self._prepared, path, expect, trash_stamp, checks)
         sent = self._uploads.send(self._key(path), source, described, prepared, journal)
         written = written._replace(version=sent.version, digest=source.digest or None)
         is_known = self.facts.completed_versions and sent.is_proven
@@ -271,21 +272,21 @@ class S3Store:
         noted = notes(source.digest, source.mtime_ns, written.operation or "")
         return replaced.described(written.path, properties, self._settings, noted)
 
-    def delete(self, path: str, *, expect: Expect, keep: str | None = None) -> None:
-        keep = None if self.features.keeps_versions else keep
+    def delete(self, path: str, *, expect: Expect, trash_stamp: str | None = None) -> None:
+        trash_stamp = None if self.features.keeps_versions else trash_stamp
         checks = self.facts.delete_checks()
         current = expect if isinstance(expect, RemoteObject) else None
         checked = checks.replace and current is not None and bool(current.version)
-        if not checked and (keep is not None or expect is not None):
+        if not checked and (trash_stamp is not None or expect is not None):
             look = partial(self.stat, path)
-            current, keep = self._displacing.looked_and_kept(look, expect, keep)
+            current, trash_stamp = self._preconditions.looked_and_kept(look, expect, trash_stamp)
             if current is None:
                 return
             check(path, current, expect)
         version = current.version if current is not None else None
-        if keep is not None and current is not None:
+        if trash_stamp is not None and current is not None:
             try:
-                self._displacing.keep(current, keep)
+                self._preconditions.copy_to_trash(current, trash_stamp)
             except ObjectNotFound as error:
                 if self.stat(path) is None:
                     return
@@ -302,7 +303,7 @@ class S3Store:
         *,
         expect: Expect,
         operation: str,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
     ) -> RemoteObject:
         seen = self.calls.look(self._key(source.path))
         if seen is None:
@@ -311,8 +312,8 @@ class S3Store:
         current = found.at(source.path)
         check(source.path, current, source)
         metadata = {**found.metadata, OPERATION: operation}
-        condition = self._prepared(target, expect, keep, self.facts.copy_checks())
-        version = self._displacing.copied(
+        condition = self._prepared(target, expect, trash_stamp, self.facts.copy_checks())
+        version = self._preconditions.copied(
             current, self._key(target), (headers, metadata), condition, self._settings.storage_class
         )
         copied = found._replace(version=version or None, metadata=metadata, modified_ns=None)
@@ -324,16 +325,16 @@ class S3Store:
         source: RemoteObject,
         *,
         expect: Expect,
-        keep: str | None = None,
+        trash_stamp: str | None = None,
         journal: UploadJournal | None = None,
         storage_class: str | None = None,
         target: str | None = None,
     ) -> RemoteObject:
         in_parts = source.size > self._limits.quick_copy
         path = source.path if target is None else target
-        condition, key = partial(self._prepared, path, expect, keep), self._key(path)
+        condition, key = partial(self._prepared, path, expect, trash_stamp), self._key(path)
         chosen = storage_class or self._settings.storage_class
-        version = self._crossing.copied(origin, source, key, condition, journal, chosen)
+        version = self._bucket_copy.copied(origin, source, key, condition, journal, chosen)
         copied = RemoteObject(path, source.size, None, version or None)
         if version and not in_parts:
             return copied
@@ -366,16 +367,16 @@ class S3Store:
     def cancel(self) -> None:
         cancel(self.clock)
         self._wire.host.cancel()
-        self._crossing.cancel()
+        self._bucket_copy.cancel()
 
     def renew(self) -> None:
         renew(self.clock)
         self._wire.host.renew()
-        self._crossing.renew()
+        self._bucket_copy.renew()
 
     def close(self) -> None:
         self._uploads.close()
-        self._crossing.close()
+        self._bucket_copy.close()
         self._wire.close()
 
     def _listing(self) -> Listing:
@@ -395,18 +396,18 @@ class S3Store:
         return key_of(self.root, path)
 
     def _refuse_if_obstructed(self, path: str) -> None:
-        """Raise `PathObstructed` when a store made of folders failed for that reason, which it does not say."""
+        """Raise `PathObstructed` if that is why a store made of folders failed, which it does not report."""
         if not self.features.folders:
             return
         in_the_way = any(self.stat(folder) for folder in folders_above(path))
         if in_the_way or any(True for _ in self.list(path + "/")):
-            raise PathObstructed(f"{path} is in the way of a folder, or a folder in its own.")
+            raise PathObstructed(f"{path} cannot be stored: a file and a folder share its path.")
 
     def _prepared(
         self,
         path: str,
         expect: Expect,
-        keep: str | None,
+        trash_stamp: str | None,
         checks: Checks,
         replaced: Replaced | None = None,
     ) -> Condition:
@@ -414,24 +415,24 @@ class S3Store:
         if self.facts.hides_below and not isinstance(expect, RemoteObject):
             # Once written, one of the two would be in no listing: it would look deleted.
             self._refuse_if_obstructed(path)
-        kept = None if self.features.keeps_versions else keep
+        kept = None if self.features.keeps_versions else trash_stamp
         seen = replaced.at if replaced and replaced.is_known else self.stat
-        return self._displacing.prepared(path, expect, kept, checks, seen)
+        return self._preconditions.prepared(path, expect, kept, checks, seen)
 
-    def _confirm_can_be_kept(self, path: str, keep: str | None) -> None:
-        if keep is not None and not self.features.keeps_versions:
-            self._displacing.confirm_readable(path)
+    def _confirm_can_be_kept(self, path: str, trash_stamp: str | None) -> None:
+        if trash_stamp is not None and not self.features.keeps_versions:
+            self._preconditions.confirm_readable(path)
 
     def _looked_at(self, written: RemoteObject) -> RemoteObject:
-        """Return what is there after a write whose answer names no version; raises if that is of another size."""
+        """Return the object after a write whose answer had no ETag; raises if its size differs."""
         found = self.stat(written.path)
         if found is None or found.size != written.size:
             raise unconfirmed(self.location, written.path, "an ETag")
         return found
 
     @written_already()
-    def _proven(self, written: RemoteObject, body: bytes) -> RemoteObject:
-        """Return what is there after such a write, if it is what was written: by its notes, else by its content."""
+    def _verified_without_etag(self, written: RemoteObject, body: bytes) -> RemoteObject:
+        """Return the object after a write whose answer had no ETag; raises unless its metadata or content is as written."""
         found = self._looked_at(written)
         if is_ours(found, written):
             return found
@@ -443,7 +444,7 @@ class S3Store:
 
     @written_already()
     def _after_completion(self, written: RemoteObject) -> RemoteObject:
-        """Return what is there after an upload in parts; a version that the answer left out is asked for."""
+        """Return the object after an upload in parts; a missing version is found with a stat."""
         found = self.stat(written.path)
         if found is not None and is_ours(found, written):
             if found.size != written.size:
@@ -489,8 +490,8 @@ class S3Store:
             # Replaced since, or not to be read: nothing speaks against it but the ETag.
             return True
 
-    def _believes_md5(self) -> bool:
-        """Try again whether ETags are MD5s, because one was not; once is enough to go on believing it."""
+    def _md5_is_reliable(self) -> bool:
+        """Return whether ETags are MD5s: probed again because one did not match, but only until confirmed once."""
         if self.facts.md5_versions and not self._md5_confirmed:
             if gives_md5_etags(self):
                 self._md5_confirmed = True

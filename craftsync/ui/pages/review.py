@@ -161,7 +161,7 @@ class _Deletes:
         verdict = Approval(verb == "approve", None if paths is None else tuple(paths))
         options = runs.options_for(self._pair, self._workspace.asked)
         with opening.open_pair(self._pair, self._workspace.state_dir) as session:
-            report = session.judge(verdict, options)
+            report = session.resolve_held(verdict, options)
         done = report.deleted_local + report.deleted_remote + report.uploaded + report.downloaded
         left = (
             f", {report.problems + report.skipped} left" if report.problems + report.skipped else ""
