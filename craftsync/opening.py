@@ -228,9 +228,8 @@ def _around_object(word: str, words: Sequence[str], asked: PairOptions) -> tuple
     config = configuration.load(asked.get("config"))
     name, colon, _ = word.partition(":")
     is_path = "://" not in word and not (colon and name in config.environments)
-    if is_path and (
-        os.path.lexists(word) or not places.is_path(word) or _around(_real_place(word), asked)
-    ):
+    is_in_folder = not places.is_path(word) or _around(_real_place(word), asked)
+    if (is_path and is_in_folder) or (colon and os.path.lexists(word)):
         return None
     address = addresses.address_of(word, config, pairs.access_of(asked))
     known = [pairs.named(words, asked)] if words else every_known(asked)

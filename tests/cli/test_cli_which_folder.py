@@ -222,6 +222,8 @@ def test_word_for_an_object_stands_for_its_path_in_the_linked_folder(linked: Cra
             assert (run.code, run.err) == (0, "two: ~/two ⇄ ~/stores/two\n")
             assert "sub" in run.text
     assert linked("trash", "restore", "e:two/sub/first").code == 0
+    for word in ("e:two/sub/first", "./stores/two/sub/first"):
+        assert linked("why", word).lines[0] == "sub/first"
     assert linked.files("two") == {"sub/first": "content"}
     assert linked("why", "--folder", "two", "e:two/sub/first").code == 0
 
