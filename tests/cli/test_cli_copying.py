@@ -497,3 +497,14 @@ def test_standard_input_is_not_one_of_several(craftsync: Craftsync) -> None:
             run = craftsync(command, *words, "./store/x", "--store", "./store", stdin=b"piped")
             assert (run.code, "one of several" in run.err) == (2, True)
     assert set(craftsync.files("store")) == {".keep"}
+
+
+def test_mistyped_object_among_several_removes_none(craftsync: Craftsync) -> None:
+    for name in ("a", "b", "folder/c"):
+        craftsync.write(f"store/{name}", "")
+    for wrong, code in (("gone", 3), ("folder", 3)):
+        run = craftsync("rm", "./store/a", f"./store/{wrong}", "./store/b", "--store", "./store")
+        assert (run.code, f"./store/{wrong}: object not found" in run.err) == (code, True)
+        assert set(craftsync.files("store")) == {"a", "b", "folder/c"}
+    run = craftsync("rm", "./store/a", "./store/b", "--store", "./store")
+    assert (run.code, set(craftsync.files("store"))) == (0, {"folder/c"})

@@ -233,7 +233,7 @@ def transfer(
     if name != "rm":
         target = Target(place, word, False) if exact else target_of(place, word, list(sources))
     with reported(name, kind, flags, single=not several) as call:
-        seen = _distinct(sources, target) if len(sources) > 1 and target else None
+        seen = _distinct(sources, target) if len(sources) > 1 else None
         for source in sources:
             items: Iterable[Item] = source.items(call.skipped)
             if seen is not None:
@@ -276,14 +276,17 @@ def _each(outcomes: Outcomes, report: Callable[[Outcome], None]) -> None:
 
 
 class _Distinct:
-    """Finds two sources that would become one."""
+    """Finds two sources that would become one; without a target there are none."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target | None) -> None:
         self._target = target
         self._seen: dict[str, str] = {}
 
     def checked(self, source: Source, items: Iterable[Item]) -> Iterator[Item]:
         for item in items:
+            if self._target is None:
+                yield item
+                continue
             path, label = self._target.path_of(item), source.label(item.path)
             if (other := self._seen.setdefault(path, label)) != label:
                 raise UsageError(
@@ -293,8 +296,8 @@ class _Distinct:
             yield item
 
 
-def _distinct(sources: Sequence[Source], target: Target) -> _Distinct:
-    """Go through all names before anything changes; only the names are kept."""
+def _distinct(sources: Sequence[Source], target: Target | None) -> _Distinct:
+    """Go through all names before anything changes, so that a mistyped one changes nothing; only the names are kept."""
     seen = _Distinct(target)
     for source in sources:
         silent = source if isinstance(source, Files) else replace(source, left_out=shared.LeftOut())
