@@ -253,7 +253,8 @@ def _has_path(word: str) -> bool:
 
 def _root_example(address: Address) -> str:
     if isinstance(address.whole, DirectoryLocation):
-        folder = address.path if address.is_folder else address.path.rpartition("/")[0]
+        is_folder = address.is_folder or os.path.isdir(f"/{address.path}")
+        folder = address.path if is_folder else address.path.rpartition("/")[0]
         return address.named(folder) or "/"
     return address.named("").rstrip("/")
 

@@ -508,3 +508,13 @@ def test_mistyped_object_among_several_removes_none(craftsync: Craftsync) -> Non
         assert set(craftsync.files("store")) == {"a", "b", "folder/c"}
     run = craftsync("rm", "./store/a", "./store/b", "--store", "./store")
     assert (run.code, set(craftsync.files("store"))) == (0, {"folder/c"})
+
+
+def test_hint_for_an_unknown_store_names_the_folder_that_is_there(craftsync: Craftsync) -> None:
+    craftsync.write("data/file")
+    (craftsync.folder / "new").mkdir()
+    target = f"file://{craftsync.folder}/new"
+    run = craftsync("cp", "-r", "data", target)
+    assert (run.code, run.err.rstrip().endswith(f"--store {craftsync.folder}/new")) == (2, True)
+    assert craftsync("cp", "-r", "data", target, "--store", f"{craftsync.folder}/new").code == 0
+    assert craftsync.files("new") == {"file": "content"}
