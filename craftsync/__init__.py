@@ -49,7 +49,9 @@ and a third-party library is imported only by the room that needs it.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False
+"""As in `typing`, which is not loaded here: Ctrl-C prints a traceback until `__main__.main` has begun."""
 
 if TYPE_CHECKING:
     from craftsync import errors as errors

@@ -37,3 +37,11 @@ def test_ctrl_c_while_modules_are_loaded_ends_without_a_traceback(craftsync: Cra
 def test_the_installed_program_starts_as_the_module_does() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"craftsync": "craftsync.__main__:main"}
+
+
+def test_almost_nothing_is_loaded_before_ctrl_c_is_heard() -> None:
+    program = "import sys; before = {*sys.modules}; import craftsync.__main__; print(*{*sys.modules} - before)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "typing" not in done.stdout.split()
