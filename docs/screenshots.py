@@ -172,6 +172,7 @@ def take(browser: Browser, link: str) -> None:
 
 def take_one(page: Page, address: str, shot: Shot) -> None:
     page.goto(address + shot.address)
+    page.get_by_role("main").wait_for()
     page.get_by_role("status", name="Loading").wait_for(state="detached")
     page.wait_for_timeout(900)
     for role, name in shot.clicks:

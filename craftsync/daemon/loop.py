@@ -260,6 +260,10 @@ class FolderLoop:
         """Return the seconds until something is due."""
         return self._schedule.seconds_to_next()
 
+    def seconds_to_look(self) -> float:
+        """Return the seconds until it looks for changes by itself; it may be asked from any thread."""
+        return self._schedule.seconds_to_look()
+
     def _wait(self) -> None:
         if self._paused:
             self._dirty.wait(_FOREVER)

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from craftsync.clock import Clock
+from craftsync.clock import Clock, iso
 from craftsync.core.timetable import Windows
 from craftsync.daemon.control import Control, Endpoint, Refused, approval_of, rates_of
 from craftsync.daemon.events import EventSource
@@ -183,16 +183,19 @@ class FolderService:
         """Return the status: the fields of `status --json`, and more."""
         watched, now_ns = self.watched, self._clock.now_ns()
         with self._lock:
+            state, loop = self._state(), self._loop
+            waits = state.state in {"watching", "offline"}
+            seconds = loop.seconds_to_look() if loop is not None and waits else None
             return of_running(
                 {"root": watched.root, "store": watched.store, "mode": watched.options.policy.mode},
-                state=self._state(),
+                state=state,
                 reason=self._reason(),
                 waiting=self._waiting,
                 totals=self._totals,
                 rates=(self._throttle.upload(now_ns), self._throttle.download(now_ns)),
                 now_ns=now_ns,
                 events=self._events(),
-            )
+            ) | {"next_look": iso(now_ns + int(seconds * 1e9)) if seconds is not None else None}
 
     def _events(self) -> dict[str, Any] | None:
         """Return the health of the `events:` queue; `None` if none is in use."""

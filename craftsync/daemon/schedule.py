@@ -157,6 +157,10 @@ class Schedule:
         due = min(self.scan_at, self._listing_at, self._retries.at, self._scrub_at) - self._now()
         return max(0.0, min(due, self._retention_at - self._clock.boottime()))
 
+    def seconds_to_look(self) -> float:
+        """Return the seconds until the store is listed, the folder scanned, or a failed path tried again."""
+        return max(0.0, min(self.scan_at, self._listing_at, self._retries.at) - self._now())
+
     def listed(self, seconds: float, *, changed: bool) -> None:
         """Record a listing that took `seconds`, and whether it found a change."""
         self._cadence.record_duration(seconds)

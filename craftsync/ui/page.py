@@ -26,9 +26,8 @@ from craftsync.ui.workspace import Workspace, key_of, name_of
 
 _STYLE = (Path(__file__).parent / "style.css").read_text()
 ELSEWHERE = "Address, command, Python"
-_READY = (
-    """document.body.classList.add("ready"); document.querySelector("[data-autofocus]")?.focus()"""
-)
+_READY = """document.body.classList.add("ready"); document.querySelector("[data-autofocus]")?.focus();
+  document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest" })"""
 _FILLING: WeakKeyDictionary[ui.element, asyncio.Task[None]] = WeakKeyDictionary()
 """What is being built into a box."""
 
@@ -302,6 +301,11 @@ def time_shown(moment: str | None) -> str:
     if not moment:
         return ""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def clock_shown(moment: str | None) -> str:
+    """Return when it is on this machine's clock, to the second."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%H:%M:%S") if moment else ""
 
 
 def choice(options: Mapping[str, str], value: str | None, name: str, **more: Any) -> ui.select:

@@ -114,6 +114,9 @@ def test_a_whole_run_is_taken_back_from_the_history(page: Page, ui: Ui) -> None:
     (ui.craftsync.folder / "work/b.txt").unlink()
     assert ui.craftsync("sync", "work").code == 0
     page.goto(f"{ui.address}/history")
+    for _ in range(3):  # What is asked for again at once is shown once.
+        page.get_by_label("Folder or file").press("Enter")
+    expect(page.get_by_role("button", name="Take back")).to_have_count(2)
     page.get_by_role("button", name="Take back").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Take back").click()
     until(lambda: (ui.craftsync.folder / "work/b.txt").exists(), "the file to be restored")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import wave
 import zipfile
 from pathlib import Path
 from urllib.parse import urlencode
@@ -95,6 +96,21 @@ def test_dropped_files_ask_before_they_replace(page: Page, ui: Ui, store: Path) 
     page.evaluate(DROP, [["d.txt", "third"]])
     page.get_by_role("button", name="Replace").click()
     until(lambda: (store / "dropped/d.txt").read_text() == "third", "the replacing upload")
+
+
+def test_a_folder_from_the_desktop_is_dropped_on_the_page(
+    page: Page, ui: Ui, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "desk/deep").mkdir(parents=True)
+    (tmp_path / "desk/deep/b.txt").write_text("b")
+    show(page, ui, "desktop")
+    expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(tmp_path / "desk")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 300, "data": data})
+    expect(row(page, "desk")).to_be_visible()
+    assert (store / "desktop/desk/deep/b.txt").read_text() == "b"
 
 
 def test_objects_and_folders_are_downloaded(page: Page, ui: Ui) -> None:
@@ -236,3 +252,18 @@ def test_an_image_comes_from_the_second_origin(page: Page, ui: Ui, store: Path) 
         page.request.get(re.sub(r"\.[0-9a-f]{64}/", ".0/", image.get_attribute("src") or "")).status
         == 403
     )
+
+
+def test_a_sound_is_played_from_the_second_origin(page: Page, ui: Ui, store: Path) -> None:
+    with wave.open(str(store / "s.wav"), "wb") as sound:
+        sound.setnchannels(1), sound.setsampwidth(1), sound.setframerate(8000)
+        sound.writeframes(b"\x80" * 16_000)
+    page.goto(f"{ui.address}/object?at=local&path=s.wav")
+    sound_shown = page.get_by_label("s.wav", exact=True)
+    expect(sound_shown).to_be_visible()
+    page.wait_for_function("document.querySelector('audio').duration === 2")
+    sound_shown.evaluate(
+        "(audio) => { audio.muted = true; audio.currentTime = 1.5; return audio.play(); }"
+    )
+    page.wait_for_function("document.querySelector('audio').ended")
+    assert f":{ui.port}/" not in (sound_shown.get_attribute("src") or "")

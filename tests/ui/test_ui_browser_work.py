@@ -1,4 +1,4 @@
-"""Migrate, plan, configuration and doctor, clicked through; and what the pages look like to those who do not see them."""
+"""Migrate, plan, configuration and doctor, clicked through."""
 
 from __future__ import annotations
 
@@ -127,6 +127,7 @@ def test_a_daemon_is_paused_and_resumed_and_outlives_the_page(page: Page, ui: Ui
     try:
         page.goto(ui.address)
         expect(page.get_by_text("In sync", exact=True)).to_be_visible()
+        expect(page.get_by_text("Next look", exact=True)).to_be_visible()
         page.get_by_role("button", name="Pause").click()
         expect(page.get_by_text("paused", exact=True)).to_be_visible()
         page.get_by_role("button", name="Resume").click()
@@ -176,48 +177,3 @@ def _browse(page: Page, at: Ui, word: str) -> None:
     page.goto(f"{at.address}/store?at={word}&folder=models")
     page.get_by_role("link", name="b.bin", exact=True).click()
     expect(page.get_by_role("region", name="Text")).to_contain_text("models/b.bin")
-
-
-PAGES = ("/", "/store?at=local", "/object?at=local&path=a.txt", "/conflicts", "/deletes", "/trash")
-PAGES += ("/history", "/migrate", "/plan", "/config", "/doctor", "/store")
-
-UNNAMED = """() => [...document.querySelectorAll("button, a, input, select, [role=checkbox], [role=combobox]")]
-  .filter((one) => one.offsetParent !== null && !one.closest("[aria-hidden=true]"))
-  .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length || one.title
-      || one.getAttribute("aria-labelledby")))
-  .map((one) => one.outerHTML.slice(0, 200))"""
-FAINT = """() => {
-  const rgb = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0]).map(Number);
-  const light = (c) => c.slice(0, 3).map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
-  const behind = (one) => { for (; one; one = one.parentElement) {
-      const c = rgb(getComputedStyle(one).backgroundColor); if (c.length < 4 || c[3] > 0.9) return c; } return [255, 255, 255]; };
-  const found = [];
-  for (const one of document.querySelectorAll("body *")) {
-    const text = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!text || !one.offsetParent || one.closest("[disabled], .q-icon, [aria-hidden=true], script, style, canvas")) continue;
-    const style = getComputedStyle(one);
-    const [a, b] = [light(rgb(style.color)), light(behind(one))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) found.push([one.textContent.trim().slice(0, 40), ratio.toFixed(2), style.color]);
-  }
-  return found;
-}"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_has_names_contrast_and_room_at_360_pixels(
-    page: Page, ui: Ui, scheme: str
-) -> None:
-    page.emulate_media(
-        color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce"
-    )
-    page.set_viewport_size({"width": 360, "height": 740})
-    for address in PAGES:
-        page.goto(f"{ui.address}{address}")
-        expect(page.get_by_role("main")).to_be_visible()
-        expect(page.get_by_role("status", name="Loading")).to_have_count(0)
-        assert page.evaluate(UNNAMED) == [], address
-        assert page.evaluate(FAINT) == [], address
-        assert page.evaluate("document.documentElement.scrollWidth") == 360, address
-        expect(page.get_by_role("heading", level=1)).to_have_count(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from craftsync.objects import Entry
 from craftsync.ui.content import Content
 from craftsync.ui.guard import Access
 from craftsync.ui.jobs import Job, Stopped
-from craftsync.ui.listing import Level, Order, sizes
+from craftsync.ui.listing import Entries, Level, Order, sizes
 from craftsync.ui.pages.conflicts import table_difference
 from craftsync.ui.pages.preview import histogram, kind_of
 from craftsync.ui.tree import Node
@@ -161,6 +162,21 @@ def test_a_level_is_sorted_filtered_and_selected(ui: Ui) -> None:
     assert [entry.path for _, entry in level.window(0, 9)] == ["b.txt", "A.txt"]
     level.select(0, "all")
     assert level.selected == {"A.txt", "b.txt"}
+    assert level.picked_bytes() == 50
+    assert [level.row(0, path) for path in (None, "b.txt", "A.txt", "gone")] == [0, 0, 1, -1]
+
+
+def test_an_entry_of_a_level_takes_little_memory() -> None:
+    entries = Entries("folder")
+    tracemalloc.start()
+    for number in range(10_000):
+        moment = "2026-11-29T10:11:12.131415+00:00" if number % 2 else None
+        entries.add(Entry(f"folder/reading-{number:08}", number or None, moment, number == 7))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 130 * len(entries)
+    assert entries[0] == Entry("folder/reading-00000000", None, None, False)
+    assert entries[7] == Entry("folder/reading-00000007", 7, moment, True)
 
 
 def test_columns_have_a_type_and_a_histogram() -> None:

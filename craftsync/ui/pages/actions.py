@@ -16,6 +16,7 @@ from craftsync.errors import CraftsyncError, UsageError
 from craftsync.objects import Entry, Outcome
 from craftsync.ui import page
 from craftsync.ui.listing import below
+from craftsync.ui.versions import brought_back
 from craftsync.ui.workspace import Workspace
 from craftsync.wording import counted, size_shown
 
@@ -140,13 +141,10 @@ class Work:
             outcomes = objects.move_each(source, self._store, undo.moved, overwrite=False)
             await _carried_out(self._workspace, f"Undo {undo.what}", lambda: outcomes)
             return
-        if self._store.opened().features.keeps_versions:
-            raise UsageError(
-                "This bucket keeps versions instead of a trash.",
-                remedy="Restore them on the page Trash of the linked folder, or with aws s3api.",
-            )
 
         def restored() -> Iterator[Outcome]:
+            if self._store.opened().features.keeps_versions:
+                return brought_back(self._store, undo.deleted)
             pairs = list(_kept(self._store, undo.deleted, undo.since))
             return objects.copy_each(self._store, self._store, pairs, overwrite=False)
 

@@ -371,8 +371,7 @@ def _foot(level: Level) -> str:
     if len(level.shown) != len(level.entries):
         shown += f" of {len(level.entries):,}"
     if level.selected:
-        size = sum(level.size(entry) or 0 for entry in level.picked())
-        shown += f"; {len(level.selected):,} selected, {size_shown(size)}"
+        shown += f"; {len(level.selected):,} selected, {size_shown(level.picked_bytes())}"
     if level.skipped:
         shown += f"; {len(level.skipped):,} names that no folder can hold are left out"
     if not level.complete and level.error is None:

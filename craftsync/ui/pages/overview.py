@@ -44,7 +44,7 @@ def register(workspace: Workspace) -> None:
             place = ui.element("div").classes("stack")
         view = _Overview(workspace, place)
         background_tasks.create(view.refresh(), context=place)
-        ui.timer(_EVERY_SECONDS, view.refresh, immediate=False)
+        ui.timer(_EVERY_SECONDS, view.tick, immediate=False)
 
 
 @dataclass(slots=True)
@@ -55,6 +55,11 @@ class _Overview:
     place: ui.element
     cards: dict[str, _Card] | None = None
     busy: bool = False
+
+    async def tick(self) -> None:
+        """Refresh, unless nobody looks: a page that was left stands for a while."""
+        if self.place.client.has_socket_connection:
+            await self.refresh()
 
     async def refresh(self) -> None:
         if self.busy:
@@ -146,6 +151,7 @@ def _known(facts: Facts) -> dict[str, object]:
         "Store": facts["store"],
         "Last in sync": page.time_shown(facts["last_success"]) or "never",
         "Lag": _lag(facts),
+        "Next look": page.clock_shown(facts.get("next_look")),
         "Waiting to move": facts.get("pending") or None,
         "Trash": _trash(facts["trash"]),
     }
