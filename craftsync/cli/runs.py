@@ -255,7 +255,7 @@ def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) ->
     """Show what a plan would do, step by step; return the report of doing nothing."""
     report = Report("apply", dry_run=True)
     for action in plan.actions:
-        size, replaces = planfile.size_of(action), planfile.replaced_size(action)
+        size, replaces = planfile.moved_size(action), planfile.replaced_size(action)
         if action.kind is Kind.RECONCILE:
             report.conflicts += 1
         elif action.kind in COUNTERS:

@@ -73,7 +73,7 @@ def write_action(out: TextIO, action: Action) -> None:
     )
 
 
-def size_of(action: Action) -> int:
+def moved_size(action: Action) -> int:
     """Return the bytes of the version that a step moves or deletes."""
     if action.kind in (Kind.DOWNLOAD, Kind.DELETE_REMOTE):
         return action.remote.size if action.remote else 0
@@ -82,7 +82,7 @@ def size_of(action: Action) -> int:
 
 
 def replaced_size(action: Action) -> int | None:
-    """Return the bytes of the version that a transfer replaces; `None` where it is another step, or a new path."""
+    """Return the bytes of the version that a transfer replaces; `None` for a new path, or another kind of step."""
     other = {Kind.UPLOAD: action.remote, Kind.DOWNLOAD: action.local}.get(action.kind)
     return None if other is None else other.size
 

@@ -102,7 +102,7 @@ class Tally:
         match outcome.status:
             case Status.DONE | Status.PLANNED:
                 word, status = report.count(action.kind, outcome.bytes), str(outcome.status)
-                size, replaces = planfile.size_of(action), planfile.replaced_size(action)
+                size, replaces = planfile.moved_size(action), planfile.replaced_size(action)
                 report.replaced += replaces is not None
                 self.event(ActionEvent(word, action.path, size, status, action.rule, replaces))
             case Status.UNCHANGED:

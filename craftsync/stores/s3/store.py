@@ -1,8 +1,8 @@
 """A bucket, or a prefix in one, as a store.
 
-What a write may replace is left to the server where it was found to check it
-(`ProbedFacts`), and looked at just before where it was not. This file decides
-the order of requests; how each is made is `calls`.
+Where the server was found to check conditions (`ProbedFacts`), it decides what a
+write may replace; elsewhere a stat just before does. This file decides the order
+of requests; how each is sent is in `api`.
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ _CONNECTIONS = 256
 
 
 class S3Store:
-    """Keeps `stores.base.Store` for the keys of a bucket that start with `prefix`.
+    """A `stores.base.Store` for the keys of a bucket that start with `prefix`.
 
     Credentials, region and endpoint come from the arguments, else from where
-    boto3 looks. Making a store sends nothing.
+    boto3 finds them. Making a store sends nothing.
 
-    Where the server does not check a condition (see `learn`), the store looks
-    at what is to be replaced just before, and a writer that gets in between is
+    Where the server does not check a condition (see `learn`), the store stats
+    the object just before it replaces it, and a writer in between is
     overwritten. For a new object, a complete listing that began no more than
-    `Limits.fresh_listing_seconds` ago is taken for the look. With
-    `raw_keys`, keys that no folder can hold are listed like all others. New
-    objects get what the `settings` say.
+    `Limits.fresh_listing_seconds` ago replaces the stat. With `raw_keys`, keys
+    that no folder can hold are listed like all others. New objects get the
+    properties in `settings`.
     """
 
     def __init__(  # noqa: PLR0913 (each stands for itself and has a default)
