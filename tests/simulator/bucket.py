@@ -56,7 +56,7 @@ class SimulatedBucket:
 
     def __init__(self, name: str, clock: Clock, on_request: OnRequest) -> None:
         self._folder = _FOLDER
-        self._lags = name == S3 + "lagging"
+        self.lags = name == S3 + "lagging"
         self._clock = clock
         self._on_request = on_request
         self._server = FakeS3(SERVERS[name], clock=self._stamp, most_listed=_PAGE)
@@ -97,7 +97,7 @@ class SimulatedBucket:
 
     def calm(self) -> None:
         """Turn no request away any more, and list what there is."""
-        self._lags = False
+        self.lags = False
         self._past.clear()
         self._server.personality = replace(self._server.personality, slow_down=0.0)
 
@@ -151,7 +151,7 @@ class SimulatedBucket:
     def _changes(self) -> None:
         """Keep what a listing that lags will still show."""
         self._shown.clear()
-        if self._lags:
+        if self.lags:
             now = self._clock.monotonic()
             self._past = [(at, old) for at, old in self._past if now - at <= _LAG_SECONDS]
             self._past.append((now, self.saved()))

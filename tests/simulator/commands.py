@@ -86,7 +86,12 @@ def _tried_first(world: World, client: Client) -> Report:
     session, ends = world.opened(client)
     with ends:
         report = session.run("sync", _TWO_WAY, lambda one: note(done, one))
-    if client.is_settled and (sorted(said), dry.held) != (sorted(done), report.held):
+    # Of a listing that lags, only the real run finds out, by looking at each path.
+    if (
+        client.is_settled
+        and not world.lags
+        and (sorted(said), dry.held) != (sorted(done), report.held)
+    ):
         raise Wrong(
             f"a dry run said {sorted(said)}, {dry.held} held: {sorted(done)}, {report.held}"
         )

@@ -46,7 +46,9 @@ class Judge:
         """Hear that somebody wrote a content at a path of a side, or deleted what was there."""
         if content is not None:
             self.written.add(content)
-        elif name := original(path):
+        if (name := original(path)) and content is not None:
+            self._founded.add((path, content))
+        elif name:
             self.settled(side, name, self.shown[side].get(path))
         self._stands(side, path, self._new(path, content, self._at.get((side, path))), content)
 
@@ -54,10 +56,7 @@ class Judge:
         """Hear that somebody who chose what stands at a path of a side had seen another version of it, too."""
         content = self.shown[side].get(path)
         seen = self._at.get((side, path)), *(self._all(path, other) if other else ())
-        version = self._new(path, content, *seen)
-        for one, shown in self.shown.items():
-            if one == side or (content is not None and shown.get(path) == content):
-                self._at[one, path] = version
+        self._at[side, path] = self._new(path, content, *seen)
 
     def machine(self, side: str, now: dict[str, bytes]) -> None:
         """Hear what a power cut left: older versions, which nobody made anew, or what nobody ever wrote.

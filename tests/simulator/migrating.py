@@ -18,7 +18,7 @@ from craftsync.state.migration import MigrationState
 from tests.simulator.bucket import SERVERS, SimulatedBucket
 from tests.simulator.judge import Wrong
 from tests.simulator.pages import PAGES
-from tests.simulator.steps import Act, Crash, Disaster, Run, Step
+from tests.simulator.steps import Act, Crash, Disaster, Run, Step, are_at_odds
 from tests.simulator.store import is_own
 from tests.simulator.world import OLD_TIME, PowerCut, ShuffledPool, World
 from tests.support.world import Bytes
@@ -65,6 +65,8 @@ class Migrating(World):
     def act(self, act: Act) -> None:
         self.say(f"  {act}")
         side = self.source if act.side < 0 else self.store
+        if any(are_at_odds(act.path, path) for path in (*_shown(self.source), *_shown(self.store))):
+            return
         if act.what == "write":
             self._written.add(act.content)
             mtime = OLD_TIME if act.how == "old time" else self.clock.now_ns()

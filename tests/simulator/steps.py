@@ -8,6 +8,8 @@ from random import Random
 from craftsync.core.filters import Filter, Listed
 
 PATHS = ("a", "b", "c.txt", "d/x", "d/y", "e/f/z")
+FOLDERS = ("d", "e", "e/f")
+"""Which are now and then a file."""
 STORE = -1
 
 
@@ -15,7 +17,7 @@ STORE = -1
 class Act:
     """What a person does on one side (`STORE` or the number of a client).
 
-    `what` is write, remove or move (to `target`); `how` a write is done: in
+    `what` is write, remove or move (to `target`), or with a folder "remove all" or "move all"; `how` a write is done: in
     place, as a new file, with an old time, or with the time that was there.
     Within a run, `at` says at which effect.
     """
@@ -165,6 +167,8 @@ class Author:
         self._filters = Random(~seed)
         self._commanding = Random(seed ^ 0x5EED)
         self._commands = self._commanding.random() < 0.5
+        self._tidying = Random(seed ^ 0xF01DE5)
+        self._folders = self._tidying.random() < 0.4
         self._limit = self._commanding.choice((None, 0, 0, 1)) if self._commands else None
         self._jumps = self._chance.random() < 0.2
         self._one_way = self._chance.random() < 0.2
@@ -243,6 +247,8 @@ class Author:
         side = chance.choice((STORE, *range(self._clients), *range(self._clients)))
         path = chance.choice(PATHS)
         roll = chance.random()
+        if self._folders and self._tidying.random() < 0.2:
+            return self._act_on_a_folder(side)
         if roll < 0.65:
             self._token += 1
             how = chance.choice(("in place", "new file", "old time", "same time"))
@@ -250,3 +256,16 @@ class Author:
         if roll < 0.85 or side == STORE:
             return Act("remove", side, path)
         return Act("move", side, path, target=chance.choice(PATHS))
+
+    def _act_on_a_folder(self, side: int) -> Act:
+        chance = self._tidying
+        path, what = chance.choice(FOLDERS), chance.choice(("write", "remove all", "move all"))
+        if what == "write":
+            self._token += 1
+            return Act(what, side, path, self._token, "new file")
+        return Act(what, side, path, target=chance.choice((*FOLDERS, "g", "e/d", "d/f")))
+
+
+def are_at_odds(one: str, other: str) -> bool:
+    """Tell whether of two paths one needs a folder where the other has a file."""
+    return one.startswith(f"{other}/") or other.startswith(f"{one}/")

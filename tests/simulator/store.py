@@ -149,6 +149,8 @@ class SharedFolder:
         folder, name = self._parent(path)
         there = folder.entries.get(name)  # type: ignore[union-attr]
         self._writes += 1
+        if there is not None and there.entries is not None:
+            there = None  # Nothing is in it any more.
         if there is None or self._writes % 2:
             there = Inode(self.disk, 0o100644)
             self.disk.put(folder, name, there)

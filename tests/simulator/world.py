@@ -28,7 +28,19 @@ from tests.simulator.disasters import cut_power, happens
 from tests.simulator.disk import Disk, Inode, Kernel
 from tests.simulator.judge import Judge, Wrong, original
 from tests.simulator.pages import PAGES
-from tests.simulator.steps import FILTERS, LISTED, Act, Crash, Disaster, Fail, Run, Step, Wait
+from tests.simulator.steps import (
+    FILTERS,
+    LISTED,
+    STORE,
+    Act,
+    Crash,
+    Disaster,
+    Fail,
+    Run,
+    Step,
+    Wait,
+    are_at_odds,
+)
 from tests.simulator.store import PERSONALITIES, Connection, SharedFolder, SimulatedStore, is_own
 from tests.simulator.windows import TrashWatch, Windows
 from tests.support.clock import FakeClock
@@ -198,6 +210,11 @@ class World:
                 places.enter_context(self.store.installed())
             yield
 
+    @property
+    def lags(self) -> bool:
+        """Whether listings show what was there some seconds ago."""
+        return isinstance(self.store, SimulatedBucket) and self.store.lags
+
     def _client(self, number: int, template: Path, keep: float | None) -> Client:
         disk = Disk(number + 1, self.clock.now_ns)
         client = Client(number, disk, self._folder / str(number), template, keep)
@@ -252,7 +269,7 @@ class World:
     def _let_hear(self, client: Client, act: Act) -> None:
         if client.life is not None:
             client.life.hear(act.path, gone=act.what != "write")
-            if act.what == "move":
+            if act.what.startswith("move"):
                 client.life.hear(act.target, gone=False)
 
     def person(
@@ -264,13 +281,25 @@ class World:
 
     def _act_in_store(self, act: Act) -> None:
         there = self.store.contents()
-        if act.what == "write":
+        if act.what.endswith(" all"):
+            for path, target in _moves(act, there):
+                self._take_in_store(path, target)
+        elif act.what == "write":
+            if any(are_at_odds(act.path, path) for path in there):
+                return
             mtime = OLD_TIME if act.how == "old time" else self.clock.now_ns()
             self.store.put(act.path, Bytes(act.content, mtime))
             self.person("store", act.path, act.content)
         elif act.path in there:
-            self.store.take(act.path)
-            self.person("store", act.path, None)
+            self._take_in_store(act.path)
+
+    def _take_in_store(self, path: str, target: str = "") -> None:
+        content = self.store.contents()[path]
+        if target:
+            self.store.put(target, Bytes(content, self.clock.now_ns()))
+            self.person("store", target, content)
+        self.store.take(path)
+        self.person("store", path, None)
 
     def _act_in_folder(self, client: Client, act: Act) -> None:
         disk, now = client.disk, self.judge.shown[client.name]
@@ -278,7 +307,10 @@ class World:
         if folder is None:
             return
         there = folder.entries.get(name)  # type: ignore[union-attr]
+        if there is not None and (there.entries is None) is act.what.endswith(" all"):
+            return
         if there is not None and there.entries is not None:
+            self._act_on_folder(client, act, folder, name)
             return
         if act.what == "write":
             in_place = there is not None and act.how != "new file"
@@ -300,6 +332,28 @@ class World:
             disk.as_one(2)
             self.person(client.name, act.target, content)
             self.person(client.name, act.path, None)
+
+    def _act_on_folder(self, client: Client, act: Act, above: Inode, name: str) -> None:
+        """Remove a folder with all that is in it, or move it."""
+        assert above.entries is not None
+        disk, there = client.disk, above.entries[name]
+        moved = _moves(act, dict(self.judge.shown[client.name]))
+        if act.what == "move all":
+            if f"{act.target}/".startswith(f"{act.path}/"):
+                return
+            target, last = self._parent(disk, act.target)
+            if target is None or target.entries.get(last) is not None:  # type: ignore[union-attr]
+                return
+            disk.put(target, last, there)
+            disk.put(above, name, None)
+            disk.as_one(2)
+        else:
+            disk.put(above, name, None)
+        for path, new in moved:
+            content = self.judge.shown[client.name][path]
+            if new:
+                self.person(client.name, new, content)
+            self.person(client.name, path, None)
 
     def _write(self, disk: Disk, folder: Inode, name: str, there: Inode | None, act: Act) -> None:
         before = there.mtime if there is not None else OLD_TIME
@@ -626,6 +680,7 @@ class World:
     def settle(self) -> None:
         """Let every client run without trouble until nothing changes; then everything must be right."""
         self.say("at rest")
+        self._put_in_order()
         if isinstance(self.store, SimulatedBucket):
             self.store.calm()
         for _ in range(_CYCLES + 1):
@@ -654,6 +709,16 @@ class World:
         for client in self.clients:
             self._judge_words(client)
         self._judge_heads(there)
+
+    def _put_in_order(self) -> None:
+        """Have people remove each file that is where another side has a folder: craftsync has told them to."""
+        sides = ("store", *(client.name for client in self.clients))
+        paths = {path for side in sides for path in self.judge.shown[side]}
+        for path in sorted(paths):
+            if any(other.startswith(f"{path}/") for other in paths):
+                self.act(Act("remove", STORE, path))
+                for number in range(len(self.clients)):
+                    self.act(Act("remove", number, path))
 
     def _judge_words(self, client: Client) -> None:
         """Run once more: nothing may change, and exit code, summary and status must say how things stand."""
@@ -697,6 +762,17 @@ class World:
     def say(self, line: str) -> None:
         if self._trace is not None:
             self._trace(line)
+
+
+def _moves(act: Act, shown: dict[str, bytes]) -> list[tuple[str, str]]:
+    """Return the files of a folder, and what each is called once it has been moved, where that is free."""
+    below = sorted(path for path in shown if path.startswith(f"{act.path}/"))
+    if act.what == "remove all":
+        return [(path, "") for path in below]
+    moves = [(path, act.target + path.removeprefix(act.path)) for path in below]
+    if any(new == path or are_at_odds(new, path) for _, new in moves for path in shown):
+        return []
+    return moves
 
 
 def _changes(report: Report) -> int:
