@@ -343,13 +343,14 @@ def test_delete_with_lost_response_succeeds(
 
 
 @pytest.mark.parametrize("facts", [CAREFUL, CHECKED], ids=["looking before", "conditional"])
-def test_delete_answered_by_a_login_page_deleted_nothing(
-    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts
+@pytest.mark.parametrize("answer", [PORTAL, error(404, "NoSuchKey")], ids=["200", "404"])
+def test_delete_answered_by_another_server_deleted_nothing(
+    moto_server: S3Server, open_s3: OpenS3, facts: ProbedFacts, answer: Answer
 ) -> None:
     with proxied(moto_server, lambda _: None) as (server, proxy):
         store = patient(open_s3(server, facts=facts))
         written = store.write("object", Bytes(b"one"), expect=ABSENT, operation="op-1")
-        proxy.script = lambda request: PORTAL if request.method == "DELETE" else None
+        proxy.script = lambda request: answer if request.method == "DELETE" else None
         with pytest.raises(StoreUnavailable, match="reported success"):
             store.delete("object", expect=written)
         assert content_of(store, "object") == b"one"

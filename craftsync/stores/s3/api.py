@@ -189,12 +189,14 @@ class Calls:
         """Remove an object; one that is not there is a success.
 
         Only 204 says that the server did it: a login page comes with 200, and so does the
-        answer of a few servers, for which a look settles it.
+        answer of a few servers, for which a look settles it. A proxy answers 404, too.
         """
         try:
             answer = self._wire.call("DELETE", key, headers=_demand(condition))
-        except ObjectNotFound:
-            return
+        except ObjectNotFound as error:
+            if self.head(key) is None:
+                return
+            raise unconfirmed(self._location, key, "deleting it") from error
         if answer.status != HTTPStatus.NO_CONTENT:
             raise unconfirmed(self._location, key, "status 204")
 
