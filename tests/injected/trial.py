@@ -252,7 +252,7 @@ class Trial:
         )
         differ = sorted(p for p in here.keys() | there.keys() if here.get(p) != there.get(p))
         _check(not differ, f"the sides differ at rest: {differ}")
-        _check(self._is_goal(here), f"not as it was left: {sorted(here)}")
+        _check(self._is_goal(here), f"not as it was left: {self._amiss(here)}")
         left = [f"{name}/{p}" for name, side in everything.items() for p in side if is_temporary(p)]
         _check(not left, f"left behind: {left}")
         self._judge_lost({told for side in everything.values() for told in side.values()})
@@ -273,6 +273,12 @@ class Trial:
         more = {path: contents[path] for path in ("both", *copies) if path in contents}
         rest = {path: told for path, told in contents.items() if path not in more}
         return rest == self.goal and len(copies) == 1 and {*more.values()} == self._conflict
+
+    def _amiss(self, contents: Contents) -> list[str]:
+        """Return the paths that hold something else than they have to; of a conflict all that there is."""
+        paths = sorted(contents.keys() | self.goal.keys())
+        amiss = [path for path in paths if contents.get(path) != self.goal.get(path)]
+        return [f"{path} ({'other' if path in contents else 'gone'})" for path in amiss]
 
     def _judge_report(self, run: Ended) -> None:
         """What a run said of itself is true."""
