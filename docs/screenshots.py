@@ -179,6 +179,8 @@ def take_one(page: Page, address: str, shot: Shot) -> None:
         found = page.get_by_text(name) if role == "text" else page.get_by_role(role, name=name)  # type: ignore[arg-type]
         found.first.click()
         page.wait_for_timeout(700)
+        page.get_by_role("main").wait_for()
+        page.wait_for_timeout(400)
     page.mouse.move(0, 0)
 
 

@@ -87,9 +87,8 @@ class _View:
         found = await self.workspace.in_thread(store.get_data_store_object_information, self.path)
         size = found["size"]
         moment = page.time_shown(found["last_modified"])
-        page.text(
-            f"{size_shown(size)} ({size:,} bytes)" + (f", {moment}" if moment else ""), "muted"
-        )
+        exactly = f" ({size:,} bytes)" if size >= 1024 else ""
+        page.text(f"{size_shown(size)}{exactly}" + (f", {moment}" if moment else ""), "muted")
         kind = splitext(self.path)[1].lower()
         if kind in SHOWN:
             self._shown(kind, size)
