@@ -7,6 +7,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,7 @@ HOW = {"lost": 2, "names": 1, "kept": 2}
 
 _SHUTDOWN = 0x8004587D
 _NEW_NAMESPACE = 0x00020000
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Disk:
@@ -83,6 +85,14 @@ def kinds_here(folder: Path) -> list[str]:
                 disk.remove()
             found.append(kind)
     return found
+
+
+def reboot(identity: Path) -> None:
+    """Let the programs of this mount namespace see a kernel that has just been booted; `identity` is a file for it."""
+    is_first = not identity.exists()
+    identity.write_text(f"{uuid.uuid4()}\n")
+    if is_first:
+        _call("mount", "--bind", str(identity), _BOOT_ID)
 
 
 def leave_namespace() -> bool:

@@ -8,7 +8,7 @@ from random import Random
 from tests.injected.sides import shown
 from tests.injected.stores import Store
 from tests.injected.trial import CONFLICTS_WAIT, IN_SYNC, Ended, Trial, Wrong
-from tests.powercuts.disks import HOW, Disk
+from tests.powercuts.disks import HOW, Disk, reboot
 
 
 class CutTrial(Trial):
@@ -33,6 +33,7 @@ class CutTrial(Trial):
         self.cut_disks.append(" ".join(f"{name}:{how}" for name, how in ways.items()))
         for name, disk in self._disks.items():
             disk.cut(ways[name])
+        reboot(self.folder.parent / "boot-id")
 
     def heal_what_was_not_flushed(self) -> None:
         """Let a plain run follow a cut that may have taken changes nobody had flushed.
