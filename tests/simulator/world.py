@@ -595,6 +595,7 @@ class World:
         if isinstance(self.store, SimulatedBucket):
             for path, content, was in self.store.lied:
                 self.judge.craftsync("store", {**self.judge.shown["store"], path: content})
+                self.judge.settled("store", path, was)  # Of a conflict a copy is there, too.
                 self.person("store", path, was)
             self.store.lied.clear()
 
