@@ -186,6 +186,8 @@ class Planner:
         self.state.plan.begin(
             by_operation=is_folder and has_operations, again=None if is_folder else paths
         )
+        if is_folder:
+            self.state.intents.forget_lost(self.left.stat)
         rows = self.state.arrivals.take_over(self.left.stat)
         if rows:
             self.left.sync()

@@ -3,7 +3,8 @@
 An intent is a write to the store that began and is not recorded yet. After a
 crash, only the operation id or the digest proves that an object is craftsync's
 own write; size and time prove nothing. An intent ends when its path is recorded
-as in sync, or a stat of the path finds nothing or something else.
+as in sync, a stat of the path finds nothing or something else, or a power cut
+may have taken its file.
 
 An arrival is a file that was put into the folder and is not recorded yet. After
 a crash it is recognised by its inode, so that an edit of it is an edit, not a
@@ -195,6 +196,9 @@ def _row(arrival: Arrival) -> BaselineRow:
     return BaselineRow(path, size, 0, 0, inode, True, digest, modified_ns, version)
 
 
+_BOOT = "boot"
+
+
 class Intent(NamedTuple):
     """A write that began. `local` is the file that was read; `digest` is `None` if only the operation is known."""
 
@@ -213,6 +217,7 @@ class Intents:
     """
 
     def __init__(self, database: Database, second_connection: SecondConnection) -> None:
+        self._database = database
         self._db = database.connection
         self._second_connection = second_connection
         self._before = False
@@ -235,6 +240,19 @@ class Intents:
                 (run,) if path is None else (run, path),
             )
         self._before = self._db.execute("SELECT 1 FROM intent LIMIT 1").fetchone() is not None
+
+    def forget_lost(self, stat: Callable[[str], LocalFile | None]) -> None:
+        """In the first run after a restart, forget the intents of files that are gone.
+
+        The disk may never have had them, so their objects come back: nobody deleted
+        them. `stat` returns the current file at a path. Belongs to the caller's transaction.
+        """
+        boot = clock.boot_id()
+        if self._database.get(_BOOT) == boot:
+            return
+        paths = [path for (path,) in self._db.execute("SELECT DISTINCT path FROM intent")]
+        self.agreed(path for path in paths if stat(path) is None)
+        self._database.put(_BOOT, boot)
 
     def of(self, path: str) -> tuple[Intent, ...]:
         """Return the intents of a path from before this run."""

@@ -104,6 +104,21 @@ def test_upload_is_recorded_only_once_its_file_is_durable(place: Path) -> None:
         play(History(seed, 1, "whole", steps), place)
 
 
+def test_file_lost_in_a_power_cut_after_a_kill_comes_back(place: Path) -> None:
+    """Uploaded, but neither recorded nor on the disk yet: nobody has deleted it."""
+    for personality in ("whole", "times only"):
+        for killed in range(8, 20, 2):
+            steps = (
+                Run(0),
+                Act("write", 0, "d/y", 1, "new file"),
+                Run(0, (Crash(killed),)),
+                Run(0, (Crash(2, cut=True),)),
+                Run(0),
+            )
+            for seed in range(3):
+                play(History(seed, 1, personality, steps), place)
+
+
 def test_file_truncated_by_a_power_cut_is_not_in_sync(place: Path) -> None:
     for at in range(7, 13):
         for seed in range(6):
