@@ -194,5 +194,5 @@ def test_without_time_windows_runs_are_always_allowed() -> None:
 
 @pytest.mark.parametrize("words", ["", "noon", "10:00", "Xyz 10:00-11:00", "10:60-11:00"])
 def test_invalid_time_window_is_rejected(words: str) -> None:
-    with pytest.raises(ValueError, match=r"window|day"):
+    with pytest.raises(ValueError, match=r"window|day|time"):
         parse_window(words)
