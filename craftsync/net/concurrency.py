@@ -22,7 +22,7 @@ AUTO = 0
 FIRST = 16
 """The number for stores without a network, for long transfers, and where a rate leaves more of them silent."""
 START = 64
-"""The number before anything was measured. Beside the store it is as good as 16: no row of the benchmarks is slower."""
+"""The number before anything was measured. Beside the store, a run settles lower when it finds the client busy."""
 MOST = 256
 _MIN = 4
 _MIN_SAMPLE_SECONDS = 0.05
