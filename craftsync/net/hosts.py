@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 import ssl
 import threading
@@ -18,17 +19,19 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, contextmanager, suppress
+from errno import EINPROGRESS
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from time import monotonic
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from craftsync.errors import ConfigError, Interrupted, StoreDenied
 from craftsync.net.http import Buffer, Connection, Response
-from craftsync.net.waiting import after_fork, blocking
+from craftsync.net.waiting import after_fork, blocking, until_ready
 
 _DEFAULT_PORT = 80
 """The default of urllib3, which boto3 and requests use."""
@@ -174,6 +177,18 @@ def tls_context(authorities: CertificateAuthorities | None) -> ssl.SSLContext:
     )
 
 
+class _Place(NamedTuple):
+    """An address at which a host was reached, and when, on the monotonic clock."""
+
+    kind: tuple[socket.AddressFamily, socket.SocketKind, int]
+    address: Any
+    since: float
+
+
+_PLACE_SECONDS = 30.0
+"""So long an address is taken for that of its name; then the name is looked up again."""
+
+
 class Host:
     """The connection pool of one host, reached directly or through the proxy of the environment.
 
@@ -195,6 +210,7 @@ class Host:
         self._proxy_headers = self._proxy.login if self._proxy is not None and forwards else {}
         self._cancelled = False
         self._was_reached = False
+        self._reached_at: _Place | None = None
         self._start()
         after_fork(self, Host._start)
 
@@ -227,7 +243,7 @@ class Host:
         """
         if self._cancelled:
             raise Interrupted
-        connection = self._take_idle() or blocking(partial(self._connect, connect))
+        connection = self._take_idle() or self._open(connect)
         try:
             self._busy.add(connection)
             if self._cancelled:
@@ -288,6 +304,46 @@ class Host:
             connection.close()
         return None
 
+    def _open(self, seconds: float) -> Connection:
+        """Open a connection, without a thread where one was opened to the same address a while ago."""
+        place = self._reached_at
+        if place is None or self._is_tunnelled or monotonic() - place.since > _PLACE_SECONDS:
+            return blocking(partial(self._connect, seconds))
+        try:
+            return Connection(self._connected(place, seconds))
+        except OSError:
+            if self._cancelled:
+                raise Interrupted from None
+        # The name may stand for another address by now; and what is wrong is told by the longer way.
+        self._reached_at = None
+        return blocking(partial(self._connect, seconds))
+
+    @property
+    def _is_tunnelled(self) -> bool:
+        return self._proxy is not None or self._address.scheme != "http"
+
+    def _connected(self, place: _Place, seconds: float) -> socket.socket:
+        """Return a socket that is connected; other tasks of the thread run meanwhile."""
+        connecting = socket.socket(*place.kind)
+        self._connecting.add(connecting)
+        try:
+            if self._cancelled:
+                raise Interrupted
+            connecting.setblocking(False)
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code = connecting.connect_ex(place.address)
+            if code == EINPROGRESS:
+                until_ready(connecting.fileno(), select.POLLOUT, seconds)
+                code = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))
+        except BaseException:
+            connecting.close()
+            raise
+        finally:
+            self._connecting.discard(connecting)
+        return connecting
+
     def _connect(self, seconds: float) -> Connection:
         client = self._http_client(seconds)
         with ExitStack() as closing_on_cancel:
@@ -316,6 +372,7 @@ class Host:
                 connecting.close()
                 failed = error
             else:
+                self._reached_at = _Place((family, kind, protocol), place, monotonic())
                 return connecting
         raise failed
 
