@@ -47,7 +47,13 @@ def open_store(location: Location, *, create: bool, raw_keys: bool = False) -> I
 
     clock = CancellableClock()
     with closing(_store_at(location, clock, create=create, raw_keys=raw_keys)) as store:
-        yield RetryingStore(store, clock=clock)
+        retrying = RetryingStore(store, clock=clock)
+        try:
+            yield retrying
+        except KeyboardInterrupt:
+            # No pool knows a thread whose start a signal cut off, and the process would wait for its request.
+            retrying.cancel()
+            raise
 
 
 def _store_at(location: Location, clock: Clock, *, create: bool, raw_keys: bool) -> Store:

@@ -127,6 +127,45 @@ raise SystemExit(terminal.run(command, []))
     assert (done.returncode, done.stderr.strip()) == (128 + signal.SIGTERM, "")
 
 
+def test_stop_while_a_thread_starts_ends_the_push(tmp_path: Path) -> None:
+    """Nobody knows of a thread whose start was cut off, and the process waits for it at its end."""
+    _root(tmp_path, large=0)
+    program = """
+import signal, sys, threading
+from craftsync.__main__ import main
+
+start = threading.Thread.start
+
+def start_and_stop(thread):
+    start(thread)
+    if thread.name.startswith("identity"):
+        signal.raise_signal(signal.SIGTERM)
+
+threading.Thread.start = start_and_stop
+sys.argv[1:] = ["push", "-q", "root", "s3://bucket"]
+main()
+"""
+    asked, over = threading.Event(), threading.Event()
+    with scripted(lambda request: _held("silent", asked, over)) as (server, _):
+        where = {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": "k",
+            "AWS_SECRET_ACCESS_KEY": "s",
+            "CRAFTSYNC_STATE_DIR": str(tmp_path / "state"),
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", program],
+                cwd=tmp_path,
+                env=os.environ | where,
+                timeout=GUARD_SECONDS,
+                check=False,
+            )
+        finally:
+            over.set()
+    assert done.returncode == 128 + signal.SIGTERM
+
+
 def _held(store_is: str, asked: threading.Event, over: threading.Event) -> Answer:
     """Answer late, or with a refusal."""
     asked.set()
