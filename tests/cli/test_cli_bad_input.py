@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import boto3
 import pytest
 
 from tests.support import servers
@@ -37,13 +36,7 @@ def access(server: S3Server, **other: str) -> dict[str, str]:
 
 
 def put(server: S3Server, bucket: str, key: str, content: bytes) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name="us-east-1",
-    )
+    client = server.client()
     client.put_object(Bucket=bucket, Key=key, Body=content)
     client.close()
 

@@ -38,15 +38,7 @@ def tree(folder: Path) -> list[str]:
 
 
 def in_bucket(server: S3Server, bucket: str) -> set[str]:
-    import boto3
-
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name="us-east-1",
-    )
+    client = server.client()
     try:
         return {entry["Key"] for entry in client.list_objects(Bucket=bucket).get("Contents", ())}
     finally:
@@ -220,16 +212,8 @@ def test_missing_bucket_and_unreachable_server_exit_differently(
 
 
 def test_keys_no_folder_can_hold_are_a_warning(craftsync: Craftsync, moto: S3Server) -> None:
-    import boto3
-
     moto.make_bucket("odd-keys")
-    client = boto3.client(
-        "s3",
-        endpoint_url=moto.endpoint,
-        aws_access_key_id=moto.access_key,
-        aws_secret_access_key=moto.secret_key,
-        region_name="us-east-1",
-    )
+    client = moto.client()
     client.put_object(Bucket="odd-keys", Key="a//b", Body=b"x")
     client.close()
     found = findings(craftsync("doctor", "s3://odd-keys", "--json", **aws(moto)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import boto3
 import pytest
 
 from tests.support.cli import Craftsync, Run, until
@@ -82,13 +81,7 @@ def test_an_object_with_an_extreme_mtime_is_downloaded(
     craftsync: Craftsync, access: S3Server, mtime: str
 ) -> None:
     access.make_bucket("mtimes")
-    client = boto3.client(
-        "s3",
-        endpoint_url=access.endpoint,
-        aws_access_key_id=access.access_key,
-        aws_secret_access_key=access.secret_key,
-        region_name="us-east-1",
-    )
+    client = access.client()
     client.put_object(Bucket="mtimes", Key="far", Body=b"far", Metadata={"mtime": mtime})
     client.put_object(Bucket="mtimes", Key="good", Body=b"good")
     client.close()

@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.support import servers
@@ -40,15 +39,7 @@ def on_moto(craftsync: Craftsync, moto: S3Server) -> Craftsync:
 
 @pytest.fixture
 def client(moto: S3Server) -> Iterator[Any]:
-    with closing(
-        boto3.client(
-            "s3",
-            endpoint_url=moto.endpoint,
-            aws_access_key_id=moto.access_key,
-            aws_secret_access_key=moto.secret_key,
-            region_name="us-east-1",
-        )
-    ) as client:
+    with closing(moto.client()) as client:
         yield client
 
 

@@ -177,7 +177,11 @@ def test_removed_objects_come_back_without_a_linked_folder(
             "AWS_REGION": "us-east-1",
         }
     if kind == "versions":
-        keep_versions(craftsync, moto, store)
+        moto.keep_versions(store.removeprefix("s3://"))
+        (craftsync.folder / "empty").mkdir()
+        assert (
+            craftsync("push", "empty", store).code == 0
+        )  # A run finds out that versions are kept.
     for name in ("d/1", "d/2", "f"):
         craftsync.write(f"filling/{name}", name)
     given = ("--store", store)
@@ -200,22 +204,3 @@ def test_removed_objects_come_back_without_a_linked_folder(
     assert craftsync("trash", "restore", "f", "--overwrite", *given).code == 0
     assert craftsync("cat", f"{store}/f").out == b"f"
     assert craftsync("trash", "restore", "gone", *given).code == 2
-
-
-def keep_versions(craftsync: Craftsync, moto: S3Server, store: str) -> None:
-    """Have a bucket keep versions, which a run over it finds out."""
-    import boto3
-
-    client = boto3.client(
-        "s3",
-        endpoint_url=moto.endpoint,
-        aws_access_key_id=moto.access_key,
-        aws_secret_access_key=moto.secret_key,
-        region_name="us-east-1",
-    )
-    client.put_bucket_versioning(
-        Bucket=store.removeprefix("s3://"), VersioningConfiguration={"Status": "Enabled"}
-    )
-    client.close()
-    (craftsync.folder / "empty").mkdir()
-    assert craftsync("push", "empty", store).code == 0

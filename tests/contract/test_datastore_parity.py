@@ -273,7 +273,7 @@ def test_data_store_reuses_bucket_facts_probed_by_a_run(
     use_keys_of(moto_server)
     bucket = f"versioned-{uuid.uuid4().hex[:12]}"
     moto_server.make_bucket(bucket)
-    keep_versions(moto_server, bucket)
+    moto_server.keep_versions(bucket)
     where = {"endpoint_url": moto_server.endpoint}
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a").write_bytes(b"first")
@@ -286,11 +286,3 @@ def test_data_store_reuses_bucket_facts_probed_by_a_run(
         after.upload_data_store_object(io.BytesIO(b"latest"), "b")
         after.delete_data_store_object("a")
         assert len(after.list_data_store_objects(".craftsync/trash")) == 1
-
-
-def keep_versions(server: S3Server, bucket: str) -> None:
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=server.endpoint, region_name="us-east-1")
-    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    client.close()

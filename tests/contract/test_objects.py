@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
 
-import boto3
 import pytest
 
 from craftsync import DataStore, objects
@@ -160,8 +159,7 @@ def test_copy_between_buckets_keeps_type_and_metadata(
     open_store: OpenStore, moto: S3Server
 ) -> None:
     source, target = open_store("s3"), open_store("s3")
-    keys = {"aws_access_key_id": moto.access_key, "aws_secret_access_key": moto.secret_key}
-    client = boto3.client("s3", endpoint_url=moto.endpoint, region_name="us-east-1", **keys)
+    client = moto.client()
     bucket = str(source.location).split("/")[2]
     client.put_object(
         Bucket=bucket,

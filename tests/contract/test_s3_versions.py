@@ -54,22 +54,8 @@ def store(request: pytest.FixtureRequest, open_versioned: OpenVersioned) -> S3St
     else:
         server = request.getfixturevalue("moto_server")
         server.make_bucket(BUCKET)
-        _keep_versions(server)
+        server.keep_versions(BUCKET)
     return open_versioned(server, f"{uuid.uuid4().hex}/données")
-
-
-def _keep_versions(server: S3Server) -> None:
-    import boto3
-
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-    )
-    client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    client.close()
 
 
 def put(store: S3Store, path: str, content: str) -> RemoteObject:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from tests.injected.sides import Bucket, Files, Objects, Served, Side
 from tests.support.fake_s3 import Script, proxied
@@ -58,7 +57,7 @@ def rclones(folder: Path, script: Script | None = None) -> Iterator[Stores]:
     top = folder / "rclone"
     top.mkdir()
     with rclone(top) as server, _behind(server, script) as seen:
-        client = _client(server)
+        client = server.client()
 
         def open_store(trial: Path) -> Store:
             client.create_bucket(Bucket=trial.name)
@@ -75,7 +74,7 @@ def rclones(folder: Path, script: Script | None = None) -> Iterator[Stores]:
 def motos(folder: Path, script: Script | None = None) -> Iterator[Stores]:
     """Buckets of moto, which checks conditions; before it a proxy with a script."""
     with moto() as server, _behind(server, script) as seen:
-        client = _client(server)
+        client = server.client()
 
         def open_store(trial: Path) -> Store:
             client.create_bucket(Bucket=trial.name)
@@ -115,18 +114,6 @@ def _behind(server: S3Server, script: Script | None) -> Iterator[S3Server]:
     else:
         with proxied(server, script) as (seen, _):
             yield seen
-
-
-def _client(server: S3Server) -> Any:
-    import boto3
-
-    return boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name="us-east-1",
-    )
 
 
 def _variables(server: S3Server) -> dict[str, str]:

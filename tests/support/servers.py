@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ACCESS_KEY, SECRET_KEY = "craftsync-tests", "only-for-tests-on-loopback"
 START_SECONDS = 60.0
@@ -27,21 +28,28 @@ class S3Server:
     secret_key: str = SECRET_KEY
     checks_keys: bool = False
 
-    def make_bucket(self, name: str) -> None:
-        """Create a bucket with boto3, so that what is tested does not prepare its own test."""
+    def client(self) -> Any:
+        """Return a boto3 client for this server, so that what is tested does not prepare its own test; close it."""
         import boto3
 
-        client = boto3.client(
+        return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             region_name="us-east-1",
         )
-        try:
+
+    def make_bucket(self, name: str) -> None:
+        with closing(self.client()) as client:
             client.create_bucket(Bucket=name)
-        finally:
-            client.close()
+
+    def keep_versions(self, bucket: str) -> None:
+        """Have a bucket keep versions."""
+        with closing(self.client()) as client:
+            client.put_bucket_versioning(
+                Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+            )
 
 
 def free_port() -> int:

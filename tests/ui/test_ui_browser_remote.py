@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-import boto3
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -159,15 +158,9 @@ def test_what_a_run_deleted_comes_back_from_the_trash_and_is_migrated(
 
 
 def test_a_delete_in_a_bucket_with_versions_is_undone(page: Page, ui: Ui, moto: S3Server) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=moto.endpoint,
-        aws_access_key_id=moto.access_key,
-        aws_secret_access_key=moto.secret_key,
-        region_name="us-east-1",
-    )
-    client.create_bucket(Bucket="versioned")
-    client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    moto.make_bucket("versioned")
+    moto.keep_versions("versioned")
+    client = moto.client()
     for body in (b"old", b"new"):
         client.put_object(Bucket="versioned", Key="v.txt", Body=body, ContentType="text/x-mine")
     show(page, ui, "versioned", "")
