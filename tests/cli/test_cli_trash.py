@@ -162,26 +162,30 @@ def test_existing_gitignore_is_not_replaced(deleted: Craftsync) -> None:
     assert (deleted.folder / "root/.craftsync/.gitignore").read_text() == "trash/\n"
 
 
+def _store_for_trash(craftsync: Craftsync, moto: S3Server, kind: str) -> str:
+    if kind == "directory":
+        return "./plain"
+    bucket = f"trash-{token_hex(6)}"
+    moto.make_bucket(bucket)
+    craftsync.environment |= {
+        "AWS_ENDPOINT_URL": moto.endpoint,
+        "AWS_ACCESS_KEY_ID": moto.access_key,
+        "AWS_SECRET_ACCESS_KEY": moto.secret_key,
+        "AWS_REGION": "us-east-1",
+    }
+    if kind == "versions":
+        moto.keep_versions(bucket)
+        (craftsync.folder / "empty").mkdir()
+        # A run finds out that versions are kept.
+        assert craftsync("push", "empty", f"s3://{bucket}").code == 0
+    return f"s3://{bucket}"
+
+
 @pytest.mark.parametrize("kind", ["directory", "s3", "versions"])
 def test_removed_objects_come_back_without_a_linked_folder(
     craftsync: Craftsync, moto: S3Server, kind: str
 ) -> None:
-    store = "./plain"
-    if kind != "directory":
-        store = f"s3://trash-{token_hex(6)}"
-        moto.make_bucket(store.removeprefix("s3://"))
-        craftsync.environment |= {
-            "AWS_ENDPOINT_URL": moto.endpoint,
-            "AWS_ACCESS_KEY_ID": moto.access_key,
-            "AWS_SECRET_ACCESS_KEY": moto.secret_key,
-            "AWS_REGION": "us-east-1",
-        }
-    if kind == "versions":
-        moto.keep_versions(store.removeprefix("s3://"))
-        (craftsync.folder / "empty").mkdir()
-        assert (
-            craftsync("push", "empty", store).code == 0
-        )  # A run finds out that versions are kept.
+    store = _store_for_trash(craftsync, moto, kind)
     for name in ("d/1", "d/2", "f"):
         craftsync.write(f"filling/{name}", name)
     given = ("--store", store)
