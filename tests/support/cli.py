@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -122,13 +123,18 @@ class Craftsync:
         return file
 
     def files(self, folder: str) -> dict[str, str]:
-        """Return what a folder holds, craftsync's own folder left out."""
-        top = self.folder / folder
-        return {
-            str(path.relative_to(top)): path.read_text()
-            for path in sorted(top.rglob("*"))
-            if path.is_file() and ".craftsync" not in path.relative_to(top).parts
-        }
+        """Return what a folder holds, craftsync's own folder left out.
+
+        A daemon may be at work in it: a file that goes away meanwhile is left out.
+        """
+        top, found = self.folder / folder, dict[str, str]()
+        for above, folders, names in os.walk(top):
+            folders[:] = [name for name in folders if name != ".craftsync"]
+            for file in (Path(above, name) for name in names):
+                with suppress(FileNotFoundError):
+                    if file.is_file():
+                        found[str(file.relative_to(top))] = file.read_text()
+        return dict(sorted(found.items()))
 
 
 def until(condition: Callable[[], object], what: str) -> None:
