@@ -32,7 +32,7 @@ from craftsync.errors import (
     builtin_kinds,
 )
 from craftsync.state.history import KeptVersion, Outside
-from craftsync.state.pair import known_facts
+from craftsync.state.pair import known_facts, known_places
 from craftsync.stores.base import Reader, Store, kept, server_and_location
 from craftsync.stores.fileobjects import FileOrPath, source_of, write_to
 from craftsync.stores.sources import Counted, CountedReader, OnBytes
@@ -237,8 +237,23 @@ class DataStore:
 
     def note(self, versions: Iterable[KeptVersion]) -> None:
         """Note what is in the store's trash now, as `note_kept` does."""
-        place = server_and_location(self.opened())
-        Outside(self._state_dir, place).note(versions, SystemClock().now_ns())
+        self._outside.note(versions, SystemClock().now_ns())
+
+    def noted(self) -> list[KeptVersion]:
+        """Return what this client put into the store's trash, except for runs of linked folders."""
+        return [version for version, _ in self._outside.noted()]
+
+    def forget_kept(self, versions: Iterable[KeptVersion]) -> None:
+        """Forget versions that are no longer in the trash."""
+        self._outside.drop(versions)
+
+    def is_linked(self) -> bool:
+        """Return whether this client remembers a folder that is linked to the store."""
+        return self._outside.place in known_places(self._state_dir)
+
+    @property
+    def _outside(self) -> Outside:
+        return Outside(self._state_dir, server_and_location(self.opened()))
 
     def opened(self, *, create: bool = False) -> Store:
         """Return the store itself, for what reads it (`craftsync.objects`); `close` closes it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def size_shown(size: float) -> str:
     """Return a number of bytes in the largest unit it fills: "1.5 MiB"."""
@@ -16,3 +18,20 @@ def size_shown(size: float) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun: `1 conflict`, `2,000 conflicts`; `many` is a plural that adds no s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def left_out_words(other_side: str = "store") -> Mapping[str, str]:
+    """Return in words why something took no part, by the counts of `Report.left_out`."""
+    this_side = "source" if other_side == "target" else "folder"
+    return {
+        "ignored_local": f"by patterns in the {this_side}",
+        "ignored_remote": f"by patterns in the {other_side}",
+        "filtered": "by filters",
+        "special": "(links and special files)",
+    }
+
+
+def left_out_shown(counts: Mapping[str, int] | None) -> str:
+    """Return in words what the last whole run left out; empty when nothing, or when that is not known."""
+    words = left_out_words()
+    return ", ".join(f"{count:,} {words[name]}" for name, count in (counts or {}).items() if count)

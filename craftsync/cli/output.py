@@ -34,7 +34,7 @@ from craftsync.engine.report import (
     Report,
 )
 from craftsync.progress import Bars, Display
-from craftsync.wording import counted, size_shown
+from craftsync.wording import counted, left_out_words, size_shown
 
 _ACTION_FIELDS: Mapping[str, str] = {
     Kind.UPLOAD: "uploaded",
@@ -135,7 +135,6 @@ def _bounds_shown(trash: Mapping[str, Any]) -> str:
 
 
 _PROBLEMS = {"check": "not equal", "scrub": "damaged or unreadable"}
-_LEFT_OUT = {"scrub": "left out (changed since the last sync, or archived)"}
 
 
 class Lines(Protocol):
@@ -238,12 +237,14 @@ class Output:
             self._bars.show(event)
 
     def on_line(self, symbol: str) -> None:
-        """Count one path of a check by its symbol."""
+        """Count one path of a check by its symbol; what could not be read is an event too."""
+        if symbol == "!":
+            return
         self._add("unchanged" if symbol == "=" else "problems")
 
     def _count(self, event: ActionEvent | IssueEvent | HeldEvent) -> None:
         if isinstance(event, IssueEvent):
-            self._add("left_out" if event.by_design else _ISSUE_FIELDS[event.issue])
+            self._add("special" if event.by_design else _ISSUE_FIELDS[event.issue])
         elif isinstance(event, ActionEvent) and event.action in _ACTION_FIELDS:
             field = _ACTION_FIELDS[event.action]
             self._add(field)
@@ -389,17 +390,21 @@ def sentence(report: Report, *, stopped: bool = False) -> str:
         _counted(report.held, "held for approval"),
         _counted(report.problems, _PROBLEMS.get(report.command, "failed")),
         _counted(report.skipped, "skipped"),
-        _counted(
-            report.left_out, _LEFT_OUT.get(report.command, "left out (links and special files)")
-        ),
+        *_left_out_of(report, other_side),
     ]
-    parts.append(_counted(report.filtered, "left out by filters"))
     done = ", ".join(part for part in parts if part)
     if stopped:
         return f"{report.command}: stopped before the end; until then: {done or 'nothing done'}"
     done = done or "nothing to do"
     dry_run = " (dry run, nothing was changed)" if report.dry_run else ""
     return f"{report.command}{dry_run}: {done}; {report.seconds:.1f} s"
+
+
+def _left_out_of(report: Report, other_side: str) -> list[str]:
+    if report.command == "scrub":
+        return [_counted(report.special, "left out (changed since the last sync, or archived)")]
+    words = left_out_words(other_side)
+    return [_counted(count, f"left out {words[name]}") for name, count in report.left_out.items()]
 
 
 def _counted(count: int, what: str, size: int = 0) -> str:

@@ -20,7 +20,7 @@ from craftsync.config.options import PairOptions
 from craftsync.config.parsers import BadWord, parse_seconds
 from craftsync.errors import CraftsyncError, NoAnswer, StateError, UsageError
 from craftsync.state import known_conflicts
-from craftsync.wording import counted, size_shown
+from craftsync.wording import counted, left_out_shown, size_shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -253,7 +253,7 @@ def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[
 
 def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
     """Return what is left to show of a linked folder whose state cannot be read, or whose daemon is silent."""
-    unknown = dict.fromkeys(("mode", "pending", "conflicts", "held", "problems"))
+    unknown = dict.fromkeys(("mode", "pending", "conflicts", "held", "problems", "left_out"))
     is_silent = isinstance(error, NoAnswer)
     return {
         "state": "unknown" if is_silent else "stopped",
@@ -324,6 +324,8 @@ def lines_of(facts: Facts) -> list[str]:
             # Beside the reason above, a zero would read as if all were well.
             continue
         lines.append(f"  {name}: {'unknown' if facts[name] is None else facts[name]}")
+    if left_out := left_out_shown(facts.get("left_out")):
+        lines.append(f"  left out: {left_out}")
     if facts["trash"] and (trash := holdings_shown(facts["trash"])):
         lines.append(f"  trash: {shown(trash)}")
     lines += [
@@ -429,6 +431,8 @@ def _rows(facts: Facts) -> Iterator[RenderableType]:
     if moving_of(facts) and progress:
         yield ProgressBar(progress["bytes_total"] or 1, progress["bytes_done"])
     yield from _waiting(facts)
+    if left_out := left_out_shown(facts.get("left_out")):
+        yield Text(f"Left out: {left_out}", style="dim")
     if facts["trash"] and (trash := holdings_shown(facts["trash"])):
         yield Text(shown(f"Trash: {trash}"), style="dim")
     for command in facts["next"]:

@@ -100,7 +100,7 @@ class FolderLoop:
         self._now = session.clock.monotonic
         self._dirty = DirtyPaths(self._now, settings.settle_seconds)
         self._watch = make_watch(session.root, self._dirty, session.clock)
-        self._state = FolderState()
+        self._state = FolderState(left_out=inspect.left_out_before(session.state.database))
         self.waiting = Waiting() if waiting is None else waiting
         self._in_hand: int | None = None
         """Paths the current run has still to handle; `None` if unknown."""
@@ -359,7 +359,8 @@ class FolderLoop:
         """Update the state from the report of a run."""
         new = self.waiting.run_ended(paths, skipped=report.skipped)
         if paths is None:
-            self._state = replace(self._state, next_full_scan=self._schedule.scan_at)
+            due = self._schedule.scan_at
+            self._state = replace(self._state, next_full_scan=due, left_out=report.left_out)
         # Changes during a full scan are left to the next run; a small run knows only its own paths.
         is_quiet = self._fresh.counted == 0 and (paths is None or not len(self._dirty))
         is_quiet &= not report.damaged_state

@@ -212,7 +212,11 @@ class FolderService:
             word = "halted" if self.is_halted else "stopped"
             code = getattr(self.error, "exit_code", 1) if self.is_halted else None
             return FolderState(
-                word, conflicts=known.conflicts, last_success_ns=last_ns, error_code=code
+                word,
+                conflicts=known.conflicts,
+                last_success_ns=last_ns,
+                left_out=known.left_out,
+                error_code=code,
             )
         state = "scanning" if known.state == "stopped" else known.state
         if self._is_suspended and state != "transferring":

@@ -185,6 +185,8 @@ class FolderState:
     pending: int | None = None
     conflicts: int = 0
     last_success_ns: int | None = None
+    left_out: Mapping[str, int] | None = None
+    """What the last complete run left out (`Report.left_out`), `None` before the first."""
     watch_healthy: bool | None = None
     watch_reason: str | None = None
     next_full_scan: float = 0.0
@@ -253,6 +255,7 @@ def of_running(
         "pid": os.getpid(),
         "pending": state.pending,
         **_counts(state, waiting),
+        "left_out": state.left_out,
         "error_code": state.error_code,
         "last_success": iso(last_ns) if last_ns else None,
         "last_success_seconds": last_ns / 1e9 if last_ns else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -29,7 +30,15 @@ from craftsync.core.model import (
 from craftsync.core.paths import is_own, malformed
 from craftsync.engine.identity import confirm_root
 from craftsync.engine.planner import counted
-from craftsync.engine.report import REASONS, Issue, IssueEvent, OnEvent, ProgressEvent, Report
+from craftsync.engine.report import (
+    REASONS,
+    Issue,
+    IssueEvent,
+    OnEvent,
+    ProgressEvent,
+    Report,
+    sentence,
+)
 from craftsync.engine.sides import Left, StoreSide, in_order_left, now_of
 from craftsync.errors import CraftsyncError, PathError, PathObstructed, RootError, UsageError
 from craftsync.local.folder import Folder
@@ -48,8 +57,15 @@ def remember(
     if not complete:
         return
     database.put("last_problems", str(report.problems))
+    database.put("last_left_out", json.dumps(report.left_out))
     if report.in_sync:
         remember_success(database, now_ns)
+
+
+def left_out_before(database: Database) -> dict[str, int] | None:
+    """Return what the last complete run left out (`Report.left_out`), `None` if none is known."""
+    found = database.get("last_left_out")
+    return None if found is None else dict(json.loads(found))
 
 
 def remember_success(database: Database, when_ns: int | None) -> None:
@@ -104,6 +120,7 @@ def _of_stopped(root: str, store: str, state: PairState) -> dict[str, Any]:
         "conflicts": state.baseline.conflict_copies(),
         "held": state.held.count(),
         "problems": database.get_int("last_problems") or 0,
+        "left_out": left_out_before(database),
         "last_success": iso(last) if last else None,
         "watch": {"healthy": False, "reason": "not running"},
         "version": __version__,
@@ -223,14 +240,16 @@ class Unread:
 
     def _note(self, skipped: Skipped) -> None:
         if skipped.by_design:
-            self._report.left_out += 1
+            self._report.special += 1
             self._on_event(IssueEvent(Issue.SKIPPED, skipped.path, skipped.reason, by_design=True))
             return
         self._unknown.add(skipped)
         self._report.problems += skipped.failed
         self._report.skipped += not skipped.failed
         issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
-        self._report.note(IssueEvent(issue, skipped.path, skipped.reason))
+        event = IssueEvent(issue, skipped.path, skipped.reason)
+        self._report.note(event)
+        self._on_event(event)
         self._on_line("!", skipped.path)
 
 
@@ -256,8 +275,9 @@ class Checker:
         """Call `on_line(symbol, path)` for each path, in order.
 
         `=` equal, `*` different, `-` only on the right, `+` only on the left,
-        `!` could not be read. Anything but `=` counts as a problem, but for what
-        takes no part on either side: by design, or as skipped.
+        `!` could not be read, for which an event gives the reason. Anything but
+        `=` counts as a problem, but for what takes no part on either side: by
+        design, or as skipped.
         """
 
         unread_left, unread_right = (Unread(report, on_line, self.on_event) for _ in range(2))
@@ -274,17 +294,32 @@ class Checker:
             compared = 0
             while batch := list(islice(triples, _BATCH)):
                 for symbol, triple in zip(pool.map(compare, batch), batch, strict=True):
-                    if symbol is None:
-                        continue
-                    report.unchanged += symbol == "="
-                    if symbol != "=":
-                        report.problems += 1
-                        report.note(IssueEvent(Issue.PROBLEM, triple.path, REASONS[symbol]))
-                    on_line(symbol, triple.path)
+                    self._report(triple, symbol, report, on_line)
                 compared += len(batch)
                 self.on_event(ProgressEvent("hashing", compared))
+        report.ignored_local = self.left.left_out
         if sieve:
             self._report_unmet(sieve, report, on_line)
+
+    def _report(
+        self,
+        triple: Triple,
+        symbol: str | None,
+        report: Report,
+        on_line: Callable[[str, str], None],
+    ) -> None:
+        path = triple.path
+        if symbol is None:
+            report.ignored_remote += triple.remote is not None and self.left.ignored(path)
+        elif symbol == "=":
+            report.unchanged += 1
+            on_line(symbol, path)
+        elif reason := REASONS.get(symbol):
+            report.problems += 1
+            report.note(IssueEvent(Issue.PROBLEM, path, reason))
+            on_line(symbol, path)
+        else:
+            self._unreadable(path, symbol, report, on_line)
 
     def _now(self) -> Now:
         return now_of(self.filter, Mode.TWO_WAY, self.left, self.right, self.now_ns)
@@ -295,19 +330,29 @@ class Checker:
         """Report the entries of a list that neither side has."""
         report.filtered += sieve.count
         for entry in sieve.unmet():
-            report.problems += 1
             reason = "named in --files-from, but neither side holds a file there"
             if entry in sieve.folders:
                 reason = f"named in --files-from, but it is a folder: {entry}/ stands for all in it"
-            report.note(IssueEvent(Issue.PROBLEM, entry, reason))
-            on_line("!", entry)
+            self._unreadable(entry, reason, report, on_line)
+
+    def _unreadable(
+        self, path: str, reason: str, report: Report, on_line: Callable[[str, str], None]
+    ) -> None:
+        report.problems += 1
+        event = IssueEvent(Issue.PROBLEM, path, reason)
+        report.note(event)
+        self.on_event(event)
+        on_line("!", path)
 
     def _compare(self, unread_left: Unread, unread_right: Unread, triple: Triple) -> str | None:
+        """Return the symbol of a path, `None` for none, or in its place why it could not be read."""
         if triple.remote is None:
             return unread_right.symbol(triple.path, "+")
         if triple.local is None:
             return None if self.left.ignored(triple.path) else unread_left.symbol(triple.path, "-")
         try:
             return "=" if self.equal(triple.local, triple.remote) else "*"
-        except (CraftsyncError, OSError):
-            return "!"
+        except CraftsyncError as error:
+            return sentence(error)
+        except OSError as error:
+            return f"{error.strerror or error}"

@@ -56,7 +56,9 @@ class Planned:
     on_right: int = 0
     unchanged: int = 0
     skipped: int = 0
-    left_out: int = 0
+    special: int = 0
+    ignored_local: int = 0
+    ignored_remote: int = 0
     filtered: int = 0
     problems: int = 0
     held: int = 0
@@ -75,7 +77,7 @@ class Planned:
         def note(skipped: Skipped) -> None:
             issue = Issue.PROBLEM if skipped.failed else Issue.SKIPPED
             self.problems += skipped.failed
-            self.left_out += skipped.by_design
+            self.special += skipped.by_design
             self.skipped += not (skipped.failed or skipped.by_design)
             on_event(IssueEvent(issue, skipped.path, skipped.reason, skipped.by_design))
 
@@ -146,8 +148,10 @@ class Planner:
             if not self.options.force_delete:
                 self._hold(planned, whole=whole)
             self.state.plan.arrange()
-        if sieve and paths is None:
-            self._report_unmet(sieve, unknown, planned)
+        if paths is None:
+            planned.ignored_local = self.left.left_out
+            if sieve:
+                self._report_unmet(sieve, unknown, planned)
         planned.deletes = sum(map(self.state.plan.count, (Kind.DELETE_LOCAL, Kind.DELETE_REMOTE)))
         return planned
 
@@ -336,6 +340,7 @@ class Planner:
                 unchanged += 1
                 continue
             if local is None and path not in unknown.left and ignored(path):
+                planned.ignored_remote += remote is not None
                 continue
             planned.on_left += local is not None
             planned.on_right += remote is not None

@@ -133,7 +133,6 @@ REASONS = {
     "*": "the content differs",
     "-": "only in the store (of two stores: in the second)",
     "+": "only in the folder (of two stores: in the first)",
-    "!": "could not be read",
 }
 """What the symbols of a check mean."""
 
@@ -174,6 +173,10 @@ COUNTERS = {
 }
 
 
+LEFT_OUT = ("ignored_local", "ignored_remote", "special", "filtered")
+"""The counts of a report of what took no part."""
+
+
 @dataclass(slots=True, repr=False)
 class Report:
     """The outcome of a run: the fields of the JSON summary of docs and scripts."""
@@ -199,7 +202,11 @@ class Report:
     seconds: float = 0.0
     dry_run: bool = False
     damaged_state: bool = False
-    left_out: int = 0
+    ignored_local: int = 0
+    """What patterns left out in the folder, or in a migration in the source; a folder counts once."""
+    ignored_remote: int = 0
+    """Objects that patterns left out in the store."""
+    special: int = 0
     """Symbolic links and special files, which by design take no part."""
     filtered: int = 0
     """Paths that a filter by size, age, list or existence left out."""
@@ -217,6 +224,11 @@ class Report:
     def in_sync(self) -> bool:
         """Whether both sides hold the same by now; of a conflict both hold both versions."""
         return not (self.held or self.damaged_state or self.problems or self.skipped)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many took no part, by reason; a path that both sides hold counts on each."""
+        return {name: getattr(self, name) for name in LEFT_OUT}
 
     @property
     def exit_code(self) -> int:
@@ -269,7 +281,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         fields = asdict(self)
-        for name in ("damaged_state", "left_out", "filtered", "conflict_copies", "issues"):
+        for name in ("damaged_state", "conflict_copies", "issues"):
             fields.pop(name, None)
         fields["conflicts"] = self.in_conflict
         return {"type": "summary", **fields, "exit_code": self.exit_code}

@@ -86,6 +86,11 @@ class Left(Protocol):
         """Return the entries at these paths; in a folder also those below them."""
         ...
 
+    @property
+    def left_out(self) -> int:
+        """How many entries its scan met and patterns left out; a folder counts once."""
+        ...
+
     def stat(self, path: str) -> LocalFile | None: ...
 
     def sync(self) -> None:
@@ -139,11 +144,16 @@ class FolderSide:
 
     def scan(self, boundaries: Sequence[str], known: int) -> Iterator[LocalFile | Skipped]:
         if worth_it(known):
-            return scan_aside(self.root, include=self.include, exclude=self.exclude)
+            patterns = {"include": self.include, "exclude": self.exclude}
+            return scan_aside(self.root, **patterns, left_out=self.rules.left_out)
         return scan(self.root, self.rules)
 
     def look(self, paths: Sequence[str]) -> Iterator[LocalFile | Skipped]:
         return look(self.root, self.rules, paths)
+
+    @property
+    def left_out(self) -> int:
+        return self.rules.left_out.count
 
     def stat(self, path: str) -> LocalFile | None:
         try:

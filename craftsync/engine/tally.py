@@ -64,7 +64,9 @@ class Tally:
         report = self._report
         report.unchanged += planned.unchanged
         report.skipped += planned.skipped
-        report.left_out += planned.left_out
+        report.special += planned.special
+        report.ignored_local += planned.ignored_local
+        report.ignored_remote += planned.ignored_remote
         report.filtered += planned.filtered
         report.problems += planned.problems
         report.held += planned.held

@@ -14,7 +14,8 @@ nothing, so one expression first tests all patterns together.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -204,6 +205,13 @@ def any_of(expressions: list[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(f"(?:{each})" for each in expressions)) if expressions else None
 
 
+@dataclass(slots=True)
+class Ignored:
+    """Counts what patterns leave out: each file, and each folder once. One thread counts."""
+
+    count: int = 0
+
+
 def of_call(patterns: Iterable[str], option: str) -> Patterns:
     """Return the patterns of one flag or keyword; raises `UsageError` for an invalid one."""
     try:
@@ -239,9 +247,18 @@ class CallRules:
         self._leave_out = bool(includes or self._exclude.lines)
         self._folder_ignored = lru_cache(maxsize=4096)(self._any_folder_ignored)
 
-    def of(self, entries: Iterable[_Entry]) -> Iterable[_Entry]:
-        """Return the entries that take part, as they come."""
-        return filter(self._takes_part, entries) if self._leave_out else entries
+    def of(self, entries: Iterable[_Entry], ignored: Ignored | None = None) -> Iterable[_Entry]:
+        """Return the entries that take part, as they come; the others are counted in `ignored`."""
+        if not self._leave_out:
+            return entries
+        return self._taking_part(entries, ignored or Ignored())
+
+    def _taking_part(self, entries: Iterable[_Entry], ignored: Ignored) -> Iterator[_Entry]:
+        for entry in entries:
+            if self._takes_part(entry):
+                yield entry
+            else:
+                ignored.count += 1
 
     def _takes_part(self, entry: _HasPath) -> bool:
         if isinstance(entry, Skipped) and entry.subtree:
@@ -365,6 +382,8 @@ class IgnoreRules:
         self._defaults = Patterns(DEFAULTS if defaults else (), "the defaults")
         included = tuple(include)
         self._included = of_call(included, "--include") if included else None
+        self.left_out = Ignored()
+        """What scans with these rules have met and left out."""
         self.inside = lru_cache(maxsize=4096)(self._inside)
         """Return the `FolderRules` of the folder at a path; "" is the root."""
 

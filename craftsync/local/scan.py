@@ -2,7 +2,7 @@
 
 Symbolic links are not followed, unless the folder says so (`Folder.follow_links`). What cannot be read, or vanishes during the
 scan, is yielded as `Skipped`: its absence proves nothing. A large folder is
-scanned by a child process, which sends tuples by `marshal` and `None` at the
+scanned by a child process, which sends tuples by `marshal` and a number at the
 end, so a child that died does not look like a finished scan.
 """
 
@@ -32,7 +32,7 @@ from craftsync.errors import (
 from craftsync.local import linux
 from craftsync.local.files import Entry, in_path_order, kind_of, local_file, printable
 from craftsync.local.folder import Folder
-from craftsync.local.ignore import FolderRules, IgnoreRules
+from craftsync.local.ignore import FolderRules, Ignored, IgnoreRules
 from craftsync.local.links import (
     CIRCLE,
     DEEP,
@@ -58,6 +58,8 @@ class _Level(NamedTuple):
     prefix: str
     entries: Iterator[tuple[str, Entry]]
     rules: FolderRules | None
+    left_out: Ignored
+    """Counts what the rules leave out."""
     real: str | None = None
     """Where links are followed, the folder's path through none of them."""
     links: Links | None = None
@@ -187,7 +189,8 @@ class _Walk:
                 raise RootError(f"{self._folder.path}: {error.strerror}.") from error
             return _unreadable(path, error)
         behind = self._rules.inside(real) if self._rules and real not in (None, path) else None
-        level = _Level(listing, prefix, entries, rules, real, links, behind, depth)
+        left_out = self._rules.left_out if self._rules else Ignored()
+        level = _Level(listing, prefix, entries, rules, left_out, real, links, behind, depth)
         self._levels.append(level)
         return None
 
@@ -208,12 +211,13 @@ def _files(level: _Level) -> Generator[LocalFile | Skipped, None, str | None]:
 
     Runs once for every file there is: the ordinary case makes no calls but for the look.
     """
-    _, prefix, entries, rules, _, links, behind, _ = level
+    _, prefix, entries, rules, left_out, _, links, behind, _ = level
     suspects, ignores = (rules.suspects, rules.ignores) if rules else (_never, _never)
     new = tuple.__new__  # Half the cost of LocalFile(...).
     safe = len(prefix) <= _SAFE_LENGTH and behind is None
     for key, entry in entries:
         if suspects(key) and ignores(key):
+            left_out.count += 1
             continue
         name = key.removesuffix("/")
         is_folder = name is not key
@@ -342,9 +346,13 @@ _LENGTH = 8
 
 
 def scan_aside(
-    folder: Folder, *, include: Iterable[str], exclude: Iterable[str]
+    folder: Folder,
+    *,
+    include: Iterable[str],
+    exclude: Iterable[str],
+    left_out: Ignored | None = None,
 ) -> Iterator[LocalFile | Skipped]:
-    """Yield what `scan` with these rules would yield.
+    """Yield what `scan` with these rules would yield; count in `left_out` what they leave out.
 
     Raises `RootError` for whatever ends the scan early, in this process or the
     other: then nothing that was yielded proves an absence.
@@ -363,26 +371,30 @@ def scan_aside(
     try:
         with suppress(BrokenPipeError), child.stdin as pipe:
             pipe.write(asked)
-        yield from _received(child.stdout, folder.path)
+        ignored = yield from _received(child.stdout, folder.path)
+        if left_out is not None:
+            left_out.count += ignored
     finally:
         child.kill()
         child.stdout.close()
         child.wait()
 
 
-def _received(pipe: IO[bytes], root: str) -> Iterator[LocalFile | Skipped]:
+def _received(pipe: IO[bytes], root: str) -> Generator[LocalFile | Skipped, None, int]:
+    """Yield the entries; return how many were left out."""
     new = tuple.__new__
-    while (batch := _next_batch(pipe, root)) is not None:
+    while not isinstance(batch := _next_batch(pipe, root), int):
         for entry in batch:
             # The size of the one, the reason of the other.
             yield new(LocalFile, entry) if entry[1].__class__ is int else Skipped(*entry)
+    return batch
 
 
-def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | None:
+def _next_batch(pipe: IO[bytes], root: str) -> list[Any] | int:
     try:
         # From a file, marshal would ask for each value by itself, which costs more than all else here.
         length = int.from_bytes(pipe.read(_LENGTH), "little")
-        batch: list[Any] | str | None = marshal.loads(pipe.read(length))
+        batch: list[Any] | str | int = marshal.loads(pipe.read(length))
     except (EOFError, ValueError, TypeError) as error:
         raise RootError(f"The scan of {root} ended early.", remedy="Run it again.") from error
     if isinstance(batch, str):
@@ -401,13 +413,13 @@ def _serve(asked: IO[bytes], answer: IO[bytes]) -> None:
             entries = scan(folder, rules)
             while batch := [tuple(entry) for entry in islice(entries, _BATCH)]:
                 _send(batch, answer)
-            _send(None, answer)
+            _send(rules.left_out.count, answer)
         except (CraftsyncError, OSError) as error:
             _send(str(error), answer)
     answer.flush()
 
 
-def _send(batch: list[Any] | str | None, answer: IO[bytes]) -> None:
+def _send(batch: list[Any] | str | int, answer: IO[bytes]) -> None:
     content = marshal.dumps(batch)
     answer.write(len(content).to_bytes(_LENGTH, "little"))
     answer.write(content)

@@ -35,7 +35,15 @@ RunShare = Callable[[int, int, OnEvent], MigrationReport]
 
 _ADDED = (
     *("copied", "deleted_remote", "adopted", "unchanged", "held", "problems", "skipped"),
-    *("left_out", "filtered", "bytes_copied", "requests", "replaced", "damaged_state"),
+    *(
+        "ignored_local",
+        "special",
+        "filtered",
+        "bytes_copied",
+        "requests",
+        "replaced",
+        "damaged_state",
+    ),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from craftsync.core.model import LocalFile, RemoteObject, Skipped, as_left
@@ -13,7 +13,7 @@ from craftsync.engine.identity import STORE_ID_FILE, read_id
 from craftsync.engine.planner import in_batches
 from craftsync.engine.sides import StoreSide, stat_all
 from craftsync.errors import PathError, UsageError
-from craftsync.local.ignore import CallRules
+from craftsync.local.ignore import CallRules, Ignored
 from craftsync.migrate.shards import Span
 from craftsync.stores.base import Store, now_by
 
@@ -26,6 +26,7 @@ class SourceSide:
     rules: CallRules
     span: Span
     nesting: NestingDetector | None = None
+    _ignored: Ignored = field(default_factory=Ignored)
 
     word = "source"
     stage = "listing the source"
@@ -38,12 +39,16 @@ class SourceSide:
     def scan(self, boundaries: Sequence[str], known: int) -> Iterable[LocalFile | Skipped]:
         watched = self.nesting is not None
         listing = self.store.list(boundaries=boundaries, nested_own=watched)
-        entries = self.rules.of(self.span.of(listing, in_order=self.is_sorted))
+        entries = self.rules.of(self.span.of(listing, in_order=self.is_sorted), self._ignored)
         return map(_left, self.nesting.source_seen(entries) if self.nesting else entries)
 
     def look(self, paths: Sequence[str]) -> Iterator[LocalFile | Skipped]:
         for names in in_batches(iter(paths)):
             yield from map(_left, stat_all(self.store, names, listed=True))
+
+    @property
+    def left_out(self) -> int:
+        return self._ignored.count
 
     def stat(self, path: str) -> LocalFile | None:
         found = self.store.stat(path)

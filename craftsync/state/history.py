@@ -233,14 +233,25 @@ class Outside(NamedTuple):
         Write errors are ignored: an unrecorded version stays in the trash until
         it is purged by hand.
         """
-        # Each entry starts with a line break, which ends a line that a crash cut off.
-        lines = "".join(f"\n{json.dumps([*version, at_ns])}" for version in versions)
+        lines = b"".join(_line(version, at_ns) for version in versions)
         if not lines:
             return
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _locked(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as descriptor:
-                os.write(descriptor, lines.encode())
+                os.write(descriptor, lines)
+
+    def drop(self, versions: Iterable[KeptVersion]) -> None:
+        """Remove the records of versions that are no longer in the trash.
+
+        A crash in between loses all records: what has none stays until it is purged by hand.
+        """
+        gone = {version[:3] for version in versions}
+        with suppress(FileNotFoundError), _locked(self._file, os.O_RDWR) as descriptor:
+            noted = _versions(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+            left = b"".join(_line(*one) for one in noted if one[0][:3] not in gone)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, left, 0)
 
     def noted(self) -> list[tuple[KeptVersion, int]]:
         """Return the versions that were not imported yet, each once."""
@@ -290,6 +301,11 @@ def _locked(file: Path, flags: int) -> Iterator[int]:
                 return
         finally:
             os.close(descriptor)
+
+
+def _line(version: KeptVersion, at_ns: int) -> bytes:
+    """Return one record; it starts with a line break, which ends a line that a crash cut off."""
+    return f"\n{json.dumps([*version, at_ns])}".encode()
 
 
 def _versions(content: bytes) -> list[tuple[KeptVersion, int]]:

@@ -44,7 +44,7 @@ def source_of(file: FileOrPath) -> Iterator[FileSource]:
     if isinstance(file, str | os.PathLike):
         path = os.path.expanduser(file)
         try:
-            opened = open(path, "rb")  # noqa: SIM115 (closed by the `with` below)
+            opened = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (closed below)
         except OSError as error:
             raise _file_error(path, "read", error) from error
         with opened, _on_disk(opened) as content:
@@ -55,6 +55,13 @@ def source_of(file: FileOrPath) -> Iterator[FileSource]:
             yield FileSource(content.fileno(), getattr(file, "name", "the file object"))
     else:
         raise _neither_path_nor_file(file)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file without waiting for the writer of a named pipe, which only reading waits for."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 @contextmanager

@@ -181,6 +181,9 @@ def test_plan_and_check_see_only_what_takes_part(sized: Craftsync) -> None:
     assert (run.code, sorted(run.lines[:3])) == (1, ["- there", "= middle", "= small"])
     run = sized("check", "-v", "--files-from", "-", "data", STORE, stdin=b"small\nnone\n")
     assert (run.code, sorted(run.lines[:2])) == (1, ["! none", "= small"])
+    assert run.err == (
+        "problem: none: named in --files-from, but neither side holds a file there\n"
+    )
     assert sized("check", "--existing", "data", STORE).code == 2
     stores = sized(
         "check",

@@ -33,6 +33,26 @@ def test_symlinks_and_sockets_do_not_change_the_exit_code(craftsync: Craftsync) 
     assert '"last_success": "2' in craftsync("status", "--json", "data", "./store").text
 
 
+def test_a_run_and_status_count_what_patterns_leave_out(craftsync: Craftsync) -> None:
+    for name in ("a.csv", "b.tmp", "c.tmp", ".git/HEAD", ".git/config"):
+        craftsync.write(f"data/{name}")
+    craftsync.write("store/d.tmp")
+    counted = "3 left out by patterns in the folder, 1 left out by patterns in the store"
+    run = craftsync("sync", "--exclude", "*.tmp", "data", "./store")
+    assert counted in run.text, run
+    run = craftsync("push", "--json", "--exclude", "*.tmp", "data", "./store")
+    expected = {"ignored_local": 3, "ignored_remote": 1, "special": 0, "filtered": 0}
+    assert expected.items() <= run.summary.items()
+    assert counted in craftsync("check", "--exclude", "*.tmp", "data", "./store").text
+    assert "1 left out by patterns in the folder" in craftsync("push", "data", "./store").text
+    craftsync("push", "--exclude", "*.tmp", "data", "./store")
+    assert (
+        "left out: 3 by patterns in the folder, 3 by" in craftsync("status", "data", "./store").text
+    )
+    run = craftsync("migrate", "--exclude", "*.tmp", "./store", "./other")
+    assert "3 left out by patterns in the source" in run.text
+
+
 def test_symlink_in_the_way_of_an_object_is_skipped(craftsync: Craftsync) -> None:
     for name in ("a", "b", "c"):
         craftsync.write(f"store/folder/{name}")

@@ -121,6 +121,7 @@ def test_check_claims_nothing_about_a_folder_that_cannot_be_read(
         run = as_nobody("check", "-v", *(word.format(craftsync.folder) for word in words))
         assert run.code == 1
         assert set(run.lines[:-1]) == {"= b", "! folder"}
+        assert run.err == "problem: folder: Permission denied\n"
 
 
 @needs_root

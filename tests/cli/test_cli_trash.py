@@ -208,3 +208,27 @@ def test_removed_objects_come_back_without_a_linked_folder(
     assert craftsync("trash", "restore", "f", "--overwrite", *given).code == 0
     assert craftsync("cat", f"{store}/f").out == b"f"
     assert craftsync("trash", "restore", "gone", *given).code == 2
+
+
+def test_purge_of_a_store_removes_only_what_this_client_put_there(craftsync: Craftsync) -> None:
+    given = ("--store", "./store")
+    others = craftsync.write("store/.craftsync/trash/20250101T000000Z/other")
+    for content in ("1", "2"):
+        craftsync("put", str(craftsync.write("a", content)), "./store/a", *given)
+    craftsync("put", "a", "./store/b", *given)
+    craftsync("rm", "./store/b", *given)
+    assert craftsync("trash", "purge", *given).lines[0] == "0 versions removed"
+    planned = craftsync("trash", "purge", "-n", "--json", "--older-than", "0", *given)
+    assert {line["path"] for line in planned.json[:-1]} == {"a", "b"}
+    run = craftsync("trash", "purge", "--older-than", "0", *given)
+    assert run.lines == [
+        "2 versions removed",
+        "1 stay: this machine has no record of having put them there.",
+    ]
+    assert [entry["path"] for entry in craftsync("trash", "list", "--json", *given).json] == [
+        "other"
+    ]
+    craftsync("push", str(others.parent), "./store")
+    refused = craftsync("trash", "purge", "--older-than", "0", *given)
+    assert (refused.code, "A folder is linked to" in refused.err) == (2, True)
+    assert others.exists()

@@ -13,7 +13,7 @@ import pytest
 
 from craftsync import __version__
 from craftsync.cli import MODULES
-from tests.support.cli import SCRIPT, Craftsync
+from tests.support.cli import SCRIPT, Craftsync, until
 
 COMMANDS = [
     *MODULES,
@@ -174,12 +174,14 @@ def test_flags_override_variables_which_override_the_file(craftsync: Craftsync) 
 def test_a_signal_ends_a_command_with_its_own_code(
     craftsync: Craftsync, number: signal.Signals, code: int
 ) -> None:
-    os.mkfifo(craftsync.folder / "pipe")
+    pipe = craftsync.folder / "pipe"
+    os.mkfifo(pipe)
+    # Without a writer it waits for content; opening the pipe must not wait already.
     process = craftsync.start("put", "pipe", "./store", "a")
-    # Opening returns when craftsync has opened its end: it is at work, and waits for content.
-    with (craftsync.folder / "pipe").open("wb"):
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+    opened = Path(f"/proc/{process.pid}/fd")
+    until(lambda: pipe in [each.resolve() for each in opened.iterdir()], "the pipe is open")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert b"Traceback" not in err
     assert not (craftsync.folder / "store" / "a").exists()

@@ -1,4 +1,4 @@
-"""The trash of a store that no folder is linked to: what it holds, and putting that back into the store."""
+"""The trash of a store that no folder is linked to: what it holds, putting that back into the store, and removing it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 
 from craftsync import objects
 from craftsync.cli import params as common
+from craftsync.clock import SystemClock, stamp
 from craftsync.config.addresses import joined
 from craftsync.core.model import OWN_FOLDER, RemoteObject
 from craftsync.datastore import DataStore
 from craftsync.engine.report import sentence
-from craftsync.engine.review.trash import Restored, TrashEntry, Wanted, entries_of_store
-from craftsync.errors import CraftsyncError
+from craftsync.engine.review.trash import Purged, Restored, TrashEntry, Wanted, entries_of_store
+from craftsync.errors import CraftsyncError, UsageError
 from craftsync.lookup import Lookup
+from craftsync.state.history import KeptVersion
 
 
 def is_meant(flags: Mapping[str, Any]) -> bool:
@@ -53,6 +55,38 @@ class StoreTrash:
         """Yield what is wanted, the newest first."""
         prefixes = wanted.selection.prefixes() if self._store.features.keeps_versions else []
         return wanted.among(entries_of_store(self._store, prefixes))
+
+    def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
+        """Yield what this client put there longer ago, by its own record.
+
+        Raises `UsageError` where a folder of this client is linked to the store: its conflicts
+        and held deletes may need some of it.
+        """
+        noted = set(self._data.noted())
+        return (entry for entry in self._older(older_than_days) if _version(entry) in noted)
+
+    def purge(self, older_than_days: float) -> Purged:
+        """Remove for good what is `purgeable`; others' versions of that age stay."""
+        noted, removed = set(self._data.noted()), []
+        older = self._older(older_than_days)
+        try:
+            for entry in older:
+                if _version(entry) in noted:
+                    self._store.delete(_place_of(entry), expect=None)
+                    removed.append(_version(entry))
+        finally:
+            self._data.forget_kept(removed)
+        return Purged(len(removed), len(older) - len(removed))
+
+    def _older(self, days: float) -> list[TrashEntry]:
+        if self._data.is_linked():
+            raise UsageError(
+                f"A folder is linked to {self._store.location}, and may need what is in its trash.",
+                remedy="Name the folder: craftsync trash purge --folder NAME,"
+                " or --root FOLDER --store STORE. craftsync status lists them.",
+            )
+        before = stamp(SystemClock(), days_ago=days)
+        return [entry for entry in entries_of_store(self._store) if entry.stamp < before]
 
     def restore(self, wanted: Wanted, *, overwrite: bool, dry_run: bool) -> Iterator[Restored]:
         """Put the newest of each path back, unless a different object is there.
@@ -103,6 +137,10 @@ class StoreTrash:
     def _digest_at(self, path: str) -> bytes:
         with self._store.read(path) as reader:
             return _digest_of(reader)
+
+
+def _version(entry: TrashEntry) -> KeptVersion:
+    return KeptVersion(*entry[:4])
 
 
 def _place_of(entry: TrashEntry) -> str:

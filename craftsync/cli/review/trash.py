@@ -212,19 +212,26 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
     """Remove old versions for good, in the folder and in the store. Asks on a terminal.
 
     A version stays while a conflict, a held delete or an unfinished run refers to its path.
+    With --store alone, of a store that no folder is linked to, what this machine put there.
 
     \b
     Examples:
       craftsync trash purge -n
       craftsync trash purge --yes
       craftsync trash purge --older-than 0 --root data --store ./backup
+      craftsync trash purge --older-than 90 --store s3://bucket
     """
+    of_a_store = of_store.is_meant(flags)
     with (
         outcomes("purge", flags) as output,
-        _opened((), flags, read_only=flags["dry_run"]) as (session, _),
+        (
+            of_store.opened((), flags)
+            if of_a_store
+            else _opened((), flags, read_only=flags["dry_run"])
+        ) as (kept, _),
     ):
         if flags["dry_run"]:
-            for entry in session.purgeable(older_than):
+            for entry in kept.purgeable(older_than):
                 what = f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})"
                 facts = {"action": "purge", "path": entry.path, "size": entry.size}
                 facts |= {"side": entry.side, "stamp": entry.stamp}
@@ -232,17 +239,20 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
             output.more["removed"] = output.paths
             return
         if sys.stdin.isatty() and not yes:
-            count = sum(1 for _ in session.purgeable(older_than))
+            count = sum(1 for _ in kept.purgeable(older_than))
             click.confirm(f"Remove {counted(count, 'version')} for good?", abort=True, err=True)
-        purged = session.purge(older_than)
+        purged = kept.purge(older_than)
         output.more |= purged._asdict()
         output.say(f"{counted(purged.removed, 'version')} removed")
         if purged.spared:
-            see = "See craftsync conflicts list and craftsync deletes list."
-            output.say(
-                f"{purged.spared} stay: a conflict, a held delete or an unfinished run refers to"
-                f" them. {addressed(see)}"
-            )
+            output.say(f"{purged.spared} stay: {_OTHERS if of_a_store else addressed(_SPARED)}")
+
+
+_SPARED = (
+    "a conflict, a held delete or an unfinished run refers to them."
+    " See craftsync conflicts list and craftsync deletes list."
+)
+_OTHERS = "this machine has no record of having put them there."
 
 
 @contextmanager

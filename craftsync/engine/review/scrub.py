@@ -157,7 +157,7 @@ class Scrubber:
 
     def _settle(self, report: Report, row: BaselineRow, found: Examined | str | None) -> None:
         if found is None:
-            report.left_out += 1
+            report.special += 1
         elif isinstance(found, str):
             self._problem(report, IssueEvent(Issue.PROBLEM, row.path, found))
         elif found.damage is Damage.NONE:

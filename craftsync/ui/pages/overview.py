@@ -14,7 +14,7 @@ from craftsync.config.pairs import Pair
 from craftsync.errors import CraftsyncError
 from craftsync.ui import jobs, page
 from craftsync.ui.workspace import Workspace, key_of
-from craftsync.wording import counted, size_shown
+from craftsync.wording import counted, left_out_shown, size_shown
 
 Facts = Mapping[str, Any]
 
@@ -153,6 +153,7 @@ def _known(facts: Facts) -> dict[str, object]:
         "Lag": _lag(facts),
         "Next look": page.clock_shown(facts.get("next_look")),
         "Waiting to move": facts.get("pending") or None,
+        "Left out": left_out_shown(facts.get("left_out")),
         "Trash": _trash(facts["trash"]),
     }
 
