@@ -228,7 +228,8 @@ def test_purge_of_a_store_removes_only_what_this_client_put_there(craftsync: Cra
     assert [entry["path"] for entry in craftsync("trash", "list", "--json", *given).json] == [
         "other"
     ]
-    craftsync("push", str(others.parent), "./store")
+    craftsync.write("linked/file")
+    assert craftsync("push", "linked", "./store").code == 0
     refused = craftsync("trash", "purge", "--older-than", "0", *given)
     assert (refused.code, "A folder is linked to" in refused.err) == (2, True)
     assert others.exists()
