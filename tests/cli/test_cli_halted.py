@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Craftsync, until
+from tests.support.cli import Craftsync, Process, until
 from tests.support.daemons import running
 
 
@@ -34,14 +33,14 @@ def in_store(craftsync: Craftsync, name: str, path: str = "file") -> Path:
     return craftsync.folder / f"s-{name}" / path
 
 
-def watching_elsewhere(craftsync: Craftsync, name: str) -> subprocess.Popen[bytes]:
+def watching_elsewhere(craftsync: Craftsync, name: str) -> Process:
     """Watch a folder by another process, and return once that has synced it."""
     process = craftsync.start("watch", name)
     until(in_store(craftsync, name).exists, "the other process")
     return process
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: Process) -> None:
     process.terminate()
     process.communicate()
 

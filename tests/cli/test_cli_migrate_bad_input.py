@@ -7,7 +7,6 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.cli import Craftsync, until
+from tests.support.cli import Craftsync, Process, until
 from tests.support.platform import faulty_platform
 from tests.support.servers import S3Server
 
@@ -60,7 +59,7 @@ def fill(folder: Path, count: int) -> dict[str, bytes]:
     return held(folder)
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+def ended(process: Process) -> tuple[int, str]:
     _, errors = process.communicate(timeout=60)
     return process.returncode, errors.decode()
 
@@ -259,7 +258,7 @@ def test_a_manifest_that_cannot_be_written_leaves_nothing_behind(
 def test_many_medium_objects_need_little_memory(craftsync: Craftsync, sides: Sides) -> None:
     for number in range(24):
         (sides.old / f"{number}").write_bytes(bytes([number]) * 15 * MIB)
-    with craftsync.start("migrate", str(sides.old), str(sides.new)) as process:
+    with craftsync.started("migrate", str(sides.old), str(sides.new), anew=True) as process:
         status, most = Path(f"/proc/{process.pid}/status"), 0
         while process.poll() is None:
             # What wait4(2) tells would begin with the memory of the process that started it.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 
 import pytest
 
-from tests.support.cli import DEADLINE, Craftsync
+from tests.support.cli import DEADLINE, Craftsync, Process
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
@@ -17,7 +16,7 @@ MANY = 1500
 """Paths whose lines are more than a pipe holds, so that whoever prints them waits for the reader."""
 
 
-def stopped(process: subprocess.Popen[bytes], number: signal.Signals) -> tuple[int, str]:
+def stopped(process: Process, number: signal.Signals) -> tuple[int, str]:
     """Stop a run, wait for the line that says so, and return its exit code and what it printed."""
     process.send_signal(number)
     assert process.stderr is not None

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import DEADLINE, Craftsync, until
+from tests.support.cli import DEADLINE, Craftsync, Process, until
 from tests.support.daemons import running
 
 
 @contextmanager
-def watching(craftsync: Craftsync, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def watching(craftsync: Craftsync, *words: str) -> Iterator[Process]:
     process = craftsync.start("watch", "--json", "--settle", "0.1", "--poll", "1", *words)
     try:
         yield process
@@ -52,7 +51,7 @@ def test_changes_of_both_sides_arrive_while_it_runs(
         assert process.wait(DEADLINE) == 0
 
 
-def has_open(process: subprocess.Popen[bytes], folder: Path) -> bool:
+def has_open(process: Process, folder: Path) -> bool:
     """Tell whether the process has a file open below the folder, be it one without a name."""
     for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
         with suppress(FileNotFoundError):

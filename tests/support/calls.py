@@ -18,9 +18,12 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, TimeoutExpired
+from typing import Self
 
 from tests.support import forkserver
 
@@ -34,6 +37,13 @@ def may_fork(environment: Mapping[str, str]) -> bool:
     return asked and not any(name.startswith(_OF_THE_START) for name in environment)
 
 
+def forking(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what keeps a call from forking."""
+    return {
+        name: value for name, value in environment.items() if not name.startswith(_OF_THE_START)
+    }
+
+
 def run(
     words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: bytes, timeout: float
 ) -> tuple[int, bytes, bytes]:
@@ -41,33 +51,114 @@ def run(
 
     May be called from several threads, none of which waits for another.
     """
-    request = {"words": list(words), "folder": str(folder), "environment": dict(environment)}
-    (taken, given), (read_out, out), (read_err, err) = os.pipe(), os.pipe(), os.pipe()
-    report, reporting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with report, ThreadPoolExecutor(3) as pool:
-        with reporting:
+    with Call(words, folder, environment, stdin=PIPE, stdout=PIPE, stderr=PIPE) as call:
+        out, err = call.communicate(stdin, timeout)
+        return call.wait(), out, err
+
+
+class Call:
+    """A call that was started: what tests use of `subprocess.Popen`."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        stdin: int = DEVNULL,
+        stdout: int = DEVNULL,
+        stderr: int = DEVNULL,
+    ) -> None:
+        """Start it; each stream is a file's number, `PIPE` or `DEVNULL`."""
+        self.args = list(words)
+        self.returncode: int | None = None
+        request = {"words": self.args, "folder": str(folder), "environment": dict(environment)}
+        self._report, reporting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ExitStack() as theirs:
+            taken, given = _stream(stdin, theirs, 0)
+            out, read_out = _stream(stdout, theirs, 1)
+            err, read_err = _stream(stderr, theirs, 1)
+            theirs.enter_context(reporting)
             _forkserver().send(request, [taken, out, err, reporting.fileno()])
-        for file in (taken, out, err):
-            os.close(file)
-        pool.submit(_feed, given, stdin)
-        printed = [pool.submit(_all_of, file) for file in (read_out, read_err)]
-        child = int(report.recv(forkserver.LONGEST))
-        report.settimeout(timeout)
-        try:
-            code = int(report.recv(forkserver.LONGEST))
-            return code, printed[0].result(timeout), printed[1].result(timeout)
-        except TimeoutError:
-            os.kill(child, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(words, timeout) from None
+        self.stdin = None if given is None else os.fdopen(given, "wb")
+        self.stdout = None if read_out is None else os.fdopen(read_out, "rb")
+        self.stderr = None if read_err is None else os.fdopen(read_err, "rb")
+        self.pid = int(self._report.recv(forkserver.LONGEST))
+
+    def poll(self) -> int | None:
+        """Return the exit code, `None` while it runs."""
+        with suppress(TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self._report.settimeout(timeout)
+            try:
+                self.returncode = int(self._report.recv(forkserver.LONGEST))
+            except (TimeoutError, BlockingIOError):
+                raise TimeoutExpired(self.args, timeout or 0) from None
+            self._report.close()
+        return self.returncode
+
+    def communicate(self, given: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
+        """Hand over what it reads, wait for its end, and return what it printed that is not read yet.
+
+        One that does not end in time is killed.
+        """
+        with ThreadPoolExecutor(3) as pool:
+            pool.submit(_feed, self.stdin, given)
+            printed = [pool.submit(_rest, stream) for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except TimeoutExpired:
+                self.kill()
+                raise
+            return printed[0].result(timeout), printed[1].result(timeout)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self.stdout, self.stderr, self.stdin):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self.wait()
 
 
-def _feed(file: int, content: bytes) -> None:
-    with suppress(BrokenPipeError), open(file, "wb") as stream:
-        stream.write(content)
+def _stream(wanted: int, theirs: ExitStack, end: int) -> tuple[int, int | None]:
+    """Return the call's end of a stream, closed with `theirs`, and ours if it is a pipe."""
+    if wanted == PIPE:
+        ends = os.pipe()
+        theirs.callback(os.close, ends[end])
+        return ends[end], ends[1 - end]
+    if wanted == DEVNULL:
+        wanted = os.open(os.devnull, os.O_RDWR)
+        theirs.callback(os.close, wanted)
+    return wanted, None
 
 
-def _all_of(file: int) -> bytes:
-    with open(file, "rb") as stream:
+def _feed(stream: BufferedWriter | None, content: bytes) -> None:
+    if stream is not None and not stream.closed:
+        with suppress(BrokenPipeError), stream:
+            stream.write(content)
+
+
+def _rest(stream: BufferedReader | None) -> bytes:
+    if stream is None or stream.closed:
+        return b""
+    with stream:
         return stream.read()
 
 

@@ -7,17 +7,21 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from threading import Event
 from typing import Any, BinaryIO
 
 from tests.support import calls
+from tests.support.calls import Call
 
 SCRIPT = Path(sys.executable).with_name("craftsync")
+
+Process = subprocess.Popen[bytes] | Call
 
 DEADLINE = 120.0
 """Seconds after which something a running program does in its own time counts as not done."""
@@ -97,23 +101,30 @@ class Craftsync:
             [SCRIPT, *words],
             cwd=self.folder,
             env=self.environment,
-            stdin=stdin or subprocess.DEVNULL,
+            stdin=stdin or DEVNULL,
             stdout=stdout,
             timeout=DEADLINE,
             check=False,
         )
         return done.returncode
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start a call without waiting for its end."""
-        return subprocess.Popen(
-            [SCRIPT, *words],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    def start(self, *words: str) -> Process:
+        """Start a call without waiting for its end; its streams are pipes."""
+        return self.started(*words, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+
+    def started(
+        self,
+        *words: str,
+        stdin: int = DEVNULL,
+        stdout: int = DEVNULL,
+        stderr: int = DEVNULL,
+        anew: bool = False,
+        **variables: str,
+    ) -> Process:
+        """Start a call without waiting for its end; each stream is a file's number, `PIPE` or `DEVNULL`."""
+        streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        environment = self.environment | variables
+        return started(words, self.folder, environment, anew=anew, **streams)
 
     def write(self, path: str, content: str = "content") -> Path:
         """Put a file below the folder of the test."""
@@ -135,6 +146,21 @@ class Craftsync:
                     if file.is_file():
                         found[str(file.relative_to(top))] = file.read_text()
         return dict(sorted(found.items()))
+
+
+def started(
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    anew: bool = False,
+    **streams: int,
+) -> Process:
+    """Start a call that forks from a loaded interpreter, where it may and shall: see `calls`."""
+    words = (str(SCRIPT), *words)
+    if calls.may_fork(environment) and not anew:
+        return Call(words, folder, environment, **streams)
+    return subprocess.Popen(words, cwd=folder, env=environment, **streams)
 
 
 def until(condition: Callable[[], object], what: str) -> None:

@@ -8,15 +8,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from tests.support.cli import DEADLINE, SCRIPT, Craftsync, until
+from tests.support.cli import DEADLINE, SCRIPT, Craftsync, Process, until
 
 
 class Daemon:
     """The process, and what can be asked of it; its log is in `log`."""
 
-    def __init__(self, craftsync: Craftsync, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, craftsync: Craftsync, process: Process, log: Path) -> None:
         self.process = process
         self._craftsync = craftsync
         self._log = log
@@ -59,17 +59,30 @@ def running(
     log = craftsync.folder / "watch.log"
     with (
         log.open("wb") as stderr,
-        subprocess.Popen(
-            [*under, SCRIPT, "watch", "--settle", "0.1", "--poll", "1", *words],
-            cwd=craftsync.folder,
-            env=craftsync.environment | variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-        ) as process,
+        _started(craftsync, under, words, variables, stderr) as process,
     ):
         try:
             yield Daemon(craftsync, process, log)
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def _started(
+    craftsync: Craftsync,
+    under: tuple[str, ...],
+    words: tuple[str, ...],
+    variables: dict[str, str],
+    stderr: BinaryIO,
+) -> Process:
+    words = ("watch", "--settle", "0.1", "--poll", "1", *words)
+    if not under:
+        return craftsync.started(*words, stderr=stderr.fileno(), **variables)
+    return subprocess.Popen(
+        [*under, SCRIPT, *words],
+        cwd=craftsync.folder,
+        env=craftsync.environment | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+    )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
-from tests.support.cli import DEADLINE, SCRIPT
+from tests.support import calls
+from tests.support.cli import DEADLINE, Process, started
 
 TOKEN = "a-token-for-tests"
 
@@ -24,7 +25,7 @@ class Serving:
 
     url: str
     token: str
-    process: subprocess.Popen[str]
+    process: Process
     printed: list[str]
     """What it printed on stdout before it served."""
     errors: BinaryIO
@@ -57,24 +58,18 @@ def serving(
 
     `words` and `variables` are for the command and its environment.
     """
-    environment = {**os.environ, "CRAFTSYNC_CONFIG": os.devnull, **variables}
+    environment = {**calls.forking(os.environ), "CRAFTSYNC_CONFIG": os.devnull, **variables}
     environment.pop("CRAFTSYNC_SERVE_TOKEN", None)
     if token is not None:
         environment["CRAFTSYNC_SERVE_TOKEN"] = token
+    words = ("serve", str(store), "--port", "0", *words)
     with (
         TemporaryFile() as errors,
-        subprocess.Popen(
-            [SCRIPT, "serve", str(store), "--port", "0", *words],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
+        started(words, Path.cwd(), environment, stdout=PIPE, stderr=errors.fileno()) as process,
     ):
         assert process.stdout is not None
         try:
-            printed = [process.stdout.readline() for _ in range(3)]
+            printed = [process.stdout.readline().decode() for _ in range(3)]
             found = dict(_exported(printed))
             if "CRAFT_AI_CONTROL_URL" not in found:
                 errors.seek(0)
