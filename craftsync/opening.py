@@ -25,7 +25,7 @@ from craftsync.config.options import PairOptions, Transport
 from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location
 from craftsync.core.model import OWN_FOLDER
-from craftsync.errors import StoreMissing, UsageError
+from craftsync.errors import LockedError, StoreMissing, UsageError
 
 if TYPE_CHECKING:
     from craftsync.engine.session import Session
@@ -330,6 +330,18 @@ def open_pair(
         )
         session.root.reserve = pair.reserve
         session.retention = pair.retention
+        yield session
+
+
+@contextmanager
+def open_beside(pair: Pair, state_dir: Path, *, read_only: bool = False) -> Iterator[Session]:
+    """Open a session of a pair; while a daemon or another run holds the folder, its state is only read."""
+    with ExitStack() as stack:
+        try:
+            opened = open_pair(pair, state_dir, read_only=read_only)
+            session = stack.enter_context(opened)
+        except LockedError:
+            session = stack.enter_context(open_pair(pair, state_dir, reading=True))
         yield session
 
 

@@ -18,9 +18,8 @@ from craftsync.core.merge import Triple
 from craftsync.core.model import Action, Kind
 from craftsync.engine.content import PART, WHOLE, PartialDownload
 from craftsync.engine.intake import Answers, Intake, totals_of
-from craftsync.engine.report import Outcome, Staged, Status
+from craftsync.engine.report import Outcome, Staged, Status, replaced_version
 from craftsync.engine.review.deletes import ARCHIVED, DELETES, note_deletes
-from craftsync.engine.review.undo import replaced_version
 from craftsync.engine.sides import Carrier, Listener, Note, Task
 from craftsync.engine.tally import Journal
 from craftsync.errors import Interrupted, PathError, RequestDenied, StoreMissing

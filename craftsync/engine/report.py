@@ -18,6 +18,7 @@ from craftsync.errors import CraftsyncError, IncompleteError
 from craftsync.local.temporary import Temporary
 from craftsync.net.pace import Rate
 from craftsync.state.history import KeptVersion
+from craftsync.state.plan import Replaced, Result
 from craftsync.state.transfers import Arrival
 
 
@@ -374,6 +375,27 @@ class Outcome(NamedTuple):
             for row in self.rows
         )
         return self._replace(rows=tuple(rows))
+
+
+_CHANGES_FOLDER = (Kind.DOWNLOAD, Kind.DELETE_LOCAL)
+_CHANGES_STORE = (Kind.UPLOAD, Kind.DELETE_REMOTE)
+
+
+def replaced_version(outcome: Outcome) -> Replaced | None:
+    """Return the version that a step replaced or deleted. Of a conflict both are there, and a move loses none."""
+    action = outcome.action
+    if outcome.status is not Status.DONE:
+        return None
+    if action.kind in _CHANGES_FOLDER and action.local is not None:
+        side, size, version = "root", action.local.size, None
+    elif action.kind in _CHANGES_STORE and action.remote is not None:
+        side, size, version = "store", action.remote.size, action.remote.version
+    else:
+        return None
+    stamp = next((kept.stamp for kept in outcome.kept if kept.path == action.path), None)
+    row = next((row for row in outcome.rows if row.path == action.path), None)
+    result = None if row is None else Result(row.size, row.digest, row.version)
+    return Replaced(action.path, side, stamp, size, version, result)
 
 
 class Staged(NamedTuple):

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,43 +20,27 @@ from craftsync.engine.content import Fetcher
 from craftsync.engine.intake import Changes
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
-from craftsync.engine.review.deletes import Approval, Returning, without_baseline
-from craftsync.engine.review.retention import Purging, holdings, import_outside_records, spare
+from craftsync.engine.review.deletes import Approval, resolving
+from craftsync.engine.review.retention import Purging, import_outside_records
 from craftsync.engine.review.scrub import Scrubber
-from craftsync.engine.review.trash import (
-    Purged,
-    Restored,
-    Restoring,
-    TrashEntry,
-    Wanted,
-    bucket_versions,
-    entries,
-    in_versions,
-    purge,
-    purgeable,
-)
-from craftsync.engine.review.undo import undone
+from craftsync.engine.review.trash import Trash
 from craftsync.engine.run import FolderRound, MakePool, in_rounds
 from craftsync.engine.settle import Contents
 from craftsync.engine.sides import FolderSide, StoreSide, do_nothing
 from craftsync.engine.tally import PlanWriter, Tally
-from craftsync.errors import PathError, RootError, StoreError, StoreUnavailable, UsageError
+from craftsync.errors import PathError, RootError, UsageError
 from craftsync.local import linux
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.net.concurrency import FIRST
 from craftsync.net.pace import Limiter
 from craftsync.net.tasks import TaskPool
-from craftsync.state.held import Deleted, HeldDelete
-from craftsync.state.history import HistoryRow, KeptVersion
 from craftsync.state.pair import PairState, known_folder, known_root, pair_folder
 from craftsync.state.unflushed import forget_unflushed
 from craftsync.stores.base import Store, server_and_location
 from craftsync.stores.sources import workers
 
 _COMPARED_AT_ONCE = 4
-_ALL = Wanted()
-_NEVER_NS = 2**63 - 1
 _BEGUN_ANEW = "both sides are merged without deleting anything"
 
 
@@ -85,8 +67,7 @@ class Session:
         self.read_only = read_only
         self.clock = clock
         self.retention = Retention()
-        self._unlisted = False
-        """Whether the bucket refused to list its versions."""
+        self.trash = Trash(root, store, state, clock, read_only)
         self._make_pool = make_pool
 
     @classmethod
@@ -345,14 +326,6 @@ class Session:
         if repeated is not None:
             raise UsageError(f"the plan names {repeated} more than once")
 
-    def held(self, paths: Iterable[str] | None = None) -> Iterator[HeldDelete]:
-        """Yield the deletes that wait for a person: all, or those at `paths` and below them."""
-        return self.state.held.rows(paths)
-
-    def deleted(self, paths: Iterable[str] | None = None) -> Iterator[Deleted]:
-        """Yield what was deleted in the events that the held deletes are part of."""
-        return self.state.events.deleted(paths)
-
     def resolve_held(
         self, approval: Approval, options: Options, on_event: OnEvent = ignore_events
     ) -> Report:
@@ -360,25 +333,15 @@ class Session:
 
         Rejecting also restores what the same event deleted before the guard held the rest.
         """
-        paths, kinds = approval.paths, self.state.events.held()
         report = Report(approval.command, dry_run=options.dry_run)
-        first = next(self.held(paths), None)
+        first = next(self.state.held.rows(approval.paths), None)
         policy = approval.policy(first.mode if first else options.policy.mode)
         options = replace(options, policy=policy)
-        returning = Returning(self.root, self.store, report, on_event, stamp(self.clock))
-        with nullcontext() if approval.approved else without_baseline(self.state, self.held(paths)):
-            if approval.approved:
-                returning.settled = [one.path for one in self.deleted(paths)]
-                back: list[Action] = []
-            else:
-                self._confirm_store(options)
-                back = returning.put_back(self.deleted(paths))
-            actions = chain(map(approval.action, self.held(paths)), back)
+        if not approval.approved:
+            self._confirm_store(options)
+        sides = (self.root, self.store, self.state)
+        with resolving(approval, *sides, report, on_event, stamp(self.clock)) as actions:
             self._carry_out(report, actions, options, on_event, approved=approval.approved)
-        with self.state.transaction():
-            self.state.events.forget(returning.settled)
-            self.state.events.keep_rejected(returning.failed)
-            self.state.events.end_settled(kinds)
         return report
 
     def why(self, path: str, options: Options) -> inspect.Explanation:
@@ -386,97 +349,6 @@ class Session:
         return inspect.explain(
             path, self.root, self.store, self.state, self.rules(options), options.policy
         )
-
-    def history(self, path: str | None, limit: int) -> Iterator[HistoryRow]:
-        """Yield what was done, newest first."""
-        return self.state.history.rows(path, limit)
-
-    def keeps_versions(self) -> bool:
-        """Return whether the bucket's own versions take the place of the store's trash."""
-        if self.store.location.startswith("s3://"):
-            features.load_features(self.store, self.state.database, self.clock, may_write=False)
-        return self.store.features.keeps_versions
-
-    def in_versions(self, path: str = "") -> str | None:
-        """Return how to get at the versions of a bucket that were to be listed here, and could not."""
-        return in_versions(self.store, path) if self._unlisted else None
-
-    def trash(self, wanted: Wanted = _ALL) -> Iterator[TrashEntry]:
-        """Yield what was replaced or deleted and can be restored, newest first: at least what is wanted."""
-        return entries(self.root, self.store, self._in_bucket(wanted))
-
-    def _in_bucket(self, wanted: Wanted) -> list[TrashEntry]:
-        if not self.keeps_versions():
-            return []
-        try:
-            prefixes = wanted.selection.prefixes()
-            return [entry for prefix in prefixes for entry in bucket_versions(self.store, prefix)]
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            self._unlisted = True
-            return []
-
-    def holdings(self) -> dict[str, Any]:
-        """Return what both trashes hold of this client: files, bytes, how long, and why not if it is suspended."""
-        return holdings(self.state, self.retention)
-
-    def restore(
-        self, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
-    ) -> Iterator[Restored]:
-        """Put the newest of the wanted versions back into the folder, unless a different file is there.
-
-        With `overwrite` such a file is replaced, and kept in its turn. A session
-        that only reads the state may do it too, beside another process that
-        holds the folder: to that one it is a change like any other. Raises
-        `UsageError` for a path of which nothing is kept.
-        """
-        restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
-        return restoring.run(wanted.newest(self.trash(wanted), self.in_versions))
-
-    def restore_run(
-        self, run: int, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
-    ) -> Iterator[Restored]:
-        """Put back into the folder what a run deleted and, with `overwrite`, replaced; see `undo.undone`."""
-        self.keeps_versions()
-        restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
-        return undone(run, wanted, self.state, restoring)
-
-    def _restoring(self, *, overwrite: bool, dry_run: bool) -> Restoring:
-        return Restoring(
-            self.root,
-            self.store,
-            stamp(self.clock),
-            self._note_kept,
-            overwrite=overwrite,
-            dry_run=dry_run,
-        )
-
-    def _note_kept(self, versions: list[KeptVersion]) -> None:
-        if self.read_only:
-            self.state.note_in_root(versions, self.clock.now_ns())
-        elif versions:
-            with self.state.transaction():
-                self.state.kept.add(versions, self.clock.now_ns())
-
-    def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
-        """Yield what `purge` would remove."""
-        before = stamp(self.clock, days_ago=older_than_days)
-        return purgeable(self.root, self.store, before, self._spared())
-
-    def purge(self, older_than_days: float) -> Purged:
-        """Remove what has been kept for longer, but for what a conflict, a held delete or an unfinished run needs."""
-        before = stamp(self.clock, days_ago=older_than_days)
-        import_outside_records(self.state, self.store)
-        purged = purge(self.root, self.store, before, self._spared())
-        with self.state.transaction():
-            self.state.kept.forget_before(before)
-        return purged
-
-    def _spared(self) -> Callable[[str], bool]:
-        """Return what tells the paths that a purge by hand leaves; deletes that nobody holds are a person's to purge."""
-        spare(self.state, _NEVER_NS)
-        return self.state.kept.is_spared
 
 
 def _make_root(path: str, location: str, state_dir: Path) -> None:

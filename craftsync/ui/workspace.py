@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -24,7 +24,7 @@ from craftsync.datastore import DataStore
 from craftsync.engine.inspect import of_pair
 from craftsync.engine.review.retention import holdings_of
 from craftsync.engine.session import Session
-from craftsync.errors import CraftsyncError, LockedError, UsageError
+from craftsync.errors import CraftsyncError, UsageError
 from craftsync.state import known_conflicts
 from craftsync.ui.content import Content
 from craftsync.ui.guard import Access
@@ -157,16 +157,11 @@ class Workspace:
             )
         return {**facts, "root": root, "store": store, "name": name_of(pair), "trash": trash}
 
-    @contextmanager
-    def session(self, pair: Pair, *, reading: bool = False) -> Iterator[Session]:
-        """Open a linked folder; while a daemon or another run holds it, its state is only read."""
-        with ExitStack() as stack:
-            try:
-                opened = opening.open_pair(pair, self.state_dir, reading=reading)
-                session = stack.enter_context(opened)
-            except LockedError:
-                session = stack.enter_context(opening.open_pair(pair, self.state_dir, reading=True))
-            yield session
+    def session(self, pair: Pair, *, reading: bool = False) -> AbstractContextManager[Session]:
+        """Open a linked folder; while a daemon or another run holds it, or with `reading`, its state is only read."""
+        if reading:
+            return opening.open_pair(pair, self.state_dir, reading=True)
+        return opening.open_beside(pair, self.state_dir)
 
 
 def key_of(pair: Pair) -> str:

@@ -186,10 +186,13 @@ def test_removed_objects_come_back_without_a_linked_folder(
     craftsync: Craftsync, moto: S3Server, kind: str
 ) -> None:
     store = _store_for_trash(craftsync, moto, kind)
-    for name in ("d/1", "d/2", "f"):
+    for name in ("d/1", "d/2", "f")[kind != "directory" :]:
         craftsync.write(f"filling/{name}", name)
     given = ("--store", store)
     assert craftsync("put", "-r", "filling", f"{store}/", *given).code == 0
+    if kind != "directory":
+        bucket = {"Bucket": store.removeprefix("s3://"), "Key": "d/1"}
+        moto.client().put_object(**bucket, Body=b"d/1", ContentType="text/x-mine")
     assert craftsync("rm", "-r", "--yes", f"{store}/d", *given).code == 0
     assert craftsync("rm", f"{store}/f", *given).code == 0
     listed = craftsync("trash", "list", *given, "--json")
@@ -204,6 +207,8 @@ def test_removed_objects_come_back_without_a_linked_folder(
     run = craftsync("trash", "restore", "--all", *given)
     assert (run.code, "not restored: f: a different object is there" in run.text) == (6, True)
     assert craftsync("cat", f"{store}/d/2").out == b"d/2"
+    if kind != "directory":
+        assert moto.client().head_object(**bucket)["ContentType"] == "text/x-mine"
     assert "in place already: d/1" in craftsync("trash", "restore", "d", *given).text
     assert craftsync("trash", "restore", "f", "--overwrite", *given).code == 0
     assert craftsync("cat", f"{store}/f").out == b"f"

@@ -34,7 +34,7 @@ def lose(world: World, side: str, names: list[str]) -> None:
 
 def deleted(world: World) -> list[str]:
     with world.open(reading=True, read_only=True) as session:
-        return [one.path for one in session.deleted()]
+        return [one.path for one in session.state.events.deleted()]
 
 
 @pytest.mark.parametrize("side", ["folder", "store"])

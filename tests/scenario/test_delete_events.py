@@ -51,12 +51,12 @@ def judge(world: World, *, approved: bool, paths: tuple[str, ...] | None = None)
 
 def deleted(world: World) -> list[str]:
     with world.open(read_only=True) as session:
-        return [one.path for one in session.deleted()]
+        return [one.path for one in session.state.events.deleted()]
 
 
 def held(world: World) -> list[str]:
     with world.open(read_only=True) as session:
-        return [one.path for one in session.held()]
+        return [one.path for one in session.state.held.rows()]
 
 
 def test_deletes_of_runs_shortly_after_each_other_are_judged_as_one_event(
@@ -177,7 +177,7 @@ def test_a_part_of_an_event_can_be_brought_back(world: World) -> None:
 def test_reject_reports_a_version_missing_from_the_trash(world: World) -> None:
     lose(world, NAMES[:15])
     with world.open() as session:
-        session.purge(-1)
+        session.trash.purge(-1)
     lose(world, NAMES[15:60])
     report = judge(world, approved=False)
     assert (report.problems, report.downloaded) == (15, 45)
@@ -188,7 +188,7 @@ def test_unrestored_deletes_stay_listed_until_restored_or_approved(
 ) -> None:
     lose(world, NAMES[:15])
     with world.open() as session:
-        session.purge(-1)
+        session.trash.purge(-1)
     lose(world, NAMES[15:60])
     judge(world, approved=False)
     clock.advance(10 * EVENT_SECONDS)

@@ -13,7 +13,7 @@ from craftsync.core.retention import Retention, StoreTrash
 from craftsync.engine.report import Options
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.review.retention import suspended
-from craftsync.engine.review.trash import Wanted
+from craftsync.engine.review.versions import Wanted
 from craftsync.errors import StoreError
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
@@ -52,7 +52,7 @@ def test_each_replaced_or_deleted_version_is_recorded_with_its_side_and_size(
         ("store", "both", 6),
     }
     with world.open() as session:
-        found = {(entry.side, entry.path, entry.size) for entry in session.trash()}
+        found = {(entry.side, entry.path, entry.size) for entry in session.trash.entries()}
     assert found == recorded(world)
 
 
@@ -72,7 +72,7 @@ def test_version_replaced_by_a_restore_is_recorded(world: World) -> None:
     world.run()
     before = recorded(world)
     with world.open() as session:
-        list(session.restore(Wanted(("a",)), overwrite=True))
+        list(session.trash.restore(Wanted(("a",)), overwrite=True))
     assert recorded(world) - before == {("root", "a", 5)}
 
 
@@ -119,7 +119,7 @@ def aging(tmp_path: Path, clock: FakeClock) -> World:
 
 def in_trash(world: World) -> set[str]:
     with world.open() as session:
-        return {entry.path for entry in session.trash()}
+        return {entry.path for entry in session.trash.entries()}
 
 
 def reason(world: World) -> str | None:
@@ -183,7 +183,7 @@ def test_expired_history_is_purged_with_the_trash(aging: World, clock: FakeClock
     aging.write("new", "new")
     aging.run()
     with aging.open() as session:
-        assert [row.path for row in session.history(None, 99)] == ["new"]
+        assert [row.path for row in session.state.history.rows(None, 99)] == ["new"]
 
 
 @pytest.mark.parametrize("hours", [31 * 24, -2, -31 * 24])
@@ -326,7 +326,7 @@ def test_retention_keeps_versions_of_rejected_deletes(aging: World, clock: FakeC
     blocked.unlink()
     with aging.open() as session:
         session.resolve_held(Approval(True, tuple(paths[2:])), Options())
-        assert [(one.path, one.rejected) for one in session.deleted()] == [
+        assert [(one.path, one.rejected) for one in session.state.events.deleted()] == [
             (path, True) for path in paths[:2]
         ]
     clock.advance(31 * DAY)
@@ -353,8 +353,8 @@ def test_manual_purge_keeps_versions_of_open_decisions(aging: World, clock: Fake
     aging.run()
     kept = recorded(aging)
     with aging.open() as session:
-        assert {entry.path for entry in session.purgeable(-1)} == {"theirs"}
-        assert session.purge(-1) == (1, 1)
+        assert {entry.path for entry in session.trash.purgeable(-1)} == {"theirs"}
+        assert session.trash.purge(-1) == (1, 1)
     assert in_trash(aging) == {"mine"}
     assert recorded(aging) == kept - {("root", "theirs", 3)}
 
@@ -380,7 +380,7 @@ def test_version_that_cannot_be_purged_stays_and_the_run_succeeds(
 
 def test_manually_purged_versions_leave_the_record(aging: World) -> None:
     with aging.open() as session:
-        assert session.purge(-1) == (2, 0)
+        assert session.trash.purge(-1) == (2, 0)
     assert recorded(aging) == set()
 
 

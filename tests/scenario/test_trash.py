@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from craftsync.engine.review.trash import Restored, Wanted
+from craftsync.engine.review.trash import Restored
+from craftsync.engine.review.versions import Wanted
 from craftsync.engine.session import Session
 from craftsync.errors import UsageError
 from tests.support.world import World
@@ -24,12 +25,14 @@ def edited(world: World) -> World:
 def restored(
     session: Session, *paths: str, at: str | None = None, overwrite: bool = False
 ) -> list[Restored]:
-    return list(session.restore(Wanted(paths, at=at), overwrite=overwrite))
+    return list(session.trash.restore(Wanted(paths, at=at), overwrite=overwrite))
 
 
 def stamps(world: World) -> Iterator[str]:
     with world.open() as session:
-        return iter(sorted(entry.stamp for entry in session.trash() if entry.side == "root"))
+        return iter(
+            sorted(entry.stamp for entry in session.trash.entries() if entry.side == "root")
+        )
 
 
 def test_restore_brings_the_newest_version_and_keeps_the_current(edited: World) -> None:
@@ -109,10 +112,10 @@ def test_restore_works_for_the_longest_path(world: World) -> None:
 
 def test_purge_removes_and_counts_old_versions(edited: World) -> None:
     with edited.open() as session:
-        assert session.purge(older_than_days=1) == (0, 0)
-        kept = len(list(session.trash()))
-        assert session.purge(older_than_days=-1) == (kept, 0) != (0, 0)
-        assert list(session.trash()) == []
+        assert session.trash.purge(older_than_days=1) == (0, 0)
+        kept = len(list(session.trash.entries()))
+        assert session.trash.purge(older_than_days=-1) == (kept, 0) != (0, 0)
+        assert list(session.trash.entries()) == []
 
 
 def test_a_different_file_stays_unless_it_is_to_be_overwritten(edited: World) -> None:
@@ -151,9 +154,9 @@ def test_purge_removes_old_leftovers_of_a_crash(world: World) -> None:
     leftover.parent.mkdir(parents=True)
     leftover.write_text("left by a crash")
     with world.open() as session:
-        assert session.purge(older_than_days=1) == (0, 0)
+        assert session.trash.purge(older_than_days=1) == (0, 0)
         assert leftover.exists()
-        assert session.purge(older_than_days=-1) == (1, 0)
+        assert session.trash.purge(older_than_days=-1) == (1, 0)
     assert not leftover.exists()
 
 
@@ -182,12 +185,12 @@ def test_the_tenth_version_of_a_run_is_newer_than_the_second(world: World) -> No
     for one in ("", "-2", "-10"):
         keep(world, MOMENT + one, "a", f"version{one}")
     with world.open() as session:
-        assert [entry.stamp for entry in session.trash()] == [
+        assert [entry.stamp for entry in session.trash.entries()] == [
             f"{MOMENT}-10",
             f"{MOMENT}-2",
             MOMENT,
         ]
-        wanted = Wanted(("a",), since=f"{MOMENT}-2").among(session.trash())
+        wanted = Wanted(("a",), since=f"{MOMENT}-2").among(session.trash.entries())
         assert [entry.stamp for entry in wanted] == [f"{MOMENT}-10", f"{MOMENT}-2"]
         restored(session, "a")
     assert world.here() == {"a": "version-10"}

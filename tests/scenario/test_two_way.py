@@ -247,7 +247,7 @@ def test_a_failure_that_stays_the_same_is_in_the_history_once(tmp_path: Path) ->
     for _ in range(3):
         assert world.run().problems == 1
     with world.open() as session:
-        rows = [row for row in session.history("a", 10) if row.path == "a"]
+        rows = [row for row in session.state.history.rows("a", 10) if row.path == "a"]
         assert [row.status for row in rows] == ["problem"]
 
 

@@ -11,7 +11,7 @@ from craftsync.core.guard import DeleteLimit
 from craftsync.core.retention import Retention
 from craftsync.engine.report import Options
 from craftsync.engine.review.deletes import Approval
-from craftsync.engine.review.trash import Wanted
+from craftsync.engine.review.versions import Wanted
 from craftsync.errors import UsageError
 from tests.support.clock import FakeClock
 from tests.support.memory_store import MemoryStore
@@ -43,7 +43,7 @@ def changed(world: World) -> World:
 
 def last_run(world: World) -> int:
     with world.open() as session:
-        return next(row.run for row in session.history(None, 1) if row.run)
+        return next(row.run for row in session.state.history.rows(None, 1) if row.run)
 
 
 def undone(
@@ -52,13 +52,13 @@ def undone(
     """Take a run back; return how it ended for each path."""
     with world.open(read_only=dry_run) as session:
         wanted = Wanted(paths)
-        found = session.restore_run(run, wanted, overwrite=overwrite, dry_run=dry_run)
+        found = session.trash.restore_run(run, wanted, overwrite=overwrite, dry_run=dry_run)
         return {one.entry.path: one.status for one in found}
 
 
 def test_the_history_numbers_runs(changed: World) -> None:
     with changed.open() as session:
-        rows = list(session.history(None, 99))
+        rows = list(session.state.history.rows(None, 99))
     assert {row.run for row in rows} == {1, 2}
     assert {row.path for row in rows if row.run == 1} == set(BEFORE)
     assert {row.path for row in rows if row.run == 2} == {*BEFORE, "new"} - {"stays"}

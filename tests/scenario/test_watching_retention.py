@@ -53,7 +53,7 @@ def at_work(world: World) -> Iterator[Kept[NoWatch]]:
 
 
 def in_trash(at_work: Kept[NoWatch]) -> set[str]:
-    return {entry.path for entry in at_work.session.trash()}
+    return {entry.path for entry in at_work.session.trash.entries()}
 
 
 def test_daemon_purges_due_trash_a_day_after_the_last_run(at_work: Kept[NoWatch]) -> None:

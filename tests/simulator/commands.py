@@ -13,7 +13,8 @@ from craftsync.engine.report import ActionEvent, Event, Options, Report
 from craftsync.engine.review.conflicts import Keep, Resolving, by_file, find_exactly
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.review.selection import Selection
-from craftsync.engine.review.trash import Restored, Wanted
+from craftsync.engine.review.trash import Restored
+from craftsync.engine.review.versions import Wanted
 from craftsync.engine.session import Session
 from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
@@ -100,7 +101,7 @@ def _tried_first(world: World, client: Client) -> Report:
 
 def _judged(world: World, session: Session, run: Run) -> Report:
     paths = (run.path,) if run.path else None
-    held = list(session.held(paths))
+    held = list(session.state.held.rows(paths))
     if not held:
         return Report(run.what)
     if run.what == "reject" or any(one.mode is not Mode.TWO_WAY for one in held):
@@ -113,11 +114,11 @@ def _restored(session: Session, run: Run) -> Report:
     over = run.what.endswith("over")
     try:
         if run.what.startswith("undo"):
-            rows = session.history(None, _LAST)
+            rows = session.state.history.rows(None, _LAST)
             number = next((row.run for row in rows if row.run is not None), 0)
-            restored = list(session.restore_run(number, wanted, overwrite=over))
+            restored = list(session.trash.restore_run(number, wanted, overwrite=over))
         else:
-            restored = list(session.restore(wanted, overwrite=over))
+            restored = list(session.trash.restore(wanted, overwrite=over))
     except UsageError:  # Nothing is kept.
         return report
     _must_be_well(restored, run)

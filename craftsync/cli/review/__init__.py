@@ -1,1 +1,22 @@
-"""The commands for what a person settles afterwards: conflicts, held deletes and the trash."""
+"""Commands for what a person settles after a run; their PATHs mean a linked folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from craftsync import opening
+from craftsync.cli import params as common
+from craftsync.cli.output import say_which
+from craftsync.config.options import RunOptions
+from craftsync.config.pairs import Pair
+
+
+def meant_by(
+    paths: Sequence[str], flags: dict[str, Any]
+) -> tuple[Pair, tuple[str, ...] | None, RunOptions]:
+    """Return the linked folder that a call is about, and say which; its paths there, if any; and the options."""
+    asked, words = common.asked_of(flags), common.words_of(flags)
+    pair, inside = opening.around_all(paths, words, asked)
+    say_which(pair, words, flags)
+    return pair, inside, asked

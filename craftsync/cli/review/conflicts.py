@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from craftsync import opening
 from craftsync.cli import Group
 from craftsync.cli import params as common
-from craftsync.cli.output import Outcomes, outcomes, say, say_json, say_which
+from craftsync.cli.output import Outcomes, outcomes, say, say_json
+from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso, stamp
 from craftsync.config import pairs
@@ -199,15 +199,15 @@ class _Place(NamedTuple):
 
 @contextmanager
 def _opened(paths: Sequence[str], flags: dict[str, Any]) -> Iterator[_Place]:
-    words, asked = common.words_of(flags), common.asked_of(flags)
-    pair, inside = opening.around_all(paths, words, asked)
-    say_which(pair, words, flags)
+    pair, inside, asked = meant_by(paths, flags)
     settings = pair.settings
     with Folder.open(pair.root) as root:
         root.reserve = pair.reserve
         rules = IgnoreRules(root, include=settings.include, exclude=settings.exclude)
         kept = Outside(pairs.state_dir_of(asked), os.path.realpath(root.path))
-        yield _Place(root, rules, Selection(inside or ()), kept, common.naming(words))
+        yield _Place(
+            root, rules, Selection(inside or ()), kept, common.naming(common.words_of(flags))
+        )
 
 
 def _found(place: _Place, since: str | None = None) -> list[Conflict]:

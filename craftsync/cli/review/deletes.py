@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,8 @@ import click
 from craftsync import opening, runs
 from craftsync.cli import Group, watch
 from craftsync.cli import params as common
-from craftsync.cli.output import reporting, say, say_json, say_which
+from craftsync.cli.output import reporting, say, say_json
+from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
 from craftsync.config import pairs
@@ -90,10 +92,7 @@ def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> None:
       craftsync deletes list models --since yesterday
       craftsync deletes list --json --folder datasets
     """
-    asked = common.asked_of(flags)
-    words = common.words_of(flags)
-    pair, inside = opening.around_all(paths, words, asked)
-    say_which(pair, words, flags)
+    pair, inside, asked = meant_by(paths, flags)
     with opening.open_pair(pair, pairs.state_dir_of(asked), reading=True) as session:
         held, deleted = _chosen(session, Selection(inside or ()), since)
         if flags["json"]:
@@ -104,7 +103,7 @@ def list_(paths: tuple[str, ...], since: str | None, **flags: Any) -> None:
         else:
             for line in _lines(held):
                 say(line)
-            in_versions = session.keeps_versions()
+            in_versions = session.trash.keeps_versions()
             for line in _lines_of_deleted(deleted, in_versions=in_versions):
                 say(line)
 
@@ -160,10 +159,7 @@ def _refuse_unclear(paths: tuple[str, ...], since: str | None, everything: bool)
 
 def _judge(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[str, Any]) -> int:
     """Have the daemon of the linked folder do it, or do it here when none runs."""
-    asked = common.asked_of(flags)
-    words = common.words_of(flags)
-    pair, inside = opening.around_all(paths, words, asked)
-    say_which(pair, words, flags)
+    pair, inside, asked = meant_by(paths, flags)
     count, meant = _meant_in(pair, asked, inside, since)
     if not count:
         if flags["json"]:
@@ -182,11 +178,13 @@ def _chosen(
 ) -> tuple[Iterator[HeldDelete], Iterator[Deleted]]:
     """Return the held deletes that are meant, and those carried out before in the same event."""
     since_ns = moment_ns(since) if since else 0
-    paths = (one.path for events in (session.held(), session.deleted()) for one in events)
-    wanted = wanted.by_name(paths)
-    held = (one for one in session.held() if wanted.has(one.path) and one.since_ns >= since_ns)
-    deleted = (one for one in session.deleted() if wanted.has(one.path) and one.at_ns >= since_ns)
-    return held, deleted
+    held, deleted = session.state.held, session.state.events
+    paths = ((one.path for one in held.rows()), (one.path for one in deleted.deleted()))
+    wanted = wanted.by_name(chain(*paths))
+    return (
+        (one for one in held.rows() if wanted.has(one.path) and one.since_ns >= since_ns),
+        (one for one in deleted.deleted() if wanted.has(one.path) and one.at_ns >= since_ns),
+    )
 
 
 def _meant_in(

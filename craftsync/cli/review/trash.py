@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,16 +12,19 @@ import click
 from craftsync import opening
 from craftsync.cli import Group
 from craftsync.cli import params as common
-from craftsync.cli.output import Outcomes, holdings_shown, outcomes, say, say_json, say_which
-from craftsync.cli.review import of_store
+from craftsync.cli.output import Outcomes, holdings_shown, outcomes, say, say_json
+from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import addressed, shown
 from craftsync.clock import iso
 from craftsync.config import pairs
-from craftsync.errors import LockedError, UsageError
+from craftsync.datastore import moment
+from craftsync.errors import UsageError
+from craftsync.lookup import Lookup
 from craftsync.wording import counted, size_shown
 
 if TYPE_CHECKING:
-    from craftsync.engine.review.trash import Restored, TrashEntry, Wanted
+    from craftsync.engine.review.trash import Restored, StoreTrash, Trash
+    from craftsync.engine.review.versions import TrashEntry, Wanted
     from craftsync.engine.session import Session
 
 
@@ -64,28 +67,30 @@ def list_(paths: tuple[str, ...], since: str | None, at: str | None, **flags: An
       craftsync trash list models --since yesterday
       craftsync trash list --store s3://bucket
     """
-    from craftsync.engine.review.trash import Wanted
+    from craftsync.engine.review.retention import holdings
+    from craftsync.engine.review.versions import Wanted
 
-    if of_store.is_meant(flags):
-        with of_store.opened(paths, flags) as (kept, inside):
-            found = list(kept.entries(Wanted(inside, since, at)))
-            for each in found:
-                _say_entry(each, flags)
-            if not found and not flags["json"]:
-                say("No such version is kept." if paths or since or at else "The trash is empty.")
+    if _is_of_store(flags):
+        with _opened_store(paths, flags) as (kept, inside):
+            wanted = Wanted(inside, since, at)
+            _say_entries(kept.entries(wanted), wanted, flags)
         return
     with _opened(paths, flags, read_only=True) as (session, inside):
-        holds = holdings_shown(session.holdings())
+        holds = holdings_shown(holdings(session.state, session.retention))
         wanted = Wanted(inside, since, at)
-        entry = None
-        for entry in wanted.among(session.trash(wanted)):
-            _say_entry(entry, flags)
-        if entry is None and not flags["json"]:
-            say("No such version is kept." if paths or since or at else "The trash is empty.")
+        _say_entries(session.trash.entries(wanted), wanted, flags)
         if holds and not flags["json"]:
             say(f"in all: {holds}")
-        if not flags["json"] and (versions := session.in_versions()):
+        if not flags["json"] and (versions := session.trash.in_versions()):
             say(shown(versions))
+
+
+def _say_entries(entries: Iterator[TrashEntry], wanted: Wanted, flags: dict[str, Any]) -> None:
+    entry = None
+    for entry in entries:
+        _say_entry(entry, flags)
+    if entry is None and not flags["json"]:
+        say("No such version is kept." if any(wanted) else "The trash is empty.")
 
 
 def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
@@ -139,16 +144,15 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
       craftsync trash restore --folder datasets --at 20261122T101112Z train.csv
       craftsync trash restore --store s3://bucket models
     """
-    from craftsync.engine.review.trash import Wanted
+    from craftsync.engine.review.versions import Wanted
 
     since, at = flags["since"], flags["at"]
     _refuse_unclear(paths, run, flags)
     how = {"overwrite": overwrite, "dry_run": flags["dry_run"]}
     with outcomes("restore", flags) as output:
-        opened = of_store.opened if of_store.is_meant(flags) else _opened_to_restore
+        opened = _opened_store if _is_of_store(flags) else _opened_to_restore
         with opened(paths, flags) as (kept, inside):
-            wanted = Wanted(inside, since, at)
-            for one in _restored(kept, run, wanted, how):
+            for one in _restored(kept, run, Wanted(inside, since, at), how):
                 _say_restored(output, one)
         if not output.paths:
             output.say(_none_of(run, since))
@@ -158,9 +162,11 @@ def restore(paths: tuple[str, ...], run: int | None, overwrite: bool, **flags: A
 
 
 def _restored(
-    kept: Session | of_store.StoreTrash, run: int | None, wanted: Wanted, how: dict[str, bool]
+    kept: Trash | StoreTrash, run: int | None, wanted: Wanted, how: dict[str, bool]
 ) -> Iterator[Restored]:
-    if run is None or isinstance(kept, of_store.StoreTrash):
+    from craftsync.engine.review.trash import StoreTrash
+
+    if run is None or isinstance(kept, StoreTrash):
         return kept.restore(wanted, **how)
     return kept.restore_run(run, wanted, **how)
 
@@ -169,7 +175,7 @@ def _refuse_unclear(paths: tuple[str, ...], run: int | None, flags: dict[str, An
     since, everything = flags["since"], flags["everything"]
     if run is not None and (since or flags["at"] or everything):
         raise click.UsageError("--run goes without --since, --at and --all.")
-    if run is not None and of_store.is_meant(flags):
+    if run is not None and _is_of_store(flags):
         raise click.UsageError("--run is about a linked folder: give --root too, or --folder.")
     if everything and paths:
         raise click.UsageError("Give each PATH, or --all.")
@@ -221,15 +227,9 @@ def purge(older_than: float, yes: bool, **flags: Any) -> None:
       craftsync trash purge --older-than 0 --root data --store ./backup
       craftsync trash purge --older-than 90 --store s3://bucket
     """
-    of_a_store = of_store.is_meant(flags)
-    with (
-        outcomes("purge", flags) as output,
-        (
-            of_store.opened((), flags)
-            if of_a_store
-            else _opened((), flags, read_only=flags["dry_run"])
-        ) as (kept, _),
-    ):
+    of_a_store = _is_of_store(flags)
+    opened = _opened_store if of_a_store else _opened_to_purge
+    with outcomes("purge", flags) as output, opened((), flags) as (kept, _):
         if flags["dry_run"]:
             for entry in kept.purgeable(older_than):
                 what = f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})"
@@ -259,28 +259,50 @@ _OTHERS = "this machine has no record of having put them there."
 def _opened(
     paths: Sequence[str], flags: dict[str, Any], *, read_only: bool
 ) -> Iterator[tuple[Session, tuple[str, ...]]]:
-    asked = common.asked_of(flags)
-    words = common.words_of(flags)
-    pair, inside = opening.around_all(paths, words, asked)
-    say_which(pair, words, flags)
+    pair, inside, asked = meant_by(paths, flags)
     with opening.open_pair(pair, pairs.state_dir_of(asked), read_only=read_only) as session:
         yield session, inside or ()
 
 
 @contextmanager
+def _opened_to_purge(
+    paths: Sequence[str], flags: dict[str, Any]
+) -> Iterator[tuple[Trash, tuple[str, ...]]]:
+    with _opened(paths, flags, read_only=flags["dry_run"]) as (session, inside):
+        yield session.trash, inside
+
+
+@contextmanager
 def _opened_to_restore(
     paths: Sequence[str], flags: dict[str, Any]
-) -> Iterator[tuple[Session, tuple[str, ...]]]:
-    """Open the linked folder; while a daemon or another run holds it, its state is only read."""
-    asked = common.asked_of(flags)
-    words = common.words_of(flags)
-    pair, inside = opening.around_all(paths, words, asked)
-    say_which(pair, words, flags)
+) -> Iterator[tuple[Trash, tuple[str, ...]]]:
+    pair, inside, asked = meant_by(paths, flags)
     state_dir = pairs.state_dir_of(asked)
-    with ExitStack() as stack:
-        try:
-            opened = opening.open_pair(pair, state_dir, read_only=flags["dry_run"])
-            session = stack.enter_context(opened)
-        except LockedError:
-            session = stack.enter_context(opening.open_pair(pair, state_dir, reading=True))
-        yield session, inside or ()
+    with opening.open_beside(pair, state_dir, read_only=flags["dry_run"]) as session:
+        yield session.trash, inside or ()
+
+
+def _is_of_store(flags: Mapping[str, Any]) -> bool:
+    """Return whether a call names a store and no folder."""
+    return bool(flags["store"]) and not (flags["root"] or flags["folder"])
+
+
+@contextmanager
+def _opened_store(
+    paths: Sequence[str], flags: dict[str, Any]
+) -> Iterator[tuple[StoreTrash, tuple[str, ...]]]:
+    """Open the trash of the store; the paths are from its root, or words for objects in it."""
+    from craftsync.engine.review.trash import StoreTrash
+
+    word = flags["store"]
+    where = {
+        name: value for name, value in flags.items() if name not in ("root", "store", "folder")
+    }
+    with Lookup(common.place_of(where), [word]) as found:
+        place = found.place(word, change=True)
+        inside = tuple(
+            found.place(path, change=True).path if found.names_store(path) else path.strip("/")
+            for path in paths
+        )
+        store = place.store
+        yield StoreTrash(store.opened_to_change(), moment(), store), inside

@@ -12,10 +12,10 @@ trash what the same event deleted before the guard held the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain
 from typing import NamedTuple
 
 from craftsync.core.guard import DeleteLimit
@@ -30,22 +30,14 @@ from craftsync.engine.report import (
     Report,
     Status,
 )
-from craftsync.engine.review.trash import Attributes, TrashEntry, fetch, in_versions, version_of
-from craftsync.errors import (
-    PathError,
-    PathObstructed,
-    StoreError,
-    StoreUnavailable,
-    UsageError,
-)
+from craftsync.engine.review.trash import Restored, Restoring
+from craftsync.engine.review.versions import TrashEntry, in_versions, version_of
+from craftsync.errors import PathObstructed, StoreError, StoreUnavailable
 from craftsync.local.folder import Folder
-from craftsync.local.temporary import Temporary
 from craftsync.state.held import Deleted, Events, HeldDelete
 from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 
-_AT_ONCE = 50
-"""Files restored before the disk is waited for."""
 DELETES = (Kind.DELETE_REMOTE, Kind.DELETE_LOCAL)
 _KEPT_BY = {Kind.DELETE_REMOTE: "store", Kind.DELETE_LOCAL: "root"}
 _RETURNS = {
@@ -93,7 +85,7 @@ class Approval(NamedTuple):
 
 
 @contextmanager
-def without_baseline(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
+def _without_baseline(state: PairState, held: Iterable[HeldDelete]) -> Iterator[None]:
     """Remove the baseline rows of these paths during a `with` block.
 
     A path without a row counts as new, so it is copied to the side that lacks it.
@@ -107,6 +99,32 @@ def without_baseline(state: PairState, held: Iterable[HeldDelete]) -> Iterator[N
     finally:
         with state.transaction():
             state.baseline.bring_back()
+
+
+@contextmanager
+def resolving(
+    approval: Approval,
+    root: Folder,
+    store: Store,
+    state: PairState,
+    report: Report,
+    on_event: OnEvent,
+    trash_stamp: str,
+) -> Iterator[Iterable[Action]]:
+    """Yield the steps that carry out a decision; at the end the events that it settles are forgotten."""
+    paths, kinds = approval.paths, state.events.held()
+    returning = Returning(root, store, report, on_event, trash_stamp)
+    with nullcontext() if approval.approved else _without_baseline(state, state.held.rows(paths)):
+        back: list[Action] = []
+        if approval.approved:
+            returning.settled = [one.path for one in state.events.deleted(paths)]
+        else:
+            back = returning.put_back(state.events.deleted(paths))
+        yield chain(map(approval.action, state.held.rows(paths)), back)
+    with state.transaction():
+        state.events.forget(returning.settled)
+        state.events.keep_rejected(returning.failed)
+        state.events.end_settled(kinds)
 
 
 def note_deletes(
@@ -138,9 +156,8 @@ class Returning:
     """Restores what an event deleted before the guard held the rest.
 
     Only paths that neither side holds now are restored; others are reported and
-    left alone. Files in the way go to the folder's trash under `trash_stamp`.
-    `settled` are the paths that need nothing more, `failed` those that could not
-    be restored.
+    left alone. `settled` are the paths that need nothing more, `failed` those that
+    could not be restored.
     """
 
     root: Folder
@@ -156,102 +173,69 @@ class Returning:
 
         A dry run reports what would be restored, and returns no steps.
         """
-        actions: list[Action] = []
-        rows = iter(deleted)
-        while batch := list(islice(rows, _AT_ONCE)):
-            absent = [one for one in batch if self._is_absent(one)]
-            if self.report.dry_run:
-                self._plan(absent)
-            else:
-                actions += self._placed(absent)
-        return actions
-
-    def _is_absent(self, one: Deleted) -> bool:
-        self.on_event(ProgressEvent("scanning"))
-        try:
-            where = "folder" if self.root.stat(one.path) is not None else ""
-        except PathObstructed:
-            where = "folder"
-        except PathError as error:
-            self._problem(one, str(error))
-            return False
-        if not where and self.store.stat(one.path) is not None:
-            where = "store"
-        if where:
-            self.report.skipped += 1
-            reason = f"not restored: the path exists again in the {where}"
-            self.on_event(IssueEvent(Issue.SKIPPED, one.path, reason))
-            self.settled.append(one.path)
-        return not where
-
-    def _plan(self, absent: Sequence[Deleted]) -> None:
-        for one in absent:
-            self.report.uploaded += 1
-            self.on_event(ActionEvent(Kind.UPLOAD, one.path, one.size, "planned", _RULE))
-
-    def _placed(self, absent: Sequence[Deleted]) -> list[Action]:
-        fetched = [(one, found) for one in absent if (found := self._fetched(one)) is not None]
-        try:
-            self.root.sync()
-            placed = [
-                (one, file)
-                for one, (temporary, attributes) in fetched
-                if (file := self._place(one, temporary, attributes)) is not None
-            ]
-            self.root.sync()
-        finally:
-            for _, (temporary, _) in fetched:
-                temporary.discard()
-        self.settled += [one.path for one, _ in placed]
-        return [Action(Kind.UPLOAD, one.path, _RULE, file) for one, file in placed]
-
-    def _fetched(self, one: Deleted) -> tuple[Temporary, Attributes] | None:
-        entry = self._entry(one)
-        if entry is None:
-            self._problem(one, f"deleted from the bucket. {in_versions(self.store, one.path)}")
-            return None
-        temporary = self.root.temporary()
-        try:
-            return temporary, fetch(self.root, self.store, entry, temporary)
-        except (UsageError, PathError) as error:
-            temporary.discard()
-            self._problem(one, str(error))
-        except BaseException:
-            temporary.discard()
-            raise
-        return None
+        restoring = Restoring(
+            self.root,
+            self.store,
+            self.trash_stamp,
+            note=lambda versions: None,  # Nothing is replaced: `_refusal` leaves what is there.
+            dry_run=self.report.dry_run,
+            refusal=self._refusal,
+        )
+        entries = filter(None, map(self._entry, deleted))
+        return list(filter(None, map(self._settle, restoring.run(entries))))
 
     def _entry(self, one: Deleted) -> TrashEntry | None:
-        """Return where a deleted version is kept; `None` if the bucket has no such version."""
-        if one.kind is Kind.DELETE_REMOTE and self.store.features.keeps_versions:
-            try:
-                return version_of(self.store, one.path, one.size, None)
-            except StoreUnavailable:
-                raise
-            except StoreError:
-                return None
-        return TrashEntry(_KEPT_BY[one.kind], one.stamp, one.path, one.size)
-
-    def _place(
-        self, one: Deleted, temporary: Temporary, attributes: Attributes
-    ) -> LocalFile | None:
+        """Return where a deleted version is kept; `None` if the bucket has no such version, which is reported."""
+        if one.kind is not Kind.DELETE_REMOTE or not self.store.features.keeps_versions:
+            return TrashEntry(_KEPT_BY[one.kind], one.stamp, one.path, one.size)
         try:
-            return self.root.place(
-                temporary,
-                one.path,
-                expect=None,
-                mtime_ns=attributes.mtime_ns,
-                trash_stamp=self.trash_stamp,
-                mode=attributes.mode,
-            )
-        except PathError as error:
-            self._problem(one, str(error))
-            return None
+            if found := version_of(self.store, one.path, one.size, None):
+                return found
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            pass
+        if reason := self._refusal(one.path):
+            self._skip(one.path, reason)
+        else:
+            self._problem(one.path, f"deleted from the bucket. {in_versions(self.store, one.path)}")
+        return None
 
-    def _problem(self, one: Deleted, reason: str) -> None:
+    def _refusal(self, path: str, _: LocalFile | None = None) -> str | None:
+        """Return why a path is not restored, `None` if it is."""
+        self.on_event(ProgressEvent("scanning"))
+        try:
+            is_in_folder = self.root.stat(path) is not None
+        except PathObstructed:
+            is_in_folder = True
+        if is_in_folder:
+            return "the path exists again in the folder"
+        return "the path exists again in the store" if self.store.stat(path) else None
+
+    def _settle(self, one: Restored) -> Action | None:
+        """Report what became of one path; return the step that uploads it, if it was restored."""
+        path = one.entry.path
+        if one.status == "problem":
+            self._problem(path, one.reason)
+        elif one.status == "planned":
+            self.report.uploaded += 1
+            self.on_event(ActionEvent(Kind.UPLOAD, path, one.entry.size, "planned", _RULE))
+        elif one.file is None:
+            self._skip(path, one.reason)
+        else:
+            self.settled.append(path)
+            return Action(Kind.UPLOAD, path, _RULE, one.file)
+        return None
+
+    def _skip(self, path: str, reason: str) -> None:
+        self.report.skipped += 1
+        self.settled.append(path)
+        self.on_event(IssueEvent(Issue.SKIPPED, path, f"not restored: {reason}"))
+
+    def _problem(self, path: str, reason: str) -> None:
         self.report.problems += 1
-        self.failed.append(one.path)
-        self.on_event(IssueEvent(Issue.PROBLEM, one.path, f"not restored: {reason}"))
+        self.failed.append(path)
+        self.on_event(IssueEvent(Issue.PROBLEM, path, f"not restored: {reason}"))
 
 
 _RULE = "a person rejected the event that this path was deleted in"

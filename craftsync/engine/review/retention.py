@@ -1,24 +1,34 @@
-"""Deletes versions from the trash when their retention ends.
+"""Deletes versions from the trash: when their retention ends, and when a person says so.
 
-This is the only code that destroys data on purpose. So it uses only this client's
-own records, spares what a person or an unfinished run may still need, and does
-nothing while the clock is doubtful."""
+This is the only code that destroys data on purpose. So it spares what a person or an
+unfinished run may still need. What ends by itself is found in this client's own
+records only, and nothing ends while the clock is doubtful."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from craftsync.clock import Clock, boot_id
 from craftsync.core.conflicts import conflict_original
+from craftsync.core.model import Skipped
 from craftsync.core.retention import Retention
 from craftsync.engine.report import sentence
-from craftsync.engine.review.trash import found_in_store, remove
+from craftsync.engine.review.versions import (
+    PREFIX,
+    TrashEntry,
+    entries,
+    in_root,
+    in_store,
+    place_of,
+)
 from craftsync.errors import PathError, StoreError
+from craftsync.local import trash as local_trash
 from craftsync.local.folder import Folder
 from craftsync.state.database import Database
 from craftsync.state.held import EVENT_SECONDS
@@ -59,7 +69,14 @@ def import_outside_records(state: PairState, store: Store | None) -> None:
     state.import_outside_records()
     if store is not None:
         with suppress(StoreError):
-            state.import_legacy_records(lambda versions: found_in_store(store, versions))
+            state.import_legacy_records(lambda versions: _found_in_store(store, versions))
+
+
+def _found_in_store(store: Store, versions: Iterable[KeptVersion]) -> set[KeptVersion]:
+    """Return which of these versions are in the store's trash, by listing it."""
+    wanted = set(versions)
+    found = (KeptVersion(*entry[:4]) for entry in in_store(store))
+    return {version for version in found if version in wanted}
 
 
 def spare(state: PairState, event_since_ns: int) -> None:
@@ -143,7 +160,7 @@ class Purging:
         for version in batch:
             self.tick()
             try:
-                remove(self.root, self.store, version)
+                _remove_version(self.root, self.store, version)
             except PathError as error:
                 self.state.kept.spare_also([version.path])
                 reason = sentence(error)
@@ -167,6 +184,14 @@ class Purging:
                 return
             excess -= version.size
             yield version
+
+
+def _remove_version(root: Folder, store: Store, version: KeptVersion) -> None:
+    """Delete one version permanently; a missing one is a success."""
+    if version.side == "root":
+        local_trash.remove(root, version.stamp, version.path)
+    else:
+        store.delete(place_of(version), expect=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +270,60 @@ class ClockWatch:
             return None if text is None else _Seen(**json.loads(text))
         except (ValueError, TypeError):
             return None
+
+
+class Purged(NamedTuple):
+    """How many versions were removed, and how many old ones were kept."""
+
+    removed: int
+    spared: int
+
+
+def purgeable(
+    root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]
+) -> Iterator[TrashEntry]:
+    """Yield the versions of both sides from before the stamp `before`, without spared paths."""
+    old = (entry for entry in entries(root, store) if entry.stamp < before)
+    return (entry for entry in old if not is_spared(entry.path))
+
+
+def purge(root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    """Delete the versions of both sides from before the stamp `before`, without spared paths.
+
+    Leftovers of a crash, of versions that were not to be kept, are deleted at the same age.
+    """
+    local, remote = _purge_root(root, before, is_spared), _purge_store(store, before, is_spared)
+    return Purged(local.removed + remote.removed, local.spared + remote.spared)
+
+
+def _purge_root(root: Folder, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    old, stays = 0, Counter[str]()
+    for stamp, file in local_trash.entries(root):
+        if stamp < before:
+            old += 1
+            stays[stamp] += is_spared(file.path)
+    needed = {stamp for stamp, number in stays.items() if number}
+    # After the listing, since this also removes folders that are empty by then.
+    beside = [
+        entry for entry in in_root(root) if entry.stamp in needed and not is_spared(entry.path)
+    ]
+    for entry in beside:
+        local_trash.remove(root, entry.stamp, entry.path)
+    local_trash.purge(root, before, but=needed)
+    return Purged(old - stays.total() + local_trash.purge_unkept(root, before), stays.total())
+
+
+def _purge_store(store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
+    gone, stays = 0, 0
+    for found in store.list(PREFIX):
+        if isinstance(found, Skipped):
+            continue
+        stamp, _, path = found.path.removeprefix(PREFIX).partition("/")
+        if stamp >= before:
+            continue
+        if is_spared(path):
+            stays += 1
+            continue
+        store.delete(found.path, expect=None)
+        gone += 1
+    return Purged(gone, stays)

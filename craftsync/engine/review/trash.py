@@ -1,357 +1,66 @@
-"""The trash of both sides: what craftsync replaced or deleted, and how to restore it.
+"""The trash as a person uses it: what is kept, restoring it, undoing a run, and removing it for good.
 
-Both sides use one layout: `.craftsync/trash/<stamp>/<path>`, where the stamp is
-the start of the run in UTC.
+`Trash` is that of a linked folder, `StoreTrash` that of a store alone.
 """
 
 from __future__ import annotations
 
-import heapq
-import re
-import shlex
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
-from hashlib import sha256
-from itertools import chain, islice
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
+from secrets import token_hex
+from tempfile import TemporaryFile
+from typing import NamedTuple, Protocol
 
-from craftsync.clock import stamp_of
-from craftsync.core.model import OWN_FOLDER, LocalFile, Skipped, mtime_of
+from craftsync.clock import Clock, SystemClock, stamp
+from craftsync.core.model import ABSENT, BaselineRow, LocalFile, RemoteObject
+from craftsync.core.paths import refusal
+from craftsync.engine import features
 from craftsync.engine.report import sentence
-from craftsync.engine.review.selection import Selection, is_day, moment
-from craftsync.errors import ObjectNotFound, PathError, PathObstructed, StoreError, UsageError
-from craftsync.local import linux
-from craftsync.local import trash as kept
+from craftsync.engine.review import retention
+from craftsync.engine.review.versions import (
+    NOT_KEPT,
+    Attributes,
+    TrashEntry,
+    Wanted,
+    bucket_versions,
+    digest,
+    digest_of,
+    entries,
+    entries_of_store,
+    fetch,
+    in_versions,
+    opened,
+    place_of,
+    version_of,
+    why_not_kept,
+)
+from craftsync.errors import (
+    CraftsyncError,
+    ObjectNotFound,
+    PathError,
+    PathObstructed,
+    PathRefused,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
 from craftsync.local.folder import Folder
-from craftsync.local.temporary import Temporary, copy_content
+from craftsync.local.temporary import Temporary
 from craftsync.state.history import KeptVersion
-from craftsync.stores.base import Reader, Store
-
-_PREFIX = f"{OWN_FOLDER}/trash/"
-_BEGINNING = re.compile(r"\d{8}T\d*Z?")
-"""Of a stamp."""
-_STAMP = re.compile(r"(\d{8}T\d{12}Z)(?:-(\d+))?")
-"""All of it; a second version of a path in one run has the number 2."""
-_SEE_LIST = "`craftsync trash list` shows what can be restored."
-
-
-NOT_KEPT = "nowhere"
-"""The side of a version that nothing keeps."""
-
-
-class TrashEntry(NamedTuple):
-    """One kept version. `side` is "root" or "store"; `size` is bytes.
-
-    With `version_id` it is not in the trash: the bucket keeps it as a version,
-    and the stamp is when it was replaced or deleted there.
-    """
-
-    side: str
-    stamp: str
-    path: str
-    size: int
-    version_id: str | None = None
-
-
-def entries(
-    root: Folder, store: Store, in_bucket: Iterable[TrashEntry] = ()
-) -> Iterator[TrashEntry]:
-    """Yield all kept versions of both sides, newest first; `in_bucket` are those in a bucket with versioning."""
-    local = sorted(_in_root(root), key=_age, reverse=True)
-    remote = sorted(chain(_in_store(store), in_bucket), key=_age, reverse=True)
-    return heapq.merge(local, remote, key=_age, reverse=True)
-
-
-def entries_of_store(store: Store, prefixes: Iterable[str] = ()) -> list[TrashEntry]:
-    """Return all that a store keeps, newest first: its trash, and the bucket's own versions below the prefixes."""
-    versions = (entry for prefix in prefixes for entry in bucket_versions(store, prefix))
-    return sorted(chain(_in_store(store), versions), key=_age, reverse=True)
-
-
-def bucket_versions(store: Store, prefix: str) -> Iterator[TrashEntry]:
-    """Yield the versions in a bucket with versioning, of paths that start with `prefix`.
-
-    The newest of each path comes first. Raises `StoreError` if they cannot be listed.
-    """
-    for old in store.old_versions(prefix):
-        yield TrashEntry("store", stamp_of(old.gone_ns), old.path, old.size, old.version_id)
-
-
-def why_not_kept(store: Store, path: str) -> str:
-    """Return why a version that a run replaced was not kept."""
-    if store.features.keeps_versions:
-        return f"its version is not found. {in_versions(store, path)}"
-    return "no version of it was kept (trash: store in the configuration)"
-
-
-def version_of(store: Store, path: str, size: int, version: str | None) -> TrashEntry | None:
-    """Return the newest earlier version of an object with this size, and this version token if given.
-
-    Raises `StoreError` where versions cannot be listed.
-    """
-    for old in store.old_versions(path):
-        if (old.path, old.size) == (path, size) and version in (None, old.version):
-            return TrashEntry("store", stamp_of(old.gone_ns), path, size, old.version_id)
-    return None
-
-
-def _age(entry: TrashEntry) -> tuple[str, int, str]:
-    return *_order(entry.stamp), entry.path
-
-
-def _order(stamp: str) -> tuple[str, int]:
-    """Return the sort key of a stamp by age: `-10` comes after `-2`."""
-    match = _STAMP.fullmatch(stamp)
-    return (match[1], int(match[2] or 1)) if match else (stamp, 1)
-
-
-def _in_root(root: Folder) -> Iterator[TrashEntry]:
-    for stamp, file in kept.entries(root):
-        yield TrashEntry("root", stamp, file.path, file.size)
-
-
-def _in_store(store: Store) -> Iterator[TrashEntry]:
-    for found in store.list(_PREFIX):
-        if not isinstance(found, Skipped):
-            stamp, _, path = found.path.removeprefix(_PREFIX).partition("/")
-            yield TrashEntry("store", stamp, path, found.size)
-
-
-class Wanted(NamedTuple):
-    """Selects kept versions by path (`Selection`) and by time.
-
-    `since` and `at` are the first and the last time: a stamp, its beginning, or a
-    date or time in ISO 8601 (UTC).
-    """
-
-    paths: tuple[str, ...] = ()
-    since: str | None = None
-    at: str | None = None
-
-    @property
-    def selection(self) -> Selection:
-        return Selection(self.paths)
-
-    def among(self, kept_versions: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
-        """Yield the selected versions, in the given order."""
-        since = _order(_stamp_of(self.since)) if self.since else ("", 0)
-        at = _stamp_of(self.at) if self.at else ""
-        for entry in kept_versions:
-            in_time = _order(entry.stamp) >= since and (not at or _is_until(entry.stamp, at))
-            if in_time and self.has(entry.path):
-                yield entry
-
-    def has(self, path: str) -> bool:
-        """Return whether a path is selected, regardless of time."""
-        return self.selection.has(path)
-
-    def newest(
-        self,
-        kept_versions: Iterable[TrashEntry],
-        remedy: Callable[[str], str | None] = lambda _: None,
-    ) -> list[TrashEntry]:
-        """Return the newest version of each path, in order of path; the input is newest first.
-
-        If a path was a file once and a folder at another time, the newer one is
-        returned. Raises `UsageError` with `remedy` for a path without kept versions.
-        """
-        found: dict[str, TrashEntry] = {}
-        for entry in self.among(kept_versions):
-            found.setdefault(entry.path, entry)
-        for path in self.selection.unmatched(found):
-            raise UsageError(
-                f"nothing is kept of {path}"
-                + (f" since {self.since}" if self.since else "")
-                + (f" from {self.at} or before" if self.at else ""),
-                remedy=remedy(path) or _SEE_LIST,
-            )
-        exact = self.selection.by_name(found)
-        meant = (entry for path, entry in found.items() if exact.has(path))
-        return sorted(_fitting(meant), key=lambda entry: entry.path)
-
-
-def _fitting(newest_first: Iterable[TrashEntry]) -> Iterator[TrashEntry]:
-    """Drop files whose path is a folder in a newer version, and paths below a newer file."""
-    files: set[str] = set()
-    folders: set[str] = set()
-    for entry in newest_first:
-        parts = entry.path.split("/")
-        above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
-        if entry.path not in folders and not above & files:
-            files.add(entry.path)
-            folders |= above
-            yield entry
-
-
-def _is_until(stamp: str, at: str) -> bool:
-    """Return whether a stamp is not later than another, which may be given by its beginning."""
-    return _order(stamp) <= _order(at) if _STAMP.fullmatch(at) else stamp[: len(at)] <= at
-
-
-def in_versions(store: Store, path: str) -> str:
-    """Return the commands that list and fetch versions in a bucket: of one object, or of all (empty path)."""
-    bucket, _, folder = store.location.removeprefix("s3://").partition("/")
-    key = "/".join(part for part in (folder, path) if part)
-    of = f"--bucket {shlex.quote(bucket)}"
-    known = f" --prefix {shlex.quote(key)}" if key else ""
-    name = shlex.quote(key) if path else "KEY"
-    return (
-        f"The bucket keeps versions in place of the trash, and they cannot be listed from here."
-        f" List them with `aws s3api"
-        f" list-object-versions {of}{known}`, get one with `aws s3api get-object {of}"
-        f" --key {name} --version-id ID FILE`."
-    )
-
-
-def _stamp_of(at: str) -> str:
-    """Return a stamp, a day or a time in ISO 8601 as the beginning of a stamp."""
-    if _STAMP.fullmatch(at):
-        return at
-    if _BEGINNING.fullmatch(at):
-        return at.rstrip("Z")
-    utc = moment(at)
-    return utc.strftime("%Y%m%d" if is_day(at) else "%Y%m%dT%H%M%S")
-
-
-class Attributes(NamedTuple):
-    """What is restored besides the content: times in nanoseconds, permission bits; `None` if unknown."""
-
-    mtime_ns: int | None
-    mode: int | None = None
-
-
-def fetch(root: Folder, store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
-    """Write a kept version into a temporary file. Raises `UsageError` if it no longer exists."""
-    if entry.side == "root":
-        return _from_root(root, entry, temporary)
-    return _from_store(store, entry, temporary)
-
-
-def _from_root(root: Folder, entry: TrashEntry, temporary: Temporary) -> Attributes:
-    with kept.open_trashed(root, entry.stamp, entry.path) as file:
-        copy_content(file, temporary)
-        return Attributes(file.file.mtime_ns, linux.fstat(file.fileno()).st_mode & 0o777)
-
-
-def _from_store(store: Store, entry: TrashEntry, temporary: Temporary) -> Attributes:
-    temporary.claim(entry.size)
-    offset = 0
-    try:
-        with _opened(store, entry) as reader:
-            for chunk in reader:
-                temporary.write_at(offset, chunk)
-                offset += len(chunk)
-            return Attributes(mtime_of(reader.object))
-    except ObjectNotFound as error:
-        raise UsageError(f"{entry.path}: the kept version was removed since") from error
-
-
-def digest(root: Folder, store: Store, entry: TrashEntry) -> bytes:
-    """Return the SHA-256 of a kept version, by reading it."""
-    if entry.side == "root":
-        with kept.open_trashed(root, entry.stamp, entry.path) as file:
-            return file.digest()
-    content = sha256()
-    with _opened(store, entry) as reader:
-        for chunk in reader:
-            content.update(chunk)
-    return content.digest()
-
-
-def _opened(store: Store, entry: TrashEntry) -> AbstractContextManager[Reader]:
-    if entry.version_id is None:
-        return store.read(_place_of(entry))
-    return store.read_version(entry.path, entry.version_id)
-
-
-def _place_of(entry: TrashEntry | KeptVersion) -> str:
-    return f"{_PREFIX}{entry.stamp}/{entry.path}"
-
-
-def found_in_store(store: Store, versions: Iterable[KeptVersion]) -> set[KeptVersion]:
-    """Return which of these versions are in the store's trash, by listing it."""
-    wanted = set(versions)
-    found = (KeptVersion(*entry[:4]) for entry in _in_store(store))
-    return {version for version in found if version in wanted}
-
-
-def remove(root: Folder, store: Store, version: KeptVersion) -> None:
-    """Delete one version permanently; a missing one is a success."""
-    if version.side == "root":
-        kept.remove(root, version.stamp, version.path)
-    else:
-        store.delete(_place_of(version), expect=None)
-
-
-class Purged(NamedTuple):
-    """How many versions were removed, and how many old ones were kept."""
-
-    removed: int
-    spared: int
-
-
-def purgeable(
-    root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]
-) -> Iterator[TrashEntry]:
-    """Yield the versions of both sides from before the stamp `before`, without spared paths."""
-    old = (entry for entry in entries(root, store) if entry.stamp < before)
-    return (entry for entry in old if not is_spared(entry.path))
-
-
-def purge(root: Folder, store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
-    """Delete the versions of both sides from before the stamp `before`, without spared paths.
-
-    Leftovers of a crash, of versions that were not to be kept, are deleted at the same age.
-    """
-    local, remote = _purge_root(root, before, is_spared), _purge_store(store, before, is_spared)
-    return Purged(local.removed + remote.removed, local.spared + remote.spared)
-
-
-def _purge_root(root: Folder, before: str, is_spared: Callable[[str], bool]) -> Purged:
-    old, stays = 0, Counter[str]()
-    for stamp, file in kept.entries(root):
-        if stamp < before:
-            old += 1
-            stays[stamp] += is_spared(file.path)
-    needed = {stamp for stamp, number in stays.items() if number}
-    # After the listing, since this also removes folders that are empty by then.
-    beside = [
-        entry for entry in _in_root(root) if entry.stamp in needed and not is_spared(entry.path)
-    ]
-    for entry in beside:
-        kept.remove(root, entry.stamp, entry.path)
-    kept.purge(root, before, but=needed)
-    return Purged(old - stays.total() + kept.purge_unkept(root, before), stays.total())
-
-
-def _purge_store(store: Store, before: str, is_spared: Callable[[str], bool]) -> Purged:
-    gone, stays = 0, 0
-    for found in store.list(_PREFIX):
-        if isinstance(found, Skipped):
-            continue
-        stamp, _, path = found.path.removeprefix(_PREFIX).partition("/")
-        if stamp >= before:
-            continue
-        if is_spared(path):
-            stays += 1
-            continue
-        store.delete(found.path, expect=None)
-        gone += 1
-    return Purged(gone, stays)
-
-
+from craftsync.state.pair import Baseline, PairState
+from craftsync.state.plan import Replaced, Result
+from craftsync.stores.base import Expect, Store
+from craftsync.stores.sources import FileSource
+
+_ALL = Wanted()
+_NEVER_NS = 2**63 - 1
 _AT_ONCE = 128
 """Files that wait, open, for one `syncfs`."""
 
-
-Refusal = Callable[[str, LocalFile | None], str | None]
-"""Takes a path and what the folder holds there; returns why nothing is restored to it, `None` if it is."""
-
-
-def _never(path: str, found: LocalFile | None) -> str | None:
-    return None
+NoteKept = Callable[[list[KeptVersion]], None]
+"""Is called with the versions that a restored one has replaced, and that are in the trash now."""
 
 
 class Restored(NamedTuple):
@@ -360,6 +69,124 @@ class Restored(NamedTuple):
     entry: TrashEntry
     status: str
     reason: str = ""
+    file: LocalFile | None = None
+    """What the folder holds now, where that is done."""
+
+
+@dataclass(slots=True)
+class Trash:
+    """What both sides of a linked folder keep of what was replaced or deleted.
+
+    With `read_only` the state is only read: restoring works beside another process
+    that holds the folder, and to that one it is a change like any other.
+    """
+
+    root: Folder
+    store: Store
+    state: PairState
+    clock: Clock
+    read_only: bool
+    _unlisted: bool = False
+    """Whether the bucket refused to list its versions."""
+
+    def entries(self, wanted: Wanted = _ALL) -> Iterator[TrashEntry]:
+        """Yield the wanted versions that can be restored, newest first."""
+        return wanted.among(entries(self.root, self.store, self._in_bucket(wanted)))
+
+    def _in_bucket(self, wanted: Wanted) -> list[TrashEntry]:
+        if not self.keeps_versions():
+            return []
+        try:
+            prefixes = wanted.selection.prefixes()
+            return [entry for prefix in prefixes for entry in bucket_versions(self.store, prefix)]
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            self._unlisted = True
+            return []
+
+    def keeps_versions(self) -> bool:
+        """Return whether the bucket's own versions take the place of the store's trash."""
+        if self.store.location.startswith("s3://"):
+            features.load_features(self.store, self.state.database, self.clock, may_write=False)
+        return self.store.features.keeps_versions
+
+    def in_versions(self, path: str = "") -> str | None:
+        """Return how to get at the versions of a bucket that were to be listed here, and could not."""
+        return in_versions(self.store, path) if self._unlisted else None
+
+    def restore(
+        self, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
+    ) -> Iterator[Restored]:
+        """Put the newest of the wanted versions back into the folder, unless a different file is there.
+
+        With `overwrite` such a file is replaced, and kept in its turn. Raises
+        `UsageError` for a path of which nothing is kept.
+        """
+        restoring = self._restoring(overwrite=overwrite, dry_run=dry_run)
+        return restoring.run(wanted.newest(self.entries(wanted), self.in_versions))
+
+    def restore_run(
+        self, run: int, wanted: Wanted, *, overwrite: bool = False, dry_run: bool = False
+    ) -> Iterator[Restored]:
+        """Put back into the folder what a run deleted and, with `overwrite`, replaced, on either side.
+
+        Only where both sides are still as the run left them; the next run carries
+        it to the store. Raises `UsageError` for a run that replaced and deleted nothing.
+        """
+        self.keeps_versions()
+        rows = {one.path: one for one in self.state.replaced.of(run)}
+        if not rows:
+            raise UsageError(
+                f"Nothing is known that run {run} replaced or deleted.",
+                remedy="`craftsync history` shows the numbers of runs.",
+            )
+        left = _AsLeft(self.root, self.store, self.state.baseline)
+        restoring = replace(
+            self._restoring(overwrite=overwrite, dry_run=dry_run),
+            refusal=lambda path, found: left.refusal(rows[path], found),
+        )
+        exact = wanted.selection.by_name(rows)
+        return restoring.run(left.entries(one for one in rows.values() if exact.has(one.path)))
+
+    def _restoring(self, *, overwrite: bool, dry_run: bool) -> Restoring:
+        return Restoring(
+            self.root, self.store, stamp(self.clock), self._note_kept, overwrite, dry_run
+        )
+
+    def _note_kept(self, versions: list[KeptVersion]) -> None:
+        if self.read_only:
+            self.state.note_in_root(versions, self.clock.now_ns())
+        elif versions:
+            with self.state.transaction():
+                self.state.kept.add(versions, self.clock.now_ns())
+
+    def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
+        """Yield what `purge` would remove."""
+        before = stamp(self.clock, days_ago=older_than_days)
+        return retention.purgeable(self.root, self.store, before, self._spared())
+
+    def purge(self, older_than_days: float) -> retention.Purged:
+        """Remove what has been kept for longer, but for what a conflict, a held delete or an unfinished run needs."""
+        before = stamp(self.clock, days_ago=older_than_days)
+        retention.import_outside_records(self.state, self.store)
+        purged = retention.purge(self.root, self.store, before, self._spared())
+        with self.state.transaction():
+            self.state.kept.forget_before(before)
+        return purged
+
+    def _spared(self) -> Callable[[str], bool]:
+        """Return whether a purge leaves a path alone; deletes that nobody holds are a person's to purge."""
+        retention.spare(self.state, _NEVER_NS)
+        return self.state.kept.is_spared
+
+
+Refusal = Callable[[str, LocalFile | None], str | None]
+"""Takes a path and what the folder holds there; returns why nothing is restored to it, `None` if it is."""
+
+
+def _never(path: str, found: LocalFile | None) -> str | None:
+    return None
 
 
 class _Fetched(NamedTuple):
@@ -380,7 +207,7 @@ class Restoring:
     root: Folder
     store: Store
     trash_stamp: str
-    note: Callable[[list[KeptVersion]], None]
+    note: NoteKept
     overwrite: bool = False
     dry_run: bool = False
     refusal: Refusal = _never
@@ -417,6 +244,8 @@ class Restoring:
             temporary = self.root.temporary()
             stack.callback(temporary.discard)
             return _Fetched(entry, temporary, fetch(self.root, self.store, entry, temporary), found)
+        except StoreUnavailable:
+            raise
         except (PathError, StoreError, UsageError) as error:
             return Restored(entry, "problem", sentence(error))
 
@@ -438,7 +267,7 @@ class Restoring:
 
     def _place(self, one: _Fetched) -> Restored:
         try:
-            self.root.place(
+            placed = self.root.place(
                 one.temporary,
                 one.entry.path,
                 expect=one.replaced,
@@ -448,4 +277,218 @@ class Restoring:
             )
         except PathError as error:
             return Restored(one.entry, "problem", sentence(error))
-        return Restored(one.entry, "done")
+        return Restored(one.entry, "done", file=placed)
+
+
+@dataclass(frozen=True, slots=True)
+class _AsLeft:
+    """Knows where replaced versions are kept, and whether both sides are still as the run left them.
+
+    Raises `PathError` and `StoreError`.
+    """
+
+    root: Folder
+    store: Store
+    baseline: Baseline
+
+    def entries(self, replaced: Iterable[Replaced]) -> Iterator[TrashEntry]:
+        """Yield where each version is kept; the side is `NOT_KEPT` if it is not."""
+        for one in replaced:
+            if one.stamp is not None:
+                yield TrashEntry(one.side, one.stamp, one.path, one.size)
+            else:
+                yield self._in_bucket(one) or TrashEntry(NOT_KEPT, "", one.path, one.size)
+
+    def _in_bucket(self, one: Replaced) -> TrashEntry | None:
+        if one.side != "store" or one.version is None or not self.store.features.keeps_versions:
+            return None
+        try:
+            return version_of(self.store, one.path, one.size, one.version)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return None
+
+    def refusal(self, one: Replaced, found: LocalFile | None) -> str | None:
+        """Return why a path is not taken back, `None` if it is; `found` is what the folder holds."""
+        if one.result is None:
+            if found is not None:
+                return "the path exists again in the folder"
+            return "the path exists again in the store" if self.store.stat(one.path) else None
+        row = self.baseline.get(one.path)
+        if found is None or not self._is_as_left_in_folder(one.result, found, row):
+            return "it was changed or deleted in the folder since that run"
+        remote = self.store.stat(one.path)
+        if remote is None or not _is_as_left_in_store(one.result, remote):
+            return "it was changed or deleted in the store since that run"
+        return None
+
+    def _is_as_left_in_folder(
+        self, result: Result, found: LocalFile, row: BaselineRow | None
+    ) -> bool:
+        if found.size != result.size:
+            return False
+        if row is not None and not row.racy and found == row[:5]:
+            if row.digest is not None and result.digest is not None:
+                return row.digest == result.digest
+            return row.version is not None and row.version == result.version
+        if result.digest is None:
+            return False
+        with self.root.open_file(found.path) as file:
+            return file.digest() == result.digest
+
+
+def _is_as_left_in_store(result: Result, remote: RemoteObject) -> bool:
+    if remote.size != result.size:
+        return False
+    if remote.version is not None and remote.version == result.version:
+        return True
+    return result.digest is not None and remote.digest == result.digest
+
+
+class Records(Protocol):
+    """What this client has put into the trash of a store outside of runs."""
+
+    def note(self, versions: Iterable[KeptVersion]) -> None: ...
+
+    def noted(self) -> Iterable[KeptVersion]: ...
+
+    def forget_kept(self, versions: Sequence[KeptVersion]) -> None: ...
+
+    def is_linked(self) -> bool:
+        """Return whether this client remembers a folder that is linked to the store."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTrash:
+    """What one store keeps of what was replaced or deleted in it, whoever did that, and restoring it there.
+
+    Replaced objects go to the trash under `trash_stamp`.
+    """
+
+    store: Store
+    trash_stamp: str
+    records: Records
+
+    def entries(self, wanted: Wanted) -> Iterator[TrashEntry]:
+        """Yield the wanted versions, newest first."""
+        prefixes = wanted.selection.prefixes() if self.store.features.keeps_versions else []
+        return wanted.among(entries_of_store(self.store, prefixes))
+
+    def restore(self, wanted: Wanted, *, overwrite: bool, dry_run: bool) -> Iterator[Restored]:
+        """Put the newest of each path back, unless a different object is there.
+
+        With `overwrite` such an object is replaced, and kept in its turn. Raises
+        `UsageError` for a path of which nothing is kept.
+        """
+        for entry in wanted.newest(self.entries(wanted)):
+            found = self.store.stat(entry.path)
+            if found is not None and (left := self._left(entry, found, overwrite=overwrite)):
+                yield left
+            elif dry_run:
+                yield Restored(entry, "planned")
+            else:
+                yield self._restored(entry, found)
+
+    def _left(self, entry: TrashEntry, found: RemoteObject, *, overwrite: bool) -> Restored | None:
+        """Return the result for a path whose current object is kept."""
+        if found.size == entry.size:
+            current = digest_of(self.store.read(entry.path))
+            if current == digest_of(opened(self.store, entry)):
+                return Restored(entry, "unchanged", "the same content is there")
+        if overwrite:
+            return None
+        return Restored(entry, "skipped", "a different object is there; --overwrite replaces it")
+
+    def _restored(self, entry: TrashEntry, found: RemoteObject | None) -> Restored:
+        try:
+            self._put_back(entry, found)
+            self.store.barrier()
+        except CraftsyncError as error:
+            return Restored(entry, "problem", sentence(error))
+        return Restored(entry, "done")
+
+    def bring_back(self, path: str) -> int:
+        """Write the newest version of a deleted object again, unless something is there by now; return its bytes.
+
+        For a bucket that keeps versions. The caller waits for `Store.barrier`.
+        """
+        for entry in bucket_versions(self.store, path):
+            if entry.path == path:
+                self._put_back(entry, None)
+                return entry.size
+        raise ObjectNotFound(f"{path}: the bucket has no version of it.")
+
+    def _put_back(self, entry: TrashEntry, found: RemoteObject | None) -> None:
+        """Copy a version to its path; raises `PreconditionFailed` if the object there is not `found`."""
+        if reason := refusal(entry.path):
+            raise PathRefused(f"{entry.path} cannot be written: {reason}.")
+        expect, operation = found or ABSENT, token_hex(16)
+        if entry.version_id is None:
+            kept = self.store.stat(place_of(entry))
+            if kept is None:
+                raise ObjectNotFound(f"{entry.path}: the kept version was removed since.")
+            self.store.copy(
+                kept,
+                entry.path,
+                expect=expect,
+                operation=operation,
+                trash_stamp=self.trash_stamp,
+            )
+        else:
+            self._write_version(entry, expect, operation)
+        if found is not None and not self.store.features.keeps_versions:
+            version = KeptVersion("store", self.trash_stamp, entry.path, found.size)
+            self.records.note([version])
+
+    def _write_version(self, entry: TrashEntry, expect: Expect, operation: str) -> None:
+        with opened(self.store, entry) as reader, TemporaryFile() as copy:
+            for piece in reader:
+                copy.write(piece)
+            copy.flush()
+            source = FileSource(copy.fileno(), entry.path)
+            self.store.write(
+                entry.path,
+                source,
+                expect=expect,
+                operation=operation,
+                trash_stamp=self.trash_stamp,
+                properties=reader.properties,
+            )
+
+    def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
+        """Yield what this client put there longer ago, by its own record.
+
+        Raises `UsageError` where a folder of this client is linked to the store: its conflicts
+        and held deletes may need some of it.
+        """
+        noted = set(self.records.noted())
+        return (entry for entry in self._older(older_than_days) if _version(entry) in noted)
+
+    def purge(self, older_than_days: float) -> retention.Purged:
+        """Remove for good what is `purgeable`; others' versions of that age stay."""
+        noted, removed = set(self.records.noted()), list[KeptVersion]()
+        older = self._older(older_than_days)
+        try:
+            for entry in older:
+                if _version(entry) in noted:
+                    self.store.delete(place_of(entry), expect=None)
+                    removed.append(_version(entry))
+        finally:
+            self.records.forget_kept(removed)
+        return retention.Purged(len(removed), len(older) - len(removed))
+
+    def _older(self, days: float) -> list[TrashEntry]:
+        if self.records.is_linked():
+            raise UsageError(
+                f"A folder is linked to {self.store.location}, and may need what is in its trash.",
+                remedy="Name the folder: craftsync trash purge --folder NAME,"
+                " or --root FOLDER --store STORE. craftsync status lists them.",
+            )
+        before = stamp(SystemClock(), days_ago=days)
+        return [entry for entry in entries_of_store(self.store) if entry.stamp < before]
+
+
+def _version(entry: TrashEntry) -> KeptVersion:
+    return KeptVersion(*entry[:4])

@@ -12,11 +12,11 @@ from nicegui import ui
 from craftsync import objects
 from craftsync.core.model import OWN_FOLDER
 from craftsync.datastore import DataStore, moment
+from craftsync.engine.review.trash import StoreTrash
 from craftsync.errors import CraftsyncError, UsageError
 from craftsync.objects import Entry, Outcome
 from craftsync.ui import page
 from craftsync.ui.listing import below
-from craftsync.ui.versions import brought_back
 from craftsync.ui.workspace import Workspace
 from craftsync.wording import counted, size_shown
 
@@ -144,11 +144,22 @@ class Work:
 
         def restored() -> Iterator[Outcome]:
             if self._store.opened().features.keeps_versions:
-                return brought_back(self._store, undo.deleted)
+                return _brought_back(self._store, undo.deleted)
             pairs = list(_kept(self._store, undo.deleted, undo.since))
             return objects.copy_each(self._store, self._store, pairs, overwrite=False)
 
         await _carried_out(self._workspace, "Undo delete", restored)
+
+
+def _brought_back(store: DataStore, paths: Iterable[str]) -> Iterator[Outcome]:
+    """Write the newest version of each deleted object again."""
+    trash = StoreTrash(store.opened_to_change(), moment(), store)
+    for path in paths:
+        try:
+            yield Outcome(path, path, trash.bring_back(path))
+        except CraftsyncError as error:
+            yield Outcome(path, path, 0, error)
+    trash.store.barrier()
 
 
 def _kept(store: DataStore, paths: Iterable[str], since: str) -> Iterator[tuple[str, str]]:

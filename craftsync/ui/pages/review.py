@@ -14,7 +14,8 @@ from craftsync import opening, runs
 from craftsync.clock import iso
 from craftsync.config.pairs import Pair
 from craftsync.engine.review.deletes import Approval
-from craftsync.engine.review.trash import Restored, TrashEntry, Wanted
+from craftsync.engine.review.trash import Restored
+from craftsync.engine.review.versions import TrashEntry, Wanted
 from craftsync.state.history import HistoryRow
 from craftsync.ui import page
 from craftsync.ui.tree import MOST_PATHS, Ticks
@@ -118,9 +119,9 @@ class _Deletes:
         with self._workspace.session(self._pair, reading=True) as session:
             held = [
                 _Held(str(one.kind), one.path, one.size, one.reason, iso(one.since_ns))
-                for one in islice(session.held(), MOST_PATHS)
+                for one in islice(session.state.held.rows(), MOST_PATHS)
             ]
-            return held, session.state.held.count(), sum(1 for _ in session.deleted())
+            return held, session.state.held.count(), sum(1 for _ in session.state.events.deleted())
 
     def _group(
         self, what: str, reason: str, rows: Sequence[_Held], make: Callable[..., Ticks]
@@ -239,8 +240,8 @@ class _Trash:
 
     def _read(self, wanted: Wanted) -> tuple[list[TrashEntry], bool, str | None]:
         with self._workspace.session(self._pair, reading=True) as session:
-            found = list(islice(wanted.among(session.trash(wanted)), MOST_PATHS + 1))
-            return found[:MOST_PATHS], len(found) > MOST_PATHS, session.in_versions()
+            found = list(islice(session.trash.entries(wanted), MOST_PATHS + 1))
+            return found[:MOST_PATHS], len(found) > MOST_PATHS, session.trash.in_versions()
 
     def _run(self, stamp: str, rows: Sequence[TrashEntry]) -> None:
         size = size_shown(sum(entry.size for entry in rows))
@@ -269,7 +270,7 @@ class _Trash:
 
     def _restored(self, wanted: Wanted, overwrite: bool) -> list[Restored]:
         with self._workspace.session(self._pair) as session:
-            return list(session.restore(wanted, overwrite=overwrite))
+            return list(session.trash.restore(wanted, overwrite=overwrite))
 
     async def _purge(self) -> None:
         with ui.dialog() as box, ui.card():
@@ -303,11 +304,11 @@ class _Trash:
 
     def _purgeable(self, days: float) -> int:
         with self._workspace.session(self._pair, reading=True) as session:
-            return sum(1 for _ in session.purgeable(days))
+            return sum(1 for _ in session.trash.purgeable(days))
 
     def _purged(self, days: float) -> Any:
         with opening.open_pair(self._pair, self._workspace.state_dir) as session:
-            return session.purge(days)
+            return session.trash.purge(days)
 
 
 def _time_of(stamp: str) -> str:
@@ -410,7 +411,7 @@ class _History:
 
     def _undone(self, run: int, dry_run: bool) -> list[Restored]:
         with self._workspace.session(self._pair) as session:
-            return list(session.restore_run(run, Wanted(), dry_run=dry_run))
+            return list(session.trash.restore_run(run, Wanted(), dry_run=dry_run))
 
 
 def _counted(rows: Iterable[HistoryRow]) -> str:
