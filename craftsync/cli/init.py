@@ -18,7 +18,7 @@ from craftsync.cli import Group
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
-from craftsync.config import edit, linking, options, pairs, places
+from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config, Folder
 from craftsync.config.options import Option, PairOptions
@@ -63,7 +63,7 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
         _ask(words, questions)
         name, root, store = (questions.accepted[key] for key in ("name", "root", "store"))
         location = questions.location_of(store)
-        entries = linking.entries(questions.known, name, root, store, location)
+        entries = edit.new_entries(questions.known, name, root, store, location)
         content = edit.with_entries(old, questions.file, entries)
         _make(Path(root))
         _write(questions.file, content, location)
@@ -79,7 +79,7 @@ def _questions(flags: Mapping[str, Any]) -> tuple[_Questions, str]:
     edit.refuse_unwritable(file)
     access, token_env = pairs.access_of(asked), flags["token_env"]
     if token_env is not None:
-        linking.refuse_variable(token_env)
+        edit.refuse_variable(token_env)
     return _Questions(file, known, access, token_env, test=not flags["no_test"]), old
 
 
@@ -126,21 +126,21 @@ def _ask(words: tuple[str, ...], questions: _Questions) -> None:
     name = words[0] if len(words) == 3 else None
     root, store = (*words[-2:], None, None)[:2]
     if not on_terminal:
-        root = linking.absolute(root or "")
-        name = name or linking.name_of(root)
+        root = edit.absolute(root or "")
+        name = name or edit.name_of(root)
         # What needs no connection goes first.
         questions.refuse_folder_name(name)
     accepted = questions.accepted
     here = shown(os.getcwd())
     question = f"Folder to keep in sync (a relative path starts at {here})"
-    root = linking.absolute(_answer(question, root, questions.refuse_root))
+    root = edit.absolute(_answer(question, root, questions.refuse_root))
     accepted["root"] = root
     accepted["store"] = _answer(
         "Store (s3://bucket/prefix, craft-ai://, ./folder, /folder or an environment)",
         store,
         lambda word: questions.refuse_store(word, root),
     )
-    default = linking.name_of(root)
+    default = edit.name_of(root)
     accepted["name"] = _answer("Name", name, questions.refuse_folder_name, default=default)
 
 
@@ -183,7 +183,7 @@ class _Questions:
         """Return the location of a STORE with what a new environment has to hold of it."""
         location = places.resolve(word, self.known, self.access)
         token_env = self.accepted.get("token_env", self.token_env)
-        is_new = not linking.is_environment(word, self.known)
+        is_new = not edit.is_environment(word, self.known)
         if is_new and isinstance(location, CraftAiLocation):
             if token_env is not None:
                 access = replace(location.access, token_env=token_env, token_file=None)
@@ -197,8 +197,8 @@ class _Questions:
         return location
 
     def refuse_root(self, word: str) -> None:
-        linking.refuse_root(word, self.known)
-        _refuse_unwanted(Path(linking.absolute(word)))
+        edit.refuse_root(word, self.known)
+        _refuse_unwanted(Path(edit.absolute(word)))
 
     def refuse_store(self, word: str, root: str | None = None) -> None:
         """Raise `CraftsyncError` for what is not a store, for one that overlaps with the folder, or fails its test."""
@@ -207,9 +207,9 @@ class _Questions:
         if root is not None:
             places.refuse_nesting(Path(root), location)
         if isinstance(location, DirectoryLocation):
-            linking.refuse_unusable(location.path)
+            edit.refuse_unusable(location.path)
             _refuse_unwanted(location.path)
-        if isinstance(location, CraftAiLocation) and not linking.is_environment(word, self.known):
+        if isinstance(location, CraftAiLocation) and not edit.is_environment(word, self.known):
             self._ask_for_token_env(location)
             location = self.location_of(word)
         if self.test and places.exists(location):
@@ -217,20 +217,20 @@ class _Questions:
 
     def _ask_for_token_env(self, location: CraftAiLocation) -> None:
         """Ask for another variable where another environment has its token in the same; raises `UsageError`."""
-        other = linking.with_same_token(location, self.known)
+        other = edit.with_same_token(location, self.known)
         if other is None or self.token_env is not None:
             return
         if not sys.stdin.isatty():
-            linking.refuse_same_token(location, self.known)
+            edit.refuse_same_token(location, self.known)
         held = f"{location.access.token_env} holds the token of {other}."
         question = f"{held} Variable with the token of this environment"
-        self.accepted["token_env"] = _answer(question, None, linking.refuse_variable)
+        self.accepted["token_env"] = _answer(question, None, edit.refuse_variable)
 
     def refuse_folder_name(self, name: str) -> None:
-        linking.refuse_name(name, self.file, self.known.folders, "a folder")
+        edit.refuse_name(name, self.file, self.known.folders, "a folder")
 
     def refuse_environment_name(self, name: str) -> None:
-        linking.refuse_name(name, self.file, self.known.environments, "an environment")
+        edit.refuse_name(name, self.file, self.known.environments, "an environment")
 
 
 def _refuse_unwanted(folder: Path) -> None:
@@ -313,7 +313,7 @@ def add(name: str, store: str, dry_run: bool, **flags: Any) -> None:
             f"{store} is a folder of an environment.",
             remedy=f"Add the environment, and write {name}:{location.folder} for the folder.",
         )
-    file, entry = shown(str(questions.file)), linking.environment_entry(name, location)
+    file, entry = shown(str(questions.file)), edit.environment_entry(name, location)
     content = edit.with_entries(old, questions.file, entry)
     if dry_run:
         for line in edit.lines_of(entry):

@@ -157,7 +157,7 @@ def _say(
 
 
 def _is_journal(environment: Mapping[str, str]) -> bool:
-    """Tell whether stderr is the stream systemd connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    """Return whether stderr is the stream systemd connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
     try:
         here = os.fstat(_STDERR)
     except OSError:

@@ -289,7 +289,7 @@ def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, An
 
 def _of_stopped(pair: pairs.Pair, state_dir: Path, *, named: bool) -> dict[str, Any]:
     """Return what is known of a pair no daemon keeps in sync; what is missing of it is the reason."""
-    from craftsync.engine.inspect import of_pair
+    from craftsync.engine.review.inspect import of_pair
 
     facts = of_pair(str(pair.root), places.address_of(pair.location), state_dir)
     if named and pair.folder is None and facts["mode"] is None:

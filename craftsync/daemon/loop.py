@@ -29,7 +29,6 @@ from craftsync.daemon.changes import (
 from craftsync.daemon.control import Requests
 from craftsync.daemon.schedule import Schedule, WatchSettings
 from craftsync.daemon.status import FolderState, Waiting
-from craftsync.engine import inspect
 from craftsync.engine.report import (
     Event,
     Issue,
@@ -39,6 +38,7 @@ from craftsync.engine.report import (
     ProgressEvent,
     Report,
 )
+from craftsync.engine.review import inspect
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.session import Session
 from craftsync.errors import (

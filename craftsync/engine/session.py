@@ -15,11 +15,12 @@ from typing import Any, TextIO
 from craftsync.clock import Clock, SystemClock, stamp
 from craftsync.core.model import Action, LocalFile, Mode, RemoteObject
 from craftsync.core.retention import Retention
-from craftsync.engine import features, identity, inspect, planfile
+from craftsync.engine import features, identity, planfile
 from craftsync.engine.content import Fetcher
 from craftsync.engine.intake import Changes
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
+from craftsync.engine.review import inspect
 from craftsync.engine.review.deletes import Approval, resolving
 from craftsync.engine.review.retention import Purging, import_outside_records
 from craftsync.engine.review.scrub import Scrubber

@@ -33,8 +33,8 @@ from craftsync.config.places import (
 from craftsync.core.filters import Filter
 from craftsync.core.model import Compare, LocalFile, Mode, RemoteObject, as_object
 from craftsync.engine.content import digest_of
-from craftsync.engine.inspect import Checker
 from craftsync.engine.report import Event, OnEvent, Report
+from craftsync.engine.review.inspect import Checker
 from craftsync.errors import UsageError
 from craftsync.hashing import is_md5
 from craftsync.installing import install_command

@@ -25,9 +25,9 @@ from craftsync.engine.identity import (
     read_id,
     write_identity,
 )
-from craftsync.engine.inspect import report_recovery
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options
+from craftsync.engine.review.inspect import report_recovery
 from craftsync.engine.run import MakePool, Round, in_rounds
 from craftsync.engine.sides import Carrier, do_nothing
 from craftsync.engine.tally import Tally

@@ -61,7 +61,7 @@ class Access:
             return self._sessions[-1]
 
     def knows(self, session: str) -> bool:
-        """Tell whether a cookie holds the secret of a session."""
+        """Return whether a cookie holds the secret of a session."""
         with self._lock:
             return any(_same(one, session) for one in self._sessions)
 
@@ -71,7 +71,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def may_be_named(host: str, listening: str, names: Iterable[str] = ()) -> bool:
-    """Tell whether a request may name the server so; `listening` is the address it listens on.
+    """Return whether a request may name the server so; `listening` is the address it listens on.
 
     DNS rebinding needs a name that an attacker owns: addresses, and this
     machine's own names, are none.

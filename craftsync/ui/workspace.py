@@ -21,7 +21,7 @@ from craftsync.config.options import PairOptions, RunOptions
 from craftsync.config.pairs import Pair
 from craftsync.daemon import control
 from craftsync.datastore import DataStore
-from craftsync.engine.inspect import of_pair
+from craftsync.engine.review.inspect import of_pair
 from craftsync.engine.review.retention import holdings_of
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, UsageError

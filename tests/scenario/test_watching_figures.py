@@ -13,8 +13,8 @@ from craftsync.core.model import RemoteObject
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import WatchSettings
 from craftsync.daemon.status import Waiting
-from craftsync.engine.inspect import of_pair
 from craftsync.engine.report import Event, Issue, IssueEvent, Options, ProgressEvent
+from craftsync.engine.review.inspect import of_pair
 from craftsync.errors import PathError
 from craftsync.local.watch import DirtyPaths
 from tests.support.clock import FakeClock

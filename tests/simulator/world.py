@@ -13,8 +13,8 @@ from craftsync.clock import iso
 from craftsync.core.guard import DeleteLimit
 from craftsync.core.model import OWN_FOLDER, Mode, Policy
 from craftsync.core.retention import Retention, StoreTrash
-from craftsync.engine import inspect
 from craftsync.engine.report import Event, IssueEvent, Options, Report
+from craftsync.engine.review import inspect
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, LockedError, StoreUnavailable
 from craftsync.state.database import Database

@@ -26,6 +26,7 @@ from craftsync.config.options import PairOptions
 from craftsync.config.places import DirectoryLocation, Location
 from craftsync.core.model import OWN_FOLDER, Mode, OnConflict, Subfolder
 from craftsync.errors import CraftsyncError
+from craftsync.local.files import replacing
 
 if TYPE_CHECKING:
     from craftsync.state import PairState
@@ -333,9 +334,8 @@ class _KnownNames:
         last = dict(list(known.items())[-_FOLDERS_KNOWN:])
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            new = self._file.with_suffix(f".{os.getpid()}")
-            new.write_text(json.dumps(last))
-            new.replace(self._file)
+            with replacing(self._file) as file:
+                file.write(json.dumps(last).encode())
 
     def _all(self) -> dict[str, list[str]]:
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""`cp`, `mv` and `rm`: objects copied, moved and removed, within a store and between any two, or this machine."""
+"""`cp`, `mv`, `rm`, `put` and `get`: objects copied, moved and removed, within a store and between any two, or this machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from craftsync.lookup import Lookup, Place
 from craftsync.objects import Outcome, Outcomes
 from craftsync.wording import counted, size_shown
 
-transfer_options = common.all_of(
+_transfer_options = common.all_of(
     shared.recursive_option,
     common.option("include"),
     common.option("exclude"),
@@ -52,7 +52,7 @@ transfer_options = common.all_of(
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT|FILE... OBJECT|FILE"),
-    transfer_options,
+    _transfer_options,
     common.written_options,
 )
 def cp(words: tuple[str, ...], **flags: Any) -> int:
@@ -74,7 +74,7 @@ def cp(words: tuple[str, ...], **flags: Any) -> int:
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT|FILE... OBJECT|FILE"),
-    transfer_options,
+    _transfer_options,
     common.written_options,
     shared.yes_option,
 )
@@ -105,8 +105,8 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
                 sources.append(Objects(place, flags["recursive"], rules, left_out))
             else:
                 sources.append(Files(word, flags["recursive"], rules))
-        if name == "cp" and target is not None and is_standard_input(words[:-1]):
-            return put_standard_input(name, target, flags)
+        if name == "cp" and target is not None and _is_standard_input(words[:-1]):
+            return _put_standard_input(name, target, flags)
         if name == "cp" and words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
             _to_standard_output(sources)
             return 0
@@ -137,13 +137,13 @@ def _place_or_file(found: Lookup, word: str, *, change: bool) -> Place | None:
 
 
 def _is_like_an_environment(word: str) -> bool:
-    """Tell whether a word is a name and a colon; it is no file of such a name, unless that is there."""
+    """Return whether a word is a name and a colon; it is no file of such a name, unless that is there."""
     name, colon, _ = word.partition(":")
     return bool(colon) and "/" not in name and not os.path.lexists(word)
 
 
-def is_standard_input(words: Sequence[str]) -> bool:
-    """Tell whether standard input is the only source; raises `UsageError` where it is one of several."""
+def _is_standard_input(words: Sequence[str]) -> bool:
+    """Return whether standard input is the only source; raises `UsageError` where it is one of several."""
     given = [word for word in words if word in STANDARD_INPUT]
     if given and len(words) > 1:
         raise UsageError(
@@ -153,7 +153,7 @@ def is_standard_input(words: Sequence[str]) -> bool:
     return bool(given)
 
 
-def put_standard_input(name: str, place: Place, flags: dict[str, Any]) -> int:
+def _put_standard_input(name: str, place: Place, flags: dict[str, Any]) -> int:
     """Write what standard input holds to an object, or with `-n` read it and print how much that is."""
     if place.is_folder or not place.path:
         raise UsageError(
@@ -181,7 +181,7 @@ def _to_standard_output(sources: list[Source]) -> None:
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT..."),
-    transfer_options,
+    _transfer_options,
     shared.yes_option,
 )
 def rm(words: tuple[str, ...], **flags: Any) -> int:
@@ -352,3 +352,77 @@ def _done(
 def _object(item: Item) -> RemoteObject:
     assert item.object is not None
     return item.object
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="FILE... OBJECT|STORE"),
+    _transfer_options,
+    common.written_options,
+)
+def put(words: tuple[str, ...], **flags: Any) -> int:
+    """Write files, or standard input (-), to a store; folders with -r.
+
+    Several, or one to a folder, keep their names. What is replaced stays
+    recoverable in the store. For whole folders again and again, push is quicker.
+
+    \b
+    Examples:
+      craftsync put iris.joblib dev:models/
+      craftsync put -r data s3://bucket/data --store s3://bucket
+      tar c data | craftsync put - dev:backup/data.tar
+      craftsync put iris.joblib dev models/iris.joblib
+    """
+    _insist_on(words, "FILE and OBJECT")
+    rules = rules_of(flags)
+    with shared.lookup_of(flags) as found:
+        old = len(words) == 3 and not flags["recursive"] and not found.names_store(words[2])
+        if old:
+            place = found.store(*words[1:])
+        else:
+            with shared.sources_first(found, words[:-1], recursive=True):
+                place = found.place(words[-1], change=True)
+        found.refuse_written(place)
+        files = words[:1] if old else words[:-1]
+        if _is_standard_input(files):
+            return _put_standard_input("put", place, flags)
+        sources = [Files(file, flags["recursive"], rules) for file in files]
+        return transfer("put", Kind.UPLOAD, sources, place, words[-1], flags, exact=old)
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="OBJECT... FILE|FOLDER"),
+    _transfer_options,
+)
+def get(words: tuple[str, ...], **flags: Any) -> int:
+    """Read objects into a file or a folder, or to standard output (-); folders with -r.
+
+    \b
+    Examples:
+      craftsync get dev:models/iris.joblib .
+      craftsync get 'dev:datasets/*.csv' data/
+      craftsync get -r s3://bucket/models models
+      craftsync get dev models/iris.joblib iris.joblib
+    """
+    _insist_on(words, "OBJECT and FILE")
+    left_out, rules = shared.LeftOut(), rules_of(flags)
+    with shared.lookup_of(flags) as found:
+        places = _sources_of(found, words[:-1], flags["recursive"])
+        if words[-1] in STANDARD_OUTPUT and not flags["dry_run"]:
+            shared.to_standard_output(places)
+            return 0
+        sources = [Objects(place, flags["recursive"], rules, left_out) for place in places]
+        code = transfer("get", Kind.DOWNLOAD, sources, None, words[-1], flags)
+    return code or left_out.exit_code()
+
+
+def _sources_of(found: Lookup, words: tuple[str, ...], recursive: bool) -> list[Place]:
+    if recursive:
+        return [found.place(word) for word in words]
+    return shared.places_of(found, words)
+
+
+def _insist_on(words: tuple[str, ...], what: str) -> None:
+    if len(words) < 2:
+        raise click.UsageError(f"Missing argument: give {what}.")

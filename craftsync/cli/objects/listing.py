@@ -1,20 +1,21 @@
-"""`ls`, `tree`, `du`, `find` and `stat`: what is in a store."""
+"""`ls`, `tree`, `du`, `find`, `stat`, `cat` and `url`: what is in a store."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from craftsync import lookup
+from craftsync import lookup, objects
 from craftsync.cli import params as common
 from craftsync.cli.objects import words as shared
 from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
-from craftsync.config.parsers import parse_age, parse_size
+from craftsync.config.parsers import BadWord, parse_age, parse_size
 from craftsync.core.model import RemoteObject
 from craftsync.lookup import Place
 from craftsync.objects import Entry, OnSkipped, Wanted
@@ -305,3 +306,64 @@ def _say_found(place: Place, found: lookup.Found, as_json: bool) -> None:
             "object": word,
         }
     )
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="OBJECT..."), shared.access_options
+)
+def cat(words: tuple[str, ...], **flags: Any) -> None:
+    """Write the content of objects to standard output, one after the other.
+
+    \b
+    Examples:
+      craftsync cat dev:datasets/clients.csv | head
+      craftsync cat 's3://bucket/logs/*.txt'
+    """
+    with shared.lookup_of(flags) as found:
+        shared.to_standard_output(shared.places_of(found, words))
+
+
+_DURATION = re.compile(r"(\d{1,9})\s*([smhdw]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _seconds(word: object) -> int:
+    """Read "90", "15m" or "1h" as seconds."""
+    found = _DURATION.fullmatch(str(word).strip().lower())
+    if not found or not int(found[1]):
+        raise BadWord("is not a duration", "Use one such as 1h, 15m or 7d.")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+@click.command(cls=common.Command)
+@common.all_of(
+    click.argument("words", nargs=-1, required=True, metavar="OBJECT..."),
+    click.option(
+        *("--expires", "--expires-in"),
+        metavar="TIME",
+        callback=shared.parsed("--expires", _seconds),
+        help="How long it works on S3, such as 1h, 15m or 7d. [1h]",
+    ),
+    common.json_option,
+    shared.access_options,
+)
+def url(words: tuple[str, ...], expires: int | None, **flags: Any) -> None:
+    """Print a URL by which anybody can read an object for a while, without a login.
+
+    On S3 it is presigned with your keys; of an environment it is the
+    platform's own, which decides how long it works. A folder has none.
+
+    \b
+    Examples:
+      craftsync url s3://bucket/report.html --expires 15m
+      craftsync url dev:models/iris.joblib
+    """
+    with shared.lookup_of(flags) as found:
+        for place in shared.places_of(found, words):
+            for each in lookup.found_at(place, recursive=False):
+                signed = objects.signed_url(place.store, each.object.path, expires)
+                if flags["json"]:
+                    say_json({"path": each.object.path, "url": signed})
+                else:
+                    say(signed)

@@ -119,7 +119,7 @@ class Objects:
         return self.place.named(path)
 
     def holds(self, place: Place) -> bool:
-        """Tell whether a place is in the folder that the word names, which would never end."""
+        """Return whether a place is in the folder that the word names, which would never end."""
         if lookup.is_pattern(self.place.path) or not places.exists(place.store.location):
             return False
         server, folder = whereabouts(self.place.store, self.place.path)
@@ -193,7 +193,7 @@ def _is_object(place: Place) -> bool:
 
 
 def _is_folder(place: Place) -> bool:
-    """Tell whether there is a folder at a path, and not an object."""
+    """Return whether there is a folder at a path, and not an object."""
     try:
         store = place.store.opened()
     except StoreMissing:

@@ -13,7 +13,7 @@ import click
 
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
-from craftsync.cli.terminal import shown
+from craftsync.cli.terminal import shown, told
 from craftsync.config.parsers import BadWord
 from craftsync.core.model import Skipped
 from craftsync.errors import FileMissing, UsageError
@@ -89,6 +89,14 @@ def parsed(flag: str, parse: Callable[[object], Value]) -> Callable[..., Value |
             raise click.UsageError(f"{flag}: {value!r} {bad}. {bad.remedy}") from bad
 
     return read
+
+
+def to_standard_output(places: Sequence[Place]) -> None:
+    """Write the content of objects to standard output, one after the other."""
+    for place in places:
+        for each in found_at(place, recursive=False):
+            with told():
+                place.store.download(each.object.path, sys.stdout.buffer)
 
 
 class LeftOut:

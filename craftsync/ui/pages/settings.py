@@ -11,7 +11,7 @@ from typing import Any
 
 from nicegui import background_tasks, ui
 
-from craftsync.config import edit, linking, options, pairs, places
+from craftsync.config import edit, options, pairs, places
 from craftsync.config import file as configuration
 from craftsync.config.file import Config
 from craftsync.config.options import Option
@@ -185,21 +185,21 @@ class _Settings:
     def _checked(self, root: ui.input, store: ui.input) -> tuple[str, str]:
         if not root.value or not store.value:
             raise UsageError("A folder and a store are needed.")
-        return linking.absolute(root.value.strip()), store.value.strip()
+        return edit.absolute(root.value.strip()), store.value.strip()
 
     def _added(self, root: str, store: str, name: str) -> str:
         """Put a folder and its store into the configuration; return its name."""
         file, known = self._workspace.config_file, self._known()
-        name = name.strip() or linking.name_of(root)
+        name = name.strip() or edit.name_of(root)
         location = places.resolve(store, known, pairs.access_of(self._workspace.where))
-        linking.refuse_name(name, file, known.folders, "a folder")
-        linking.refuse_root(root, known)
-        if isinstance(location, CraftAiLocation) and not linking.is_environment(store, known):
-            linking.refuse_same_token(location, known)
+        edit.refuse_name(name, file, known.folders, "a folder")
+        edit.refuse_root(root, known)
+        if isinstance(location, CraftAiLocation) and not edit.is_environment(store, known):
+            edit.refuse_same_token(location, known)
             location = spelled_out(location)
         places.refuse_nesting(Path(root), location)
         old = file.read_text("utf-8") if file.exists() else ""
-        content = edit.with_entries(old, file, linking.entries(known, name, root, store, location))
+        content = edit.with_entries(old, file, edit.new_entries(known, name, root, store, location))
         for folder in (Path(root), getattr(location, "path", None)):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
