@@ -16,8 +16,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from craftsync import __version__
 from craftsync.clock import CancellableClock, Clock
 from craftsync.config import addresses, pairs, places
 from craftsync.config import file as configuration
@@ -25,7 +26,7 @@ from craftsync.config.options import PairOptions, Transport
 from craftsync.config.pairs import Pair, state_dir_of
 from craftsync.config.places import CraftAiLocation, DirectoryLocation, Location
 from craftsync.core.model import OWN_FOLDER
-from craftsync.errors import LockedError, StoreMissing, UsageError
+from craftsync.errors import CraftsyncError, LockedError, NoAnswer, StoreMissing, UsageError
 
 if TYPE_CHECKING:
     from craftsync.engine.session import Session
@@ -288,6 +289,44 @@ def read_state(pair: Pair, state_dir: Path) -> Iterator[PairState]:
         PairState.open(state_dir, str(pair.root), address, new_id=str, reading=True)
     ) as state:
         yield state
+
+
+def standing(pair: Pair, state_dir: Path, live: dict[str, Any] | None) -> dict[str, Any]:
+    """Return how a linked folder stands: the fields of `status --json`. Raises `StateError`.
+
+    `live` is what its daemon reports, `None` if none runs.
+    """
+    from craftsync.engine.review.inspect import of_pair
+    from craftsync.engine.review.retention import holdings_of
+    from craftsync.state import known_conflicts
+
+    root, store = str(pair.root), places.address_of(pair.location)
+    facts = live or of_pair(root, store, state_dir)
+    if live:
+        # A daemon counts those of its last runs; a copy that nobody settled is one still.
+        facts["conflicts"] = max(facts["conflicts"], known_conflicts(state_dir, root, store))
+    elif facts["reason"] is None and not places.exists(pair.location):
+        facts["reason"] = "The store is not there. Check the path, and that its disk is mounted."
+    trash = holdings_of(root, store, state_dir, pair.retention)
+    return {**facts, "folder": pair.folder, "trash": trash}
+
+
+def unknown_standing(pair: Pair, error: CraftsyncError) -> dict[str, Any]:
+    """Return the fields of `standing` for a folder whose state cannot be read, or whose daemon does not answer."""
+    is_silent = isinstance(error, NoAnswer)
+    return {
+        **dict.fromkeys(("mode", "pending", "conflicts", "held", "problems", "left_out")),
+        "state": "unknown" if is_silent else "stopped",
+        "reason": f"{error} {error.remedy}".rstrip(),
+        "root": str(pair.root),
+        "store": places.address_of(pair.location),
+        "pid": error.process if isinstance(error, NoAnswer) else None,
+        "watch": {"healthy": False, "reason": None if is_silent else "unknown"},
+        "version": __version__,
+        "folder": pair.folder,
+        "last_success": None,
+        "trash": None,
+    }
 
 
 @contextmanager

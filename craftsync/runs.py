@@ -26,7 +26,7 @@ from craftsync.core.filters import Filter, Listed
 from craftsync.core.model import Compare, Mode, Policy
 from craftsync.core.paths import malformed
 from craftsync.core.timetable import Timetable
-from craftsync.engine.report import Event, Options, Report
+from craftsync.engine.report import Options, Report, ignore_events
 from craftsync.errors import UsageError
 from craftsync.net.pace import Rate
 
@@ -46,7 +46,7 @@ def run(command: str, words: Sequence[str], asked: RunOptions) -> Report:
     if command == "pull" and len(words) == _ROOT_AND_STORE:
         opening.refuse_new_and_empty(pair, words[1], asked)
     with opened_for(pair, options, asked) as session:
-        return session.run(command, options, asked.get("on_event", _ignore))
+        return session.run(command, options, asked.get("on_event", ignore_events))
 
 
 def check(
@@ -65,7 +65,7 @@ def check(
     if options.policy.compare is Compare.FINGERPRINT:
         options = replace(options, policy=replace(options.policy, compare=Compare.CHECKSUM))
     with opening.open_pair(pair, state_dir_of(asked), read_only=True) as session:
-        return session.check(options, on_line, asked.get("on_event", _ignore))
+        return session.check(options, on_line, asked.get("on_event", ignore_events))
 
 
 def options_for(pair: Pair, asked: RunOptions, mode: Mode | None = None) -> Options:
@@ -165,10 +165,6 @@ def opened_for(pair: Pair, options: Options, asked: RunOptions) -> AbstractConte
         create_store=options.policy.mode is not Mode.PULL,
         create_root=options.policy.mode is Mode.PULL,
     )
-
-
-def _ignore(event: Event) -> None:
-    """Take no notice of an event."""
 
 
 _COMMENTS = ("#", ";")

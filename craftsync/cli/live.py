@@ -76,7 +76,7 @@ def _what_matters(facts: Facts) -> tuple[Any, ...]:
 
 
 def stats_line(event: ProgressEvent, seconds: float) -> str:
-    """Return how far a run has come after so many seconds, and how long the rest takes at that rate."""
+    """Return how far a run has come in `seconds`, and how long the rest takes at that rate."""
     if event.files_total is None:
         return f"{event.stage}: {event.files_done} files so far"
     moved, total = event.bytes_done, event.bytes_total or 0
@@ -99,7 +99,7 @@ def _duration(seconds: float) -> str:
 
 
 class StatsLines:
-    """Prints on stderr, every so many seconds, how far a run has come; also while nothing moves."""
+    """Prints on stderr how far a run has come, `every` seconds, also while nothing moves."""
 
     def __init__(self, command: str, every: float) -> None:
         self._command = command

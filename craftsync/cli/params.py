@@ -29,7 +29,7 @@ def _or_global(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 
 class Word(click.types.StringParamType):
-    """Any word; what it may become on TAB is told by its name."""
+    """Any word; the name of its parameter says what completes it on TAB."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

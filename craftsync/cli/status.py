@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from craftsync import __version__, opening
+from craftsync import opening
 from craftsync.cli import params as common
 from craftsync.cli import watch
 from craftsync.cli.output import holdings_shown, linked, say, say_json
@@ -19,7 +18,6 @@ from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
 from craftsync.config.parsers import BadWord, parse_seconds
 from craftsync.errors import CraftsyncError, NoAnswer, StateError, UsageError
-from craftsync.state import known_conflicts
 from craftsync.wording import counted, left_out_shown, size_shown
 
 if TYPE_CHECKING:
@@ -252,53 +250,18 @@ def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[
 
 
 def _unreadable(pair: pairs.Pair, error: CraftsyncError) -> dict[str, Any]:
-    """Return what is left to show of a linked folder whose state cannot be read, or whose daemon is silent."""
-    unknown = dict.fromkeys(("mode", "pending", "conflicts", "held", "problems", "left_out"))
-    is_silent = isinstance(error, NoAnswer)
-    return {
-        "state": "unknown" if is_silent else "stopped",
-        "reason": f"{error} {error.remedy}".rstrip(),
-        "root": str(pair.root),
-        "store": places.address_of(pair.location),
-        "pid": error.process if isinstance(error, NoAnswer) else None,
-        **unknown,
-        "folder": pair.folder,
-        "last_success": None,
-        "watch": {"healthy": False, "reason": None if is_silent else "unknown"},
-        "version": __version__,
-        "trash": None,
-        "next": [],
-    }
+    return {**opening.unknown_standing(pair, error), "next": []}
 
 
 def _facts(pair: pairs.Pair, asked: PairOptions, *, named: bool) -> dict[str, Any]:
-    facts: dict[str, Any] | None = watch.tell(pair, asked, "status")
-    if facts is None:
-        facts = _of_stopped(pair, pairs.state_dir_of(asked), named=named)
-    else:
-        # A daemon counts those of its last runs; a copy that nobody settled is one still.
-        copies = known_conflicts(pairs.state_dir_of(asked), facts["root"], facts["store"])
-        facts["conflicts"] = max(facts["conflicts"], copies)
-    from craftsync.engine.review.retention import holdings_of
-
-    place = (facts["root"], facts["store"], pairs.state_dir_of(asked))
-    trash = holdings_of(*place, pair.retention)
-    facts |= {"folder": pair.folder, "trash": trash}
-    return {**facts, "next": _next_steps(facts)}
-
-
-def _of_stopped(pair: pairs.Pair, state_dir: Path, *, named: bool) -> dict[str, Any]:
-    """Return what is known of a pair no daemon keeps in sync; what is missing of it is the reason."""
-    from craftsync.engine.review.inspect import of_pair
-
-    facts = of_pair(str(pair.root), places.address_of(pair.location), state_dir)
-    if named and pair.folder is None and facts["mode"] is None:
+    state_dir = pairs.state_dir_of(asked)
+    live = watch.tell(pair, asked, "status")
+    facts = opening.standing(pair, state_dir, live)
+    if live is None and named and pair.folder is None and facts["mode"] is None:
         # Nobody has ever heard of it: the words may be mistyped, and this raises what is wrong.
         with opening.open_pair(pair, state_dir, reading=True):
-            return facts
-    if facts["reason"] is None and not places.exists(pair.location):
-        facts["reason"] = "The store is not there. Check the path, and that its disk is mounted."
-    return facts
+            pass
+    return {**facts, "next": _next_steps(facts)}
 
 
 def _next_steps(facts: Facts) -> list[str]:

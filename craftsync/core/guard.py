@@ -23,7 +23,7 @@ class DeleteLimit:
     """Sides that a complete scan or listing of this run has found empty."""
 
     def after(self, emptied: Iterable[str]) -> DeleteLimit:
-        """Return the limit for the next round of a run, which plans only single paths."""
+        """Return the limit for the next attempt of a run, which plans only single paths."""
         return replace(self, emptied=self.emptied.union(emptied))
 
     def allows(self, deletes: int, baseline: int) -> bool:

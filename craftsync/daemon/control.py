@@ -300,7 +300,7 @@ def ask(folder: Path, verb: str, *, within: float = _TIMEOUT, **arguments: Any) 
     """Send a request to the daemon that listens in a control folder; return its response, `None` if none runs.
 
     Raises `UsageError` when the daemon refuses the request, `NoAnswer` when it
-    does not respond within so many seconds.
+    does not respond in `within` seconds.
     """
     peer = connect(folder, within)
     if peer is None:

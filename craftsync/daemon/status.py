@@ -140,7 +140,7 @@ class Waiting:
             return self._beyond[issue] + known
 
     def first(self, most: int) -> list[IssueEvent]:
-        """Return at most so many of them, in order of path."""
+        """Return the first `most` of them, in order of path."""
         with self._lock:
             found = self._all()
             return [found[path] for path in sorted(found)[:most]]

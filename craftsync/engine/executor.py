@@ -439,7 +439,7 @@ class Executor:
         for outcome in finished:
             action, skipped = outcome.action, outcome.status is Status.SKIPPED
             if skipped and action.source is not None:
-                # The next round plans a transfer and a delete instead, each decided for itself.
+                # The next attempt plans a transfer and a delete instead, each decided for itself.
                 self._state.plan.unpair(action.source)
             elif skipped and action.kind not in DELETES:
                 self._skipped.add(action.path)

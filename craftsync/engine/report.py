@@ -144,6 +144,10 @@ Event = ActionEvent | IssueEvent | HeldEvent | ProgressEvent
 OnEvent = Callable[[Event], None]
 
 
+def ignore_events(event: Event) -> None:
+    """The default listener: does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to run a run."""

@@ -1,4 +1,4 @@
-"""The rounds of a run: each plans, then carries out."""
+"""A run: it plans and carries out, then does so again for paths that changed during it."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from craftsync.stores.retrying import concurrency_of
 from craftsync.stores.sources import workers
 
 _PARTS_AT_ONCE = 8
-_ROUNDS = 3
+_ATTEMPTS = 3
 """Attempts at a path that keeps changing, before it is reported as busy."""
-_ROUND_SECONDS = 0.2
+_ATTEMPT_SECONDS = 0.2
 
 MakePool = Callable[[Concurrency], Pool[Outcome | Staged | Note]]
 """Makes the workers; a test may hand in one that makes none."""
 
 
-class Round(ABC):
+class Run(ABC):
     """Plans and carries out with one set of options, once; whatever the two sides are."""
 
     state: State
@@ -71,7 +71,7 @@ class Round(ABC):
     ) -> DeleteLimit:
         """Bring everything, or `paths` and what lies below them, in sync as far as the options say.
 
-        `changes` are taken in while it is under way. Returns the limit of deletes for the next round.
+        `changes` are taken in while it is under way. Returns the limit of deletes for the next attempt.
         """
         planner = self.planner(tally)
         planned = planner.plan(paths, listed=listed)
@@ -83,11 +83,11 @@ class Round(ABC):
             self._clear_up(planner.right.store)
         return self.options.delete_limit.after(planned.emptied)
 
-    def planned(self) -> None:  # noqa: B027 (nothing to be done is an answer)
-        """Hear that the plan table is filled."""
+    def planned(self) -> None:  # noqa: B027 (a subclass need not do anything)
+        """Called when the plan table is filled."""
 
     def _clear_up(self, store: Store) -> None:
-        """Drop what a complete round has shown to be of no use any more."""
+        """Drop unfinished transfers that a complete run did not resume."""
         transfers = self.state.transfers
         transfers.drop_stale_downloads()
         stale = transfers.stale_uploads()
@@ -132,32 +132,32 @@ class Round(ABC):
         tally.ended()
 
 
-def in_rounds(
+def run_until_settled(
     report: Report,
     options: Options,
     on_event: OnEvent,
     clock: Clock,
-    make_round: Callable[[Options], Round],
+    make_run: Callable[[Options], Run],
     *,
     paths: Iterable[str] | None = None,
     changes: Changes | None = None,
 ) -> None:
-    """Make a round over everything, or over `paths`, and up to two more over paths that changed during it."""
+    """Run over everything, or over `paths`, and up to two more times over paths that changed during it."""
     complete = paths is None
-    for attempt in range(1, _ROUNDS + 1):
-        tally = Tally(report, on_event, clock, last=attempt == _ROUNDS or options.dry_run)
+    for attempt in range(1, _ATTEMPTS + 1):
+        tally = Tally(report, on_event, clock, last=attempt == _ATTEMPTS or options.dry_run)
         is_listed = complete and attempt > 1
-        limit = make_round(options).run(tally, paths, listed=is_listed, changes=changes)
+        limit = make_run(options).run(tally, paths, listed=is_listed, changes=changes)
         options = replace(options, delete_limit=limit)
-        paths = tally.finish_round()
+        paths = tally.finish()
         if not paths:
             break
-        clock.sleep(_ROUND_SECONDS * attempt)
+        clock.sleep(_ATTEMPT_SECONDS * attempt)
 
 
 @dataclass(frozen=True, slots=True)
-class FolderRound(Round):
-    """A round between a folder and a store."""
+class FolderRun(Run):
+    """A run between a folder and a store."""
 
     root: Folder
     store: Store

@@ -19,13 +19,13 @@ from craftsync.engine import features, identity, planfile
 from craftsync.engine.content import Fetcher
 from craftsync.engine.intake import Changes
 from craftsync.engine.planner import Planned
-from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report
+from craftsync.engine.report import OnEvent, Options, ProgressEvent, Report, ignore_events
 from craftsync.engine.review import inspect
 from craftsync.engine.review.deletes import Approval, resolving
 from craftsync.engine.review.retention import Purging, import_outside_records
 from craftsync.engine.review.scrub import Scrubber
 from craftsync.engine.review.trash import Trash
-from craftsync.engine.run import FolderRound, MakePool, in_rounds
+from craftsync.engine.run import FolderRun, MakePool, run_until_settled
 from craftsync.engine.settle import Contents
 from craftsync.engine.sides import FolderSide, StoreSide, do_nothing
 from craftsync.engine.tally import PlanWriter, Tally
@@ -43,10 +43,6 @@ from craftsync.stores.sources import workers
 
 _COMPARED_AT_ONCE = 4
 _BEGUN_ANEW = "both sides are merged without deleting anything"
-
-
-def ignore_events(event: object) -> None:
-    """Listen to nothing."""
 
 
 class Session:
@@ -143,7 +139,7 @@ class Session:
     ) -> Report:
         """Make one run over everything, or over `paths` and what lies below them.
 
-        Paths that change during it are tried in two more rounds; steps for `changes` are added if
+        Paths that change during it are tried up to two more times; steps for `changes` are added if
         possible. Raises what broke a whole side; what was done until then is recorded.
         """
         report = Report(command, dry_run=options.dry_run)
@@ -157,9 +153,9 @@ class Session:
             if not options.dry_run:
                 forget_unflushed(self.state, self.root.sync if options.policy.deletes else None)
             self.state.plan.pair_again()
-            make_round = partial(self._round, command, confirm=confirm)
-            in_rounds(
-                report, options, on_event, self.clock, make_round, paths=paths, changes=changes
+            make_run = partial(self._run_with, command, confirm=confirm)
+            run_until_settled(
+                report, options, on_event, self.clock, make_run, paths=paths, changes=changes
             )
         report.seconds = round(self.clock.monotonic() - started, 3)
         report.conflict_copies = self._conflict_copies()
@@ -204,10 +200,10 @@ class Session:
             self.store, self.state, self.clock, may_write=_may_write(options)
         )
 
-    def _round(
+    def _run_with(
         self, command: str, options: Options, *, confirm: Callable[[], None] = do_nothing
-    ) -> FolderRound:
-        return FolderRound(
+    ) -> FolderRun:
+        return FolderRun(
             self.root,
             self.store,
             self.state,
@@ -284,7 +280,7 @@ class Session:
         self._confirm_store(replace(options, dry_run=True))
         planfile.write_header(out, self.root.path, self.store.location, options)
         tally = PlanWriter(report, on_event, self.clock, out)
-        self._round("plan", replace(options, dry_run=True)).run(tally)
+        self._run_with("plan", replace(options, dry_run=True)).run(tally)
         return report
 
     def apply_plan(
@@ -317,7 +313,7 @@ class Session:
             self.state.plan.arrange()
         tally = Tally(report, on_event, self.clock, last=True)
         tally.planned(Planned(), self.state.plan.totals())
-        self._round(report.command, options).carry_out(
+        self._run_with(report.command, options).carry_out(
             tally, deletes=True, strict=True, approved=approved
         )
         report.seconds = round(self.clock.monotonic() - started, 3)

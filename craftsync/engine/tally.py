@@ -34,9 +34,9 @@ _STAGE_SECONDS = 1.0
 
 
 class Tally:
-    """Adds one round of a run to its report.
+    """Adds one attempt of a run to its report.
 
-    Steps that were skipped are kept for the next round; in the `last` round
+    Steps that were skipped are kept for the next attempt; in the `last` one
     they are reported instead.
     """
 
@@ -90,7 +90,7 @@ class Tally:
         self._limiters = limiters
 
     def _moved(self) -> int:
-        """Return the bytes that this round has moved so far."""
+        """Return the bytes that this attempt has moved so far."""
         if not self._limiters:
             return self._bytes
         return sum(limiter.moved for limiter in self._limiters)
@@ -131,7 +131,7 @@ class Tally:
             self._ticked_at = now
             self._progress()
 
-    def finish_round(self) -> list[str]:
+    def finish(self) -> list[str]:
         """Return the paths to try again; if there are none, report the obstructed ones.
 
         Otherwise the obstructed ones are tried again too: what obstructs them may go.
@@ -158,7 +158,7 @@ class Tally:
         return self._stage
 
     def _undone(self, path: str, issue: Issue, outcome: Outcome) -> None:
-        """Report a step that changed nothing, or keep it for the next round, where it may succeed."""
+        """Report a step that changed nothing, or keep it for the next attempt, where it may succeed."""
         if isinstance(outcome.error, PathObstructed) and not self._last:
             self._obstructed.append((path, issue, outcome.reason))
         elif issue is Issue.PROBLEM or outcome.final or self._last:

@@ -3,7 +3,7 @@
     sides      the two stores as sides of a run, within one range of paths
     carrier    one step: stat, copy, verify
     stream     an object of one store as content for the other, in bounded memory
-    migration  the entry point: one run, its rounds, its manifest
+    migration  the entry point: one run, its manifest
 
 - No files in between. An object of up to `stream.WHOLE` bytes is held in memory;
   of a larger one only a few parts, read on the condition of the source's version

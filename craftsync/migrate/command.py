@@ -33,7 +33,7 @@ from craftsync.config.places import (
 from craftsync.core.filters import Filter
 from craftsync.core.model import Compare, LocalFile, Mode, RemoteObject, as_object
 from craftsync.engine.content import digest_of
-from craftsync.engine.report import Event, OnEvent, Report
+from craftsync.engine.report import OnEvent, Report, ignore_events
 from craftsync.engine.review.inspect import Checker
 from craftsync.errors import UsageError
 from craftsync.hashing import is_md5
@@ -144,7 +144,7 @@ def run(source: str, target: str, asked: MigrateOptions) -> MigrationReport:
         state = MigrationState.open(folder, scratch=dry_run, outside=outside)
         try:
             migration = Migration(store, to, state, folder)
-            return migration.run(options, asked.get("on_event", _ignore))
+            return migration.run(options, asked.get("on_event", ignore_events))
         finally:
             state.close()
 
@@ -178,7 +178,7 @@ def _run_on_fleet(
         TemporaryDirectory() as manifests,
     ):
         share = partial(run_share, source, target, _for_a_share(asked, options, fleet.workers))
-        report = fleet.run(share, asked.get("on_event", _ignore), Path(manifests))
+        report = fleet.run(share, asked.get("on_event", ignore_events), Path(manifests))
         folder = migration_folder(pairs.state_dir_of(asked), store.location, to.location)
         file = options.manifest or folder / "manifest.jsonl"
         manifest.write_lines(manifest.lines_of(Path(manifests)), file)
@@ -195,7 +195,7 @@ def run_share(
     asked: MigrateOptions,
     number: int,
     count: int,
-    on_event: Callable[[Event], None],
+    on_event: OnEvent,
 ) -> MigrationReport:
     """Copy one share; all arguments are picklable, so that it can run on a worker."""
     return run(source, target, {**asked, "shard": f"{number}/{count}", "on_event": on_event})
@@ -260,7 +260,7 @@ def check(
     rules = CallRules(options.include, options.exclude)
     size_only = options.policy.compare is Compare.SIZE_ONLY
     with opened(place, other, create=False, stand_in=False) as (store, to):
-        on_event = asked.get("on_event", _ignore)
+        on_event = asked.get("on_event", ignore_events)
         at_once = options.transfers or FIRST
         return _compare(
             *(store, to, rules, at_once, on_line, on_event),
@@ -291,10 +291,6 @@ def _access(asked: MigrateOptions) -> tuple[Any, S3Access, S3Access]:
         target.request_payer,
     )
     return asked.get("config"), source, target
-
-
-def _ignore(event: Event) -> None:
-    """Do nothing."""
 
 
 _READ_AT_ONCE = 8

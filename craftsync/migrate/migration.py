@@ -28,7 +28,7 @@ from craftsync.engine.identity import (
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options
 from craftsync.engine.review.inspect import report_recovery
-from craftsync.engine.run import MakePool, Round, in_rounds
+from craftsync.engine.run import MakePool, Run, run_until_settled
 from craftsync.engine.sides import Carrier, do_nothing
 from craftsync.engine.tally import Tally
 from craftsync.errors import StoreChanged, UsageError
@@ -159,7 +159,7 @@ class Migration:
     def run(self, options: MigrationOptions, on_event: OnEvent) -> MigrationReport:
         """Copy what is new in the source to the target, and return the report.
 
-        Paths that change during the run are tried in two more rounds. Raises
+        Paths that change during the run are tried up to two more times. Raises
         errors of a whole store; the work until then is recorded, and the next
         run resumes.
         """
@@ -170,11 +170,11 @@ class Migration:
         with self._confirmed_stores(dry_run=dry_run) as confirmed:
             span = self._span(options)
 
-            def make_round(run: Options) -> CopyRound:
+            def make_run(run: Options) -> CopyRun:
                 mine = replace(options, run=run)
-                return CopyRound(self, mine, span, report, confirmed)
+                return CopyRun(self, mine, span, report, confirmed)
 
-            in_rounds(report, options.run, on_event, self.clock, make_round)
+            run_until_settled(report, options.run, on_event, self.clock, make_run)
         if not dry_run:
             self._finish(options, report)
         report.seconds = round(self.clock.monotonic() - started, 3)
@@ -223,8 +223,8 @@ class Migration:
             manifest.send(file, self.target, f"manifest-{stamp(self.clock)}")
 
 
-class CopyRound(Round):
-    """A round between two stores."""
+class CopyRun(Run):
+    """A run between two stores."""
 
     command = None
 

@@ -249,7 +249,7 @@ async def _fill(box: ui.element, build: Callable[[], Awaitable[None]]) -> None:
 class Part:
     """A part of the page that is built anew only when what it shows has changed.
 
-    Who clicks, reads or tabs through the rest meanwhile is not disturbed.
+    So it disturbs nobody who clicks, reads or tabs through the rest.
     """
 
     def __init__(self) -> None:

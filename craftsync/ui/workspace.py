@@ -21,11 +21,8 @@ from craftsync.config.options import PairOptions, RunOptions
 from craftsync.config.pairs import Pair
 from craftsync.daemon import control
 from craftsync.datastore import DataStore
-from craftsync.engine.review.inspect import of_pair
-from craftsync.engine.review.retention import holdings_of
 from craftsync.engine.session import Session
 from craftsync.errors import CraftsyncError, UsageError
-from craftsync.state import known_conflicts
 from craftsync.ui.content import Content
 from craftsync.ui.guard import Access
 
@@ -136,26 +133,12 @@ class Workspace:
 
     def facts(self, pair: Pair) -> Mapping[str, Any]:
         """Return how a linked folder stands: the fields of `status --json`. Never raises a `CraftsyncError`."""
-        root, store = str(pair.root), places.address_of(pair.location)
         try:
-            live = self.ask(pair, "status")
-            facts = live or of_pair(root, store, self.state_dir)
-            if live:
-                copies = known_conflicts(self.state_dir, root, store)
-                facts["conflicts"] = max(facts["conflicts"], copies)
-            elif facts["reason"] is None and not places.exists(pair.location):
-                facts["reason"] = (
-                    "The store is not there. Check the path, and that its disk is mounted."
-                )
-            trash = holdings_of(root, store, self.state_dir, pair.retention)
+            live: dict[str, Any] | None = self.ask(pair, "status")
+            facts = opening.standing(pair, self.state_dir, live)
         except CraftsyncError as error:
-            unknown = dict.fromkeys(("mode", "pid", "pending", "conflicts", "held", "problems"))
-            reason = f"{error} {error.remedy}".rstrip()
-            facts, trash = (
-                {"state": "stopped", "reason": reason, "last_success": None, **unknown},
-                {},
-            )
-        return {**facts, "root": root, "store": store, "name": name_of(pair), "trash": trash}
+            facts = opening.unknown_standing(pair, error)
+        return {**facts, "name": name_of(pair)}
 
     def session(self, pair: Pair, *, reading: bool = False) -> AbstractContextManager[Session]:
         """Open a linked folder; while a daemon or another run holds it, or with `reading`, its state is only read."""

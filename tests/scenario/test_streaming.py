@@ -11,8 +11,8 @@ import pytest
 from craftsync.core.model import RemoteObject
 from craftsync.daemon.changes import StoreDifferences, changed_in_folder, changed_in_store
 from craftsync.engine.planner import Planner
-from craftsync.engine.report import Options
-from craftsync.engine.session import Session, ignore_events
+from craftsync.engine.report import Options, ignore_events
+from craftsync.engine.session import Session
 from craftsync.engine.sides import FolderSide, StoreSide
 from tests.support.memory_store import MemoryStore
 from tests.support.world import World

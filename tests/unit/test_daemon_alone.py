@@ -18,8 +18,8 @@ from craftsync.daemon.control import ask
 from craftsync.daemon.pair import Watched
 from craftsync.daemon.process import ServiceManager, Setup, watch
 from craftsync.daemon.schedule import WatchSettings
-from craftsync.engine.report import Options
-from craftsync.engine.session import Session, ignore_events
+from craftsync.engine.report import Options, ignore_events
+from craftsync.engine.session import Session
 from craftsync.errors import exhausted
 from craftsync.stores.directory import DirectoryStore
 from tests.support.cli import until

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 _LIMIT_SECONDS = 3.0
 _AVOID_SECONDS = 60.0
-"""How long a store that did not answer in time is not asked again."""
+"""How long a store that did not answer in time is left alone."""
 _FOLDERS_KNOWN = 20
-"""Of each store, so many folders whose names are kept."""
+"""Of each store, the folders whose names are kept."""
 _MOST = 200
-"""More names than that nobody reads."""
+"""Nobody reads more names."""
 
 Item = CompletionItem[str]
 

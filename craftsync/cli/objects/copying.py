@@ -308,7 +308,7 @@ def _distinct(sources: Sequence[Source], target: Target | None) -> _Distinct:
 def _agreed_to(
     name: str, items: Iterable[Item], source: Source, flags: dict[str, Any], call: Call
 ) -> Iterable[Item]:
-    """Ask on a terminal whether so many objects are meant."""
+    """Ask on a terminal whether all these objects are meant, with their number and size."""
     if flags["yes"] or not sys.stdin.isatty():
         return items
     items = list(items)

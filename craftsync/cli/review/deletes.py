@@ -125,7 +125,7 @@ def approve(paths: tuple[str, ...], since: str | None, everything: bool, **flags
       craftsync deletes approve --all --folder datasets
     """
     _refuse_unclear(paths, since, everything)
-    return _judge("approve", paths, since, flags)
+    return _resolve("approve", paths, since, flags)
 
 
 @deletes.command(cls=common.Command)
@@ -147,7 +147,7 @@ def reject(paths: tuple[str, ...], since: str | None, everything: bool, **flags:
       craftsync deletes reject --all --folder datasets
     """
     _refuse_unclear(paths, since, everything)
-    return _judge("reject", paths, since, flags)
+    return _resolve("reject", paths, since, flags)
 
 
 def _refuse_unclear(paths: tuple[str, ...], since: str | None, everything: bool) -> None:
@@ -157,7 +157,7 @@ def _refuse_unclear(paths: tuple[str, ...], since: str | None, everything: bool)
         raise click.UsageError("Give each PATH, --since or --all.")
 
 
-def _judge(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[str, Any]) -> int:
+def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[str, Any]) -> int:
     """Have the daemon of the linked folder do it, or do it here when none runs."""
     pair, inside, asked = meant_by(paths, flags)
     count, meant = _meant_in(pair, asked, inside, since)
@@ -170,7 +170,7 @@ def _judge(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[str
     if not asked.get("dry_run") and _sent(pair, asked, verb, meant):
         _say_handed_over(pair, verb, count, flags)
         return 0
-    return _judge_here(pair, asked, verb, meant, flags)
+    return _resolve_here(pair, asked, verb, meant, flags)
 
 
 def _chosen(
@@ -238,7 +238,7 @@ def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, A
         )
 
 
-def _judge_here(
+def _resolve_here(
     pair: pairs.Pair,
     asked: RunOptions,
     verb: str,
@@ -252,8 +252,8 @@ def _judge_here(
         reporting(verb, flags) as output,
         opening.open_pair(pair, pairs.state_dir_of(asked), read_only=options.dry_run) as session,
     ):
-        verdict = Approval(verb == "approve", paths)
-        return output.finish(session.resolve_held(verdict, options, output.on_event))
+        approval = Approval(verb == "approve", paths)
+        return output.finish(session.resolve_held(approval, options, output.on_event))
 
 
 def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:

@@ -39,7 +39,7 @@ from craftsync.stores.base import Store
 _AT_ONCE = 100
 """Versions removed before that is recorded."""
 _AT_MOST = 1000
-"""Versions one run removes: it is to end soon, and the next one goes on."""
+"""Versions that one run removes, so that it ends soon; the next one removes the rest."""
 _HOUR = 3600
 _SUSPENDED = "retention_suspended"
 _CLOCK = "retention_clock"

@@ -110,10 +110,10 @@ class _Deletes:
                 " brings them back.", "muted",
             )  # fmt: skip
         with ui.row().classes("line"):
-            ui.button("Approve all", on_click=lambda: self._judge("approve", None)).props(
+            ui.button("Approve all", on_click=lambda: self._resolve("approve", None)).props(
                 "outline color=negative"
             )
-            ui.button("Reject all", on_click=lambda: self._judge("reject", None)).props("outline")
+            ui.button("Reject all", on_click=lambda: self._resolve("reject", None)).props("outline")
 
     def _read(self) -> tuple[list[_Held], int, int]:
         with self._workspace.session(self._pair, reading=True) as session:
@@ -135,13 +135,13 @@ class _Deletes:
             page.text(f"{counted(len(rows), 'file')}, {size_shown(ticks.bytes)}", "muted")
             with ui.row().classes("line"):
                 ui.button(
-                    "Approve selected", on_click=lambda: self._judge("approve", ticks.ticked())
+                    "Approve selected", on_click=lambda: self._resolve("approve", ticks.ticked())
                 ).props("outline color=negative")
                 ui.button(
-                    "Reject selected", on_click=lambda: self._judge("reject", ticks.ticked())
+                    "Reject selected", on_click=lambda: self._resolve("reject", ticks.ticked())
                 ).props("unelevated")
 
-    async def _judge(self, verb: str, paths: Sequence[str] | None) -> None:
+    async def _resolve(self, verb: str, paths: Sequence[str] | None) -> None:
         if paths is not None and not paths:
             ui.notify("Select files or folders first.")
             return
@@ -159,15 +159,15 @@ class _Deletes:
         """Have the daemon do it, or do it here when none runs."""
         if self._handed_over(verb, paths):
             return "Handed to the daemon"
-        verdict = Approval(verb == "approve", None if paths is None else tuple(paths))
+        approval = Approval(verb == "approve", None if paths is None else tuple(paths))
         options = runs.options_for(self._pair, self._workspace.asked)
         with opening.open_pair(self._pair, self._workspace.state_dir) as session:
-            report = session.resolve_held(verdict, options)
+            report = session.resolve_held(approval, options)
         done = report.deleted_local + report.deleted_remote + report.uploaded + report.downloaded
         left = (
             f", {report.problems + report.skipped} left" if report.problems + report.skipped else ""
         )
-        return f"{counted(done, 'file')} {'deleted' if verdict.approved else 'brought back'}{left}"
+        return f"{counted(done, 'file')} {'deleted' if approval.approved else 'brought back'}{left}"
 
     def _handed_over(self, verb: str, paths: Sequence[str] | None) -> bool:
         if paths is None:
