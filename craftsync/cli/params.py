@@ -13,7 +13,7 @@ import click
 from craftsync.cli.terminal import NAMING, ReaderGone, addressed
 from craftsync.config import options
 from craftsync.config.options import PairOptions, RunOptions
-from craftsync.config.parsers import choice_of
+from craftsync.config.parsers import BadWord, choice_of
 from craftsync.core.model import Mode
 from craftsync.errors import CraftsyncError
 
@@ -21,11 +21,26 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
+Value = TypeVar("Value")
 Decorator = Callable[[F], F]
 
 
 def _or_global(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     return value if value is not None else (ctx.obj or {}).get(param.name)
+
+
+def parsed(parse: Callable[[object], Value]) -> Callable[..., Value | None]:
+    """Return a callback for click that reads the value of a flag."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Value | None:
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except BadWord as bad:
+            raise click.UsageError(f"{param.opts[0]}: {value!r} {bad}. {bad.remedy}") from bad
+
+    return read
 
 
 class Word(click.types.StringParamType):

@@ -25,6 +25,7 @@ from craftsync.cli.output import (
     sentence,
     sizes_shown,
 )
+from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs
 from craftsync.config.options import MigrateOptions
@@ -344,10 +345,7 @@ def scrub(paths: tuple[str, ...], repair: bool, **flags: Any) -> int:
       craftsync scrub --folder datasets --json
     """
     with reporting("scrub", flags) as output:
-        asked = common.asked_of(flags)
-        words = common.words_of(flags)
-        pair, inside = opening.around_all(paths, words, asked)
-        say_which(pair, words, flags)
+        pair, inside, asked = meant_by(paths, flags)
         state_dir = pairs.state_dir_of(asked)
         with opening.open_pair(pair, state_dir, read_only=not repair) as session:
             report = session.scrub(output.on_event, inside or (), repair=repair)

@@ -16,7 +16,7 @@ from craftsync.cli.output import holdings_shown, linked, say, say_json
 from craftsync.cli.terminal import shown
 from craftsync.config import pairs, places
 from craftsync.config.options import PairOptions
-from craftsync.config.parsers import BadWord, parse_seconds
+from craftsync.config.parsers import parse_seconds
 from craftsync.errors import CraftsyncError, NoAnswer, StateError, UsageError
 from craftsync.wording import counted, left_out_shown, size_shown
 
@@ -47,13 +47,14 @@ _TRANSIENT = {_NOT_YET, 6}
     click.option(
         "--max-lag",
         metavar="TIME",
+        callback=common.parsed(parse_seconds),
         help="With --check: a folder that was in sync so short a time ago will do (10m).",
     ),
     common.json_option,
     common.pair_options,
 )
 def status(
-    pair: tuple[str, ...], live: bool, check: bool, max_lag: str | None, **flags: Any
+    pair: tuple[str, ...], live: bool, check: bool, max_lag: float | None, **flags: Any
 ) -> int:
     """Show how a linked folder stands.
 
@@ -71,8 +72,7 @@ def status(
     if max_lag is not None and not check:
         raise UsageError("--max-lag is for --check only.", remedy="Add --check.")
     if check:
-        most = None if max_lag is None else _seconds(max_lag, "--max-lag")
-        return _check(words, asked, most, as_json=flags["json"])
+        return _check(words, asked, max_lag, as_json=flags["json"])
     if live:
         from craftsync.cli.live import follow
 
@@ -131,23 +131,20 @@ def checked_line(facts: Facts) -> str:
     return shown(f"{name}: {facts['state']}{reason}: {headline_of(facts)}")
 
 
-def _seconds(word: str, flag: str) -> float:
-    try:
-        return parse_seconds(word)
-    except BadWord as bad:
-        raise UsageError(f"{flag}: {word!r} {bad}.", remedy=bad.remedy) from bad
-
-
 @click.command(cls=common.Command)
 @common.all_of(
     click.option(
-        "--timeout", default="5m", metavar="TIME", help="How long at most, such as 90s or 1h. [5m]"
+        "--timeout",
+        default="5m",
+        metavar="TIME",
+        callback=common.parsed(parse_seconds),
+        help="How long at most, such as 90s or 1h. [5m]",
     ),
     common.json_option,
     common.option("quiet"),
     common.pair_options,
 )
-def wait(pair: tuple[str, ...], timeout: str, **flags: Any) -> int:
+def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
     """Wait until everything changed so far is in sync, and return then.
 
     The running daemon is made to scan everything, so that no change is missed.
@@ -166,7 +163,7 @@ def wait(pair: tuple[str, ...], timeout: str, **flags: Any) -> int:
     from craftsync.daemon.status import most_serious
 
     clock = SystemClock()
-    ends = clock.monotonic() + _seconds(timeout, "--timeout")
+    ends = clock.monotonic() + timeout
     left = {one: _Awaited(one, asked) for one in _kept(words, asked)}
     while True:
         # However silent its daemon is, no folder takes the others' share of the time.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,10 +23,9 @@ Word = TypeVar("Word", bound=StrEnum)
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([hdw])", re.IGNORECASE)
-_AGE = re.compile(r"(?:\d{1,9}(?:\.\d+)?[smhdw])+", re.ASCII)
+_DURATION = re.compile(r"(?:(?:\d{1,9}(?:\.\d+)?|\.\d+)\s*[smhdw]\s*)+", re.ASCII)
+_AMOUNT = re.compile(r"([\d.]+)\s*([smhdw])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_HOURS = {"h": 1, "d": 24, "w": 168}
 _ADDRESS = re.compile(r"(?:(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*)):)?(?P<port>\d{1,5})")
 _CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+*-]+(?:\s*;\s*[ -:<-~]+=[ -~]+)?", re.ASCII)
 _STORAGE_CLASS = re.compile(r"[A-Z][A-Z0-9_-]{0,63}")
@@ -124,10 +124,10 @@ def parse_keep(word: object) -> int | None:
     text = str(word).strip().lower()
     if text == "forever":
         return None
-    duration = _DURATION.fullmatch(text)
-    hours = float(duration[1]) * _HOURS[duration[2]] if duration else 0
-    if 0 < hours * 3600 <= _MOST_SECONDS:
-        return int(hours * 3600e9)
+    seconds = _seconds_in(text)
+    # Minutes could be meant as months, and this destroys data.
+    if seconds is not None and 0 < seconds <= _MOST_SECONDS and not set(text) & set("sm"):
+        return int(seconds * 1e9)
     raise BadWord("is not a duration", "Use one such as 30d or 12h, up to 100 years, or forever.")
 
 
@@ -152,16 +152,21 @@ def parse_size(word: object) -> int:
 
 def parse_age(word: object) -> int:
     """Parse "7d" or "1h30m" as nanoseconds; s, m, h, d and w are seconds to weeks."""
-    text = str(word).strip().lower()
-    if _AGE.fullmatch(text):
-        parts = re.findall(r"([\d.]+)([smhdw])", text)
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-        if seconds <= _MOST_SECONDS:
-            return int(seconds * 1e9)
+    seconds = _seconds_in(str(word))
+    if seconds is not None and seconds <= _MOST_SECONDS:
+        return int(seconds * 1e9)
     raise BadWord(
         "is not an age",
         "Use a number with s, m, h, d or w such as 7d or 1h30m, up to 100 years.",
     )
+
+
+def _seconds_in(text: str) -> float | None:
+    """Return a duration such as "7d" or "1h30m" as seconds; `None` if it is not one."""
+    text = text.strip().lower()
+    if not _DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in _AMOUNT.findall(text))
 
 
 def _bytes_of(size: re.Match[str]) -> int:
@@ -251,15 +256,13 @@ def parse_transfers(word: object) -> int:
 
 
 def parse_seconds(word: object) -> float:
-    """Parse a positive time as seconds: "90", "90s", "1.5m" or "2h"."""
-    text = str(word).strip()
-    unit = _SECONDS.get(text[-1:].lower(), 0)
-    try:
-        seconds = 0.0 if isinstance(word, bool) else float(text[:-1] if unit else text)
-    except ValueError:
-        seconds = 0.0
-    seconds *= unit or 1
-    if 0 < seconds <= _MOST_SECONDS:
+    """Parse a positive time as seconds: "90", "90s", "1.5m" or "1h30m"."""
+    text = str(word)
+    seconds = _seconds_in(text)
+    if seconds is None and not isinstance(word, bool):
+        with suppress(ValueError):
+            seconds = float(text)
+    if seconds is not None and 0 < seconds <= _MOST_SECONDS:
         return seconds
     raise BadWord(
         "is not a time",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown
 from craftsync.clock import SystemClock, iso
 from craftsync.config.addresses import joined, within
-from craftsync.config.parsers import BadWord, parse_age, parse_size
+from craftsync.config.parsers import parse_age, parse_seconds, parse_size
 from craftsync.core.model import RemoteObject
 from craftsync.lookup import Place
 from craftsync.objects import Entry, OnSkipped, Wanted
@@ -243,19 +242,19 @@ def _say_sum(path: str, node: Node, flags: dict[str, Any]) -> None:
     click.option(
         "--min-size",
         metavar="SIZE",
-        callback=shared.parsed("--min-size", parse_size),
+        callback=common.parsed(parse_size),
         help="Only objects at least so large, such as 10M.",
     ),
     click.option(
         "--max-size",
         metavar="SIZE",
-        callback=shared.parsed("--max-size", parse_size),
+        callback=common.parsed(parse_size),
         help="Only objects no larger.",
     ),
     click.option(
         "--max-age",
         metavar="AGE",
-        callback=shared.parsed("--max-age", parse_age),
+        callback=common.parsed(parse_age),
         help="Only what was modified so lately, such as 7d.",
     ),
     common.json_option,
@@ -324,31 +323,19 @@ def cat(words: tuple[str, ...], **flags: Any) -> None:
         shared.to_standard_output(shared.places_of(found, words))
 
 
-_DURATION = re.compile(r"(\d{1,9})\s*([smhdw]?)")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def _seconds(word: object) -> int:
-    """Read "90", "15m" or "1h" as seconds."""
-    found = _DURATION.fullmatch(str(word).strip().lower())
-    if not found or not int(found[1]):
-        raise BadWord("is not a duration", "Use one such as 1h, 15m or 7d.")
-    return int(found[1]) * _SECONDS[found[2]]
-
-
 @click.command(cls=common.Command)
 @common.all_of(
     click.argument("words", nargs=-1, required=True, metavar="OBJECT..."),
     click.option(
         *("--expires", "--expires-in"),
         metavar="TIME",
-        callback=shared.parsed("--expires", _seconds),
+        callback=common.parsed(parse_seconds),
         help="How long it works on S3, such as 1h, 15m or 7d. [1h]",
     ),
     common.json_option,
     shared.access_options,
 )
-def url(words: tuple[str, ...], expires: int | None, **flags: Any) -> None:
+def url(words: tuple[str, ...], expires: float | None, **flags: Any) -> None:
     """Print a URL by which anybody can read an object for a while, without a login.
 
     On S3 it is presigned with your keys; of an environment it is the
@@ -359,10 +346,11 @@ def url(words: tuple[str, ...], expires: int | None, **flags: Any) -> None:
       craftsync url s3://bucket/report.html --expires 15m
       craftsync url dev:models/iris.joblib
     """
+    seconds = None if expires is None else round(expires)
     with shared.lookup_of(flags) as found:
         for place in shared.places_of(found, words):
             for each in lookup.found_at(place, recursive=False):
-                signed = objects.signed_url(place.store, each.object.path, expires)
+                signed = objects.signed_url(place.store, each.object.path, seconds)
                 if flags["json"]:
                     say_json({"path": each.object.path, "url": signed})
                 else:

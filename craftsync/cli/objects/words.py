@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from craftsync.cli import params as common
 from craftsync.cli.output import say, say_json
 from craftsync.cli.terminal import shown, told
-from craftsync.config.parsers import BadWord
 from craftsync.core.model import Skipped
 from craftsync.errors import FileMissing, UsageError
 from craftsync.lookup import Lookup, Place, found_at
 from craftsync.wording import size_shown
-
-Value = TypeVar("Value")
 
 recursive_option = click.option(
     "-r", "-R", "--recursive", is_flag=True, help="All below folders, too."
@@ -75,20 +72,6 @@ def places_of(lookup: Lookup, words: Sequence[str], *, change: bool = False) -> 
     if len(words) == 2 and not lookup.names_store(words[1]):
         return [lookup.store(*words)]
     return [lookup.place(word, change=change) for word in words]
-
-
-def parsed(flag: str, parse: Callable[[object], Value]) -> Callable[..., Value | None]:
-    """Return a callback for click that reads the value of a flag."""
-
-    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Value | None:
-        if value is None:
-            return None
-        try:
-            return parse(value)
-        except BadWord as bad:
-            raise click.UsageError(f"{flag}: {value!r} {bad}. {bad.remedy}") from bad
-
-    return read
 
 
 def to_standard_output(places: Sequence[Place]) -> None:

@@ -25,12 +25,11 @@ _MOST_FAILURES = 20
 
 
 class Undo(NamedTuple):
-    """The way back: objects that were moved, as (where to, where from), or paths deleted after a moment."""
+    """The way back: objects that were moved, as (where to, where from), or what was deleted."""
 
     what: str
     moved: list[tuple[str, str]]
-    deleted: list[str]
-    since: str = ""
+    deleted: list[Outcome]
     store: str = ""
     """Where moved objects are now, if that is another store."""
 
@@ -128,11 +127,9 @@ class Work:
         )
         if not sure:
             return None
-        since, paths = moment(), below(self._store, self.entries)
-        outcomes = objects.remove_each(self._store, paths)
+        outcomes = objects.remove_each(self._store, below(self._store, self.entries))
         tally = await _carried_out(self._workspace, "Delete", lambda: outcomes)
-        gone = [one.path for one in tally.finished]
-        return Undo("delete", [], gone, since) if gone else None
+        return Undo("delete", [], tally.finished) if tally.finished else None
 
     async def take_back(self, undo: Undo) -> None:
         """Undo the last of what was done here; nothing that is there by now is replaced."""
@@ -145,33 +142,21 @@ class Work:
         def restored() -> Iterator[Outcome]:
             if self._store.opened().features.keeps_versions:
                 return _brought_back(self._store, undo.deleted)
-            pairs = list(_kept(self._store, undo.deleted, undo.since))
+            pairs = [(f"{_TRASH}/{one.stamp}/{one.path}", one.path) for one in undo.deleted]
             return objects.copy_each(self._store, self._store, pairs, overwrite=False)
 
         await _carried_out(self._workspace, "Undo delete", restored)
 
 
-def _brought_back(store: DataStore, paths: Iterable[str]) -> Iterator[Outcome]:
+def _brought_back(store: DataStore, deleted: Iterable[Outcome]) -> Iterator[Outcome]:
     """Write the newest version of each deleted object again."""
     trash = StoreTrash(store.opened_to_change(), moment(), store)
-    for path in paths:
+    for path in (one.path for one in deleted):
         try:
             yield Outcome(path, path, trash.bring_back(path))
         except CraftsyncError as error:
             yield Outcome(path, path, 0, error)
     trash.store.barrier()
-
-
-def _kept(store: DataStore, paths: Iterable[str], since: str) -> Iterator[tuple[str, str]]:
-    """Yield where the trash keeps paths that went after a moment, each with its path."""
-    wanted = set(paths)
-    for entry in objects.listing(store, _TRASH):
-        stamp = entry.path.rpartition("/")[2]
-        if entry.is_folder and stamp >= since:
-            for found in objects.find(store, entry.path):
-                path = found["path"].removeprefix(f"{entry.path}/")
-                if path in wanted:
-                    yield found["path"], path
 
 
 def _pairs(store: DataStore, placed: Iterable[tuple[Entry, str]]) -> Iterator[tuple[str, str]]:
