@@ -70,14 +70,14 @@ MODULES = {
 
 
 _NO_LIMIT = 1000
-"""Letters a sentence of the help may have."""
+"""More letters than any sentence of the help has."""
 
 
 class Group(click.Group):
-    """A group whose help cuts no sentence off, and that knows what a mistyped command was meant to be."""
+    """A group whose help shows whole sentences, and which suggests the command that a mistyped one resembles."""
 
     other_names: ClassVar[Mapping[str, str]] = {}
-    """What commands of these names, known from other programs, are here."""
+    """Names that other programs use for these commands."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -181,7 +181,7 @@ def main() -> None:
 
 
 def _insist_on_utf8() -> None:
-    """Start anew where the locale has the interpreter read names in another encoding.
+    """Restart the interpreter if the locale makes it decode names as anything but UTF-8.
 
     A name is the bytes on the disk, and those are UTF-8 whatever the locale says.
     """

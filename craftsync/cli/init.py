@@ -73,7 +73,7 @@ def init(words: tuple[str, ...], **flags: Any) -> None:
 
 
 def _questions(flags: Mapping[str, Any]) -> tuple[_Questions, str]:
-    """Return what refuses invalid answers, and the text of the configuration that they go into."""
+    """Return the checks of the answers, and the present text of the configuration."""
     asked = common.asked_of(flags)
     file, old, known = _configuration(asked)
     edit.refuse_unwritable(file)
@@ -98,7 +98,7 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def _losing_no_answer(accepted: Mapping[str, str]) -> Iterator[None]:
-    """Print, when something goes wrong on a terminal, the call that begins with the answers given so far."""
+    """After an error on a terminal, print the command that continues with the answers given so far."""
     try:
         yield
     except (click.Abort, KeyboardInterrupt, CraftsyncError, OSError):
@@ -111,7 +111,7 @@ def _losing_no_answer(accepted: Mapping[str, str]) -> Iterator[None]:
 
 
 def _configuration(asked: PairOptions) -> tuple[Path, str, Config]:
-    """Return the configuration file, its text and what it gives; both empty where there is none yet."""
+    """Return the configuration file, its text and its content, both empty if it does not exist."""
     file = Path(asked.get("config") or configuration.default_file()).expanduser()
     if not file.exists():
         return file, "", Config()
@@ -170,7 +170,7 @@ def _answer(
 
 @dataclass(frozen=True, slots=True)
 class _Questions:
-    """Which answers are refused, each with an error that names the remedy, and those that were accepted."""
+    """Checks answers, raises an error with a remedy for invalid ones, and collects the accepted ones."""
 
     file: Path
     known: Config
@@ -180,7 +180,7 @@ class _Questions:
     accepted: dict[str, str] = field(default_factory=dict)
 
     def location_of(self, word: str) -> Location:
-        """Return the location of a STORE with what a new environment has to hold of it."""
+        """Return the location of a STORE, with the settings that a new environment needs."""
         location = places.resolve(word, self.known, self.access)
         token_env = self.accepted.get("token_env", self.token_env)
         is_new = not edit.is_environment(word, self.known)
@@ -432,7 +432,7 @@ def example(**flags: Any) -> None:
 
 
 def _sections_with(name: str, file: Path, known: Config) -> list[str]:
-    """Return which sections have an entry of this name, folders first; raises `UsageError` for none."""
+    """Return the sections with an entry of this name, folders first; raises `UsageError` if there is none."""
     sections = [
         section for section in ("folders", "environments") if name in getattr(known, section)
     ]

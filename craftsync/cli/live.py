@@ -1,4 +1,4 @@
-"""What moves, as it moves: `status --watch`, `watch` on a terminal, and `--stats` without one."""
+"""Live displays: `status --watch`, `watch` on a terminal, and `--stats` without a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REFRESH_SECONDS = 0.5
 
 
 def follow(look: Callable[[], Sequence[Facts]], *, as_json: bool) -> int:
-    """Show how folders stand until Ctrl-C: on a terminal in place, elsewhere each change in lines of its own."""
+    """Show the status of folders until Ctrl-C: redrawn on a terminal, elsewhere a line for each change."""
     clock = SystemClock()
     try:
         if sys.stdout.isatty() and not as_json:
@@ -70,7 +70,7 @@ def _line_by_line(
 
 
 def _what_matters(facts: Facts) -> tuple[Any, ...]:
-    """Return what is worth a new line: not that a folder is still in sync."""
+    """Return the fields whose change is worth a new line."""
     names = ("state", "reason", "pending", "conflicts", "held", "problems", "pid")
     return tuple(facts.get(name) for name in names)
 
@@ -145,7 +145,7 @@ class WatchView:
         self._names: dict[str, str] = {}
         self._in_sync: set[str] = set()
         self._settled: set[str] = set()
-        """Those that were in sync once: their scans are nothing to look at any more."""
+        """Folders that were in sync once: their scans are no longer shown."""
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +171,7 @@ class WatchView:
         return listen
 
     def show(self, statuses: Sequence[Facts]) -> None:
-        """Take in how all folders stand."""
+        """Show the status of all folders."""
         if self._on_terminal:
             if not any(facts["progress"] for facts in statuses):
                 self._move(None)
@@ -183,7 +183,7 @@ class WatchView:
                 _log.info("%s: %s", facts["root"], _figures(facts))
 
     def _tell(self, facts: Facts) -> None:
-        """Say that a folder is in sync, when it was not or nobody knew."""
+        """Log that a folder is in sync, if it was not before, or this was unknown."""
         from craftsync.cli.status import is_in_sync
 
         root = facts["root"]
@@ -206,7 +206,7 @@ class WatchView:
 
 
 def _figures(facts: Facts) -> str:
-    """Return in one line how a folder stands, and what it has moved since the daemon started."""
+    """Return the status of a folder in one line, with what it has transferred since the daemon started."""
     from craftsync.cli.status import headline_of, moving_of
 
     totals = facts["totals"]

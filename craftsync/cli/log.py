@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class _ToStderr(logging.Handler):
-    """Writes to whatever stderr is by then: a progress bar may stand in for it."""
+    """Writes to the current stderr, which a progress bar may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -38,7 +38,7 @@ class _ToStderr(logging.Handler):
 
 
 class _ForJournal(logging.Formatter):
-    """Says the priority first, on each line, as the journal takes it off again."""
+    """Starts each line with its priority, which the journal removes."""
 
     def format(self, record: logging.LogRecord) -> str:
         levels = (code for level, code in _JOURNAL_LEVELS.items() if record.levelno >= level)
@@ -47,7 +47,7 @@ class _ForJournal(logging.Formatter):
 
 
 class _AsJson(logging.Formatter):
-    """One JSON object a line: when, how bad, what; and the event itself where there is one."""
+    """One JSON object a line: time, level, message, and the event if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
@@ -61,7 +61,7 @@ class _AsJson(logging.Formatter):
 
 
 def configure(*, as_json: bool, quiet: bool, environment: Mapping[str, str] = os.environ) -> None:
-    """Send every log line of this process to stderr in the form that is read there."""
+    """Send every log line of this process to stderr, in the format for its reader."""
     handler = _ToStderr()
     if as_json:
         handler.setFormatter(_AsJson())
@@ -77,7 +77,7 @@ def configure(*, as_json: bool, quiet: bool, environment: Mapping[str, str] = os
 
 
 def _appending_to(file: Path) -> logging.Handler:
-    """Return what appends to a file, and to the new one of that name when it was moved away, as logrotate does."""
+    """Return a handler that appends to a file, and opens it again after logrotate has moved it."""
     # Loading them takes a tenth of the start of a command, of which few write a log.
     from logging.handlers import WatchedFileHandler
 
@@ -90,14 +90,14 @@ def _appending_to(file: Path) -> logging.Handler:
                 self.handleError(record)
 
         def handleError(self, record: logging.LogRecord) -> None:
-            """Lose the line: a log that cannot be written must not end what it is about."""
+            """Drop the line: a log that cannot be written must not stop the program."""
 
     return ToFile(file, encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager
 def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | None]:
-    """Write every log line to this file as well, if one is named, and give a log for it alone.
+    """Write every log line to this file too, if one is named; yield a logger for this file only.
 
     Raises `UsageError` where the file cannot be written.
     """
@@ -129,7 +129,7 @@ def to_file(file: str | None, *, as_json: bool) -> Iterator[logging.Logger | Non
 
 
 def listener(label: str, log: logging.Logger = _log, *, naming: str = "") -> OnEvent:
-    """Return what writes the events of a linked folder, or of a command, to a log under this label.
+    """Return a listener that logs the events of a linked folder, or of a command, under this label.
 
     `naming` are the flags by which commands to type name the folder, see `params.naming`.
     """

@@ -54,9 +54,9 @@ _ISSUE_FIELDS = {
     Issue.CONFLICT: "conflicts",
     Issue.HELD: "held",
 }
-"""The field of the summary each kind of event is counted in."""
+"""The field of the summary that counts each kind of event."""
 _REMEMBERED = {"push", "pull", "sync"}
-"""The runs whose conflicts a later command can list."""
+"""Runs whose conflicts a later command can list."""
 _ROOT_AND_STORE = 2
 
 
@@ -67,7 +67,7 @@ def say(line: str, *, to_stderr: bool = False) -> None:
 
 
 def say_json(content: Mapping[str, Any] | list[Any]) -> None:
-    """Print one value as a line of JSON, with its letters as they are where UTF-8 can hold them."""
+    """Print a value as a line of JSON; letters are escaped only where they are not valid UTF-8."""
     line = json.dumps(content, ensure_ascii=False)
     with told():
         terminal.put_json(line if is_utf8(line) else json.dumps(content))
@@ -83,7 +83,7 @@ def say_which(pair: Pair, words: Sequence[str], flags: Mapping[str, Any]) -> Non
 
 
 def which(pair: Pair) -> str:
-    """Return a linked folder as people know it: `datasets: ~/datasets ⇄ s3://bucket/datasets`."""
+    """Return a linked folder for people: `datasets: ~/datasets ⇄ s3://bucket/datasets`."""
     return linked(pair.folder, str(pair.root), str(pair.location))
 
 
@@ -93,7 +93,7 @@ def linked(name: str | None, root: str, store: str) -> str:
 
 
 def _below_home(place: str) -> str:
-    """Return a path as people write it: from their home folder on."""
+    """Return a path with `~` for the home folder."""
     home = os.path.realpath(os.path.expanduser("~"))
     inside = place == home or place.startswith(f"{home.rstrip('/')}/")
     return f"~{place[len(home) :]}" if inside and home != "/" else place
@@ -111,12 +111,12 @@ def say_issue(event: Event) -> None:
 
 
 def sizes_shown(size: int, replaces: int | None) -> str:
-    """Return in words how large what moves is, and what it replaces: `12 B, replaces 8 B`."""
+    """Return the size of a transfer and of the version it replaces: `12 bytes, replaces 8 bytes`."""
     return size_shown(size) + ("" if replaces is None else f", replaces {size_shown(replaces)}")
 
 
 def holdings_shown(trash: Mapping[str, Any]) -> str:
-    """Return in words what both trashes hold of this client; empty when that is nothing."""
+    """Return in words what both trashes hold of this client; empty if nothing."""
     if not trash["files"]:
         return ""
     count = counted(trash["files"], "version")
@@ -126,7 +126,7 @@ def holdings_shown(trash: Mapping[str, Any]) -> str:
 
 
 def _bounds_shown(trash: Mapping[str, Any]) -> str:
-    """Return for how long versions are kept, and up to which size of all."""
+    """Return in words how long versions are kept, and their largest total size."""
     # An earlier daemon that still runs has no "max_size".
     most = trash.get("max_size")
     kept = [] if trash["keep"] == "forever" else [f"for {trash['keep']}"]
@@ -138,18 +138,18 @@ _PROBLEMS = {"check": "not equal", "scrub": "damaged or unreadable"}
 
 
 class Lines(Protocol):
-    """How the events and the report of a run are printed."""
+    """Prints the events and the report of a run."""
 
     def event(
         self, event: ActionEvent | IssueEvent | HeldEvent, place: Mapping[str, Any] | None = None
     ) -> None:
-        """Print an event; `place` says which linked folder it belongs to, where there are several."""
+        """Print an event; `place` names its linked folder if there are several."""
         ...
 
     def summary(self, report: Report, exit_code: int) -> None: ...
 
     def failure(self, report: Report, error: BaseException) -> None:
-        """Close what was printed when a run ends with an error; the report counts what was done until then."""
+        """Print the end of a run that failed; the report counts what was done until then."""
         ...
 
 
@@ -175,7 +175,7 @@ class JsonLines:
 
 
 class TextLines:
-    """Lines for people: what is wrong always, each action if wanted, and one sentence at the end."""
+    """Lines for people: every issue, each action if wanted, and one sentence at the end."""
 
     def __init__(self, *, quiet: bool, actions: bool) -> None:
         self._quiet = quiet
@@ -201,7 +201,7 @@ class TextLines:
             say(f"See craftsync conflicts list{self.naming}", to_stderr=True)
 
     def failure(self, report: Report, error: BaseException) -> None:
-        """Say what was done before a stop; any other error speaks for itself."""
+        """Print what was done before a stop; other errors are printed by the caller."""
         if isinstance(error, KeyboardInterrupt) and not self._quiet:
             say(sentence(report, stopped=True))
 
@@ -222,12 +222,12 @@ class Output:
         self._note = listener(so_far.command, file) if file else None
 
     def names(self, flags: str) -> None:
-        """Have the commands that are printed name the linked folder by these flags, see `params.naming`."""
+        """Add these flags, which name the linked folder, to printed commands; see `params.naming`."""
         if isinstance(self._lines, TextLines):
             self._lines.naming = flags
 
     def on_event(self, event: Event, place: Mapping[str, Any] | None = None) -> None:
-        """Take in an event of a run; `place` says which linked folder it belongs to, where there are several."""
+        """Print and count an event of a run; `place` names its linked folder if there are several."""
         if not isinstance(event, ProgressEvent):
             self._count(event)
             self._lines.event(event, place)
@@ -257,7 +257,7 @@ class Output:
         setattr(self._so_far, field, getattr(self._so_far, field) + count)
 
     def failure(self, error: BaseException) -> None:
-        """Take the bar away, and print what a run that ends with an error has to say."""
+        """Remove the bar, and print the end of a run that failed."""
         if self._bars:
             self._bars.stop()
         self._lines.failure(self._so_far, error)
@@ -265,7 +265,7 @@ class Output:
             self._file.error("%s: %s", self._so_far.command, message_of(error)[0])
 
     def end(self, seconds: float) -> int:
-        """Print the summary of the events so far, where there is no other report, and return the exit code."""
+        """Print the summary of the events so far, and return the exit code."""
         self._so_far.seconds = seconds
         return self.finish(self._so_far)
 
@@ -311,16 +311,16 @@ def _ended(output: Output, bars: Display | None, *, quiet: bool) -> Iterator[Out
 
 
 class Outcomes:
-    """How a command that does the same to many paths ended for each: a line for people, or a JSON object."""
+    """Prints the outcome of a command for each of its paths: a line for people, or a JSON object."""
 
     def __init__(self, command: str, flags: Mapping[str, Any]) -> None:
         self._json = flags["json"]
         self.report = Report(command, dry_run=flags.get("dry_run", False))
         self.paths = 0
-        """Paths of which anything was printed."""
+        """The number of paths printed."""
         self.done = 0
         self.more: dict[str, Any] = {}
-        """Fields of the summary besides those of every command."""
+        """More fields of the summary."""
 
     @property
     def exit_code(self) -> int:
@@ -342,7 +342,7 @@ class Outcomes:
             say_json({"type": "action", **facts, "status": status})
 
     def left(self, status: str, path: str, line: str, reason: str) -> None:
-        """Print why a path stays as it is: a `problem`, or `skipped`."""
+        """Print why a path was left alone: a `problem`, or `skipped`."""
         self.paths += 1
         self.report.problems += status == "problem"
         self.report.skipped += status == "skipped"
@@ -354,7 +354,7 @@ class Outcomes:
 
 @contextmanager
 def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[Outcomes]:
-    """Give what prints the outcomes of a command, with --json the summary last, also after an error."""
+    """Yield what prints the outcomes of a command; with --json the summary comes last, also after an error."""
     output = Outcomes(command, flags)
     if not flags["json"]:
         yield output
@@ -365,7 +365,7 @@ def outcomes(command: str, flags: Mapping[str, Any]) -> Iterator[Outcomes]:
 
 
 def sentence(report: Report, *, stopped: bool = False) -> str:
-    """Return the outcome of a run in one line for people; of one that was `stopped`, what it did until then."""
+    """Return the outcome of a run in one line for people; if `stopped`, what it did until then."""
     other_side = "target" if report.command == "migrate" else "store"
     changes = [
         ("upload", "uploaded", "", report.uploaded, report.bytes_uploaded),
@@ -434,7 +434,7 @@ def _stats(command: str, flags: Mapping[str, Any]) -> Display | None:
 
 
 class LateBars:
-    """A bar that is there once something is to be shown; any thread may show it."""
+    """A bar that appears with the first progress; any thread may update it."""
 
     def __init__(self, flags: Mapping[str, Any]) -> None:
         self._flags = {**flags, "quiet": False}

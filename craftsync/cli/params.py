@@ -1,4 +1,4 @@
-"""The flags that several commands share, made from the table of options, and what they are split into."""
+"""Flags that several commands share, made from the table of options; and reading their values."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Word(click.types.StringParamType):
 
 
 class Number(click.FloatRange):
-    """A number within bounds, which "nan" is not."""
+    """A number within bounds; refuses "nan"."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -65,7 +65,7 @@ class Number(click.FloatRange):
 
 
 COUNT = click.IntRange(1, 10**9)
-"""A number of things, which a database can hold."""
+"""A count that fits into a database."""
 
 
 class Command(click.Command):
@@ -116,7 +116,7 @@ def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:
 
 
 def option(name: str, *, hidden: bool = False) -> Decorator[Any]:
-    """Return the flag of an option of the table; the help does not show a `hidden` one."""
+    """Return the flag of an option of the table; `hidden` leaves it out of the help."""
     row = options.FLAGS[name]
     if row.value:
         has_word = row.default and " " not in row.default
@@ -146,7 +146,7 @@ path_options = all_of(group("path"), access_options)
 pair_options = all_of(
     click.argument("pair", nargs=-1, metavar="[FOLDER | ROOT STORE]"), path_options
 )
-"""What names the linked folder of a command without paths: words, or the flags that all commands have."""
+"""Name the linked folder of a command without paths: by words, or by the global flags."""
 pattern_options = group("patterns")
 filter_options = all_of(pattern_options, group("compare"))
 take_part_options = group("filters")
@@ -155,7 +155,7 @@ links_option = option("links")
 refused_links = option("links", hidden=True)
 refused_existing = group("existing", hidden=True)
 refused_filters = all_of(group("filters", hidden=True), refused_existing, refused_links)
-"""For commands that cannot have them, and say why: also where a variable gives one."""
+"""Filters in commands that refuse them with a reason, also if a variable sets one."""
 mode_option = option("mode")
 time_options = group("times")
 decision_options = all_of(group("deletes"), filter_options, option("conflict"))
@@ -189,7 +189,7 @@ def _in_utc(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 
 
 def asked_of(flags: Mapping[str, Any]) -> RunOptions:
-    """Return those of a command's flags that are options of a run; the others are the command's own."""
+    """Return the flags that are options of a run; the others are the command's own."""
     return cast(
         RunOptions,
         {name: value for name, value in flags.items() if name in RunOptions.__annotations__},
@@ -197,7 +197,7 @@ def asked_of(flags: Mapping[str, Any]) -> RunOptions:
 
 
 def place_of(flags: Mapping[str, Any]) -> PairOptions:
-    """Return those of a command's flags that name places."""
+    """Return the flags that name places."""
     return cast(
         PairOptions,
         {name: value for name, value in flags.items() if name in PairOptions.__annotations__},
@@ -239,7 +239,7 @@ def naming(words: Sequence[str]) -> str:
 
 
 def _typed_globals() -> Iterator[tuple[str, str]]:
-    """Yield the global options of this call, without those that the next one has from the same variable."""
+    """Yield the global options of this call, without those from variables: the next call has them too."""
     context = click.get_current_context(silent=True)
     for row in options.flags("global") if context else ():
         value = context.params.get(row.name) if context else None

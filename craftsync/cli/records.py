@@ -1,4 +1,4 @@
-"""`history`, `why` and `forget`: what was done, and what is remembered."""
+"""`history`, `why` and `forget`: what was done, and the last synced state."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _will_happen(kind: Kind | None) -> str:
 
 
 def _source_of(ignored_by: str, pair: pairs.Pair, asked: RunOptions) -> str:
-    """Return a pattern and where it stands."""
+    """Return a pattern and where it is set."""
     pattern = ignored_by.removesuffix(" (--exclude)")
     if pattern in {ignored_by, *(asked.get("exclude") or ())} or not pair.folder:
         return ignored_by
@@ -222,7 +222,7 @@ def _nobody_at_work(
 
 
 def _drop(place: tuple[Path, str, str]) -> None:
-    """Drop what is remembered, and the files of the control socket, while no daemon can begin."""
+    """Delete the state and the files of the control socket, while no daemon can start."""
     from craftsync.daemon.control import Endpoint, folder_of
     from craftsync.state.pair import forget as drop
 
@@ -233,7 +233,7 @@ def _drop(place: tuple[Path, str, str]) -> None:
 
 
 def _memory_of(pair: pairs.Pair, asked: PairOptions) -> dict[str, Any] | None:
-    """Return how much is remembered, `None` where it cannot be read."""
+    """Return what the state holds, `None` if it cannot be read."""
     from craftsync.state.pair import Memory
 
     try:

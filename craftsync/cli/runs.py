@@ -253,7 +253,7 @@ _MOVE_BYTES = (Kind.UPLOAD, Kind.DOWNLOAD)
 
 
 def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) -> Report:
-    """Show what a plan would do, step by step; return the report of doing nothing."""
+    """Show the steps of a plan; return their report, as of a dry run."""
     report = Report("apply", dry_run=True)
     for action in plan.actions:
         size, replaces = planfile.moved_size(action), planfile.replaced_size(action)
@@ -279,7 +279,7 @@ def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) ->
 
 
 def _refuse_inside(pair: pairs.Pair, file: str) -> None:
-    """Raise `UsageError` for a file that a run would copy, or may not replace."""
+    """Raise `UsageError` for a file inside the folder or the store: a run would copy or replace it."""
     sides = [pair.root]
     if isinstance(pair.location, DirectoryLocation):
         sides.append(pair.location.path)
@@ -293,7 +293,7 @@ def _refuse_inside(pair: pairs.Pair, file: str) -> None:
 
 @contextmanager
 def _written(file: str) -> Iterator[TextIO]:
-    """Give a stream whose content appears under its name when it is complete."""
+    """Yield a stream; its file appears once it is complete."""
     if file == "-":
         yield sys.stdout
         return
@@ -409,7 +409,7 @@ def migrate(source: str, target: str, **flags: Any) -> int:
 
 
 def _say_more(report: MigrationReport, rate: float) -> None:
-    """Say what only a migration has to say."""
+    """Print what only a migration reports."""
     if report.dry_run:
         say(
             # What may be equal is compared only when it is copied.
@@ -434,7 +434,7 @@ _VERIFIED = {
     "server": "the server copied them by itself (it reports no checksum to compare)",
     "read back": "read back from the target and compared",
 }
-"""What each way to verify a copy means, for people."""
+"""The ways to verify a copy, for people."""
 
 
 def _time_shown(seconds: float) -> str:

@@ -33,7 +33,7 @@ _seconds = common.Number(0, 100 * 365 * 86_400, min_open=True)
 
 
 def _option(name: str, **settings: Any) -> common.Decorator[Any]:
-    """Return an option that CRAFTSYNC_SERVE_… sets too: a port or a token is no setting of other commands."""
+    """Return an option with the variable CRAFTSYNC_SERVE_…; other commands do not have it."""
     variable = f"CRAFTSYNC_SERVE_{name.removeprefix('--').replace('-', '_').upper()}"
     return click.option(name, envvar=variable, allow_from_autoenv=False, **settings)
 
@@ -104,7 +104,7 @@ def _serve(
 
 
 def _noting(store: str, flags: dict[str, Any]) -> NoteKept:
-    """Return what notes versions that go to the store's trash, so that a linked folder's retention bounds them."""
+    """Return a function that notes versions moved to the store's trash, so that the retention of a linked folder applies to them."""
     place, clock = Outside(pairs.state_dir_of(common.place_of(flags)), store), SystemClock()
 
     def note(stamp: str, path: str, size: int) -> None:
@@ -114,7 +114,7 @@ def _noting(store: str, flags: dict[str, Any]) -> NoteKept:
 
 
 def _settings_of(flags: dict[str, Any]) -> Settings:
-    """Return what the flags say, within the rules for tokens; raises `UsageError`."""
+    """Return the settings from the flags; raises `UsageError` for an unsafe token."""
     try:
         from craftsync.serve import server
     except ImportError as error:
@@ -146,7 +146,7 @@ def _settings_of(flags: dict[str, Any]) -> Settings:
 
 
 def _say_variables(address: str, sdk_token: str, *, given: str | None) -> None:
-    """Print what a shell has to export; a token somebody chose is known to them, and shown to nobody."""
+    """Print the variables for a shell; a token that the user chose is not printed."""
     if given is None:
         say(f"export CRAFT_AI_SDK_TOKEN={shlex.quote(sdk_token)}")
     else:
@@ -156,7 +156,7 @@ def _say_variables(address: str, sdk_token: str, *, given: str | None) -> None:
 
 
 def _ui_option(name: str, **settings: Any) -> common.Decorator[Any]:
-    """Return an option that CRAFTSYNC_UI_… sets too: a port or a token is no setting of other commands."""
+    """Return an option with the variable CRAFTSYNC_UI_…; other commands do not have it."""
     variable = f"CRAFTSYNC_UI_{name.removeprefix('--').replace('-', '_').upper()}"
     return click.option(name, envvar=variable, allow_from_autoenv=False, **settings)
 

@@ -1,4 +1,4 @@
-"""`service`: hand `craftsync watch` over to systemd, and take it back."""
+"""`service`: install `craftsync watch` as a systemd service, and remove it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from craftsync.errors import ConfigError, CraftsyncError, UsageError
 
 _UNIT, _TEMPLATE = "craftsync.service", "craftsync@.service"
 _PACKAGED = "/usr/bin/craftsync"
-"""What stands for the program in the unit files."""
+"""The placeholder for the program in the unit files."""
 _SYSTEM_CONFIG = Path("/etc/craftsync/config.yaml")
 _SYSTEM_STATE = "/var/lib/craftsync"
 _SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -101,7 +101,7 @@ def status(folder: str | None, system: bool, **flags: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One service of a service manager: the user's own, or with `folder` the machine's."""
+    """A systemd service: of the user, or with `folder` of the machine."""
 
     folder: str | None
 
@@ -115,7 +115,7 @@ class Unit:
 
     @property
     def place(self) -> Path:
-        """Where its unit file goes."""
+        """The place of its unit file."""
         if self.folder:
             return _SYSTEM_UNITS / _TEMPLATE
         home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
@@ -123,7 +123,7 @@ class Unit:
 
     @property
     def drop_in(self) -> Path:
-        """Where what is true of this service alone goes."""
+        """The place of its drop-in file, with settings of this service alone."""
         return self.place.with_name(f"{self.name}.d") / "craftsync.conf"
 
     @property
@@ -131,13 +131,13 @@ class Unit:
         return (self.drop_in if self.folder else self.place).exists()
 
     def own_files(self) -> list[Path]:
-        """Return what `uninstall` removes; the template may serve other folders still."""
+        """Return the files that `uninstall` removes; a template stays, as other folders may use it."""
         served = set(self.place.parent.glob("craftsync@*.service.d/craftsync.conf"))
         alone = not self.folder or served <= {self.drop_in}
         return [file for file in (self.drop_in, *([self.place] * alone)) if file.exists()]
 
     def ask(self, *words: str) -> None:
-        """Have systemctl do something; raises `CraftsyncError` with its own words when it cannot."""
+        """Call systemctl; raises `CraftsyncError` with its message if it fails."""
         try:
             done = subprocess.run(
                 [*self.systemctl, *words], capture_output=True, text=True, check=False
@@ -178,7 +178,7 @@ class Unit:
             self.drop_in.unlink(missing_ok=True)
 
     def hints(self, flags: dict[str, Any]) -> Iterator[str]:
-        """Yield what to know from now on."""
+        """Yield hints for after the installation."""
         yield f"Its log:     {self.journal} --follow"
         if self.folder:
             options = f"--config {_SYSTEM_CONFIG} --state-dir {_SYSTEM_STATE}/{self.folder}"
@@ -191,7 +191,7 @@ class Unit:
 
 
 def unit_of(folder: str | None, system: bool) -> Unit:
-    """Return the service the words of a call mean; raises `UsageError` when they mean none."""
+    """Return the service that the words of a call name; raises `UsageError` if there is none."""
     if not system:
         if folder is not None:
             raise UsageError(
@@ -218,14 +218,14 @@ def unit_of(folder: str | None, system: bool) -> Unit:
 
 
 def _places(flags: dict[str, Any]) -> Iterator[str]:
-    """Yield the flags that lead another call to the same configuration and state."""
+    """Yield the flags for the same configuration and state."""
     for flag, name in (("--config", "config"), ("--state-dir", "state_dir")):
         if flags[name] and flags[name] != os.environ.get(f"CRAFTSYNC_{name.upper()}"):
             yield from (flag, os.path.abspath(os.path.expanduser(flags[name])))
 
 
 def _user_settings(flags: dict[str, Any]) -> str:
-    """Return a drop-in with the places this call was given, so that the service uses the same."""
+    """Return a drop-in with the configuration and state folder of this call."""
     named = {"CRAFTSYNC_CONFIG": flags["config"], "CRAFTSYNC_STATE_DIR": flags["state_dir"]}
     lines = [
         f"Environment={_quoted(f'{name}={os.path.abspath(os.path.expanduser(value))}')}"
@@ -236,7 +236,7 @@ def _user_settings(flags: dict[str, Any]) -> str:
 
 
 def _system_drop_in(name: str) -> str:
-    """Return who runs the service of a folder, and what it may write."""
+    """Return a drop-in with the user of the service, and the folders it may write to."""
     pair = opening.resolve([name], {"config": _SYSTEM_CONFIG})
     writable = [pair.root]
     if isinstance(pair.location, DirectoryLocation):
@@ -269,7 +269,7 @@ def _refuse_unreadable(owner: pwd.struct_passwd) -> None:
 
 
 def _refuse_unwritable(owner: pwd.struct_passwd, folder: Path) -> None:
-    """Raise `UsageError` unless the service can write its figures there as that user."""
+    """Raise `UsageError` unless the service can write its metrics file as that user."""
     found = folder.stat() if folder.is_dir() else None
     groups = os.getgrouplist(owner.pw_name, owner.pw_gid)
     if found is None or not (
@@ -285,7 +285,7 @@ def _refuse_unwritable(owner: pwd.struct_passwd, folder: Path) -> None:
 
 
 def _unit_file(name: str) -> str:
-    """Return a unit file: it lies beside the package in a checkout, and within it when installed."""
+    """Return a unit file: next to the package in a checkout, inside it when installed."""
     package = Path(__file__).parents[1]
     for folder in (package / "systemd", package.parent / "systemd"):
         if (folder / name).is_file():
@@ -297,13 +297,13 @@ def _unit_file(name: str) -> str:
 
 
 def _program() -> str:
-    """Return the program that was called, as a unit file names it."""
+    """Return the path of this program for a unit file."""
     called = shutil.which(sys.argv[0]) or sys.argv[0]
     return _quoted(os.path.abspath(called).replace("$", "$$"))
 
 
 def _quoted(word: str) -> str:
-    """Return a word as a unit file has it (systemd.syntax(7); "%" as in systemd.unit(5), "Specifiers")."""
+    """Return a word quoted for a unit file (systemd.syntax(7); "%" as in systemd.unit(5), "Specifiers")."""
     plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{plain}"' if re.search(r"[\s\"'\\;]", plain) else plain
 

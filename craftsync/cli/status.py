@@ -28,14 +28,14 @@ Facts = Mapping[str, Any]
 
 
 _QUICK_SECONDS = 0.2
-"""Between two questions to a daemon about what is to change soon."""
+"""Between two requests to a daemon while `wait` waits for a change."""
 _ANSWER_SECONDS = 10.0
 """How long a daemon may take to answer."""
 _TRIES = 10
-"""How often a folder that has halted is looked at: it is tried again at once when a scan is asked for."""
+"""How often a halted folder is checked: a requested scan makes the daemon try it again at once."""
 _NOT_YET = 5
 _TRANSIENT = {_NOT_YET, 6}
-"""Exit codes of what ends by itself."""
+"""Exit codes of conditions that end by themselves."""
 
 
 @click.command(cls=common.Command)
@@ -90,14 +90,14 @@ def status(
 
 
 def _known(words: Sequence[str], asked: PairOptions) -> tuple[list[dict[str, Any]], int]:
-    """Return how each folder stands, and the exit code of the first that cannot be read."""
+    """Return the status of each folder, and the exit code of the first that cannot be read."""
     if words:
         return [_facts(one, asked, named=True) for one in opening.every(words, asked)], 0
     return _of_all(opening.all_known(asked), asked)
 
 
 def _kept(words: Sequence[str], asked: PairOptions) -> list[pairs.Pair]:
-    """Return the folders that are to be in sync: where none is configured, those that are known."""
+    """Return the folders that should be in sync: those of the configuration, else those with a state."""
     if words or pairs.of_configuration(asked):
         return opening.every(words, asked)
     return opening.all_known(asked)
@@ -124,7 +124,7 @@ def _check(
 
 
 def checked_line(facts: Facts) -> str:
-    """Return in one line how a folder stands, and why."""
+    """Return the status of a folder in one line, with the reason."""
     words = facts.get("reason") or ("no daemon runs" if facts["pid"] is None else "")
     reason = f" ({words})" if words else ""
     name = facts["folder"] or f"{facts['root']} ⇄ {facts['store']}"
@@ -182,7 +182,7 @@ def wait(pair: tuple[str, ...], timeout: float, **flags: Any) -> int:
 
 
 class _Awaited:
-    """A folder that is to be in sync, and whether its daemon was made to scan everything since."""
+    """A folder that `wait` waits for, and whether its daemon has been told to scan everything."""
 
     def __init__(self, pair: pairs.Pair, asked: PairOptions) -> None:
         self._pair = pair
@@ -192,7 +192,7 @@ class _Awaited:
         self._silent: NoAnswer | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return how it stands, in the fields of `status --json`."""
+        """Return its status: the fields of `status --json`."""
         if self._silent is not None:
             return _unreadable(self._pair, self._silent)
         return _of_all([self._pair], self._asked)[0][0]
@@ -235,7 +235,7 @@ class _Awaited:
 
 
 def _of_all(meant: Sequence[pairs.Pair], asked: PairOptions) -> tuple[list[dict[str, Any]], int]:
-    """Return how each stands, and the exit code of the first of which that cannot be read."""
+    """Return the status of each, and the exit code of the first that cannot be read."""
     found, code = [], 0
     for one in meant:
         try:
@@ -275,7 +275,7 @@ def _name_of(facts: Facts) -> str:
 
 
 def lines_of(facts: Facts) -> list[str]:
-    """Return how one pair stands, line by line, without any decoration."""
+    """Return the status of a folder as plain lines."""
     mode = f" ({facts['mode']})" if facts["mode"] else ""
     lines = [f"{_name_of(facts)}{mode}: {facts['state']}"]
     lines += [f"  {shown(remark)}" for remark in remarks_of(facts)]
@@ -297,7 +297,7 @@ def lines_of(facts: Facts) -> list[str]:
 
 
 def remarks_of(facts: Facts) -> list[str]:
-    """Return what a person should know beside the counts, most serious first."""
+    """Return remarks for people about a status, most serious first."""
     remarks = [facts["reason"]] if facts.get("reason") else []
     running = facts["pid"] is not None
     if not running:
@@ -333,7 +333,7 @@ def _words_of(facts: Facts) -> list[str]:
 
 
 def moving_of(facts: Facts) -> str | None:
-    """Return how far the run under way has come, if one moves anything."""
+    """Return the progress of the run under way, if it transfers anything."""
     progress = facts.get("progress")
     if not progress or not progress["files_total"]:
         return None
@@ -415,7 +415,7 @@ def headline_of(facts: Facts) -> str:
 
 
 def is_in_sync(facts: Facts) -> bool:
-    """Return whether nothing is known to differ; after a daemon stopped, nobody knows."""
+    """Return whether no difference is known; unknown counts as no, as after a daemon stopped."""
     is_known = facts["state"] == "watching" and facts["pending"] == 0 and facts["last_success"]
     return bool(is_known) and not _amounts(facts)
 

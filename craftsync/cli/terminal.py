@@ -25,7 +25,7 @@ _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def shown(text: str) -> str:
-    """Return text for a line: what would move the cursor, break the line or steer the terminal is escaped."""
+    """Return text for one line: line breaks and control characters for the terminal are escaped."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
@@ -38,7 +38,7 @@ def _escaped(letter: str) -> str:
 
 
 def shown_json(line: str) -> str:
-    """Return a line of JSON with what steers a terminal as JSON's own escapes; its value stays the same."""
+    """Return a line of JSON with control characters for the terminal as JSON escapes; its value is unchanged."""
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
@@ -46,13 +46,13 @@ _above: Callable[[str], None] | None = None
 
 
 def print_above(bar: Callable[[str], None] | None) -> None:
-    """Let a progress bar print every line for its terminal as long as it is up; `None` when it is gone."""
+    """Set what prints lines while a progress bar is shown; `None` when it is gone."""
     global _above
     _above = bar
 
 
 def put(line: str, *, to_stderr: bool = False) -> None:
-    """Print one line; tabs stay, for columns are made with them."""
+    """Print one line; tabs are kept, as they separate columns."""
     _emit("\t".join(map(shown, line.split("\t"))), to_stderr=to_stderr)
 
 
@@ -90,7 +90,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class ReaderGone(Exception):
-    """Whoever read what a command prints has left; nobody is there to be told anything."""
+    """The reader of a command's output has closed it; nothing more is printed."""
 
 
 def run(command: click.Command, words: Sequence[str]) -> int:
@@ -131,7 +131,7 @@ def run(command: click.Command, words: Sequence[str]) -> int:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Name standard output when what a command prints cannot be written."""
+    """Name standard output in the error if a command's output cannot be written."""
     try:
         yield
     except (BrokenPipeError, CraftsyncError):
@@ -146,7 +146,7 @@ def told() -> Iterator[None]:
 
 @contextmanager
 def saying_stop(*, quiet: bool) -> Iterator[None]:
-    """Say at once, on stderr, that a signal is heard: what is under way may take a while to end."""
+    """Print at once, on stderr, that a signal has arrived: the work under way may take a while to end."""
 
     def heard(number: int, frame: FrameType | None) -> None:
         if not quiet:
@@ -171,7 +171,7 @@ def saying_stop(*, quiet: bool) -> Iterator[None]:
 
 
 def code_of(error: BaseException | None) -> int:
-    """Return the exit code an exception ends the command with."""
+    """Return the exit code for an exception."""
     match error:
         case CraftsyncError():
             return error.exit_code
@@ -201,7 +201,7 @@ def addressed(text: str) -> str:
 
 
 def message_of(error: BaseException) -> tuple[str, str]:
-    """Return the sentence and the remedy an error is reported with."""
+    """Return the sentence and the remedy that report an error."""
     match error:
         case CraftsyncError():
             return str(error), addressed(error.remedy)
@@ -284,7 +284,7 @@ def leave_to_child() -> None:
 
 
 def _wait_for(child: int, signals: set[signal.Signals]) -> int:
-    """Hand on signals and take the end of whoever ends, until the child has; return its exit code."""
+    """Forward signals and collect ended processes until the child ends; return its exit code."""
     while True:
         number = signal.sigwait(signals)
         if number != signal.SIGCHLD:
@@ -298,7 +298,7 @@ def _wait_for(child: int, signals: set[signal.Signals]) -> int:
 
 
 def _ended() -> list[tuple[int, int]]:
-    """Take the ends of all processes that have ended."""
+    """Collect all processes that have ended."""
     found = []
     with suppress(ChildProcessError):
         while (end := os.waitpid(-1, os.WNOHANG))[0]:

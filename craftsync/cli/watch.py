@@ -165,7 +165,7 @@ def reload(**flags: Any) -> None:
 
 
 def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
-    """Return where the daemon of a pair can be spoken to, if there is one."""
+    """Return the folder of the control socket of a pair, whether or not its daemon runs."""
     from craftsync.daemon.control import folder_of as below
 
     root, store = str(pair.root), places.address_of(pair.location)
@@ -173,7 +173,7 @@ def folder_of(pair: pairs.Pair, asked: PairOptions) -> Path:
 
 
 def tell(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> Any:
-    """Return what the daemon of a pair answers, `None` when none runs."""
+    """Send a request to the daemon of a pair; return its response, `None` if none runs."""
     from craftsync.daemon.control import ask
 
     return ask(folder_of(pair, asked), verb, **arguments)
@@ -182,7 +182,7 @@ def tell(pair: pairs.Pair, asked: PairOptions, verb: str, **arguments: Any) -> A
 def _tell_every(
     typed: tuple[str, ...], flags: dict[str, Any], verb: str, done: str, **arguments: Any
 ) -> None:
-    """Tell each pair's daemon, and say how it went; one that does not run is an error in the end."""
+    """Send a request to the daemon of each pair, and print the result; raises `CraftsyncError` in the end if one did not run."""
     asked = common.asked_of(flags)
     missing = []
     for pair in opening.every(common.words_of(flags, typed), asked):
@@ -204,7 +204,7 @@ def _limits(rates: Rates) -> str:
 
 
 def _wait_for_end(folder: Path) -> None:
-    """Return once nobody listens any more: what was open is closed by then."""
+    """Return when nobody listens any more: by then, all files are closed."""
     from craftsync.clock import SystemClock
     from craftsync.daemon.control import connect
 
@@ -218,7 +218,7 @@ def _wait_for_end(folder: Path) -> None:
 
 
 def _opened(process: int, opened: ExitStack) -> int | None:
-    """Return a descriptor that is readable once the process has ended, `None` where there is none."""
+    """Return a descriptor that is readable once the process has ended, `None` if the kernel has none."""
     try:
         descriptor = os.pidfd_open(process)
     except OSError:
@@ -245,7 +245,7 @@ _STDIN = 0
 _STDERR = 2
 
 MakeListener = Callable[[pairs.Pair], OnEvent]
-"""Makes what the events of one linked folder go to."""
+"""Makes the listener for the events of a linked folder."""
 
 
 @click.command(cls=common.Command)
@@ -298,7 +298,7 @@ def watch(pair: tuple[str, ...], **flags: Any) -> int:
 
 
 def _setup(words: Sequence[str], flags: dict[str, Any], make_listener: MakeListener) -> Setup:
-    """Return what the words, the flags and the configuration of now ask for."""
+    """Return the folders and settings from the words, the flags and the present configuration."""
     from craftsync.daemon.process import Setup
 
     asked = common.asked_of(flags)
@@ -316,7 +316,7 @@ def _setup(words: Sequence[str], flags: dict[str, Any], make_listener: MakeListe
 
 
 def _own_file(file: Path, words: Sequence[str], watched: Sequence[Watched]) -> Path:
-    """Return the file for the figures of this process: one that keeps a single folder has its own."""
+    """Return the metrics file of this process: a process for one folder has its own."""
     if not words:
         return file
     name = words[0] if len(words) == 1 else watched[0].control.name[:8]
@@ -330,7 +330,7 @@ def _watched(
     asked: RunOptions,
     make_listener: MakeListener,
 ) -> Watched:
-    """Return how one pair is to be watched; what the call is silent about its folder says."""
+    """Return the settings for watching a pair: flags first, then those of its folder."""
     from craftsync.daemon.pair import Watched
     from craftsync.daemon.schedule import WatchSettings
 
@@ -353,7 +353,7 @@ def _watched(
 
 @contextmanager
 def _listening(flags: dict[str, Any], view: WatchView) -> Iterator[MakeListener]:
-    """Give what makes the listeners: to JSON on stdout, or to the log and what a terminal shows."""
+    """Yield a maker of listeners, which print JSON on stdout, or log and show progress."""
     if flags["json"]:
         with reporting("watch", {**flags, "quiet": True, "stats": None}) as output:
             yield lambda pair: partial(output.on_event, place=_place_of(pair))
@@ -367,7 +367,7 @@ def _place_of(pair: pairs.Pair) -> dict[str, Any]:
 
 
 def _events_of(url: str | None, location: places.Location) -> EventSource | None:
-    """Return the queue that tells of changes in the store, if the configuration names one."""
+    """Return the queue with notices of changes in the store, if the configuration names one."""
     from craftsync.daemon.events import EventSource
 
     if url is None:

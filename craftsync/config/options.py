@@ -58,7 +58,7 @@ class Transport(StrEnum):
 
 
 class Links(StrEnum):
-    """What becomes of symbolic links in the folder."""
+    """How symbolic links in the folder are treated."""
 
     SKIP = "skip"
     FOLLOW = "follow"
@@ -71,7 +71,7 @@ class Option(NamedTuple):
     help: str
     """A sentence for the help of a command."""
     parse: Callable[[Any], Any] | None = None
-    """Turns a word into its value, or raises `BadWord`; `None` where every word is one, and for a bare flag."""
+    """Turns a word into its value, or raises `BadWord`; `None` if any word is valid, and for a flag without a value."""
     section: str | None = None
     """Where it stands in the file: "" for the top, else `folder`, `trash` or a kind of store."""
     example: str = ""
@@ -81,11 +81,11 @@ class Option(NamedTuple):
     default: str = ""
     """As it is written; empty for none."""
     more: str = ""
-    """What else there is to know; for the documents only."""
+    """More about it; for the documents only."""
     group: str | None = None
-    """The group of flags it belongs to; `None` where it is not a flag."""
+    """The group of flags it belongs to; `None` if it is not a flag."""
     value: str = ""
-    """What stands for its value in the help; empty for a flag without one."""
+    """The name of its value in the help; empty for a flag without a value."""
     spellings: tuple[str, ...] = ()
     """Other spellings of the flag; one with --no- turns it off."""
     many: bool = False
@@ -325,7 +325,7 @@ class Settings:
 
     @classmethod
     def of(cls, *given: Mapping[str, Any]) -> Settings:
-        """Return what is given, the last word counting, and the defaults; patterns add up."""
+        """Return the given settings, else the defaults; the last given wins, patterns add up."""
         chosen = {name: value for words in given for name, value in words.items()}
         for name in ("include", "exclude"):
             chosen[name] = sum((words.get(name, ()) for words in given), ())
@@ -351,7 +351,7 @@ class PairOptions(TypedDict, total=False):
 
 
 class SharedOptions(PairOptions, total=False):
-    """How to run what brings one side in sync with the other: the keywords of runs and migrations alike."""
+    """The keywords that runs and migrations share."""
 
     dry_run: bool
     delete: bool | None

@@ -22,7 +22,7 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -319,6 +319,30 @@ def ask(folder: Path, verb: str, *, within: float = _TIMEOUT, **arguments: Any) 
     if "error" in answer:
         raise UsageError(f"The daemon refuses: {answer['error']}.")
     return answer["answer"]
+
+
+def send_decision(folder: Path, verb: str, paths: Sequence[str] | None) -> bool:
+    """Send a decision on held deletes, those at `paths` or all; return whether a daemon runs.
+
+    `verb` is `approve` or `reject`. Raises the errors of `ask`.
+    """
+    if paths is None:
+        return ask(folder, verb, paths=None) is not None
+    return all(ask(folder, verb, paths=batch) is not None for batch in _batches(paths))
+
+
+def _batches(paths: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the paths in lists that fit into one request each."""
+    batch: list[str] = []
+    size = 0
+    for path in paths:
+        size += len(json.dumps(path)) + 2
+        if batch and size > _MAX_LINE // 2:
+            yield batch
+            batch, size = [], len(json.dumps(path)) + 2
+        batch.append(path)
+    if batch:
+        yield batch
 
 
 def running(state_dir: Path) -> dict[int, Path]:

@@ -46,7 +46,7 @@ _BEGUN_ANEW = "both sides are merged without deleting anything"
 
 
 class Session:
-    """A root and a store with what is remembered about them. Use `open`, and close it."""
+    """A root and a store with their state. Use `open`, and close it."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Session:
         self.root.close()
 
     def rules(self, options: Options) -> IgnoreRules:
-        """Return which paths take part; from then on links are followed where that is asked for."""
+        """Return the ignore rules; from now on, links are followed if the options say so."""
         self.root.follow_links(options.follow_links)
         return IgnoreRules(self.root, include=options.include, exclude=options.exclude)
 
@@ -349,7 +349,7 @@ class Session:
 
 
 def _make_root(path: str, location: str, state_dir: Path) -> None:
-    """Make a root that is missing, unless it is known: that one is gone, not new."""
+    """Make a missing root, but never a known one: that one is lost, not new."""
     if not known_folder(state_dir, path, location).exists():
         try:
             linux.makedirs(path, exist_ok=True)

@@ -127,9 +127,12 @@ class Workspace:
 
     def ask(self, pair: Pair, verb: str, **arguments: Any) -> Any:
         """Return what the daemon of a linked folder answers, `None` when none runs."""
+        return control.ask(self.control_folder(pair), verb, **arguments)
+
+    def control_folder(self, pair: Pair) -> Path:
+        """Return the folder of the control socket of a linked folder, whether or not its daemon runs."""
         root, store = str(pair.root), places.address_of(pair.location)
-        folder = control.folder_of(self.state_dir, root, store)
-        return control.ask(folder, verb, **arguments)
+        return control.folder_of(self.state_dir, root, store)
 
     def facts(self, pair: Pair) -> Mapping[str, Any]:
         """Return how a linked folder stands: the fields of `status --json`. Never raises a `CraftsyncError`."""

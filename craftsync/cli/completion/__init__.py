@@ -101,11 +101,11 @@ _SHELLS: dict[str, Callable[[], tuple[Path, list[str]]]] = {
     "zsh": _for_zsh,
     "fish": _for_fish,
 }
-"""Where the script of each shell belongs, and what else is to be done."""
+"""The file for the script of each shell, and what the user has to do besides."""
 
 
 def answer(cli: click.Command, shell: str) -> int:
-    """Print what the word that is being typed may become, for the script of a shell; never fails.
+    """Print the completions of the word being typed, for the script of a shell; never fails.
 
     A complete word ends with a space in bash, and with a tab and its help in
     the others; what may go on, such as a folder, ends with neither.
@@ -121,14 +121,14 @@ def answer(cli: click.Command, shell: str) -> int:
 
 
 def _expanded(item: Item) -> Iterable[Item]:
-    """Return an item itself, or the files that stand for one of the kind `file` of click."""
+    """Return an item, or the files that replace an item of click's type `file`."""
     if item.type not in ("file", "dir"):
         return (item,)
     return on_disk(item.value, folders_only=item.type == "dir")
 
 
 class Plain:
-    """What zsh and fish hand over: words without quotes, the last one incomplete."""
+    """The words from zsh and fish: without quotes, the last one incomplete."""
 
     def __init__(self, words: Sequence[str]) -> None:
         *self.words, self.incomplete = words or ("",)
@@ -142,7 +142,7 @@ class Plain:
 
 
 class Bash(Plain):
-    """What bash hands over: the line as it was typed, quotes and all.
+    """The line from bash: as it was typed, quotes included.
 
     readline replaces only what follows the last of COMP_WORDBREAKS, a colon for
     instance, or an open quote; so only that is printed.
@@ -176,14 +176,14 @@ class Raw:
         self.plain: list[bool] = []
         """For each letter of the text, whether neither quote nor backslash protected it."""
         self.quoted_from = 0
-        """How much of the text stood before the open quote."""
+        """The length of the text before the open quote."""
 
     def add(self, letter: str, *, plain: bool) -> None:
         self.text += letter
         self.plain.append(plain)
 
     def kept(self, breaks: str) -> str:
-        """Return the start of the text that readline leaves alone when it completes."""
+        """Return the start of the text, which readline keeps when it completes."""
         if self.quote:
             return self.text[: self.quoted_from]
         ends = [
@@ -194,7 +194,7 @@ class Raw:
         return self.text[: ends[-1]] if ends else ""
 
     def quoted(self, text: str, *, at_start: bool) -> str:
-        """Return text as it has to be typed after what was."""
+        """Return text quoted so that it continues what was typed."""
         if self.quote == "'":
             return text.replace("'", "'\\''")
         special = '\\"$`' if self.quote else "\\\"'$` \t&|;<>()*?[]{}!#"

@@ -1,4 +1,4 @@
-"""What a word of a command may be: from the configuration, the disk, or one level of a store."""
+"""Completions of a word: from the configuration, the disk, or one level of a store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Item = CompletionItem[str]
 
 
 def suggest(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Item]:
-    """Return what a word of a command may be, by what the command calls it."""
+    """Return the completions of a word, by the name of its parameter."""
     typing = _Typing(ctx, param, incomplete)
     if isinstance(param, click.Option):
         kind = _OPTIONS.get(param.name or "")
@@ -52,7 +52,7 @@ def suggest(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 class _Typing:
-    """One word that is being typed, and where it stands."""
+    """The word being typed, and the command and folder it belongs to."""
 
     def __init__(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> None:
         self.incomplete = incomplete
@@ -93,7 +93,7 @@ class _Typing:
         yield from self.directories()
 
     def store(self) -> Iterator[Item]:
-        """A store, or in the commands about objects one of those."""
+        """A store; in the commands for objects, an object."""
         yield from self.objects() if self._command[0] in _ABOUT_OBJECTS else self.stores()
 
     def stores(self) -> Iterator[Item]:
@@ -114,7 +114,7 @@ class _Typing:
             yield from _beginnings(self.incomplete, self.config)
 
     def paths(self) -> Iterator[Item]:
-        """The paths of a linked folder, which start where the current directory is."""
+        """The paths of a linked folder, relative to the current directory."""
         found = _OF_A_STATE.get(" ".join(self._command))
         if found is not None:
             yield from self._known_paths(found)
@@ -124,7 +124,7 @@ class _Typing:
             yield from self.objects()
 
     def _known_paths(self, found: Callable[[PairState], Iterable[str]]) -> Iterator[Item]:
-        """Yield paths that the state of the linked folder knows, one level at a time, from here on."""
+        """Yield paths from the state of the linked folder, one level at a time, relative to the current directory."""
         names = dict[str, None]()
         with suppress(CraftsyncError):
             pair = opening.resolve(self._folder, self.asked)
@@ -173,7 +173,7 @@ _OF_A_STATE: dict[str, Callable[[PairState], Iterable[str]]] = {
     **dict.fromkeys(("trash list", "trash restore"), _kept),
     **dict.fromkeys(("deletes list", "deletes approve", "deletes reject"), _held),
 }
-"""The commands whose paths are no files of the folder any more, and where they are known."""
+"""The commands whose paths no longer exist in the folder, and where their names come from."""
 
 Kind = Callable[[_Typing], Iterable[Item]]
 
@@ -197,7 +197,7 @@ _ARGUMENTS: dict[str, Kind] = {
     "shell": _words("bash", "zsh", "fish"),
     "rate": _words("off", "default", "1M", "10M"),
 }
-"""What an argument is, by its name; any other is an object or a store."""
+"""The completions of an argument, by its name; any other is an object or a store."""
 
 _OPTIONS: dict[str, Kind] = {
     **dict.fromkeys(("config", "exclude_from", "files_from", "manifest", "output"), _Typing.files),
@@ -219,11 +219,11 @@ _OPTIONS: dict[str, Kind] = {
     "storage_class": _words("STANDARD", "STANDARD_IA", "INTELLIGENT_TIERING", "GLACIER_IR"),
     "content_type": _words("auto"),
 }
-"""What the value of an option is, by its name; of any other nothing is known."""
+"""The completions of the value of an option, by its name; any other has none."""
 
 
 def _beginnings(incomplete: str, config: Config) -> Iterator[Item]:
-    """Yield how a word that names a store may begin."""
+    """Yield the beginnings of words that name a store."""
     for name, environment in config.environments.items():
         if name.startswith(incomplete):
             kind = type(environment).__name__.removesuffix("Environment")
@@ -234,7 +234,7 @@ def _beginnings(incomplete: str, config: Config) -> Iterator[Item]:
 
 
 def on_disk(incomplete: str, *, folders_only: bool) -> Iterator[Item]:
-    """Yield the files of the folder that a word leads into, and its folders with a slash."""
+    """Yield the files in the folder of the word, and its subfolders with a slash."""
     above, _, start = incomplete.rpartition("/")
     typed = f"{above}/" if "/" in incomplete else ""
     try:
@@ -252,7 +252,7 @@ def on_disk(incomplete: str, *, folders_only: bool) -> Iterator[Item]:
 
 
 def _below(word: str, config: Config, asked: PairOptions, *, folders_only: bool) -> Iterator[Item]:
-    """Yield what a store has directly below the folder that a word leads into."""
+    """Yield what a store has directly in the folder of the word."""
     if word.startswith("s3://") and "/" not in word[len("s3://") :]:
         yield from _buckets(word, config)
         return
@@ -270,7 +270,7 @@ def _below(word: str, config: Config, asked: PairOptions, *, folders_only: bool)
 
 
 def _parted(word: str) -> tuple[str, str]:
-    """Return the store of a word, without a folder of it, and the rest."""
+    """Return the store of a word, and the path in it."""
     if "://" not in word:
         name, _, inside = word.partition(":")
         return name, inside
@@ -291,7 +291,7 @@ def _buckets(word: str, config: Config) -> Iterator[Item]:
 
 
 def _one_level(location: Location, prefix: str, asked: PairOptions) -> list[str]:
-    """Return the names directly below the last slash of a prefix, folders with one; those found in time."""
+    """Return the names in the folder of a prefix, folders with a slash; only those found in time."""
     if isinstance(location, DirectoryLocation):
         found = on_disk(f"{location.path}/{prefix}", folders_only=False)
         return [_last_part(item.value) for item in found]
@@ -316,7 +316,7 @@ def _one_level(location: Location, prefix: str, asked: PairOptions) -> list[str]
 
 
 class _KnownNames:
-    """The names that a store showed last directly below a folder, for when it does not answer in time."""
+    """The last known names in folders of a store, used when it does not answer in time."""
 
     def __init__(self, file: Path, prefix: str) -> None:
         self._file = file
@@ -326,7 +326,7 @@ class _KnownNames:
         return [name for name in self._all().get(self._folder, []) if name.startswith(self._start)]
 
     def write(self, names: Iterable[str]) -> None:
-        """Keep the names of this folder, in place of those known before that start like what was typed."""
+        """Save the names of this folder; they replace known names that start with what was typed."""
         known = self._all()
         others = [name for name in known.get(self._folder, []) if not name.startswith(self._start)]
         known.pop(self._folder, None)
@@ -376,7 +376,7 @@ def _last_part(path: str) -> str:
 
 
 class _TooLate(BaseException):
-    """The store has taken longer than a person waits for a TAB."""
+    """The store took longer than a person waits after TAB."""
 
 
 class _time_limit:

@@ -1,1 +1,1 @@
-"""The commands for objects: what is there (`listing`), their content (`content`), copies and removal (`copying`)."""
+"""The commands for objects: reading (`listing`), and copying, moving, removing (`copying`)."""

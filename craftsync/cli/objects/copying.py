@@ -126,7 +126,7 @@ def _copy_or_move(name: str, words: tuple[str, ...], flags: dict[str, Any]) -> i
 
 
 def _place_or_file(found: Lookup, word: str, *, change: bool) -> Place | None:
-    """Return the place a word leads to; `None` for a file of this machine that lies in no store."""
+    """Return the place that a word names in a store; `None` for a file of this machine."""
     if word in STANDARD_INPUT | STANDARD_OUTPUT:
         return None
     if not found.names_store(word) and not _is_like_an_environment(word):
@@ -137,13 +137,13 @@ def _place_or_file(found: Lookup, word: str, *, change: bool) -> Place | None:
 
 
 def _is_like_an_environment(word: str) -> bool:
-    """Return whether a word is a name and a colon; it is no file of such a name, unless that is there."""
+    """Return whether a word is NAME:PATH and no such file exists."""
     name, colon, _ = word.partition(":")
     return bool(colon) and "/" not in name and not os.path.lexists(word)
 
 
 def _is_standard_input(words: Sequence[str]) -> bool:
-    """Return whether standard input is the only source; raises `UsageError` where it is one of several."""
+    """Return whether standard input is the source; raises `UsageError` if it is one of several."""
     given = [word for word in words if word in STANDARD_INPUT]
     if given and len(words) > 1:
         raise UsageError(
@@ -154,7 +154,7 @@ def _is_standard_input(words: Sequence[str]) -> bool:
 
 
 def _put_standard_input(name: str, place: Place, flags: dict[str, Any]) -> int:
-    """Write what standard input holds to an object, or with `-n` read it and print how much that is."""
+    """Write standard input to an object; with `-n`, read it and print its size."""
     if place.is_folder or not place.path:
         raise UsageError(
             "Standard input has no name.", remedy=f"Name an object, such as {place.named('name')}."
@@ -264,7 +264,7 @@ def _say_ways_back(call: Call, flags: dict[str, Any]) -> None:
 
 
 def _each(outcomes: Outcomes, report: Callable[[Outcome], None]) -> None:
-    """Report each outcome; after a stop also those of what was under way and done."""
+    """Report each outcome; after a stop, also those that were under way and finished."""
     try:
         for outcome in outcomes:
             report(outcome)
@@ -276,7 +276,7 @@ def _each(outcomes: Outcomes, report: Callable[[Outcome], None]) -> None:
 
 
 class _Distinct:
-    """Finds two sources that would become one; without a target there are none."""
+    """Detects two sources with the same target."""
 
     def __init__(self, target: Target | None) -> None:
         self._target = target
@@ -297,7 +297,7 @@ class _Distinct:
 
 
 def _distinct(sources: Sequence[Source], target: Target | None) -> _Distinct:
-    """Go through all names before anything changes, so that a mistyped one changes nothing; only the names are kept."""
+    """Check all names before anything changes, so that a mistyped one changes nothing; only names are held in memory."""
     seen = _Distinct(target)
     for source in sources:
         silent = source if isinstance(source, Files) else replace(source, left_out=shared.LeftOut())
@@ -329,7 +329,7 @@ def _done(
     moves: bool,
     several: bool,
 ) -> Outcomes:
-    """Carry out what concerns one source."""
+    """Carry out the command for one source."""
     if isinstance(source, Files):
         assert target is not None and target.place is not None
         files = ((item.path, target.path_of(item)) for item in items)

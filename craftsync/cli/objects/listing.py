@@ -102,7 +102,7 @@ def stat(words: tuple[str, ...], **flags: Any) -> None:
 
 
 class Node:
-    """A folder of a tree: what is in it, and how much that is with all below."""
+    """A folder of a tree: its entries, and the number and size of all objects below it."""
 
     def __init__(self) -> None:
         self.folders: dict[str, Node] = {}
@@ -110,7 +110,7 @@ class Node:
         self.size = self.count = 0
 
     def add(self, path: str, size: int, depth: int | None) -> None:
-        """Add an object by its path from here; below `depth` it only counts."""
+        """Add an object by its path from this folder; below `depth` it is only counted."""
         self.size += size
         self.count += 1
         name, below, rest = path.partition("/")
@@ -127,7 +127,7 @@ def _less(depth: int | None) -> int | None:
 
 
 def _tree_of(place: Place, depth: int | None, on_skipped: OnSkipped) -> Node:
-    """Return all that a word names as a tree; raises `ObjectNotFound` where nothing is."""
+    """Return everything below a word as a tree; raises `ObjectNotFound` if there is nothing."""
     top = Node()
     for found in lookup.found_at(place, recursive=True, may_be_empty=True, on_skipped=on_skipped):
         top.add(found.name, found.object.size, depth)

@@ -1,4 +1,4 @@
-"""Where the words of `put`, `get`, `cp`, `mv` and `rm` lead, and carrying out what they say, one event an object."""
+"""The sources and targets of `put`, `get`, `cp`, `mv` and `rm`, and what they print for each object."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from craftsync.stores.sources import OnBytes
 
 STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
 STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
-"""By their names in /dev, too: opened by that name, a file behind them is begun anew."""
+"""Also by their names in /dev: opening those would truncate a file that standard output goes to."""
 
 
 class Item(NamedTuple):
-    """A file or an object: its path, and its name from the folder that its word is about."""
+    """A file or an object: its path, and its name relative to the folder of its word."""
 
     path: str
     name: str
@@ -119,7 +119,7 @@ class Objects:
         return self.place.named(path)
 
     def holds(self, place: Place) -> bool:
-        """Return whether a place is in the folder that the word names, which would never end."""
+        """Return whether a target is in the folder that the word names: the copy would never end."""
         if lookup.is_pattern(self.place.path) or not places.exists(place.store.location):
             return False
         server, folder = whereabouts(self.place.store, self.place.path)
@@ -137,7 +137,7 @@ class Target:
     place: Place | None
     word: str
     into: bool
-    """It is a folder, in which each keeps its name."""
+    """Whether it is a folder, in which each source keeps its name."""
 
     def path_of(self, item: Item) -> str:
         if self.place is None:
@@ -150,7 +150,7 @@ class Target:
 
 
 def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
-    """Return where the sources go; a folder where they are several, or where one is there already."""
+    """Return the target; it is a folder if there are several sources, or if one exists there."""
     if len(sources) > 1 or sources[0].several:
         file = os.path.expanduser(word)
         if place is None and os.path.exists(file) and not os.path.isdir(file):
@@ -168,7 +168,7 @@ def target_of(place: Place | None, word: str, sources: list[Source]) -> Target:
 def with_replaced(
     target: Target | None, items: Iterable[Item]
 ) -> Iterator[tuple[Item, int | None]]:
-    """Yield each item with the bytes of what is at its target now; `None` where nothing is, or nothing goes."""
+    """Yield each item with the size of the present file or object at its target, `None` if there is none."""
     if target is None or (target.place and not places.exists(target.place.store.location)):
         yield from ((item, None) for item in items)
         return
@@ -193,7 +193,7 @@ def _is_object(place: Place) -> bool:
 
 
 def _is_folder(place: Place) -> bool:
-    """Return whether there is a folder at a path, and not an object."""
+    """Return whether a path is a folder and not an object."""
     try:
         store = place.store.opened()
     except StoreMissing:
@@ -220,7 +220,7 @@ _VERBS: dict[str, str] = {Kind.MOVE_REMOTE: "move", Kind.DELETE_REMOTE: "remove"
 
 @dataclass(frozen=True)
 class TransferEvent(ActionEvent):
-    """An action with where it leads."""
+    """An action with its target."""
 
     target: str = ""
     words: str = ""
@@ -234,14 +234,14 @@ class TransferEvent(ActionEvent):
 
 
 class InTrash(NamedTuple):
-    """What one word of `rm` took away: one object, or where `path` is empty several."""
+    """What one word of `rm` removed: an object, or several if `path` is empty."""
 
     place: Place
     stamp: str
     path: str
 
     def way_back(self) -> list[str]:
-        """Return the command that copies it back out of the trash."""
+        """Return the command that restores it."""
         kept = joined(f"{OWN_FOLDER}/trash/{self.stamp}", self.path)
         to = [self.place.named(kept), self.place.named(self.path)]
         root = self.place.named("")
@@ -254,7 +254,7 @@ class InTrash(NamedTuple):
 
 
 class Call:
-    """One call: prints what becomes of each item, and of all of them at the end where they are several."""
+    """One call: prints the outcome of each item, and a summary if there are several."""
 
     def __init__(self, output: Output, action: Kind | str, single: bool) -> None:
         self._output = output
@@ -272,7 +272,7 @@ class Call:
         self._say(source, item.path, item.size, target, path, "planned", replaces=replaces)
 
     def done(self, source: Source, target: Target | None, outcome: Outcome) -> None:
-        """Print what became of an item; what went wrong with the only one is raised."""
+        """Print the outcome of an item; raises the error of the only one."""
         self._progress.file()
         if outcome.stamp and isinstance(source, Objects):
             self._note_trash(source.place, outcome)
@@ -296,7 +296,7 @@ class Call:
             self.in_trash.append(InTrash(place, outcome.stamp, outcome.path))
 
     def streamed(self, word: str, to: str, path: str, size: int, status: str) -> None:
-        """Print what became of standard input or output, which has no path; `path` is that of the object."""
+        """Print the outcome for standard input or output; `path` is that of the object."""
         self._progress.file()
         event = TransferEvent(self._action, path, size, status, words=f"{word} → {to}")
         self._output.on_event(event)
@@ -335,7 +335,7 @@ class Call:
 def reported(
     name: str, action: Kind | str, flags: dict[str, Any], *, single: bool
 ) -> Iterator[Call]:
-    """Give what prints the events of a call; that a single item went well is worth a line on a terminal only."""
+    """Yield what prints the events of a call; the success of a single item is printed on a terminal only."""
     silent = single and not (flags["verbose"] or flags["dry_run"] or sys.stdout.isatty())
     chosen = {**flags, "quiet": flags["quiet"] or silent}
     with reporting(name, chosen, late=not flags["quiet"]) as output:
@@ -343,7 +343,7 @@ def reported(
 
 
 class _Progress:
-    """Counts what moves, and shows it once that takes longer than a moment."""
+    """Counts transferred bytes, and shows them if the transfer takes longer than a moment."""
 
     _PATIENCE, _PAUSE = 0.7, 0.1
 

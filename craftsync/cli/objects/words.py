@@ -1,4 +1,4 @@
-"""What the commands for objects share: their options, and how an object is printed."""
+"""Shared by the commands for objects: options, arguments, and printing an object."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def lookup_of(flags: dict[str, Any]) -> Lookup:
 
 
 def _again_with(root: str) -> str:
-    """Return the command that was typed, with the root of a store."""
+    """Return the command as it was typed, with --store ROOT added."""
     words = ["craftsync", *sys.argv[1:]]
     end = words.index("--") if "--" in words else len(words)
     return f"Type: {shlex.join([*words[:end], '--store', root, *words[end:]])}"
@@ -54,7 +54,7 @@ def _again_with(root: str) -> str:
 
 @contextmanager
 def sources_first(found: Lookup, words: Sequence[str], *, recursive: bool) -> Iterator[None]:
-    """Where the words of a target are refused, raise what is wrong with those of the sources before that."""
+    """If the target is refused, first raise what is wrong with the sources."""
     try:
         yield
     except UsageError:
@@ -68,7 +68,7 @@ def sources_first(found: Lookup, words: Sequence[str], *, recursive: bool) -> It
 
 
 def places_of(lookup: Lookup, words: Sequence[str], *, change: bool = False) -> list[Place]:
-    """Return what the words of a call name: an OBJECT each, or a STORE and a PATH."""
+    """Return the places that the words name: each an OBJECT, or together a STORE and a PATH."""
     if len(words) == 2 and not lookup.names_store(words[1]):
         return [lookup.store(*words)]
     return [lookup.place(word, change=change) for word in words]
@@ -83,7 +83,7 @@ def to_standard_output(places: Sequence[Place]) -> None:
 
 
 class LeftOut:
-    """Prints which keys no folder can hold, at the end, and counts them for the exit code."""
+    """Collects the keys that no folder can hold; prints them at the end."""
 
     def __init__(self) -> None:
         self._skipped: list[Skipped] = []

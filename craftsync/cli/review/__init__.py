@@ -15,7 +15,7 @@ from craftsync.config.pairs import Pair
 def meant_by(
     paths: Sequence[str], flags: dict[str, Any]
 ) -> tuple[Pair, tuple[str, ...] | None, RunOptions]:
-    """Return the linked folder that a call is about, and say which; its paths there, if any; and the options."""
+    """Return the linked folder of a call, after printing its name; the paths in it, if given; and the options."""
     asked, words = common.asked_of(flags), common.words_of(flags)
     pair, inside = opening.around_all(paths, words, asked)
     say_which(pair, words, flags)

@@ -187,7 +187,7 @@ def _say_resolved(output: Outcomes, one: Resolved, keep: str) -> None:
 
 
 class _Place(NamedTuple):
-    """A folder that is open, which paths take part, which are meant, and where kept versions are noted."""
+    """An open folder: its ignore rules, the selected paths, and where kept versions are noted."""
 
     root: Folder
     rules: IgnoreRules
@@ -211,7 +211,7 @@ def _opened(paths: Sequence[str], flags: dict[str, Any]) -> Iterator[_Place]:
 
 
 def _found(place: _Place, since: str | None = None) -> list[Conflict]:
-    """Return the conflicts that are meant; raises `UsageError` for a word that means none."""
+    """Return the selected conflicts; raises `UsageError` for a word that selects none."""
     from craftsync.engine.review.conflicts import find_exactly
 
     since_ns = moment_ns(since) if since else None
@@ -251,7 +251,7 @@ def _conflict_facts(conflict: Conflict) -> dict[str, Any]:
 
 
 def _compared(root: Folder, conflict: Conflict) -> dict[str, Any]:
-    """Return the facts of a conflict with what only reading shows."""
+    """Return the fields of a conflict, including those that need both versions read."""
     facts = _conflict_facts(conflict)
     for side, file in (("local", conflict.local), ("remote", conflict.copy)):
         if file is not None:
@@ -261,7 +261,7 @@ def _compared(root: Folder, conflict: Conflict) -> dict[str, Any]:
 
 
 def _difference(root: Folder, conflict: Conflict) -> list[str] | None:
-    """Return what differs, line by line from the folder's version to the store's; `None` where one is not a short text."""
+    """Return a line-by-line diff from the folder's version to the store's; `None` if one is not a short text."""
     local, remote = _text(root, conflict.local), _text(root, conflict.copy)
     if local is None or remote is None:
         return None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +42,6 @@ _IN_VERSIONS = (
 )
 _REJECTED = "rejected, and not brought back; reject tries again, approve ends it"
 _NOTHING = "No delete is held."
-_LARGEST_REQUEST = 32 << 10
-"""Bytes of paths sent to a daemon in one request, which may have 64 KiB."""
 
 _meant = common.all_of(
     common.paths_argument,
@@ -158,7 +155,9 @@ def _refuse_unclear(paths: tuple[str, ...], since: str | None, everything: bool)
 
 
 def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[str, Any]) -> int:
-    """Have the daemon of the linked folder do it, or do it here when none runs."""
+    """Send the decision to the daemon of the linked folder; if none runs, carry it out here."""
+    from craftsync.daemon.control import send_decision
+
     pair, inside, asked = meant_by(paths, flags)
     count, meant = _meant_in(pair, asked, inside, since)
     if not count:
@@ -167,7 +166,7 @@ def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[s
         else:
             say(_NOTHING)
         return 0
-    if not asked.get("dry_run") and _sent(pair, asked, verb, meant):
+    if not asked.get("dry_run") and send_decision(watch.folder_of(pair, asked), verb, meant):
         _say_handed_over(pair, verb, count, flags)
         return 0
     return _resolve_here(pair, asked, verb, meant, flags)
@@ -176,7 +175,7 @@ def _resolve(verb: str, paths: tuple[str, ...], since: str | None, flags: dict[s
 def _chosen(
     session: Session, wanted: Selection, since: str | None
 ) -> tuple[Iterator[HeldDelete], Iterator[Deleted]]:
-    """Return the held deletes that are meant, and those carried out before in the same event."""
+    """Return the selected held deletes, and the selected deletes that the same event had carried out."""
     since_ns = moment_ns(since) if since else 0
     held, deleted = session.state.held, session.state.events
     paths = ((one.path for one in held.rows()), (one.path for one in deleted.deleted()))
@@ -204,27 +203,6 @@ def _meant_in(
             remedy="See craftsync deletes list for those that are; --all means all of them.",
         )
     return len(paths), None if words is None and not since else paths
-
-
-def _sent(pair: pairs.Pair, asked: RunOptions, verb: str, paths: tuple[str, ...] | None) -> bool:
-    """Hand it to the daemon; return whether one runs."""
-    if paths is None:
-        return watch.tell(pair, asked, verb, paths=None) is not None
-    return all(watch.tell(pair, asked, verb, paths=batch) is not None for batch in _batches(paths))
-
-
-def _batches(paths: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the paths in lists that fit into one request each."""
-    batch: list[str] = []
-    size = 0
-    for path in paths:
-        size += len(json.dumps(path)) + 2
-        if batch and size > _LARGEST_REQUEST:
-            yield batch
-            batch, size = [], len(json.dumps(path)) + 2
-        batch.append(path)
-    if batch:
-        yield batch
 
 
 def _say_handed_over(pair: pairs.Pair, verb: str, count: int, flags: dict[str, Any]) -> None:
@@ -257,7 +235,7 @@ def _resolve_here(
 
 
 def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:
-    """Yield held deletes for people, those with one reason below it."""
+    """Yield held deletes as lines for people, grouped by reason."""
     what = None
     for one in held:
         if what != (one.kind, one.reason):
@@ -269,7 +247,7 @@ def _lines(held: Iterator[HeldDelete]) -> Iterator[str]:
 
 
 def _lines_of_deleted(deleted: Iterator[Deleted], *, in_versions: bool) -> Iterator[str]:
-    """Yield for people what was deleted before, in the same events."""
+    """Yield lines for people about what the same events deleted before."""
     what = None
     for one in deleted:
         if what != (one.kind, one.rejected):

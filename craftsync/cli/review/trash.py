@@ -15,10 +15,8 @@ from craftsync.cli import params as common
 from craftsync.cli.output import Outcomes, holdings_shown, outcomes, say, say_json
 from craftsync.cli.review import meant_by
 from craftsync.cli.terminal import addressed, shown
-from craftsync.clock import iso
 from craftsync.config import pairs
 from craftsync.datastore import moment
-from craftsync.errors import UsageError
 from craftsync.lookup import Lookup
 from craftsync.wording import counted, size_shown
 
@@ -94,20 +92,12 @@ def _say_entries(entries: Iterator[TrashEntry], wanted: Wanted, flags: dict[str,
 
 
 def _say_entry(entry: TrashEntry, flags: dict[str, Any]) -> None:
+    from craftsync.engine.review.versions import time_of
+
     if flags["json"]:
-        say_json({**entry._asdict(), "time": _time_of(entry.stamp)})
+        say_json({**entry._asdict(), "time": time_of(entry.stamp)})
     else:
         say(f"{entry.stamp} {entry.side} {shown(entry.path)} ({size_shown(entry.size)})")
-
-
-def _time_of(stamp: str) -> str | None:
-    from craftsync.engine.review.selection import moment_ns
-
-    try:
-        return iso(moment_ns(stamp))
-    except UsageError:
-        # The trash is a folder that anyone can put something into.
-        return None
 
 
 @trash.command(cls=common.Command)

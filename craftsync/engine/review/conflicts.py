@@ -28,7 +28,7 @@ from craftsync.local.temporary import Temporary, copy_content
 from craftsync.state.history import KeptVersion
 
 _AT_ONCE = 50
-"""Files settled before the disk is waited for."""
+"""Files settled before each wait for the disk."""
 
 
 class Keep(StrEnum):
@@ -41,7 +41,7 @@ class Keep(StrEnum):
 
 
 class Conflict(NamedTuple):
-    """Two versions of `path`: the folder's own, if it is there still, and the store's in a copy beside it."""
+    """Two versions of `path`: the folder's, if it still exists, and the store's in a conflict copy."""
 
     path: str
     local: LocalFile | None
@@ -49,11 +49,11 @@ class Conflict(NamedTuple):
 
     @property
     def since_ns(self) -> int:
-        """When the copy was put beside the file, by the clock of this machine (UTC)."""
+        """When the conflict copy was made, by the clock of this machine (UTC)."""
         return self.copy.ctime_ns
 
     def is_meant(self, word: str) -> bool:
-        """Return whether a word of a `Selection` means the file or the copy."""
+        """Return whether a word of a `Selection` selects the file or the copy."""
         return matches(self.path, word) or matches(self.copy.path, word)
 
 
@@ -80,14 +80,14 @@ def find(
 def find_exactly(
     root: Folder, rules: IgnoreRules, wanted: Selection, since_ns: int | None = None
 ) -> list[Conflict]:
-    """Return what `find` yields; of a word that is the exact name of a file, only that file."""
+    """Return what `find` yields; a word that is the exact name of a file selects only that file."""
     found = list(find(root, rules, wanted, since_ns))
     exact = wanted.by_name(path for one in found for path in (one.path, one.copy.path))
     return [one for one in found if exact.has(one.path) or exact.has(one.copy.path)]
 
 
 def by_file(conflicts: Iterable[Conflict]) -> dict[str, list[Conflict]]:
-    """Return the conflicts of each file together."""
+    """Group the conflicts by file."""
     files: dict[str, list[Conflict]] = {}
     for conflict in conflicts:
         files.setdefault(conflict.path, []).append(conflict)
@@ -105,7 +105,7 @@ def _conflict(root: Folder, rules: IgnoreRules, path: str, copy: LocalFile) -> C
 
 
 def _longer(root: Folder, rules: IgnoreRules, path: str) -> LocalFile | None:
-    """Return the one file that this path may be what was left of, if it is but one."""
+    """Return the file whose name may have been shortened to this path; `None` unless exactly one fits."""
     folder = posixpath.dirname(path)
     stem, extension = posixpath.splitext(path)
     found = [
@@ -120,11 +120,11 @@ def _longer(root: Folder, rules: IgnoreRules, path: str) -> LocalFile | None:
 
 
 NoteKept = Callable[[KeptVersion], None]
-"""Is called with each version that went to the folder's trash."""
+"""Called with each version moved to the folder's trash."""
 
 
 class Resolved(NamedTuple):
-    """How it ended for one file: `done`, `planned`, `skipped` or `problem`, and why.
+    """The result for one file: `done`, `planned`, `skipped` or `problem`, with the reason.
 
     `stays` are the paths that are there in the end, `size` (bytes) is that of the first.
     """
@@ -137,7 +137,7 @@ class Resolved(NamedTuple):
 
 
 class _Chosen(NamedTuple):
-    """One file to be settled: `winner` is the copy that takes its place, its content `ready` to be put there."""
+    """A file to settle: `winner` is the copy that replaces it, `ready` its content in a temporary file."""
 
     conflicts: Sequence[Conflict]
     winner: Conflict | None
@@ -150,7 +150,7 @@ class _Chosen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolving:
-    """Settles conflicts in one folder. What goes lies in the folder's trash under `trash_stamp`.
+    """Settles conflicts in one folder. Versions that lose go to its trash under `trash_stamp`.
 
     `note` is called with each version that went there.
     """
@@ -162,7 +162,7 @@ class Resolving:
     dry_run: bool = False
 
     def run(self, files: Iterable[Sequence[Conflict]]) -> Iterator[Resolved]:
-        """Settle the conflicts of each file; yields how it ended once that survives a power cut."""
+        """Settle the conflicts of each file; yields each result once it survives a power cut."""
         rest = iter(files)
         if self.dry_run:
             yield from (self._ended(self._chosen(conflicts)) for conflicts in rest)
@@ -215,7 +215,7 @@ class Resolving:
                 return _Chosen(conflicts, None)
 
     def _taken(self, conflicts: Sequence[Conflict]) -> str | None:
-        """Return the first name that a copy would get and something else has."""
+        """Return the first name for a copy that is taken, `None` if there is none."""
         for conflict in conflicts:
             name = settled_name(conflict.copy.path)
             try:
@@ -226,7 +226,7 @@ class Resolving:
         return None
 
     def _placed(self, chosen: _Chosen | Resolved) -> _Chosen | Resolved:
-        """Swap the winner's content in, in one step."""
+        """Replace the file by the winner, atomically."""
         if isinstance(chosen, Resolved) or chosen.winner is None or chosen.ready is None:
             return chosen
         local, copy = chosen.winner.local, chosen.winner.copy
@@ -242,7 +242,7 @@ class Resolving:
         return chosen
 
     def _ended(self, chosen: _Chosen | Resolved) -> Resolved:
-        """Have the copies go, or with `both` take names of their own."""
+        """Move the copies to the trash, or with `both` rename them."""
         if isinstance(chosen, Resolved):
             return chosen
         stays = self._stays(chosen)
@@ -257,7 +257,7 @@ class Resolving:
         return Resolved(chosen.path, "done", tuple(stays), size)
 
     def _stays(self, chosen: _Chosen) -> dict[str, int]:
-        """Return what is there in the end, with its size."""
+        """Return the paths that remain, with their sizes."""
         file = chosen.winner.copy if chosen.winner else chosen.conflicts[0].local
         stays = {chosen.path: file.size} if file else {}
         if self.keep is Keep.BOTH:
@@ -273,6 +273,6 @@ class Resolving:
 
 
 def _failed(path: str, error: PathError) -> Resolved:
-    """Return the end of a file that cannot be settled now; one that is changing can be tried again."""
+    """Return the result for a file that cannot be settled; one that is changing is skipped, as it can be tried again."""
     status = "skipped" if isinstance(error, PathBusy) else "problem"
     return Resolved(path, status, reason=sentence(error))

@@ -46,7 +46,7 @@ _RETURNS = {
     Kind.UPLOAD: Kind.DOWNLOAD,
 }
 ARCHIVED = "the object is archived, and the store can keep no copy of it"
-"""Why a delete or an upload is held that would leave no version to get back."""
+"""Why a delete or an upload is held: no version could be restored after it."""
 REVIEW = "Review: craftsync deletes list"
 
 

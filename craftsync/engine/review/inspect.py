@@ -1,4 +1,4 @@
-"""What is in sync and why not: status, why, check."""
+"""What `status`, `why` and `check` report: what is in sync, and why not."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Explanation:
     unread: str | None = None
     compared: bool = True
     conflict: tuple[str, str] | None = None
-    """The file and its conflict copy, where the path is one of them."""
+    """The file and its conflict copy, if the path is one of them."""
 
 
 def explain(

@@ -37,7 +37,7 @@ from craftsync.state.pair import PairState
 from craftsync.stores.base import Store
 
 _AT_ONCE = 100
-"""Versions removed before that is recorded."""
+"""Versions removed between two records."""
 _AT_MOST = 1000
 """Versions that one run removes, so that it ends soon; the next one removes the rest."""
 _HOUR = 3600
@@ -64,7 +64,7 @@ def holdings_of(root: str, store: str, state_dir: Path, retention: Retention) ->
 def import_outside_records(state: PairState, store: Store | None) -> None:
     """Import versions moved to either trash outside a run, so that retention applies to them.
 
-    Without a store, which is not reachable, those of earlier versions wait whose store is not known.
+    Without a store (not reachable), records by old versions of craftsync, which do not name their store, are left.
     """
     state.import_outside_records()
     if store is not None:

@@ -42,7 +42,7 @@ from craftsync.stores.base import Store
 from craftsync.stores.sources import workers
 
 _CURSOR = "scrubbed"
-"""The last path that was looked at; the next look begins behind it."""
+"""The last path checked; the next call starts after it."""
 _BATCH = 256
 _LOOKS_AT_ONCE = 8
 
@@ -60,7 +60,7 @@ _CANNOT = "cannot be repaired: no side holds what was last synced; see craftsync
 
 
 class Examined(NamedTuple):
-    """Whether both sides of a path are intact, and how they were seen."""
+    """Whether both sides of a path are intact, and what they were then."""
 
     damage: Damage
     local: LocalFile

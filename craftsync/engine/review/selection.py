@@ -1,4 +1,4 @@
-"""Which paths and times a person means: files, folders and globs; dates, times and ages.
+"""Selects paths and times by the words of a person: files, folders and globs; dates, times and ages.
 
 `trash`, `conflicts` and `deletes` share this, so that a word means the same everywhere.
 """
@@ -21,7 +21,7 @@ _DAY = len("2026-11-29")
 
 
 class Selection(NamedTuple):
-    """The paths that are meant; without `words`, all of them.
+    """Selects paths; without `words`, all of them.
 
     A word stands for a file, for a folder and all below it ("." is the whole),
     or is a glob whose `*` also takes slashes.
@@ -32,7 +32,7 @@ class Selection(NamedTuple):
     """Words that are no globs, although they look like one; see `by_name`."""
 
     def has(self, path: str) -> bool:
-        """Return whether a path is meant."""
+        """Return whether a path is selected."""
         return not self.words or any(
             _is_at(path, word) if word in self.names else matches(path, word) for word in self.words
         )
@@ -47,7 +47,7 @@ class Selection(NamedTuple):
         )
 
     def unmatched(self, paths: Iterable[str]) -> list[str]:
-        """Return the words that mean none of these paths; reads no more of them than it needs."""
+        """Return the words that select none of these paths; reads only as many as it needs."""
         left = list(self.words)
         rest = iter(paths)
         while left and (path := next(rest, None)) is not None:
@@ -55,7 +55,7 @@ class Selection(NamedTuple):
         return left
 
     def prefixes(self) -> list[str]:
-        """Return what all paths that are meant start with, none the beginning of another; an empty one for all."""
+        """Return the prefixes of all selected paths, none the beginning of another; "" selects all."""
         found = {"" if word == "." else _GLOB.split(word)[0] for word in self.words or ("",)}
         shortest: list[str] = []
         for prefix in sorted(found):
@@ -64,7 +64,7 @@ class Selection(NamedTuple):
         return shortest
 
     def folders(self) -> list[str]:
-        """Return the folders to scan for what is meant, each once, none inside another; "" is the whole."""
+        """Return the folders to scan for the selected paths, none inside another; "" is the whole."""
         found = {prefix.rpartition("/")[0] for prefix in self.prefixes()}
         return [""] if "" in found else sorted(one for one in found if not _is_inside(one, found))
 
@@ -75,7 +75,7 @@ def _is_inside(folder: str, others: set[str]) -> bool:
 
 
 def matches(path: str, word: str) -> bool:
-    """Return whether a word of a `Selection` means this path."""
+    """Return whether a word of a `Selection` selects this path."""
     return word in {"", "."} or _is_at(path, word) or fnmatchcase(path, word)
 
 

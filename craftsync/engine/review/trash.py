@@ -57,10 +57,10 @@ from craftsync.stores.sources import FileSource
 _ALL = Wanted()
 _NEVER_NS = 2**63 - 1
 _AT_ONCE = 128
-"""Files that wait, open, for one `syncfs`."""
+"""Open files that share one `syncfs`."""
 
 NoteKept = Callable[[list[KeptVersion]], None]
-"""Is called with the versions that a restored one has replaced, and that are in the trash now."""
+"""Called with the versions that restoring has moved to the trash."""
 
 
 class Restored(NamedTuple):
@@ -70,7 +70,7 @@ class Restored(NamedTuple):
     status: str
     reason: str = ""
     file: LocalFile | None = None
-    """What the folder holds now, where that is done."""
+    """The restored file in the folder, if done."""
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class Trash:
         return self.store.features.keeps_versions
 
     def in_versions(self, path: str = "") -> str | None:
-        """Return how to get at the versions of a bucket that were to be listed here, and could not."""
+        """Return how to get at the versions of a bucket, if it refused to list them."""
         return in_versions(self.store, path) if self._unlisted else None
 
     def restore(
@@ -167,7 +167,7 @@ class Trash:
         return retention.purgeable(self.root, self.store, before, self._spared())
 
     def purge(self, older_than_days: float) -> retention.Purged:
-        """Remove what has been kept for longer, but for what a conflict, a held delete or an unfinished run needs."""
+        """Remove what has been kept for longer, except what a conflict, a held delete or an unfinished run needs."""
         before = stamp(self.clock, days_ago=older_than_days)
         retention.import_outside_records(self.state, self.store)
         purged = retention.purge(self.root, self.store, before, self._spared())
@@ -176,13 +176,13 @@ class Trash:
         return purged
 
     def _spared(self) -> Callable[[str], bool]:
-        """Return whether a purge leaves a path alone; deletes that nobody holds are a person's to purge."""
+        """Return a predicate: does a purge spare a path? Deletes that are not held are not spared."""
         retention.spare(self.state, _NEVER_NS)
         return self.state.kept.is_spared
 
 
 Refusal = Callable[[str, LocalFile | None], str | None]
-"""Takes a path and what the folder holds there; returns why nothing is restored to it, `None` if it is."""
+"""Takes a path and the file there now; returns why it is not restored, `None` if it is."""
 
 
 def _never(path: str, found: LocalFile | None) -> str | None:
@@ -282,7 +282,7 @@ class Restoring:
 
 @dataclass(frozen=True, slots=True)
 class _AsLeft:
-    """Knows where replaced versions are kept, and whether both sides are still as the run left them.
+    """Finds where replaced versions are kept, and whether both sides are still as the run left them.
 
     Raises `PathError` and `StoreError`.
     """
@@ -310,7 +310,7 @@ class _AsLeft:
             return None
 
     def refusal(self, one: Replaced, found: LocalFile | None) -> str | None:
-        """Return why a path is not taken back, `None` if it is; `found` is what the folder holds."""
+        """Return why a path is not restored, `None` if it is; `found` is the file there now."""
         if one.result is None:
             if found is not None:
                 return "the path exists again in the folder"
@@ -458,7 +458,7 @@ class StoreTrash:
             )
 
     def purgeable(self, older_than_days: float) -> Iterator[TrashEntry]:
-        """Yield what this client put there longer ago, by its own record.
+        """Yield the versions of that age that this client put there, by its own record.
 
         Raises `UsageError` where a folder of this client is linked to the store: its conflicts
         and held deletes may need some of it.

@@ -15,9 +15,9 @@ from hashlib import sha256
 from itertools import chain
 from typing import NamedTuple
 
-from craftsync.clock import stamp_of
+from craftsync.clock import iso, stamp_of
 from craftsync.core.model import OWN_FOLDER, Skipped, mtime_of
-from craftsync.engine.review.selection import Selection, is_day, moment
+from craftsync.engine.review.selection import Selection, is_day, moment, moment_ns
 from craftsync.errors import ObjectNotFound, UsageError
 from craftsync.local import linux
 from craftsync.local import trash as local_trash
@@ -27,11 +27,11 @@ from craftsync.state.history import KeptVersion
 from craftsync.stores.base import Reader, Store
 
 PREFIX = f"{OWN_FOLDER}/trash/"
-"""Of every path in the trash of a store."""
+"""Every path in the trash of a store starts with it."""
 _BEGINNING = re.compile(r"\d{8}T\d*Z?")
-"""Of a stamp."""
+"""The beginning of a stamp."""
 _STAMP = re.compile(r"(\d{8}T\d{12}Z)(?:-(\d+))?")
-"""All of it; a second version of a path in one run has the number 2."""
+"""A whole stamp; a second version of a path in one run has the number 2."""
 _SEE_LIST = "`craftsync trash list` shows what can be restored."
 
 
@@ -213,6 +213,15 @@ def _stamp_of(at: str) -> str:
         return at.rstrip("Z")
     utc = moment(at)
     return utc.strftime("%Y%m%d" if is_day(at) else "%Y%m%dT%H%M%S")
+
+
+def time_of(stamp: str) -> str | None:
+    """Return the time of a stamp in ISO 8601; `None` for the name of a folder that is not a stamp."""
+    try:
+        return iso(moment_ns(stamp))
+    except UsageError:
+        # Anyone can put a folder into the trash.
+        return None
 
 
 class Attributes(NamedTuple):

@@ -13,17 +13,16 @@ from nicegui import background_tasks, ui
 from craftsync import opening, runs
 from craftsync.clock import iso
 from craftsync.config.pairs import Pair
+from craftsync.daemon import control
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.review.trash import Restored
-from craftsync.engine.review.versions import TrashEntry, Wanted
+from craftsync.engine.review.versions import TrashEntry, Wanted, time_of
 from craftsync.state.history import HistoryRow
 from craftsync.ui import page
 from craftsync.ui.tree import MOST_PATHS, Ticks
 from craftsync.ui.workspace import Workspace
 from craftsync.wording import counted, size_shown
 
-_MOST_AT_ONCE = 20
-"""Paths sent to a daemon in one request, which may have 64 KiB."""
 _MOST_RUNS = 100
 _MOST_ROWS = 1000
 _MOST_SHOWN = 200
@@ -157,7 +156,7 @@ class _Deletes:
 
     def _carried_out(self, verb: str, paths: Sequence[str] | None) -> str:
         """Have the daemon do it, or do it here when none runs."""
-        if self._handed_over(verb, paths):
+        if control.send_decision(self._workspace.control_folder(self._pair), verb, paths):
             return "Handed to the daemon"
         approval = Approval(verb == "approve", None if paths is None else tuple(paths))
         options = runs.options_for(self._pair, self._workspace.asked)
@@ -168,15 +167,6 @@ class _Deletes:
             f", {report.problems + report.skipped} left" if report.problems + report.skipped else ""
         )
         return f"{counted(done, 'file')} {'deleted' if approval.approved else 'brought back'}{left}"
-
-    def _handed_over(self, verb: str, paths: Sequence[str] | None) -> bool:
-        if paths is None:
-            return self._workspace.ask(self._pair, verb, paths=None) is not None
-        starts = range(0, len(paths), _MOST_AT_ONCE)
-        batches = (list(paths[at : at + _MOST_AT_ONCE]) for at in starts)
-        return all(
-            self._workspace.ask(self._pair, verb, paths=batch) is not None for batch in batches
-        )
 
 
 class _Trash:
@@ -245,7 +235,9 @@ class _Trash:
 
     def _run(self, stamp: str, rows: Sequence[TrashEntry]) -> None:
         size = size_shown(sum(entry.size for entry in rows))
-        title = f"{_time_of(stamp)}: {counted(len(rows), 'version')}, {size}"
+        title = (
+            f"{page.time_shown(time_of(stamp)) or stamp}: {counted(len(rows), 'version')}, {size}"
+        )
         with ui.expansion(title).classes("card").props("dense dense-toggle"):
             wanted = self._wanted(since=stamp, at=stamp)
             ui.button("Restore all of these", on_click=lambda: self._restore(wanted)).props(
@@ -309,14 +301,6 @@ class _Trash:
     def _purged(self, days: float) -> Any:
         with opening.open_pair(self._pair, self._workspace.state_dir) as session:
             return session.trash.purge(days)
-
-
-def _time_of(stamp: str) -> str:
-    """Return the moment of a stamp of the trash."""
-    if len(stamp) < len("20261129T101112"):
-        return stamp
-    day, time = stamp[:8], stamp[9:15]
-    return page.time_shown(f"{day[:4]}-{day[4:6]}-{day[6:]}T{time[:2]}:{time[2:4]}:{time[4:]}Z")
 
 
 def show_restored(ended: Sequence[Restored]) -> None:
