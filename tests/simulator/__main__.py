@@ -76,6 +76,8 @@ def share(given: tuple[int, int, int, int, int]) -> tuple[int, list[int]]:
             if done % _TWICE == 0 and wrong is None:
                 twice = {trace_hash(history, place) for _ in range(2)}
                 wrong = "it does not repeat" if len(twice) > 1 else None
+            if done == 1:
+                gc.freeze()  # What every history uses is not looked through again.
             if done == _YOUNG:
                 young = _held()
             if wrong is not None:

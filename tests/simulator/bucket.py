@@ -65,6 +65,9 @@ class SimulatedBucket:
         self._past: list[tuple[float, Objects]] = []
         self._shown: dict[str, dict[str, bytes]] = {}
         """What each folder showed, until something changes."""
+        self._last: dict[str, dict[str, bytes]] = {}
+        """What each folder showed last."""
+        self._of_key: dict[tuple[str, str], tuple[list[Stored], dict[str, bytes]]] = {}
         self.lied: list[tuple[str, bytes, bytes | None]] = []
         """Writes that were acknowledged and are gone: path, what was written, and what is there."""
 
@@ -108,16 +111,26 @@ class SimulatedBucket:
         """Return everything there is: the trash, and versions of before under names of our own, too."""
         if self._folder in self._shown:
             return self._shown[self._folder]
-        found = self._shown[self._folder] = {}
+        found: dict[str, bytes] = {}
         for key, versions in self._bucket.versions.items():
-            path = key.removeprefix(self._folder)
-            if path == key or path.startswith(_PROBES):
-                continue
-            for stored in versions:
-                if not stored.deleted:
-                    found[f".craftsync/versions/{path}/{stored.version}"] = stored.content
-            if versions and not versions[-1].deleted:
-                found[path] = versions[-1].content
+            known = self._of_key.get((self._folder, key))
+            if known is None or known[0] is not versions:
+                known = self._of_key[self._folder, key] = versions, self._kept_as(key, versions)
+            found.update(known[1])
+        if found == self._last.get(self._folder):
+            found = self._last[self._folder]
+        self._last[self._folder] = self._shown[self._folder] = found
+        return found
+
+    def _kept_as(self, key: str, versions: list[Stored]) -> dict[str, bytes]:
+        path, found = key.removeprefix(self._folder), dict[str, bytes]()
+        if path == key or path.startswith(_PROBES):
+            return found
+        for stored in versions:
+            if not stored.deleted:
+                found[f".craftsync/versions/{path}/{stored.version}"] = stored.content
+        if versions and not versions[-1].deleted:
+            found[path] = versions[-1].content
         return found
 
     def put(self, path: str, source: Bytes) -> None:
@@ -134,6 +147,12 @@ class SimulatedBucket:
     def take(self, path: str) -> None:
         self._changes()
         self._bucket.delete(self._server.personality, self._folder + path, None)
+
+    def rot(self, path: str, content: bytes) -> None:
+        """Let the content of an object be another, and nothing else."""
+        *older, last = self._bucket.versions[self._folder + path]
+        self._shown.clear()
+        self._bucket.versions[self._folder + path] = [*older, replace(last, content=content)]
 
     def saved(self) -> Objects:
         return {key: list(versions) for key, versions in self._bucket.versions.items()}

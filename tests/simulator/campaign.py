@@ -12,9 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 
+from tests.simulator.author import NEWER, Author
 from tests.simulator.bucket import SERVERS
 from tests.simulator.migrating import INTO, Migrating
-from tests.simulator.steps import Author, Run, Step
+from tests.simulator.steps import Run, Step
 from tests.simulator.store import PERSONALITIES
 from tests.simulator.world import FOLDER, World, make_template
 
@@ -56,7 +57,7 @@ def made_up(seed: int, steps: int = STEPS) -> History:
     keep = tuple(chance.choice((None, 3_600.0, 40_000.0, 100_000.0)) for _ in range(clients))
     if chance.random() < 0.6:
         keep = (None,)
-    author = Author(chance.getrandbits(32), clients)
+    author = Author(chance.getrandbits(32), clients, newer=seed >= NEWER)
     return History(seed, clients, personality, tuple(author.history(steps)), keep)
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from craftsync.clock import stamp
-from craftsync.core.model import Mode, Policy
+from craftsync.core.model import Mode
 from craftsync.engine import planfile
-from craftsync.engine.report import ActionEvent, Event, Options, Report
+from craftsync.engine.report import ActionEvent, Event, Report
 from craftsync.engine.review.conflicts import Keep, Resolving, by_file, find_exactly
 from craftsync.engine.review.deletes import Approval
 from craftsync.engine.review.selection import Selection
@@ -20,36 +20,57 @@ from craftsync.errors import UsageError
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
 from craftsync.state.history import Outside
+from tests.simulator import objects, upkeep
+from tests.simulator.daemon import Life
 from tests.simulator.judge import Wrong, original
-from tests.simulator.steps import Run
+from tests.simulator.steps import OBJECTS, Run, are_at_odds
 
 if TYPE_CHECKING:
-    from tests.simulator.world import Client, World
+    from tests.simulator.client import Client
+    from tests.simulator.world import World
 
-_TWO_WAY = Options(policy=Policy(), transfers=4)
-_LAST = 20
-"""Steps of the history among which the run is that is taken back."""
+_LAST = 60
+"""Steps of the history among which a run is that is taken back."""
 
 
 def carried_out(world: World, client: Client, run: Run) -> Report:
     """Carry out the command that a `Run` names; returns what it came to."""
-    client.end_life()
+    if run.what in OBJECTS:
+        return objects.carried_out(world, client, run)
+    beside = run.beside and client.life is not None
+    if not beside:
+        client.end_life()
     if run.what == "dry run":
-        return _tried_first(world, client)
+        return _tried_first(world, client, beside=beside)
     if run.what.startswith("keep "):
         return _resolved(world, client, Keep(run.what.removeprefix("keep ")))
     if run.what in ("check", "plan"):
         return _only_looked(world, client, run.what)
-    session, ends = world.opened(client)
+    if beside and client.life is not None and run.what in ("approve", "reject"):
+        return _judged_by_daemon(world, client, client.life, run)
+    before = set(client.files())
+    session, ends = world.opened(client, reading=beside)
     with ends:
-        match run.what:
-            case "apply":
-                plan = planfile.read(io.StringIO(client.plan)) if client.plan else None
-                options = replace(_TWO_WAY, policy=plan.policy) if plan else _TWO_WAY
-                return session.apply_plan(plan.actions if plan else (), options, world.listen)
-            case "approve" | "reject":
-                return _judged(world, session, run)
-        return _restored(session, run)
+        report = _in_session(world, client, session, run)
+    if client.life is not None:
+        for path in before ^ set(client.files()):
+            client.life.hear(path, gone=path in before)
+    return report
+
+
+def _in_session(world: World, client: Client, session: Session, run: Run) -> Report:
+    match run.what.split()[0]:
+        case "apply":
+            plan = planfile.read(io.StringIO(client.plan)) if client.plan else None
+            options = replace(client.options(), policy=plan.policy) if plan else client.options()
+            return session.apply_plan(plan.actions if plan else (), options, world.listen)
+        case "approve" | "reject":
+            return _judged(world, client, session, run)
+        case "purge":
+            return upkeep.purged(world, session, run)
+        case "scrub" | "repair":
+            return upkeep.scrubbed(world, client, session, run)
+    return _restored(session, run)
 
 
 def _only_looked(world: World, client: Client, what: str) -> Report:
@@ -58,17 +79,17 @@ def _only_looked(world: World, client: Client, what: str) -> Report:
     session, ends = world.opened(client, read_only=True)
     with ends:
         if what == "check":
-            report = session.check(_TWO_WAY, lambda *_: None, world.listen)
+            report = session.check(client.options(), lambda *_: None, world.listen)
         else:
             out = io.StringIO()
-            report = session.write_plan(_TWO_WAY, out, world.listen)
+            report = session.write_plan(client.options(), out, world.listen)
             client.plan = out.getvalue()
     if world.all_there_is(client) != before:
         raise Wrong(f"a {what} changed something")
     return Report(report.command)
 
 
-def _tried_first(world: World, client: Client) -> Report:
+def _tried_first(world: World, client: Client, *, beside: bool) -> Report:
     """Run dry, and then really: what is done is what was said, and the dry run changes nothing."""
     said: list[tuple[str, str]] = []
     done: list[tuple[str, str]] = []
@@ -78,18 +99,24 @@ def _tried_first(world: World, client: Client) -> Report:
             into.append((str(event.action), event.path))
         world.listen(event)
 
-    before = world.all_there_is(client)
+    before, options = world.all_there_is(client), client.options()
+    paths = {path for side in (client.name, "store") for path in world.judge.shown[side]}
+    # That a file is where a folder is needed shows only when it is written.
+    is_certain = not any(are_at_odds(one, other) for one in paths for other in paths)
     session, ends = world.opened(client, read_only=True)
     with ends:
-        dry = session.run("sync", replace(_TWO_WAY, dry_run=True), lambda one: note(said, one))
+        dry = session.run("sync", replace(options, dry_run=True), lambda one: note(said, one))
     if world.all_there_is(client) != before:
         raise Wrong("a dry run changed something")
+    if beside:
+        return Report("sync", dry_run=True)
     session, ends = world.opened(client)
     with ends:
-        report = session.run("sync", _TWO_WAY, lambda one: note(done, one))
+        report = session.run("sync", options, lambda one: note(done, one))
     # Of a listing that lags, only the real run finds out, by looking at each path.
     if (
         client.is_settled
+        and is_certain
         and not world.lags
         and (sorted(said), dry.held) != (sorted(done), report.held)
     ):
@@ -99,14 +126,28 @@ def _tried_first(world: World, client: Client) -> Report:
     return report
 
 
-def _judged(world: World, session: Session, run: Run) -> Report:
+def _judged(world: World, client: Client, session: Session, run: Run) -> Report:
     paths = (run.path,) if run.path else None
     held = list(session.state.held.rows(paths))
     if not held:
         return Report(run.what)
     if run.what == "reject" or any(one.mode is not Mode.TWO_WAY for one in held):
         world.ordered = True
-    return session.resolve_held(Approval(run.what == "approve", paths), _TWO_WAY, world.listen)
+    approval = Approval(run.what == "approve", paths)
+    return session.resolve_held(approval, client.options(), world.listen)
+
+
+def _judged_by_daemon(world: World, client: Client, life: Life, run: Run) -> Report:
+    """Have the daemon carry a verdict out, in its next turn."""
+    paths = (run.path,) if run.path else None
+    session, ends = world.opened(client, reading=True)
+    with ends:
+        held = list(session.state.held.rows(paths))
+    if not held:
+        return Report(run.what)
+    world.ordered = run.what == "reject" or any(one.mode is not Mode.TWO_WAY for one in held)
+    life.resolve_held(Approval(run.what == "approve", paths))
+    return world.turn(client, client.configured(Run(run.client, daemon=True)))
 
 
 def _restored(session: Session, run: Run) -> Report:
@@ -115,7 +156,8 @@ def _restored(session: Session, run: Run) -> Report:
     try:
         if run.what.startswith("undo"):
             rows = session.state.history.rows(None, _LAST)
-            number = next((row.run for row in rows if row.run is not None), 0)
+            numbers = list(dict.fromkeys(row.run for row in rows if row.run is not None))
+            number = numbers[min(run.number, len(numbers) - 1)] if numbers else 0
             restored = list(session.trash.restore_run(number, wanted, overwrite=over))
         else:
             restored = list(session.trash.restore(wanted, overwrite=over))
@@ -140,7 +182,9 @@ def _resolved(world: World, client: Client, keep: Keep) -> Report:
 
     before = dict(world.judge.shown[client.name])
     with Folder.open(client.path) as root:
-        found = find_exactly(root, IgnoreRules(root, include=(), exclude=()), Selection())
+        found = find_exactly(
+            root, IgnoreRules(root, include=(), exclude=client.config.exclude), Selection()
+        )
         resolving = Resolving(root, keep, stamp(world.clock), note)
         try:
             ended = list(resolving.run(by_file(found).values()))

@@ -10,6 +10,7 @@ from craftsync.clock import Clock
 from craftsync.daemon.loop import FolderLoop
 from craftsync.daemon.schedule import WatchSettings
 from craftsync.engine.report import OnEvent, Options, Report
+from craftsync.engine.review.deletes import Approval
 from craftsync.engine.session import Session
 from craftsync.local.folder import Folder
 from craftsync.local.watch.dirty import DirtyPaths
@@ -37,7 +38,12 @@ class Life:
     """A session and its loop, until it is closed."""
 
     def __init__(
-        self, session: Session, ends: ExitStack, on_event: OnEvent, chance: Random
+        self,
+        session: Session,
+        ends: ExitStack,
+        options: Options,
+        on_event: OnEvent,
+        chance: Random,
     ) -> None:
         self.looked_at_everything = False
         """In the last turn."""
@@ -48,7 +54,7 @@ class Life:
         self._loop = FolderLoop(
             session,
             WatchSettings(rescan_seconds=RESCAN_SECONDS),
-            Options(transfers=4),
+            options,
             on_event,
             threading.Event(),
             random=Random(chance.random()),
@@ -69,6 +75,10 @@ class Life:
             self._chance.choice((dirty.change, dirty.delete))(self._chance.choice(PATHS))
         if self._chance.random() < 0.02:
             dirty.everything()
+
+    def resolve_held(self, approval: Approval) -> None:
+        """Do what `craftsync deletes approve` and `reject` have a daemon do, in its next turn."""
+        self._loop.resolve_held(approval)
 
     def turn(self) -> list[Report]:
         """Do what is due; return the reports of the runs made."""

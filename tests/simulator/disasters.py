@@ -15,7 +15,8 @@ from tests.simulator.steps import Run
 from tests.simulator.store import is_own
 
 if TYPE_CHECKING:
-    from tests.simulator.world import Client, World
+    from tests.simulator.client import Client
+    from tests.simulator.world import World
 
 _STORE_ID = ".craftsync/store-id"
 _BROKEN_SIDE = 3

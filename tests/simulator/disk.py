@@ -32,6 +32,7 @@ class Inode:
     """A file or a folder. `entries` is `None` for a file; `data` is what it holds."""
 
     __slots__ = (
+        "at",
         "ctime",
         "data",
         "disk",
@@ -42,6 +43,7 @@ class Inode:
         "mtime",
         "named",
         "number",
+        "prefix",
     )
 
     def __init__(self, disk: Disk, mode: int) -> None:
@@ -55,6 +57,10 @@ class Inode:
         self.lock: Descriptor | None = None
         self.named = 0
         """When craftsync gave it a name last."""
+        self.at: set[str] = set()
+        """The paths of a file, as far as the disk knows what it shows."""
+        self.prefix: str | None = None
+        """The path of a folder, with a slash behind."""
         self.mtime = self.ctime = disk.now()
 
 
@@ -105,13 +111,24 @@ class Entry:
 
 
 class Disk:
-    """One filesystem. `clock` returns nanoseconds; its stamps have the kernel's tick of 4 ms."""
+    """One filesystem. `clock` returns nanoseconds; its stamps have the kernel's tick of 4 ms.
 
-    def __init__(self, device: int, clock: Callable[[], int]) -> None:
+    `is_shown` tells the paths of which `contents` speaks.
+    """
+
+    def __init__(
+        self, device: int, clock: Callable[[], int], is_shown: Callable[[str], bool]
+    ) -> None:
         self.device = device
         self.inodes = 0
         self.changes = 0
         """Counts what may have changed a name or a content."""
+        self._is_shown = is_shown
+        self._shown: dict[str, bytes] | None = None
+        """What `contents` returns, kept as it changes; `None` if it has to be found out."""
+        self._handed_out: dict[str, bytes] | None = None
+        self._known: list[Inode] = []
+        """What has paths."""
         self._clock = clock
         self._names: list[list[tuple[Inode, str, Inode | None, Inode | None]]] = []
         """What was done since the last flush, in order: of each name its folder, and what it led to before and after."""
@@ -128,6 +145,7 @@ class Disk:
         before = folder.entries.get(name)
         self.changes += 1
         _set(folder, name, inode)
+        self._note(folder, name, before, inode)
         folder.mtime = folder.ctime = self.now()
         self._names.append([(folder, name, before, inode)])
 
@@ -138,8 +156,74 @@ class Disk:
     def write(self, inode: Inode, data: bytes) -> None:
         self.changes += 1
         self._old.setdefault(inode, inode.data)
-        inode.data = data
+        self.rot(inode, data)
         inode.mtime = inode.ctime = self.now()
+
+    def rot(self, inode: Inode, data: bytes) -> None:
+        """Let a content be another, and nothing else."""
+        self.changes += 1
+        inode.data = data
+        for path in inode.at:
+            if self._shown is not None and self._is_shown(path):
+                self._shown[path] = data
+                self._handed_out = None
+
+    def contents(self) -> dict[str, bytes]:
+        """Return what files hold: the same dictionary while nothing changes."""
+        if self._shown is None:
+            self._handed_out = None
+            self._shown = {}
+            self._find_out(self.root, "")
+        if self._handed_out is None:
+            self._handed_out = dict(self._shown)
+        return self._handed_out
+
+    def _find_out(self, folder: Inode, prefix: str) -> None:
+        assert self._shown is not None
+        folder.prefix = prefix
+        self._known.append(folder)
+        for name, inode in folder.entries.items():  # type: ignore[union-attr]
+            path = prefix + name
+            if inode.entries is not None:
+                self._find_out(inode, f"{path}/")
+                continue
+            inode.at.add(path)
+            self._known.append(inode)
+            if self._is_shown(path):
+                self._shown[path] = inode.data
+
+    def _note(self, folder: Inode, name: str, before: Inode | None, now: Inode | None) -> None:
+        """Take in that a name leads elsewhere."""
+        if before is not None and before.entries is not None:
+            if before.entries or before.links:
+                self._forget()
+            before.prefix = None
+        if now is not None and now.entries:
+            self._forget()
+        if self._shown is None or folder.prefix is None:
+            return
+        path = folder.prefix + name
+        if before is not None:
+            before.at.discard(path)
+        is_file = now is not None and now.entries is None
+        if now is not None:
+            self._known.append(now)
+            now.at.add(path)
+            now.prefix = None if is_file else f"{path}/"
+        if self._is_shown(path):
+            self._handed_out = None
+            self._shown.pop(path, None)
+            if now is not None and is_file:
+                self._shown[path] = now.data
+
+    def _forget(self) -> None:
+        """Find out anew what is shown; nothing that is out of reach has a path."""
+        if self._shown is not None:
+            for inode in self._known:
+                inode.prefix = None
+                inode.at.clear()
+            self._known.clear()
+            self._shown = None
 
     def flush(self, inode: Inode | None = None) -> None:
         """Make everything durable, or with an inode what is asked for: its content, or all names so far."""
@@ -156,6 +240,7 @@ class Disk:
         Returns what must be there nevertheless: contents that were flushed and that nobody had taken away.
         """
         self.changes += 1
+        self._forget()
         visible = {inode.data for _, inode in self.files()}
         names = self._names
         for step in reversed(names):

@@ -75,13 +75,19 @@ class Judge:
                 n for n, (at, what) in enumerate(self._versions) if at == path and what not in left
             }
 
-    def craftsync(self, side: str, now: dict[str, bytes], *, ordered: bool = False) -> None:
-        """Hear what a side shows after an effect of craftsync; somebody may have `ordered` it, whatever was there."""
-        for path in self.changed(side, now):
+    def craftsync(
+        self, side: str, now: dict[str, bytes], *, ordered: bool = False, chooses: bool = False
+    ) -> None:
+        """Hear what a side shows after an effect of craftsync; somebody may have `ordered` it, whatever was there.
+
+        Or that it `chooses` one of two versions of which neither's author had seen the other.
+        """
+        changed = self.changed(side, now)
+        for path in changed:
             content, before = now.get(path), self.shown[side].get(path)
             if content is not None and content not in self.written:
                 raise Wrong(f"torn: {side} shows {content!r} at {path}")
-            if ordered:
+            if ordered or (chooses and self._is_a_conflict(side, path, content)):
                 self._order(side, path, content)
                 continue
             if content is not None and self._is_founded(path, content):
@@ -92,7 +98,8 @@ class Judge:
                 self._see_again(side, path, before, content)
             if content is not None:
                 self._at[side, path] = self._latest(path, content)
-        self.shown[side] = dict(now)
+        if changed:
+            self.shown[side] = dict(now)
 
     def findings(self) -> Iterator[Finding]:
         """Yield what craftsync must not have done since the last call."""
@@ -157,6 +164,12 @@ class Judge:
             self._seen[version] |= {replaced} - {version}
         self._at[side, path] = version
 
+    def _is_a_conflict(self, side: str, path: str, content: bytes | None) -> bool:
+        replaced = self._at.get((side, path))
+        if replaced is None or content is None or self.shown[side].get(path) is None:
+            return False
+        return self._are_apart(replaced, self._latest(path, content))
+
     def _see_again(self, side: str, path: str, replaced: bytes, by: bytes | None) -> None:
         """Whoever went on from a content went on from it wherever it was put back, and from what that replaced."""
         version, copies = self._at.get((side, path)), set(self._all(path, replaced))
@@ -196,6 +209,8 @@ class Judge:
     def changed(self, side: str, now: dict[str, bytes]) -> list[str]:
         """Return the paths that a side shows otherwise than before."""
         before = self.shown[side]
+        if before == now:
+            return []
         return [path for path in before.keys() | now.keys() if before.get(path) != now.get(path)]
 
     def _new(self, path: str, content: bytes | None, *seen: int | None) -> int:

@@ -18,9 +18,10 @@ from craftsync.state.migration import MigrationState
 from tests.simulator.bucket import SERVERS, SimulatedBucket
 from tests.simulator.judge import Wrong
 from tests.simulator.pages import PAGES
-from tests.simulator.steps import Act, Crash, Disaster, Run, Step, are_at_odds
+from tests.simulator.people import OLD_TIME
+from tests.simulator.steps import Act, Change, Crash, Disaster, Run, Step, are_at_odds
 from tests.simulator.store import is_own
-from tests.simulator.world import OLD_TIME, PowerCut, ShuffledPool, World
+from tests.simulator.world import PowerCut, ShuffledPool, World
 from tests.support.world import Bytes
 
 INTO = " into "
@@ -59,7 +60,7 @@ class Migrating(World):
     def step(self, step: Step) -> None:
         if isinstance(step, Run):
             self._run_once(step)
-        elif not isinstance(step, Disaster):
+        elif not isinstance(step, Disaster | Change):
             super().step(step)
 
     def act(self, act: Act) -> None:
@@ -67,7 +68,7 @@ class Migrating(World):
         side = self.source if act.side < 0 else self.store
         if any(are_at_odds(act.path, path) for path in (*_shown(self.source), *_shown(self.store))):
             return
-        if act.what == "write":
+        if act.what in ("write", "put over"):
             self._written.add(act.content)
             mtime = OLD_TIME if act.how == "old time" else self.clock.now_ns()
             side.put(act.path, Bytes(act.content, mtime))

@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
+from craftsync.clock import Clock
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped
 from craftsync.errors import StoreUnavailable
 from craftsync.stores.base import Expect, Source, Store, UploadJournal
@@ -88,6 +90,10 @@ class SimulatedStore(MemoryStore):
             self._shown = now
         return self._shown
 
+    def rot(self, path: str, content: bytes) -> None:
+        """Let the content of an object be another, and nothing else."""
+        self._objects[path] = self._objects[path][0], content
+
     def saved(self) -> Objects:
         """Return all there is as a backup keeps it."""
         return dict(self._objects)
@@ -128,21 +134,17 @@ class SimulatedStore(MemoryStore):
 class SharedFolder:
     """What `SimulatedStore` is for objects in memory, for the files of a directory store."""
 
-    def __init__(self, disk: Disk, name: str = "store") -> None:
+    def __init__(self, clock: Clock, name: str = "store") -> None:
+        disk = Disk(99 + len(name), clock.now_ns, lambda path: not path.startswith(_INTERNAL))
         self.location = f"/simulated/{name}"
         self.disk = disk
         self._writes = 0
-        self._shown: tuple[int, dict[str, bytes]] = (-1, {})
 
     def connect(self) -> Store:
         return DirectoryStore(self.location)
 
     def contents(self) -> dict[str, bytes]:
-        if self._shown[0] != self.disk.changes:
-            files = self.disk.files()
-            shown = {path: inode.data for path, inode in files if not path.startswith(_INTERNAL)}
-            self._shown = self.disk.changes, shown
-        return self._shown[1]
+        return self.disk.contents()
 
     def put(self, path: str, source: Bytes) -> None:
         """Let a colleague save a file: by turns in place, and as a new one."""
@@ -160,6 +162,12 @@ class SharedFolder:
     def take(self, path: str) -> None:
         folder, name = self._parent(path)
         self.disk.put(folder, name, None)
+
+    def rot(self, path: str, content: bytes) -> None:
+        """Let the content of a file be another, and nothing else."""
+        inode = self.disk.find(path)
+        assert inode is not None
+        self.disk.rot(inode, content)
 
     def saved(self) -> dict[str, tuple[bytes, int]]:
         return {path: (inode.data, inode.mtime) for path, inode in self.disk.files()}
@@ -271,5 +279,6 @@ class Connection:
             return self._store.barrier()
 
 
+@lru_cache(1 << 16)
 def is_own(path: str) -> bool:
     return f"/{OWN_FOLDER}/" in f"/{path}"

@@ -14,6 +14,8 @@ from tests.simulator.judge import original
 _TRASH = ".craftsync/trash/"
 _LEAVING = f"{_TRASH}replaced/"
 """Where what is removed lies in between."""
+_OF_A_RUN = 1_200.0
+"""Seconds by which what a run keeps may seem older: its name is that of the beginning of the run."""
 _UNNOTICED = 3_600.0
 """Seconds by which the wall clock may jump without anybody noticing."""
 
@@ -64,19 +66,38 @@ class TrashWatch:
         """By side and path: when it came, by whom, and what it is."""
         self._there: dict[str, set[str]] = {}
         """By side: what its trash held when it was seen last."""
+        self._looked_at: dict[str, dict[str, bytes]] = {}
         self._client = ""
         self._keep: float | None = None
+        self._purged: float | None = None
+        """For how many seconds what may be purged has been kept."""
+        self._leaving: set[bytes] = set()
 
     def begin(
-        self, client: str, keep: float | None, files: dict[str, bytes], there: dict[str, bytes]
+        self,
+        client: str,
+        keep: float | None,
+        files: dict[str, bytes],
+        there: dict[str, bytes],
+        purge_hours: float | None,
     ) -> None:
-        """Hear that a client begins a run."""
+        """Hear that a client begins a run, or to purge what was kept for so many hours."""
         self._client, self._keep = client, keep
+        self._leaving = {
+            content
+            for shown in (files, there)
+            for path, content in shown.items()
+            if purge_hours is not None and path.startswith(_LEAVING)
+        }
+        self._purged = None if purge_hours is None else purge_hours * 3_600.0 - _OF_A_RUN
         self.look(files, there)
 
     def look(self, files: dict[str, bytes], there: dict[str, bytes]) -> None:
         """Take in what the trashes of the folder of that client, and of the store, hold now."""
         for side, shown in ((self._client, files), ("store", there)):
+            if shown is self._looked_at.get(side):
+                continue
+            self._looked_at[side] = shown
             for path, content in shown.items():
                 if not path.startswith(_TRASH) or path.startswith(_LEAVING):
                     continue
@@ -98,6 +119,9 @@ class TrashWatch:
             for (side, path), one in known
             if one[1] == self._client or path in self._there[side]
         ]
+        if self._purged is not None:
+            age = min((self._clock.boottime() - one[0] for one in held), default=-1.0)
+            return content in self._leaving or (bool(held) and age >= self._purged)
         return bool(held) and all(
             by == self._client
             and self._keep is not None
