@@ -13,6 +13,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from craftsync.clock import Clock, stamp
+from craftsync.core.decide import remote_is_same
 from craftsync.core.model import BaselineRow, LocalFile, RemoteObject
 from craftsync.engine.content import Fetcher, RootSource
 from craftsync.engine.report import (
@@ -31,6 +32,7 @@ from craftsync.errors import (
     ObjectArchived,
     ObjectNotFound,
     PathBusy,
+    PathObstructed,
     PreconditionFailed,
     UsageError,
 )
@@ -150,7 +152,7 @@ class Scrubber:
             if sides is None or row.digest is None or row.racy:
                 return None
             return Examined(self._damage(row.digest, *sides), *sides)
-        except (PathBusy, PreconditionFailed, ObjectNotFound, ObjectArchived):
+        except (PathBusy, PathObstructed, PreconditionFailed, ObjectNotFound, ObjectArchived):
             return None
         except (CraftsyncError, OSError) as error:
             return str(error)
@@ -194,7 +196,7 @@ class Scrubber:
         if local is None or local != LocalFile(*row[:5]):
             return None
         remote = self.store.stat(row.path)
-        if remote is None or (remote.size, remote.version) != (row.size, row.version):
+        if remote is None or not remote_is_same(remote, row):
             return None
         return local, remote
 
