@@ -222,6 +222,7 @@ class FolderLoop:
             self._end_retention()
             self._scrub()
         except (StoreUnavailable, StoreMissing) as error:
+            self._session.state.database.end_reading()
             self._in_hand = None
             if self._stop.is_set():
                 raise Interrupted from error
@@ -232,6 +233,7 @@ class FolderLoop:
             self._wait_for_store(error)
             self._end_retention(reachable=False)
         except Interrupted:
+            self._session.state.database.end_reading()
             self._in_hand = None
             if self._stop.is_set():
                 raise

@@ -51,6 +51,10 @@ class _Cursor(sqlite3.Cursor):
 
     connection: _Connection
 
+    def __iter__(self) -> _Cursor:
+        self.connection.reading.add(self)
+        return self
+
     def __next__(self) -> Any:
         try:
             return super().__next__()
@@ -78,7 +82,7 @@ class _Connection(sqlite3.Connection):
 
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
-        self._reading = weakref.WeakSet[sqlite3.Cursor]()
+        self.reading = weakref.WeakSet[sqlite3.Cursor]()
 
     is_scratch = False
     """A temporary or read-only connection: damage found by it does not set the file aside."""
@@ -94,20 +98,10 @@ class _Connection(sqlite3.Connection):
         try:
             cursor = self.cursor(_Cursor)
             if self.in_transaction:
-                self._reading.add(cursor)
+                self.reading.add(cursor)
             return cursor.execute(*words)
         except UNREADABLE as error:
             raise self.state_error(error) from error
-
-    def end_reading(self) -> None:
-        """Close the cursors of a failed transaction.
-
-        The traceback keeps them alive for a while, and an open cursor would
-        prevent writes after another connection has written (SQLITE_BUSY_SNAPSHOT).
-        """
-        for cursor in list(self._reading):
-            cursor.close()
-        self._reading.clear()
 
     def executemany(self, *words: Any) -> sqlite3.Cursor:
         try:
@@ -214,9 +208,16 @@ class Database:
             # When the disk is full, SQLite has already rolled back by itself.
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
-            if isinstance(self.connection, _Connection):
-                self.connection.end_reading()
+            self.end_reading()
             raise
+
+    def end_reading(self) -> None:
+        """Close what a failed transaction or run was reading: its traceback keeps that alive for a while.
+
+        Once another connection has written, an open cursor prevents writes (SQLITE_BUSY_SNAPSHOT).
+        """
+        for cursor in list(getattr(self.connection, "reading", ())):
+            cursor.close()
 
     def get(self, key: str) -> str | None:
         row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

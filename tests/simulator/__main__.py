@@ -82,7 +82,9 @@ def share(given: tuple[int, int, int, int, int]) -> tuple[int, list[int]]:
                 young = _held()
             if wrong is not None:
                 failed.append(seed)
+                gc.enable()
                 shorter = shrunk(history, place)
+                gc.disable()
                 print(f"seed {seed}: {failure(shorter, place)}\n{shorter}", flush=True)  # noqa: T201
                 if len(failed) >= most:
                     break

@@ -56,6 +56,7 @@ def _has_identity(world: World) -> bool:
 def cut_power(world: World, client: Client) -> None:
     """Let a disk lose what was not flushed, and nothing else; what the last synced state says is not among it."""
     before, contents = client.files(), world.all_contents()
+    inodes = {path: inode.number for path, inode in client.disk.files()}
     must_be_there = client.disk.lose(world.chance) & contents
     world.kernel.boots[client.name] += 1
     after = client.files()
@@ -68,9 +69,10 @@ def cut_power(world: World, client: Client) -> None:
         world.windows.open |= before.keys() | after.keys()
         return
     with closing(sqlite3.connect(world.state_of(client) / "state.db")) as state:
-        rows = state.execute("SELECT path, digest FROM baseline").fetchall()
-    for path, digest in rows:
-        told = path in before and sha256(before[path]).digest() == digest
+        rows = state.execute("SELECT path, digest, inode FROM baseline").fetchall()
+    for path, digest, inode in rows:
+        # What a restore has brought back may be the same, but is another file.
+        told = inodes.get(path) == inode and sha256(before.get(path, b"")).digest() == digest
         if told and (path not in after or sha256(after[path]).digest() != digest):
             raise Wrong(
                 f"recorded before it was durable: {path} is {after.get(path)!r} after a power cut"

@@ -97,7 +97,9 @@ class Judge:
             if before is not None:
                 self._see_again(side, path, before, content)
             if content is not None:
-                self._at[side, path] = self._latest(path, content)
+                from_store = side != "store" and self.shown["store"].get(path) == content
+                source = self._at.get(("store", path)) if from_store else None
+                self._at[side, path] = self._latest(path, content) if source is None else source
         if changed:
             self.shown[side] = dict(now)
 

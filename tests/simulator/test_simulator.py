@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -298,6 +299,27 @@ def test_the_rules_of_a_configuration_are_kept(place: Path) -> None:
         )
         world = play(History(1, 1, "whole", steps), place)
         assert sorted(world.judge.shown["store"]) == ["b"]
+
+
+def test_daemon_goes_on_after_the_store_failed_while_it_was_listed(place: Path) -> None:
+    """What was read until then is let go of, even while nothing collects it."""
+    steps = (
+        Act("write", 0, "a", 1),
+        Act("write", 0, "b", 2),
+        Run(0, daemon=True),
+        Wait(90.0),
+        Run(0, (Fail(1, 50),), daemon=True),
+        Act("write", 0, "c.txt", 3),
+        Wait(90.0),
+        Run(0, daemon=True),
+        Wait(700.0),
+        Run(0, daemon=True),
+    )
+    gc.disable()
+    try:
+        play(History(1, 1, "whole", steps), place)
+    finally:
+        gc.enable()
 
 
 def test_scrub_leaves_what_changed_since_the_last_run_alone(place: Path) -> None:

@@ -94,6 +94,10 @@ class World:
 
     ordered = False
     """What the run under way does to both sides is what a person asked for, whatever is there."""
+    effects = 0
+    forgets = False
+    """A last synced state, or the memory of a write, has been lost."""
+    crashed = False
     backup: Any = None
     _jumped = False
     """The wall clock was set, and names in the trash may lie."""
@@ -115,10 +119,6 @@ class World:
         self.windows = Windows()
         self.kernel = Kernel(self._on_disk)
         self.store = self._made_store(personality)
-        self.effects = 0
-        self.forgets = False
-        """A last synced state, or the memory of a write, has been lost."""
-        self.crashed = False
         self.chance = Random(seed)
         self._folder = folder
         self._trace = trace
@@ -298,6 +298,9 @@ class World:
             return
         if client.life is not None and plan.what in ("", "approve", "reject"):
             failed = failed or bool(self._fails) or not client.life.looked_at_everything
+        if plan.what.startswith(("restore", "undo")):
+            # No last synced state knows of it: to a later run it is new.
+            self.windows.run_ended(client.name, recorded=False)
         is_run = not plan.what or (plan.what == "dry run" and client.life is None)
         if failed or is_run:
             # No other command puts right what an earlier run left.
