@@ -29,7 +29,7 @@ from craftsync.engine.content import Fetched, Fetcher, PartialDownload, RootSour
 from craftsync.engine.report import Outcome, Staged, Status, sentence
 from craftsync.engine.review.deletes import ARCHIVED
 from craftsync.engine.settle import Settled, Settler
-from craftsync.engine.sides import Carrier, Task
+from craftsync.engine.sides import Carrier, Task, do_nothing
 from craftsync.errors import (
     NotKept,
     ObjectArchived,
@@ -70,6 +70,8 @@ class FolderCarrier(Carrier):
     dry_run: bool = False
     strict: bool = False
     store_trash: StoreTrash = StoreTrash.ALL
+    confirmed: Callable[[], None] = do_nothing
+    """Returns once the store is known for what it is."""
 
     changed = "changed in the store since it was listed"
     short = 1 << 20
@@ -82,6 +84,9 @@ class FolderCarrier(Carrier):
     @property
     def stores(self) -> Sequence[Store]:
         return (self.store,)
+
+    def confirm(self) -> None:
+        self.confirmed()
 
     def sync(self) -> None:
         self.root.sync()

@@ -337,6 +337,7 @@ class Executor:
             for download in staged:
                 download.temporary.close()
         if finished:
+            self._carrier.confirm()
             finished = self._made_durable(finished)
             self._record(finished)
             for outcome in finished:

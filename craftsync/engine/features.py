@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 
 from craftsync.clock import Clock
+from craftsync.core.model import RemoteObject, Skipped
 from craftsync.engine.identity import (
     StoreIdentity,
     confirm_store,
@@ -16,6 +20,7 @@ from craftsync.engine.identity import (
 )
 from craftsync.engine.sides import do_nothing
 from craftsync.errors import StoreDenied
+from craftsync.net.waiting import blocking
 from craftsync.state.database import Database
 from craftsync.state.pair import FACTS_LAST_NS, PairState
 from craftsync.stores.base import Store
@@ -24,20 +29,42 @@ from craftsync.stores.sources import workers
 
 def confirm_and_probe(store: Store, state: PairState, clock: Clock, *, may_write: bool) -> None:
     """Confirm the store and probe its features; nothing is written unless `may_write`."""
-    with confirming_store(store, state, clock, may_write=may_write) as confirm:
-        confirm()
+    with confirming_store(store, state, clock, may_write=may_write) as known:
+        known.complete()
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """How far a store is known by now. Each call returns once that much is known, or raises."""
+
+    features: Callable[[], None] = do_nothing
+    """What it can do; nothing is planned before."""
+    identity: Callable[[], None] = do_nothing
+    """That it is the known store, if it is known; nothing follows from its listing before."""
+    identity_file: Callable[[], None] = do_nothing
+    """That it has an identity file, if it may get one; nothing is recorded or deleted before."""
+    listing: Callable[[], Iterable[RemoteObject | Skipped] | None] = do_nothing
+    """Returns, once, a complete listing that was begun before all the rest; `None` where none was."""
+
+    def complete(self) -> None:
+        self.features()
+        self.identity()
+        self.identity_file()
+
+
+CONFIRMED = Confirmation()
 
 
 @contextlib.contextmanager
 def confirming_store(
-    store: Store, state: PairState, clock: Clock, *, may_write: bool
-) -> Iterator[Callable[[], None]]:
-    """Start to confirm the store and to probe its features; yield `confirm`, which raises unless it is the known store.
+    store: Store, state: PairState, clock: Clock, *, may_write: bool, lists: bool = False
+) -> Iterator[Confirmation]:
+    """Start to confirm the store and to probe its features; yield what waits for the one and the other.
 
-    Call `confirm` before using the listing. The identity of a distant store is
-    read while it is listed, and on first use while it is probed; then it gets an
-    identity file under the conditions that it was found to check. A known store
-    is confirmed before anything is probed in it.
+    The identity of a distant store is read while it is listed. On first contact it
+    is probed besides, and gets an identity file, under the conditions that it was
+    found to check, while the first files are on their way. `lists`: a listing of
+    all of it will be wanted. A known store is confirmed before anything is probed in it.
     """
     database = state.database
     is_known = database.get("store_id") is not None
@@ -45,24 +72,77 @@ def confirming_store(
     if not store.features.host or (is_known and is_to_be_tried):
         confirm_store(store, state, create=may_write)
         load_features(store, database, clock, may_write=may_write)
-        yield do_nothing
+        yield CONFIRMED
         return
-    with workers(1, "identity", store) as pool:
+    with workers(4, "identity", store) as pool:
         found = pool.submit(find_identity, store, known_identity(database))
-        load_features(store, database, clock, may_write=may_write)
-        if may_write and not is_known:
-            found = pool.submit(_with_identity, store, found)
-        yield lambda: confirm_store(store, state, create=False, found=found)
+        identity = partial(confirm_store, store, state, create=False, found=found)
+        if not is_to_be_tried:
+            load_features(store, database, clock, may_write=False)
+        if is_known or not may_write:
+            yield Confirmation(identity=identity)
+            return
+        first = _FirstContact(store, state, clock, pool)
+        first.begin(found, tries=is_to_be_tried, lists=lists)
+        yield Confirmation(first.features, identity, first.identity_file, first.listing)
+        first.identity_file()
 
 
-def _with_identity(store: Store, found: Future[StoreIdentity | None]) -> StoreIdentity | None:
+class _FirstContact:
+    """Probes a new store, lists it and gives it an identity file, each as soon as it can be."""
+
+    def __init__(
+        self, store: Store, state: PairState, clock: Clock, pool: ThreadPoolExecutor
+    ) -> None:
+        self._store, self._state, self._clock, self._pool = store, state, clock, pool
+        self._was_sorted = store.features.sorted_listing
+        self._begun: Future[Iterator[RemoteObject | Skipped]] | None = None
+        self._probed: Future[str | None] | None = None
+
+    def begin(self, found: Future[StoreIdentity | None], *, tries: bool, lists: bool) -> None:
+        """Send what depends on no answer: `tries` and `lists` say whether to probe and to list."""
+        submit = self._pool.submit
+        if tries:
+            self._probed = submit(self._store.prepare, None)
+        if lists:
+            self._begun = submit(_begun, self._store)
+        self._written = submit(_with_identity, self._store, found, self._probed)
+
+    def features(self) -> None:
+        probed, self._probed = self._probed, None
+        if probed is not None:
+            _save_features(probed.result(), self._state.database, self._clock)
+
+    def identity_file(self) -> None:
+        blocking(self._written.exception)
+        confirm_store(self._store, self._state, create=False, found=self._written)
+
+    def listing(self) -> Iterable[RemoteObject | Skipped] | None:
+        """Return the listing, unless it was begun in the belief in an order that the store turned out not to keep."""
+        begun, self._begun = self._begun, None
+        if begun is None or self._store.features.sorted_listing != self._was_sorted:
+            return None
+        return begun.result()
+
+
+def _begun(store: Store) -> Iterator[RemoteObject | Skipped]:
+    entries = iter(store.list())
+    return chain(list(islice(entries, 1)), entries)
+
+
+def _with_identity(
+    store: Store, found: Future[StoreIdentity | None], probed: Future[str | None] | None
+) -> StoreIdentity | None:
     """Return the identity of a store; writes one if it has none and writing is permitted."""
     there = found.result()
-    if there is None:
-        with contextlib.suppress(StoreDenied):
-            written = write_identity(store)
-            return None if written is None else StoreIdentity(written)
-    return there
+    if there is not None:
+        return there
+    if probed is not None:
+        probed.result()
+    with contextlib.suppress(StoreDenied):
+        written = write_identity(store)
+        return None if written is None else StoreIdentity(written)
+    return None
 
 
 def load_features(store: Store, database: Database, clock: Clock, *, may_write: bool) -> str | None:
@@ -74,12 +154,16 @@ def load_features(store: Store, database: Database, clock: Clock, *, may_write: 
     saved = database.get("facts")
     if may_write and not has_recent_features(database, clock):
         saved = store.prepare(None)
-        if saved is not None:
-            database.put("facts", saved)
-        database.put("facts_at_ns", str(clock.now_ns()))
+        _save_features(saved, database, clock)
     elif saved is not None:
         store.prepare(saved)
     return saved
+
+
+def _save_features(found: str | None, database: Database, clock: Clock) -> None:
+    if found is not None:
+        database.put("facts", found)
+    database.put("facts_at_ns", str(clock.now_ns()))
 
 
 def has_recent_features(database: Database, clock: Clock) -> bool:

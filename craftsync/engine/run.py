@@ -13,12 +13,13 @@ from craftsync.core.retention import StoreTrash
 from craftsync.engine.carrier import FolderCarrier
 from craftsync.engine.content import Fetcher
 from craftsync.engine.executor import Executor
+from craftsync.engine.features import CONFIRMED, Confirmation
 from craftsync.engine.identity import confirm_root, confirm_store
 from craftsync.engine.intake import Changes, Intake
 from craftsync.engine.planner import Planner
 from craftsync.engine.report import OnEvent, Options, Outcome, Report, Staged
 from craftsync.engine.settle import Settler
-from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide, do_nothing
+from craftsync.engine.sides import Carrier, FolderSide, Note, StoreSide
 from craftsync.engine.tally import Tally
 from craftsync.local.folder import Folder
 from craftsync.local.ignore import IgnoreRules
@@ -168,16 +169,18 @@ class FolderRun(Run):
     command: str
     options: Options
     store_trash: StoreTrash = StoreTrash.AUTO
-    confirmed: Callable[[], None] = do_nothing
-    """Raises unless the store is the one it was; planning calls it once it has been asked for what it holds."""
+    known: Confirmation = CONFIRMED
+    """How far the store is known."""
 
     def planner(self, tally: Tally) -> Planner:
         options, now_ns = self.options, self.clock.now_ns()
         folder = FolderSide(self.root, self.rules, options.include, options.exclude)
-        store = StoreSide(self.store, confirmed=self.confirmed)
+        self.known.features()
+        store = StoreSide(self.store, confirmed=self.known.identity, begun=self.known.listing)
         return Planner(folder, store, self.state, options, tally.event, now_ns)
 
     def confirm(self) -> None:
+        self.known.identity_file()
         confirm_root(self.root, self.state, create=False)
         confirm_store(self.store, self.state, create=False)
 
@@ -203,6 +206,7 @@ class FolderRun(Run):
                 dry_run=options.dry_run,
                 strict=strict,
                 store_trash=trash,
+                confirmed=self.known.identity_file,
             )
 
     def _settler(self, fetcher: Fetcher) -> Settler:

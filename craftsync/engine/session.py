@@ -146,14 +146,14 @@ class Session:
         started, complete = self.clock.monotonic(), paths is None
         self.state.history.begin()
         inspect.report_recovery(self.state.database, report, on_event, _BEGUN_ANEW)
-        may_write = _may_write(options)
+        lists = complete and options.filter.listed is None
         with features.confirming_store(
-            self.store, self.state, self.clock, may_write=may_write
-        ) as confirm:
+            self.store, self.state, self.clock, may_write=_may_write(options), lists=lists
+        ) as known:
             if not options.dry_run:
                 forget_unflushed(self.state, self.root.sync if options.policy.deletes else None)
             self.state.plan.pair_again()
-            make_run = partial(self._run_with, command, confirm=confirm)
+            make_run = partial(self._run_with, command, known=known)
             run_until_settled(
                 report, options, on_event, self.clock, make_run, paths=paths, changes=changes
             )
@@ -201,7 +201,7 @@ class Session:
         )
 
     def _run_with(
-        self, command: str, options: Options, *, confirm: Callable[[], None] = do_nothing
+        self, command: str, options: Options, *, known: features.Confirmation = features.CONFIRMED
     ) -> FolderRun:
         return FolderRun(
             self.root,
@@ -213,7 +213,7 @@ class Session:
             command,
             options,
             self.retention.store,
-            confirm,
+            known,
         )
 
     def _remember(self, report: Report, options: Options, *, complete: bool) -> None:

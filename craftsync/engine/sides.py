@@ -184,13 +184,17 @@ class StoreSide:
     store: Store
     confirmed: Callable[[], None] = field(default=do_nothing, kw_only=True)
     """Raises unless the store is still the same one; checked while the first response arrives."""
+    begun: Callable[[], Iterable[RemoteObject | Skipped] | None] = field(
+        default=do_nothing, kw_only=True
+    )
+    """Returns a listing that was begun before, if there is one."""
 
     word = "store"
     stage = "listing"
 
     def list(self, boundaries: Sequence[str]) -> Iterator[RemoteObject | Skipped]:
         """Yield all that is there."""
-        entries = iter(self.store.list(boundaries=boundaries))
+        entries = iter(self.begun() or self.store.list(boundaries=boundaries))
         first = next(entries, None)
         self.confirmed()
         if first is not None:
@@ -343,6 +347,9 @@ class Carrier(ABC):
     def place(self, staged: Staged) -> Outcome:
         """Carry out the other half."""
         raise AssertionError(f"{staged.action.path}: the left side is not written")
+
+    def confirm(self) -> None:  # noqa: B027 (nothing to be done is an answer)
+        """Return once the sides are known for what they are; nothing is recorded before."""
 
     def sync(self) -> None:  # noqa: B027 (nothing to be done is an answer)
         """Return once what was written to the left side survives a power cut."""

@@ -275,6 +275,38 @@ def gathered(futures: Sequence[Future[Result]], *stores: object) -> list[Result]
         raise
 
 
+class Beside:
+    """One call, made beside whatever else a store is used for."""
+
+    def __init__(self, store: object) -> None:
+        self._store = store
+        self._forget()
+        after_fork(self, Beside._forget)
+
+    def _forget(self) -> None:
+        """Leave it to the parent process, whose thread makes it."""
+        self._ending: Callable[[], object] | None = None
+
+    def begin(self, call: Callable[[], object]) -> None:
+        pool = ThreadPoolExecutor(1, "beside")
+        under_way = pool.submit(call)
+        pool.shutdown(wait=False)
+
+        def end() -> None:
+            try:
+                gathered([under_way], self._store)
+            except Interrupted:
+                call()
+
+        self._ending = end
+
+    def end(self) -> None:
+        """Return once it is made. It is made again if the failure of a run cut it off; a stop leaves it at that."""
+        if self._ending is not None:
+            with suppress(Interrupted):
+                self._ending()
+
+
 @contextmanager
 def briefly(*stores: object) -> Iterator[None]:
     """Limit a block of cleanup after a stop to one second; then the stores are cancelled."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import craftsync
-from craftsync.errors import StoreChanged
+from craftsync.errors import StoreChanged, StoreError
 from tests.contract.conftest import BUCKET
+from tests.support.fake_s3 import Answer, Request, error, proxied
 from tests.support.platform import faulty_platform
 from tests.support.round_trips import DOCUMENT, TABLES, documented, table
 from tests.support.s3 import fake_s3
@@ -40,6 +41,29 @@ def test_listing_of_another_bucket_deletes_nothing_in_the_folder(
                 run(root, f"s3://{BUCKET}", delete=True, force_delete=True, **options)
         assert not fake.bucket(BUCKET).versions
     assert sorted(path.name for path in root.iterdir()) == [".craftsync", "a", "b", "c"]
+
+
+def test_nothing_is_recorded_before_the_identity_file_is_written(
+    use_keys_of: Callable[[S3Server], None], tmp_path: Path
+) -> None:
+    root, refuses = tmp_path / "root", True
+    root.mkdir()
+    (root / "a").write_text("a")
+
+    def script(request: Request) -> Answer | None:
+        is_identity = request.method == "PUT" and request.target.endswith("store-id")
+        return error(400, "InvalidRequest") if refuses and is_identity else None
+
+    with fake_s3("plain", BUCKET) as (behind, fake), proxied(behind, script) as (server, _):
+        use_keys_of(server)
+        options = {"endpoint_url": server.endpoint, "state_dir": tmp_path / "state"}
+        with pytest.raises(StoreError):
+            craftsync.push(root, f"s3://{BUCKET}", **options)
+        assert "a" in fake.bucket(BUCKET).versions, "it was on its way already"
+        del fake.buckets[BUCKET]
+        fake.bucket(BUCKET)
+        refuses = False
+        assert craftsync.push(root, f"s3://{BUCKET}", **options).uploaded == 1
 
 
 def test_environment_with_another_identity_file_of_like_size_is_refused(

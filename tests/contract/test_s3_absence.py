@@ -20,6 +20,7 @@ def test_absence_is_proven_only_by_a_fresh_listing() -> None:
     assert not absence.is_absent("new")
     absence.listed(clock.monotonic(), 1)
     assert absence.is_absent("new")
+    assert not absence.is_absent(".craftsync/store-id"), "listings leave it out"
     held.add("came since")
     clock.advance(3.0)
     assert not absence.is_absent("new")

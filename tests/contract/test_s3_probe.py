@@ -339,6 +339,8 @@ def test_saved_facts_save_the_probe(moto_server: S3Server, open_s3: OpenS3) -> N
     store: S3Store = open_s3(moto_server, facts=CAREFUL)
     saved = store.prepare(None)
     assert store.features.conditional_create
+    store.close()
+    assert list(open_s3(moto_server, facts=CAREFUL).list(f"{OWN_FOLDER}/")) == []
     with proxied(moto_server, lambda _: None) as (server, proxy):
         again = open_s3(server, facts=CAREFUL)
         assert again.prepare(saved) == saved

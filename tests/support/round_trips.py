@@ -49,8 +49,8 @@ class Cost(NamedTuple):
         return sum(map(len, self.waves))
 
     def row(self) -> str:
-        """Return it as a row of a table; many requests are counted, and not named."""
-        named = self.requests < 15
+        """Return it as a row of a table; many requests are counted, and not named, but for those of a probe."""
+        named = sum(name != "probe" for wave in self.waves for name in wave) < 15
         which = " → ".join(map(_together, self.waves)) if named else ""
         return f"| {self.what} | {self.requests} | {len(self.waves)} | {which} |"
 

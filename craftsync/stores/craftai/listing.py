@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from craftsync.clock import Clock
 from craftsync.core.model import LIMIT, Absent, RemoteObject, Skipped, time_within
-from craftsync.core.paths import hidden_in, malformed
+from craftsync.core.paths import hidden_in, is_own, malformed
 from craftsync.errors import (
     Interrupted,
     PreconditionFailed,
@@ -317,6 +317,8 @@ class BatchedStats:
         listing has to agree with the first stats after it: one that lags behind
         is not used any more.
         """
+        if is_own(path):
+            return self._stat(path)  # A listing leaves out craftsync's own objects.
         if self._shows_nothing_at(path):
             return None
         found = self._stat(path)

@@ -7,9 +7,10 @@ From the wire up: `credentials` (who asks, where, and the signature), `wire`
 Nothing here knows of plans or baselines.
 """
 
+from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.objects import WriteSettings
 from craftsync.stores.s3.preconditions import Limits
-from craftsync.stores.s3.probe import ProbedFacts, probe
+from craftsync.stores.s3.probe import probe
 from craftsync.stores.s3.store import S3Store
 
 __all__ = ["Limits", "ProbedFacts", "S3Store", "WriteSettings", "probe"]

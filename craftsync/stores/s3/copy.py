@@ -16,10 +16,10 @@ from craftsync.stores.base import Origin, UploadJournal
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.credentials import Session
 from craftsync.stores.s3.errors import PartsNotCopied
+from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.multipart import Uploads
 from craftsync.stores.s3.objects import Condition, Original, headers_of
 from craftsync.stores.s3.preconditions import Limits, check
-from craftsync.stores.s3.probe import Checks, ProbedFacts
 from craftsync.stores.s3.wire import Wire
 
 

@@ -379,8 +379,8 @@ class FreshListing:
 
     def is_absent(self, path: str) -> bool:
         """Return whether a listing proves that nothing is at this path; False if a stat is needed."""
-        if self._began is None:
-            return False
+        if self._began is None or is_own(path):
+            return False  # A listing leaves out craftsync's own objects.
         if self._is_fresh():
             return path not in self._paths
         return blocking(partial(self._is_absent_after_listing, path))

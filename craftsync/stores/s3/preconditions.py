@@ -24,6 +24,7 @@ from craftsync.net.waiting import both
 from craftsync.stores.base import Expect, Properties
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import NotSupported, unconfirmed
+from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.listing import FreshListing
 from craftsync.stores.s3.multipart import MIB, SMALLEST_PART, Uploads
 from craftsync.stores.s3.objects import (
@@ -40,7 +41,6 @@ from craftsync.stores.s3.objects import (
     kept,
     sent_with,
 )
-from craftsync.stores.s3.probe import Checks, ProbedFacts
 
 Seen = TypeVar("Seen")
 

@@ -2,29 +2,38 @@
 
 Many servers accept a condition and ignore it; others refuse one that is met, hide
 objects, or list in their own order. So each condition is tried in both directions,
-below `.craftsync/probe/`: about thirty small requests, at most nine in a row.
+below `.craftsync/probe/`: about thirty small requests.
+
+On a distant server a run waits for this before its first upload. So whatever does
+not depend on an answer is sent at once, and there are five waits in a row:
+
+1. The first object, alone: servers that make folders of keys fail when two writes
+   race to make one. Beside it the uploads in parts begin.
+2. All other objects, the copies, the parts, and what is read of the first object.
+3. Their listing; everything that expects no object where one is now.
+4. Whatever replaces or deletes a listed object: the wrong version and the right
+   one at once, each at an object of its own.
+5. Completing an upload on the right version; an upload takes one completion at a
+   time, and this is its third.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
 from functools import partial
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from craftsync.core.model import OWN_FOLDER
 from craftsync.errors import PreconditionFailed, StoreDenied, StoreError, StoreUnavailable
-from craftsync.stores.base import Features
 from craftsync.stores.retrying import RetryBudget
 from craftsync.stores.s3.api import content_md5
 from craftsync.stores.s3.credentials import BODY_SHA256, UNSIGNED
 from craftsync.stores.s3.errors import BodyDamaged, Unconfirmed, broken, stored_otherwise
+from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.listing import BrokenPage, ascending, parse
 from craftsync.stores.s3.objects import CREATE, Condition, Digests, Form, notes
 from craftsync.stores.sources import tidied, workers
@@ -32,128 +41,35 @@ from craftsync.stores.sources import tidied, workers
 if TYPE_CHECKING:
     from craftsync.stores.s3.store import S3Store
 
-
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """Which conditions the server is known to check for one kind of write, and how it takes a version."""
-
-    create: bool
-    replace: bool
-    form: Form = Form.QUOTED
-
-    def matching(self, version: str | None) -> Condition:
-        """Return the condition that an object of this version is in place, if the server checks that."""
-        return self.form.of(version) if self.replace else None
-
-
-@dataclass(frozen=True, slots=True)
-class ProbedFacts:
-    """Facts about one bucket on one server; the defaults are the most careful ones.
-
-    A condition counts as checked only if the wrong one is refused and the right
-    one accepted. Probe again now and then, and when the endpoint changes.
-    """
-
-    conditional_create: bool = False
-    conditional_replace: bool = False
-    conditional_delete: bool = False
-    conditional_complete_create: bool = False
-    """As `conditional_create`, for an upload in parts."""
-    conditional_complete_replace: bool = False
-    conditional_copy: bool = False
-    """A copy that expects nothing in its place fails when something is there."""
-    conditional_source: bool = False
-    """A copy fails when its source is of another version."""
-    replace_form: Form = Form.QUOTED
-    complete_form: Form = Form.QUOTED
-    delete_form: Form = Form.QUOTED
-    source_form: Form = Form.QUOTED
-    """For the source of a copy; unlike the ones above it is used unprobed as well."""
-    read_form: Form = Form.QUOTED
-    server_side_copy: bool = False
-    versions: bool = True
-    """Without it no answer has an ETag: what was written is proven by a stat."""
-    md5_versions: bool = False
-    completed_versions: bool = False
-    """The version that a completed upload is answered with is the one its object then has."""
-    part_digests: Digests = Digests.BOTH
-    metadata: bool = False
-    ranges: bool = True
-    keeps_versions: bool = False
-    sorted_listing: bool = True
-    folders: bool = False
-    hides_below: bool = False
-    """It takes an object below another one, and lists it no more (old versions of MinIO)."""
-
-    def features(self) -> Features:
-        """Return the part of the facts that every store states."""
-        shared = {field.name for field in fields(Features)} & {field.name for field in fields(self)}
-        return Features(**{name: getattr(self, name) for name in shared})
-
-    def put_checks(self) -> Checks:
-        return Checks(self.conditional_create, self.conditional_replace, self.replace_form)
-
-    def completion_checks(self) -> Checks:
-        return Checks(
-            self.conditional_complete_create, self.conditional_complete_replace, self.complete_form
-        )
-
-    def delete_checks(self) -> Checks:
-        return Checks(create=False, replace=self.conditional_delete, form=self.delete_form)
-
-    def copy_checks(self) -> Checks:
-        return Checks(self.conditional_copy, replace=False)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> ProbedFacts | None:
-        """Read what `to_json` wrote; `None` for the facts of another version of craftsync."""
-        try:
-            stored = json.loads(text)
-            names = {field.name for field in fields(cls)}
-            if not isinstance(stored, dict) or stored.keys() | _ADDED != names:
-                return None
-            values: dict[str, Any] = {
-                name: _WORDS[name](value) if name in _WORDS else bool(value)
-                for name, value in stored.items()
-            }
-        except ValueError:
-            return None
-        return cls(**values)
-
-
-_WORDS: Mapping[str, type[StrEnum]] = {
-    "part_digests": Digests,
-    **{field.name: Form for field in fields(ProbedFacts) if field.name.endswith("_form")},
-}
-"""The facts that are more than yes or no."""
-
-_ADDED = {"completed_versions"}
-"""What earlier versions did not try out: the most careful is taken until it is."""
-
 T = TypeVar("T")
 
 Try = Callable[[Condition], object]
 """Sends one request on a condition."""
-_PutPart = Callable[[Mapping[str, str]], object]
-"""Sends a part with these headers."""
+CleanUp = Callable[[], object]
+"""Removes what probing has put into the bucket."""
 
 _BODY = b"craftsync"
 _NOBODY = "0" * 32
 """A version no object has."""
 
+_THREADS = 24
+"""More than there are tasks at once: some wait for others."""
 _REMOVALS = 4
 """Attempts to remove something of ours; no later probe knows its name."""
 
 _NAMES = ("p!", "p/x", "p\uff21", "p\U0001f600")
 """In the byte order of UTF-8. A server that walks folders, or sorts by UTF-16, lists them otherwise."""
-_DELETED, _COMPLETED, _CREATED, _REPLACED = _NAMES
-"""What else each of them is for: so the conditions of different requests are tried at once."""
+_DELETED, _NOT_DELETED, _NOT_REPLACED, _REPLACED = _NAMES
+"""What else each of them is for, once they are listed: the right version is tried at one object and the wrong one
+at another, so both at once."""
 
-_IN_PARTS = "in-parts"
-_OBJECTS = ("object-new", "copy", "copy-new", _IN_PARTS)
+_NEW, _IN_PARTS, _COMPLETED, _COPY, _NOT_COPIED = (
+    "new",
+    "in-parts",
+    "completed",
+    "copy",
+    "copied-not",
+)
 """None begins with the `p` of those whose order is tried."""
 
 _FILE, _BELOW = "pq", "pq/x"
@@ -161,17 +77,27 @@ _FILE, _BELOW = "pq", "pq/x"
 
 The first is put before all others, read and copied.
 """
+_OBJECTS = (_FILE, _BELOW, *_NAMES, _NEW, _IN_PARTS, _COMPLETED, _COPY, _NOT_COPIED)
 
 
-def probe(store: S3Store) -> ProbedFacts:
+def _at_once(clean_up: CleanUp) -> object:
+    return clean_up()
+
+
+def probe(store: S3Store, later: Callable[[CleanUp], object] = _at_once) -> ProbedFacts:
     """Return the facts about a store's bucket; where nothing may be written, the most careful ones.
 
-    Raises what the store raises when it cannot be reached at all; once it has
-    answered, each later request is tried again for itself. Leaves nothing
-    behind, unless it is interrupted.
+    `later` is given the call that removes what was put there; by default that is
+    removed before this returns. Raises what the store raises when it cannot be
+    reached at all; once it has answered, each later request is tried again for
+    itself. Leaves nothing behind, unless it is interrupted.
     """
-    with workers(8, "probe", store) as pool:
-        return _Probe(store, pool).facts()
+    probing = _Probe(store)
+    tidy: Callable[[CleanUp], object] = _at_once
+    with tidied(lambda: tidy(probing.clean_up), store), workers(_THREADS, "probe", store) as pool:
+        facts = probing.facts(pool)
+        tidy = later  # What failed is tidied before the failure is reported.
+    return facts
 
 
 def gives_md5_etags(store: S3Store) -> bool:
@@ -200,24 +126,44 @@ class _MultipartFacts(NamedTuple):
     returns_final_version: bool = False
 
 
+class _Upload(NamedTuple):
+    """An upload in parts that was begun."""
+
+    name: str
+    id: str
+
+
 class _Probe:
-    def __init__(self, store: S3Store, pool: ThreadPoolExecutor) -> None:
-        self._store = store
+    def __init__(self, store: S3Store) -> None:
         self._calls = store.calls
+        self._store = store
         self._location = store.location
         self._clock = store.clock
-        self._pool = pool
         self._folder = f"{store.root}{OWN_FOLDER}/probe/{uuid.uuid4().hex}/"
         self._operation = uuid.uuid4().hex
         self._notes = notes(md5(_BODY).digest() * 2, 1_234_567_890_123_456_789, self._operation)
+        self._reached = Future[None]()
+        """How the first request ended."""
+        self._begun: set[_Upload] = set()
+        """Uploads in parts that are not completed."""
 
-    def facts(self) -> ProbedFacts:
-        with tidied(self._clean_up, self._store):
-            try:
-                version = self._first()
-            except StoreDenied:
-                return ProbedFacts(keeps_versions=self._versioning())
-            return self._tried(version)
+    def facts(self, pool: ThreadPoolExecutor) -> ProbedFacts:
+        self._submit = pool.submit
+        try:
+            return self._facts()
+        except Exception:
+            # Requests still under way would put objects after the removal.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+    def _facts(self) -> ProbedFacts:
+        versioning = self._submit(self._versioning)
+        begun = {name: self._submit(self._begin, name) for name in (_IN_PARTS, _COMPLETED)}
+        try:
+            version = self._first()
+        except StoreDenied:
+            return ProbedFacts(keeps_versions=versioning.result())
+        return self._tried(version, begun, versioning)
 
     def _first(self) -> str:
         """Put the first object and return its version, empty if the server returns none.
@@ -227,6 +173,15 @@ class _Probe:
         """
         self._calls.names_versions = True
         try:
+            version = self._put_first()
+        except BaseException as error:
+            self._reached.set_exception(error)
+            raise
+        self._reached.set_result(None)
+        return version
+
+    def _put_first(self) -> str:
+        try:
             return self._put(_FILE)
         except Unconfirmed:
             if _content_of(self._store, self._folder + _FILE) != _BODY:
@@ -234,23 +189,26 @@ class _Probe:
             self._calls.names_versions = False
             return ""
 
-    def _tried(self, version: str) -> ProbedFacts:
-        # Puts first: tasks below wait for them, and must not fill the queue before them.
-        submit = self._pool.submit
-        names = {name: submit(self._patiently, partial(self._put, name)) for name in _NAMES}
+    def _tried(
+        self, version: str, begun: Mapping[str, Future[_Upload]], versioning: Future[bool]
+    ) -> ProbedFacts:
+        submit = self._submit
+        names = {name: submit(self._put_patiently, name) for name in _NAMES}
         listing = submit(self._listed, [*names.values(), submit(self._put_below)])
-        completing = submit(self._completing, names[_COMPLETED], listing)
-        making, copying = submit(self._multipart), submit(self._copying, version)
+        target = submit(self._put_patiently, _COMPLETED)
+        completing = submit(self._completing, begun[_COMPLETED], target)
+        making = submit(self._multipart, begun[_IN_PARTS])
+        copying, creating = submit(self._copying, version), submit(self._creating)
         metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
-        versioning, listed = submit(self._versioning), listing.result()
         # Not before: while an object is replaced, rclone lists it twice.
-        replacing = submit(self._replacing, names[_REPLACED].result())
-        creating = submit(self._creating)
-        delete = self._form(self._deleting(_DELETED), names[_DELETED].result())
+        listed = listing.result()
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
-        multipart = making.result()
+        hides = [submit(self._is_there, name) for name in hidden]
+        replaced, deleted = names[_REPLACED].result(), names[_DELETED].result()
+        replacing = submit(self._form_of_two, self._putting, _NOT_REPLACED, _REPLACED, replaced)
+        delete = self._form_of_two(self._deleting, _NOT_DELETED, _DELETED, deleted)
+        multipart, read = making.result(), reading.result()
         is_refused, complete = completing.result()
-        ranges, read = reading.result()
         return ProbedFacts(
             conditional_create=creating.result(),
             conditional_replace=replacing.result() is not Form.NONE,
@@ -260,18 +218,18 @@ class _Probe:
             replace_form=replacing.result(),
             complete_form=complete,
             delete_form=delete,
-            read_form=read,
+            read_form=read or Form.QUOTED,
             **copying.result(),
             versions=self._calls.names_versions,
             md5_versions=version == md5(_BODY, usedforsecurity=False).hexdigest(),
             completed_versions=multipart.returns_final_version,
             part_digests=multipart.digests,
             metadata=metadata.result(),
-            ranges=ranges,
+            ranges=read is not None,
             keeps_versions=versioning.result(),
             sorted_listing=ascending(listed),
             folders=bool(hidden),
-            hides_below=bool(hidden) and all(map(self._is_there, hidden)),
+            hides_below=bool(hidden) and all(there.result() for there in hides),
         )
 
     def _versioning(self) -> bool:
@@ -280,10 +238,13 @@ class _Probe:
     def _put(self, name: str, condition: Condition = None) -> str:
         return self._calls.put(self._folder + name, _BODY, self._notes, condition).version
 
+    def _put_patiently(self, name: str) -> str:
+        return self._patiently(partial(self._put, name))
+
     def _put_below(self) -> str:
         """Put an object below the first one, after it: rclone, asked for it the other way round, cannot remove either."""
         with suppress(StoreError):
-            return self._patiently(partial(self._put, _BELOW))
+            return self._put_patiently(_BELOW)
         return ""
 
     def _listed(self, puts: Iterable[Future[str]]) -> list[str]:
@@ -300,78 +261,82 @@ class _Probe:
         head = partial(self._calls.head, self._folder + name)
         return self._unless_refused(head, None) is not None
 
-    def _replacing(self, version: str) -> Form:
-        return self._form(partial(self._put, _REPLACED), version)
-
     def _creating(self) -> bool:
-        """Return whether a write that expects no object is refused where one is, and accepted where none is."""
-        return self._is_unmet(partial(self._put, _CREATED, CREATE)) and self._is_met(
-            partial(self._put, "object-new", CREATE)
-        )
+        """Return whether a write that expects no object is accepted where none is, and refused where one is."""
+        create = partial(self._put, _NEW, CREATE)
+        return self._is_met(create) and self._is_unmet(create)
 
-    def _multipart(self) -> _MultipartFacts:
-        def tried(complete: Try, put: _PutPart) -> _MultipartFacts:
-            digests, versions = self._checked_digests(put), list[object]()
-            creates = self._is_met(lambda: versions.append(complete(CREATE)))
-            is_final = creates and self._is_version(_IN_PARTS, versions[0])
-            return _MultipartFacts(creates, digests, is_final)
+    def _begin(self, name: str) -> _Upload:
+        begin = partial(self._calls.begin_upload, self._folder + name, self._notes, {})
+        upload = _Upload(name, self._patiently(begin))
+        self._begun.add(upload)
+        return upload
 
-        return self._uploaded(_IN_PARTS, tried, _MultipartFacts())
+    def _multipart(self, begun: Future[_Upload]) -> _MultipartFacts:
+        return self._unless_unable(partial(self._made_in_parts, begun), _MultipartFacts())
 
-    def _is_version(self, name: str, version: object) -> bool:
+    def _made_in_parts(self, begun: Future[_Upload]) -> _MultipartFacts:
+        upload = begun.result()
+        key = self._folder + upload.name
+        put = partial(self._calls.put_part, key, upload.id, 1, _BODY)
+        wrong = {BODY_SHA256: sha256().hexdigest(), **content_md5(md5(_BODY).digest())}
+        refusing = self._submit(self._is_refused, partial(put, wrong))
+        part = self._part(upload)
+        digests = Digests.SHA256 if refusing.result() else self._checked_md5(put)
+        versions = list[str]()
+        complete = partial(self._complete, upload, part)
+        creates = self._is_met(lambda: versions.append(complete(CREATE)))
+        is_final = creates and self._is_version(upload.name, versions[0])
+        return _MultipartFacts(creates, digests, is_final)
+
+    def _part(self, upload: _Upload) -> str:
+        """Send the only part of an upload, and return its version."""
+        key = self._folder + upload.name
+        return self._patiently(partial(self._calls.upload_part, key, upload.id, 1, _BODY))
+
+    def _complete(self, upload: _Upload, part: str, condition: Condition) -> str:
+        key = self._folder + upload.name
+        version = self._calls.complete_upload(key, upload.id, {1: part}, condition)
+        self._begun.discard(upload)
+        return version
+
+    def _is_version(self, name: str, version: str) -> bool:
         look = partial(self._calls.head, self._folder + name)
         found = self._unless_refused(look, None)
         return bool(version) and found is not None and found.version == version
 
-    def _checked_digests(self, put: _PutPart) -> Digests:
-        """Return the digest with which alone a wrong part is refused and the right one accepted."""
+    def _checked_md5(self, put: Callable[[Mapping[str, str]], object]) -> Digests:
+        """Return the digests of a part where its SHA-256 is not checked: its MD5, if that is, or both."""
         right, wrong = (content_md5(md5(each).digest()) for each in (_BODY, b""))
-        if self._is_refused(partial(put, {BODY_SHA256: sha256().hexdigest(), **right})):
-            return Digests.SHA256
         unsigned = {BODY_SHA256: UNSIGNED}
-        checks_md5 = self._is_refused(partial(put, unsigned | wrong))
-        checks_md5 = checks_md5 and self._is_met(partial(put, unsigned | right))
-        return Digests.MD5 if checks_md5 else Digests.BOTH
+        accepting = self._submit(self._is_met, partial(put, unsigned | right))
+        is_refused = self._is_refused(partial(put, unsigned | wrong))
+        return Digests.MD5 if accepting.result() and is_refused else Digests.BOTH
 
-    def _completing(self, put: Future[str], listing: Future[list[str]]) -> tuple[bool, Form]:
+    def _completing(self, begun: Future[_Upload], target: Future[str]) -> tuple[bool, Form]:
         """Return whether an upload in parts that expects no object is refused where one is, and its form of a version."""
 
-        def tried(complete: Try, _: _PutPart) -> tuple[bool, Form]:
-            listing.result()
-            version = put.result()
+        def tried() -> tuple[bool, Form]:
+            upload = begun.result()
+            complete = partial(self._complete, upload, self._part(upload))
+            version = target.result()
             if not self._is_unmet(partial(complete, CREATE)):
                 return False, Form.NONE
             return True, self._form(complete, version)
 
-        return self._uploaded(_COMPLETED, tried, (False, Form.NONE))
+        return self._unless_unable(tried, (False, Form.NONE))
 
-    def _uploaded(self, name: str, tried: Callable[[Try, _PutPart], T], otherwise: T) -> T:
-        """Begin an upload of one part and return the result of `tried`, `otherwise` if the server has none.
-
-        `tried` gets a call that completes the upload, and one that sends the part again with other headers.
-        """
-        key, begun, completed = self._folder + name, "", False
-
-        def complete(condition: Condition) -> str:
-            nonlocal completed
-            version = self._calls.complete_upload(key, begun, {1: part}, condition)
-            completed = True
-            return version
-
+    def _unless_unable(self, act: Callable[[], T], otherwise: T) -> T:
+        """Return the result, `otherwise` where the server makes no uploads in parts."""
         try:
-            begun = self._patiently(partial(self._calls.begin_upload, key, self._notes, {}))
-            part = self._patiently(partial(self._calls.upload_part, key, begun, 1, _BODY))
-            return tried(complete, partial(self._calls.put_part, key, begun, 1, _BODY))
+            return act()
         except Unconfirmed:
-            # What answers requests it does not know with 200 makes no uploads in parts.
+            # What answers requests it does not know with 200 makes none either.
             return otherwise
         except StoreUnavailable:
             raise
         except StoreError:
             return otherwise
-        finally:
-            if begun and not completed:
-                self._remove(partial(self._calls.abort_upload, key, begun))
 
     def _keeps_metadata(self) -> bool:
         found = self._patiently(partial(self._calls.head, self._folder + _FILE))
@@ -379,12 +344,12 @@ class _Probe:
             raise stored_otherwise(self._location, self._folder + _FILE)
         return found is not None and found.metadata.items() >= self._notes.items()
 
-    def _reading(self, version: str) -> tuple[bool, Form]:
-        """Return whether ranges are served, and the form of a version in their condition."""
+    def _reading(self, version: str) -> Form | None:
+        """Return the form of a version in the condition of a range; `None` if none are served."""
         for form in Form:
             if self._unless_refused(partial(self._range_is_right, form.of(version)), False):
-                return True, form
-        return False, Form.QUOTED
+                return form
+        return None
 
     def _range_is_right(self, match: str | None) -> bool:
         with self._calls.get(self._folder + _FILE, match, 2, 3) as opened:
@@ -393,23 +358,33 @@ class _Probe:
     def _copying(self, version: str) -> dict[str, Any]:
         """Return the facts about copies: whether the server makes any, and checks target and source."""
         copy = partial(self._calls.copy, self._folder + _FILE)
-        target, new = self._folder + "copy", self._folder + "copy-new"
-        for form in Form:
-            match = form.of(version)
-            if self._is_met(partial(copy, target, match=match)):
-                break
-        else:
-            return {}
-        create = self._is_unmet(partial(copy, target, match=match, condition=CREATE))
-        create = create and self._is_met(partial(copy, new, match=match, condition=CREATE))
-        other = form.of(_NOBODY)
-        source = other is not None and self._is_unmet(partial(copy, target, match=other))
+        target, other, form = self._folder + _COPY, self._folder + _NOT_COPIED, Form.QUOTED
+        creates = self._is_met(partial(copy, target, match=form.of(version), condition=CREATE))
+        if not creates:
+            for form in Form:
+                if self._is_met(partial(copy, target, match=form.of(version))):
+                    break
+            else:
+                return {}
+            create = partial(copy, other, match=form.of(version), condition=CREATE)
+            creates = form is not Form.QUOTED and self._is_met(create)
+        refusing = self._submit(self._refuses_source, form)
+        create = partial(copy, target, match=form.of(version), condition=CREATE)
         return {
             "server_side_copy": True,
-            "conditional_copy": create,
-            "conditional_source": source,
+            "conditional_copy": creates and self._is_unmet(create),
+            "conditional_source": refusing.result(),
             "source_form": form,
         }
+
+    def _refuses_source(self, form: Form) -> bool:
+        """Return whether a copy of another version than the source has is refused."""
+        match, target = form.of(_NOBODY), self._folder + _NOT_COPIED
+        copy = partial(self._calls.copy, self._folder + _FILE, target, match=match)
+        return match is not None and self._is_unmet(copy)
+
+    def _putting(self, name: str) -> Try:
+        return partial(self._put, name)
 
     def _deleting(self, name: str) -> Try:
         return partial(self._calls.delete, self._folder + name)
@@ -420,6 +395,18 @@ class _Probe:
             if not self._is_unmet(partial(act, form.of(_NOBODY))):
                 return Form.NONE
             if self._is_met(partial(act, form.of(version))):
+                return form
+        return Form.NONE
+
+    def _form_of_two(self, act: Callable[[str], Try], other: str, name: str, version: str) -> Form:
+        """As `_form`, in one wait: the wrong version is tried at another object."""
+        for form in (Form.QUOTED, Form.PLAIN) if version else ():
+            accepting = self._submit(self._is_met, partial(act(name), form.of(version)))
+            is_refused = self._is_unmet(partial(act(other), form.of(_NOBODY)))
+            is_accepted = accepting.result()
+            if not is_refused:
+                return Form.NONE
+            if is_accepted:
                 return form
         return Form.NONE
 
@@ -472,16 +459,17 @@ class _Probe:
             try:
                 return act()
             except StoreUnavailable as error:
+                self._reached.result()  # A store that is not reached is waited for by the caller.
                 if error.ambiguous:
                     raise
                 backoff.wait_after(error)
 
-    def _clean_up(self) -> None:
+    def clean_up(self) -> None:
         """Remove all objects. Failures are ignored: the facts are known."""
-        # Requests still under way after a failure would put objects after the removal.
-        self._pool.shutdown(cancel_futures=True)
-        names = (*_OBJECTS, _FILE, _BELOW, *_NAMES)
-        keys = [self._folder + name for name in names]
+        for upload in list(self._begun):
+            key = self._folder + upload.name
+            self._remove(partial(self._calls.abort_upload, key, upload.id))
+        keys = [self._folder + name for name in _OBJECTS]
         try:
             self._calls.delete_many(keys)
         except StoreError:

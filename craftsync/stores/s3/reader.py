@@ -12,9 +12,9 @@ from craftsync.hashing import update_in_place
 from craftsync.stores.base import Properties
 from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.errors import RangeBeyond
+from craftsync.stores.s3.facts import ProbedFacts
 from craftsync.stores.s3.objects import Found
 from craftsync.stores.s3.preconditions import check
-from craftsync.stores.s3.probe import ProbedFacts
 
 
 class ObjectReader:

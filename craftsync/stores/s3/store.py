@@ -41,6 +41,7 @@ from craftsync.stores.s3.api import Calls
 from craftsync.stores.s3.copy import BucketCopy, origin_of
 from craftsync.stores.s3.credentials import Session, open_session
 from craftsync.stores.s3.errors import stored_otherwise, unconfirmed
+from craftsync.stores.s3.facts import Checks, ProbedFacts
 from craftsync.stores.s3.listing import FreshListing, Listing, patient
 from craftsync.stores.s3.multipart import Uploads, unfinished
 from craftsync.stores.s3.objects import (
@@ -53,9 +54,10 @@ from craftsync.stores.s3.objects import (
     old_versions,
 )
 from craftsync.stores.s3.preconditions import UNSEEN, Limits, Preconditions, Replaced, check
-from craftsync.stores.s3.probe import Checks, ProbedFacts, gives_md5_etags, probe
+from craftsync.stores.s3.probe import gives_md5_etags, probe
 from craftsync.stores.s3.reader import ObjectReader, Reading, is_ours
 from craftsync.stores.s3.wire import Wire
+from craftsync.stores.sources import Beside
 
 _PUTS = 3
 """Attempts to store a small object that the server damages."""
@@ -67,15 +69,13 @@ _CONNECTIONS = 256
 class S3Store:
     """A `stores.base.Store` for the keys of a bucket that start with `prefix`.
 
-    Credentials, region and endpoint come from the arguments, else from where
-    boto3 finds them. Making a store sends nothing.
+    Credentials, region and endpoint come from the arguments, else from where boto3
+    finds them. Making a store sends nothing. With `raw_keys`, keys that no folder can
+    hold are listed like all others. New objects get the properties in `settings`.
 
-    Where the server does not check a condition (see `learn`), the store stats
-    the object just before it replaces it, and a writer in between is
-    overwritten. For a new object, a complete listing that began no more than
-    `Limits.fresh_listing_seconds` ago replaces the stat. With `raw_keys`, keys
-    that no folder can hold are listed like all others. New objects get the
-    properties in `settings`.
+    Where the server does not check a condition (see `learn`), the store stats the object
+    just before it replaces it, and a writer in between is overwritten. For a new object,
+    a complete listing that began no more than `Limits.fresh_listing_seconds` ago replaces the stat.
     """
 
     def __init__(  # noqa: PLR0913 (each stands for itself and has a default)
@@ -111,6 +111,7 @@ class S3Store:
         self._wire = Wire(session, self.location, self.clock, keep=_CONNECTIONS)
         self._limits = limits or Limits()
         self._md5_confirmed = False
+        self._tidying = Beside(self)
         self.calls = Calls(self._wire, bucket, self.location)
         self.calls.encryption = settings.encryption()
         self._settings = settings
@@ -164,9 +165,8 @@ class S3Store:
         )
 
     def prepare(self, saved: str | None) -> str | None:
-        facts = ProbedFacts.from_json(saved) if saved else None
-        if facts is None:
-            facts = probe(self)
+        known = ProbedFacts.from_json(saved) if saved else None
+        facts = known or probe(self, self._tidying.begin)
         self.learn(facts)
         return facts.to_json()
 
@@ -361,8 +361,7 @@ class S3Store:
         return self._wire.signed_url(self._key(path), seconds)
 
     def barrier(self) -> Mapping[str, RemoteObject]:
-        """Return nothing new: what S3 has acknowledged is durable."""
-        return {}
+        return {}  # What S3 has acknowledged is durable.
 
     def cancel(self) -> None:
         cancel(self.clock)
@@ -375,6 +374,7 @@ class S3Store:
         self._bucket_copy.renew()
 
     def close(self) -> None:
+        self._tidying.end()
         self._uploads.close()
         self._bucket_copy.close()
         self._wire.close()
