@@ -193,20 +193,18 @@ class _Probe:
         self, version: str, begun: Mapping[str, Future[_Upload]], versioning: Future[bool]
     ) -> ProbedFacts:
         submit = self._submit
-        names = {name: submit(self._put_patiently, name) for name in _NAMES}
-        listing = submit(self._listed, [*names.values(), submit(self._put_below)])
-        target = submit(self._put_patiently, _COMPLETED)
-        completing = submit(self._completing, begun[_COMPLETED], target)
+        puts = {name: submit(self._put_patiently, name) for name in (*_NAMES, _COMPLETED)}
+        listing = submit(self._listed, [*puts.values(), submit(self._put_below)])
+        completing = submit(self._completing, begun[_COMPLETED], puts[_COMPLETED])
         making = submit(self._multipart, begun[_IN_PARTS])
         copying, creating = submit(self._copying, version), submit(self._creating)
         metadata, reading = submit(self._keeps_metadata), submit(self._reading, version)
         # Not before: while an object is replaced, rclone lists it twice.
         listed = listing.result()
         hidden = [name for name in (_FILE, _BELOW) if self._folder + name not in listed]
-        hides = [submit(self._is_there, name) for name in hidden]
-        replaced, deleted = names[_REPLACED].result(), names[_DELETED].result()
-        replacing = submit(self._form_of_two, self._putting, _NOT_REPLACED, _REPLACED, replaced)
-        delete = self._form_of_two(self._deleting, _NOT_DELETED, _DELETED, deleted)
+        there = [submit(self._is_there, name) for name in hidden]
+        replacing = submit(self._form_of_two, self._putting, _NOT_REPLACED, _REPLACED, puts)
+        delete = self._form_of_two(self._deleting, _NOT_DELETED, _DELETED, puts)
         multipart, read = making.result(), reading.result()
         is_refused, complete = completing.result()
         return ProbedFacts(
@@ -229,7 +227,7 @@ class _Probe:
             keeps_versions=versioning.result(),
             sorted_listing=ascending(listed),
             folders=bool(hidden),
-            hides_below=bool(hidden) and all(there.result() for there in hides),
+            hides_below=bool(hidden) and all(each.result() for each in there),
         )
 
     def _versioning(self) -> bool:
@@ -398,8 +396,11 @@ class _Probe:
                 return form
         return Form.NONE
 
-    def _form_of_two(self, act: Callable[[str], Try], other: str, name: str, version: str) -> Form:
+    def _form_of_two(
+        self, act: Callable[[str], Try], other: str, name: str, puts: Mapping[str, Future[str]]
+    ) -> Form:
         """As `_form`, in one wait: the wrong version is tried at another object."""
+        version = puts[name].result()
         for form in (Form.QUOTED, Form.PLAIN) if version else ():
             accepting = self._submit(self._is_met, partial(act(name), form.of(version)))
             is_refused = self._is_unmet(partial(act(other), form.of(_NOBODY)))
