@@ -26,7 +26,7 @@ from craftsync.config.places import DirectoryLocation
 from craftsync.core.model import OWN_FOLDER, RemoteObject, Skipped, Subfolder
 from craftsync.core.paths import folders_above
 from craftsync.datastore import DataStore
-from craftsync.engine.identity import STORE_ID_FILE
+from craftsync.engine.identity import ROOT_ID_FILE, STORE_ID_FILE
 from craftsync.errors import (
     CraftsyncError,
     ObjectNotFound,
@@ -172,6 +172,7 @@ class Lookup:
         address = address_of(word, self._config, self._access)
         root = self._root_of(address, change=change)
         if root is None and change:
+            _refuse_linked(address)
             unknown = f"No store is known that {word} lies in"
             if self._given:
                 unknown = f"{word} is not in the store {' or '.join(self._given)}"
@@ -249,6 +250,19 @@ class Lookup:
 
 def _has_path(word: str) -> bool:
     return "://" in word or places.is_path(word) or ":" in word
+
+
+def _refuse_linked(address: Address) -> None:
+    """Raise `UsageError` for a path in a linked folder, which must not become a store."""
+    if not isinstance(address.whole, DirectoryLocation):
+        return
+    for folder in (address.path, *folders_above(address.path)):
+        if os.path.isfile(f"/{joined(folder, OWN_FOLDER)}/{ROOT_ID_FILE}"):
+            raise UsageError(
+                f"{address.word} lies in the linked folder /{folder}, which is not a store.",
+                remedy="Change its files with cp, mv and rm themselves:"
+                " the next run brings that to the store.",
+            )
 
 
 def _root_example(address: Address) -> str:
@@ -387,7 +401,7 @@ def missing(place: Place, *, hint: str = "") -> ObjectNotFound:
     with suppress(CraftsyncError):
         first = None if is_pattern(path) else next(objects.find(place.store, path), None)
         if first is not None:
-            below = f"there are objects below it, such as {first['path']}"
+            below = f"there are objects below it, such as {place.named(first['path'])}"
             remedy = f"It is a folder: {below}. {hint}".rstrip()
         else:
             remedy = _near(place, Pattern(path).folder if is_pattern(path) else path)

@@ -118,6 +118,29 @@ class Commands(Group):
         **dict.fromkeys(("start", "run", "daemon"), "watch or service install"),
     }
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            ctx.fail(
+                f"{error.message} The options of a command stand behind it:"
+                f" craftsync COMMAND {error.option_name}."
+            )
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take `help [COMMAND]` and `version` as git and rclone do."""
+        if args[0] == "help":
+            if len(args) > 1:
+                return super().resolve_command(ctx, [*args[1:], "--help"])
+            click.echo(ctx.get_help())
+            ctx.exit()
+        if args[0] == "version":
+            click.echo(f"craftsync {__version__}")
+            ctx.exit()
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(MODULES)
 

@@ -437,7 +437,7 @@ def _sections_with(name: str, file: Path, known: Config) -> list[str]:
         section for section in ("folders", "environments") if name in getattr(known, section)
     ]
     if not sections:
-        every = [*known.folders, *known.environments]
+        every = list(dict.fromkeys([*known.folders, *known.environments]))
         raise UsageError(
             f"{name!r} is neither a folder nor an environment of {file}.",
             remedy=f"{nearest(name, every)}Known: {', '.join(every) or 'none'}.",

@@ -92,6 +92,26 @@ class Command(click.Command):
             if param.type is click.STRING:
                 param.type = Word()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = _HABITS.get(error.option_name, "") or self._long_one(words)
+            if file := next((word for word in words if _is_file_like_an_option(word)), None):
+                hint = f"For the file of that name write ./{file}."
+            if not hint:
+                raise
+            error.possibilities = None
+            error.message = f"{error.message} {hint}"
+            raise
+
+    def _long_one(self, words: Sequence[str]) -> str:
+        """Return a hint at an option that was written with one dash, as find takes it."""
+        known = {flag for param in self.params for flag in param.opts}
+        near = next((f"-{word}" for word in words if f"-{word}" in known and len(word) > 2), "")
+        return f"Did you mean {near}?" if near else ""
+
     def invoke(self, ctx: click.Context) -> Any:
         ctx.meta[NAMING] = naming(())
         try:
@@ -102,6 +122,21 @@ class Command(click.Command):
         except BrokenPipeError as error:
             # click would make an exit code of 1 of it.
             raise ReaderGone from error
+
+
+_HABITS = {
+    **dict.fromkeys(("-r", "--recursive"), "All that is in a folder takes part."),
+    **dict.fromkeys(
+        ("-P", "--progress"), "A terminal shows progress; --stats 1m prints it elsewhere."
+    ),
+    "--only-show-errors": "That is -q here.",
+    "--follow-symlinks": "That is --links follow here.",
+}
+"""What stands here for options of other programs, where a command has none of that name."""
+
+
+def _is_file_like_an_option(word: str) -> bool:
+    return len(word) > 1 and word[0] == "-" and os.path.lexists(word)
 
 
 def all_of(*decorators: Decorator[Any]) -> Decorator[Any]:

@@ -32,7 +32,7 @@ from craftsync.config.options import MigrateOptions
 from craftsync.config.places import DirectoryLocation
 from craftsync.core.model import Kind
 from craftsync.engine import planfile
-from craftsync.engine.report import COUNTERS, ActionEvent, Issue, IssueEvent, Report
+from craftsync.engine.report import COPIES, COUNTERS, ActionEvent, Issue, IssueEvent, Report
 from craftsync.errors import UsageError
 from craftsync.wording import counted, size_shown
 
@@ -249,7 +249,6 @@ _STEPS = {
     Kind.ADOPT: "record as equal on both sides: {path}",
     Kind.FORGET: "record as gone from both sides: {path}",
 }
-_MOVE_BYTES = (Kind.UPLOAD, Kind.DOWNLOAD)
 
 
 def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) -> Report:
@@ -260,7 +259,7 @@ def _in_words(plan: planfile.PlanFile, output: Output, flags: dict[str, Any]) ->
         if action.kind is Kind.RECONCILE:
             report.conflicts += 1
         elif action.kind in COUNTERS:
-            report.count(action.kind, size if action.kind in _MOVE_BYTES else 0)
+            report.count(action.kind, size if action.kind in COPIES else 0)
             report.replaced += replaces is not None
         report.adopted += action.kind is Kind.ADOPT
         if flags["json"]:

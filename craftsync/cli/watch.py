@@ -262,7 +262,7 @@ MakeListener = Callable[[pairs.Pair], OnEvent]
     common.written_options,
 )
 def watch(pair: tuple[str, ...], **flags: Any) -> int:
-    """Keep root and store in sync until stopped, in the foreground.
+    """Keep a folder and its store in sync until stopped, in the foreground.
 
     Without words every folder of the configuration is kept so, by one process.
 

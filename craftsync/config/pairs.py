@@ -6,6 +6,7 @@ those that only have a saved state.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,17 +115,26 @@ def _checked(name: str, config: Config) -> str:
         known = ", ".join(config.folders) or "none; no configuration exists"
         raise UsageError(
             f"{name!r} is not a folder of the configuration (known: {known}).",
-            remedy=f"{nearest(name, config.folders)}"
+            remedy=_meant(name, config)
+            or f"{nearest(name, config.folders)}"
             "For a folder that is not in it, give --root ROOT --store STORE.",
         )
     return name
+
+
+def _meant(word: str, config: Config) -> str:
+    """Return what to write for a path where a name is needed; empty where it is none of a linked folder."""
+    root = os.path.realpath(os.path.expanduser(word))
+    names = [name for name, each in config.folders.items() if os.path.realpath(each.root) == root]
+    return f"{word} is the path of {' and of '.join(names)}: write the name." if names else ""
 
 
 def _only_folder(config: Config) -> str:
     if not config.folders:
         raise UsageError(
             "No folder given, and none is configured.",
-            remedy="Give --root ROOT --store STORE, or put a folder into the configuration with craftsync init.",
+            remedy="Give --root ROOT --store STORE, go into a linked folder,"
+            " or put one into the configuration with craftsync init.",
         )
     if len(config.folders) > 1:
         known = ", ".join(config.folders)

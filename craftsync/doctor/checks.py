@@ -274,8 +274,8 @@ def _config(machine: Machine) -> Iterator[Finding]:
     else:
         yield note(
             "config",
-            "there is none, or it is empty: stores and roots are named in each command",
-            "config.example.yaml shows how to give them names.",
+            "there is none, or it is empty: stores and folders are named in each command",
+            "craftsync init gives them names; craftsync config example prints all that can be set.",
         )
 
 
@@ -314,7 +314,9 @@ def _state_folder(machine: Machine) -> Iterator[Finding]:
 def _watches(machine: Machine) -> Iterator[Finding]:
     allowed = _limit("max_user_watches")
     folders = sum(count_folders(root, most=_MOST_FOLDERS) for root in machine.roots)
-    detail = f"{allowed} folders can be watched by each user; the roots examined have {folders}"
+    detail = (
+        f"{allowed} folders can be watched by each user; the linked folders examined have {folders}"
+    )
     # Editors and desktops use the same quota.
     if folders > 0.8 * allowed:
         yield warning(
@@ -326,7 +328,7 @@ def _watches(machine: Machine) -> Iterator[Finding]:
 
 def _watch_instances(machine: Machine) -> Iterator[Finding]:
     allowed, needed = _limit("max_user_instances"), len(machine.roots)
-    detail = f"{allowed} watchers for each user; craftsync needs one for each root, here {needed}"
+    detail = f"{allowed} watchers for each user; craftsync needs one for each linked folder, here {needed}"
     if needed > allowed // 2:
         yield warning("watchers", detail, _sysctl("max_user_instances", 4 * needed))
     else:
@@ -335,7 +337,7 @@ def _watch_instances(machine: Machine) -> Iterator[Finding]:
 
 def _watch_queue(machine: Machine) -> Iterator[Finding]:
     allowed = _limit("max_queued_events")
-    detail = f"{allowed} events can wait; when more come at once, the whole root is scanned"
+    detail = f"{allowed} events can wait; when more come at once, the whole folder is scanned"
     if allowed < 16_384:
         yield warning("watch queue", detail, _sysctl("max_queued_events", 16_384))
     else:

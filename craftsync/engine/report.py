@@ -168,6 +168,8 @@ class Options:
     download_rate: Rate = None
 
 
+COPIES = (Kind.UPLOAD, Kind.DOWNLOAD)
+"""Steps that move the bytes of a file."""
 COUNTERS = {
     Kind.UPLOAD: "uploaded",
     Kind.DOWNLOAD: "downloaded",

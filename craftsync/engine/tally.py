@@ -9,6 +9,7 @@ from craftsync.clock import Clock
 from craftsync.engine import planfile
 from craftsync.engine.planner import Planned
 from craftsync.engine.report import (
+    COPIES,
     ActionEvent,
     Event,
     HeldEvent,
@@ -103,8 +104,10 @@ class Tally:
         report.on_synced(outcome.rows)
         match outcome.status:
             case Status.DONE | Status.PLANNED:
-                word, status = report.count(action.kind, outcome.bytes), str(outcome.status)
                 size, replaces = planfile.moved_size(action), planfile.replaced_size(action)
+                is_planned = outcome.status is Status.PLANNED and action.kind in COPIES
+                moved = size if is_planned else outcome.bytes
+                word, status = report.count(action.kind, moved), str(outcome.status)
                 report.replaced += replaces is not None
                 self.event(ActionEvent(word, action.path, size, status, action.rule, replaces))
             case Status.UNCHANGED:

@@ -425,7 +425,7 @@ def _new_file_mode() -> int:
 
 def _root_error(path: str, error: Exception) -> RootError:
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return RootError(
-        f"The folder {path} cannot be used: {reason}.",
-        remedy="Check the path, that its disk is mounted, and that you may read it.",
-    )
+    remedy = "Check the path, that its disk is mounted, and that you may read it."
+    if isinstance(error, NotADirectoryError):
+        remedy = "Name a folder. A single file is copied by craftsync put or get."
+    return RootError(f"The folder {path} cannot be used: {reason}.", remedy=remedy)

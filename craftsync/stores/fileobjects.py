@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import select
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -188,6 +189,8 @@ def _save(reader: Reader, target: str, reserve: Reserve) -> None:
 
 def _file_error(path: str, verb: str, error: OSError) -> PathError:
     remedy = _NO_FILE.get(error.errno or 0)
+    if verb == "written" and error.errno == errno.ENOENT:
+        remedy = f"Make the folder first: mkdir -p {shlex.quote(os.path.dirname(path) or '.')}"
     is_denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     other = PathDenied if is_denied else PathError
     kind = other if remedy is None else FileMissing

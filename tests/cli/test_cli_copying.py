@@ -185,6 +185,9 @@ def test_a_change_without_a_known_store_is_refused(craftsync: Craftsync) -> None
     assert craftsync.files("plain") == {"a": "a"}
     assert craftsync("put", "new", "./plain/a", "--store", "./plain").code == 0
     assert craftsync("rm", "./plain/a", "--store", "./plain").code == 0
+    for word in ("./none", "./none/b"):
+        run = craftsync("rm", word)
+        assert (run.code, run.err.splitlines()[0]) == (3, f"craftsync: {word} does not exist.")
     outside = craftsync("rm", "./new", "--store", "./plain")
     assert (outside.code, "not in the store" in outside.err) == (2, True)
 

@@ -68,7 +68,7 @@ def test_at_most_a_thousand_issues_are_kept(tmp_path: Path) -> None:
 def test_dry_run_is_stated_in_json_and_text(craftsync: Craftsync) -> None:
     craftsync.write("root/a")
     craftsync.write("root/b")
-    assert "would upload 2; " in craftsync("push", "-n", "root", "./store").text
+    assert "would upload 2 (14 bytes); " in craftsync("push", "-n", "root", "./store").text
     assert craftsync("push", "-n", "root", "./store", "--json").summary["dry_run"] is True
     assert craftsync("push", "root", "./store", "--json").summary["dry_run"] is False
 

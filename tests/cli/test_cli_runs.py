@@ -78,7 +78,9 @@ def test_dry_run_prints_actions_and_changes_nothing(craftsync: Craftsync, flag: 
     run = craftsync("push", flag, "root", "./store")
     assert run.code == 0
     assert run.lines[0] == "upload a.txt (1 bytes)"
-    assert run.lines[1].startswith("push (dry run, nothing was changed): would upload 1; ")
+    assert run.lines[1].startswith(
+        "push (dry run, nothing was changed): would upload 1 (7 bytes); "
+    )
     assert sorted(path.name for path in (craftsync.folder / "root").iterdir()) == ["a.txt"]
     assert not (craftsync.folder / "store").exists()
     planned = craftsync("push", flag, "root", "./store", "--json").json[0]

@@ -114,18 +114,44 @@ def test_version_and_help_load_no_yaml_rich_or_cloud_library(
         (["why", "a", "--root", "root"], "--root and --store together"),
         (["ls", "store"], "write ./store"),
         (["ls"], "Missing argument"),
+        (["-v", "push"], "The options of a command stand behind it"),
+        (["push", "--recursive", "root", "./store"], "All that is in a folder takes part."),
+        (["put", "-a.txt", "./store/"], "For the file of that name write ./-a.txt."),
+        (["help", "pusch"], "Did you mean push?"),
+        (["rm", "./root/a.txt"], "lies in the linked folder"),
     ],
 )
 def test_invalid_arguments_exit_2_with_a_message(
     craftsync: Craftsync, words: list[str], sentence: str
 ) -> None:
     craftsync.write("root/a.txt")
+    craftsync.write("root/.craftsync/root-id")
+    craftsync.write("-a.txt")
     run = craftsync(*words)
     assert run.code == 2
     assert sentence in run.err
     assert "Traceback" not in run.err
     assert run.out == b""
     assert not (craftsync.folder / "store").exists()
+
+
+def test_help_and_version_are_commands_too(craftsync: Craftsync) -> None:
+    assert craftsync("help").text == craftsync("--help").text
+    assert craftsync("help", "trash", "list").text == craftsync("trash", "list", "-h").text
+    assert craftsync("version").text == craftsync("--version").text
+
+
+def test_the_path_of_a_linked_folder_names_it(craftsync: Craftsync) -> None:
+    craftsync.config.write_text(
+        "environments: {s: {store: directory, path: store}}\n"
+        "folders: {work: {root: root, environment: s}}\n"
+    )
+    craftsync.write("root/a.txt")
+    assert "./root is the path of work: write the name." in craftsync("sync", "./root").err
+    run = craftsync("config", "remove", "wrok")
+    assert run.err.rstrip().endswith("Known: work, s.")
+    run = craftsync("push", "root/a.txt", "./store")
+    assert (run.code, "craftsync put" in run.err) == (3, True)
 
 
 def test_invalid_configuration_exits_78_with_a_remedy(craftsync: Craftsync) -> None:

@@ -195,10 +195,11 @@ def rm(words: tuple[str, ...], **flags: Any) -> int:
     """
     rules, left_out = rules_of(flags), shared.LeftOut()
     with shared.lookup_of(flags) as found:
-        if flags["recursive"]:
-            places = [found.place(word, change=True) for word in words]
-        else:
-            places = shared.places_of(found, words, change=True)
+        with shared.sources_first(found, words, recursive=flags["recursive"]):
+            if flags["recursive"]:
+                places = [found.place(word, change=True) for word in words]
+            else:
+                places = shared.places_of(found, words, change=True)
         for place in places:
             _refuse_whole_store(place)
         sources = [Objects(place, flags["recursive"], rules, left_out) for place in places]

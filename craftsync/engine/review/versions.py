@@ -162,9 +162,10 @@ class Wanted(NamedTuple):
             found.setdefault(entry.path, entry)
         for path in self.selection.unmatched(found):
             raise UsageError(
-                f"nothing is kept of {path}"
+                f"Nothing is kept of {path}"
                 + (f" since {self.since}" if self.since else "")
-                + (f" from {self.at} or before" if self.at else ""),
+                + (f" from {self.at} or before" if self.at else "")
+                + ".",
                 remedy=remedy(path) or _SEE_LIST,
             )
         exact = self.selection.by_name(found)

@@ -466,7 +466,7 @@ class Calls:
             while chunk := response.read(_CHUNK):
                 yield chunk
         except OSError as error:
-            raise unreachable(self._location, error, sent=True) from error
+            raise unreachable(self._location, error, self._wire.address, sent=True) from error
 
 
 def _demand(condition: Condition) -> dict[str, str]:

@@ -7,6 +7,7 @@ Error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 from __future__ import annotations
 
 import re
+from ssl import SSLError
 from typing import NamedTuple
 
 from craftsync.errors import (
@@ -25,7 +26,7 @@ from craftsync.errors import (
     StoreUnavailable,
     UnknownHost,
 )
-from craftsync.net.hosts import NoSuchHost
+from craftsync.net.hosts import NoSuchHost, NotConnected
 
 _DENIED = {
     "InvalidAccessKeyId": "the access key is not known there",
@@ -186,8 +187,8 @@ def _elsewhere(answer: Refusal, where: str) -> StoreError:
     return StoreError(f"{where}: the bucket belongs to another region or endpoint.", remedy=remedy)
 
 
-def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
-    """Return the error for a request without an answer; `sent` when it may have arrived."""
+def unreachable(location: str, why: object, address: str, *, sent: bool) -> StoreUnavailable:
+    """Return the error for a request without an answer; `sent` when it may have arrived at the `address`."""
     if isinstance(why, NoSuchHost):
         return UnknownHost(
             f"{location} cannot be reached: there is no host {why}.",
@@ -195,14 +196,22 @@ def unreachable(location: str, why: object, *, sent: bool) -> StoreUnavailable:
             " or use a network that knows this name.",
             ambiguous=False,
         )
-    remedy = "Check the network and the endpoint."
+    remedy = f"Check the network and the endpoint, {address}."
     if "CERTIFICATE_VERIFY_FAILED" in str(why):
         remedy = "Set AWS_CA_BUNDLE to a file with the certificate of the store's authority."
     return StoreUnavailable(
-        f"{location} could not be reached: {str(why) or 'the connection was closed'}.",
+        f"{location} could not be reached: {_words_of(why)}.",
         remedy=remedy,
         ambiguous=sent,
     )
+
+
+def _words_of(why: object) -> str:
+    """Return why there was no answer, without the number of the system's error."""
+    cause = why.args[0] if isinstance(why, NotConnected) and why.args else why
+    if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, SSLError):
+        return cause.strerror
+    return str(why) or "the connection was closed"
 
 
 def unconfirmed(location: str, key: str, what: str) -> Unconfirmed:

@@ -162,13 +162,13 @@ class Wire:
             return response
         except OSError as error:
             sent_out = not isinstance(error, NotConnected)
-            raise unreachable(self._location, error, sent=sent_out) from error
+            raise unreachable(self._location, error, self.address, sent=sent_out) from error
 
     def _read(self, response: Response) -> bytes:
         try:
             return response.read()
         except OSError as error:
-            raise unreachable(self._location, error, sent=True) from error
+            raise unreachable(self._location, error, self.address, sent=True) from error
 
     def _refuse(self, response: Response, key: str) -> None:
         headers = response.headers
