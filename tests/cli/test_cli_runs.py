@@ -79,7 +79,7 @@ def test_dry_run_prints_actions_and_changes_nothing(craftsync: Craftsync, flag: 
     assert run.code == 0
     assert run.lines[0] == "upload a.txt (1 bytes)"
     assert run.lines[1].startswith(
-        "push (dry run, nothing was changed): would upload 1 (7 bytes); "
+        "push (dry run, nothing was changed): would upload 1 (1 bytes); "
     )
     assert sorted(path.name for path in (craftsync.folder / "root").iterdir()) == ["a.txt"]
     assert not (craftsync.folder / "store").exists()
