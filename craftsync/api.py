@@ -102,11 +102,12 @@ def _row(name: str) -> Option:
 
 
 @_with_options(RunOptions)
-def push(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
+def push(root: Place, store: Place | None = None, **options: Unpack[RunOptions]) -> Report:
     """Bring what changed in the folder `root` to the store; with `delete=True` the store mirrors the folder.
 
     `store` is a word as on the command line (an environment of the configuration,
-    a URL, a path) or a path object. Trouble with single paths is in the report
+    a URL, a path) or a path object. Without it, `root` is the name of a folder of the
+    configuration. Trouble with single paths is in the report
     (`report.issues`, `report.raise_for_issues()`). Raises a `craftsync.errors.CraftsyncError`
     when a whole side is broken; each is of the builtin kind, too (`FileNotFoundError`,
     `PermissionError`, `ValueError`, `ConnectionError`), with the remedy as a note.
@@ -115,7 +116,7 @@ def push(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
 
 
 @_with_options(RunOptions)
-def pull(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
+def pull(root: Place, store: Place | None = None, **options: Unpack[RunOptions]) -> Report:
     """Bring what changed in the store to the folder `root`; with `delete=True` the folder mirrors the store.
 
     A folder that is not there is created. All else is as in `push`.
@@ -124,19 +125,19 @@ def pull(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
 
 
 @_with_options(RunOptions, *_ONE_WAY)
-def sync(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
+def sync(root: Place, store: Place | None = None, **options: Unpack[RunOptions]) -> Report:
     """Bring folder and store in sync, both ways; all else as in `push`."""
     return _run("sync", root, store, options)
 
 
 @_with_options(RunOptions)
-def check(root: Place, store: Place, **options: Unpack[RunOptions]) -> Report:
+def check(root: Place, store: Place | None = None, **options: Unpack[RunOptions]) -> Report:
     """Compare the content of folder and store and change nothing; all else as in `push`.
 
     A store in the place of the folder is compared in the same way.
     """
     with builtin_kinds():
-        words = [os.fspath(root), word_of(store)]
+        words = _words(root, store)
         compare = command.check if command.are_stores(words, options) else runs.check
         return _shown("check", options, lambda asked: compare(words, asked))
 
@@ -217,9 +218,13 @@ def _word_within(word: str, path: str) -> str:
     return word + inside if word.endswith(("/", ":")) else f"{word}/{inside}"
 
 
-def _run(name: str, root: Place, store: Place, options: RunOptions) -> Report:
+def _words(root: Place, store: Place | None) -> list[str]:
+    return [os.fspath(root)] if store is None else [os.fspath(root), word_of(store)]
+
+
+def _run(name: str, root: Place, store: Place | None, options: RunOptions) -> Report:
     with builtin_kinds():
-        words = [os.fspath(root), word_of(store)]
+        words = _words(root, store)
         return _shown(name, options, lambda asked: runs.run(name, words, asked))
 
 

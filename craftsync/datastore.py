@@ -106,6 +106,9 @@ class DataStore:
         vars(self).update(state)
         self._begin()
 
+    def __repr__(self) -> str:
+        return f"DataStore({self.word!r})"
+
     def __enter__(self) -> Self:
         return self
 

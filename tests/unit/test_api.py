@@ -48,6 +48,12 @@ def test_push_pull_sync_and_check_return_a_report(tmp_path: Path) -> None:
     assert craftsync.sync("copy", "./store").uploaded == 1
     assert (tmp_path / "store" / "b.txt").read_text() == "b"
     assert craftsync.check("copy", "./store").exit_code == 0
+    (tmp_path / "config.yaml").write_text(
+        "environments: {backup: {store: directory, path: store}}\n"
+        "folders: {work: {root: copy, environment: backup}}\n"
+    )
+    assert craftsync.push("work").unchanged == craftsync.check("work").unchanged == 2
+    assert repr(craftsync.DataStore("backup")) == "DataStore('backup')"
 
 
 def test_store_argument_accepts_a_folder_path(tmp_path: Path) -> None:
