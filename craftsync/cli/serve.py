@@ -229,8 +229,20 @@ def _tls(flags: dict[str, Any]) -> Tls | None:
         )
     if certificate is None:
         return None
+    import ssl
+
     from craftsync.ui.server import Tls
 
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:
+        reason = "they are not in PEM, or do not belong together"
+        if not isinstance(error, ssl.SSLError):
+            reason = f"{error.strerror}"
+        raise UsageError(
+            f"The certificate {certificate} with the key {key} cannot be used: {reason}.",
+            remedy="Give the files of a certificate and of its key, both in PEM.",
+        ) from error
     return Tls(certificate, key)
 
 

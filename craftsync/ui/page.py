@@ -18,7 +18,9 @@ from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
 from nicegui import ui
+from nicegui.elements.mixins.disableable_element import DisableableElement
 from nicegui.elements.mixins.text_element import TextElement
+from nicegui.events import ClickEventArguments
 
 from craftsync.config.pairs import Pair
 from craftsync.errors import CraftsyncError
@@ -146,6 +148,24 @@ def icon_button(icon: str, name: str, on_click: Callable[[], object]) -> ui.butt
     button = ui.button(icon=icon, on_click=on_click, color=None).props("flat round dense")
     button.props["aria-label"] = name
     return button.tooltip(name)
+
+
+def once(do: Callable[[], Awaitable[None]]) -> Callable[[ClickEventArguments], Awaitable[None]]:
+    """Return a handler for a button that does this; until it is done the button is disabled."""
+
+    async def act(event: ClickEventArguments) -> None:
+        button = event.sender
+        # A second click may have been sent before the button was seen to be disabled.
+        if not isinstance(button, DisableableElement) or not button.enabled:
+            return
+        button.disable()
+        try:
+            await do()
+        finally:
+            if not button.is_deleted:
+                button.enable()
+
+    return act
 
 
 def menu(items: Mapping[str, Callable[[], object]]) -> None:

@@ -43,6 +43,8 @@ class Workspace:
     """Dark, light, or (`None`) as the system has it."""
     jobs: list[Any] = field(default_factory=list)
     """What runs, or has run, for the pages (`jobs.Job`)."""
+    at_work: set[str] = field(default_factory=set)
+    """The linked folders (`key_of`) of which a page has begun a run that is under way."""
     plans: dict[str, Path] = field(default_factory=dict)
     """Plan files that can be looked at, by what stands for them in an address."""
     _stores: dict[str, DataStore] = field(default_factory=dict)

@@ -20,6 +20,7 @@ def test_the_overview_shows_each_linked_folder(page: Page, ui: Ui) -> None:
 def test_run_now_brings_a_new_file_to_the_store(page: Page, ui: Ui) -> None:
     ui.craftsync.write("work/new.txt", "new")
     page.goto(ui.address)
-    page.get_by_role("button", name="Run now").click()
+    page.get_by_role("button", name="Run now").dblclick()
     expect(page.get_by_text("1 uploaded")).to_be_visible()
+    expect(page.locator(".bg-negative")).to_have_count(0)
     assert (ui.craftsync.folder / "store/new.txt").read_text() == "new"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
+from contextlib import closing
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import vouched_for
 from tests.support.cli import Craftsync
 from tests.support.pages import Ui, showing
 
@@ -80,6 +84,24 @@ def test_another_host_needs_a_token_or_tls(craftsync: Craftsync) -> None:
     run = craftsync("ui", "--no-open", "--host", "0.0.0.0")
     assert run.code == 2
     assert "CRAFTSYNC_UI_TOKEN" in run.err
+
+
+def test_the_page_is_served_over_tls(craftsync: Craftsync, tmp_path: Path) -> None:
+    authority = vouched_for(tmp_path)
+    files = ("--tls-certificate", str(authority), "--tls-key", str(tmp_path / "key"))
+    with showing(craftsync, *files) as ui:
+        trusting = ssl.create_default_context(cafile=authority)
+        with closing(HTTPSConnection("127.0.0.1", ui.port, context=trusting)) as connection:
+            connection.request("GET", ui.link.removeprefix(ui.address))
+            answer = connection.getresponse()
+            cookie = answer.headers["set-cookie"]
+        assert ui.link.startswith("https://") and "Secure" in cookie
+        with pytest.raises((OSError, HTTPException)):
+            ui.get("/")
+    swapped = craftsync("ui", "--tls-certificate", files[3], "--tls-key", files[1])
+    assert (swapped.code, "both in PEM" in swapped.err) == (2, True)
+    missing = craftsync("ui", "--tls-certificate", "none", "--tls-key", "none")
+    assert "none cannot be used: No such file or directory." in missing.err
 
 
 def test_a_token_of_ones_own_opens_the_page_more_than_once(craftsync: Craftsync) -> None:

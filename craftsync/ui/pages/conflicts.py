@@ -113,7 +113,7 @@ class _Conflicts:
                 do = partial(self._settle_chosen, keep)
                 ui.button(
                     f"{name} of selected" if keep is not Keep.BOTH else "Keep both of selected",
-                    on_click=do,
+                    on_click=page.once(do),
                 ).props("outline dense")
 
     def _select_all(self) -> None:
@@ -160,10 +160,12 @@ class _Conflicts:
             with ui.element("div").classes("line"):
                 for keep, name in _KEEPS.items():
                     do = partial(self._settle, keep, [path])
-                    ui.button(name, on_click=do).props("outline dense")
+                    ui.button(name, on_click=page.once(do)).props("outline dense")
                 place = ui.element("div").classes("stack")
                 comparing = partial(self._compare, found[-1], place)
-                ui.button("What differs", icon="difference", on_click=comparing).props("flat dense")
+                ui.button("What differs", icon="difference", on_click=page.once(comparing)).props(
+                    "flat dense"
+                )
             place.move(card)
 
     def _versions(self, conflict: Conflict) -> None:

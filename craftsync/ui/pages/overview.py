@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +126,7 @@ class _Card:
         self._facts.show(rows, lambda: page.facts(rows))
         self._waiting.show((waiting, issues), lambda: _waiting(self._pair, waiting, issues))
         self._doing.show(
-            (state == "paused", facts.get("pid")),
+            (state == "paused", facts.get("pid"), key_of(self._pair) in self._workspace.at_work),
             lambda: _buttons(self._workspace, self._pair, facts, self._refresh),
         )
 
@@ -228,10 +228,16 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
         await refresh()
 
     async def run_now() -> None:
-        async with page.errors_shown():
-            ui.notify(f"{facts['name']}: running")
-            report = await workspace.in_thread(_run, workspace, pair)
-            ui.notify(jobs.summary(report), type="positive" if report.exit_code == 0 else "warning")
+        # The button is built anew while the run is under way: what is shown belongs to the page.
+        with ui.context.client:
+            async with page.errors_shown():
+                workspace.at_work.add(key_of(pair))
+                try:
+                    report = await workspace.in_thread(_run, workspace, pair)
+                finally:
+                    workspace.at_work.discard(key_of(pair))
+                is_well = report.exit_code == 0
+                ui.notify(jobs.summary(report), type="positive" if is_well else "warning")
         await refresh()
 
     with ui.row().classes("line"):
@@ -241,14 +247,17 @@ def _buttons(workspace: Workspace, pair: Pair, facts: Facts, refresh: Any) -> No
             else:
                 _button("Pause", "pause", lambda: tell("pause", "Paused"))
             _button("Rescan", "sync", lambda: tell("sync", "Scan started"))
+        elif key_of(pair) in workspace.at_work:
+            _button("Running", "sync", run_now).disable()
         else:
             _button("Run now", "sync", run_now)
         ui.link("History", page.link("/history", folder=key_of(pair)))
         ui.link("Browse", page.link("/store", at=str(facts["store"])))
 
 
-def _button(name: str, icon: str, do: Any) -> None:
-    ui.button(name, icon=icon, on_click=do).props("outline dense color=primary")
+def _button(name: str, icon: str, do: Callable[[], Awaitable[None]]) -> ui.button:
+    button = ui.button(name, icon=icon, on_click=page.once(do))
+    return button.props("outline dense color=primary")
 
 
 def _run(workspace: Workspace, pair: Pair) -> Any:

@@ -109,10 +109,12 @@ class _Deletes:
                 " brings them back.", "muted",
             )  # fmt: skip
         with ui.row().classes("line"):
-            ui.button("Approve all", on_click=lambda: self._resolve("approve", None)).props(
-                "outline color=negative"
-            )
-            ui.button("Reject all", on_click=lambda: self._resolve("reject", None)).props("outline")
+            ui.button(
+                "Approve all", on_click=page.once(partial(self._resolve, "approve", None))
+            ).props("outline color=negative")
+            ui.button(
+                "Reject all", on_click=page.once(partial(self._resolve, "reject", None))
+            ).props("outline")
 
     def _read(self) -> tuple[list[_Held], int, int]:
         with self._workspace.session(self._pair, reading=True) as session:
@@ -134,10 +136,12 @@ class _Deletes:
             page.text(f"{counted(len(rows), 'file')}, {size_shown(ticks.bytes)}", "muted")
             with ui.row().classes("line"):
                 ui.button(
-                    "Approve selected", on_click=lambda: self._resolve("approve", ticks.ticked())
+                    "Approve selected",
+                    on_click=page.once(lambda: self._resolve("approve", ticks.ticked())),
                 ).props("outline color=negative")
                 ui.button(
-                    "Reject selected", on_click=lambda: self._resolve("reject", ticks.ticked())
+                    "Reject selected",
+                    on_click=page.once(lambda: self._resolve("reject", ticks.ticked())),
                 ).props("unelevated")
 
     async def _resolve(self, verb: str, paths: Sequence[str] | None) -> None:
@@ -187,9 +191,9 @@ class _Trash:
                 self._path.props["aria-label"] = "Folder, file or pattern"
                 self._over = ui.checkbox("Replace files that differ")
                 ui.space()
-                ui.button("Remove old versions", icon="delete_forever", on_click=self._purge).props(
-                    "flat color=negative"
-                )
+                ui.button(
+                    "Remove old versions", icon="delete_forever", on_click=page.once(self._purge)
+                ).props("flat color=negative")
             self._list = ui.element("div").classes("stack")
         self._view.on_value_change(self.show)
         self._path.on("keydown.enter", self.show)
@@ -219,8 +223,8 @@ class _Trash:
             ticks = Ticks(dict(sorted(newest.items())), "Trash", exact=more)
             ui.button(
                 "Restore selected",
-                on_click=lambda: self._restore(
-                    self._wanted(*ticks.ticked()) if ticks.ticked() else None
+                on_click=page.once(
+                    lambda: self._restore(self._wanted(*ticks.ticked()) if ticks.ticked() else None)
                 ),
             ).props("unelevated")
         if more:
@@ -240,9 +244,9 @@ class _Trash:
         )
         with ui.expansion(title).classes("card").props("dense dense-toggle"):
             wanted = self._wanted(since=stamp, at=stamp)
-            ui.button("Restore all of these", on_click=lambda: self._restore(wanted)).props(
-                "unelevated"
-            )
+            ui.button(
+                "Restore all of these", on_click=page.once(partial(self._restore, wanted))
+            ).props("unelevated")
             sides = {"root": "folder", "store": "store"}
             shown = [
                 (entry.path, size_shown(entry.size), sides.get(entry.side, entry.side))
@@ -367,7 +371,7 @@ class _History:
                 ui.space()
                 if run is not None:
                     ui.button(
-                        "Take back", icon="undo", on_click=lambda: self._take_back(run)
+                        "Take back", icon="undo", on_click=page.once(partial(self._take_back, run))
                     ).props("flat dense")
             shown = [
                 (row.path, row.action, row.status, size_shown(row.size), row.reason)

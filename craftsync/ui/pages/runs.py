@@ -76,8 +76,12 @@ class _Migrate:
             self._delete = ui.checkbox("Delete what only the target has")
             self._only_new = ui.checkbox("Leave what the target has already")
         with ui.row().classes("line"):
-            ui.button("Estimate", on_click=lambda: self._begin(dry_run=True)).props("outline")
-            ui.button("Copy", on_click=lambda: self._begin(dry_run=False)).props("unelevated")
+            ui.button("Estimate", on_click=page.once(partial(self._begin, dry_run=True))).props(
+                "outline"
+            )
+            ui.button("Copy", on_click=page.once(partial(self._begin, dry_run=False))).props(
+                "unelevated"
+            )
         self._list = ui.element("div").classes("stack")
         jobs.Board(self._workspace, "/migrate", self._ended)
 
@@ -172,7 +176,7 @@ class _PlanPage:
                 )
                 ui.navigate.to(page.link("/plan", file=file))
 
-        ui.button("Make a plan", on_click=make).props("unelevated")
+        ui.button("Make a plan", on_click=page.once(make)).props("unelevated")
 
     def _new(self) -> str:
         """Return what stands for a new plan file."""
@@ -216,9 +220,9 @@ class _PlanPage:
                 page.empty("done_all", "There is nothing to do.")
                 return
             with ui.row().classes("line"):
-                ui.button("Apply", on_click=lambda: self._apply(file, plan, count)).props(
-                    "unelevated"
-                )
+                ui.button(
+                    "Apply", on_click=page.once(partial(self._apply, file, plan, count))
+                ).props("unelevated")
                 ui.link("Download the plan", page.link("/plan/file", file=file))
             page.table(("Path", "What", "Why"), steps)
             if count > len(steps):

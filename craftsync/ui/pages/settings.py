@@ -6,6 +6,7 @@ Secrets are in no configuration file, and of variables only the names are shown.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,12 @@ class _Settings:
                 page.table(("Key", "Value", "Comes from"), rows, name=name)
                 with ui.row().classes("line"):
                     if section == "environments":
-                        ui.button("Test", on_click=lambda word=name: self._test(word)).props(
+                        ui.button("Test", on_click=page.once(partial(self._test, name))).props(
                             "outline dense"
                         )
                     ui.button(
                         "Remove",
-                        on_click=lambda section=section, name=name: self._remove(section, name),
+                        on_click=page.once(partial(self._remove, section, name)),
                     ).props("flat dense color=negative")
 
     async def _test(self, word: str) -> None:
@@ -169,8 +170,8 @@ class _Settings:
                     await self._show()
 
             with ui.row().classes("line"):
-                ui.button("Test the connection", on_click=test).props("outline")
-                ui.button("Link", on_click=add).props("unelevated")
+                ui.button("Test the connection", on_click=page.once(test)).props("outline")
+                ui.button("Link", on_click=page.once(add)).props("unelevated")
 
     def _words(self) -> list[str]:
         return list(self._known().environments) if not self._broken() else []
@@ -249,7 +250,9 @@ class _Doctor:
         with ui.element("div").classes("head"):
             page.text("Doctor", tag="h1")
             ui.space()
-            ui.button("Examine again", icon="refresh", on_click=self._show).props("outline dense")
+            ui.button("Examine again", icon="refresh", on_click=page.once(self._show)).props(
+                "outline dense"
+            )
         page.text("What could keep craftsync from working here, and what to do about it.", "muted")
         self._box = ui.element("div").classes("stack")
         background_tasks.create(self._show(), context=self._box)
