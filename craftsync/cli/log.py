@@ -136,7 +136,7 @@ def listener(label: str, log: logging.Logger = _log, *, naming: str = "") -> OnE
 
     def listen(event: Event) -> None:
         if isinstance(event, ActionEvent):
-            line = f"{event.action} {shown(event.path)} ({size_shown(event.size)})"
+            line = f"{shown(event.line)} ({size_shown(event.size)})"
             _say(log, logging.INFO, label, line, event)
         elif isinstance(event, HeldEvent):
             fields = {"fields": {"root": label}}

@@ -102,9 +102,7 @@ class Command(click.Command):
                 hint = f"For the file of that name write ./{file}."
             if not hint:
                 raise
-            error.possibilities = None
-            error.message = f"{error.message} {hint}"
-            raise
+            raise click.UsageError(f"{error.message} {hint}", ctx) from error
 
     def _long_one(self, words: Sequence[str]) -> str:
         """Return a hint at an option that was written with one dash, as find takes it."""
