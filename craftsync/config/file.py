@@ -155,7 +155,8 @@ def parse(content: str, file: Path) -> Config:
         keys = read_yaml(content)
     except NotYaml as error:
         raise ConfigError(
-            f"{file}: {error}.", remedy="Correct that line; craftsync config example prints the form."
+            f"{file}: {error}.",
+            remedy="Correct that line; craftsync config example prints the form.",
         ) from error
     top = Section(file, "", keys, options.keys(""), ("environments", "folders", "trash"))
     environments = {

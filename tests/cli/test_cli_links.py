@@ -149,7 +149,11 @@ def test_baseline_kept_under_a_symlink_name_is_found(
     shutil.rmtree(own)
     (here / "real-root/gone").unlink()
     assert json.loads(craftsync("status", "--json", "real-root", store).out)["last_success"]
-    assert craftsync("sync", "-n", "real-root", store).lines[0].startswith("delete in the store: gone ")
+    assert (
+        craftsync("sync", "-n", "real-root", store)
+        .lines[0]
+        .startswith("delete in the store: gone ")
+    )
     assert not own.exists()
     assert craftsync("sync", "real-root", store).code == 0
     assert sorted(craftsync.files("real-disk/store")) == ["kept"]
