@@ -708,9 +708,8 @@ def test_recent_listing_saves_the_stat_before_a_create(
 ) -> None:
     clock = FakeClock()
     with proxied(moto_server, lambda _: None) as (server, proxy):
-        store = open_s3(
-            server, facts=CAREFUL, clock=clock, limits=Limits(fresh_listing_seconds=2.0)
-        )
+        limits = Limits(fresh_listing_seconds=2.0, single_put=1)
+        store = open_s3(server, facts=CAREFUL, clock=clock, limits=limits)
 
         def looks() -> int:
             return sum(request.method == "HEAD" for request in proxy.requests)
@@ -734,3 +733,8 @@ def test_recent_listing_saves_the_stat_before_a_create(
         create("e")
         create("f")
         assert [request.method for request in proxy.requests] == ["GET", "PUT", "PUT"]
+        clock.advance(2.5)
+        proxy.requests.clear()
+        for path in "gh":
+            store.write(path, Bytes(b"in parts"), expect=ABSENT, operation="op")
+        assert "GET" not in {request.method for request in proxy.requests}

@@ -377,13 +377,16 @@ class FreshListing:
         with self._lock:
             self._paths, self._count, self._began, self._asked = set(), count, began, 0
 
-    def is_absent(self, path: str) -> bool:
-        """Return whether a listing proves that nothing is at this path; False if a stat is needed."""
+    def is_absent(self, path: str, *, may_list: bool = True) -> bool:
+        """Return whether a listing proves that nothing is at this path; False if a stat is needed.
+
+        With `may_list`, one that is too old may be made again, as many paths will need it.
+        """
         if self._began is None or is_own(path):
             return False  # A listing leaves out craftsync's own objects.
         if self._is_fresh():
             return path not in self._paths
-        return blocking(partial(self._is_absent_after_listing, path))
+        return may_list and blocking(partial(self._is_absent_after_listing, path))
 
     def _is_fresh(self) -> bool:
         return self._began is not None and self._clock.monotonic() - self._began <= self._seconds

@@ -126,15 +126,20 @@ class Preconditions:
         trash_stamp: str | None,
         checks: Checks,
         stat: Callable[[str], RemoteObject | None],
+        *,
+        may_list: bool = True,
     ) -> Condition:
         """Prepare a write: check and keep what it replaces, and return its condition.
 
-        `stat` returns the current object. With `trash_stamp`, only the object that was
-        kept may be replaced: if another appears in between, the write fails even
-        if anything was expected.
+        `stat` returns the current object; with `may_list`, a new listing may take its
+        place: not for an upload in parts, beside which a stat is little. With
+        `trash_stamp`, only the object that was kept may be replaced: if another
+        appears in between, the write fails even if anything was expected.
         """
         if isinstance(expect, Absent):
-            if not (checks.create or self._fresh_listing.is_absent(path) or stat(path) is None):
+            listed = self._fresh_listing
+            absent = checks.create or listed.is_absent(path, may_list=may_list)
+            if not (absent or stat(path) is None):
                 raise PreconditionFailed(f"{path} already exists in the store.")
             return CREATE if checks.create else None
         current = expect

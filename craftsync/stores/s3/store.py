@@ -250,12 +250,11 @@ class S3Store:
         journal: UploadJournal | None,
         properties: Properties | None,
     ) -> RemoteObject:
-        path = written.path
+        path, checks = written.path, self.facts.completion_checks()
         replaced = Replaced() if properties else self._preconditions.replaced(path, expect)
         described = self._described(written, source, replaced, properties)
         self._confirm_can_be_kept(path, trash_stamp)
-        checks = self.facts.completion_checks()
-        prepared = partial(self._prepared, path, expect, trash_stamp, checks)
+        prepared = partial(self._prepared, path, expect, trash_stamp, checks, may_list=False)
         sent = self._uploads.send(self._key(path), source, described, prepared, journal)
         written = written._replace(version=sent.version, digest=source.digest or None)
         is_known = self.facts.completed_versions and sent.is_proven
@@ -410,6 +409,7 @@ class S3Store:
         trash_stamp: str | None,
         checks: Checks,
         replaced: Replaced | None = None,
+        may_list: bool = True,
     ) -> Condition:
         """Do what comes before a write; `replaced` is what a stat just before showed."""
         if self.facts.hides_below and not isinstance(expect, RemoteObject):
@@ -417,7 +417,7 @@ class S3Store:
             self._refuse_if_obstructed(path)
         kept = None if self.features.keeps_versions else trash_stamp
         seen = replaced.at if replaced and replaced.is_known else self.stat
-        return self._preconditions.prepared(path, expect, kept, checks, seen)
+        return self._preconditions.prepared(path, expect, kept, checks, seen, may_list=may_list)
 
     def _confirm_can_be_kept(self, path: str, trash_stamp: str | None) -> None:
         if trash_stamp is not None and not self.features.keeps_versions:
