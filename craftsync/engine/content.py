@@ -264,6 +264,7 @@ class Fetcher:
                         raise _GivenUp
                     temporary.write_at(at, chunk)
                     at += len(chunk)
+                temporary.start_writing(offset, length)
                 return reader.object
 
         return _tried(fetch)
@@ -424,7 +425,7 @@ def _hashed(
     for number, part in enumerate(parts):
         described = part.result() or described
         assert described is not None
-        for block in _blocks(temporary, number * PART):
+        for block in temporary.blocks(number * PART, PART):
             digest.update(block)
             if _is_told_by_md5(described):
                 md5.update(block)
@@ -469,14 +470,6 @@ def _tried(
 
 def _noted_nowhere(part: int) -> None:
     """Record nothing: no later run can find a file without a name."""
-
-
-def _blocks(temporary: Temporary, offset: int) -> Iterator[bytes]:
-    """Read one part of a download back from the page cache."""
-    end = offset + PART
-    while offset < end and (block := temporary.read_at(offset, min(BLOCK, end - offset))):
-        yield block
-        offset += len(block)
 
 
 def _check(remote: RemoteObject, found: RemoteObject, digest: bytes, size: int) -> None:

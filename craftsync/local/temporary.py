@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Self
 
@@ -26,6 +26,7 @@ from craftsync.local.files import (
     BLOCK,
     READ,
     OpenFile,
+    blocks_of,
     digest_of,
     inode_of,
     local_file,
@@ -227,6 +228,11 @@ class Temporary:
             if self._claim is not None:
                 self._claim.written(size)
 
+    def start_writing(self, offset: int, length: int) -> None:
+        """Have a finished range written to disk meanwhile, so that the flush at the end finds little to do."""
+        with suppress(OSError):  # Only a hint: the flush reports what is wrong.
+            linux.start_writing(self._descriptor, offset, length)
+
     def note_written(self, count: int) -> None:
         """Record `count` bytes that the kernel copied into the file; raises `NoSpace`."""
         if self._claim is not None:
@@ -236,6 +242,11 @@ class Temporary:
         """Return `length` bytes from `offset`, fewer only at the end of the file."""
         with path_errors(self._where):
             return read_block(self._descriptor, offset, length)
+
+    def blocks(self, offset: int, length: int) -> Iterator[memoryview]:
+        """Yield up to `length` bytes from `offset`; each block is valid until the next."""
+        with path_errors(self._where):
+            yield from blocks_of(self._descriptor, offset, offset + length)
 
     def size(self) -> int:
         with path_errors(self._where):
