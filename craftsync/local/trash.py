@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from craftsync.clock import stamp_of
 from craftsync.core.model import LocalFile, Skipped
-from craftsync.errors import RootError
+from craftsync.errors import PathBusy, RootError
 from craftsync.local import linux
 from craftsync.local.commit import TRASH, UNKEPT
 from craftsync.local.files import OpenFile, path_errors
@@ -48,7 +48,10 @@ def _stamps(folder: Folder) -> list[str]:
 
 def open_trashed(folder: Folder, stamp: str, path: str) -> OpenFile:
     """Open a file in the trash; errors as in `Folder.open_file`."""
-    return OpenFile(folder.tree, f"{TRASH}/{stamp}/{path}")
+    try:
+        return OpenFile(folder.tree, f"{TRASH}/{stamp}/{path}")
+    except PathBusy as error:
+        raise PathBusy(f"{path}: the kept version was removed since") from error
 
 
 def remove(folder: Folder, stamp: str, path: str) -> None:

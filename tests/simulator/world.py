@@ -298,7 +298,7 @@ class World:
             return
         if client.life is not None and plan.what in ("", "approve", "reject"):
             failed = failed or bool(self._fails) or not client.life.looked_at_everything
-        if plan.what.startswith(("restore", "undo")):
+        if plan.what.startswith(("restore", "undo", "keep")):
             # No last synced state knows of it: to a later run it is new.
             self.windows.run_ended(client.name, recorded=False)
         is_run = not plan.what or (plan.what == "dry run" and client.life is None)
