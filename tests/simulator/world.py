@@ -128,6 +128,8 @@ class World:
         self._running: Client | None = None
         self._dead = self._cut = self._has_listed = False
         self._contents: set[bytes] = set()
+        self._moved_folders: list[tuple[str, str]] = []
+        """In the run under way."""
         self._seen: dict[str, tuple[dict[str, bytes], dict[str, bytes]]] = {}
         """What each side held when the judge saw it last, and what of that it saw."""
         self.damaged: dict[bytes, bytes] = {}
@@ -217,6 +219,8 @@ class World:
         """Do what a person does to a path; nothing where it cannot be done."""
         self.say(f"  {act}")
         self.clock.advance(self.chance.choice((0.0, 0.001, 0.03)))
+        if act.what == "move all" and act.side >= 0:
+            self._moved_folders.append((act.path, act.target))
         before, moved_to = self.all_contents(), self.store.contents().get(self.now.target)
         if act.side < 0:
             act_in_store(self, act)
@@ -324,6 +328,7 @@ class World:
         self._at = self._requests = 0
         self._has_listed = False
         self._contents, self.now = self.all_contents(), plan
+        self._moved_folders.clear()
         self.ordered = plan.what.startswith(("restore", "undo", "keep"))
 
     def _run(self, client: Client, plan: Run, force: bool) -> Report:
@@ -478,7 +483,8 @@ class World:
     def _hear_lies(self) -> None:
         """A write that a server acknowledged and lost is as one that somebody took back at once."""
         if isinstance(self.store, SimulatedBucket):
-            for path, content, was in self.store.lied:
+            for path, content, held in self.store.lied:
+                was = held and self.damaged.get(held, held)
                 self.judge.craftsync("store", {**self.judge.shown["store"], path: content})
                 self.judge.settled("store", path, was)  # Of a conflict a copy is there, too.
                 self.person("store", path, was)
@@ -514,6 +520,10 @@ class World:
                 self._judge_objects(side, changed, now)
                 continue
             for path in changed:
+                if side == here and (before := self._before_its_folder_moved(path, now.get(path))):
+                    self.judge.settled(here, before, now[path])
+                    self.person(here, path, now[path])
+                    continue
                 self.windows.craftsync(by, path)
                 is_run = self.now.what in ("", "dry run")
                 if is_run and any(EXCLUDED[one](path) for one in client.config.exclude):
@@ -528,6 +538,15 @@ class World:
                 ordered=source is not None or self.ordered,
                 chooses=client.config.conflict != "both",
             )
+
+    def _before_its_folder_moved(self, path: str, content: bytes | None) -> str:
+        """Return where a download would have ended if it had done so right before its folder was moved."""
+        there = self.judge.shown["store"]
+        for old, new in self._moved_folders:
+            before = old + path.removeprefix(new)
+            if content is not None and path.startswith(f"{new}/") and there.get(before) == content:
+                return before
+        return ""
 
     def _shown(self, side: str, files: dict[str, bytes]) -> dict[str, bytes]:
         """Return what the judge sees of a side: what went bad by itself stands for what it was."""
