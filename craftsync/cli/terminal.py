@@ -186,7 +186,7 @@ def code_of(error: BaseException | None) -> int:
 NAMING = "craftsync.naming"
 """Where the context of a call keeps the flags that name its linked folder, see `params.naming`."""
 
-_OF_A_FOLDER = re.compile(
+_OF_A_FOLDER = (
     r"craftsync (?:(?:trash|deletes|conflicts) (?:list|purge|restore|approve|reject|resolve)"
     r"|history|status|stop|pause|resume|rescan|forget|watch|check|scrub|wait)\b(?! --)"
 )
@@ -197,7 +197,7 @@ def addressed(text: str) -> str:
     """Return a sentence in which each command to type names the linked folder and the configuration of this call."""
     context = click.get_current_context(silent=True)
     naming = context.meta.get(NAMING, "") if context else ""
-    return _OF_A_FOLDER.sub(lambda found: found[0] + naming, text) if naming else text
+    return re.sub(_OF_A_FOLDER, lambda found: found[0] + naming, text) if naming else text
 
 
 def message_of(error: BaseException) -> tuple[str, str]:

@@ -100,8 +100,8 @@ STORES: Mapping[str, type[Environment]] = {
 }
 """The kinds of store that an environment can be."""
 
-_NAME = re.compile(r"[\w][\w.-]*")
-_SECRET = re.compile(r"(?i)token|secret|password|access_?key|credential")
+_NAME = r"[\w][\w.-]*"
+_SECRET = r"(?i)token|secret|password|access_?key|credential"
 
 
 def default_file() -> Path:
@@ -256,7 +256,7 @@ class Section:
                 name, "is not a section", "Write a name below it, and its keys below the name."
             )
         for chosen in content:
-            if not isinstance(chosen, str) or not _NAME.fullmatch(chosen):
+            if not isinstance(chosen, str) or not re.fullmatch(_NAME, chosen):
                 raise self._wrong(
                     self._place(name),
                     f"{chosen!r} cannot be a name",
@@ -269,7 +269,7 @@ class Section:
 
     def _unknown(self, name: Any, known: tuple[str, ...]) -> ConfigError:
         misspelt = nearest(str(name), known, likeness=0.8)
-        if _SECRET.search(str(name)) and not misspelt:
+        if re.search(_SECRET, str(name)) and not misspelt:
             # The value is a secret: the message must not repeat it.
             return self._wrong(
                 self._place(str(name)),

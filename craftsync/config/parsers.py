@@ -21,16 +21,16 @@ from craftsync.core.timetable import Timetable, Windows, parse_timetable, parse_
 Word = TypeVar("Word", bound=StrEnum)
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)", re.IGNORECASE)
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?", re.IGNORECASE)
-_DURATION = re.compile(r"(?:(?:\d{1,9}(?:\.\d+)?|\.\d+)\s*[smhdw]\s*)+", re.ASCII)
-_AMOUNT = re.compile(r"([\d.]+)\s*([smhdw])", re.ASCII)
+_RATE = r"(?i)(\d+(?:\.\d+)?)([KMG]?)"
+_SIZE = r"(?i)(\d+(?:\.\d+)?)([KMGT]?)B?"
+_DURATION = r"(?a)(?:(?:\d{1,9}(?:\.\d+)?|\.\d+)\s*[smhdw]\s*)+"
+_AMOUNT = r"(?a)([\d.]+)\s*([smhdw])"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_ADDRESS = re.compile(r"(?:(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*)):)?(?P<port>\d{1,5})")
-_CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+*-]+(?:\s*;\s*[ -:<-~]+=[ -~]+)?", re.ASCII)
-_STORAGE_CLASS = re.compile(r"[A-Z][A-Z0-9_-]{0,63}")
-_SSE = re.compile(r"AES256|aws:kms(?::dsse)?(?::[\w:/-]+)?", re.ASCII)
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_ADDRESS = r"(?:(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*)):)?(?P<port>\d{1,5})"
+_CONTENT_TYPE = r"(?a)[\w.+-]+/[\w.+*-]+(?:\s*;\s*[ -:<-~]+=[ -~]+)?"
+_STORAGE_CLASS = r"[A-Z][A-Z0-9_-]{0,63}"
+_SSE = r"(?a)AES256|aws:kms(?::dsse)?(?::[\w:/-]+)?"
+_SHARE = r"(\d+(?:\.\d+)?)\s*%"
 
 
 _MOST_BYTES = 2**63 - 1
@@ -84,7 +84,7 @@ def parse_max_delete(word: object) -> DeleteLimit:
     is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
     if is_number and not isinstance(word, bool):
         return DeleteLimit(files=int(text), share=0.0)
-    share = _SHARE.fullmatch(text)
+    share = re.fullmatch(_SHARE, text)
     if share and float(share[1]) <= 100:
         return DeleteLimit(files=0, share=float(share[1]) / 100)
     raise BadWord(
@@ -97,7 +97,7 @@ def parse_scrub(word: object) -> float:
     text = str(word).strip().lower().removesuffix("a day").strip()
     if text == "off" or word is False:
         return 0.0
-    share = _SHARE.fullmatch(text)
+    share = re.fullmatch(_SHARE, text)
     if share and 0 < float(share[1]) <= 100:
         return float(share[1]) / 100
     raise BadWord("is not a share", "Use a share of all bytes such as 1%, read each day, or off.")
@@ -108,7 +108,7 @@ def parse_reserve(word: object) -> Reserve:
     text = str(word).strip()
     if text.lower() == "off":
         return Reserve(share=0.0)
-    share, size = _SHARE.fullmatch(text), _SIZE.fullmatch(text)
+    share, size = re.fullmatch(_SHARE, text), re.fullmatch(_SIZE, text)
     if share and float(share[1]) <= 90:
         return Reserve(share=float(share[1]) / 100)
     if size and not isinstance(word, bool):
@@ -136,7 +136,7 @@ def parse_max_size(word: object) -> int | None:
     text = str(word).strip()
     if text.lower() == "off":
         return None
-    size = _SIZE.fullmatch(text)
+    size = re.fullmatch(_SIZE, text)
     if size and not isinstance(word, bool):
         return _bytes_of(size)
     raise BadWord("is not a size", "Use one such as 10GB or 500M, or off.")
@@ -144,7 +144,7 @@ def parse_max_size(word: object) -> int | None:
 
 def parse_size(word: object) -> int:
     """Parse "10M" as bytes; K, M, G and T are powers of 1024."""
-    size = _SIZE.fullmatch(str(word).strip())
+    size = re.fullmatch(_SIZE, str(word).strip())
     if size and not isinstance(word, bool):
         return _bytes_of(size)
     raise BadWord("is not a size", "Use bytes, or a number with K, M, G or T such as 10M.")
@@ -164,9 +164,9 @@ def parse_age(word: object) -> int:
 def _seconds_in(text: str) -> float | None:
     """Return a duration such as "7d" or "1h30m" as seconds; `None` if it is not one."""
     text = text.strip().lower()
-    if not _DURATION.fullmatch(text):
+    if not re.fullmatch(_DURATION, text):
         return None
-    return sum(float(number) * _SECONDS[unit] for number, unit in _AMOUNT.findall(text))
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_AMOUNT, text))
 
 
 def _bytes_of(size: re.Match[str]) -> int:
@@ -181,21 +181,21 @@ def parse_content_type(word: object) -> str | None:
     text = str(word).strip()
     if text == "auto":
         return None
-    if _CONTENT_TYPE.fullmatch(text):
+    if re.fullmatch(_CONTENT_TYPE, text):
         return text
     raise BadWord("is not a content type", "Use one such as text/csv, or auto.")
 
 
 def parse_storage_class(word: object) -> str:
     """Parse the name of a storage class; servers may have their own."""
-    if isinstance(word, str) and _STORAGE_CLASS.fullmatch(word):
+    if isinstance(word, str) and re.fullmatch(_STORAGE_CLASS, word):
         return word
     raise BadWord("is not a storage class", "Use a name such as STANDARD_IA.")
 
 
 def parse_sse(word: object) -> str:
     """Parse a server-side encryption: AES256, aws:kms or aws:kms:dsse, the last two optionally with a key."""
-    if isinstance(word, str) and _SSE.fullmatch(word):
+    if isinstance(word, str) and re.fullmatch(_SSE, word):
         return word
     raise BadWord(
         "is not an encryption", "Use AES256, aws:kms, or aws:kms:KEY with a key's id or ARN."
@@ -235,7 +235,7 @@ def parse_windows(value: object) -> Windows:
 def _parse_rate(word: str) -> float | None:
     if word.strip().lower() in {"off", "0"}:
         return None
-    rate = _RATE.fullmatch(word.strip())
+    rate = re.fullmatch(_RATE, word.strip())
     if rate and 0 < float(rate[1]) <= _MOST_BYTES:
         return float(rate[1]) * _UNITS[rate[2].upper()]
     raise BadWord(
@@ -272,7 +272,7 @@ def parse_seconds(word: object) -> float:
 
 def parse_address(word: object) -> tuple[str, int]:
     """Parse `9469`, `:9469`, `127.0.0.1:9469` or `[::1]:9469` as (host, port); the default host is 127.0.0.1."""
-    found = _ADDRESS.fullmatch(str(word))
+    found = re.fullmatch(_ADDRESS, str(word))
     if found is None or int(found["port"]) > 65535:
         raise BadWord("is not an address", "Use PORT or HOST:PORT, such as 9469 or 0.0.0.0:9469.")
     return (found["ipv6"] or found["host"] or "127.0.0.1"), int(found["port"])

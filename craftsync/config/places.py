@@ -117,7 +117,7 @@ _VARIABLES = "craft-ai://"
 
 _log = logging.getLogger(__name__)
 
-_URL_AS_PATH = re.compile(r"(s3|file|craft-ai(\+https?)?):/")
+_URL_AS_PATH = r"(s3|file|craft-ai(\+https?)?):/"
 
 Location = DirectoryLocation | S3Location | CraftAiLocation
 
@@ -152,7 +152,7 @@ def word_of(store: str | os.PathLike[str]) -> str:
     if isinstance(store, str):
         return store
     path = os.fspath(store)
-    if _URL_AS_PATH.match(path):
+    if re.match(_URL_AS_PATH, path):
         raise UsageError(f"{path!r} is a URL converted to a path.", remedy="Pass the URL as a str.")
     return str(absolute(path))
 

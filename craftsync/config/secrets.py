@@ -21,13 +21,10 @@ TOKEN_ENV = "CRAFT_AI_SDK_TOKEN"
 _OLD_TOKEN_ENV = "CRAFT_AI_ACCESS_TOKEN"
 """Its name before version 0.9 of the SDK."""
 
-_LINE = re.compile(
-    r"""\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*
+_LINE = r"""(?x)\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*
     (?: '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^\s'"\#][^\n]*?)? )
-    \s*(?:(?:(?<=\s)|(?<=['"]))\#.*)?""",
-    re.VERBOSE,
-)
-_ESCAPED = re.compile(r"\\(.)")
+    \s*(?:(?:(?<=\s)|(?<=['"]))\#.*)?"""
+_ESCAPED = r"\\(.)"
 
 _log = logging.getLogger(__name__)
 
@@ -145,11 +142,13 @@ def read_dotenv(file: Path) -> dict[str, str]:
             f"{file}: it cannot be read ({error}).",
             remedy="It must be a UTF-8 file that you can read; or set the variables themselves.",
         ) from error
-    matches = (_LINE.fullmatch(line) for line in lines)
+    matches = (re.fullmatch(_LINE, line) for line in lines)
     return {match["name"]: _value(match) for match in matches if match}
 
 
 def _value(match: re.Match[str]) -> str:
     if match["double"] is not None:
-        return _ESCAPED.sub(lambda escape: {"n": "\n"}.get(escape[1], escape[1]), match["double"])
+        return re.sub(
+            _ESCAPED, lambda escape: {"n": "\n"}.get(escape[1], escape[1]), match["double"]
+        )
     return match["single"] if match["single"] is not None else match["bare"] or ""

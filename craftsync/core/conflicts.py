@@ -25,13 +25,11 @@ _ANY_TIME = "0000-00-00 00-00-00".replace("0", _DIGIT)
 _WORD = " (conflict "
 """What tells a conflict copy from any other file."""
 
-_CONFLICT = re.compile(
-    rf"(?P<stem>.+){re.escape(_WORD)}{_ANY_TIME} [\w.-]+\)(?P<extension>\.[^.]*)?", re.DOTALL
-)
+_CONFLICT = rf"(?s)(?P<stem>.+){re.escape(_WORD)}{_ANY_TIME} [\w.-]+\)(?P<extension>\.[^.]*)?"
 CONFLICT_GLOB = f"*{_WORD}{_ANY_TIME} *)*"
 """For SQLite: every path that `conflict_original` knows matches it, and few others do."""
 
-_UNSAFE = re.compile(r"[^\w.-]+")
+_UNSAFE = r"[^\w.-]+"
 
 
 def conflict_name(path: str, when_ns: int, store_name: str) -> str:
@@ -46,7 +44,7 @@ def conflict_name(path: str, when_ns: int, store_name: str) -> str:
         stem, extension = name, ""
     second = min(max(when_ns // 1_000_000_000, 0), _LAST_SECOND)
     time = datetime.fromtimestamp(second, UTC).strftime(_TIME)
-    label = _shortened(_UNSAFE.sub("-", store_name).strip("-") or "store", 40)
+    label = _shortened(re.sub(_UNSAFE, "-", store_name).strip("-") or "store", 40)
     tail = f"{_WORD}{time} {label}){extension}"
     room = min(MAX_NAME_BYTES, MAX_PATH_BYTES - len(folder.encode()) - 1) - len(tail.encode())
     return posixpath.join(folder, _shortened(stem, max(room, 1)) + tail)
@@ -58,7 +56,7 @@ def conflict_original(path: str) -> str | None:
     Of a name that had to be shortened it is what was left of it (`may_be_shortened`).
     """
     folder, name = posixpath.split(path)
-    match = _CONFLICT.fullmatch(name)
+    match = re.fullmatch(_CONFLICT, name)
     return match and posixpath.join(folder, match["stem"] + (match["extension"] or ""))
 
 

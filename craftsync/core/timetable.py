@@ -18,10 +18,8 @@ T = TypeVar("T")
 _DAY = 24 * 60
 _WEEK = 7 * _DAY
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_ENTRY = re.compile(r"(?:(?P<day>\w{3})-)?(?P<time>\d\d?:\d\d),(?P<value>\S+)")
-_SPAN = re.compile(
-    r"(?:(?P<first>\w{3})(?:-(?P<last>\w{3}))?\s+)?(?P<start>\d\d?:\d\d)-(?P<end>\d\d?:\d\d)"
-)
+_ENTRY = r"(?:(?P<day>\w{3})-)?(?P<time>\d\d?:\d\d),(?P<value>\S+)"
+_SPAN = r"(?:(?P<first>\w{3})(?:-(?P<last>\w{3}))?\s+)?(?P<start>\d\d?:\d\d)-(?P<end>\d\d?:\d\d)"
 
 
 def minute_of_week(moment: datetime) -> int:
@@ -60,7 +58,7 @@ def parse_timetable(words: str, parse_value: Callable[[str], T]) -> Timetable[T]
     """
     entries: dict[int, T] = {}
     for word in words.split():
-        found = _ENTRY.fullmatch(word)
+        found = re.fullmatch(_ENTRY, word)
         if found is None:
             raise ValueError(f"has the invalid entry {word!r} (expected TIME,RATE)")
         value = parse_value(found["value"])
@@ -76,7 +74,7 @@ def parse_window(words: str) -> tuple[tuple[int, int], ...]:
 
     A span that ends before it begins runs into the next day.
     """
-    found = _SPAN.fullmatch(words.strip())
+    found = re.fullmatch(_SPAN, words.strip())
     if found is None:
         raise ValueError("is not a window")
     start, end = _minute(found["start"], _DAY - 1), _minute(found["end"], _DAY)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol, TypeVar
 
 from craftsync.core.model import OWN_FOLDER, Skipped
@@ -26,18 +26,19 @@ from craftsync.local.files import OpenFile, stat_file
 from craftsync.local.folder import Folder
 from craftsync.local.tree import LinkInTheWay
 
-_NAMED_GROUP = re.compile(r"\(\?P<\w+>")
+_NAMED_GROUP = r"\(\?P<\w+>"
 _ANY_FOLDER = "^(?:.+/)?"
 """What pathspec puts before a pattern that applies at any depth: nothing, when only names are asked about."""
 _ANY_FOLDER_BETWEEN = "(?:/.+)?/"
 """What pathspec writes for `/**/`."""
 _STAR = "[^/]*"
-_TOKEN = re.compile(
-    r"""(?P<between>\(\?:/\.\+\)\?/) | (?P<star>\[\^/\]\*) | (?P<slash>/)
-    | \[\^/\]\+? | (?P<set>\[\^?\]?(?:\\.|[^\]\\])*\]) | \\. | [^\\\[\](){}*+?|.^$]""",
-    re.VERBOSE | re.DOTALL,
-)
-_TAILS = ("(?:(?:/)|$)", "(?:/)", "")
+_TOKEN = r"""(?P<between>\(\?:/\.\+\)\?/) | (?P<star>\[\^/\]\*) | (?P<slash>/)
+    | \[\^/\]\+? | (?P<set>\[\^?\]?(?:\\.|[^\]\\])*\]) | \\. | [^\\\[\](){}*+?|.^$]"""
+_OF_BOTH, _OF_FOLDERS = "(?:(?:/)|$)", "(?:/)"
+"""What pathspec puts behind a pattern, and behind one that ends with a slash."""
+_TAILS = (_OF_BOTH, _OF_FOLDERS, "")
+_PLAIN_NAME = re.compile(r"\*?[\w.-]+/?", re.ASCII)
+"""A pattern such as `*.part` or `.git/`, whose expression is known without pathspec."""
 MOST_PATTERNS = 4096
 """Of one source: each may be asked about each path."""
 
@@ -58,18 +59,21 @@ class Match(NamedTuple):
     source: str
 
 
-class _Rule(NamedTuple):
+class _Rule:
     """One pattern. Unlike a `GitIgnoreSpec`, it tells a path from the folders the path lies in."""
 
-    line: str
-    ignores: bool
-    regex: re.Pattern[str]
+    def __init__(self, line: str, *, ignores: bool, expression: str) -> None:
+        self.line = line
+        self.ignores = ignores
+        self.expression = expression
+        text = line.rstrip().lstrip("!").removeprefix("**/")
+        self.by_name = "/" not in text.rstrip("/")
+        """Whether only the last part of a path matters: there is no slash but at the ends."""
 
-    @property
-    def by_name(self) -> bool:
-        """Return whether only the last part of a path matters: there is no slash but at the ends."""
-        text = self.line.rstrip().lstrip("!").removeprefix("**/")
-        return "/" not in text.rstrip("/")
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The expression, compiled when a path first gets past the one that tests all patterns together."""
+        return re.compile(self.expression)
 
     def hits(self, path: str, key: str) -> bool:
         """Return whether the pattern means this very path, whose last part is `key`."""
@@ -124,14 +128,16 @@ class Patterns:
 
 def _expression(rule: _Rule) -> str:
     """Return the pattern as a regular expression to be matched from the start."""
-    expression = rule.regex.pattern
+    expression = rule.expression
     return expression if expression.startswith("^") else f"(?s:.*?){expression}"
 
 
 @lru_cache(maxsize=MOST_PATTERNS)
 def _compiled(line: str) -> _Rule | None:
     """Read one line; `None` for a comment. Raises `ValueError` for an invalid pattern."""
-    # pathspec is for who looks for files: it takes longer to load than the rest of this folder.
+    if _PLAIN_NAME.fullmatch(line):
+        return _Rule(line, ignores=True, expression=_of_plain_name(line))
+    # Loaded only for other patterns: it takes as long as all the rest that looks for files.
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     try:
@@ -140,8 +146,16 @@ def _compiled(line: str) -> _Rule | None:
         raise ValueError(f"{line!r} is not a pattern: {error}") from error
     if pattern.include is None or pattern.regex is None:
         return None
-    expression = _NAMED_GROUP.sub("(?:", pattern.regex.pattern)
-    return _Rule(line, pattern.include, re.compile(_without_backtracking(line, expression)))
+    expression = re.sub(_NAMED_GROUP, "(?:", pattern.regex.pattern)
+    return _Rule(line, ignores=pattern.include, expression=_without_backtracking(line, expression))
+
+
+def _of_plain_name(line: str) -> str:
+    """Return the expression that pathspec writes for such a pattern."""
+    name = line.removesuffix("/")
+    star = _STAR if name.startswith("*") else ""
+    tail = _OF_FOLDERS if line.endswith("/") else _OF_BOTH
+    return f"{_ANY_FOLDER}{star}{re.escape(name.removeprefix('*'))}{tail}"
 
 
 def _without_backtracking(line: str, expression: str) -> str:
@@ -171,8 +185,9 @@ def _without_backtracking(line: str, expression: str) -> str:
 def _runs(line: str, body: str) -> list[str]:
     """Return what stands between the `/**/` of a pattern, each wildcard but the last of a name bound."""
     runs, names, pieces, at = [""], "", [""], 0
+    tokens = re.compile(_TOKEN, re.VERBOSE | re.DOTALL)
     while at < len(body):
-        token = _TOKEN.match(body, at)
+        token = tokens.match(body, at)
         if token is None:
             raise ValueError(f"{line!r} cannot be matched quickly")
         at = token.end()

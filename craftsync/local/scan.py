@@ -11,7 +11,6 @@ from __future__ import annotations
 import marshal
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -357,6 +356,8 @@ def scan_aside(
     Raises `RootError` for whatever ends the scan early, in this process or the
     other: then nothing that was yielded proves an absence.
     """
+    import subprocess  # Only large folders are scanned aside.
+
     descriptor = folder.tree.descriptor
     asked = marshal.dumps((folder.path, descriptor, tuple(include), tuple(exclude), folder.follows))
     child = subprocess.Popen(

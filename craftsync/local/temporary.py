@@ -169,7 +169,7 @@ _SHARE_BLOCKS = 0x40049409
 """FICLONE, ioctl_ficlone(2)."""
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
-_GENERATED_NAME = re.compile(r"[0-9a-f]{24}")
+_GENERATED_NAME = r"[0-9a-f]{24}"
 """The generated names, for filesystems that need one."""
 
 
@@ -368,7 +368,7 @@ def exists(tree: Tree, name: str) -> bool:
 
 def is_generated_name(name: str) -> bool:
     """Return whether a temporary's name was generated, so that nobody reopens it."""
-    return _GENERATED_NAME.fullmatch(name) is not None
+    return re.fullmatch(_GENERATED_NAME, name) is not None
 
 
 def sweep_temporaries(tree: Tree, wanted: Callable[[str], bool]) -> None:

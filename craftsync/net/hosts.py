@@ -132,7 +132,7 @@ Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, i
 
 _UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 """Errors for a host name that does not exist; without a network the error is another, temporary one."""
-_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d+)")
+_TUNNEL_REFUSED = r"Tunnel connection failed: (\d+)"
 """The message of http.client."""
 
 
@@ -422,7 +422,7 @@ class Host:
             if is_unknown and not self._was_reached:
                 return NoSuchHost(self._address.hostname)
             return NotConnected(error)
-        status = _TUNNEL_REFUSED.match(str(error))
+        status = re.match(_TUNNEL_REFUSED, str(error))
         if status is None:
             return ProxyFailed(f"the {self._proxy} could not be reached: {error}")
         if int(status[1]) == _PROXY_AUTH_REQUIRED:

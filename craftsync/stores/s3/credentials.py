@@ -16,8 +16,6 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from configparser import Error as ConfigParserError
-from configparser import RawConfigParser
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -272,16 +270,24 @@ def _addressing_style(profile: str, options: Mapping[str, str]) -> str:
 
 
 def _parsed(path: str) -> dict[str, dict[str, str]]:
-    parser = RawConfigParser(default_section="")
     try:
-        parser.read_string(Path(path).expanduser().read_text(encoding="utf-8"))
-        return {" ".join(shlex.split(name)): dict(parser[name]) for name in parser.sections()}
+        text = Path(path).expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, ConfigParserError) as error:
-        raise ConfigError(
-            f"The file {path} cannot be read: {error}.", remedy="Correct or remove it."
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    import configparser  # Only for who has such a file.
+
+    parser = configparser.RawConfigParser(default_section="")
+    try:
+        parser.read_string(text)
+        return {" ".join(shlex.split(name)): dict(parser[name]) for name in parser.sections()}
+    except (ValueError, configparser.Error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> ConfigError:
+    return ConfigError(f"The file {path} cannot be read: {error}.", remedy="Correct or remove it.")
 
 
 def _configured_endpoint(

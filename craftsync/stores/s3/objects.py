@@ -6,6 +6,7 @@ that the two tools understand each other's objects.
 
 from __future__ import annotations
 
+import mimetypes
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +14,6 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import lru_cache
-from mimetypes import MimeTypes
 from posixpath import splitext
 from types import MappingProxyType
 from typing import NamedTuple
@@ -301,8 +301,13 @@ def _type_by(name: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _types() -> MimeTypes:
-    return MimeTypes()  # Without the files of the machine.
+def _types() -> mimetypes.MimeTypes:
+    # Without the files of the machine, which the constructor reads otherwise, to no use here.
+    was_read, mimetypes.inited = mimetypes.inited, True
+    try:
+        return mimetypes.MimeTypes()
+    finally:
+        mimetypes.inited = was_read
 
 
 def inherited(name: str, replaced: Found | None, tags: str = "") -> Properties:
