@@ -3,8 +3,10 @@
 With 80 ms between client and store, 64 transfers leave both sides idle; beside
 the store, more only wait for each other. So a run begins with 64, and one more
 begins with each that ends, which doubles them in each round trip, while that
-makes transfers end faster and the client has time left. After that the number
-grows slowly; it halves when the store refuses requests.
+makes transfers end faster and the client has time left. Where it does not and the
+client is busy, as beside the store, as few as `FIRST` are tried once, and kept
+if they do as well: each transfer under way takes memory and a connection. After
+that the number grows slowly; it halves when the store refuses requests.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ AUTO = 0
 FIRST = 16
 """The number for stores without a network, for long transfers, and where a rate leaves more of them silent."""
 START = 64
-"""The number before anything was measured. Beside the store, a run settles lower when it finds the client busy."""
+"""The number before anything was measured."""
 MOST = 256
 _MIN = 4
 _MIN_SAMPLE_SECONDS = 0.05
@@ -34,6 +36,12 @@ _DOUBLING_MIN_GAIN = 1.15
 _PROBE_FACTOR, _PROBE_MIN_GAIN = 1.25, 1.05
 _BUSY_SHARE = 0.1
 """A client that is idle less than this share of the time gains nothing from more transfers."""
+_FEWER_MAY_DO = 0.4
+"""A client that is idle less than this share of the time may be as fast with fewer."""
+_AS_FAST = 0.85
+"""So much of the rate fewer transfers must reach to be kept: less is a loss, more could be noise."""
+_FEWER_SAMPLE = 128
+"""Transfers that show it: half as many as are recorded at once, which takes the client a while."""
 
 
 class Concurrency(Protocol):
@@ -92,6 +100,8 @@ class Adaptive:
         self._is_doubling = True
         self._before_raise: tuple[int, float] | None = None
         """The limit before the last raise, and its transfers per second, which the raise must exceed."""
+        self._before_cut: tuple[int, float] | None = None
+        """The limit before fewer were tried, and its transfers per second, which they must reach."""
         self._probe_after = _PROBE_SECONDS
         self._probe_at = 0.0
         self._was_throttled = False
@@ -101,6 +111,9 @@ class Adaptive:
         self.share = START
         """The limit of one pool."""
         self._warming_up = True
+        """Whether the transfers that end began under another limit, or had to connect first."""
+        self._sample = START
+        """Transfers that end before a sample is looked at."""
         self._start_sample()
 
     def _unlock(self) -> None:
@@ -134,14 +147,15 @@ class Adaptive:
             if self._is_doubling:
                 self._double(more=more)
                 return
-            if self._count < self._limit and self._count % FIRST:
+            if self._count < self._sample and self._count % FIRST:
                 return  # Recomputing the bound for each transfer would cost too much.
-            if self._count < self._divide():
+            self._divide()
+            if self._count < self._sample:
                 return
             seconds = self._now() - self._began
             if self._warming_up:
-                # Transfers that ended until now began under another limit, or had to connect first.
                 self._warming_up = False
+                self._sample = self.limit if self._before_cut is None else _FEWER_SAMPLE
                 self._start_sample()
             elif seconds >= _MIN_SAMPLE_SECONDS:
                 rate, idle = self._count / seconds, self._idle / (seconds * max(self._pools, 1))
@@ -165,17 +179,23 @@ class Adaptive:
             return
         rate, idle = self._count / seconds, self._idle / (seconds * max(self._pools, 1))
         if before is not None and rate < before[1] * _DOUBLING_MIN_GAIN:
-            self._set(before[0])
-            self._hold()
+            self._end_doubling(before[0], max(rate, before[1]), idle)
         elif before is None and idle < _BUSY_SHARE:
-            self._set(round_)
-            self._hold()
-        elif self._limit >= most:
+            self._end_doubling(round_, rate, idle)
+        elif before is not None and self._limit >= most:
             self._hold()
         else:
             self._before_raise = round_, rate
         self._was_throttled = False
         self._start_sample()
+
+    def _end_doubling(self, limit: int, rate: float, idle: float) -> None:
+        """Go back to a limit, or try `FIRST` where the client is so busy that fewer may do."""
+        self._hold()
+        if idle < _FEWER_MAY_DO and limit > FIRST:
+            self._before_cut = limit, rate
+            limit = FIRST
+        self._set(limit)
 
     def waited(self, seconds: float) -> None:
         with self._lock:
@@ -193,13 +213,19 @@ class Adaptive:
         self._began, self._count, self._idle, self._lacked_work = self._now(), 0, 0.0, False
 
     def _set(self, limit: int) -> None:
-        self._limit = limit
+        self._sample, self._limit = max(limit, self.limit), limit
         self._divide()
         self._warming_up = True
         self._start_sample()
 
     def _adjust(self, rate: float, idle: float) -> None:
         """Set the limit from a sample: transfers per second, and the idle share of the time."""
+        if self._before_cut is not None:
+            limit, before = self._before_cut
+            self._before_cut = None
+            if rate < before * _AS_FAST:
+                self._set(limit)
+            return
         if self._before_raise is None:
             if self._now() < self._probe_at:
                 return
@@ -217,7 +243,7 @@ class Adaptive:
 
     def _hold(self) -> None:
         """Keep the limit for a while, longer after each raise that gained nothing."""
-        self._is_doubling, self._before_raise = False, None
+        self._is_doubling, self._before_raise, self._before_cut = False, None, None
         self._probe_at = self._now() + self._probe_after
         self._probe_after = min(2 * self._probe_after, _MAX_PROBE_SECONDS)
 

@@ -84,10 +84,22 @@ def test_few_transfers_share_a_low_rate() -> None:
     assert Shared(adaptive, lambda: 0, lambda: 1).limit == FIRST
 
 
-def test_concurrency_does_not_grow_when_the_client_cpu_is_saturated() -> None:
+def test_concurrency_falls_when_the_client_cpu_is_saturated() -> None:
     way = Way(0.0005, busy=0.001)
     way.transfer(5_000)
-    assert way.adaptive.limit == START
+    assert way.adaptive.limit == FIRST
+
+
+def test_concurrency_falls_when_a_near_store_is_as_fast_with_fewer() -> None:
+    way = Way(0.0005, a_second=900, busy=0.0008)
+    way.transfer(5_000)
+    assert way.adaptive.limit == FIRST
+
+
+def test_fewer_transfers_that_are_slower_are_given_up_at_once() -> None:
+    way = Way(0.05, busy=0.0007)
+    way.transfer(20_000)
+    assert way.adaptive.limit >= START
 
 
 def test_concurrency_stops_growing_at_the_stores_throughput_limit() -> None:
