@@ -36,8 +36,8 @@ _DOUBLING_MIN_GAIN = 1.15
 _PROBE_FACTOR, _PROBE_MIN_GAIN = 1.25, 1.05
 _BUSY_SHARE = 0.1
 """A client that is idle less than this share of the time gains nothing from more transfers."""
-_FEWER_MAY_DO = 0.4
-"""A client that is idle less than this share of the time may be as fast with fewer."""
+_LITTLE_IDLE = 0.4
+"""A client that is idle less than this share of the time gains little from twice as many, and may be as fast with fewer."""
 _AS_FAST = 0.85
 """So much of the rate fewer transfers must reach to be kept: less is a loss, more could be noise."""
 _FEWER_SAMPLE = 128
@@ -100,6 +100,8 @@ class Adaptive:
         self._is_doubling = True
         self._before_raise: tuple[int, float] | None = None
         """The limit before the last raise, and its transfers per second, which the raise must exceed."""
+        self._tries_fewer = True
+        """Whether it is unknown if fewer than `START` are as fast."""
         self._before_cut: tuple[int, float] | None = None
         """The limit before fewer were tried, and its transfers per second, which they must reach."""
         self._probe_after = _PROBE_SECONDS
@@ -122,6 +124,8 @@ class Adaptive:
     def join(self) -> None:
         with self._lock:
             self._pools += 1
+            if self._pools == 1:
+                self._start_sample()  # The time since the last run says nothing.
             self._divide()
 
     def leave(self) -> None:
@@ -155,7 +159,7 @@ class Adaptive:
             seconds = self._now() - self._began
             if self._warming_up:
                 self._warming_up = False
-                self._sample = self.limit if self._before_cut is None else _FEWER_SAMPLE
+                self._sample = max(self.limit, _FEWER_SAMPLE if self._tries_fewer else 0)
                 self._start_sample()
             elif seconds >= _MIN_SAMPLE_SECONDS:
                 rate, idle = self._count / seconds, self._idle / (seconds * max(self._pools, 1))
@@ -166,36 +170,33 @@ class Adaptive:
 
     def _double(self, *, more: bool) -> None:
         """Let one more transfer begin for one that ended, until a round of them shows that more are of no use."""
-        most = self._most()
-        if more and self._limit < most:
+        most, seconds = self._most(), self._now() - self._began
+        idle = self._idle / (seconds * max(self._pools, 1)) if seconds > 0 else 1.0
+        if more and self._limit < most and idle >= _LITTLE_IDLE:
             self._limit += 1
             self._divide()
         if self._count < self._round:
             return
-        seconds, round_, before = self._now() - self._began, self._round, self._before_raise
+        round_, before = self._round, self._before_raise
         self._round, self._before_raise = self._limit, None
         if self._lacked_work or seconds <= 0:
             self._start_sample()
             return
-        rate, idle = self._count / seconds, self._idle / (seconds * max(self._pools, 1))
+        rate = self._count / seconds
         if before is not None and rate < before[1] * _DOUBLING_MIN_GAIN:
-            self._end_doubling(before[0], max(rate, before[1]), idle)
-        elif before is None and idle < _BUSY_SHARE:
-            self._end_doubling(round_, rate, idle)
+            self._set(before[0])
+            self._hold()
+        elif before is None and idle < _LITTLE_IDLE:
+            self._set(round_)
+            self._hold()
         elif before is not None and self._limit >= most:
+            self._tries_fewer = False
             self._hold()
         else:
+            self._tries_fewer = before is None
             self._before_raise = round_, rate
         self._was_throttled = False
         self._start_sample()
-
-    def _end_doubling(self, limit: int, rate: float, idle: float) -> None:
-        """Go back to a limit, or try `FIRST` where the client is so busy that fewer may do."""
-        self._hold()
-        if idle < _FEWER_MAY_DO and limit > FIRST:
-            self._before_cut = limit, rate
-            limit = FIRST
-        self._set(limit)
 
     def waited(self, seconds: float) -> None:
         with self._lock:
@@ -220,11 +221,8 @@ class Adaptive:
 
     def _adjust(self, rate: float, idle: float) -> None:
         """Set the limit from a sample: transfers per second, and the idle share of the time."""
-        if self._before_cut is not None:
-            limit, before = self._before_cut
-            self._before_cut = None
-            if rate < before * _AS_FAST:
-                self._set(limit)
+        if self._tries_fewer:
+            self._try_fewer(rate, idle)
             return
         if self._before_raise is None:
             if self._now() < self._probe_at:
@@ -240,6 +238,19 @@ class Adaptive:
             return
         self._before_raise = self.limit, rate
         self._set(min(int(self.limit * _PROBE_FACTOR) + 1, self._most()))
+
+    def _try_fewer(self, rate: float, idle: float) -> None:
+        """Try `FIRST` once where the client is so busy that fewer may do; keep them if they are as fast."""
+        if self._before_cut is not None:
+            limit, before = self._before_cut
+            self._tries_fewer, self._before_cut = False, None
+            if rate < before * _AS_FAST:
+                self._set(limit)
+        elif idle < _LITTLE_IDLE and self.limit > FIRST:
+            self._before_cut = self.limit, rate
+            self._set(FIRST)
+        else:
+            self._tries_fewer = False
 
     def _hold(self) -> None:
         """Keep the limit for a while, longer after each raise that gained nothing."""

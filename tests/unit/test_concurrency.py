@@ -137,6 +137,13 @@ def test_run_starts_at_the_concurrency_of_the_previous_run() -> None:
     assert way.transfer(1_000) < first
 
 
+def test_pause_between_runs_does_not_slow_the_next_one() -> None:
+    way, fresh = Way(0.03), Way(0.03)
+    way.transfer(40)
+    way.now += 60.0
+    assert way.transfer(2_000) < 1.05 * fresh.transfer(2_000)
+
+
 def test_pools_of_one_host_share_its_concurrency() -> None:
     way = Way(0.03)
     way.transfer(5_000)
